@@ -1,0 +1,34 @@
+"""The errors that mean "no run". A failed request is data (result.py), never an exception.
+
+    LoadbenchError               exit 1: target or machine unusable
+    ├── TargetError              the endpoint does not answer, wants a key, has no such model
+    ├── StoreError               the run folder cannot be written or read
+    └── UsageError               exit 2: arguments or input files
+        └── ScenarioError        a scenario, prompts or trace file: names the file and the path in it
+
+Each message is one line that says what, which value, and what to do.
+"""
+
+
+class LoadbenchError(Exception):
+    """Base of all: the target or this machine is unusable."""
+
+    exit_code = 1
+
+
+class TargetError(LoadbenchError):
+    """The endpoint does not answer, does not speak the protocol, wants a key or lacks the model."""
+
+
+class StoreError(LoadbenchError):
+    """The run folder cannot be written or read."""
+
+
+class UsageError(LoadbenchError):
+    """An argument or an input file is wrong."""
+
+    exit_code = 2
+
+
+class ScenarioError(UsageError):
+    """A scenario, prompts or trace file is wrong; the message names the file and the path in it."""
