@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 ErrorKind = Literal[
     "dns",
@@ -86,3 +90,116 @@ class Result:
     error: ErrorKind | None = None
     error_message: str | None = None
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """Many requests of one level as columns: row i of every column is one request, in order of its number.
+
+    All marks are float64 ns since the level began (exact up to 104 days), NaN where the mark never happened.
+
+    Attributes:
+        request: Number of the request within level and attempt, int64.
+        prompt: Id of the prompt.
+        warmup: Sent before the measurement began, bool.
+        due: Planned start, or the time the slot came free.
+        sent: Just before the first byte was written; on a silent retry, of the second try.
+        connect: Duration of connection set-up inside this request in ns; 0 on a warm connection.
+        headers: End of the response's header.
+        first_event: First event of any kind.
+        first_token: First event with text.
+        last_token: Last event with text.
+        end: `[DONE]`, end of body, or the time it failed; never NaN.
+        first_events: Text events in the first text arrival, int64.
+        text_events: Events that carried text, int64.
+        merged_arrivals: Arrivals that carried more than one text event, int64.
+        first_tokens: Tokens in the first text arrival where the server counted as it went, float64, else NaN.
+        input_tokens: Of the server's usage, float64, NaN where it said nothing.
+        cached_tokens: Input tokens that a cache answered, of the usage, float64, NaN where it said nothing.
+        output_tokens: Of the server's usage, float64, NaN where it said nothing.
+        characters: Of the text received, int64.
+        words: Of the text received, int64.
+        finish_reason: As sent, None where none came.
+        status: HTTP status, float64, NaN where no response came.
+        retries: Silent retries (0 or 1), int64.
+        error: Kind of failure (ERROR_KINDS), None when it completed.
+        error_message: One line, None when it completed.
+        gaps_us: Gaps between successive text arrivals of all requests in us, int32, request after request, flat.
+        gap_offsets: int64, shape (n + 1,): the gaps of row i are ``gaps_us[gap_offsets[i]:gap_offsets[i + 1]]``.
+    """
+
+    request: NDArray[np.int64]
+    prompt: list[str]
+    warmup: NDArray[np.bool_]
+    due: NDArray[np.float64]
+    sent: NDArray[np.float64]
+    connect: NDArray[np.float64]
+    headers: NDArray[np.float64]
+    first_event: NDArray[np.float64]
+    first_token: NDArray[np.float64]
+    last_token: NDArray[np.float64]
+    end: NDArray[np.float64]
+    first_events: NDArray[np.int64]
+    text_events: NDArray[np.int64]
+    merged_arrivals: NDArray[np.int64]
+    first_tokens: NDArray[np.float64]
+    input_tokens: NDArray[np.float64]
+    cached_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    characters: NDArray[np.int64]
+    words: NDArray[np.int64]
+    finish_reason: list[str | None]
+    status: NDArray[np.float64]
+    retries: NDArray[np.int64]
+    error: list[str | None]
+    error_message: list[str | None]
+    gaps_us: NDArray[np.int32]
+    gap_offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+    @classmethod
+    def from_results(cls, results: Iterable[Result]) -> Results:
+        """Turn records into columns, ordered by request number.
+
+        >>> len(Results.from_results([]))
+        0
+        """
+        rows = sorted(results, key=lambda result: result.request)
+
+        def reals(values: Sequence[Any]) -> NDArray[np.float64]:
+            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+        def counts(values: Sequence[int]) -> NDArray[np.int64]:
+            return np.array(values, dtype=np.int64)
+
+        return cls(
+            request=counts([row.request for row in rows]),
+            prompt=[row.prompt for row in rows],
+            warmup=np.array([row.warmup for row in rows], dtype=np.bool_),
+            due=reals([row.due_ns for row in rows]),
+            sent=reals([row.sent_ns for row in rows]),
+            connect=reals([row.connect_ns for row in rows]),
+            headers=reals([row.headers_ns for row in rows]),
+            first_event=reals([row.first_event_ns for row in rows]),
+            first_token=reals([row.first_token_ns for row in rows]),
+            last_token=reals([row.last_token_ns for row in rows]),
+            end=reals([row.end_ns for row in rows]),
+            first_events=counts([row.first_events for row in rows]),
+            text_events=counts([row.text_events for row in rows]),
+            merged_arrivals=counts([row.merged_arrivals for row in rows]),
+            first_tokens=reals([row.first_tokens for row in rows]),
+            input_tokens=reals([row.input_tokens for row in rows]),
+            cached_tokens=reals([row.cached_tokens for row in rows]),
+            output_tokens=reals([row.output_tokens for row in rows]),
+            characters=counts([row.characters for row in rows]),
+            words=counts([row.words for row in rows]),
+            finish_reason=[row.finish_reason for row in rows],
+            status=reals([row.status for row in rows]),
+            retries=counts([row.retries for row in rows]),
+            error=[row.error for row in rows],
+            error_message=[row.error_message for row in rows],
+            gaps_us=np.array([gap for row in rows for gap in row.gaps_us], dtype=np.int32),
+            gap_offsets=np.concatenate(([0], np.cumsum([len(row.gaps_us) for row in rows], dtype=np.int64))),
+        )
