@@ -1,0 +1,27 @@
+"""What to ask and how hard: read and check a scenario file; the grammar of durations and bounds.
+
+    scenario = read(Path("scenarios/quickstart.toml"))
+    scenario = merge(scenario, concurrency=[1, 2])
+    levels = scenario.levels(["phi-4-mini"])
+
+`bound` holds Duration and Bound, `schema` the records, `files` input files as text and plain data,
+`reading` the way from a file to a Scenario and back.
+"""
+
+from loadbench.scenario.bound import Bound, Duration
+from loadbench.scenario.reading import from_json, merge, read, read_models, to_builtins
+from loadbench.scenario.schema import Level, Scenario, Timeouts, json_schema
+
+__all__ = [
+    "Bound",
+    "Duration",
+    "Level",
+    "Scenario",
+    "Timeouts",
+    "from_json",
+    "json_schema",
+    "merge",
+    "read",
+    "read_models",
+    "to_builtins",
+]

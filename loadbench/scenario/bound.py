@@ -1,0 +1,168 @@
+"""Durations ("500ms", "5m") and bounds ("ttft_p95=800ms"): the small grammars of the command line and the files."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal, Self
+
+import msgspec
+
+from loadbench.errors import UsageError
+from loadbench.scenario.files import nearest, shown
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_S = 7 * 24 * 3600.0
+_NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+"
+_DURATION = re.compile(rf"([+-]?(?:{_NUMBER}))\s*([^\W\d_]*)", re.ASCII)
+
+DURATIONS = ("ttft", "itl", "tpot", "e2e", "client_queue")
+SHARES = ("success", "failed")
+RATES = ("output_tokens_per_s", "goodput")
+METRICS = DURATIONS + SHARES + RATES
+STATISTICS = ("p50", "p90", "p95", "p99", "p999", "mean", "max")
+MORE_IS_BETTER = ("success", *RATES)
+
+Op = Literal["<", "<=", ">", ">="]
+_BOUND = re.compile(r"\s*([A-Za-z][\w.]*)\s*(<=|>=|<|>|=)\s*([^\s<>=].*?)\s*", re.ASCII | re.DOTALL)
+_VALUE = re.compile(rf"({_NUMBER})\s*(%?)", re.ASCII)
+
+
+class Duration(float):
+    """Seconds, written "500ms", "30s", "5m", "1h" or as a bare number of seconds.
+
+    >>> Duration.parse("500ms") + 1
+    1.5
+    >>> str(Duration.parse("90s")), str(Duration.parse(300))
+    ('90s', '5m')
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str | float) -> Self:
+        """Read a duration.
+
+        Raises:
+            ValueError: If it is no duration, negative, or longer than a week; the text says what to write.
+        """
+        if isinstance(text, bool) or not isinstance(text, str | int | float):
+            raise ValueError("must be a duration such as 500ms, 30s, 5m or 1h")
+        if not isinstance(text, str):
+            return cls._within(text, shown(text))
+        found = _DURATION.fullmatch(text.strip())
+        if not found:
+            raise ValueError(f"{shown(text)} is no duration: write 500ms, 30s, 5m or 1h")
+        unit = found[2] or "s"
+        if unit not in UNITS:
+            raise ValueError(f"unknown unit {shown(unit)} in {shown(text)}: use ms, s, m or h")
+        return cls._within(float(found[1]) * UNITS[unit], shown(text))
+
+    @classmethod
+    def _within(cls, seconds: float, text: str) -> Self:
+        if math.isnan(seconds) or not 0 <= seconds <= LONGEST_S:
+            raise ValueError(f"{text} is out of range: a duration is at least 0 and at most {LONGEST_S / 3600:g}h")
+        return cls(seconds)
+
+    def __str__(self) -> str:
+        for unit in ("h", "m", "s", "ms"):
+            count = float(self) / UNITS[unit]
+            # Only a whole number of the larger units reads well, and the text must read back to the same float.
+            if (count.is_integer() or unit == "ms") and count >= 1 and float(f"{count:.15g}") * UNITS[unit] == self:
+                return f"{count:.15g}{unit}"
+        return f"{float(self)!r}s"
+
+    def __repr__(self) -> str:
+        return f"Duration({float(self)!r})"
+
+
+class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A limit on a figure of a level: `METRIC[_STATISTIC] OP VALUE`.
+
+    Attributes:
+        metric: One of METRICS.
+        statistic: "p50" ... "p999", "mean" or "max" of a duration; None for shares and rates.
+        op: The comparison that holds when the bound is met.
+        value: ms for the durations, a fraction for the shares, per second for the rates.
+        text: As written.
+
+    >>> Bound.parse("ttft_p95=800ms")
+    Bound(metric='ttft', statistic='p95', op='<=', value=800.0, text='ttft_p95=800ms')
+    >>> bound = Bound.parse("failed > 1%")
+    >>> bound.op, bound.value
+    ('>', 0.01)
+    """
+
+    metric: str
+    statistic: str | None
+    op: Op
+    value: float
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Bound:
+        """Read a bound; "=" reads as the metric's good direction ("<=" for ttft, ">=" for success).
+
+        Raises:
+            UsageError: If it is no bound; one line that says what to write.
+        """
+        found = _BOUND.fullmatch(text)
+        if not found:
+            raise UsageError(f"{shown(text)} is no bound: write METRIC OP VALUE, as ttft_p95<=800ms or failed<1%")
+        metric, statistic = _figure(found[1].lower(), text)
+        op: Op = found[2] if found[2] != "=" else ">=" if metric in MORE_IS_BETTER else "<="  # type: ignore[assignment]
+        return cls(metric=metric, statistic=statistic, op=op, value=_value(metric, found[3], text), text=text.strip())
+
+    def holds(self, value: float) -> bool:
+        """Whether a figure, in the bound's unit, meets it."""
+        match self.op:
+            case "<":
+                return value < self.value
+            case "<=":
+                return value <= self.value
+            case ">":
+                return value > self.value
+            case ">=":
+                return value >= self.value
+
+
+def _figure(name: str, text: str) -> tuple[str, str | None]:
+    metric = next((m for m in METRICS if name == m or name.startswith(f"{m}_")), None)
+    if metric is None:
+        known = [f"{m}_p95" if m in DURATIONS else m for m in METRICS]
+        raise UsageError(f"{shown(text)}: unknown metric {shown(name)}{nearest(name, METRICS, known)}")
+    statistic = name[len(metric) + 1 :] or None
+    if metric in DURATIONS:
+        if statistic is None:
+            raise UsageError(f"{shown(text)}: which statistic of {metric}? Write {metric}_p95, or one of {_list()}")
+        if statistic not in STATISTICS:
+            raise UsageError(f"{shown(text)}: unknown statistic {shown(statistic)} of {metric}: use one of {_list()}")
+    elif statistic is not None:
+        raise UsageError(f"{shown(text)}: {metric} has no statistics: write {metric} alone")
+    return metric, statistic
+
+
+def _list() -> str:
+    return ", ".join(STATISTICS)
+
+
+def _value(metric: str, written: str, text: str) -> float:
+    if metric in DURATIONS:
+        if _VALUE.fullmatch(written):
+            raise UsageError(f"{shown(text)}: a duration needs its unit: write {written}ms or {written}s")
+        try:
+            value = Duration.parse(written) * 1000
+        except ValueError as error:
+            raise UsageError(f"{shown(text)}: {error}") from None
+        if value == 0:
+            raise UsageError(f"{shown(text)}: a duration of 0 can never be met")
+        return value
+    found = _VALUE.fullmatch(written)
+    if not found or (found[2] and metric in RATES) or not math.isfinite(float(found[1])):
+        unit = "1% or 0.01" if metric in SHARES else "a number per second, as 25.5"
+        raise UsageError(f"{shown(text)}: the value {shown(written)} must be {unit}")
+    value = float(found[1]) / (100 if found[2] else 1)
+    if metric in SHARES and value > 1:
+        hint = f": write {written}%" if not found[2] and value <= 100 else ""
+        raise UsageError(f"{shown(text)}: a share is at most 1 or 100%{hint}")
+    return value

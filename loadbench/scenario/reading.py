@@ -1,0 +1,214 @@
+"""From a file to a Scenario and back: every fault becomes one line that names the file, the place, the value."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadbench.errors import ScenarioError
+from loadbench.scenario.bound import Duration
+from loadbench.scenario.files import at, check, nearest, parse_json, parse_toml, printable, read_text, shown
+from loadbench.scenario.schema import Scenario, Timeouts
+
+HIDDEN = "***"
+_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_PAIRS = ({"concurrency", "request_rate"}, {"requests", "duration"})
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "null",
+}
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "array": list, "object": dict, "null": type(None)}
+
+
+def read(path: Path) -> Scenario:
+    """Read and check a scenario file, TOML or JSON by its ending; paths in it are relative to its folder.
+
+    Raises:
+        ScenarioError: One line that names the file, the place in it, the value, and what to do.
+    """
+    path = Path(path)
+    where = printable(str(path))
+    if path.suffix.lower() not in (".toml", ".json"):
+        raise ScenarioError(f"{where}: a scenario file ends in .toml or .json")
+    parse = parse_toml if path.suffix.lower() == ".toml" else parse_json
+    data = parse(read_text(path), where)
+    if isinstance(data, dict):
+        data.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:64] or "run")
+    return _scenario(data, where, path.parent)
+
+
+def from_json(data: bytes | str | dict[str, Any], where: str = "scenario") -> Scenario:
+    """A Scenario from JSON or plain data, as `to_builtins` gives it.
+
+    Raises:
+        ScenarioError: As `read`; `where` stands for the file's name.
+    """
+    if isinstance(data, bytes):
+        try:
+            data = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ScenarioError(f"{where}: not UTF-8 (byte {error.start})") from None
+    if isinstance(data, str):
+        data = parse_json(data, where)
+    else:
+        check(data, where)
+    return _scenario(data, where, Path())
+
+
+def merge(scenario: Scenario, **overrides: Any) -> Scenario:
+    """The scenario with what the command line or the environment says; None means "not given".
+
+    A load replaces the other kind of load, and a stop rule the other stop rule, unless both are given.
+
+    Raises:
+        ScenarioError: If the result is not valid.
+        TypeError: If there is no such field.
+    """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if unknown := given.keys() - set(Scenario.__struct_fields__):
+        raise TypeError(f"no such field of a Scenario: {', '.join(sorted(unknown))}")
+    data = _plain(scenario)
+    for pair in _PAIRS:
+        if pair & given.keys():
+            data |= dict.fromkeys(pair, None)
+    if "models" in given:
+        data["model_facts"] = {}
+    data |= _plain(given)
+    check(data, "options")
+    return _scenario(data, "options", Path())
+
+
+def to_builtins(scenario: Scenario) -> dict[str, Any]:
+    """The scenario in full as plain JSON data, for run.json; reads back with `from_json`.
+
+    The values of headers that look like secrets are replaced by "***": results are shared.
+    """
+    data = _plain(scenario)
+    data["headers"] = {name: HIDDEN if _SECRET.search(name) else value for name, value in data["headers"].items()}
+    return dict(data)
+
+
+def read_models(path: Path) -> dict[str, dict[str, Any]]:
+    """A models.json: `{name: {"capabilities": [...], "size_mb": n, ...}}`, or a list of names; by name what it says.
+
+    Raises:
+        ScenarioError: If it is neither.
+    """
+    where = printable(str(path))
+    data = parse_json(read_text(path), where)
+    if isinstance(data, list):
+        for index, name in enumerate(data):
+            if not isinstance(name, str) or not name.strip():
+                raise ScenarioError(f"{where}: [{index}] is {shown(name)}: must be the name of a model")
+            if name in data[:index]:
+                raise ScenarioError(f"{where}: [{index}] is {shown(name)} again: name each model once")
+        data = {name: {} for name in data}
+    if not isinstance(data, dict) or not data:
+        raise ScenarioError(f'{where}: must be a table of models, as {{"phi-4-mini": {{"size_mb": 3600}}}}')
+    for name, facts in data.items():
+        if not name.strip() or not isinstance(facts, dict):
+            raise ScenarioError(f'{where}: {at((name,))} is {shown(facts)}: must be a table, as {{"size_mb": 3600}}')
+        capabilities = facts.get("capabilities", [])
+        if not isinstance(capabilities, list) or not all(isinstance(c, str) for c in capabilities):
+            raise ScenarioError(
+                f"{where}: {at((name, 'capabilities'))} is {shown(capabilities)}: must be a list of texts"
+            )
+        size = facts.get("size_mb")
+        if isinstance(size, bool) or not isinstance(size, int | float | None) or (size is not None and size < 0):
+            raise ScenarioError(f"{where}: {at((name, 'size_mb'))} is {shown(size)}: must be a number, at least 0")
+    return data
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, enc_hook=_encode)
+
+
+def _encode(value: object) -> str:
+    if isinstance(value, Duration | Path):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} in a scenario")
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError
+
+
+def _scenario(data: Any, where: str, folder: Path) -> Scenario:
+    if not isinstance(data, dict):
+        raise ScenarioError(f"{where}: must be a table of settings, not {shown(data)}")
+    _known(data, Scenario, (), where)
+    if isinstance(data.get("timeouts"), dict):
+        _known(data["timeouts"], Timeouts, ("timeouts",), where)
+    data = data | _files(data, folder)
+    try:
+        return msgspec.convert(data, Scenario, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ScenarioError(f"{where}: {_line(str(error), data)}") from None
+    except ScenarioError as error:
+        raise ScenarioError(f"{where}: {error}") from None
+
+
+def _known(data: dict[str, Any], kind: type[msgspec.Struct], keys: tuple[str, ...], where: str) -> None:
+    for key in data:
+        if key not in kind.__struct_fields__:
+            raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{nearest(key, kind.__struct_fields__)}")
+
+
+def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Models read from their file, the prompts' path made good from here."""
+    found: dict[str, Any] = {}
+    models, prompts = data.get("models"), data.get("prompts")
+    if isinstance(models, str) and models.lower().endswith(".json"):
+        facts = read_models(folder / models)
+        found |= {"models": list(facts), "model_facts": facts}
+    elif isinstance(models, str) and models != "auto" and models:
+        found["models"] = [models]
+    if isinstance(prompts, str):
+        found["prompts"] = str(folder / prompts)
+    return found
+
+
+def _line(message: str, data: dict[str, Any]) -> str:
+    """msgspec's message with the value, and in words: "concurrency[2] is 0: must be at least 1"."""
+    found = re.fullmatch(r"(?s)(.*?)(?: - at `\$(.*)`)?", message)
+    what, path = (found[1], found[2] or "") if found else (message, "")
+    got = re.search(r"got `(\w+)`$", what)
+    keys: list[str | int] = []
+    value: Any = data
+    for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path):
+        key: str | int = name or (int(index) if index != "..." else _culprit(value, got and got[1]))
+        keys.append(key)
+        value = value[key]
+    return f"{at(keys)} is {shown(value)}: {_must(what, keys, value)}"
+
+
+def _culprit(table: dict[str, Any], got: str | None) -> str:
+    """The key that msgspec writes as [...]: the first whose value has the type it complains of."""
+    return next(key for key, value in table.items() if type(value) is _TYPES.get(got or "str"))
+
+
+def _must(what: str, keys: list[str | int], value: object) -> str:
+    if found := re.fullmatch(r"Expected `(array|str)` of length ([<>]=) (\d+)", what):
+        if found[2] == ">=":
+            return "must not be empty" if found[3] == "1" else f"must hold at least {found[3]}"
+        return f"must hold at most {found[3]} {'items' if found[1] == 'array' else 'characters'}"
+    if found := re.fullmatch(r"Expected `\w+` ([<>]=?) ([-+.\de]+)", what):
+        words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+        return f"must be {words[found[1]]} {float(found[2]):.16g}"
+    if found := re.fullmatch(r"Expected `([\w| ]+)`, got `\w+`", what):
+        kinds = [_KINDS.get(kind, kind) for kind in found[1].split(" | ") if kind != "null"]
+        hint = f"; write [{shown(value)}]" if kinds == ["a list"] and not isinstance(value, dict) else ""
+        return f"must be {' or '.join(kinds)}{hint}"
+    if what.startswith("Invalid enum value"):
+        return 'must be "poisson" or "constant"'
+    return printable(what)
