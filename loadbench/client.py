@@ -1,0 +1,464 @@
+"""One request in, one Result out: the chat completion's dialects, read as they arrive.
+
+A failed request is a Result with an `error`, never an exception. First token = first text, whatever dialect; usage is
+taken wherever it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+from loadbench.prompts import Prompt
+from loadbench.result import ErrorKind, Result
+from loadbench.scenario import Timeouts
+from loadbench.sse import Decoder, Event, EventTooLarge
+from loadbench.transport import ExchangeError, Headers, StockTransport, Transport, encode
+
+MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
+_MESSAGE_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request to make: who it is, what it asks, when it was due (ns on the client's clock)."""
+
+    level: str
+    attempt: int
+    request: int
+    model: str
+    prompt: Prompt
+    warmup: bool
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What every request of a run sends beside model and messages."""
+
+    max_tokens: int
+    temperature: float
+    extra_body: Mapping[str, Any]
+
+    def body(self, model: str, prompt: Prompt) -> bytes:
+        """The JSON body of a streamed chat completion; `extra_body` has the last word."""
+        return orjson.dumps(
+            {
+                "model": model,
+                "messages": list(prompt.messages),
+                "max_tokens": prompt.max_tokens or self.max_tokens,
+                "temperature": self.temperature,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                **self.extra_body,
+            }
+        )
+
+
+class Recorder:
+    """The sink of one chat completion: marks, gaps, counts and text, written down as bytes arrive.
+
+    Times are ns on the transport's clock; the ones of the request's life are None until they happen.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_decoder",
+        "_head",
+        "_in_arrival",
+        "_is_stream",
+        "_raw",
+        "_tail",
+        "_usage_alone",
+        "answer",
+        "cached_tokens",
+        "choices",
+        "connect_ns",
+        "done",
+        "error",
+        "error_message",
+        "finish_reason",
+        "first_event_ns",
+        "first_events",
+        "first_token_ns",
+        "first_tokens",
+        "headers_ns",
+        "input_tokens",
+        "last_token_ns",
+        "merged_arrivals",
+        "other_text",
+        "output_tokens",
+        "sent_ns",
+        "status",
+        "text_events",
+    )
+
+    def __init__(self) -> None:
+        self.connect_ns: int | None = None
+        self.sent_ns: int | None = None
+        self.headers_ns: int | None = None
+        self.first_event_ns: int | None = None
+        self.first_token_ns: int | None = None
+        self.last_token_ns: int | None = None
+        self.status: int | None = None
+        self.error: ErrorKind | None = None
+        self.error_message: str | None = None
+        self.text_events = 0
+        self.first_events = 0
+        self.first_tokens: int | None = None
+        self.merged_arrivals = 0
+        self.input_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.finish_reason: str | None = None
+        self.done = False  # [DONE] came
+        self.answer: list[str] = []
+        self.other_text: list[str] = []  # reasoning, tool calls, further choices
+        self.choices = 0
+        self._decoder = Decoder()
+        self._arrivals: list[int] = []
+        self._in_arrival = 0  # text events in the present arrival
+        self._usage_alone = 0  # usage events without choices
+        self._is_stream = True
+        self._raw = bytearray()
+        self._head: bytes | None = None  # the last event up to its text, where the text was all that was new in it
+        self._tail = b""
+
+    # -- the sink, called by the transport ------------------------------------------------------------------------------
+
+    def connected(self, duration_ns: int) -> None:
+        self.connect_ns = (self.connect_ns or 0) + duration_ns
+
+    def sent(self, at_ns: int) -> None:
+        self.sent_ns = at_ns
+
+    def headers(self, at_ns: int, status: int, headers: Headers) -> None:
+        self.headers_ns, self.status = at_ns, status
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"").lower()
+        self._is_stream = status == 200 and not kind.startswith(b"application/json")
+
+    def body(self, data: bytes, at_ns: int) -> None:
+        if not self._is_stream:
+            self._raw += data[: MAX_ERROR_BYTES - len(self._raw)] if self.status != 200 else data
+            return
+        head = self._head
+        if head is not None and data.startswith(head) and data.endswith(self._tail):
+            # The same event as before but for a plain text: the same JSON, a third of the time.
+            raw = data[len(head) : -len(self._tail)]
+            if raw and b'"' not in raw and b"\\" not in raw:
+                try:
+                    text = raw.decode()
+                except UnicodeDecodeError:
+                    text = ""
+                if text.isprintable() and text:
+                    self.answer.append(text)
+                    self._text(at_ns)
+                    return
+        self._read(data, at_ns)
+
+    def _read(self, data: bytes, at_ns: int) -> None:
+        try:
+            events = self._decoder.feed(data)
+        except EventTooLarge as error:
+            raise ExchangeError("protocol", str(error)) from None
+        texts = len(self.answer)
+        for event in events:
+            self._event(event, at_ns)
+        self._head = None
+        if len(events) == 1 and len(self.answer) == texts + 1 and not self._decoder.open:
+            literal = b'"' + self.answer[-1].encode() + b'"'
+            if data.count(literal) == 1 and b"\\" not in literal and self.answer[-1].isprintable():
+                at = data.index(literal)
+                self._head, self._tail = data[: at + 1], data[at + len(literal) - 1 :]
+
+    def _event(self, event: Event, at_ns: int) -> None:
+        name, payload = event
+        if self.first_event_ns is None:
+            self.first_event_ns = at_ns
+        try:
+            chunk = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            if payload.strip() == b"[DONE]":
+                self.done = True
+            elif payload and self.error is None:
+                self.error, self.error_message = "protocol", f"an event that is not UTF-8 JSON: {error}"
+            return
+        if name == b"error" or not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
+            if self.error is None:
+                self.error, self.error_message = "stream_error", _said(chunk)
+            return
+        usage = chunk.get("usage")
+        choices = chunk.get("choices")
+        if choices:
+            for choice in choices:
+                self._choice(choice, at_ns)
+        elif usage:
+            self._usage_alone += 1
+        if usage:
+            self._usage(usage)
+
+    def _choice(self, choice: Any, at_ns: int) -> None:
+        try:
+            index = choice.get("index", 0)
+            delta = choice.get("delta")
+            if delta is None:
+                delta = choice.get("message") or {"content": choice.get("text")}
+            reason = choice.get("finish_reason")
+            text = delta.get("content")
+            other = None
+            if len(delta) > 1 or not text:
+                other = _other_text(delta)
+                if text and not isinstance(text, str):
+                    text = _parts_text(text)
+        except AttributeError:
+            if self.error is None:
+                self.error, self.error_message = "protocol", "a choice that is no object"
+            return
+        if reason and self.finish_reason is None:
+            self.finish_reason = str(reason)
+        if index and isinstance(index, int) and index >= self.choices:
+            self.choices = index + 1
+        if not text and not other:
+            return
+        if text:
+            (self.other_text if index else self.answer).append(text)
+        if other:
+            self.other_text.append(other)
+        self._text(at_ns)
+
+    def _text(self, at_ns: int) -> None:
+        """Text came: an arrival of its own, or one more event of the present arrival."""
+        self.text_events += 1
+        if at_ns != self.last_token_ns:
+            self._arrivals.append(at_ns)
+            self.last_token_ns = at_ns
+            self._in_arrival = 1
+            if self.first_token_ns is None:
+                self.first_token_ns = at_ns
+                self.first_events = 1
+        else:
+            self._in_arrival += 1
+            if self._in_arrival == 2:
+                self.merged_arrivals += 1
+            if len(self._arrivals) == 1:
+                self.first_events += 1
+
+    def _usage(self, usage: Any) -> None:
+        if not isinstance(usage, dict):
+            return
+        output, input_ = _count(usage.get("completion_tokens")), _count(usage.get("prompt_tokens"))
+        if output is not None:
+            # llama.cpp ends each of several choices with its own usage event; all others count them together.
+            several = self._usage_alone > 1 and self.choices > 1
+            self.output_tokens = (self.output_tokens or 0) + output if several else output
+            if len(self._arrivals) == 1 and not self._usage_alone and self.finish_reason is None and output:
+                self.first_tokens = output  # usage that counts along: these are the first arrival's tokens
+        if input_ is not None:
+            self.input_tokens = input_
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict) and (cached := _count(details.get("cached_tokens"))) is not None:
+            self.cached_tokens = cached
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def close(self, error: ExchangeError | None, end_ns: int) -> None:
+        """Judge the response: what failed, if anything. Called once, when the exchange is over."""
+        if self._is_stream:
+            for event in self._decoder.finish():
+                self._event(event, self.last_token_ns or end_ns)
+        elif self.status == 200:
+            self._event((b"", bytes(self._raw)), end_ns)  # the server did not stream: all text at once
+            self.done = True
+        if self.status is not None and self.status != 200 and error is None:
+            self.error, self.error_message = _status_kind(self.status), _body_said(self.status, bytes(self._raw))
+        if self.error is not None:
+            return
+        if error is not None:
+            self.error, self.error_message = error.kind, str(error)
+        elif self.first_event_ns is not None and not self.done and self.finish_reason is None:
+            self.error, self.error_message = "truncated", "the stream ended without a finish event or [DONE]"
+        elif self.first_token_ns is None:
+            self.error, self.error_message = "empty", "a response without any text"
+
+    def gaps_us(self) -> list[int]:
+        """Gaps between arrivals in us, rounded so that any stretch of them sums to within 1 us of the truth."""
+        if not self._arrivals:
+            return []
+        first = self._arrivals[0]
+        offsets = [(at - first + 500) // 1000 for at in self._arrivals]
+        return [b - a for a, b in zip(offsets, offsets[1:], strict=False)]
+
+    def result(self, ask: Ask, origin_ns: int, end_ns: int, *, retried: bool) -> Result:
+        """The record of it all, its marks counted from `origin_ns`."""
+        answer = "".join(self.answer)
+        text = answer + "".join(self.other_text)
+
+        def since(at_ns: int | None) -> int | None:
+            return None if at_ns is None else at_ns - origin_ns
+
+        return Result(
+            level=ask.level,
+            attempt=ask.attempt,
+            request=ask.request,
+            prompt=ask.prompt.id,
+            warmup=ask.warmup,
+            due_ns=ask.due_ns - origin_ns,
+            sent_ns=since(self.sent_ns),
+            connect_ns=self.connect_ns or 0,
+            headers_ns=since(self.headers_ns),
+            first_event_ns=since(self.first_event_ns),
+            first_token_ns=since(self.first_token_ns),
+            last_token_ns=since(self.last_token_ns),
+            end_ns=end_ns - origin_ns,
+            gaps_us=self.gaps_us(),
+            first_events=self.first_events,
+            text_events=self.text_events,
+            merged_arrivals=self.merged_arrivals,
+            first_tokens=self.first_tokens,
+            input_tokens=self.input_tokens,
+            cached_tokens=self.cached_tokens,
+            output_tokens=self.output_tokens,
+            characters=len(text),
+            words=len(text.split()),
+            finish_reason=self.finish_reason,
+            status=self.status,
+            retries=int(retried),
+            error=self.error,
+            error_message=self.error_message and _one_line(self.error_message),
+            text=answer,
+        )
+
+
+class Client:
+    """Sends chat completions to one target.
+
+    Args:
+        transport: The measured path, or its stock stand-in where a proxy is needed.
+        chat_url: The full address of `/chat/completions`.
+        headers: Sent with every request; the key among them.
+        parameters: What every body carries.
+        now_ns: The monotonic clock of all marks; the transport's own.
+    """
+
+    def __init__(
+        self,
+        transport: Transport | StockTransport,
+        chat_url: str,
+        *,
+        headers: Mapping[str, str],
+        parameters: Parameters,
+        timeouts: Timeouts,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.transport = transport
+        self._url = httpx.URL(chat_url)
+        self._headers = {
+            "accept": "text/event-stream, application/json",
+            "accept-encoding": "identity",
+            "content-type": "application/json",
+            "user-agent": "loadbench",
+            **headers,
+        }
+        self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
+        self._built: dict[tuple[str, str], tuple[httpx.Request, bytes]] = {}
+        self.in_flight: dict[int, Recorder] = {}
+
+    async def warm(self, connections: int) -> None:
+        """Open connections before they are needed."""
+        await self.transport.warm(self._url, connections, self._timeouts)
+
+    async def prepare(self, model: str, prompt: Prompt, *, keep: bool = True) -> tuple[httpx.Request, bytes]:
+        """The request for a prompt, built once, and its bytes on the wire."""
+        built = self._built.get((model, prompt.id))
+        if built is None:
+            body = self._parameters.body(model, prompt)
+            request = httpx.Request("POST", self._url, headers=self._headers, content=body)
+            built = request, await encode(request)
+            if keep:
+                self._built[model, prompt.id] = built
+        return built
+
+    async def chat(self, ask: Ask, origin_ns: int, *, keep: bool = True) -> Result:
+        """Make the request; its Result, whatever happened to it.
+
+        Cancellation is passed on; `result_of_cancelled` then gives the record of what had come by then.
+        """
+        recorder = Recorder()
+        prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep)
+        extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
+        request = httpx.Request(
+            "POST", self._url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
+        )
+        failure: ExchangeError | None = None
+        self.in_flight[id(recorder)] = recorder
+        try:
+            await self.transport.handle_async_request(request)
+        except ExchangeError as error:
+            failure = error
+        except BaseException:
+            recorder.error = recorder.error or "cancelled"
+            raise
+        finally:
+            del self.in_flight[id(recorder)]
+            end_ns = self._now_ns()
+        recorder.close(failure, end_ns)
+        return recorder.result(ask, origin_ns, end_ns, retried="retried" in extensions)
+
+
+def _status_kind(status: int) -> ErrorKind:
+    if status == 429:
+        return "http_429"
+    if status >= 500:
+        return "http_5xx"
+    if status >= 400:
+        return "http_4xx"
+    return "redirect" if status >= 300 else "protocol"
+
+
+def _body_said(status: int, body: bytes) -> str:
+    try:
+        said = _said(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        said = body.decode("utf-8", "replace").strip()
+    return f"HTTP {status}: {said}" if said else f"HTTP {status}"
+
+
+def _said(document: Any) -> str:
+    """The message in an error document, of whatever shape."""
+    if isinstance(document, dict):
+        for key in ("error", "message", "detail", "msg"):
+            if document.get(key):
+                return _said(document[key])
+    return document if isinstance(document, str) else orjson.dumps(document).decode()
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_MESSAGE_CHARACTERS]
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _other_text(delta: Any) -> str | None:
+    """Text of a delta that is not its content: reasoning by its several names, tool calls, a refusal."""
+    found = [
+        text
+        for key in ("reasoning_content", "reasoning", "refusal")
+        if isinstance(text := delta.get(key), str) and text
+    ]
+    calls = delta.get("tool_calls") or ([delta] if delta.get("function_call") else [])
+    for call in calls:
+        function = call.get("function") or call.get("function_call") or {}
+        found += [text for key in ("name", "arguments") if isinstance(text := function.get(key), str) and text]
+    return "".join(found) or None
+
+
+def _parts_text(content: Any) -> str:
+    """Content given as a list of parts."""
+    parts = content if isinstance(content, list) else []
+    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))

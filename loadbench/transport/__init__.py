@@ -1,0 +1,303 @@
+"""The measured path: an httpx transport that hands body bytes to a sink with the time they arrived.
+
+A request carries its sink in ``request.extensions["sink"]`` and its time-outs in ``["timeouts"]``; without a sink the
+body is collected, so that any httpx client can use this transport. `StockTransport` puts the same face on stock
+httpx, for proxies.
+
+Source: MEASURING.md's measurements; on the same law stock httpx reports a TTFT a hundred times too long at 512 streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import httpx
+
+from loadbench.scenario import Timeouts
+from loadbench.transport.connection import Connection, ExchangeError, Headers, Sink, os_error
+from loadbench.transport.wire import KernelWires, UserWire, kernel_stamps_work
+
+__all__ = [
+    "Clock",
+    "ExchangeError",
+    "Headers",
+    "Sink",
+    "StockTransport",
+    "Transport",
+    "kernel_stamps_work",
+    "tls_context",
+]
+
+Clock = Literal["kernel", "user"]
+Origin = tuple[str, str, int]
+
+_SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 ms of lag
+
+
+def tls_context(*, ca_file: str | None = None, insecure: bool = False) -> ssl.SSLContext:
+    """A client's TLS context: certificates verified unless told otherwise, HTTP/1.1 only."""
+    context = ssl.create_default_context(cafile=ca_file)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Body:
+    """The sink of an ordinary request: it collects the response."""
+
+    def __init__(self) -> None:
+        self.first_token_ns: int | None = None
+        self.status = 0
+        self.header_list: Headers = []
+        self.content = bytearray()
+
+    def connected(self, duration_ns: int) -> None: ...
+
+    def sent(self, at_ns: int) -> None: ...
+
+    def headers(self, at_ns: int, status: int, headers: Headers) -> None:
+        self.status, self.header_list = status, headers
+
+    def body(self, data: bytes, at_ns: int) -> None:
+        self.first_token_ns = self.first_token_ns or at_ns
+        self.content += data
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Connections to HTTP/1.x servers, each kept alive for the next request, each stamping its arrivals.
+
+    Args:
+        clock: ``kernel`` or ``user`` stamps; None takes kernel stamps where they work.
+        tls: Context for https; made at the first use when None.
+        now_ns, wall_ns: The monotonic and the wall clock.
+
+    Attributes:
+        clock: The stamps in use.
+        lags_ns: Processed minus arrived, of each read since the list was last cleared; empty without kernel stamps.
+        retries: Requests sent again because a reused connection had died before its first byte.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        tls: ssl.SSLContext | None = None,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.clock: Clock = clock or ("kernel" if kernel_stamps_work() else "user")
+        self.lags_ns: list[int] = []
+        self.retries = 0
+        self._tls = tls
+        self._now_ns, self._wall_ns = now_ns, wall_ns
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._wires: KernelWires | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        timeouts = request.extensions.get("timeouts") or Timeouts()
+        sink: Sink = request.extensions.get("sink") or Body()
+        wire = request.extensions.get("wire") or await encode(request)
+        connection = self._take(origin)
+        if connection is not None:
+            try:
+                await self._exchange(origin, connection, wire, sink, timeouts)
+                return _response(sink, request)
+            except ExchangeError as error:
+                # The server closed an idle connection while our request was on its way: not the request's failure.
+                if error.kind != "reset" or connection.heard:
+                    raise
+                self.retries += 1
+                request.extensions["retried"] = True
+        began = self._now_ns()
+        connection = await self._connect(origin, timeouts)
+        sink.connected(self._now_ns() - began)
+        await self._exchange(origin, connection, wire, sink, timeouts)
+        return _response(sink, request)
+
+    async def warm(self, url: httpx.URL, connections: int, timeouts: Timeouts) -> None:
+        """Open connections ahead of need, until `connections` are idle; a failure is left for the requests to meet."""
+        origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        missing = connections - len(self._idle.get(origin, ()))
+
+        async def one(delay_s: float) -> None:
+            await asyncio.sleep(delay_s)
+            with contextlib.suppress(ExchangeError):
+                self._give(origin, await self._connect(origin, timeouts))
+
+        async with asyncio.TaskGroup() as group:
+            for i in range(missing):
+                group.create_task(one(i * _SPREAD_S))
+
+    async def aclose(self) -> None:
+        for connections in self._idle.values():
+            for connection in list(connections):
+                connection.close()
+        self._idle.clear()
+        if self._wires is not None:
+            self._wires.close()
+            self._wires = None
+
+    # -- connections --------------------------------------------------------------------------------------------------
+
+    def _take(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            connection.on_idle_close = None
+            if not connection.closed:
+                return connection
+        return None
+
+    def _give(self, origin: Origin, connection: Connection) -> None:
+        idle = self._idle.setdefault(origin, [])
+
+        def drop(closed: Connection) -> None:
+            with contextlib.suppress(ValueError):
+                idle.remove(closed)
+
+        connection.on_idle_close = drop
+        idle.append(connection)
+
+    async def _exchange(
+        self, origin: Origin, connection: Connection, wire: bytes, sink: Sink, timeouts: Timeouts
+    ) -> None:
+        await connection.exchange(wire, sink, timeouts)
+        if not connection.closed:
+            self._give(origin, connection)
+
+    async def _connect(self, origin: Origin, timeouts: Timeouts) -> Connection:
+        scheme, host, port = origin
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(timeouts.connect):
+                connection = await self._open(host, port)
+                if scheme == "https":
+                    if self._tls is None:
+                        self._tls = tls_context()
+                    await connection.start_tls(self._tls, host)
+        except TimeoutError:
+            if connection is not None:
+                connection.close()
+            raise ExchangeError("timeout_connect", f"no connection within {timeouts.connect:g} s") from None
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+        return connection
+
+    async def _open(self, host: str, port: int) -> Connection:
+        loop = asyncio.get_running_loop()
+        failure: ExchangeError | None = None
+        for family, address in await _resolve(loop, host, port):
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                raise os_error(error, default="local") from error
+            connection = Connection(loop, self._now_ns)
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await loop.sock_connect(sock, address)
+                if self.clock == "kernel":
+                    if self._wires is None:
+                        self._wires = KernelWires(loop, self._now_ns, self._wall_ns, self.lags_ns)
+                    self._wires.open(sock, connection)
+                else:
+                    await loop.create_connection(lambda c=connection: UserWire(c, self._now_ns), sock=sock)  # type: ignore[misc]
+                return connection
+            except OSError as error:
+                sock.close()
+                failure = os_error(error, default="connect")
+            except BaseException:
+                sock.close()
+                raise
+        raise failure or ExchangeError("dns", f"no address for {host}")
+
+
+async def _resolve(
+    loop: asyncio.AbstractEventLoop, host: str, port: int
+) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ExchangeError("dns", f"no address for {host}: {error}") from None
+    return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
+
+
+async def encode(request: httpx.Request) -> bytes:
+    """A request's bytes, head and body."""
+    body = await request.aread()
+    head = b"%s %s HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)
+    return b"%s%s\r\n%s" % (head, b"".join(b"%s: %s\r\n" % pair for pair in request.headers.raw), body)
+
+
+def _response(sink: Sink, request: httpx.Request) -> httpx.Response:
+    if isinstance(sink, Body):
+        # The body was decoded on its way; a header that says otherwise would have httpx decode it again.
+        headers = [pair for pair in sink.header_list if pair[0].lower() != b"content-encoding"]
+        return httpx.Response(sink.status, headers=headers, content=bytes(sink.content), request=request)
+    return httpx.Response(200, request=request)
+
+
+class StockTransport(httpx.AsyncBaseTransport):
+    """Stock httpx behind the same face, for proxies: user-space stamps, and the client's lag in every one of them."""
+
+    def __init__(self, proxy: str, *, tls: ssl.SSLContext | None = None) -> None:
+        self.clock: Clock = "user"
+        self.lags_ns: list[int] = []
+        self.retries = 0
+        self._now_ns = time.perf_counter_ns
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._stock = httpx.AsyncHTTPTransport(proxy=httpx.Proxy(proxy), limits=limits, verify=tls or tls_context())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        sink: Sink = request.extensions["sink"]
+        timeouts: Timeouts = request.extensions["timeouts"]
+        request.extensions["timeout"] = {
+            "connect": timeouts.connect,
+            "read": timeouts.idle,
+            "write": timeouts.idle,
+            "pool": None,
+        }
+        try:
+            async with asyncio.timeout(timeouts.total):
+                sink.sent(self._now_ns())
+                response = await self._stock.handle_async_request(request)
+                try:
+                    sink.headers(self._now_ns(), response.status_code, response.headers.raw)
+                    assert isinstance(response.stream, httpx.AsyncByteStream)
+                    async for data in response.stream:
+                        sink.body(data, self._now_ns())
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise ExchangeError("timeout_total", f"total: over {timeouts.total:g} s") from None
+        except httpx.ConnectTimeout as error:
+            raise ExchangeError("timeout_connect", str(error)) from error
+        except httpx.ReadTimeout as error:
+            kind: Literal["timeout_first_token", "timeout_idle"]
+            kind = "timeout_first_token" if sink.first_token_ns is None else "timeout_idle"
+            raise ExchangeError(kind, str(error)) from error
+        except (httpx.ConnectError, httpx.ProxyError) as error:
+            raise ExchangeError("connect", str(error)) from error
+        except httpx.RemoteProtocolError as error:
+            raise ExchangeError("truncated" if sink.first_token_ns else "protocol", str(error)) from error
+        except httpx.NetworkError as error:
+            raise ExchangeError("reset", str(error)) from error
+        return httpx.Response(response.status_code, request=request)
+
+    async def warm(self, url: httpx.URL, connections: int, timeouts: Timeouts) -> None:
+        """Nothing: stock httpx opens connections as requests need them."""
+
+    async def aclose(self) -> None:
+        await self._stock.aclose()

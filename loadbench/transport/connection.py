@@ -1,0 +1,327 @@
+"""One HTTP/1.x connection: request bytes out, response bytes to a sink as they arrive, TLS in between.
+
+Nothing here awaits between tokens: the reader's callback runs the HTTP parser, which runs the sink, all in one call
+stack with the arrival's stamp. The request's task wakes once, when the response is whole or has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+import httpx
+
+from loadbench.result import ErrorKind
+from loadbench.scenario import Timeouts
+
+MAX_HEADER_BYTES = 256 * 1024
+_LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EACCES}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ExchangeError(httpx.TransportError):
+    """A request that failed on its way, with METRICS.md's word for how."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Sink(Protocol):
+    """Who reads a response. Each time is an arrival in ns on the transport's clock; body may raise ExchangeError."""
+
+    first_token_ns: int | None
+
+    def connected(self, duration_ns: int) -> None: ...
+    def sent(self, at_ns: int) -> None: ...
+    def headers(self, at_ns: int, status: int, headers: Headers) -> None: ...
+    def body(self, data: bytes, at_ns: int) -> None: ...
+
+
+class Wire(Protocol):
+    """The socket beneath: it calls `Connection.received` and `Connection.lost`."""
+
+    def send(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+
+
+def os_error(error: OSError, *, default: ErrorKind = "reset") -> ExchangeError:
+    """The failure that this OSError means: of the client's own limits, or of the connection."""
+    kind: ErrorKind = "local" if error.errno in _LOCAL_ERRNOS else default
+    return ExchangeError(kind, error.strerror or str(error) or type(error).__name__)
+
+
+class Connection:
+    """One connection and at most one exchange on it."""
+
+    __slots__ = (
+        "_began_ns",
+        "_body_ends_at_close",
+        "_complete",
+        "_handshake",
+        "_header_bytes",
+        "_headers",
+        "_inflate",
+        "_incoming",
+        "_loop",
+        "_now_ns",
+        "_outgoing",
+        "_parser",
+        "_sink",
+        "_timeouts",
+        "_timer",
+        "_tls",
+        "_waiter",
+        "arrival_ns",
+        "closed",
+        "heard",
+        "on_idle_close",
+        "reusable",
+        "stamp",
+        "wire",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
+        self._loop = loop
+        self._now_ns = now_ns
+        self.wire: Wire | None = None
+        self.closed = False
+        self.reusable = False
+        self.heard = False  # a byte of the present response came
+        self.arrival_ns = 0  # of the last bytes
+        self.stamp = 0  # the kernel's, of the last bytes; 0 where there is none
+        self.on_idle_close: Callable[[Connection], None] | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._sink: Sink | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLObject | None = None
+        self._handshake: asyncio.Future[None] | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Run the TLS handshake. Raises ExchangeError of kind tls."""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._handshake = self._loop.create_future()
+        self._advance_handshake()
+        try:
+            await self._handshake
+        finally:
+            self._handshake = None
+
+    async def exchange(self, request: bytes, sink: Sink, timeouts: Timeouts) -> None:
+        """Send a request's bytes and feed its response to the sink; returns when the response is whole.
+
+        Raises:
+            ExchangeError: With the kind of failure. The connection is then closed.
+        """
+        self._parser = httptools.HttpResponseParser(self)
+        self._sink, self._timeouts = sink, timeouts
+        self._reset_message()
+        self.heard = self._complete = self.reusable = False
+        self._waiter = self._loop.create_future()
+        try:
+            self._began_ns = self._now_ns()
+            sink.sent(self._began_ns)
+            self._write(request)
+            self._watch()
+            await self._waiter
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._sink = self._waiter = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        if not self.reusable:
+            self.close()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            if self.wire is not None:
+                self.wire.close()
+
+    def _write(self, data: bytes) -> None:
+        if self._tls is not None:
+            self._tls.write(data)
+            data = self._outgoing.read()
+        assert self.wire is not None
+        try:
+            self.wire.send(data)
+        except OSError as error:
+            self.lost(error)
+
+    # -- bytes in, called by the wire -------------------------------------------------------------------------------
+
+    def received(self, data: bytes | memoryview, at_ns: int) -> None:
+        """Bytes that arrived at this time."""
+        self.arrival_ns = at_ns
+        if self._tls is None:
+            self._parse(data)
+            return
+        self._incoming.write(data)
+        if self._handshake is not None:
+            self._advance_handshake()
+            return
+        try:
+            while plain := self._tls.read(65536):
+                self._parse(plain)
+            self.lost(None)  # close_notify
+        except ssl.SSLWantReadError:
+            if self._outgoing.pending:  # an answer of the TLS layer itself, to a key update say
+                assert self.wire is not None
+                self.wire.send(self._outgoing.read())
+        except ssl.SSLError as error:
+            self._fail(ExchangeError("tls", error.reason or str(error)))
+
+    def lost(self, error: OSError | None) -> None:
+        """The other side closed (None) or the connection broke."""
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_exception(ExchangeError("tls", "connection closed during the TLS handshake"))
+        if self._waiter is None or self._waiter.done():
+            self.close()
+            if self.on_idle_close is not None:
+                self.on_idle_close(self)
+        elif error is not None:
+            self._fail(os_error(error))
+        elif not self.heard:
+            self._fail(ExchangeError("reset", "connection closed before any byte of the response"))
+        elif self._body_ends_at_close:
+            self.on_message_complete()
+        else:
+            self._fail(ExchangeError("truncated", "connection closed before the response was whole"))
+
+    def _advance_handshake(self) -> None:
+        assert self._tls is not None
+        assert self.wire is not None
+        assert self._handshake is not None
+        failure: ExchangeError | None = None
+        done = False
+        try:
+            self._tls.do_handshake()
+            done = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.CertificateError as error:
+            failure = ExchangeError("tls", f"certificate not accepted: {error.verify_message}")
+        except ssl.SSLError as error:
+            failure = ExchangeError("tls", error.reason or str(error))
+        if self._outgoing.pending:
+            try:
+                self.wire.send(self._outgoing.read())
+            except OSError as error:
+                failure = failure or ExchangeError("tls", str(error))
+        if not self._handshake.done():
+            if failure is not None:
+                self._handshake.set_exception(failure)
+            elif done:
+                self._handshake.set_result(None)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        if self._sink is None or self._complete:
+            self.reusable = False  # bytes that nobody asked for: what follows them cannot be trusted
+            self.lost(None)
+            return
+        self.heard = True
+        try:
+            assert self._parser is not None
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self._fail(cause if isinstance(cause, ExchangeError) else ExchangeError("protocol", repr(cause)))
+        except httptools.HttpParserUpgrade:
+            self._fail(ExchangeError("protocol", "the server switched protocols"))
+        except httptools.HttpParserError as error:
+            if self._complete:
+                self.reusable = False
+            else:
+                self._fail(ExchangeError("protocol", f"not HTTP: {error}"))
+
+    # -- called by the HTTP parser ------------------------------------------------------------------------------------
+
+    def _reset_message(self) -> None:
+        self._headers: Headers = []
+        self._header_bytes = 0
+        self._body_ends_at_close = False
+        self._inflate: zlib._Decompress | None = None
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ExchangeError("protocol", "bytes after the end of the response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB")
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        assert self._sink is not None
+        status = self._parser.get_status_code()
+        if status < 200:
+            return
+        names = {name.lower(): value.lower() for name, value in self._headers}
+        self._body_ends_at_close = b"content-length" not in names and b"transfer-encoding" not in names
+        coding = names.get(b"content-encoding", b"identity")
+        if coding in (b"gzip", b"x-gzip", b"deflate"):
+            self._inflate = zlib.decompressobj(wbits=47)  # gzip or zlib, as its header says
+        elif coding not in (b"identity", b""):
+            raise ExchangeError("protocol", f"content-encoding {coding.decode('latin-1')} was not asked for")
+        self._sink.headers(self.arrival_ns, status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self._inflate is not None:
+            try:
+                data = self._inflate.decompress(data)
+            except zlib.error as error:
+                raise ExchangeError("protocol", f"broken compression: {error}") from None
+        assert self._sink is not None
+        self._sink.body(data, self.arrival_ns)
+
+    def on_message_complete(self) -> None:
+        assert self._parser is not None
+        if self._parser.get_status_code() < 200:  # 100 Continue, 103 Early Hints: the response is still to come
+            self._reset_message()
+            return
+        self._complete = True
+        self.reusable = not self._body_ends_at_close and self._parser.should_keep_alive()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- time-outs ----------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """One lazy timer an exchange: it looks whether a deadline passed, else sleeps until the next one."""
+        sink, limits = self._sink, self._timeouts
+        if sink is None:
+            return
+        now = self._now_ns()
+        heard = max(self.arrival_ns, self._began_ns) if self.heard else self._began_ns
+        deadlines: list[tuple[float, ErrorKind, float]] = [
+            (self._began_ns + limits.total * 1e9, "timeout_total", limits.total)
+        ]
+        if sink.first_token_ns is None:
+            deadlines.append((self._began_ns + limits.first_token * 1e9, "timeout_first_token", limits.first_token))
+        else:
+            deadlines.append((heard + limits.idle * 1e9, "timeout_idle", limits.idle))
+        at, kind, limit = min(deadlines)
+        if at <= now:
+            self._fail(ExchangeError(kind, f"{kind.removeprefix('timeout_').replace('_', ' ')}: over {limit:g} s"))
+        else:
+            self._timer = self._loop.call_later((at - now) / 1e9, self._watch)
+
+    def _fail(self, error: ExchangeError) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+        self.close()

@@ -1,0 +1,182 @@
+"""Sockets that stamp what arrives: by the kernel's receive stamps on Linux, in user space elsewhere.
+
+A kernel stamp (SO_TIMESTAMPNS) is on the wall clock and is used only as an age: arrival = now - (wall_now - stamp). It
+makes an arrival independent of this process's own lag, as long as that lag is shorter than the gap to the next one:
+Linux merges segments that wait in a socket's queue and keeps the newest stamp. So two reads with one stamp are one arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import cast
+
+from loadbench.transport.connection import Connection
+
+_SO_TIMESTAMPNS = 35  # asm-generic/socket.h, "old" 64-bit layout; Python's socket module has no name for it
+_TIMESPEC = struct.Struct("qq")
+_READ_BYTES = 65536
+_BATCH = 64  # sockets served before the event loop gets its turn
+
+
+class KernelWires:
+    """All sockets of one transport, read with kernel stamps.
+
+    They sit in an epoll object of our own, itself a reader of the event loop: many ready sockets cost the loop one
+    callback, a third of the CPU per token of `loop.add_reader` for each.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int], wall_ns: Callable[[], int], lags: list[int]
+    ) -> None:
+        self.loop, self._now_ns, self._wall_ns, self._lags = loop, now_ns, wall_ns, lags
+        self._buffer = bytearray(_READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._open: dict[int, tuple[Callable[..., tuple[int, list[tuple[int, int, bytes]], int, object]], Connection]]
+        self._open = {}
+        self._epoll = select.epoll()
+        loop.add_reader(self._epoll.fileno(), self._ready)
+
+    def open(self, sock: socket.socket, connection: Connection) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        connection.wire = _KernelWire(self, sock, connection)
+        self._open[sock.fileno()] = (sock.recvmsg_into, connection)
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def forget(self, fd: int) -> None:
+        if self._open.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def close(self) -> None:
+        if not self._epoll.closed:
+            self.loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+
+    def _ready(self) -> None:
+        buffers, view = [self._buffer], self._view
+        now_ns, wall_ns, late = self._now_ns, self._wall_ns, self._lags.append
+        for fd, _ in self._epoll.poll(0, _BATCH):
+            entry = self._open.get(fd)
+            if entry is None:  # closed by a callback of this very batch
+                continue
+            read, connection = entry
+            try:
+                n, ancillary, _, _ = read(buffers, 64)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self.forget(fd)
+                connection.lost(error)
+                continue
+            if not n:
+                self.forget(fd)
+                connection.lost(None)
+                continue
+            now = now_ns()
+            if ancillary:
+                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+                stamp = seconds * 1_000_000_000 + nanoseconds
+                arrival = connection.arrival_ns
+                if stamp != connection.stamp:
+                    connection.stamp = stamp
+                    # Never before the last arrival nor after now, whatever a step of the wall clock says.
+                    arrival = min(max(now - (wall_ns() - stamp), arrival), now)
+                late(now - arrival)
+                connection.received(view[:n], arrival)
+            else:
+                connection.received(view[:n], now)
+
+
+class _KernelWire:
+    __slots__ = ("_connection", "_pending", "_sock", "_wires")
+
+    def __init__(self, wires: KernelWires, sock: socket.socket, connection: Connection) -> None:
+        self._wires, self._sock, self._connection = wires, sock, connection
+        self._pending = b""
+
+    def send(self, data: bytes) -> None:
+        if self._pending:
+            self._pending += data
+            return
+        try:
+            n = self._sock.send(data)
+        except BlockingIOError:
+            n = 0
+        if n < len(data):
+            self._pending = data[n:]
+            self._wires.loop.add_writer(self._sock.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        try:
+            n = self._sock.send(self._pending)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._connection.lost(error)
+            return
+        self._pending = self._pending[n:]
+        if not self._pending:
+            self._wires.loop.remove_writer(self._sock.fileno())
+
+    def close(self) -> None:
+        fd = self._sock.fileno()
+        if fd >= 0:
+            self._wires.forget(fd)
+            if self._pending:
+                self._wires.loop.remove_writer(fd)
+            self._sock.close()
+
+
+class UserWire(asyncio.Protocol):
+    """A socket read by the event loop, stamped when the loop hands over its bytes."""
+
+    def __init__(self, connection: Connection, now_ns: Callable[[], int]) -> None:
+        self._connection, self._now_ns = connection, now_ns
+        self._transport: asyncio.Transport | None = None
+        connection.wire = self
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        self._connection.received(data, self._now_ns())
+
+    def eof_received(self) -> None:
+        self._connection.lost(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._connection.closed:
+            self._connection.lost(error if isinstance(error, OSError) else None)
+
+    def send(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def kernel_stamps_work() -> bool:
+    """Whether this kernel stamps what a TCP socket receives: tried on a loopback connection."""
+    if not sys.platform.startswith("linux") or _TIMESPEC.size != 16:
+        return False
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            with socket.create_connection(server.getsockname()) as near, server.accept()[0] as far:
+                near.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+                near.settimeout(1)
+                for _ in range(20):  # the kernel begins to stamp a moment after the first socket asks for it
+                    far.sendall(b"x")
+                    _, ancillary, _, _ = near.recvmsg(1, 64)
+                    if ancillary:
+                        return len(ancillary[0][2]) == _TIMESPEC.size
+                    time.sleep(0.001)
+    except OSError:
+        pass
+    return False
