@@ -1,0 +1,115 @@
+# GNU make >= 3.81 (what macOS ships) and a POSIX shell; nothing here is specific to Linux.
+#
+#   make bench ARGS="-c 1,2"        more arguments for the command behind a target
+#   make setup PYTHON=python3.12    the Python to build .venv with (default: the first that is 3.11 or newer)
+#   make setup EXTRAS=llama         fewer extras: less to download (default: all)
+#   make setup LOCKED=1             the exact versions of requirements-dev.lock, checked by hash, as CI does
+#   make setup UV=                  pip although uv is installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model bench bench-remote stress demo test check bench-client lock clean
+
+ARGS   ?=
+EXTRAS ?= all
+LOCKED ?=
+PYTHON ?=
+UV     ?= $(shell command -v uv 2>/dev/null)
+
+BIN    := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
+PY     := $(BIN)/python
+STAMP  := .venv/$(if $(LOCKED),locked,installed)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@echo '  Arguments go on with ARGS: make bench ARGS="-c 1,2"'
+
+setup: $(STAMP) model ## build .venv (uv if installed, else pip) and fetch the embedded model: once, about 750 MB
+
+# Done again when pyproject.toml or the lock file changes. The folder .venv.lock keeps a second make out of a .venv
+# that the first one is building.
+$(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
+	@set -e; \
+	[ -w . ] || { echo "setup: this folder cannot be written; clone it to a place that can" >&2; exit 1; }; \
+	told=; \
+	until mkdir .venv.lock 2>/dev/null; do \
+	  [ -n "$$told" ] || echo "setup: another make builds .venv, waiting for it (if none does: rmdir .venv.lock)"; \
+	  told=yes; sleep 1; \
+	done; \
+	trap 'rmdir .venv.lock' EXIT; trap 'exit 130' INT TERM; \
+	if [ -n "$$told" ] && [ -e $(STAMP) ] && [ ! pyproject.toml -nt $(STAMP) ]; then exit 0; fi; \
+	if ! $(PY) -c '' 2>/dev/null || { [ -z "$(UV)" ] && ! $(PY) -m pip --version >/dev/null 2>&1; }; then \
+	  if [ -n "$(UV)" ]; then \
+	    "$(UV)" venv --quiet --clear --python "$(or $(PYTHON),>=3.11)" .venv; \
+	  else \
+	    python=; old=; \
+	    for p in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	      if "$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	      then python=$$p; break; fi; \
+	      old="$$old $$("$$p" -c 'import sys; print("%s (%d.%d)" % (sys.argv[1], *sys.version_info[:2]))' "$$p" 2>/dev/null || :)"; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	      echo "setup: needs Python 3.11 or newer with its venv module; found:$${old:- none}" >&2; \
+	      echo "setup: Debian, Ubuntu: apt install python3-venv | macOS: brew install python | any: install uv" >&2; \
+	      echo "setup: or name one: make setup PYTHON=/path/to/python3" >&2; \
+	      exit 1; \
+	    fi; \
+	    "$$python" -m venv --clear .venv; \
+	  fi; \
+	fi; \
+	install() { \
+	  if [ -n "$(UV)" ]; then "$(UV)" pip install --quiet --python $(PY) "$$@"; \
+	  else $(PY) -m pip install --quiet --disable-pip-version-check "$$@"; fi; \
+	}; \
+	echo "setup: installing into .venv with $(if $(UV),uv,pip), a minute or so, once"; \
+	if [ -n "$(LOCKED)" ]; then \
+	  install --require-hashes -r requirements-dev.lock; \
+	  install --no-deps -e .; \
+	elif ! install -e ".[$(EXTRAS),dev]"; then \
+	  [ "$(EXTRAS)" = all ] || exit 1; \
+	  echo "setup: not every extra can be installed here (see above); going on without Foundry Local's SDK" >&2; \
+	  install -e ".[llama,dev]"; \
+	fi; \
+	touch $(STAMP)
+
+# No stamp: the file is in the user's cache, which .venv knows nothing about; a look at it takes a moment.
+# Without it everything but the embedded model works, so this never stops a build.
+model: $(STAMP)
+	@$(PY) -m loadbench.llama --fetch-only >/dev/null || \
+	  echo "setup: no embedded model; with an endpoint, or --simulate, loadbench works without it" >&2
+
+bench: setup ## measure the embedded real model, or the Foundry Local service that is found here
+	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
+
+bench-remote: $(STAMP) ## measure the server at FOUNDRY_LOCAL_ENDPOINT
+	@[ -n "$$FOUNDRY_LOCAL_ENDPOINT" ] || { \
+	  echo "bench-remote: FOUNDRY_LOCAL_ENDPOINT is not set; say which server:" >&2; \
+	  echo "  make bench-remote FOUNDRY_LOCAL_ENDPOINT=http://host:port/v1" >&2; exit 2; }
+	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
+
+stress: setup ## load the model until it saturates
+	$(PY) -m loadbench run scenarios/stress.toml $(ARGS)
+
+demo: $(STAMP) ## the whole way in a minute against the simulator: no model, invented figures
+	$(PY) -m loadbench run --simulate scenarios/quickstart.toml $(ARGS)
+
+test: setup ## run the tests
+	$(PY) -m pytest $(ARGS)
+
+check: setup ## all that CI runs: format, lint, types, import order, tests
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(BIN)/lint-imports
+	$(PY) -m pytest $(ARGS)
+
+bench-client: $(STAMP) ## what the client itself costs: CPU per token, lag, streams it can hold
+	$(PY) tests/bench_client.py $(ARGS)
+
+lock: ## write requirements-dev.lock again after a change of dependencies (newer versions: ARGS=--upgrade)
+	@[ -n "$(UV)" ] || { echo "lock: needs uv" >&2; exit 1; }
+	"$(UV)" pip compile --quiet --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --custom-compile-command "make lock" $(ARGS) pyproject.toml -o requirements-dev.lock
+
+clean: ## remove .venv and caches; results and the model file stay
+	rm -rf .venv .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
