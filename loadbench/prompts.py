@@ -60,7 +60,11 @@ def for_scenario(scenario: Scenario) -> list[Prompt]:
     if scenario.prompts is None:
         return [with_system(prompt, scenario.system) for prompt in DEFAULT]
     if isinstance(scenario.prompts, str):
-        return [with_system(prompt, scenario.system) for prompt in read(Path(scenario.prompts))]
+        try:
+            prompts = read(Path(scenario.prompts))
+        except ScenarioError as error:
+            raise ScenarioError(f"prompts: {error}") from None
+        return [with_system(prompt, scenario.system) for prompt in prompts]
     return from_texts(scenario.prompts, scenario.system)
 
 
@@ -72,7 +76,8 @@ def from_texts(texts: Iterable[str], system: str | None = None) -> list[Prompt]:
     """
     data = list(texts)
     check(data, "prompts")
-    return [with_system(prompt, system) for prompt in _prompts(data, [at((i,)) for i in range(len(data))], "prompts")]
+    places = [f"prompts{at((index,))}" for index in range(len(data))]
+    return [with_system(prompt, system) for prompt in _prompts(data, places, "prompts")]
 
 
 def with_system(prompt: Prompt, system: str | None) -> Prompt:
@@ -103,30 +108,28 @@ def read(path: Path) -> list[Prompt]:
             data = data["prompts"]
         if not isinstance(data, list):
             raise ScenarioError(f"{where}: must be a list of prompts, not {shown(data)}")
-        return _prompts(data, [at((index,)) for index in range(len(data))], where)
+        return _prompts(data, [f"{where}: {at((index,))}" for index in range(len(data))], where)
     # Only line feeds end a line: a text may hold U+2028 and others that splitlines cuts at.
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    places = [f"line {number}" for number, _ in lines]
+    places = [f"{where}, line {number}: prompt" for number, _ in lines]
     if kind == ".txt":
         return _prompts([line for _, line in lines], places, where)
-    return _prompts([parse_json(line, f"{where}, line {number}") for number, line in lines], places, where)
+    return _prompts([parse_json(line, where, number) for number, line in lines], places, where)
 
 
 def _prompts(data: Sequence[Any], places: Sequence[str], where: str) -> list[Prompt]:
     if not data:
         raise ScenarioError(f"{where}: no prompts in it: give at least one")
     prompts: list[Prompt] = []
-    seen: dict[str, str] = {}
+    seen: dict[str, int] = {}
     for number, (value, place) in enumerate(zip(data, places, strict=True), start=1):
         try:
             prompt = _prompt(value, f"p{number}")
         except ValueError as error:
-            raise ScenarioError(f"{where}: {place}{error}") from None
+            raise ScenarioError(f"{place}{error}") from None
         if prompt.id in seen:
-            raise ScenarioError(
-                f"{where}: {place}: the id {shown(prompt.id)} is taken by {seen[prompt.id]}: ids differ"
-            )
-        seen[prompt.id] = place
+            raise ScenarioError(f"{place}: the id {shown(prompt.id)} is that of prompt {seen[prompt.id]}: rename one")
+        seen[prompt.id] = number
         prompts.append(prompt)
     return prompts
 

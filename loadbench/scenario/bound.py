@@ -47,7 +47,7 @@ class Duration(float):
             ValueError: If it is no duration, negative, or longer than a week; the text says what to write.
         """
         if isinstance(text, bool) or not isinstance(text, str | int | float):
-            raise ValueError("must be a duration such as 500ms, 30s, 5m or 1h")
+            raise ValueError(f"{shown(text)} is no duration: write 500ms, 30s, 5m or 1h")
         if not isinstance(text, str):
             return cls._within(text, shown(text))
         found = _DURATION.fullmatch(text.strip())
@@ -65,6 +65,8 @@ class Duration(float):
         return cls(seconds)
 
     def __str__(self) -> str:
+        if not self:
+            return "0s"
         for unit in ("h", "m", "s", "ms"):
             count = float(self) / UNITS[unit]
             # Only a whole number of the larger units reads well, and the text must read back to the same float.
@@ -129,8 +131,9 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _figure(name: str, text: str) -> tuple[str, str | None]:
     metric = next((m for m in METRICS if name == m or name.startswith(f"{m}_")), None)
     if metric is None:
-        known = [f"{m}_p95" if m in DURATIONS else m for m in METRICS]
-        raise UsageError(f"{shown(text)}: unknown metric {shown(name)}{nearest(name, METRICS, known)}")
+        examples = [f"{m}_p95" if m in DURATIONS else m for m in METRICS]
+        known = [*METRICS, *(f"{m}_{s}" for m in DURATIONS for s in STATISTICS)]
+        raise UsageError(f"{shown(text)}: unknown metric {shown(name)}{nearest(name, known, examples)}")
     statistic = name[len(metric) + 1 :] or None
     if metric in DURATIONS:
         if statistic is None:
@@ -159,7 +162,7 @@ def _value(metric: str, written: str, text: str) -> float:
         return value
     found = _VALUE.fullmatch(written)
     if not found or (found[2] and metric in RATES) or not math.isfinite(float(found[1])):
-        unit = "1% or 0.01" if metric in SHARES else "a number per second, as 25.5"
+        unit = "a share, as 1% or 0.01" if metric in SHARES else "a number per second, as 25.5"
         raise UsageError(f"{shown(text)}: the value {shown(written)} must be {unit}")
     value = float(found[1]) / (100 if found[2] else 1)
     if metric in SHARES and value > 1:

@@ -90,12 +90,18 @@ def _sibling(path: Path) -> str:
     return f"; did you mean {printable(str(path.with_name(close[0])))}?" if close else ""
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, file: str, line: int | None = None) -> Any:
     """Plain data from JSON, stricter than the standard library: no NaN, no key twice in one object.
+
+    Args:
+        text: One document.
+        file: Its name in messages.
+        line: Where the document starts, if it is one of several in the file.
 
     Raises:
         ScenarioError: With line and column, or with the place in the data.
     """
+    where = file if line is None else f"{file}, line {line}"
 
     def constant(name: str) -> float:
         raise ScenarioError(f"{where}: {name} is not a JSON number")
@@ -111,9 +117,8 @@ def parse_json(text: str, where: str) -> Any:
     try:
         data = json.loads(text, parse_constant=constant, object_pairs_hook=once)
     except json.JSONDecodeError as error:
-        raise ScenarioError(
-            f"{where}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg.lower()}"
-        ) from None
+        place = f"line {(line or 1) + error.lineno - 1}, column {error.colno}"
+        raise ScenarioError(f"{file}, {place}: not valid JSON: {error.msg.lower()}") from None
     except RecursionError:
         raise ScenarioError(f"{where}: nested deeper than {DEEPEST} levels") from None
     except ValueError:  # Python refuses integers beyond 4300 digits
@@ -182,4 +187,4 @@ def _problem(value: object) -> str | None:
         except UnicodeEncodeError:
             return f"is {shown(value)}: holds half a character (a lone surrogate)"
         return None
-    return f"is {shown(value)}: JSON has no such type; write it as text, in quotes"
+    return f"is a {type(value).__name__}: JSON has no such type; write it as text, in quotes"

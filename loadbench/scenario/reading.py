@@ -66,7 +66,8 @@ def from_json(data: bytes | str | dict[str, Any], where: str = "scenario") -> Sc
 def merge(scenario: Scenario, **overrides: Any) -> Scenario:
     """The scenario with what the command line or the environment says; None means "not given".
 
-    A load replaces the other kind of load, and a stop rule the other stop rule, unless both are given.
+    A load replaces the other kind of load, and a stop rule the other stop rule, unless both are given; headers,
+    extra_body and timeouts are added to. Paths are relative to the working directory.
 
     Raises:
         ScenarioError: If the result is not valid.
@@ -79,9 +80,13 @@ def merge(scenario: Scenario, **overrides: Any) -> Scenario:
     for pair in _PAIRS:
         if pair & given.keys():
             data |= dict.fromkeys(pair, None)
-    if "models" in given:
-        data["model_facts"] = {}
-    data |= _plain(given)
+    new = _plain(given)
+    for key in ("headers", "extra_body", "timeouts"):  # tables are added to, not replaced
+        if isinstance(new.get(key), dict):
+            new[key] = data[key] | new[key]
+    data |= new
+    if isinstance(data["models"], list):
+        data["model_facts"] = {name: facts for name, facts in data["model_facts"].items() if name in data["models"]}
     check(data, "options")
     return _scenario(data, "options", Path())
 
@@ -149,8 +154,8 @@ def _scenario(data: Any, where: str, folder: Path) -> Scenario:
     _known(data, Scenario, (), where)
     if isinstance(data.get("timeouts"), dict):
         _known(data["timeouts"], Timeouts, ("timeouts",), where)
-    data = data | _files(data, folder)
     try:
+        data = data | _files(data, folder)
         return msgspec.convert(data, Scenario, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{where}: {_line(str(error), data)}") from None
@@ -161,7 +166,12 @@ def _scenario(data: Any, where: str, folder: Path) -> Scenario:
 def _known(data: dict[str, Any], kind: type[msgspec.Struct], keys: tuple[str, ...], where: str) -> None:
     for key in data:
         if key not in kind.__struct_fields__:
-            raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{nearest(key, kind.__struct_fields__)}")
+            hint = nearest(key, kind.__struct_fields__)
+            if (
+                keys and key in Scenario.__struct_fields__
+            ):  # written below a table's heading, TOML counts it to the table
+                hint = f": move it above [{keys[0]}]"
+            raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{hint}")
 
 
 def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -169,11 +179,17 @@ def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     models, prompts = data.get("models"), data.get("prompts")
     if isinstance(models, str) and models.lower().endswith(".json"):
-        facts = read_models(folder / models)
+        try:
+            facts = read_models(folder / models)
+        except ScenarioError as error:
+            raise ScenarioError(f"models: {error}") from None
         found |= {"models": list(facts), "model_facts": facts}
     elif isinstance(models, str) and models != "auto" and models:
         found["models"] = [models]
     if isinstance(prompts, str):
+        if not prompts.lower().endswith((".json", ".jsonl", ".txt")):
+            kinds = "must be the path of a .json, .jsonl or .txt file, or a list of texts"
+            raise ScenarioError(f"prompts is {shown(prompts)}: {kinds}; write [{shown(prompts)}]")
         found["prompts"] = str(folder / prompts)
     return found
 
@@ -189,7 +205,9 @@ def _line(message: str, data: dict[str, Any]) -> str:
         key: str | int = name or (int(index) if index != "..." else _culprit(value, got and got[1]))
         keys.append(key)
         value = value[key]
-    return f"{at(keys)} is {shown(value)}: {_must(what, keys, value)}"
+    must = _must(what, value)
+    # A message of our own (Duration.parse) has the value in it.
+    return f"{at(keys)} is {shown(value)}: {must}" if must else f"{at(keys)}: {printable(what)}"
 
 
 def _culprit(table: dict[str, Any], got: str | None) -> str:
@@ -197,7 +215,7 @@ def _culprit(table: dict[str, Any], got: str | None) -> str:
     return next(key for key, value in table.items() if type(value) is _TYPES.get(got or "str"))
 
 
-def _must(what: str, keys: list[str | int], value: object) -> str:
+def _must(what: str, value: object) -> str | None:
     if found := re.fullmatch(r"Expected `(array|str)` of length ([<>]=) (\d+)", what):
         if found[2] == ">=":
             return "must not be empty" if found[3] == "1" else f"must hold at least {found[3]}"
@@ -211,4 +229,4 @@ def _must(what: str, keys: list[str | int], value: object) -> str:
         return f"must be {' or '.join(kinds)}{hint}"
     if what.startswith("Invalid enum value"):
         return 'must be "poisson" or "constant"'
-    return printable(what)
+    return None

@@ -195,6 +195,8 @@ def _load(scenario: Scenario) -> None:
 
 
 def _models(scenario: Scenario) -> None:
+    if not scenario.models:
+        raise ScenarioError('models is "": write "auto", a list of names, or the path of a models.json')
     if isinstance(scenario.models, list):
         for index, model in enumerate(scenario.models):
             if model in scenario.models[:index]:
@@ -205,8 +207,11 @@ def _models(scenario: Scenario) -> None:
 
 
 def _request(scenario: Scenario) -> None:
-    for key in scenario.extra_body.keys() & OURS.keys():
-        raise ScenarioError(f"extra_body.{key}: not here, {OURS[key]}")
+    for key in scenario.extra_body:
+        if key in OURS:
+            raise ScenarioError(f"extra_body.{key}: not here, {OURS[key]}")
+        if key in Scenario.__struct_fields__ and key != "seed":  # written below [extra_body], TOML counts it to it
+            raise ScenarioError(f"extra_body.{key}: a setting of the scenario: move it above [extra_body]")
     for name, value in scenario.headers.items():
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
             raise ScenarioError(f"{at(('headers', name))}: no valid header name")
