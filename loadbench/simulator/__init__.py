@@ -1,0 +1,214 @@
+"""An OpenAI-compatible server with a declared timing law and declared faults, which reports what it really did.
+
+It is the ruler that this project's accuracy is measured with:
+
+    python -m loadbench.simulator --ttft 50ms --itl 10ms --slots 4 --fault 429=0.01
+
+prints one line of JSON, `{"url": "http://127.0.0.1:PORT/v1", "pid": …, "model": …}`, once it listens, and ends on
+SIGTERM, SIGINT or the end of its standard input, if that is a pipe. `start` does the same from Python and ends it surely.
+
+    GET  /v1/models            POST /v1/chat/completions      GET /health
+    GET  /truth                what it really did (truth.py)  POST /truth/reset, DELETE /truth: start counting anew
+
+law.py declares, server.py runs the loop, stream.py sends answers, connection.py speaks HTTP, answer.py makes the bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadbench.simulator import law as _law
+from loadbench.simulator.law import FAULTS, Law
+
+__all__ = ["FAULTS", "Law", "Simulator", "main", "reset", "start", "truth"]
+
+MODEL = "simulator"
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A running simulator: its base URL, which ends in /v1, its process, and the first of its models."""
+
+    url: str
+    pid: int
+    model: str
+
+
+@contextlib.contextmanager
+def start(
+    law: Law | None = None,
+    *,
+    models: Sequence[str] = (MODEL,),
+    api_key: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    timeout_s: float = 20.0,
+    **options: Any,
+) -> Iterator[Simulator]:
+    """Run a simulator in a child process for the length of a `with` block.
+
+    Args:
+        law: The law; or give its fields as `options`: `start(itl_ms=5, faults={"cut": 0.1})`.
+        models: Ids it serves.
+        api_key: What requests must carry as a bearer token, if anything.
+        host, port: Where it listens; port 0 takes a free one.
+        timeout_s: How long it may take to be ready.
+    Raises:
+        ValueError: If the law is out of range.
+        RuntimeError: If it did not come up; the message holds what it said.
+    """
+    import subprocess
+    import tempfile
+
+    if law is not None and options:
+        raise ValueError("give a law or its fields, not both")
+    law = Law(**options) if law is None else law
+    words = [sys.executable, "-m", "loadbench.simulator", "--host", host, "--port", str(port), *law.argv()]
+    words += [word for model in models for word in ("--model", model)]
+    words += [] if api_key is None else ["--api-key", api_key]
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Timer(timeout_s, process.kill)
+        late.start()
+        try:
+            line = process.stdout.readline()
+            late.cancel()
+            if not line:
+                process.wait()
+                complaints.seek(0)
+                said = complaints.read().decode(errors="replace").strip()
+                raise RuntimeError(f"the simulator did not come up within {timeout_s:g} s: {said or 'it said nothing'}")
+            yield Simulator(**json.loads(line))
+        finally:
+            late.cancel()
+            process.stdin.close()  # which ends it
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+
+def truth(url: str) -> dict[str, Any]:
+    """What the simulator at `url` (with or without /v1) reports it did; truth.Truth says what the fields mean."""
+    return _call(url, "/truth", "GET")
+
+
+def reset(url: str) -> None:
+    """Start its counts anew."""
+    _call(url, "/truth/reset", "POST")
+
+
+def _call(url: str, path: str, method: str) -> dict[str, Any]:
+    import urllib.request
+
+    request = urllib.request.Request(url.rstrip("/").removesuffix("/v1") + path, method=method)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
+        found: dict[str, Any] = json.loads(response.read())
+    return found
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str = "python -m loadbench.simulator",
+    ready: Callable[[Mapping[str, Any]], None] | None = None,
+) -> int:
+    """Serve until SIGTERM, SIGINT or the end of standard input; the exit code.
+
+    Args:
+        argv: Options without the program's name; None takes the process's.
+        prog: The program's name in help and errors.
+        ready: Called with url, pid and model once it listens, instead of printing them as a line of JSON.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description="An OpenAI-compatible server with a declared timing law.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default 0: a free one)")
+    parser.add_argument("--model", action="append", dest="models", metavar="ID", help="model id, may be repeated")
+    parser.add_argument("--api-key", metavar="KEY", help="demand this bearer token")
+    _law.add_options(parser)
+    options = parser.parse_args(argv)
+    try:
+        law = _law.from_options(options)
+    except ValueError as error:
+        parser.error(str(error))
+    from loadbench.simulator.server import Server
+
+    _raise_file_limit()
+    models = options.models or [MODEL]
+    try:
+        server = Server(law, models, options.host, options.port, options.api_key, f"loadbench-simulator/{_version()}")
+    except OSError as error:
+        sys.stderr.write(f"{prog}: cannot listen on {options.host}:{options.port}: {error.strerror}\n")
+        return 1
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: server.stop())
+    _stop_with_stdin(server.stop)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    facts = {"url": f"http://{host}:{server.port}/v1", "pid": os.getpid(), "model": models[0]}
+    if ready is None:
+        sys.stdout.write(json.dumps(facts) + "\n")
+        sys.stdout.flush()
+    else:
+        ready(facts)
+    server.serve()
+    return 0
+
+
+def _version() -> str:
+    import loadbench
+
+    return str(getattr(loadbench, "__version__", "0"))
+
+
+def _raise_file_limit() -> None:
+    """A descriptor for every connection: take as many as the system grants."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _stop_with_stdin(stop: Callable[[], None]) -> None:
+    """Stop when whoever started this process has closed its standard input, or died; only if that is a pipe."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        stop()
+
+    # A thread, since Windows cannot poll a pipe; blocked in read it costs nothing.
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,245 @@
+"""One client's connection: requests in, with the time the kernel received them; bytes out."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httptools
+
+from loadbench.simulator import answer
+
+if TYPE_CHECKING:
+    from loadbench.simulator.server import Server
+    from loadbench.simulator.stream import Stream, Whole
+
+SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
+"""Socket option of Linux: a wall-clock stamp, taken as a segment arrives, comes with every read."""
+
+_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed"} | {
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request in full; `arrival_ns` is when its last segment reached the kernel, on the monotonic clock."""
+
+    method: bytes
+    path: bytes
+    authorization: bytes | None
+    body: bytes
+    keep_alive: bool
+    arrival_ns: int
+
+
+class Connection:
+    """A socket, its parser, and the requests that wait for the one in progress (pipelining).
+
+    Attributes:
+        current: The answer in progress; while there is one, later requests wait.
+        hanging: Never answers again (the fault).
+    """
+
+    __slots__ = (
+        "_arrival_ns",
+        "_authorization",
+        "_body",
+        "_closing",
+        "_expects",
+        "_keep_alive",
+        "_out",
+        "_parser",
+        "_pending",
+        "_proceeding",
+        "_server",
+        "_url",
+        "current",
+        "hanging",
+        "sock",
+    )
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._server = server
+        self.sock = sock
+        self.current: Stream | Whole | None = None
+        self.hanging = False
+        self._pending: deque[Request] = deque()
+        self._out = bytearray()
+        self._closing = self._proceeding = False
+        self._keep_alive = True
+        self._arrival_ns = 0
+        self._parser = httptools.HttpRequestParser(self)
+        self.on_message_begin()
+
+    # Reading
+
+    def readable(self) -> None:
+        """Take what has arrived, with its stamp, and answer the requests that are complete."""
+        try:
+            if SO_TIMESTAMPNS is None:
+                data, ancillary = self.sock.recv(65536), []
+            else:
+                data, ancillary, _, _ = self.sock.recvmsg(65536, 64)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, ancillary = b"", []
+        if not data:
+            self._server.left(self)
+            return
+        now = time.perf_counter_ns()
+        if ancillary:
+            # The stamp is on the wall clock: taken as an age, a step of that clock cannot shift it for long.
+            seconds, ns = struct.unpack("qq", ancillary[0][2][:16])
+            now -= max(0, time.time_ns() - (seconds * 1_000_000_000 + ns))
+        self._arrival_ns = now
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(self)  # no upgrade is on offer: the request was taken as it is
+        except httptools.HttpParserError as error:
+            self._keep_alive = False
+            if self.current is None:
+                self.reply(400, answer.encoded(answer.error(400, f"This is no HTTP: {error}")))
+            else:
+                self.close()
+            return
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Answer waiting requests until one takes its time."""
+        if self._proceeding:
+            return  # an answer that is done at once comes back here: a thousand of them must not nest
+        self._proceeding = True
+        while self._pending and self.current is None and not self.hanging and not self._closing:
+            request = self._pending.popleft()
+            self._keep_alive = request.keep_alive
+            self._server.handle(self, request)
+        self._proceeding = False
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._body: list[bytes] = []
+        self._authorization: bytes | None = None
+        self._expects = False
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lowered = name.lower()
+        if lowered == b"authorization":
+            self._authorization = value
+        elif lowered == b"expect":
+            self._expects = True
+
+    def on_headers_complete(self) -> None:
+        if self._expects and self.current is None:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        self._pending.append(
+            Request(
+                method=self._parser.get_method(),
+                path=self._url.partition(b"?")[0],
+                authorization=self._authorization,
+                body=b"".join(self._body),
+                keep_alive=self._parser.should_keep_alive(),
+                arrival_ns=self._arrival_ns,
+            )
+        )
+
+    # Writing
+
+    def head(self, status: int, kind: str, length: int | None) -> bytes:
+        """Status line and headers; a length of None announces a chunked body."""
+        size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+        close = "" if self._keep_alive else "Connection: close\r\n"
+        reason = _REASONS.get(status, "Error")
+        return (
+            f"HTTP/1.1 {status} {reason}\r\nServer: {self._server.name}\r\nContent-Type: {kind}\r\n"
+            f"Cache-Control: no-cache\r\n{size}\r\n{close}\r\n"
+        ).encode()
+
+    def reply(self, status: int, body: bytes) -> None:
+        """A whole JSON answer, and on to the next request."""
+        self.write(self.head(status, "application/json", len(body)) + body)
+        self.done()
+
+    def write(self, data: bytes) -> int:
+        """Send now, or as soon as the kernel takes it; the number of bytes taken over, which is all of them."""
+        if self._out:
+            self._out += data
+            return len(data)
+        try:
+            sent = self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._server.left(self)
+            return len(data)
+        if sent < len(data):
+            self.hold(data[sent:])
+        return len(data)
+
+    def hold(self, data: bytes) -> None:
+        """Keep what the kernel would not take until the socket is writable."""
+        self._server.truth.blocked += 1
+        self._out += data
+        self._server.poller.writing(self.sock, True)
+
+    @property
+    def held(self) -> bool:
+        """Whether bytes wait for the client to read."""
+        return bool(self._out)
+
+    def writable(self) -> None:
+        """Send what was held back."""
+        try:
+            sent = self.sock.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._server.left(self)
+            return
+        del self._out[:sent]
+        if not self._out:
+            self._server.poller.writing(self.sock, False)
+            if self._closing:
+                self._server.left(self)
+
+    def done(self, *, close: bool = False) -> None:
+        """The answer is out: close where that was agreed (or is the fault), else take the next request."""
+        self.current = None
+        if close or not self._keep_alive:
+            self.close()
+        else:
+            self.proceed()
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close when all is sent; `reset` sends RST at once instead of FIN."""
+        if reset:
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif self._out:
+            self._closing = True
+            return
+        self._server.left(self)
+
+    def release(self) -> None:
+        """Let go of the parser, which refers back: with that cycle broken no garbage collection is needed."""
+        self._parser = None
+        self._pending.clear()
