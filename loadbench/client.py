@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -128,7 +129,7 @@ class Recorder:
         self._head: bytes | None = None  # the last event up to its text, where the text was all that was new in it
         self._tail = b""
 
-    # -- the sink, called by the transport ------------------------------------------------------------------------------
+    # -- the sink, called by the transport
 
     def connected(self, duration_ns: int) -> None:
         self.connect_ns = (self.connect_ns or 0) + duration_ns
@@ -263,7 +264,7 @@ class Recorder:
         if isinstance(details, dict) and (cached := _count(details.get("cached_tokens"))) is not None:
             self.cached_tokens = cached
 
-    # -- the end --------------------------------------------------------------------------------------------------------
+    # -- the end
 
     def close(self, error: ExchangeError | None, end_ns: int) -> None:
         """Judge the response: what failed, if anything. Called once, when the exchange is over."""
@@ -290,7 +291,7 @@ class Recorder:
             return []
         first = self._arrivals[0]
         offsets = [(at - first + 500) // 1000 for at in self._arrivals]
-        return [b - a for a, b in zip(offsets, offsets[1:], strict=False)]
+        return [b - a for a, b in pairwise(offsets)]
 
     def result(self, ask: Ask, origin_ns: int, end_ns: int, *, retried: bool) -> Result:
         """The record of it all, its marks counted from `origin_ns`."""

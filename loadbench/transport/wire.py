@@ -2,7 +2,8 @@
 
 A kernel stamp (SO_TIMESTAMPNS) is on the wall clock and is used only as an age: arrival = now - (wall_now - stamp). It
 makes an arrival independent of this process's own lag, as long as that lag is shorter than the gap to the next one:
-Linux merges segments that wait in a socket's queue and keeps the newest stamp. So two reads with one stamp are one arrival.
+Linux merges segments that wait in a socket's queue and keeps the newest stamp. So two reads with one stamp are one
+arrival.
 """
 
 from __future__ import annotations
@@ -167,16 +168,19 @@ def kernel_stamps_work() -> bool:
     if not sys.platform.startswith("linux") or _TIMESPEC.size != 16:
         return False
     try:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            with socket.create_connection(server.getsockname()) as near, server.accept()[0] as far:
-                near.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-                near.settimeout(1)
-                for _ in range(20):  # the kernel begins to stamp a moment after the first socket asks for it
-                    far.sendall(b"x")
-                    _, ancillary, _, _ = near.recvmsg(1, 64)
-                    if ancillary:
-                        return len(ancillary[0][2]) == _TIMESPEC.size
-                    time.sleep(0.001)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname()) as near,
+            server.accept()[0] as far,
+        ):
+            near.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            near.settimeout(1)
+            for _ in range(20):  # the kernel begins to stamp a moment after the first socket asks for it
+                far.sendall(b"x")
+                _, ancillary, _, _ = near.recvmsg(1, 64)
+                if ancillary:
+                    return len(ancillary[0][2]) == _TIMESPEC.size
+                time.sleep(0.001)
     except OSError:
         pass
     return False

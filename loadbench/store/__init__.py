@@ -1,0 +1,22 @@
+"""The run folder (DESIGN.md §4): what a run writes as it goes, and what every report is computed from.
+
+`requests.jsonl` is the truth, appended as requests end. `run.json` says what was run and which levels are whole; it is
+replaced by rename, so that whoever reads it sees a whole one. A level is either complete or done again.
+"""
+
+from loadbench.store.files import SCHEMA, hlog_works, log_tag, read_info, utc_now, write_atomically
+from loadbench.store.folder import RunFolder
+from loadbench.store.reading import LevelData, Run, read
+
+__all__ = [
+    "SCHEMA",
+    "LevelData",
+    "Run",
+    "RunFolder",
+    "hlog_works",
+    "log_tag",
+    "read",
+    "read_info",
+    "utc_now",
+    "write_atomically",
+]

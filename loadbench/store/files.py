@@ -1,0 +1,100 @@
+"""The files of a run folder: their schema, their names, how one is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from loadbench.errors import StoreError
+from loadbench.result import Result
+
+SCHEMA = 1
+FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name != "text")
+"""Of a record in requests.jsonl; the text goes to answers.jsonl."""
+_MAX_RUN_BYTES = 64 * 1024 * 1024
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by a whole one, or not at all.
+
+    Raises:
+        StoreError: If the folder cannot be written.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """What to tell a user whose folder refuses a write."""
+    return StoreError(f"{path}: cannot write: {error.strerror or error}; choose another folder with -o")
+
+
+def log_tag(level: str, attempt: int) -> str:
+    """The tag of a level's attempt in the .hlog files."""
+    return f"{level}/{attempt}"
+
+
+def hlog_works() -> bool:
+    """Whether .hlog files can be written and read here: hdrhistogram has no wheel for some platforms."""
+    return importlib.util.find_spec("hdrh") is not None
+
+
+def utc_now() -> str:
+    """Now, in UTC, to the second, as ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """run.json of a folder.
+
+    Raises:
+        StoreError: If there is none, it cannot be read, or it is of a newer schema.
+    """
+    file = path / "run.json"
+    try:
+        if file.stat().st_size > _MAX_RUN_BYTES:
+            raise StoreError(f"{file}: is larger than any run.json; is this a run folder?")
+        info = orjson.loads(file.read_bytes())
+    except FileNotFoundError:
+        what = "is not a run folder: no run.json in it" if path.is_dir() else "no such run folder"
+        raise StoreError(f"{path}: {what}; runs are in results/ unless -o said otherwise") from None
+    except NotADirectoryError:
+        raise StoreError(f"{path}: is a file; give the run's folder") from None
+    except OSError as error:
+        raise StoreError(f"{file}: cannot read: {error.strerror or error}") from error
+    except orjson.JSONDecodeError as error:
+        raise StoreError(f"{file}: is damaged: {error}") from None
+    if not isinstance(info, dict) or not isinstance(info.get("schema"), int):
+        raise StoreError(f"{file}: is not a run.json of loadbench: it names no schema")
+    if info["schema"] > SCHEMA:
+        raise StoreError(f"{file}: has schema {info['schema']}, this loadbench reads up to {SCHEMA}: upgrade loadbench")
+    levels = info.get("levels")
+    if not isinstance(levels, list) or not all(
+        isinstance(level, dict)
+        and isinstance(level.get("id"), str)
+        and isinstance(level.get("attempt"), int)
+        and isinstance(level.get("status"), str)
+        for level in levels
+    ):
+        raise StoreError(f"{file}: is damaged: its levels cannot be read")
+    return info

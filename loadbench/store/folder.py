@@ -1,0 +1,193 @@
+"""Writing a run folder: records are appended as requests end, run.json is replaced by rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from loadbench.errors import StoreError
+from loadbench.histogram import Histogram, log_header
+from loadbench.result import Result
+from loadbench.store.files import (
+    FIELDS,
+    SCHEMA,
+    cannot_write,
+    hlog_works,
+    log_tag,
+    read_info,
+    utc_now,
+    write_atomically,
+)
+
+MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone
+MIN_FREE_BYTES = 50 * 1024 * 1024
+
+
+class RunFolder:
+    """A run folder that is being written. Make one with `create` or `reopen`."""
+
+    def __init__(self, path: Path, info: dict[str, Any], *, answers: bool) -> None:
+        self.path = path
+        self.info = info
+        self._answers = answers
+        self._began_s = time.time()
+        self._raw_gaps = 0
+        self._requests: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._files: dict[str, BinaryIO] = {}
+
+    @classmethod
+    def create(cls, path: Path, info: Mapping[str, Any], *, answers: bool = True) -> RunFolder:
+        """Make a new run folder.
+
+        Args:
+            path: The folder; made with its parents.
+            info: What run.json says from the start: schema, versions, command, scenario, target, environment.
+            answers: Whether to keep answers.jsonl.
+
+        Raises:
+            StoreError: If it holds another run or other files, cannot be written, or the disk is full.
+        """
+        if (path / "run.json").exists():
+            raise StoreError(f"{path}: holds another run; continue it with --resume {path}, or choose another -o")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise StoreError(f"{path}: is not empty; choose a new folder with -o")
+            free = shutil.disk_usage(path).free
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if free < MIN_FREE_BYTES:
+            raise StoreError(f"{path}: only {free / 1e6:.0f} MB of disk space left, a run needs at least 50 MB")
+        folder = cls(path, {"schema": SCHEMA, "status": "running", **info, "levels": []}, answers=answers)
+        folder._write_info()
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path, *, answers: bool = True) -> RunFolder:
+        """Open a run folder to continue it: what is there stays, a line that was cut off is ended.
+
+        Raises:
+            StoreError: If it is no run folder of a schema that is known here.
+        """
+        folder = cls(path, read_info(path), answers=answers)
+        folder.info["status"] = "running"
+        for level in folder.info["levels"]:
+            if level["status"] == "running":
+                level["status"] = "incomplete"
+        try:
+            for name in ("requests.jsonl", "answers.jsonl"):
+                file = path / name
+                if file.exists() and file.stat().st_size:
+                    with file.open("rb+") as end:
+                        end.seek(-1, os.SEEK_END)
+                        if end.read() != b"\n":
+                            end.write(b"\n")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        folder._write_info()
+        return folder
+
+    def complete(self) -> set[str]:
+        """Ids of the levels that need not be done again."""
+        return {level["id"] for level in self.info["levels"] if level["status"] == "complete"}
+
+    def begin(self, level: Mapping[str, Any]) -> int:
+        """A level begins; the number of this attempt, from 1.
+
+        Args:
+            level: At least `id` and `model`.
+        """
+        attempt = 1 + sum(1 for entry in self.info["levels"] if entry["id"] == level["id"])
+        self.info["levels"].append({**level, "attempt": attempt, "status": "running", "began": utc_now()})
+        self._write_info()
+        return attempt
+
+    def add(self, result: Result, model: str) -> None:
+        """A request ended. It is on disk after the next flush."""
+        record = {name: getattr(result, name) for name in FIELDS}
+        self._raw_gaps += len(result.gaps_us)
+        if self._raw_gaps > MAX_RAW_GAPS:
+            record["gaps_us"] = None
+        self._requests.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        if self._answers and result.text and not result.warmup:
+            answer = {
+                "level": result.level,
+                "attempt": result.attempt,
+                "request": result.request,
+                "prompt": result.prompt,
+                "model": model,
+                "text": result.text,
+            }
+            self._texts.append(orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE))
+
+    def flush(self) -> None:
+        """Append what has ended since the last flush; may run in another thread than `add`.
+
+        Raises:
+            StoreError: If it cannot be written; what was written before stays.
+        """
+        requests, self._requests = self._requests, []
+        texts, self._texts = self._texts, []
+        self._append("requests.jsonl", requests)
+        self._append("answers.jsonl", texts)
+
+    def _append(self, name: str, lines: Sequence[bytes]) -> None:
+        if not lines:
+            return
+        try:
+            file = self._files.get(name)
+            if file is None:
+                file = self._files[name] = (self.path / name).open("ab", buffering=0)
+            content = b"".join(lines)
+            while content:
+                content = content[file.write(content) :]
+        except OSError as error:
+            raise cannot_write(self.path / name, error) from error
+
+    def end(self, facts: Mapping[str, Any], histograms: Mapping[str, Histogram]) -> None:
+        """The present level is over: its facts, and a line in each metric's .hlog.
+
+        Args:
+            facts: `status` among them: complete, interrupted, failed.
+            histograms: By metric: ttft, itl, tpot, e2e, client_lag; in us.
+        """
+        self.flush()
+        level = self.info["levels"][-1]
+        level.update(facts)
+        tag = log_tag(level["id"], level["attempt"])
+        for name, histogram in histograms.items():
+            self._log(name, tag, histogram, level.get("duration_s") or 0.0)
+        self._write_info()
+
+    def skip(self, level: Mapping[str, Any], reason: str) -> None:
+        """A level that is not run."""
+        self.info["levels"].append({**level, "attempt": 1, "status": "skipped", "reason": reason, "began": None})
+        self._write_info()
+
+    def close(self, status: str) -> None:
+        """The run is over: `complete` or `interrupted`."""
+        self.flush()
+        self.info["status"] = status
+        self.info["ended"] = utc_now()
+        self._write_info()
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _log(self, name: str, tag: str, histogram: Histogram, duration_s: float) -> None:
+        if not hlog_works():
+            return  # all else of the run is whole without it; run.json says so
+        path = self.path / f"{name}.hlog"
+        head = "" if path.exists() else log_header(start_s=self._began_s)
+        line = histogram.log_line(tag, start_s=time.time() - duration_s - self._began_s, duration_s=duration_s)
+        self._append(path.name, [(head + line).encode()])
+
+    def _write_info(self) -> None:
+        write_atomically(self.path / "run.json", orjson.dumps(self.info, option=orjson.OPT_INDENT_2))

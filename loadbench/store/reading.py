@@ -1,0 +1,209 @@
+"""Reading a run folder, whole or cut short: every report starts here."""
+
+from __future__ import annotations
+
+import io
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from loadbench.errors import StoreError
+from loadbench.histogram import Histogram, read_log
+from loadbench.result import Results
+from loadbench.store.files import hlog_works, log_tag, read_info
+
+
+@dataclass(frozen=True, slots=True)
+class LevelData:
+    """One level of a run as it counts: the last complete attempt, else the last one.
+
+    Attributes:
+        facts: The level's entry in run.json.
+        results: Its requests, as columns.
+        histograms: By metric (ttft, itl, tpot, e2e, client_lag), in us; without entries where no .hlog could be read.
+        gaps_kept: Whether `results` holds every gap; else `histograms["itl"]` alone does.
+    """
+
+    facts: dict[str, Any]
+    results: Results
+    histograms: dict[str, Histogram]
+    gaps_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, read.
+
+    Attributes:
+        path: The folder.
+        info: run.json.
+        levels: In the order they were first begun.
+        unreadable_lines: Lines of requests.jsonl that are no records: a process died while it wrote.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    levels: list[LevelData]
+    unreadable_lines: int
+
+
+def read(path: Path) -> Run:
+    """Read a run folder, whole or cut short.
+
+    Raises:
+        StoreError: If it is no run folder, or a record in it was changed to something that is none.
+    """
+    info = read_info(path)
+    counted: dict[str, dict[str, Any]] = {}
+    for level in info["levels"]:
+        if level["status"] == "running":
+            level["status"] = "incomplete"
+        before = counted.get(level["id"])
+        if before is None or before["status"] != "complete" or level["status"] == "complete":
+            counted[level["id"]] = level
+    columns = {(level["id"], level["attempt"]): _Columns() for level in counted.values()}
+    unreadable = _read_requests(path / "requests.jsonl", columns)
+    files = {name: path / f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
+    logs = {name: read_log(file) for name, file in files.items() if file.exists() and hlog_works()}
+    levels = []
+    for level in counted.values():
+        tag = log_tag(level["id"], level["attempt"])
+        column = columns[level["id"], level["attempt"]]
+        histograms = {name: log[tag] for name, log in logs.items() if tag in log}
+        levels.append(LevelData(level, column.results(), histograms, column.gaps_kept))
+    return Run(path, info, levels, unreadable)
+
+
+class _Record(msgspec.Struct):
+    """Result, as a line of requests.jsonl; fields that a later version adds are passed over."""
+
+    level: str
+    attempt: int
+    request: int
+    prompt: str
+    warmup: bool
+    due_ns: int
+    end_ns: int
+    sent_ns: int | None = None
+    connect_ns: int | None = None
+    headers_ns: int | None = None
+    first_event_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    gaps_us: list[int] | None = None
+    first_events: int = 0
+    text_events: int = 0
+    merged_arrivals: int = 0
+    first_tokens: int | None = None
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    characters: int = 0
+    words: int = 0
+    finish_reason: str | None = None
+    status: int | None = None
+    retries: int = 0
+    error: str | None = None
+    error_message: str | None = None
+
+
+_REAL = {
+    "due_ns": "due",
+    "sent_ns": "sent",
+    "connect_ns": "connect",
+    "headers_ns": "headers",
+    "first_event_ns": "first_event",
+    "first_token_ns": "first_token",
+    "last_token_ns": "last_token",
+    "end_ns": "end",
+    "first_tokens": "first_tokens",
+    "input_tokens": "input_tokens",
+    "cached_tokens": "cached_tokens",
+    "output_tokens": "output_tokens",
+    "status": "status",
+}
+_WHOLE = ("request", "first_events", "text_events", "merged_arrivals", "characters", "words", "retries")
+_NAN = float("nan")
+
+
+class _Columns:
+    """The columns of one level while its lines are read: 8 bytes a value, whatever the number of requests."""
+
+    def __init__(self) -> None:
+        self._reals = {name: array("d") for name in _REAL}
+        self._wholes = {name: array("q") for name in _WHOLE}
+        self._warmup = array("b")
+        self._words: dict[str, list[str | None]] = {"prompt": [], "finish_reason": [], "error": [], "error_message": []}
+        self._known: dict[str, str] = {}
+        self._gaps = array("i")
+        self._offsets = array("q", [0])
+        self.gaps_kept = True
+
+    def add(self, record: _Record) -> None:
+        for name, reals in self._reals.items():
+            value = getattr(record, name)
+            reals.append(_NAN if value is None else value)
+        for name, wholes in self._wholes.items():
+            wholes.append(getattr(record, name))
+        self._warmup.append(record.warmup)
+        for name, words in self._words.items():
+            word = getattr(record, name)
+            words.append(None if word is None else self._known.setdefault(word, word))
+        if record.gaps_us is None:
+            self.gaps_kept = False
+        else:
+            self._gaps.extend(record.gaps_us)
+        self._offsets.append(len(self._gaps))
+
+    def results(self) -> Results:
+        order = np.argsort(np.frombuffer(self._wholes["request"], np.int64), kind="stable")
+        offsets = np.frombuffer(self._offsets, np.int64)
+        lengths = np.diff(offsets)[order]
+        ends = np.cumsum(lengths)
+        # Where each gap of the ordered rows stands in the file's order.
+        places = np.repeat(offsets[:-1][order] - (ends - lengths), lengths) + np.arange(len(self._gaps))
+        columns: dict[str, Any] = {
+            **{column: np.frombuffer(self._reals[name], np.float64)[order] for name, column in _REAL.items()},
+            **{name: np.frombuffer(values, np.int64)[order] for name, values in self._wholes.items()},
+            **{name: [words[i] for i in order] for name, words in self._words.items()},
+            "warmup": np.frombuffer(self._warmup, np.bool_)[order],
+            "gaps_us": np.frombuffer(self._gaps, np.int32)[places],
+            "gap_offsets": np.concatenate(([0], ends)),
+        }
+        return Results(**columns)
+
+
+def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> int:
+    """Read the records of the attempts that count; the number of lines that are no JSON."""
+    if not path.exists():
+        return 0
+    decoder = msgspec.json.Decoder(_Record)
+    unreadable = 0
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            record = decoder.decode(line)
+            column = columns.get((record.level, record.attempt))
+            if column is not None:
+                column.add(record)
+        except msgspec.ValidationError as error:
+            raise StoreError(f"{path}, line {number}: is no record of loadbench: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            unreadable += 1
+        except OverflowError:
+            raise StoreError(f"{path}, line {number}: a number in it is out of range") from None
+    return unreadable
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=io.DEFAULT_BUFFER_SIZE * 64) as file:
+            for line in file:
+                if line := line.strip():
+                    yield line
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
