@@ -1,0 +1,154 @@
+"""The rules of the house, held: import order, one home per library, who prints, what is locked, what the docs name."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+EVERYWHERE = {"msgspec", "numpy", "orjson"}
+"""Our own records, arrays and JSON: nothing that would be swapped for another library in one place."""
+
+HOMES = {
+    "anyio": {"engine", "cli"},
+    "click": {"cli"},
+    "distributed": {"spread"},
+    "foundry_local_sdk": {"foundry"},
+    "hdrh": {"histogram"},
+    "httptools": {"transport", "simulator"},  # both ends of one wire
+    "httpx": {"client", "transport", "target"},
+    "plotly": {"report"},
+    "psutil": {"telemetry", "cli"},
+    "pynvml": {"telemetry", "cli"},
+    "rich": {"cli", "report"},
+    "uvloop": {"engine", "cli"},
+    "xllamacpp": {"llama"},
+}
+"""Rooms (top-level modules of loadbench) that may import a library; in cli, psutil and pynvml are the doctor's."""
+
+SPEAKERS = {"cli", "report", "__main__"}
+CHILDREN = {"llama", "simulator"}
+"""Child processes: they write one line on stdout when they are ready, and their errors, themselves."""
+
+
+def sources() -> Iterator[tuple[str, str, ast.Module]]:
+    """Every file of the package: its room, its path to show, its syntax tree."""
+    package = ROOT / "loadbench"
+    for path in sorted(package.rglob("*.py")):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        yield room, str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Top-level names of the absolute imports anywhere in a file, inside functions too, with their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.partition(".")[0], node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0], node.lineno
+
+
+def dependencies() -> set[str]:
+    """All libraries that pyproject.toml asks for, in every extra, by their normalised names."""
+    project = PYPROJECT["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for each in lists for requirement in each}
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in names} - {"loadbench"}
+
+
+def test_imports_go_down_the_layers() -> None:
+    lint_imports = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
+    assert lint_imports, "import-linter is not installed: make setup"
+
+    done = subprocess.run([lint_imports, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout[done.stdout.find("Broken contracts") :] + done.stderr
+
+
+def test_each_library_is_imported_in_its_home_alone() -> None:
+    strangers = [
+        f"{path}:{line} imports {name}" + ("" if name in HOMES else ", which has no home in HOMES yet")
+        for room, path, tree in sources()
+        for name, line in imported(tree)
+        if name not in {*sys.stdlib_module_names, *EVERYWHERE, "loadbench", "__future__"}
+        and room not in HOMES.get(name, set())
+    ]
+
+    assert strangers == []
+
+
+def test_only_the_command_line_and_the_reports_print() -> None:
+    prints = [
+        f"{path}:{node.lineno}"
+        for room, path, tree in sources()
+        for node in ast.walk(tree)
+        if room not in SPEAKERS and isinstance(node, ast.Call) and getattr(node.func, "id", None) == "print"
+    ]
+
+    assert prints == []
+
+
+def test_the_standard_streams_belong_to_the_command_line_the_reports_and_the_child_processes() -> None:
+    writes = [
+        f"{path}:{node.lineno}"
+        for room, path, tree in sources()
+        for node in ast.walk(tree)
+        if room not in SPEAKERS | CHILDREN
+        and isinstance(node, ast.Attribute)
+        and node.attr in {"stdout", "stderr"}
+        and getattr(node.value, "id", None) == "sys"
+    ]
+
+    assert writes == []
+
+
+def test_every_dependency_is_locked() -> None:
+    lock = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
+    locked = set(re.findall(r"^([a-z0-9-]+)==", lock, flags=re.MULTILINE))
+
+    assert dependencies() - locked == set(), "run: make lock"
+
+
+def test_the_lock_file_names_no_index_and_no_folder_of_a_machine() -> None:
+    lock = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
+
+    assert re.findall(r"\S*://\S*|--(?:extra-)?index\S*|--find-links\S*|(?<=[ @])/\S+", lock) == []
+
+
+def test_make_without_a_target_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = set(re.search(r"^\.PHONY:(.*)$", makefile, flags=re.MULTILINE)[1].split())  # type: ignore[index]
+
+    listed = set(re.findall(r"^([a-z-]+):.*## \S", makefile, flags=re.MULTILINE))
+
+    assert phony - listed == {"model"}, "a step of setup, not for people"
+    assert listed <= phony
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_target_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+    named = re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, flags=re.MULTILINE)
+
+    assert named, "the document shows how to start"
+    assert set(named) <= set(targets)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "results/README.md"])
+def test_every_link_into_the_project_leads_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
+
+    assert [link for link in links if not ((ROOT / document).parent / link).exists()] == []
