@@ -1,0 +1,100 @@
+"""A metric over many requests: n, mean, percentiles by nearest rank, and the 95 % interval of each percentile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench import intervals
+from loadbench.histogram import Histogram
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+NS_PER_MS = 1e6
+US_PER_MS = 1e3
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    """A plain float for JSON; None for None, NaN and infinities.
+
+    >>> rounded(1.23456), rounded(float("nan")), rounded(None)
+    (1.235, None, None)
+    """
+    return round(float(value), digits) if value is not None and np.isfinite(value) else None
+
+
+def distribution(values: NDArray[np.float64], per_unit: float = NS_PER_MS) -> dict[str, Any]:
+    """The metric object of summary.json: {"n", "mean", "p50" … "p999", "max", "ci95": {"p50": [lo, hi] | null, …}}.
+
+    Args:
+        values: One value a request; NaN (undefined) is left out and not counted in n.
+        per_unit: Divides each value: 1e6 turns ns into ms.
+    """
+    ascending = np.sort(values[~np.isnan(values)]) / per_unit
+    independent = dict.fromkeys(PERCENTILES, len(ascending))
+    return _object(ascending, float(ascending.mean()) if len(ascending) else None, independent)
+
+
+def of_gaps(gaps_us: NDArray[np.int32], sizes: NDArray[np.int64]) -> dict[str, Any]:
+    """The metric object of inter-token latencies, in ms.
+
+    Its intervals know that the gaps of one request resemble each other: they rest on as many gaps as those of
+    different requests would be worth (`intervals.independent_gaps`). Each percentile is over all gaps.
+
+    Args:
+        gaps_us: The gaps of all requests, request after request.
+        sizes: Gaps of each request, same order.
+    """
+    sizes = sizes[sizes > 0]
+    ascending = np.sort(gaps_us)
+    independent = {}
+    for name, p in PERCENTILES.items():
+        at = intervals.percentile(ascending, p)
+        if at is None:
+            continue
+        running = np.concatenate(([0], np.cumsum(gaps_us <= at, dtype=np.int64)))
+        at_most = np.diff(running[np.concatenate(([0], np.cumsum(sizes)))])
+        independent[name] = intervals.independent_gaps(at_most, sizes)
+    mean = float(gaps_us.sum(dtype=np.int64)) / len(gaps_us) / US_PER_MS if len(gaps_us) else None
+    return _object(ascending, mean, independent, US_PER_MS)
+
+
+def of_histogram(histogram: Histogram) -> dict[str, Any]:
+    """The metric object in ms of values that were kept in a histogram alone; it has no intervals."""
+    if not histogram.total:
+        return _object(np.zeros(0), None, {})
+    found: dict[str, Any] = {"n": int(histogram.total), "mean": _ms(histogram.mean), "max": _ms(histogram.max)}
+    # A bucket's upper edge may lie beyond the largest value that was recorded.
+    found |= {name: _least(_ms(histogram.percentile(p)), found["max"]) for name, p in PERCENTILES.items()}
+    return found | {"ci95": dict.fromkeys(PERCENTILES)}
+
+
+def of_facts(known: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The metric object in ms from the figures {"n", "p50", "p99", "p999", "max"} in us that a level's facts carry."""
+    if not known or not known.get("n"):
+        return None
+    found: dict[str, Any] = {name: _ms(known.get(name)) for name in ("mean", *PERCENTILES, "max")}
+    return found | {"n": int(known["n"]), "ci95": dict.fromkeys(PERCENTILES)}
+
+
+def _object(
+    ascending: NDArray[Any], mean: float | None, independent: Mapping[str, int], per_unit: float = 1.0
+) -> dict[str, Any]:
+    def shown(value: float | None) -> float | None:
+        return None if value is None else rounded(value / per_unit)
+
+    found: dict[str, Any] = {"n": len(ascending), "mean": rounded(mean)}
+    found |= {name: shown(intervals.percentile(ascending, p)) for name, p in PERCENTILES.items()}
+    found["max"] = shown(float(ascending[-1])) if len(ascending) else None
+    enclosed = {name: intervals.interval(ascending, p, independent.get(name)) for name, p in PERCENTILES.items()}
+    return found | {"ci95": {name: [shown(b) for b in bounds] if bounds else None for name, bounds in enclosed.items()}}
+
+
+def _ms(us: float | None) -> float | None:
+    return None if us is None else rounded(us / US_PER_MS)
+
+
+def _least(value: float | None, bound: float | None) -> float | None:
+    return value if value is None or bound is None else min(value, bound)

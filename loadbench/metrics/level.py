@@ -1,0 +1,187 @@
+"""One level's part of summary.json."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from loadbench.histogram import Histogram
+from loadbench.metrics import request, table, window
+from loadbench.metrics.distribution import NS_PER_MS, distribution, of_facts, of_gaps, of_histogram, rounded
+from loadbench.metrics.request import Flags, Requests
+from loadbench.metrics.slo import Objectives
+from loadbench.result import Results
+from loadbench.scenario import Bound
+
+ABOUT_ONE = 0.1
+"""Tokens per event within 1 ± this are called one token per event: an end-of-text token is counted but not sent."""
+BURST = 0.5
+"""Share of burst responses from which TPOT and ITL say nothing (gate V13)."""
+
+Level = dict[str, Any]
+
+
+def summary(
+    facts: Mapping[str, Any],
+    results: Results,
+    bounds: Sequence[Bound],
+    histograms: Mapping[str, Histogram] | None = None,
+) -> Level:
+    """All figures of one level but those that need other levels or the gates; null where not measured.
+
+    Args:
+        facts: The level's entry of run.json.
+        results: Its requests, warm-up ones too.
+        bounds: The scenario's SLO.
+        histograms: By metric; "itl" stands in where the gaps were not kept request by request.
+    """
+    requests = Requests.of(results)
+    steady = window.steady(facts, results)
+    counted = _counts(facts, results, requests)
+    burst_share = request.burst_share(requests, results)
+    burst = burst_share is not None and burst_share > BURST
+    rates = window.throughput(steady, results, requests)
+    opened = facts.get("request_rate_per_s") is not None
+    objectives = Objectives(bounds, results, requests, counted["offered"], opened, burst)
+    goodput = objectives.goodput_per_s(steady)
+    attempted = counted["attempted"]
+    figures = {
+        "failed": counted["failed"] / attempted if attempted else None,
+        "output_tokens_per_s": rates["output_tokens_per_s"],
+        "goodput": goodput,
+    }
+    prompts, left_out = table.prompts(results, requests)
+    return {
+        **_named(facts),
+        **counted,
+        **_durations(facts, results, requests, opened, burst, histograms or {}),
+        **_tokens(results, requests),
+        **_flow(steady, results, requests),
+        **{name: rounded(rate) for name, rate in rates.items()},
+        "whole_run": {k: rounded(v) for k, v in window.whole_run(facts, results, requests).items()},
+        "merged_share": rounded(_merged_share(results, requests.population), 6),
+        "burst_share": rounded(burst_share, 6),
+        "client_cpu_share": _cpu_share(facts),
+        "goodput_per_s": rounded(goodput),
+        "slo": objectives.rows(figures),
+        "prompts": prompts,
+        "prompts_left_out": left_out,
+        "input_lengths": table.input_lengths(results, requests),
+    }
+
+
+def _named(facts: Mapping[str, Any]) -> Level:
+    names = ("id", "model", "endpoint", "device", "repeat", "attempt", "status", "reason", "began", "concurrency")
+    return {name: facts.get(name) for name in (*names, "request_rate_per_s", "requests_planned", "duration_s")}
+
+
+def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> Level:
+    """offered = dropped + attempted, attempted = completed + failed + cancelled; of the measured requests."""
+    measured = np.flatnonzero(requests.measured)
+    errors = Counter(error for row in measured if (error := results.error[row]) is not None)
+    cancelled = errors.pop("cancelled", 0)
+    attempted, failed = len(measured), sum(errors.values())
+    dropped = int(facts.get("dropped") or 0)
+    offered = facts.get("offered")
+    completed_rows = np.flatnonzero(requests.population)
+    reasons = Counter(results.finish_reason[row] or "none" for row in completed_rows)
+    return {
+        "offered": dropped + attempted if offered is None else int(offered),
+        "dropped": dropped,
+        "attempted": attempted,
+        "completed": len(completed_rows),
+        "failed": failed,
+        "cancelled": cancelled,
+        "errors": dict(sorted(errors.items())),
+        "finish_reasons": dict(sorted(reasons.items())),
+        "retries": int(results.retries[requests.measured].sum()),
+        "warmup_requests": int(results.warmup.sum()),
+    }
+
+
+def _durations(
+    facts: Mapping[str, Any],
+    results: Results,
+    requests: Requests,
+    opened: bool,
+    burst: bool,
+    histograms: Mapping[str, Histogram],
+) -> Level:
+    population = requests.population
+    micro = None if burst else request.micro_tpot(requests, results)
+    return {
+        "ttft_ms": distribution(requests.ttft[population]),
+        "ttft_from_due_ms": distribution(requests.ttft_from_due[population]) if opened else None,
+        "ttfe_ms": distribution(requests.ttfe[population]),
+        "itl_ms": None if burst else _itl(results, population, histograms.get("itl")),
+        "tpot_ms": None if burst else distribution(requests.tpot[population]),
+        "tpot_micro_ms": None if micro is None else rounded(micro / NS_PER_MS),
+        "tpot_k_estimated": bool(requests.k_estimated[population].any()),
+        "e2e_ms": distribution(requests.e2e[population]),
+        "client_queue_ms": distribution(requests.client_queue[population]),
+        "client_lag_ms": of_facts(facts.get("client_lag_us")),
+        # Warm connections cost nothing; what a set-up costs is asked of all that happened, in warm-up too.
+        "connect_ms": distribution(results.connect[results.connect > 0]),
+    }
+
+
+def _itl(results: Results, population: Flags, histogram: Histogram | None) -> Level:
+    sizes = np.diff(results.gap_offsets)
+    if histogram is not None and not sizes.any():
+        return of_histogram(histogram)
+    gaps = results.gaps_us if population.all() else results.gaps_us[np.repeat(population, sizes)]
+    return of_gaps(gaps, sizes[population])
+
+
+def _tokens(results: Results, requests: Requests) -> Level:
+    population = requests.population
+    per_event = request.tokens_per_event(requests, results)
+    single = per_event is not None and abs(per_event - 1) <= ABOUT_ONE
+    both = population & ~np.isnan(results.cached_tokens) & (results.input_tokens > 0)
+    cached = float(results.cached_tokens[both].sum() / results.input_tokens[both].sum()) if both.any() else None
+    known = population & ~np.isnan(results.input_tokens)
+    return {
+        "token_source": request.token_source(requests),
+        "tokens_per_event": rounded(per_event),
+        "itl_name": "inter-token" if single else "inter-event",
+        "output_tokens": {
+            **distribution(requests.tokens[population], 1.0),
+            "total": int(requests.tokens[population].sum()) if population.any() else None,
+        },
+        "input_tokens": {
+            **distribution(results.input_tokens[population], 1.0),
+            "total": int(results.input_tokens[known].sum()) if known.any() else None,
+        },
+        "characters": int(results.characters[population].sum()) if population.any() else None,
+        "words": int(results.words[population].sum()) if population.any() else None,
+        "cached_share": rounded(cached, 6),
+    }
+
+
+def _flow(steady: window.Window | None, results: Results, requests: Requests) -> Level:
+    """The window's length, and both sides of Little's law: N against X and R, of all requests that were sent."""
+    long_enough = steady is not None and steady.length_ns >= window.SHORTEST_NS
+    sent = requests.in_flight[~np.isnan(requests.in_flight)]
+    return {
+        "window_s": rounded(steady.length_s) if steady else None,
+        "in_flight_mean": rounded(window.in_flight_mean(steady, results)) if steady and long_enough else None,
+        "ended_per_s": rounded(window.ended_per_s(steady, results)) if steady and long_enough else None,
+        "residence_ms": rounded(float(sent.mean()) / NS_PER_MS) if len(sent) else None,
+    }
+
+
+def _merged_share(results: Results, population: Flags) -> float | None:
+    """Arrivals that carried several text events, of all text arrivals; None where the gaps were not kept."""
+    sizes = np.diff(results.gap_offsets)
+    kept = population & ((sizes > 0) | (results.last_token == results.first_token))
+    arrivals = int((sizes[kept] + 1).sum())
+    return float(results.merged_arrivals[kept].sum()) / arrivals if arrivals else None
+
+
+def _cpu_share(facts: Mapping[str, Any]) -> float | None:
+    """Share of one core that the client kept busy."""
+    cpu_s, duration_s = facts.get("client_cpu_s"), facts.get("duration_s")
+    return None if cpu_s is None or not duration_s else rounded(cpu_s / duration_s, 6)

@@ -1,0 +1,132 @@
+"""The figures of single requests: METRICS.md §3, one column each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.result import Results
+
+Reals = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requests:
+    """One level's requests, warm-up ones too: row i is row i of the Results. Times in ns, NaN where undefined.
+
+    Attributes:
+        measured: Not a warm-up request.
+        completed: Ended without an error.
+        cancelled: Ended by us; no failure.
+        ttft: first_token - sent.
+        ttft_from_due: first_token - due.
+        ttfe: first_event - sent.
+        tpot: (last_token - first_token) / (tokens - k), ns per token; NaN where tokens <= k, never 0.
+        e2e: last_token - due.
+        client_queue: sent - due less connection set-up, at least 0.
+        in_flight: end - sent.
+        tokens: Output tokens as the usage says, else the text events.
+        counted: Whether the usage said so.
+        first_tokens: k: tokens in the first arrival, as counted by the server, else tokens * first_events / text_events.
+        k_estimated: Whether k rests on that share and events do not carry one token each.
+    """
+
+    measured: Flags
+    completed: Flags
+    cancelled: Flags
+    ttft: Reals
+    ttft_from_due: Reals
+    ttfe: Reals
+    tpot: Reals
+    e2e: Reals
+    client_queue: Reals
+    in_flight: Reals
+    tokens: Reals
+    counted: Flags
+    first_tokens: Reals
+    k_estimated: Flags
+
+    @property
+    def population(self) -> Flags:
+        """What every histogram and percentile is about: the measured requests that completed."""
+        return self.measured & self.completed
+
+    @classmethod
+    def of(cls, results: Results) -> Requests:
+        """Compute all columns from the marks."""
+        rows = len(results)
+        completed = np.fromiter((error is None for error in results.error), np.bool_, rows)
+        cancelled = np.fromiter((error == "cancelled" for error in results.error), np.bool_, rows)
+        counted = ~np.isnan(results.output_tokens)
+        tokens = np.where(counted, results.output_tokens, results.text_events)
+        by_share = np.isnan(results.first_tokens)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = tokens * results.first_events / results.text_events
+            k = np.where(by_share, share, results.first_tokens)
+            span = results.last_token - results.first_token
+            tpot = np.where((tokens > k) & (span > 0), span / (tokens - k), np.nan)
+        setup = np.nan_to_num(results.connect)
+        return cls(
+            measured=~results.warmup,
+            completed=completed,
+            cancelled=cancelled,
+            ttft=results.first_token - results.sent,
+            ttft_from_due=results.first_token - results.due,
+            ttfe=results.first_event - results.sent,
+            tpot=tpot,
+            e2e=results.last_token - results.due,
+            client_queue=np.maximum(results.sent - results.due - setup, 0.0),
+            in_flight=results.end - results.sent,
+            tokens=tokens,
+            counted=counted,
+            first_tokens=k,
+            k_estimated=by_share & (tokens != results.text_events) & (results.text_events > 0),
+        )
+
+
+def micro_tpot(requests: Requests, results: Results) -> float | None:
+    """Sum(last - first) / sum(tokens - k) over the population, ns per token: every token weighs the same."""
+    defined = requests.population & ~np.isnan(requests.tpot)
+    left = float((requests.tokens - requests.first_tokens)[defined].sum())
+    return float((results.last_token - results.first_token)[defined].sum()) / left if left > 0 else None
+
+
+def token_source(requests: Requests) -> str | None:
+    """Where the population's token counts come from: "usage", "events" (estimated), "mixed"; None without requests."""
+    counted = requests.counted[requests.population]
+    if not len(counted):
+        return None
+    return "usage" if counted.all() else "mixed" if counted.any() else "events"
+
+
+def tokens_per_event(requests: Requests, results: Results) -> float | None:
+    """Tokens by the server's count over text events, of the requests that have both."""
+    both = requests.population & requests.counted & (results.text_events > 0)
+    events = int(results.text_events[both].sum())
+    return float(requests.tokens[both].sum()) / events if events else None
+
+
+def burst_share(requests: Requests, results: Results) -> float | None:
+    """Share of the responses with at least 4 text events that came in a burst (gate V13).
+
+    A burst has more than half of its text events in one arrival, or all of its text within 5 % of the time from
+    `sent` to the last token while its events are less than 1 ms apart on average. Without that last condition a long
+    prompt with a short answer would be one.
+    """
+    events = results.text_events
+    judged = requests.population & (events >= 4)
+    if not judged.any():
+        return None
+    others = np.diff(results.gap_offsets)
+    # Where the gaps were not kept nobody knows how many arrivals there were; each event counts as one.
+    arrivals = np.where((others == 0) & (results.last_token > results.first_token), events, others + 1)
+    merged = results.merged_arrivals
+    # All but the merged arrivals carry one event each; the largest is at least the average of the merged.
+    average = np.where(merged > 0, (events - (arrivals - merged)) / np.maximum(merged, 1), 1.0)
+    in_one = np.maximum(results.first_events, average) > events / 2
+    span = results.last_token - results.first_token
+    at_once = (span < 0.05 * (results.last_token - results.sent)) & (span < 1e6 * (events - 1))
+    return float((in_one | at_once)[judged].mean())

@@ -1,0 +1,153 @@
+"""Service-level objectives: which requests met which bound, attainment with its interval, goodput."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loadbench import intervals
+from loadbench.metrics.distribution import NS_PER_MS, PERCENTILES, US_PER_MS, rounded
+from loadbench.metrics.request import Flags, Reals, Requests
+from loadbench.metrics.window import SHORTEST_NS, Window
+from loadbench.result import Results
+from loadbench.scenario import Bound
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+OF_REQUESTS = ("ttft", "itl", "tpot", "e2e", "client_queue", "success", "failed")
+"""Metrics that each request has; the others (rates) are figures of the level alone."""
+STREAMED = ("itl", "tpot")
+"""Metrics that a burst leaves without meaning (gate V13)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objectives:
+    """The bounds of a run, asked of one level.
+
+    Attributes:
+        bounds: As the scenario gives them.
+        results, requests: The level's requests.
+        offered: Measured requests that were due, dropped ones included: the denominator of attainment.
+        from_due: Open loop: TTFT counts from `due`, so that waiting in the client is no gift to the server.
+        burst: TPOT and ITL have no meaning; bounds on them are undecided.
+    """
+
+    bounds: Sequence[Bound]
+    results: Results
+    requests: Requests
+    offered: int
+    from_due: bool
+    burst: bool
+
+    def rows(self, figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
+        """One row a bound: {"bound", "attainment", "attained", "n", "ci95"}.
+
+        `attainment` is the share of offered requests that meet the bound, `ci95` its Wilson interval. `attained` says
+        whether a percentile's bound holds for that share of them, and for means, shares and rates whether the figure
+        itself meets it; None where nothing was measured.
+
+        Args:
+            figures: "failed" (a share of the attempted), "output_tokens_per_s" and "goodput" of the level.
+        """
+        return [self._row(bound, figures) for bound in self.bounds]
+
+    def good(self) -> Flags | None:
+        """Which requests met every bound that a request can meet; None where there is none or it is undecided."""
+        judged = [bound for bound in self.bounds if bound.metric in OF_REQUESTS]
+        if not judged or any(self._undecided(bound) for bound in judged):
+            return None
+        return np.logical_and.reduce([self.meets(bound) for bound in judged])
+
+    def goodput_per_s(self, window: Window | None) -> float | None:
+        """Requests per second that met every bound, by the time of their last token, like `requests_per_s`."""
+        good = self.good()
+        if good is None or window is None or window.length_ns < SHORTEST_NS:
+            return None
+        return float((good & window.holds(self.results.last_token)).sum()) / window.length_s
+
+    def meets(self, bound: Bound) -> Flags:
+        """Which requests meet the bound. One that did not complete meets none; an undefined TPOT or ITL breaks none."""
+        completed = self.requests.completed
+        match bound.metric:
+            case "success" | "failed":
+                return completed
+            case "itl":
+                return completed & self._gaps_meet(bound)
+            case "tpot":
+                value = self.requests.tpot
+                return completed & (np.isnan(value) | _compare(value / NS_PER_MS, bound))
+            case _:
+                return completed & _compare(self._times(bound.metric) / NS_PER_MS, bound)
+
+    def _times(self, metric: str) -> Reals:
+        requests = self.requests
+        ttft = requests.ttft_from_due if self.from_due else requests.ttft
+        return {"ttft": ttft, "e2e": requests.e2e, "client_queue": requests.client_queue, "tpot": requests.tpot}[metric]
+
+    def _gaps_meet(self, bound: Bound) -> Flags:
+        """Requests of whose gaps the bound's statistic holds: p95 means 95 % of them, max all, mean their mean."""
+        offsets = self.results.gap_offsets
+        sizes = np.diff(offsets)
+        gaps = self.results.gaps_us
+        if bound.statistic == "mean":
+            running = np.concatenate(([0], np.cumsum(gaps, dtype=np.int64)))
+            with np.errstate(invalid="ignore"):
+                means = np.diff(running[offsets]) / np.where(sizes > 0, sizes, np.nan) / US_PER_MS
+            return (sizes == 0) | _compare(means, bound)
+        running = np.concatenate(([0], np.cumsum(_compare(gaps / US_PER_MS, bound), dtype=np.int64)))
+        met = np.diff(running[offsets])
+        p = PERCENTILES.get(bound.statistic or "max", 1.0)
+        return np.asarray(met >= np.ceil(p * sizes - 1e-9), dtype=np.bool_)
+
+    def _undecided(self, bound: Bound) -> bool:
+        return self.burst and bound.metric in STREAMED
+
+    def _row(self, bound: Bound, figures: Mapping[str, float | None]) -> dict[str, Any]:
+        row: dict[str, Any] = {"bound": bound.text, "attainment": None, "attained": None, "n": None, "ci95": None}
+        if bound.metric not in OF_REQUESTS:
+            figure = figures.get(bound.metric)
+            return row | {"attained": None if figure is None else bound.holds(figure)}
+        if self._undecided(bound) or not self.offered:
+            return row
+        hits = int((self.meets(bound) & self.requests.measured).sum())
+        share = intervals.wilson(hits, self.offered)
+        return row | {
+            "attainment": rounded(hits / self.offered, 6),
+            "attained": self._attained(bound, hits, figures),
+            "n": self.offered,
+            "ci95": [rounded(end, 6) for end in share] if share else None,
+        }
+
+    def _attained(self, bound: Bound, hits: int, figures: Mapping[str, float | None]) -> bool | None:
+        if bound.metric == "success":
+            return bound.holds(hits / self.offered)
+        if bound.metric == "failed":
+            failed = figures.get("failed")
+            return None if failed is None else bound.holds(failed)
+        if bound.statistic == "mean":
+            mean = self._mean_ms(bound.metric)
+            return None if mean is None else bound.holds(mean)
+        p = PERCENTILES.get(bound.statistic or "max", 1.0)
+        return hits >= intervals.rank(p, self.offered)
+
+    def _mean_ms(self, metric: str) -> float | None:
+        population = self.requests.population
+        if metric == "itl":
+            gaps = self.results.gaps_us[np.repeat(population, np.diff(self.results.gap_offsets))]
+            return float(gaps.sum(dtype=np.int64)) / len(gaps) / US_PER_MS if len(gaps) else None
+        values = self._times(metric)[population]
+        values = values[~np.isnan(values)]
+        return float(values.mean()) / NS_PER_MS if len(values) else None
+
+
+def _compare(values: Reals, bound: Bound) -> Flags:
+    """Elementwise; NaN meets nothing."""
+    return np.asarray(_OPERATORS[bound.op](values, bound.value), dtype=np.bool_)

@@ -1,0 +1,134 @@
+"""The steady window and what flowed in it: throughput, requests in flight (METRICS.md §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loadbench.metrics.request import Flags, Reals, Requests
+from loadbench.result import Results
+
+SHORTEST_NS = 1e9
+"""Rates over less than this are noise; they are not given."""
+RATES = ("output_tokens_per_s", "input_tokens_per_s", "characters_per_s", "requests_per_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of a level in ns since it began: `start_ns` <= t < `end_ns`."""
+
+    start_ns: float
+    end_ns: float
+
+    @property
+    def length_ns(self) -> float:
+        return self.end_ns - self.start_ns
+
+    @property
+    def length_s(self) -> float:
+        return self.length_ns / 1e9
+
+    def holds(self, times: Reals) -> Flags:
+        """Which times lie inside; NaN does not."""
+        return (times >= self.start_ns) & (times < self.end_ns)
+
+    def overlap(self, begin: Reals, end: Reals) -> Reals:
+        """How much of each stretch lies inside, ns; 0 where an end is NaN."""
+        common = np.minimum(end, self.end_ns) - np.maximum(begin, self.start_ns)
+        return np.maximum(np.nan_to_num(common), 0.0)
+
+
+def steady(facts: Mapping[str, Any], results: Results) -> Window | None:
+    """The steady window; None where it is empty or the load was never reached.
+
+    Closed loop: from the time the in-flight count first reaches the level (but not before measurement) to the last
+    issue. Open loop: first to last measured `due`.
+    """
+    if facts.get("request_rate_per_s") is not None:
+        due = results.due[~results.warmup]
+        start, end = (float(due.min()), float(due.max())) if len(due) else (0.0, 0.0)
+    else:
+        marks = [facts.get(name) for name in ("measured_from_ns", "full_ns", "last_issue_ns")]
+        if any(mark is None for mark in marks):
+            return None
+        measured_from, full, last_issue = (float(mark) for mark in marks if mark is not None)
+        start, end = max(measured_from, full), last_issue
+    return Window(start, end) if end > start else None
+
+
+def throughput(window: Window | None, results: Results, requests: Requests) -> dict[str, float | None]:
+    """What flowed in the window, per second; None where it is missing or shorter than a second."""
+    if window is None or window.length_ns < SHORTEST_NS:
+        return dict.fromkeys(RATES)
+    return _rates(window, window.length_s, results, requests)
+
+
+def whole_run(facts: Mapping[str, Any], results: Results, requests: Requests) -> dict[str, float | None]:
+    """`duration_s` of the level from its beginning to its end, warm-up and drain included, and all that flowed in it."""
+    seconds = facts.get("duration_s")
+    if seconds is None:
+        seconds = float(np.max(results.end, initial=0.0)) / 1e9
+    if not seconds > 0:
+        return {"duration_s": None, **dict.fromkeys(RATES)}
+    return {"duration_s": float(seconds)} | _rates(Window(-np.inf, np.inf), float(seconds), results, requests)
+
+
+def _rates(window: Window, seconds: float, results: Results, requests: Requests) -> dict[str, float | None]:
+    """What flowed in the window, per second, of all requests: warm-up ones and ones that failed later too.
+
+    Output tokens count when they arrive: the first arrival carries k of them, the others share the rest evenly.
+    Characters go in proportion. Input tokens count at the first token, a request at its last token if it completed.
+    None where nothing was measured: no text in the whole level, no input tokens from the server.
+    """
+    answered = ~np.isnan(results.first_token)
+    if not answered.any():
+        return dict.fromkeys(RATES)
+    share = arrived(window, results, requests)
+    known = answered & ~np.isnan(results.input_tokens)
+    flowed = {
+        "output_tokens_per_s": float((share * requests.tokens).sum()),
+        "input_tokens_per_s": float(results.input_tokens[known & window.holds(results.first_token)].sum()),
+        "characters_per_s": float((share * results.characters).sum()),
+        "requests_per_s": float((requests.completed & window.holds(results.last_token)).sum()),
+    }
+    rates: dict[str, float | None] = {name: amount / seconds for name, amount in flowed.items()}
+    if not known.any():
+        rates["input_tokens_per_s"] = None
+    return rates
+
+
+def arrived(window: Window, results: Results, requests: Requests) -> Reals:
+    """The share of each request's text that arrived inside the window, in [0, 1]."""
+    first, last = results.first_token, results.last_token
+    events = np.maximum(results.text_events, 1)
+    of_first = np.where(
+        requests.tokens > 0, requests.first_tokens / np.maximum(requests.tokens, 1), results.first_events / events
+    )
+    of_first = np.where(last > first, np.clip(np.nan_to_num(of_first, nan=1.0), 0.0, 1.0), 1.0)
+    later = np.where(window.holds(first) & window.holds(last), 1.0, 0.0)
+    for row in np.flatnonzero(_straddles(window, first, last)):
+        gaps = results.gaps_us[results.gap_offsets[row] : results.gap_offsets[row + 1]]
+        if len(gaps):
+            later[row] = window.holds(first[row] + np.cumsum(gaps, dtype=np.float64) * 1e3).mean()
+        else:  # gaps were not kept: evenly
+            later[row] = window.overlap(first[row : row + 1], last[row : row + 1])[0] / (last[row] - first[row])
+    return np.where(window.holds(first), of_first, 0.0) + (1.0 - of_first) * later
+
+
+def _straddles(window: Window, first: Reals, last: Reals) -> Flags:
+    """Requests whose text arrived over an edge of the window: few, so that only their gaps are walked."""
+    touches = (last >= window.start_ns) & (first < window.end_ns) & (last > first)
+    return touches & ~(window.holds(first) & window.holds(last))
+
+
+def in_flight_mean(window: Window, results: Results) -> float:
+    """Mean number of requests between `sent` and `end` in the window, of all requests."""
+    return float(window.overlap(results.sent, results.end).sum()) / window.length_ns
+
+
+def ended_per_s(window: Window, results: Results) -> float:
+    """Requests per second that ended in the window, however they ended: the X of Little's law."""
+    return float((window.holds(results.end) & ~np.isnan(results.sent)).sum()) / window.length_s

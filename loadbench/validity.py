@@ -1,0 +1,240 @@
+"""The gates of METRICS.md §7: what speaks against a level's figures, how badly, and what to do about it.
+
+Each gate is a pure function of the level's entry in summary.json and of the scenario, and returns at most one
+warning. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loadbench import intervals
+
+Level = Mapping[str, Any]
+Scenario = Mapping[str, Any]
+Doubt = dict[str, str]
+
+FEWEST_TOKENS_SHARE = 0.95
+HEADLINE = {"p50": 0.5, "p95": 0.95}
+LITTLE_WARN, LITTLE_RED = 0.05, 0.15
+
+
+def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
+    """All gates that speak, in the order of their codes; none for a level that attempted nothing.
+
+    Returns:
+        {"code": "V1", "severity": "note" | "warn" | "red", "text": one sentence with figure, reason and remedy}
+    """
+    gates = (balance, window, in_flight, client, failures, length, tokens, network, percentiles, burst, cache)
+    found = [gate(level, scenario or {}) for gate in gates] if level.get("attempted") else [balance(level, {})]
+    return [warning for warning in found if warning is not None]
+
+
+def balance(level: Level, scenario: Scenario) -> Doubt | None:
+    """offered = dropped + attempted, attempted = completed + failed + cancelled: else requests were lost."""
+    offered, dropped, attempted, completed, failed, cancelled = (
+        int(level.get(name) or 0) for name in ("offered", "dropped", "attempted", "completed", "failed", "cancelled")
+    )
+    if offered == dropped + attempted and attempted == completed + failed + cancelled:
+        return None
+    return _red(
+        "offered",
+        f"{offered} requests were offered but {dropped} dropped + {completed} completed + {failed} failed + "
+        f"{cancelled} cancelled are recorded: records are missing, so measure this level again",
+    )
+
+
+def window(level: Level, scenario: Scenario) -> Doubt | None:
+    """V1: the steady window is long enough, and most of the run."""
+    length_s, whole_s = level.get("window_s"), level.get("duration_s")
+    if length_s is None:
+        text = "no steady window: the load was never held; use more requests than streams, or a duration"
+        return _red("V1", text)
+    share = length_s / whole_s if whole_s else None
+    longer = "use a duration of 30s or more, or more requests"
+    if length_s < 5:
+        return _red("V1", f"the steady window is {length_s:.3g} s, under 5 s: rates are accidental; {longer}")
+    if length_s < 20:
+        return _warn("V1", f"the steady window is {length_s:.3g} s, under 20 s: rates are rough; {longer}")
+    if share is not None and share < 0.4:
+        return _warn(
+            "V1", f"the steady window is {_percent(share)} of the run, under 40 %: mostly ramp and drain; {longer}"
+        )
+    return None
+
+
+def in_flight(level: Level, scenario: Scenario) -> Doubt | None:
+    """V2: the load was what it claims to be, and Little's law N = X*R holds in the window."""
+    load = _reached(level)
+    law = _little(level)
+    if load and load["severity"] == "red":
+        return load
+    return law if law and (load is None or law["severity"] == "red") else load
+
+
+def _reached(level: Level) -> Doubt | None:
+    wanted, mean = level.get("concurrency"), level.get("in_flight_mean")
+    if level.get("request_rate_per_s") is not None:
+        offered, dropped = level.get("offered") or 0, level.get("dropped") or 0
+        share = 1 - dropped / offered if offered else 1.0
+        text = (
+            f"{dropped} of {offered} due requests were dropped at the cap of streams: the rate was not held; "
+            "raise max_streams or lower the rate"
+        )
+        return _graded("V2", text, warn=dropped > 0, red=share < 0.8)
+    if not wanted or mean is None:
+        return None
+    text = (
+        f"{mean:.3g} requests were in flight on average, not {wanted}: the load was not held; "
+        "use longer answers, or look for refused connections and a busy client"
+    )
+    return _graded("V2", text, warn=mean < 0.95 * wanted, red=mean < 0.8 * wanted)
+
+
+def _little(level: Level) -> Doubt | None:
+    mean, x_per_s = level.get("in_flight_mean"), level.get("ended_per_s")
+    residence_ms, window_s = level.get("residence_ms"), level.get("window_s")
+    if not mean or not x_per_s or not residence_ms or not window_s:
+        return None
+    predicted = x_per_s * residence_ms / 1000
+    off = abs(predicted - mean) / mean
+    # Streams that run in step end together; one round more or less in the window says nothing about the law.
+    grain = mean / (x_per_s * window_s)
+    text = (
+        f"requests per second times time in flight gives {predicted:.3g} in flight, {_percent(off)} off the {mean:.3g} "
+        "counted (Little's law): the window is not steady; measure longer"
+    )
+    return _graded("V2", text, warn=off > LITTLE_WARN >= grain, red=off > LITTLE_RED >= grain)
+
+
+def client(level: Level, scenario: Scenario) -> Doubt | None:
+    """V3: the client measured the server, not itself."""
+    gap_ms = (level.get("itl_ms") or {}).get("p50")
+    lag_ms = (level.get("client_lag_ms") or {}).get("p99")
+    merged, cpu = level.get("merged_share"), level.get("client_cpu_share")
+    doubts: list[tuple[str, bool, bool]] = []
+    if gap_ms and lag_ms is not None:
+        share = lag_ms / gap_ms
+        text = f"the client's lag p99 of {lag_ms:.3g} ms is {_percent(share)} of the gap p50"
+        doubts.append((text, share > 0.25, share > 0.5))
+    # Where most arrivals carry several events the server sends them so: no single event was due (see V13).
+    if merged is not None and merged <= 0.5:
+        text = f"{_percent(merged)} of arrivals carried several events where single ones were due"
+        doubts.append((text, merged > 0.001, merged > 0.01))
+    if cpu is not None:
+        doubts.append((f"the client used {_percent(cpu)} of a core", cpu > 0.8, False))
+    said = [text for text, warn, red in doubts if warn or red]
+    if not said:
+        return None
+    text = "; ".join(said) + ": gaps and first tokens may be the client's own; use fewer streams or a faster client"
+    return _graded("V3", text, warn=True, red=any(red for _, _, red in doubts))
+
+
+def failures(level: Level, scenario: Scenario) -> Doubt | None:
+    """V4: requests failed; the percentiles know only those that did not."""
+    failed, attempted = level.get("failed") or 0, level.get("attempted") or 0
+    if not failed or not attempted:
+        return None
+    kinds = ", ".join(f"{kind} {n}" for kind, n in sorted((level.get("errors") or {}).items()))
+    text = (
+        f"{failed} of {attempted} requests failed ({kinds}): times are of the others alone; "
+        "read error_message in requests.jsonl"
+    )
+    return _graded("V4", text, warn=True, red=failed / attempted > 0.01)
+
+
+def length(level: Level, scenario: Scenario) -> Doubt | None:
+    """V5: where the output length was forced, the server kept to it. Judged by the server's own count only."""
+    forced = (scenario.get("extra_body") or {}).get("ignore_eos") is True
+    wanted = scenario.get("max_tokens")
+    mean = (level.get("output_tokens") or {}).get("mean")
+    if not forced or not wanted or mean is None or level.get("token_source") != "usage":
+        return None
+    text = (
+        f"answers have {mean:.4g} tokens on average, not the forced {wanted}: the server stops early; "
+        "check that it knows ignore_eos and that the context is large enough"
+    )
+    return _graded("V5", text, warn=mean < FEWEST_TOKENS_SHARE * wanted)
+
+
+def tokens(level: Level, scenario: Scenario) -> Doubt | None:
+    """V6: tokens are the server's own count."""
+    match level.get("token_source"):
+        case "events":
+            return _warn(
+                "V6",
+                "tokens are estimated, one per event, since the server sent no usage: "
+                "compare characters per second instead",
+            )
+        case "mixed":
+            return _red(
+                "V6",
+                "tokens are the server's count for some requests and events for others: "
+                "tokens per second mix two units; compare characters per second instead",
+            )
+    return None
+
+
+def network(level: Level, scenario: Scenario) -> Doubt | None:
+    """V7: the round trip, seen at connection set-up, is a small part of TTFT."""
+    trip_ms, ttft_ms = (level.get("connect_ms") or {}).get("p50"), (level.get("ttft_ms") or {}).get("p50")
+    if trip_ms is None or not ttft_ms:
+        return None
+    share = trip_ms / ttft_ms
+    text = (
+        f"the network round trip of {trip_ms:.3g} ms is {_percent(share)} of TTFT p50: "
+        "the network is measured with the server; run the client nearer to it"
+    )
+    return _graded("V7", text, warn=share > 0.3)
+
+
+def percentiles(level: Level, scenario: Scenario) -> Doubt | None:
+    """V12: the headline percentiles rest on enough requests; the others are only marked, by a null interval."""
+    opened = level.get("request_rate_per_s") is not None
+    n = (level.get("ttft_from_due_ms" if opened else "ttft_ms") or {}).get("n") or 0
+    few = [f"{name} needs >= {intervals.needed(p)}" for name, p in HEADLINE.items() if n < intervals.needed(p)]
+    if not n or not few:
+        return None
+    return _warn("V12", f"too few requests for TTFT's intervals: {', '.join(few)}, have {n}; use more requests")
+
+
+def burst(level: Level, scenario: Scenario) -> Doubt | None:
+    """V13: answers came at once, so that gaps between tokens do not exist; TPOT and ITL are not given."""
+    share = level.get("burst_share")
+    text = (
+        f"{_percent(share or 0)} of answers came in one burst: TPOT and ITL have no meaning and are not given; "
+        "look for a proxy that buffers, or a server that does not stream"
+    )
+    return _graded("V13", text, red=share is not None and share > 0.5)
+
+
+def cache(level: Level, scenario: Scenario) -> Doubt | None:
+    """V14: a prompt cache answered, against the intention (distinct prompts) or as a fact to know (fixed ones)."""
+    share = level.get("cached_share")
+    if share is None or share <= 0.05:
+        return None
+    if scenario.get("distinct_prompts"):
+        return _warn(
+            "V14",
+            f"{_percent(share)} of input tokens came from the server's cache although prompts were distinct: "
+            "TTFT is too good; switch the server's prompt cache off",
+        )
+    text = f"a prompt cache answered {_percent(share)} of input tokens: TTFT is that of warm prompts"
+    return {"code": "V14", "severity": "note", "text": f"{text}; distinct_prompts measures cold ones"}
+
+
+def _graded(code: str, text: str, *, warn: bool = False, red: bool = False) -> Doubt | None:
+    return _red(code, text) if red else _warn(code, text) if warn else None
+
+
+def _warn(code: str, text: str) -> Doubt:
+    return {"code": code, "severity": "warn", "text": text}
+
+
+def _red(code: str, text: str) -> Doubt:
+    return {"code": code, "severity": "red", "text": text}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
