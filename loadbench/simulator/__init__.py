@@ -5,7 +5,7 @@ It is the ruler that this project's accuracy is measured with:
     python -m loadbench.simulator --ttft 50ms --itl 10ms --slots 4 --fault 429=0.01
 
 prints one line of JSON, `{"url": "http://127.0.0.1:PORT/v1", "pid": …, "model": …}`, once it listens, and ends on
-SIGTERM, SIGINT or the end of its standard input, if that is a pipe. `start` does the same from Python and ends it surely.
+SIGTERM, SIGINT or the end of its standard input, if that is a pipe. `start` does so from Python and ends it surely.
 
     GET  /v1/models            POST /v1/chat/completions      GET /health
     GET  /truth                what it really did (truth.py)  POST /truth/reset, DELETE /truth: start counting anew

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httptools
 
@@ -78,22 +78,23 @@ class Connection:
         self._closing = self._proceeding = False
         self._keep_alive = True
         self._arrival_ns = 0
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self.on_message_begin()
 
     # Reading
 
     def readable(self) -> None:
         """Take what has arrived, with its stamp, and answer the requests that are complete."""
+        ancillary: list[tuple[int, int, bytes]] = []
         try:
             if SO_TIMESTAMPNS is None:
-                data, ancillary = self.sock.recv(65536), []
+                data = self.sock.recv(65536)
             else:
                 data, ancillary, _, _ = self.sock.recvmsg(65536, 64)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, ancillary = b"", []
+            data = b""
         if not data:
             self._server.left(self)
             return
@@ -110,7 +111,7 @@ class Connection:
         except httptools.HttpParserError as error:
             self._keep_alive = False
             if self.current is None:
-                self.reply(400, answer.encoded(answer.error(400, f"This is no HTTP: {error}")))
+                self.reply(400, answer.error(400, f"This is no HTTP: {error}"))
             else:
                 self.close()
             return

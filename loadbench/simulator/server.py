@@ -229,7 +229,7 @@ class Server:
     def _refuse(self, connection: Connection, refused: ask.Refused) -> None:
         self.truth.rejected += 1
         error = answer.error(refused.status, refused.message, refused.param, refused.code)
-        connection.reply(refused.status, answer.encoded(error))
+        connection.reply(refused.status, error)
 
     def _chat(self, connection: Connection, request: Request) -> None:
         try:
@@ -243,7 +243,7 @@ class Server:
         if fault is not None and fault.isdecimal():
             truth.faults[fault] += 1
             error = answer.error(int(fault), f"The simulator answers {fault}, as it was asked to.")
-            connection.reply(int(fault), answer.encoded(error))
+            connection.reply(int(fault), error)
         elif fault == "drop":
             truth.faults[fault] += 1
             connection.close()

@@ -7,6 +7,7 @@ the server's hot loop sends itself; with `left` == 0 its `turn` is called: the f
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from loadbench.simulator import answer
@@ -50,12 +51,8 @@ class Answer:
         self.cached_tokens = 0
         self.offset = number * 2_654_435_761
         self.gone = self.running = False
-        self.base = answer.envelope(
-            f"chatcmpl-{server.run:08x}{number:016x}",
-            int(time.time()),
-            ask.model,
-            "chat.completion.chunk" if ask.stream else "chat.completion",
-        )
+        self.identity = f"chatcmpl-{server.run:08x}{number:016x}"
+        self.created = int(time.time())
 
     def latency_ns(self, tokens: int, draw: int) -> int:
         """Time that `tokens` tokens take in the batch as it is now; `draw` numbers the jitter of this request."""
@@ -107,13 +104,14 @@ class Stream(Answer):
         super().__init__(server, connection, ask, number, arrival_ns)
         self.events = -(-self.tokens // server.law.tokens_per_event)
         self.first_word = self.index = ask.digest % answer.COUNT
-        self.send = connection.sock.send
+        self.send: Callable[[bytes], int] = connection.sock.send
         self.sent_ns = 0
         self.stop = self.settled = 0
         self.head_sent = False
         asked = ask.include_usage or server.law.usage == "continuous"
         self.usage = asked and server.law.usage != "off"
         self.continuous = self.usage and (server.law.usage == "continuous" or ask.continuous_usage)
+        self.chunks = answer.Events(self.identity, self.created, ask.model)
         self.middle = self.opening = b""
         self.sizes: tuple[bytes, ...] = ()
         self.ends: tuple[bytes, ...] = ()
@@ -132,7 +130,7 @@ class Stream(Answer):
             return b""
         self.head_sent = True
         head = self.connection.head(200, "text/event-stream; charset=utf-8", None)
-        return head if self.server.law.role == "none" else head + answer.role_event(self.base)
+        return head if self.server.law.role == "none" else head + self.chunks.role()
 
     def turn(self, due_ns: int) -> None:
         """Send the event that is due; after the last one, the end."""
@@ -162,8 +160,7 @@ class Stream(Answer):
         end = min(start + per_event, self.tokens)
         role = event == 0 and self.server.law.role == "none"
         usage = self.counts(end) if self.continuous else None
-        words = answer.text(self.first_word + start, end - start)
-        data = answer.text_event(self.base, self._field(start), words, role, usage)
+        data = self.chunks.text(self._field(start), self.first_word + start, end - start, role=role, usage=usage)
         return self.head() + data if event == 0 else data
 
     def _text(self, event: int, due_ns: int) -> None:
@@ -200,7 +197,7 @@ class Stream(Answer):
             self.stop = max(event, min(stops))
         self.left = self.stop - event
         if self.left:
-            self.middle = answer.middle(self.base, self._field(event * per_event))
+            self.middle = self.chunks.middle(self._field(event * per_event))
             frames = answer.frames(len(self.middle), per_event)
             self.sizes, self.ends = frames.sizes, frames.ends
         tokens = min(per_event, self.tokens - event * per_event)
@@ -217,7 +214,7 @@ class Stream(Answer):
                 return True
             case "error_event":
                 error = answer.error(500, "The simulator broke off, as it was asked to.")
-                self.connection.write(answer.event(error) + answer.LAST_CHUNK)
+                self.connection.write(answer.chunk(b"data: " + error + b"\n\n") + answer.LAST_CHUNK)
                 self.over(due_ns)
                 self.connection.done()
             case fault:
@@ -231,15 +228,9 @@ class Stream(Answer):
         fault = self.strike()
         if fault == "empty":
             self.tokens = self.events = self.reasoning = 0
-        data = [self.head()]
-        per_event, role = self.server.law.tokens_per_event, self.server.law.role == "none"
-        for start in range(0, self.tokens, per_event):
-            end = min(start + per_event, self.tokens)
-            words = answer.text(self.first_word + start, end - start)
-            usage = self.counts(end) if self.continuous else None
-            data.append(answer.text_event(self.base, self._field(start), words, role and start == 0, usage))
         usage = self.counts(self.tokens) if self.usage else None
-        data.append(answer.closing(self.base, self.finish, usage, continuous=self.continuous))
+        data = [self.head(), *(self._event(event) for event in range(self.events))]
+        data.append(self.chunks.closing(self.finish, usage, continuous=self.continuous))
         now = clock()
         self.connection.write(b"".join(data))
         truth = self.server.truth
@@ -261,7 +252,7 @@ class Stream(Answer):
             self.connection.write(answer.LAST_CHUNK)
         else:
             usage = self.counts(self.tokens) if self.usage else None
-            self.connection.write(answer.closing(self.base, self.finish, usage, continuous=self.continuous))
+            self.connection.write(self.chunks.closing(self.finish, usage, continuous=self.continuous))
             self.server.truth.completed += not self.gone
         self.over(due_ns)
         self.connection.done(close=fault == "close")
@@ -297,7 +288,7 @@ class Whole(Answer):
         thoughts = answer.text(first, self.reasoning)
         words = answer.text(first + self.reasoning, self.tokens - self.reasoning)
         usage = None if self.server.law.usage == "off" else self.counts(self.tokens)
-        body = answer.whole(self.base, words, thoughts, self.finish, usage)
+        body = answer.whole(self.identity, self.created, self.ask.model, words, thoughts, self.finish, usage)
         head = self.connection.head(200, "application/json", len(body))
         broken = fault in ("cut", "reset")
         self.connection.write(head + (body[: len(body) // 2] if broken else body))
