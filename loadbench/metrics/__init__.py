@@ -6,37 +6,19 @@ window, `slo` attainment and goodput, `table` the breakdowns, `level` one level'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from loadbench import validity
 from loadbench.metrics import level
 from loadbench.metrics.request import Requests
-from loadbench.result import Results
 from loadbench.scaling import scaling
 from loadbench.scenario import Bound
+from loadbench.store import Run
 
 __all__ = ["Requests", "summarise"]
 
 SCHEMA = 1
-
-
-class LevelData(Protocol):
-    """One level as `store` reads it; an attribute `histograms` by metric may stand beside these."""
-
-    @property
-    def facts(self) -> Mapping[str, Any]: ...
-    @property
-    def results(self) -> Results: ...
-
-
-class Run(Protocol):
-    """A run folder as `store` reads it."""
-
-    @property
-    def info(self) -> Mapping[str, Any]: ...
-    @property
-    def levels(self) -> Sequence[LevelData]: ...
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -52,7 +34,7 @@ def summarise(run: Run) -> dict[str, Any]:
     bounds = [Bound.parse(text) for text in scenario.get("slo") or ()]
     levels = []
     for data in run.levels:
-        found = level.summary(data.facts, data.results, bounds, getattr(data, "histograms", None))
+        found = level.summary(data, bounds)
         levels.append(found | {"simulated": _simulated(run.info), "clock": run.info.get("clock")})
     models = scaling(levels)
     rows = {row["id"]: row for model in models for row in model["levels"]}
@@ -64,6 +46,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "schema": SCHEMA,
         "run": {name: value for name, value in run.info.items() if name != "levels"},
         "levels": levels,
+        "warnings": _unreadable(run.unreadable_lines),
         "scaling": models,
         "capacity_concurrency": None,
         "capacity_rate_per_s": None,
@@ -73,3 +56,10 @@ def summarise(run: Run) -> dict[str, Any]:
 
 def _simulated(info: Mapping[str, Any]) -> bool:
     return (info.get("target") or {}).get("kind") == "simulator"
+
+
+def _unreadable(lines: int) -> list[validity.Doubt]:
+    if not lines:
+        return []
+    text = f"{lines} lines of requests.jsonl cannot be read: a process died while it wrote; --resume repeats its level"
+    return [{"code": "records", "severity": "warn", "text": text}]

@@ -63,9 +63,9 @@ def of_gaps(gaps_us: NDArray[np.int32], sizes: NDArray[np.int64]) -> dict[str, A
 
 def of_histogram(histogram: Histogram) -> dict[str, Any]:
     """The metric object in ms of values that were kept in a histogram alone; it has no intervals."""
-    if not histogram.total:
+    if not histogram.count:
         return _object(np.zeros(0), None, {})
-    found: dict[str, Any] = {"n": int(histogram.total), "mean": _ms(histogram.mean), "max": _ms(histogram.max)}
+    found: dict[str, Any] = {"n": int(histogram.count), "mean": _ms(histogram.mean), "max": _ms(histogram.max)}
     # A bucket's upper edge may lie beyond the largest value that was recorded.
     found |= {name: _least(_ms(histogram.percentile(p)), found["max"]) for name, p in PERCENTILES.items()}
     return found | {"ci95": dict.fromkeys(PERCENTILES)}

@@ -12,9 +12,10 @@ from loadbench.histogram import Histogram
 from loadbench.metrics import request, table, window
 from loadbench.metrics.distribution import NS_PER_MS, distribution, of_facts, of_gaps, of_histogram, rounded
 from loadbench.metrics.request import Flags, Requests
-from loadbench.metrics.slo import Objectives
+from loadbench.metrics.slo import STREAMED, Objectives
 from loadbench.result import Results
 from loadbench.scenario import Bound
+from loadbench.store import LevelData
 
 ABOUT_ONE = 0.1
 """Tokens per event within 1 ± this are called one token per event: an end-of-text token is counted but not sent."""
@@ -24,20 +25,15 @@ BURST = 0.5
 Level = dict[str, Any]
 
 
-def summary(
-    facts: Mapping[str, Any],
-    results: Results,
-    bounds: Sequence[Bound],
-    histograms: Mapping[str, Histogram] | None = None,
-) -> Level:
+def summary(data: LevelData, bounds: Sequence[Bound]) -> Level:
     """All figures of one level but those that need other levels or the gates; null where not measured.
 
     Args:
-        facts: The level's entry of run.json.
-        results: Its requests, warm-up ones too.
+        data: The level's entry of run.json and its requests, warm-up ones too. `histograms["itl"]` stands in where
+            the gaps were not kept request by request.
         bounds: The scenario's SLO.
-        histograms: By metric; "itl" stands in where the gaps were not kept request by request.
     """
+    facts, results = data.facts, data.results
     requests = Requests.of(results)
     steady = window.steady(facts, results)
     counted = _counts(facts, results, requests)
@@ -45,7 +41,8 @@ def summary(
     burst = burst_share is not None and burst_share > BURST
     rates = window.throughput(steady, results, requests)
     opened = facts.get("request_rate_per_s") is not None
-    objectives = Objectives(bounds, results, requests, counted["offered"], opened, burst)
+    undecided = STREAMED if burst else () if data.gaps_kept else ("itl",)
+    objectives = Objectives(bounds, results, requests, counted["offered"], opened, undecided)
     goodput = objectives.goodput_per_s(steady)
     attempted = counted["attempted"]
     figures = {
@@ -57,7 +54,7 @@ def summary(
     return {
         **_named(facts),
         **counted,
-        **_durations(facts, results, requests, opened, burst, histograms or {}),
+        **_durations(data, requests, opened, burst),
         **_tokens(results, requests),
         **_flow(steady, results, requests),
         **{name: rounded(rate) for name, rate in rates.items()},
@@ -102,36 +99,31 @@ def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> L
     }
 
 
-def _durations(
-    facts: Mapping[str, Any],
-    results: Results,
-    requests: Requests,
-    opened: bool,
-    burst: bool,
-    histograms: Mapping[str, Histogram],
-) -> Level:
+def _durations(data: LevelData, requests: Requests, opened: bool, burst: bool) -> Level:
+    results = data.results
     population = requests.population
     micro = None if burst else request.micro_tpot(requests, results)
     return {
         "ttft_ms": distribution(requests.ttft[population]),
         "ttft_from_due_ms": distribution(requests.ttft_from_due[population]) if opened else None,
         "ttfe_ms": distribution(requests.ttfe[population]),
-        "itl_ms": None if burst else _itl(results, population, histograms.get("itl")),
+        "itl_ms": None if burst else _itl(data, population),
         "tpot_ms": None if burst else distribution(requests.tpot[population]),
         "tpot_micro_ms": None if micro is None else rounded(micro / NS_PER_MS),
         "tpot_k_estimated": bool(requests.k_estimated[population].any()),
         "e2e_ms": distribution(requests.e2e[population]),
         "client_queue_ms": distribution(requests.client_queue[population]),
-        "client_lag_ms": of_facts(facts.get("client_lag_us")),
+        "client_lag_ms": of_facts(data.facts.get("client_lag_us")),
         # Warm connections cost nothing; what a set-up costs is asked of all that happened, in warm-up too.
         "connect_ms": distribution(results.connect[results.connect > 0]),
     }
 
 
-def _itl(results: Results, population: Flags, histogram: Histogram | None) -> Level:
+def _itl(data: LevelData, population: Flags) -> Level:
+    results = data.results
+    if not data.gaps_kept:
+        return of_histogram(data.histograms.get("itl", Histogram()))
     sizes = np.diff(results.gap_offsets)
-    if histogram is not None and not sizes.any():
-        return of_histogram(histogram)
     gaps = results.gaps_us if population.all() else results.gaps_us[np.repeat(population, sizes)]
     return of_gaps(gaps, sizes[population])
 

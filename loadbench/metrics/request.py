@@ -30,7 +30,7 @@ class Requests:
         in_flight: end - sent.
         tokens: Output tokens as the usage says, else the text events.
         counted: Whether the usage said so.
-        first_tokens: k: tokens in the first arrival, as counted by the server, else tokens * first_events / text_events.
+        first_tokens: k, tokens in the first arrival: the server's count, else tokens * first_events / text_events.
         k_estimated: Whether k rests on that share and events do not carry one token each.
     """
 

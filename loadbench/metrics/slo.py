@@ -37,7 +37,7 @@ class Objectives:
         results, requests: The level's requests.
         offered: Measured requests that were due, dropped ones included: the denominator of attainment.
         from_due: Open loop: TTFT counts from `due`, so that waiting in the client is no gift to the server.
-        burst: TPOT and ITL have no meaning; bounds on them are undecided.
+        undecided: Metrics that have no meaning here, or of which not all was kept.
     """
 
     bounds: Sequence[Bound]
@@ -45,7 +45,7 @@ class Objectives:
     requests: Requests
     offered: int
     from_due: bool
-    burst: bool
+    undecided: Sequence[str] = ()
 
     def rows(self, figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
         """One row a bound: {"bound", "attainment", "attained", "n", "ci95"}.
@@ -62,9 +62,10 @@ class Objectives:
     def good(self) -> Flags | None:
         """Which requests met every bound that a request can meet; None where there is none or it is undecided."""
         judged = [bound for bound in self.bounds if bound.metric in OF_REQUESTS]
-        if not judged or any(self._undecided(bound) for bound in judged):
+        if not judged or any(bound.metric in self.undecided for bound in judged):
             return None
-        return np.logical_and.reduce([self.meets(bound) for bound in judged])
+        good: Flags = np.logical_and.reduce([self.meets(bound) for bound in judged])
+        return good
 
     def goodput_per_s(self, window: Window | None) -> float | None:
         """Requests per second that met every bound, by the time of their last token, like `requests_per_s`."""
@@ -101,21 +102,19 @@ class Objectives:
             running = np.concatenate(([0], np.cumsum(gaps, dtype=np.int64)))
             with np.errstate(invalid="ignore"):
                 means = np.diff(running[offsets]) / np.where(sizes > 0, sizes, np.nan) / US_PER_MS
-            return (sizes == 0) | _compare(means, bound)
+            without: Flags = sizes == 0
+            return without | _compare(means, bound)
         running = np.concatenate(([0], np.cumsum(_compare(gaps / US_PER_MS, bound), dtype=np.int64)))
         met = np.diff(running[offsets])
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
         return np.asarray(met >= np.ceil(p * sizes - 1e-9), dtype=np.bool_)
-
-    def _undecided(self, bound: Bound) -> bool:
-        return self.burst and bound.metric in STREAMED
 
     def _row(self, bound: Bound, figures: Mapping[str, float | None]) -> dict[str, Any]:
         row: dict[str, Any] = {"bound": bound.text, "attainment": None, "attained": None, "n": None, "ci95": None}
         if bound.metric not in OF_REQUESTS:
             figure = figures.get(bound.metric)
             return row | {"attained": None if figure is None else bound.holds(figure)}
-        if self._undecided(bound) or not self.offered:
+        if bound.metric in self.undecided or not self.offered:
             return row
         hits = int((self.meets(bound) & self.requests.measured).sum())
         share = intervals.wilson(hits, self.offered)

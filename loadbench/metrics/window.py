@@ -38,7 +38,8 @@ class Window:
     def overlap(self, begin: Reals, end: Reals) -> Reals:
         """How much of each stretch lies inside, ns; 0 where an end is NaN."""
         common = np.minimum(end, self.end_ns) - np.maximum(begin, self.start_ns)
-        return np.maximum(np.nan_to_num(common), 0.0)
+        inside: Reals = np.maximum(np.nan_to_num(common), 0.0)
+        return inside
 
 
 def steady(facts: Mapping[str, Any], results: Results) -> Window | None:
@@ -67,7 +68,7 @@ def throughput(window: Window | None, results: Results, requests: Requests) -> d
 
 
 def whole_run(facts: Mapping[str, Any], results: Results, requests: Requests) -> dict[str, float | None]:
-    """`duration_s` of the level from its beginning to its end, warm-up and drain included, and all that flowed in it."""
+    """The level from its beginning to its end, warm-up and drain included: `duration_s` and what flowed in it."""
     seconds = facts.get("duration_s")
     if seconds is None:
         seconds = float(np.max(results.end, initial=0.0)) / 1e9
