@@ -90,7 +90,7 @@ stress: setup ## load the model until it saturates
 	$(PY) -m loadbench run scenarios/stress.toml $(ARGS)
 
 demo: $(STAMP) ## the whole way in a minute against the simulator: no model, invented figures
-	$(PY) -m loadbench run --simulate scenarios/quickstart.toml $(ARGS)
+	$(PY) -m loadbench run scenarios/quickstart.toml --simulate -d 10s $(ARGS)
 
 test: setup ## run the tests
 	$(PY) -m pytest $(ARGS)
