@@ -33,7 +33,13 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url, pid and model when ready."),
         click.option("--host", default=HOST, metavar="ADDRESS", show_default=True, help="Address to listen on."),
-        click.option("--port", default=0, metavar="PORT", help="Port to listen on.  [default: a free one]"),
+        click.option(
+            "--port",
+            default=0,
+            type=click.IntRange(0, 65535),
+            metavar="PORT",
+            help="Port to listen on.  [default: a free one]",
+        ),
     ):
         command = option(command)
     return command
@@ -127,7 +133,8 @@ def simulator(
     arguments = ["--host", host, "--port", str(port), *_law(law)]
     arguments += [word for model in models for word in ("--model", model)]
     arguments += [] if api_key is None else ["--api-key", api_key]
-    _warn_if_open(host)
+    if api_key is None:
+        _warn_if_open(host)
     sys.exit(
         simulator.main(
             arguments,

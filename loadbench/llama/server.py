@@ -47,7 +47,7 @@ class LlamaServer:
     context: int
 
 
-def available() -> str | None:
+def available(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """None where the embedded model can run, else one line that says why not and what to do."""
     if importlib.util.find_spec("xllamacpp") is None:
         if not _has_wheel():
@@ -56,7 +56,7 @@ def available() -> str | None:
         return "the embedded model needs xllamacpp: `pip install 'loadbench[llama]'` or `make setup`"
     if sys.platform == "linux" and platform.machine() == "x86_64":
         with contextlib.suppress(OSError):
-            if "avx2" not in Path("/proc/cpuinfo").read_text().split():
+            if "avx2" not in cpuinfo.read_text().split():
                 return "the embedded model needs a CPU with AVX2, which this one lacks: pass a server with -e URL"
     return None
 
