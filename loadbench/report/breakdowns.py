@@ -1,0 +1,108 @@
+"""The tables that take a run apart: errors, objectives, prompts, input lengths."""
+
+from __future__ import annotations
+
+from loadbench.report import levels, units
+from loadbench.report.levels import Level, Summary
+from loadbench.report.tables import Cell, Column, Table, Times
+
+
+def errors(summary: Summary) -> Table | None:
+    """Failures by kind, one row a level and kind; None when there were none."""
+    rows = [
+        (Cell(levels.full_label(level, summary)), Cell(str(kind)), Cell(units.count(n)), Cell(_of_attempted(n, level)))
+        for level in levels.levels(summary)
+        for kind, n in sorted((level.get("errors") or {}).items(), key=lambda item: (-item[1], item[0]))
+        if n
+    ]
+    columns = (Column("level", left=True), Column("kind", left=True), Column("requests"), Column("of attempted"))
+    return Table("Errors by kind", columns, tuple(rows)) if rows else None
+
+
+def slo(summary: Summary) -> Table | None:
+    """Attainment of each bound; None when no SLO was given."""
+    rows = []
+    for level in levels.levels(summary):
+        goodput = units.figure(level.get("goodput_per_s"))
+        for bound in level.get("slo") or []:
+            met = {True: "yes", False: "NO"}.get(bound.get("attained"), units.ABSENT)
+            rows.append(
+                (
+                    Cell(levels.full_label(level, summary)),
+                    Cell(str(bound.get("bound"))),
+                    Cell(units.share(bound.get("attainment"))),
+                    Cell(units.count(bound.get("n"))),
+                    Cell(met),
+                    Cell(goodput),
+                )
+            )
+    columns = (
+        Column("level", left=True),
+        Column("bound", left=True),
+        Column("attained by"),
+        Column("of offered"),
+        Column("met"),
+        Column("goodput", "req/s"),
+    )
+    return Table("Service-level objectives", columns, tuple(rows)) if rows else None
+
+
+def prompts(level: Level, most: int) -> Table | None:
+    """The level's prompts, slowest first token first, at most `most`; None when it names none."""
+    entries = sorted(
+        level.get("prompts") or [], key=lambda p: (-(p.get("ttft_median_ms") or 0.0), str(p.get("prompt")))
+    )
+    shown = entries[:most]
+    times = Times.of(shown, "ttft_median_ms")
+    rows = tuple(
+        (
+            Cell(str(p.get("prompt"))),
+            Cell(units.count(p.get("n"))),
+            times.cell(p, "ttft_median_ms"),
+            times.cell(p, "e2e_median_ms"),
+            times.cell(p, "e2e_worst_ms"),
+            Cell(units.figure(p.get("output_tokens_median"))),
+            Cell(units.count(p.get("outliers"))),
+        )
+        for p in shown
+    )
+    columns = (
+        Column("prompt", left=True),
+        Column("n"),
+        Column("TTFT median", times.unit),
+        Column("E2E median", times.unit),
+        Column("E2E worst", times.unit),
+        Column("output tokens"),
+        Column("outliers"),
+    )
+    left_out = len(entries) - len(shown)
+    notes = (f"{units.plural(left_out, 'more prompt')} in summary.json",) if left_out else ()
+    return Table(f"By prompt, {levels.label(level)}", columns, rows, notes, str(level.get("model"))) if rows else None
+
+
+def input_lengths(level: Level) -> Table | None:
+    """TTFT and E2E by input length; None where the server counted no input tokens."""
+    entries = level.get("input_lengths") or []
+    times = Times.of(entries, "ttft_median_ms")
+    rows = tuple(
+        (
+            Cell(f"{units.count(e.get('from_tokens'))}–{units.count(e.get('to_tokens'))}"),
+            Cell(units.count(e.get("n"))),
+            times.cell(e, "ttft_median_ms"),
+            times.cell(e, "e2e_median_ms"),
+        )
+        for e in entries
+    )
+    columns = (
+        Column("input tokens", left=True),
+        Column("n"),
+        Column("TTFT median", times.unit),
+        Column("E2E median", times.unit),
+    )
+    title = f"By input length, {levels.label(level)}"
+    return Table(title, columns, rows, model=str(level.get("model"))) if rows else None
+
+
+def _of_attempted(n: int, level: Level) -> str:
+    attempted = level.get("attempted")
+    return units.share(n / attempted) if attempted else units.ABSENT

@@ -1,0 +1,71 @@
+"""Text of others (model names, server messages) made harmless for a terminal and for GitHub Markdown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import urlsplit, urlunsplit
+
+# CSI (ESC [ ... final byte), OSC (ESC ] ... BEL or ST), other two-byte escapes; then their 8-bit forms.
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\^_]|\x9b[0-?]*[ -/]*[@-~]")
+_PLAIN = re.compile(r"[\w.:/+,=()%@ -]+")
+_ENTITIES = {c: f"&#{ord(c)};" for c in "`|\\*[]~$#"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_ASCII = str.maketrans(
+    {"–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "…": "...", "·": "-", "●": "*", "†": "+", "Σ": "sum "}
+)
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """One printable line: no escape sequences, control, zero-width or direction characters; cut at `limit`.
+
+    >>> one_line("a\\x1b[31mred\\x1b[0m\\nb\\u202e")
+    'ared b'
+    """
+    plain = _ESCAPES.sub("", str(text))
+    plain = " ".join(plain.split())
+    plain = "".join(c for c in plain if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def escape(text: object, limit: int = 1000) -> str:
+    """Prose for Markdown: nothing in it formats, links, mentions a person or an issue, or ends a table cell.
+
+    >>> escape("a|b <i> `x` see #637, ask @octocat")
+    'a&#124;b &lt;i&gt; &#96;x&#96; see &#35;637, ask @<!-- -->octocat'
+    """
+    entities = "".join(_ENTITIES.get(c, c) for c in one_line(text, limit))
+    entities = re.sub(r"(?<!\w)_|_(?!\w)", "&#95;", entities)
+    return re.sub(r"(?<![\w.])@(?=\w)", "@<!-- -->", entities)
+
+
+def code(text: object) -> str:
+    """A name for Markdown, as code; odd characters as entities, since a code span in a table cannot hold every pipe.
+
+    >>> code("qwen2.5-0.5b"), code("a|b`c")
+    ('`qwen2.5-0.5b`', '<code>a&#124;b&#96;c</code>')
+    """
+    line = one_line(text)
+    return f"`{line}`" if _PLAIN.fullmatch(line) else f"<code>{escape(line)}</code>"
+
+
+def bare_url(url: object) -> str:
+    """A URL without user, password, query and fragment, where secrets travel.
+
+    >>> bare_url("https://me:secret@host:8443/v1?key=abc")
+    'https://host:8443/v1'
+    """
+    line = one_line(url, 500)
+    try:
+        parts = urlsplit(line)
+    except ValueError:
+        return "(unreadable URL)"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def ascii_only(text: str) -> str:
+    """The same text for an output that cannot encode our signs.
+
+    >>> ascii_only("1–2 × 3")
+    '1-2 x 3'
+    """
+    return text.translate(_ASCII).encode("ascii", "replace").decode()

@@ -1,0 +1,115 @@
+"""`summary.csv`: one figure a row, for pandas, DuckDB or a spreadsheet.
+
+Columns:
+    run: name of the run.
+    model, level: model id; level id as in summary.json, e.g. `smollm2-135m@c4`.
+    concurrency, request_rate_per_s: the level's load; one of them is empty.
+    metric: as in summary.json, e.g. `ttft_ms`, `output_tokens_per_s`, `errors`, `slo`.
+    statistic: `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`; `value` for a single figure; else what is
+        counted: a kind of error, a finish reason, a bound.
+    value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `fraction`, `ratio` or `count`.
+    n: how many samples stand behind it.
+    ci_low, ci_high: 95 % interval, empty where it does not exist.
+
+What was not measured has no row. Figures are in full precision.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from loadbench.report import levels, provenance
+
+COLUMNS = (
+    "run",
+    "model",
+    "level",
+    "concurrency",
+    "request_rate_per_s",
+    "metric",
+    "statistic",
+    "value",
+    "unit",
+    "n",
+    "ci_low",
+    "ci_high",
+)
+STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
+DISTRIBUTIONS = {
+    "ttft_ms": "ms",
+    "ttft_from_due_ms": "ms",
+    "ttfe_ms": "ms",
+    "itl_ms": "ms",
+    "tpot_ms": "ms",
+    "e2e_ms": "ms",
+    "connect_ms": "ms",
+    "client_queue_ms": "ms",
+    "client_lag_ms": "ms",
+    "output_tokens": "tokens",
+    "input_tokens": "tokens",
+}
+FIGURES = {
+    "offered": "requests",
+    "dropped": "requests",
+    "attempted": "requests",
+    "completed": "requests",
+    "failed": "requests",
+    "cancelled": "requests",
+    "retries": "requests",
+    "duration_s": "s",
+    "window_s": "s",
+    "output_tokens_per_s": "1/s",
+    "input_tokens_per_s": "1/s",
+    "characters_per_s": "1/s",
+    "requests_per_s": "1/s",
+    "goodput_per_s": "1/s",
+    "efficiency": "fraction",
+    "speedup": "ratio",
+    "stretch": "ratio",
+    "in_flight_mean": "count",
+    "tokens_per_event": "count",
+    "tpot_micro_ms": "ms",
+    "merged_share": "fraction",
+}
+
+_Row = tuple[str, str, float, str, int | None, float | None, float | None]
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary's levels as CSV text with a header line and Unix line ends."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    run = provenance.title(summary)
+    for level in levels.levels(summary):
+        load = (level.get("concurrency"), level.get("request_rate_per_s"))
+        head = (run, level.get("model"), level.get("id"), *load)
+        writer.writerows((*head, *row) for row in _rows(level))
+    return text.getvalue()
+
+
+def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
+    for metric, unit in DISTRIBUTIONS.items():
+        distribution = level.get(metric) or {}
+        if not isinstance(distribution, Mapping):
+            yield metric, "value", distribution, unit, None, None, None
+            continue
+        for statistic in STATISTICS:
+            if distribution.get(statistic) is not None:
+                low, high = levels.interval(distribution, statistic) or (None, None)
+                yield metric, statistic, distribution[statistic], unit, distribution.get("n"), low, high
+    for metric, unit in FIGURES.items():
+        if level.get(metric) is not None:
+            yield metric, "value", level[metric], unit, None, None, None
+    for name, figure in sorted((level.get("whole_run") or {}).items()):
+        if figure is not None:
+            yield f"whole_run.{name}", "value", figure, "s" if name == "duration_s" else "1/s", None, None, None
+    for metric in ("errors", "finish_reasons"):
+        for kind, n in sorted((level.get(metric) or {}).items()):
+            yield metric, kind, n, "requests", level.get("attempted"), None, None
+    for bound in level.get("slo") or []:
+        if bound.get("attainment") is not None:
+            yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), None, None

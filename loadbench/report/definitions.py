@@ -1,0 +1,44 @@
+"""What each figure means, in our own short words: printed with the figures, because tools disagree."""
+
+DEFINITIONS = (
+    (
+        "TTFT",
+        "time to first token: first event with text - sent. Role-only and comment events do not count. "
+        "In open loop it counts from when the request was due, so that waiting inside the client shows.",
+    ),
+    (
+        "ITL",
+        "inter-token latency: each gap between two arrivals of text; what arrives together is one arrival, "
+        "never a gap of 0. Called inter-event time (IET) where an event does not carry about one token.",
+    ),
+    (
+        "TPOT",
+        "time per output token of one request: (last token - first token) / (n - k), with n output tokens, "
+        "k of them in the first arrival; undefined when n <= k. Blind to queueing: never read it without TTFT.",
+    ),
+    ("E2E", "the whole request: last token - due."),
+    (
+        "tokens/s, chars/s",
+        "output tokens and characters that arrived inside the steady window, divided by its length. Closed loop: "
+        "from when the level's streams are all in flight to when the last request is sent; open loop: from the "
+        "first to the last due time. Models tokenise differently: compare models by characters.",
+    ),
+    ("done/s", "requests completed per second of the steady window."),
+    (
+        "efficiency",
+        "E(N) = (X(N) / N) / (X(N0) / N0): throughput X per stream against the lowest level N0; 100% is perfect "
+        "scaling.",
+    ),
+    (
+        "percentile",
+        "nearest rank, ceil(p * n): a value that was measured, never an interpolation, never beyond the maximum. "
+        "[lo–hi] is its 95% interval; * marks one that has too few requests for an interval.",
+    ),
+    (
+        "attained by",
+        "requests that met the bound / requests offered: those that failed or were dropped did not meet it.",
+    ),
+    ("goodput", "requests per second that met every bound."),
+    ("failed", "requests by kind of error; they enter no latency. attempted = completed + failed + cancelled."),
+    ("-", "not measured, or undefined. Never 0."),
+)

@@ -1,0 +1,135 @@
+"""One sentence a model, for those who read nothing else: only figures that exist, hedged where gates are red."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadbench.report import levels, tables, units
+from loadbench.report.levels import Level, Summary
+
+STEADY = 1.1
+"""A TTFT that changes by less than this factor between two levels is said to stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What a model did, and why that may not be a basis for a verdict ("" when it may)."""
+
+    model: str
+    text: str
+    doubt: str
+
+
+def sentences(summary: Summary) -> list[Sentence]:
+    models = levels.by_model(summary)
+    return [
+        Sentence(model, _text(rows, with_characters=len(models) > 1), _doubt(rows, summary))
+        for model, rows in models.items()
+    ]
+
+
+def _text(rows: Sequence[Level], *, with_characters: bool) -> str:
+    measured = [level for level in rows if level.get("output_tokens_per_s") is not None]
+    # Loops of two kinds share no axis; repeats of a load are told by the first.
+    measured = [level for level in measured if levels.is_open(level) == levels.is_open(measured[0])]
+    if not measured:
+        return _nothing(rows)
+    ordered = sorted(measured, key=lambda level: (levels.load(level), level.get("repeat") or 1))
+    firsts = [level for level in ordered if (level.get("repeat") or 1) == 1] or ordered
+    parts = [_throughput(firsts, ordered, with_characters), _ttft(firsts)]
+    failed = sum(int(level.get("failed") or 0) for level in rows)
+    if failed:
+        attempted = sum(int(level.get("attempted") or 0) for level in rows)
+        parts.append(f"{failed:,} of {units.plural(attempted, 'request')} failed")
+    return "; ".join(part for part in parts if part)
+
+
+def _nothing(rows: Sequence[Level]) -> str:
+    attempted = sum(int(level.get("attempted") or 0) for level in rows)
+    completed = sum(int(level.get("completed") or 0) for level in rows)
+    if not attempted:
+        return "not measured"
+    kinds: dict[str, int] = {}
+    for level in rows:
+        for kind, n in (level.get("errors") or {}).items():
+            kinds[kind] = kinds.get(kind, 0) + n
+    why = f" (failed: {tables.counts(kinds)})" if kinds else ""
+    return f"throughput not measured; {completed:,} of {units.plural(attempted, 'request')} completed{why}"
+
+
+def _throughput(firsts: Sequence[Level], ordered: Sequence[Level], with_characters: bool) -> str:
+    last = firsts[-1]
+    peak = _peak(firsts)
+    if levels.is_open(last):
+        done = units.figure(last.get("requests_per_s"))
+        return f"{_rate(last, ordered, with_characters)} at {levels.load_words(last)} offered, {done} req/s completed"
+    said = f"{_rate(peak, ordered, with_characters)} at {levels.load_words(peak)}{_gain(peak, firsts[0])}"
+    if peak is last:
+        return said
+    return f"peaks at {said}, {units.figure(last['output_tokens_per_s'])} at {levels.load_words(last)}"
+
+
+def _rate(level: Level, ordered: Sequence[Level], with_characters: bool) -> str:
+    """Tokens per second, as a range where the load was repeated; characters too where models are compared."""
+    rates = [float(other["output_tokens_per_s"]) for other in ordered if levels.load(other) == levels.load(level)]
+    lowest, highest = units.figure(min(rates)), units.figure(max(rates))
+    estimated = "about " if levels.is_estimated(level) else ""
+    rate = f"{estimated}{lowest if lowest == highest else f'{lowest} to {highest}'} tokens/s"
+    if with_characters and level.get("characters_per_s") is not None:
+        rate += f" and {units.figure(level['characters_per_s'])} characters/s"
+    return rate
+
+
+def _gain(peak: Level, lowest: Level) -> str:
+    if peak is lowest:
+        return ""
+    said = []
+    if peak.get("speedup") is not None:
+        said.append(f"{peak['speedup']:.1f}x of {levels.load_words(lowest)}")
+    if peak.get("efficiency") is not None:
+        said.append(f"efficiency {units.share(peak['efficiency'])}")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _ttft(firsts: Sequence[Level]) -> str:
+    """How TTFT changes with load: by p95 where both ends have an interval for it, else by the median."""
+    first, last = firsts[0], firsts[-1]
+    ends = (levels.ttft(first), levels.ttft(last))
+    statistic, name = "p95", "TTFT p95"
+    if any(end.get("p95") is None or levels.is_marked(end, "p95") for end in ends):
+        statistic, name = "p50", "median TTFT"
+    low, high = ends[0].get(statistic), ends[1].get(statistic)
+    if high is None or low is None:
+        return ""
+    if any(levels.is_marked(end, statistic) for end in ends):
+        name += " (too few requests for an interval)"
+    if first is last:
+        return f"{name} {units.span(high)}"
+    between = f"from {units.span(low)} at {levels.load_words(first)} to {units.span(high)}"
+    if _peak(firsts) is not last:
+        between += f" at {levels.load_words(last)}"
+    if high > low * STEADY:
+        return f"{name} grows {between}"
+    if high < low / STEADY:
+        return f"{name} falls {between}"
+    return f"{name} stays near {units.span(high)}"
+
+
+def _peak(firsts: Sequence[Level]) -> Level:
+    """The level with the most tokens/s; in open loop the highest, which the sentence is about."""
+    if levels.is_open(firsts[-1]):
+        return firsts[-1]
+    return max(firsts, key=lambda level: float(level["output_tokens_per_s"]))
+
+
+def _doubt(rows: Sequence[Level], summary: Summary) -> str:
+    at: dict[str, list[str]] = {}
+    for level, warning in levels.warnings(summary):
+        if warning.get("severity") == "red" and (level is None or level in rows):
+            at.setdefault(str(warning.get("code")), []).append(levels.label(level) if level else "the whole run")
+    gates: dict[str, list[str]] = {}
+    for code, where in at.items():
+        gates.setdefault(levels.joined(where), []).append(code)
+    said = "; ".join(f"{levels.joined(codes)} red at {where}" for where, codes in gates.items())
+    return f"not a basis for a verdict: {said}" if said else ""

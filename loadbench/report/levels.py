@@ -1,0 +1,116 @@
+"""Reading `summary.json`: its levels by model, what to call them, and its percentiles with their doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from loadbench.report import units
+
+Summary = Mapping[str, Any]
+Level = Mapping[str, Any]
+
+REQUESTS_NEEDED = {"p50": 6, "p90": 36, "p95": 72, "p99": 368, "p999": 3688}
+"""Smallest n whose order statistics give a two-sided 95 % interval (METRICS.md §4)."""
+STATISTIC_NAMES = {
+    "p50": "p50",
+    "p90": "p90",
+    "p95": "p95",
+    "p99": "p99",
+    "p999": "p99.9",
+    "max": "max",
+    "mean": "mean",
+}
+
+
+def levels(summary: Summary) -> list[Level]:
+    return list(summary.get("levels") or [])
+
+
+def by_model(summary: Summary) -> dict[str, list[Level]]:
+    """Levels of each model, in the order of the run."""
+    models: dict[str, list[Level]] = {}
+    for level in levels(summary):
+        models.setdefault(str(level.get("model")), []).append(level)
+    return models
+
+
+def is_open(level: Level) -> bool:
+    """Whether requests start at a rate, whatever is in flight."""
+    return level.get("request_rate_per_s") is not None
+
+
+def is_estimated(level: Level) -> bool:
+    """Whether text events stand for tokens, because the server counted none."""
+    return level.get("token_source") in ("events", "estimated", "mixed")
+
+
+def load(level: Level) -> float:
+    """The level's load on its own axis: streams, or requests a second."""
+    return float(level.get("request_rate_per_s") or level.get("concurrency") or 0)
+
+
+def load_words(level: Level) -> str:
+    """The load in words: "8 streams", "0.5 req/s"."""
+    if is_open(level):
+        return f"{level['request_rate_per_s']:g} req/s"
+    return units.plural(int(level.get("concurrency") or 0), "stream")
+
+
+def label(level: Level) -> str:
+    """The level's short name in a table of one model: "c4", "0.5 req/s", "c4 (2)" for its second repeat.
+
+    No "#2": on GitHub that is a link to an issue.
+    """
+    name = load_words(level) if is_open(level) else f"c{level.get('concurrency') or '?'}"
+    repeat = level.get("repeat") or 1
+    return name if repeat == 1 else f"{name} ({repeat})"
+
+
+def full_label(level: Level, summary: Summary) -> str:
+    """The short name, with the model before it where the run has several."""
+    if len(by_model(summary)) == 1:
+        return label(level)
+    return f"{level.get('model')} {label(level)}"
+
+
+def ttft(level: Level) -> Mapping[str, Any]:
+    """The headline TTFT: from `sent` in closed loop, from `due` in open loop."""
+    from_due = level.get("ttft_from_due_ms") if is_open(level) else None
+    return from_due or level.get("ttft_ms") or {}
+
+
+def value(level: Level, metric: str, statistic: str) -> float | None:
+    number = (level.get(metric) or {}).get(statistic)
+    return None if number is None else float(number)
+
+
+def interval(metric: Mapping[str, Any], statistic: str) -> tuple[float, float] | None:
+    """The 95 % interval, None where it or one of its ends does not exist."""
+    bounds = (metric.get("ci95") or {}).get(statistic)
+    if not bounds or len(bounds) != 2 or any(bound is None for bound in bounds):
+        return None
+    return float(bounds[0]), float(bounds[1])
+
+
+def is_marked(metric: Mapping[str, Any], statistic: str) -> bool:
+    """Whether a printed percentile rests on too few requests for an interval."""
+    return statistic in REQUESTS_NEEDED and metric.get(statistic) is not None and interval(metric, statistic) is None
+
+
+def warnings(summary: Summary) -> list[tuple[Level | None, Mapping[str, Any]]]:
+    """The gates that spoke, each with its level; None for one about the whole run."""
+    found: list[tuple[Level | None, Mapping[str, Any]]] = [(None, w) for w in summary.get("warnings") or []]
+    found += [(level, w) for level in levels(summary) for w in level.get("warnings") or []]
+    return found
+
+
+def is_simulated(summary: Summary) -> bool:
+    """Whether the figures come from the simulator: then no report may look like a measurement of a model."""
+    target = (summary.get("run") or {}).get("target") or {}
+    return target.get("kind") == "simulator" or any(level.get("simulated") for level in levels(summary))
+
+
+def joined(names: Iterable[str]) -> str:
+    """Names once each, in order: "c1, c2"."""
+    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,132 @@
+"""The report as GitHub Markdown, ready to paste into a pull request; written as `report.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from loadbench.report import breakdowns, clean, definitions, headline, levels, notes, provenance, tables
+from loadbench.report.levels import Summary
+from loadbench.report.tables import Cell, Column, Table
+
+MOST_PROMPTS = 50
+"""Rows of one level's prompt table; summary.json has them all."""
+
+
+def render(summary: Summary) -> str:
+    """The whole report."""
+    blocks = [block for part in _parts(summary) for block in part if block]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _parts(summary: Summary) -> Iterable[list[str]]:
+    yield [f"## loadbench: {clean.escape(provenance.title(summary))}"]
+    if levels.is_simulated(summary):
+        yield ["> [!WARNING]\n> **SIMULATED**" + provenance.SIMULATED.removeprefix("SIMULATED") + "."]
+    yield ["\n".join(_sentences(summary))]
+    yield ["### How it was got", _facts(summary)]
+    if not levels.levels(summary):
+        yield ["No level was measured."]
+        return
+    yield _section(tables.headline(summary))
+    yield _section(tables.gaps(summary))
+    yield from (_section([table]) for table in (breakdowns.slo(summary), breakdowns.errors(summary)) if table)
+    yield _doubts(summary)
+    yield _section(tables.answers(summary))
+    yield _folded("By prompt", _prompt_tables(summary))
+    yield _folded("By input length", _length_tables(summary))
+    yield _folded("Definitions", ["\n".join(f"- **{name}**: {text}" for name, text in definitions.DEFINITIONS)])
+
+
+def _sentences(summary: Summary) -> Iterable[str]:
+    for sentence in headline.sentences(summary):
+        doubt = f" **{clean.escape(sentence.doubt[:1].upper() + sentence.doubt[1:])}.**" if sentence.doubt else ""
+        yield f"- {clean.code(sentence.model)}: {clean.escape(sentence.text)}.{doubt}"
+    capacity = notes.capacity(summary)
+    if capacity:
+        yield f"- {clean.escape(capacity)}."
+
+
+def _facts(summary: Summary) -> str:
+    facts = [("date", provenance.date(summary)), *provenance.facts(summary)]
+    return "\n".join(f"- **{name}**: {clean.escape(text)}" for name, text in facts if text)
+
+
+def _section(found: Sequence[Table]) -> list[str]:
+    """One heading over a table a model, then what the tables note."""
+    several = len(found) > 1
+    blocks = [f"### {found[0].title}"]
+    for table in found:
+        blocks += [f"**{clean.code(table.model)}**"] if several else []
+        blocks.append(_grid(table))
+    seen = dict.fromkeys(note for table in found for note in table.notes)
+    return [*blocks, "\n".join(f"- {_note(note)}" for note in seen)]
+
+
+def _grid(table: Table) -> str:
+    lines = [_row(_header(column) for column in table.columns)]
+    lines.append(_row("---" if column.left else "--:" for column in table.columns))
+    lines += [_row(_cell(cell) for cell in row) for row in table.rows]
+    return "\n".join(lines)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _header(column: Column) -> str:
+    if column.unit.startswith("/"):
+        return column.name + column.unit
+    return f"{column.name}, {column.unit}" if column.unit else column.name
+
+
+def _cell(cell: Cell) -> str:
+    mark = r"\*" if cell.marked else ""
+    # No brackets of Markdown's own: "[205–216]" is text as long as no "(" follows.
+    interval = f" [{cell.interval}]" if cell.interval else ""
+    return clean.escape(cell.text) + mark + interval
+
+
+def _note(note: str) -> str:
+    return clean.escape(note)
+
+
+def _doubts(summary: Summary) -> list[str]:
+    blocks = []
+    unfinished = notes.unfinished(summary)
+    if unfinished:
+        blocks += ["### Levels that did not run to their end", "\n".join(f"- † {clean.escape(u)}" for u in unfinished)]
+    found = notes.gates(summary)
+    if found:
+        blocks += ["### Doubts", "\n".join(_gate(note) for note in found)]
+    return blocks
+
+
+def _gate(note: notes.Note) -> str:
+    code = clean.escape(f"{note.code} {note.severity}")
+    where = f" ({clean.escape(note.levels)})" if note.levels else ""
+    remedy = f" Remedy: {clean.escape(note.remedy)}" if note.remedy else ""
+    return f"- **{code}** {note.name}{where}: {clean.escape(note.text)}{remedy}"
+
+
+def _prompt_tables(summary: Summary) -> list[str]:
+    return _titled(breakdowns.prompts(level, MOST_PROMPTS) for level in levels.levels(summary))
+
+
+def _length_tables(summary: Summary) -> list[str]:
+    return _titled(breakdowns.input_lengths(level) for level in levels.levels(summary))
+
+
+def _titled(found: Iterable[Table | None]) -> list[str]:
+    blocks: list[str] = []
+    for table in found:
+        if table:
+            title = f"{clean.code(table.model)}, {clean.escape(table.title.rpartition(', ')[2])}"
+            blocks += [title, _grid(table), "\n".join(_note(note) for note in table.notes)]
+    return [block for block in blocks if block]
+
+
+def _folded(title: str, blocks: Sequence[str]) -> list[str]:
+    """Blocks that unfold on a click: long, and not what a reader came for."""
+    if not blocks:
+        return []
+    return [f"<details>\n<summary>{title}</summary>", *blocks, "</details>"]

@@ -1,0 +1,86 @@
+"""The doubts of a report: levels that did not run to their end, and the validity gates that spoke."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loadbench.report import levels, units
+from loadbench.report.levels import Summary
+
+GATES = {
+    "V1": "steady window",
+    "V2": "load that was reached",
+    "V3": "speed of the client",
+    "V4": "failures",
+    "V5": "output length",
+    "V6": "token source",
+    "V7": "network",
+    "V8": "same subject",
+    "V9": "other load on the machine",
+    "V10": "drift",
+    "V11": "noise band",
+    "V12": "too few requests",
+    "V13": "burst delivery",
+    "V14": "prompt cache",
+    "V15": "device fallback",
+}
+_ORDER = {"red": 0, "warn": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One gate's doubt: its code and name, how bad ("red" forbids a verdict), at which levels, the text, what to do."""
+
+    code: str
+    name: str
+    severity: str
+    levels: str
+    text: str
+    remedy: str
+
+
+def gates(summary: Summary) -> list[Note]:
+    """Reds first, then by number; the same words at several levels are said once."""
+    at: dict[tuple[str, str, str, str], list[str]] = {}
+    for level, warning in levels.warnings(summary):
+        code = str(warning.get("code") or "?")
+        key = (
+            code,
+            str(warning.get("severity") or "warn"),
+            str(warning.get("text") or ""),
+            str(warning.get("remedy") or ""),
+        )
+        at.setdefault(key, []).append(levels.full_label(level, summary) if level else "")
+    found = [
+        Note(code, GATES.get(code, ""), severity, levels.joined(filter(None, names)), text, remedy)
+        for (code, severity, text, remedy), names in at.items()
+    ]
+    return sorted(found, key=lambda note: (_ORDER.get(note.severity, 2), _number(note.code)))
+
+
+def unfinished(summary: Summary) -> list[str]:
+    """One line for each level that did not run to its end: "c8: interrupted after 12 of 80 requests (Ctrl-C)"."""
+    lines = []
+    for level in levels.levels(summary):
+        status = level.get("status")
+        if status in (None, "complete"):
+            continue
+        attempted, planned = level.get("attempted"), level.get("requests_planned")
+        after = f" after {attempted:,}" if attempted else ""
+        after += f" of {units.plural(planned, 'request')}" if after and planned else " requests" if after else ""
+        reason = f" ({level['reason']})" if level.get("reason") else ""
+        lines.append(f"{levels.full_label(level, summary)}: {status}{after}{reason}")
+    return lines
+
+
+def capacity(summary: Summary) -> str:
+    """The highest load within the SLO, "" where nobody searched for it."""
+    streams, rate = summary.get("capacity_concurrency"), summary.get("capacity_rate_per_s")
+    found = [units.plural(int(streams), "stream")] if streams is not None else []
+    found += [f"{rate:g} req/s"] if rate is not None else []
+    return f"capacity within the SLO: {' or '.join(found)}" if found else ""
+
+
+def _number(code: str) -> int:
+    digits = code.lstrip("V")
+    return int(digits) if digits.isdigit() else 99

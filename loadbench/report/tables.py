@@ -1,0 +1,218 @@
+"""What the tables of a report hold, whatever prints them: `text.py` for a terminal, `markdown.py` for GitHub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loadbench.report import levels, units
+from loadbench.report.levels import Level, Summary
+
+SECONDS_FROM_MS = 10_000.0
+MILLISECONDS_TO_MS = 100.0
+"""A group of times is in s when the largest reaches the first and none is below the second; one unit a group, so that
+columns can be scanned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure: its text, its 95% interval ("205–216") or "", and whether too few requests stand behind it."""
+
+    text: str
+    interval: str = ""
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: text stands left, figures right.
+
+    Attributes:
+        name: Its head.
+        unit: Of the figures, e.g. "ms"; one that begins with "/" belongs to the name.
+        short: The head on a terminal, where that must be shorter.
+    """
+
+    name: str
+    unit: str = ""
+    left: bool = False
+    short: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, its columns, rows of as many cells, and notes beneath. `model` is None where a column names it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Formats a group of times of one table in one unit."""
+
+    unit: str
+    scale: float
+
+    @classmethod
+    def of(cls, metrics: Sequence[Any], statistic: str = "p50") -> Times:
+        known = [m[statistic] for m in metrics if m and m.get(statistic) is not None]
+        largest = max(
+            (m.get("p99") or m[statistic] for m in metrics if m and m.get(statistic) is not None), default=0.0
+        )
+        in_seconds = bool(known) and largest >= SECONDS_FROM_MS and min(known) >= MILLISECONDS_TO_MS
+        return cls("s", 1000.0) if in_seconds else cls("ms", 1.0)
+
+    def cell(self, metric: Any, statistic: str) -> Cell:
+        metric = metric or {}
+        number = metric.get(statistic)
+        if number is None:
+            return Cell(units.ABSENT)
+        bounds = levels.interval(metric, statistic)
+        ends = "–".join(units.figure(bound / self.scale) for bound in bounds) if bounds else ""
+        return Cell(units.figure(float(number) / self.scale), ends, levels.is_marked(metric, statistic))
+
+
+def headline(summary: Summary) -> list[Table]:
+    """TTFT and throughput, one row a level: the tables that a reader must see first, one a model."""
+    rows = levels.levels(summary)
+    opened = any(levels.is_open(level) for level in rows)
+    times = Times.of([levels.ttft(level) for level in rows])
+    estimated = any(levels.is_estimated(level) for level in rows)
+    tokens = Column("estimated tokens", "/s", short="~tokens") if estimated else Column("tokens", "/s")
+    columns: list[tuple[Column, _Read]] = [
+        (Column("level", left=True), _level),
+        (Column("done"), _count("completed")),
+        (Column("failed", short="fail"), _count("failed")),
+    ]
+    if any(level.get("dropped") for level in rows):
+        columns.append((Column("dropped", short="drop"), _count("dropped")))
+    columns += [
+        *((Column(f"TTFT {p}", times.unit), _time(times, levels.ttft, p)) for p in ("p50", "p95", "p99")),
+        (tokens, _figure("output_tokens_per_s")),
+        (Column("chars", "/s"), _figure("characters_per_s")),
+    ]
+    if opened:
+        columns.append((Column("done", "/s"), _figure("requests_per_s")))
+    else:
+        columns.append((Column("efficiency", short="eff."), lambda level: Cell(units.share(level.get("efficiency")))))
+    notes = _percentile_notes([levels.ttft(level) for level in rows], ("p50", "p95", "p99"), "requests")
+    return _tables("TTFT and throughput", summary, columns, notes + _legend(rows, opened, estimated))
+
+
+def gaps(summary: Summary) -> list[Table]:
+    """The gaps between tokens, and TPOT, which says nothing without the tables above; one table a model."""
+    rows = levels.levels(summary)
+    itl = [level.get("itl_ms") for level in rows]
+    times = Times.of(itl)
+    name = "IET" if any(level.get("itl_name") == "inter-event" for level in rows) else "ITL"
+    columns: list[tuple[Column, _Read]] = [
+        (Column("level", left=True), _level),
+        *(
+            (Column(f"{name} {levels.STATISTIC_NAMES[p]}", times.unit), _time(times, _metric("itl_ms"), p))
+            for p in ("p50", "p99", "p999", "max")
+        ),
+        (Column("TPOT p50", times.unit), _time(times, _metric("tpot_ms"), "p50")),
+        (Column("tokens", "/event"), _figure("tokens_per_event")),
+    ]
+    notes = _percentile_notes(itl, ("p50", "p99", "p999"), "gaps", name)
+    notes += _percentile_notes([level.get("tpot_ms") for level in rows], ("p50",), "requests", "TPOT")
+    if name == "IET":
+        notes.append("IET = inter-event time: an event of this server does not carry one token")
+    return _tables("Gaps between events" if name == "IET" else "Gaps between tokens", summary, columns, notes)
+
+
+def answers(summary: Summary) -> list[Table]:
+    """Whole requests, one table a model: how long, how many a second, what came back and how it ended."""
+    rows = levels.levels(summary)
+    e2e = [level.get("e2e_ms") for level in rows]
+    times = Times.of(e2e)
+    columns: list[tuple[Column, _Read]] = [
+        (Column("level", left=True), _level),
+        *((Column(f"E2E {p}", times.unit), _time(times, _metric("e2e_ms"), p)) for p in ("p50", "p95")),
+        (Column("done", "/s"), _figure("requests_per_s")),
+        (Column("tokens in", "p50"), lambda level: Cell(units.count(levels.value(level, "input_tokens", "p50")))),
+        (Column("tokens out", "p50"), lambda level: Cell(units.count(levels.value(level, "output_tokens", "p50")))),
+        (Column("finish reasons", left=True), lambda level: Cell(counts(level.get("finish_reasons")))),
+    ]
+    notes = _percentile_notes(e2e, ("p50", "p95"), "requests", "E2E")
+    if any(level.get("retries") for level in rows):
+        columns.append((Column("sent again", short="again"), _count("retries")))
+        notes.append("sent again: once, silently, after a reused connection had died before its first byte")
+    return _tables("Whole requests", summary, columns, notes)
+
+
+def counts(by_name: Any) -> str:
+    """Counts by name, most frequent first: "length 36, stop 4"."""
+    ordered = sorted((by_name or {}).items(), key=lambda item: (-item[1], str(item[0])))
+    return ", ".join(f"{name} {n:,}" for name, n in ordered if n) or units.ABSENT
+
+
+_Read = Callable[[Level], Cell]
+
+
+def _tables(title: str, summary: Summary, columns: Sequence[tuple[Column, _Read]], notes: Sequence[str]) -> list[Table]:
+    """A table a model, all with the same columns, units and notes."""
+    names = tuple(column for column, _ in columns)
+    return [
+        Table(title, names, tuple(tuple(read(level) for _, read in columns) for level in rows), tuple(notes), model)
+        for model, rows in levels.by_model(summary).items()
+    ]
+
+
+def _count(name: str) -> _Read:
+    return lambda level: Cell(units.count(level.get(name)))
+
+
+def _figure(name: str) -> _Read:
+    return lambda level: Cell(units.figure(level.get(name)))
+
+
+def _metric(name: str) -> Callable[[Level], Any]:
+    return lambda level: level.get(name)
+
+
+def _time(times: Times, metric: Callable[[Level], Any], statistic: str) -> _Read:
+    return lambda level: times.cell(metric(level), statistic)
+
+
+def _level(level: Level) -> Cell:
+    """The level's name, with a dagger where it did not run to its end."""
+    return Cell(levels.label(level) + ("" if level.get("status") in (None, "complete") else " †"))
+
+
+def _legend(rows: Sequence[Level], opened: bool, estimated: bool) -> list[str]:
+    notes = []
+    if opened:
+        notes.append("open loop: requests start at the given rate; TTFT counts from when a request was due")
+    if not all(levels.is_open(level) for level in rows):
+        notes.append("c4 = 4 streams; efficiency = tokens/s per stream against the lowest level")
+    if any((level.get("repeat") or 1) > 1 for level in rows):
+        notes.append("c4 (2) = the second repeat of c4")
+    if estimated:
+        notes.append("estimated tokens (~): the server counted none, events with text stand for them")
+    return notes
+
+
+def _percentile_notes(metrics: Sequence[Any], statistics: Sequence[str], noun: str, name: str = "") -> list[str]:
+    """What the marks mean: "* p99 needs ≥ 368 requests, has 40"."""
+    notes = []
+    for statistic in statistics:
+        needed = levels.REQUESTS_NEEDED[statistic]
+        subject = f"{name} {levels.STATISTIC_NAMES[statistic]}".strip()
+        have = sorted({int(m.get("n") or 0) for m in metrics if m and levels.is_marked(m, statistic)})
+        few = [n for n in have if n < needed]
+        if few:
+            notes.append(f"* {subject} needs ≥ {needed:,} {noun}, has {_range(few)}")
+        elif have:
+            # Enough in number, but the gaps of one request count as fewer than they are.
+            notes.append(f"* {subject}: no 95% interval; {_range(have)} {noun} from too few requests")
+    return notes
+
+
+def _range(ascending: Sequence[int]) -> str:
+    return f"{ascending[0]:,}" if len(ascending) == 1 else f"{ascending[0]:,} to {ascending[-1]:,}"
