@@ -1,0 +1,41 @@
+"""Who is measured: an endpoint, the server behind it, its models.
+
+`normalise` reads what a person typed, `find` asks the server, `choose` names the models; `discover` looks for a
+Foundry Local service when nobody typed anything. All errors are one line each.
+"""
+
+from loadbench.target.access import NotReady, open_http, request_headers
+from loadbench.target.choice import choose
+from loadbench.target.discovery import Found, discover
+from loadbench.target.endpoint import is_loopback, normalise, server_root
+from loadbench.target.facts import (
+    KINDS,
+    Kind,
+    ModelFacts,
+    Target,
+    cache_prompt_supported,
+    continuous_usage_supported,
+    ignore_eos_supported,
+)
+from loadbench.target.lookup import find, wait
+
+__all__ = [
+    "KINDS",
+    "Found",
+    "Kind",
+    "ModelFacts",
+    "NotReady",
+    "Target",
+    "cache_prompt_supported",
+    "choose",
+    "continuous_usage_supported",
+    "discover",
+    "find",
+    "ignore_eos_supported",
+    "is_loopback",
+    "normalise",
+    "open_http",
+    "request_headers",
+    "server_root",
+    "wait",
+]

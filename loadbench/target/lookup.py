@@ -1,0 +1,138 @@
+"""Find a target: the model list first, then who the server is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import httpx
+
+from loadbench.errors import TargetError, UsageError
+from loadbench.target.access import NotReady, get, is_proxied, one_line, parsed, said, without_secrets
+from loadbench.target.endpoint import normalise
+from loadbench.target.facts import Target, model_rows
+from loadbench.target.probe import PROBE_S, identify
+
+# Foundry Local 2.x asks its catalog first: 4.5 s where that cannot be reached.
+LIST_S = 20.0
+_POLL_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+
+
+async def find(endpoint: str, *, http: httpx.AsyncClient, within_s: float = LIST_S) -> Target:
+    """Who answers at an endpoint and which models it has: two round trips.
+
+    A server without a model list is found too (`Target.unlisted` says why there is none); `choose` then wants a name.
+
+    Args:
+        endpoint: As a person wrote it.
+        http: From `open_http`, with headers and key.
+        within_s: For the model list.
+    Raises:
+        UsageError: The endpoint is no URL.
+        TargetError: It does not answer, wants a key, or is something else; `NotReady` where waiting may help.
+    """
+    base_url = normalise(endpoint)
+    url = base_url + "/models"
+    response = await get(http, url, within_s=within_s)
+    unlisted = _refusal(url, response, http)
+    rows = _rows(url, response, http) if unlisted is None else None
+    server = response.headers.get("server")
+    identity = await identify(http, base_url, server=server, rows=rows, within_s=min(PROBE_S, within_s))
+    return Target(
+        base_url=base_url,
+        kind=identity.kind,
+        version=identity.version,
+        server_header=server,
+        models=identity.models,
+        unlisted=unlisted,
+        pid=identity.pid,
+        proxied=is_proxied(base_url),
+    )
+
+
+async def wait(
+    endpoint: str,
+    *,
+    http: httpx.AsyncClient,
+    wait_s: float,
+    waiting: Callable[[str], None] = lambda problem: None,
+) -> Target:
+    """`find`, again and again until the server is ready or the time is up.
+
+    Args:
+        wait_s: From now, in seconds; 0 tries once.
+        waiting: Told why, each time the reason changes.
+    """
+    deadline = anyio.current_time() + wait_s
+    last: str | None = None
+    attempt = 0
+    while True:
+        left_s = deadline - anyio.current_time()
+        try:
+            # A server that hangs while it starts must not eat the time that a second try needs.
+            return await find(endpoint, http=http, within_s=LIST_S if wait_s <= 0 else min(LIST_S, max(left_s, 0.5)))
+        except NotReady as error:
+            if wait_s <= 0:
+                raise
+            if anyio.current_time() >= deadline:
+                raise TargetError(f"waited {wait_s:g} s in vain: {error}") from error
+            if str(error) != last:
+                last = str(error)
+                waiting(last)
+        pause_s = _POLL_S[min(attempt, len(_POLL_S) - 1)]
+        await anyio.sleep(min(pause_s, max(deadline - anyio.current_time(), 0)))
+        attempt += 1
+
+
+def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str | None:
+    """Why the server gives no list although it may well chat; None where it gave one."""
+    status, words = response.status_code, said(response, http)
+    answered = f"{url} answered {status}" + (f" ({words})" if words else "")
+    if status in (401, 403):
+        raise TargetError(_wants_key(url, answered, "authorization" in http.headers))
+    if response.has_redirect_location:
+        raise TargetError(f"{url} {_redirect(response, http)}")
+    if status in (502, 503, 504) and ("loading" in words.lower() or response.headers.get("server") == "llama.cpp"):
+        raise NotReady(f"{url}: the server is still loading its model (503): wait for it with --wait 60s")
+    if status in (429, 502, 503, 504):
+        raise NotReady(f"{answered}: the server is busy or starting: try --wait 60s")
+    # transformers serve answers its list with 500 and chats all the same.
+    return None if response.is_success else answered
+
+
+def _wants_key(url: str, answered: str, sent: bool) -> str:
+    if sent:
+        return f"{answered}: it refuses the key it was sent: check the variable that --api-key-env names"
+    return f"{answered}: the server wants a key: put it into a variable and name that with --api-key-env NAME"
+
+
+def _redirect(response: httpx.Response, http: httpx.AsyncClient) -> str:
+    location = str(response.url.join(response.headers["location"])).partition("?")[0]
+    shown = one_line(without_secrets(location, http))
+    try:
+        # A login page or a web interface is no API: only a moved model list is worth following.
+        moved = normalise(location) if location.rstrip("/").endswith("/models") else None
+    except UsageError:
+        moved = None
+    if moved is not None and moved != str(response.request.url).removesuffix("/models"):
+        return f"redirects to {shown}: requests would not follow, so give that one: -e {moved}"
+    return f"redirects to {shown}: that is no OpenAI-compatible API: check the address and the path of -e URL"
+
+
+def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> list[Any]:
+    document = parsed(response)
+    if document is None:
+        kind = response.headers.get("content-type", "no content type").partition(";")[0]
+        start = one_line(without_secrets(response.text[:60], http))
+        raise TargetError(
+            f"{url} answered {kind} that is no JSON ({start!r}): is it an OpenAI-compatible server? Check -e URL"
+        )
+    rows = model_rows(document)
+    if rows is None:
+        words = said(response, http)
+        raise TargetError(
+            f"{url} answered JSON that is no model list ({words or type(document).__name__}): "
+            "is it an OpenAI-compatible server? Check the path of -e URL"
+        )
+    return rows
