@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import anyio
 import httpx
 import orjson
 
@@ -93,7 +93,7 @@ async def get(http: httpx.AsyncClient, url: str, *, within_s: float) -> httpx.Re
     """
     connect_s = min(CONNECT_S, within_s)
     try:
-        with anyio.fail_after(within_s):
+        async with asyncio.timeout(within_s):
             return await http.get(url, timeout=httpx.Timeout(within_s, connect=connect_s))
     except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         raise NotReady(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import anyio
 import httpx
 
 from loadbench.errors import TargetError, UsageError
@@ -64,24 +64,25 @@ async def wait(
         wait_s: From now, in seconds; 0 tries once.
         waiting: Told why, each time the reason changes.
     """
-    deadline = anyio.current_time() + wait_s
+    now_s = asyncio.get_running_loop().time
+    deadline = now_s() + wait_s
     last: str | None = None
     attempt = 0
     while True:
-        left_s = deadline - anyio.current_time()
+        left_s = deadline - now_s()
         try:
             # A server that hangs while it starts must not eat the time that a second try needs.
             return await find(endpoint, http=http, within_s=LIST_S if wait_s <= 0 else min(LIST_S, max(left_s, 0.5)))
         except NotReady as error:
             if wait_s <= 0:
                 raise
-            if anyio.current_time() >= deadline:
+            if now_s() >= deadline:
                 raise TargetError(f"waited {wait_s:g} s in vain: {error}") from error
             if str(error) != last:
                 last = str(error)
                 waiting(last)
         pause_s = _POLL_S[min(attempt, len(_POLL_S) - 1)]
-        await anyio.sleep(min(pause_s, max(deadline - anyio.current_time(), 0)))
+        await asyncio.sleep(min(pause_s, max(deadline - now_s(), 0)))
         attempt += 1
 
 

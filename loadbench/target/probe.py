@@ -6,11 +6,11 @@ Source: FOUNDRY.md §2 for Foundry Local's generations; llama.cpp and the simula
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import anyio
 import httpx
 
 from loadbench.target.access import get_json
@@ -68,16 +68,9 @@ async def identify(
 
 async def _all(http: httpx.AsyncClient, urls: Iterable[str], within_s: float) -> list[Any]:
     """What each URL answers with a 200, as JSON, or None; asked at once."""
-    targets = list(urls)
-    answers: list[Any] = [None] * len(targets)
-
-    async def ask(place: int, url: str) -> None:
-        answers[place] = await get_json(http, url, within_s=within_s)
-
-    async with anyio.create_task_group() as group:
-        for place, url in enumerate(targets):
-            group.start_soon(ask, place, url)
-    return answers
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(get_json(http, url, within_s=within_s)) for url in urls]
+    return [task.result() for task in tasks]
 
 
 def _llama(props: Any, models: tuple[ModelFacts, ...]) -> Identity:
