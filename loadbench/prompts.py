@@ -111,7 +111,7 @@ def read(path: Path) -> list[Prompt]:
         return _prompts(data, [f"{where}: {at((index,))}" for index in range(len(data))], where)
     # Only line feeds end a line: a text may hold U+2028 and others that splitlines cuts at.
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    places = [f"{where}, line {number}: prompt" for number, _ in lines]
+    places = [f"{where}, line {number}: item" for number, _ in lines]
     if kind == ".txt":
         return _prompts([line for _, line in lines], places, where)
     return _prompts([parse_json(line, where, number) for number, line in lines], places, where)
@@ -194,7 +194,7 @@ def _expected(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(aspect, str) and aspect.strip() for aspect in value):
-        raise ValueError(f".expected is {shown(value)}: must be a list of texts, the aspects a good answer names")
+        raise ValueError(f".expected is {shown(value)}: must be a list of texts")
     return tuple(value)
 
 
@@ -202,7 +202,7 @@ def _max_tokens(value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_TOKENS:
-        raise ValueError(f".max_tokens is {shown(value)}: must be a whole number from 1 to {MOST_TOKENS}")
+        raise ValueError(f".max_tokens is {shown(value)}: must be a whole number, 1 to {MOST_TOKENS}")
     return value
 
 

@@ -60,7 +60,7 @@ class Duration(float):
 
     @classmethod
     def _within(cls, seconds: float, text: str) -> Self:
-        if math.isnan(seconds) or not 0 <= seconds <= LONGEST_S:
+        if not 0 <= seconds <= LONGEST_S:  # false for NaN too
             raise ValueError(f"{text} is out of range: a duration is at least 0 and at most {LONGEST_S / 3600:g}h")
         return cls(seconds)
 

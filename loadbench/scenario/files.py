@@ -187,4 +187,4 @@ def _problem(value: object) -> str | None:
         except UnicodeEncodeError:
             return f"is {shown(value)}: holds half a character (a lone surrogate)"
         return None
-    return f"is a {type(value).__name__}: JSON has no such type; write it as text, in quotes"
+    return f"is a {type(value).__name__}: JSON has no such type; put it in quotes"

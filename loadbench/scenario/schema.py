@@ -211,7 +211,7 @@ def _request(scenario: Scenario) -> None:
         if key in OURS:
             raise ScenarioError(f"extra_body.{key}: not here, {OURS[key]}")
         if key in Scenario.__struct_fields__ and key != "seed":  # written below [extra_body], TOML counts it to it
-            raise ScenarioError(f"extra_body.{key}: a setting of the scenario: move it above [extra_body]")
+            raise ScenarioError(f"extra_body.{key}: move it above [extra_body]")
     for name, value in scenario.headers.items():
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
             raise ScenarioError(f"{at(('headers', name))}: no valid header name")

@@ -1,0 +1,276 @@
+"""scenario: what a file, an option or run.json says, and one line for everything that is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loadbench import prompts, scenario
+from loadbench.errors import ScenarioError
+from loadbench.scenario import Duration, Scenario
+
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
+FIELDS = Scenario.__struct_fields__
+# The files of one property are many: let hypothesis share the folder.
+shared_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def toml(folder: Path, text: str | bytes, name: str = "s.toml") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def fault(folder: Path, text: str | bytes, name: str = "s.toml") -> str:
+    """The one line that reading this text gives, without the folder."""
+    with pytest.raises(ScenarioError) as caught:
+        scenario.read(toml(folder, text, name))
+    message = str(caught.value)
+    assert message.isprintable()
+    return message.replace(f"{folder}/", "")
+
+
+def scenario_or_message(make: Callable[[], Scenario]) -> Scenario | str:
+    try:
+        return make()
+    except ScenarioError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_every_scenario_that_we_ship_reads_and_says_what_it_decides(path: Path) -> None:
+    scene = scenario.read(path)
+
+    assert scene.name == path.stem
+    assert path.read_text("utf-8").startswith("# Decides: ")
+    assert prompts.for_scenario(scene)
+    assert scene.levels(["m"])
+    assert scenario.from_json(json.dumps(scenario.to_builtins(scene)).encode()) == scene
+
+
+def test_the_five_scenarios_are_there() -> None:
+    assert [path.stem for path in SCENARIOS] == ["quickstart", "remote", "stress", "summarizer", "sweep"]
+
+
+def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+    written = 'name = "same"\nconcurrency = [1, 4]\nduration = "35s"\n[timeouts]\ntotal = "2m"\n'
+    as_json = json.dumps(tomllib.loads(written))
+
+    assert scenario.read(toml(tmp_path, written)) == scenario.read(toml(tmp_path, as_json, "s.json"))
+
+
+def test_a_scenario_without_a_name_is_called_after_its_file(tmp_path: Path) -> None:
+    assert scenario.read(toml(tmp_path, "seed = 2", "night run (2).toml")).name == "night-run-2"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    assert scenario.read(toml(tmp_path, b"\xef\xbb\xbfseed = 7")).seed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("concurrency = [1, 2, 0]", "s.toml: concurrency[2] is 0: must be at least 1"),
+        ("concurrency = 4", "s.toml: concurrency is 4: must be a list; write [4]"),
+        ("concurrency = []", "s.toml: concurrency is []: must not be empty"),
+        ("concurrency = [true]", "s.toml: concurrency[0] is true: must be a whole number"),
+        ("requests = true", "s.toml: requests is true: must be a whole number"),
+        ("concurrency = [1.5]", "s.toml: concurrency[0] is 1.5: must be a whole number"),
+        ("concurrency = [1000000]", "s.toml: concurrency[0] is 1000000: must be at most 100000"),
+        ("seed = 99999999999999999999", "s.toml: seed is 99999999999999999999: too large a number"),
+        ("request_rate = [-1]", "s.toml: request_rate[0] is -1: must be more than 0"),
+        ("request_rate = [nan]", "s.toml: request_rate[0] is nan: must be a finite number"),
+        ("temperature = inf", "s.toml: temperature is inf: must be a finite number"),
+        ("temperature = 'hot'", 's.toml: temperature is "hot": must be a number'),
+        ("arrivals = 'even'", 's.toml: arrivals is "even": must be "poisson" or "constant"'),
+        ("concurency = [1]", "s.toml: unknown key concurency; did you mean concurrency?"),
+        ("[timeouts]\ntotl = '1s'", "s.toml: unknown key timeouts.totl; did you mean total?"),
+        # TOML counts what stands below a table's heading to the table.
+        ("[timeouts]\nseed = 1", "s.toml: unknown key timeouts.seed: move it above [timeouts]"),
+        ("[extra_body]\nrepeat = 5", "s.toml: extra_body.repeat: move it above [extra_body]"),
+        ("[extra_body]\nmodel = 'm'", "s.toml: extra_body.model: not here, it comes from models"),
+        ("[extra_body]\nday = 2024-01-01", "s.toml: extra_body.day is a date: JSON has no such type; put it in quotes"),
+        ("models = ['a', 'a']", 's.toml: models[1] is "a" again: name each model once'),
+        ("prompts = ['a', ' ']", 's.toml: prompts[1] is " ": a prompt must hold text'),
+        ("models = 'none.json'", "s.toml: models: none.json: no such file"),
+        ("duration = '5 parsecs'", 's.toml: duration: unknown unit "parsecs" in "5 parsecs": use ms, s, m or h'),
+        ("duration = 0", "s.toml: duration is 0s: must be more than 0"),
+        ("[timeouts]\nidle = true", "s.toml: timeouts.idle: true is no duration: write 500ms, 30s, 5m or 1h"),
+        ("slo = ['success=99']", 's.toml: slo[0]: "success=99": a share is at most 1 or 100%: write 99%'),
+        ("headers = { X = 1 }", "s.toml: headers.X is 1: must be a text"),
+        ('headers = { X = "a\\nb" }', "s.toml: headers.X: a header's value must be printable ASCII on one line"),
+        ("name = '../up'", 's.toml: name is "../up": use up to 64 letters, digits, dots, - and _, no spaces'),
+        ("seed = = 3", "s.toml, line 1, column 8: not valid TOML: Invalid value"),
+        (b"seed = 1\n# \xff", "s.toml, line 2: not UTF-8 (byte 11): save it as UTF-8"),
+        (" \n", "s.toml: the file is empty"),
+        ("seed = " + "[" * 5000, "s.toml: nested deeper than 50 levels"),
+        ("seed = " + "9" * 5000, "s.toml: holds a number with thousands of digits"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_one_line_with_file_place_value_and_remedy(tmp_path: Path, text: str | bytes, line: str) -> None:
+    assert fault(tmp_path, text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{\n"seed" 1}', "s.json, line 2, column 8: not valid JSON: expecting ':' delimiter"),
+        ('{"seed": NaN}', "s.json: NaN is not a JSON number"),
+        ('{"seed": 1, "seed": 2}', 's.json: the key "seed" occurs twice in one object: remove one'),
+        ('{"system": "\\ud800"}', 's.json: system is "\\ud800": holds half a character (a lone surrogate)'),
+        ("[1]", "s.json: must be a table of settings, not [1]"),
+        ("[" * 100_000, "s.json: nested deeper than 50 levels"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_json_is_one_line_too(tmp_path: Path, text: str, line: str) -> None:
+    assert fault(tmp_path, text, "s.json") == line
+
+
+def test_both_loads_at_once_are_refused(tmp_path: Path) -> None:
+    assert "concurrency and request_rate are both given" in fault(tmp_path, "concurrency=[1]\nrequest_rate=[1]")
+
+
+def test_a_key_in_place_of_its_variable_is_never_shown(tmp_path: Path) -> None:
+    assert "sk-123" not in fault(tmp_path, 'api_key_env = "sk-123 secret"')
+
+
+def test_a_missing_file_offers_the_one_of_nearly_that_name(tmp_path: Path) -> None:
+    toml(tmp_path, "seed = 1", "quickstart.toml")
+
+    with pytest.raises(ScenarioError, match=r"quickstar\.toml: no such file; did you mean .*quickstart\.toml\?"):
+        scenario.read(tmp_path / "quickstar.toml")
+
+
+def test_models_come_from_the_workshops_models_file_with_all_it_says(tmp_path: Path) -> None:
+    toml(tmp_path, '{"phi": {"capabilities": ["chat"], "size_mb": 3600, "note": [1]}, "qwen": {}}', "models.json")
+    scene = scenario.read(toml(tmp_path, 'models = "models.json"'))
+
+    assert scene.models == ["phi", "qwen"]
+    assert scene.model_facts["phi"] == {"capabilities": ["chat"], "size_mb": 3600, "note": [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{"a": {}, "a": {}}', 'models.json: the key "a" occurs twice in one object: remove one'),
+        ('["a", "a"]', 'models.json: [1] is "a" again: name each model once'),
+        ('{"a": 3}', 'models.json: a is 3: must be a table, as {"size_mb": 3600}'),
+        ('{"a": {"size_mb": -1}}', "models.json: a.size_mb is -1: must be a number, at least 0"),
+    ],
+)
+def test_a_wrong_models_file_is_named_with_the_place_in_it(tmp_path: Path, text: str, line: str) -> None:
+    toml(tmp_path, text, "models.json")
+
+    assert fault(tmp_path, 'models = "models.json"') == f"s.toml: models: {line}"
+
+
+def test_levels_go_model_by_model_and_every_second_repeat_backwards() -> None:
+    levels = Scenario(concurrency=[1, 4], repeat=2).levels(["a", "b"])
+
+    assert [level.id for level in levels] == [f"{m}@{c}" for m in "ab" for c in ("c1", "c4", "c4#2", "c1#2")]
+
+
+def test_a_load_that_is_listed_twice_is_its_own_second_repeat() -> None:
+    levels = Scenario(request_rate=[0.5, 2.0, 0.5]).levels(["m"])
+
+    assert [(level.id, level.repeat) for level in levels] == [("m@r0.5", 1), ("m@r2", 1), ("m@r0.5#2", 2)]
+
+
+@given(st.lists(st.floats(1e-300, 1e6), min_size=1, max_size=8), st.integers(1, 4), st.lists(st.text("am@c1#2")))
+def test_level_ids_are_unique(rates: list[float], repeat: int, models: list[str]) -> None:
+    ids = [level.id for level in Scenario(request_rate=rates, repeat=repeat).levels(models)]
+
+    assert len(ids) == len(set(ids)) == len(set(models)) * len(rates) * repeat
+
+
+@pytest.mark.parametrize(
+    ("fields", "requests", "warmup"),
+    [
+        ({"concurrency": [1]}, 30, 1),  # at least 30
+        ({"concurrency": [8]}, 80, 8),  # ten per stream
+        ({"request_rate": [4.5]}, 135, 5),  # thirty seconds' worth, so that the window reaches 20 s
+        ({"concurrency": [8], "duration": Duration(5)}, None, 8),  # time alone ends it
+        ({"concurrency": [8], "duration": Duration(5), "requests": 3, "warmup": 0}, 3, 0),
+    ],
+)
+def test_requests_and_warmup_have_defaults(fields: dict[str, Any], requests: int | None, warmup: int) -> None:
+    scene = Scenario(**fields)
+    level = scene.levels(["m"])[0]
+
+    assert (scene.requests_for(level), scene.warmup_for(level)) == (requests, warmup)
+
+
+def test_what_is_not_given_stays_in_a_merge() -> None:
+    scene = Scenario(concurrency=[2], seed=5, headers={"X-A": "1"})
+
+    assert scenario.merge(scene, seed=None, concurrency=None) == scene
+    assert scenario.merge(scene, headers={"X-B": "2"}).headers == {"X-A": "1", "X-B": "2"}
+
+
+def test_a_load_or_stop_rule_of_the_command_line_replaces_the_files() -> None:
+    scene = scenario.merge(Scenario(concurrency=[2], duration=Duration(9)), request_rate=[0.5], requests=7)
+
+    assert (scene.concurrency, scene.request_rate) == (None, [0.5])
+    assert (scene.duration, scene.requests) == (None, 7)
+
+
+def test_a_merge_checks_the_result_again() -> None:
+    with pytest.raises(ScenarioError, match=r"^options: concurrency\[1\] is 0: must be at least 1$"):
+        scenario.merge(Scenario(), concurrency=[1, 0])
+    with pytest.raises(TypeError, match="no such field of a Scenario: concurency"):
+        scenario.merge(Scenario(), concurency=[1])
+
+
+def test_models_that_the_command_line_picks_keep_their_facts() -> None:
+    scene = scenario.from_json({"models": ["a", "b"], "model_facts": {"a": {"size_mb": 1}, "b": {"size_mb": 2}}})
+
+    assert scenario.merge(scene, models=["b"]).model_facts == {"b": {"size_mb": 2}}
+
+
+def test_secrets_in_headers_stay_out_of_the_run_folder() -> None:
+    scene = Scenario(headers={"Authorization": "Bearer 123", "X-Team": "edge"})
+
+    assert scenario.to_builtins(scene)["headers"] == {"Authorization": "***", "X-Team": "edge"}
+
+
+def test_the_json_schema_knows_every_key_and_no_other() -> None:
+    schema = json.loads(json.dumps(scenario.json_schema()))
+    definition = schema["$defs"]["Scenario"]
+
+    assert tuple(definition["properties"]) == FIELDS
+    assert definition["additionalProperties"] is False
+    assert all("description" in field or "$ref" in field for field in definition["properties"].values())
+    assert schema["$defs"]["Timeouts"]["properties"]["total"]["default"] == "15m"
+
+
+@shared_folder
+@given(st.binary(max_size=200), st.sampled_from([".toml", ".json"]))
+def test_any_bytes_give_a_scenario_or_a_scenario_error(tmp_path: Path, data: bytes, suffix: str) -> None:
+    path = toml(tmp_path, data, f"any{suffix}")
+    outcome = scenario_or_message(lambda: scenario.read(path))
+
+    assert isinstance(outcome, Scenario) or outcome.isprintable()
+
+
+@settings(deadline=None, max_examples=150)
+@given(json_values | st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4))
+def test_any_json_gives_a_scenario_that_round_trips_or_a_scenario_error(data: Any) -> None:
+    outcome = scenario_or_message(lambda: scenario.from_json(json.dumps(data)))
+    if isinstance(outcome, str):
+        assert outcome.isprintable()
+        return
+    again = scenario.from_json(json.dumps(scenario.to_builtins(outcome)))
+
+    assert scenario.to_builtins(again) == scenario.to_builtins(outcome)
