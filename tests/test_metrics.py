@@ -1,0 +1,253 @@
+"""The figures of requests and levels: METRICS.md §1 and §3, and the defects of §8 that must not come back."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streams import MS, failed, in_turn, level_data, run, stream, summed
+
+from loadbench.histogram import Histogram
+from loadbench.metrics import Requests, summarise
+from loadbench.metrics.distribution import distribution
+from loadbench.result import Results
+
+STREAMS = [
+    # METRICS.md §1: token source, TTFT, TPOT, whether k was estimated
+    pytest.param({}, "usage", 200.0, 20.0, False, id="A: one token per event, late usage"),
+    pytest.param({"per_event": 4}, "usage", 260.0, 20.0, True, id="B: four tokens per event"),
+    pytest.param({"tokens": 20, "usage": False}, "events", 200.0, 20.0, False, id="C: no usage, 20 of 32 tokens"),
+]
+
+
+@pytest.mark.parametrize(("shape", "source", "ttft", "tpot", "k_estimated"), STREAMS)
+def test_the_three_streams_read_as_the_law_says(
+    shape: dict[str, int], source: str, ttft: float, tpot: float, k_estimated: bool
+) -> None:
+    level = summed([stream(**shape)])
+
+    assert (level["ttft_ms"]["p50"], level["tpot_ms"]["p50"]) == (ttft, tpot)
+    assert (level["token_source"], level["tpot_k_estimated"]) == (source, k_estimated)
+    assert level["tpot_micro_ms"] == tpot
+
+
+def test_tokens_counted_as_they_came_need_no_estimate() -> None:
+    # The first arrival carried 2 of 5 tokens, the three later ones 1 each, 30 ms apart.
+    counted = stream(
+        tokens=5, first_tokens=2, text_events=4, gaps_us=[30_000] * 3, last_token_ns=290 * MS, end_ns=300 * MS
+    )
+
+    level = summed([counted])
+
+    assert (level["tpot_ms"]["p50"], level["tpot_k_estimated"]) == (30.0, False)
+
+
+UNDEFINED_TPOT = [
+    pytest.param(stream(tokens=1), id="one token"),
+    pytest.param(stream(tokens=8, per_event=8), id="all tokens in one arrival"),
+    pytest.param(stream(tokens=8, per_event=8, first_tokens=7), id="one arrival and an end-of-text token"),
+    pytest.param(stream(tokens=4, first_tokens=4), id="all tokens counted in the first"),
+]
+
+
+@pytest.mark.parametrize("result", UNDEFINED_TPOT)
+def test_tpot_without_a_second_token_is_none_and_no_failure(result) -> None:
+    level = summed([result])
+
+    assert level["tpot_ms"] == {"n": 0, **dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "p999", "max")), "ci95":
+        dict.fromkeys(("p50", "p90", "p95", "p99", "p999"))}  # fmt: skip
+    assert level["tpot_micro_ms"] is None
+    assert (level["completed"], level["failed"]) == (1, 0)
+
+
+def test_each_time_starts_where_its_definition_says() -> None:
+    # 3 ms until it was sent, of which 1 ms set up a connection; 200 ms to the first token, 620 to the last.
+    level = summed([stream(due=100, queued=3, connect_ns=MS)], concurrency=None, request_rate_per_s=1.0)
+
+    assert level["ttft_ms"]["p50"] == 200.0
+    assert level["ttft_from_due_ms"]["p50"] == 203.0
+    assert level["ttfe_ms"]["p50"] == 50.0
+    assert level["e2e_ms"]["p50"] == 823.0
+    assert level["client_queue_ms"]["p50"] == 2.0
+    assert level["connect_ms"] == {**level["connect_ms"], "n": 1, "p50": 1.0}
+
+
+def test_a_silent_retry_waits_in_the_client_queue_not_in_ttft() -> None:
+    level = summed([stream(queued=500, retries=1)])
+
+    assert (level["ttft_ms"]["p50"], level["client_queue_ms"]["p50"], level["retries"]) == (200.0, 500.0, 1)
+
+
+def test_connection_setup_longer_than_the_queue_leaves_a_queue_of_zero() -> None:
+    assert summed([stream(queued=3, connect_ns=4 * MS)])["client_queue_ms"]["p50"] == 0.0
+
+
+def test_ttft_from_due_is_for_open_loop_alone() -> None:
+    assert summed([stream()])["ttft_from_due_ms"] is None
+
+
+def test_gaps_are_those_of_measured_completed_requests() -> None:
+    slow_gaps = {"per_token": 99.0}
+    results = [
+        stream(0, warmup=True, **slow_gaps),
+        stream(1),
+        stream(2, error="truncated", **slow_gaps),
+        stream(3),
+    ]
+
+    level = summed(results)
+
+    assert level["itl_ms"] == {**level["itl_ms"], "n": 62, "mean": 20.0, "p50": 20.0, "max": 20.0}
+    assert level["ttft_ms"]["n"] == 2
+
+
+def test_gaps_kept_in_a_histogram_alone_are_read_from_it() -> None:
+    histogram = Histogram()
+    histogram.record_many([20_000] * 99 + [500_001])
+
+    level = summed([replace(stream(), gaps_us=[])], gaps_kept=False, histograms={"itl": histogram})
+
+    assert level["itl_ms"] == {**level["itl_ms"], "n": 100, "max": 500.001, "mean": 24.8, "p999": 500.001}
+    assert level["itl_ms"]["p50"] == pytest.approx(20, rel=0.001)
+    assert level["merged_share"] is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ({}, "inter-token"),
+        ({"text_events": 31}, "inter-token"),  # the end-of-text token is counted but carries no text
+        ({"per_event": 4}, "inter-event"),
+        ({"usage": False}, "inter-event"),  # nobody knows what an event carries
+    ],
+)
+def test_gaps_are_called_inter_token_only_where_an_event_is_a_token(shape: dict[str, int], name: str) -> None:
+    assert summed([stream(**shape)])["itl_name"] == name
+
+
+def test_one_server_count_and_one_estimate_make_a_mixed_source() -> None:
+    level = summed([stream(0), stream(1, usage=False)])
+
+    assert (level["token_source"], level["tokens_per_event"]) == ("mixed", 1.0)
+
+
+def test_attempted_is_completed_and_failed_by_kind_and_cancelled() -> None:
+    results = [stream(0), failed(1), failed(2), failed(3, error="cancelled"), failed(4, error="reset")]
+
+    level = summed([*results, failed(5, warmup=True)], offered=7, dropped=2)
+
+    assert (level["offered"], level["dropped"], level["attempted"]) == (7, 2, 5)
+    assert (level["completed"], level["failed"], level["cancelled"]) == (1, 3, 1)
+    assert level["errors"] == {"http_5xx": 2, "reset": 1}
+    assert not [w for w in level["warnings"] if w["code"] == "offered"]
+
+
+def test_records_that_are_missing_are_told() -> None:
+    level = summed([stream(0)], offered=2)
+
+    assert [w["severity"] for w in level["warnings"] if w["code"] == "offered"] == ["red"]
+
+
+def test_finish_reasons_count_the_completed() -> None:
+    results = [stream(0), stream(1, finish_reason="stop"), stream(2, finish_reason=None), stream(3, error="reset")]
+
+    assert summed(results)["finish_reasons"] == {"length": 1, "none": 1, "stop": 1}
+
+
+def test_a_level_where_all_failed_has_no_times_and_no_rates_but_its_errors() -> None:
+    level = summed([failed(i, due=10_000 * i) for i in range(3)])
+
+    assert (level["ttft_ms"]["n"], level["ttft_ms"]["mean"]) == (0, None)
+    assert (level["output_tokens_per_s"], level["token_source"]) == (None, None)
+    assert level["output_tokens"]["total"] is None
+    assert level["errors"] == {"http_5xx": 3}
+
+
+def test_a_level_that_was_skipped_is_all_null_and_zero() -> None:
+    level = summed([], status="skipped", reason="the model is absent", duration_s=None)
+
+    assert (level["status"], level["reason"]) == ("skipped", "the model is absent")
+    assert (level["attempted"], level["ttft_ms"]["p50"], level["whole_run"]["duration_s"]) == (0, None, None)
+    assert level["warnings"] == []
+
+
+def test_the_clients_lag_comes_in_ms() -> None:
+    level = summed([stream()], client_lag_us={"n": 32, "p50": 40, "p99": 900, "p999": 1200, "max": 1300})
+
+    assert level["client_lag_ms"] == {**level["client_lag_ms"], "n": 32, "p50": 0.04, "p99": 0.9, "mean": None}
+
+
+@given(st.lists(st.floats(0, 1e12), min_size=1, max_size=60))
+def test_percentiles_are_values_that_occurred_in_order_and_never_beyond_the_maximum(values: list[float]) -> None:
+    found = distribution(np.array(values))
+
+    ordered = [found[name] for name in ("p50", "p90", "p95", "p99", "p999", "max")]
+    assert ordered == sorted(ordered)
+    assert all(any(math.isclose(p, v / 1e6, abs_tol=0.0006) for v in values) for p in ordered)
+
+
+def test_the_p95_of_three_is_the_largest_of_them() -> None:
+    # statistics.quantiles says 39.19 s of [.., .., 39.06 s].
+    assert distribution(np.array([1.0e9, 20.0e9, 39.06e9]))["p95"] == 39_060.0
+
+
+def test_a_burst_server_has_neither_itl_nor_tpot() -> None:
+    at_once = {"tokens": 8, "per_event": 8, "text_events": 8, "first_events": 8, "merged_arrivals": 1}
+
+    level = summed([stream(0, **at_once), stream(1, **at_once), stream(2)])
+
+    assert level["burst_share"] == pytest.approx(2 / 3, abs=1e-6)
+    assert (level["itl_ms"], level["tpot_ms"], level["tpot_micro_ms"]) == (None, None, None)
+    assert level["ttft_ms"]["n"] == 3
+
+
+BURSTS = [
+    # changes to a stream of 32 events in as many arrivals, is it a burst
+    pytest.param({}, False, id="a steady stream"),
+    pytest.param({"first_events": 17, "gaps_us": [20_000] * 15, "merged_arrivals": 1}, True, id="17 of 32 first"),
+    pytest.param({"first_events": 16, "gaps_us": [20_000] * 16, "merged_arrivals": 1}, False, id="16 of 32 first"),
+    pytest.param({"gaps_us": [20_000] * 15, "merged_arrivals": 1}, True, id="17 of 32 in a later one"),
+    pytest.param({"gaps_us": [20_000] * 7, "merged_arrivals": 8}, False, id="8 arrivals of 4"),
+    pytest.param({"last_token_ns": 201 * MS, "gaps_us": [32] * 31}, True, id="32 events within 1 ms"),
+    pytest.param({"ttft": 60_000.0}, False, id="a long prompt, then a steady stream"),
+    pytest.param({"tokens": 3, "per_token": 0.01}, None, id="too few events to judge"),
+]
+
+
+@pytest.mark.parametrize(("shape", "burst"), BURSTS)
+def test_a_burst_is_most_events_at_once(shape: dict, burst: bool | None) -> None:
+    assert summed([stream(**shape)])["burst_share"] == burst
+
+
+def test_cached_tokens_are_a_share_of_the_input_tokens_they_belong_to() -> None:
+    results = [stream(0, cached_tokens=5), stream(1, cached_tokens=0), stream(2, usage=False)]
+
+    assert summed(results)["cached_share"] == 0.25
+
+
+def test_the_columns_know_which_rows_count() -> None:
+    requests = Requests.of(Results.from_results([stream(0, warmup=True), stream(1), failed(2, error="cancelled")]))
+
+    assert requests.population.tolist() == [False, True, False]
+    assert requests.cancelled.tolist() == [False, False, True]
+
+
+def test_a_summary_is_json_and_the_same_every_time() -> None:
+    data = level_data([*in_turn(9), failed(9)])
+    scenario = {"slo": ["ttft_p95=800ms"], "max_tokens": 32}
+    target = {"kind": "simulator"}
+
+    first, second = (summarise(run(data, scenario=scenario, target=target, clock="kernel")) for _ in range(2))
+
+    assert json.dumps(first, allow_nan=False, sort_keys=True) == json.dumps(second, allow_nan=False, sort_keys=True)
+    assert (first["levels"][0]["simulated"], first["levels"][0]["clock"]) == (True, "kernel")
+    assert "levels" not in first["run"]
+
+
+def test_lines_that_could_not_be_read_are_told() -> None:
+    broken = replace(run(level_data([stream()])), unreadable_lines=2)
+
+    assert [w["code"] for w in summarise(broken)["warnings"]] == ["records"]
