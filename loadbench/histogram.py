@@ -147,7 +147,7 @@ class Histogram:
         rank = int(exact.to_integral_value(rounding="ROUND_CEILING"))
         if rank < 1:
             return self.min
-        if rank == self.count or rank > self.count - self.over:
+        if rank > self.count - self.over:
             return self.max  # of values over the range nothing else is known
         if self._cumulative is None:
             self._cumulative = np.cumsum(self.counts)
@@ -254,7 +254,8 @@ def read_log(path: Path) -> dict[str, Histogram]:
         LoadbenchError: If the package hdrhistogram is not installed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        with path.open(encoding="utf-8") as file:
+            lines = list(file)
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from error
     histograms: dict[str, Histogram] = {}
@@ -267,7 +268,7 @@ def read_log(path: Path) -> dict[str, Histogram]:
                 raise ValueError("not a line of a histogram log")
             histogram = Histogram.decode(match["counts"])
         except ValueError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            if not line.endswith("\n"):
                 break
             raise StoreError(f"{path}, line {number}: {error}") from error
         _restore_max(histogram, match["max"])
@@ -307,7 +308,7 @@ def _highest_us(slot: int) -> int:
 
 def _quote(tag: str) -> str:
     # Java's reader takes whatever is no comma and no white space; % is quoted so that reading undoes it.
-    return "".join(urllib.parse.quote(c, safe="") if c in ',%"' or c.isspace() else c for c in tag)
+    return "".join(urllib.parse.quote(c, safe="") if c in ",%" or c.isspace() else c for c in tag)
 
 
 def _hdrh() -> Any:
