@@ -229,6 +229,8 @@ def test_a_load_or_stop_rule_of_the_command_line_replaces_the_files() -> None:
 def test_a_merge_checks_the_result_again() -> None:
     with pytest.raises(ScenarioError, match=r"^options: concurrency\[1\] is 0: must be at least 1$"):
         scenario.merge(Scenario(), concurrency=[1, 0])
+    with pytest.raises(ScenarioError, match=r"^options: prompts\[0\] is .* holds half a character"):
+        scenario.merge(Scenario(), prompts=["\udcff"])  # what Python makes of a stray byte on the command line
     with pytest.raises(TypeError, match="no such field of a Scenario: concurency"):
         scenario.merge(Scenario(), concurency=[1])
 
