@@ -1,0 +1,179 @@
+"""Nearest ranks, order-statistic intervals, Wilson's interval, outliers."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadbench.intervals import (
+    independent_gaps,
+    interval,
+    interval_ranks,
+    needed,
+    outliers,
+    percentile,
+    rank,
+    wilson,
+)
+
+RANKS = [
+    # p, n, ceil(p*n) as integers have it; the float products of some are a hair above a whole number
+    (0.95, 20, 19),
+    (0.07, 100, 7),
+    (0.99, 160, 159),  # a rank that is rounded says 158
+    (0.999, 1000, 999),
+    (0.29, 100, 29),
+    (0.5, 3, 2),
+    (0.5, 1, 1),
+    (0.001, 10, 1),
+    (1.0, 7, 7),
+    (0.999, 20_000_000, 19_980_000),
+]
+
+
+@pytest.mark.parametrize(("p", "n", "expected"), RANKS)
+def test_the_rank_is_the_ceiling_of_p_times_n(p: float, n: int, expected: int) -> None:
+    assert rank(p, n) == expected
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.0, 5), (1.1, 5), (0.5, 0)])
+def test_there_is_no_rank_without_values_or_outside_of_them(p: float, n: int) -> None:
+    with pytest.raises(ValueError, match="no rank"):
+        rank(p, n)
+
+
+def test_no_values_have_no_percentile() -> None:
+    assert percentile(np.array([]), 0.5) is None
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368), (0.999, 3688)])
+def test_an_interval_exists_from_the_published_number_of_values_on(p: float, n: int) -> None:
+    assert needed(p) == n
+    assert interval_ranks(p, n) is not None
+    assert interval_ranks(p, n - 1) is None
+
+
+def test_a_low_percentile_lacks_its_lower_bound_first() -> None:
+    assert (interval_ranks(0.1, 35), needed(0.1)) == (None, 36)
+    assert interval_ranks(0.1, 36) is not None
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.95, 0.99])
+def test_the_ranks_are_the_tightest_that_the_exact_binomial_allows(p: float) -> None:
+    for n in (6, 20, 36, 73, 150, 400):
+        mass = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+        below = [0.0, *np.cumsum(mass)]  # below[k] = P(successes < k)
+        lowers = [low for low in range(1, n + 1) if below[low] <= 0.025]
+        uppers = [up for up in range(1, n + 1) if below[up] >= 0.975]
+        expected = (max(lowers), min(uppers)) if lowers and uppers else None
+
+        assert interval_ranks(p, n) == expected
+
+
+def test_the_ranks_of_twenty_million_values_are_those_of_the_normal_approximation() -> None:
+    lower, upper = interval_ranks(0.999, 20_000_000)
+    half = 1.96 * math.sqrt(20_000_000 * 0.999 * 0.001)
+
+    assert lower == pytest.approx(19_980_000 - half, abs=3)
+    assert upper == pytest.approx(19_980_000 + half, abs=3)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=6, max_size=200))
+def test_an_interval_encloses_its_percentile(values: list[float]) -> None:
+    ascending = np.sort(values)
+
+    low, high = interval(ascending, 0.5)
+
+    assert low <= percentile(ascending, 0.5) <= high
+
+
+def test_an_interval_of_values_that_are_worth_fewer_is_wider() -> None:
+    ascending = np.arange(1000.0)
+
+    low, high = interval(ascending, 0.5)
+    wide_low, wide_high = interval(ascending, 0.5, independent=100)
+
+    assert wide_low < low < high < wide_high
+    assert interval(ascending, 0.5, independent=5) is None
+
+
+def _coverage(sizes: np.ndarray, between: float, p: float, *, clustered: bool) -> float:
+    """Share of 300 simulated runs whose interval holds the true percentile; each gap normal with variance 1."""
+    truth = {0.5: 0.0, 0.9: 1.2815515655446004}[p]
+    generator = np.random.default_rng(3)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    hits = 0
+    for _ in range(300):
+        shared = generator.normal(0, math.sqrt(between), len(sizes))
+        gaps = shared[owner] + generator.normal(0, math.sqrt(1 - between), len(owner))
+        at = percentile(np.sort(gaps), p)
+        at_most = np.bincount(owner, gaps <= at, len(sizes)).astype(np.int64)
+        worth = independent_gaps(at_most, sizes) if clustered else None
+        bounds = interval(np.sort(gaps), p, worth)
+        hits += bounds is not None and bounds[0] <= truth <= bounds[1]
+    return hits / 300
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9])
+def test_intervals_of_gaps_hold_what_they_promise_though_gaps_of_a_request_resemble_each_other(p: float) -> None:
+    sizes = np.full(60, 30)
+
+    assert _coverage(sizes, 0.5, p, clustered=True) >= 0.92
+    assert _coverage(sizes, 0.5, p, clustered=False) < 0.7  # what METRICS.md §5 warns of
+
+
+def test_gaps_that_are_independent_lose_little() -> None:
+    generator = np.random.default_rng(1)
+    at_most = generator.binomial(30, 0.5, 100)
+
+    assert independent_gaps(at_most, np.full(100, 30)) > 2000
+
+
+def test_gaps_of_a_handful_of_requests_are_worth_nothing() -> None:
+    assert independent_gaps(np.full(5, 500), np.full(5, 1000)) == 0
+
+
+def test_gaps_that_are_equal_within_each_request_are_worth_at_most_their_requests() -> None:
+    at_most = np.array([100, 0] * 10)
+
+    assert independent_gaps(at_most, np.full(20, 100)) <= 20
+
+
+@pytest.mark.parametrize(("hits", "n"), [(1, 3), (5, 10), (19, 20), (999, 1000)])
+def test_the_ends_of_wilsons_interval_are_the_shares_that_the_score_test_just_accepts(hits: int, n: int) -> None:
+    for end in wilson(hits, n):
+        score = abs(hits / n - end) / math.sqrt(end * (1 - end) / n)
+
+        assert score == pytest.approx(1.959964, abs=1e-6)
+
+
+def test_a_share_of_none_or_all_is_open_to_one_side() -> None:
+    # 10 of 10: n / (n + z^2) = 10 / 13.8415
+    assert wilson(0, 10) == (0.0, pytest.approx(0.277533, abs=1e-6))
+    assert wilson(10, 10) == (pytest.approx(0.722467, abs=1e-6), 1.0)
+
+
+def test_a_share_of_nothing_has_no_interval() -> None:
+    assert wilson(0, 0) is None
+
+
+OUTLIERS = [
+    pytest.param([], [], id="none"),
+    pytest.param([1.0], [], id="one value"),
+    pytest.param([3.0] * 9, [], id="all equal"),
+    pytest.param([10, 11, 9, 10.5, 9.5, 40], [5], id="one far above"),
+    pytest.param([10, 11, 9, 10.5, 9.5, -20], [5], id="one far below"),
+    pytest.param([5.0] * 19 + [6.0], [19], id="most equal: the mean deviation stands in"),
+    # Median 5, MAD 1: z = 0.6745 * |x - 5|, so that 3.5 lies at 5.189 from the median.
+    pytest.param([4, 4, 5, 6, 6, 10.18], [], id="just below"),
+    pytest.param([4, 4, 5, 5, 6, 6, 10.19], [6], id="just above"),
+]
+
+
+@pytest.mark.parametrize(("values", "flagged"), OUTLIERS)
+def test_outliers_are_those_beyond_three_and_a_half_modified_deviations(
+    values: list[float], flagged: list[int]
+) -> None:
+    assert np.flatnonzero(outliers(np.array(values, dtype=np.float64))).tolist() == flagged

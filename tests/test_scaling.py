@@ -1,0 +1,75 @@
+"""Efficiency, speed-up and stretch against the lowest level (METRICS.md §4)."""
+
+from typing import Any
+
+from loadbench.scaling import scaling
+
+
+def level(n: int | None, x: float | None, r_ms: float | None = 100.0, **more: Any) -> dict[str, Any]:
+    name = f"{more.get('model', 'm')}@{n or more.get('request_rate_per_s')}#{more.get('repeat', 1)}"
+    figures = {"output_tokens_per_s": x, "e2e_ms": {"mean": r_ms}}
+    return {"id": name, "model": "m", "concurrency": n, "request_rate_per_s": None, "repeat": 1, **figures, **more}
+
+
+def rows(*levels: dict[str, Any]) -> list[tuple[Any, ...]]:
+    [curve] = scaling(levels)
+    return [(row["n"], row["efficiency"], row["speedup"], row["stretch"]) for row in curve["levels"]]
+
+
+def test_each_level_is_held_against_the_lowest() -> None:
+    found = rows(level(1, 50.0), level(2, 90.0, 110.0), level(8, 100.0, 400.0))
+
+    assert found == [(1, 1.0, 1.0, 1.0), (2, 0.9, 1.8, 1.1), (8, 0.25, 2.0, 4.0)]
+
+
+def test_levels_are_in_order_of_load_whatever_order_they_ran_in() -> None:
+    assert [row[0] for row in rows(level(8, 1.0), level(1, 1.0), level(4, 1.0))] == [1, 4, 8]
+
+
+def test_the_lowest_level_need_not_be_one_stream() -> None:
+    assert rows(level(2, 100.0), level(4, 150.0))[1] == (4, 0.75, 1.5, 1.0)
+
+
+def test_a_model_measured_at_one_level_is_its_own_base() -> None:
+    assert rows(level(4, 80.0)) == [(4, 1.0, 1.0, 1.0)]
+
+
+def test_repeats_of_the_lowest_level_are_averaged() -> None:
+    found = rows(level(1, 40.0), level(1, 60.0, repeat=2), level(2, 100.0))
+
+    assert found == [(1, 0.8, 0.8, 1.0), (1, 1.2, 1.2, 1.0), (2, 1.0, 2.0, 1.0)]
+
+
+def test_a_lowest_level_without_throughput_leaves_the_base_to_the_next() -> None:
+    [curve] = scaling([level(1, None, None), level(2, 80.0), level(4, 120.0)])
+
+    assert curve["base_n"] == 2
+    assert [row["efficiency"] for row in curve["levels"]] == [None, 1.0, 0.75]
+    assert curve["levels"][0]["stretch"] is None
+
+
+def test_a_throughput_of_zero_is_no_base_to_divide_by() -> None:
+    assert rows(level(1, 0.0), level(2, 80.0)) == [(1, 0.0, 0.0, 1.0), (2, 1.0, 1.0, 1.0)]
+
+
+def test_nothing_measured_is_null_throughout() -> None:
+    assert rows(level(1, None, None)) == [(1, None, None, None)]
+
+
+def test_models_are_not_held_against_each_other() -> None:
+    found = scaling([level(1, 50.0), level(1, 10.0, model="n"), level(2, 20.0, model="n")])
+
+    assert [(curve["model"], [row["speedup"] for row in curve["levels"]]) for curve in found] == [
+        ("m", [1.0]),
+        ("n", [1.0, 2.0]),
+    ]
+
+
+def test_open_loop_scales_over_the_request_rate() -> None:
+    [curve] = scaling([level(None, 10.0, request_rate_per_s=0.5), level(None, 18.0, request_rate_per_s=1.0)])
+
+    assert (curve["loop"], [row["efficiency"] for row in curve["levels"]]) == ("open", [1.0, 0.9])
+
+
+def test_a_run_without_levels_has_no_curve() -> None:
+    assert scaling([]) == []

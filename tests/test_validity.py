@@ -1,0 +1,195 @@
+"""The gates of METRICS.md §7, each with cases just below and just above its thresholds."""
+
+from typing import Any
+
+import pytest
+from streams import in_turn, summed
+
+from loadbench.validity import warnings
+
+SOUND: dict[str, Any] = {
+    "attempted": 1000,
+    "completed": 1000,
+    "failed": 0,
+    "cancelled": 0,
+    "offered": 1000,
+    "dropped": 0,
+    "errors": {},
+    "concurrency": 4,
+    "request_rate_per_s": None,
+    "duration_s": 40.0,
+    "window_s": 30.0,
+    "in_flight_mean": 4.0,
+    "ended_per_s": 20.0,
+    "residence_ms": 200.0,
+    "ttft_ms": {"n": 1000, "p50": 100.0},
+    "itl_ms": {"p50": 10.0},
+    "client_lag_ms": {"p99": 0.1},
+    "connect_ms": {"p50": 1.0},
+    "merged_share": 0.0,
+    "client_cpu_share": 0.2,
+    "output_tokens": {"mean": 128.0},
+    "token_source": "usage",
+    "burst_share": 0.0,
+    "cached_share": 0.0,
+}
+"""A level that no gate has anything against."""
+
+FORCED = {"extra_body": {"ignore_eos": True}, "max_tokens": 128}
+OPEN = {"concurrency": None, "request_rate_per_s": 10.0, "ttft_from_due_ms": {"n": 1000}}
+
+
+def gates(scenario: dict[str, Any] | None = None, **changes: Any) -> list[tuple[str, str]]:
+    return [(w["code"], w["severity"]) for w in warnings(SOUND | changes, scenario or {})]
+
+
+def test_nothing_speaks_against_a_sound_level() -> None:
+    assert warnings(SOUND, {}) == []
+
+
+CASES = [
+    # V1: the window in s, and as a share of the run
+    ({"window_s": 20.0}, []),
+    ({"window_s": 19.9}, [("V1", "warn")]),
+    ({"window_s": 5.0}, [("V1", "warn")]),
+    ({"window_s": 4.99}, [("V1", "red")]),
+    ({"window_s": None}, [("V1", "red")]),
+    ({"window_s": 40.0, "duration_s": 100.0}, []),
+    ({"window_s": 39.9, "duration_s": 100.0}, [("V1", "warn")]),
+    ({"window_s": 30.0, "duration_s": None}, []),
+    # V2: in flight on average, of 4; X and R fit N where it is lowered
+    ({"in_flight_mean": 3.8, "ended_per_s": 19.0}, []),
+    ({"in_flight_mean": 3.79, "ended_per_s": 18.95}, [("V2", "warn")]),
+    ({"in_flight_mean": 3.2, "ended_per_s": 16.0}, [("V2", "warn")]),
+    ({"in_flight_mean": 3.19, "ended_per_s": 15.95}, [("V2", "red")]),
+    ({"in_flight_mean": None}, []),
+    # V2: Little's law, N = 20 * R
+    ({"residence_ms": 209.0}, []),
+    ({"residence_ms": 211.0}, [("V2", "warn")]),
+    ({"residence_ms": 189.0}, [("V2", "warn")]),
+    ({"residence_ms": 229.0}, [("V2", "warn")]),
+    ({"residence_ms": 231.0}, [("V2", "red")]),
+    # … where one round of 4 more or less in the window is not the whole difference: 4 of 78, of 80, of 24
+    ({"ended_per_s": 2.6, "residence_ms": 1400.0}, []),
+    ({"ended_per_s": 2.7, "residence_ms": 1400.0}, [("V2", "warn")]),
+    ({"ended_per_s": 0.8, "residence_ms": 1000.0}, []),
+    ({"residence_ms": None}, []),
+    # V2 in open loop: due requests that were dropped
+    ({**OPEN, "attempted": 999, "completed": 999, "dropped": 1}, [("V2", "warn")]),
+    ({**OPEN, "attempted": 800, "completed": 800, "dropped": 200}, [("V2", "warn")]),
+    ({**OPEN, "attempted": 799, "completed": 799, "dropped": 201}, [("V2", "red")]),
+    (OPEN, []),
+    # V3: lag p99 against a gap p50 of 10 ms
+    ({"client_lag_ms": {"p99": 2.5}}, []),
+    ({"client_lag_ms": {"p99": 2.51}}, [("V3", "warn")]),
+    ({"client_lag_ms": {"p99": 5.0}}, [("V3", "warn")]),
+    ({"client_lag_ms": {"p99": 5.01}}, [("V3", "red")]),
+    ({"client_lag_ms": None}, []),
+    ({"client_lag_ms": {"p99": 9.0}, "itl_ms": None}, []),
+    # V3: merged arrivals; where most carry several events the server sends them so
+    ({"merged_share": 0.001}, []),
+    ({"merged_share": 0.0011}, [("V3", "warn")]),
+    ({"merged_share": 0.01}, [("V3", "warn")]),
+    ({"merged_share": 0.0101}, [("V3", "red")]),
+    ({"merged_share": 0.5}, [("V3", "red")]),
+    ({"merged_share": 0.51}, []),
+    ({"merged_share": None}, []),
+    # V3: the client's share of a core is never red
+    ({"client_cpu_share": 0.8}, []),
+    ({"client_cpu_share": 0.81}, [("V3", "warn")]),
+    ({"client_cpu_share": 1.9}, [("V3", "warn")]),
+    ({"client_cpu_share": None}, []),
+    # V4: failures among 1000
+    ({"failed": 1, "completed": 999, "errors": {"reset": 1}}, [("V4", "warn")]),
+    ({"failed": 10, "completed": 990, "errors": {"reset": 10}}, [("V4", "warn")]),
+    ({"failed": 11, "completed": 989, "errors": {"reset": 11}}, [("V4", "red")]),
+    ({"cancelled": 11, "completed": 989}, []),
+    # V6
+    ({"token_source": "events"}, [("V6", "warn")]),
+    ({"token_source": "mixed"}, [("V6", "red")]),
+    ({"token_source": None}, []),
+    # V7: round trip against a TTFT p50 of 100 ms
+    ({"connect_ms": {"p50": 30.0}}, []),
+    ({"connect_ms": {"p50": 30.1}}, [("V7", "warn")]),
+    ({"connect_ms": {"p50": None}}, []),
+    # V12: n for p50 and p95
+    ({"ttft_ms": {"n": 72, "p50": 100.0}}, []),
+    ({"ttft_ms": {"n": 71, "p50": 100.0}}, [("V12", "warn")]),
+    ({"ttft_ms": {"n": 0, "p50": None}}, []),
+    ({**OPEN, "ttft_from_due_ms": {"n": 71}}, [("V12", "warn")]),
+    # V13
+    ({"burst_share": 0.5}, []),
+    ({"burst_share": 0.51}, [("V13", "red")]),
+    ({"burst_share": None}, []),
+    # V14 with fixed prompts is a fact to know
+    ({"cached_share": 0.05}, []),
+    ({"cached_share": 0.051}, [("V14", "note")]),
+    ({"cached_share": None}, []),
+    # requests that no record tells of
+    ({"offered": 1001}, [("offered", "red")]),
+    ({"completed": 999}, [("offered", "red")]),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), CASES)
+def test_a_gate_speaks_beyond_its_threshold_and_not_before(
+    changes: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    assert gates(**changes) == expected
+
+
+LENGTHS = [
+    # V5: mean output tokens of 128 forced; 95 % are 121.6
+    (FORCED, {"output_tokens": {"mean": 121.6}}, []),
+    (FORCED, {"output_tokens": {"mean": 121.5}}, [("V5", "warn")]),
+    (FORCED, {"output_tokens": {"mean": None}}, []),
+    (FORCED, {"output_tokens": {"mean": 32.0}, "token_source": "events"}, [("V6", "warn")]),  # an estimate cannot say
+    ({"max_tokens": 128}, {"output_tokens": {"mean": 32.0}}, []),
+    ({"max_tokens": 128, "extra_body": {"ignore_eos": False}}, {"output_tokens": {"mean": 32.0}}, []),
+]
+
+
+@pytest.mark.parametrize(("scenario", "changes", "expected"), LENGTHS)
+def test_the_output_length_is_judged_where_it_was_forced(
+    scenario: dict[str, Any], changes: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    assert gates(scenario, **changes) == expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.05, []), (0.051, [("V14", "warn")])])
+def test_a_cache_that_answered_distinct_prompts_is_a_doubt(share: float, expected: list[tuple[str, str]]) -> None:
+    assert gates({"distinct_prompts": True}, cached_share=share) == expected
+
+
+def test_the_worse_of_load_and_littles_law_speaks() -> None:
+    assert gates(in_flight_mean=3.7, residence_ms=300.0) == [("V2", "red")]
+    assert gates(in_flight_mean=3.0, residence_ms=160.0) == [("V2", "red")]
+
+
+def test_a_gate_gives_the_figure_the_reason_and_the_remedy() -> None:
+    [said] = warnings(SOUND | {"failed": 11, "completed": 989, "errors": {"reset": 9, "http_5xx": 2}}, {})
+
+    assert said["text"] == (
+        "11 of 1000 requests failed (http_5xx 2, reset 9): times are of the others alone; "
+        "read error_message in requests.jsonl"
+    )
+
+
+def test_too_few_requests_are_told_with_the_number_needed() -> None:
+    [said] = warnings(SOUND | {"ttft_ms": {"n": 5, "p50": 100.0}}, {})
+
+    assert "p50 needs >= 6, p95 needs >= 72, have 5" in said["text"]
+
+
+def test_a_level_that_attempted_nothing_is_not_judged() -> None:
+    assert warnings({"attempted": 0, "offered": 0, "window_s": None}, {}) == []
+
+
+def test_the_summary_of_a_run_holds_its_warnings() -> None:
+    level = summed(in_turn(30), client_cpu_s=29.0, scenario={"extra_body": {"ignore_eos": True}, "max_tokens": 64})
+
+    assert [(w["code"], w["severity"]) for w in level["warnings"]] == [
+        ("V3", "warn"),
+        ("V5", "warn"),
+        ("V12", "warn"),
+    ]
