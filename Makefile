@@ -45,7 +45,7 @@ $(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
 	    for p in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
 	      if "$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	      then python=$$p; break; fi; \
-	      old="$$old $$("$$p" -c 'import sys; print("%s (%d.%d)" % (sys.argv[1], *sys.version_info[:2]))' "$$p" 2>/dev/null || :)"; \
+	      v=$$("$$p" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) && old="$$old $$p ($$v)"; \
 	    done; \
 	    if [ -z "$$python" ]; then \
 	      echo "setup: needs Python 3.11 or newer with its venv module; found:$${old:- none}" >&2; \

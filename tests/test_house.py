@@ -18,7 +18,7 @@ EVERYWHERE = {"msgspec", "numpy", "orjson"}
 """Our own records, arrays and JSON: nothing that would be swapped for another library in one place."""
 
 HOMES = {
-    "anyio": {"engine", "cli"},
+    "anyio": {"engine", "session", "cli"},
     "click": {"cli"},
     "distributed": {"spread"},
     "foundry_local_sdk": {"foundry"},
