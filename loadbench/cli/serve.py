@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -163,6 +162,8 @@ def _law(words: tuple[str, ...]) -> list[str]:
 
 
 def _warn_if_open(host: str) -> None:
+    import ipaddress
+
     if host == "localhost":
         return
     try:

