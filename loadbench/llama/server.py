@@ -1,8 +1,8 @@
 """llama.cpp's server in this process, out of the wheel xllamacpp (extra `llama`; MIT).
 
-Measured on two cores of an AMD EPYC, shared with the client, with one thread and 8 slots of 2048 tokens: ready 0.5 to 1 s
-after the start; 520 MiB resident (4 slots: 336; the KV cache takes 23 KB a token, all of it at the start); in all 121
-tokens/s for 1 stream, 112 for 4, 131 for 8. One thread computes all streams of a batch, so they gain next to nothing.
+Measured on two cores of an AMD EPYC, shared with the client, with one thread and 8 slots of 2048 tokens: ready after
+0.5 to 1 s; 520 MiB resident (4 slots: 336; the KV cache takes 23 KB a token, all of it at the start); 121 tokens/s in
+all for 1 stream, 112 for 4, 131 for 8: one thread computes all streams of a batch, so they gain next to nothing.
 """
 
 import contextlib
