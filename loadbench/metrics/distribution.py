@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from loadbench import intervals
 from loadbench.histogram import Histogram
+from loadbench.metrics import gaps
+from loadbench.metrics.request import Flags
+from loadbench.result import Results
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 NS_PER_MS = 1e6
@@ -37,27 +41,22 @@ def distribution(values: NDArray[np.float64], per_unit: float = NS_PER_MS) -> di
     return _object(ascending, float(ascending.mean()) if len(ascending) else None, independent)
 
 
-def of_gaps(gaps_us: NDArray[np.int32], sizes: NDArray[np.int64]) -> dict[str, Any]:
-    """The metric object of inter-token latencies, in ms.
+def of_gaps(results: Results, chosen: Flags) -> dict[str, Any]:
+    """The metric object of the inter-token latencies of the chosen requests, in ms. Its n counts gaps.
 
     Its intervals know that the gaps of one request resemble each other: they rest on as many gaps as those of
     different requests would be worth (`intervals.independent_gaps`). Each percentile is over all gaps.
-
-    Args:
-        gaps_us: The gaps of all requests, request after request.
-        sizes: Gaps of each request, same order.
     """
-    sizes = sizes[sizes > 0]
-    ascending = np.sort(gaps_us)
+    ascending = gaps.ascending(results, chosen)
+    sizes = gaps.sizes(results)
+    with_gaps = chosen & (sizes > 0)
     independent = {}
     for name, p in PERCENTILES.items():
         at = intervals.percentile(ascending, p)
-        if at is None:
-            continue
-        running = np.concatenate(([0], np.cumsum(gaps_us <= at, dtype=np.int64)))
-        at_most = np.diff(running[np.concatenate(([0], np.cumsum(sizes)))])
-        independent[name] = intervals.independent_gaps(at_most, sizes)
-    mean = float(gaps_us.sum(dtype=np.int64)) / len(gaps_us) / US_PER_MS if len(gaps_us) else None
+        if at is not None:
+            at_most = gaps.sums(results, partial(np.greater_equal, at))
+            independent[name] = intervals.independent_gaps(at_most[with_gaps], sizes[with_gaps])
+    mean = float(ascending.sum(dtype=np.int64)) / len(ascending) / US_PER_MS if len(ascending) else None
     return _object(ascending, mean, independent, US_PER_MS)
 
 

@@ -120,12 +120,9 @@ def _durations(data: LevelData, requests: Requests, opened: bool, burst: bool) -
 
 
 def _itl(data: LevelData, population: Flags) -> Level:
-    results = data.results
-    if not data.gaps_kept:
-        return of_histogram(data.histograms.get("itl", Histogram()))
-    sizes = np.diff(results.gap_offsets)
-    gaps = results.gaps_us if population.all() else results.gaps_us[np.repeat(population, sizes)]
-    return of_gaps(gaps, sizes[population])
+    if data.gaps_kept:
+        return of_gaps(data.results, population)
+    return of_histogram(data.histograms.get("itl", Histogram()))
 
 
 def _tokens(results: Results, requests: Requests) -> Level:

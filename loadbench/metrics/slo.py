@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadbench import intervals
+from loadbench.metrics import gaps
 from loadbench.metrics.distribution import NS_PER_MS, PERCENTILES, US_PER_MS, rounded
 from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.metrics.window import SHORTEST_NS, Window
@@ -95,17 +97,13 @@ class Objectives:
 
     def _gaps_meet(self, bound: Bound) -> Flags:
         """Requests of whose gaps the bound's statistic holds: p95 means 95 % of them, max all, mean their mean."""
-        offsets = self.results.gap_offsets
-        sizes = np.diff(offsets)
-        gaps = self.results.gaps_us
+        sizes = gaps.sizes(self.results)
         if bound.statistic == "mean":
-            running = np.concatenate(([0], np.cumsum(gaps, dtype=np.int64)))
             with np.errstate(invalid="ignore"):
-                means = np.diff(running[offsets]) / np.where(sizes > 0, sizes, np.nan) / US_PER_MS
+                means = gaps.sums(self.results, _itself) / np.where(sizes > 0, sizes, np.nan) / US_PER_MS
             without: Flags = sizes == 0
             return without | _compare(means, bound)
-        running = np.concatenate(([0], np.cumsum(_compare(gaps / US_PER_MS, bound), dtype=np.int64)))
-        met = np.diff(running[offsets])
+        met = gaps.sums(self.results, lambda gaps_us: _compare(gaps_us / US_PER_MS, bound))
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
         return np.asarray(met >= np.ceil(p * sizes - 1e-9), dtype=np.bool_)
 
@@ -140,8 +138,9 @@ class Objectives:
     def _mean_ms(self, metric: str) -> float | None:
         population = self.requests.population
         if metric == "itl":
-            gaps = self.results.gaps_us[np.repeat(population, np.diff(self.results.gap_offsets))]
-            return float(gaps.sum(dtype=np.int64)) / len(gaps) / US_PER_MS if len(gaps) else None
+            total_us = float(gaps.sums(self.results, _itself)[population].sum())
+            n = int(gaps.sizes(self.results)[population].sum())
+            return total_us / n / US_PER_MS if n else None
         values = self._times(metric)[population]
         values = values[~np.isnan(values)]
         return float(values.mean()) / NS_PER_MS if len(values) else None
@@ -150,3 +149,7 @@ class Objectives:
 def _compare(values: Reals, bound: Bound) -> Flags:
     """Elementwise; NaN meets nothing."""
     return np.asarray(_OPERATORS[bound.op](values, bound.value), dtype=np.bool_)
+
+
+def _itself(gaps_us: NDArray[np.int32]) -> NDArray[np.int32]:
+    return gaps_us
