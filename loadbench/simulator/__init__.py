@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadbench.errors import LoadbenchError
 from loadbench.simulator import law as _law
 from loadbench.simulator.law import FAULTS, Law
 
@@ -66,7 +67,7 @@ def start(
         timeout_s: How long it may take to be ready.
     Raises:
         ValueError: If the law is out of range.
-        RuntimeError: If it did not come up; the message holds what it said.
+        LoadbenchError: If it did not come up; the message holds what it said.
     """
     import subprocess
     import tempfile
@@ -98,7 +99,9 @@ def start(
                 process.wait()
                 complaints.seek(0)
                 said = complaints.read().decode(errors="replace").strip()
-                raise RuntimeError(f"the simulator did not come up within {timeout_s:g} s: {said or 'it said nothing'}")
+                raise LoadbenchError(
+                    f"the simulator did not come up within {timeout_s:g} s: {said or 'it said nothing'}"
+                )
             yield Simulator(**json.loads(line))
         finally:
             late.cancel()
@@ -165,7 +168,8 @@ def main(
         return 1
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: server.stop())
+            signal.signal(getattr(signal, name), lambda *_: None)
+    signal.set_wakeup_fd(server.wake_descriptor, warn_on_full_buffer=False)
     _stop_with_stdin(server.stop)
     host = f"[{options.host}]" if ":" in options.host else options.host
     facts = {"url": f"http://{host}:{server.port}/v1", "pid": os.getpid(), "model": models[0]}

@@ -6,8 +6,8 @@ each word between white space.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Ask:
         ignore_eos: llama.cpp's and vLLM's: do not end before `max_tokens`.
         cache_prompt: llama.cpp's: may the prompt cache be used.
         prompt_tokens: Counted by the rule above.
-        digest: CRC-32 of all messages: the same prompt has the same.
+        digest: 64-bit hash of all messages: the same prompt has the same.
     """
 
     model: str
@@ -88,7 +88,7 @@ def read(body: bytes, models: Sequence[str]) -> Ask:
         ignore_eos=value.get("ignore_eos") is True,
         cache_prompt=value.get("cache_prompt") is not False,
         prompt_tokens=TEMPLATE_TOKENS + MESSAGE_TOKENS * len(texts) + sum(len(text.split()) for text in texts),
-        digest=zlib.crc32("\0".join(texts).encode(errors="surrogatepass")),
+        digest=_digest(texts),
     )
 
 
@@ -109,3 +109,8 @@ def _texts(messages: Any) -> list[str]:
             raise Refused(400, f"{where}.content must be a string or a list of parts.", where)
         texts.append(content or "")
     return texts
+
+
+def _digest(texts: list[str]) -> int:
+    whole = "\0".join(texts).encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "big")

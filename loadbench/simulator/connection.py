@@ -16,8 +16,8 @@ import httptools
 from loadbench.simulator import answer
 
 if TYPE_CHECKING:
+    from loadbench.simulator.job import Answer
     from loadbench.simulator.server import Server
-    from loadbench.simulator.stream import Stream, Whole
 
 SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 """Socket option of Linux: a wall-clock stamp, taken as a segment arrives, comes with every read."""
@@ -71,7 +71,7 @@ class Connection:
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self._server = server
         self.sock = sock
-        self.current: Stream | Whole | None = None
+        self.current: Answer | None = None
         self.hanging = False
         self._pending: deque[Request] = deque()
         self._out = bytearray()
@@ -96,7 +96,7 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            self._server.left(self)
+            self._server.closed(self)
             return
         now = time.perf_counter_ns()
         if ancillary:
@@ -190,7 +190,7 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            self._server.left(self)
+            self._server.closed(self)
             return len(data)
         if sent < len(data):
             self.hold(data[sent:])
@@ -202,11 +202,6 @@ class Connection:
         self._out += data
         self._server.poller.writing(self.sock, True)
 
-    @property
-    def held(self) -> bool:
-        """Whether bytes wait for the client to read."""
-        return bool(self._out)
-
     def writable(self) -> None:
         """Send what was held back."""
         try:
@@ -214,13 +209,13 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._server.left(self)
+            self._server.closed(self)
             return
         del self._out[:sent]
         if not self._out:
             self._server.poller.writing(self.sock, False)
             if self._closing:
-                self._server.left(self)
+                self._server.closed(self)
 
     def done(self, *, close: bool = False) -> None:
         """The answer is out: close where that was agreed (or is the fault), else take the next request."""
@@ -230,15 +225,22 @@ class Connection:
         else:
             self.proceed()
 
-    def close(self, *, reset: bool = False) -> None:
-        """Close when all is sent; `reset` sends RST at once instead of FIN."""
+    def break_off(self, *, reset: bool) -> None:
+        """Close in the middle of an answer; `reset` sends RST at once instead of FIN when all is sent."""
+        self.current = None
         if reset:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        elif self._out:
+            self._server.closed(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close when all is sent."""
+        if self._out:
             self._closing = True
-            return
-        self._server.left(self)
+        else:
+            self._server.closed(self)
 
     def release(self) -> None:
         """Let go of the parser, which refers back: with that cycle broken no garbage collection is needed."""

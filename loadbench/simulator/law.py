@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -29,7 +28,6 @@ FAULTS = {
 """Every fault by name; a number from 400 to 599 is a fault too: that HTTP status instead of an answer."""
 
 _UNITS_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
-_FACTORS = 8192
 
 
 def milliseconds(text: str) -> float:
@@ -149,18 +147,6 @@ class Law:
                 raise ValueError(f"the rate of fault {name} is {rate}: it must lie in 0 to 1")
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError(f"the rates of the faults add up to {sum(self.faults.values())}: at most 1 can strike")
-
-    def jitter_factors(self) -> tuple[int, ...]:
-        """Factors on a latency in 1/65,536, shape (8,192,), drawn by the seed; empty without jitter.
-
-        A table, because drawing at every token would cost as much as sending it.
-        """
-        if not self.jitter:
-            return ()
-        draw = random.Random(f"jitter {self.seed}")
-        if self.jitter_shape == "uniform":
-            return tuple(round(65536 * draw.uniform(1 - self.jitter, 1 + self.jitter)) for _ in range(_FACTORS))
-        return tuple(round(65536 * draw.lognormvariate(0.0, self.jitter)) for _ in range(_FACTORS))
 
     def argv(self) -> list[str]:
         """The options that declare this law to `python -m loadbench.simulator`; defaults are left out.

@@ -20,6 +20,8 @@ class Poller(Protocol):
     """What the server needs: readiness by file descriptor. Every socket is watched for reading."""
 
     write_bit: int
+    wake_ns: int
+    """So much before a due time a wait had better end: a process wakes up late by up to that."""
 
     def add(self, sock: socket.socket) -> None:
         """Watch for reading."""
@@ -40,6 +42,7 @@ class EpollPoller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self.write_bit: int = select.EPOLLOUT
+        self.wake_ns = 80_000
         # Timers may come 50 us late by default, so that the kernel can batch them.
         with contextlib.suppress(OSError), open("/proc/self/timerslack_ns", "w") as slack:
             slack.write("1000")
@@ -61,11 +64,17 @@ class EpollPoller:
 
 
 class SelectorsPoller:
-    """Elsewhere: as exact as the platform's wait, about 1 us on macOS and 1 to 16 ms on Windows."""
+    """Elsewhere: as exact as the platform's wait, some us on macOS and 1 ms on Windows."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self.write_bit: int = selectors.EVENT_WRITE
+        self.wake_ns = 200_000
+        if sys.platform == "win32":
+            import ctypes
+
+            self.wake_ns = 2_000_000
+            ctypes.windll.winmm.timeBeginPeriod(1)  # waits come in steps of 1 ms, not 15.6
 
     def add(self, sock: socket.socket) -> None:
         self._selector.register(sock, selectors.EVENT_READ)

@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import random
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Any
 
 from loadbench.simulator import answer, ask, poller
 from loadbench.simulator.connection import SO_TIMESTAMPNS, Connection, Request
+from loadbench.simulator.draws import Draws
+from loadbench.simulator.job import Job, Turn
 from loadbench.simulator.law import Law
-from loadbench.simulator.stream import Ping, Stream, Turn, Whole
+from loadbench.simulator.slots import Slots
+from loadbench.simulator.stream import Stream
 from loadbench.simulator.truth import Truth
+from loadbench.simulator.whole import Whole
 
 clock = time.perf_counter_ns
 BATCH = 64
 """Events sent before sockets are looked at again: 64 take about 0.4 ms."""
-WAKE_NS = 80_000
-"""A wait ends this long before the due time, and the loop spins for the rest: a process wakes up 20 to 80 us late."""
-CACHED_PROMPTS = 100_000
+NAP_NS = 30_000
+"""Where events come thick, a wait is no shorter: several share one wake-up, and the core is not spun away from the
+client, which may need it."""
 
 
 class Server:
@@ -53,16 +55,12 @@ class Server:
         self.truth = Truth()
         self.poller = poller.new()
         self.run = int(time.time()) & 0xFFFFFFFF
-        self.gap_ns = round(law.itl_ms * 1e6)
+        self.draws = Draws(law)
+        self.slots = Slots(self)
         self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
-        self._factors = law.jitter_factors()
-        self._fault_draw = random.Random(f"faults {law.seed}")
         self._heap: list[tuple[int, int, Turn]] = []
         self._pushed = 0
         self._numbers = 0
-        self._active = 0
-        self._waiting: deque[Stream | Whole] = deque()
-        self._prompts: dict[int, None] = {}
         self._connections: dict[int, Connection] = {}
         self._stopping = False
         self._waker, self._woken = socket.socketpair()
@@ -83,12 +81,19 @@ class Server:
         gc.disable()
         heap, connections, write_bit = self._heap, self._connections, self.poller.write_bit
         woken, listener = self._woken.fileno(), self._listener.fileno()
+        wake_ns, rested = self.poller.wake_ns, False
         while not self._stopping:
-            self._send_due()
+            if self._send_due():
+                rested = False
             seconds: float | None = None
             if heap:
-                ahead = heap[0][0] - clock() - WAKE_NS
-                seconds = ahead / 1e9 if ahead > 0 else 0.0
+                ahead = heap[0][0] - clock()
+                if ahead > 2 * wake_ns:
+                    seconds, rested = (ahead - wake_ns) / 1e9, True
+                elif ahead <= 0 or rested:
+                    seconds = 0.0  # what is left of the wait, spun for exactness
+                else:
+                    seconds = max(ahead, NAP_NS) / 1e9
             for descriptor, bits in self.poller.wait(seconds):
                 connection = connections.get(descriptor)
                 if connection is not None:
@@ -101,32 +106,36 @@ class Server:
                 elif descriptor == woken:
                     self._stopping = True
         for connection in list(connections.values()):
-            self.left(connection)
+            self.closed(connection)
         for sock in (self._listener, self._waker, self._woken):
             sock.close()
 
+    @property
+    def wake_descriptor(self) -> int:
+        """A byte written here ends `serve`: for `signal.set_wakeup_fd`, as a signal may come just before a wait."""
+        return self._waker.fileno()
+
     def stop(self) -> None:
-        """End `serve` soon; for other threads and for signal handlers."""
-        self._stopping = True
+        """End `serve` soon; for other threads."""
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
 
-    def _send_due(self) -> None:
+    def _send_due(self) -> bool:
         """Send what is due, a batch at most. The hot path: about 1.5 us a token beside the send itself."""
-        heap, factors, truth = self._heap, self._factors, self.truth
+        heap, factors, slots, truth = self._heap, self.draws.factors, self.slots, self.truth
         gaps, lates, step, last = truth.gap, truth.late, self.law.tokens_per_event, answer.COUNT - 1
-        for _ in range(BATCH):
+        for count in range(BATCH):
             if not heap:
-                return
+                return count > 0
             due, number, stream = heap[0]
             now = clock()
             if due > now:
-                return
+                return count > 0
             if not stream.left:
                 heappop(heap)
                 stream.turn(due)
                 if truth is not self.truth:
-                    return
+                    return True
                 continue
             assert isinstance(stream, Stream)
             index = stream.index
@@ -137,7 +146,7 @@ class Server:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
-                self.left(stream.connection)
+                self.closed(stream.connection)
                 continue
             if sent != len(data):
                 stream.connection.hold(data[sent:])
@@ -147,10 +156,13 @@ class Server:
             stream.sent_ns = now
             stream.index = (index + step) & last
             left = stream.left = stream.left - 1
-            gap = self.gap_ns * step
-            if factors:
-                gap = gap * factors[(stream.offset - left) % len(factors)] >> 16
+            gap = slots.itl_ns * step
+            if not left:
+                gap = stream.gap_ns()
+            elif factors:
+                gap = gap * factors[(stream.job.offset + stream.stop - left) % len(factors)] >> 16
             heapreplace(heap, (due + gap, number, stream))
+        return True
 
     def push(self, due_ns: int, turn: Turn) -> None:
         """Call on `turn` at `due_ns`."""
@@ -160,7 +172,7 @@ class Server:
     # Connections
 
     def _accept(self) -> None:
-        for _ in range(64):
+        for _ in range(16):
             try:
                 sock, _ = self._listener.accept()
             except OSError:
@@ -171,7 +183,7 @@ class Server:
             self.poller.add(sock)
             self.truth.connections += 1
 
-    def left(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         """The connection is at its end, whoever wanted that."""
         if self._connections.pop(connection.sock.fileno(), None) is None:
             return
@@ -180,7 +192,10 @@ class Server:
         current, connection.current = connection.current, None
         connection.release()
         if current is not None:
-            current.abandon()
+            current.settle()
+            current.left = 0
+            self.truth.disconnected += 1
+            current.job.end(clock())
 
     # Requests
 
@@ -221,8 +236,8 @@ class Server:
             "law": self.law.to_builtins(),
             "clock": "user" if SO_TIMESTAMPNS is None else "kernel",
             "cpu_s": time.process_time(),
-            "active": self._active,
-            "queued": sum(not waiting.gone for waiting in self._waiting),
+            "active": self.slots.active,
+            "queued": self.slots.queued,
             **self.truth.report(),
         }
 
@@ -239,7 +254,7 @@ class Server:
             return
         truth = self.truth
         truth.requests += 1
-        fault = self._draw_fault()
+        fault = self.draws.fault()
         if fault is not None and fault.isdecimal():
             truth.faults[fault] += 1
             error = answer.error(int(fault), f"The simulator answers {fault}, as it was asked to.")
@@ -251,84 +266,9 @@ class Server:
             truth.faults[fault] += 1
             connection.hanging = True
         else:
-            kind = Stream if asked.stream else Whole
-            begun = kind(self, connection, asked, self._numbers, request.arrival_ns)
+            job = Job(self, connection, asked, self._numbers, request.arrival_ns, fault)
             self._numbers += 1
-            begun.fault = fault
-            connection.current = begun
-            self._begin(begun)
-
-    def _draw_fault(self) -> str | None:
-        draw = self._fault_draw.random()  # one for every request, so that a seed strikes the same requests
-        for name, rate in self.law.faults.items():
-            if draw < rate:
-                return name
-            draw -= rate
-        return None
-
-    # The law
-
-    def _begin(self, begun: Stream | Whole) -> None:
-        """Give a slot or a place in the queue; send the headers where they come early."""
-        if isinstance(begun, Stream):
-            if self.law.role == "early" or self.law.ping_ms is not None:
-                begun.connection.write(begun.head())
-            if self.law.ping_ms is not None:
-                every_ns = round(self.law.ping_ms * 1e6)
-                self.push(begun.arrival_ns + every_ns, Ping(begun, every_ns))
-        if begun.gone:
-            return
-        if self.law.slots is not None and self._active >= self.law.slots:
-            self._waiting.append(begun)
-        else:
-            self._admit(begun, begun.arrival_ns)
-
-    def _admit(self, begun: Stream | Whole, start_ns: int) -> None:
-        self._occupy(1)
-        begun.running = True
-        truth, prompt = self.truth, begun.ask
-        truth.most_active = max(truth.most_active, self._active)
-        truth.queue[max(0, start_ns - begun.arrival_ns) // 1000] += 1
-        if self.law.prompt_cache:
-            if prompt.digest in self._prompts and prompt.cache_prompt:
-                begun.cached_tokens = prompt.prompt_tokens - 1
-            self._prompts.pop(prompt.digest, None)
-            self._prompts[prompt.digest] = None  # the youngest last
-            if len(self._prompts) > CACHED_PROMPTS:
-                del self._prompts[next(iter(self._prompts))]
-        truth.prompt_tokens += prompt.prompt_tokens
-        truth.cached_tokens += begun.cached_tokens
-        begun.start(start_ns)
-
-    def free_slot(self, due_ns: int) -> None:
-        """A slot came free at `due_ns`, by the law: the next in the queue starts then, not when this loop got to it."""
-        self._occupy(-1)
-        while self._waiting:
-            begun = self._waiting.popleft()
-            if not begun.gone:
-                self._admit(begun, max(due_ns, begun.arrival_ns))
-                return
-
-    def _occupy(self, change: int) -> None:
-        self._active += change
-        self.gap_ns = round((self.law.itl_ms + self.law.itl_per_stream_ms * max(0, self._active - 1)) * 1e6)
-
-    def jittered(self, latency_ns: int, draw: int) -> int:
-        """A latency times the factor number `draw`."""
-        factors = self._factors
-        return latency_ns * factors[draw % len(factors)] >> 16 if factors else latency_ns
-
-    def ttft_ns(self, prompt_tokens: int, draw: int) -> int:
-        """TTFT for so many uncached prompt tokens."""
-        return self.jittered(round((self.law.ttft_ms + self.law.ttft_per_prompt_token_ms * prompt_tokens) * 1e6), draw)
-
-    def length(self, asked: ask.Ask) -> tuple[int, str]:
-        """Tokens of an answer and why it ends."""
-        limit = asked.max_tokens or self.law.default_max_tokens
-        if self.law.length is None or asked.ignore_eos:
-            return limit, "length"
-        own = random.Random(f"{self.law.seed} {asked.digest}").randint(*self.law.length)
-        return (own, "stop") if own <= limit else (limit, "length")
+            self.slots.begin(Stream(job) if asked.stream else Whole(job))
 
 
 def _listen(host: str, port: int) -> socket.socket:
