@@ -1,7 +1,9 @@
 """The rules of the house, held: import order, one home per library, who prints, what is locked, what the docs name."""
 
+import argparse
 import ast
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,11 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from loadbench.cli import main
+from loadbench.simulator.law import add_options
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -152,3 +158,41 @@ def test_every_link_into_the_project_leads_somewhere(document: str) -> None:
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
 
     assert [link for link in links if not ((ROOT / document).parent / link).exists()] == []
+
+
+def commands(document: str) -> list[str]:
+    """The lines of a document that show a loadbench command, from its name on, without the comment after it."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    lines = re.findall(r"^ {4}(?:\S+=\S+ )?(?:\S*[\\/])?(loadbench .*)$", text, flags=re.MULTILINE)
+    return [re.split(r"\s+#\s", line)[0].replace("\\", "/") for line in lines]
+
+
+@pytest.mark.parametrize("line", commands("README.md"))
+def test_every_command_in_the_readme_parses_and_its_files_exist(line: str) -> None:
+    words = shlex.split(line)[1:]
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+
+    given = command.make_context(line, list(words)).params  # ends the test where an option is unknown
+    law = argparse.ArgumentParser()
+    add_options(law)
+    law.parse_args(given.get("law", ()))
+
+    assert [word for word in words if word.startswith("scenarios/") and not (ROOT / word).is_file()] == []
+
+
+def test_the_readme_shows_every_command() -> None:
+    shown = {line.split()[1] for line in commands("README.md")}
+
+    assert shown == set(main.commands)
+
+
+def test_help_needs_no_heavy_library() -> None:
+    script = (
+        "import sys, loadbench.cli; print(*{'numpy', 'httpx', 'msgspec', 'orjson', 'rich', 'anyio'} & {*sys.modules})"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
