@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from loadbench.errors import StoreError
 
 Render = Callable[[Mapping[str, Any]], str]
 
@@ -57,9 +54,13 @@ def write(summary: Mapping[str, Any], run_info: Mapping[str, Any] | None, folder
     Raises:
         StoreError: If the folder cannot be written.
     """
+    from loadbench.store import write_atomically
+
     whole = with_run(summary, run_info)
-    contents = {name: FORMATS[kind](whole) for name, kind in _FILES.items()}
-    return [replace(folder / name, content) for name, content in contents.items()]
+    contents = {folder / name: FORMATS[kind](whole).encode() for name, kind in _FILES.items()}
+    for path, content in contents.items():
+        write_atomically(path, content)
+    return list(contents)
 
 
 def with_run(summary: Mapping[str, Any], run_info: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -67,20 +68,3 @@ def with_run(summary: Mapping[str, Any], run_info: Mapping[str, Any] | None) -> 
     if run_info is None:
         return dict(summary)
     return {**summary, "run": {name: fact for name, fact in run_info.items() if name != "levels"}}
-
-
-def replace(path: Path, content: str) -> Path:
-    """Writes `content` to `path` through a temporary name beside it and a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
-        ) from error
-    return path

@@ -4,7 +4,66 @@ from __future__ import annotations
 
 from loadbench.report import levels, units
 from loadbench.report.levels import Level, Summary
-from loadbench.report.tables import Cell, Column, Table, Times
+from loadbench.report.tables import (
+    Cell,
+    Column,
+    Read,
+    Table,
+    Times,
+    count,
+    figure,
+    level_name,
+    metric,
+    per_model,
+    time_of,
+)
+
+
+def open_loop(summary: Summary) -> list[Table]:
+    """What the clock of an open loop hides or shows: waiting in the client, and TTFT from when a request was sent."""
+    rows = [level for level in levels.levels(summary) if levels.is_open(level)]
+    if not rows:
+        return []
+    times = Times.of([level.get("client_queue_ms") for level in rows] + [level.get("ttft_ms") for level in rows])
+    columns: list[tuple[Column, Read]] = [
+        (Column("level", left=True), level_name),
+        (Column("offered"), count("offered")),
+        (Column("in flight", "mean"), figure("in_flight_mean")),
+        *((Column(f"queue {p}", times.unit), time_of(times, metric("client_queue_ms"), p)) for p in ("p50", "p99")),
+        *((Column(f"TTFT {p}", "from sent"), time_of(times, metric("ttft_ms"), p)) for p in ("p50", "p95")),
+    ]
+    unit = {"ms": "milliseconds", "s": "seconds"}[times.unit]
+    notes = [f"queue = waiting in the client, from due to sent; times in {unit}"]
+    return per_model("Open loop", {**summary, "levels": rows}, columns, notes)
+
+
+def behind(summary: Summary) -> list[Table]:
+    """What stands behind the headline: the window, the load that was reached, the client, the whole run."""
+    rows = levels.levels(summary)
+    times = Times.of([level.get("ttfe_ms") for level in rows])
+    columns: list[tuple[Column, Read]] = [
+        (Column("level", left=True), level_name),
+        (Column("level took", "s"), figure("duration_s")),
+        (Column("steady window", "s"), figure("window_s")),
+        (Column("in flight", "mean"), figure("in_flight_mean")),
+        (Column("whole run tokens", "/s"), _whole_run("output_tokens_per_s")),
+        (Column("whole run done", "/s"), _whole_run("requests_per_s")),
+        (Column("input tokens", "/s"), figure("input_tokens_per_s")),
+        (Column("stretch"), figure("stretch")),
+        (Column("TTFE p50", times.unit), time_of(times, metric("ttfe_ms"), "p50")),
+        (Column("TPOT micro", "ms"), figure("tpot_micro_ms")),
+        (Column("client lag p99", "ms"), lambda level: Cell(units.figure(levels.value(level, "client_lag_ms", "p99")))),
+        (Column("merged arrivals"), lambda level: Cell(units.share(level.get("merged_share")))),
+    ]
+    return per_model("Behind the figures", summary, columns, [])
+
+
+def _whole_run(name: str) -> Read:
+    return lambda level: Cell(units.figure((level.get("whole_run") or {}).get(name)))
+
+
+def _ttft_name(level: Level) -> str:
+    return "TTFT from sent" if levels.is_open(level) else "TTFT median"
 
 
 def errors(summary: Summary) -> Table | None:
@@ -61,7 +120,7 @@ def prompts(level: Level, most: int) -> Table | None:
             times.cell(p, "ttft_median_ms"),
             times.cell(p, "e2e_median_ms"),
             times.cell(p, "e2e_worst_ms"),
-            Cell(units.figure(p.get("output_tokens_median"))),
+            Cell(units.count(p.get("output_tokens_median"))),
             Cell(units.count(p.get("outliers"))),
         )
         for p in shown
@@ -69,14 +128,14 @@ def prompts(level: Level, most: int) -> Table | None:
     columns = (
         Column("prompt", left=True),
         Column("n"),
-        Column("TTFT median", times.unit),
+        Column(_ttft_name(level), times.unit),
         Column("E2E median", times.unit),
         Column("E2E worst", times.unit),
-        Column("output tokens"),
+        Column("tokens out"),
         Column("outliers"),
     )
-    left_out = len(entries) - len(shown)
-    notes = (f"{units.plural(left_out, 'more prompt')} in summary.json",) if left_out else ()
+    left_out = len(entries) - len(shown) + int(level.get("prompts_left_out") or 0)
+    notes = (f"{units.plural(left_out, 'more prompt')}: see requests.jsonl",) if left_out else ()
     return Table(f"By prompt, {levels.label(level)}", columns, rows, notes, str(level.get("model"))) if rows else None
 
 
@@ -96,7 +155,7 @@ def input_lengths(level: Level) -> Table | None:
     columns = (
         Column("input tokens", left=True),
         Column("n"),
-        Column("TTFT median", times.unit),
+        Column(_ttft_name(level), times.unit),
         Column("E2E median", times.unit),
     )
     title = f"By input length, {levels.label(level)}"

@@ -7,7 +7,8 @@ Columns:
     metric: as in summary.json, e.g. `ttft_ms`, `output_tokens_per_s`, `errors`, `slo`.
     statistic: `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`; `value` for a single figure; else what is
         counted: a kind of error, a finish reason, a bound.
-    value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `fraction`, `ratio` or `count`.
+    value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `fraction`, `ratio`, `count`
+        or `flag` (`simulated`: the figures come from the simulator, not from a model).
     n: how many samples stand behind it.
     ci_low, ci_high: 95 % interval, empty where it does not exist.
 
@@ -73,6 +74,11 @@ FIGURES = {
     "tokens_per_event": "count",
     "tpot_micro_ms": "ms",
     "merged_share": "fraction",
+    "burst_share": "fraction",
+    "cached_share": "fraction",
+    "client_cpu_share": "fraction",
+    "characters": "count",
+    "words": "count",
 }
 
 _Row = tuple[str, str, float, str, int | None, float | None, float | None]
@@ -104,6 +110,8 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
     for metric, unit in FIGURES.items():
         if level.get(metric) is not None:
             yield metric, "value", level[metric], unit, None, None, None
+    if level.get("simulated"):
+        yield "simulated", "value", 1, "flag", None, None, None
     for name, figure in sorted((level.get("whole_run") or {}).items()):
         if figure is not None:
             yield f"whole_run.{name}", "value", figure, "s" if name == "duration_s" else "1/s", None, None, None

@@ -42,6 +42,11 @@ def _text(rows: Sequence[Level], *, with_characters: bool) -> str:
     if failed:
         attempted = sum(int(level.get("attempted") or 0) for level in rows)
         parts.append(f"{failed:,} of {units.plural(attempted, 'request')} failed")
+    dropped = sum(int(level.get("dropped") or 0) for level in rows)
+    if dropped:
+        offered = sum(int(level.get("offered") or 0) for level in rows)
+        parts.append(f"{dropped:,} of {units.plural(offered, 'request')} dropped")
+    parts += [f"{levels.label(level)} {level['status']}" for level in rows if levels.is_unfinished(level)]
     return "; ".join(part for part in parts if part)
 
 

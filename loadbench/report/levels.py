@@ -45,6 +45,11 @@ def is_estimated(level: Level) -> bool:
     return level.get("token_source") in ("events", "estimated", "mixed")
 
 
+def is_unfinished(level: Level) -> bool:
+    """Whether the level did not run to its end."""
+    return level.get("status") not in (None, "complete")
+
+
 def load(level: Level) -> float:
     """The level's load on its own axis: streams, or requests a second."""
     return float(level.get("request_rate_per_s") or level.get("concurrency") or 0)

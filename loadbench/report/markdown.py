@@ -19,8 +19,9 @@ def render(summary: Summary) -> str:
 
 
 def _parts(summary: Summary) -> Iterable[list[str]]:
-    yield [f"## loadbench: {clean.escape(provenance.title(summary))}"]
-    if levels.is_simulated(summary):
+    simulated = levels.is_simulated(summary)
+    yield [f"## loadbench: {clean.escape(provenance.title(summary))}{' (SIMULATED)' if simulated else ''}"]
+    if simulated:
         yield ["> [!WARNING]\n> **SIMULATED**" + provenance.SIMULATED.removeprefix("SIMULATED") + "."]
     yield ["\n".join(_sentences(summary))]
     yield ["### How it was got", _facts(summary)]
@@ -29,9 +30,11 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
         return
     yield _section(tables.headline(summary))
     yield _section(tables.gaps(summary))
+    yield _section(breakdowns.open_loop(summary))
     yield from (_section([table]) for table in (breakdowns.slo(summary), breakdowns.errors(summary)) if table)
     yield _doubts(summary)
     yield _section(tables.answers(summary))
+    yield _folded("Behind the figures", _section(breakdowns.behind(summary))[1:])
     yield _folded("By prompt", _prompt_tables(summary))
     yield _folded("By input length", _length_tables(summary))
     yield _folded("Definitions", ["\n".join(f"- **{name}**: {text}" for name, text in definitions.DEFINITIONS)])
@@ -53,6 +56,8 @@ def _facts(summary: Summary) -> str:
 
 def _section(found: Sequence[Table]) -> list[str]:
     """One heading over a table a model, then what the tables note."""
+    if not found:
+        return []
     several = len(found) > 1
     blocks = [f"### {found[0].title}"]
     for table in found:
@@ -102,10 +107,9 @@ def _doubts(summary: Summary) -> list[str]:
 
 
 def _gate(note: notes.Note) -> str:
-    code = clean.escape(f"{note.code} {note.severity}")
-    where = f" ({clean.escape(note.levels)})" if note.levels else ""
-    remedy = f" Remedy: {clean.escape(note.remedy)}" if note.remedy else ""
-    return f"- **{code}** {note.name}{where}: {clean.escape(note.text)}{remedy}"
+    code = f"**{clean.escape(f'{note.code} {note.severity}')}** {note.name}".rstrip()
+    lines = [f"{clean.escape(at)}: {clean.escape(text)}".removeprefix(": ") for at, text in note.texts]
+    return f"- {code}, {lines[0]}" if len(lines) == 1 else "\n".join([f"- {code}", *(f"  - {line}" for line in lines)])
 
 
 def _prompt_tables(summary: Summary) -> list[str]:

@@ -23,53 +23,52 @@ GATES = {
     "V13": "burst delivery",
     "V14": "prompt cache",
     "V15": "device fallback",
+    "offered": "requests lost",
+    "records": "unreadable records",
 }
-_ORDER = {"red": 0, "warn": 1}
+_ORDER = {"red": 0, "warn": 1, "note": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One gate's doubt: its code and name, how bad ("red" forbids a verdict), at which levels, the text, what to do."""
+    """One gate's doubt: its code and name, how bad ("red" forbids a verdict), and its text at each level.
+
+    `texts` are pairs of the levels' names ("" for the whole run) and what is said there, reason and remedy.
+    """
 
     code: str
     name: str
     severity: str
-    levels: str
-    text: str
-    remedy: str
+    texts: tuple[tuple[str, str], ...]
 
 
 def gates(summary: Summary) -> list[Note]:
     """Reds first, then by number; the same words at several levels are said once."""
-    at: dict[tuple[str, str, str, str], list[str]] = {}
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
     for level, warning in levels.warnings(summary):
-        code = str(warning.get("code") or "?")
-        key = (
-            code,
-            str(warning.get("severity") or "warn"),
-            str(warning.get("text") or ""),
-            str(warning.get("remedy") or ""),
-        )
-        at.setdefault(key, []).append(levels.full_label(level, summary) if level else "")
-    found = [
-        Note(code, GATES.get(code, ""), severity, levels.joined(filter(None, names)), text, remedy)
-        for (code, severity, text, remedy), names in at.items()
+        gate = str(warning.get("code") or "?"), str(warning.get("severity") or "warn")
+        at = found.setdefault(gate, {}).setdefault(str(warning.get("text") or ""), [])
+        at.append(levels.full_label(level, summary) if level else "")
+    said = [
+        Note(code, GATES.get(code, ""), severity, tuple((levels.joined(at), text) for text, at in texts.items()))
+        for (code, severity), texts in found.items()
     ]
-    return sorted(found, key=lambda note: (_ORDER.get(note.severity, 2), _number(note.code)))
+    return sorted(said, key=lambda note: (_ORDER.get(note.severity, 2), _number(note.code)))
 
 
 def unfinished(summary: Summary) -> list[str]:
     """One line for each level that did not run to its end: "c8: interrupted after 12 of 80 requests (Ctrl-C)"."""
     lines = []
     for level in levels.levels(summary):
-        status = level.get("status")
-        if status in (None, "complete"):
+        if not levels.is_unfinished(level):
             continue
         attempted, planned = level.get("attempted"), level.get("requests_planned")
         after = f" after {attempted:,}" if attempted else ""
         after += f" of {units.plural(planned, 'request')}" if after and planned else " requests" if after else ""
+        cancelled = level.get("cancelled")
+        after += f", {cancelled:,} of them cancelled" if cancelled else ""
         reason = f" ({level['reason']})" if level.get("reason") else ""
-        lines.append(f"{levels.full_label(level, summary)}: {status}{after}{reason}")
+        lines.append(f"{levels.full_label(level, summary)}: {level['status']}{after}{reason}")
     return lines
 
 

@@ -29,7 +29,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     """Name and text of each fact, in reading order; facts that nobody recorded are left out."""
     run: Mapping[str, Any] = summary.get("run") or {}
     found = [
-        ("run", _run(run)),
+        ("about", _run(run)),
         ("target", _target(run)),
         *(("model", _model(model, summary)) for model in levels.by_model(summary)),
         ("asked for", _asked(run)),

@@ -84,24 +84,24 @@ def headline(summary: Summary) -> list[Table]:
     times = Times.of([levels.ttft(level) for level in rows])
     estimated = any(levels.is_estimated(level) for level in rows)
     tokens = Column("estimated tokens", "/s", short="~tokens") if estimated else Column("tokens", "/s")
-    columns: list[tuple[Column, _Read]] = [
-        (Column("level", left=True), _level),
-        (Column("done"), _count("completed")),
-        (Column("failed", short="fail"), _count("failed")),
+    columns: list[tuple[Column, Read]] = [
+        (Column("level", left=True), level_name),
+        (Column("done"), count("completed")),
+        (Column("failed", short="fail"), count("failed")),
     ]
     if any(level.get("dropped") for level in rows):
-        columns.append((Column("dropped", short="drop"), _count("dropped")))
+        columns.append((Column("dropped", short="drop"), count("dropped")))
     columns += [
-        *((Column(f"TTFT {p}", times.unit), _time(times, levels.ttft, p)) for p in ("p50", "p95", "p99")),
-        (tokens, _figure("output_tokens_per_s")),
-        (Column("chars", "/s"), _figure("characters_per_s")),
+        *((Column(f"TTFT {p}", times.unit), time_of(times, levels.ttft, p)) for p in ("p50", "p95", "p99")),
+        (tokens, figure("output_tokens_per_s")),
+        (Column("chars", "/s"), figure("characters_per_s")),
     ]
     if opened:
-        columns.append((Column("done", "/s"), _figure("requests_per_s")))
+        columns.append((Column("done", "/s"), figure("requests_per_s")))
     else:
         columns.append((Column("efficiency", short="eff."), lambda level: Cell(units.share(level.get("efficiency")))))
     notes = _percentile_notes([levels.ttft(level) for level in rows], ("p50", "p95", "p99"), "requests")
-    return _tables("TTFT and throughput", summary, columns, notes + _legend(rows, opened, estimated))
+    return per_model("TTFT and throughput", summary, columns, notes + _legend(rows, opened, estimated))
 
 
 def gaps(summary: Summary) -> list[Table]:
@@ -110,20 +110,20 @@ def gaps(summary: Summary) -> list[Table]:
     itl = [level.get("itl_ms") for level in rows]
     times = Times.of(itl)
     name = "IET" if any(level.get("itl_name") == "inter-event" for level in rows) else "ITL"
-    columns: list[tuple[Column, _Read]] = [
-        (Column("level", left=True), _level),
+    columns: list[tuple[Column, Read]] = [
+        (Column("level", left=True), level_name),
         *(
-            (Column(f"{name} {levels.STATISTIC_NAMES[p]}", times.unit), _time(times, _metric("itl_ms"), p))
+            (Column(f"{name} {levels.STATISTIC_NAMES[p]}", times.unit), time_of(times, metric("itl_ms"), p))
             for p in ("p50", "p99", "p999", "max")
         ),
-        (Column("TPOT p50", times.unit), _time(times, _metric("tpot_ms"), "p50")),
-        (Column("tokens", "/event"), _figure("tokens_per_event")),
+        (Column("TPOT p50", times.unit), time_of(times, metric("tpot_ms"), "p50")),
+        (Column("tokens", "/event"), figure("tokens_per_event")),
     ]
     notes = _percentile_notes(itl, ("p50", "p99", "p999"), "gaps", name)
     notes += _percentile_notes([level.get("tpot_ms") for level in rows], ("p50",), "requests", "TPOT")
     if name == "IET":
         notes.append("IET = inter-event time: an event of this server does not carry one token")
-    return _tables("Gaps between events" if name == "IET" else "Gaps between tokens", summary, columns, notes)
+    return per_model("Gaps between events" if name == "IET" else "Gaps between tokens", summary, columns, notes)
 
 
 def answers(summary: Summary) -> list[Table]:
@@ -131,19 +131,19 @@ def answers(summary: Summary) -> list[Table]:
     rows = levels.levels(summary)
     e2e = [level.get("e2e_ms") for level in rows]
     times = Times.of(e2e)
-    columns: list[tuple[Column, _Read]] = [
-        (Column("level", left=True), _level),
-        *((Column(f"E2E {p}", times.unit), _time(times, _metric("e2e_ms"), p)) for p in ("p50", "p95")),
-        (Column("done", "/s"), _figure("requests_per_s")),
+    columns: list[tuple[Column, Read]] = [
+        (Column("level", left=True), level_name),
+        *((Column(f"E2E {p}", times.unit), time_of(times, metric("e2e_ms"), p)) for p in ("p50", "p95")),
+        (Column("done", "/s"), figure("requests_per_s")),
         (Column("tokens in", "p50"), lambda level: Cell(units.count(levels.value(level, "input_tokens", "p50")))),
         (Column("tokens out", "p50"), lambda level: Cell(units.count(levels.value(level, "output_tokens", "p50")))),
-        (Column("finish reasons", left=True), lambda level: Cell(counts(level.get("finish_reasons")))),
+        (Column("finish reasons", left=True, short="finish"), lambda level: Cell(counts(level.get("finish_reasons")))),
     ]
     notes = _percentile_notes(e2e, ("p50", "p95"), "requests", "E2E")
     if any(level.get("retries") for level in rows):
-        columns.append((Column("sent again", short="again"), _count("retries")))
+        columns.append((Column("sent again", short="again"), count("retries")))
         notes.append("sent again: once, silently, after a reused connection had died before its first byte")
-    return _tables("Whole requests", summary, columns, notes)
+    return per_model("Whole requests", summary, columns, notes)
 
 
 def counts(by_name: Any) -> str:
@@ -152,10 +152,12 @@ def counts(by_name: Any) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in ordered if n) or units.ABSENT
 
 
-_Read = Callable[[Level], Cell]
+Read = Callable[[Level], Cell]
 
 
-def _tables(title: str, summary: Summary, columns: Sequence[tuple[Column, _Read]], notes: Sequence[str]) -> list[Table]:
+def per_model(
+    title: str, summary: Summary, columns: Sequence[tuple[Column, Read]], notes: Sequence[str]
+) -> list[Table]:
     """A table a model, all with the same columns, units and notes."""
     names = tuple(column for column, _ in columns)
     return [
@@ -164,25 +166,25 @@ def _tables(title: str, summary: Summary, columns: Sequence[tuple[Column, _Read]
     ]
 
 
-def _count(name: str) -> _Read:
+def count(name: str) -> Read:
     return lambda level: Cell(units.count(level.get(name)))
 
 
-def _figure(name: str) -> _Read:
+def figure(name: str) -> Read:
     return lambda level: Cell(units.figure(level.get(name)))
 
 
-def _metric(name: str) -> Callable[[Level], Any]:
+def metric(name: str) -> Callable[[Level], Any]:
     return lambda level: level.get(name)
 
 
-def _time(times: Times, metric: Callable[[Level], Any], statistic: str) -> _Read:
+def time_of(times: Times, metric: Callable[[Level], Any], statistic: str) -> Read:
     return lambda level: times.cell(metric(level), statistic)
 
 
-def _level(level: Level) -> Cell:
+def level_name(level: Level) -> Cell:
     """The level's name, with a dagger where it did not run to its end."""
-    return Cell(levels.label(level) + ("" if level.get("status") in (None, "complete") else " †"))
+    return Cell(levels.label(level) + (" †" if levels.is_unfinished(level) else ""))
 
 
 def _legend(rows: Sequence[Level], opened: bool, estimated: bool) -> list[str]:

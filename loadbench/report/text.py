@@ -20,6 +20,8 @@ from loadbench.report.tables import Cell, Column, Table, answers, gaps
 from loadbench.report.tables import headline as headline_tables
 
 WORST_PROMPTS = 3
+_FOLDED = 12
+"""What a column of text may shrink to before figures give way."""
 _SEVERITY = {"red": "bold red", "warn": "yellow"}
 
 
@@ -43,7 +45,7 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
     yield _facts(summary)
     if not levels.levels(summary):
         yield Text("No level was measured.")
-    for by_model in (headline_tables(summary), gaps(summary), answers(summary)):
+    for by_model in (headline_tables(summary), gaps(summary), answers(summary), breakdowns.open_loop(summary)):
         yield from _model_tables(by_model, console)
     for table in (breakdowns.slo(summary), breakdowns.errors(summary)):
         yield from _model_tables([table] if table else [], console)
@@ -117,13 +119,13 @@ def _grid(table: Table, layout: _Layout, widths: Sequence[int]) -> Grid:
     grid = Grid(
         box=box.SIMPLE_HEAD, padding=(0, layout.gap - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
     )
-    for column, width in zip(table.columns, widths, strict=True):
+    for i, (column, width) in enumerate(zip(table.columns, widths, strict=True)):
         grid.add_column(
             Text(_header(column)),
             justify="left" if column.left else "right",
             overflow="fold",
-            no_wrap=not column.left,
-            min_width=None if column.left else width,
+            no_wrap=not _folds(table, i),
+            min_width=min(width, _FOLDED) if _folds(table, i) else width,
             vertical="top",
         )
     marked = _marked(table)
@@ -134,7 +136,13 @@ def _grid(table: Table, layout: _Layout, widths: Sequence[int]) -> Grid:
 
 def _width(found: Sequence[Table], layout: _Layout) -> int:
     widths = _widths(found, layout)
-    return sum(widths) + layout.gap * (len(widths) - 1)
+    foldable = (_FOLDED if _folds(found[0], i) else width for i, width in enumerate(widths))
+    return sum(map(min, widths, foldable)) + layout.gap * (len(widths) - 1)
+
+
+def _folds(table: Table, i: int) -> bool:
+    """Whether a column may fold: text other than a level's short name."""
+    return table.columns[i].left and (i > 0 or table.model is None)
 
 
 def _widths(found: Sequence[Table], layout: _Layout) -> list[int]:
@@ -190,13 +198,14 @@ def _doubts(summary: Summary) -> Iterable[RenderableType]:
 
 
 def _gate(note: notes.Note) -> RenderableType:
-    said = Text.assemble((f"{note.code} {note.severity}", _SEVERITY.get(note.severity, "")))
-    said.append(f", {note.name}" if note.name else "")
-    said.append(f" ({clean.one_line(note.levels)})" if note.levels else "", style="dim")
-    said.append(f": {clean.one_line(note.text, 500)}")
-    if note.remedy:
-        said.append(f" Remedy: {clean.one_line(note.remedy, 500)}")
-    return _bullet(said, "!" if note.severity == "red" else "-")
+    """The gate with its first level's words; the others are named, report.md has theirs."""
+    (at, text), *others = note.texts
+    said = Text.assemble((clean.one_line(f"{note.code} {note.severity}"), _SEVERITY.get(note.severity, "dim")))
+    said.append(f" {note.name}" if note.name else "")
+    also = levels.joined(where for where, _ in others)
+    where = f"{at}; also {also}, see report.md" if also else at
+    said.append(f" ({clean.one_line(where)})" if where else "", style="dim")
+    return _bullet(said.append(f": {clean.one_line(text, 500)}"), "!" if note.severity == "red" else "-")
 
 
 def _note(text: str) -> RenderableType:
@@ -217,4 +226,4 @@ def _for_output(part: RenderableType, console: Console) -> RenderableType:
         return part
     with console.capture() as captured:
         console.print(part, highlight=False, end="")
-    return Text(clean.ascii_only(captured.get()).rstrip("\n"))
+    return Text.from_ansi(clean.ascii_only(captured.get()).rstrip("\n"))

@@ -1,0 +1,82 @@
+"""`loadbench report`: a run folder read again, its summary computed anew, printed in one of the formats."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loadbench.report import FORMATS
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  loadbench report results/20260112T090000Z-cpu
+  loadbench report results/20260112T090000Z-cpu --format markdown | gh pr comment --body-file -
+  loadbench report results/20260112T090000Z-cpu --format csv -o figures.csv
+"""
+)
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="What to print.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write there, not to stdout.",
+)
+def report(folder: Path, kind: str, output: Path | None) -> None:
+    """Print the report of the run in folder RUN.
+
+    All figures are computed again from the folder's records; its summary.json, report.md and summary.csv are
+    written again too.
+    """
+    from loadbench import metrics, store
+    from loadbench import report as reports
+    from loadbench.errors import StoreError
+
+    run = store.read(folder)
+    summary = reports.with_run(metrics.summarise(run), run.info)
+    try:
+        reports.write(summary, None, folder)
+    except StoreError as error:
+        # A folder that cannot be written, such as a mounted archive, can still be read.
+        click.echo(f"warning: {error}", err=True)
+    if output is not None:
+        _write(output, FORMATS[kind](summary))
+    elif kind == "text":
+        _print(summary)
+    else:
+        # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
+        click.echo(FORMATS[kind](summary).encode(), nl=False)
+
+
+def _write(path: Path, content: str) -> None:
+    from loadbench.errors import UsageError
+    from loadbench.store import write_atomically
+
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: no folder {path.parent}; make it first or choose another -o")
+    if path.exists() and not path.is_file():
+        path.write_text(content, encoding="utf-8")  # /dev/stderr or a pipe: must not be replaced by a file
+    else:
+        write_atomically(path.resolve(), content.encode())
+
+
+def _print(summary: Mapping[str, Any]) -> None:
+    from rich.console import Console
+
+    from loadbench.report import text
+
+    text.tables(summary, Console(file=sys.stdout))

@@ -1,0 +1,123 @@
+"""`loadbench report`: a run folder in, its report out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from streams import facts, in_turn
+
+from loadbench.cli import main
+from loadbench.store import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of one level with 40 requests, as `loadbench run` leaves it."""
+    path = tmp_path / "results" / "first"
+    run = RunFolder.create(path, {"name": "first", "scenario": {"name": "first"}, "target": {"kind": "llama.cpp"}})
+    results = in_turn(40)
+    run.begin({"id": "m@c1", "model": "m"})
+    for result in results:
+        run.add(result, "m")
+    run.end({name: fact for name, fact in facts(results).items() if name != "attempt"}, {})
+    run.close("complete")
+    return path
+
+
+def report(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+
+def test_it_prints_the_report_and_writes_the_files_again(folder: Path) -> None:
+    done = report(folder)
+
+    assert done.exit_code == 0, done.output
+    assert "TTFT and throughput" in done.stdout
+    assert json.loads((folder / "summary.json").read_bytes())["levels"][0]["completed"] == 40
+    assert (folder / "report.md").read_text(encoding="utf-8").startswith("## loadbench: first")
+    assert (folder / "summary.csv").exists()
+
+
+READS: dict[str, Callable[[str], Any]] = {
+    "markdown": lambda out: out.startswith("## loadbench: first"),
+    "csv": lambda out: next(csv.DictReader(io.StringIO(out)))["model"] == "m",
+    "json": lambda out: json.loads(out)["run"]["name"] == "first",
+}
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_stdout_holds_the_format_that_was_asked_for_and_nothing_else(folder: Path, kind: str) -> None:
+    assert READS[kind](report(folder, "--format", kind).stdout)
+
+
+def test_two_reports_of_a_run_are_the_same(folder: Path) -> None:
+    assert report(folder, "--format", "json").stdout == report(folder, "--format", "json").stdout
+
+
+def test_a_file_takes_the_place_of_stdout(folder: Path, tmp_path: Path) -> None:
+    done = report(folder, "--format", "markdown", "-o", tmp_path / "pr.md")
+
+    assert done.output == ""
+    assert (tmp_path / "pr.md").read_bytes() == (folder / "report.md").read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_device_is_written_to_and_not_replaced(folder: Path, tmp_path: Path) -> None:
+    sink = tmp_path / "sink"  # a link, so that a defect here does not cost the machine its /dev/null
+    sink.symlink_to(os.devnull)
+
+    assert report(folder, "-o", sink).exit_code == 0
+    assert sink.is_symlink()
+
+
+def test_a_file_in_a_folder_that_does_not_exist_is_refused(folder: Path, tmp_path: Path) -> None:
+    done = report(folder, "-o", tmp_path / "no" / "pr.md")
+
+    assert done.exit_code == 2
+    assert "make it first" in done.stderr
+
+
+def test_no_folder_is_one_line(tmp_path: Path) -> None:
+    done = report(tmp_path / "gone")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"loadbench: {tmp_path / 'gone'}: no such run folder")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_without_a_run_is_one_line_and_stays_as_it_is(tmp_path: Path) -> None:
+    done = report(tmp_path)
+
+    assert done.exit_code == 1
+    assert "is not a run folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_a_newer_loadbench_is_one_line(folder: Path) -> None:
+    info = json.loads((folder / "run.json").read_bytes())
+    (folder / "run.json").write_text(json.dumps(info | {"schema": 99}), encoding="utf-8")
+
+    done = report(folder)
+
+    assert done.exit_code == 1
+    assert "upgrade loadbench" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_still_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refused)
+    done = report(folder)
+
+    assert done.exit_code == 0
+    assert "TTFT and throughput" in done.stdout
+    assert "Read-only file system" in done.stderr
