@@ -45,6 +45,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @serve.command(
+    short_help="A small real model on llama.cpp's server, on the CPU.",
     epilog="""\b
 Examples:
   loadbench serve llama
@@ -105,6 +106,7 @@ class _LawCommand(click.Command):
 
 @serve.command(
     cls=_LawCommand,
+    short_help="No model: a server whose timing and faults are declared.",
     context_settings={"ignore_unknown_options": True},
     options_metavar="[OPTIONS] [LAW]",
     epilog="""\b
