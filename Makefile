@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model bench bench-remote stress demo test check bench-client lock clean
+.PHONY: help setup model bench bench-remote endpoint stress demo test check bench-client lock clean
 
 ARGS   ?=
 EXTRAS ?= all
@@ -80,11 +80,13 @@ model: $(STAMP)
 bench: setup ## measure the embedded real model, or the Foundry Local service that is found here
 	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
 
-bench-remote: $(STAMP) ## measure the server at FOUNDRY_LOCAL_ENDPOINT
+bench-remote: endpoint $(STAMP) ## measure the server at FOUNDRY_LOCAL_ENDPOINT
+	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
+
+endpoint:
 	@[ -n "$$FOUNDRY_LOCAL_ENDPOINT" ] || { \
 	  echo "bench-remote: FOUNDRY_LOCAL_ENDPOINT is not set; say which server:" >&2; \
 	  echo "  make bench-remote FOUNDRY_LOCAL_ENDPOINT=http://host:port/v1" >&2; exit 2; }
-	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
 
 stress: setup ## load the model until it saturates
 	$(PY) -m loadbench run scenarios/stress.toml $(ARGS)
