@@ -268,19 +268,22 @@ class Recorder:
 
     def close(self, error: ExchangeError | None, end_ns: int) -> None:
         """Judge the response: what failed, if anything. Called once, when the exchange is over."""
-        if self._is_stream:
+        if self.status is not None and self.status != 200:
+            self.error, self.error_message = _status_kind(self.status), _body_said(self.status, bytes(self._raw))
+        elif error is None and self._is_stream:
+            sound = self.error is None
             for event in self._decoder.finish():
                 self._event(event, self.last_token_ns or end_ns)
-        elif self.status == 200:
+            if sound and self.error == "protocol":
+                self.error, self.error_message = "truncated", "the stream ended within an event"
+        elif error is None:
             self._event((b"", bytes(self._raw)), end_ns)  # the server did not stream: all text at once
             self.done = True
-        if self.status is not None and self.status != 200 and error is None:
-            self.error, self.error_message = _status_kind(self.status), _body_said(self.status, bytes(self._raw))
+        if error is not None and (self.error is None or error.kind == "cancelled"):
+            self.error, self.error_message = error.kind, str(error)
         if self.error is not None:
             return
-        if error is not None:
-            self.error, self.error_message = error.kind, str(error)
-        elif self.first_event_ns is not None and not self.done and self.finish_reason is None:
+        if self.first_event_ns is not None and not self.done and self.finish_reason is None:
             self.error, self.error_message = "truncated", "the stream ended without a finish event or [DONE]"
         elif self.first_token_ns is None:
             self.error, self.error_message = "empty", "a response without any text"
@@ -366,7 +369,7 @@ class Client:
         }
         self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
         self._built: dict[tuple[str, str], tuple[httpx.Request, bytes]] = {}
-        self.in_flight: dict[int, Recorder] = {}
+        self._in_flight: dict[int, Recorder] = {}
 
     async def warm(self, connections: int) -> None:
         """Open connections before they are needed."""
@@ -383,10 +386,12 @@ class Client:
                 self._built[model, prompt.id] = built
         return built
 
-    async def chat(self, ask: Ask, origin_ns: int, *, keep: bool = True) -> Result:
-        """Make the request; its Result, whatever happened to it.
+    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None:
+        """Make the request; `done` gets its Result exactly once, whatever happened, a cancellation included.
 
-        Cancellation is passed on; `result_of_cancelled` then gives the record of what had come by then.
+        Args:
+            origin_ns: The beginning of the level: the Result's marks count from it.
+            keep: Whether the prompt will be asked again, so that the built request is worth its memory.
         """
         recorder = Recorder()
         prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep)
@@ -395,19 +400,29 @@ class Client:
             "POST", self._url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
         )
         failure: ExchangeError | None = None
-        self.in_flight[id(recorder)] = recorder
+        self._in_flight[id(recorder)] = recorder
         try:
             await self.transport.handle_async_request(request)
         except ExchangeError as error:
             failure = error
         except BaseException:
-            recorder.error = recorder.error or "cancelled"
+            failure = ExchangeError("cancelled", "cancelled by the user or by the end of the run")
             raise
         finally:
-            del self.in_flight[id(recorder)]
+            del self._in_flight[id(recorder)]
             end_ns = self._now_ns()
-        recorder.close(failure, end_ns)
-        return recorder.result(ask, origin_ns, end_ns, retried="retried" in extensions)
+            recorder.close(failure, end_ns)
+            done(recorder.result(ask, origin_ns, end_ns, retried="retried" in extensions))
+
+    def text_events_in_flight(self) -> int:
+        """Text events of the requests that have not ended yet."""
+        return sum(recorder.text_events for recorder in self._in_flight.values())
+
+    def take_lags_ns(self) -> list[int]:
+        """Processed minus arrived in ns, of each read since the last call; none without kernel stamps."""
+        lags = self.transport.lags_ns[:]
+        del self.transport.lags_ns[: len(lags)]
+        return lags
 
 
 def _status_kind(status: int) -> ErrorKind:

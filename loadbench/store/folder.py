@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,7 +65,7 @@ class RunFolder:
             raise cannot_write(path, error) from error
         if free < MIN_FREE_BYTES:
             raise StoreError(f"{path}: only {free / 1e6:.0f} MB of disk space left, a run needs at least 50 MB")
-        folder = cls(path, {"schema": SCHEMA, "status": "running", **info, "levels": []}, answers=answers)
+        folder = cls(path, {"schema": SCHEMA, "status": "running", **info, "probes": [], "levels": []}, answers=answers)
         folder._write_info()
         return folder
 
@@ -109,8 +109,8 @@ class RunFolder:
         self._write_info()
         return attempt
 
-    def add(self, result: Result, model: str) -> None:
-        """A request ended. It is on disk after the next flush."""
+    def add(self, result: Result) -> None:
+        """A request ended. It is on disk once `take` was called and its work done."""
         record = {name: getattr(result, name) for name in FIELDS}
         self._raw_gaps += len(result.gaps_us)
         if self._raw_gaps > MAX_RAW_GAPS:
@@ -122,21 +122,25 @@ class RunFolder:
                 "attempt": result.attempt,
                 "request": result.request,
                 "prompt": result.prompt,
-                "model": model,
+                "model": self.info["levels"][-1]["model"],
                 "text": result.text,
             }
             self._texts.append(orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE))
 
-    def flush(self) -> None:
-        """Append what has ended since the last flush; may run in another thread than `add`.
+    def take(self) -> Callable[[], None]:
+        """What has ended since the last call, as the work of writing it, which may be done in a thread.
 
         Raises:
-            StoreError: If it cannot be written; what was written before stays.
+            StoreError: From the work, if it cannot be written; what was written before stays.
         """
         requests, self._requests = self._requests, []
         texts, self._texts = self._texts, []
-        self._append("requests.jsonl", requests)
-        self._append("answers.jsonl", texts)
+
+        def write() -> None:
+            self._append("requests.jsonl", requests)
+            self._append("answers.jsonl", texts)
+
+        return write
 
     def _append(self, name: str, lines: Sequence[bytes]) -> None:
         if not lines:
@@ -158,7 +162,7 @@ class RunFolder:
             facts: `status` among them: complete, interrupted, failed.
             histograms: By metric: ttft, itl, tpot, e2e, client_lag; in us.
         """
-        self.flush()
+        self.take()()
         level = self.info["levels"][-1]
         level.update(facts)
         tag = log_tag(level["id"], level["attempt"])
@@ -173,7 +177,7 @@ class RunFolder:
 
     def close(self, status: str) -> None:
         """The run is over: `complete` or `interrupted`."""
-        self.flush()
+        self.take()()
         self.info["status"] = status
         self.info["ended"] = utc_now()
         self._write_info()

@@ -1,0 +1,298 @@
+"""A run from the command line: find the target, show the plan, measure, report."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from loadbench import metrics, plan, prompts, report, scenario, store, target, telemetry
+from loadbench.cli import live
+from loadbench.client import Client, Parameters
+from loadbench.errors import LoadbenchError, UsageError
+from loadbench.plan import Plan
+from loadbench.prompts import Prompt
+from loadbench.scenario import Scenario
+from loadbench.session import Session
+from loadbench.target import ModelFacts, Target
+from loadbench.transport import StockTransport, Transport, tls_context
+
+INTERRUPTED = 130
+_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_NOT_STORED = "(not stored)"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the server is.
+
+    Attributes:
+        endpoint: As a person would write it; None for a server that we start only for a real run.
+        how: How it was found, in words.
+        models: What it will serve, where we start it.
+    """
+
+    endpoint: str | None
+    how: str
+    models: tuple[str, ...] = ()
+
+
+def measure(asked: Scenario, given: dict[str, Any]) -> int:
+    """Run it all; the exit code.
+
+    Args:
+        asked: The scenario with all settings in it.
+        given: The command's options, for what is no part of a scenario.
+    """
+    questions = prompts.for_scenario(asked)
+    view = live.view(as_json=given["as_json"], quiet=given["quiet"], progress=not given["no_progress"])
+    sys.setswitchinterval(0.001)  # a thread that draws or writes holds up the reader for this long at most
+    with ExitStack() as stack:
+        place = _place(asked, given, stack, view)
+        stack.callback(view.close)
+        return anyio.run(
+            _measure, asked, given, questions, place, view, backend="asyncio", backend_options={"use_uvloop": _uvloop()}
+        )
+
+
+def _uvloop() -> bool:
+    try:
+        import uvloop
+    except ImportError:
+        return False
+    return uvloop is not None
+
+
+def _place(asked: Scenario, given: dict[str, Any], stack: ExitStack, view: live.View) -> Place:
+    """The server to measure: the one named, one that is found, or one that we start."""
+    again = _began_as(given["resume"])
+    if given["simulate"] or again == "simulator":
+        from loadbench import simulator
+
+        if given["dry_run"]:
+            return Place(None, "the simulator, started for the run", (simulator.MODEL,))
+        server = stack.enter_context(simulator.start())
+        return Place(server.url, "the simulator, started for this run: its figures are no measurement of a model")
+    if asked.endpoint is not None:
+        return Place(asked.endpoint, "as given")
+    found = None if again == "embedded" else target.discover(os.environ, Path.home())
+    if found is not None:
+        return Place(found.endpoint, found.how)
+    from loadbench import llama
+
+    if reason := llama.available():
+        raise LoadbenchError(
+            f"no server to measure: no -e URL, no FOUNDRY_LOCAL_ENDPOINT, no Foundry Local service found, and the "
+            f"embedded model cannot run here ({reason}); name a server with -e, or try --simulate"
+        )
+    if given["dry_run"]:
+        return Place(None, "the embedded model, started for the run", (llama.MODEL,))
+    most = max(asked.concurrency or [8])
+    embedded = stack.enter_context(llama.start(slots=min(max(most, 4), 16), progress=view.note))
+    how = f"the embedded model, started for this run: {embedded.slots} slots, {embedded.threads} threads"
+    return Place(embedded.url, how)
+
+
+def _began_as(folder: Path | None) -> str | None:
+    """Whether the run that is continued measured a server that loadbench started: `simulator`, `embedded`, or None."""
+    if folder is None:
+        return None
+    how = str(store.read_info(folder).get("target_found") or "")
+    return "simulator" if how.startswith("the simulator") else "embedded" if how.startswith("the embedded") else None
+
+
+async def _measure(
+    asked: Scenario, given: dict[str, Any], questions: list[Prompt], place: Place, view: live.View
+) -> int:
+    key = _key(asked)
+    if place.endpoint is None:
+        server = Target(base_url="", kind="openai", models=tuple(ModelFacts(id=model) for model in place.models))
+    else:
+        server = await _find(place.endpoint, asked, given, key, view)
+    models = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models))
+    budget_s = None if given["budget"] is None else float(given["budget"])
+    steps = plan.make(asked, models, budget_s=budget_s)
+    path = given["resume"] or given["output"] or _default_folder(asked)
+    facts = {"target": server.base_url, "kind": server.kind, "found": place.how, "models": models, "folder": str(path)}
+    view.opening(facts, _plan_lines(server, place, models, steps, questions, path), steps)
+    if given["dry_run"]:
+        return 0
+    parameters = Parameters(asked.max_tokens, asked.temperature, _extra_body(asked, server))
+    transport = _transport(server, given)
+    client = Client(
+        transport,
+        server.chat_url,
+        headers=target.request_headers(asked.headers, key),
+        parameters=parameters,
+        timeouts=asked.timeouts,
+        now_ns=time.perf_counter_ns,
+    )
+    if given["resume"] is not None:
+        folder = store.RunFolder.reopen(path, answers=given["answers"])
+    else:
+        info = _info(asked, server, place, models, parameters, questions, transport.clock)
+        folder = store.RunFolder.create(path, info, answers=given["answers"])
+    session = Session(asked, questions, server, steps, folder, client, view, budget_s)
+    # What is alive now lives to the end: the collector need not look at it while tokens arrive.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    try:
+        await session.run()
+    finally:
+        await transport.aclose()
+        view.close()
+    _report(path, given, view)
+    if session.interrupted:
+        return INTERRUPTED
+    return 1 if session.failed else 0
+
+
+async def _find(endpoint: str, asked: Scenario, given: dict[str, Any], key: str | None, view: live.View) -> Target:
+    async with target.open_http(
+        endpoint, verify=not given["insecure"], ca_file=given["ca_file"], headers=asked.headers, key=key
+    ) as http:
+        wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
+        return await target.wait(endpoint, http=http, wait_s=wait_s, waiting=view.note)
+
+
+def _names(models: str | list[str]) -> list[str]:
+    return [models] if isinstance(models, str) else models
+
+
+def _key(asked: Scenario) -> str | None:
+    name = asked.api_key_env
+    if name is None:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise UsageError(f"--api-key-env {name}: that environment variable is not set; put the key in it")
+    return key
+
+
+def _extra_body(asked: Scenario, server: Target) -> dict[str, Any]:
+    """The scenario's extra keys; llama.cpp is told not to answer from its prompt cache unless they say otherwise."""
+    cold = {"cache_prompt": False} if target.cache_prompt_supported(server.kind) else {}
+    return {**cold, **asked.extra_body}
+
+
+def _transport(server: Target, given: dict[str, Any]) -> Transport | StockTransport:
+    secure = server.base_url.startswith("https:")
+    tls = tls_context(ca_file=given["ca_file"], insecure=given["insecure"]) if secure else None
+    if not server.proxied:
+        return Transport(clock=given["stamps"], tls=tls)
+    from urllib.request import getproxies
+
+    proxies = getproxies()
+    proxy = proxies.get("https" if secure else "http") or proxies.get("all")
+    if proxy is None:
+        raise LoadbenchError(f"{server.base_url} needs a proxy, but the environment names none for it")
+    return StockTransport(proxy, tls=tls)
+
+
+def _default_folder(asked: Scenario) -> Path:
+    return Path("results") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{asked.name}"
+
+
+def _info(
+    asked: Scenario,
+    server: Target,
+    place: Place,
+    models: Sequence[str],
+    parameters: Parameters,
+    questions: Sequence[Prompt],
+    clock: str,
+) -> dict[str, Any]:
+    """What run.json says from the start. No key, no header that may hold one."""
+    stored = scenario.to_builtins(asked)
+    stored["headers"] = {name: _NOT_STORED if _SECRET.search(name) else value for name, value in asked.headers.items()}
+    facts = asdict(server)
+    facts["models"] = [one for one in facts["models"] if one["id"] in models]
+    digest = hashlib.sha256(repr([(one.id, one.messages) for one in questions]).encode()).hexdigest()
+    source = (
+        asked.prompts if isinstance(asked.prompts, str) else "the scenario" if asked.prompts else "the built-in set"
+    )
+    return {
+        "name": asked.name,
+        "start": store.utc_now(),
+        "command": _command(sys.argv),
+        "versions": telemetry.versions(),
+        "scenario": stored,
+        "seed": asked.seed,
+        "prompts": {"count": len(questions), "source": source, "sha256": digest},
+        "parameters": asdict(parameters),
+        "target": facts,
+        "target_found": place.how,
+        "environment": telemetry.environment(),
+        "clock": clock,
+        "event_loop": "uvloop" if _uvloop() else "asyncio",
+        "hlog": store.hlog_works(),
+    }
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    """The command line, without the values of headers that may be secret."""
+    shown = [Path(words[0]).name if i == 0 else word for i, word in enumerate(words)]
+    for i, word in enumerate(shown):
+        name, colon, _ = word.partition(":")
+        if colon and _SECRET.search(name) and (shown[i - 1] == "--header" or word.startswith("--header=")):
+            shown[i] = f"{name}: {_NOT_STORED}"
+    return shown
+
+
+def _plan_lines(
+    server: Target, place: Place, models: Sequence[str], steps: Plan, questions: Sequence[Prompt], path: Path
+) -> list[str]:
+    where = server.base_url or "(not started)"
+    kind = "" if not server.base_url else f" ({server.kind}{' ' + server.version if server.version else ''})"
+    by_model = [one for one in steps.levels if one.level.model == models[0]]
+    shown = ", ".join(one.level.id.rpartition("@")[2] for one in by_model)
+    n = by_model[-1].limits if by_model else None
+    each = [] if n is None else _words(n.requests and f"{n.requests} requests", n.duration_s and f"{n.duration_s:g} s")
+    lines = [
+        f"target    {where}{kind}, {place.how}",
+        f"models    {', '.join(models)}",
+        f"levels    {shown}{' for each model' if len(models) > 1 else ''}; the last one: {' or '.join(each)}",
+        f"prompts   {len(questions)}; results in {path}",
+        f"time      {_minutes(steps)}{', ' + steps.assumption if steps.assumption else ''}",
+    ]
+    return lines + [f"budget    {cut}" for cut in steps.cuts]
+
+
+def _words(*words: str | int | float | None) -> list[str]:
+    return [str(word) for word in words if word]
+
+
+def _minutes(steps: Plan) -> str:
+    def span(seconds: float) -> str:
+        return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+    low, high = span(steps.shortest_s), span(steps.longest_s)
+    return f"about {low}" if low == high else f"about {low} to {high}"
+
+
+def _report(path: Path, given: dict[str, Any], view: live.View) -> None:
+    """Everything that can be said, from the folder alone, as `loadbench report` would."""
+    data = store.read(path)
+    summary = report.with_run(metrics.summarise(data), data.info)
+    report.write(summary, None, path)
+    view.summary(summary)
+    if given["quiet"] or given["as_json"]:
+        return
+    from rich.console import Console
+
+    from loadbench.report import text
+
+    text.tables(summary, Console(file=sys.stdout))
+    click.echo(f"report: {path / 'report.md'}; again: loadbench report {path}")

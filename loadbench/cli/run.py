@@ -1,0 +1,213 @@
+"""`loadbench run`: measure models at several loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from loadbench.scenario import Scenario
+
+EPILOG = """\b
+Examples:
+  loadbench run                                    1, 2, 4 and 8 streams on what is found
+  loadbench run -e http://gpu-box:8000/v1 -m llama3.1 -c 1,8,64 -d 60s
+  loadbench run -r 0.5,1,2 -d 2m --slo ttft_p95=500ms   open loop: requests per second
+  loadbench run scenarios/summarizer.toml --max-tokens 64
+  loadbench run scenarios/sweep.toml --budget 5m --dry-run
+  loadbench run --resume results/20261122T101500Z-sweep
+
+\b
+Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario, then default.
+Exit: 0 fine, 1 target or machine unusable or a model completed nothing, 2 arguments or files,
+130 interrupted.
+"""
+
+
+class Durations(click.ParamType[Any]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from loadbench.scenario import Duration
+
+        if isinstance(value, Duration):
+            return value
+        try:
+            return Duration.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Numbers(click.ParamType[Any]):
+    """A list as 1,2,4: of whole numbers or of decimals."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self._kind = kind
+        self.name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, list):
+            return value
+        numbers = []
+        for part in str(value).split(","):
+            try:
+                numbers.append(self._kind(part))
+            except ValueError:
+                self.fail(f"{part.strip()!r} in {value!r} is no number: write them as 1,2,4", param, ctx)
+        return numbers
+
+
+def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that the environment may set: --max-tokens by LOADBENCH_MAX_TOKENS, or the workshop's BENCH_ name."""
+    long = next(name for name in names if name.startswith("--")).split("/")[0].removeprefix("--")
+    variables = [f"LOADBENCH_{long.replace('-', '_').upper()}"]
+    if workshop := settings.pop("workshop", None):
+        variables.append(workshop)
+    return click.option(*names, envvar=variables, **settings)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("scenario_file", metavar="[SCENARIO]", required=False, type=click.Path(path_type=Path))
+@_option("-e", "--endpoint", metavar="URL", help="Server, with or without /v1.  [default: what is found]")
+@_option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model; repeat, or a,b.  [default: auto]")
+@_option("-c", "--concurrency", type=Numbers(int), metavar="1,2,4", help="Closed loop: streams at once, a level each.")
+@_option("-r", "--request-rate", type=Numbers(float), metavar="0.5,1", help="Open loop: requests/s, a level each.")
+@_option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Spacing of open-loop starts.")
+@_option("-n", "--requests", type=int, metavar="N", help="Measured requests per level.", workshop="BENCH_ROUNDS")
+@_option("-d", "--duration", type=Durations(), metavar="30s", help="Measured time per level.")
+@_option("--warmup", type=int, metavar="N", help="Requests before a level is measured.  [default: its streams]")
+@_option("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
+@_option("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
+@_option(
+    "--prompt", "texts", multiple=True, metavar="TEXT", help="Ask this; repeat for several.", workshop="BENCH_PROMPT"
+)
+@_option("--prompts", "prompts_file", metavar="FILE", help="Ask these: .json, .jsonl or .txt.")
+@_option("--system", metavar="TEXT", help="System message.")
+@_option("--distinct-prompts/--fixed-prompts", default=None, help="Unique prefixes, so that no cache answers.")
+@_option("--repeat", type=int, metavar="K", help="Measure each level K times.")
+@_option("--slo", multiple=True, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
+@_option("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
+@_option("--max-streams", type=int, metavar="N", help="Open loop: most streams at once; the rest is dropped, counted.")
+@_option("--extra-body", metavar="JSON", help="More keys of each request, as '{\"ignore_eos\": true}'.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="More HTTP headers.")
+@_option("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")
+@_option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Certificate authorities to trust.")
+@_option("--insecure", is_flag=True, help="Accept any certificate.")
+@_option("--stamps", type=click.Choice(["kernel", "user"]), help="Where arrivals are stamped.  [default: best at hand]")
+@_option("--wait", "wait_for", type=Durations(), metavar="60s", help="Wait until the endpoint answers.")
+@click.option("--simulate", is_flag=True, help="Measure a simulator; its figures are labelled as simulated.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@_option("--budget", type=Durations(), metavar="5m", help="Shorten the plan to fit this time.")
+@_option("--name", metavar="NAME", help="Names the run.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: results/...]"
+)
+@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Continue the run in this folder.")
+@_option("--answers/--no-answers", default=True, help="Keep the answers' texts.  [default: keep]")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, the summary last.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
+@click.option("--no-progress", is_flag=True, help="No live view.")
+@click.pass_context
+def run(ctx: click.Context, /, **given: Any) -> None:
+    """Measure models at several loads.
+
+    Without SCENARIO and options it measures 1, 2, 4 and 8 streams on the server that is found: FOUNDRY_LOCAL_ENDPOINT,
+    else a Foundry Local service, else the embedded model. Records, summary and report go to a folder in results/.
+    """
+    from loadbench.cli import measure
+
+    scenario = _scenario(ctx, given) if given["resume"] is None else _resumed(ctx, given)
+    ctx.exit(measure.measure(scenario, given))
+
+
+_BESIDE_RESUME = {"resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"}
+
+
+def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
+    """The scenario of the run that is continued; options that would change it are refused."""
+    from loadbench import scenario as scenarios
+    from loadbench.errors import UsageError
+    from loadbench.store import read_info
+
+    source = click.core.ParameterSource
+    for name in given:
+        if name not in _BESIDE_RESUME and ctx.get_parameter_source(name) == source.COMMANDLINE:
+            option = next(param for param in ctx.command.params if param.name == name)
+            raise UsageError(f"--resume takes its plan from the folder: leave out {option.opts[0]}")
+    info = read_info(given["resume"])
+    if not isinstance(info.get("scenario"), dict):
+        raise UsageError(f"{given['resume']}: its run.json holds no scenario to continue")
+    scenario = scenarios.from_json(info["scenario"])
+    return scenarios.merge(scenario, headers=_headers(given["headers"]))
+
+
+def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
+    """The scenario file, or an empty one, with what flags and environment say."""
+    from loadbench import scenario as scenarios
+    from loadbench.errors import UsageError
+
+    if given["concurrency"] is not None and given["request_rate"] is not None:
+        raise UsageError("-c and -r are both given: a run is closed loop (-c) or open loop (-r)")
+    if given["texts"] and given["prompts_file"]:
+        raise UsageError("--prompt and --prompts are both given: keep one")
+    path: Path | None = given["scenario_file"]
+    scenario = scenarios.Scenario() if path is None else scenarios.read(path)
+    if path is None and given["concurrency"] is None and given["request_rate"] is None:
+        scenario = scenarios.merge(scenario, concurrency=[1, 2, 4, 8])
+    overrides = {
+        name: given[name]
+        for name in (
+            *("endpoint", "concurrency", "request_rate", "arrivals", "requests", "duration", "warmup", "max_tokens"),
+            *("temperature", "system", "distinct_prompts", "repeat", "seed", "max_streams", "api_key_env", "name"),
+        )
+    }
+    models = [name for part in given["models"] for name in part.split(",") if name.strip()]
+    if not models:
+        models = _workshop_models()
+    return scenarios.merge(
+        scenario,
+        **overrides,
+        models=[name.strip() for name in models] or None,
+        prompts=list(given["texts"]) or given["prompts_file"],
+        slo=list(given["slo"]) or None,
+        extra_body=_extra_body(given["extra_body"]),
+        headers=_headers(given["headers"]),
+    )
+
+
+def _workshop_models() -> list[str]:
+    import os
+
+    text = os.environ.get("BENCH_MODELS", "")
+    return [] if text.strip().lower() in ("", "auto", "all") else [name for name in text.split(",") if name.strip()]
+
+
+def _extra_body(text: str | None) -> dict[str, Any] | None:
+    import json
+
+    from loadbench.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--extra-body {text!r} is no JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise UsageError(f"--extra-body {text!r}: must be a JSON object, as '{{\"ignore_eos\": true}}'")
+    return body
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str] | None:
+    from loadbench.errors import UsageError
+
+    headers = {}
+    for header in given:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip().isascii() or not name.strip():
+            raise UsageError(f"--header {name!r}: write it as 'Name: value'")
+        headers[name.strip()] = value.strip()
+    return headers or None

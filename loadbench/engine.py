@@ -1,0 +1,325 @@
+"""Levels: warm-up, steady window, stop rules, drain. On any anyio backend, so that tests run on a virtual clock.
+
+A level's requests start either when a slot comes free (closed loop) or when they are due (open loop). Warm-up hands
+over without a drain: the first requests are marked and the load goes on, else the start burst would own TTFT's tail.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+import numpy as np
+
+from loadbench import pacer
+from loadbench.client import Ask
+from loadbench.histogram import Histogram
+from loadbench.prompts import Prompt, distinct, order
+from loadbench.result import Result
+from loadbench.scenario import Level
+
+FAILURES_IN_A_ROW = 50
+"""A level ends when this many requests failed and none has completed: the model is gone, not slow."""
+TICK_S = 0.5
+MAX_STREAMS = 1024
+
+
+class Chats(Protocol):
+    """What the engine needs of a client; `client.Client` is one."""
+
+    async def warm(self, connections: int) -> None: ...
+    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None: ...
+    def text_events_in_flight(self) -> int: ...
+    def take_lags_ns(self) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a level ends: whichever of the two comes first.
+
+    Attributes:
+        requests: Measured requests; None leaves it to the duration.
+        duration_s: From the first measured request on; None leaves it to the requests.
+        warmup: Requests before the measurement.
+        max_streams: Most requests in flight in open loop; what is due beyond it is dropped and counted.
+    """
+
+    requests: int | None
+    duration_s: float | None
+    warmup: int
+    max_streams: int = MAX_STREAMS
+
+
+@dataclass(slots=True)
+class Progress:
+    """A level while it runs: what a live view shows. Histograms are in us, of measured and completed requests."""
+
+    level: Level
+    attempt: int
+    limits: Limits
+    began_ns: int = 0
+    ended_ns: int = 0
+    client_cpu_s: float = 0.0
+    phase: str = "warming up"
+    in_flight: int = 0
+    issued: int = 0  # measured requests
+    ended: int = 0  # measured requests
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    dropped: int = 0
+    warmup_requests: int = 0
+    text_events: int = 0  # of ended requests, warm-up among them
+    errors: Counter[str] = field(default_factory=Counter)
+    last_error: str | None = None
+    measured_from_ns: int | None = None
+    full_ns: int | None = None
+    last_issue_ns: int | None = None
+    histograms: dict[str, Histogram] = field(
+        default_factory=lambda: {name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
+    )
+
+
+class Engine:
+    """Runs levels, one after the other, against one client.
+
+    Args:
+        client: Sends the requests.
+        prompts: What is asked; each level asks them in the same order, by `seed` and repeat.
+        distinct_prompts: Whether each request gets a prefix of its own.
+        salt: Makes those prefixes differ from those of other runs.
+        on_result: Called with each Result as it ends.
+        on_tick: Awaited about twice a second while a level runs, and at its end: flushes records, draws.
+        now_ns: The monotonic clock of all marks.
+        cpu_s: CPU seconds of this process.
+    """
+
+    def __init__(
+        self,
+        client: Chats,
+        prompts: Sequence[Prompt],
+        *,
+        seed: int,
+        arrivals: str = "poisson",
+        distinct_prompts: bool = False,
+        on_result: Callable[[Result], None],
+        on_tick: Callable[[Progress], Awaitable[None]],
+        salt: int = 0,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+        cpu_s: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._client, self._prompts, self._seed = client, prompts, seed
+        self._arrivals, self._distinct = arrivals, distinct_prompts
+        self._on_result, self._on_tick, self._now_ns = on_result, on_tick, now_ns
+        self._salt, self._cpu_s = salt, cpu_s
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Start no further request; those in flight run to their end."""
+        self.stopping = True
+
+    async def run(self, progress: Progress) -> None:
+        """Run one level to its end, drain included; `progress` tells how it goes.
+
+        Cancellation ends the requests in flight at once; their Results are handed to `on_result` all the same.
+        """
+        level, limits = progress.level, progress.limits
+        await self._client.warm(min(level.concurrency or limits.warmup, limits.max_streams))
+        self._client.take_lags_ns()
+        loop = _LevelRun(self, progress)
+        progress.began_ns, cpu_s = self._now_ns(), self._cpu_s()
+        try:
+            async with anyio.create_task_group() as ticker:
+                ticker.start_soon(self._tick, progress)
+                if level.concurrency is not None:
+                    await loop.closed_loop(level.concurrency)
+                else:
+                    await loop.open_loop(level.request_rate_per_s or 1.0)
+                ticker.cancel_scope.cancel()
+        finally:
+            self._take_lags(progress)
+            progress.ended_ns, progress.client_cpu_s = self._now_ns(), self._cpu_s() - cpu_s
+
+    async def _tick(self, progress: Progress) -> None:
+        while True:
+            await anyio.sleep(TICK_S)
+            self._take_lags(progress)
+            await self._on_tick(progress)
+
+    def _take_lags(self, progress: Progress) -> None:
+        if lags := self._client.take_lags_ns():
+            progress.histograms["client_lag"].record_many(np.array(lags, np.int64) // 1000)
+
+
+class _LevelRun:
+    """One level's loop: who starts next, and what becomes of each Result."""
+
+    def __init__(self, engine: Engine, progress: Progress) -> None:
+        self._engine, self._progress = engine, progress
+        self._now_ns = engine._now_ns
+        level = progress.level
+        self._next_prompt: Iterator[Prompt] = order(engine._prompts, engine._seed + level.repeat - 1)
+        self._number = 0
+        engine._salt += 1
+
+    async def closed_loop(self, concurrency: int) -> None:
+        async with anyio.create_task_group() as slots:
+            for offset_ns in pacer.start_offsets_ns(concurrency):
+                slots.start_soon(self._slot, offset_ns)
+
+    async def _slot(self, offset_ns: int) -> None:
+        await self._sleep_until(self._progress.began_ns + offset_ns)
+        while not self._over():
+            await self._send(self._ask(self._now_ns()))
+
+    async def open_loop(self, rate_per_s: float) -> None:
+        engine, progress = self._engine, self._progress
+        rng = np.random.default_rng([engine._seed, progress.level.repeat])
+        starts = pacer.poisson(rate_per_s, rng) if engine._arrivals == "poisson" else pacer.constant(rate_per_s)
+        async with anyio.create_task_group() as requests:
+            for start_ns in starts:
+                due_ns = progress.began_ns + start_ns
+                if self._past_deadline(due_ns):
+                    break
+                await self._sleep_until(due_ns)
+                if self._over():
+                    break
+                if progress.in_flight >= progress.limits.max_streams:
+                    self._drop(due_ns)
+                else:
+                    requests.start_soon(self._send, self._ask(due_ns))
+
+    def _past_deadline(self, at_ns: int) -> bool:
+        progress = self._progress
+        limit = progress.limits.duration_s
+        if limit is None or progress.measured_from_ns is None:
+            return False
+        return at_ns - progress.measured_from_ns >= limit * 1e9
+
+    def _over(self) -> bool:
+        """Whether no further request is to start."""
+        progress, limits = self._progress, self._progress.limits
+        gone = progress.completed == 0 and progress.failed >= FAILURES_IN_A_ROW
+        enough = limits.requests is not None and progress.issued + progress.dropped >= limits.requests
+        if self._engine.stopping or gone or enough or self._past_deadline(self._now_ns()):
+            progress.phase = "draining"
+            return True
+        return False
+
+    def _is_warmup(self) -> bool:
+        return self._number < self._progress.limits.warmup
+
+    def _drop(self, due_ns: int) -> None:
+        warmup = self._is_warmup()
+        self._number += 1
+        if not warmup:
+            self._measure(due_ns)
+            self._progress.dropped += 1
+
+    def _measure(self, due_ns: int) -> None:
+        progress = self._progress
+        if progress.measured_from_ns is None:
+            progress.measured_from_ns, progress.phase = due_ns, "measuring"
+
+    def _ask(self, due_ns: int) -> Ask:
+        """The next request, numbered and counted as in flight."""
+        engine, progress = self._engine, self._progress
+        number, warmup = self._number, self._is_warmup()
+        self._number += 1
+        prompt = next(self._next_prompt)
+        if engine._distinct:
+            prompt = distinct(prompt, engine._salt * 1_000_000_007 + number)
+        if warmup:
+            progress.warmup_requests += 1
+        else:
+            self._measure(due_ns)
+            progress.issued += 1
+            progress.last_issue_ns = due_ns
+        progress.in_flight += 1
+        if progress.full_ns is None and progress.in_flight == progress.level.concurrency:
+            progress.full_ns = self._now_ns()
+        return Ask(progress.level.id, progress.attempt, number, progress.level.model, prompt, warmup, due_ns)
+
+    async def _send(self, ask: Ask) -> None:
+        engine, progress = self._engine, self._progress
+        try:
+            await engine._client.chat(ask, progress.began_ns, self._done, keep=not engine._distinct)
+        finally:
+            progress.in_flight -= 1
+
+    def _done(self, result: Result) -> None:
+        progress = self._progress
+        progress.text_events += result.text_events
+        if result.error == "cancelled":
+            progress.cancelled += not result.warmup
+        elif result.error is not None:
+            progress.failed += 1 if not result.warmup else 0
+            progress.errors[result.error] += 1
+            progress.last_error = f"{result.error}: {result.error_message}"
+        else:
+            progress.completed += 1 if not result.warmup else 0
+        progress.ended += not result.warmup
+        if not result.warmup and result.error is None:
+            _record(progress.histograms, result)
+        self._engine._on_result(result)
+
+    async def _sleep_until(self, at_ns: int) -> None:
+        await anyio.sleep(max(0, at_ns - self._now_ns()) / 1e9)
+
+
+def _record(histograms: dict[str, Histogram], result: Result) -> None:
+    """A completed request into the level's histograms, in us; METRICS.md §3 has the formulas."""
+    if result.sent_ns is None or result.first_token_ns is None or result.last_token_ns is None:
+        return
+    histograms["ttft"].record((result.first_token_ns - result.sent_ns + 500) // 1000)
+    histograms["e2e"].record((result.last_token_ns - result.due_ns + 500) // 1000)
+    histograms["itl"].record_many(result.gaps_us)
+    tokens = result.output_tokens if result.output_tokens is not None else result.text_events
+    first = result.first_tokens or tokens * result.first_events / result.text_events
+    if tokens > first:
+        histograms["tpot"].record(
+            math.floor((result.last_token_ns - result.first_token_ns) / (tokens - first) / 1e3 + 0.5)
+        )
+
+
+def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
+    """What run.json says of a level that is over. Times in ns count from its beginning."""
+    lag = progress.histograms["client_lag"]
+
+    def since(at_ns: int | None) -> int | None:
+        return None if at_ns is None else at_ns - progress.began_ns
+
+    reason = None
+    status = "complete"
+    if stopped:
+        status, reason = "interrupted", "stopped before it was whole"
+    elif progress.completed == 0:
+        status, reason = "failed", f"no request completed; the last one: {progress.last_error}"
+    return {
+        "status": status,
+        "reason": reason,
+        "duration_s": round((progress.ended_ns - progress.began_ns) / 1e9, 6),
+        "measured_from_ns": since(progress.measured_from_ns),
+        "full_ns": since(progress.full_ns),
+        "last_issue_ns": since(progress.last_issue_ns),
+        "offered": progress.issued + progress.dropped,
+        "dropped": progress.dropped,
+        "warmup_requests": progress.warmup_requests,
+        "requests_planned": progress.limits.requests,
+        "duration_planned_s": progress.limits.duration_s,
+        "client_cpu_s": round(progress.client_cpu_s, 3),
+        "client_lag_us": None
+        if lag.percentile(0.5) is None
+        else {
+            "n": lag.count,
+            "p50": lag.percentile(0.5),
+            "p99": lag.percentile(0.99),
+            "p999": lag.percentile(0.999),
+            "max": lag.max,
+        },
+    }

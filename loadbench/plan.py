@@ -1,0 +1,123 @@
+"""What a run is going to do and how long it may take: made before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadbench.engine import MAX_STREAMS, Limits
+from loadbench.errors import UsageError
+from loadbench.scenario import Level, Scenario
+
+SHORTEST_LEVEL_S = 6.0
+"""A budget leaves levels out rather than make one shorter than this: under 5 s of steady window nothing can be said."""
+_WINDOW_SHARE = 0.75  # of a level's share of the budget; the rest is for warm-up and drain
+_FIRST_TOKEN_S = 0.5
+_TOKENS_PER_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLevel:
+    """A level, when it ends, and how long it may take.
+
+    Attributes:
+        shortest_s, longest_s: Estimated: if the server's throughput grows with every stream, and if it does not.
+    """
+
+    level: Level
+    limits: Limits
+    shortest_s: float
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All levels of a run, in order.
+
+    Attributes:
+        cuts: What a budget took away, in words.
+        assumption: What the estimate rests on, in words; empty where durations alone decide.
+    """
+
+    levels: tuple[PlannedLevel, ...]
+    cuts: tuple[str, ...]
+    assumption: str
+
+    @property
+    def shortest_s(self) -> float:
+        return sum(planned.shortest_s for planned in self.levels)
+
+    @property
+    def longest_s(self) -> float:
+        return sum(planned.longest_s for planned in self.levels)
+
+
+def make(scenario: Scenario, models: Sequence[str], *, budget_s: float | None = None) -> Plan:
+    """Plan a scenario for these models.
+
+    Args:
+        budget_s: How long it all may take: each level gets an equal share, the highest loads are left out where the
+            share would be too short.
+
+    Raises:
+        UsageError: If the budget is too short for a single level.
+    """
+    levels = scenario.levels(models)
+    cuts: list[str] = []
+    longest_s = None
+    if budget_s is not None:
+        levels, cuts = _within(levels, budget_s)
+        longest_s = _WINDOW_SHARE * budget_s / len(levels)
+    planned = []
+    for level in levels:
+        duration_s = None if scenario.duration is None else float(scenario.duration)
+        if longest_s is not None and (duration_s is None or duration_s > longest_s):
+            duration_s = longest_s
+        limits = Limits(
+            requests=scenario.requests_for(level),
+            duration_s=duration_s,
+            warmup=scenario.warmup_for(level),
+            max_streams=scenario.max_streams or MAX_STREAMS,
+        )
+        planned.append(PlannedLevel(level, limits, *_estimate(scenario, level, limits)))
+    if longest_s is not None:
+        cuts.append(f"each level ends after {longest_s:.0f} s of measurement, if its requests do not end it before")
+    guessed = any(one.limits.requests is not None for one in planned)
+    assumption = (
+        f"if the server makes {_TOKENS_PER_S:.0f} tokens/s for one stream, and between as many and that many more for "
+        "each further one"
+    )
+    return Plan(tuple(planned), tuple(cuts), assumption if guessed else "")
+
+
+def _within(levels: list[Level], budget_s: float) -> tuple[list[Level], list[str]]:
+    most = int(budget_s / SHORTEST_LEVEL_S * _WINDOW_SHARE)
+    if most < 1:
+        raise UsageError(
+            f"--budget {budget_s:g}s is too short for one level: give at least {SHORTEST_LEVEL_S / _WINDOW_SHARE:.0f}s"
+        )
+    kept, left_out = list(levels), []
+    while len(kept) > most:
+        # Repeats go first, then the highest loads; what stays keeps its order.
+        worst = max(kept, key=lambda level: (level.repeat, level.concurrency or 0, level.request_rate_per_s or 0))
+        kept.remove(worst)
+        left_out.append(worst.id)
+    return kept, [f"left out: {', '.join(reversed(left_out))}"] if left_out else []
+
+
+def _estimate(scenario: Scenario, level: Level, limits: Limits) -> tuple[float, float]:
+    """Shortest and longest seconds of a level, drain included."""
+    request_s = _FIRST_TOKEN_S + scenario.max_tokens / _TOKENS_PER_S
+    streams = level.concurrency or 1
+    if level.request_rate_per_s is not None:
+        n = limits.warmup + (limits.requests or 0)
+        by_count = (n / level.request_rate_per_s + request_s,) * 2
+    else:
+        n = limits.warmup + (limits.requests or 0)
+        by_count = (request_s * -(-n // streams), request_s * n)
+    if limits.duration_s is None:
+        return by_count
+    by_time = (limits.duration_s + request_s, limits.duration_s + request_s * (1 + streams))
+    if limits.requests is None:
+        return by_time
+    return min(by_count[0], by_time[0]), min(by_count[1], by_time[1])
