@@ -96,6 +96,8 @@ def test_an_interval_of_values_that_are_worth_fewer_is_wider() -> None:
     wide_low, wide_high = interval(ascending, 0.5, independent=100)
 
     assert wide_low < low < high < wide_high
+    # Ranks 40 and 61 of 100 (qbinom), as shares of 1000, outward: the 391st and the 610th value.
+    assert (interval_ranks(0.5, 100), wide_low, wide_high) == ((40, 61), 390.0, 609.0)
     assert interval(ascending, 0.5, independent=5) is None
 
 
@@ -129,6 +131,15 @@ def test_gaps_that_are_independent_lose_little() -> None:
     at_most = generator.binomial(30, 0.5, 100)
 
     assert independent_gaps(at_most, np.full(100, 30)) > 2000
+
+
+def test_gaps_are_never_worth_more_than_they_are_nor_few_requests_as_much_as_many() -> None:
+    # Every request has exactly its half at or below: no variance at all between requests.
+    few, many = (independent_gaps(np.full(n, 50), np.full(n, 100)) for n in (6, 600))
+
+    assert few == pytest.approx(600 * (1.960 / 2.571) ** 2, rel=0.03)  # Student's t of 5 degrees of freedom
+    assert many == pytest.approx(60_000, rel=0.01)
+    assert many < 60_000
 
 
 def test_gaps_of_a_handful_of_requests_are_worth_nothing() -> None:
@@ -167,7 +178,7 @@ OUTLIERS = [
     pytest.param([10, 11, 9, 10.5, 9.5, -20], [5], id="one far below"),
     pytest.param([5.0] * 19 + [6.0], [19], id="most equal: the mean deviation stands in"),
     # Median 5, MAD 1: z = 0.6745 * |x - 5|, so that 3.5 lies at 5.189 from the median.
-    pytest.param([4, 4, 5, 6, 6, 10.18], [], id="just below"),
+    pytest.param([4, 4, 5, 5, 6, 6, 10.18], [], id="just below"),
     pytest.param([4, 4, 5, 5, 6, 6, 10.19], [6], id="just above"),
 ]
 

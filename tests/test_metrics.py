@@ -81,6 +81,16 @@ def test_a_silent_retry_waits_in_the_client_queue_not_in_ttft() -> None:
     assert (level["ttft_ms"]["p50"], level["client_queue_ms"]["p50"], level["retries"]) == (200.0, 500.0, 1)
 
 
+def test_warm_connections_have_no_setup_to_speak_of() -> None:
+    level = summed([stream(0, warmup=True, connect_ns=3 * MS), stream(1, connect_ns=0), stream(2, connect_ns=None)])
+
+    assert (level["connect_ms"]["n"], level["connect_ms"]["p50"]) == (1, 3.0)
+
+
+def test_a_request_that_was_never_sent_spent_no_time_in_flight() -> None:
+    assert summed([stream(0), failed(1, error="connect", sent_ns=None)])["residence_ms"] == 825.0
+
+
 def test_connection_setup_longer_than_the_queue_leaves_a_queue_of_zero() -> None:
     assert summed([stream(queued=3, connect_ns=4 * MS)])["client_queue_ms"]["p50"] == 0.0
 
@@ -210,6 +220,7 @@ BURSTS = [
     pytest.param({"first_events": 17, "gaps_us": [20_000] * 15, "merged_arrivals": 1}, True, id="17 of 32 first"),
     pytest.param({"first_events": 16, "gaps_us": [20_000] * 16, "merged_arrivals": 1}, False, id="16 of 32 first"),
     pytest.param({"gaps_us": [20_000] * 15, "merged_arrivals": 1}, True, id="17 of 32 in a later one"),
+    pytest.param({"first_events": 20, "gaps_us": [20_000] * 5, "merged_arrivals": 3}, True, id="20 first, then pairs"),
     pytest.param({"gaps_us": [20_000] * 7, "merged_arrivals": 8}, False, id="8 arrivals of 4"),
     pytest.param({"last_token_ns": 201 * MS, "gaps_us": [32] * 31}, True, id="32 events within 1 ms"),
     pytest.param({"ttft": 60_000.0}, False, id="a long prompt, then a steady stream"),

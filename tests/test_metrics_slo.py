@@ -27,6 +27,12 @@ def test_failed_and_dropped_requests_miss_every_bound() -> None:
     assert (row["attainment"], row["attained"], row["n"]) == (0.9, False, 20)
 
 
+def test_warm_up_requests_attain_nothing() -> None:
+    [row] = slo([stream(0, warmup=True), stream(1), failed(2)], "ttft_p95=800ms")
+
+    assert (row["attainment"], row["n"]) == (0.5, 2)
+
+
 BOUNDS = [
     # bound, attainment of a stream of TTFT 200, gaps 20 ms with one of 520, e2e 1320, attained
     ("ttft_p50<=200ms", 1.0, True),
@@ -77,7 +83,10 @@ def test_ttft_counts_from_due_in_open_loop() -> None:
 
 
 def test_an_undefined_tpot_breaks_no_bound() -> None:
-    assert slo([stream(tokens=1)], "tpot_p95=1ms", "itl_p95=1ms")[0]["attained"] is True
+    rows = slo([stream(tokens=1)], "tpot_p95=1ms", "itl_p95=1ms", "itl_mean=1ms")
+
+    assert [row["attainment"] for row in rows] == [1.0, 1.0, 1.0]
+    assert [row["attained"] for row in rows] == [True, True, None]  # there is no mean to hold
 
 
 def test_bounds_on_tpot_of_a_burst_server_are_undecided() -> None:
@@ -156,6 +165,8 @@ def test_up_to_four_input_lengths_have_a_row_each() -> None:
 
 
 def test_more_input_lengths_are_quartered() -> None:
+    assert len(summed([stream(i, input_tokens=10 + i) for i in range(5)])["input_lengths"]) == 4
+
     rows = summed([stream(i, input_tokens=10 + i, ttft=10 * (10 + i)) for i in range(100)])["input_lengths"]
 
     assert [(row["from_tokens"], row["to_tokens"], row["n"]) for row in rows] == [

@@ -65,8 +65,7 @@ def of_histogram(histogram: Histogram) -> dict[str, Any]:
     if not histogram.count:
         return _object(np.zeros(0), None, {})
     found: dict[str, Any] = {"n": int(histogram.count), "mean": _ms(histogram.mean), "max": _ms(histogram.max)}
-    # A bucket's upper edge may lie beyond the largest value that was recorded.
-    found |= {name: _least(_ms(histogram.percentile(p)), found["max"]) for name, p in PERCENTILES.items()}
+    found |= {name: _ms(histogram.percentile(p)) for name, p in PERCENTILES.items()}
     return found | {"ci95": dict.fromkeys(PERCENTILES)}
 
 
@@ -93,7 +92,3 @@ def _object(
 
 def _ms(us: float | None) -> float | None:
     return None if us is None else rounded(us / US_PER_MS)
-
-
-def _least(value: float | None, bound: float | None) -> float | None:
-    return value if value is None or bound is None else min(value, bound)
