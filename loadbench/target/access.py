@@ -185,16 +185,11 @@ def _unreachable(url: str, error: httpx.TransportError) -> TargetError:
         return TargetError(f"the proxy in front of {origin} refused: {one_line(str(error))}: see HTTP_PROXY, NO_PROXY")
     if kind == "dns" or any(isinstance(cause, socket.gaierror) for cause in causes):
         return NotReady(f"the host name of {origin} is not known: check its spelling, or your DNS")
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return NotReady(
-            f"nothing answers at {origin}: connection refused: start the server there, or give its address with -e URL "
-            "(`loadbench doctor` lists servers found here; --wait 60s waits for one that is starting)"
-        )
     if isinstance(error, httpx.ConnectError) or kind in ("connect", "timeout_connect"):
-        reason = next(
-            (cause.strerror for cause in reversed(causes) if isinstance(cause, OSError) and cause.strerror), ""
+        return NotReady(
+            f"nothing answers at {origin}: {_refusal(error, causes)}: start the server there, or give its address with "
+            "-e URL (`loadbench doctor` lists servers found here; --wait 60s waits for one that is starting)"
         )
-        return NotReady(f"no connection to {origin}: {one_line(reason or str(error))}: check the address, -e URL")
     if isinstance(error, httpx.ProtocolError | httpx.ReadError | httpx.WriteError) or kind in _NO_HTTP:
         other = "http" if url.startswith("https:") else "https"
         return NotReady(
@@ -202,6 +197,15 @@ def _unreachable(url: str, error: httpx.TransportError) -> TargetError:
             f"is it the port of an OpenAI-compatible server? Perhaps it wants {other}://"
         )
     return TargetError(f"{origin}: {one_line(str(error)) or type(error).__name__}: check the endpoint, -e URL")
+
+
+def _refusal(error: httpx.TransportError, causes: list[BaseException]) -> str:
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "connection refused"
+    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    reason = one_line(reasons[-1] if reasons else str(error))
+    # asyncio's words, with an address that is told already.
+    return "no connection" if reason.startswith("Connect call failed") else reason
 
 
 def _tls_error(origin: str, error: ssl.SSLError | None, said: str) -> TargetError:

@@ -66,6 +66,8 @@ def _resolve(target: Target, name: str) -> ModelFacts:
         matches = [facts for facts in target.models if names(facts, sought)]
         if matches:
             return _one_of(matches, name, target.kind)
+    if any(sought in (other.lower(), other.lower().partition(":")[0]) for other in target.registered):
+        raise TargetError(f"model {name!r} is registered, not downloaded: it answers at -e {target.registered_url}")
     raise TargetError(f"{target.base_url} has no model {name!r}: {_nearest(target.models, sought)}")
 
 
@@ -119,6 +121,8 @@ def _nearest(models: Sequence[ModelFacts], sought: str) -> str:
 
 def _empty(target: Target) -> str:
     advice = _LOAD.get(target.kind, "load one there, or name one with -m MODEL")
+    if target.registered:
+        advice += f", or take those that are registered, at -e {target.registered_url}"
     return f"{target.models_url} lists no model: {advice}"
 
 

@@ -12,7 +12,8 @@ from loadbench.errors import UsageError
 _OPERATIONS = ("chat/completions", "completions", "embeddings", "responses")
 _VERSION = re.compile(r"v\d+")
 _HOST = re.compile(r"[\w.-]+")
-_FOUNDRY_CATALOG = "/catalogs/local"
+FOUNDRY_CATALOG = "/catalogs/local"
+"""Where Foundry Local 2.x serves registered models."""
 _EXAMPLE = "write it as http://HOST:PORT/v1"
 
 
@@ -32,6 +33,12 @@ def normalise(endpoint: str) -> str:
     'http://[::1]/v1'
     """
     text = endpoint.strip()
+    # Before all else, and shown in no part: a password may hold any sign that a URL is cut at.
+    if "@" in text:
+        raise UsageError(
+            "the endpoint carries a user name or password before its '@': leave it out, put the key into a variable "
+            "and name that with --api-key-env NAME"
+        )
     if "?" in text:
         raise UsageError(
             f"endpoint {_shown(text.partition('?')[0])} carries a query ('?...'), which requests would lose: "
@@ -39,11 +46,6 @@ def normalise(endpoint: str) -> str:
         )
     scheme, rest = _scheme(text)
     netloc, _, path = rest.partition("#")[0].replace("\\", "/").partition("/")
-    if "@" in netloc:
-        raise UsageError(
-            f"endpoint {_shown(netloc.rpartition('@')[2])} carries a user name or password before its '@': "
-            "leave it out, put the key into a variable and name that with --api-key-env NAME"
-        )
     return f"{scheme}://{_authority(netloc, text)}{_base_path(path, text)}"
 
 
@@ -53,7 +55,7 @@ def server_root(base_url: str) -> str:
     >>> server_root("http://127.0.0.1:5273/catalogs/local/v1")
     'http://127.0.0.1:5273'
     """
-    return base_url.rpartition("/")[0].removesuffix(_FOUNDRY_CATALOG).removesuffix("/openai")
+    return base_url.rpartition("/")[0].removesuffix(FOUNDRY_CATALOG).removesuffix("/openai")
 
 
 def is_loopback(url: str) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from loadbench.target.endpoint import FOUNDRY_CATALOG, server_root
+
 Kind = Literal["foundry0", "foundry1", "foundry2", "llama.cpp", "vllm", "ollama", "lmstudio", "simulator", "openai"]
 """Foundry Local by generation of its web service; `openai` is any other server of that API."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -52,6 +54,7 @@ class Target:
         server_header: The `Server` header, as sent.
         models: In the server's order.
         unlisted: Why there is no model list; None where the server gave one.
+        registered: Ids that a Foundry Local 2.x serves under another prefix, `registered_url`.
         pid: Of the server, where it tells it (Foundry Local 2.x).
         proxied: Requests go through a forward proxy of the environment.
     """
@@ -62,6 +65,7 @@ class Target:
     server_header: str | None = None
     models: tuple[ModelFacts, ...] = ()
     unlisted: str | None = None
+    registered: tuple[str, ...] = ()
     pid: int | None = None
     proxied: bool = False
 
@@ -74,6 +78,11 @@ class Target:
     def models_url(self) -> str:
         """Where the models are listed."""
         return self.base_url + "/models"
+
+    @property
+    def registered_url(self) -> str:
+        """The base URL of models that were registered with a Foundry Local 2.x rather than downloaded."""
+        return server_root(self.base_url) + FOUNDRY_CATALOG + "/v1"
 
 
 def ignore_eos_supported(kind: Kind) -> bool:

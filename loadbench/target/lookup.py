@@ -46,6 +46,7 @@ async def find(endpoint: str, *, http: httpx.AsyncClient, within_s: float = LIST
         server_header=server,
         models=identity.models,
         unlisted=unlisted,
+        registered=identity.registered,
         pid=identity.pid,
         proxied=is_proxied(base_url),
     )

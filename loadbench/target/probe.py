@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from loadbench.target.access import get_json
-from loadbench.target.endpoint import server_root
+from loadbench.target.endpoint import FOUNDRY_CATALOG, server_root
 from loadbench.target.facts import Kind, ModelFacts, count, field, merged, model_facts, model_rows, text
 
 # A server that takes longer to say who it is stays a generic one.
@@ -31,6 +31,7 @@ class Identity:
     version: str | None = None
     pid: int | None = None
     models: tuple[ModelFacts, ...] = ()
+    registered: tuple[str, ...] = ()
 
 
 async def identify(
@@ -106,8 +107,14 @@ async def _ollama(
 async def _foundry(
     http: httpx.AsyncClient, base_url: str, models: tuple[ModelFacts, ...], found: Identity, within_s: float
 ) -> Identity:
-    loaded = await get_json(http, base_url.rpartition("/")[0] + "/models/loaded", within_s=within_s)
-    return replace(found, models=_with_loaded(models, loaded))
+    prefix = base_url.rpartition("/")[0]
+    routes = [prefix + "/models/loaded"]
+    if found.kind == "foundry2" and not prefix.endswith(FOUNDRY_CATALOG):
+        routes.append(prefix + FOUNDRY_CATALOG + "/v1/models")
+    loaded, *registered = await _all(http, routes, within_s)
+    rows = model_rows(registered[0]) if registered else None
+    ids = tuple(facts.id for row in rows or () if (facts := model_facts(row)) is not None)
+    return replace(found, models=_with_loaded(models, loaded), registered=ids)
 
 
 async def _foundry0(http: httpx.AsyncClient, root: str, models: tuple[ModelFacts, ...], within_s: float) -> Identity:

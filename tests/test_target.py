@@ -1,0 +1,336 @@
+"""Finding a target: every kind of server, and every way in which there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from scripted import Answer, Scripted, scripted
+
+from loadbench.errors import LoadbenchError, TargetError, UsageError
+from loadbench.target import (
+    KINDS,
+    Target,
+    cache_prompt_supported,
+    choose,
+    continuous_usage_supported,
+    find,
+    ignore_eos_supported,
+    open_http,
+)
+
+KEY = "sk-very-secret-0123456789"
+
+# Bodies as the real servers send them, shortened.
+LLAMA_MODELS = {
+    "models": [{"name": "smollm2-135m", "size": "", "details": {"quantization_level": ""}}],
+    "object": "list",
+    "data": [
+        {
+            "id": "smollm2-135m",
+            "aliases": ["smollm2-135m", "small"],
+            "owned_by": "llamacpp",
+            "meta": {"n_ctx": 2048, "n_ctx_train": 8192, "size": 96576768, "ftype": "Q4_1"},
+        }
+    ],
+}
+FOUNDRY0 = {
+    "/v1/models": {
+        "data": [
+            {
+                "maxInputTokens": 114688,
+                "maxOutputTokens": 16384,
+                "id": "Phi-3.5-mini-instruct-openvino-gpu:1",
+                "owned_by": "Microsoft",
+                "created": None,
+                "HttpStatusCode": 0,
+            },
+            {"id": "qwen2.5-0.5b-instruct-generic-cpu:4", "owned_by": "Microsoft"},
+        ],
+        "IsDelta": False,
+    },
+    "/openai/status": {"Endpoints": ["http://localhost:5273"], "ModelDirPath": "/home/me/.foundry", "PipeName": "x"},
+    "/openai/loadedmodels": ["phi-3.5-mini-instruct-openvino-gpu:1"],
+    "/openai/models": ["Phi-3.5-mini-instruct-openvino-gpu:1", "qwen2.5-0.5b-instruct-generic-cpu:4"],
+    "/foundry/list": {
+        "models": [
+            {
+                "name": "Phi-3.5-mini-instruct-openvino-gpu:1",
+                "alias": "phi-3.5-mini",
+                "runtime": {"deviceType": "GPU", "executionProvider": "OpenVINOExecutionProvider"},
+                "fileSizeMb": 2181,
+                "license": "MIT",
+                "task": "chat-completion",
+                "promptTemplate": None,
+            }
+        ]
+    },
+}
+FOUNDRY1 = {
+    "/v1/models": {"object": "list", "data": [{"id": "a-cpu:1", "parent": "a"}, {"id": "b-cpu:1", "parent": None}]},
+    "/status": {"Endpoints": None, "ModelDirPath": "/models"},
+    "/models/loaded": ["b-cpu:1"],
+}
+FOUNDRY2 = {
+    "/v1/models": {"data": [{"created": 1795365216, "id": "tiny-generic-cpu:1", "owned_by": "Microsoft"}]},
+    "/catalogs/local/v1/models": {"data": [{"id": "mine-generic-cpu:1", "owned_by": "local"}], "object": "list"},
+    "/status": {"endpoints": ["http://127.0.0.1:41201"], "modelCachePath": "/cache", "pid": 15495},
+    "/models/loaded": [],
+    "/catalogs/local/models/loaded": ["mine-generic-cpu:1"],
+}
+VLLM = {
+    "/v1/models": {"data": [{"id": "org/Big-8B", "owned_by": "vllm", "max_model_len": 8192, "parent": None}]},
+    "/version": {"version": "0.11.0"},
+}
+OLLAMA = {
+    "/v1/models": {"object": "list", "data": [{"id": "gemma3:latest", "owned_by": "library"}, {"id": "phi4:14b"}]},
+    "/api/version": {"version": "0.12.3"},
+    "/api/tags": {
+        "models": [{"name": "gemma3:latest", "size": 3338801804, "details": {"quantization_level": "Q4_K_M"}}]
+    },
+    "/api/ps": {"models": [{"name": "gemma3:latest", "size": 6591830464, "context_length": 4096}]},
+}
+UNEXPECTED = {"error": "Unexpected endpoint or method. (GET /status)"}  # LM Studio answers that with a 200
+LM_STUDIO = {
+    "/v1/models": {"data": [{"id": "llama-3.1-8b"}, {"id": "text-embedding-nomic"}]},
+    "/api/v0/models": {
+        "data": [
+            {"id": "llama-3.1-8b", "type": "llm", "quantization": "Q4_K_M", "state": "loaded", "max_context_length": 9},
+            {"id": "text-embedding-nomic", "type": "embeddings", "state": "loaded"},
+        ]
+    },
+    **dict.fromkeys(("/status", "/openai/status", "/api/version", "/props", "/version"), UNEXPECTED),
+}
+LITELLM = {"/v1/models": {"data": [{"id": "smollm2-135m", "owned_by": "openai"}, {"id": "mock"}], "object": "list"}}
+
+
+def found(
+    answers: Mapping[str, Any],
+    *,
+    server: str | None = None,
+    path: str = "",
+    then: Callable[[Scripted], object] = lambda fake: None,
+    **options: Any,
+) -> Target:
+    """What `find` says of a server with these answers; `then` looks at the server afterwards."""
+
+    async def run() -> Target:
+        async with scripted(answers, server=server) as fake, open_http(fake.url, **options) as http:
+            target = await find(fake.url + path, http=http)
+            then(fake)
+            return target
+
+    return asyncio.run(run())
+
+
+def failure(answers: Mapping[str, Any], **options: Any) -> str:
+    """The error that `find` ends with, checked to be one line without the key; addresses are cut out."""
+    with pytest.raises(LoadbenchError) as caught:
+        found(answers, **options)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert KEY not in shown
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_llama_cpp_is_known_by_its_server_header_and_asked_for_nothing_but_its_props() -> None:
+    asked: list[str] = []
+    props = {"default_generation_settings": {"n_ctx": 2048}, "build_info": "b6000-abc", "total_slots": 4}
+
+    target = found(
+        {"/v1/models": LLAMA_MODELS, "/props": props}, server="llama.cpp", then=lambda fake: asked.extend(fake.asked)
+    )
+
+    assert (target.kind, target.version, target.server_header) == ("llama.cpp", "b6000-abc", "llama.cpp")
+    model = target.models[0]
+    assert (model.context, model.size_bytes, model.quantization, model.loaded) == (2048, 96576768, "Q4_1", True)
+    assert asked == ["/v1/models", "/props"]
+
+
+def test_llama_cpp_behind_a_proxy_is_known_by_its_props() -> None:
+    target = found({"/v1/models": LITELLM["/v1/models"], "/props": {"default_generation_settings": {"n_ctx": 512}}})
+
+    assert target.kind == "llama.cpp"
+
+
+def test_the_simulator_is_known_without_a_second_request() -> None:
+    asked: list[str] = []
+
+    target = found(
+        {"/v1/models": {"data": [{"id": "simulator"}]}},
+        server="loadbench-simulator/0.1.0",
+        then=lambda fake: asked.extend(fake.asked),
+    )
+
+    assert (target.kind, target.version, asked) == ("simulator", "0.1.0", ["/v1/models"])
+
+
+def test_foundry_0_tells_what_is_loaded_cached_and_in_its_catalog() -> None:
+    target = found(FOUNDRY0, server="Kestrel")
+
+    assert target.kind == "foundry0"
+    phi, qwen = target.models
+    assert (phi.loaded, phi.cached, qwen.loaded, qwen.cached) == (True, True, False, True)
+    assert (phi.context, phi.size_bytes, phi.licence) == (131072, 2181 * 2**20, "MIT")
+    assert (phi.device, phi.execution_provider) == ("GPU", "OpenVINOExecutionProvider")
+    assert phi.aliases == ("phi-3.5-mini",)
+    assert qwen.context is None
+
+
+def test_foundry_1_is_known_by_its_model_folder_in_any_casing() -> None:
+    target = found(FOUNDRY1)
+
+    assert target.kind == "foundry1"
+    assert [(model.id, model.aliases, model.loaded) for model in target.models] == [
+        ("a-cpu:1", ("a",), False),
+        ("b-cpu:1", (), True),
+    ]
+
+
+def test_foundry_2_is_known_by_its_cache_path_and_tells_its_process() -> None:
+    target = found(FOUNDRY2, server="oatpp/1.3.0")
+
+    assert (target.kind, target.pid, target.models[0].loaded) == ("foundry2", 15495, False)
+    assert target.registered == ("mine-generic-cpu:1",)
+
+
+def test_foundry_2_keeps_registered_models_and_what_is_loaded_of_them_under_another_prefix() -> None:
+    target = found(FOUNDRY2, path="/catalogs/local/v1")
+
+    assert target.base_url.endswith("/catalogs/local/v1")
+    assert (target.kind, target.pid) == ("foundry2", 15495)
+    assert [(model.id, model.loaded) for model in target.models] == [("mine-generic-cpu:1", True)]
+
+
+def test_vllm_is_known_by_its_models_owner() -> None:
+    target = found(VLLM, server="uvicorn")
+
+    assert (target.kind, target.version, target.models[0].context) == ("vllm", "0.11.0", 8192)
+
+
+def test_vllm_with_renamed_owners_is_known_by_its_version_route() -> None:
+    assert found({**LITELLM, "/version": {"version": "0.11.0"}}).kind == "vllm"
+
+
+def test_ollama_tells_size_on_disk_and_the_context_really_allocated() -> None:
+    target = found(OLLAMA)
+
+    assert (target.kind, target.version) == ("ollama", "0.12.3")
+    gemma, phi = target.models
+    assert (gemma.size_bytes, gemma.context, gemma.quantization) == (3338801804, 4096, "Q4_K_M")
+    assert (gemma.loaded, gemma.cached, phi.loaded, phi.cached) == (True, True, False, True)
+
+
+def test_lm_studio_is_known_although_it_answers_every_path_with_200() -> None:
+    target = found(LM_STUDIO)
+
+    assert (target.kind, target.models[0].loaded, target.models[0].quantization) == ("lmstudio", True, "Q4_K_M")
+    assert choose(target, "auto") == ["llama-3.1-8b"], "an embedding model does not chat"
+
+
+def test_any_other_server_is_a_generic_one() -> None:
+    target = found(LITELLM, server="uvicorn")
+
+    assert (target.kind, target.version, [model.id for model in target.models]) == (
+        "openai",
+        None,
+        ["smollm2-135m", "mock"],
+    )
+    assert target.chat_url == target.base_url + "/chat/completions"
+
+
+def test_a_bare_list_of_names_with_odd_rows_between_is_read() -> None:
+    target = found({"/v1/models": ["a", None, {"id": None}, {"ID": "b", "aliases": None, "meta": None}, 7]})
+
+    assert [model.id for model in target.models] == ["a", "b"]
+
+
+def test_a_server_that_keeps_silent_about_itself_is_a_generic_one() -> None:
+    silent = Answer({}, delay_s=5.0)
+
+    async def run() -> Target:
+        async with scripted({**LITELLM, "/status": silent}) as fake, open_http(fake.url) as http:
+            return await find(fake.url, http=http, within_s=0.2)
+
+    assert asyncio.run(run()).kind == "openai"
+
+
+@pytest.mark.parametrize("status", [404, 405, 500, 501])
+def test_a_server_without_a_model_list_wants_a_name(status: int) -> None:
+    target = found({"/v1/models": Answer(b"Internal Server Error", status, {"Content-Type": "text/plain"})})
+
+    assert choose(target, ["any-name"]) == ["any-name"]
+    with pytest.raises(TargetError, match=rf"/v1/models answered {status} .*name one with -m MODEL"):
+        choose(target, "auto")
+
+
+ERRORS: dict[str, tuple[Answer, str]] = {
+    "key wanted": (Answer({"error": {"message": "Invalid API Key"}}, 401), "wants a key.*--api-key-env NAME"),
+    "forbidden": (Answer({}, 403), "answered 403.*--api-key-env NAME"),
+    "loading": (Answer({"error": {"message": "Loading model", "code": 503}}, 503), "still loading.*--wait 60s"),
+    "busy": (Answer(b"", 503), "answered 503.*--wait 60s"),
+    "bad gateway": (Answer({"detail": "no backend"}, 502), r"answered 502 \(no backend\).*--wait 60s"),
+    "web page": (Answer(b"<html><body>Welcome"), "text/html that is no JSON .*Welcome.*OpenAI-compatible"),
+    "nothing": (Answer(b""), "is no JSON"),
+    "other JSON": (Answer({"hello": "world"}), "JSON that is no model list"),
+    "error in a 200": (Answer({"error": "Unexpected endpoint"}), "no model list .Unexpected endpoint"),
+    "a number": (Answer(7), r"no model list \(int\)"),
+    "login page": (Answer(b"", 302, {"Location": "/login?next=x"}), r"redirects to http://[\d.:]+/login: that is no"),
+    "moved": (Answer(b"", 301, {"Location": "https://h:8/api/v1/models"}), r"give that one: -e https://h:8/api/v1$"),
+    "slash": (Answer(b"", 307, {"Location": "/v1/models/"}), "redirects to .*/v1/models/: that is no"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_is_no_model_list_is_one_line_that_says_what_to_do(case: str) -> None:
+    answer, words = ERRORS[case]
+
+    assert re.search(words, failure({"/v1/models": answer}))
+
+
+def test_a_key_travels_in_the_header_and_in_no_error_even_when_the_server_echoes_it() -> None:
+    sent: list[str] = []
+    echo = Answer({"error": {"message": f"Incorrect API key provided: {KEY}"}}, 401)
+
+    message = failure({"/v1/models": echo}, key=KEY)
+    found(LITELLM, key=KEY, then=lambda fake: sent.extend(headers["authorization"] for headers in fake.headers))
+
+    assert "Incorrect API key provided: ***" in message
+    assert "refuses the key" in message
+    assert set(sent) == {f"Bearer {KEY}"}
+
+
+def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
+    with pytest.raises(UsageError, match="holds a line break") as caught:
+        open_http("http://127.0.0.1:1", key=f"{KEY}\r\nX: y")
+
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_key_file_that_ends_in_a_line_break_is_fine() -> None:
+    http = open_http("http://127.0.0.1:1", key=f" {KEY}\r\n")
+
+    assert http.headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(http.headers)
+
+
+def test_a_header_of_ones_own_goes_before_the_key() -> None:
+    http = open_http("http://127.0.0.1:1", key=KEY, headers={"authorization": "Basic eDp5"})
+
+    assert http.headers["authorization"] == "Basic eDp5"
+
+
+@pytest.mark.parametrize("headers", [{"a b": "x"}, {"": "x"}, {"X-Name": "a\nb"}, {"X-Name": "ä"}])
+def test_a_header_that_http_cannot_carry_is_a_usage_error(headers: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="header"):
+        open_http("http://127.0.0.1:1", headers=headers)
+
+
+def test_servers_that_ignore_an_option_are_not_trusted_with_it() -> None:
+    assert [kind for kind in KINDS if ignore_eos_supported(kind)] == ["llama.cpp", "vllm", "simulator"]
+    assert [kind for kind in KINDS if cache_prompt_supported(kind)] == ["llama.cpp"]
+    assert [kind for kind in KINDS if continuous_usage_supported(kind)] == ["vllm"]

@@ -1,0 +1,123 @@
+"""From the names that people use to the ids that requests need."""
+
+from dataclasses import replace
+
+import pytest
+
+from loadbench.errors import TargetError
+from loadbench.target import Kind, ModelFacts, Target, choose
+
+PHI_CPU = ModelFacts("Phi-4-mini-instruct-generic-cpu:5", aliases=("phi-4-mini",))
+PHI_GPU = ModelFacts("Phi-4-mini-instruct-cuda-gpu:5", aliases=("phi-4-mini",))
+QWEN_OLD = ModelFacts("qwen2.5-0.5b-instruct-generic-cpu:3")
+QWEN = ModelFacts("qwen2.5-0.5b-instruct-generic-cpu:12")
+
+
+def server(*models: ModelFacts, kind: Kind = "openai", unlisted: str | None = None) -> Target:
+    return Target("http://127.0.0.1:1/v1", kind, models=models, unlisted=unlisted)
+
+
+def loaded(model: ModelFacts) -> ModelFacts:
+    return ModelFacts(model.id, model.aliases, loaded=True)
+
+
+RESOLVED: dict[str, tuple[Target, list[str], list[str]]] = {
+    "as it is": (server(ModelFacts("a"), ModelFacts("A")), ["A", "a"], ["A", "a"]),
+    "another casing": (server(ModelFacts("SmolLM2-135M")), ["smollm2-135m"], ["SmolLM2-135M"]),
+    "each once": (server(ModelFacts("a")), ["a", "A", "a"], ["a"]),
+    "an alias": (server(ModelFacts("x", ("small",))), ["Small"], ["x"]),
+    "without organisation": (server(ModelFacts("org/Big-8B")), ["big-8b"], ["org/Big-8B"]),
+    "Ollama's latest": (
+        server(ModelFacts("phi4:14b"), ModelFacts("phi4:latest"), kind="ollama"),
+        ["phi4"],
+        ["phi4:latest"],
+    ),
+    "Foundry's alias as told": (server(PHI_CPU, kind="foundry2"), ["phi-4-mini"], [PHI_CPU.id]),
+    "Foundry's alias by the id": (server(QWEN, kind="foundry2"), ["qwen2.5-0.5b"], [QWEN.id]),
+    "without version, the newest": (
+        server(QWEN_OLD, QWEN, kind="foundry2"),
+        ["Qwen2.5-0.5B-instruct-generic-cpu"],
+        [QWEN.id],
+    ),
+    "of two variants, the loaded one": (
+        server(PHI_CPU, loaded(PHI_GPU), kind="foundry2"),
+        ["phi-4-mini"],
+        [PHI_GPU.id],
+    ),
+    "an old version that is loaded": (server(loaded(QWEN_OLD), QWEN, kind="foundry2"), ["qwen2.5-0.5b"], [QWEN_OLD.id]),
+    "a server without a list": (server(unlisted="404"), ["x", "x"], ["x"]),
+    "a generic server with an empty list": (server(), ["x"], ["x"]),
+}
+
+
+@pytest.mark.parametrize("case", RESOLVED)
+def test_a_name_becomes_the_id_that_requests_need(case: str) -> None:
+    target, wanted, ids = RESOLVED[case]
+
+    assert choose(target, wanted) == ids
+
+
+ABSENT: dict[str, tuple[Target, str, str]] = {
+    "a slip": (server(ModelFacts("smollm2-135m"), ModelFacts("mock")), "smolm2-135m", "did you mean smollm2-135m[?]$"),
+    "a part": (server(ModelFacts("vendor-smollm2-135m-it")), "135m", "did you mean vendor-smollm2-135m-it[?]"),
+    "a slip in an alias": (
+        server(PHI_CPU, kind="foundry2"),
+        "phi4-mini",
+        "did you mean Phi-4-mini-instruct-generic-cpu",
+    ),
+    "nothing near": (
+        server(*(ModelFacts(f"m{n}") for n in range(7))),
+        "zephyr",
+        "it has m0, m1, m2, m3, m4 and 2 more",
+    ),
+    "two variants": (server(PHI_CPU, PHI_GPU, kind="foundry2"), "phi-4-mini", "may be any of Phi.*cpu:5, Phi.*gpu:5"),
+    "no prefixes elsewhere": (server(ModelFacts("phi-4-mini")), "phi", "did you mean phi-4-mini"),
+    "nothing at all": (server(kind="foundry2"), "phi", "lists no model: load one with `loadbench models load"),
+}
+
+
+@pytest.mark.parametrize("case", ABSENT)
+def test_an_absent_model_is_an_error_that_names_the_nearest(case: str) -> None:
+    target, name, words = ABSENT[case]
+
+    with pytest.raises(TargetError, match=words):
+        choose(target, [name])
+
+
+def test_auto_takes_the_loaded_models() -> None:
+    target = server(ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=True))
+
+    assert choose(target, "auto") == ["b"]
+
+
+def test_auto_takes_the_cached_models_where_none_is_loaded() -> None:
+    target = server(ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=False, cached=False))
+
+    assert choose(target, "auto") == ["a"]
+
+
+def test_auto_takes_all_that_a_generic_server_lists() -> None:
+    assert choose(server(ModelFacts("a"), ModelFacts("b"), ModelFacts("a")), "auto") == ["a", "b"]
+
+
+def test_auto_leaves_embedding_models_out() -> None:
+    assert choose(server(ModelFacts("a", task="embeddings"), ModelFacts("b")), "auto") == ["b"]
+
+
+def test_auto_never_takes_a_whole_catalog() -> None:
+    with pytest.raises(TargetError, match=r"no model is loaded .*`loadbench models load ALIAS`.*qwen2.5"):
+        choose(server(QWEN, kind="foundry2"), "auto")
+
+
+def test_auto_of_an_empty_server_is_an_error() -> None:
+    with pytest.raises(TargetError, match=r"http://127.0.0.1:1/v1/models lists no model: load one there, or name one"):
+        choose(server(), "auto")
+
+
+def test_a_model_registered_with_foundry_is_sent_to_its_prefix() -> None:
+    target = Target("http://h:1/v1", "foundry2", models=(QWEN,), registered=("mine-generic-cpu:1",))
+
+    with pytest.raises(TargetError, match=r"is registered, .* -e http://h:1/catalogs/local/v1$"):
+        choose(target, ["Mine-generic-cpu"])
+    with pytest.raises(TargetError, match=r"lists no model: .* registered, at -e http://h:1/catalogs/local/v1$"):
+        choose(replace(target, models=()), "auto")
