@@ -30,6 +30,10 @@ class Program(click.Group):
                 raise
             click.echo(f"loadbench: {error}", err=True)
             ctx.exit(error.exit_code)
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx else "loadbench"
+            click.echo(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)", err=True)
+            ctx.exit(error.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a newcomer meets them

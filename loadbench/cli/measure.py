@@ -56,13 +56,24 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
         given: The command's options, for what is no part of a scenario.
     """
     questions = prompts.for_scenario(asked)
+    path = given["resume"] or given["output"] or _default_folder(asked)
+    if given["resume"] is None:
+        store.check_new(path)
     view = live.view(as_json=given["as_json"], quiet=given["quiet"], progress=not given["no_progress"])
     sys.setswitchinterval(0.001)  # a thread that draws or writes holds up the reader for this long at most
     with ExitStack() as stack:
         place = _place(asked, given, stack, view)
         stack.callback(view.close)
         return anyio.run(
-            _measure, asked, given, questions, place, view, backend="asyncio", backend_options={"use_uvloop": _uvloop()}
+            _measure,
+            asked,
+            given,
+            questions,
+            place,
+            path,
+            view,
+            backend="asyncio",
+            backend_options={"use_uvloop": _uvloop()},
         )
 
 
@@ -113,7 +124,7 @@ def _began_as(folder: Path | None) -> str | None:
 
 
 async def _measure(
-    asked: Scenario, given: dict[str, Any], questions: list[Prompt], place: Place, view: live.View
+    asked: Scenario, given: dict[str, Any], questions: list[Prompt], place: Place, path: Path, view: live.View
 ) -> int:
     key = _key(asked)
     if place.endpoint is None:
@@ -123,7 +134,6 @@ async def _measure(
     models = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models))
     budget_s = None if given["budget"] is None else float(given["budget"])
     steps = plan.make(asked, models, budget_s=budget_s)
-    path = given["resume"] or given["output"] or _default_folder(asked)
     facts = {"target": server.base_url, "kind": server.kind, "found": place.how, "models": models, "folder": str(path)}
     view.opening(facts, _plan_lines(server, place, models, steps, questions, path), steps)
     if given["dry_run"]:

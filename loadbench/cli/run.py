@@ -27,37 +27,32 @@ Exit: 0 fine, 1 target or machine unusable or a model completed nothing, 2 argum
 """
 
 
-class Durations(click.ParamType[Any]):
-    name = "duration"
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    from loadbench.scenario import Duration
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from loadbench.scenario import Duration
-
-        if isinstance(value, Duration):
-            return value
-        try:
-            return Duration.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    if value is None:
+        return None
+    try:
+        return Duration.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
-class Numbers(click.ParamType[Any]):
-    """A list as 1,2,4: of whole numbers or of decimals."""
+def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    return None if value is None else _numbers(int, value, ctx, param)
 
-    def __init__(self, kind: type[int] | type[float]) -> None:
-        self._kind = kind
-        self.name = "numbers"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, list):
-            return value
-        numbers = []
-        for part in str(value).split(","):
-            try:
-                numbers.append(self._kind(part))
-            except ValueError:
-                self.fail(f"{part.strip()!r} in {value!r} is no number: write them as 1,2,4", param, ctx)
-        return numbers
+def _decimal(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    return None if value is None else _numbers(float, value, ctx, param)
+
+
+def _numbers(kind: type[int] | type[float], value: str, ctx: click.Context, param: click.Parameter) -> list[float]:
+    """A list as 1,2,4."""
+    try:
+        return [kind(part) for part in value.split(",")]
+    except ValueError:
+        what = "whole numbers as 1,2,4" if kind is int else "numbers as 0.5,1"
+        raise click.BadParameter(f"{value!r}: write {what}", ctx, param) from None
 
 
 def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -73,11 +68,11 @@ def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Call
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, type=click.Path(path_type=Path))
 @_option("-e", "--endpoint", metavar="URL", help="Server, with or without /v1.  [default: what is found]")
 @_option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model; repeat, or a,b.  [default: auto]")
-@_option("-c", "--concurrency", type=Numbers(int), metavar="1,2,4", help="Closed loop: streams at once, a level each.")
-@_option("-r", "--request-rate", type=Numbers(float), metavar="0.5,1", help="Open loop: requests/s, a level each.")
+@_option("-c", "--concurrency", callback=_whole, metavar="1,2,4", help="Closed loop: streams at once, a level each.")
+@_option("-r", "--request-rate", callback=_decimal, metavar="0.5,1", help="Open loop: requests/s, a level each.")
 @_option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Spacing of open-loop starts.")
 @_option("-n", "--requests", type=int, metavar="N", help="Measured requests per level.", workshop="BENCH_ROUNDS")
-@_option("-d", "--duration", type=Durations(), metavar="30s", help="Measured time per level.")
+@_option("-d", "--duration", callback=_duration, metavar="30s", help="Measured time per level.")
 @_option("--warmup", type=int, metavar="N", help="Requests before a level is measured.  [default: its streams]")
 @_option("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
 @_option("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
@@ -97,10 +92,10 @@ def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Call
 @_option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Certificate authorities to trust.")
 @_option("--insecure", is_flag=True, help="Accept any certificate.")
 @_option("--stamps", type=click.Choice(["kernel", "user"]), help="Where arrivals are stamped.  [default: best at hand]")
-@_option("--wait", "wait_for", type=Durations(), metavar="60s", help="Wait until the endpoint answers.")
+@_option("--wait", "wait_for", callback=_duration, metavar="60s", help="Wait until the endpoint answers.")
 @click.option("--simulate", is_flag=True, help="Measure a simulator; its figures are labelled as simulated.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-@_option("--budget", type=Durations(), metavar="5m", help="Shorten the plan to fit this time.")
+@_option("--budget", callback=_duration, metavar="5m", help="Shorten the plan to fit this time.")
 @_option("--name", metavar="NAME", help="Names the run.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: results/...]"

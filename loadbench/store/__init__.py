@@ -5,7 +5,7 @@ replaced by rename, so that whoever reads it sees a whole one. A level is either
 """
 
 from loadbench.store.files import SCHEMA, hlog_works, log_tag, read_info, utc_now, write_atomically
-from loadbench.store.folder import RunFolder
+from loadbench.store.folder import RunFolder, check_new
 from loadbench.store.reading import LevelData, Run, read
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "LevelData",
     "Run",
     "RunFolder",
+    "check_new",
     "hlog_works",
     "log_tag",
     "read",

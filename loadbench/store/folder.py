@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from loadbench.errors import StoreError
+from loadbench.errors import StoreError, UsageError
 from loadbench.histogram import Histogram, log_header
 from loadbench.result import Result
 from loadbench.store.files import (
@@ -27,6 +27,21 @@ from loadbench.store.files import (
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone
 MIN_FREE_BYTES = 50 * 1024 * 1024
+
+
+def check_new(path: Path) -> None:
+    """Whether a new run may go to this folder; makes nothing.
+
+    Raises:
+        UsageError: If it holds another run or other files, or is no folder.
+    """
+    try:
+        if (path / "run.json").exists():
+            raise UsageError(f"{path}: holds another run; continue it with --resume {path}, or choose another -o")
+        if path.exists() and any(path.iterdir()):
+            raise UsageError(f"{path}: is not empty; choose a new folder with -o")
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 class RunFolder:
@@ -52,14 +67,12 @@ class RunFolder:
             answers: Whether to keep answers.jsonl.
 
         Raises:
-            StoreError: If it holds another run or other files, cannot be written, or the disk is full.
+            UsageError: If it holds another run or other files.
+            StoreError: If it cannot be written, or the disk is full.
         """
-        if (path / "run.json").exists():
-            raise StoreError(f"{path}: holds another run; continue it with --resume {path}, or choose another -o")
+        check_new(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise StoreError(f"{path}: is not empty; choose a new folder with -o")
             free = shutil.disk_usage(path).free
         except OSError as error:
             raise cannot_write(path, error) from error
