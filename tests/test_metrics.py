@@ -190,6 +190,15 @@ def test_the_clients_lag_comes_in_ms() -> None:
     assert level["client_lag_ms"] == {**level["client_lag_ms"], "n": 32, "p50": 0.04, "p99": 0.9, "mean": None}
 
 
+def test_the_clients_lag_has_every_percentile_where_its_histogram_was_kept() -> None:
+    lag = Histogram()
+    lag.record_many([40, 50, 900])
+
+    level = summed([stream()], client_lag_us={"n": 3, "p99": 900}, histograms={"client_lag": lag})
+
+    assert level["client_lag_ms"] == {**level["client_lag_ms"], "n": 3, "mean": 0.33, "p50": 0.05, "p95": 0.9}
+
+
 @given(st.lists(st.floats(0, 1e12), min_size=1, max_size=60))
 def test_percentiles_are_values_that_occurred_in_order_and_never_beyond_the_maximum(values: list[float]) -> None:
     found = distribution(np.array(values))

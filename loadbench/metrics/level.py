@@ -113,7 +113,7 @@ def _durations(data: LevelData, requests: Requests, opened: bool, burst: bool) -
         "tpot_k_estimated": bool(requests.k_estimated[population].any()),
         "e2e_ms": distribution(requests.e2e[population]),
         "client_queue_ms": distribution(requests.client_queue[population]),
-        "client_lag_ms": of_facts(data.facts.get("client_lag_us")),
+        "client_lag_ms": _lag(data),
         # Warm connections cost nothing; what a set-up costs is asked of all that happened, in warm-up too.
         "connect_ms": distribution(results.connect[results.connect > 0]),
     }
@@ -123,6 +123,12 @@ def _itl(data: LevelData, population: Flags) -> Level:
     if data.gaps_kept:
         return of_gaps(data.results, population)
     return of_histogram(data.histograms.get("itl", Histogram()))
+
+
+def _lag(data: LevelData) -> Level | None:
+    """Of the histogram, which knows every percentile; where no .hlog can be read, what the level's facts say."""
+    histogram = data.histograms.get("client_lag")
+    return of_histogram(histogram) if histogram else of_facts(data.facts.get("client_lag_us"))
 
 
 def _tokens(results: Results, requests: Requests) -> Level:
