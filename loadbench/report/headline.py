@@ -93,7 +93,7 @@ def _gain(peak: Level, lowest: Level) -> str:
     if peak.get("speedup") is not None:
         said.append(f"{peak['speedup']:.1f}x of {levels.load_words(lowest)}")
     if peak.get("efficiency") is not None:
-        said.append(f"efficiency {units.share(peak['efficiency'])}")
+        said.append(f"efficiency {units.percent(peak['efficiency'])}")
     return f" ({', '.join(said)})" if said else ""
 
 

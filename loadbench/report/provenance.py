@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -31,6 +32,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     found = [
         ("about", _run(run)),
         ("target", _target(run)),
+        ("found", _found(run)),
         *(("model", _model(model, summary)) for model in levels.by_model(summary)),
         ("asked for", _asked(run)),
         ("loads", _loads(summary)),
@@ -80,6 +82,12 @@ def _target(run: Mapping[str, Any]) -> str:
     return f"{where} ({server}{proxied})" if where and server else where or server
 
 
+def _found(run: Mapping[str, Any]) -> str:
+    """How the server was found, unless it was named."""
+    found = clean.one_line(run.get("target_found") or "")
+    return "" if found == "as given" else found
+
+
 def _model(model: str, summary: Summary) -> str:
     target = (summary.get("run") or {}).get("target") or {}
     known = target.get("models") or []
@@ -103,6 +111,7 @@ def _asked(run: Mapping[str, Any]) -> str:
     if not scenario:
         return ""
     temperature = scenario.get("temperature")
+    extra = (run.get("parameters") or {}).get("extra_body") or scenario.get("extra_body") or {}
     seed = run.get("seed", scenario.get("seed"))
     repeat = scenario.get("repeat") or 1
     return ", ".join(
@@ -111,6 +120,7 @@ def _asked(run: Mapping[str, Any]) -> str:
             "each made distinct" if scenario.get("distinct_prompts") else None,
             f"at most {units.plural(scenario['max_tokens'], 'token')}" if scenario.get("max_tokens") else None,
             f"temperature {temperature:g}" if temperature is not None else None,
+            *(f"{name} {json.dumps(value)}" for name, value in extra.items()),
             f"seed {seed}" if seed is not None else None,
             f"repeated {repeat} times" if repeat > 1 else None,
         )

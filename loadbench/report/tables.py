@@ -99,7 +99,7 @@ def headline(summary: Summary) -> list[Table]:
     if opened:
         columns.append((Column("done", "/s"), figure("requests_per_s")))
     else:
-        columns.append((Column("efficiency", short="eff."), lambda level: Cell(units.share(level.get("efficiency")))))
+        columns.append((Column("efficiency", short="eff."), lambda level: Cell(units.percent(level.get("efficiency")))))
     notes = _percentile_notes([levels.ttft(level) for level in rows], ("p50", "p95", "p99"), "requests")
     return per_model("TTFT and throughput", summary, columns, notes + _legend(rows, opened, estimated))
 

@@ -29,7 +29,7 @@ def render(summary: Summary, width: int = 100) -> str:
     """The report as text without colour, at most `width` columns wide."""
     text = io.StringIO()
     tables(summary, Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    return text.getvalue().rstrip() + "\n"
 
 
 def tables(summary: Summary, console: Console) -> None:
@@ -102,42 +102,48 @@ def _model_tables(found: Sequence[Table], console: Console) -> Iterable[Renderab
     if not found:
         return
     layout = next((layout for layout in _LAYOUTS if _width(found, layout) <= console.width), _LAYOUTS[-1])
-    widths = _widths(found, layout)
+    columns = _columns(found, layout)
     parts: list[RenderableType] = []
     for table in found:
         title = Text(table.title, style="bold") if table is found[0] else Text()
         if len(found) > 1:
             title.append(Text(f"{' · ' if title.plain else ''}{clean.one_line(table.model)}", style="bold cyan"))
         parts += [title] if table is found[0] else [Text(), title]
-        parts.append(_grid(table, layout, widths))
+        parts.append(_grid(table, layout, columns))
     hidden = layout.intervals == "nowhere" and any(cell.interval for t in found for row in t.rows for cell in row)
     said = dict.fromkeys(note for table in found for note in table.notes)
     yield Group(*parts, *(_note(n) for n in (*said, *(("95% intervals are in report.md",) if hidden else ()))))
 
 
-def _grid(table: Table, layout: _Layout, widths: Sequence[int]) -> Grid:
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the cells of a column share over all models: its width, that of intervals behind figures, a place for *."""
+
+    width: int
+    interval: int
+    marked: bool
+
+
+def _grid(table: Table, layout: _Layout, shapes: Sequence[_Shape]) -> Grid:
     grid = Grid(
         box=box.SIMPLE_HEAD, padding=(0, layout.gap - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
     )
-    for i, (column, width) in enumerate(zip(table.columns, widths, strict=True)):
-        grid.add_column(
-            Text(_header(column)),
-            justify="left" if column.left else "right",
-            overflow="fold",
-            no_wrap=not _folds(table, i),
-            min_width=min(width, _FOLDED) if _folds(table, i) else width,
-            vertical="top",
-        )
-    marked = _marked(table)
+    for i, (column, shape) in enumerate(zip(table.columns, shapes, strict=True)):
+        folds = _folds(table, i)
+        width = min(shape.width, _FOLDED) if folds else shape.width
+        head = _aligned(_head(column), 0 if column.left else shape.width)
+        grid.add_column(head, overflow="fold", no_wrap=not folds, min_width=width, vertical="top")
     for row in table.rows:
-        grid.add_row(*(_cell(cell, layout, padded=mark) for cell, mark in zip(row, marked, strict=True)))
+        cells = zip(row, table.columns, shapes, strict=True)
+        grid.add_row(*(_aligned(_lines(cell, layout, s), 0 if c.left else s.width) for cell, c, s in cells))
     return grid
 
 
 def _width(found: Sequence[Table], layout: _Layout) -> int:
-    widths = _widths(found, layout)
-    foldable = (_FOLDED if _folds(found[0], i) else width for i, width in enumerate(widths))
-    return sum(map(min, widths, foldable)) + layout.gap * (len(widths) - 1)
+    """The least width of the tables in a layout."""
+    widths = [shape.width for shape in _columns(found, layout)]
+    least = (min(width, _FOLDED) if _folds(found[0], i) else width for i, width in enumerate(widths))
+    return sum(least) + layout.gap * (len(widths) - 1)
 
 
 def _folds(table: Table, i: int) -> bool:
@@ -145,35 +151,38 @@ def _folds(table: Table, i: int) -> bool:
     return table.columns[i].left and (i > 0 or table.model is None)
 
 
-def _widths(found: Sequence[Table], layout: _Layout) -> list[int]:
-    """The width each column gets over all models; a table with columns of its own goes by itself."""
-    widths = [0] * len(found[0].columns)
-    for table in found:
-        marked = _marked(table)
-        for i, column in enumerate(table.columns):
-            cells = (_cell(row[i], layout, padded=marked[i]).plain for row in table.rows)
-            lines = (line for text in (_header(column), *cells) for line in text.split("\n"))
-            widths[i] = max(widths[i], *(cell_len(line) for line in lines))
-    return widths
+def _columns(found: Sequence[Table], layout: _Layout) -> list[_Shape]:
+    """The shape of each column over all models, which have the same columns."""
+    shapes = []
+    for i, column in enumerate(found[0].columns):
+        cells = [row[i] for table in found for row in table.rows]
+        behind = max((cell_len(cell.interval) for cell in cells), default=0) if layout.intervals == "behind" else 0
+        shape = _Shape(0, behind, any(cell.marked for cell in cells))
+        lines = [line for cell in cells for line in _lines(cell, layout, shape)]
+        shapes.append(replace(shape, width=max(line.cell_len for line in (*_head(column), *lines))))
+    return shapes
 
 
-def _header(column: Column) -> str:
-    return f"{column.short or column.name}\n{column.unit}".rstrip("\n")
+def _head(column: Column) -> list[Text]:
+    return [Text(line) for line in (column.short or column.name, column.unit) if line]
 
 
-def _cell(cell: Cell, layout: _Layout, *, padded: bool) -> Text:
-    """A figure, its mark, its interval; `padded` where others of its column have a mark: digits stay aligned."""
-    text = Text(clean.one_line(cell.text), style="bold red" if cell.text == "NO" else "")
-    if cell.interval and layout.intervals == "behind":
-        return text.append(f" [{cell.interval}]", style="dim")
-    text.append("*" if cell.marked else " " if padded else "", style="yellow")
-    if cell.interval and layout.intervals == "beneath":
-        text.append(f"\n[{cell.interval}]", style="dim")
-    return text
+def _lines(cell: Cell, layout: _Layout, shape: _Shape) -> list[Text]:
+    """A figure, its mark or the blank that keeps digits aligned, its interval behind or beneath it."""
+    line = Text(clean.one_line(cell.text), style="bold red" if cell.text == "NO" else "")
+    if shape.marked:
+        line.append("*" if cell.marked else " ", style="yellow")
+    interval = f"[{cell.interval}]" if cell.interval else ""
+    if shape.interval:
+        line.append(interval.rjust(shape.interval + 3), style="dim")
+    return [line, Text(interval, style="dim")] if interval and layout.intervals == "beneath" else [line]
 
 
-def _marked(table: Table) -> list[bool]:
-    return [any(row[i].marked for row in table.rows) for i in range(len(table.columns))]
+def _aligned(lines: Sequence[Text], width: int) -> Text:
+    """Lines, right-aligned to a width. Not by rich, which would strip the blanks that stand where others have a *."""
+    for line in lines:
+        line.pad_left(max(width - line.cell_len, 0))
+    return Text("\n").join(lines)
 
 
 def _worst_prompts(summary: Summary) -> list[Table]:
@@ -221,9 +230,11 @@ def _bullet(text: Text, sign: str = "●") -> RenderableType:
 
 
 def _for_output(part: RenderableType, console: Console) -> RenderableType:
-    """The part itself, or in ASCII where the output's encoding lacks our signs (a pipe on Windows, LANG=C)."""
-    if console.encoding.lower().startswith("utf"):
+    """The part itself for a terminal; for a pipe or a file without blanks at line ends, in ASCII where it must be."""
+    plain = not console.encoding.lower().startswith("utf")  # a pipe on Windows, LANG=C
+    if console.is_terminal and not plain:
         return part
     with console.capture() as captured:
-        console.print(part, highlight=False, end="")
-    return Text.from_ansi(clean.ascii_only(captured.get()).rstrip("\n"))
+        console.print(part, highlight=False)
+    lines = "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return Text.from_ansi(clean.ascii_only(lines) if plain else lines, no_wrap=True)

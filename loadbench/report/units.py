@@ -72,6 +72,15 @@ def share(fraction: float | None) -> str:
     return f"{percent:,.0f}%"
 
 
+def percent(ratio: float | None) -> str:
+    """A ratio in whole per cent, where 99.9% and 100% are the same to a reader.
+
+    >>> percent(0.391), percent(0.9985), percent(1.04)
+    ('39%', '100%', '104%')
+    """
+    return ABSENT if ratio is None or not math.isfinite(ratio) else f"{100 * ratio:,.0f}%"
+
+
 def size(n_bytes: float | None) -> str:
     """Bytes in decimal units.
 
