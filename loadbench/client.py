@@ -418,6 +418,10 @@ class Client:
         """Text events of the requests that have not ended yet."""
         return sum(recorder.text_events for recorder in self._in_flight.values())
 
+    def round_trip_ns(self) -> int | None:
+        """Of the network to the target, in ns; None where nobody measured it."""
+        return self.transport.round_trip_ns
+
     def take_lags_ns(self) -> list[int]:
         """Processed minus arrived in ns, of each read since the last call; none without kernel stamps."""
         lags = self.transport.lags_ns[:]

@@ -36,6 +36,7 @@ class Chats(Protocol):
     async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None: ...
     def text_events_in_flight(self) -> int: ...
     def take_lags_ns(self) -> list[int]: ...
+    def round_trip_ns(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Progress:
     began_ns: int = 0
     ended_ns: int = 0
     client_cpu_s: float = 0.0
+    round_trip_ns: int | None = None
     phase: str = "warming up"
     in_flight: int = 0
     issued: int = 0  # measured requests
@@ -131,6 +133,7 @@ class Engine:
         level, limits = progress.level, progress.limits
         await self._client.warm(min(level.concurrency or limits.warmup, limits.max_streams))
         self._client.take_lags_ns()
+        progress.round_trip_ns = self._client.round_trip_ns()
         loop = _LevelRun(self, progress)
         progress.began_ns, cpu_s = self._now_ns(), self._cpu_s()
         try:
@@ -312,6 +315,7 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         "warmup_requests": progress.warmup_requests,
         "requests_planned": progress.limits.requests,
         "duration_planned_s": progress.limits.duration_s,
+        "round_trip_ms": None if progress.round_trip_ns is None else round(progress.round_trip_ns / 1e6, 3),
         "client_cpu_s": round(progress.client_cpu_s, 3),
         "client_lag_us": None
         if lag.percentile(0.5) is None

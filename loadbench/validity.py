@@ -177,8 +177,8 @@ def tokens(level: Level, scenario: Scenario) -> Doubt | None:
 
 
 def network(level: Level, scenario: Scenario) -> Doubt | None:
-    """V7: the round trip, seen at connection set-up, is a small part of TTFT."""
-    trip_ms, ttft_ms = (level.get("connect_ms") or {}).get("p50"), (level.get("ttft_ms") or {}).get("p50")
+    """V7: the round trip, seen when connections were opened, is a small part of TTFT."""
+    trip_ms, ttft_ms = level.get("round_trip_ms"), (level.get("ttft_ms") or {}).get("p50")
     if trip_ms is None or not ttft_ms:
         return None
     share = trip_ms / ttft_ms

@@ -25,7 +25,7 @@ SOUND: dict[str, Any] = {
     "ttft_ms": {"n": 1000, "p50": 100.0},
     "itl_ms": {"p50": 10.0},
     "client_lag_ms": {"p99": 0.1},
-    "connect_ms": {"p50": 1.0},
+    "round_trip_ms": 1.0,
     "merged_share": 0.0,
     "client_cpu_share": 0.2,
     "output_tokens": {"mean": 128.0},
@@ -109,9 +109,9 @@ CASES = [
     ({"token_source": "mixed"}, [("V6", "red")]),
     ({"token_source": None}, []),
     # V7: round trip against a TTFT p50 of 100 ms
-    ({"connect_ms": {"p50": 30.0}}, []),
-    ({"connect_ms": {"p50": 30.1}}, [("V7", "warn")]),
-    ({"connect_ms": {"p50": None}}, []),
+    ({"round_trip_ms": 30.0}, []),
+    ({"round_trip_ms": 30.1}, [("V7", "warn")]),
+    ({"round_trip_ms": None}, []),
     # V12: n for p50 and p95
     ({"ttft_ms": {"n": 72, "p50": 100.0}}, []),
     ({"ttft_ms": {"n": 71, "p50": 100.0}}, [("V12", "warn")]),

@@ -285,7 +285,7 @@ class _TimeLeft:
 
     def left(self, progress: Progress) -> str:
         share = _share(progress)
-        here_s = (time.perf_counter_ns() - progress.began_ns) / 1e9
+        here_s = (time.perf_counter_ns() - progress.began_ns) / 1e9 if progress.began_ns else 0.0
         planned_s = self._to_come.get(progress.level.id, 0.0)
         level_s = here_s / share if share > 0.05 else max(planned_s, here_s)
         ratio = (self._took_s + level_s) / max(self._planned_s + planned_s, 1e-9)

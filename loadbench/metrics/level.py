@@ -116,6 +116,7 @@ def _durations(data: LevelData, requests: Requests, opened: bool, burst: bool) -
         "client_lag_ms": _lag(data),
         # Warm connections cost nothing; what a set-up costs is asked of all that happened, in warm-up too.
         "connect_ms": distribution(results.connect[results.connect > 0]),
+        "round_trip_ms": data.facts.get("round_trip_ms"),
     }
 
 
