@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     results = in_turn(40)
     run.begin({"id": "m@c1", "model": "m"})
     for result in results:
-        run.add(result, "m")
+        run.add(result)
     run.end({name: fact for name, fact in facts(results).items() if name != "attempt"}, {})
     run.close("complete")
     return path
@@ -69,13 +69,19 @@ def test_a_file_takes_the_place_of_stdout(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "pr.md").read_bytes() == (folder / "report.md").read_bytes()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_a_device_is_written_to_and_not_replaced(folder: Path, tmp_path: Path) -> None:
-    sink = tmp_path / "sink"  # a link, so that a defect here does not cost the machine its /dev/null
-    sink.symlink_to(os.devnull)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_written_to_and_not_replaced(folder: Path, tmp_path: Path) -> None:
+    # A pipe of our own, never a device: a defect that replaced /dev/null would cost the machine its own.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        done = report(folder, "-o", pipe)
 
-    assert report(folder, "-o", sink).exit_code == 0
-    assert sink.is_symlink()
+        assert (done.exit_code, pipe.is_fifo()) == (0, True)
+        assert os.read(reader, 100_000).startswith(b"loadbench  first")
+    finally:
+        os.close(reader)
 
 
 def test_a_file_in_a_folder_that_does_not_exist_is_refused(folder: Path, tmp_path: Path) -> None:
