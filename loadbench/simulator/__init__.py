@@ -8,7 +8,7 @@ prints one line of JSON, `{"url": "http://127.0.0.1:PORT/v1", "pid": …, "model
 SIGTERM, SIGINT or the end of its standard input, if that is a pipe. `start` does so from Python and ends it surely.
 
     GET  /v1/models            POST /v1/chat/completions      GET /health
-    GET  /truth                what it really did (truth.py)  POST /truth/reset, DELETE /truth: start counting anew
+    GET  /truth                what it really did (counts.py)  POST /truth/reset, DELETE /truth: start counting anew
 
 law.py declares, server.py runs the loop, stream.py sends answers, connection.py speaks HTTP, answer.py makes the bytes.
 """
@@ -115,7 +115,7 @@ def start(
 
 
 def truth(url: str) -> dict[str, Any]:
-    """What the simulator at `url` (with or without /v1) reports it did; truth.Truth says what the fields mean."""
+    """What the simulator at `url` (with or without /v1) reports it did; counts.Truth says what the fields mean."""
     return _call(url, "/truth", "GET")
 
 

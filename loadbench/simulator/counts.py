@@ -13,16 +13,17 @@ PERCENTILES = {"p50": (50, 100), "p90": (90, 100), "p95": (95, 100), "p99": (99,
 
 
 def summary(counts: Mapping[int, int]) -> dict[str, float | int | None]:
-    """n, mean, percentiles (nearest rank, ceil(p * n)) and max of values counted as {value: times}; None without any.
+    """n, mean, min, percentiles (nearest rank, ceil(p * n)) and max of values counted as {value: times}, None without.
 
     >>> summary({10: 98, 20: 1, 500: 1})["p99"]
     20
     """
     n = sum(counts.values())
     if not n:
-        return {"n": 0, "mean": None, **dict.fromkeys(PERCENTILES), "max": None}
-    found: dict[str, float | int | None] = {"n": n, "mean": round(sum(v * c for v, c in counts.items()) / n, 3)}
+        return {"n": 0, "mean": None, "min": None, **dict.fromkeys(PERCENTILES), "max": None}
     values = sorted(counts)
+    mean = sum(value * count for value, count in counts.items()) / n
+    found: dict[str, float | int | None] = {"n": n, "mean": round(mean, 3), "min": values[0]}
     below, at = 0, iter(values)
     value = next(at)
     for name, (part, of) in PERCENTILES.items():
