@@ -97,7 +97,7 @@ def cache_prompt_supported(kind: Kind) -> bool:
 
 def continuous_usage_supported(kind: Kind) -> bool:
     """Whether `stream_options.continuous_usage_stats` puts the count so far into every event."""
-    return kind == "vllm"
+    return kind in ("vllm", "simulator")
 
 
 def field(row: Any, *names: str) -> Any:

@@ -1,0 +1,239 @@
+"""`loadbench doctor`: each check says what is, whether it will do, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from scripted import Answer, scripted
+
+from loadbench import simulator
+from loadbench.cli import checks, selftest
+from loadbench.cli.checks import Check
+from loadbench.cli.doctor import doctor
+from loadbench.cli.limits import SPARE_FILES, raise_file_limit
+
+MODELS = {"/v1/models": {"data": [{"id": "m"}]}}
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(doctor, words)
+
+
+def looked(answers: Mapping[str, Any], home: Path) -> list[Check]:
+    """What the doctor says of a machine where one server with these answers listens."""
+
+    async def run() -> list[Check]:
+        async with scripted(answers) as fake:
+            return await checks.servers([int(fake.url.rpartition(":")[2])], home=home)
+
+    return asyncio.run(run())
+
+
+def test_a_server_that_answers_is_shown_with_its_models() -> None:
+    with simulator.start() as server:
+        done = run("--quick", "--json", "-e", server.url)
+
+    document = json.loads(done.stdout)
+    rows = {row["name"]: row for row in document["checks"]}
+    assert (done.exit_code, document["ok"]) == (0, True)
+    assert rows["server"]["facts"]["kind"] == "simulator"
+    assert rows["server"]["facts"]["models"] == ["simulator"]
+    assert list(rows) == [
+        "version",
+        "machine",
+        "clock",
+        "event loop",
+        "open files",
+        "extras",
+        "embedded model",
+        "server",
+    ]
+
+
+def test_a_named_server_that_does_not_answer_fails_the_doctor() -> None:
+    done = run("--quick", "-e", "127.0.0.1:9")
+
+    assert done.exit_code == 1
+    assert "fail  server          nothing answers at http://127.0.0.1:9" in done.stdout
+
+
+def test_a_key_that_is_not_there_is_said_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+
+    done = run("-e", "h", "--api-key-env", "NO_SUCH_KEY")
+
+    assert "--api-key-env NO_SUCH_KEY: that environment variable is not set" in str(done.exception)
+    assert done.stdout == ""
+
+
+def test_servers_on_usual_ports_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
+    monkeypatch.setenv("PATH", "")
+
+    (row,) = looked(MODELS, tmp_path)
+
+    assert (row.mark, row.facts["kind"], row.facts["models"]) == ("ok", "openai", ["m"])
+
+
+@pytest.mark.parametrize("answers", [{}, {"/v1/models": b"<html>"}, {"/v1/models": Answer({}, 500)}])
+def test_any_other_web_server_is_left_out(
+    answers: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
+    monkeypatch.setenv("PATH", "")
+
+    (row,) = looked(answers, tmp_path)
+
+    assert (row.mark, row.text) == ("ok", "none found on this machine")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(Answer({}, 401), "wants a key"), (Answer({"error": {"message": "Loading model"}}, 503), "still loading")],
+)
+def test_a_server_that_needs_something_is_a_warning(
+    answer: Answer, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
+    monkeypatch.setenv("PATH", "")
+
+    (row,) = looked({"/v1/models": answer}, tmp_path)
+
+    assert row.mark == "warn"
+    assert words in row.text
+
+
+def test_the_endpoint_of_the_environment_is_a_warning_where_nothing_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", "http://127.0.0.1:9")
+
+    (row,) = asyncio.run(checks.servers([], home=tmp_path))
+
+    assert (row.mark, row.facts) == (
+        "warn",
+        {"endpoint": "http://127.0.0.1:9/v1", "how": "FOUNDRY_LOCAL_ENDPOINT"},
+    )
+
+
+def test_a_broken_variable_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", "ftp://h")
+
+    (row,) = asyncio.run(checks.servers([], home=tmp_path))
+
+    assert (row.mark, row.advice) == ("warn", "mend or unset the variable")
+
+
+def test_the_clock_tells_the_smallest_step_it_made() -> None:
+    ticks = count(0, 100)
+
+    row = checks.clock(stamps_work=lambda: True, now_ns=lambda: next(ticks) // 300 * 300)
+
+    assert (row.mark, row.facts) == ("ok", {"source": "kernel", "step_ns": 300})
+
+
+@pytest.mark.parametrize(("kernel", "step_ns"), [(False, 100), (True, 15_000_000)])
+def test_a_clock_that_spoils_figures_is_a_warning(kernel: bool, step_ns: int) -> None:
+    ticks = count(0, step_ns)
+
+    row = checks.clock(stamps_work=lambda: kernel, now_ns=lambda: next(ticks))
+
+    assert row.mark == "warn"
+    assert row.advice
+
+
+@pytest.mark.parametrize(
+    ("room", "mark", "text"),
+    [
+        (None, "ok", "not limited"),
+        (512, "ok", "room for 512 streams"),
+        (192, "warn", "room for 192 streams, 512 wanted"),
+    ],
+)
+def test_streams_need_open_files(room: int | None, mark: str, text: str) -> None:
+    row = checks.files(512, make_room=lambda streams: room)
+
+    assert (row.mark, row.text) == (mark, text)
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_grants() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        room = raise_file_limit(300)
+        after = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert room == 300
+    assert after == (300 + SPARE_FILES, before[1])
+
+
+def test_a_limit_that_suffices_is_left_alone() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    raise_file_limit(1)
+
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_missing_extras_come_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "EXTRAS", {"here": "pytest", "gone": "no-such-package-at-all"})
+
+    row = checks.extras()
+
+    assert row.advice == "not installed: pip install 'loadbench[gone]'"
+    assert row.text.startswith("here ")
+
+
+def test_the_self_test_measures_the_simulator_with_our_client() -> None:
+    row = selftest.check(streams=4, duration_s=0.3)
+
+    assert row.mark in ("ok", "warn"), row.text  # how exact it is depends on what else this machine does
+    assert row.facts["completed"] >= 4
+    assert row.facts["tokens_per_s"] > 100
+    assert 15 < row.facts["ttft_p50_ms"] < 200
+    assert row.facts["cpu_us_per_token"] > 0
+
+
+FIGURES: dict[str, Any] = {
+    "completed": 500,
+    "failed": 0,
+    "error": None,
+    "streams": 128,
+    "tokens_per_s": 24_000.0,
+    "cpu_us_per_token": 10.0,
+    "ttft_p50_ms": 20.0,
+    "ttft_p50_error": 0.001,
+    "ttft_p99_ms": 21.0,
+    "ttft_p99_error": -0.002,
+    "itl_p99_ms": 5.1,
+    "itl_p99_error": 0.009,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "mark", "words"),
+    [
+        ({}, "ok", "24,000 tokens/s over 128 streams, 10.0 us of CPU each: about 80,000 tokens/s in one process"),
+        ({"ttft_p99_error": 0.02}, "warn", "TTFT p99 21.00 ms (+2.0%)"),
+        ({"itl_p99_error": -0.02}, "warn", "gap p99 5.10 ms (-2.0%)"),
+        ({"failed": 3, "error": "reset"}, "warn", "500 requests completed, 3 failed: reset"),
+        ({"completed": 0, "failed": 50, "error": "local"}, "fail", "0 requests completed, 50 failed: local"),
+        ({"itl_p99_ms": None, "itl_p99_error": None}, "warn", "gap p99 not measured"),
+    ],
+)
+def test_the_self_tests_verdict_follows_its_figures(change: dict[str, Any], mark: str, words: str) -> None:
+    row = selftest.verdict({**FIGURES, **change})
+
+    assert row.mark == mark
+    assert words in row.text

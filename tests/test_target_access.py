@@ -1,0 +1,38 @@
+"""What goes with every request: headers and the key, which no message may show."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from loadbench.errors import UsageError
+from loadbench.target import open_http
+
+KEY = "sk-very-secret-0123456789"
+
+
+def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
+    with pytest.raises(UsageError, match="holds a line break") as caught:
+        open_http("http://127.0.0.1:1", key=f"{KEY}\r\nX: y")
+
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_key_file_that_ends_in_a_line_break_is_fine() -> None:
+    http = open_http("http://127.0.0.1:1", key=f" {KEY}\r\n")
+
+    assert http.headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(http.headers)
+
+
+def test_a_header_of_ones_own_goes_before_the_key() -> None:
+    http = open_http("http://127.0.0.1:1", key=KEY, headers={"authorization": "Basic eDp5"})
+
+    assert http.headers["authorization"] == "Basic eDp5"
+
+
+@pytest.mark.parametrize("headers", [{"a b": "x"}, {"": "x"}, {"X-Name": "a\nb"}, {"X-Name": "ä"}])
+def test_a_header_that_http_cannot_carry_is_a_usage_error(headers: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="header"):
+        open_http("http://127.0.0.1:1", headers=headers)
