@@ -77,7 +77,7 @@ class Progress:
     dropped: int = 0
     warmup_requests: int = 0
     text_events: int = 0  # of ended requests, warm-up among them
-    errors: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)  # of the failed
     last_error: str | None = None
     measured_from_ns: int | None = None
     full_ns: int | None = None
@@ -120,10 +120,13 @@ class Engine:
         self._on_result, self._on_tick, self._now_ns = on_result, on_tick, now_ns
         self._salt, self._cpu_s = salt, cpu_s
         self.stopping = False
+        self._waiting: anyio.CancelScope | None = None
 
     def stop(self) -> None:
         """Start no further request; those in flight run to their end."""
         self.stopping = True
+        if self._waiting is not None:
+            self._waiting.cancel()  # the next request may be due in minutes
 
     async def run(self, progress: Progress) -> None:
         """Run one level to its end, drain included; `progress` tells how it goes.
@@ -189,13 +192,15 @@ class _LevelRun:
                 due_ns = progress.began_ns + start_ns
                 if self._past_deadline(due_ns):
                     break
-                await self._sleep_until(due_ns)
+                with anyio.CancelScope() as engine._waiting:
+                    await self._sleep_until(due_ns)
                 if self._over():
                     break
                 if progress.in_flight >= progress.limits.max_streams:
                     self._drop(due_ns)
                 else:
                     requests.start_soon(self._send, self._ask(due_ns))
+            progress.phase = "draining"
 
     def _past_deadline(self, at_ns: int) -> bool:
         progress = self._progress
@@ -261,11 +266,12 @@ class _LevelRun:
         if result.error == "cancelled":
             progress.cancelled += not result.warmup
         elif result.error is not None:
-            progress.failed += 1 if not result.warmup else 0
-            progress.errors[result.error] += 1
+            if not result.warmup:
+                progress.failed += 1
+                progress.errors[result.error] += 1
             progress.last_error = f"{result.error}: {result.error_message}"
         else:
-            progress.completed += 1 if not result.warmup else 0
+            progress.completed += not result.warmup
         progress.ended += not result.warmup
         if not result.warmup and result.error is None:
             _record(progress.histograms, result)

@@ -1,0 +1,673 @@
+"""Levels on a virtual clock: who starts when, what ends a level, and that every request is accounted for.
+
+Trio's clock jumps to the next deadline, so a level of minutes takes milliseconds and every time in it is exact to
+the rounding of a float.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from loadbench import pacer
+from loadbench.client import Ask
+from loadbench.engine import FAILURES_IN_A_ROW, Engine, Limits, Progress, facts
+from loadbench.prompts import DEFAULT, Prompt
+from loadbench.result import Result
+from loadbench.scenario import Level
+
+NS = 1_000_000_000
+ROUNDING_NS = 10  # of virtual times, which are floats of seconds
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def now_ns() -> int:
+    return round(trio.current_time() * NS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server does with one request: `tokens` texts, the first after `ttft_s`, then one each `itl_s`."""
+
+    ttft_s: float = 1.0
+    itl_s: float = 0.0
+    tokens: int = 1
+    error: str | None = None
+
+    @property
+    def takes_s(self) -> float:
+        return self.ttft_s + self.itl_s * (self.tokens - 1)
+
+
+ALIKE = Answer()
+
+
+def uneven(ask: Ask) -> Answer:
+    """Answers of 0.5 to 1.4 s, so that no two neighbours end together."""
+    return Answer(ttft_s=0.5 + 0.1 * (ask.request * 7 % 10))
+
+
+def failing(ask: Ask) -> Answer:
+    return Answer(ttft_s=0.01, error="http_5xx")
+
+
+@dataclass
+class Server:
+    """A client whose server keeps a declared law; `asked` is what it was asked, in order."""
+
+    law: Callable[[Ask], Answer] = field(default=lambda ask: ALIKE)
+    warmed: list[int] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
+    lags_ns: list[int] = field(default_factory=list)
+
+    async def warm(self, connections: int) -> None:
+        self.warmed.append(connections)
+
+    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None:
+        self.asked.append(ask)
+        answer, sent_ns = self.law(ask), now_ns()
+        error: str | None = "cancelled"
+        try:
+            await anyio.sleep(answer.takes_s)
+            error = answer.error
+        finally:
+            done(self._result(ask, answer, origin_ns, sent_ns, error))
+
+    def _result(self, ask: Ask, answer: Answer, origin_ns: int, sent_ns: int, error: Any) -> Result:
+        first_ns = None if error else sent_ns - origin_ns + round(answer.ttft_s * NS)
+        gaps_us = [] if error else [round(answer.itl_s * 1e6)] * (answer.tokens - 1)
+        return Result(
+            level=ask.level,
+            attempt=ask.attempt,
+            request=ask.request,
+            prompt=ask.prompt.id,
+            warmup=ask.warmup,
+            due_ns=ask.due_ns - origin_ns,
+            sent_ns=sent_ns - origin_ns,
+            connect_ns=0,
+            headers_ns=first_ns,
+            first_event_ns=first_ns,
+            first_token_ns=first_ns,
+            last_token_ns=None if first_ns is None else first_ns + 1000 * sum(gaps_us),
+            end_ns=now_ns() - origin_ns,
+            gaps_us=gaps_us,
+            first_events=0 if error else 1,
+            text_events=0 if error else answer.tokens,
+            error=error,
+            error_message=error and "as the law says",
+        )
+
+    def text_events_in_flight(self) -> int:
+        return 0
+
+    def take_lags_ns(self) -> list[int]:
+        lags, self.lags_ns = self.lags_ns, []
+        return lags
+
+    def round_trip_ns(self) -> int | None:
+        return 250_000
+
+
+@dataclass
+class Played:
+    """A level that was played: its progress, its Results in the order they ended, the times of its ticks."""
+
+    server: Server
+    progress: Progress
+    results: list[Result] = field(default_factory=list)
+    tick_ns: list[int] = field(default_factory=list)
+    engine: Engine | None = None
+
+    @property
+    def measured(self) -> list[Result]:
+        """In order of start."""
+        return sorted((one for one in self.results if not one.warmup), key=lambda one: one.request)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return facts(self.progress, stopped=False)
+
+    def in_flight_at(self, at_ns: int) -> int:
+        return sum(one.due_ns <= at_ns < one.end_ns for one in self.results)
+
+    async def on_tick(self, progress: Progress) -> None:
+        self.tick_ns.append(now_ns() - progress.began_ns)
+
+    async def run(self) -> Played:
+        assert self.engine is not None
+        await self.engine.run(self.progress)
+        return self
+
+
+def closed(concurrency: int, repeat: int = 1) -> Level:
+    return Level(id=f"m@c{concurrency}", model="m", concurrency=concurrency, request_rate_per_s=None, repeat=repeat)
+
+
+def opened(rate_per_s: float, repeat: int = 1) -> Level:
+    return Level(id=f"m@r{rate_per_s:g}", model="m", concurrency=None, request_rate_per_s=rate_per_s, repeat=repeat)
+
+
+def level_of(
+    level: Level,
+    law: Callable[[Ask], Answer] | Answer = ALIKE,
+    *,
+    requests: int | None = None,
+    duration_s: float | None = None,
+    warmup: int | None = None,
+    max_streams: int = 1024,
+    prompts: Sequence[Prompt] = DEFAULT,
+    seed: int = 1,
+    **options: Any,
+) -> Played:
+    """A level that is ready to run; warm-up is a request for each slot unless said otherwise."""
+    server = Server((lambda ask: law) if isinstance(law, Answer) else law)
+    limits = Limits(requests, duration_s, (level.concurrency or 0) if warmup is None else warmup, max_streams)
+    played = Played(server, Progress(level, 1, limits))
+    played.engine = Engine(
+        server,
+        prompts,
+        seed=seed,
+        on_result=played.results.append,
+        on_tick=played.on_tick,
+        now_ns=now_ns,
+        cpu_s=trio.current_time,  # a process that computes all the time
+        **options,
+    )
+    return played
+
+
+# -- closed loop
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("concurrency", [1, 3, 16])
+async def test_every_slot_is_filled_from_full_to_the_last_issue(concurrency: int) -> None:
+    played = await level_of(closed(concurrency), uneven, requests=60).run()
+    full_ns, last_ns = played.facts["full_ns"], played.facts["last_issue_ns"]
+
+    overlap_ns = sum(max(0, min(one.end_ns, last_ns) - max(one.due_ns, full_ns)) for one in played.results)
+    streams = overlap_ns / (last_ns - full_ns)
+
+    assert streams == pytest.approx(concurrency, rel=1e-6)
+
+
+@pytest.mark.anyio
+async def test_slots_start_apart_by_the_pacer() -> None:
+    played = await level_of(closed(4), requests=10).run()
+
+    first = sorted(one.due_ns for one in played.results)[:4]
+
+    assert first == pytest.approx(pacer.start_offsets_ns(4), abs=ROUNDING_NS)
+
+
+@pytest.mark.anyio
+async def test_a_freed_slot_is_due_at_once() -> None:
+    played = await level_of(closed(2), Answer(ttft_s=1), requests=9, warmup=0).run()
+
+    ends = sorted(one.end_ns for one in played.results)
+    later = sorted(one.due_ns for one in played.results)[2:]
+
+    assert later == ends[: len(later)]
+
+
+@pytest.mark.anyio
+async def test_connections_are_opened_before_the_level_begins() -> None:
+    played = await level_of(closed(5), requests=5).run()
+
+    assert played.server.warmed == [5]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("requests", "concurrency"), [(1, 1), (7, 3), (3, 8), (100, 10)])
+async def test_exactly_the_requests_asked_for_are_measured(requests: int, concurrency: int) -> None:
+    played = await level_of(closed(concurrency), uneven, requests=requests).run()
+
+    assert len(played.measured) == requests
+    assert played.facts["offered"] == requests
+
+
+@pytest.mark.anyio
+async def test_warmup_requests_come_first_and_are_marked() -> None:
+    played = await level_of(closed(2), uneven, requests=5, warmup=3).run()
+
+    marks = [one.warmup for one in sorted(played.results, key=lambda one: one.request)]
+
+    assert marks == [True] * 3 + [False] * 5
+    assert played.facts["warmup_requests"] == 3
+
+
+@pytest.mark.anyio
+async def test_warmup_hands_over_without_a_drain() -> None:
+    played = await level_of(closed(4), uneven, requests=20, warmup=8).run()
+
+    streams = played.in_flight_at(played.facts["measured_from_ns"])
+    still_warm = sum(one.warmup and one.end_ns > played.facts["measured_from_ns"] for one in played.results)
+
+    assert streams == 4
+    assert still_warm == 3
+
+
+@pytest.mark.anyio
+async def test_a_level_without_warmup_measures_from_its_first_request() -> None:
+    played = await level_of(closed(2), requests=4, warmup=0).run()
+
+    assert played.facts["measured_from_ns"] == 0
+    assert not any(one.warmup for one in played.results)
+
+
+@pytest.mark.anyio
+async def test_a_level_with_fewer_requests_than_slots_never_was_full() -> None:
+    played = await level_of(closed(8), requests=3, warmup=0).run()
+
+    assert played.facts["full_ns"] is None
+
+
+# -- what ends a level
+
+
+@pytest.mark.anyio
+async def test_a_duration_counts_from_the_first_measured_request() -> None:
+    played = await level_of(closed(3), uneven, duration_s=10.0, warmup=30).run()
+    began_ns = played.facts["measured_from_ns"]
+
+    dues = [one.due_ns - began_ns for one in played.measured]
+
+    assert began_ns > 5 * NS, "the warm-up took its time"
+    assert 9 * NS < max(dues) < 10 * NS
+
+
+@pytest.mark.anyio
+async def test_requests_in_flight_at_the_end_of_the_duration_run_to_their_own_end() -> None:
+    played = await level_of(closed(3), Answer(ttft_s=7), duration_s=10.0).run()
+
+    assert {one.error for one in played.results} == {None}
+    assert played.progress.ended_ns - played.progress.began_ns == pytest.approx(21 * NS, rel=1e-3)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("requests", "duration_s", "measured"), [(5, 100.0, 5), (500, 10.0, 10)])
+async def test_whichever_limit_comes_first_ends_the_level(requests: int, duration_s: float, measured: int) -> None:
+    played = await level_of(closed(1), requests=requests, duration_s=duration_s, warmup=0).run()
+
+    assert len(played.measured) == measured
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("level", [closed(3), opened(3.0)], ids=["closed", "open"])
+async def test_stop_starts_nothing_more_and_drains(level: Level) -> None:
+    played = level_of(level, Answer(ttft_s=3), duration_s=1000.0)
+    assert played.engine is not None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(played.run)
+        await anyio.sleep(10)
+        stopped_ns = now_ns() - played.progress.began_ns
+        played.engine.stop()
+
+    assert all(one.due_ns <= stopped_ns for one in played.results)
+    assert any(one.end_ns > stopped_ns for one in played.results)
+    assert {one.error for one in played.results} == {None}
+
+
+@pytest.mark.anyio
+async def test_stop_does_not_wait_for_the_next_due_time() -> None:
+    played = level_of(opened(0.001), duration_s=1e6, arrivals="constant")  # due at 0 and 1000 s
+    assert played.engine is not None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(played.run)
+        await anyio.sleep(10)
+        played.engine.stop()
+
+    assert played.progress.ended_ns - played.progress.began_ns == pytest.approx(10 * NS, abs=ROUNDING_NS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("level", [closed(3), opened(3.0)], ids=["closed", "open"])
+async def test_cancellation_hands_over_every_request_in_flight_as_cancelled(level: Level) -> None:
+    played = level_of(level, Answer(ttft_s=4.5), duration_s=1000.0, warmup=2)
+
+    with anyio.move_on_after(20):
+        await played.run()
+    progress = played.progress
+    cancelled = [one for one in played.results if one.error == "cancelled"]
+
+    assert len(played.results) == len(played.server.asked)
+    assert {one.request for one in cancelled} == {one.request for one in played.results if one.end_ns >= 20 * NS - 1}
+    assert progress.cancelled == len(cancelled) >= 3
+    assert progress.in_flight == 0
+    assert progress.issued == progress.completed + progress.failed + progress.cancelled
+    assert progress.ended_ns - progress.began_ns == pytest.approx(20 * NS, abs=ROUNDING_NS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("level", [closed(4), opened(40.0)], ids=["closed", "open"])
+async def test_a_model_that_only_fails_ends_its_level(level: Level) -> None:
+    played = await level_of(level, failing, requests=10_000).run()
+
+    assert FAILURES_IN_A_ROW <= played.progress.failed < FAILURES_IN_A_ROW + 4
+    assert played.facts["status"] == "failed"
+    assert played.facts["reason"] == "no request completed; the last one: http_5xx: as the law says"
+
+
+@pytest.mark.anyio
+async def test_failures_among_successes_end_nothing() -> None:
+    law = {True: Answer(ttft_s=0.01), False: failing}
+    played = await level_of(
+        closed(4), lambda ask: law[True] if ask.request % 40 == 0 else failing(ask), requests=400
+    ).run()
+
+    assert len(played.measured) == 400
+    assert played.facts["status"] == "complete"
+
+
+# -- open loop
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("arrivals", ["constant", "poisson"])
+@pytest.mark.parametrize("ttft_s", [0.001, 2.0, 500.0], ids=["fast", "slow", "stuck"])
+async def test_due_times_are_the_pacers_whatever_the_server_does(arrivals: str, ttft_s: float) -> None:
+    played = await level_of(opened(5.0), Answer(ttft_s=ttft_s), requests=200, arrivals=arrivals, seed=4).run()
+    starts = pacer.constant(5.0) if arrivals == "constant" else pacer.poisson(5.0, np.random.default_rng([4, 1]))
+
+    assert [one.due_ns for one in played.measured] == list(islice(starts, 200))
+
+
+@pytest.mark.anyio
+async def test_a_request_is_sent_when_it_is_due() -> None:
+    played = await level_of(opened(50.0), Answer(ttft_s=100), requests=100).run()
+
+    assert max(abs((one.sent_ns or 0) - one.due_ns) for one in played.results) <= ROUNDING_NS
+
+
+@pytest.mark.anyio
+async def test_what_is_due_beyond_max_streams_is_dropped_and_counted() -> None:
+    # Due each second, each takes 10 s, 4 at once: in each ten seconds 4 are sent and 6 dropped.
+    played = await level_of(
+        opened(1.0), Answer(ttft_s=9.5), requests=100, max_streams=4, warmup=0, arrivals="constant"
+    ).run()
+
+    assert played.facts["dropped"] == 60
+    assert played.facts["offered"] == 100
+    assert len(played.measured) == 40
+    assert max(played.in_flight_at(one.due_ns) for one in played.results) == 4
+
+
+@pytest.mark.anyio
+async def test_an_open_loops_duration_holds_every_start_that_is_due_in_it() -> None:
+    played = await level_of(opened(4.0), Answer(ttft_s=30), duration_s=10.0, warmup=3, arrivals="constant").run()
+
+    assert [one.due_ns * 4 // NS for one in played.measured] == list(range(3, 43))
+
+
+@pytest.mark.anyio
+async def test_an_open_loop_that_drains_says_so() -> None:
+    phases = []
+    played = level_of(opened(4.0), Answer(ttft_s=5), duration_s=2.0, arrivals="constant")
+    assert played.engine is not None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(played.run)
+        for _ in range(2):
+            await anyio.sleep(1.1)
+            phases.append(played.progress.phase)
+
+    assert phases == ["measuring", "draining"]
+
+
+@pytest.mark.anyio
+async def test_an_open_loop_opens_no_more_connections_than_it_may_use() -> None:
+    played = await level_of(opened(100.0), Answer(ttft_s=0.1), requests=5, warmup=100, max_streams=8).run()
+
+    assert played.server.warmed == [8]
+
+
+# -- accounting
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Callable[[Ask], Answer]:
+    """A server whose answers differ in length and fail at will."""
+    answers = draw(
+        st.lists(
+            st.builds(
+                Answer,
+                ttft_s=st.floats(0.0, 5.0),
+                tokens=st.integers(1, 3),
+                itl_s=st.sampled_from([0.0, 0.3]),
+                error=st.sampled_from([None, None, "http_5xx", "reset", "truncated"]),
+            ),
+            min_size=1,
+            max_size=12,
+        )
+    )
+    return lambda ask: answers[ask.request % len(answers)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    law=scripts(),
+    level=st.one_of(st.integers(1, 9).map(closed), st.floats(0.5, 30).map(opened)),
+    requests=st.integers(1, 40),
+    warmup=st.integers(0, 12),
+    max_streams=st.integers(1, 10),
+    stop_after_s=st.one_of(st.none(), st.floats(0, 20)),
+    cancel_after_s=st.one_of(st.none(), st.floats(0, 20)),
+)
+def test_every_request_is_accounted_for(
+    law: Callable[[Ask], Answer],
+    level: Level,
+    requests: int,
+    warmup: int,
+    max_streams: int,
+    stop_after_s: float | None,
+    cancel_after_s: float | None,
+) -> None:
+    async def play() -> Played:
+        played = level_of(level, law, requests=requests, warmup=warmup, max_streams=max_streams)
+        assert played.engine is not None
+        with anyio.move_on_after(math.inf if cancel_after_s is None else cancel_after_s):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(played.run)
+                if stop_after_s is not None:
+                    await anyio.sleep(stop_after_s)
+                    played.engine.stop()
+        return played
+
+    played = trio.run(play, clock=MockClock(autojump_threshold=0))
+    progress, told = played.progress, played.facts
+    kinds = Counter(one.error for one in played.measured)
+    attempted = len(played.measured)
+
+    assert told["offered"] == told["dropped"] + attempted
+    assert attempted == progress.completed + progress.failed + progress.cancelled == progress.ended
+    assert (progress.completed, progress.cancelled) == (kinds.pop(None, 0), kinds.pop("cancelled", 0))
+    assert dict(progress.errors) == dict(kinds)
+    assert told["warmup_requests"] == sum(one.warmup for one in played.results)
+    assert progress.in_flight == 0
+    assert told["offered"] <= requests
+    if progress.cancelled == 0 and stop_after_s is None and cancel_after_s is None:
+        assert told["offered"] == requests or progress.failed >= FAILURES_IN_A_ROW
+    assert sorted(one.request for one in played.results) == [ask.request for ask in played.server.asked]
+
+
+# -- what is asked
+
+
+async def asked(level: Level, seed: int = 1, **options: Any) -> list[Prompt]:
+    played = await level_of(level, uneven, requests=40, warmup=4, seed=seed, **options).run()
+    return [ask.prompt for ask in sorted(played.server.asked, key=lambda ask: ask.request)]
+
+
+def ids(prompts: Sequence[Prompt]) -> list[str]:
+    return [prompt.id for prompt in prompts]
+
+
+@pytest.mark.anyio
+async def test_each_level_asks_the_same_prompts_in_the_same_order() -> None:
+    assert ids(await asked(closed(4))) == ids(await asked(closed(9))) == ids(await asked(opened(3.0)))
+
+
+@pytest.mark.anyio
+async def test_another_seed_and_another_repeat_ask_in_another_order() -> None:
+    orders = [tuple(ids(await asked(closed(4, repeat), seed))) for seed, repeat in [(1, 1), (7, 1), (1, 2)]]
+
+    assert len(set(orders)) == 3
+
+
+@pytest.mark.anyio
+async def test_another_repeat_has_other_poisson_arrivals() -> None:
+    first, second = [
+        [one.due_ns for one in (await level_of(opened(2.0, repeat), requests=10).run()).measured] for repeat in (1, 2)
+    ]
+
+    assert first != second
+
+
+@pytest.mark.anyio
+async def test_prompts_are_sent_as_written_unless_distinct_ones_are_asked_for() -> None:
+    assert set(map(id, await asked(closed(4)))) == set(map(id, DEFAULT))
+
+
+@pytest.mark.anyio
+async def test_distinct_prompts_differ_and_keep_their_ids() -> None:
+    plain, unique = await asked(closed(4)), await asked(closed(4), distinct_prompts=True)
+
+    assert len({str(prompt.messages) for prompt in unique}) == len(unique)
+    assert ids(unique) == ids(plain)
+
+
+@pytest.mark.anyio
+async def test_distinct_prompts_of_two_levels_and_of_two_runs_differ() -> None:
+    level = level_of(closed(2), requests=20, distinct_prompts=True, salt=1)
+    other_run = await level_of(closed(2), requests=20, distinct_prompts=True, salt=500).run()
+    assert level.engine is not None
+
+    await level.run()
+    await level.engine.run(Progress(closed(2), 1, level.progress.limits))
+    texts = {str(ask.prompt.messages) for ask in level.server.asked + other_run.server.asked}
+
+    assert len(texts) == 66  # 22 each, warm-up too
+
+
+# -- what is told while it runs and after
+
+
+@pytest.mark.anyio
+async def test_histograms_hold_what_the_results_of_measured_and_completed_requests_say() -> None:
+    def law(ask: Ask) -> Answer:
+        error = "truncated" if ask.request == 7 else None
+        return Answer(ttft_s=0.2 + 0.01 * ask.request, itl_s=0.020, tokens=11, error=error)
+
+    played = await level_of(closed(3), law, requests=20).run()
+    good = [one for one in played.measured if one.error is None]
+    in_us = {
+        "ttft": [(one.first_token_ns - one.sent_ns) / 1000 for one in good],
+        "e2e": [(one.last_token_ns - one.due_ns) / 1000 for one in good],
+        "tpot": [20_000] * len(good),
+        "itl": [20_000] * 10 * len(good),
+    }
+
+    assert len(good) == 19
+    for name, expected in in_us.items():
+        histogram = played.progress.histograms[name]
+        assert histogram.count == len(expected), name
+        assert (histogram.min, histogram.max) == (
+            pytest.approx(min(expected), abs=1),
+            pytest.approx(max(expected), abs=1),
+        ), name
+
+
+@pytest.mark.anyio
+async def test_lags_of_the_level_alone_are_recorded() -> None:
+    played = level_of(closed(1), Answer(ttft_s=3), requests=1, warmup=0)
+    played.server.lags_ns = [999_000_000]  # of the probe, say
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(played.run)
+        await anyio.sleep(1)
+        played.server.lags_ns += [40_000, 60_000]
+        await anyio.sleep(1.9)
+        played.server.lags_ns += [1_000_000]
+
+    assert played.facts["client_lag_us"] == {"n": 3, "p50": 60, "p99": 1000, "p999": 1000, "max": 1000}
+
+
+@pytest.mark.anyio
+async def test_there_is_a_tick_each_half_second() -> None:
+    played = await level_of(closed(1), Answer(ttft_s=3.2), requests=1, warmup=0).run()
+
+    assert played.tick_ns == pytest.approx([0.5e9 * i for i in range(1, 7)], abs=ROUNDING_NS)
+
+
+@pytest.mark.anyio
+async def test_what_a_tick_raises_ends_the_level_and_its_requests() -> None:
+    played = level_of(closed(2), Answer(ttft_s=30), requests=5)
+    assert played.engine is not None
+
+    async def full_disk(progress: Progress) -> None:
+        raise OSError("no space")
+
+    played.engine._on_tick = full_disk
+    with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+        await played.run()
+
+    assert [one.error for one in played.results] == ["cancelled"] * 2
+
+
+@pytest.mark.anyio
+async def test_facts_count_from_the_beginning_of_the_level() -> None:
+    await anyio.sleep(1000)
+    played = await level_of(closed(2), Answer(ttft_s=1), requests=6, warmup=2).run()
+
+    assert played.facts == {
+        "status": "complete",
+        "reason": None,
+        "duration_s": pytest.approx(4.00005, abs=1e-6),
+        "measured_from_ns": pytest.approx(NS, abs=ROUNDING_NS),
+        "full_ns": pytest.approx(50_000, abs=ROUNDING_NS),
+        "last_issue_ns": pytest.approx(3 * NS + 50_000, abs=ROUNDING_NS),
+        "offered": 6,
+        "dropped": 0,
+        "warmup_requests": 2,
+        "requests_planned": 6,
+        "duration_planned_s": None,
+        "client_cpu_s": pytest.approx(4, abs=0.001),
+        "client_lag_us": None,  # no lags came, so none was measured
+        "round_trip_ms": 0.25,
+    }
+
+
+@pytest.mark.anyio
+async def test_a_level_that_was_stopped_is_interrupted() -> None:
+    played = await level_of(closed(1), requests=2).run()
+
+    assert facts(played.progress, stopped=True)["status"] == "interrupted"
+
+
+@pytest.mark.anyio
+async def test_a_level_that_measured_nothing_names_no_time() -> None:
+    played = level_of(closed(1), requests=2)
+    assert played.engine is not None
+    played.engine.stop()
+    await played.run()
+
+    assert (played.facts["measured_from_ns"], played.facts["full_ns"], played.facts["last_issue_ns"]) == (None,) * 3
+    assert (played.facts["status"], played.facts["offered"]) == ("failed", 0)
