@@ -138,14 +138,16 @@ def test_usage_comes_as_the_law_says(mode: str, options: dict[str, bool], with_u
 
 
 def test_tokens_per_event_are_bundled_and_the_last_event_takes_the_rest() -> None:
-    with simulator.start(**QUICK, tokens_per_event=4) as running, Client(running) as client:
-        found = client.events(max_tokens=10)
+    with simulator.start(ttft_ms=5, itl_ms=10, tokens_per_event=4) as running, Client(running) as client:
+        found = client.events(max_tokens=17)
+        whole = json.loads(client.chat(max_tokens=17, stream=False)[1])
         truth = simulator.truth(running.url)
 
-    assert len([delta for delta in deltas(found) if delta.get("content")]) == 3
-    assert (truth["tokens"], truth["events"], truth["gap_us"]["n"]) == (10, 3, 2)
-    assert truth["e2e_us"]["min"] >= 2000 + 9 * 500  # due with the last token an event carries
-    assert truth["ttft_us"]["min"] >= 2000 + 3 * 500
+    assert len([delta for delta in deltas(found) if delta.get("content")]) == 5
+    assert text(found) == whole["choices"][0]["message"]["content"]
+    assert (truth["tokens"], truth["events"], truth["gap_us"]["n"]) == (34, 5, 4)
+    assert truth["ttft_us"]["min"] >= 5_000 + 3 * 10_000  # due with the last token an event carries
+    assert 5_000 + 16 * 10_000 <= truth["e2e_us"]["min"] < 5_000 + 18 * 10_000 + truth["late_us"]["max"]
 
 
 def test_the_first_tokens_may_be_reasoning() -> None:
@@ -162,7 +164,7 @@ def test_the_first_tokens_may_be_reasoning() -> None:
 
 
 def test_an_early_role_and_pings_come_before_the_first_token() -> None:
-    with simulator.start(ttft_ms=60, itl_ms=1, ping_ms=20, role="early") as running, Client(running) as client:
+    with simulator.start(ttft_ms=60, itl_ms=15, ping_ms=25, role="early") as running, Client(running) as client:
         client.send()
         response = client.http.getresponse()
         first = response.read1()
@@ -170,6 +172,7 @@ def test_an_early_role_and_pings_come_before_the_first_token() -> None:
 
     assert deltas(events(first)) == [{"role": "assistant", "content": ""}]
     assert events(rest)[:2] == [None, None]
+    assert None not in events(rest)[2:]
     assert text(events(rest)) != ""
 
 
@@ -182,15 +185,18 @@ def test_without_a_role_event_the_first_text_names_the_role() -> None:
 
 def test_a_prompt_seen_before_is_cached_unless_the_request_forbids_it() -> None:
     law = simulator.Law(ttft_ms=1, ttft_per_prompt_token_ms=1, itl_ms=1, prompt_cache=True)
+    messages = [{"role": "user", "content": "word " * 93}]
     with simulator.start(law) as running, Client(running) as client:
         cached = []
         for fields in ({}, {}, {"cache_prompt": False}):
-            usage = json.loads(client.chat(stream=False, **fields)[1])["usage"]
+            usage = json.loads(client.chat(stream=False, messages=messages, **fields)[1])["usage"]
             cached.append(usage["prompt_tokens_details"]["cached_tokens"])
+        client.events(messages=messages)
         truth = simulator.truth(running.url)
 
-    assert cached == [0, 7, 0]
-    assert (truth["prompt_tokens"], truth["cached_tokens"]) == (24, 7)
+    assert cached == [0, 99, 0]
+    assert (truth["prompt_tokens"], truth["cached_tokens"]) == (400, 198)
+    assert truth["ttft_us"]["max"] < 50_000 + truth["late_us"]["max"]  # 2 ms by the law, 101 if it were not cached
 
 
 # Time
@@ -209,6 +215,15 @@ def test_nothing_is_sent_before_it_is_due_and_the_client_sees_no_less_than_the_t
     assert truth["gap_us"]["n"] == 10
     assert truth["gap_us"]["mean"] == pytest.approx((truth["e2e_us"]["max"] - truth["ttft_us"]["max"]) / 10, abs=1)
     assert 70_000 <= truth["e2e_us"]["max"] <= took_us
+
+
+def test_a_whole_answer_comes_when_its_last_token_would() -> None:
+    with simulator.start(ttft_ms=20, itl_ms=5) as running, Client(running) as client:
+        began = time.perf_counter()
+        client.chat(max_tokens=11, stream=False)
+        took_s = time.perf_counter() - began
+
+    assert took_s >= 0.07
 
 
 def test_prompt_tokens_delay_the_first_token() -> None:
@@ -309,6 +324,16 @@ def test_connections_are_kept_and_pipelined_requests_answered_in_order(running: 
     assert (truth["requests"], truth["completed"], truth["tokens"], truth["connections"]) == (3, 3, 6, 2)
 
 
+def test_a_thousand_pipelined_requests_do_not_nest(running: simulator.Simulator) -> None:
+    host = urlsplit(running.url)
+    with socket.create_connection((host.hostname, host.port), timeout=10) as sock:
+        sock.sendall(b"GET /health HTTP/1.1\r\n\r\n" * 999 + b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+        with sock.makefile("rb") as stream:
+            received = stream.read()
+
+    assert received.count(b'{"status":"ok"}') == 1000
+
+
 def test_many_streams_at_once_all_end_well(running: simulator.Simulator) -> None:
     simulator.reset(running.url)
     clients = [Client(running) for _ in range(200)]
@@ -325,7 +350,7 @@ def test_many_streams_at_once_all_end_well(running: simulator.Simulator) -> None
 
 
 def test_a_client_that_reads_late_gets_everything() -> None:
-    with simulator.start(ttft_ms=1, itl_ms=0.001) as running, Client(running) as client:
+    with simulator.start(ttft_ms=1, itl_ms=0.001, faults={"close": 1.0}) as running, Client(running) as client:
         client.http.connect()
         client.http.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         client.send(max_tokens=40_000)
@@ -333,9 +358,11 @@ def test_a_client_that_reads_late_gets_everything() -> None:
         while not simulator.truth(running.url)["blocked"] and time.monotonic() < deadline:
             time.sleep(0.01)
         found = events(client.http.getresponse().read())
+        after = client.http.sock.recv(1)
         truth = simulator.truth(running.url)
 
     assert truth["blocked"] > 0
+    assert after == b""  # closed, but not before all was sent
     assert len(text(found)) == truth["characters"]
     assert (len(found), truth["tokens"], truth["completed"]) == (40_003, 40_000, 1)
 
@@ -400,6 +427,17 @@ def test_a_fault_does_what_it_says_and_is_counted(fault: str, ending: bytes | No
     assert (truth["gap_us"]["max"] or 0) < 100_000 or fault == "stall"
     if fault == "stall":
         assert truth["gap_us"]["max"] >= 100_000
+
+
+def test_the_fault_close_breaks_the_promise_of_keep_alive() -> None:
+    with simulator.start(**QUICK, faults={"close": 1.0}) as running, Client(running) as client:
+        client.send()
+        response = client.http.getresponse()
+        response.read()
+        after = client.http.sock.recv(1)
+
+    assert response.headers["Connection"] is None
+    assert after == b""
 
 
 def test_an_http_status_is_a_fault_with_an_error_in_its_body() -> None:

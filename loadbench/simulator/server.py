@@ -19,12 +19,12 @@ from typing import Any
 
 from loadbench.simulator import answer, ask, poller
 from loadbench.simulator.connection import SO_TIMESTAMPNS, Connection, Request
+from loadbench.simulator.counts import Truth
 from loadbench.simulator.draws import Draws
 from loadbench.simulator.job import Job, Turn
 from loadbench.simulator.law import Law
 from loadbench.simulator.slots import Slots
 from loadbench.simulator.stream import Stream
-from loadbench.simulator.counts import Truth
 from loadbench.simulator.whole import Whole
 
 clock = time.perf_counter_ns
