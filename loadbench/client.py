@@ -17,7 +17,7 @@ import orjson
 from loadbench.prompts import Prompt
 from loadbench.result import ErrorKind, Result
 from loadbench.scenario import Timeouts
-from loadbench.sse import Decoder, Event, EventTooLarge
+from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.transport import ExchangeError, Headers, StockTransport, Transport, encode
 
 MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
@@ -145,6 +145,8 @@ class Recorder:
     def body(self, data: bytes, at_ns: int) -> None:
         if not self._is_stream:
             self._raw += data[: MAX_ERROR_BYTES - len(self._raw)] if self.status != 200 else data
+            if len(self._raw) > MAX_EVENT_BYTES:
+                raise ExchangeError("protocol", "an answer without a stream, of more than 16 MiB")
             return
         head = self._head
         if head is not None and data.startswith(head) and data.endswith(self._tail):
@@ -412,7 +414,7 @@ class Client:
             del self._in_flight[id(recorder)]
             end_ns = self._now_ns()
             recorder.close(failure, end_ns)
-            done(recorder.result(ask, origin_ns, end_ns, retried="retried" in extensions))
+            done(recorder.result(ask, origin_ns, end_ns, retried="retried" in request.extensions))
 
     def text_events_in_flight(self) -> int:
         """Text events of the requests that have not ended yet."""

@@ -20,6 +20,7 @@ from loadbench.result import ErrorKind
 from loadbench.scenario import Timeouts
 
 MAX_HEADER_BYTES = 256 * 1024
+MAX_INFLATED_BYTES = 16 * 1024 * 1024  # of one read
 _LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EACCES}
 
 Headers = list[tuple[bytes, bytes]]
@@ -47,6 +48,8 @@ class Sink(Protocol):
 class Wire(Protocol):
     """The socket beneath: it calls `Connection.received` and `Connection.lost`."""
 
+    @property
+    def unsent(self) -> bool: ...
     def send(self, data: bytes) -> None: ...
     def close(self) -> None: ...
 
@@ -67,6 +70,7 @@ class Connection:
         "_handshake",
         "_header_bytes",
         "_headers",
+        "_in_body",
         "_incoming",
         "_inflate",
         "_loop",
@@ -142,7 +146,8 @@ class Connection:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        if not self.reusable:
+        assert self.wire is not None
+        if not self.reusable or self.wire.unsent:  # a server may refuse a request before it has read it all
             self.close()
 
     def close(self) -> None:
@@ -233,6 +238,11 @@ class Connection:
             self.lost(None)
             return
         self.heard = True
+        if not self._in_body:
+            self._header_bytes += len(data)  # the parser keeps a header without end to itself
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._fail(ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB"))
+                return
         try:
             assert self._parser is not None
             self._parser.feed_data(data)
@@ -252,6 +262,7 @@ class Connection:
     def _reset_message(self) -> None:
         self._headers: Headers = []
         self._header_bytes = 0
+        self._in_body = False
         self._body_ends_at_close = False
         self._inflate: zlib._Decompress | None = None
 
@@ -260,9 +271,6 @@ class Connection:
             raise ExchangeError("protocol", "bytes after the end of the response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB")
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -271,6 +279,7 @@ class Connection:
         status = self._parser.get_status_code()
         if status < 200:
             return
+        self._in_body = True
         names = {name.lower(): value.lower() for name, value in self._headers}
         self._body_ends_at_close = b"content-length" not in names and b"transfer-encoding" not in names
         coding = names.get(b"content-encoding", b"identity")
@@ -283,9 +292,11 @@ class Connection:
     def on_body(self, data: bytes) -> None:
         if self._inflate is not None:
             try:
-                data = self._inflate.decompress(data)
+                data = self._inflate.decompress(data, MAX_INFLATED_BYTES)
             except zlib.error as error:
                 raise ExchangeError("protocol", f"broken compression: {error}") from None
+            if self._inflate.unconsumed_tail:
+                raise ExchangeError("protocol", "a compressed body that grows without bound")
         assert self._sink is not None
         self._sink.body(data, self.arrival_ns)
 
@@ -319,7 +330,9 @@ class Connection:
         if at <= now:
             self._fail(ExchangeError(kind, f"{kind.removeprefix('timeout_').replace('_', ' ')}: over {limit:g} s"))
         else:
-            self._timer = self._loop.call_later((at - now) / 1e9, self._watch)
+            # The first token may come at any time, and idleness counts from then on.
+            wait_s = min((at - now) / 1e9, limits.idle)
+            self._timer = self._loop.call_later(wait_s, self._watch)
 
     def _fail(self, error: ExchangeError) -> None:
         if self._waiter is not None and not self._waiter.done():

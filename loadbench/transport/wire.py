@@ -54,6 +54,7 @@ class KernelWires:
             self._epoll.unregister(fd)
 
     def close(self) -> None:
+        self._open.clear()
         if not self._epoll.closed:
             self.loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
@@ -99,6 +100,10 @@ class _KernelWire:
     def __init__(self, wires: KernelWires, sock: socket.socket, connection: Connection) -> None:
         self._wires, self._sock, self._connection = wires, sock, connection
         self._pending = b""
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._pending)
 
     def send(self, data: bytes) -> None:
         if self._pending:
@@ -153,6 +158,10 @@ class UserWire(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._connection.closed:
             self._connection.lost(error if isinstance(error, OSError) else None)
+
+    @property
+    def unsent(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def send(self, data: bytes) -> None:
         assert self._transport is not None
