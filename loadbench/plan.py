@@ -108,16 +108,16 @@ def _within(levels: list[Level], budget_s: float) -> tuple[list[Level], list[str
 def _estimate(scenario: Scenario, level: Level, limits: Limits) -> tuple[float, float]:
     """Shortest and longest seconds of a level, drain included."""
     request_s = _FIRST_TOKEN_S + scenario.max_tokens / _TOKENS_PER_S
-    streams = level.concurrency or 1
-    if level.request_rate_per_s is not None:
-        n = limits.warmup + (limits.requests or 0)
-        by_count = (n / level.request_rate_per_s + request_s,) * 2
+    n, duration_s = limits.warmup + (limits.requests or 0), limits.duration_s or 0.0
+    if (rate_per_s := level.request_rate_per_s) is not None:
+        by_count = (n / rate_per_s + request_s,) * 2
+        by_time = (limits.warmup / rate_per_s + duration_s + request_s,) * 2
     else:
-        n = limits.warmup + (limits.requests or 0)
+        streams = level.concurrency or 1
         by_count = (request_s * -(-n // streams), request_s * n)
+        by_time = (duration_s + request_s, duration_s + request_s * (1 + streams))
     if limits.duration_s is None:
         return by_count
-    by_time = (limits.duration_s + request_s, limits.duration_s + request_s * (1 + streams))
     if limits.requests is None:
         return by_time
     return min(by_count[0], by_time[0]), min(by_count[1], by_time[1])
