@@ -12,7 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from loadbench import __version__
 
-# DOCTOR
+from loadbench.cli.doctor import doctor
 from loadbench.cli.report import report
 from loadbench.cli.run import run
 from loadbench.cli.serve import serve
@@ -62,5 +62,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (run, report, serve):
+for command in (run, report, serve, doctor):
     main.add_command(command)

@@ -134,6 +134,7 @@ async def _measure(
     models = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models))
     budget_s = None if given["budget"] is None else float(given["budget"])
     steps = plan.make(asked, models, budget_s=budget_s)
+    _make_room(steps)
     facts = {"target": server.base_url, "kind": server.kind, "found": place.how, "models": models, "folder": str(path)}
     view.opening(facts, _plan_lines(server, place, models, steps, questions, path), steps)
     if given["dry_run"]:
@@ -209,6 +210,18 @@ def _transport(server: Target, given: dict[str, Any]) -> Transport | StockTransp
     if proxy is None:
         raise LoadbenchError(f"{server.base_url} needs a proxy, but the environment names none for it")
     return StockTransport(proxy, tls=tls)
+
+
+def _make_room(steps: Plan) -> None:
+    """Raise the open-files limit to what the plan's streams need."""
+    from loadbench.cli.limits import raise_file_limit
+
+    room = raise_file_limit(max(one.level.concurrency or one.limits.max_streams for one in steps.levels))
+    worst = max((one.level.concurrency or 0 for one in steps.levels), default=0)
+    if room is not None and room < worst:
+        raise UsageError(
+            f"-c {worst}: this system lets a process open {room} streams; raise its limit (ulimit -Hn) or ask for fewer"
+        )
 
 
 def _default_folder(asked: Scenario) -> Path:
