@@ -11,7 +11,6 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from loadbench import __version__
-
 from loadbench.cli.doctor import doctor
 from loadbench.cli.report import report
 from loadbench.cli.run import run

@@ -4,7 +4,7 @@
 Foundry Local service when nobody typed anything. All errors are one line each.
 """
 
-from loadbench.target.access import NotReady, open_http, request_headers
+from loadbench.target.access import NotReady, is_proxied, open_http, request_headers
 from loadbench.target.choice import choose
 from loadbench.target.discovery import Found, discover
 from loadbench.target.endpoint import is_loopback, normalise, server_root
@@ -33,6 +33,7 @@ __all__ = [
     "find",
     "ignore_eos_supported",
     "is_loopback",
+    "is_proxied",
     "normalise",
     "open_http",
     "request_headers",

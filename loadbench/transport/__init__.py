@@ -224,6 +224,7 @@ class Transport(httpx.AsyncBaseTransport):
             except OSError as error:
                 sock.close()
                 failure = os_error(error, default="connect")
+                failure.__cause__ = error
             except BaseException:
                 sock.close()
                 raise
