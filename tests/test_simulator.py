@@ -236,7 +236,7 @@ def test_prompt_tokens_delay_the_first_token() -> None:
 
 
 def test_requests_beyond_the_slots_wait_first_come_first_served() -> None:
-    with simulator.start(ttft_ms=10, itl_ms=2, slots=1) as running:
+    with simulator.start(ttft_ms=40, itl_ms=2, slots=1) as running:
         clients = [Client(running) for _ in range(4)]
         for client in clients:
             client.send(max_tokens=6)
@@ -245,11 +245,11 @@ def test_requests_beyond_the_slots_wait_first_come_first_served() -> None:
             client.http.close()
         truth = simulator.truth(running.url)
 
-    # By the law each holds the slot for 20 ms, so they wait 0, 20, 40 and 60 ms less what they came later.
+    # By the law each holds the slot for 50 ms, so they wait 0, 50, 100 and 150 ms less what they came later.
     assert (truth["queue_us"]["n"], truth["queue_us"]["min"], truth["most_active"]) == (4, 0, 1)
-    assert truth["queue_us"]["max"] <= 60_000
+    assert truth["queue_us"]["max"] <= 150_000
     assert truth["queue_us"]["max"] > truth["queue_us"]["p50"]
-    assert truth["ttft_us"]["max"] >= truth["queue_us"]["max"] + 10_000
+    assert truth["ttft_us"]["max"] >= truth["queue_us"]["max"] + 40_000
 
 
 def test_more_streams_in_the_batch_slow_each_other() -> None:
@@ -424,9 +424,7 @@ def test_a_fault_does_what_it_says_and_is_counted(fault: str, ending: bytes | No
     tokens = {"empty": 0, "drop": 0, "hang": 0, "cut": 5, "reset": 5, "error_event": 5}.get(fault, 10)
     assert (truth["tokens"], truth["active"]) == (tokens, 0)
     assert truth["gap_us"]["n"] == (0 if fault == "burst" else max(0, tokens - 1))
-    assert (truth["gap_us"]["max"] or 0) < 100_000 or fault == "stall"
-    if fault == "stall":
-        assert truth["gap_us"]["max"] >= 100_000
+    assert fault != "stall" or truth["e2e_us"]["min"] >= 2_000 + 9 * 500 + 100_000
 
 
 def test_the_fault_close_breaks_the_promise_of_keep_alive() -> None:
