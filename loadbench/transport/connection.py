@@ -11,7 +11,7 @@ import errno
 import ssl
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import httptools
 import httpx
@@ -24,6 +24,7 @@ MAX_INFLATED_BYTES = 16 * 1024 * 1024  # of one read
 _LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EACCES}
 
 Headers = list[tuple[bytes, bytes]]
+Clock = Literal["kernel", "user"]
 
 
 class ExchangeError(httpx.TransportError):

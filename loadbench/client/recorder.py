@@ -1,63 +1,21 @@
-"""One request in, one Result out: the chat completion's dialects, read as they arrive.
-
-A failed request is a Result with an `error`, never an exception. First token = first text, whatever dialect; usage is
-taken wherever it comes.
-"""
+"""The sink of one chat completion: marks, gaps, counts and text, written down as bytes arrive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 
-from loadbench.prompts import Prompt
+from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind
 from loadbench.result import ErrorKind, Result
-from loadbench.scenario import Timeouts
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
-from loadbench.transport import ExchangeError, Headers, StockTransport, Transport, encode
+from loadbench.transport import ExchangeError, Headers
+
+if TYPE_CHECKING:
+    from loadbench.client import Ask
 
 MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
-_MESSAGE_CHARACTERS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request to make: who it is, what it asks, when it was due (ns on the client's clock)."""
-
-    level: str
-    attempt: int
-    request: int
-    model: str
-    prompt: Prompt
-    warmup: bool
-    due_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What every request of a run sends beside model and messages."""
-
-    max_tokens: int
-    temperature: float
-    extra_body: Mapping[str, Any]
-
-    def body(self, model: str, prompt: Prompt) -> bytes:
-        """The JSON body of a streamed chat completion; `extra_body` has the last word."""
-        return orjson.dumps(
-            {
-                "model": model,
-                "messages": list(prompt.messages),
-                "max_tokens": prompt.max_tokens or self.max_tokens,
-                "temperature": self.temperature,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                **self.extra_body,
-            }
-        )
 
 
 class Recorder:
@@ -192,7 +150,7 @@ class Recorder:
             return
         if name == b"error" or not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
             if self.error is None:
-                self.error, self.error_message = "stream_error", _said(chunk)
+                self.error, self.error_message = "stream_error", said(chunk)
             return
         usage = chunk.get("usage")
         choices = chunk.get("choices")
@@ -214,9 +172,9 @@ class Recorder:
             text = delta.get("content")
             other = None
             if len(delta) > 1 or not text:
-                other = _other_text(delta)
+                other = other_text(delta)
                 if text and not isinstance(text, str):
-                    text = _parts_text(text)
+                    text = parts_text(text)
         except AttributeError:
             if self.error is None:
                 self.error, self.error_message = "protocol", "a choice that is no object"
@@ -253,7 +211,7 @@ class Recorder:
     def _usage(self, usage: Any) -> None:
         if not isinstance(usage, dict):
             return
-        output, input_ = _count(usage.get("completion_tokens")), _count(usage.get("prompt_tokens"))
+        output, input_ = count(usage.get("completion_tokens")), count(usage.get("prompt_tokens"))
         if output is not None:
             # llama.cpp ends each of several choices with its own usage event; all others count them together.
             several = self._usage_alone > 1 and self.choices > 1
@@ -263,7 +221,7 @@ class Recorder:
         if input_ is not None:
             self.input_tokens = input_
         details = usage.get("prompt_tokens_details")
-        if isinstance(details, dict) and (cached := _count(details.get("cached_tokens"))) is not None:
+        if isinstance(details, dict) and (cached := count(details.get("cached_tokens"))) is not None:
             self.cached_tokens = cached
 
     # -- the end
@@ -271,7 +229,7 @@ class Recorder:
     def close(self, error: ExchangeError | None, end_ns: int) -> None:
         """Judge the response: what failed, if anything. Called once, when the exchange is over."""
         if self.status is not None and self.status != 200:
-            self.error, self.error_message = _status_kind(self.status), _body_said(self.status, bytes(self._raw))
+            self.error, self.error_message = status_kind(self.status), body_said(self.status, bytes(self._raw))
         elif error is None and self._is_stream:
             sound = self.error is None
             for event in self._decoder.finish():
@@ -334,153 +292,6 @@ class Recorder:
             status=self.status,
             retries=int(retried),
             error=self.error,
-            error_message=self.error_message and _one_line(self.error_message),
+            error_message=self.error_message and one_line(self.error_message),
             text=answer,
         )
-
-
-class Client:
-    """Sends chat completions to one target.
-
-    Args:
-        transport: The measured path, or its stock stand-in where a proxy is needed.
-        chat_url: The full address of `/chat/completions`.
-        headers: Sent with every request; the key among them.
-        parameters: What every body carries.
-        now_ns: The monotonic clock of all marks; the transport's own.
-    """
-
-    def __init__(
-        self,
-        transport: Transport | StockTransport,
-        chat_url: str,
-        *,
-        headers: Mapping[str, str],
-        parameters: Parameters,
-        timeouts: Timeouts,
-        now_ns: Callable[[], int],
-    ) -> None:
-        self.transport = transport
-        self._url = httpx.URL(chat_url)
-        self._headers = {
-            "accept": "text/event-stream, application/json",
-            "accept-encoding": "identity",
-            "content-type": "application/json",
-            "user-agent": "loadbench",
-            **headers,
-        }
-        self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
-        self._built: dict[tuple[str, str], tuple[httpx.Request, bytes]] = {}
-        self._in_flight: dict[int, Recorder] = {}
-
-    async def warm(self, connections: int) -> None:
-        """Open connections before they are needed."""
-        await self.transport.warm(self._url, connections, self._timeouts)
-
-    async def prepare(self, model: str, prompt: Prompt, *, keep: bool = True) -> tuple[httpx.Request, bytes]:
-        """The request for a prompt, built once, and its bytes on the wire."""
-        built = self._built.get((model, prompt.id))
-        if built is None:
-            body = self._parameters.body(model, prompt)
-            request = httpx.Request("POST", self._url, headers=self._headers, content=body)
-            built = request, await encode(request)
-            if keep:
-                self._built[model, prompt.id] = built
-        return built
-
-    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None:
-        """Make the request; `done` gets its Result exactly once, whatever happened, a cancellation included.
-
-        Args:
-            origin_ns: The beginning of the level: the Result's marks count from it.
-            keep: Whether the prompt will be asked again, so that the built request is worth its memory.
-        """
-        recorder = Recorder()
-        prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep)
-        extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
-        request = httpx.Request(
-            "POST", self._url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
-        )
-        failure: ExchangeError | None = None
-        self._in_flight[id(recorder)] = recorder
-        try:
-            await self.transport.handle_async_request(request)
-        except ExchangeError as error:
-            failure = error
-        except BaseException:
-            failure = ExchangeError("cancelled", "cancelled by the user or by the end of the run")
-            raise
-        finally:
-            del self._in_flight[id(recorder)]
-            end_ns = self._now_ns()
-            recorder.close(failure, end_ns)
-            done(recorder.result(ask, origin_ns, end_ns, retried="retried" in request.extensions))
-
-    def text_events_in_flight(self) -> int:
-        """Text events of the requests that have not ended yet."""
-        return sum(recorder.text_events for recorder in self._in_flight.values())
-
-    def round_trip_ns(self) -> int | None:
-        """Of the network to the target, in ns; None where nobody measured it."""
-        return self.transport.round_trip_ns
-
-    def take_lags_ns(self) -> list[int]:
-        """Processed minus arrived in ns, of each read since the last call; none without kernel stamps."""
-        lags = self.transport.lags_ns[:]
-        del self.transport.lags_ns[: len(lags)]
-        return lags
-
-
-def _status_kind(status: int) -> ErrorKind:
-    if status == 429:
-        return "http_429"
-    if status >= 500:
-        return "http_5xx"
-    if status >= 400:
-        return "http_4xx"
-    return "redirect" if status >= 300 else "protocol"
-
-
-def _body_said(status: int, body: bytes) -> str:
-    try:
-        said = _said(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        said = body.decode("utf-8", "replace").strip()
-    return f"HTTP {status}: {said}" if said else f"HTTP {status}"
-
-
-def _said(document: Any) -> str:
-    """The message in an error document, of whatever shape."""
-    if isinstance(document, dict):
-        for key in ("error", "message", "detail", "msg"):
-            if document.get(key):
-                return _said(document[key])
-    return document if isinstance(document, str) else orjson.dumps(document).decode()
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_MESSAGE_CHARACTERS]
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _other_text(delta: Any) -> str | None:
-    """Text of a delta that is not its content: reasoning by its several names, tool calls, a refusal."""
-    found = [
-        text
-        for key in ("reasoning_content", "reasoning", "refusal")
-        if isinstance(text := delta.get(key), str) and text
-    ]
-    calls = delta.get("tool_calls") or ([delta] if delta.get("function_call") else [])
-    for call in calls:
-        function = call.get("function") or call.get("function_call") or {}
-        found += [text for key in ("name", "arguments") if isinstance(text := function.get(key), str) and text]
-    return "".join(found) or None
-
-
-def _parts_text(content: Any) -> str:
-    """Content given as a list of parts."""
-    parts = content if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))

@@ -1,0 +1,151 @@
+"""One request in, one Result out: the chat completion's dialects, read as they arrive.
+
+A failed request is a Result with an `error`, never an exception. First token = first text, whatever dialect; usage is
+taken wherever it comes.
+
+    recorder.py   reads one response as it arrives
+    dialect.py    what servers write differently
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+from loadbench.client.recorder import Recorder
+from loadbench.prompts import Prompt
+from loadbench.result import Result
+from loadbench.scenario import Timeouts
+from loadbench.transport import ExchangeError, StockTransport, Transport, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request to make: who it is, what it asks, when it was due (ns on the client's clock)."""
+
+    level: str
+    attempt: int
+    request: int
+    model: str
+    prompt: Prompt
+    warmup: bool
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What every request of a run sends beside model and messages."""
+
+    max_tokens: int
+    temperature: float
+    extra_body: Mapping[str, Any]
+
+    def body(self, model: str, prompt: Prompt) -> bytes:
+        """The JSON body of a streamed chat completion; `extra_body` has the last word."""
+        return orjson.dumps(
+            {
+                "model": model,
+                "messages": list(prompt.messages),
+                "max_tokens": prompt.max_tokens or self.max_tokens,
+                "temperature": self.temperature,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                **self.extra_body,
+            }
+        )
+
+
+class Client:
+    """Sends chat completions to one target.
+
+    Args:
+        transport: The measured path, or its stock stand-in where a proxy is needed.
+        chat_url: The full address of `/chat/completions`.
+        headers: Sent with every request; the key among them.
+        parameters: What every body carries.
+        now_ns: The monotonic clock of all marks; the transport's own.
+    """
+
+    def __init__(
+        self,
+        transport: Transport | StockTransport,
+        chat_url: str,
+        *,
+        headers: Mapping[str, str],
+        parameters: Parameters,
+        timeouts: Timeouts,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.transport = transport
+        self._url = httpx.URL(chat_url)
+        self._headers = {
+            "accept": "text/event-stream, application/json",
+            "accept-encoding": "identity",
+            "content-type": "application/json",
+            "user-agent": "loadbench",
+            **headers,
+        }
+        self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
+        self._built: dict[tuple[str, str], tuple[httpx.Request, bytes]] = {}
+        self._in_flight: dict[int, Recorder] = {}
+
+    async def warm(self, connections: int) -> None:
+        """Open connections before they are needed."""
+        await self.transport.warm(self._url, connections, self._timeouts)
+
+    async def prepare(self, model: str, prompt: Prompt, *, keep: bool = True) -> tuple[httpx.Request, bytes]:
+        """The request for a prompt, built once, and its bytes on the wire."""
+        built = self._built.get((model, prompt.id))
+        if built is None:
+            body = self._parameters.body(model, prompt)
+            request = httpx.Request("POST", self._url, headers=self._headers, content=body)
+            built = request, await encode(request)
+            if keep:
+                self._built[model, prompt.id] = built
+        return built
+
+    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None:
+        """Make the request; `done` gets its Result exactly once, whatever happened, a cancellation included.
+
+        Args:
+            origin_ns: The beginning of the level: the Result's marks count from it.
+            keep: Whether the prompt will be asked again, so that the built request is worth its memory.
+        """
+        recorder = Recorder()
+        prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep)
+        extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
+        request = httpx.Request(
+            "POST", self._url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
+        )
+        failure: ExchangeError | None = None
+        self._in_flight[id(recorder)] = recorder
+        try:
+            await self.transport.handle_async_request(request)
+        except ExchangeError as error:
+            failure = error
+        except BaseException:
+            failure = ExchangeError("cancelled", "cancelled by the user or by the end of the run")
+            raise
+        finally:
+            del self._in_flight[id(recorder)]
+            end_ns = self._now_ns()
+            recorder.close(failure, end_ns)
+            done(recorder.result(ask, origin_ns, end_ns, retried="retried" in request.extensions))
+
+    def text_events_in_flight(self) -> int:
+        """Text events of the requests that have not ended yet."""
+        return sum(recorder.text_events for recorder in self._in_flight.values())
+
+    def round_trip_ns(self) -> int | None:
+        """Of the network to the target, in ns; None where nobody measured it."""
+        return self.transport.round_trip_ns
+
+    def take_lags_ns(self) -> list[int]:
+        """Processed minus arrived in ns, of each read since the last call; none without kernel stamps."""
+        lags = self.transport.lags_ns[:]
+        del self.transport.lags_ns[: len(lags)]
+        return lags
