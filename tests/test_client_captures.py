@@ -1,18 +1,13 @@
 """The client against what four real servers really sent: each captured exchange, cut in several ways."""
 
-import asyncio
-import ssl
-import time
 from dataclasses import dataclass
 
 import pytest
+from asking import ask
 from replay import CERTIFICATE, Cuts, capture, names, serve
 
-from loadbench.client import Ask, Client, Parameters
-from loadbench.prompts import Prompt
 from loadbench.result import Result
-from loadbench.scenario import Timeouts
-from loadbench.transport import Clock, Transport, tls_context
+from loadbench.transport import Clock, tls_context
 
 try:
     from uvloop import new_event_loop
@@ -20,7 +15,6 @@ except ImportError:  # Windows
     from asyncio import new_event_loop
 
 SEA = "The sea is a vast and mysterious realm, "
-PROMPT = Prompt("sea", ({"role": "user", "content": "Write two sentences about the sea."},))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,31 +125,6 @@ TABLE = {
     "transformers_serve/err_no_messages": failed(500, "http_5xx", "Internal Server Error"),
     "transformers_serve/err_invalid_json": failed(422, "http_4xx", "JSON decode error"),
 }
-
-
-def ask(url: str, *, clock: Clock | None = None, tls: ssl.SSLContext | None = None, loop=None) -> Result:
-    """One chat completion, as the engine would ask for it."""
-    results: list[Result] = []
-
-    async def run() -> None:
-        transport = Transport(clock=clock, tls=tls)
-        parameters = Parameters(max_tokens=48, temperature=0.0, extra_body={})
-        client = Client(
-            transport,
-            f"{url}/v1/chat/completions",
-            headers={},
-            parameters=parameters,
-            timeouts=Timeouts(),
-            now_ns=time.perf_counter_ns,
-        )
-        began_ns = time.perf_counter_ns()
-        await client.chat(Ask("level", 1, 0, "smollm2-135m", PROMPT, False, began_ns), began_ns, results.append)
-        await transport.aclose()
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(run())
-    [result] = results
-    return result
 
 
 def assert_expected(result: Result, expected: Expected) -> None:

@@ -1,0 +1,151 @@
+"""Whole answers complete however they are framed; connections are kept, dropped and retried; marks are the truth."""
+
+import asyncio
+import gzip
+import json
+import threading
+
+import pytest
+from asking import ask, ask_many, seconds
+from replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
+from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
+
+from loadbench.transport import Clock
+
+CLOCKS: list[Clock] = ["kernel", "user"]
+
+SUCCESSES: dict[str, list[Step]] = {
+    "as it should be": [RECEIVE, WHOLE],
+    "and half closed": [RECEIVE, WHOLE, HALF_CLOSE, HOLD],
+    "and held open": [RECEIVE, WHOLE, HOLD],
+    "until the connection closes": [
+        RECEIVE,
+        b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + event("A") + event("B", "stop"),
+    ],
+    "with [DONE] and no finish": [RECEIVE, answer(event("A"), event("B"), DONE)],
+    "with a finish and no [DONE]": [RECEIVE, answer(event("A"), event("B", "stop"))],
+    "with no blank line at the end": [RECEIVE, answer(event("A"), event("B"), DONE.rstrip())],
+    "after early hints": [RECEIVE, b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", WHOLE],
+    "after 100 Continue": [RECEIVE, b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE],
+    "with an error that is null": [RECEIVE, answer(event("A", error=None), event("B", "stop", error=None), DONE)],
+    "with events of CRLF": [RECEIVE, answer(*(e.replace(b"\n", b"\r\n") for e in (event("A"), event("B"), DONE)))],
+    "compressed although not asked": [
+        RECEIVE,
+        plain(
+            "200 OK",
+            gzip.compress(event("A") + event("B") + DONE),
+            b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n",
+        ),
+    ],
+    "in one JSON": [
+        RECEIVE,
+        plain(
+            "200 OK",
+            json.dumps({"choices": [{"message": {"content": "AB"}, "finish_reason": "stop"}]}).encode(),
+            b"Content-Type: application/json\r\n",
+        ),
+    ],
+    "in trailers and extensions": [
+        RECEIVE,
+        HEAD
+        + b"".join(b"%x;x=y\r\n%s\r\n" % (len(e), e) for e in (event("A"), event("B"), DONE))
+        + b"0\r\nT: x\r\n\r\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("name", SUCCESSES)
+def test_a_whole_answer_completes(name: str, clock: Clock) -> None:
+    with serve(SUCCESSES[name]) as server:
+        result = ask(server.url, clock=clock, timeouts=seconds())
+
+    assert (result.error, result.error_message, result.text) == (None, None, "AB")
+
+
+# -- connections kept alive
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_connection_serves_one_request_after_another(clock: Clock) -> None:
+    with serve([RECEIVE, WHOLE] * 3 + [HOLD]) as server:
+        results = ask_many(server.url, 3, clock=clock)
+
+    assert [result.text for result in results] == ["AB"] * 3
+    assert server.connections == 1
+    assert [bool(result.connect_ns) for result in results] == [True, False, False]
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("ending", [[], [RESET]])
+def test_a_reused_connection_that_dies_unheard_is_retried_once_and_counted(clock: Clock, ending: list[Step]) -> None:
+    with serve([RECEIVE, WHOLE, RECEIVE, *ending], [RECEIVE, WHOLE, HOLD]) as server:
+        first, second = ask_many(server.url, 2, clock=clock)
+
+    assert (first.retries, second.retries) == (0, 1)
+    assert (second.error, second.text) == (None, "AB")
+    assert (second.sent_ns or 0) > second.due_ns
+
+
+def test_a_retry_that_dies_too_is_a_failure() -> None:
+    with serve([RECEIVE, WHOLE, RECEIVE], [RECEIVE]) as server:
+        _, second = ask_many(server.url, 2)
+
+    assert (second.error, second.retries, server.connections) == ("reset", 1, 2)
+
+
+def test_a_reused_connection_that_dies_after_its_first_byte_is_not_retried() -> None:
+    with serve([RECEIVE, WHOLE, RECEIVE, HEAD]) as server:
+        _, second = ask_many(server.url, 2)
+
+    assert (second.error, second.retries, server.connections) == ("truncated", 0, 1)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_connection_that_was_closed_while_idle_is_not_used(clock: Clock) -> None:
+    script = [RECEIVE, answer(event("A"), event("B", "stop"))]
+    with serve(script) as server:
+        results = ask_many(server.url, 5, clock=clock)
+
+    assert [result.text for result in results] == ["AB"] * 5
+    assert server.connections == 5
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ],
+)
+def test_a_connection_that_will_close_is_not_reused(head: bytes) -> None:
+    with serve([RECEIVE, WHOLE.replace(HEAD, head), HOLD]) as server:
+        results = ask_many(server.url, 2)
+
+    assert [(result.error, result.text, result.retries) for result in results] == [(None, "AB", 0)] * 2
+    assert server.connections == 2
+
+
+def test_bytes_after_the_end_of_an_answer_spoil_the_connection_alone() -> None:
+    with serve([RECEIVE, WHOLE + b"HTTP/1.1 408 Request Timeout\r\n\r\n", HOLD], [RECEIVE, WHOLE, HOLD]) as server:
+        results = ask_many(server.url, 2)
+
+    assert [(result.error, result.text) for result in results] == [(None, "AB")] * 2
+    assert server.connections == 2
+
+
+# -- times
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_pause_of_the_server_is_a_gap_of_the_result(clock: Clock) -> None:
+    gate = asyncio.Event()
+    with serve([RECEIVE, HEAD, chunk(event("")), chunk(event("A")), gate, chunk(event("B", "stop")) + LAST]) as server:
+        threading.Timer(0.1, server.open, [gate]).start()
+        result = ask(server.url, clock=clock)
+
+    *_, first_ns, last_ns = server.written_ns
+    assert result.text_events == 2
+    # The server's own stamps are user space's: as late as its thread is on a busy machine.
+    assert result.gaps_us == [pytest.approx((last_ns - first_ns) / 1000, abs=40_000)]
+    assert (result.first_event_ns or 0) <= (result.first_token_ns or 0) < (result.last_token_ns or 0)
