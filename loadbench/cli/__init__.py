@@ -17,9 +17,20 @@ from loadbench.cli.run import run
 from loadbench.cli.serve import serve
 from loadbench.errors import LoadbenchError
 
+INTERRUPTED = 130
+
 
 class Program(click.Group):
-    """The top command: turns our errors into one line on stderr and an exit code."""
+    """The top command: turns our errors and click's into one line on stderr and an exit code."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            _refuse(error)
+            raise click.exceptions.Exit(error.exit_code) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -30,12 +41,33 @@ class Program(click.Group):
             click.echo(f"loadbench: {error}", err=True)
             ctx.exit(error.exit_code)
         except click.UsageError as error:
-            where = error.ctx.command_path if error.ctx else "loadbench"
-            click.echo(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)", err=True)
+            _refuse(error)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("loadbench: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a newcomer meets them
+
+
+def _refuse(error: click.UsageError) -> None:
+    """Say in one line what is wrong with the words of the command line, or with the variable that stands for one."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+        click.echo(error.format_message(), err=True)
+        return
+    if isinstance(error, click.BadParameter) and error.param is not None and error.param_hint is None:
+        error.param_hint = _variable(error.ctx, error.param)
+    where = error.ctx.command_path if error.ctx else "loadbench"
+    click.echo(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)", err=True)
+
+
+def _variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
+    """The environment variable that gave the value of a parameter; None where none did."""
+    if ctx is None or ctx.get_parameter_source(param.name or "") != click.core.ParameterSource.ENVIRONMENT:
+        return None
+    names = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
+    return next((name for name in names if os.environ.get(name)), None)
 
 
 @click.group(

@@ -19,7 +19,7 @@ import anyio
 import click
 
 from loadbench import metrics, plan, prompts, report, scenario, store, target, telemetry
-from loadbench.cli import live
+from loadbench.cli import INTERRUPTED, live
 from loadbench.client import Client, Parameters
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.plan import Plan
@@ -29,7 +29,6 @@ from loadbench.session import Session
 from loadbench.target import ModelFacts, Target
 from loadbench.transport import StockTransport, Transport, tls_context
 
-INTERRUPTED = 130
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _NOT_STORED = "(not stored)"
 
