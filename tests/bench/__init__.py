@@ -1,0 +1,1 @@
+"""What loadbench itself costs, beside stock clients: the parts of `tests/bench_client.py`."""
