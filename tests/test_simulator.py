@@ -456,6 +456,7 @@ def test_an_http_status_is_a_fault_with_an_error_in_its_body() -> None:
         (b"{", 400, None),
         (b"[]", 400, None),
         (b"\xff", 400, None),
+        (b"[" * 100_000, 400, None),
         (b'{"messages": [{"role": "user", "content": "Hi"}]}', 400, "model"),
         (b'{"model": "other", "messages": [{"role": "user", "content": "Hi"}]}', 404, "model"),
         (b'{"model": "simulator"}', 400, "messages"),

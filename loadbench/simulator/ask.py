@@ -58,7 +58,7 @@ def read(body: bytes, models: Sequence[str]) -> Ask:
     """
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise Refused(400, "The body must be a JSON object.")

@@ -206,7 +206,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         if item.name == "faults":
             continue
         text, metavar, kind = _HELP[item.name]
-        default = "" if item.default is None or item.default is False else f" (default {item.default})"
+        unit = "ms" if item.name.endswith("_ms") else ""
+        default = "" if item.default is None or item.default is False else f" (default {item.default}{unit})"
         if kind is None:
             group.add_argument(_option(item.name), action="store_true", default=argparse.SUPPRESS, help=text)
             continue

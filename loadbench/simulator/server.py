@@ -109,6 +109,7 @@ class Server:
             self.closed(connection)
         for sock in (self._listener, self._waker, self._woken):
             sock.close()
+        gc.enable()
 
     @property
     def wake_descriptor(self) -> int:
