@@ -38,6 +38,8 @@ def check_new(path: Path) -> None:
     try:
         if (path / "run.json").exists():
             raise UsageError(f"{path}: holds another run; continue it with --resume {path}, or choose another -o")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path}: is a file; name a new folder with -o")
         if path.exists() and any(path.iterdir()):
             raise UsageError(f"{path}: is not empty; choose a new folder with -o")
     except OSError as error:
@@ -78,7 +80,8 @@ class RunFolder:
             raise cannot_write(path, error) from error
         if free < MIN_FREE_BYTES:
             raise StoreError(f"{path}: only {free / 1e6:.0f} MB of disk space left, a run needs at least 50 MB")
-        folder = cls(path, {"schema": SCHEMA, "status": "running", **info, "probes": [], "levels": []}, answers=answers)
+        begun = {"schema": SCHEMA, "status": "running", **info, "answers": answers, "probes": [], "levels": []}
+        folder = cls(path, begun, answers=answers)
         folder._write_info()
         return folder
 
@@ -86,10 +89,14 @@ class RunFolder:
     def reopen(cls, path: Path, *, answers: bool = True) -> RunFolder:
         """Open a run folder to continue it: what is there stays, a line that was cut off is ended.
 
+        Args:
+            answers: Whether to go on keeping answers.jsonl, where the run began to.
+
         Raises:
             StoreError: If it is no run folder of a schema that is known here.
         """
-        folder = cls(path, read_info(path), answers=answers)
+        info = read_info(path)
+        folder = cls(path, info, answers=answers and info.get("answers", True))
         folder.info["status"] = "running"
         for level in folder.info["levels"]:
             if level["status"] == "running":
@@ -117,10 +124,13 @@ class RunFolder:
         Args:
             level: At least `id` and `model`.
         """
-        attempt = 1 + sum(1 for entry in self.info["levels"] if entry["id"] == level["id"])
+        attempt = self._next_attempt(level)
         self.info["levels"].append({**level, "attempt": attempt, "status": "running", "began": utc_now()})
         self._write_info()
         return attempt
+
+    def _next_attempt(self, level: Mapping[str, Any]) -> int:
+        return 1 + sum(1 for entry in self.info["levels"] if entry["id"] == level["id"])
 
     def add(self, result: Result) -> None:
         """A request ended. It is on disk once `take` was called and its work done."""
@@ -185,18 +195,21 @@ class RunFolder:
 
     def skip(self, level: Mapping[str, Any], reason: str) -> None:
         """A level that is not run."""
-        self.info["levels"].append({**level, "attempt": 1, "status": "skipped", "reason": reason, "began": None})
+        skipped = {"attempt": self._next_attempt(level), "status": "skipped", "reason": reason, "began": None}
+        self.info["levels"].append({**level, **skipped})
         self._write_info()
 
     def close(self, status: str) -> None:
         """The run is over: `complete` or `interrupted`."""
-        self.take()()
-        self.info["status"] = status
-        self.info["ended"] = utc_now()
-        self._write_info()
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        try:
+            self.take()()
+            self.info["status"] = status
+            self.info["ended"] = utc_now()
+            self._write_info()
+        finally:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
 
     def _log(self, name: str, tag: str, histogram: Histogram, duration_s: float) -> None:
         if not hlog_works():

@@ -184,7 +184,7 @@ def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> i
         return 0
     decoder = msgspec.json.Decoder(_Record)
     unreadable = 0
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in _lines(path):
         try:
             record = decoder.decode(line)
             column = columns.get((record.level, record.attempt))
@@ -192,18 +192,19 @@ def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> i
                 column.add(record)
         except msgspec.ValidationError as error:
             raise StoreError(f"{path}, line {number}: is no record of loadbench: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
         except OverflowError:
             raise StoreError(f"{path}, line {number}: a number in it is out of range") from None
     return unreadable
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers from 1."""
     try:
         with path.open("rb", buffering=io.DEFAULT_BUFFER_SIZE * 64) as file:
-            for line in file:
+            for number, line in enumerate(file, start=1):
                 if line := line.strip():
-                    yield line
+                    yield number, line
     except OSError as error:
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error

@@ -1,0 +1,796 @@
+"""The run folder: what is written is read again, whatever a dying process, a full disk or a stranger did to it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from streams import failed, stream
+
+from loadbench import store
+from loadbench.errors import StoreError, UsageError
+from loadbench.histogram import Histogram
+from loadbench.result import ERROR_KINDS, Result, Results
+from loadbench.store import Run, RunFolder, folder, read, write_atomically
+
+LEVEL = {"id": "m@c1", "model": "m", "concurrency": 1}
+COMPLETE = {"status": "complete", "reason": None, "duration_s": 1.5}
+
+needs_hlog = pytest.mark.skipif(not store.hlog_works(), reason="hdrhistogram has no wheel here")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results" / "first"
+
+
+def histograms(*itl_us: int) -> dict[str, Histogram]:
+    made = {name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
+    made["itl"].record_many(list(itl_us))
+    return made
+
+
+def write(run: RunFolder, results: list[Result], *, level: dict[str, Any] = LEVEL, **facts: Any) -> None:
+    """A level from its beginning to its end."""
+    attempt = run.begin(level)
+    for result in results:
+        run.add(replace(result, level=level["id"], attempt=attempt))
+    run.end({**COMPLETE, **facts}, histograms(20_000, 21_000))
+
+
+def written(path: Path, results: list[Result], **options: Any) -> Path:
+    run = RunFolder.create(path, {"name": "first"}, **options)
+    write(run, results)
+    run.close("complete")
+    return path
+
+
+def killed(path: Path, results: list[Result]) -> None:
+    """A run whose process died in its first level, with these requests on disk."""
+    run = RunFolder.create(path, {})
+    run.begin(LEVEL)
+    for result in results:
+        run.add(result)
+    run.take()()
+    for file in run._files.values():
+        file.close()
+
+
+def lines(path: Path, name: str = "requests.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / name).read_bytes().splitlines()]
+
+
+def entries(path: Path) -> list[tuple[str, int, str]]:
+    return [(one["id"], one["attempt"], one["status"]) for one in store.read_info(path)["levels"]]
+
+
+def assert_same(found: Results, expected: Results) -> None:
+    for field in fields(Results):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name), field.name)
+
+
+# -- round trip
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    results = [stream(0), failed(1, due=50), stream(2, due=80, tokens=5, usage=False, warmup=True)]
+    run = read(written(path, results))
+
+    assert [level.facts["id"] for level in run.levels] == ["m@c1"]
+    assert run.levels[0].facts | COMPLETE == run.levels[0].facts
+    assert_same(run.levels[0].results, Results.from_results(results))
+    assert run.levels[0].gaps_kept
+    assert run.unreadable_lines == 0
+
+
+ns = st.none() | st.integers(0, 10**15)
+counts = st.integers(0, 10**6)
+tokens = st.none() | counts
+texts = st.text(max_size=20)
+
+
+@st.composite
+def anyones(draw: st.DrawFn) -> list[Result]:
+    """Results of any shape, in the order they ended."""
+    build = st.builds(
+        Result,
+        level=st.just("m@c1"),
+        attempt=st.just(1),
+        request=st.just(0),
+        prompt=texts,
+        warmup=st.booleans(),
+        due_ns=st.integers(0, 10**15),
+        sent_ns=ns,
+        connect_ns=ns,
+        headers_ns=ns,
+        first_event_ns=ns,
+        first_token_ns=ns,
+        last_token_ns=ns,
+        end_ns=st.integers(0, 10**15),
+        gaps_us=st.lists(st.integers(0, 2**31 - 1), max_size=5),
+        first_events=counts,
+        text_events=counts,
+        merged_arrivals=counts,
+        first_tokens=tokens,
+        input_tokens=tokens,
+        cached_tokens=tokens,
+        output_tokens=tokens,
+        characters=counts,
+        words=counts,
+        finish_reason=st.none() | texts,
+        status=st.none() | st.integers(100, 599),
+        retries=st.integers(0, 1),
+        error=st.none() | st.sampled_from(ERROR_KINDS),
+        error_message=st.none() | texts,
+        text=texts,
+    )
+    made = draw(st.lists(build, max_size=6))
+    return draw(st.permutations([replace(one, request=number) for number, one in enumerate(made)]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(anyones())
+def test_any_results_come_back_as_columns_in_order_of_request(results: list[Result]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        found = read(written(Path(place) / "run", results)).levels[0].results
+
+    assert_same(found, Results.from_results(results))
+
+
+def test_a_mark_that_never_happened_is_nan(path: Path) -> None:
+    found = read(written(path, [failed(0)])).levels[0].results
+
+    assert np.isnan(found.first_token[0])
+    assert np.isnan(found.output_tokens[0])
+
+
+def test_records_say_null_for_what_nobody_measured(path: Path) -> None:
+    record = lines(written(path, [failed(0)]))[0]
+
+    assert (record["first_token_ns"], record["output_tokens"], record["error"]) == (None, None, "http_5xx")
+    assert "text" not in record
+
+
+def test_a_level_without_requests_is_read(path: Path) -> None:
+    run = read(written(path, []))
+
+    assert len(run.levels[0].results) == 0
+
+
+def test_a_run_that_has_not_begun_a_level_is_read(path: Path) -> None:
+    RunFolder.create(path, {"name": "first"})
+
+    assert read(path).levels == []
+
+
+def test_records_are_on_disk_once_taken_and_done(path: Path) -> None:
+    run = RunFolder.create(path, {})
+    run.begin(LEVEL)
+    run.add(stream(0))
+
+    work = run.take()
+    run.add(stream(1))
+    work()
+
+    assert [record["request"] for record in lines(path)] == [0]
+    run.close("complete")
+    assert [record["request"] for record in lines(path)] == [0, 1]
+
+
+def test_answers_of_measured_requests_are_kept_apart(path: Path) -> None:
+    written(path, [stream(0, warmup=True, text="warm"), stream(1, text="Lisbon,\non the Tagus"), failed(2)])
+
+    assert lines(path, "answers.jsonl") == [
+        {"level": "m@c1", "attempt": 1, "request": 1, "prompt": "p", "model": "m", "text": "Lisbon,\non the Tagus"}
+    ]
+
+
+def test_no_answers_means_no_file_of_answers(path: Path) -> None:
+    written(path, [stream(0, text="Lisbon")], answers=False)
+
+    assert not (path / "answers.jsonl").exists()
+    assert b"Lisbon" not in (path / "requests.jsonl").read_bytes()
+
+
+def test_run_json_says_from_the_start_what_is_run(path: Path) -> None:
+    run = RunFolder.create(path, {"name": "first", "seed": 3})
+    run.begin(LEVEL)
+    info = store.read_info(path)
+
+    assert (info["schema"], info["status"], info["name"], info["seed"]) == (1, "running", "first", 3)
+    assert entries(path) == [("m@c1", 1, "running")]
+    assert info["levels"][0]["began"].endswith("Z")
+
+
+def test_a_closed_run_says_how_it_ended(path: Path) -> None:
+    RunFolder.create(path, {}).close("interrupted")
+    info = store.read_info(path)
+
+    assert info["status"] == "interrupted"
+    assert info["ended"].endswith("Z")
+
+
+def test_a_skipped_level_says_why(path: Path) -> None:
+    run = RunFolder.create(path, {})
+    run.skip(LEVEL, "its model failed")
+    level = read(path).levels[0]
+
+    assert (level.facts["status"], level.facts["reason"], len(level.results)) == ("skipped", "its model failed", 0)
+
+
+# -- histogram logs
+
+
+@needs_hlog
+def test_histograms_of_a_level_come_back(path: Path) -> None:
+    level = read(written(path, [stream(0)])).levels[0]
+
+    assert (level.histograms["itl"].count, level.histograms["itl"].max) == (2, 21_000)
+    assert level.histograms["ttft"].count == 0
+
+
+@needs_hlog
+def test_each_level_and_attempt_has_a_histogram_of_its_own(path: Path) -> None:
+    run = RunFolder.create(path, {})
+    for level, itl_us in [(LEVEL, 1), (LEVEL, 2), ({**LEVEL, "id": "a, b@c2"}, 3)]:
+        run.begin(level)
+        run.end(COMPLETE, histograms(itl_us))
+    run.close("complete")
+
+    assert [level.histograms["itl"].max for level in read(path).levels] == [2, 3]
+
+
+def test_without_the_library_the_rest_of_the_folder_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.folder, "hlog_works", lambda: False)
+    monkeypatch.setattr(store.reading, "hlog_works", lambda: False)
+    level = read(written(path, [stream(0)])).levels[0]
+
+    assert list(path.glob("*.hlog")) == []
+    assert len(level.results) == 1
+    assert level.histograms == {}
+
+
+# -- gaps beyond what is kept
+
+
+def test_gaps_beyond_the_limit_are_in_the_log_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "MAX_RAW_GAPS", 62)  # two requests of 31 gaps
+    level = read(written(path, [stream(i) for i in range(3)])).levels[0]
+
+    assert not level.gaps_kept
+    assert np.diff(level.results.gap_offsets).tolist() == [31, 31, 0]
+    assert lines(path)[2]["gaps_us"] is None
+
+
+def test_gaps_up_to_the_limit_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "MAX_RAW_GAPS", 62)
+
+    assert read(written(path, [stream(0), stream(1)])).levels[0].gaps_kept
+
+
+# -- where a run may not go
+
+
+def test_another_runs_folder_is_refused_and_untouched(path: Path) -> None:
+    written(path, [stream(0)])
+    before = (path / "run.json").read_bytes()
+
+    with pytest.raises(UsageError, match=rf"holds another run; continue it with --resume {path}"):
+        RunFolder.create(path, {})
+    assert (path / "run.json").read_bytes() == before
+
+
+def test_a_folder_with_other_files_is_refused(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "thesis.docx").touch()
+
+    with pytest.raises(UsageError, match="is not empty; choose a new folder with -o"):
+        RunFolder.create(path, {})
+    assert [file.name for file in path.iterdir()] == ["thesis.docx"]
+
+
+def test_an_empty_folder_is_taken(path: Path) -> None:
+    path.mkdir(parents=True)
+
+    assert RunFolder.create(path, {}).path == path
+
+
+def test_a_file_in_place_of_the_folder_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+
+    with pytest.raises(UsageError, match="is a file"):
+        RunFolder.create(path, {})
+
+
+def test_a_file_in_place_of_a_parent_is_refused(path: Path) -> None:
+    path.parent.touch()
+
+    with pytest.raises(StoreError, match="cannot write"):
+        RunFolder.create(path, {})
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+
+    with pytest.raises(StoreError) as caught:
+        RunFolder.create(path, {})
+    assert (
+        str(caught.value) == f"{path / 'run.json'}: cannot write: Read-only file system; choose another folder with -o"
+    )
+
+
+def test_a_parent_that_cannot_be_written_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+
+    with pytest.raises(StoreError, match="cannot write: Permission denied"):
+        RunFolder.create(path, {})
+
+
+def test_too_little_space_is_said_before_anything_is_measured(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(path.parents[1])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12_000_000))
+
+    with pytest.raises(StoreError, match="only 12 MB of disk space left, a run needs at least 50 MB"):
+        RunFolder.create(path, {})
+
+
+# -- replaced by a whole file, or not at all
+
+
+def test_a_replaced_file_is_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    for content in (b"old, and longer than the new one", b"new"):
+        write_atomically(file, content)
+
+    assert file.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync", "chmod"])
+def test_a_failed_replacement_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    file = tmp_path / "run.json"
+    write_atomically(file, b"old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(StoreError, match="No space left on device"):
+        write_atomically(file, b"new")
+
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# -- a disk that fills up
+
+
+class FullDisk(io.RawIOBase):
+    """A file on a disk with room for so many bytes."""
+
+    def __init__(self, file: io.FileIO, room: int) -> None:
+        self._file, self._room = file, room
+
+    def write(self, content: Any) -> int:
+        if not self._room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        wrote = self._file.write(content[: self._room])
+        self._room -= wrote
+        return wrote
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Gives files that are opened from now on so many bytes each."""
+    opened, real = [], Path.open
+
+    def after(room: int) -> None:
+        def limited(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+            file = real(self, mode, *arguments, **options)
+            if "a" in mode:
+                file = FullDisk(file, room)
+                opened.append(file)
+            return file
+
+        monkeypatch.setattr(Path, "open", limited)
+
+    yield after
+    assert all(file.closed for file in opened), "a run that failed closes its files"
+
+
+def test_a_disk_that_fills_up_is_one_line_and_costs_only_what_did_not_fit(
+    path: Path, full_disk: Callable[[int], None]
+) -> None:
+    run = RunFolder.create(path, {})
+    run.begin(LEVEL)
+    full_disk(1500)  # two records and a half
+    for number in range(5):
+        run.add(stream(number))
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl: cannot write: No space left on device"):
+        run.take()()
+    run.close("incomplete")
+    found = read(path)
+
+    assert found.levels[0].results.request.tolist() == [0, 1]
+    assert found.unreadable_lines == 1
+    assert found.levels[0].facts["status"] == "incomplete"
+
+
+def test_a_write_of_which_the_system_takes_a_part_is_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    class Sips(FullDisk):
+        def write(self, content: Any) -> int:
+            return self._file.write(content[:100])
+
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, mode="r", **options: (
+            Sips(real(self, mode, **options), 0) if "a" in mode else real(self, mode, **options)
+        ),
+    )
+
+    assert len(read(written(path, [stream(i) for i in range(4)])).levels[0].results) == 4
+
+
+def test_a_run_that_cannot_be_closed_closes_its_files(path: Path, full_disk: Callable[[int], None]) -> None:
+    run = RunFolder.create(path, {})
+    run.begin(LEVEL)
+    full_disk(10)
+    run.add(stream(0))
+
+    with pytest.raises(StoreError):
+        run.close("complete")
+
+    assert run._files == {}
+
+
+# -- a run cut short
+
+
+def test_a_level_that_was_running_when_its_process_died_is_incomplete(path: Path) -> None:
+    killed(path, [stream(0), stream(1)])
+    level = read(path).levels[0]
+
+    assert level.facts["status"] == "incomplete"
+    assert level.results.request.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 300])
+def test_a_last_line_that_was_cut_off_is_counted_and_passed_over(path: Path, cut: int) -> None:
+    killed(path, [stream(0), stream(1), stream(2)])
+    file = path / "requests.jsonl"
+    os.truncate(file, file.stat().st_size - cut)
+    run = read(path)
+    whole = cut == 1  # the line's end alone is gone, the record is whole
+
+    assert run.levels[0].results.request.tolist() == ([0, 1, 2] if whole else [0, 1])
+    assert run.unreadable_lines == (0 if whole else 1)
+
+
+def test_a_continued_run_does_not_write_behind_a_line_that_was_cut_off(path: Path) -> None:
+    killed(path, [stream(0), stream(1, text="half an answer")])
+    for name in ("requests.jsonl", "answers.jsonl"):
+        os.truncate(path / name, (path / name).stat().st_size - 30)
+    run = RunFolder.reopen(path)
+    write(run, [stream(i, text="whole") for i in range(3)])
+    run.close("complete")
+    found = read(path)
+
+    assert found.levels[0].results.request.tolist() == [0, 1, 2]
+    assert found.unreadable_lines == 1
+    assert json.loads((path / "answers.jsonl").read_bytes().splitlines()[1])["text"] == "whole"
+
+
+def test_reopening_a_whole_run_adds_nothing_to_its_records(path: Path) -> None:
+    written(path, [stream(0, text="Lisbon")])
+    before = [(path / name).read_bytes() for name in ("requests.jsonl", "answers.jsonl")]
+
+    RunFolder.reopen(path).close("complete")
+
+    assert [(path / name).read_bytes() for name in ("requests.jsonl", "answers.jsonl")] == before
+
+
+def test_a_continued_run_knows_what_is_complete(path: Path) -> None:
+    run = RunFolder.create(path, {})
+    write(run, [stream(0)])
+    write(run, [stream(0)], level={**LEVEL, "id": "m@c2"}, status="interrupted")
+    run.begin({**LEVEL, "id": "m@c4"})
+
+    again = RunFolder.reopen(path)
+
+    assert again.complete() == {"m@c1"}
+    assert entries(path) == [("m@c1", 1, "complete"), ("m@c2", 1, "interrupted"), ("m@c4", 1, "incomplete")]
+    assert again.begin({**LEVEL, "id": "m@c4"}) == 2
+    run.close("interrupted")
+
+
+def test_a_continued_run_takes_answers_or_not_as_it_began(path: Path) -> None:
+    run = RunFolder.create(path, {}, answers=False)
+    run.close("interrupted")
+    again = RunFolder.reopen(path)
+    write(again, [stream(0, text="Lisbon")])
+    again.close("complete")
+
+    assert not (path / "answers.jsonl").exists()
+
+
+# -- which attempt counts
+
+
+@pytest.mark.parametrize(
+    ("statuses", "counts"),
+    [
+        (["complete"], 1),
+        (["incomplete", "complete"], 2),
+        (["complete", "incomplete"], 1),
+        (["complete", "interrupted", "failed"], 1),
+        (["complete", "complete"], 2),
+        (["incomplete", "interrupted"], 2),
+        (["incomplete", "complete", "running"], 2),
+        (["interrupted", "skipped"], 2),  # of attempts that are not whole the last
+        (["skipped", "skipped", "complete"], 3),
+    ],
+)
+def test_the_last_complete_attempt_counts_else_the_last(path: Path, statuses: list[str], counts: int) -> None:
+    run = RunFolder.create(path, {})
+    for number, status in enumerate(statuses, start=1):
+        if status == "skipped":
+            run.skip(LEVEL, "its model failed")
+        else:
+            write(run, [stream(i) for i in range(number)], status=status)
+    run.close("complete")
+    level = read(path).levels[0]
+
+    assert level.facts["attempt"] == counts
+    assert len(level.results) == (0 if statuses[counts - 1] == "skipped" else counts)
+
+
+def test_levels_stay_in_the_order_they_first_began(path: Path) -> None:
+    run = RunFolder.create(path, {})
+    for name in ("m@c4", "m@c1", "m@c4"):
+        write(run, [], level={**LEVEL, "id": name})
+    run.close("complete")
+
+    assert [level.facts["id"] for level in read(path).levels] == ["m@c4", "m@c1"]
+
+
+def test_records_of_a_level_that_run_json_does_not_name_are_passed_over(path: Path) -> None:
+    written(path, [stream(0)])
+    with (path / "requests.jsonl").open("ab") as file:
+        file.write(orjson.dumps({**lines(path)[0], "level": "n@c9"}) + b"\n")
+
+    assert len(read(path).levels[0].results) == 1
+
+
+# -- what is no run folder, or none that can be read
+
+
+def change(path: Path, **changes: Any) -> None:
+    file = path / "run.json"
+    file.write_bytes(orjson.dumps({**orjson.loads(file.read_bytes()), **changes}))
+
+
+def test_no_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such run folder"):
+        read(tmp_path / "gone")
+
+
+def test_a_folder_without_run_json_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"is not a run folder: no run\.json in it"):
+        read(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.touch()
+
+    with pytest.raises(StoreError, match="is a file; give the run's folder"):
+        read(file)
+
+
+def test_a_newer_schema_asks_for_an_upgrade(path: Path) -> None:
+    change(written(path, []), schema=store.SCHEMA + 1)
+
+    with pytest.raises(StoreError, match="has schema 2, this loadbench reads up to 1: upgrade loadbench"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": None},
+        {"schema": "1"},
+        {"levels": None},
+        {"levels": {}},
+        {"levels": ["m@c1"]},
+        {"levels": [{"id": "m@c1"}]},
+        {"levels": [{"id": "m@c1", "attempt": "1", "status": "complete"}]},
+        {"levels": [{"id": ["m@c1"], "attempt": 1, "status": "complete"}]},
+        {"levels": [{"id": "m@c1", "attempt": 1, "status": None}]},
+    ],
+)
+def test_a_run_json_of_other_types_is_refused(path: Path, changes: dict[str, Any]) -> None:
+    change(written(path, []), **changes)
+
+    with pytest.raises(StoreError, match=r"run\.json: is "):
+        read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_run_json_is_one_line(path: Path, content: bytes) -> None:
+    (written(path, []) / "run.json").write_bytes(content)
+
+    with pytest.raises(StoreError, match=r"run\.json: is "):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("due_ns", "soon"),
+        ("due_ns", None),
+        ("warmup", 1),
+        ("gaps_us", "20000"),
+        ("gaps_us", [1.5]),
+        ("gaps_us", [2**31]),  # more than the column holds
+        ("words", 2**63),
+        ("words", 10**30),
+        ("prompt", 7),
+        ("error", []),
+    ],
+)
+def test_a_record_of_other_types_is_named_by_its_line(path: Path, field: str, value: Any) -> None:
+    written(path, [stream(0), stream(1)])
+    records = lines(path)
+    records[1][field] = value
+    (path / "requests.jsonl").write_text("\n\n".join(json.dumps(record) for record in records))
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl, line 3: "):
+        read(path)
+
+
+@pytest.mark.parametrize("line", [b"{}", b"null", b"7", b'"text"', b"[]"])
+def test_json_that_is_no_record_is_named_by_its_line(path: Path, line: bytes) -> None:
+    (written(path, [stream(0)]) / "requests.jsonl").write_bytes(line + b"\n")
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl, line 1: "):
+        read(path)
+
+
+def test_fields_of_a_later_version_are_passed_over(path: Path) -> None:
+    written(path, [stream(0)])
+    record = {**lines(path)[0], "first_pixel_ns": [1, {"a": None}]}
+    (path / "requests.jsonl").write_bytes(orjson.dumps(record) + b"\n")
+    change(path, colour="blue")
+
+    assert len(read(path).levels[0].results) == 1
+
+
+def test_requests_that_cannot_be_read_are_one_line(path: Path) -> None:
+    written(path, [])
+    (path / "requests.jsonl").unlink(missing_ok=True)
+    (path / "requests.jsonl").mkdir()
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl: cannot read: Is a directory"):
+        read(path)
+
+
+# -- any damage at all
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a sound run."""
+    path = written(tmp_path_factory.mktemp("sound") / "run", [stream(0), failed(1, due=50), stream(2, text="Lisbon")])
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def read_or_refused(files: dict[str, bytes]) -> Run | None:
+    """What `read` makes of such a folder; None where it refuses it in one line."""
+    with tempfile.TemporaryDirectory() as place:
+        for name, content in files.items():
+            (Path(place) / name).write_bytes(content)
+        try:
+            return read(Path(place))
+        except StoreError as error:
+            refusal = str(error)
+    assert refusal.isprintable(), "one line"
+    return None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200))
+@example(b'{"level":' + b"[" * 100_000)
+@example(b'{"later":' + b"[" * 100_000 + b"\n")
+@example(b'{"level":"\\ud800"}\n')
+@example(b'{"level":"\xff"}\n')
+@example(b"1e999\n")
+@example(b"\x00")
+def test_whatever_is_appended_to_the_requests_they_are_read_or_refused(
+    sound: dict[str, bytes], appended: bytes
+) -> None:
+    run = read_or_refused({**sound, "requests.jsonl": sound["requests.jsonl"] + appended})
+
+    assert run is None or run.levels[0].results.request.tolist() == [0, 1, 2]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(field=st.sampled_from([*store.files.FIELDS, "later"]), value=json_values)
+def test_whatever_a_field_of_a_record_holds_it_is_read_or_refused(
+    sound: dict[str, bytes], field: str, value: Any
+) -> None:
+    record = {**json.loads(sound["requests.jsonl"].splitlines()[0]), "request": 3, field: value}
+
+    read_or_refused({**sound, "requests.jsonl": sound["requests.jsonl"] + json.dumps(record).encode() + b"\n"})
+
+
+@settings(max_examples=150, deadline=None)
+@given(field=st.sampled_from(["id", "model", "attempt", "status", "reason", "began", "later"]), value=json_values)
+def test_whatever_run_json_says_of_a_level_it_is_read_or_refused(
+    sound: dict[str, bytes], field: str, value: Any
+) -> None:
+    info = json.loads(sound["run.json"])
+    info["levels"][0][field] = value
+
+    read_or_refused({**sound, "run.json": json.dumps(info).encode()})
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(["run.json", "requests.jsonl", "itl.hlog", "ttft.hlog"]), share=st.floats(0, 1))
+def test_wherever_a_file_was_cut_off_the_folder_is_read_or_refused(
+    sound: dict[str, bytes], name: str, share: float
+) -> None:
+    content = sound.get(name, b"")
+    kept = content[: round(share * len(content))]
+    run = read_or_refused({**sound, name: kept})
+
+    assert run is not None or name == "run.json"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(["run.json", "requests.jsonl", "itl.hlog"]), place=st.floats(0, 1), byte=st.integers(0, 255)
+)
+def test_whichever_byte_was_changed_the_folder_is_read_or_refused(
+    sound: dict[str, bytes], name: str, place: float, byte: int
+) -> None:
+    content = bytearray(sound.get(name, b" "))
+    content[min(int(place * len(content)), len(content) - 1)] = byte
+
+    read_or_refused({**sound, name: bytes(content)})
