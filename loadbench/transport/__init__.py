@@ -238,9 +238,13 @@ async def encode(request: httpx.Request) -> bytes:
     return b"%s%s\r\n%s" % (head, b"".join(b"%s: %s\r\n" % pair for pair in request.headers.raw), body)
 
 
+_READ = httpx.Response(200)
+"""What a request with a sink of its own returns: the sink has read it all, status and headers too."""
+
+
 def _response(sink: Sink, request: httpx.Request) -> httpx.Response:
     if isinstance(sink, Body):
         # The body was decoded on its way; a header that says otherwise would have httpx decode it again.
         headers = [pair for pair in sink.header_list if pair[0].lower() != b"content-encoding"]
         return httpx.Response(sink.status, headers=headers, content=bytes(sink.content), request=request)
-    return httpx.Response(200, request=request)
+    return _READ

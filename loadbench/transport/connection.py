@@ -51,6 +51,7 @@ class Wire(Protocol):
 
     @property
     def unsent(self) -> bool: ...
+    def look(self) -> None: ...
     def send(self, data: bytes) -> None: ...
     def close(self) -> None: ...
 
@@ -128,6 +129,8 @@ class Connection:
         Raises:
             ExchangeError: With the kind of failure. The connection is then closed.
         """
+        assert self.wire is not None
+        self.wire.look()
         self._parser = httptools.HttpResponseParser(self)
         self._sink, self._timeouts = sink, timeouts
         self._reset_message()
@@ -147,7 +150,6 @@ class Connection:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        assert self.wire is not None
         if not self.reusable or self.wire.unsent:  # a server may refuse a request before it has read it all
             self.close()
 

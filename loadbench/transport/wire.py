@@ -41,7 +41,7 @@ class KernelWires:
         self._open: dict[int, tuple[Callable[..., tuple[int, list[tuple[int, int, bytes]], int, object]], Connection]]
         self._open = {}
         self._epoll = select.epoll()
-        loop.add_reader(self._epoll.fileno(), self._ready)
+        loop.add_reader(self._epoll.fileno(), self.look)
 
     def open(self, sock: socket.socket, connection: Connection) -> None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -59,7 +59,12 @@ class KernelWires:
             self.loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
 
-    def _ready(self) -> None:
+    def look(self) -> None:
+        """Read what waits on any socket now, some sockets at a time.
+
+        The event loop calls this, and so does every request that begins: hundreds that begin at once would keep the
+        loop from reading for tens of ms, and the kernel would merge what arrives meanwhile.
+        """
         buffers, view = [self._buffer], self._view
         now_ns, wall_ns, late = self._now_ns, self._wall_ns, self._lags.append
         for fd, _ in self._epoll.poll(0, _BATCH):
@@ -104,6 +109,9 @@ class _KernelWire:
     @property
     def unsent(self) -> bool:
         return bool(self._pending)
+
+    def look(self) -> None:
+        self._wires.look()
 
     def send(self, data: bytes) -> None:
         if self._pending:
@@ -162,6 +170,9 @@ class UserWire(asyncio.Protocol):
     @property
     def unsent(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
+    def look(self) -> None:
+        """Nothing: the event loop reads by itself, when it can."""
 
     def send(self, data: bytes) -> None:
         assert self._transport is not None
