@@ -57,12 +57,12 @@ def _refuse(error: click.UsageError) -> None:
         click.echo(error.format_message(), err=True)
         return
     if isinstance(error, click.BadParameter) and error.param is not None and error.param_hint is None:
-        error.param_hint = _variable(error.ctx, error.param)
+        error.param_hint = variable(error.ctx, error.param)
     where = error.ctx.command_path if error.ctx else "loadbench"
     click.echo(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)", err=True)
 
 
-def _variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
+def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
     """The environment variable that gave the value of a parameter; None where none did."""
     if ctx is None or ctx.get_parameter_source(param.name or "") != click.core.ParameterSource.ENVIRONMENT:
         return None

@@ -20,6 +20,7 @@ import click
 
 from loadbench import metrics, plan, prompts, report, scenario, store, target, telemetry
 from loadbench.cli import INTERRUPTED, live
+from loadbench.cli.run import NOT_STORED
 from loadbench.client import Client, Parameters
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.plan import Plan
@@ -30,7 +31,6 @@ from loadbench.target import ModelFacts, Target
 from loadbench.transport import StockTransport, Transport, tls_context
 
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-_NOT_STORED = "(not stored)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +150,10 @@ async def _measure(
         now_ns=time.perf_counter_ns,
     )
     if given["resume"] is not None:
-        folder = store.RunFolder.reopen(path, answers=given["answers"])
+        folder = store.RunFolder.reopen(path, answers=store.read_info(path).get("answers", True))
     else:
         info = _info(asked, server, place, models, parameters, questions, transport.clock)
+        info["answers"] = given["answers"]
         folder = store.RunFolder.create(path, info, answers=given["answers"])
     session = Session(asked, questions, server, steps, folder, client, view, budget_s)
     # What is alive now lives to the end: the collector need not look at it while tokens arrive.
@@ -252,7 +253,7 @@ def _info(
 ) -> dict[str, Any]:
     """What run.json says from the start. No key, no header that may hold one."""
     stored = scenario.to_builtins(asked)
-    stored["headers"] = {name: _NOT_STORED if _SECRET.search(name) else value for name, value in asked.headers.items()}
+    stored["headers"] = {name: NOT_STORED if _SECRET.search(name) else value for name, value in asked.headers.items()}
     facts = asdict(server)
     facts["models"] = [one for one in facts["models"] if one["id"] in models]
     digest = hashlib.sha256(repr([(one.id, one.messages) for one in questions]).encode()).hexdigest()
@@ -283,7 +284,7 @@ def _command(words: Sequence[str]) -> list[str]:
     for i, word in enumerate(shown):
         name, colon, _ = word.partition(":")
         if colon and _SECRET.search(name) and (shown[i - 1] == "--header" or word.startswith("--header=")):
-            shown[i] = f"{name}: {_NOT_STORED}"
+            shown[i] = f"{name}: {NOT_STORED}"
     return shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,19 @@ Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario, the
 Exit: 0 fine, 1 target or machine unusable or a model completed nothing, 2 arguments or files,
 130 interrupted.
 """
+
+
+class _Words(click.types.StringParamType):
+    """Texts. Where a variable holds them, commas part them, or nothing does; blanks, as click has it, never."""
+
+    def __init__(self, *, commas: bool) -> None:
+        self._commas = commas
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [part for part in rv.split(",") if part.strip()] if self._commas else [rv]
+
+
+_LIST, _TEXT = _Words(commas=True), _Words(commas=False)
 
 
 def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
@@ -67,7 +81,7 @@ def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Call
 @click.command(epilog=EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, type=click.Path(path_type=Path))
 @_option("-e", "--endpoint", metavar="URL", help="Server, with or without /v1.  [default: what is found]")
-@_option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Model; repeat, or a,b.  [default: auto]")
+@_option("-m", "--model", "models", multiple=True, type=_LIST, metavar="MODEL", help="Or a,b.  [default: auto]")
 @_option("-c", "--concurrency", callback=_whole, metavar="1,2,4", help="Closed loop: streams at once, a level each.")
 @_option("-r", "--request-rate", callback=_decimal, metavar="0.5,1", help="Open loop: requests/s, a level each.")
 @_option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Spacing of open-loop starts.")
@@ -76,14 +90,12 @@ def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Call
 @_option("--warmup", type=int, metavar="N", help="Requests before a level is measured.  [default: its streams]")
 @_option("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
 @_option("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
-@_option(
-    "--prompt", "texts", multiple=True, metavar="TEXT", help="Ask this; repeat for several.", workshop="BENCH_PROMPT"
-)
+@_option("--prompt", "texts", multiple=True, type=_TEXT, metavar="TEXT", help="Ask this.", workshop="BENCH_PROMPT")
 @_option("--prompts", "prompts_file", metavar="FILE", help="Ask these: .json, .jsonl or .txt.")
 @_option("--system", metavar="TEXT", help="System message.")
 @_option("--distinct-prompts/--fixed-prompts", default=None, help="Unique prefixes, so that no cache answers.")
 @_option("--repeat", type=int, metavar="K", help="Measure each level K times.")
-@_option("--slo", multiple=True, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
+@_option("--slo", multiple=True, type=_LIST, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
 @_option("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
 @_option("--max-streams", type=int, metavar="N", help="Open loop: most streams at once; the rest is dropped, counted.")
 @_option("--extra-body", metavar="JSON", help="More keys of each request, as '{\"ignore_eos\": true}'.")
@@ -118,6 +130,8 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     ctx.exit(measure.measure(scenario, given))
 
 
+NOT_STORED = "(not stored)"
+"""Stands in run.json for the value of a header that may be secret."""
 _BESIDE_RESUME = {"resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"}
 
 
@@ -131,19 +145,29 @@ def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     for name in given:
         if name not in _BESIDE_RESUME and ctx.get_parameter_source(name) == source.COMMANDLINE:
             option = next(param for param in ctx.command.params if param.name == name)
-            raise UsageError(f"--resume takes its plan from the folder: leave out {option.opts[0]}")
+            what = option.human_readable_name if isinstance(option, click.Argument) else option.opts[0]
+            raise UsageError(f"--resume takes its plan from the folder: leave out {what}")
     info = read_info(given["resume"])
     if not isinstance(info.get("scenario"), dict):
         raise UsageError(f"{given['resume']}: its run.json holds no scenario to continue")
-    scenario = scenarios.from_json(info["scenario"])
-    return scenarios.merge(scenario, headers=_headers(given["headers"]))
+    scenario = scenarios.from_json(info["scenario"], str(given["resume"] / "run.json"))
+    scenario = scenarios.merge(scenario, headers=_headers(given["headers"]))
+    for name, value in scenario.headers.items():
+        if value == NOT_STORED:
+            raise UsageError(
+                f"{given['resume']}: sent a header {name}, whose value is not stored: give it with --header"
+            )
+    return scenario
 
 
 def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     """The scenario file, or an empty one, with what flags and environment say."""
     from loadbench import scenario as scenarios
-    from loadbench.errors import UsageError
+    from loadbench.errors import ScenarioError, UsageError
 
+    _flags_first(ctx, given)
+    if given["simulate"] and given["endpoint"] is not None and _from_flag(ctx, "endpoint"):
+        raise UsageError("--simulate and -e are both given: keep one")
     if given["concurrency"] is not None and given["request_rate"] is not None:
         raise UsageError("-c and -r are both given: a run is closed loop (-c) or open loop (-r)")
     if given["texts"] and given["prompts_file"]:
@@ -159,18 +183,52 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             *("temperature", "system", "distinct_prompts", "repeat", "seed", "max_streams", "api_key_env", "name"),
         )
     }
-    models = [name for part in given["models"] for name in part.split(",") if name.strip()]
-    if not models:
-        models = _workshop_models()
-    return scenarios.merge(
-        scenario,
-        **overrides,
-        models=[name.strip() for name in models] or None,
-        prompts=list(given["texts"]) or given["prompts_file"],
-        slo=list(given["slo"]) or None,
-        extra_body=_extra_body(given["extra_body"]),
-        headers=_headers(given["headers"]),
-    )
+    models = [name.strip() for part in given["models"] for name in part.split(",") if name.strip()]
+    if given["models"] and not models:
+        raise UsageError("-m is empty: name a model, or leave it out for those that the server has loaded")
+    models = models or _workshop_models()
+    try:
+        return scenarios.merge(
+            scenario,
+            **overrides,
+            models="auto" if models == ["auto"] else models or None,
+            prompts=list(given["texts"]) or given["prompts_file"],
+            slo=list(given["slo"]) or None,
+            extra_body=_extra_body(given["extra_body"]),
+            headers=_headers(given["headers"]),
+        )
+    except ScenarioError as error:
+        raise ScenarioError(_blamed(ctx, str(error))) from None
+
+
+def _flags_first(ctx: click.Context, given: dict[str, Any]) -> None:
+    """Drop what a variable says where a flag says the other of two that replace each other."""
+    for one, other in (("concurrency", "request_rate"), ("requests", "duration"), ("texts", "prompts_file")):
+        for flag, variable in ((one, other), (other, one)):
+            if _from_flag(ctx, flag) and not _from_flag(ctx, variable):
+                given[variable] = None
+
+
+def _from_flag(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
+_FIELDS = {"texts": "prompts", "prompts_file": "prompts"}
+
+
+def _blamed(ctx: click.Context, message: str) -> str:
+    """A message on the merged options, with the flag or the variable that gave the value named first."""
+    from loadbench.cli import variable
+
+    field = re.match(r"options: (\w+)", message)
+    for param in ctx.command.params:
+        name = param.name or ""
+        if field is not None and _FIELDS.get(name, name) == field[1]:
+            if _from_flag(ctx, name):
+                return message.replace("options", param.opts[0], 1)
+            if (found := variable(ctx, param)) is not None:
+                return message.replace("options", found, 1)
+    return message
 
 
 def _workshop_models() -> list[str]:
