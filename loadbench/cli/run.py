@@ -151,13 +151,16 @@ def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     if not isinstance(info.get("scenario"), dict):
         raise UsageError(f"{given['resume']}: its run.json holds no scenario to continue")
     scenario = scenarios.from_json(info["scenario"], str(given["resume"] / "run.json"))
-    scenario = scenarios.merge(scenario, headers=_headers(given["headers"]))
+    headers = _headers(given["headers"])
+    again = {name.lower() for name in headers or ()}
     for name, value in scenario.headers.items():
-        if value == NOT_STORED:
+        if value == NOT_STORED and name.lower() not in again:
             raise UsageError(
                 f"{given['resume']}: sent a header {name}, whose value is not stored: give it with --header"
             )
-    return scenario
+    for name in [name for name in scenario.headers if name.lower() in again]:
+        del scenario.headers[name]
+    return scenarios.merge(scenario, headers=headers)
 
 
 def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
@@ -192,7 +195,7 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             scenario,
             **overrides,
             models="auto" if models == ["auto"] else models or None,
-            prompts=list(given["texts"]) or given["prompts_file"],
+            prompts=list(given["texts"] or ()) or given["prompts_file"],
             slo=list(given["slo"]) or None,
             extra_body=_extra_body(given["extra_body"]),
             headers=_headers(given["headers"]),
