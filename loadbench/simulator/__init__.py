@@ -87,6 +87,7 @@ def start(
             stdout=subprocess.PIPE,
             stderr=complaints,
             env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is the caller's, who may still drain requests
         )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -92,7 +92,9 @@ class KernelWires:
                 if stamp != connection.stamp:
                     connection.stamp = stamp
                     # Never before the last arrival nor after now, whatever a step of the wall clock says.
-                    arrival = min(max(now - (wall_ns() - stamp), arrival), now)
+                    at = now - (wall_ns() - stamp)
+                    if at > arrival:
+                        arrival = at if at < now else now
                 late(now - arrival)
                 connection.received(view[:n], arrival)
             else:
