@@ -76,15 +76,18 @@ class Session:
             on_tick=self._on_tick,
             salt=time.time_ns(),
         )
+        status = "interrupted"
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._levels, group.cancel_scope)
                 if sys.platform != "win32":  # there, Ctrl-C cancels at once: what had ended is in the folder
                     group.start_soon(self._on_signals, group.cancel_scope)
+                group.start_soon(self._levels, group.cancel_scope)
+            if not self.interrupted:
+                status = "complete"
         except BaseExceptionGroup as failures:
             raise _first_of_ours(failures) from failures
         finally:
-            self.folder.close("interrupted" if self.interrupted else "complete")
+            self.folder.close(status)
 
     async def _levels(self, scope: anyio.CancelScope) -> None:
         whole = self.folder.complete()
@@ -115,10 +118,12 @@ class Session:
         attempt = self.folder.begin(self._entry(level))
         progress = Progress(level, attempt, planned.limits)
         self.observer.began(progress, planned)
+        stopped = True
         try:
             await self._engine.run(progress)
+            stopped = self.interrupted
         finally:
-            facts = engine.facts(progress, stopped=self.interrupted)
+            facts = engine.facts(progress, stopped=stopped)
             self.folder.end(facts, progress.histograms)
             self.observer.ended(progress, facts)
         if facts["status"] == "failed":
@@ -171,7 +176,8 @@ class Session:
             write()
             self.observer.tick(progress, text_events)
 
-        await anyio.to_thread.run_sync(work)
+        with anyio.CancelScope(shield=True):  # what was taken is lost unless it is written
+            await anyio.to_thread.run_sync(work)
 
     async def _on_signals(self, scope: anyio.CancelScope) -> None:
         assert self._engine is not None

@@ -1,0 +1,452 @@
+"""A run: models are tried, levels follow, what fails is marked and the rest goes on, and Ctrl-C costs nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from streams import failed, stream
+
+from loadbench import plan, session, store
+from loadbench.client import Ask
+from loadbench.engine import Limits, Progress
+from loadbench.errors import StoreError
+from loadbench.plan import PlannedLevel
+from loadbench.prompts import DEFAULT
+from loadbench.result import Result
+from loadbench.scenario import Level, Scenario
+from loadbench.session import PROBE_TOKENS, Session
+from loadbench.store import RunFolder
+from loadbench.target import ModelFacts, Target
+
+signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # which has the threads that write; no test waits for longer than milliseconds
+
+
+@dataclass
+class Chats:
+    """A client: what each request gets is decided by `law`, as the kind of failure or None; it takes a moment.
+
+    `at` acts when a request is asked, by its number in the whole run from 1, probes among them.
+    """
+
+    law: Callable[[Ask], str | None] = field(default=lambda ask: None)
+    at: Mapping[int, Callable[[], object]] = field(default_factory=dict)
+    takes_s: float = 0.001
+    asked: list[Ask] = field(default_factory=list)
+
+    async def warm(self, connections: int) -> None: ...
+
+    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None:
+        self.asked.append(ask)
+        error: str | None = "cancelled"
+        try:
+            if act := self.at.get(len(self.asked)):
+                act()
+            await anyio.sleep(self.takes_s)
+            error = self.law(ask)
+        finally:
+            due = (ask.due_ns - origin_ns) / 1e6
+            made = stream(ask.request, due=due) if error is None else failed(ask.request, due=due, error=error)
+            done(replace(made, level=ask.level, attempt=ask.attempt, prompt=ask.prompt.id, warmup=ask.warmup))
+
+    def text_events_in_flight(self) -> int:
+        return 0
+
+    def take_lags_ns(self) -> list[int]:
+        return []
+
+    def round_trip_ns(self) -> int | None:
+        return None
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """Requests by level, probes among them, in the order of the first."""
+        return dict(Counter(ask.level for ask in self.asked))
+
+
+class Watcher:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.probes: list[dict[str, Any]] = []
+
+    def note(self, text: str) -> None:
+        self.seen.append(("note", text))
+
+    def probed(self, probe: Mapping[str, Any]) -> None:
+        self.seen.append(("probed", probe["model"]))
+        self.probes.append(dict(probe))
+
+    def began(self, progress: Progress, planned: PlannedLevel) -> None:
+        self.seen.append(("began", progress.level.id))
+
+    def tick(self, progress: Progress, text_events: int) -> None: ...
+
+    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+        self.seen.append((facts["status"], progress.level.id))
+
+    def skipped(self, level: Level, reason: str) -> None:
+        self.seen.append(("skipped", level.id))
+
+
+def run_of(
+    folder: RunFolder | Path,
+    client: Chats,
+    models: Sequence[str] = ("m",),
+    *,
+    budget_s: float | None = None,
+    **asked: Any,
+) -> Session:
+    scenario = Scenario(**{"concurrency": [1, 2], "requests": 5, "warmup": 1, **asked})
+    target = Target(
+        base_url="http://localhost/v1", kind="simulator", models=(ModelFacts(id="m", device="NPU"), ModelFacts(id="n"))
+    )
+    if isinstance(folder, Path):
+        folder = RunFolder.create(folder, {})
+    steps = plan.make(scenario, models)
+    return Session(scenario, DEFAULT, target, steps, folder, client, Watcher(), budget_s)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def statuses(path: Path) -> dict[str, str]:
+    return {level.facts["id"]: level.facts["status"] for level in store.read(path).levels}
+
+
+def reasons(path: Path) -> dict[str, str | None]:
+    return {level.facts["id"]: level.facts["reason"] for level in store.read(path).levels}
+
+
+def errors(path: Path, level: int = -1) -> Counter[str | None]:
+    return Counter(store.read(path).levels[level].results.error)
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+# -- all is well
+
+
+@pytest.mark.anyio
+async def test_every_level_is_run_and_recorded(path: Path) -> None:
+    run = run_of(path, Chats())
+    await run.run()
+
+    assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
+    assert [len(level.results) for level in store.read(path).levels] == [6, 6]
+    assert (store.read_info(path)["status"], run.interrupted, run.failed) == ("complete", False, {})
+
+
+@pytest.mark.anyio
+async def test_a_watcher_is_told_in_the_order_of_events(path: Path) -> None:
+    run = run_of(path, Chats())
+    await run.run()
+
+    assert run.observer.seen == [
+        ("probed", "m"),
+        ("began", "m@c1"),
+        ("complete", "m@c1"),
+        ("began", "m@c2"),
+        ("complete", "m@c2"),
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_levels_entry_names_the_target_and_the_device(path: Path) -> None:
+    await run_of(path, Chats(), concurrency=[2]).run()
+    entry = store.read_info(path)["levels"][0]
+
+    assert {name: entry[name] for name in ("model", "endpoint", "device", "concurrency", "repeat", "attempt")} == {
+        "model": "m",
+        "endpoint": "http://localhost/v1",
+        "device": "NPU",
+        "concurrency": 2,
+        "repeat": 1,
+        "attempt": 1,
+    }
+
+
+@pytest.mark.anyio
+async def test_levels_that_are_complete_are_not_run_again(path: Path) -> None:
+    await run_of(path, Chats(), concurrency=[1]).run()
+    client = Chats()
+    again = run_of(RunFolder.reopen(path), client)
+    await again.run()
+
+    assert client.levels == {"m@probe": 1, "m@c2": 6}
+    assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
+    assert ("note", "m@c1: complete already") in again.observer.seen
+
+
+@pytest.mark.anyio
+async def test_a_run_that_is_complete_asks_nothing(path: Path) -> None:
+    await run_of(path, Chats()).run()
+    client = Chats()
+    await run_of(RunFolder.reopen(path), client).run()
+
+    assert client.asked == []
+
+
+# -- probes
+
+
+@pytest.mark.anyio
+async def test_each_model_is_asked_once_in_short_before_it_is_measured(path: Path) -> None:
+    client = Chats()
+    await run_of(path, client, ["m", "n"]).run()
+    probes = [ask for ask in client.asked if ask.level.endswith("@probe")]
+
+    assert list(client.levels) == ["m@probe", "m@c1", "m@c2", "n@probe", "n@c1", "n@c2"]
+    assert [(ask.model, ask.prompt.max_tokens) for ask in probes] == [("m", PROBE_TOKENS), ("n", PROBE_TOKENS)]
+
+
+@pytest.mark.anyio
+async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> None:
+    await run_of(path, Chats()).run()
+    probe = store.read_info(path)["probes"][0]
+
+    assert (probe["model"], probe["requests"], probe["error"], probe["ttft_ms"]) == ("m", 1, None, 200.0)
+    assert b"probe" not in (path / "requests.jsonl").read_bytes()
+
+
+@pytest.mark.anyio
+async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: Path) -> None:
+    run = run_of(path, Chats(lambda ask: "http_5xx" if ask.model == "m" else None), ["m", "n"])
+    await run.run()
+
+    assert statuses(path) == {"m@c1": "skipped", "m@c2": "skipped", "n@c1": "complete", "n@c2": "complete"}
+    assert run.failed.keys() == {"m"}
+    assert (reasons(path)["m@c1"] or "").startswith("its model failed: http_5xx")
+    assert store.read_info(path)["probes"][0]["error"] == "http_5xx"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("failures", "requests"),
+    [
+        ([None], 1),
+        (["reset", None], 2),  # what may pass is tried again
+        (["http_5xx", "http_429", None], 3),
+        (["reset", "reset", "reset", None], 3),  # thrice at most
+        (["http_4xx", None], 1),  # a refusal does not pass
+    ],
+)
+async def test_a_probe_that_fails_is_repeated_where_that_may_help(
+    path: Path, failures: list[str | None], requests: int
+) -> None:
+    client = Chats(lambda ask: failures[ask.request] if ask.level == "m@probe" else None)
+    run = run_of(path, client)
+    await run.run()
+
+    assert run.observer.probes[0]["requests"] == client.levels["m@probe"] == requests
+    assert ("m" in run.failed) == (failures[requests - 1] is not None)
+
+
+# -- levels that fail, budgets
+
+
+@pytest.mark.anyio
+async def test_a_level_without_a_completed_request_ends_its_model_alone(path: Path) -> None:
+    client = Chats(lambda ask: "truncated" if ask.level == "m@c1" else None)
+    run = run_of(path, client, ["m", "n"])
+    await run.run()
+
+    assert statuses(path) == {"m@c1": "failed", "m@c2": "skipped", "n@c1": "complete", "n@c2": "complete"}
+    assert run.failed == {"m": "no request completed; the last one: truncated: None"}
+
+
+@pytest.mark.anyio
+async def test_some_failures_fail_nothing(path: Path) -> None:
+    run = run_of(path, Chats(lambda ask: "reset" if ask.request == 3 and not ask.warmup else None))
+    await run.run()
+
+    assert set(statuses(path).values()) == {"complete"}
+    assert errors(path) == {None: 5, "reset": 1}
+
+
+@pytest.mark.anyio
+async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = [100.0]
+    timepiece = SimpleNamespace(
+        monotonic=lambda: clock_s[0], time_ns=time.time_ns, perf_counter_ns=time.perf_counter_ns
+    )
+    monkeypatch.setattr(session, "time", timepiece)
+
+    def minute(ask: Ask) -> None:
+        clock_s[0] += 60 if ask.level == "m@c2" and ask.request == 0 else 0
+
+    await run_of(path, Chats(minute), concurrency=[1, 2, 4, 8], budget_s=30).run()
+
+    assert list(statuses(path).values()) == ["complete", "complete", "skipped", "skipped"]
+    assert reasons(path)["m@c4"] == "the budget of time is spent"
+    assert store.read_info(path)["status"] == "complete"
+
+
+# -- Ctrl-C
+
+
+@signals
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(path: Path, kind: signal.Signals) -> None:
+    client = Chats(at={6: lambda: os.kill(os.getpid(), kind)}, takes_s=0.02)  # 1 is the probe
+    run = run_of(path, client, concurrency=[2, 4], requests=100)
+    await run.run()
+
+    assert run.interrupted
+    assert statuses(path) == {"m@c2": "interrupted"}
+    assert errors(path) == {None: len(client.asked) - 1}
+    assert len(client.asked) < 12
+    assert store.read_info(path)["status"] == "interrupted"
+    assert any("Ctrl-C again stops at once" in text for what, text in run.observer.seen if what == "note")
+
+
+@signals
+@pytest.mark.anyio
+async def test_a_second_signal_ends_requests_in_flight_at_once_and_records_them(path: Path) -> None:
+    async def twice() -> None:
+        await anyio.sleep(0.05)
+        interrupt()
+        await anyio.sleep(0.02)
+        interrupt()
+
+    client = Chats(lambda ask: None, takes_s=0.001)
+    client.at = {2: lambda: setattr(client, "takes_s", 3600)}
+    run = run_of(path, client, concurrency=[4], requests=100)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(twice)
+        await run.run()
+
+    assert run.interrupted
+    assert statuses(path) == {"m@c4": "interrupted"}
+    assert errors(path) == {"cancelled": 4}
+
+
+@signals
+@pytest.mark.anyio
+async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path) -> None:
+    client = Chats(lambda ask: "reset", at={1: interrupt}, takes_s=0.02)
+    run = run_of(path, client)
+    await run.run()
+
+    assert len(client.asked) == 1
+    assert "complete" not in statuses(path).values()
+    assert store.read_info(path)["status"] == "interrupted"
+
+
+@signals
+@pytest.mark.anyio
+async def test_signals_after_a_run_are_nobodys(path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    await run_of(path, Chats()).run()
+
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.anyio
+async def test_a_level_that_is_cancelled_from_outside_is_not_complete(path: Path) -> None:
+    client = Chats(at={20: lambda: scope.cancel()})
+    with anyio.CancelScope() as scope:  # as Ctrl-C does on Windows
+        await run_of(path, client, concurrency=[2], requests=100).run()
+
+    assert statuses(path) == {"m@c2": "interrupted"}
+    assert store.read_info(path)["status"] == "interrupted"
+
+
+@signals
+@pytest.mark.anyio
+async def test_an_interrupted_run_is_continued_to_its_end(path: Path) -> None:
+    await run_of(path, Chats(at={4: interrupt}, takes_s=0.01), requests=9).run()
+    await run_of(RunFolder.reopen(path), Chats(), requests=9).run()
+
+    assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
+    assert [len(level.results) for level in store.read(path).levels] == [10, 10]
+    assert store.read_info(path)["status"] == "complete"
+
+
+# -- what may break
+
+
+@pytest.mark.anyio
+async def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_completes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(path, Chats(takes_s=0.02), concurrency=[1], requests=1000)
+    full = StoreError("requests.jsonl: cannot write: No space left on device")
+    real = run.folder.take
+    takes: list[int] = []
+
+    def take() -> Callable[[], None]:
+        takes.append(len(takes))
+        if len(takes) > 1:
+            return real()  # someone made room
+
+        def fail() -> None:
+            raise full
+
+        return fail
+
+    monkeypatch.setattr(run.folder, "take", take)
+    with pytest.raises(StoreError) as caught:
+        await run.run()
+
+    assert caught.value is full
+    assert statuses(path) == {"m@c1": "interrupted"}
+    assert store.read_info(path)["status"] == "interrupted"
+
+
+@pytest.mark.anyio
+async def test_a_defect_in_a_client_completes_nothing(path: Path) -> None:
+    def defect() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await run_of(path, Chats(at={5: defect})).run()
+
+    assert statuses(path) == {"m@c1": "interrupted"}
+
+
+@pytest.mark.anyio
+async def test_records_are_written_although_the_level_ends_within_the_tick(path: Path) -> None:
+    run = run_of(path, Chats())
+    level = Level(id="m@c1", model="m", concurrency=1, request_rate_per_s=None, repeat=1)
+    attempt = run.folder.begin({"id": "m@c1", "model": "m"})
+    run._on_result(stream(0, attempt=attempt))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await run._on_tick(Progress(level, attempt, Limits(1, None, 0)))
+    run.folder.close("complete")
+
+    assert json.loads((path / "requests.jsonl").read_bytes())["request"] == 0
+
+
+@pytest.mark.anyio
+async def test_a_folder_that_vanished_is_one_line(path: Path) -> None:
+    def vanish() -> None:
+        (path / "run.json").unlink()
+        path.rmdir()
+
+    with pytest.raises(StoreError, match=os.strerror(errno.ENOENT)):
+        await run_of(path, Chats(at={2: vanish})).run()
