@@ -6,12 +6,13 @@ import gc
 import hashlib
 import os
 import re
+import shlex
 import ssl
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ import anyio
 import click
 
 from loadbench import metrics, plan, prompts, report, scenario, store, target, telemetry
-from loadbench.cli import INTERRUPTED, live
+from loadbench.cli import INTERRUPTED, live, opening
 from loadbench.cli.run import NOT_STORED
 from loadbench.client import Client, Parameters
-from loadbench.errors import LoadbenchError, UsageError
+from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.plan import Plan
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
@@ -58,6 +59,7 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
     questions = prompts.for_scenario(asked)
     path = given["resume"] or given["output"] or _default_folder(asked)
     if given["resume"] is None:
+        _check_place(path)
         store.check_new(path)
     view = live.view(as_json=given["as_json"], quiet=given["quiet"], progress=not given["no_progress"])
     sys.setswitchinterval(0.001)  # a thread that draws or writes holds up the reader for this long at most
@@ -75,6 +77,23 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
             backend="asyncio",
             backend_options={"use_uvloop": _uvloop()},
         )
+
+
+def _check_place(path: Path) -> None:
+    """Whether a folder can be made here: known before a server is started, and without making it.
+
+    Raises:
+        UsageError: If the path, or a folder above it, is a file.
+        StoreError: If nothing can be written there.
+    """
+    try:
+        there = next(folder for folder in (path, *path.parents, Path()) if folder.exists())
+    except OSError as error:  # too long a name, a parent that may not be looked into
+        raise StoreError(f"{path}: {error.strerror}; choose another folder with -o") from None
+    if not there.is_dir():
+        raise UsageError(f"{path}: {there} is a file; choose another folder with -o")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StoreError(f"{path}: {there} cannot be written; choose another folder with -o")
 
 
 def _uvloop() -> bool:
@@ -123,20 +142,43 @@ def _began_as(folder: Path | None) -> str | None:
     return "simulator" if how.startswith("the simulator") else "embedded" if how.startswith("the embedded") else None
 
 
+def _complete(folder: Path | None) -> set[str]:
+    """Ids of the levels of the run that is continued which need not be done again."""
+    levels = [] if folder is None else store.read_info(folder)["levels"]
+    return {level["id"] for level in levels if level["status"] == "complete"}
+
+
 async def _measure(
     asked: Scenario, given: dict[str, Any], questions: list[Prompt], place: Place, path: Path, view: live.View
 ) -> int:
     key = _key(asked)
     if place.endpoint is None:
-        server = Target(base_url="", kind="openai", models=tuple(ModelFacts(id=model) for model in place.models))
+        server = Target(
+            base_url=place.how.partition(",")[0],
+            kind="openai",
+            models=tuple(ModelFacts(id=model) for model in place.models),
+        )
     else:
         server = await _find(place.endpoint, asked, given, key, view)
     models = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models))
+    if place.endpoint is None:
+        server = replace(server, base_url="")
     budget_s = None if given["budget"] is None else float(given["budget"])
     steps = plan.make(asked, models, budget_s=budget_s)
     _make_room(steps)
-    facts = {"target": server.base_url, "kind": server.kind, "found": place.how, "models": models, "folder": str(path)}
-    view.opening(facts, _plan_lines(server, place, models, steps, questions, path), steps)
+    done = _complete(given["resume"]) & {one.level.id for one in steps.levels}
+    steps = replace(steps, levels=tuple(one for one in steps.levels if one.level.id not in done))
+    facts = {
+        "target": server.base_url or None,
+        "kind": server.kind if server.base_url else None,
+        "found": place.how,
+        "models": models,
+        "folder": str(path),
+    }
+    told = opening.lines(
+        server, place.how, models, steps, len(questions), path, done=len(done), dry_run=given["dry_run"]
+    )
+    view.opening(facts, told, steps)
     if given["dry_run"]:
         return 0
     parameters = Parameters(asked.max_tokens, asked.temperature, _extra_body(asked, server))
@@ -150,10 +192,9 @@ async def _measure(
         now_ns=time.perf_counter_ns,
     )
     if given["resume"] is not None:
-        folder = store.RunFolder.reopen(path, answers=store.read_info(path).get("answers", True))
+        folder = store.RunFolder.reopen(path)
     else:
         info = _info(asked, server, place, models, parameters, questions, transport.clock)
-        info["answers"] = given["answers"]
         folder = store.RunFolder.create(path, info, answers=given["answers"])
     session = Session(asked, questions, server, steps, folder, client, view, budget_s)
     # What is alive now lives to the end: the collector need not look at it while tokens arrive.
@@ -166,7 +207,11 @@ async def _measure(
         await transport.aclose()
         view.close()
     _report(path, given, view)
+    for model, reason in session.failed.items():
+        click.echo(f"loadbench: {model}: {reason}", err=True)
     if session.interrupted:
+        if not given["quiet"]:
+            click.echo(f"interrupted; go on with: loadbench run --resume {shlex.quote(str(path))}", err=True)
         return INTERRUPTED
     return 1 if session.failed else 0
 
@@ -288,37 +333,6 @@ def _command(words: Sequence[str]) -> list[str]:
     return shown
 
 
-def _plan_lines(
-    server: Target, place: Place, models: Sequence[str], steps: Plan, questions: Sequence[Prompt], path: Path
-) -> list[str]:
-    where = server.base_url or "(not started)"
-    kind = "" if not server.base_url else f" ({server.kind}{' ' + server.version if server.version else ''})"
-    by_model = [one for one in steps.levels if one.level.model == models[0]]
-    shown = ", ".join(one.level.id.rpartition("@")[2] for one in by_model)
-    n = by_model[-1].limits if by_model else None
-    each = [] if n is None else _words(n.requests and f"{n.requests} requests", n.duration_s and f"{n.duration_s:g} s")
-    lines = [
-        f"target    {where}{kind}, {place.how}",
-        f"models    {', '.join(models)}",
-        f"levels    {shown}{' for each model' if len(models) > 1 else ''}; the last one: {' or '.join(each)}",
-        f"prompts   {len(questions)}; results in {path}",
-        f"time      {_minutes(steps)}{', ' + steps.assumption if steps.assumption else ''}",
-    ]
-    return lines + [f"budget    {cut}" for cut in steps.cuts]
-
-
-def _words(*words: str | int | float | None) -> list[str]:
-    return [str(word) for word in words if word]
-
-
-def _minutes(steps: Plan) -> str:
-    def span(seconds: float) -> str:
-        return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-    low, high = span(steps.shortest_s), span(steps.longest_s)
-    return f"about {low}" if low == high else f"about {low} to {high}"
-
-
 def _report(path: Path, given: dict[str, Any], view: live.View) -> None:
     """Everything that can be said, from the folder alone, as `loadbench report` would."""
     data = store.read(path)
@@ -332,4 +346,4 @@ def _report(path: Path, given: dict[str, Any], view: live.View) -> None:
     from loadbench.report import text
 
     text.tables(summary, Console(file=sys.stdout))
-    click.echo(f"report: {path / 'report.md'}; again: loadbench report {path}")
+    click.echo(f"report    {path / 'report.md'}\nagain     loadbench report {shlex.quote(str(path))}")

@@ -1,0 +1,67 @@
+"""The lines that open a run: whom it measures, at which loads, and how long that may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from loadbench.plan import Plan, PlannedLevel
+from loadbench.target import Target
+
+
+def lines(
+    server: Target, how: str, models: Sequence[str], steps: Plan, prompts: int, path: Path, *, done: int, dry_run: bool
+) -> list[str]:
+    """What a person reads before a run begins.
+
+    Args:
+        server: Without a `base_url` where it is started for the run itself, which a dry run does not do.
+        how: How it was found, in words.
+        steps: The levels that are to come.
+        prompts: How many there are.
+        path: The run's folder.
+        done: Levels of a resumed run that are complete.
+    """
+    version = f" {server.version}" if server.version else ""
+    where = f"{server.base_url} ({server.kind}{version})" if server.base_url else "(not started)"
+    told = [f"target    {where}, {how}", f"models    {', '.join(models)}"]
+    if done:
+        told.append(f"complete  {done} of {done + len(steps.levels)} levels already")
+    if steps.levels:
+        told += [
+            f"levels    {_loads(steps.levels, models)}; {_each(steps.levels)}",
+            f"prompts   {prompts}; results in {path}",
+            f"time      {_span(steps)}{', ' + steps.assumption if steps.assumption else ''}",
+        ]
+    told += [f"budget    {cut}" for cut in steps.cuts]
+    return told + ["dry run   nothing was measured, nothing was written"] * dry_run
+
+
+def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:
+    """As `c1, c4 (streams at once)`: how the levels are called, and what that means."""
+    names = dict.fromkeys(one.level.id.rpartition("@")[2] for one in levels)
+    what = "streams at once" if levels[0].level.concurrency is not None else "requests started per second"
+    return f"{', '.join(names)} ({what}){' for each model' if len(models) > 1 else ''}"
+
+
+def _each(levels: Sequence[PlannedLevel]) -> str:
+    """When a level ends, as `30 to 80 requests or 60 s each`."""
+    requests = _range(one.limits.requests for one in levels)
+    seconds = _range(one.limits.duration_s for one in levels)
+    return " or ".join([f"{requests} requests"] * bool(requests) + [f"{seconds} s"] * bool(seconds)) + " each"
+
+
+def _range(values: Iterable[float | None]) -> str:
+    given = [value for value in values if value is not None]
+    if not given:
+        return ""
+    low, high = min(given), max(given)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _span(steps: Plan) -> str:
+    def words(seconds: float) -> str:
+        return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+    low, high = words(steps.shortest_s), words(steps.longest_s)
+    return f"about {low}" if low == high else f"about {low} to {high}"
