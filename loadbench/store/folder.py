@@ -86,17 +86,14 @@ class RunFolder:
         return folder
 
     @classmethod
-    def reopen(cls, path: Path, *, answers: bool = True) -> RunFolder:
+    def reopen(cls, path: Path) -> RunFolder:
         """Open a run folder to continue it: what is there stays, a line that was cut off is ended.
-
-        Args:
-            answers: Whether to go on keeping answers.jsonl, where the run began to.
 
         Raises:
             StoreError: If it is no run folder of a schema that is known here.
         """
         info = read_info(path)
-        folder = cls(path, info, answers=answers and info.get("answers", True))
+        folder = cls(path, info, answers=info.get("answers", True))
         folder.info["status"] = "running"
         for level in folder.info["levels"]:
             if level["status"] == "running":
