@@ -155,7 +155,7 @@ class Connection:
         self._pending.append(
             Request(
                 method=self._parser.get_method(),
-                path=self._url.partition(b"?")[0],
+                path=_path(self._url),
                 authorization=self._authorization,
                 body=b"".join(self._body),
                 keep_alive=self._parser.should_keep_alive(),
@@ -246,3 +246,11 @@ class Connection:
         """Let go of the parser, which refers back: with that cycle broken no garbage collection is needed."""
         self._parser = None
         self._pending.clear()
+
+
+def _path(url: bytes) -> bytes:
+    """The path alone, of an absolute form too (RFC 9112, 3.2.2): so that the simulator can stand in for a proxy."""
+    path = url.partition(b"?")[0]
+    if path.startswith(b"http://"):
+        return b"/" + path.removeprefix(b"http://").partition(b"/")[2]
+    return path

@@ -185,6 +185,11 @@ def _unreachable(url: str, error: httpx.TransportError) -> TargetError:
         return TargetError(f"the proxy in front of {origin} refused: {one_line(str(error))}: see HTTP_PROXY, NO_PROXY")
     if kind == "dns" or any(isinstance(cause, socket.gaierror) for cause in causes):
         return NotReady(f"the host name of {origin} is not known: check its spelling, or your DNS")
+    if isinstance(error, httpx.ConnectError) and is_proxied(url):
+        return NotReady(
+            f"no connection to the proxy in front of {origin}: {_refusal(error, causes)}: see HTTP_PROXY, or put the "
+            "host into NO_PROXY"
+        )
     if isinstance(error, httpx.ConnectError) or kind in ("connect", "timeout_connect"):
         return NotReady(
             f"nothing answers at {origin}: {_refusal(error, causes)}: start the server there, or give its address with "
