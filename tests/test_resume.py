@@ -210,3 +210,39 @@ def test_two_ctrl_c_stop_at_once_and_record_what_was_in_flight(server: Simulator
     assert took_s < 5
     assert store.read_info(path)["status"] == "interrupted"
     assert [one["error"] for one in records(path)] == ["cancelled"] * 2
+
+
+# -- the plan of a continued run is that of its beginning
+
+
+def test_a_budget_that_left_levels_out_leaves_them_out_again(server: Simulator, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    begun = run("run", "-e", server.url, "-c", "1,2", "-n", 2, "--budget", "8s", "--max-tokens", 2, "-o", path)
+    continued = run("run", "--resume", path)
+
+    assert (begun.returncode, continued.returncode) == (0, 0), begun.stderr + continued.stderr
+    assert [level["id"] for level in levels(path)] == ["simulator@c1"]
+
+
+def test_models_that_the_server_loaded_since_are_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with simulator.start(models=["a"]) as before:
+        begun = run("run", "-e", before.url, "-c", "1", "-n", 2, "--max-tokens", 2, "-o", path)
+    port = int(before.url.removesuffix("/v1").rpartition(":")[2])
+    with simulator.start(models=["b", "a"], port=port):
+        continued = run("run", "--resume", path)
+
+    assert (begun.returncode, continued.returncode) == (0, 0), begun.stderr + continued.stderr
+    assert [level["id"] for level in levels(path)] == ["a@c1"]
+
+
+def test_prompts_that_were_changed_since_are_refused(server: Simulator, tmp_path: Path) -> None:
+    path, prompts = tmp_path / "run", tmp_path / "prompts.txt"
+    prompts.write_text("Where is Lisbon?\n")
+    begun = run("run", "-e", server.url, "-c", "1", "-n", 2, "--prompts", prompts, "--max-tokens", 2, "-o", path)
+    prompts.write_text("Where is Porto?\n")
+    continued = run("run", "--resume", path)
+
+    assert (begun.returncode, continued.returncode) == (0, 2), begun.stderr + continued.stderr
+    assert f"{prompts}" in continued.stderr
+    assert "changed since" in continued.stderr

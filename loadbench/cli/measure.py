@@ -61,6 +61,8 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
     if given["resume"] is None:
         _check_place(path)
         store.check_new(path)
+    else:
+        _check_prompts(path, asked, questions)
     view = live.view(as_json=given["as_json"], quiet=given["quiet"], progress=not given["no_progress"])
     sys.setswitchinterval(0.001)  # a thread that draws or writes holds up the reader for this long at most
     with ExitStack() as stack:
@@ -142,6 +144,18 @@ def _began_as(folder: Path | None) -> str | None:
     return "simulator" if how.startswith("the simulator") else "embedded" if how.startswith("the embedded") else None
 
 
+def _check_prompts(folder: Path, asked: Scenario, questions: Sequence[Prompt]) -> None:
+    """Refuse to continue a run with other prompts than it began with: its levels could not be compared."""
+    stored = store.read_info(folder).get("prompts")
+    if isinstance(stored, dict) and stored.get("sha256", _digest(questions)) != _digest(questions):
+        what = asked.prompts if isinstance(asked.prompts, str) else "the built-in prompts"
+        raise UsageError(f"{what}: changed since the run in {folder} began: put it back, or start a new run")
+
+
+def _digest(questions: Sequence[Prompt]) -> str:
+    return hashlib.sha256(repr([(one.id, one.messages) for one in questions]).encode()).hexdigest()
+
+
 def _complete(folder: Path | None) -> set[str]:
     """Ids of the levels of the run that is continued which need not be done again."""
     levels = [] if folder is None else store.read_info(folder)["levels"]
@@ -195,6 +209,7 @@ async def _measure(
         folder = store.RunFolder.reopen(path)
     else:
         info = _info(asked, server, place, models, parameters, questions, transport.clock)
+        info["budget_s"] = budget_s
         folder = store.RunFolder.create(path, info, answers=given["answers"])
     session = Session(asked, questions, server, steps, folder, client, view, budget_s)
     # What is alive now lives to the end: the collector need not look at it while tokens arrive.
@@ -301,7 +316,6 @@ def _info(
     stored["headers"] = {name: NOT_STORED if _SECRET.search(name) else value for name, value in asked.headers.items()}
     facts = asdict(server)
     facts["models"] = [one for one in facts["models"] if one["id"] in models]
-    digest = hashlib.sha256(repr([(one.id, one.messages) for one in questions]).encode()).hexdigest()
     source = (
         asked.prompts if isinstance(asked.prompts, str) else "the scenario" if asked.prompts else "the built-in set"
     )
@@ -312,7 +326,7 @@ def _info(
         "versions": telemetry.versions(),
         "scenario": stored,
         "seed": asked.seed,
-        "prompts": {"count": len(questions), "source": source, "sha256": digest},
+        "prompts": {"count": len(questions), "source": source, "sha256": _digest(questions)},
         "parameters": asdict(parameters),
         "target": facts,
         "target_found": place.how,

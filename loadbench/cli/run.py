@@ -136,7 +136,7 @@ _BESIDE_RESUME = {"resume", "json", "as_json", "quiet", "no_progress", "wait_for
 
 
 def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
-    """The scenario of the run that is continued; options that would change it are refused."""
+    """The scenario of the run that is continued, its models and budget as they were; options against it are refused."""
     from loadbench import scenario as scenarios
     from loadbench.errors import UsageError
     from loadbench.store import read_info
@@ -160,7 +160,12 @@ def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             )
     for name in [name for name in scenario.headers if name.lower() in again]:
         del scenario.headers[name]
-    return scenarios.merge(scenario, headers=headers)
+    budget_s = info.get("budget_s")
+    given["budget"] = budget_s if isinstance(budget_s, int | float) else None
+    models = None
+    if scenario.models == "auto" and isinstance(facts := info.get("target"), dict):
+        models = [one["id"] for one in facts.get("models") or () if isinstance(one, dict) and "id" in one]
+    return scenarios.merge(scenario, headers=headers, models=models or None)
 
 
 def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
