@@ -1,6 +1,7 @@
 """The reports: golden files for whole ones, and what must hold for any.
 
-After a wanted change: `LOADBENCH_UPDATE_GOLDEN=1 python -m pytest tests/test_report.py`, then review the diff of tests/golden/.
+After a wanted change: `LOADBENCH_UPDATE_GOLDEN=1 python -m pytest tests/test_report.py`, then review the diff of
+tests/golden/.
 The .json files there are summaries made by hand; the others are what the reports say about them.
 """
 
