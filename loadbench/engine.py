@@ -24,7 +24,8 @@ from loadbench.result import Result
 from loadbench.scenario import Level
 
 FAILURES_IN_A_ROW = 50
-"""A level ends when this many requests failed and none has completed: the model is gone, not slow."""
+"""A level ends when this many requests in a row failed in a way that says the model is gone, not slow."""
+_UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
 TICK_S = 0.5
 MAX_STREAMS = 1024
 
@@ -79,6 +80,7 @@ class Progress:
     text_events: int = 0  # of ended requests, warm-up among them
     errors: Counter[str] = field(default_factory=Counter)  # of the failed
     last_error: str | None = None
+    gone: int = 0  # failures in a row that say the model is gone
     measured_from_ns: int | None = None
     full_ns: int | None = None
     last_issue_ns: int | None = None
@@ -212,7 +214,7 @@ class _LevelRun:
     def _over(self) -> bool:
         """Whether no further request is to start."""
         progress, limits = self._progress, self._progress.limits
-        gone = progress.completed == 0 and progress.failed >= FAILURES_IN_A_ROW
+        gone = progress.gone >= FAILURES_IN_A_ROW
         enough = limits.requests is not None and progress.issued + progress.dropped >= limits.requests
         if self._engine.stopping or gone or enough or self._past_deadline(self._now_ns()):
             progress.phase = "draining"
@@ -269,13 +271,23 @@ class _LevelRun:
             if not result.warmup:
                 progress.failed += 1
                 progress.errors[result.error] += 1
+                self._count_towards_gone(result.error)
             progress.last_error = f"{result.error}: {result.error_message}"
         else:
             progress.completed += not result.warmup
+            progress.gone = 0
         progress.ended += not result.warmup
         if not result.warmup and result.error is None:
             _record(progress.histograms, result)
         self._engine._on_result(result)
+
+    def _count_towards_gone(self, error: str) -> None:
+        """A refused connection is dealt with in 0.1 ms: without an end, a server that died fills the disk."""
+        progress = self._progress
+        if error in _UNREACHABLE or (progress.completed == 0 and error != "http_429"):
+            progress.gone += 1
+        elif error != "http_429":
+            progress.gone = 0  # an answer all the same; 429 says neither: a full server refuses in 1 ms
 
     async def _sleep_until(self, at_ns: int) -> None:
         await anyio.sleep(max(0, at_ns - self._now_ns()) / 1e9)
@@ -309,6 +321,8 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         status, reason = "interrupted", "stopped before it was whole"
     elif progress.completed == 0:
         status, reason = "failed", f"no request completed; the last one: {progress.last_error}"
+    elif progress.gone >= FAILURES_IN_A_ROW:
+        status, reason = "failed", f"the server went away in mid-level; the last request: {progress.last_error}"
     return {
         "status": status,
         "reason": reason,

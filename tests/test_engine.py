@@ -367,13 +367,48 @@ async def test_a_model_that_only_fails_ends_its_level(level: Level) -> None:
 
 
 @pytest.mark.anyio
-async def test_failures_among_successes_end_nothing() -> None:
-    law = {True: Answer(ttft_s=0.01), False: failing}
-    played = await level_of(
-        closed(4), lambda ask: law[True] if ask.request % 40 == 0 else failing(ask), requests=400
-    ).run()
+async def test_a_server_that_dies_in_mid_level_ends_it() -> None:
+    def law(ask: Ask) -> Answer:
+        return Answer(ttft_s=0.1, error="connect" if ask.request > 200 else None)
+
+    played = await level_of(closed(4), law, duration_s=3600.0).run()
+
+    assert FAILURES_IN_A_ROW <= played.progress.failed < FAILURES_IN_A_ROW + 4
+    assert played.facts["status"] == "failed"
+    assert played.facts["reason"] == "the server went away in mid-level; the last request: connect: as the law says"
+
+
+@pytest.mark.anyio
+async def test_a_server_that_refuses_for_a_while_ends_nothing() -> None:
+    def law(ask: Ask) -> Answer:
+        return Answer(ttft_s=0.01, error="connect" if ask.request % FAILURES_IN_A_ROW else None)
+
+    played = await level_of(closed(1), law, requests=500).run()
+
+    assert len(played.measured) == 500
+    assert played.facts["status"] == "complete"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", ["http_5xx", "truncated", "timeout_first_token"])
+async def test_a_server_that_answered_before_may_fail_as_often_as_it_likes(error: str) -> None:
+    def law(ask: Ask) -> Answer:
+        return Answer(ttft_s=0.01, error=None if ask.request == 2 else error)
+
+    played = await level_of(closed(2), law, requests=400).run()
 
     assert len(played.measured) == 400
+
+
+@pytest.mark.anyio
+async def test_a_full_server_that_turns_requests_away_is_not_gone() -> None:
+    def law(ask: Ask) -> Answer:
+        return Answer(ttft_s=0.5) if ask.request % 500 < 2 else Answer(ttft_s=0.001, error="http_429")
+
+    played = await level_of(closed(32), law, duration_s=3.0, warmup=0).run()
+
+    assert played.progress.completed > 2
+    assert played.progress.failed > 1000
     assert played.facts["status"] == "complete"
 
 
