@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 9
 _FIGURES = (" " * _BAR_WIDTH, "open", "done", "fail", "tok/s", "TTFT p50/p95")
+_EMPTY = [Text()] * len(_FIGURES)
 _GAP = 2  # between columns
 
 
@@ -32,7 +32,7 @@ class Table(Silent):
         self._console = Console(stderr=True)
         self._live: Live | None = None
         self._plan: Plan | None = None
-        self._rows: dict[str, list[str]] = {}
+        self._rows: dict[str, list[Text]] = {}
         self._speed = Speed()
         self._clock = _TimeLeft()
         self._present: PlannedLevel | None = None
@@ -41,17 +41,20 @@ class Table(Silent):
         self._plan = plan
         self._clock = _TimeLeft(plan)
         for line in lines:
-            self._console.print(harmless(line), markup=False, highlight=False)
+            self._say(line)
         self._console.print()
         # Drawn from the run's own ticks: a refresh thread of rich's would fight the reader for the GIL.
         self._live = Live(self._render(""), console=self._console, auto_refresh=False, transient=True)
 
+    def _say(self, line: str, style: str = "") -> None:
+        # As a Text: print's own style and markup would hold for the live table too, which is drawn again below it.
+        self._console.print(Text(harmless(line), style=style))
+
     def note(self, text: str) -> None:
-        self._console.print(harmless(text), markup=False, highlight=False, style="yellow")
+        self._say(text, "yellow")
 
     def probed(self, probe: Mapping[str, Any]) -> None:
-        line = harmless(probe_line(probe))
-        self._console.print(line, markup=False, highlight=False, style="red" if probe["error"] else "dim")
+        self._say(probe_line(probe), "red" if probe["error"] else "dim")
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         self._speed, self._present = Speed(), planned
@@ -71,34 +74,32 @@ class Table(Silent):
         self._clock.done(progress)
         whole_s = max(facts["duration_s"], 1e-9)
         cells = self._cells(progress, progress.text_events / whole_s)
-        mark = "[green]✓[/]" if facts["status"] == "complete" else f"[red]{facts['status']}[/]"
+        mark = Text("✓", "green") if facts["status"] == "complete" else Text(facts["status"], "red")
         self._rows[progress.level.id] = [mark, *cells[1:]]
 
     def skipped(self, level: Level, reason: str) -> None:
-        self._rows[level.id] = ["[yellow]skipped[/]", "", "", "", "", ""]
+        self._rows[level.id] = [Text("skipped", "yellow"), *_EMPTY[1:]]
         self.note(f"{level.id} skipped: {reason}")
 
     def close(self) -> None:
         if self._live is not None and self._live.is_started:
             self._live.stop()
 
-    def _cells(self, progress: Progress, per_s: float) -> list[str]:
+    def _cells(self, progress: Progress, per_s: float) -> list[Text]:
         ttft = progress.histograms["ttft"]
         return [
             _bar(_share(progress)),
-            str(progress.in_flight),
-            str(progress.completed),
-            f"[red]{progress.failed}[/]" if progress.failed else "0",
-            f"{per_s:,.0f}",
-            _pair(ttft.percentile(0.5), ttft.percentile(0.95)),
+            Text(str(progress.in_flight)),
+            Text(str(progress.completed)),
+            Text(str(progress.failed), "red" if progress.failed else ""),
+            Text(f"{per_s:,.0f}"),
+            Text(_pair(ttft.percentile(0.5), ttft.percentile(0.95))),
         ]
 
     def _render(self, footer: str) -> RenderableType:
         levels = self._shown([one.level.id for one in self._plan.levels] if self._plan else [])
-        rows = [self._rows.get(level, [""] * len(_FIGURES)) for level in levels]
-        widths = [
-            max(len(name), *(Text.from_markup(row[i]).cell_len for row in rows)) for i, name in enumerate(_FIGURES)
-        ]
+        rows = [self._rows.get(level, _EMPTY) for level in levels]
+        widths = [max(len(name), *(row[i].cell_len for row in rows)) for i, name in enumerate(_FIGURES)]
         room = max(12, self._console.width - sum(widths) - _GAP * len(widths))
         grid = Grid(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False)
         grid.add_column("level", no_wrap=True, overflow="ellipsis", max_width=room)
@@ -107,8 +108,10 @@ class Table(Silent):
         for level, row in zip(levels, rows, strict=True):
             shown = Text(_short(harmless(level), room))
             grid.add_row(shown, *row, style=None if level in self._rows else "dim")
-        # A terminal writes ^C behind the footer: a footer to the edge would wrap, and its first line stay for good.
-        return Group(grid, Padding(Text(footer, style="dim", no_wrap=True, overflow="ellipsis"), (0, 4, 0, 0)))
+        last = Text(footer, style="dim", no_wrap=True)
+        # A terminal writes ^C behind the footer: at the edge that would wrap, and the table's first line stay for good.
+        last.truncate(max(1, self._console.width - 4), overflow="ellipsis")
+        return Group(grid, last)
 
     def _shown(self, levels: Sequence[str]) -> Sequence[str]:
         """The levels around the present one that fit the screen."""
@@ -154,9 +157,9 @@ def _share(progress: Progress) -> float:
     return min(1.0, max(shares))
 
 
-def _bar(share: float) -> str:
+def _bar(share: float) -> Text:
     full = round(share * _BAR_WIDTH)
-    return f"[cyan]{'━' * full}[/][bright_black]{'━' * (_BAR_WIDTH - full)}[/]"
+    return Text.assemble(("━" * full, "cyan"), ("━" * (_BAR_WIDTH - full), "bright_black"))
 
 
 def _short(level: str, room: int) -> str:
