@@ -188,6 +188,7 @@ async def _measure(
         "found": place.how,
         "models": models,
         "folder": str(path),
+        "scenario": scenario.to_builtins(asked),
     }
     told = opening.lines(
         server, place.how, models, steps, len(questions), path, done=len(done), dry_run=given["dry_run"]
