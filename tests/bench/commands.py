@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,9 @@ def report_of(requests: int) -> tuple[float, float | None]:
             _took([*words, "--max-tokens", str(GAPS + 1), "--no-answers", "-o", str(folder)])
         _repeat(folder, requests)
         began = time.perf_counter()
-        process = subprocess.Popen([*_LOADBENCH, "report", str(folder)], cwd=ROOT, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*_LOADBENCH, "report", str(folder)], cwd=ROOT, env=_environment(), stdout=subprocess.DEVNULL
+        )
         peak_mb = None
         if hasattr(os, "wait4"):
             _, status, use = os.wait4(process.pid, 0)
@@ -144,6 +148,17 @@ def _median(times: int, once: Callable[[], float]) -> float:
     return statistics.median(once() for _ in range(times))
 
 
+@cache
+def _environment() -> dict[str, str]:
+    """Ours, but with bytecode kept, as users have it: compiling all imports anew takes longer than a budget allows."""
+    environment = dict(os.environ)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = tempfile.mkdtemp(prefix="bench-client-bytecode-")  # not in places where the user wants none
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        environment["PYTHONPYCACHEPREFIX"] = folder
+    return environment
+
+
 def _took(words: Sequence[str]) -> float:
     began = time.perf_counter()
     _run([*_LOADBENCH, *words])
@@ -151,7 +166,7 @@ def _took(words: Sequence[str]) -> float:
 
 
 def _run(words: Sequence[str]) -> str:
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(
             f"{' '.join(words[:5])} ended with {done.returncode}: {(done.stderr or done.stdout)[-2000:]}"
