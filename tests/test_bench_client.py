@@ -22,7 +22,7 @@ def numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) else []
 
 
-@pytest.mark.parametrize("client", [*loads.OURS, *loads.PEERS])
+@pytest.mark.parametrize("client", ["loadbench", "httpx", "aiohttp"])
 def test_the_truth_holds_the_very_requests_that_the_client_made(client: str) -> None:
     if not loads.installed(client):
         pytest.skip(f"{client} is not installed")
@@ -39,22 +39,20 @@ def test_it_prints_a_table_and_writes_finite_figures(tmp_path: Path, capsys: pyt
     file = tmp_path / "figures.json"
     words = ["--quick", "--streams", "2", "--seconds", "0.1", "--tokens", "5", "--clients", "loadbench,httpx"]
 
-    assert bench_client.main([*words, "--commands", "1", "--json", str(file)]) == 0
+    assert bench_client.main([*words, "--commands", "0", "--json", str(file)]) == 0
 
     found = json.loads(file.read_text())
-    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("truth", "l", "h"))]
     assert [figures["client"] for figures in found["figures"]] == ["loadbench", "httpx"]
+    assert rows == ["truth", "loadbench", "httpx"]
+    assert len(numbers(found)) > 40
     assert all(map(math.isfinite, numbers(found)))
-    assert [row["name"] for row in found["budgets"]] == [
-        "loadbench --help",
-        "command to first request",
-        "from one level to the next",
-    ]
-    assert [line.split()[0] for line in lines if line.startswith(("truth", "loadbench ", "httpx "))][:3] == [
-        "truth",
-        "loadbench",
-        "httpx",
-    ]
+
+
+def test_the_time_between_levels_is_the_servers_view_of_it() -> None:
+    (gap_s,) = commands.between_levels_s((1, 2))
+
+    assert 0 < gap_s < 5
 
 
 def test_a_figure_at_its_limit_is_ok_and_one_beyond_it_is_over() -> None:
