@@ -1,0 +1,785 @@
+"""`loadbench run`: what is wrong is one line that helps; settings, outputs and the run folder are as promised."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import KEY
+
+from loadbench import llama, simulator
+from loadbench.cli import main
+from loadbench.simulator import Simulator
+
+ROOT = Path(__file__).parents[1]
+OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
+BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--max-tokens", "4")
+"""A run of some milliseconds."""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and home, and no settings from this machine's environment."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def invoke(*words: object, **variables: str) -> Result:
+    """`loadbench` in this process. What a run changes in it for speed is undone."""
+    kept = sys.getswitchinterval(), gc.get_threshold()
+    try:
+        return CliRunner(env=variables).invoke(main, [str(word) for word in words], prog_name="loadbench")
+    finally:
+        sys.setswitchinterval(kept[0])
+        gc.set_threshold(*kept[1])
+        gc.unfreeze()
+
+
+def run(*words: object, **variables: str) -> Result:
+    """`loadbench run` in this process; only its own exits are let through, so that no traceback hides in a code."""
+    done = invoke("run", *words, **variables)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def process(*words: object, **options: Any) -> subprocess.Popen[str]:
+    """`loadbench` as a process of its own, its output in pipes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "loadbench", *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        **options,
+    )
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def lines_of_json(done: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+# -- servers that are not what one hopes for
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[str]:
+    """An address where nothing listens; held, so that nobody else begins to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[str]:
+    """The address of a server that answers, but not in HTTP."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with peer:
+                peer.recv(65536)
+                peer.sendall(b"-ERR unknown command\r\n")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield f"127.0.0.1:{listener.getsockname()[1]}"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+LISTED = ("good", "bad", "flag", "loadbench", "bench", "file")
+
+
+class HalfBroken(BaseHTTPRequestHandler):
+    """All its models answer but `bad`, which refuses and repeats the key it was sent, as some gateways do."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        listed = {"data": [{"id": name} for name in LISTED]}
+        self._answer(*((200, listed) if self.path == "/v1/models" else (404, {})))
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] == "bad":
+            self._answer(404, {"error": {"message": f"no weights; you sent {self.headers.get('Authorization')}"}})
+            return
+        deltas = [{"content": "Tick"}, {"content": " tock"}, {}]
+        choices = [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas]
+        events = [json.dumps({"choices": [choice]}) for choice in choices]
+        self._send(200, "text/event-stream", "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode())
+
+    def _answer(self, status: int, document: object) -> None:
+        self._send(status, "application/json", json.dumps(document).encode())
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self._headers_buffer.append(b"\r\n" + body)  # type: ignore[attr-defined]  # in one write, so at once
+        self.flush_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def half_broken() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), HalfBroken) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+# -- bad input
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A command line that cannot be run, and what its message must hold.
+
+    Attributes:
+        words: After `loadbench run`; {quick}, {refusing}, ... stand for addresses.
+        says: What is wrong, which value, what to do.
+        files: Input files by name.
+        variables: The environment.
+    """
+
+    words: str
+    says: tuple[str, ...]
+    code: int = 2
+    files: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def scenario(text: str, *says: str) -> Wrong:
+    return Wrong("s.toml --simulate", ("s.toml", *says), files={"s.toml": text})
+
+
+WRONG = {
+    "a scenario with an unknown key": scenario("conccurrency = [1]", "conccurrency", "did you mean concurrency?"),
+    "a scenario with a wrong type": scenario('max_tokens = "many"', 'max_tokens is "many"', "must be a whole number"),
+    "a scenario out of range": scenario("concurrency = [1, 0]", "concurrency[1] is 0", "must be at least 1"),
+    "a scenario with an unknown unit": scenario('duration = "5 parsecs"', '"5 parsecs"', "use ms, s, m or h"),
+    "a scenario that is no TOML": scenario("name = \n", "line 1", "not valid TOML"),
+    "an empty scenario": scenario("", "the file is empty"),
+    "a scenario with prompts that are not there": Wrong(
+        "s.toml --simulate", ("asks.json", "no such file"), files={"s.toml": 'prompts = "asks.json"'}
+    ),
+    "no such scenario": Wrong(
+        "swep.toml", ("swep.toml: no such file", "did you mean sweep.toml?"), files={"sweep.toml": "x"}
+    ),
+    "a scenario of another kind": Wrong("s.yaml", ("s.yaml", "ends in .toml or .json"), files={"s.yaml": "x"}),
+    "two scenarios": Wrong("a.toml b.toml", ("unexpected extra argument (b.toml)", "--help")),
+    "no such prompts": Wrong("--prompts no.txt", ("no.txt: no such file",)),
+    "unreadable prompts": Wrong(
+        "--prompts p.json", ("p.json, line 1, column 2", "not valid JSON"), files={"p.json": "[what]"}
+    ),
+    "no prompts in a file": Wrong(
+        "--prompts p.json", ("p.json: no prompts in it", "give at least one"), files={"p.json": "[]"}
+    ),
+    "an empty prompts file": Wrong("--prompts p.txt", ("p.txt: the file is empty",), files={"p.txt": ""}),
+    "prompts of another kind": Wrong("--prompts p.csv", ("--prompts", "p.csv", ".json, .jsonl or .txt")),
+    "a blank prompt": Wrong("--prompt=", ('prompts[0] is ""', "must hold text")),
+    "prompts twice": Wrong("--prompt a --prompts p.txt", ("--prompt and --prompts", "keep one")),
+    "no streams": Wrong("-c 0", ("-c: concurrency[0] is 0", "must be at least 1")),
+    "streams in words": Wrong("-c x", ("-c", "'x'", "write whole numbers as 1,2,4")),
+    "no rate": Wrong("-r 0", ("-r: request_rate[0] is 0", "must be more than 0")),
+    "both kinds of load": Wrong("-c 1 -r 1", ("-c and -r are both given", "closed loop (-c) or open loop (-r)")),
+    "no requests": Wrong("-n 0", ("-n: requests is 0", "must be at least 1")),
+    "an unknown unit": Wrong("-d 5x", ("-d", 'unknown unit "x"', "use ms, s, m or h")),
+    "no time": Wrong("-d 0s", ("-d: duration is 0s", "must be more than 0")),
+    "a wait in words": Wrong("--wait long", ("--wait", '"long" is no duration', "write 500ms, 30s")),
+    "too small a budget": Wrong("--simulate --budget 5s", ("--budget 5s", "too short for one level", "at least 8s")),
+    "too hot": Wrong("--temperature 3", ("--temperature: temperature is 3", "at most 2")),
+    "an unknown bound": Wrong("--slo tftt_p95=1s", ("--slo", "tftt", "did you mean ttft")),
+    "a bound without a statistic": Wrong("--slo ttft=1s", ("--slo", "which statistic of ttft", "ttft_p95")),
+    "a name that is a path": Wrong("--name ../x", ("--name", '"../x"', "use up to 64 letters")),
+    "a body that is no JSON": Wrong("--extra-body {seed:1}", ("--extra-body", "'{seed:1}'", "is no JSON")),
+    "a body that is a list": Wrong("--extra-body [1]", ("--extra-body '[1]'", "must be a JSON object, as")),
+    "a body with our own key": Wrong(
+        '--extra-body {"model":"x"}', ("--extra-body", "extra_body.model", "it comes from models")
+    ),
+    "a header without a value": Wrong("--header X-Tenant", ("--header 'X-Tenant'", "write it as 'Name: value'")),
+    "a header with a blank in its name": Wrong("--header X\tY:1", ("--header", "no valid header name")),
+    "a key that is not there": Wrong(
+        "--simulate --api-key-env NOT_SET", ("--api-key-env NOT_SET", "is not set", "put the key in it")
+    ),
+    "an option that does not exist": Wrong(
+        "--concurency 4", ("--concurency", "'--concurrency'", "`loadbench run --help`")
+    ),
+    "a value that is not offered": Wrong("--stamps mine", ("--stamps", "'mine'", "'kernel', 'user'")),
+    "a model without a name": Wrong("--simulate -m ,", ("-m is empty", "name a model, or leave it out")),
+    "the simulator and a server": Wrong("--simulate -e {quick}", ("--simulate and -e", "keep one")),
+    "an endpoint that is no URL": Wrong("-e ftp://models", ("'ftp://models'", "write it as http://HOST:PORT/v1")),
+    "a port without a host": Wrong("-e :5273", ("':5273' has no host", "did you mean http://127.0.0.1:5273/v1?")),
+    "an endpoint with a password": Wrong("-e http://me:pw@host", ("password before its '@'", "--api-key-env NAME")),
+    "a variable that is no number": Wrong(
+        "", ("BENCH_ROUNDS", "'few' is not a valid integer"), variables={"BENCH_ROUNDS": "few"}
+    ),
+    "a variable out of range": Wrong(
+        "", ("LOADBENCH_CONCURRENCY: concurrency[0] is 0",), variables={"LOADBENCH_CONCURRENCY": "0"}
+    ),
+    "an endpoint in a variable": Wrong(
+        "", ("FOUNDRY_LOCAL_ENDPOINT", "'ftp://x'", "write it as"), variables={"FOUNDRY_LOCAL_ENDPOINT": "ftp://x"}
+    ),
+    "nothing answers": Wrong("-e {refusing}", ("http://{refusing}", "connection refused", "-e URL", "--wait 60s"), 1),
+    "not HTTP": Wrong(
+        "-e {redis}", ("http://{redis}", "does not speak HTTP", "the port of an OpenAI-compatible server?"), 1
+    ),
+    "no key": Wrong("-e {locked}", ("{locked}", "401", "the server wants a key", "--api-key-env NAME"), 1),
+    "a wrong key": Wrong(
+        "-e {locked} --api-key-env MINE",
+        ("{locked}", "refuses the key", "check the variable"),
+        1,
+        variables={"MINE": "no"},
+    ),
+    "no such model": Wrong("-e {quick} -m simulato", ("has no model 'simulato'", "did you mean simulator?"), 1),
+    "no such model, before anything starts": Wrong(
+        "--simulate --dry-run -m phi", ("the simulator has no model 'phi'", "it has simulator"), 1
+    ),
+    "another run's folder": Wrong(
+        "--simulate -o there", ("there: holds another run", "--resume there"), files={"there/run.json": "{}"}
+    ),
+    "a folder in use": Wrong(
+        "--simulate -o there", ("there: is not empty", "choose a new folder"), files={"there/x": ""}
+    ),
+    "a file in place of the folder": Wrong("--simulate -o there", ("there", "is a file", "-o"), files={"there": ""}),
+    "a folder below a file": Wrong("--simulate -o there/a/b", ("there/a/b", "is a file", "-o"), files={"there": ""}),
+    "a folder with too long a name": Wrong(f"--simulate -o {'x' * 300}", ("xxx", "name too long", "-o"), 1),
+    "continuing what is no run": Wrong(
+        "--resume there", ("there: is not a run folder", "results/"), 1, files={"there/x": ""}
+    ),
+    "continuing nothing": Wrong("--resume there", ("there: no such run folder", "results/"), 1),
+    "continuing under other loads": Wrong("--resume there -c 2", ("takes its plan from the folder", "leave out -c")),
+    "continuing with a scenario": Wrong("--resume there s.toml", ("leave out", "SCENARIO")),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_cannot_be_run_is_one_line_that_helps_and_writes_nothing(
+    wrong: Wrong, place: Path, quick: Simulator, locked: Simulator, refusing: str, redis: str
+) -> None:
+    addresses = {"quick": quick.url, "locked": locked.url, "refusing": refusing, "redis": redis}
+
+    def filled(text: str) -> str:
+        for name, address in addresses.items():
+            text = text.replace(f"{{{name}}}", address)
+        return text
+
+    for name, content in wrong.files.items():
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text(content, encoding="utf-8")
+    before = set(place.rglob("*"))
+
+    done = run(*filled(wrong.words).split(" ") if wrong.words else (), **wrong.variables)
+
+    assert done.exit_code == wrong.code, done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(r"loadbench: [^\n]+\n", done.stderr), done.stderr
+    assert [words for words in wrong.says if filled(words).lower() not in done.stderr.lower()] == [], done.stderr
+    assert set(place.rglob("*")) == before
+
+
+def test_a_full_disk_is_one_line_before_anything_is_measured(
+    place: Path, quick: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(place)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+
+    done = run("-e", quick.url, *BRIEF, "--quiet", "-o", "there")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "loadbench: there: only 1 MB of disk space left, a run needs at least 50 MB\n"
+    assert files(place) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_folder_that_cannot_be_made_is_one_line(quick: Simulator) -> None:
+    done = run("-e", quick.url, *BRIEF, "--quiet", "-o", "/proc/there/run")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert re.fullmatch(r"loadbench: /proc/there/run: [^\n]+; choose another folder with -o\n", done.stderr)
+
+
+def test_no_server_and_no_embedded_model_says_how_to_get_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(place))  # no `foundry` command
+    monkeypatch.setattr(llama, "available", lambda: "it has no wheel for this machine")
+
+    done = run()
+
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+    for words in ("no server to measure", "-e", "FOUNDRY_LOCAL_ENDPOINT", "no wheel for this machine", "--simulate"):
+        assert words in done.stderr
+    assert files(place) == set()
+
+
+@pytest.mark.parametrize("words", ["--colour", "rnu", "run --colour", "report", "report . --format pdf"])
+def test_a_mistake_anywhere_on_the_command_line_is_one_line_and_exit_code_2(words: str) -> None:
+    done = invoke(*words.split())
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.fullmatch(r"loadbench: [^\n]+ \(`loadbench[^\n]* --help` lists what there is\)\n", done.stderr)
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    done = invoke("serve")
+
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Usage: ")
+    assert "simulator" in done.stderr
+
+
+def test_only_debug_shows_a_traceback() -> None:
+    with process("--debug", "run", "-c", "0") as debugged, process("run", "-c", "0") as plain:
+        traceback, line = debugged.communicate()[1], plain.communicate()[1]
+
+    assert "Traceback" in traceback
+    assert plain.returncode == 2
+    assert line == "loadbench: -c: concurrency[0] is 0: must be at least 1\n"
+
+
+# -- settings
+
+
+SETTINGS = {
+    # by its name in a scenario: what may say it, the strongest first; the scenario comes last
+    "max_tokens": ("--max-tokens", "LOADBENCH_MAX_TOKENS", "BENCH_MAX_TOKENS", "scenario"),
+    "requests": ("-n", "LOADBENCH_REQUESTS", "BENCH_ROUNDS", "scenario"),
+    "seed": ("--seed", "LOADBENCH_SEED", "scenario"),
+}
+
+
+def planned(*words: object, **variables: str) -> dict[str, Any]:
+    """The plan of a dry run, as a program reads it; its `scenario` holds all settings."""
+    done = run(*words, "--dry-run", "--json", **variables)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    [plan] = lines_of_json(done)
+    assert plan["event"] == "plan"
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("setting", "strongest"), [(name, i) for name, layers in SETTINGS.items() for i in range(len(layers) + 1)]
+)
+def test_a_flag_wins_over_the_environment_that_over_the_scenario_and_that_over_the_default(
+    place: Path, setting: str, strongest: int
+) -> None:
+    said = {layer: str(11 + i) for i, layer in enumerate(SETTINGS[setting]) if i >= strongest}
+    (place / "s.toml").write_text(f"{setting} = {said['scenario']}\n" if "scenario" in said else "concurrency = [1]\n")
+    flags = [word for layer, value in said.items() if layer.startswith("-") for word in (layer, value)]
+    variables = {layer: value for layer, value in said.items() if layer.isupper()}
+
+    settings = planned("s.toml", "--simulate", *flags, **variables)["scenario"]
+
+    default = {"max_tokens": 128, "requests": None, "seed": 1}[setting]
+    assert settings[setting] == (11 + strongest if said else default)
+
+
+@pytest.mark.parametrize("strongest", range(5))
+def test_models_come_from_the_flag_then_the_environment_then_the_scenario(
+    place: Path, half_broken: str, strongest: int
+) -> None:
+    layers = ("flag", "loadbench", "bench", "file")
+    (place / "s.toml").write_text('models = ["file"]\n' if strongest < 4 else "concurrency = [1]\n")
+    flags = ["-m", "flag"] if strongest == 0 else []
+    variables = {"LOADBENCH_MODEL": "loadbench"} if strongest <= 1 else {}
+    variables |= {"BENCH_MODELS": "bench"} if strongest <= 2 else {}
+
+    models = planned("s.toml", "-e", half_broken, *flags, **variables)["models"]
+
+    assert models == ([layers[strongest]] if strongest < 4 else list(LISTED))
+
+
+@pytest.mark.parametrize("words", [["-m", "bad", "-m", "good"], ["-m", "bad,good"], ["-m", " bad , good "]])
+def test_models_are_repeated_or_parted_by_commas(half_broken: str, words: list[str]) -> None:
+    assert planned("-e", half_broken, *words)["models"] == ["bad", "good"]
+
+
+def test_a_prompt_in_a_variable_is_one_prompt() -> None:
+    settings = planned("--simulate", BENCH_PROMPT="What is a cat, and why?")["scenario"]
+
+    assert settings["prompts"] == ["What is a cat, and why?"]
+
+
+def test_bounds_in_a_variable_are_parted_by_commas() -> None:
+    settings = planned("--simulate", LOADBENCH_SLO="failed < 1%,ttft_p95=1s")["scenario"]
+
+    assert settings["slo"] == ["failed < 1%", "ttft_p95=1s"]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "kept"),
+    [
+        (["-r", "2"], {"LOADBENCH_CONCURRENCY": "3"}, {"request_rate": [2.0], "concurrency": None}),
+        (["-d", "9s"], {"BENCH_ROUNDS": "3"}, {"duration": "9s", "requests": None}),
+        (["--prompt", "Hi"], {"LOADBENCH_PROMPTS": "gone.txt"}, {"prompts": ["Hi"]}),
+    ],
+)
+def test_a_flag_drops_what_a_variable_says_of_the_setting_it_replaces(
+    words: list[str], variables: dict[str, str], kept: dict[str, Any]
+) -> None:
+    settings = planned("--simulate", *words, **variables)["scenario"]
+
+    assert {name: settings[name] for name in kept} == kept
+
+
+def test_without_a_load_it_measures_1_2_4_and_8_streams() -> None:
+    assert planned("--simulate")["levels"] == [f"simulator@c{n}" for n in (1, 2, 4, 8)]
+
+
+# -- dry run
+
+
+def test_a_dry_run_writes_nothing_and_starts_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("a server was started")
+
+    monkeypatch.setenv("PATH", str(place))  # no `foundry` command
+    monkeypatch.setattr(simulator, "start", started)
+    monkeypatch.setattr(llama, "start", started)
+    monkeypatch.setattr(llama, "available", lambda: None)
+
+    for words in (["--simulate"], []):  # [] is the embedded model
+        done = run(*words, "--dry-run")
+
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert "nothing was measured, nothing was written" in done.stderr
+    assert files(place) == set()
+
+
+def test_a_dry_run_asks_a_server_for_its_models_alone(place: Path, quick: Simulator) -> None:
+    simulator.reset(quick.url)
+
+    done = run("-e", quick.url, "--dry-run")
+
+    assert done.exit_code == 0
+    assert simulator.truth(quick.url)["requests"] == 0
+    assert files(place) == set()
+
+
+def test_a_dry_run_says_whom_and_what_it_would_measure_and_how_long_that_may_take(quick: Simulator) -> None:
+    said = run("-e", quick.url, "-c", "1,4", "-d", "30s", "--dry-run", "-o", "there").stderr
+
+    assert f"target    {quick.url} (simulator " in said
+    assert "models    simulator\n" in said
+    assert "levels    c1, c4 (streams at once); 30 s each\n" in said
+    assert "results in there\n" in said
+    assert re.search(r"^time      about \d+ (s|min) to \d+ (s|min)$", said, re.MULTILINE)
+
+
+def test_a_budget_says_what_it_cut(quick: Simulator) -> None:
+    said = run("-e", quick.url, "-c", "1,2,4,8,16", "-d", "60s", "--budget", "30s", "--dry-run").stderr
+
+    assert "budget    left out: simulator@c8, simulator@c16\n" in said
+    assert "each level ends after " in said
+
+
+# -- what a run prints
+
+
+def test_json_is_json_lines_alone_and_the_summary_comes_last(place: Path, quick: Simulator) -> None:
+    done = run("-e", quick.url, *BRIEF, "--json", "-o", "there")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    events = lines_of_json(done)
+    assert [event["event"] for event in events if event["event"] != "progress"] == [
+        *("plan", "probe", "level_began", "level_ended", "summary")
+    ]
+    assert events[-1]["summary"] == json.loads((place / "there" / "summary.json").read_bytes())
+
+
+def test_quiet_prints_nothing_and_leaves_the_folder(place: Path, quick: Simulator) -> None:
+    done = run("-e", quick.url, *BRIEF, "--quiet", "-o", "there")
+
+    assert (done.exit_code, done.output) == (0, "")
+    assert (place / "there" / "summary.json").exists()
+
+
+def test_quiet_still_says_which_model_failed(half_broken: str) -> None:
+    done = run("-e", half_broken, *BRIEF, "-m", "bad", "--quiet")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert re.fullmatch(r"loadbench: bad: http_4xx: [^\n]*no weights[^\n]*\n", done.stderr)
+
+
+def test_a_pipe_gets_plain_lines_without_control_characters(quick: Simulator) -> None:
+    done = run("-e", quick.url, *BRIEF)
+
+    assert done.exit_code == 0
+    assert "[1/1] simulator@c1  " in done.stderr
+    assert [line for line in done.output.split("\n") if not line.isprintable()] == []
+
+
+def test_the_report_goes_to_stdout_and_the_way_there_to_stderr(quick: Simulator) -> None:
+    done = run("-e", quick.url, *BRIEF, "-o", "there")
+
+    assert done.stdout.startswith("loadbench  run  ")
+    assert done.stdout.endswith(f"report    {Path('there', 'report.md')}\nagain     loadbench report there\n")
+    assert done.stderr.startswith(f"target    {quick.url} (simulator ")
+
+
+# -- the run folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, quick: Simulator) -> Path:
+    """A run of two levels, in an empty folder that was there before."""
+    path = tmp_path_factory.mktemp("run")
+    words = ["-e", quick.url, "-c", "1,2", "-n", "6", "--max-tokens", "4", "--slo", "failed<1%", "--quiet", "-o", path]
+
+    assert run(*words).exit_code == 0
+    return path
+
+
+def test_the_output_folder_is_used_as_it_is(folder: Path) -> None:
+    assert files(folder) == {
+        *("run.json", "requests.jsonl", "answers.jsonl", "summary.json", "summary.csv", "report.md"),
+        *(f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag")),
+    }
+
+
+def test_without_a_name_the_folder_is_called_after_the_time_and_the_scenario(place: Path, quick: Simulator) -> None:
+    run("-e", quick.url, *BRIEF, "--quiet", "--name", "first")
+
+    [made] = (place / "results").iterdir()
+    assert re.fullmatch(r"\d{8}T\d{6}Z-first", made.name)
+
+
+DISTRIBUTION = {"n", "mean", "p50", "p90", "p95", "p99", "p999", "max", "ci95"}
+DOCUMENTED = {
+    *("id", "model", "endpoint", "device", "repeat", "status", "reason", "concurrency", "request_rate_per_s"),
+    *("offered", "dropped", "attempted", "completed", "failed", "cancelled", "errors", "duration_s", "window_s"),
+    *("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "client_queue_ms", "client_lag_ms", "output_tokens"),
+    *("output_tokens_per_s", "characters_per_s", "requests_per_s", "tokens_per_event", "token_source"),
+    *("goodput_per_s", "warnings"),
+}
+"""Of a level in summary.json: programs rely on them."""
+ADDED = {
+    *("attempt", "began", "burst_share", "cached_share", "characters", "client_cpu_share", "clock", "connect_ms"),
+    *("efficiency", "ended_per_s", "finish_reasons", "in_flight_mean", "input_lengths", "input_tokens"),
+    *("input_tokens_per_s", "itl_name", "merged_share", "prompts", "prompts_left_out", "requests_planned"),
+    *("residence_ms", "retries", "round_trip_ms", "simulated", "slo", "speedup", "stretch", "tpot_k_estimated"),
+    *("tpot_micro_ms", "ttfe_ms", "ttft_from_due_ms", "warmup_requests", "whole_run", "words"),
+}
+"""What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
+
+
+def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Path) -> None:
+    summary = json.loads((folder / "summary.json").read_bytes())
+
+    assert set(summary) == {
+        *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings")
+    }
+    assert summary["schema"] == 1
+    for level in summary["levels"]:
+        assert set(level) == DOCUMENTED | ADDED
+        for name in ("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "client_queue_ms", "client_lag_ms"):
+            assert set(level[name]) == DISTRIBUTION
+        assert [set(warning) >= {"code", "severity", "text"} for warning in level["warnings"]]
+
+
+def test_the_summarys_keys_are_sorted(folder: Path) -> None:
+    def unsorted(value: Any) -> list[Any]:
+        if isinstance(value, list):
+            return [found for one in value for found in unsorted(one)]
+        if not isinstance(value, dict):
+            return []
+        return [list(value)] * (list(value) != sorted(value)) + unsorted(list(value.values()))
+
+    assert unsorted(json.loads((folder / "summary.json").read_bytes())) == []
+
+
+def test_the_report_command_writes_the_same_files_again_byte_for_byte(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for name in ("summary.json", "summary.csv", "report.md"):
+        (copy / name).unlink()
+
+    done = invoke("report", copy)
+
+    assert done.exit_code == 0
+    for name in ("summary.json", "summary.csv", "report.md"):
+        assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_the_summary_for_spreadsheets_names_every_level(folder: Path) -> None:
+    with (folder / "summary.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert list(dict.fromkeys(row["level"] for row in rows)) == ["simulator@c1", "simulator@c2"]
+
+
+# -- secrets
+
+
+def test_the_key_is_sent_and_found_nowhere_afterwards(place: Path, locked: Simulator) -> None:
+    done = run("-e", locked.url, *BRIEF, "--api-key-env", "TEAM_KEY", TEAM_KEY=KEY)
+
+    assert done.exit_code == 0  # without the key it is refused
+    assert KEY not in done.output
+    assert [name for name in files(place) if KEY.encode() in (place / name).read_bytes()] == []
+
+
+@pytest.mark.parametrize("form", [["--header", "Authorization: Bearer {}"], ["--header=authorization:Bearer {}"]])
+def test_a_header_with_the_key_is_sent_and_found_nowhere_afterwards(
+    place: Path, locked: Simulator, form: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-e", locked.url, *BRIEF, *(word.format(KEY) for word in form)]
+    monkeypatch.setattr(sys, "argv", ["loadbench", "run", *words])  # what run.json tells of the command
+
+    done = run(*words)
+
+    assert done.exit_code == 0
+    assert KEY not in done.output
+    assert [name for name in files(place) if KEY.encode() in (place / name).read_bytes()] == []
+    [info] = place.rglob("run.json")
+    assert json.loads(info.read_bytes())["command"][-1].endswith("uthorization: (not stored)")
+
+
+@pytest.mark.xfail(strict=True, reason="the client stores what the server says as it is")
+def test_a_server_that_repeats_the_key_does_not_get_it_into_the_results(place: Path, half_broken: str) -> None:
+    done = run("-e", half_broken, *BRIEF, "--api-key-env", "TEAM_KEY", "--json", TEAM_KEY=KEY)
+
+    assert done.exit_code == 1
+    assert "no weights" in done.output
+    assert KEY not in done.output
+    assert [name for name in files(place) if KEY.encode() in (place / name).read_bytes()] == []
+
+
+def test_other_headers_are_part_of_the_record(place: Path, quick: Simulator) -> None:
+    run("-e", quick.url, *BRIEF, "--header", "X-Tenant: blue", "--quiet", "-o", "there")
+
+    stored = json.loads((place / "there" / "run.json").read_bytes())["scenario"]["headers"]
+    assert stored == {"X-Tenant": "blue"}
+
+
+def test_continuing_asks_for_a_header_that_was_not_stored(place: Path, locked: Simulator) -> None:
+    header = f"Authorization: Bearer {KEY}"
+    run("-e", locked.url, *BRIEF, "--header", header, "--quiet", "-o", "there")
+
+    without, again = run("--resume", "there"), run("--resume", "there", "--header", header, "--quiet")
+
+    assert without.exit_code == 2
+    assert (
+        without.stderr
+        == "loadbench: there: sent a header Authorization, whose value is not stored: give it with --header\n"
+    )
+    assert again.exit_code == 0
+
+
+# -- what goes wrong on the way
+
+
+def test_a_model_that_fails_is_exit_code_1_and_the_others_are_measured(place: Path, half_broken: str) -> None:
+    done = run("-e", half_broken, "-c", "1,2", "-n", "3", "-m", "bad,good", "-o", "there")
+
+    assert done.exit_code == 1
+    assert "loadbench: bad: http_4xx: " in done.stderr
+    levels = json.loads((place / "there" / "summary.json").read_bytes())["levels"]
+    assert {level["id"]: (level["status"], level["completed"]) for level in levels} == {
+        "bad@c1": ("skipped", 0),
+        "bad@c2": ("skipped", 0),
+        "good@c1": ("complete", 3),
+        "good@c2": ("complete", 3),
+    }
+
+
+def test_wait_measures_a_server_that_starts_late(place: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    with process("run", "-e", f"127.0.0.1:{port}", *BRIEF, "--wait", "60s", "-o", "there") as waiting:
+        assert waiting.stderr is not None
+        first = waiting.stderr.readline()  # nothing answers yet
+        with simulator.start(ttft_ms=1, itl_ms=0.2, port=port):
+            rest = waiting.communicate(timeout=30)
+
+    assert "connection refused" in first
+    assert waiting.returncode == 0, rest
+    assert (place / "there" / "report.md").exists()
+
+
+def test_waiting_in_vain_is_one_line(refusing: str) -> None:
+    done = run("-e", refusing, "--wait", "50ms", "--quiet")
+
+    assert done.exit_code == 1
+    assert re.fullmatch(r"loadbench: waited 0.05 s in vain: nothing answers at [^\n]+\n", done.stderr)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+def test_ctrl_c_before_the_measurement_is_exit_code_130_and_writes_nothing(place: Path, refusing: str) -> None:
+    with process("run", "-e", refusing, "--wait", "60s") as waiting:
+        assert waiting.stderr is not None
+        waiting.stderr.readline()  # it waits
+        waiting.send_signal(signal.SIGINT)
+        said = waiting.communicate(timeout=30)
+
+    assert waiting.returncode == 130
+    assert said == ("", "loadbench: interrupted\n")
+    assert files(place) == set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+def test_a_terminals_ctrl_c_lets_requests_to_the_simulator_end_and_says_how_to_go_on(place: Path) -> None:
+    words = ["--simulate", "-c", "2", "-d", "60s", "--max-tokens", "30", "-o", "a b", "--json"]
+    with process("run", *words, start_new_session=True) as running:
+        assert running.stdout is not None
+        until(running.stdout, lambda event: event["event"] == "progress" and event["completed"])
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        rest, said = running.communicate(timeout=30)
+
+    assert running.returncode == 130
+    assert said.endswith("interrupted; go on with: loadbench run --resume 'a b'\n")
+    [level] = json.loads(rest.splitlines()[-1])["summary"]["levels"]
+    assert (level["status"], level["failed"], level["cancelled"]) == ("interrupted", 0, 0)
+
+
+def until(lines: Any, true: Callable[[dict[str, Any]], object]) -> None:
+    """Read JSON lines up to the first of which it is true."""
+    for line in lines:
+        if true(json.loads(line)):
+            return
+    raise AssertionError("it never came true")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(folder: Path) -> None:
+    with process("report", folder, bufsize=0) as reporting:
+        assert reporting.stdout is not None
+        reporting.stdout.close()
+        assert reporting.stderr is not None
+        said = reporting.stderr.read()
+
+    assert "Traceback" not in said
