@@ -149,3 +149,13 @@ def test_a_pause_of_the_server_is_a_gap_of_the_result(clock: Clock) -> None:
     # The server's own stamps are user space's: as late as its thread is on a busy machine.
     assert result.gaps_us == [pytest.approx((last_ns - first_ns) / 1000, abs=40_000)]
     assert (result.first_event_ns or 0) <= (result.first_token_ns or 0) < (result.last_token_ns or 0)
+
+
+def test_a_server_that_never_keeps_its_promise_to_keep_alive_is_not_asked_to_again() -> None:
+    script = [RECEIVE, WHOLE, RECEIVE]  # promises keep-alive, then closes unheard
+    with serve(*[script] * 12) as server:
+        results = ask_many(server.url, 8)
+
+    assert [result.error for result in results] == [None] * 8
+    assert sum(result.retries for result in results) == 3
+    assert server.connections == 8

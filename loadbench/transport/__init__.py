@@ -14,6 +14,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import httpx
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 Origin = tuple[str, str, int]
+_LESSONS = 3  # connections that died unheard, and none that was reused, before an origin gets a new one each time
 
 _SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 ms of lag
 
@@ -91,6 +93,8 @@ class Transport(httpx.AsyncBaseTransport):
         self._tls = tls
         self._now_ns, self._wall_ns = now_ns, wall_ns
         self._idle: dict[Origin, list[Connection]] = {}
+        self._reused: set[Origin] = set()  # where a connection has served a second request
+        self._died: Counter[Origin] = Counter()  # how often one died instead
         self._wires: KernelWires | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -101,14 +105,18 @@ class Transport(httpx.AsyncBaseTransport):
         wire = request.extensions.get("wire") or await encode(request)
         connection = self._take(origin)
         if connection is not None:
+            again = connection.used
             try:
                 await self._exchange(origin, connection, wire, sink, timeouts)
+                if again:
+                    self._reused.add(origin)
                 return _response(sink, request)
             except ExchangeError as error:
                 # The server closed an idle connection while our request was on its way: not the request's failure.
                 if error.kind != "reset" or connection.heard:
                     raise
                 self.retries += 1
+                self._died[origin] += 1
                 request.extensions["retried"] = True
         began = self._now_ns()
         connection = await self._connect(origin, timeouts)
@@ -164,7 +172,10 @@ class Transport(httpx.AsyncBaseTransport):
         self, origin: Origin, connection: Connection, wire: bytes, sink: Sink, timeouts: Timeouts
     ) -> None:
         await connection.exchange(wire, sink, timeouts)
-        if not connection.closed:
+        # llama.cpp closes after each stream although it promises keep-alive: after a few lessons we do so first.
+        if origin not in self._reused and self._died[origin] >= _LESSONS:
+            connection.close()
+        elif not connection.closed:
             self._give(origin, connection)
 
     async def _connect(self, origin: Origin, timeouts: Timeouts) -> Connection:

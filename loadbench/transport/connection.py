@@ -90,6 +90,7 @@ class Connection:
         "on_idle_close",
         "reusable",
         "stamp",
+        "used",
         "wire",
     )
 
@@ -98,6 +99,7 @@ class Connection:
         self._now_ns = now_ns
         self.wire: Wire | None = None
         self.closed = False
+        self.used = False  # an exchange was on it
         self.reusable = False
         self.heard = False  # a byte of the present response came
         self.arrival_ns = 0  # of the last bytes
@@ -134,6 +136,7 @@ class Connection:
         self._parser = httptools.HttpResponseParser(self)
         self._sink, self._timeouts = sink, timeouts
         self._reset_message()
+        self.used = True
         self.heard = self._complete = self.reusable = False
         self._waiter = self._loop.create_future()
         try:
