@@ -28,8 +28,8 @@ _GAP = 2  # between columns
 class Table(Silent):
     """A live table on a terminal: levels done, the present one, those to come."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
         self._live: Live | None = None
         self._plan: Plan | None = None
         self._rows: dict[str, list[Text]] = {}
@@ -143,8 +143,8 @@ class _TimeLeft:
             level_s = here_s - measured_s + measured_s / share
         ratio = (self._took_s + level_s) / max(self._planned_s + planned_s, 1e-9)
         rest_s = sum(s for level, s in self._to_come.items() if level != progress.level.id)
-        left_s = max(0.0, level_s - here_s) + ratio * rest_s
-        return f"about {left_s // 60:.0f}:{left_s % 60:02.0f} left"
+        minutes, seconds = divmod(round(max(0.0, level_s - here_s) + ratio * rest_s), 60)
+        return f"about {minutes}:{seconds:02} left"
 
 
 def _share(progress: Progress) -> float:
