@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner, Result
 
 from loadbench import simulator
+from loadbench.cli import main
 from loadbench.simulator import Simulator
 
 
@@ -25,3 +29,14 @@ def locked() -> Iterator[Simulator]:
     """A simulator that wants KEY as its bearer token."""
     with simulator.start(ttft_ms=1, itl_ms=0.2, api_key=KEY) as server:
         yield server
+
+
+def invoke(*words: object, **variables: str) -> Result:
+    """`loadbench` in this process. What a run changes in it for speed is undone."""
+    kept = sys.getswitchinterval(), gc.get_threshold()
+    try:
+        return CliRunner(env=variables).invoke(main, [str(word) for word in words], prog_name="loadbench")
+    finally:
+        sys.setswitchinterval(kept[0])
+        gc.set_threshold(*kept[1])
+        gc.unfreeze()

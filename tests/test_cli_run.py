@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gc
 import json
 import os
 import re
@@ -20,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from conftest import KEY
+from click.testing import Result
+from conftest import KEY, invoke
 
 from loadbench import llama, simulator
-from loadbench.cli import main
 from loadbench.simulator import Simulator
 
 ROOT = Path(__file__).parents[1]
@@ -42,17 +40,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def invoke(*words: object, **variables: str) -> Result:
-    """`loadbench` in this process. What a run changes in it for speed is undone."""
-    kept = sys.getswitchinterval(), gc.get_threshold()
-    try:
-        return CliRunner(env=variables).invoke(main, [str(word) for word in words], prog_name="loadbench")
-    finally:
-        sys.setswitchinterval(kept[0])
-        gc.set_threshold(*kept[1])
-        gc.unfreeze()
 
 
 def run(*words: object, **variables: str) -> Result:

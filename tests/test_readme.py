@@ -1,0 +1,202 @@
+"""What README.md, the examples in --help and the scenario files tell a newcomer to type works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from conftest import invoke
+
+from loadbench import scenario
+from loadbench.cli import main
+from loadbench.scenario import Bound, Duration
+from loadbench.simulator import Simulator
+from loadbench.simulator.law import FAULTS, Law
+from loadbench.target.discovery import VARIABLE
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command with its name, groups among them."""
+    yield path, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(main))
+
+
+def typed(text: str) -> list[str]:
+    """The command lines of a text, from fences and indented blocks, without what stands before and after them."""
+    text = re.sub(r"^```.*?^```", lambda fence: fence[0].replace("\n", "\n    "), text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#? {2,}(?:\$ )?(?:[A-Z_]+=\S+ )?(?:\.venv\\Scripts\\)?(loadbench .*)$", text, re.MULTILINE)
+    return [re.split(r"\s{2,}|\s+#\s|\s+[|>]", line)[0].rstrip().replace("\\", "/") for line in found]
+
+
+def inline(text: str) -> set[str]:
+    """What stands between single backticks."""
+    return set(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^(```|    ).*$", "", text, flags=re.MULTILINE)))
+
+
+def parsed(line: str) -> click.Context:
+    """The context of a command line; ends the test where a command or an option does not exist."""
+    words = shlex.split(line)[1:]
+    command: click.Command = main
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name, *words = words
+        assert name in command.commands, f"no command {name!r}: {line}"
+        command = command.commands[name]
+    return command.make_context("loadbench", list(words))
+
+
+def options_of_all() -> set[str]:
+    law = {f"--{name.removesuffix('_ms').replace('_', '-')}" for name in Law.__dataclass_fields__} | {"--fault"}
+    known = {
+        text
+        for command in COMMANDS.values()
+        for param in command.params
+        for text in (*param.opts, *param.secondary_opts)
+    }
+    return known | law | {"-h", "--help"}  # fmt: skip
+
+
+# -- README.md
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(typed(README)) > 10
+    assert "loadbench run scenarios/quickstart.toml" in typed(README)
+
+
+@pytest.mark.parametrize("line", typed(README))
+def test_a_command_of_the_readme_is_understood(line: str) -> None:
+    parsed(line)
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in typed(README) if line.split()[1] == "run" and "--resume" not in line]
+)
+def test_a_run_of_the_readme_makes_a_plan(
+    line: str, quick: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # its paths are those of a checkout
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = shlex.split(line)[1:]
+    for name in ("-e", "-m"):
+        while name in words:
+            del words[words.index(name) : words.index(name) + 2]
+
+    done = invoke(*words, "-e", quick.url, "--json", *(["--dry-run"] * ("--dry-run" not in words)))
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["levels"]
+
+
+@pytest.mark.parametrize("text", sorted(text for text in inline(README) if re.match(r"--?[a-z]", text)))
+def test_an_option_that_the_readme_names_exists(text: str) -> None:
+    for option in re.findall(r"(?<!\S)--?[a-z][\w-]*", text):
+        assert option in options_of_all()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(?:LOADBENCH|BENCH|FOUNDRY)_[A-Z_]+\b", README))))
+def test_a_variable_that_the_readme_names_is_read(name: str) -> None:
+    read = {variable for command in COMMANDS.values() for param in command.params for variable in param.envvar or ()}
+
+    assert name in read | {VARIABLE, "BENCH_MODELS"}
+
+
+def test_the_examples_of_the_grammars_are_read() -> None:
+    texts = inline(README)
+    bounds = [text for text in texts if re.match(r"[a-z]\w*[<>=]", text)]
+    durations = [text for text in texts if re.fullmatch(r"\d+[a-z]+", text)]
+
+    assert len(bounds) >= 2
+    assert len(durations) >= 3
+    for text in bounds:
+        Bound.parse(text)
+    for text in durations:
+        Duration.parse(text)
+
+
+def test_the_scenarios_that_the_readme_names_are_those_there_are() -> None:
+    [sentence] = re.findall(r"holds ready files: (.*?);", README, flags=re.DOTALL)
+
+    assert set(re.findall(r"`([\w-]+)`", sentence)) == {path.stem for path in SCENARIOS}
+
+
+def test_the_files_that_results_describes_are_those_of_a_run(
+    quick: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", "-e", quick.url, "-c", "1", "-n", "2", "--max-tokens", "2", "--quiet", "-o", tmp_path / "run"]
+    assert invoke(*words).exit_code == 0
+
+    table = re.findall(r"^\|(.*?)\|", (ROOT / "results" / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    described = {name for cell in table for name in re.findall(r"`([^`]+)`", cell)}
+    written = {"*.hlog" if path.suffix == ".hlog" else path.name for path in (tmp_path / "run").iterdir()}
+    assert written == described
+
+
+# -- the examples in --help
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    for path, command in COMMANDS.items():
+        for line in typed(command.epilog or ""):
+            yield " ".join(path), line
+
+
+@pytest.mark.parametrize(("command", "line"), list(examples()))
+def test_an_example_in_the_help_is_understood(command: str, line: str) -> None:
+    parsed(line.replace("<folder>", "folder"))
+
+
+def test_every_command_teaches_by_examples() -> None:
+    assert {command for command, _ in examples()} == {" ".join(path) for path in COMMANDS}
+
+
+@pytest.mark.parametrize("path", list(COMMANDS), ids=lambda path: " ".join(path) or "loadbench")
+def test_the_help_fits_80_columns_and_ends_no_sentence_in_the_middle(path: tuple[str, ...]) -> None:
+    text = invoke(*path, "--help", COLUMNS="80").output
+    body = text.partition("Examples:")[0]
+
+    assert "..." not in re.sub(r"\[[A-Z]+\]\.\.\.|results/\.\.\.|COMMAND \[ARGS\]\.\.\.", "", body)
+    assert [line for line in body.splitlines() if len(line) > 80] == []
+
+
+# -- the scenarios
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_a_scenario_says_what_it_decides_and_its_commands_are_understood(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert text.startswith("# Decides: ")
+    assert scenario.read(path).description
+    assert typed(text)
+    for line in typed(text):
+        parsed(line)
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_a_scenario_makes_a_plan(path: Path) -> None:
+    done = invoke("run", path, "--simulate", "-m", "simulator", "--dry-run", "--json")
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["levels"]
+
+
+def test_the_faults_of_the_simulator_are_explained_in_its_help() -> None:
+    text = " ".join(invoke("serve", "simulator", "--help").output.split())
+
+    assert [name for name in FAULTS if f"{name}: " not in text] == []
