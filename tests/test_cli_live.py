@@ -66,7 +66,10 @@ class Screen:
 
     def __init__(self, width: int = 80, height: int = 24) -> None:
         self._file = io.StringIO()
-        self.table = Table(Console(file=self._file, width=width, height=height, force_terminal=True, color_system=None))
+        console = Console(
+            file=self._file, width=width, height=height, force_terminal=True, color_system="standard", no_color=False
+        )
+        self.table = Table(console)
 
     @property
     def lines(self) -> list[str]:
@@ -74,10 +77,14 @@ class Screen:
         return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self._file.getvalue()).replace("\r", "\n").split("\n")
 
     @property
+    def drawn(self) -> str:
+        """What was drawn last, with its colours."""
+        return self._file.getvalue().rpartition("\x1b[2K")[2]
+
+    @property
     def frame(self) -> list[str]:
-        """The table as it was drawn last."""
-        last = self._file.getvalue().rpartition("\x1b[2K")[2]
-        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", last).replace("\r", "").split("\n")
+        """The lines that were drawn last."""
+        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.drawn).replace("\r", "").split("\n")
 
 
 def shown(steps: Plan, at: int = 0, screen: Screen | None = None) -> Screen:
@@ -150,11 +157,11 @@ def test_both_times_have_one_unit(us: Sequence[int], text: str) -> None:
 
 def test_a_note_leaves_the_table_as_it_was() -> None:
     screen = shown(planned())
-    before = screen.frame
+    before = screen.drawn
     screen.table.note("stopping: requests in flight run to their end")
 
     assert screen.frame[0] == "stopping: requests in flight run to their end"
-    assert screen.frame[1:] == before
+    assert screen.drawn.partition("\n")[2] == before  # in its own colours
 
 
 def test_the_last_line_leaves_room_for_the_terminals_ctrl_c() -> None:

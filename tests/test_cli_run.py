@@ -416,6 +416,12 @@ def test_models_are_repeated_or_parted_by_commas(half_broken: str, words: list[s
     assert planned("-e", half_broken, *words)["models"] == ["bad", "good"]
 
 
+def test_auto_undoes_the_models_of_a_scenario(place: Path, half_broken: str) -> None:
+    (place / "s.toml").write_text('models = ["file"]\n')
+
+    assert planned("s.toml", "-e", half_broken, "-m", "auto")["models"] == list(LISTED)
+
+
 def test_a_prompt_in_a_variable_is_one_prompt() -> None:
     settings = planned("--simulate", BENCH_PROMPT="What is a cat, and why?")["scenario"]
 
