@@ -43,16 +43,17 @@ def now_ns() -> int:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server does with one request: `tokens` texts, the first after `ttft_s`, then one each `itl_s`."""
+    """What the server does with one request: `events` texts, the first after `ttft_s`, then one each `itl_s`."""
 
     ttft_s: float = 1.0
     itl_s: float = 0.0
-    tokens: int = 1
+    events: int = 1
+    per_event: int = 1  # tokens
     error: str | None = None
 
     @property
     def takes_s(self) -> float:
-        return self.ttft_s + self.itl_s * (self.tokens - 1)
+        return self.ttft_s + self.itl_s * (self.events - 1)
 
 
 ALIKE = Answer()
@@ -91,7 +92,7 @@ class Server:
 
     def _result(self, ask: Ask, answer: Answer, origin_ns: int, sent_ns: int, error: Any) -> Result:
         first_ns = None if error else sent_ns - origin_ns + round(answer.ttft_s * NS)
-        gaps_us = [] if error else [round(answer.itl_s * 1e6)] * (answer.tokens - 1)
+        gaps_us = [] if error else [round(answer.itl_s * 1e6)] * (answer.events - 1)
         return Result(
             level=ask.level,
             attempt=ask.attempt,
@@ -108,7 +109,8 @@ class Server:
             end_ns=now_ns() - origin_ns,
             gaps_us=gaps_us,
             first_events=0 if error else 1,
-            text_events=0 if error else answer.tokens,
+            text_events=0 if error else answer.events,
+            output_tokens=None if error else answer.events * answer.per_event,
             error=error,
             error_message=error and "as the law says",
         )
@@ -446,6 +448,18 @@ async def test_what_is_due_beyond_max_streams_is_dropped_and_counted() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_is_dropped_while_warming_up_is_not_offered_and_keeps_its_number() -> None:
+    # Each takes 2.5 s, one at a time: every third is sent, and the first five are warm-up.
+    played = await level_of(
+        opened(1.0), Answer(ttft_s=2.5), requests=10, max_streams=1, warmup=5, arrivals="constant"
+    ).run()
+
+    assert [one.request for one in played.results] == [0, 3, 6, 9, 12]
+    assert all(one.request == round(one.due_ns / NS) for one in played.results)
+    assert (played.facts["warmup_requests"], played.facts["offered"], played.facts["dropped"]) == (2, 10, 7)
+
+
+@pytest.mark.anyio
 async def test_an_open_loops_duration_holds_every_start_that_is_due_in_it() -> None:
     played = await level_of(opened(4.0), Answer(ttft_s=30), duration_s=10.0, warmup=3, arrivals="constant").run()
 
@@ -485,7 +499,7 @@ def scripts(draw: st.DrawFn) -> Callable[[Ask], Answer]:
             st.builds(
                 Answer,
                 ttft_s=st.floats(0.0, 5.0),
-                tokens=st.integers(1, 3),
+                events=st.integers(1, 3),
                 itl_s=st.sampled_from([0.0, 0.3]),
                 error=st.sampled_from([None, None, "http_5xx", "reset", "truncated"]),
             ),
@@ -609,7 +623,7 @@ async def test_distinct_prompts_of_two_levels_and_of_two_runs_differ() -> None:
 async def test_histograms_hold_what_the_results_of_measured_and_completed_requests_say() -> None:
     def law(ask: Ask) -> Answer:
         error = "truncated" if ask.request == 7 else None
-        return Answer(ttft_s=0.2 + 0.01 * ask.request, itl_s=0.020, tokens=11, error=error)
+        return Answer(ttft_s=0.2 + 0.01 * ask.request, itl_s=0.020, events=11, error=error)
 
     played = await level_of(closed(3), law, requests=20).run()
     good = [one for one in played.measured if one.error is None]
@@ -628,6 +642,14 @@ async def test_histograms_hold_what_the_results_of_measured_and_completed_reques
             pytest.approx(min(expected), abs=1),
             pytest.approx(max(expected), abs=1),
         ), name
+
+
+@pytest.mark.anyio
+async def test_tokens_that_came_with_the_first_event_enter_no_time_per_token() -> None:
+    played = await level_of(closed(1), Answer(itl_s=0.08, events=8, per_event=4), requests=3).run()
+    tpot = played.progress.histograms["tpot"]
+
+    assert (tpot.min, tpot.max) == (20_000, 20_000)
 
 
 @pytest.mark.anyio

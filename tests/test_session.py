@@ -67,7 +67,7 @@ class Chats:
             done(replace(made, level=ask.level, attempt=ask.attempt, prompt=ask.prompt.id, warmup=ask.warmup))
 
     def text_events_in_flight(self) -> int:
-        return 0
+        return 3
 
     def take_lags_ns(self) -> list[int]:
         return []
@@ -98,7 +98,8 @@ class Watcher:
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         self.seen.append(("began", progress.level.id))
 
-    def tick(self, progress: Progress, text_events: int) -> None: ...
+    def tick(self, progress: Progress, text_events: int) -> None:
+        self.seen.append(("tick", f"{progress.level.id} {text_events}"))
 
     def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
         self.seen.append((facts["status"], progress.level.id))
@@ -227,7 +228,14 @@ async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> 
     await run_of(path, Chats()).run()
     probe = store.read_info(path)["probes"][0]
 
-    assert (probe["model"], probe["requests"], probe["error"], probe["ttft_ms"]) == ("m", 1, None, 200.0)
+    assert probe == {
+        "model": "m",
+        "requests": 1,
+        "error": None,
+        "error_message": None,
+        "ttft_ms": 200.0,
+        "e2e_ms": 825.0,
+    }
     assert b"probe" not in (path / "requests.jsonl").read_bytes()
 
 
@@ -238,6 +246,7 @@ async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: P
 
     assert statuses(path) == {"m@c1": "skipped", "m@c2": "skipped", "n@c1": "complete", "n@c2": "complete"}
     assert run.failed.keys() == {"m"}
+    assert [what for what in run.observer.seen if what[0] == "skipped"] == [("skipped", "m@c1"), ("skipped", "m@c2")]
     assert (reasons(path)["m@c1"] or "").startswith("its model failed: http_5xx")
     assert store.read_info(path)["probes"][0]["error"] == "http_5xx"
 
@@ -346,13 +355,14 @@ async def test_a_second_signal_ends_requests_in_flight_at_once_and_records_them(
 
 @signals
 @pytest.mark.anyio
-async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path) -> None:
-    client = Chats(lambda ask: "reset", at={1: interrupt}, takes_s=0.02)
+@pytest.mark.parametrize("error", [None, "reset"])
+async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path, error: str | None) -> None:
+    client = Chats(lambda ask: error, at={1: interrupt}, takes_s=0.02)
     run = run_of(path, client)
     await run.run()
 
     assert len(client.asked) == 1
-    assert "complete" not in statuses(path).values()
+    assert not [what for what in run.observer.seen if what[0] == "began"]
     assert store.read_info(path)["status"] == "interrupted"
 
 
@@ -436,10 +446,11 @@ async def test_records_are_written_although_the_level_ends_within_the_tick(path:
     run._on_result(stream(0, attempt=attempt))
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await run._on_tick(Progress(level, attempt, Limits(1, None, 0)))
+        await run._on_tick(Progress(level, attempt, Limits(1, None, 0), text_events=4))
     run.folder.close("complete")
 
     assert json.loads((path / "requests.jsonl").read_bytes())["request"] == 0
+    assert run.observer.seen == [("tick", "m@c1 7")]
 
 
 @pytest.mark.anyio

@@ -190,6 +190,15 @@ def test_records_are_on_disk_once_taken_and_done(path: Path) -> None:
     assert [record["request"] for record in lines(path)] == [0, 1]
 
 
+def test_a_levels_end_puts_all_of_it_on_disk(path: Path) -> None:
+    run = RunFolder.create(path, {})
+    write(run, [stream(0)])
+    found = len(lines(path)), entries(path)
+    run.close("complete")
+
+    assert found == (1, [("m@c1", 1, "complete")])
+
+
 def test_answers_of_measured_requests_are_kept_apart(path: Path) -> None:
     written(path, [stream(0, warmup=True, text="warm"), stream(1, text="Lisbon,\non the Tagus"), failed(2)])
 
@@ -240,6 +249,15 @@ def test_histograms_of_a_level_come_back(path: Path) -> None:
 
     assert (level.histograms["itl"].count, level.histograms["itl"].max) == (2, 21_000)
     assert level.histograms["ttft"].count == 0
+
+
+@needs_hlog
+def test_a_log_says_how_long_each_histogram_was_recorded(path: Path) -> None:
+    written(path, [stream(0)])
+    line = (path / "itl.hlog").read_text().splitlines()[-1]
+
+    assert line.startswith("Tag=m@c1/1,")
+    assert line.split(",")[2] == "1.500"
 
 
 @needs_hlog
@@ -527,6 +545,7 @@ def test_a_continued_run_knows_what_is_complete(path: Path) -> None:
 
     again = RunFolder.reopen(path)
 
+    assert store.read_info(path)["status"] == "running"
     assert again.complete() == {"m@c1"}
     assert entries(path) == [("m@c1", 1, "complete"), ("m@c2", 1, "interrupted"), ("m@c4", 1, "incomplete")]
     assert again.begin({**LEVEL, "id": "m@c4"}) == 2
@@ -645,6 +664,13 @@ def test_a_run_json_of_other_types_is_refused(path: Path, changes: dict[str, Any
         read(path)
 
 
+def test_a_run_json_too_large_to_be_one_is_not_read(path: Path) -> None:
+    os.truncate(written(path, []) / "run.json", 65 * 1024 * 1024)  # sparse: it takes no room
+
+    with pytest.raises(StoreError, match=r"is larger than any run\.json"):
+        read(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_run_json_is_one_line(path: Path, content: bytes) -> None:
     (written(path, []) / "run.json").write_bytes(content)
@@ -684,6 +710,24 @@ def test_json_that_is_no_record_is_named_by_its_line(path: Path, line: bytes) ->
 
     with pytest.raises(StoreError, match=r"requests\.jsonl, line 1: "):
         read(path)
+
+
+def test_blank_lines_are_passed_over(path: Path) -> None:
+    file = written(path, [stream(0), stream(1)]) / "requests.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\n \r\n"))
+    run = read(path)
+
+    assert (len(run.levels[0].results), run.unreadable_lines) == (2, 0)
+
+
+def test_what_a_record_leaves_out_was_not_measured(path: Path) -> None:
+    written(path, [])
+    record = {"level": "m@c1", "attempt": 1, "request": 0, "prompt": "p", "warmup": False, "due_ns": 5, "end_ns": 9}
+    (path / "requests.jsonl").write_bytes(orjson.dumps(record))
+    results = read(path).levels[0].results
+
+    assert (results.due[0], results.end[0], results.text_events[0], results.error[0]) == (5, 9, 0, None)
+    assert np.isnan([results.sent[0], results.first_token[0], results.output_tokens[0], results.status[0]]).all()
 
 
 def test_fields_of_a_later_version_are_passed_over(path: Path) -> None:
