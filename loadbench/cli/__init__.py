@@ -75,7 +75,7 @@ def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
-  loadbench run                                  the server that is found, else the embedded model
+  loadbench run                  the server that is found, else a small model
   loadbench run -e http://localhost:8080 -c 1,4,16 -d 30s
   loadbench run scenarios/quickstart.toml
   loadbench report results/<folder> --format markdown

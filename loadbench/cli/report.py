@@ -16,7 +16,7 @@ from loadbench.report import FORMATS
     epilog="""\b
 Examples:
   loadbench report results/20260112T090000Z-cpu
-  loadbench report results/20260112T090000Z-cpu --format markdown | gh pr comment --body-file -
+  loadbench report results/20260112T090000Z-cpu --format markdown > pr.md
   loadbench report results/20260112T090000Z-cpu --format csv -o figures.csv
 """
 )

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  loadbench run                                    1, 2, 4 and 8 streams on what is found
+  loadbench run                      1, 2, 4 and 8 streams on what is found
   loadbench run -e http://gpu-box:8000/v1 -m llama3.1 -c 1,8,64 -d 60s
-  loadbench run -r 0.5,1,2 -d 2m --slo ttft_p95=500ms   open loop: requests per second
+  loadbench run -r 0.5,1,2 -d 2m     open loop: requests per second
+  loadbench run --slo ttft_p95=500ms --slo "failed<1%"
   loadbench run scenarios/summarizer.toml --max-tokens 64
   loadbench run scenarios/sweep.toml --budget 5m --dry-run
   loadbench run --resume results/20261122T101500Z-sweep
 
 \b
-Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario, then default.
-Exit: 0 fine, 1 target or machine unusable or a model completed nothing, 2 arguments or files,
-130 interrupted.
+Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario,
+then default.
+Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
+2 arguments or files, 130 interrupted.
 """
 
 

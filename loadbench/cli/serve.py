@@ -50,7 +50,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 Examples:
   loadbench serve llama
   loadbench serve llama --port 8080 --slots 4
-  loadbench serve llama --gguf Qwen3-0.6B-Q4_K_M.gguf --threads 8 --context 8192
+  loadbench serve llama --gguf Qwen3-0.6B-Q4_K_M.gguf --context 8192
   loadbench run -e http://127.0.0.1:8080 -c 1,2,4      in another terminal
 """,
 )
