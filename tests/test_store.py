@@ -65,8 +65,7 @@ def killed(path: Path, results: list[Result]) -> None:
     for result in results:
         run.add(result)
     run.take()()
-    for file in run._files.values():
-        file.close()
+    run._release()  # as the system does
 
 
 def lines(path: Path, name: str = "requests.jsonl") -> list[dict[str, Any]]:
@@ -542,6 +541,7 @@ def test_a_continued_run_knows_what_is_complete(path: Path) -> None:
     write(run, [stream(0)])
     write(run, [stream(0)], level={**LEVEL, "id": "m@c2"}, status="interrupted")
     run.begin({**LEVEL, "id": "m@c4"})
+    run._release()
 
     again = RunFolder.reopen(path)
 
@@ -549,7 +549,19 @@ def test_a_continued_run_knows_what_is_complete(path: Path) -> None:
     assert again.complete() == {"m@c1"}
     assert entries(path) == [("m@c1", 1, "complete"), ("m@c2", 1, "interrupted"), ("m@c4", 1, "incomplete")]
     assert again.begin({**LEVEL, "id": "m@c4"}) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such locks")
+def test_a_run_that_is_going_on_is_not_continued(path: Path) -> None:
+    run = RunFolder.create(path, {})
+
+    with pytest.raises(StoreError, match="another loadbench is writing to it"):
+        RunFolder.reopen(path)
+    assert store.read_info(path)["status"] == "running"
+
     run.close("interrupted")
+    RunFolder.reopen(path).close("complete")
+    assert store.read_info(path)["status"] == "complete"
 
 
 def test_a_continued_run_takes_answers_or_not_as_it_began(path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -42,6 +43,29 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise cannot_write(path, error) from error
+
+
+def hold(path: Path) -> int | None:
+    """Keep a folder to this process until it closes the descriptor or dies; None where the system has no such locks.
+
+    Raises:
+        StoreError: If another process holds it.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    descriptor = None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise StoreError(f"{path}: another loadbench is writing to it; wait for its end, or end it") from None
+        return None
+    return descriptor
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:

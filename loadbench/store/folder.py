@@ -19,6 +19,7 @@ from loadbench.store.files import (
     SCHEMA,
     cannot_write,
     hlog_works,
+    hold,
     log_tag,
     read_info,
     utc_now,
@@ -58,6 +59,7 @@ class RunFolder:
         self._requests: list[bytes] = []
         self._texts: list[bytes] = []
         self._files: dict[str, BinaryIO] = {}
+        self._held = hold(path)
 
     @classmethod
     def create(cls, path: Path, info: Mapping[str, Any], *, answers: bool = True) -> RunFolder:
@@ -90,10 +92,11 @@ class RunFolder:
         """Open a run folder to continue it: what is there stays, a line that was cut off is ended.
 
         Raises:
-            StoreError: If it is no run folder of a schema that is known here.
+            StoreError: If it is no run folder of a schema that is known here, or another process writes to it.
         """
-        info = read_info(path)
-        folder = cls(path, info, answers=info.get("answers", True))
+        folder = cls(path, read_info(path), answers=True)
+        folder.info = read_info(path)  # again: it may have changed until it was held
+        folder._answers = folder.info.get("answers", True)
         folder.info["status"] = "running"
         for level in folder.info["levels"]:
             if level["status"] == "running":
@@ -204,9 +207,15 @@ class RunFolder:
             self.info["ended"] = utc_now()
             self._write_info()
         finally:
-            for file in self._files.values():
-                file.close()
-            self._files.clear()
+            self._release()
+
+    def _release(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _log(self, name: str, tag: str, histogram: Histogram, duration_s: float) -> None:
         if not hlog_works():
