@@ -29,7 +29,7 @@ class Program(click.Group):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            _refuse(error)
+            _refuse(error, "loadbench")
             raise click.exceptions.Exit(error.exit_code) from None
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -41,7 +41,7 @@ class Program(click.Group):
             click.echo(f"loadbench: {error}", err=True)
             ctx.exit(error.exit_code)
         except click.UsageError as error:
-            _refuse(error)
+            _refuse(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip())
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("loadbench: interrupted", err=True)
@@ -51,14 +51,14 @@ class Program(click.Group):
         return list(self.commands)  # in the order a newcomer meets them
 
 
-def _refuse(error: click.UsageError) -> None:
+def _refuse(error: click.UsageError, where: str) -> None:
     """Say in one line what is wrong with the words of the command line, or with the variable that stands for one."""
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
         click.echo(error.format_message(), err=True)
         return
     if isinstance(error, click.BadParameter) and error.param is not None and error.param_hint is None:
         error.param_hint = variable(error.ctx, error.param)
-    where = error.ctx.command_path if error.ctx else "loadbench"
+    where = error.ctx.command_path if error.ctx else where
     click.echo(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)", err=True)
 
 
