@@ -182,7 +182,7 @@ class _LevelRun:
 
     async def _slot(self, offset_ns: int) -> None:
         await self._sleep_until(self._progress.began_ns + offset_ns)
-        while not self._over():
+        while not self._over(self._now_ns()):
             await self._send(self._ask(self._now_ns()))
 
     async def open_loop(self, rate_per_s: float) -> None:
@@ -192,11 +192,9 @@ class _LevelRun:
         async with anyio.create_task_group() as requests:
             for start_ns in starts:
                 due_ns = progress.began_ns + start_ns
-                if self._past_deadline(due_ns):
-                    break
                 with anyio.CancelScope() as engine._waiting:
                     await self._sleep_until(due_ns)
-                if self._over():
+                if self._over(due_ns):  # what is due is offered, however late this process is
                     break
                 if progress.in_flight >= progress.limits.max_streams:
                     self._drop(due_ns)
@@ -211,12 +209,12 @@ class _LevelRun:
             return False
         return at_ns - progress.measured_from_ns >= limit * 1e9
 
-    def _over(self) -> bool:
-        """Whether no further request is to start."""
+    def _over(self, at_ns: int) -> bool:
+        """Whether a request of this time, and any later one, is not to start."""
         progress, limits = self._progress, self._progress.limits
         gone = progress.gone >= FAILURES_IN_A_ROW
         enough = limits.requests is not None and progress.issued + progress.dropped >= limits.requests
-        if self._engine.stopping or gone or enough or self._past_deadline(self._now_ns()):
+        if self._engine.stopping or gone or enough or self._past_deadline(at_ns):
             progress.phase = "draining"
             return True
         return False
@@ -230,6 +228,7 @@ class _LevelRun:
         if not warmup:
             self._measure(due_ns)
             self._progress.dropped += 1
+            self._progress.last_issue_ns = due_ns
 
     def _measure(self, due_ns: int) -> None:
         progress = self._progress
@@ -302,10 +301,9 @@ def _record(histograms: dict[str, Histogram], result: Result) -> None:
     histograms["itl"].record_many(result.gaps_us)
     tokens = result.output_tokens if result.output_tokens is not None else result.text_events
     first = result.first_tokens or tokens * result.first_events / result.text_events
-    if tokens > first:
-        histograms["tpot"].record(
-            math.floor((result.last_token_ns - result.first_token_ns) / (tokens - first) / 1e3 + 0.5)
-        )
+    span_ns = result.last_token_ns - result.first_token_ns
+    if tokens > first and span_ns > 0:
+        histograms["tpot"].record(math.floor(span_ns / (tokens - first) / 1e3 + 0.5))
 
 
 def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:

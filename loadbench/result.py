@@ -124,7 +124,7 @@ class Results:
         retries: Silent retries (0 or 1), int64.
         error: Kind of failure (ERROR_KINDS), None when it completed.
         error_message: One line, None when it completed.
-        gaps_us: Gaps between successive text arrivals of all requests in us, int32, request after request, flat.
+        gaps_us: Gaps between successive text arrivals of all requests in us, int64, request after request, flat.
         gap_offsets: int64, shape (n + 1,): the gaps of row i are ``gaps_us[gap_offsets[i]:gap_offsets[i + 1]]``.
     """
 
@@ -153,7 +153,7 @@ class Results:
     retries: NDArray[np.int64]
     error: list[str | None]
     error_message: list[str | None]
-    gaps_us: NDArray[np.int32]
+    gaps_us: NDArray[np.int64]
     gap_offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -200,6 +200,6 @@ class Results:
             retries=counts([row.retries for row in rows]),
             error=[row.error for row in rows],
             error_message=[row.error_message for row in rows],
-            gaps_us=np.array([gap for row in rows for gap in row.gaps_us], dtype=np.int32),
+            gaps_us=np.array([gap for row in rows for gap in row.gaps_us], dtype=np.int64),
             gap_offsets=np.concatenate(([0], np.cumsum([len(row.gaps_us) for row in rows], dtype=np.int64))),
         )

@@ -136,7 +136,7 @@ class Session:
         for number in range(_PROBES):
             now_ns = time.perf_counter_ns()
             ask = Ask(f"{model}@probe", 1, number, model, prompt, warmup=True, due_ns=now_ns)
-            await self.client.chat(ask, now_ns, results.append)
+            await self.client.chat(ask, now_ns, results.append, keep=False)
             if results[-1].error is None or results[-1].error == "http_4xx" or self.interrupted:
                 break
         last = results[-1]

@@ -24,12 +24,13 @@ def ask_many(
     tls: ssl.SSLContext | None = None,
     timeouts: Timeouts | None = None,
     loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    wall_ns: Callable[[], int] = time.time_ns,
 ) -> list[Result]:
     """Ask n times, one after the other, over one transport; marks count from the beginning."""
     results: list[Result] = []
 
     async def run() -> None:
-        transport = Transport(clock=clock, tls=tls)
+        transport = Transport(clock=clock, tls=tls, wall_ns=wall_ns)
         client = Client(
             transport,
             f"{url}/v1/chat/completions",

@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import itertools
 import json
 import threading
+import time
 
 import pytest
 from asking import ask, ask_many, seconds
@@ -159,3 +161,23 @@ def test_a_server_that_never_keeps_its_promise_to_keep_alive_is_not_asked_to_aga
     assert [result.error for result in results] == [None] * 8
     assert sum(result.retries for result in results) == 3
     assert server.connections == 8
+
+
+def test_a_connection_that_dies_long_after_its_request_was_sent_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadbench.transport._RETRY_NS", 0)
+    with serve([RECEIVE, WHOLE, RECEIVE], [RECEIVE, WHOLE, HOLD]) as server:
+        _, second = ask_many(server.url, 2)
+
+    assert (second.error, second.retries, server.connections) == ("reset", 0, 1)
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_a_step_of_the_wall_clock_moves_no_arrival_out_of_its_request(step_s: int) -> None:
+    steps = itertools.cycle([0, step_s])
+    with serve(*[[RECEIVE, WHOLE] * 5 + [HOLD]] * 2) as server:
+        results = ask_many(server.url, 5, clock="kernel", wall_ns=lambda: time.time_ns() + next(steps) * 1_000_000_000)
+
+    for result in results:
+        assert result.sent_ns is not None
+        assert result.first_token_ns is not None
+        assert result.sent_ns <= result.first_token_ns <= result.end_ns

@@ -728,3 +728,28 @@ async def test_a_level_that_measured_nothing_names_no_time() -> None:
 
     assert (played.facts["measured_from_ns"], played.facts["full_ns"], played.facts["last_issue_ns"]) == (None,) * 3
     assert (played.facts["status"], played.facts["offered"]) == ("failed", 0)
+
+
+@pytest.mark.anyio
+async def test_what_fell_due_while_the_client_was_frozen_is_offered_all_the_same() -> None:
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+
+    def law(ask: Ask) -> Answer:
+        if ask.request == 5:
+            clock.jump(0.9)  # a suspended process, say, over the end of the level
+        return Answer(ttft_s=0.01)
+
+    played = level_of(opened(10.0), law, duration_s=1.0, warmup=0, arrivals="constant")
+    await played.run()
+
+    assert [result.due_ns for result in played.measured] == pytest.approx([i * NS / 10 for i in range(10)], abs=100)
+
+
+@pytest.mark.anyio
+async def test_the_last_issue_is_the_last_due_request_though_it_was_dropped() -> None:
+    played = level_of(opened(100.0), Answer(ttft_s=60.0), duration_s=3.0, warmup=0, arrivals="constant", max_streams=10)
+    await played.run()
+
+    assert (played.facts["offered"], played.facts["dropped"]) == (300, 290)
+    assert played.facts["last_issue_ns"] == pytest.approx(2.99 * NS, abs=100)

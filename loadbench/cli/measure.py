@@ -320,6 +320,7 @@ def _info(
     source = (
         asked.prompts if isinstance(asked.prompts, str) else "the scenario" if asked.prompts else "the built-in set"
     )
+    own_limits = any(one.max_tokens is not None for one in questions)
     return {
         "name": asked.name,
         "start": store.utc_now(),
@@ -327,7 +328,7 @@ def _info(
         "versions": telemetry.versions(),
         "scenario": stored,
         "seed": asked.seed,
-        "prompts": {"count": len(questions), "source": source, "sha256": _digest(questions)},
+        "prompts": {"count": len(questions), "source": source, "sha256": _digest(questions), "own_limits": own_limits},
         "parameters": asdict(parameters),
         "target": facts,
         "target_found": place.how,

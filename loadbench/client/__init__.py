@@ -99,7 +99,7 @@ class Client:
 
     async def prepare(self, model: str, prompt: Prompt, *, keep: bool = True) -> tuple[httpx.Request, bytes]:
         """The request for a prompt, built once, and its bytes on the wire."""
-        built = self._built.get((model, prompt.id))
+        built = self._built.get((model, prompt.id)) if keep else None
         if built is None:
             body = self._parameters.body(model, prompt)
             request = httpx.Request("POST", self._url, headers=self._headers, content=body)

@@ -25,11 +25,13 @@ class Recorder:
     """
 
     __slots__ = (
+        "_arrival_body",
         "_arrivals",
+        "_bodies",
         "_decoder",
         "_head",
-        "_in_arrival",
         "_is_stream",
+        "_merged",
         "_raw",
         "_tail",
         "_usage_alone",
@@ -80,7 +82,9 @@ class Recorder:
         self.choices = 0
         self._decoder = Decoder()
         self._arrivals: list[int] = []
-        self._in_arrival = 0  # text events in the present arrival
+        self._bodies = 0  # pieces of the body so far: HTTP chunks, or reads where the body is not chunked
+        self._arrival_body = 0  # the first one of the present arrival
+        self._merged = False  # the present arrival has text from a second one
         self._usage_alone = 0  # usage events without choices
         self._is_stream = True
         self._raw = bytearray()
@@ -106,6 +110,7 @@ class Recorder:
             if len(self._raw) > MAX_EVENT_BYTES:
                 raise ExchangeError("protocol", "an answer without a stream, of more than 16 MiB")
             return
+        self._bodies += 1
         head = self._head
         if head is not None and data.startswith(head) and data.endswith(self._tail):
             # The same event as before but for a plain text: the same JSON, a third of the time.
@@ -126,11 +131,12 @@ class Recorder:
             events = self._decoder.feed(data)
         except EventTooLarge as error:
             raise ExchangeError("protocol", str(error)) from None
-        texts = len(self.answer)
+        texts, others, counted = len(self.answer), len(self.other_text), self.text_events
         for event in events:
             self._event(event, at_ns)
         self._head = None
-        if len(events) == 1 and len(self.answer) == texts + 1 and not self._decoder.open:
+        grew = len(self.answer) - texts, len(self.other_text) - others, self.text_events - counted
+        if len(events) == 1 and grew == (1, 0, 1) and not self._decoder.open:
             literal = b'"' + self.answer[-1].encode() + b'"'
             if data.count(literal) == 1 and b"\\" not in literal and self.answer[-1].isprintable():
                 at = data.index(literal)
@@ -160,7 +166,7 @@ class Recorder:
         elif usage:
             self._usage_alone += 1
         if usage:
-            self._usage(usage)
+            self._usage(usage, at_ns)
 
     def _choice(self, choice: Any, at_ns: int) -> None:
         try:
@@ -197,18 +203,20 @@ class Recorder:
         if at_ns != self.last_token_ns:
             self._arrivals.append(at_ns)
             self.last_token_ns = at_ns
-            self._in_arrival = 1
+            self._merged = False
+            self._arrival_body = self._bodies
             if self.first_token_ns is None:
                 self.first_token_ns = at_ns
                 self.first_events = 1
         else:
-            self._in_arrival += 1
-            if self._in_arrival == 2:
+            # Several events in one piece of the body are the server's own write; from two pieces, the kernel's merger.
+            if self._bodies != self._arrival_body and not self._merged:
+                self._merged = True
                 self.merged_arrivals += 1
             if len(self._arrivals) == 1:
                 self.first_events += 1
 
-    def _usage(self, usage: Any) -> None:
+    def _usage(self, usage: Any, at_ns: int) -> None:
         if not isinstance(usage, dict):
             return
         output, input_ = count(usage.get("completion_tokens")), count(usage.get("prompt_tokens"))
@@ -216,7 +224,7 @@ class Recorder:
             # llama.cpp ends each of several choices with its own usage event; all others count them together.
             several = self._usage_alone > 1 and self.choices > 1
             self.output_tokens = (self.output_tokens or 0) + output if several else output
-            if len(self._arrivals) == 1 and not self._usage_alone and self.finish_reason is None and output:
+            if at_ns == self.first_token_ns and not self._usage_alone and self.finish_reason is None and output:
                 self.first_tokens = output  # usage that counts along: these are the first arrival's tokens
         if input_ is not None:
             self.input_tokens = input_
@@ -285,7 +293,8 @@ class Recorder:
             first_tokens=self.first_tokens,
             input_tokens=self.input_tokens,
             cached_tokens=self.cached_tokens,
-            output_tokens=self.output_tokens,
+            # Some servers send a usage of zeros: that is no count.
+            output_tokens=None if self.output_tokens == 0 and self.text_events else self.output_tokens,
             characters=len(text),
             words=len(text.split()),
             finish_reason=self.finish_reason,

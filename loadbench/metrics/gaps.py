@@ -20,14 +20,14 @@ def sizes(results: Results) -> NDArray[np.int64]:
     return np.diff(results.gap_offsets)
 
 
-def ascending(results: Results, chosen: Flags) -> NDArray[np.int32]:
+def ascending(results: Results, chosen: Flags) -> NDArray[np.int64]:
     """The gaps of the chosen requests in us, sorted."""
     picked = results.gaps_us.copy() if chosen.all() else results.gaps_us[np.repeat(chosen, sizes(results))]
     picked.sort()
     return picked
 
 
-def sums(results: Results, of: Callable[[NDArray[np.int32]], NDArray[Any]]) -> NDArray[np.int64]:
+def sums(results: Results, of: Callable[[NDArray[np.int64]], NDArray[Any]]) -> NDArray[np.int64]:
     """Per request, the sum of a function of its gaps; 0 where it has none.
 
     Args:

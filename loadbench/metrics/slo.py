@@ -151,5 +151,5 @@ def _compare(values: Reals, bound: Bound) -> Flags:
     return np.asarray(_OPERATORS[bound.op](values, bound.value), dtype=np.bool_)
 
 
-def _itself(gaps_us: NDArray[np.int32]) -> NDArray[np.int32]:
+def _itself(gaps_us: NDArray[np.int64]) -> NDArray[np.int64]:
     return gaps_us

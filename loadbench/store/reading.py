@@ -140,7 +140,7 @@ class _Columns:
         self._warmup = array("b")
         self._words: dict[str, list[str | None]] = {"prompt": [], "finish_reason": [], "error": [], "error_message": []}
         self._known: dict[str, str] = {}
-        self._gaps = array("i")
+        self._gaps = array("q")
         self._offsets = array("q", [0])
         self.gaps_kept = True
 
@@ -172,7 +172,7 @@ class _Columns:
             **{name: np.frombuffer(values, np.int64)[order] for name, values in self._wholes.items()},
             **{name: [words[i] for i in order] for name, words in self._words.items()},
             "warmup": np.frombuffer(self._warmup, np.bool_)[order],
-            "gaps_us": np.frombuffer(self._gaps, np.int32)[places],
+            "gaps_us": np.frombuffer(self._gaps, np.int64)[places],
             "gap_offsets": np.concatenate(([0], ends)),
         }
         return Results(**columns)

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Origin = tuple[str, str, int]
+_RETRY_NS = 1_000_000_000  # later than this after it was sent, a request died of something else than an old connection
 _LESSONS = 3  # connections that died unheard, and none that was reused, before an origin gets a new one each time
 
 _SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 ms of lag
@@ -113,7 +114,8 @@ class Transport(httpx.AsyncBaseTransport):
                 return _response(sink, request)
             except ExchangeError as error:
                 # The server closed an idle connection while our request was on its way: not the request's failure.
-                if error.kind != "reset" or connection.heard:
+                late = self._now_ns() - connection.began_ns > _RETRY_NS
+                if error.kind != "reset" or connection.heard or late:
                     raise
                 self.retries += 1
                 self._died[origin] += 1

@@ -66,7 +66,6 @@ class Connection:
     """One connection and at most one exchange on it."""
 
     __slots__ = (
-        "_began_ns",
         "_body_ends_at_close",
         "_complete",
         "_handshake",
@@ -85,6 +84,7 @@ class Connection:
         "_tls",
         "_waiter",
         "arrival_ns",
+        "began_ns",
         "closed",
         "heard",
         "on_idle_close",
@@ -102,6 +102,7 @@ class Connection:
         self.used = False  # an exchange was on it
         self.reusable = False
         self.heard = False  # a byte of the present response came
+        self.began_ns = 0  # of the present exchange, else of the last one
         self.arrival_ns = 0  # of the last bytes
         self.stamp = 0  # the kernel's, of the last bytes; 0 where there is none
         self.on_idle_close: Callable[[Connection], None] | None = None
@@ -140,8 +141,9 @@ class Connection:
         self.heard = self._complete = self.reusable = False
         self._waiter = self._loop.create_future()
         try:
-            self._began_ns = self._now_ns()
-            sink.sent(self._began_ns)
+            self.began_ns = self._now_ns()
+            self.arrival_ns = max(self.arrival_ns, self.began_ns)
+            sink.sent(self.began_ns)
             self._write(request)
             self._watch()
             await self._waiter
@@ -324,14 +326,13 @@ class Connection:
         if sink is None:
             return
         now = self._now_ns()
-        heard = max(self.arrival_ns, self._began_ns) if self.heard else self._began_ns
         deadlines: list[tuple[float, ErrorKind, float]] = [
-            (self._began_ns + limits.total * 1e9, "timeout_total", limits.total)
+            (self.began_ns + limits.total * 1e9, "timeout_total", limits.total)
         ]
         if sink.first_token_ns is None:
-            deadlines.append((self._began_ns + limits.first_token * 1e9, "timeout_first_token", limits.first_token))
+            deadlines.append((self.began_ns + limits.first_token * 1e9, "timeout_first_token", limits.first_token))
         else:
-            deadlines.append((heard + limits.idle * 1e9, "timeout_idle", limits.idle))
+            deadlines.append((self.arrival_ns + limits.idle * 1e9, "timeout_idle", limits.idle))
         at, kind, limit = min(deadlines)
         if at <= now:
             self._fail(ExchangeError(kind, f"{kind.removeprefix('timeout_').replace('_', ' ')}: over {limit:g} s"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from typing import Literal
 
 import httpx
 
@@ -29,31 +28,37 @@ class StockTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         sink: Sink = request.extensions["sink"]
         timeouts: Timeouts = request.extensions["timeouts"]
-        request.extensions["timeout"] = {
-            "connect": timeouts.connect,
-            "read": timeouts.idle,
-            "write": timeouts.idle,
-            "pool": None,
-        }
-        try:
-            async with asyncio.timeout(timeouts.total):
+        loop = asyncio.get_running_loop()
+        began, set_up = loop.time(), self._now_ns()
+
+        async def trace(name: str, info: object) -> None:
+            # httpcore's own events: the time to reach the proxy is not the server's.
+            if name.endswith(".send_request_headers.started"):
+                sink.connected(self._now_ns() - set_up)
                 sink.sent(self._now_ns())
+
+        limits: dict[str, float | None] = {"connect": timeouts.connect, "read": None, "write": None, "pool": None}
+        request.extensions |= {"trace": trace, "timeout": limits}
+        try:
+            async with asyncio.timeout_at(began + min(timeouts.total, timeouts.first_token)) as deadline:
                 response = await self._stock.handle_async_request(request)
                 try:
                     sink.headers(self._now_ns(), response.status_code, response.headers.raw)
                     assert isinstance(response.stream, httpx.AsyncByteStream)
                     async for data in response.stream:
                         sink.body(data, self._now_ns())
+                        if sink.first_token_ns is not None:
+                            deadline.reschedule(min(began + timeouts.total, loop.time() + timeouts.idle))
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise ExchangeError("timeout_total", f"total: over {timeouts.total:g} s") from None
+            if loop.time() - began >= timeouts.total:
+                raise ExchangeError("timeout_total", f"total: over {timeouts.total:g} s") from None
+            if sink.first_token_ns is None:
+                raise ExchangeError("timeout_first_token", f"first token: over {timeouts.first_token:g} s") from None
+            raise ExchangeError("timeout_idle", f"idle: over {timeouts.idle:g} s") from None
         except httpx.ConnectTimeout as error:
             raise ExchangeError("timeout_connect", str(error)) from error
-        except httpx.ReadTimeout as error:
-            kind: Literal["timeout_first_token", "timeout_idle"]
-            kind = "timeout_first_token" if sink.first_token_ns is None else "timeout_idle"
-            raise ExchangeError(kind, str(error)) from error
         except (httpx.ConnectError, httpx.ProxyError) as error:
             raise ExchangeError("connect", str(error)) from error
         except httpx.RemoteProtocolError as error:

@@ -84,6 +84,7 @@ class KernelWires:
                 self.forget(fd)
                 connection.lost(None)
                 continue
+            wall = wall_ns()  # before now: a pause between the two makes an arrival late by it, never early
             now = now_ns()
             if ancillary:
                 seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
@@ -91,8 +92,8 @@ class KernelWires:
                 arrival = connection.arrival_ns
                 if stamp != connection.stamp:
                     connection.stamp = stamp
-                    # Never before the last arrival nor after now, whatever a step of the wall clock says.
-                    at = now - (wall_ns() - stamp)
+                    # Never before the last arrival or the request, nor after now, whatever a wall clock's step says.
+                    at = now - (wall - stamp)
                     if at > arrival:
                         arrival = at if at < now else now
                 late(now - arrival)

@@ -1,0 +1,82 @@
+"""What the recorder makes of a stream: arrivals, tokens of the first one, texts; no time is waited for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from wire import DONE, event
+
+from loadbench.client import Ask
+from loadbench.client.recorder import Recorder
+from loadbench.prompts import Prompt
+from loadbench.result import Result
+
+MS = 1_000_000
+ASK = Ask("m@c1", 1, 0, "m", Prompt("p", ({"role": "user", "content": "Hi"},)), warmup=False, due_ns=0)
+
+
+def recorded(*arrivals: tuple[int, bytes]) -> Result:
+    """The Result of a whole stream whose pieces of body arrived at these times in ms."""
+    recorder = Recorder()
+    recorder.sent(0)
+    recorder.headers(0, 200, [(b"content-type", b"text/event-stream")])
+    for at_ms, body in arrivals:
+        recorder.body(body, at_ms * MS)
+    end_ns = arrivals[-1][0] * MS
+    recorder.close(None, end_ns)
+    return recorder.result(ASK, 0, end_ns, retried=False)
+
+
+def test_events_of_one_write_are_one_arrival_and_no_merger() -> None:
+    result = recorded((10, event("A") + event("B")), (20, event("C", "stop") + DONE))
+
+    assert (result.text_events, result.first_events, result.gaps_us) == (3, 2, [10_000])
+    assert result.merged_arrivals == 0
+
+
+def test_pieces_under_one_stamp_are_one_arrival_that_was_merged() -> None:
+    result = recorded((10, event("A")), (20, event("B")), (20, event("C")), (20, event("D")), (30, event("E", "stop")))
+
+    assert (result.text_events, result.gaps_us) == (5, [10_000, 10_000])
+    assert result.merged_arrivals == 1
+
+
+def test_the_first_arrivals_tokens_are_counted_up_to_it_and_not_beyond() -> None:
+    usage = [{"completion_tokens": n} for n in (1, 2, 3, 4)]
+    result = recorded(
+        (10, event("A", usage=usage[0])),
+        (20, event("", usage=usage[1])),
+        (30, event("", usage=usage[2])),
+        (40, event("B", "stop", usage=usage[3])),
+    )
+
+    assert (result.first_tokens, result.output_tokens) == (1, 4)
+
+
+def test_a_usage_of_zeros_beside_text_is_no_count() -> None:
+    result = recorded((10, event("A")), (20, event("B", "stop", usage={"completion_tokens": 0, "prompt_tokens": 3})))
+
+    assert (result.output_tokens, result.input_tokens) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"choices": [{"index": 0, "delta": {"content": "A"}}, {"index": 1, "delta": {"content": "xy"}}]},
+        {"choices": [{"index": 0, "delta": {"content": "A", "reasoning_content": "xy"}}]},
+    ],
+)
+def test_an_event_with_a_second_text_is_never_taken_for_one_with_a_single_text(more: dict[str, object]) -> None:
+    body = b"data: %s\n\n" % json.dumps(more).encode()
+    result = recorded((10, body), (20, body), (30, event(finish="stop")))
+
+    assert (result.characters, result.text) == (6, "AA")
+
+
+def test_events_that_differ_in_their_text_alone_are_read_alike_whatever_the_text() -> None:
+    texts = ["plain", "tab\t", 'quote"', "back\\slash", "\u2028", "", "é", "🙂", "plain"]
+    result = recorded(*((10 * i, event(text)) for i, text in enumerate(texts, 1)), (100, event(finish="stop")))
+
+    assert result.text == "".join(texts)
+    assert result.text_events == len(texts) - 1
