@@ -611,7 +611,7 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
     for level in summary["levels"]:
         assert set(level) == DOCUMENTED | ADDED
         measured = [name for name in DOCUMENTED if name.endswith("_ms") and level[name] is not None]
-        assert {"ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"} <= set(measured)
+        assert {"ttft_ms", "e2e_ms"} <= set(measured)  # tokens that all arrive at once have no gaps
         assert all(set(level[name]) == DISTRIBUTION for name in measured)
         assert {tuple(sorted(warning)) for warning in level["warnings"]} == {("code", "severity", "text")}
 
