@@ -124,6 +124,17 @@ def test_a_server_that_works_one_by_one_shows_its_rate_and_one_in_flight() -> No
     assert level["in_flight_mean"] == pytest.approx(1.0, abs=0.001)
 
 
+def test_a_server_that_takes_twenty_minutes_an_answer_keeps_its_rates_and_littles_law() -> None:
+    # 20 tokens, one a minute: 1/1200 requests and 1/60 tokens a second.
+    level = summed(in_turn(24, tokens=20, per_token=60_000.0, ttft=60_000.0), scenario={"slo": ["ttft_p95=2m"]})
+
+    assert level["requests_per_s"] == pytest.approx(1 / 1200, rel=1e-4)
+    assert level["goodput_per_s"] == level["requests_per_s"]
+    assert level["output_tokens_per_s"] == pytest.approx(1 / 60, rel=1e-4)
+    assert level["whole_run"]["requests_per_s"] == pytest.approx(1 / 1200, rel=1e-4)
+    assert [warning for warning in level["warnings"] if warning["code"] == "V2"] == []
+
+
 def test_the_whole_run_counts_everything_over_all_of_its_time() -> None:
     results = [stream(0, warmup=True), stream(1, due=1000)]
 

@@ -29,6 +29,15 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
     return round(float(value), digits) if value is not None and np.isfinite(value) else None
 
 
+def significant(value: float | None, digits: int = 6) -> float | None:
+    """A plain float of so many significant digits, for what may be small: one answer in 20 minutes is 0.000833333/s.
+
+    >>> significant(1 / 1200), significant(48_000.1234), significant(0.0), significant(float("inf"))
+    (0.000833333, 48000.1, 0.0, None)
+    """
+    return float(f"{value:.{digits}g}") if value is not None and np.isfinite(value) else None
+
+
 def distribution(values: NDArray[np.float64], per_unit: float = NS_PER_MS) -> dict[str, Any]:
     """The metric object of summary.json: {"n", "mean", "p50" … "p999", "max", "ci95": {"p50": [lo, hi] | null, …}}.
 

@@ -10,7 +10,15 @@ import numpy as np
 
 from loadbench.histogram import Histogram
 from loadbench.metrics import request, table, window
-from loadbench.metrics.distribution import NS_PER_MS, distribution, of_facts, of_gaps, of_histogram, rounded
+from loadbench.metrics.distribution import (
+    NS_PER_MS,
+    distribution,
+    of_facts,
+    of_gaps,
+    of_histogram,
+    rounded,
+    significant,
+)
 from loadbench.metrics.request import Flags, Requests
 from loadbench.metrics.slo import STREAMED, Objectives
 from loadbench.result import Results
@@ -57,12 +65,12 @@ def summary(data: LevelData, bounds: Sequence[Bound]) -> Level:
         **_durations(data, requests, opened, burst),
         **_tokens(results, requests),
         **_flow(steady, results, requests),
-        **{name: rounded(rate) for name, rate in rates.items()},
-        "whole_run": {k: rounded(v) for k, v in window.whole_run(facts, results, requests).items()},
+        **{name: significant(rate) for name, rate in rates.items()},
+        "whole_run": {k: significant(v) for k, v in window.whole_run(facts, results, requests).items()},
         "merged_share": rounded(_merged_share(results, requests.population), 6),
         "burst_share": rounded(burst_share, 6),
         "client_cpu_share": _cpu_share(facts),
-        "goodput_per_s": rounded(goodput),
+        "goodput_per_s": significant(goodput),
         "slo": objectives.rows(figures),
         "prompts": prompts,
         "prompts_left_out": left_out,
@@ -141,7 +149,7 @@ def _tokens(results: Results, requests: Requests) -> Level:
     known = population & ~np.isnan(results.input_tokens)
     return {
         "token_source": request.token_source(requests),
-        "tokens_per_event": rounded(per_event),
+        "tokens_per_event": significant(per_event),
         "itl_name": "inter-token" if single else "inter-event",
         "output_tokens": {
             **distribution(requests.tokens[population], 1.0),
@@ -162,10 +170,10 @@ def _flow(steady: window.Window | None, results: Results, requests: Requests) ->
     long_enough = steady is not None and steady.length_ns >= window.SHORTEST_NS
     sent = requests.in_flight[~np.isnan(requests.in_flight)]
     return {
-        "window_s": rounded(steady.length_s) if steady else None,
-        "in_flight_mean": rounded(window.in_flight_mean(steady, results)) if steady and long_enough else None,
-        "ended_per_s": rounded(window.ended_per_s(steady, results)) if steady and long_enough else None,
-        "residence_ms": rounded(float(sent.mean()) / NS_PER_MS) if len(sent) else None,
+        "window_s": significant(steady.length_s) if steady else None,
+        "in_flight_mean": significant(window.in_flight_mean(steady, results)) if steady and long_enough else None,
+        "ended_per_s": significant(window.ended_per_s(steady, results)) if steady and long_enough else None,
+        "residence_ms": significant(float(sent.mean()) / NS_PER_MS) if len(sent) else None,
     }
 
 
