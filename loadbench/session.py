@@ -59,6 +59,7 @@ class Session:
     failed: dict[str, str] = field(default_factory=dict)
     _engine: Engine | None = None
     _probed: set[str] = field(default_factory=set)
+    _answered: set[str] = field(default_factory=set)  # models that completed a measured request
 
     async def run(self) -> None:
         """Run all levels that are not complete yet, then close the folder.
@@ -97,6 +98,7 @@ class Session:
             if self.interrupted:
                 break
             if level.id in whole:
+                self._answered.add(level.model)
                 self.observer.note(f"{level.id}: complete already")
                 continue
             if level.model not in self._probed:
@@ -126,7 +128,10 @@ class Session:
             facts = engine.facts(progress, stopped=stopped)
             self.folder.end(facts, progress.histograms)
             self.observer.ended(progress, facts)
-        if facts["status"] == "failed":
+        if progress.completed:
+            self._answered.add(level.model)
+        # A level that is too much for a model says nothing of its other levels; a server that went away does.
+        if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
             self.failed[level.model] = facts["reason"]
 
     async def _probe(self, model: str) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+import uvloop
 from asking import ask, ask_many, seconds
 from replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
 from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
@@ -181,3 +182,12 @@ def test_a_step_of_the_wall_clock_moves_no_arrival_out_of_its_request(step_s: in
         assert result.sent_ns is not None
         assert result.first_token_ns is not None
         assert result.sent_ns <= result.first_token_ns <= result.end_ns
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_server_that_closes_before_it_is_asked_is_told_at_once(clock: Clock) -> None:
+    with serve([b"SSH-2.0-OpenSSH_9.2\r\n"]) as server:
+        result = ask(server.url, clock=clock, loop=uvloop.new_event_loop, timeouts=seconds(first_token=5))
+
+    assert result.error in ("reset", "protocol", "truncated")
+    assert result.end_ns < 1e9

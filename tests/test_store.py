@@ -336,7 +336,7 @@ def test_a_file_in_place_of_the_folder_is_refused(path: Path) -> None:
 def test_a_file_in_place_of_a_parent_is_refused(path: Path) -> None:
     path.parent.touch()
 
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(UsageError, match="is a file"):
         RunFolder.create(path, {})
 
 
@@ -367,7 +367,7 @@ def test_too_little_space_is_said_before_anything_is_measured(path: Path, monkey
     usage = shutil.disk_usage(path.parents[1])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12_000_000))
 
-    with pytest.raises(StoreError, match="only 12 MB of disk space left, a run needs at least 50 MB"):
+    with pytest.raises(StoreError, match="only 12 MB of disk space left, a run needs 50 MB"):
         RunFolder.create(path, {})
 
 

@@ -23,7 +23,7 @@ from loadbench import metrics, plan, prompts, report, scenario, store, target, t
 from loadbench.cli import INTERRUPTED, live, opening
 from loadbench.cli.run import NOT_STORED
 from loadbench.client import Client, Parameters
-from loadbench.errors import LoadbenchError, StoreError, UsageError
+from loadbench.errors import LoadbenchError, UsageError
 from loadbench.plan import Plan
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
@@ -59,7 +59,6 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
     questions = prompts.for_scenario(asked)
     path = given["resume"] or given["output"] or _default_folder(asked)
     if given["resume"] is None:
-        _check_place(path)
         store.check_new(path)
     else:
         _check_prompts(path, asked, questions)
@@ -79,23 +78,6 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
             backend="asyncio",
             backend_options={"use_uvloop": _uvloop()},
         )
-
-
-def _check_place(path: Path) -> None:
-    """Whether a folder can be made here: known before a server is started, and without making it.
-
-    Raises:
-        UsageError: If the path, or a folder above it, is a file.
-        StoreError: If nothing can be written there.
-    """
-    try:
-        there = next(folder for folder in (path, *path.parents, Path()) if folder.exists())
-    except OSError as error:  # too long a name, a parent that may not be looked into
-        raise StoreError(f"{path}: {error.strerror}; choose another folder with -o") from None
-    if not there.is_dir():
-        raise UsageError(f"{path}: {there} is a file; choose another folder with -o")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise StoreError(f"{path}: {there} cannot be written; choose another folder with -o")
 
 
 def _uvloop() -> bool:

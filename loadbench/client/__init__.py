@@ -90,6 +90,10 @@ class Client:
             **headers,
         }
         self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
+        # Servers like to repeat what they refuse; a key among it must not reach the record.
+        self._secrets = {
+            word for value in headers.values() for word in (value, value.rpartition(" ")[2]) if len(word) > 5
+        }
         self._built: dict[tuple[str, str], tuple[httpx.Request, bytes]] = {}
         self._in_flight: dict[int, Recorder] = {}
 
@@ -134,7 +138,14 @@ class Client:
             del self._in_flight[id(recorder)]
             end_ns = self._now_ns()
             recorder.close(failure, end_ns)
+            if recorder.error_message is not None:
+                recorder.error_message = self._without_secrets(recorder.error_message)
             done(recorder.result(ask, origin_ns, end_ns, retried="retried" in request.extensions))
+
+    def _without_secrets(self, message: str) -> str:
+        for secret in self._secrets:
+            message = message.replace(secret, "***")
+        return message
 
     def text_events_in_flight(self) -> int:
         """Text events of the requests that have not ended yet."""

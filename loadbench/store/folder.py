@@ -34,17 +34,26 @@ def check_new(path: Path) -> None:
     """Whether a new run may go to this folder; makes nothing.
 
     Raises:
-        UsageError: If it holds another run or other files, or is no folder.
+        UsageError: If it holds another run or other files, or it or a folder above it is a file.
+        StoreError: If nothing can be written there, or the disk is full.
     """
     try:
         if (path / "run.json").exists():
             raise UsageError(f"{path}: holds another run; continue it with --resume {path}, or choose another -o")
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path}: is a file; name a new folder with -o")
-        if path.exists() and any(path.iterdir()):
+        there = next(folder for folder in (path, *path.parents, Path()) if folder.exists())
+        if not there.is_dir():
+            raise UsageError(f"{path}: {there} is a file; choose another folder with -o")
+        if there == path and any(path.iterdir()):
             raise UsageError(f"{path}: is not empty; choose a new folder with -o")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise StoreError(f"{path}: {there} cannot be written; choose another folder with -o")
+        free = shutil.disk_usage(there).free
     except OSError as error:
         raise cannot_write(path, error) from error
+    if free < MIN_FREE_BYTES:
+        raise StoreError(
+            f"{path}: only {free / 1e6:.0f} MB of disk space left, a run needs 50 MB; choose another folder with -o"
+        )
 
 
 class RunFolder:
@@ -77,11 +86,8 @@ class RunFolder:
         check_new(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(path).free
         except OSError as error:
             raise cannot_write(path, error) from error
-        if free < MIN_FREE_BYTES:
-            raise StoreError(f"{path}: only {free / 1e6:.0f} MB of disk space left, a run needs at least 50 MB")
         begun = {"schema": SCHEMA, "status": "running", **info, "answers": answers, "probes": [], "levels": []}
         folder = cls(path, begun, answers=answers)
         folder._write_info()

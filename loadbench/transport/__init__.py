@@ -156,6 +156,7 @@ class Transport(httpx.AsyncBaseTransport):
         while idle:
             connection = idle.pop()
             connection.on_idle_close = None
+            connection.look()
             if not connection.closed:
                 return connection
         return None

@@ -133,7 +133,10 @@ class Connection:
             ExchangeError: With the kind of failure. The connection is then closed.
         """
         assert self.wire is not None
-        self.wire.look()
+        self.look()
+        self.began_ns = self._now_ns()
+        if self.closed:
+            raise ExchangeError("reset", "the server closed the connection before anything was asked of it")
         self._parser = httptools.HttpResponseParser(self)
         self._sink, self._timeouts = sink, timeouts
         self._reset_message()
@@ -157,6 +160,11 @@ class Connection:
                 self._timer = None
         if not self.reusable or self.wire.unsent:  # a server may refuse a request before it has read it all
             self.close()
+
+    def look(self) -> None:
+        """Take in what has arrived, the end of the connection among it."""
+        if self.wire is not None:
+            self.wire.look()
 
     def close(self) -> None:
         if not self.closed:
