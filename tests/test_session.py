@@ -287,6 +287,16 @@ async def test_a_level_without_a_completed_request_ends_its_model_alone(path: Pa
 
 
 @pytest.mark.anyio
+async def test_a_level_that_is_too_much_says_nothing_of_a_models_other_levels(path: Path) -> None:
+    client = Chats(lambda ask: "http_429" if ask.level == "m@c8" else None)
+    run = run_of(path, client, concurrency=[1, 8, 2])
+    await run.run()
+
+    assert statuses(path) == {"m@c1": "complete", "m@c8": "failed", "m@c2": "complete"}
+    assert run.failed == {}
+
+
+@pytest.mark.anyio
 async def test_some_failures_fail_nothing(path: Path) -> None:
     run = run_of(path, Chats(lambda ask: "reset" if ask.request == 3 and not ask.warmup else None))
     await run.run()
