@@ -99,13 +99,14 @@ def _little(level: Level) -> Doubt | None:
         return None
     predicted = x_per_s * residence_ms / 1000
     off = abs(predicted - mean) / mean
-    # Streams that run in step end together; one round more or less in the window says nothing about the law.
-    grain = mean / (x_per_s * window_s)
+    # Streams that run in step end together, and a round more or less in the window says nothing about the law: as many
+    # requests as are in flight, which is this share of all.
+    round_share = residence_ms / 1000 / window_s
     text = (
         f"requests per second times time in flight gives {predicted:.3g} in flight, {_percent(off)} off the {mean:.3g} "
         "counted (Little's law): the window is not steady; measure longer"
     )
-    return _graded("V2", text, warn=off > LITTLE_WARN >= grain, red=off > LITTLE_RED >= grain)
+    return _graded("V2", text, warn=off > LITTLE_WARN + round_share, red=off > LITTLE_RED + round_share)
 
 
 def client(level: Level, scenario: Scenario) -> Doubt | None:

@@ -63,16 +63,19 @@ CASES = [
     ({"in_flight_mean": 3.2, "ended_per_s": 16.0}, [("V2", "warn")]),
     ({"in_flight_mean": 3.19, "ended_per_s": 15.95}, [("V2", "red")]),
     ({"in_flight_mean": None}, []),
-    # V2: Little's law, N = 20 * R
-    ({"residence_ms": 209.0}, []),
-    ({"residence_ms": 211.0}, [("V2", "warn")]),
-    ({"residence_ms": 189.0}, [("V2", "warn")]),
-    ({"residence_ms": 229.0}, [("V2", "warn")]),
-    ({"residence_ms": 231.0}, [("V2", "red")]),
-    # … where one round of 4 more or less in the window is not the whole difference: 4 of 78, of 80, of 24
-    ({"ended_per_s": 2.6, "residence_ms": 1400.0}, []),
-    ({"ended_per_s": 2.7, "residence_ms": 1400.0}, [("V2", "warn")]),
-    ({"ended_per_s": 0.8, "residence_ms": 1000.0}, []),
+    # V2: Little's law, N = 20 * R; one round of R seconds more or less in 30 s is 0.67 % here
+    ({"residence_ms": 211.0}, []),
+    ({"residence_ms": 212.0}, [("V2", "warn")]),
+    ({"residence_ms": 189.0}, []),
+    ({"residence_ms": 188.0}, [("V2", "warn")]),
+    ({"residence_ms": 231.0}, [("V2", "warn")]),
+    ({"residence_ms": 232.0}, [("V2", "red")]),
+    # … 4.67 % here: 9.4 % off, 10.1 % off
+    ({"ended_per_s": 2.59, "residence_ms": 1400.0}, []),
+    ({"ended_per_s": 2.57, "residence_ms": 1400.0}, [("V2", "warn")]),
+    # … and a sixth where 7 rounds were counted and 6 fit; but never an excuse for a law that is wholly off
+    ({"ended_per_s": 28 / 30, "residence_ms": 5000.0}, []),
+    ({"ended_per_s": 0.8, "residence_ms": 1000.0}, [("V2", "red")]),
     ({"residence_ms": None}, []),
     # V2 in open loop: due requests that were dropped
     ({**OPEN, "attempted": 999, "completed": 999, "dropped": 1}, [("V2", "warn")]),

@@ -70,11 +70,11 @@ class Objectives:
         return good
 
     def goodput_per_s(self, window: Window | None) -> float | None:
-        """Requests per second that met every bound, by the time of their last token, like `requests_per_s`."""
+        """Requests per second that met every bound, counted like `requests_per_s`."""
         good = self.good()
         if good is None or window is None or window.length_ns < SHORTEST_NS:
             return None
-        return float((good & window.holds(self.results.last_token)).sum()) / window.length_s
+        return float(window.counts(self.results.sent, self.results.last_token)[good].sum()) / window.length_s
 
     def meets(self, bound: Bound) -> Flags:
         """Which requests meet the bound. One that did not complete meets none; an undefined TPOT or ITL breaks none."""

@@ -18,10 +18,15 @@ RATES = ("output_tokens_per_s", "input_tokens_per_s", "characters_per_s", "reque
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a level in ns since it began: `start_ns` <= t < `end_ns`."""
+    """A stretch of a level in ns since it began: `start_ns` <= t < `end_ns`.
+
+    Attributes:
+        by_share: Closed loop, see `counts`.
+    """
 
     start_ns: float
     end_ns: float
+    by_share: bool = False
 
     @property
     def length_ns(self) -> float:
@@ -41,6 +46,19 @@ class Window:
         inside: Reals = np.maximum(np.nan_to_num(common), 0.0)
         return inside
 
+    def counts(self, begin: Reals, end: Reals) -> Reals:
+        """How much of each request that took from `begin` to `end` counts as done here, in [0, 1].
+
+        Open loop: 1 where the end lies inside. Closed loop: the share of the stretch that lies inside, for the window
+        begins where the streams of the warm-up end: streams that run in step would end one round more than fit into it.
+        (In open loop a share would count what waits in a growing backlog as work that is done.)
+        """
+        ended = self.holds(end).astype(np.float64)
+        if not self.by_share:
+            return ended
+        took = end - begin
+        return np.divide(self.overlap(begin, end), took, out=ended, where=took > 0)
+
 
 def steady(facts: Mapping[str, Any], results: Results) -> Window | None:
     """The steady window; None where it is empty or the load was never reached.
@@ -48,7 +66,8 @@ def steady(facts: Mapping[str, Any], results: Results) -> Window | None:
     Closed loop: from the time the in-flight count first reaches the level (but not before measurement) to the last
     issue. Open loop: first to last measured `due`.
     """
-    if facts.get("request_rate_per_s") is not None:
+    opened = facts.get("request_rate_per_s") is not None
+    if opened:
         due = results.due[~results.warmup]
         start, end = (float(due.min()), float(due.max())) if len(due) else (0.0, 0.0)
     else:
@@ -57,7 +76,7 @@ def steady(facts: Mapping[str, Any], results: Results) -> Window | None:
             return None
         measured_from, full, last_issue = (float(mark) for mark in marks if mark is not None)
         start, end = max(measured_from, full), last_issue
-    return Window(start, end) if end > start else None
+    return Window(start, end, by_share=not opened) if end > start else None
 
 
 def throughput(window: Window | None, results: Results, requests: Requests) -> dict[str, float | None]:
@@ -81,7 +100,8 @@ def _rates(window: Window, seconds: float, results: Results, requests: Requests)
     """What flowed in the window, per second, of all requests: warm-up ones and ones that failed later too.
 
     Output tokens count when they arrive: the first arrival carries k of them, the others share the rest evenly.
-    Characters go in proportion. Input tokens count at the first token, a request at its last token if it completed.
+    Characters go in proportion. Input tokens count at the first token. A request counts if it completed, in open loop
+    at its last token, in closed loop by the share of [sent, last token] that lies in the window (`Window.counts`).
     None where nothing was measured: no text in the whole level, no input tokens from the server.
     """
     answered = ~np.isnan(results.first_token)
@@ -93,7 +113,7 @@ def _rates(window: Window, seconds: float, results: Results, requests: Requests)
         "output_tokens_per_s": float((share * requests.tokens).sum()),
         "input_tokens_per_s": float(results.input_tokens[known & window.holds(results.first_token)].sum()),
         "characters_per_s": float((share * results.characters).sum()),
-        "requests_per_s": float((requests.completed & window.holds(results.last_token)).sum()),
+        "requests_per_s": float(window.counts(results.sent, results.last_token)[requests.completed].sum()),
     }
     rates: dict[str, float | None] = {name: amount / seconds for name, amount in flowed.items()}
     if not known.any():
@@ -131,5 +151,9 @@ def in_flight_mean(window: Window, results: Results) -> float:
 
 
 def ended_per_s(window: Window, results: Results) -> float:
-    """Requests per second that ended in the window, however they ended: the X of Little's law."""
+    """Requests per second that ended in the window, however they ended: the X of Little's law.
+
+    Counted, not by share as `requests_per_s`: from shares of the time in flight the law would follow whatever happened.
+    So it may be a round too high (see `Window.counts`), which gate V2 allows for.
+    """
     return float((window.holds(results.end) & ~np.isnan(results.sent)).sum()) / window.length_s

@@ -23,7 +23,12 @@ DEFINITIONS = (
         "from when the level's streams are all in flight to when the last request is sent; open loop: from the "
         "first to the last due time. Models tokenise differently: compare models by characters.",
     ),
-    ("done/s", "requests completed per second of the steady window."),
+    (
+        "done/s",
+        "requests completed per second of the steady window. Open loop: those whose last token lies inside; closed "
+        "loop: a request over an edge counts by the share of its time from sent to last token that lies inside, else "
+        "streams in step would count one round too many.",
+    ),
     (
         "efficiency",
         "E(N) = (X(N) / N) / (X(N0) / N0): throughput X per stream against the lowest level N0; 100% is perfect "
@@ -38,7 +43,7 @@ DEFINITIONS = (
         "attained by",
         "requests that met the bound / requests offered: those that failed or were dropped did not meet it.",
     ),
-    ("goodput", "requests per second that met every bound."),
+    ("goodput", "requests per second that met every bound, counted like done/s."),
     ("failed", "requests by kind of error; they enter no latency. attempted = completed + failed + cancelled."),
     ("-", "not measured, or undefined. Never 0."),
 )
