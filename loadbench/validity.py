@@ -119,8 +119,8 @@ def client(level: Level, scenario: Scenario) -> Doubt | None:
         share = lag_ms / gap_ms
         text = f"the client's lag p99 of {lag_ms:.3g} ms is {_percent(share)} of the gap p50"
         doubts.append((text, share > 0.25, share > 0.5))
-    # Where most arrivals carry several events the server sends them so: no single event was due (see V13).
-    if merged is not None and merged <= 0.5:
+    # Answers that come in one burst are nobody's merger (V13).
+    if merged is not None and not _is_burst(level):
         text = f"{_percent(merged)} of arrivals carried several events where single ones were due"
         doubts.append((text, merged > 0.001, merged > 0.01))
     if cpu is not None:
@@ -207,7 +207,11 @@ def burst(level: Level, scenario: Scenario) -> Doubt | None:
         f"{_percent(share or 0)} of answers came in one burst: TPOT and ITL have no meaning and are not given; "
         "look for a proxy that buffers, or a server that does not stream"
     )
-    return _graded("V13", text, red=share is not None and share > 0.5)
+    return _graded("V13", text, red=_is_burst(level))
+
+
+def _is_burst(level: Level) -> bool:
+    return (level.get("burst_share") or 0) > 0.5
 
 
 def cache(level: Level, scenario: Scenario) -> Doubt | None:

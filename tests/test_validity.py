@@ -89,13 +89,14 @@ CASES = [
     ({"client_lag_ms": {"p99": 5.01}}, [("V3", "red")]),
     ({"client_lag_ms": None}, []),
     ({"client_lag_ms": {"p99": 9.0}, "itl_ms": None}, []),
-    # V3: merged arrivals; where most carry several events the server sends them so
+    # V3: merged arrivals, unless answers come in one burst
     ({"merged_share": 0.001}, []),
     ({"merged_share": 0.0011}, [("V3", "warn")]),
     ({"merged_share": 0.01}, [("V3", "warn")]),
     ({"merged_share": 0.0101}, [("V3", "red")]),
-    ({"merged_share": 0.5}, [("V3", "red")]),
-    ({"merged_share": 0.51}, []),
+    ({"merged_share": 0.99}, [("V3", "red")]),  # a starved client
+    ({"merged_share": 0.99, "burst_share": 0.5}, [("V3", "red")]),
+    ({"merged_share": 0.99, "burst_share": 0.51}, [("V13", "red")]),
     ({"merged_share": None}, []),
     # V3: the client's share of a core is never red
     ({"client_cpu_share": 0.8}, []),
