@@ -72,7 +72,7 @@ ABSENT: dict[str, tuple[Target, str, str]] = {
     ),
     "two variants": (server(PHI_CPU, PHI_GPU, kind="foundry2"), "phi-4-mini", "may be any of Phi.*cpu:5, Phi.*gpu:5"),
     "no prefixes elsewhere": (server(ModelFacts("phi-4-mini")), "phi", "did you mean phi-4-mini"),
-    "nothing at all": (server(kind="foundry2"), "phi", "lists no model: load one with `loadbench models load"),
+    "nothing at all": (server(kind="foundry2"), "phi", "lists no model: load one with `foundry model load"),
 }
 
 
@@ -82,6 +82,55 @@ def test_an_absent_model_is_an_error_that_names_the_nearest(case: str) -> None:
 
     with pytest.raises(TargetError, match=words):
         choose(target, [name])
+
+
+HERE = server(ModelFacts("smollm2-135m-instruct"))
+ADVICE: dict[str, tuple[Target, list[str], str]] = {
+    # what is said after "has no model "
+    "all of several": (
+        HERE,
+        ["qwen2.5-0.5b", "phi-3.5-mini", "phi-4-mini"],
+        "'qwen2.5-0.5b', 'phi-3.5-mini' or 'phi-4-mini': it has smollm2-135m-instruct: name one with -m, take what it "
+        "has with -m auto, or pull them with Foundry Local (`foundry model download NAME`) and measure its service",
+    ),
+    "one of one": (
+        HERE,
+        ["qwen2.5-0.5b"],
+        "'qwen2.5-0.5b': it has smollm2-135m-instruct: name one with -m, take what it has with -m auto, or pull it with "
+        "Foundry Local (`foundry model download qwen2.5-0.5b`) and measure its service",
+    ),
+    "some of several": (
+        server(PHI_CPU, QWEN, kind="foundry0"),
+        ["qwen2.5-0.5b", "qwen2.5-1.5b", "phi-4-mini"],
+        "'qwen2.5-1.5b': measure the others with -m qwen2.5-0.5b -m phi-4-mini, or pull it with "
+        "`foundry model download qwen2.5-1.5b`",
+    ),
+    "two of several": (
+        server(ModelFacts("a b"), kind="ollama"),
+        ["a b", "c", "d"],
+        "'c' or 'd': measure the others with -m 'a b', or pull them with `ollama pull NAME`",
+    ),
+    "LM Studio's": (
+        server(ModelFacts("a"), kind="lmstudio"),
+        ["x", "a"],
+        "'x': measure the others with -m a, or download it in LM Studio",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_the_error_says_how_to_go_on_without_the_absent_models(case: str) -> None:
+    target, wanted, words = ADVICE[case]
+
+    with pytest.raises(TargetError) as caught:
+        choose(target, wanted)
+
+    assert str(caught.value) == f"http://127.0.0.1:1/v1 has no model {words}"
+
+
+def test_a_name_that_shares_only_letters_is_not_offered() -> None:
+    with pytest.raises(TargetError, match="it has phi-4b: name one with -m"):
+        choose(server(ModelFacts("phi-4b")), ["yi-9b"])
 
 
 def test_auto_takes_the_loaded_models() -> None:
@@ -105,7 +154,7 @@ def test_auto_leaves_embedding_models_out() -> None:
 
 
 def test_auto_never_takes_a_whole_catalog() -> None:
-    with pytest.raises(TargetError, match=r"no model is loaded .*`loadbench models load ALIAS`.*qwen2.5"):
+    with pytest.raises(TargetError, match=r"no model is loaded .*`foundry model load ALIAS`.*qwen2.5"):
         choose(server(QWEN, kind="foundry2"), "auto")
 
 

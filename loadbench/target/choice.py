@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -10,11 +11,13 @@ from loadbench.errors import TargetError
 from loadbench.target.facts import Kind, ModelFacts, Target
 
 _SHOWN = 5
+_CLOSE = 0.6  # difflib's own: below it, words are offered that share no more than a few letters
 _NO_CHAT = ("embed", "speech", "transcri", "rerank")
+_FOUNDRY = "load one with `foundry model load ALIAS`"
 _LOAD = {
-    "foundry0": "load one with `loadbench models load ALIAS`",
-    "foundry1": "load one with `loadbench models load ALIAS`",
-    "foundry2": "load one with `loadbench models load ALIAS`",
+    "foundry0": _FOUNDRY,
+    "foundry1": _FOUNDRY,
+    "foundry2": _FOUNDRY,
     "ollama": "fetch one with `ollama pull NAME`",
     "lmstudio": "download one in LM Studio",
 }
@@ -27,7 +30,7 @@ def choose(target: Target, wanted: Sequence[str] | Literal["auto"]) -> list[str]
         wanted: Ids, aliases or unambiguous names, upper or lower case; ``auto`` takes the loaded models, else the
             cached ones, else all that a server lists which says neither.
     Raises:
-        TargetError: The server has none, or not that one: names the nearest.
+        TargetError: The server has none, or not that one: names the nearest, or those of the wanted that are there.
     """
     if wanted == "auto":
         return _automatic(target)
@@ -35,7 +38,10 @@ def choose(target: Target, wanted: Sequence[str] | Literal["auto"]) -> list[str]
         return list(dict.fromkeys(wanted))
     if not target.models:
         raise TargetError(_empty(target))
-    return list(dict.fromkeys(_resolve(target, name).id for name in wanted))
+    found = {name: _resolve(target, name) for name in wanted}
+    if absent := [name for name, facts in found.items() if facts is None]:
+        raise TargetError(_absent(target, absent, [name for name in found if name not in absent]))
+    return list(dict.fromkeys(facts.id for facts in found.values() if facts is not None))
 
 
 def _automatic(target: Target) -> list[str]:
@@ -57,7 +63,8 @@ def _automatic(target: Target) -> list[str]:
     return list(dict.fromkeys(undecided))
 
 
-def _resolve(target: Target, name: str) -> ModelFacts:
+def _resolve(target: Target, name: str) -> ModelFacts | None:
+    """The model that a person means; None where the server has none of that name."""
     for facts in target.models:
         if facts.id == name:
             return facts
@@ -68,7 +75,7 @@ def _resolve(target: Target, name: str) -> ModelFacts:
             return _one_of(matches, name, target.kind)
     if any(sought in (other.lower(), other.lower().partition(":")[0]) for other in target.registered):
         raise TargetError(f"model {name!r} is registered, not downloaded: it answers at -e {target.registered_url}")
-    raise TargetError(f"{target.base_url} has no model {name!r}: {_nearest(target.models, sought)}")
+    return None
 
 
 def _ids(facts: ModelFacts, sought: str) -> bool:
@@ -110,13 +117,38 @@ def _version(facts: ModelFacts) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _nearest(models: Sequence[ModelFacts], sought: str) -> str:
-    names = {name.lower(): facts.id for facts in models for name in (*facts.aliases, facts.id)}
-    near = [names[close] for close in difflib.get_close_matches(sought, names, n=3, cutoff=0.5)]
-    near += [facts.id for facts in models if sought and sought in facts.id.lower()]
+def _absent(target: Target, absent: Sequence[str], present: Sequence[str]) -> str:
+    """What to do about wanted models that are not there; `present` are the others that were wanted."""
+    names = [repr(name) for name in absent]
+    said = f"{target.base_url} has no model {' or '.join([', '.join(names[:-1])] * (len(names) > 1) + names[-1:])}"
+    if present:
+        return f"{said}: measure the others with {' '.join(f'-m {shlex.quote(name)}' for name in present)}, or {_pull(target.kind, absent)}"
+    near = _near(target.models, absent[0]) if len(absent) == 1 else []
     if near:
-        return "did you mean " + " or ".join(list(dict.fromkeys(near))[:3]) + "?"
-    return f"it has {_some(models)}"
+        return f"{said}: did you mean {' or '.join(near)}?"
+    return f"{said}: it has {_some(target.models)}: name one with -m, take what it has with -m auto, or {_pull(target.kind, absent)}"
+
+
+def _pull(kind: Kind, names: Sequence[str]) -> str:
+    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
+    match kind:
+        case "foundry0" | "foundry1" | "foundry2":
+            return f"pull {them} with `foundry model download {name}`"
+        case "ollama":
+            return f"pull {them} with `ollama pull {name}`"
+        case "lmstudio":
+            return f"download {them} in LM Studio"
+        case _:
+            return f"pull {them} with Foundry Local (`foundry model download {name}`) and measure its service"
+
+
+def _near(models: Sequence[ModelFacts], name: str) -> list[str]:
+    """Up to three ids that look like a name."""
+    sought = name.strip().lower()
+    names = {name.lower(): facts.id for facts in models for name in (*facts.aliases, facts.id)}
+    near = [names[close] for close in difflib.get_close_matches(sought, names, n=3, cutoff=_CLOSE)]
+    near += [facts.id for facts in models if sought and sought in facts.id.lower()]
+    return list(dict.fromkeys(near))[:3]
 
 
 def _empty(target: Target) -> str:
