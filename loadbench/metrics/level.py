@@ -178,7 +178,7 @@ def _flow(steady: window.Window | None, results: Results, requests: Requests) ->
 
 
 def _merged_share(results: Results, population: Flags) -> float | None:
-    """Arrivals that carried the text of several HTTP chunks, of all text arrivals; None where the gaps were not kept."""
+    """Arrivals with text of several HTTP chunks, of all text arrivals; None where the gaps were not kept."""
     sizes = np.diff(results.gap_offsets)
     kept = population & ((sizes > 0) | (results.last_token == results.first_token))
     arrivals = int((sizes[kept] + 1).sum())

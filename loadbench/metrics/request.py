@@ -12,6 +12,9 @@ from loadbench.result import Results
 Reals = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+FEWEST_TOKENS = 4
+"""A shorter answer is no burst: there is nothing to spread."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Requests:
@@ -110,22 +113,20 @@ def tokens_per_event(requests: Requests, results: Results) -> float | None:
 
 
 def burst_share(requests: Requests, results: Results) -> float | None:
-    """Share of the responses with at least 4 text events that came in a burst (gate V13).
+    """Share of the responses with at least 4 output tokens that came in a burst (gate V13).
 
-    A burst has more than half of its text events in one arrival, or all of its text within 5 % of the time from
-    `sent` to the last token while its events are less than 1 ms apart on average. Without that last condition a long
-    prompt with a short answer would be one.
+    A burst has more than half of its text events in one arrival, as far as is known (the first arrival's events are,
+    the others' on average), or all of its text within 5 % of the time from `sent` to the last token while its events
+    are less than 1 ms apart on average. Without that last condition a long prompt with a short answer would be one.
     """
     events = results.text_events
-    judged = requests.population & (events >= 4)
+    judged = requests.population & (requests.tokens >= FEWEST_TOKENS) & (events > 0)
     if not judged.any():
         return None
-    others = np.diff(results.gap_offsets)
+    later = np.diff(results.gap_offsets)
     # Where the gaps were not kept nobody knows how many arrivals there were; each event counts as one.
-    arrivals = np.where((others == 0) & (results.last_token > results.first_token), events, others + 1)
-    merged = results.merged_arrivals
-    # All but the merged arrivals carry one event each; the largest is at least the average of the merged.
-    average = np.where(merged > 0, (events - (arrivals - merged)) / np.maximum(merged, 1), 1.0)
+    later = np.where((later == 0) & (results.last_token > results.first_token), events - 1, later)
+    average = (events - results.first_events) / np.maximum(later, 1)
     in_one = np.maximum(results.first_events, average) > events / 2
     span = results.last_token - results.first_token
     at_once = (span < 0.05 * (results.last_token - results.sent)) & (span < 1e6 * (events - 1))
