@@ -22,7 +22,8 @@ import pytest
 from click.testing import Result
 from conftest import KEY, invoke
 
-from loadbench import llama, simulator
+from loadbench import llama, plan, simulator
+from loadbench.scenario import Scenario
 from loadbench.simulator import Simulator
 
 ROOT = Path(__file__).parents[1]
@@ -504,7 +505,17 @@ def test_a_dry_run_says_whom_and_what_it_would_measure_and_how_long_that_may_tak
     assert "models    simulator\n" in said
     assert "levels    c1, c4 (streams at once); 30 s each\n" in said
     assert "results in there\n" in said
-    assert re.search(r"^time      about \d+ (s|min) to \d+ (s|min)$", said, re.MULTILINE)
+    assert re.search(r"^time      about \d+ s to \d+ min$", said, re.MULTILINE)
+
+
+def test_a_guessed_time_says_from_what_and_no_line_of_the_opening_wraps(quick: Simulator) -> None:
+    said = run("-e", quick.url, "-c", "1,4", "-n", "40", "--dry-run", "-o", "there").stderr
+    [guess] = re.findall(
+        r"^time      about \d+ to \d+ min \(guessed from (\d+ tokens/s) a stream\)$", said, re.MULTILINE
+    )
+
+    assert guess in plan.make(Scenario(), ["m"]).assumption  # the number that the plan reckons with
+    assert [line for line in said.splitlines() if len(line) > 80] == []
 
 
 def test_a_budget_says_what_it_cut(quick: Simulator) -> None:

@@ -96,8 +96,8 @@ ADVICE: dict[str, tuple[Target, list[str], str]] = {
     "one of one": (
         HERE,
         ["qwen2.5-0.5b"],
-        "'qwen2.5-0.5b': it has smollm2-135m-instruct: name one with -m, take what it has with -m auto, or pull it with "
-        "Foundry Local (`foundry model download qwen2.5-0.5b`) and measure its service",
+        "'qwen2.5-0.5b': it has smollm2-135m-instruct: name one with -m, take what it has with -m auto, or pull it "
+        "with Foundry Local (`foundry model download qwen2.5-0.5b`) and measure its service",
     ),
     "some of several": (
         server(PHI_CPU, QWEN, kind="foundry0"),

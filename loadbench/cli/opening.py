@@ -8,6 +8,10 @@ from pathlib import Path
 from loadbench.plan import Plan, PlannedLevel
 from loadbench.target import Target
 
+GUESSED = " (guessed from 30 tokens/s a stream)"
+"""What the plan's estimate rests on, short enough for a line of 80 columns; Plan.assumption has it in full."""
+_MINUTES_FROM_S = 90.0
+
 
 def lines(
     server: Target, how: str, models: Sequence[str], steps: Plan, prompts: int, path: Path, *, done: int, dry_run: bool
@@ -31,7 +35,7 @@ def lines(
         told += [
             f"levels    {_loads(steps.levels, models)}; {_each(steps.levels)}",
             f"prompts   {prompts}; results in {path}",
-            f"time      {_span(steps)}{', ' + steps.assumption if steps.assumption else ''}",
+            f"time      {_span(steps)}{GUESSED if steps.assumption else ''}",
         ]
     told += [f"budget    {cut}" for cut in steps.cuts]
     return told + ["dry run   nothing was measured, nothing was written"] * dry_run
@@ -60,8 +64,13 @@ def _range(values: Iterable[float | None]) -> str:
 
 
 def _span(steps: Plan) -> str:
-    def words(seconds: float) -> str:
-        return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    """As `about 5 to 15 min`."""
+    low, low_unit = _time(steps.shortest_s)
+    high, high_unit = _time(steps.longest_s)
+    if low_unit != high_unit:
+        return f"about {low} {low_unit} to {high} {high_unit}"
+    return f"about {low} {low_unit}" if low == high else f"about {low} to {high} {high_unit}"
 
-    low, high = words(steps.shortest_s), words(steps.longest_s)
-    return f"about {low}" if low == high else f"about {low} to {high}"
+
+def _time(seconds: float) -> tuple[str, str]:
+    return (f"{seconds:.0f}", "s") if seconds < _MINUTES_FROM_S else (f"{seconds / 60:.0f}", "min")

@@ -119,14 +119,15 @@ def _version(facts: ModelFacts) -> int:
 
 def _absent(target: Target, absent: Sequence[str], present: Sequence[str]) -> str:
     """What to do about wanted models that are not there; `present` are the others that were wanted."""
-    names = [repr(name) for name in absent]
-    said = f"{target.base_url} has no model {' or '.join([', '.join(names[:-1])] * (len(names) > 1) + names[-1:])}"
+    *names, last = [repr(name) for name in absent]
+    said = f"{target.base_url} has no model {', '.join(names)}{' or ' if names else ''}{last}"
+    pull = _pull(target.kind, absent)
     if present:
-        return f"{said}: measure the others with {' '.join(f'-m {shlex.quote(name)}' for name in present)}, or {_pull(target.kind, absent)}"
+        return f"{said}: measure the others with {' '.join(f'-m {shlex.quote(name)}' for name in present)}, or {pull}"
     near = _near(target.models, absent[0]) if len(absent) == 1 else []
     if near:
         return f"{said}: did you mean {' or '.join(near)}?"
-    return f"{said}: it has {_some(target.models)}: name one with -m, take what it has with -m auto, or {_pull(target.kind, absent)}"
+    return f"{said}: it has {_some(target.models)}: name one with -m, take what it has with -m auto, or {pull}"
 
 
 def _pull(kind: Kind, names: Sequence[str]) -> str:
