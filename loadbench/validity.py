@@ -21,13 +21,14 @@ LITTLE_WARN, LITTLE_RED = 0.05, 0.15
 
 
 def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
-    """All gates that speak, in the order of their codes; none for a level that attempted nothing.
+    """All gates that speak, in the order of their codes; of a level that attempted nothing, why.
 
     Returns:
         {"code": "V1", "severity": "note" | "warn" | "red", "text": one sentence with figure, reason and remedy}
     """
-    gates = (balance, window, in_flight, client, failures, length, tokens, network, percentiles, burst, cache)
-    found = [gate(level, scenario or {}) for gate in gates] if level.get("attempted") else [balance(level, {})]
+    of_requests = (failures, length, tokens, network, percentiles, burst, cache)
+    gates = (balance, window, in_flight, client, *of_requests) if level.get("attempted") else (balance, in_flight)
+    found = [gate(level, scenario or {}) for gate in gates]
     return [warning for warning in found if warning is not None]
 
 

@@ -50,6 +50,35 @@ def test_the_open_window_runs_from_the_first_to_the_last_measured_due() -> None:
     assert level["window_s"] == 5.0
 
 
+def test_the_open_window_runs_to_the_last_due_that_was_dropped() -> None:
+    # Ten were sent within 90 ms, then the cap of streams was reached and all others up to 30 s were dropped.
+    sent = [stream(i, due=10 * i, tokens=100, per_token=500) for i in range(10)]
+
+    level = summed(sent, concurrency=None, request_rate_per_s=100.0, last_issue_ns=30 * S, offered=3000, dropped=2990)
+
+    assert level["window_s"] == 30.0
+    assert level["output_tokens_per_s"] == pytest.approx(20, rel=0.01)
+    assert ("V2", "red") in [(w["code"], w["severity"]) for w in level["warnings"]]
+
+
+def test_the_open_window_of_a_level_cut_short_is_that_of_its_records() -> None:
+    results = [stream(0, due=0, warmup=True), stream(1, due=2000), stream(2, due=7000)]
+
+    level = summed(results, concurrency=None, request_rate_per_s=0.5, measured_from_ns=None, last_issue_ns=None)
+
+    assert level["window_s"] == 5.0
+
+
+def test_a_level_that_dropped_all_says_so() -> None:
+    all_dropped = {"measured_from_ns": 0, "last_issue_ns": 29 * S, "offered": 30, "dropped": 30}
+
+    level = summed([], concurrency=None, request_rate_per_s=1.0, **all_dropped)
+
+    assert [(w["code"], w["severity"]) for w in level["warnings"]] == [("V2", "red")]
+    assert level["warnings"][0]["text"].startswith("30 of 30 due requests were dropped")
+    assert (level["window_s"], level["output_tokens_per_s"], level["ended_per_s"]) == (29.0, None, 0.0)
+
+
 def test_tokens_count_when_they_arrive() -> None:
     # 101 tokens at 1000, 1020, … 3000 ms; the window [1500, 2500) ms sees those at 1500 … 2480.
     straddling = stream(ttft=1000, tokens=101)

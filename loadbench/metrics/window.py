@@ -64,18 +64,17 @@ def steady(facts: Mapping[str, Any], results: Results) -> Window | None:
     """The steady window; None where it is empty or the load was never reached.
 
     Closed loop: from the time the in-flight count first reaches the level (but not before measurement) to the last
-    issue. Open loop: first to last measured `due`.
+    issue. Open loop: first to last measured `due`, of the dropped requests too; of a level that was cut short, of
+    those that were recorded.
     """
-    opened = facts.get("request_rate_per_s") is not None
-    if opened:
-        due = results.due[~results.warmup]
-        start, end = (float(due.min()), float(due.max())) if len(due) else (0.0, 0.0)
-    else:
-        marks = [facts.get(name) for name in ("measured_from_ns", "full_ns", "last_issue_ns")]
-        if any(mark is None for mark in marks):
-            return None
-        measured_from, full, last_issue = (float(mark) for mark in marks if mark is not None)
-        start, end = max(measured_from, full), last_issue
+    measured_from, last_issue = facts.get("measured_from_ns"), facts.get("last_issue_ns")
+    opened, due = facts.get("request_rate_per_s") is not None, results.due[~results.warmup]
+    if opened and len(due) and (measured_from is None or last_issue is None):
+        measured_from, last_issue = due.min(), due.max()
+    full = measured_from if opened else facts.get("full_ns")
+    if measured_from is None or last_issue is None or full is None:
+        return None
+    start, end = float(max(measured_from, full)), float(last_issue)
     return Window(start, end, by_share=not opened) if end > start else None
 
 
