@@ -15,7 +15,8 @@ def scaling(levels: Sequence[Level]) -> list[dict[str, Any]]:
     {"model", "loop": "closed" | "open", "base_n", "levels": [{"id", "n", "x_per_s", "efficiency", "speedup",
     "stretch"}]}: n is the concurrency, in open loop the request rate; x_per_s the output tokens per second of the
     steady window. With X and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a
-    throughput (mean over its repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0. None where X or R is.
+    throughput (mean over its repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0. None where X or R is,
+    and where the level did not run to its end: such a level is no base either.
 
     Args:
         levels: Entries of summary.json's `levels`.
@@ -37,7 +38,7 @@ def load(level: Level) -> float | None:
 
 def _curve(members: Sequence[Level]) -> dict[str, Any]:
     ordered = sorted(members, key=lambda level: (load(level) or 0, level.get("repeat") or 1))
-    measured = [level for level in ordered if _x(level)]
+    measured = [level for level in ordered if _is_whole(level) and _x(level)]
     base_n = load(measured[0]) if measured else None
     bases = [level for level in measured if load(level) == base_n]
     x0 = fmean(x for level in bases if (x := _x(level))) if bases else None
@@ -47,7 +48,10 @@ def _curve(members: Sequence[Level]) -> dict[str, Any]:
 
 
 def _row(level: Level, base_n: float | None, x0: float | None, r0_ms: float | None) -> dict[str, Any]:
-    n, x, r_ms = load(level), _x(level), _r_ms(level)
+    n, x = load(level), _x(level)
+    if not _is_whole(level):
+        return {"id": level.get("id"), "n": n, "x_per_s": x} | dict.fromkeys(("efficiency", "speedup", "stretch"))
+    r_ms = _r_ms(level)
     speedup = x / x0 if x is not None and x0 else None
     efficiency = speedup * base_n / n if speedup is not None and base_n and n else None
     stretch = r_ms / r0_ms if r_ms is not None and r0_ms else None
@@ -55,6 +59,11 @@ def _row(level: Level, base_n: float | None, x0: float | None, r0_ms: float | No
     return {"id": level.get("id"), "n": n, "x_per_s": x} | {
         name: None if figure is None else round(figure, 4) for name, figure in figures.items()
     }
+
+
+def _is_whole(level: Level) -> bool:
+    """Whether the level ran to its end."""
+    return level.get("status") in (None, "complete")
 
 
 def _x(level: Level) -> float | None:

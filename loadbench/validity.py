@@ -34,6 +34,9 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
 
 def balance(level: Level, scenario: Scenario) -> Doubt | None:
     """offered = dropped + attempted, attempted = completed + failed + cancelled: else requests were lost."""
+    if level.get("attempted") and level.get("offered") is None:
+        text = "the run died before it could say how many requests were dropped: no objective is judged; use --resume"
+        return _warn("offered", text)
     offered, dropped, attempted, completed, failed, cancelled = (
         int(level.get(name) or 0) for name in ("offered", "dropped", "attempted", "completed", "failed", "cancelled")
     )

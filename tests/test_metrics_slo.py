@@ -27,6 +27,32 @@ def test_failed_and_dropped_requests_miss_every_bound() -> None:
     assert (row["attainment"], row["attained"], row["n"]) == (0.9, False, 20)
 
 
+KILLED = {
+    "status": "incomplete",
+    **dict.fromkeys(("offered", "dropped", "measured_from_ns", "last_issue_ns", "full_ns")),
+}
+"""What run.json does not say of a level whose process died."""
+
+
+def test_of_an_open_loop_that_was_killed_nobody_knows_what_was_dropped() -> None:
+    bounds = {"slo": ["ttft_p95=800ms", "success>=99%", "failed<1%"]}
+
+    level = summed(in_turn(40), scenario=bounds, concurrency=None, request_rate_per_s=1.0, **KILLED)
+
+    assert (level["offered"], level["dropped"], level["attempted"]) == (None, None, 40)
+    assert {(row["attainment"], row["attained"], row["n"]) for row in level["slo"]} == {(None, None, None)}
+    [said] = [warning for warning in level["warnings"] if warning["code"] == "offered"]
+    assert said["severity"] == "warn"
+    assert "dropped" in said["text"]
+
+
+def test_a_closed_loop_that_was_killed_dropped_nothing() -> None:
+    level = summed(in_turn(40), scenario={"slo": ["ttft_p95=800ms"]}, **KILLED)
+
+    assert (level["offered"], level["dropped"], level["slo"][0]["attainment"]) == (40, 0, 1.0)
+    assert [warning for warning in level["warnings"] if warning["code"] == "offered"] == []
+
+
 def test_warm_up_requests_attain_nothing() -> None:
     [row] = slo([stream(0, warmup=True), stream(1), failed(2)], "ttft_p95=800ms")
 

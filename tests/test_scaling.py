@@ -48,6 +48,20 @@ def test_a_lowest_level_without_throughput_leaves_the_base_to_the_next() -> None
     assert curve["levels"][0]["stretch"] is None
 
 
+def test_a_level_that_did_not_run_to_its_end_is_no_base_and_has_no_efficiency() -> None:
+    cut_short = level(1, 10.0, status="interrupted")
+
+    found = rows(cut_short, level(2, 80.0, status="complete"), level(4, 120.0), level(8, 500.0, status="incomplete"))
+
+    assert found == [(1, None, None, None), (2, 1.0, 1.0, 1.0), (4, 0.75, 1.5, 1.0), (8, None, None, None)]
+
+
+def test_a_repeat_that_did_not_run_to_its_end_is_left_out_of_the_base() -> None:
+    found = rows(level(1, 40.0), level(1, 60.0, 300.0, repeat=2, status="failed"), level(2, 80.0))
+
+    assert found == [(1, 1.0, 1.0, 1.0), (1, None, None, None), (2, 1.0, 2.0, 1.0)]
+
+
 def test_a_throughput_of_zero_is_no_base_to_divide_by() -> None:
     assert rows(level(1, 0.0), level(2, 80.0)) == [(1, 0.0, 0.0, 1.0), (2, 1.0, 1.0, 1.0)]
 

@@ -84,17 +84,22 @@ def _named(facts: Mapping[str, Any]) -> Level:
 
 
 def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> Level:
-    """offered = dropped + attempted, attempted = completed + failed + cancelled; of the measured requests."""
+    """offered = dropped + attempted, attempted = completed + failed + cancelled; of the measured requests.
+
+    An open loop whose process died has told nobody how many requests it dropped: offered and dropped are None.
+    """
     measured = np.flatnonzero(requests.measured)
     errors = Counter(error for row in measured if (error := results.error[row]) is not None)
     cancelled = errors.pop("cancelled", 0)
     attempted, failed = len(measured), sum(errors.values())
-    dropped = int(facts.get("dropped") or 0)
-    offered = facts.get("offered")
+    dropped, offered = facts.get("dropped"), facts.get("offered")
+    if facts.get("request_rate_per_s") is None:
+        dropped = dropped or 0
+        offered = dropped + attempted if offered is None else offered
     completed_rows = np.flatnonzero(requests.population)
     reasons = Counter(results.finish_reason[row] or "none" for row in completed_rows)
     return {
-        "offered": dropped + attempted if offered is None else int(offered),
+        "offered": offered,
         "dropped": dropped,
         "attempted": attempted,
         "completed": len(completed_rows),

@@ -37,7 +37,8 @@ class Objectives:
     Attributes:
         bounds: As the scenario gives them.
         results, requests: The level's requests.
-        offered: Measured requests that were due, dropped ones included: the denominator of attainment.
+        offered: Measured requests that were due, dropped ones included: the denominator of attainment; None where
+            nobody knows.
         from_due: Open loop: TTFT counts from `due`, so that waiting in the client is no gift to the server.
         undecided: Metrics that have no meaning here, or of which not all was kept.
     """
@@ -45,7 +46,7 @@ class Objectives:
     bounds: Sequence[Bound]
     results: Results
     requests: Requests
-    offered: int
+    offered: int | None
     from_due: bool
     undecided: Sequence[str] = ()
 
@@ -118,14 +119,14 @@ class Objectives:
         share = intervals.wilson(hits, self.offered)
         return row | {
             "attainment": rounded(hits / self.offered, 6),
-            "attained": self._attained(bound, hits, figures),
+            "attained": self._attained(bound, hits, self.offered, figures),
             "n": self.offered,
             "ci95": [rounded(end, 6) for end in share] if share else None,
         }
 
-    def _attained(self, bound: Bound, hits: int, figures: Mapping[str, float | None]) -> bool | None:
+    def _attained(self, bound: Bound, hits: int, offered: int, figures: Mapping[str, float | None]) -> bool | None:
         if bound.metric == "success":
-            return bound.holds(hits / self.offered)
+            return bound.holds(hits / offered)
         if bound.metric == "failed":
             failed = figures.get("failed")
             return None if failed is None else bound.holds(failed)
@@ -133,7 +134,7 @@ class Objectives:
             mean = self._mean_ms(bound.metric)
             return None if mean is None else bound.holds(mean)
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
-        return hits >= intervals.rank(p, self.offered)
+        return hits >= intervals.rank(p, offered)
 
     def _mean_ms(self, metric: str) -> float | None:
         population = self.requests.population

@@ -32,7 +32,7 @@ DEFINITIONS = (
     (
         "efficiency",
         "E(N) = (X(N) / N) / (X(N0) / N0): throughput X per stream against the lowest level N0; 100% is perfect "
-        "scaling.",
+        "scaling. Only of levels that ran to their end.",
     ),
     (
         "percentile",
