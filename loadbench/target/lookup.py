@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from loadbench.target.probe import PROBE_S, identify
 
 # Foundry Local 2.x asks its catalog first: 4.5 s where that cannot be reached.
 LIST_S = 20.0
+_ADVICE = re.compile(r" \(--wait [^()]*\)|[;:] (?:wait for it with |try )?--wait [^()]*")
+"""What our messages on a server that is not ready say of --wait: no advice to one who waits already."""
 _POLL_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
@@ -42,7 +45,7 @@ async def find(endpoint: str, *, http: httpx.AsyncClient, within_s: float = LIST
     return Target(
         base_url=base_url,
         kind=identity.kind,
-        version=identity.version,
+        version=_told(identity.version),
         server_header=server,
         models=identity.models,
         unlisted=unlisted,
@@ -64,6 +67,8 @@ async def wait(
     Args:
         wait_s: From now, in seconds; 0 tries once.
         waiting: Told why, each time the reason changes.
+    Raises:
+        TargetError: As `find`, without the advice to wait.
     """
     now_s = asyncio.get_running_loop().time
     deadline = now_s() + wait_s
@@ -77,14 +82,20 @@ async def wait(
         except NotReady as error:
             if wait_s <= 0:
                 raise
+            problem = _ADVICE.sub("", str(error))
             if now_s() >= deadline:
-                raise TargetError(f"waited {wait_s:g} s in vain: {error}") from error
-            if str(error) != last:
-                last = str(error)
-                waiting(last)
+                raise TargetError(f"waited {wait_s:g} s in vain: {problem}") from error
+            if problem != last:
+                last = problem
+                waiting(f"waiting up to {wait_s:g} s: {problem}")
         pause_s = _POLL_S[min(attempt, len(_POLL_S) - 1)]
         await asyncio.sleep(min(pause_s, max(deadline - now_s(), 0)))
         attempt += 1
+
+
+def _told(version: str | None) -> str | None:
+    """A version, unless it says that it is none: llama.cpp built without its repository calls itself b0-unknown."""
+    return None if version is None or "unknown" in version.lower() else version
 
 
 def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str | None:
