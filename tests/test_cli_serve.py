@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from loadbench.cli.serve import serve
+from loadbench.simulator.law import FAULTS
 
 SERVE = [sys.executable, "-c", "from loadbench.cli.serve import serve; serve(prog_name='loadbench serve')"]
 
@@ -96,6 +98,12 @@ def test_help_teaches_by_examples(server: str) -> None:
 
 def test_help_of_the_simulator_lists_its_law() -> None:
     assert "--itl-per-stream TIME" in CliRunner().invoke(serve, ["simulator", "--help"]).output
+
+
+def test_help_of_the_simulator_gives_each_fault_a_line() -> None:
+    lines = CliRunner().invoke(serve, ["simulator", "--help"]).output.splitlines()
+
+    assert [name for name in ("400 to 599", *FAULTS) if not any(re.match(rf" +{name}: ", line) for line in lines)] == []
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:

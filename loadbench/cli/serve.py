@@ -95,11 +95,21 @@ class _LawCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         import argparse
+        import re
 
-        from loadbench.simulator.law import add_options
+        from loadbench.simulator.law import FAULTS, add_options
+
+        between = re.compile(rf"[.;] (?=(?:400 to 599|{'|'.join(FAULTS)}): )")
+
+        class OneFaultALine(argparse.HelpFormatter):
+            def _split_lines(self, text: str, width: int) -> list[str]:
+                first, *faults = between.split(text)
+                wrapped = [super(OneFaultALine, self)._split_lines(fault, width - 2) for fault in faults]
+                below = ["  " * (i > 0) + line for lines in wrapped for i, line in enumerate(lines)]
+                return super()._split_lines(first, width) + below
 
         super().format_options(ctx, formatter)
-        parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
+        parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False, formatter_class=OneFaultALine)
         add_options(parser)
         formatter.write(f"\n{parser.format_help()}")
 
