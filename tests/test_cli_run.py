@@ -23,6 +23,7 @@ from click.testing import Result
 from conftest import KEY, invoke
 
 from loadbench import llama, plan, simulator
+from loadbench.errors import LoadbenchError
 from loadbench.scenario import Scenario
 from loadbench.simulator import Simulator
 
@@ -188,7 +189,27 @@ WRONG = {
     "no such scenario": Wrong(
         "swep.toml", ("swep.toml: no such file", "did you mean sweep.toml?"), files={"sweep.toml": "x"}
     ),
-    "a scenario of another kind": Wrong("s.yaml", ("s.yaml", "ends in .toml or .json"), files={"s.yaml": "x"}),
+    "a scenario of another kind": Wrong(
+        "s.yaml",
+        ("s.yaml", "ends in .toml or .json", "write it in TOML, as those in scenarios/"),
+        files={"s.yaml": "x"},
+    ),
+    "a scenario without its ending": Wrong(
+        "sweep", ("sweep: ", "did you mean scenarios/sweep.toml?"), files={"scenarios/sweep.toml": "x"}
+    ),
+    "a server in place of a scenario": Wrong("http://h:1/v1", ("http://h:1/v1: ", "a server's address with -e")),
+    "prompts in place of a scenario": Wrong("p.txt", ("p.txt: ", "give prompts with --prompts"), files={"p.txt": "x"}),
+    "a run in place of a scenario": Wrong(
+        "there", ("there: ", "--resume", "`loadbench report`"), files={"there/run.json": "{}"}
+    ),
+    "a model in place of a scenario": Wrong("phi-4-mini", ("phi-4-mini: ", "a model is named with -m")),
+    "no such certificates": Wrong(
+        "--ca-file nope", ("--ca-file", "'nope': no such file", "as a PEM file, or", "--insecure")
+    ),
+    "certificates that are none": Wrong(
+        "--ca-file c.pem", ("'c.pem': no PEM certificate in it", "--insecure"), files={"c.pem": "x"}
+    ),
+    "certificates that are a folder": Wrong("--ca-file .", ("'.': cannot be read", "--insecure")),
     "two scenarios": Wrong("a.toml b.toml", ("unexpected extra argument (b.toml)", "--help")),
     "no such prompts": Wrong("--prompts no.txt", ("no.txt: no such file",)),
     "unreadable prompts": Wrong(
@@ -364,12 +385,49 @@ def test_a_group_without_a_command_shows_its_help() -> None:
 
 
 def test_only_debug_shows_a_traceback() -> None:
-    with process("--debug", "run", "-c", "0") as debugged, process("run", "-c", "0") as plain:
+    with process("run", "-c", "0", "--debug") as debugged, process("run", "-c", "0") as plain:
         traceback, line = debugged.communicate()[1], plain.communicate()[1]
 
     assert "Traceback" in traceback
     assert plain.returncode == 2
     assert line == "loadbench: -c: concurrency[0] is 0: must be at least 1\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--debug run -c 0",
+        "run --debug -c 0",
+        "report nope --debug",
+        "serve --debug llama --slots 0",
+        "serve llama --slots 0 --debug",
+        "doctor -e ftp://x --debug",
+    ],
+)
+def test_debug_is_understood_after_every_command(words: str) -> None:
+    debugged, plain = invoke(*words.split()), invoke(*words.replace("--debug", "").split())
+
+    assert isinstance(debugged.exception, LoadbenchError)
+    assert isinstance(plain.exception, SystemExit)
+
+
+def test_the_help_lists_options_under_headings_the_most_used_first() -> None:
+    text = invoke("run", "--help", COLUMNS="80").output
+    options = text[text.index("\n\nServer:") : text.index("Examples:")]
+
+    assert re.findall(r"^(\S.*):$", options, re.MULTILINE) == [
+        *("Server", "Load", "Prompts and answers", "Plan", "Output", "More")
+    ]
+    assert [line.split()[0] for line in re.findall(r"^  (-.*)$", options, re.MULTILINE)][:4] == [
+        *("-e,", "-m,", "--simulate", "--wait")
+    ]
+    assert options.rstrip().endswith("-h, --help                 Show this message and exit.")
+
+
+def test_the_texts_of_the_options_stand_in_one_column() -> None:
+    text = invoke("run", "--help", COLUMNS="80").output
+
+    assert {len(found) for found in re.findall(r"^(  -.*?\S  +)\S", text, re.MULTILINE)} == {29}
 
 
 # -- settings
@@ -744,7 +802,9 @@ def test_wait_measures_a_server_that_starts_late(place: Path) -> None:
         with simulator.start(ttft_ms=1, itl_ms=0.2, port=port):
             rest = waiting.communicate(timeout=30)
 
+    assert first.startswith("waiting up to 60 s: nothing answers at ")
     assert "connection refused" in first
+    assert "--wait" not in first
     assert waiting.returncode == 0, rest
     assert (place / "there" / "report.md").exists()
 
@@ -754,6 +814,7 @@ def test_waiting_in_vain_is_one_line(refusing: str) -> None:
 
     assert done.exit_code == 1
     assert re.fullmatch(r"loadbench: waited 0.05 s in vain: nothing answers at [^\n]+\n", done.stderr)
+    assert "--wait" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")

@@ -18,6 +18,8 @@ from loadbench.cli.serve import serve
 from loadbench.errors import LoadbenchError
 
 INTERRUPTED = 130
+DEBUG = "loadbench.debug"
+"""Where a command's --debug is noted for the top command, which is the one that meets the errors."""
 
 
 class Program(click.Group):
@@ -36,7 +38,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except LoadbenchError as error:
-            if ctx.params["debug"]:
+            if ctx.meta.get(DEBUG):
                 raise
             click.echo(f"loadbench: {error}", err=True)
             ctx.exit(error.exit_code)
@@ -83,8 +85,7 @@ Examples:
 """,
 )
 @click.version_option(__version__, prog_name="loadbench")
-@click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
-def main(debug: bool) -> None:
+def main() -> None:
     """Load-test the language models on your own machines.
 
     How fast is a model and how sure is that, where does it saturate, which one to ship: loadbench opens concurrent
@@ -93,5 +94,26 @@ def main(debug: bool) -> None:
     """
 
 
+def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+def _with_debug(command: click.Command) -> None:
+    """Give a command, and all below it, the option --debug: one adds it to the line that failed, at its end."""
+    option = click.option(
+        "--debug",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_note_debug,
+        help="Show a traceback where something fails.",
+    )
+    option(command)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_debug(below)
+
+
 for command in (run, report, serve, doctor):
     main.add_command(command)
+_with_debug(main)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loadbench.cli.options import certificates
+
 if TYPE_CHECKING:
     from loadbench.cli.checks import Check
 
@@ -30,7 +32,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red bold"}
     "--streams", default=512, type=click.IntRange(1), metavar="N", show_default=True, help="Streams you want to open."
 )
 @click.option("--api-key-env", metavar="NAME", help="Variable that holds the key of the server given with -e.")
-@click.option("--ca-file", metavar="FILE", help="Certificates to trust, for https.")
+@click.option("--ca-file", callback=certificates, metavar="FILE", help="Certificate authorities to trust (PEM).")
 @click.option("--insecure", is_flag=True, help="Trust any certificate.")
 @click.option("--quick", is_flag=True, help="Leave out the self-test, 3 seconds against the simulator.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from loadbench.cli.options import (
+    LIST,
+    MORE,
+    TEXT,
+    HeadedCommand,
+    certificates,
+    decimal,
+    duration,
+    scenario_file,
+    under,
+    whole,
+)
 
 if TYPE_CHECKING:
     from loadbench.scenario import Scenario
@@ -18,7 +30,7 @@ Examples:
   loadbench run -e http://gpu-box:8000/v1 -m llama3.1 -c 1,8,64 -d 60s
   loadbench run -r 0.5,1,2 -d 2m     open loop: requests per second
   loadbench run --slo ttft_p95=500ms --slo "failed<1%"
-  loadbench run scenarios/summarizer.toml --max-tokens 64
+  loadbench run scenarios/summarizer.toml -m auto      the models at hand
   loadbench run scenarios/sweep.toml --budget 5m --dry-run
   loadbench run --resume results/20261122T101500Z-sweep
 
@@ -30,95 +42,67 @@ Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
 """
 
 
-class _Words(click.types.StringParamType):
-    """Texts. Where a variable holds them, commas part them, or nothing does; blanks, as click has it, never."""
-
-    def __init__(self, *, commas: bool) -> None:
-        self._commas = commas
-
-    def split_envvar_value(self, rv: str) -> list[str]:
-        return [part for part in rv.split(",") if part.strip()] if self._commas else [rv]
+_server, _load, _prompts = under("Server"), under("Load"), under("Prompts and answers")
+_plan, _output, _more = under("Plan"), under("Output"), under(MORE)
+_FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 
 
-_LIST, _TEXT = _Words(commas=True), _Words(commas=False)
-
-
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    from loadbench.scenario import Duration
-
-    if value is None:
-        return None
-    try:
-        return Duration.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
-def _whole(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    return None if value is None else _numbers(int, value, ctx, param)
-
-
-def _decimal(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    return None if value is None else _numbers(float, value, ctx, param)
-
-
-def _numbers(kind: type[int] | type[float], value: str, ctx: click.Context, param: click.Parameter) -> list[float]:
-    """A list as 1,2,4."""
-    try:
-        return [kind(part) for part in value.split(",")]
-    except ValueError:
-        what = "whole numbers as 1,2,4" if kind is int else "numbers as 0.5,1"
-        raise click.BadParameter(f"{value!r}: write {what}", ctx, param) from None
-
-
-def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option that the environment may set: --max-tokens by LOADBENCH_MAX_TOKENS, or the workshop's BENCH_ name."""
-    long = next(name for name in names if name.startswith("--")).split("/")[0].removeprefix("--")
-    variables = [f"LOADBENCH_{long.replace('-', '_').upper()}"]
-    if workshop := settings.pop("workshop", None):
-        variables.append(workshop)
-    return click.option(*names, envvar=variables, **settings)
-
-
-@click.command(epilog=EPILOG)
-@click.argument("scenario_file", metavar="[SCENARIO]", required=False, type=click.Path(path_type=Path))
-@_option("-e", "--endpoint", metavar="URL", help="Server, with or without /v1.  [default: what is found]")
-@_option("-m", "--model", "models", multiple=True, type=_LIST, metavar="MODEL", help="Or a,b.  [default: auto]")
-@_option("-c", "--concurrency", callback=_whole, metavar="1,2,4", help="Closed loop: streams at once, a level each.")
-@_option("-r", "--request-rate", callback=_decimal, metavar="0.5,1", help="Open loop: requests/s, a level each.")
-@_option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Spacing of open-loop starts.")
-@_option("-n", "--requests", type=int, metavar="N", help="Measured requests per level.", workshop="BENCH_ROUNDS")
-@_option("-d", "--duration", callback=_duration, metavar="30s", help="Measured time per level.")
-@_option("--warmup", type=int, metavar="N", help="Requests before a level is measured.  [default: its streams]")
-@_option("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
-@_option("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
-@_option("--prompt", "texts", multiple=True, type=_TEXT, metavar="TEXT", help="Ask this.", workshop="BENCH_PROMPT")
-@_option("--prompts", "prompts_file", metavar="FILE", help="Ask these: .json, .jsonl or .txt.")
-@_option("--system", metavar="TEXT", help="System message.")
-@_option("--distinct-prompts/--fixed-prompts", default=None, help="Unique prefixes, so that no cache answers.")
-@_option("--repeat", type=int, metavar="K", help="Measure each level K times.")
-@_option("--slo", multiple=True, type=_LIST, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
-@_option("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
-@_option("--max-streams", type=int, metavar="N", help="Open loop: most streams at once; the rest is dropped, counted.")
-@_option("--extra-body", metavar="JSON", help="More keys of each request, as '{\"ignore_eos\": true}'.")
-@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="More HTTP headers.")
-@_option("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")
-@_option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="Certificate authorities to trust.")
-@_option("--insecure", is_flag=True, help="Accept any certificate.")
-@_option("--stamps", type=click.Choice(["kernel", "user"]), help="Where arrivals are stamped.  [default: best at hand]")
-@_option("--wait", "wait_for", callback=_duration, metavar="60s", help="Wait until the endpoint answers.")
-@click.option("--simulate", is_flag=True, help="Measure a simulator; its figures are labelled as simulated.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-@_option("--budget", callback=_duration, metavar="5m", help="Shorten the plan to fit this time.")
-@_option("--name", metavar="NAME", help="Names the run.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: results/...]"
+@click.command(cls=HeadedCommand, epilog=EPILOG)
+@click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
+@_server("-e", "--endpoint", metavar="URL", help="With or without /v1.  [default: what is found]")
+@_server(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    type=LIST,
+    metavar="MODEL",
+    help="To measure; repeat it, or a,b.  [default: auto]",
 )
-@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Continue the run in this folder.")
-@_option("--answers/--no-answers", default=True, help="Keep the answers' texts.  [default: keep]")
-@click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, the summary last.")
-@click.option("--quiet", "-q", is_flag=True, help="Print errors alone.")
-@click.option("--no-progress", is_flag=True, help="No live view.")
+@_server("--simulate", **_FLAG, help="Measure a simulator; its figures are labelled so.")
+@_server("--wait", "wait_for", callback=duration, metavar="60s", help="Wait until the server answers.")
+@_server("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")
+@_server("--header", "headers", multiple=True, variable=False, metavar="'NAME: VALUE'", help="More HTTP headers.")
+@_server("--ca-file", callback=certificates, metavar="FILE", help="Certificate authorities to trust (PEM).")
+@_server("--insecure", is_flag=True, help="Accept any certificate.")
+@_load("-c", "--concurrency", callback=whole, metavar="1,2,4", help="Closed loop: streams at once, a level each.")
+@_load("-d", "--duration", callback=duration, metavar="30s", help="Measured time per level.")
+@_load("-n", "--requests", type=int, metavar="N", help="Measured requests per level.", workshop="BENCH_ROUNDS")
+@_load("-r", "--request-rate", callback=decimal, metavar="0.5,1", help="Open loop: requests/s, a level each.")
+@_load("--warmup", type=int, metavar="N", help="Unmeasured requests.  [default: as many as streams]")
+@_load("--repeat", type=int, metavar="K", help="Measure each level K times.")
+@_load("--arrivals", type=click.Choice(["poisson", "constant"]), metavar="KIND", help="Open loop: poisson or constant.")
+@_load("--max-streams", type=int, metavar="N", help="Open loop: most at once; more are dropped, counted.")
+@_prompts("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
+@_prompts("--prompt", "texts", multiple=True, type=TEXT, metavar="TEXT", help="Ask this.", workshop="BENCH_PROMPT")
+@_prompts("--prompts", "prompts_file", metavar="FILE", help="Ask these: .json, .jsonl or .txt.")
+@_prompts("--system", metavar="TEXT", help="System message.")
+@_prompts("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
+@_prompts("--distinct-prompts/--fixed-prompts", default=None, help="Unique prefixes, so that no cache answers.")
+@_prompts("--extra-body", metavar="JSON", help="More keys to send, as '{\"ignore_eos\": true}'.")
+@_prompts("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
+@_plan("--slo", multiple=True, type=LIST, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
+@_plan("--dry-run", **_FLAG, help="Show the plan and stop.")
+@_plan("--budget", callback=duration, metavar="5m", help="Shorten the plan to fit this time.")
+@_plan("--resume", variable=False, type=click.Path(path_type=Path), metavar="DIR", help="Continue this folder's run.")
+@_output(
+    *("-o", "--output"),
+    variable=False,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The run's folder.  [default: results/...]",
+)
+@_output("--name", metavar="NAME", help="Names the run.")
+@_output("--json", "as_json", **_FLAG, help="JSON lines on stdout, the summary last.")
+@_output("-q", "--quiet", **_FLAG, help="Print errors alone.")
+@_output("--no-progress", **_FLAG, help="No live view.")
+@_output("--answers/--no-answers", default=True, help="Keep the answers' texts.  [default: keep]")
+@_more(
+    "--stamps",
+    type=click.Choice(["kernel", "user"]),
+    metavar="WHERE",
+    help="Stamp arrivals: kernel or user.  [default: best]",
+)
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:
     """Measure models at several loads.

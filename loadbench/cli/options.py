@@ -1,0 +1,147 @@
+"""What `run`'s options share: their headings in --help, their variables, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+MORE = "More"
+"""The heading of options that name none, --help among them."""
+_NAMES_WIDTH = 25  # in columns; what is longer has its text on the next line
+
+
+class Headed(click.Option):
+    """An option that --help lists under a heading."""
+
+    def __init__(self, *args: Any, heading: str = MORE, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+class HeadedCommand(click.Command):
+    """Lists its options by heading, in the order of their declaration, in columns that run through all headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        by_heading: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if row is not None:
+                by_heading.setdefault(getattr(param, "heading", MORE), []).append(row)
+        for heading, rows in by_heading.items():
+            with formatter.section(heading):
+                # click fits the columns of each section to its longest name: padded, all fit the same.
+                padded = [(f"{names:<{_NAMES_WIDTH}}", text) for names, text in rows]
+                formatter.write_dl(padded, col_max=_NAMES_WIDTH)
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def under(heading: str) -> Callable[..., Decorator]:
+    """A maker of options under a heading."""
+
+    def option(*names: str, variable: bool = True, workshop: str | None = None, **settings: Any) -> Decorator:
+        """An option.
+
+        Args:
+            variable: Whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS.
+            workshop: A BENCH_ name that does too.
+        """
+        long = next(name for name in names if name.startswith("--")).split("/")[0].removeprefix("--")
+        variables = [f"LOADBENCH_{long.replace('-', '_').upper()}"] if variable else []
+        variables += [workshop] if workshop else []
+        return click.option(*names, cls=Headed, heading=heading, envvar=variables or None, **settings)
+
+    return option
+
+
+class _Words(click.types.StringParamType):
+    """Texts. Where a variable holds them, commas part them, or nothing does; blanks, as click has it, never."""
+
+    def __init__(self, *, commas: bool) -> None:
+        self._commas = commas
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [part for part in rv.split(",") if part.strip()] if self._commas else [rv]
+
+
+LIST, TEXT = _Words(commas=True), _Words(commas=False)
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """A callback for 500ms, 30s, 5m."""
+    from loadbench.scenario import Duration
+
+    if value is None:
+        return None
+    try:
+        return Duration.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def whole(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """A callback for 1,2,4."""
+    return None if value is None else _numbers(int, value, ctx, param)
+
+
+def decimal(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """A callback for 0.5,1."""
+    return None if value is None else _numbers(float, value, ctx, param)
+
+
+def _numbers(kind: type[int] | type[float], value: str, ctx: click.Context, param: click.Parameter) -> list[float]:
+    try:
+        return [kind(part) for part in value.split(",")]
+    except ValueError:
+        what = "whole numbers as 1,2,4" if kind is int else "numbers as 0.5,1"
+        raise click.BadParameter(f"{value!r}: write {what}", ctx, param) from None
+
+
+def certificates(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A callback for a file of certificate authorities, read once here: before anything is started."""
+    import ssl
+
+    if value is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+    except FileNotFoundError:
+        why = "no such file"
+    except ssl.SSLError:
+        why = "no PEM certificate in it"
+    except (OSError, ValueError) as error:
+        why = f"cannot be read ({str(getattr(error, 'strerror', None) or error).lower()})"
+    else:
+        return value
+    advice = "give the authority's certificate as a PEM file, or accept any certificate with --insecure"
+    raise click.BadParameter(f"{value!r}: {why}: {advice}", ctx, param)
+
+
+def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """A callback for a scenario file: whether its ending is that of one, and what may have been meant where not."""
+    from loadbench.errors import UsageError
+    from loadbench.scenario.files import printable
+
+    if value is None:
+        return None
+    path = Path(value)
+    if path.suffix.lower() in (".toml", ".json"):
+        return path
+    near = [place for place in (Path(f"{value}.toml"), Path("scenarios", f"{value}.toml")) if place.is_file()]
+    if near:
+        advice = f"did you mean {printable(str(near[0]))}?"
+    elif "://" in value:
+        advice = "give a server's address with -e"
+    elif path.suffix.lower() in (".jsonl", ".txt"):
+        advice = "give prompts with --prompts"
+    elif (path / "run.json").is_file():
+        advice = "go on with a run's folder by --resume, or print it with `loadbench report`"
+    elif path.is_file():
+        advice = "write it in TOML, as those in scenarios/ are"
+    else:
+        advice = "give its whole name; a model is named with -m"
+    raise UsageError(f"{printable(value)}: a scenario file ends in .toml or .json: {advice}")
