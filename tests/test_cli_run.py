@@ -668,7 +668,7 @@ ADDED = {
     *("efficiency", "ended_per_s", "finish_reasons", "in_flight_mean", "input_lengths", "input_tokens"),
     *("input_tokens_per_s", "itl_name", "merged_share", "prompts", "prompts_left_out", "requests_planned"),
     *("residence_ms", "retries", "round_trip_ms", "simulated", "slo", "speedup", "stretch", "tpot_k_estimated"),
-    *("tpot_micro_ms", "ttfe_ms", "ttft_from_due_ms", "warmup_requests", "whole_run", "words"),
+    *("residence_growth", "tpot_micro_ms", "ttfe_ms", "ttft_from_due_ms", "warmup_requests", "whole_run", "words"),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 

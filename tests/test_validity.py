@@ -37,6 +37,8 @@ SOUND: dict[str, Any] = {
 
 FORCED = {"extra_body": {"ignore_eos": True}, "max_tokens": 128}
 OPEN = {"concurrency": None, "request_rate_per_s": 10.0, "ttft_from_due_ms": {"n": 1000}}
+BACKLOG = {**OPEN, "residence_growth": 2.1, "residence_ms": None, "requests_per_s": 16.7}
+FEW = {"attempted": 100, "completed": 100, "offered": 100}
 
 
 def gates(scenario: dict[str, Any] | None = None, **changes: Any) -> list[tuple[str, str]]:
@@ -82,6 +84,18 @@ CASES = [
     ({**OPEN, "attempted": 800, "completed": 800, "dropped": 200}, [("V2", "warn")]),
     ({**OPEN, "attempted": 799, "completed": 799, "dropped": 201}, [("V2", "red")]),
     (OPEN, []),
+    # V2 in open loop: of 1000 that were due 940, 760 ended, and the last ones took more than twice as long as the first
+    ({**BACKLOG, "ended_per_s": 950 / 30}, []),
+    ({**BACKLOG, "ended_per_s": 935 / 30}, [("V2", "warn")]),
+    ({**BACKLOG, "ended_per_s": 805 / 30}, [("V2", "warn")]),
+    ({**BACKLOG, "ended_per_s": 795 / 30}, [("V2", "red")]),
+    ({**BACKLOG, "ended_per_s": 500 / 30, "residence_growth": 2.0}, []),
+    ({**BACKLOG, "ended_per_s": 500 / 30, "residence_growth": None}, []),
+    # … where chance leaves 2 * sqrt(99) = 19.9 of 100
+    ({**BACKLOG, **FEW, "ended_per_s": 79.5 / 30}, []),
+    ({**BACKLOG, **FEW, "ended_per_s": 79.0 / 30}, [("V2", "red")]),
+    # … the worse of a backlog and of drops speaks
+    ({**BACKLOG, "ended_per_s": 500 / 30, "attempted": 900, "completed": 900, "dropped": 100}, [("V2", "red")]),
     # V3: lag p99 against a gap p50 of 10 ms
     ({"client_lag_ms": {"p99": 2.5}}, []),
     ({"client_lag_ms": {"p99": 2.51}}, [("V3", "warn")]),

@@ -64,7 +64,7 @@ def summary(data: LevelData, bounds: Sequence[Bound]) -> Level:
         **counted,
         **_durations(data, requests, opened, burst),
         **_tokens(results, requests),
-        **_flow(steady, results, requests),
+        **_flow(steady, results, requests, opened),
         **{name: significant(rate) for name, rate in rates.items()},
         "whole_run": {k: significant(v) for k, v in window.whole_run(facts, results, requests).items()},
         "merged_share": rounded(_merged_share(results, requests.population), 6),
@@ -170,7 +170,7 @@ def _tokens(results: Results, requests: Requests) -> Level:
     }
 
 
-def _flow(steady: window.Window | None, results: Results, requests: Requests) -> Level:
+def _flow(steady: window.Window | None, results: Results, requests: Requests, opened: bool) -> Level:
     """The window's length, and both sides of Little's law: N against X and R, of all requests that were sent."""
     long_enough = steady is not None and steady.length_ns >= window.SHORTEST_NS
     sent = requests.in_flight[~np.isnan(requests.in_flight)]
@@ -179,6 +179,7 @@ def _flow(steady: window.Window | None, results: Results, requests: Requests) ->
         "in_flight_mean": significant(window.in_flight_mean(steady, results)) if steady and long_enough else None,
         "ended_per_s": significant(window.ended_per_s(steady, results)) if steady and long_enough else None,
         "residence_ms": significant(float(sent.mean()) / NS_PER_MS) if len(sent) else None,
+        "residence_growth": significant(window.residence_growth(requests)) if opened else None,
     }
 
 

@@ -156,3 +156,16 @@ def ended_per_s(window: Window, results: Results) -> float:
     So it may be a round too high (see `Window.counts`), which gate V2 allows for.
     """
     return float((window.holds(results.end) & ~np.isnan(results.sent)).sum()) / window.length_s
+
+
+def residence_growth(requests: Requests) -> float | None:
+    """Open loop: median time in flight of the last third of the completed requests over that of the first third.
+
+    About 1 where a server keeps up, however long its answers are; in a backlog each request waits longer than the one
+    before. None with fewer than three requests.
+    """
+    times = requests.in_flight[requests.population]
+    third = len(times) // 3
+    if not third:
+        return None
+    return float(np.median(times[-third:]) / np.median(times[:third]))
