@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,10 @@ from loadbench.target.discovery import VARIABLE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ANEW = """from loadbench.scenario import json_schema
+import json, pathlib
+text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+pathlib.Path("scenarios/scenario.schema.json").write_bytes(text.encode() + b"\\n")"""
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
 
 
@@ -181,10 +188,38 @@ def test_a_scenario_says_what_it_decides_and_its_commands_are_understood(path: P
     text = path.read_text(encoding="utf-8")
 
     assert text.startswith("# Decides: ")
+    # In the comments that open the file: further down, editors do not look for it.
+    assert text.partition("\n\n")[0].endswith("\n#:schema ./scenario.schema.json")
     assert scenario.read(path).description
     assert typed(text)
     for line in typed(text):
         parsed(line)
+
+
+def test_the_schema_for_editors_is_that_of_the_code() -> None:
+    written = (ROOT / "scenarios" / "scenario.schema.json").read_text(encoding="utf-8")
+    now = json.dumps(scenario.json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+    assert written == now, f"write it anew:\npython -c '{ANEW}'"
+
+
+def test_what_writes_the_schema_anew_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "scenarios").mkdir()
+    subprocess.run([sys.executable, "-c", ANEW], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+    schema = "scenarios/scenario.schema.json"
+    assert (tmp_path / schema).read_bytes() == (ROOT / schema).read_bytes()
+
+
+def test_the_summarizer_says_what_to_do_where_its_models_are_not(quick: Simulator) -> None:
+    there = "scenarios/summarizer.toml"
+    absent = invoke("run", ROOT / there, "-e", quick.url, "--dry-run")
+    auto = invoke("run", ROOT / there, "-e", quick.url, "--dry-run", "-m", "auto")
+
+    assert absent.exit_code == 1
+    assert all(words in absent.stderr for words in ("'qwen2.5-0.5b'", "-m auto", "`foundry model download NAME`"))
+    assert auto.exit_code == 0
+    assert all("foundry model download NAME" in text for text in (README, (ROOT / there).read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
