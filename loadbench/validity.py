@@ -17,6 +17,7 @@ Scenario = Mapping[str, Any]
 Doubt = dict[str, str]
 
 FEWEST_TOKENS_SHARE = 0.95
+MOST_TOKENS_PER_EVENT = 1.5
 HEADLINE = {"p50": 0.5, "p95": 0.95}
 LITTLE_WARN, LITTLE_RED = 0.05, 0.15
 
@@ -185,7 +186,7 @@ def length(level: Level, scenario: Scenario) -> Doubt | None:
 
 
 def tokens(level: Level, scenario: Scenario) -> Doubt | None:
-    """V6: tokens are the server's own count."""
+    """V6: tokens are the server's own count, and it counts what it sends."""
     match level.get("token_source"):
         case "events":
             return _warn(
@@ -199,7 +200,12 @@ def tokens(level: Level, scenario: Scenario) -> Doubt | None:
                 "tokens are the server's count for some requests and events for others: "
                 "tokens per second mix two units; compare characters per second instead",
             )
-    return None
+    per_event = level.get("tokens_per_event") or 0.0
+    text = (
+        f"the server counts {per_event:.3g} tokens per text event: events carry several, or reasoning that is not sent "
+        "is counted: TPOT and tokens per second mean that count; compare characters per second instead"
+    )
+    return _graded("V6", text, warn=per_event > MOST_TOKENS_PER_EVENT)
 
 
 def network(level: Level, scenario: Scenario) -> Doubt | None:

@@ -48,6 +48,25 @@ def test_a_null_is_a_dash_and_never_a_zero() -> None:
     assert row.split() == ["c1", "2", "0", "11.2*", "15.7*", "19.1*", "-", "-", "-"]
 
 
+ESTIMATED = "~ TPOT: tokens of the first arrival estimated from tokens per event"
+ESTIMATES = [
+    # tpot_k_estimated, itl_name, is it said
+    (True, "inter-event", True),
+    (True, "inter-token", False),  # an end-of-text token is counted but not sent: a guess of 1 that is 1
+    (False, "inter-event", False),  # the server counted along
+]
+
+
+@pytest.mark.parametrize(("estimated", "itl_name", "said"), ESTIMATES)
+def test_a_tpot_that_rests_on_a_guess_is_marked(estimated: bool, itl_name: str, said: bool) -> None:
+    summary = with_levels(summary_of("interrupted"), tpot_k_estimated=estimated, itl_name=itl_name)
+    terminal, markdown = text.render(summary, 120), report.FORMATS["markdown"](summary)
+
+    assert ("~20.2" in terminal) == (ESTIMATED in terminal) == said
+    assert markdown.count("&#126;20.2 [") == said
+    assert markdown.count(ESTIMATED.replace("~", "&#126;")) == 2 * said  # TPOT p50, TPOT micro
+
+
 def test_no_number_is_in_scientific_notation() -> None:
     summary = with_levels(summary_of("closed_loop"), output_tokens_per_s=1.5e-7, characters_per_s=2.5e17)
     for name in ("text", "markdown"):

@@ -126,6 +126,10 @@ CASES = [
     ({"token_source": "events"}, [("V6", "warn")]),
     ({"token_source": "mixed"}, [("V6", "red")]),
     ({"token_source": None}, []),
+    ({"tokens_per_event": 1.5}, []),
+    ({"tokens_per_event": 1.51}, [("V6", "warn")]),
+    ({"tokens_per_event": None}, []),
+    ({"tokens_per_event": 4.0, "token_source": "mixed"}, [("V6", "red")]),
     # V7: round trip against a TTFT p50 of 100 ms
     ({"round_trip_ms": 30.0}, []),
     ({"round_trip_ms": 30.1}, [("V7", "warn")]),

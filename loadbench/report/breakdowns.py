@@ -16,6 +16,8 @@ from loadbench.report.tables import (
     metric,
     per_model,
     time_of,
+    tpot,
+    tpot_notes,
 )
 
 
@@ -51,11 +53,11 @@ def behind(summary: Summary) -> list[Table]:
         (Column("input tokens", "/s"), figure("input_tokens_per_s")),
         (Column("stretch"), figure("stretch")),
         (Column("TTFE p50", times.unit), time_of(times, metric("ttfe_ms"), "p50")),
-        (Column("TPOT micro", "ms"), figure("tpot_micro_ms")),
+        (Column("TPOT micro", "ms"), tpot(figure("tpot_micro_ms"))),
         (Column("client lag p99", "ms"), lambda level: Cell(units.figure(levels.value(level, "client_lag_ms", "p99")))),
         (Column("merged arrivals"), lambda level: Cell(units.share(level.get("merged_share")))),
     ]
-    return per_model("Behind the figures", summary, columns, [])
+    return per_model("Behind the figures", summary, columns, tpot_notes(rows))
 
 
 def _whole_run(name: str) -> Read:

@@ -45,6 +45,11 @@ def is_estimated(level: Level) -> bool:
     return level.get("token_source") in ("events", "estimated", "mixed")
 
 
+def is_tpot_estimated(level: Level) -> bool:
+    """Whether TPOT rests on a guess of how many tokens the first arrival carried; one token an event is no guess."""
+    return bool(level.get("tpot_k_estimated")) and level.get("itl_name") == "inter-event"
+
+
 def is_unfinished(level: Level) -> bool:
     """Whether the level did not run to its end."""
     return level.get("status") not in (None, "complete")

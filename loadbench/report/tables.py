@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loadbench.report import levels, units
@@ -116,13 +116,14 @@ def gaps(summary: Summary) -> list[Table]:
             (Column(f"{name} {levels.STATISTIC_NAMES[p]}", times.unit), time_of(times, metric("itl_ms"), p))
             for p in ("p50", "p99", "p999", "max")
         ),
-        (Column("TPOT p50", times.unit), time_of(times, metric("tpot_ms"), "p50")),
+        (Column("TPOT p50", times.unit), tpot(time_of(times, metric("tpot_ms"), "p50"))),
         (Column("tokens", "/event"), figure("tokens_per_event")),
     ]
     notes = _percentile_notes(itl, ("p50", "p99", "p999"), "gaps", name)
     notes += _percentile_notes([level.get("tpot_ms") for level in rows], ("p50",), "requests", "TPOT")
     if name == "IET":
         notes.append("IET = inter-event time: an event of this server does not carry one token")
+    notes += tpot_notes(rows)
     return per_model("Gaps between events" if name == "IET" else "Gaps between tokens", summary, columns, notes)
 
 
@@ -180,6 +181,24 @@ def metric(name: str) -> Callable[[Level], Any]:
 
 def time_of(times: Times, metric: Callable[[Level], Any], statistic: str) -> Read:
     return lambda level: times.cell(metric(level), statistic)
+
+
+def tpot(read: Read) -> Read:
+    """A TPOT with "~" before it where it is estimated."""
+
+    def marked(level: Level) -> Cell:
+        cell = read(level)
+        doubtful = levels.is_tpot_estimated(level) and cell.text != units.ABSENT
+        return replace(cell, text=f"~{cell.text}") if doubtful else cell
+
+    return marked
+
+
+def tpot_notes(rows: Sequence[Level]) -> list[str]:
+    """What the "~" of a TPOT means, where there is one."""
+    if not any(levels.is_tpot_estimated(level) for level in rows):
+        return []
+    return ["~ TPOT: tokens of the first arrival estimated from tokens per event"]
 
 
 def level_name(level: Level) -> Cell:
