@@ -247,6 +247,15 @@ def test_the_examples_of_the_docstrings_hold(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
+@pytest.mark.parametrize(("prompts", "told"), [({"own_limits": True}, 0), ({"own_limits": False}, 1), ({}, 1)])
+def test_an_output_length_is_forced_on_prompts_without_limits_of_their_own(prompts: dict, told: int) -> None:
+    forced = {"extra_body": {"ignore_eos": True}, "max_tokens": 64}
+
+    [level] = summarise(run(level_data(in_turn(9)), scenario=forced, prompts=prompts))["levels"]
+
+    assert [warning["code"] for warning in level["warnings"]].count("V5") == told
+
+
 def test_lines_that_could_not_be_read_are_told() -> None:
     broken = replace(run(level_data([stream()])), unreadable_lines=2)
 

@@ -31,6 +31,9 @@ def summarise(run: Run) -> dict[str, Any]:
     Rates are those of the steady window, None below a second of it; `whole_run` holds those of the whole level.
     """
     scenario = run.info.get("scenario") or {}
+    asked = scenario
+    if (run.info.get("prompts") or {}).get("own_limits"):
+        asked = {**scenario, "max_tokens": None}  # prompts carry limits of their own: no length is that of all (V5)
     bounds = [Bound.parse(text) for text in scenario.get("slo") or ()]
     levels = []
     for data in run.levels:
@@ -41,7 +44,7 @@ def summarise(run: Run) -> dict[str, Any]:
     for found in levels:
         row = rows.get(found["id"], {})
         found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
-        found["warnings"] = validity.warnings(found, scenario)
+        found["warnings"] = validity.warnings(found, asked)
     return {
         "schema": SCHEMA,
         "run": {name: value for name, value in run.info.items() if name != "levels"},
