@@ -1,10 +1,15 @@
 """Where the environment names a proxy, stock httpx takes the measured path's place, and the run says so."""
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from wire import DONE, event, plain
 
 from loadbench import simulator
 
@@ -48,3 +53,30 @@ def test_a_proxy_that_is_down_is_named(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "proxy" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_gzip_is_read_behind_a_proxy_too(tmp_path: Path) -> None:
+    body = gzip.compress(event("A") + event("B", "stop") + DONE)
+    answer = plain("200 OK", body, b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n")
+    listing = plain("200 OK", b'{"object": "list", "data": [{"id": "m"}]}', b"Content-Type: application/json\r\n")
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(listing if self.path.endswith("/models") else plain("404 Not Found"))
+            self.close_connection = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(answer)
+            self.close_connection = True
+
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = through_proxy(url, tmp_path / "run", "-c", "1", "-n", "3")
+        server.shutdown()
+
+    (level,) = json.loads((tmp_path / "run/summary.json").read_bytes())["levels"]
+    assert (level["completed"], level["failed"]) == (3, 0), done.stderr

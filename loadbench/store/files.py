@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import importlib.util
 import os
 import sys
@@ -70,7 +71,11 @@ def hold(path: Path) -> int | None:
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
     """What to tell a user whose folder refuses a write."""
-    return StoreError(f"{path}: cannot write: {error.strerror or error}; choose another folder with -o")
+    if error.errno == errno.ENOSPC and (path.parent / "run.json").exists():
+        advice = f"free some space, then continue with --resume {path.parent}: what was written before stays"
+    else:
+        advice = "choose another folder with -o"
+    return StoreError(f"{path}: cannot write: {error.strerror or error}; {advice}")
 
 
 def log_tag(level: str, attempt: int) -> str:

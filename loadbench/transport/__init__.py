@@ -20,7 +20,8 @@ from collections.abc import Callable
 import httpx
 
 from loadbench.scenario import Timeouts
-from loadbench.transport.connection import Clock, Connection, ExchangeError, Headers, Sink, os_error
+from loadbench.transport.connection import Connection
+from loadbench.transport.exchange import Clock, ExchangeError, Headers, Sink, os_error
 from loadbench.transport.stock import StockTransport
 from loadbench.transport.tls import tls_context
 from loadbench.transport.wire import KernelWires, UserWire, kernel_stamps_work

@@ -7,43 +7,18 @@ stack with the arrival's stamp. The request's task wakes once, when the response
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
-import zlib
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import httptools
-import httpx
 
 from loadbench.result import ErrorKind
 from loadbench.scenario import Timeouts
+from loadbench.transport.coding import inflater
+from loadbench.transport.exchange import ExchangeError, Headers, Sink, os_error
 
 MAX_HEADER_BYTES = 256 * 1024
-MAX_INFLATED_BYTES = 16 * 1024 * 1024  # of one read
-_LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EACCES}
-
-Headers = list[tuple[bytes, bytes]]
-Clock = Literal["kernel", "user"]
-
-
-class ExchangeError(httpx.TransportError):
-    """A request that failed on its way, with METRICS.md's word for how."""
-
-    def __init__(self, kind: ErrorKind, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-class Sink(Protocol):
-    """Who reads a response. Each time is an arrival in ns on the transport's clock; body may raise ExchangeError."""
-
-    first_token_ns: int | None
-
-    def connected(self, duration_ns: int) -> None: ...
-    def sent(self, at_ns: int) -> None: ...
-    def headers(self, at_ns: int, status: int, headers: Headers) -> None: ...
-    def body(self, data: bytes, at_ns: int) -> None: ...
 
 
 class Wire(Protocol):
@@ -54,12 +29,6 @@ class Wire(Protocol):
     def look(self) -> None: ...
     def send(self, data: bytes) -> None: ...
     def close(self) -> None: ...
-
-
-def os_error(error: OSError, *, default: ErrorKind = "reset") -> ExchangeError:
-    """The failure that this OSError means: of the client's own limits, or of the connection."""
-    kind: ErrorKind = "local" if error.errno in _LOCAL_ERRNOS else default
-    return ExchangeError(kind, error.strerror or str(error) or type(error).__name__)
 
 
 class Connection:
@@ -280,7 +249,7 @@ class Connection:
         self._header_bytes = 0
         self._in_body = False
         self._body_ends_at_close = False
-        self._inflate: zlib._Decompress | None = None
+        self._inflate: Callable[[bytes], bytes] | None = None
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -296,23 +265,14 @@ class Connection:
         if status < 200:
             return
         self._in_body = True
-        names = {name.lower(): value.lower() for name, value in self._headers}
+        names = {name.lower() for name, _ in self._headers}
         self._body_ends_at_close = b"content-length" not in names and b"transfer-encoding" not in names
-        coding = names.get(b"content-encoding", b"identity")
-        if coding in (b"gzip", b"x-gzip", b"deflate"):
-            self._inflate = zlib.decompressobj(wbits=47)  # gzip or zlib, as its header says
-        elif coding not in (b"identity", b""):
-            raise ExchangeError("protocol", f"content-encoding {coding.decode('latin-1')} was not asked for")
+        self._inflate = inflater(self._headers)
         self._sink.headers(self.arrival_ns, status, self._headers)
 
     def on_body(self, data: bytes) -> None:
         if self._inflate is not None:
-            try:
-                data = self._inflate.decompress(data, MAX_INFLATED_BYTES)
-            except zlib.error as error:
-                raise ExchangeError("protocol", f"broken compression: {error}") from None
-            if self._inflate.unconsumed_tail:
-                raise ExchangeError("protocol", "a compressed body that grows without bound")
+            data = self._inflate(data)
         assert self._sink is not None
         self._sink.body(data, self.arrival_ns)
 

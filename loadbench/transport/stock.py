@@ -9,7 +9,8 @@ import time
 import httpx
 
 from loadbench.scenario import Timeouts
-from loadbench.transport.connection import Clock, ExchangeError, Sink
+from loadbench.transport.coding import inflater
+from loadbench.transport.exchange import Clock, ExchangeError, Sink
 from loadbench.transport.tls import tls_context
 
 
@@ -44,9 +45,10 @@ class StockTransport(httpx.AsyncBaseTransport):
                 response = await self._stock.handle_async_request(request)
                 try:
                     sink.headers(self._now_ns(), response.status_code, response.headers.raw)
+                    inflate = inflater(response.headers.raw)
                     assert isinstance(response.stream, httpx.AsyncByteStream)
                     async for data in response.stream:
-                        sink.body(data, self._now_ns())
+                        sink.body(data if inflate is None else inflate(data), self._now_ns())
                         if sink.first_token_ns is not None:
                             deadline.reschedule(min(began + timeouts.total, loop.time() + timeouts.idle))
                 finally:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import ssl
 
+from loadbench.errors import UsageError
+
 
 def tls_context(*, ca_file: str | None = None, insecure: bool = False) -> ssl.SSLContext:
-    """A client's TLS context: certificates verified unless told otherwise, HTTP/1.1 only."""
-    context = ssl.create_default_context(cafile=ca_file)
+    """A client's TLS context: certificates verified unless told otherwise, HTTP/1.1 only.
+
+    Raises:
+        UsageError: If the CA file holds no certificates.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        why = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(f"--ca-file {ca_file}: {why}; give a PEM file of certificate authorities") from None
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
