@@ -111,8 +111,8 @@ def _coverage(sizes: np.ndarray, between: float, p: float, *, clustered: bool) -
         shared = generator.normal(0, math.sqrt(between), len(sizes))
         gaps = shared[owner] + generator.normal(0, math.sqrt(1 - between), len(owner))
         at = percentile(np.sort(gaps), p)
-        at_most = np.bincount(owner, gaps <= at, len(sizes)).astype(np.int64)
-        worth = independent_gaps(at_most, sizes) if clustered else None
+        below, at_most = (np.bincount(owner, hits, len(sizes)).astype(np.int64) for hits in (gaps < at, gaps <= at))
+        worth = independent_gaps(below, at_most, sizes) if clustered else None
         bounds = interval(np.sort(gaps), p, worth)
         hits += bounds is not None and bounds[0] <= truth <= bounds[1]
     return hits / 300
@@ -130,12 +130,12 @@ def test_gaps_that_are_independent_lose_little() -> None:
     generator = np.random.default_rng(1)
     at_most = generator.binomial(30, 0.5, 100)
 
-    assert independent_gaps(at_most, np.full(100, 30)) > 2000
+    assert independent_gaps(at_most, at_most, np.full(100, 30)) > 2000
 
 
 def test_gaps_are_never_worth_more_than_they_are_nor_few_requests_as_much_as_many() -> None:
     # Every request has exactly its half at or below: no variance at all between requests.
-    few, many = (independent_gaps(np.full(n, 50), np.full(n, 100)) for n in (6, 600))
+    few, many = (independent_gaps(np.full(n, 50), np.full(n, 50), np.full(n, 100)) for n in (6, 600))
 
     assert few == pytest.approx(600 * (1.960 / 2.571) ** 2, rel=0.03)  # Student's t of 5 degrees of freedom
     assert many == pytest.approx(60_000, rel=0.01)
@@ -143,13 +143,23 @@ def test_gaps_are_never_worth_more_than_they_are_nor_few_requests_as_much_as_man
 
 
 def test_gaps_of_a_handful_of_requests_are_worth_nothing() -> None:
-    assert independent_gaps(np.full(5, 500), np.full(5, 1000)) == 0
+    assert independent_gaps(np.full(5, 500), np.full(5, 500), np.full(5, 1000)) == 0
 
 
 def test_gaps_that_are_equal_within_each_request_are_worth_at_most_their_requests() -> None:
     at_most = np.array([100, 0] * 10)
 
-    assert independent_gaps(at_most, np.full(20, 100)) <= 20
+    assert independent_gaps(at_most, at_most, np.full(20, 100)) <= 20
+
+
+@pytest.mark.parametrize("tied_at_the_top", [True, False])
+def test_equal_gaps_of_few_requests_are_worth_no_more_than_different_ones(tied_at_the_top: bool) -> None:
+    # 2 of 100 requests are slow by a clock, 98 quick: the percentile is the one value or the other, an end of all.
+    sizes, none, slow = np.full(100, 100), np.zeros(100, np.int64), np.repeat([0, 100], [2, 98])
+
+    worth = independent_gaps(slow, sizes, sizes) if tied_at_the_top else independent_gaps(none, slow, sizes)
+
+    assert worth < 100
 
 
 @pytest.mark.parametrize(("hits", "n"), [(1, 3), (5, 10), (19, 20), (999, 1000)])

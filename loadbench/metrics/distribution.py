@@ -63,8 +63,8 @@ def of_gaps(results: Results, chosen: Flags) -> dict[str, Any]:
     for name, p in PERCENTILES.items():
         at = intervals.percentile(ascending, p)
         if at is not None:
-            at_most = gaps.sums(results, partial(np.greater_equal, at))
-            independent[name] = intervals.independent_gaps(at_most[with_gaps], sizes[with_gaps])
+            below, at_most = (gaps.sums(results, partial(of, at)) for of in (np.greater, np.greater_equal))
+            independent[name] = intervals.independent_gaps(below[with_gaps], at_most[with_gaps], sizes[with_gaps])
     mean = float(ascending.sum(dtype=np.int64)) / len(ascending) / US_PER_MS if len(ascending) else None
     return _object(ascending, mean, independent, US_PER_MS)
 
