@@ -159,6 +159,18 @@ def test_csv_has_a_row_for_what_was_measured_and_none_for_nulls() -> None:
     assert (p50["value"], p50["unit"], p50["n"], p50["ci_low"]) == ("11210.0", "ms", "2", "")
 
 
+def test_csv_says_of_how_many_and_how_sure_its_shares_are() -> None:
+    slo = [{"bound": "ttft_p95=800ms", "attainment": 0.95, "attained": True, "n": 20, "ci95": [0.7639, 0.9911]}]
+    changes = {"attempted": 20, "completed": 19, "errors": {"reset": 1}, "finish_reasons": {"stop": 19}, "slo": slo}
+
+    rows = list(csv.DictReader(io.StringIO(report.FORMATS["csv"](with_levels(summary_of("tiny"), **changes)))))
+
+    found = {(row["metric"], row["statistic"]): (row["n"], row["ci_low"], row["ci_high"]) for row in rows}
+    assert found["errors", "reset"] == ("20", "", "")
+    assert found["finish_reasons", "stop"] == ("19", "", "")
+    assert found["slo", "ttft_p95=800ms"] == ("20", "0.7639", "0.9911")
+
+
 def test_json_has_sorted_keys_and_reads_back_as_the_summary() -> None:
     summary = summary_of("open_loop")
     rendered = report.FORMATS["json"](summary)

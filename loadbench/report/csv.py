@@ -9,7 +9,8 @@ Columns:
         counted: a kind of error, a finish reason, a bound.
     value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `fraction`, `ratio`, `count`
         or `flag` (`simulated`: the figures come from the simulator, not from a model).
-    n: how many samples stand behind it.
+    n: how many samples stand behind it; of errors the attempted requests, of finish reasons the completed, of
+        `slo` the offered ones.
     ci_low, ci_high: 95 % interval, empty where it does not exist.
 
 What was not measured has no row. Figures are in full precision.
@@ -115,9 +116,10 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
     for name, figure in sorted((level.get("whole_run") or {}).items()):
         if figure is not None:
             yield f"whole_run.{name}", "value", figure, "s" if name == "duration_s" else "1/s", None, None, None
-    for metric in ("errors", "finish_reasons"):
+    for metric, of in (("errors", "attempted"), ("finish_reasons", "completed")):
         for kind, n in sorted((level.get(metric) or {}).items()):
-            yield metric, kind, n, "requests", level.get("attempted"), None, None
+            yield metric, kind, n, "requests", level.get(of), None, None
     for bound in level.get("slo") or []:
         if bound.get("attainment") is not None:
-            yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), None, None
+            low, high = bound.get("ci95") or (None, None)
+            yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), low, high
