@@ -80,7 +80,7 @@ def interval_ranks(p: float, n: int) -> tuple[int, int] | None:
 
 
 def interval(ascending: NDArray[np.number], p: float, independent: int | None = None) -> tuple[float, float] | None:
-    """The 95 % interval of a percentile: two of the sorted values.
+    """The 95 % interval of a percentile: two of the sorted values. Right for independent values, else too narrow.
 
     Args:
         ascending: The values, sorted.

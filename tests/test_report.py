@@ -123,6 +123,12 @@ def test_an_output_without_our_signs_gets_ascii() -> None:
     assert b"[202-218]" in raw.getvalue()
 
 
+def test_the_report_says_that_its_intervals_are_too_narrow() -> None:
+    said = "Requests of one run resemble each other, which the intervals of TTFT, E2E and TPOT leave out: the true"
+
+    assert said in report.FORMATS["markdown"](summary_of("closed_loop"))
+
+
 # The tables
 
 

@@ -41,6 +41,9 @@ def significant(value: float | None, digits: int = 6) -> float | None:
 def distribution(values: NDArray[np.float64], per_unit: float = NS_PER_MS) -> dict[str, Any]:
     """The metric object of summary.json: {"n", "mean", "p50" … "p999", "max", "ci95": {"p50": [lo, hi] | null, …}}.
 
+    The intervals are plain order statistics, as of independent requests; requests of one run resemble each other (they
+    share a queue, a cache, a machine): the true interval is wider.
+
     Args:
         values: One value a request; NaN (undefined) is left out and not counted in n.
         per_unit: Divides each value: 1e6 turns ns into ms.

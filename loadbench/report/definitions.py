@@ -37,7 +37,9 @@ DEFINITIONS = (
     (
         "percentile",
         "nearest rank, ceil(p * n): a value that was measured, never an interpolation, never beyond the maximum. "
-        "[lo–hi] is its 95% interval; * marks one that has too few requests for an interval.",
+        "[lo–hi] is its 95% interval, from the order of the values; * marks one that has too few requests for an "
+        "interval. Requests of one run resemble each other, which the intervals of TTFT, E2E and TPOT leave out: the "
+        "true interval is wider.",
     ),
     (
         "attained by",
