@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import at, check, nearest, parse_json, printable, read_text, shown
@@ -49,6 +51,22 @@ def _texts(message: dict[str, Any]) -> Iterator[str]:
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict) and isinstance(part.get("text"), str):
             yield part["text"]
+
+
+def to_json(prompts: Sequence[Prompt]) -> bytes:
+    """The prompts as a file that `read` reads back to the same."""
+    items = [
+        {
+            "id": prompt.id,
+            "messages": prompt.messages,
+            "group": prompt.group,
+            "expected": prompt.expected or None,
+            "max_tokens": prompt.max_tokens,
+        }
+        for prompt in prompts
+    ]
+    kept = [{key: value for key, value in item.items() if value is not None} for item in items]
+    return orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def for_scenario(scenario: Scenario) -> list[Prompt]:

@@ -58,6 +58,7 @@ class Session:
     interrupted: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _engine: Engine | None = None
+    _overhead_s: float = 0.0  # warm-up and drain of the last level
     _probed: set[str] = field(default_factory=set)
     _answered: set[str] = field(default_factory=set)  # models that completed a measured request
 
@@ -93,7 +94,7 @@ class Session:
     async def _levels(self, scope: anyio.CancelScope) -> None:
         whole = self.folder.complete()
         deadline = None if self.budget_s is None else time.monotonic() + self.budget_s
-        for planned in self.plan.levels:
+        for i, planned in enumerate(self.plan.levels):
             level = planned.level
             if self.interrupted:
                 break
@@ -111,8 +112,18 @@ class Session:
                 self.folder.skip(self._entry(level), reason)
                 self.observer.skipped(level, reason)
             elif not self.interrupted:
-                await self._level(planned)
+                left_s = None if deadline is None else deadline - time.monotonic()
+                await self._level(
+                    planned if left_s is None else self._cut(planned, left_s / (len(self.plan.levels) - i))
+                )
         scope.cancel()
+
+    def _cut(self, planned: PlannedLevel, share_s: float) -> PlannedLevel:
+        """The level within its share of the budget's rest, less what the last one took beside its measurement."""
+        longest_s = max(1.0, share_s - self._overhead_s)
+        if planned.limits.duration_s is not None and planned.limits.duration_s <= longest_s:
+            return planned
+        return replace(planned, limits=replace(planned.limits, duration_s=longest_s))
 
     async def _level(self, planned: PlannedLevel) -> None:
         assert self._engine is not None
@@ -130,6 +141,9 @@ class Session:
             self.observer.ended(progress, facts)
         if progress.completed:
             self._answered.add(level.model)
+        if progress.measured_from_ns is not None and progress.last_issue_ns is not None:
+            measured_ns = progress.last_issue_ns - progress.measured_from_ns
+            self._overhead_s = (progress.ended_ns - progress.began_ns - measured_ns) / 1e9
         # A level that is too much for a model says nothing of its other levels; a server that went away does.
         if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
             self.failed[level.model] = facts["reason"]

@@ -94,7 +94,7 @@ def test_a_file_in_a_folder_that_does_not_exist_is_refused(folder: Path, tmp_pat
 def test_no_folder_is_one_line(tmp_path: Path) -> None:
     done = report(tmp_path / "gone")
 
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith(f"loadbench: {tmp_path / 'gone'}: no such run folder")
     assert done.stderr.count("\n") == 1
 
@@ -102,7 +102,7 @@ def test_no_folder_is_one_line(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_one_line_and_stays_as_it_is(tmp_path: Path) -> None:
     done = report(tmp_path)
 
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "is not a run folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

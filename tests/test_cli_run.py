@@ -288,9 +288,9 @@ WRONG = {
     "a folder below a file": Wrong("--simulate -o there/a/b", ("there/a/b", "is a file", "-o"), files={"there": ""}),
     "a folder with too long a name": Wrong(f"--simulate -o {'x' * 300}", ("xxx", "name too long", "-o"), 1),
     "continuing what is no run": Wrong(
-        "--resume there", ("there: is not a run folder", "results/"), 1, files={"there/x": ""}
+        "--resume there", ("there: is not a run folder", "results/"), 2, files={"there/x": ""}
     ),
-    "continuing nothing": Wrong("--resume there", ("there: no such run folder", "results/"), 1),
+    "continuing nothing": Wrong("--resume there", ("there: no such run folder", "results/"), 2),
     "continuing under other loads": Wrong("--resume there -c 2", ("takes its plan from the folder", "leave out -c")),
     "continuing with a scenario": Wrong("--resume there s.toml", ("leave out", "SCENARIO")),
 }
@@ -642,7 +642,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, quick: Simulator) -> Path:
 
 def test_the_output_folder_is_used_as_it_is(folder: Path) -> None:
     assert files(folder) == {
-        *("run.json", "requests.jsonl", "answers.jsonl", "summary.json", "summary.csv", "report.md"),
+        *("run.json", "prompts.json", "requests.jsonl", "answers.jsonl", "summary.json", "summary.csv", "report.md"),
         *(f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag")),
     }
 

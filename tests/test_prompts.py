@@ -216,3 +216,13 @@ def test_a_prompt_of_parts_gets_its_prefix_as_a_part() -> None:
 
     assert [part["type"] for part in sent.messages[0]["content"]] == ["text", "text"]
     assert parts == [{"type": "text", "text": "Hi"}]
+
+
+def test_prompts_written_read_back_the_same(tmp_path: Path) -> None:
+    several = [
+        *prompts.DEFAULT,
+        Prompt("x", ({"role": "system", "content": "s"}, {"role": "user", "content": "u"}), "g", ("a", "b"), 7),
+    ]
+    (tmp_path / "p.json").write_bytes(prompts.to_json(several))
+
+    assert prompts.read(tmp_path / "p.json") == several

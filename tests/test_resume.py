@@ -53,8 +53,9 @@ def started(*words: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+def run(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = ENVIRONMENT | variables
+    return subprocess.run(command(*words), cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
 
 
 def until(true: Callable[[], object], process: subprocess.Popen[str], within_s: float = 20.0) -> None:
@@ -236,13 +237,45 @@ def test_models_that_the_server_loaded_since_are_not_measured(tmp_path: Path) ->
     assert [level["id"] for level in levels(path)] == ["a@c1"]
 
 
-def test_prompts_that_were_changed_since_are_refused(server: Simulator, tmp_path: Path) -> None:
-    path, prompts = tmp_path / "run", tmp_path / "prompts.txt"
-    prompts.write_text("Where is Lisbon?\n")
+def test_the_prompts_are_those_the_run_began_with_whatever_became_of_their_file(
+    server: Simulator, tmp_path: Path
+) -> None:
+    path, prompts = tmp_path / "run", tmp_path / "prompts.json"
+    prompts.write_text('[{"id": "x", "prompt": "Where is Lisbon?", "group": "g", "expected": ["Portugal"]}]')
     begun = run("run", "-e", server.url, "-c", "1", "-n", 2, "--prompts", prompts, "--max-tokens", 2, "-o", path)
-    prompts.write_text("Where is Porto?\n")
+    prompts.unlink()
     continued = run("run", "--resume", path)
 
-    assert (begun.returncode, continued.returncode) == (0, 2), begun.stderr + continued.stderr
-    assert f"{prompts}" in continued.stderr
-    assert "changed since" in continued.stderr
+    assert (begun.returncode, continued.returncode) == (0, 0), begun.stderr + continued.stderr
+    assert json.loads((path / "prompts.json").read_bytes()) == [
+        {
+            "id": "x",
+            "messages": [{"role": "user", "content": "Where is Lisbon?"}],
+            "group": "g",
+            "expected": ["Portugal"],
+        }
+    ]
+
+
+def test_a_run_goes_on_with_the_server_it_began_with(server: Simulator, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    begun = run("run", "-c", "1", "-n", 2, "--max-tokens", 2, "-o", path, FOUNDRY_LOCAL_ENDPOINT=server.url)
+    info = json.loads((path / "run.json").read_bytes())
+    info["levels"][0]["status"] = "running"
+    (path / "run.json").write_text(json.dumps(info))
+    continued = run("run", "--resume", path, FOUNDRY_LOCAL_ENDPOINT="http://127.0.0.1:1")
+
+    assert (begun.returncode, continued.returncode) == (0, 0), begun.stderr + continued.stderr
+    assert {level["endpoint"] for level in levels(path)} == {server.url}
+
+
+def test_a_run_does_not_go_on_with_another_kind_of_server(server: Simulator, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    run("run", "-e", server.url, "-c", "1", "-n", 2, "--max-tokens", 2, "-o", path)
+    info = json.loads((path / "run.json").read_bytes())
+    info["target"]["kind"] = "vllm"
+    (path / "run.json").write_text(json.dumps(info))
+    continued = run("run", "--resume", path)
+
+    assert continued.returncode == 1
+    assert "is now simulator, the run" in continued.stderr

@@ -631,12 +631,12 @@ def change(path: Path, **changes: Any) -> None:
 
 
 def test_no_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no such run folder"):
+    with pytest.raises(UsageError, match="no such run folder"):
         read(tmp_path / "gone")
 
 
 def test_a_folder_without_run_json_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"is not a run folder: no run\.json in it"):
+    with pytest.raises(UsageError, match=r"is not a run folder: no run\.json in it"):
         read(tmp_path)
 
 
@@ -644,7 +644,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     file.touch()
 
-    with pytest.raises(StoreError, match="is a file; give the run's folder"):
+    with pytest.raises(UsageError, match="is a file; give the run's folder"):
         read(file)
 
 

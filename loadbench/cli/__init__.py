@@ -48,6 +48,14 @@ class Program(click.Group):
         except KeyboardInterrupt:
             click.echo("loadbench: interrupted", err=True)
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.meta.get(DEBUG):
+                raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            click.echo(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)", err=True)
+            ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a newcomer meets them

@@ -20,7 +20,7 @@ import anyio
 import click
 
 from loadbench import metrics, plan, prompts, report, scenario, store, target, telemetry
-from loadbench.cli import INTERRUPTED, live, opening
+from loadbench.cli import INTERRUPTED, live, opening, resume
 from loadbench.cli.run import NOT_STORED
 from loadbench.client import Client, Parameters
 from loadbench.errors import LoadbenchError, UsageError
@@ -56,12 +56,12 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
         asked: The scenario with all settings in it.
         given: The command's options, for what is no part of a scenario.
     """
-    questions = prompts.for_scenario(asked)
     path = given["resume"] or given["output"] or _default_folder(asked)
     if given["resume"] is None:
+        questions = prompts.for_scenario(asked)
         store.check_new(path)
     else:
-        _check_prompts(path, asked, questions)
+        questions = resume.questions(path, asked)
     view = live.view(as_json=given["as_json"], quiet=given["quiet"], progress=not given["no_progress"])
     sys.setswitchinterval(0.001)  # a thread that draws or writes holds up the reader for this long at most
     with ExitStack() as stack:
@@ -90,7 +90,7 @@ def _uvloop() -> bool:
 
 def _place(asked: Scenario, given: dict[str, Any], stack: ExitStack, view: live.View) -> Place:
     """The server to measure: the one named, one that is found, or one that we start."""
-    again = _began_as(given["resume"])
+    again = resume.began_as(given["resume"])
     if given["simulate"] or again == "simulator":
         from loadbench import simulator
 
@@ -100,7 +100,10 @@ def _place(asked: Scenario, given: dict[str, Any], stack: ExitStack, view: live.
         return Place(server.url, "the simulator, started for this run: its figures are no measurement of a model")
     if asked.endpoint is not None:
         return Place(asked.endpoint, "as given")
-    found = None if again == "embedded" else target.discover(os.environ, Path.home())
+    if given["resume"] is not None and again is None:
+        found = resume.place(given["resume"])
+    else:
+        found = None if again == "embedded" else target.discover(os.environ, Path.home())
     if found is not None:
         return Place(found.endpoint, found.how)
     from loadbench import llama
@@ -114,34 +117,13 @@ def _place(asked: Scenario, given: dict[str, Any], stack: ExitStack, view: live.
         return Place(None, "the embedded model, started for the run", (llama.MODEL,))
     most = max(asked.concurrency or [8])
     embedded = stack.enter_context(llama.start(slots=min(max(most, 4), 16), progress=view.note))
-    how = f"the embedded model, started for this run: {embedded.slots} slots, {embedded.threads} threads"
-    return Place(embedded.url, how)
-
-
-def _began_as(folder: Path | None) -> str | None:
-    """Whether the run that is continued measured a server that loadbench started: `simulator`, `embedded`, or None."""
-    if folder is None:
-        return None
-    how = str(store.read_info(folder).get("target_found") or "")
-    return "simulator" if how.startswith("the simulator") else "embedded" if how.startswith("the embedded") else None
-
-
-def _check_prompts(folder: Path, asked: Scenario, questions: Sequence[Prompt]) -> None:
-    """Refuse to continue a run with other prompts than it began with: its levels could not be compared."""
-    stored = store.read_info(folder).get("prompts")
-    if isinstance(stored, dict) and stored.get("sha256", _digest(questions)) != _digest(questions):
-        what = asked.prompts if isinstance(asked.prompts, str) else "the built-in prompts"
-        raise UsageError(f"{what}: changed since the run in {folder} began: put it back, or start a new run")
+    threads = "1 thread" if embedded.threads == 1 else f"{embedded.threads} threads"
+    how = f"the embedded model, started for this run: {embedded.slots} slots, {threads}"
+    return Place(embedded.url, how, (embedded.model,))
 
 
 def _digest(questions: Sequence[Prompt]) -> str:
     return hashlib.sha256(repr([(one.id, one.messages) for one in questions]).encode()).hexdigest()
-
-
-def _complete(folder: Path | None) -> set[str]:
-    """Ids of the levels of the run that is continued which need not be done again."""
-    levels = [] if folder is None else store.read_info(folder)["levels"]
-    return {level["id"] for level in levels if level["status"] == "complete"}
 
 
 async def _measure(
@@ -156,13 +138,18 @@ async def _measure(
         )
     else:
         server = await _find(place.endpoint, asked, given, key, view)
+        if given["resume"] is not None:
+            resume.check_server(given["resume"], server)
+    if place.models and place.endpoint is not None:  # llama.cpp tells neither, but we started it
+        known = tuple(replace(one, device="CPU", licence="Apache-2.0") for one in server.models)
+        server = replace(server, models=known)
     models = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models))
     if place.endpoint is None:
         server = replace(server, base_url="")
     budget_s = None if given["budget"] is None else float(given["budget"])
     steps = plan.make(asked, models, budget_s=budget_s)
     _make_room(steps)
-    done = _complete(given["resume"]) & {one.level.id for one in steps.levels}
+    done = resume.complete(given["resume"]) & {one.level.id for one in steps.levels}
     steps = replace(steps, levels=tuple(one for one in steps.levels if one.level.id not in done))
     facts = {
         "target": server.base_url or None,
@@ -194,6 +181,7 @@ async def _measure(
         info = _info(asked, server, place, models, parameters, questions, transport.clock)
         info["budget_s"] = budget_s
         folder = store.RunFolder.create(path, info, answers=given["answers"])
+        store.write_atomically(path / resume.PROMPTS, prompts.to_json(questions))
     session = Session(asked, questions, server, steps, folder, client, view, budget_s)
     # What is alive now lives to the end: the collector need not look at it while tokens arrive.
     gc.collect()
@@ -323,7 +311,7 @@ def _info(
 
 def _command(words: Sequence[str]) -> list[str]:
     """The command line, without the values of headers that may be secret."""
-    shown = [Path(words[0]).name if i == 0 else word for i, word in enumerate(words)]
+    shown = ["loadbench", *words[1:]]
     for i, word in enumerate(shown):
         name, colon, _ = word.partition(":")
         if colon and _SECRET.search(name) and (shown[i - 1] == "--header" or word.startswith("--header=")):

@@ -30,6 +30,10 @@ OURS = {
 """Keys of the request that extra_body must not override, or the run's record would say what was not sent."""
 
 
+FRAMING = ("content-length", "transfer-encoding", "connection", "host", "expect", "upgrade")
+"""Headers that say how a request is sent: a wrong one makes a server wait for what never comes."""
+
+
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One load on one model: a concurrency (closed loop) or a request rate (open loop).
 
@@ -215,6 +219,8 @@ def _request(scenario: Scenario) -> None:
     for name, value in scenario.headers.items():
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
             raise ScenarioError(f"{at(('headers', name))}: no valid header name")
+        if name.lower() in FRAMING:
+            raise ScenarioError(f"{at(('headers', name))}: loadbench writes this header itself; remove it")
         if not (value.isascii() and value.isprintable()):
             raise ScenarioError(f"{at(('headers', name))}: a header's value must be printable ASCII on one line")
     if scenario.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", scenario.api_key_env):

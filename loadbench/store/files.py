@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from loadbench.errors import StoreError
+from loadbench.errors import StoreError, UsageError
 from loadbench.result import Result
 
 SCHEMA = 1
@@ -97,7 +97,8 @@ def read_info(path: Path) -> dict[str, Any]:
     """run.json of a folder.
 
     Raises:
-        StoreError: If there is none, it cannot be read, or it is of a newer schema.
+        UsageError: If the folder is no run folder.
+        StoreError: If it cannot be read, or it is of a newer schema.
     """
     file = path / "run.json"
     try:
@@ -106,9 +107,9 @@ def read_info(path: Path) -> dict[str, Any]:
         info = orjson.loads(file.read_bytes())
     except FileNotFoundError:
         what = "is not a run folder: no run.json in it" if path.is_dir() else "no such run folder"
-        raise StoreError(f"{path}: {what}; runs are in results/ unless -o said otherwise") from None
+        raise UsageError(f"{path}: {what}; runs are in results/ unless -o said otherwise") from None
     except NotADirectoryError:
-        raise StoreError(f"{path}: is a file; give the run's folder") from None
+        raise UsageError(f"{path}: is a file; give the run's folder") from None
     except OSError as error:
         raise StoreError(f"{file}: cannot read: {error.strerror or error}") from error
     except orjson.JSONDecodeError as error:
