@@ -280,4 +280,4 @@ def test_any_json_gives_a_scenario_that_round_trips_or_a_scenario_error(data: An
 
 def test_a_header_that_frames_the_request_is_refused() -> None:
     with pytest.raises(ScenarioError, match="loadbench writes this header itself"):
-        merge(Scenario(), headers={"Content-Length": "5"})
+        scenario.merge(Scenario(), headers={"Content-Length": "5"})
