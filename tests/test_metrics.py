@@ -1,10 +1,8 @@
 """The figures of requests and levels: METRICS.md §1 and §3, and the defects of §8 that must not come back."""
 
-import doctest
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import MS, failed, in_turn, level_data, run, stream, summed
 
-from loadbench import intervals
 from loadbench.histogram import Histogram
 from loadbench.metrics import Requests, summarise
-from loadbench.metrics import distribution as metric
 from loadbench.metrics.distribution import distribution
 from loadbench.result import Results
 
@@ -240,11 +236,6 @@ def test_a_summary_is_json_and_the_same_every_time() -> None:
     assert json.dumps(first, allow_nan=False, sort_keys=True) == json.dumps(second, allow_nan=False, sort_keys=True)
     assert (first["levels"][0]["simulated"], first["levels"][0]["clock"]) == (True, "kernel")
     assert "levels" not in first["run"]
-
-
-@pytest.mark.parametrize("module", [intervals, metric], ids=lambda module: module.__name__)
-def test_the_examples_of_the_docstrings_hold(module: Any) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(("prompts", "told"), [({"own_limits": True}, 0), ({"own_limits": False}, 1), ({}, 1)])

@@ -8,7 +8,6 @@ The .json files there are summaries made by hand; the others are what the report
 from __future__ import annotations
 
 import csv
-import doctest
 import io
 import json
 import os
@@ -24,8 +23,7 @@ from summaries import CASES, GOLDEN, summary_of, with_levels
 
 from loadbench import report
 from loadbench.errors import StoreError
-from loadbench.report import clean, levels, text, units
-from loadbench.report import json as json_report
+from loadbench.report import levels, text
 from loadbench.report.breakdowns import prompts
 
 RENDERED = {
@@ -46,11 +44,6 @@ def test_a_summary_reads_as_its_golden_file(case: str, kind: str) -> None:
         golden.write_bytes(rendered.encode())
 
     assert rendered == golden.read_bytes().decode()
-
-
-@pytest.mark.parametrize("module", [clean, json_report, units], ids=lambda module: module.__name__)
-def test_the_examples_of_the_docstrings_hold(module: Any) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 # A reader on a terminal

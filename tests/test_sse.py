@@ -1,7 +1,5 @@
 """sse.py: any cut of the bytes gives the same events; the grammar's corners; the size limit."""
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,7 +70,3 @@ def test_an_event_of_16_mib_is_read_and_a_larger_one_is_an_error(monkeypatch: py
     for chunks in ([b"data: ", b"x" * 1000], [b"data: " + b"x" * 600 + b"\n"] * 2, [b"data: " + b"x" * 1000 + b"\n\n"]):
         with pytest.raises(EventTooLarge):
             decode(*chunks)
-
-
-def test_the_example_in_the_docstring_runs() -> None:
-    assert doctest.testmod(sse).failed == 0

@@ -1,0 +1,128 @@
+"""`loadbench run` against a real server: llama.cpp's own, on the embedded model, at 1, 4 and 8 streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench import llama
+
+ROOT = Path(__file__).parents[1]
+STREAMS = (1, 4, 8)
+REQUESTS = TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A finished command and the folder it wrote; `levels` by number of streams, `rows` by id of the level."""
+
+    code: int
+    output: str
+    levels: dict[int, dict[str, Any]]
+    rows: dict[str, list[dict[str, Any]]]
+    answers: list[dict[str, Any]]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        return [row for rows in self.rows.values() for row in rows]
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """The command as one types it, in a folder and with an environment of its own."""
+    place = tmp_path_factory.mktemp("real")
+    folder = place / "run"
+    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    words = ["-c", ",".join(map(str, STREAMS)), "-n", str(REQUESTS), "--max-tokens", str(TOKENS)]
+    words += ["--extra-body", '{"ignore_eos": true}', "-o", str(folder), "--quiet"]
+    words += ["--prompt", "Name a fruit."]  # the built-in ones are longer: twice the time, on one thread
+    with llama.start(slots=max(STREAMS), threads=1) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "loadbench", "run", "-e", server.url, *words],
+            cwd=place,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in lines(folder / "requests.jsonl"):
+        rows.setdefault(row["level"], []).append(row)
+    levels = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["levels"]
+    return Measured(
+        done.returncode,
+        done.stdout + done.stderr,
+        {level["concurrency"]: level for level in levels},
+        rows,
+        lines(folder / "answers.jsonl"),
+    )
+
+
+def test_quiet_says_nothing_where_all_is_well(measured: Measured) -> None:
+    assert (measured.code, measured.output) == (0, "")
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_every_request_of_a_level_completes(measured: Measured, streams: int) -> None:
+    level = measured.levels[streams]
+
+    assert (level["status"], level["completed"], level["failed"], level["errors"]) == ("complete", REQUESTS, 0, {})
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_every_request_is_recorded_those_of_the_warm_up_too(measured: Measured, streams: int) -> None:
+    rows = measured.rows[measured.levels[streams]["id"]]
+
+    assert Counter(row["warmup"] for row in rows) == {True: streams, False: REQUESTS}
+    assert sorted(row["request"] for row in rows) == list(range(streams + REQUESTS))
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_the_servers_own_count_gives_the_length_that_was_forced(measured: Measured, streams: int) -> None:
+    level = measured.levels[streams]
+
+    assert level["token_source"] == "usage"
+    assert level["output_tokens"]["mean"] == TOKENS
+    assert level["finish_reasons"] == {"length": REQUESTS}
+
+
+def test_every_first_token_comes_after_the_request_and_not_after_the_last(measured: Measured) -> None:
+    for row in measured.requests:
+        assert row["sent_ns"] < row["first_event_ns"] <= row["first_token_ns"] <= row["last_token_ns"] <= row["end_ns"]
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_the_times_of_a_level_are_in_order(measured: Measured, streams: int) -> None:
+    level = measured.levels[streams]
+
+    assert 0 < level["ttft_ms"]["p50"] <= level["e2e_ms"]["p50"]
+    assert 0 < level["ttft_ms"]["max"] <= level["e2e_ms"]["max"]
+    assert level["tpot_ms"]["p50"] > 0
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_a_real_stream_is_no_burst(measured: Measured, streams: int) -> None:
+    assert "V13" not in {warning["code"] for warning in measured.levels[streams]["warnings"]}
+
+
+def test_the_texts_are_kept_and_their_characters_counted(measured: Measured) -> None:
+    texts = {(answer["level"], answer["request"]): answer["text"] for answer in measured.answers}
+    counted = {(row["level"], row["request"]): row["characters"] for row in measured.requests if not row["warmup"]}
+
+    assert {key: len(text) for key, text in texts.items() if key in counted} == counted
+    assert min(counted.values()) > 0
+    assert all(any(map(str.isalnum, text)) for text in texts.values())

@@ -1,0 +1,228 @@
+"""What `loadbench run` recorded against what the simulator did: the same requests, seen from both ends.
+
+The law is what the simulator means to do, /truth what it did; on a busy machine they differ, so times are held to the
+truth. Counts are exact. The probe before a run is in the truth and in no record: its answer is as long as those that
+the runs here ask for, so that a record of the same prompt stands for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench import prompts, simulator
+from loadbench.session import PROBE_TOKENS
+
+ROOT = Path(__file__).parents[1]
+NOISE_US = 200
+"""How far two stamps of one clock, taken by two processes at two ends of a socket, may lie apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run and the truth about it; `rows` are all its records, those of the warm-up too."""
+
+    truth: dict[str, Any]
+    rows: list[dict[str, Any]]
+    level: dict[str, Any]
+    probe: dict[str, Any]
+
+    def with_probe(self, column: str, prompt: str = prompts.DEFAULT[0].id) -> int:
+        """The sum of a column, the probe's share counted in, which asks the first prompt."""
+        (alike,) = {row[column] for row in self.rows if row["prompt"] == prompt and row["error"] is None}
+        return sum(row[column] for row in self.rows) + int(alike)
+
+
+def measure(folder: Path, law: simulator.Law, *words: object) -> Measured:
+    """Run the command as one types it, one level, against a simulator of its own."""
+    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    with simulator.start(law) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "loadbench", "run", "-e", server.url, "-o", "run", "--quiet", *map(str, words)],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        truth = simulator.truth(server.url)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (folder / "run/requests.jsonl").read_text(encoding="utf-8").splitlines()]
+    (level,) = json.loads((folder / "run/summary.json").read_text(encoding="utf-8"))["levels"]
+    (probe,) = json.loads((folder / "run/run.json").read_text(encoding="utf-8"))["probes"]
+    return Measured(truth, rows, level, probe)
+
+
+# -- a run without faults: 8 streams, answers of 2 to 8 tokens, times that vary by a tenth
+
+
+STREAMS, REQUESTS = 8, 96
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    law = simulator.Law(ttft_ms=50, itl_ms=10, jitter=0.1, length=(2, PROBE_TOKENS), seed=7)
+    words = ("-c", STREAMS, "-n", REQUESTS, "--max-tokens", PROBE_TOKENS)
+    return measure(tmp_path_factory.mktemp("sound"), law, *words)
+
+
+def test_every_request_that_was_made_is_recorded(sound: Measured) -> None:
+    made = STREAMS + REQUESTS + sound.probe["requests"]
+
+    assert (sound.truth["requests"], sound.truth["completed"], sound.truth["faults"]) == (made, made, {})
+    assert len(sound.rows) == STREAMS + REQUESTS
+    assert {row["error"] for row in sound.rows} == {None}
+    assert sound.level["completed"] == REQUESTS
+
+
+def test_never_more_requests_were_under_way_than_the_level_has_streams(sound: Measured) -> None:
+    assert sound.truth["most_active"] <= STREAMS
+
+
+@pytest.mark.parametrize(
+    ("fact", "column"),
+    [
+        ("tokens", "output_tokens"),
+        ("events", "text_events"),
+        ("characters", "characters"),
+        ("prompt_tokens", "input_tokens"),
+    ],
+)
+def test_the_sums_are_those_of_the_truth(sound: Measured, fact: str, column: str) -> None:
+    assert len({row[column] for row in sound.rows}) > 3  # a constant would be right by accident
+    assert sound.with_probe(column) == sound.truth[fact]
+
+
+def test_the_summary_adds_up_the_measured_requests_alone(sound: Measured) -> None:
+    measured = [row for row in sound.rows if not row["warmup"]]
+
+    assert sound.level["output_tokens"]["total"] == sum(row["output_tokens"] for row in measured)
+    assert sound.level["input_tokens"]["total"] == sum(row["input_tokens"] for row in measured)
+    assert sound.level["characters"] == sum(row["characters"] for row in measured)
+
+
+SPANS = {"ttft_us": "first_token_ns", "e2e_us": "last_token_ns"}
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_no_request_was_faster_than_the_fastest_in_truth(sound: Measured, span: str) -> None:
+    fastest_us = min(row[SPANS[span]] - row["sent_ns"] for row in sound.rows) / 1000
+
+    assert fastest_us >= sound.truth[span]["min"] - NOISE_US
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_the_median_of_a_time_is_the_truths(sound: Measured, span: str) -> None:
+    median_us = statistics.median((row[SPANS[span]] - row["sent_ns"]) / 1000 for row in sound.rows)
+
+    assert median_us == pytest.approx(sound.truth[span]["p50"], rel=0.03, abs=1000)
+
+
+def test_the_gaps_between_tokens_are_the_truths(sound: Measured) -> None:
+    gaps_us = [gap for row in sound.rows for gap in row["gaps_us"]]
+    # Events that share a stamp are one arrival; the server knows the gap between them, which is next to nothing.
+    within = sum(row["text_events"] - 1 - len(row["gaps_us"]) for row in sound.rows)
+    of_the_probe = sound.truth["gap_us"]["n"] - len(gaps_us) - within
+
+    assert 1 <= of_the_probe <= PROBE_TOKENS - 1
+    assert statistics.median([*gaps_us, *[0] * within]) == pytest.approx(sound.truth["gap_us"]["p50"], rel=0.03)
+
+
+# -- a run in which most requests meet a fault
+
+
+KINDS = {
+    "429": "http_429",
+    "500": "http_5xx",
+    "503": "http_5xx",
+    "404": "http_4xx",
+    "cut": "truncated",
+    "no_end": "truncated",
+    "reset": "reset",
+    "drop": "reset",
+    "error_event": "stream_error",
+    "empty": "empty",
+    "garbage": "protocol",
+}
+"""What the client must call each fault."""
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    # This seed spares the probe and strikes with every fault.
+    law = simulator.Law(ttft_ms=5, itl_ms=3, faults=dict.fromkeys(KINDS, 0.07), seed=5)
+    words = ("-c", 4, "-n", 120, "--max-tokens", PROBE_TOKENS, "--prompt", "Name a fruit.")
+    return measure(tmp_path_factory.mktemp("faulty"), law, *words)
+
+
+def test_every_fault_struck_and_is_recorded_by_its_kind(faulty: Measured) -> None:
+    struck: Counter[str] = Counter()
+    for fault, times in faulty.truth["faults"].items():
+        struck[KINDS[fault]] += times
+    # A connection that is dropped although it worked before is tried again once, without a word.
+    struck["reset"] -= sum(row["retries"] for row in faulty.rows)
+
+    assert faulty.truth["faults"].keys() == KINDS.keys()
+    assert Counter(row["error"] for row in faulty.rows if row["error"]) == struck
+
+
+def test_every_request_that_met_no_fault_completed(faulty: Measured) -> None:
+    retries = sum(row["retries"] for row in faulty.rows)
+    # A stream with an event of garbage is sent to its end, so that the server counts it as completed.
+    sent_in_full = sum(row["error"] in (None, "protocol") for row in faulty.rows)
+
+    assert faulty.truth["requests"] == len(faulty.rows) + retries + faulty.probe["requests"]
+    assert faulty.truth["completed"] == sent_in_full + faulty.probe["requests"]
+
+
+def test_the_text_of_answers_that_broke_off_is_counted_too(faulty: Measured) -> None:
+    prompt = faulty.rows[0]["prompt"]
+
+    assert faulty.with_probe("text_events", prompt) == faulty.truth["events"]
+    assert faulty.with_probe("characters", prompt) == faulty.truth["characters"]
+
+
+def test_the_summary_counts_the_failures_of_the_measured_requests(faulty: Measured) -> None:
+    measured = [row for row in faulty.rows if not row["warmup"]]
+    kinds = Counter(row["error"] for row in measured if row["error"])
+
+    assert faulty.level["errors"] == dict(kinds)
+    assert faulty.level["failed"] == kinds.total()
+    assert faulty.level["completed"] + faulty.level["failed"] == faulty.level["attempted"] == len(measured)
+
+
+# -- METRICS.md §1: the same stream, which tools read so differently
+
+
+THREE_STREAMS = [
+    pytest.param({}, "usage", 32, 1.0, 200, id="A: one token per event, late usage"),
+    pytest.param({"tokens_per_event": 4}, "usage", 32, 4.0, 260, id="B: four tokens per event"),
+    pytest.param({"usage": "off", "length": (20, 20)}, "events", 20, None, 200, id="C: no usage, 20 of 32 tokens"),
+]
+
+
+@pytest.mark.parametrize(("shape", "source", "tokens", "tokens_per_event", "ttft_ms"), THREE_STREAMS)
+def test_one_stream_reads_the_same_however_it_is_sent(
+    tmp_path: Path, shape: dict[str, Any], source: str, tokens: int, tokens_per_event: float | None, ttft_ms: float
+) -> None:
+    law = simulator.Law(ttft_ms=200, itl_ms=20, **shape)
+
+    found = measure(tmp_path, law, "-c", 1, "-n", 1, "--warmup", 0, "--max-tokens", 32)
+
+    late_ms = found.truth["late_us"]["max"] / 1000  # a busy machine is no error of the client
+    assert (found.level["token_source"], found.level["output_tokens"]["mean"]) == (source, tokens)
+    assert found.level["tokens_per_event"] == tokens_per_event
+    assert found.level["ttft_ms"]["p50"] == pytest.approx(ttft_ms, rel=0.03, abs=late_ms + 5)
+    assert found.level["tpot_ms"]["p50"] == pytest.approx(
+        20, rel=0.03, abs=0.5 + late_ms / (tokens - (tokens_per_event or 1))
+    )
