@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Any
 
 import pytest
+from rich.console import Console
 from summaries import CASES, summary_of, with_levels
 
 from loadbench import report
@@ -203,3 +205,13 @@ def test_a_run_without_levels_still_has_a_report() -> None:
     for name, render in report.FORMATS.items():
         assert render({"schema": 1, "run": {}, "levels": []}), name
     assert "No level was measured." in text.render({"levels": []})
+
+
+def test_a_terminal_shows_the_verdict_again_at_the_end_as_a_report_is_longer_than_a_screen() -> None:
+    summary, screen = summary_of("closed_loop"), io.StringIO()
+    text.tables(summary, Console(file=screen, width=100, color_system=None, force_terminal=True))
+
+    first, again = screen.getvalue().split("In short")
+    for said in headline.sentences(summary):
+        assert said.model in first
+        assert said.model in again

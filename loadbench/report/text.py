@@ -51,6 +51,8 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         yield from _model_tables([table] if table else [], console)
     yield from _model_tables(_worst_prompts(summary), console)
     yield from _doubts(summary)
+    if console.is_terminal and levels.levels(summary):  # the beginning has scrolled away
+        yield Group(Text("In short", style="bold"), *_sentences(summary))
     yield Text("What each figure means: report.md in the run folder, section Definitions.", style="dim")
 
 
