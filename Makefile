@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model bench bench-remote endpoint stress demo test check bench-client lock clean
+.PHONY: help setup model bench bench-remote endpoint stress demo test check check-lowest bench-client lock clean
 
 ARGS   ?=
 EXTRAS ?= all
@@ -17,6 +17,7 @@ UV     ?= $(shell command -v uv 2>/dev/null)
 
 BIN    := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 PY     := $(BIN)/python
+LOWEST := $(subst .venv,.venv-lowest,$(PY))
 STAMP  := .venv/$(if $(LOCKED),locked,installed)
 
 help: ## list the targets
@@ -104,6 +105,13 @@ check: setup ## all that CI runs: format, lint, types, import order, tests
 	$(BIN)/lint-imports
 	$(PY) -m pytest $(ARGS)
 
+# On Python 3.11, the lowest too: newer ones lack wheels of some of these versions. --seed, as the tests call pip.
+check-lowest: ## run the tests with the oldest versions that pyproject.toml allows (needs uv)
+	@[ -n "$(UV)" ] || { echo "check-lowest: needs uv; pip cannot choose the oldest versions" >&2; exit 1; }
+	"$(UV)" venv --quiet --clear --seed --python "$(or $(PYTHON),3.11)" .venv-lowest
+	"$(UV)" pip install --quiet --python $(LOWEST) --resolution lowest-direct -e ".[llama,dev]"
+	$(LOWEST) -m pytest $(ARGS)
+
 bench-client: $(STAMP) ## what the client itself costs: CPU per token, lag, streams it can hold
 	$(PY) tests/bench_client.py $(ARGS)
 
@@ -112,6 +120,6 @@ lock: ## write requirements-dev.lock again after a change of dependencies (newer
 	"$(UV)" pip compile --quiet --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --custom-compile-command "make lock" $(ARGS) pyproject.toml -o requirements-dev.lock
 
-clean: ## remove .venv and caches; results and the model file stay
-	rm -rf .venv .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove .venv, .venv-lowest and caches; results and the model file stay
+	rm -rf .venv .venv.lock .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
