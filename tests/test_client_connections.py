@@ -165,7 +165,7 @@ def test_a_server_that_never_keeps_its_promise_to_keep_alive_is_not_asked_to_aga
 
 
 def test_a_connection_that_dies_long_after_its_request_was_sent_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.transport._RETRY_NS", 0)
+    monkeypatch.setattr("loadbench.transport.RETRY_NS", 0)
     with serve([RECEIVE, WHOLE, RECEIVE], [RECEIVE, WHOLE, HOLD]) as server:
         _, second = ask_many(server.url, 2)
 

@@ -21,7 +21,7 @@ import httpx
 
 from loadbench.scenario import Timeouts
 from loadbench.transport.connection import Connection
-from loadbench.transport.exchange import Clock, ExchangeError, Headers, Sink, os_error
+from loadbench.transport.exchange import RETRY_NS, Clock, ExchangeError, Headers, Sink, os_error
 from loadbench.transport.stock import StockTransport
 from loadbench.transport.tls import tls_context
 from loadbench.transport.wire import KernelWires, UserWire, kernel_stamps_work
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 Origin = tuple[str, str, int]
-_RETRY_NS = 1_000_000_000  # later than this after it was sent, a request died of something else than an old connection
 _LESSONS = 3  # connections that died unheard, and none that was reused, before an origin gets a new one each time
 
 _SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 ms of lag
@@ -115,7 +114,7 @@ class Transport(httpx.AsyncBaseTransport):
                 return _response(sink, request)
             except ExchangeError as error:
                 # The server closed an idle connection while our request was on its way: not the request's failure.
-                late = self._now_ns() - connection.began_ns > _RETRY_NS
+                late = self._now_ns() - connection.began_ns > RETRY_NS
                 if error.kind != "reset" or connection.heard or late:
                     raise
                 self.retries += 1

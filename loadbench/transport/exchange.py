@@ -11,6 +11,9 @@ from loadbench.result import ErrorKind
 
 _LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EACCES}
 
+RETRY_NS = 1_000_000_000
+"""Later than this after it was sent, a request died of something else than an old connection."""
+
 Headers = list[tuple[bytes, bytes]]
 Clock = Literal["kernel", "user"]
 

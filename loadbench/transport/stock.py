@@ -10,7 +10,7 @@ import httpx
 
 from loadbench.scenario import Timeouts
 from loadbench.transport.coding import inflater
-from loadbench.transport.exchange import Clock, ExchangeError, Sink
+from loadbench.transport.exchange import RETRY_NS, Clock, ExchangeError, Sink
 from loadbench.transport.tls import tls_context
 
 
@@ -27,6 +27,19 @@ class StockTransport(httpx.AsyncBaseTransport):
         self._stock = httpx.AsyncHTTPTransport(proxy=httpx.Proxy(proxy), limits=limits, verify=tls or tls_context())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        began_ns = self._now_ns()
+        try:
+            return await self._exchange(request)
+        except ExchangeError as error:
+            # As in Transport: a kept connection that the other side had closed is not the request's failure.
+            late = self._now_ns() - began_ns > RETRY_NS
+            if late or error.kind not in ("reset", "protocol") or request.extensions.get("heard"):
+                raise
+        self.retries += 1
+        request.extensions["retried"] = True
+        return await self._exchange(request)
+
+    async def _exchange(self, request: httpx.Request) -> httpx.Response:
         sink: Sink = request.extensions["sink"]
         timeouts: Timeouts = request.extensions["timeouts"]
         loop = asyncio.get_running_loop()
@@ -44,6 +57,7 @@ class StockTransport(httpx.AsyncBaseTransport):
             async with asyncio.timeout_at(began + min(timeouts.total, timeouts.first_token)) as deadline:
                 response = await self._stock.handle_async_request(request)
                 try:
+                    request.extensions["heard"] = True
                     sink.headers(self._now_ns(), response.status_code, response.headers.raw)
                     inflate = inflater(response.headers.raw)
                     assert isinstance(response.stream, httpx.AsyncByteStream)
