@@ -17,7 +17,7 @@ KINDS = {
     "foundry2": "Foundry Local",
     "vllm": "vLLM",
     "ollama": "Ollama",
-    "simulator": "SIMULATOR",
+    "simulator": "simulator",
     "openai": "OpenAI-compatible server",
 }
 CLOCKS = {
@@ -146,7 +146,7 @@ def _loads(summary: Summary) -> str:
     arrivals = ((summary.get("run") or {}).get("scenario") or {}).get("arrivals")
     return "; ".join(
         _words(
-            f"{closed} streams at once (closed loop)" if closed else None,
+            f"{closed} stream{'' if closed == '1' else 's'} at once (closed loop)" if closed else None,
             f"{opened} requests/s (open loop{f', {arrivals} arrivals' if arrivals else ''})" if opened else None,
         )
     )
