@@ -79,7 +79,11 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
 
 
 def log_tag(level: str, attempt: int) -> str:
-    """The tag of a level's attempt in the .hlog files."""
+    """The tag of a level's attempt in the .hlog files.
+
+    >>> log_tag("smollm2-135m@c4", 2)
+    'smollm2-135m@c4/2'
+    """
     return f"{level}/{attempt}"
 
 
