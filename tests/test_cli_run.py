@@ -691,7 +691,7 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
 def test_docs_summary_md_names_every_field_of_a_level() -> None:
     named = set(re.findall(r"`([a-z0-9_]+)`", (ROOT / "docs/summary.md").read_text(encoding="utf-8")))
 
-    assert DOCUMENTED | ADDED <= named
+    assert named >= DOCUMENTED | ADDED
 
 
 def test_the_summarys_keys_are_sorted(folder: Path) -> None:

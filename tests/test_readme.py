@@ -65,7 +65,8 @@ def parsed(line: str) -> click.Context:
         name, *words = words
         assert name in command.commands, f"no command {name!r}: {line}"
         command = command.commands[name]
-    return command.make_context("loadbench", list(words))
+    # Click remembers a command's help option as its first context has it, so this one is told what the program says.
+    return command.make_context("loadbench", list(words), help_option_names=["-h", "--help"])
 
 
 def options_of_all() -> set[str]:
