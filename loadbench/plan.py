@@ -83,10 +83,7 @@ def make(scenario: Scenario, models: Sequence[str], *, budget_s: float | None = 
     if longest_s is not None:
         cuts.append(f"each level ends after {longest_s:.0f} s of measurement, if its requests do not end it before")
     guessed = any(one.limits.requests is not None for one in planned)
-    assumption = (
-        f"if the server makes {_TOKENS_PER_S:.0f} tokens/s for one stream, and between as many and that many more for "
-        "each further one"
-    )
+    assumption = f"guessed from {_TOKENS_PER_S:.0f} tokens/s a stream"
     return Plan(tuple(planned), tuple(cuts), assumption if guessed else "")
 
 

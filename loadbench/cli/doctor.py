@@ -50,7 +50,9 @@ def doctor(
     Each row is ok, warn or fail, and says what to do. The self-test measures a server whose timing is known, so that
     you see how far this client's figures can be trusted here.
     """
-    access = {"key": _key(api_key_env), "ca_file": ca_file, "verify": not insecure}
+    from loadbench.target import read_key
+
+    access = {"key": read_key(api_key_env, os.environ), "ca_file": ca_file, "verify": not insecure}
     if endpoint is not None:
         from loadbench.target import normalise
 
@@ -88,17 +90,6 @@ def _checks(endpoint: str | None, access: dict[str, Any], streams: int, quick: b
         from loadbench.cli import selftest
 
         yield selftest.check()
-
-
-def _key(name: str | None) -> str | None:
-    from loadbench.errors import UsageError
-
-    if name is None:
-        return None
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise UsageError(f"--api-key-env {name}: that environment variable is not set; put the key in it")
-    return key
 
 
 def _printer() -> Callable[[Check], None]:

@@ -129,7 +129,7 @@ def _digest(questions: Sequence[Prompt]) -> str:
 async def _measure(
     asked: Scenario, given: dict[str, Any], questions: list[Prompt], place: Place, path: Path, view: live.View
 ) -> int:
-    key = _key(asked)
+    key = target.read_key(asked.api_key_env, os.environ)
     if place.endpoint is None:
         server = Target(
             base_url=place.how.partition(",")[0],
@@ -220,16 +220,6 @@ async def _find(endpoint: str, asked: Scenario, given: dict[str, Any], key: str 
 
 def _names(models: str | list[str]) -> list[str]:
     return [models] if isinstance(models, str) else models
-
-
-def _key(asked: Scenario) -> str | None:
-    name = asked.api_key_env
-    if name is None:
-        return None
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise UsageError(f"--api-key-env {name}: that environment variable is not set; put the key in it")
-    return key
 
 
 def _extra_body(asked: Scenario, server: Target) -> dict[str, Any]:

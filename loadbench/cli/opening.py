@@ -8,8 +8,6 @@ from pathlib import Path
 from loadbench.plan import Plan, PlannedLevel
 from loadbench.target import Target
 
-GUESSED = " (guessed from 30 tokens/s a stream)"
-"""What the plan's estimate rests on, short enough for a line of 80 columns; Plan.assumption has it in full."""
 _MINUTES_FROM_S = 90.0
 
 
@@ -35,7 +33,7 @@ def lines(
         told += [
             f"levels    {_loads(steps.levels, models)}; {_each(steps.levels)}",
             f"prompts   {prompts}; results in {path}",
-            f"time      {_span(steps)}{GUESSED if steps.assumption else ''}",
+            f"time      {_span(steps)}{f' ({steps.assumption})' if steps.assumption else ''}",
         ]
     told += [f"budget    {cut}" for cut in steps.cuts]
     return told + ["dry run   nothing was measured, nothing was written"] * dry_run

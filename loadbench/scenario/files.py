@@ -41,13 +41,13 @@ def at(keys: Sequence[str | int]) -> str:
     return text
 
 
-def nearest(word: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a message on an unknown word: the nearest one, or else all of them."""
     from difflib import get_close_matches  # only where something is wrong
 
     names = list(known)
     close = get_close_matches(word[:100], names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f": use one of {', '.join(listed or names)}"
+    return f"; did you mean {close[0]}?" if close else f": use one of {', '.join(names)}"
 
 
 def read_text(path: Path) -> str:

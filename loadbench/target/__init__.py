@@ -4,7 +4,7 @@
 Foundry Local service when nobody typed anything. All errors are one line each.
 """
 
-from loadbench.target.access import NotReady, is_proxied, open_http, request_headers
+from loadbench.target.access import NotReady, is_proxied, open_http, read_key, request_headers
 from loadbench.target.choice import choose
 from loadbench.target.discovery import Found, discover
 from loadbench.target.endpoint import is_loopback, normalise, server_root
@@ -36,6 +36,7 @@ __all__ = [
     "is_proxied",
     "normalise",
     "open_http",
+    "read_key",
     "request_headers",
     "server_root",
     "wait",

@@ -27,6 +27,20 @@ class NotReady(TargetError):
     """The endpoint may answer in a while: it starts, loads its model, or is not up yet."""
 
 
+def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
+    """The key that an environment variable holds; None where no variable is named.
+
+    Raises:
+        UsageError: If the variable is not set.
+    """
+    if name is None:
+        return None
+    key = environ.get(name, "").strip()
+    if not key:
+        raise UsageError(f"--api-key-env {name}: that environment variable is not set; put the key in it")
+    return key
+
+
 def request_headers(headers: Mapping[str, str] | None, key: str | None) -> dict[str, str]:
     """The headers that go with every request; a header of one's own wins over the key's.
 

@@ -16,6 +16,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 
@@ -223,7 +224,7 @@ class Transport(httpx.AsyncBaseTransport):
                         self._wires = KernelWires(loop, self._now_ns, self._wall_ns, self.lags_ns)
                     self._wires.open(sock, connection)
                 else:
-                    await loop.create_connection(lambda c=connection: UserWire(c, self._now_ns), sock=sock)  # type: ignore[misc]
+                    await loop.create_connection(partial(UserWire, connection, self._now_ns), sock=sock)
                 return connection
             except OSError as error:
                 sock.close()
