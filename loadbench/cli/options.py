@@ -101,6 +101,31 @@ def _numbers(kind: type[int] | type[float], value: str, ctx: click.Context, para
         raise click.BadParameter(f"{value!r}: write {what}", ctx, param) from None
 
 
+def devices(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    """A callback for cpu,gpu."""
+    if value is None:
+        return None
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    for name in names or [value]:
+        if name not in ("cpu", "gpu", "npu"):
+            raise click.BadParameter(f"{name!r}: write cpu, gpu or npu, several as cpu,gpu", ctx, param)
+    return list(dict.fromkeys(names))
+
+
+def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A callback for 20% or 0.2."""
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part <= 1:
+        raise click.BadParameter(f"{value!r}: write a share as 20% or 0.2", ctx, param)
+    return part
+
+
 def certificates(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """A callback for a file of certificate authorities, read once here: before anything is started."""
     import ssl

@@ -15,8 +15,10 @@ from loadbench.cli.options import (
     HeadedCommand,
     certificates,
     decimal,
+    devices,
     duration,
     scenario_file,
+    share,
     under,
     whole,
 )
@@ -44,6 +46,7 @@ Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
 
 _server, _load, _prompts = under("Server"), under("Load"), under("Prompts and answers")
 _plan, _output, _more = under("Plan"), under("Output"), under(MORE)
+_machine = under("Cold starts, memory, energy")
 _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 
 
@@ -59,6 +62,8 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
     metavar="MODEL",
     help="To measure; repeat it, or a,b.  [default: auto]",
 )
+@_server("--device", "devices", callback=devices, metavar="cpu,gpu", help="Variants for these devices: cpu, gpu, npu.")
+@_server("--ep", "execution_provider", metavar="NAME", help="Variants for an execution provider, as cuda or webgpu.")
 @_server("--simulate", **_FLAG, help="Measure a simulator; its figures are labelled so.")
 @_server("--wait", "wait_for", callback=duration, metavar="60s", help="Wait until the server answers.")
 @_server("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")
@@ -72,6 +77,9 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_load("--warmup", type=int, metavar="N", help="Unmeasured requests.  [default: as many as streams]")
 @_load("--repeat", type=int, metavar="K", help="Measure each level K times.")
 @_load("--arrivals", type=click.Choice(["poisson", "constant"]), metavar="KIND", help="Open loop: poisson or constant.")
+@_load("--retries", type=int, metavar="N", help="New requests after a failed one, marked.  [default: 0]")
+@_load("--retry-backoff", callback=duration, metavar="1s", help="Wait before a retry; doubles with each.")
+@_load("--max-failed", callback=share, metavar="20%", help="Skip higher loads once so many requests fail.")
 @_load("--max-streams", type=int, metavar="N", help="Open loop: most at once; more are dropped, counted.")
 @_prompts("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
 @_prompts("--prompt", "texts", multiple=True, type=TEXT, metavar="TEXT", help="Ask this.", workshop="BENCH_PROMPT")
@@ -80,11 +88,18 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_prompts("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
 @_prompts("--distinct-prompts/--fixed-prompts", default=None, help="Unique prefixes, so that no cache answers.")
 @_prompts("--extra-body", metavar="JSON", help="More keys to send, as '{\"ignore_eos\": true}'.")
+@_prompts("--stream/--no-stream", default=None, variable=False, help="Ask for a stream or for whole answers.")
 @_prompts("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
 @_plan("--slo", multiple=True, type=LIST, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
 @_plan("--dry-run", **_FLAG, help="Show the plan and stop.")
 @_plan("--budget", callback=duration, metavar="5m", help="Shorten the plan to fit this time.")
 @_plan("--resume", variable=False, type=click.Path(path_type=Path), metavar="DIR", help="Continue this folder's run.")
+@_machine("--cold/--as-found", default=None, help="Unload and load each model first: load time, memory, cold request.")
+@_machine("--idle-gap", callback=duration, metavar="60s", help="Time a request after such a pause, per model.")
+@_machine("--keep-warm", callback=duration, metavar="20s", help="And again with a ping this often in the pause.")
+@_machine("--telemetry/--no-telemetry", default=True, help="Sample the server each second.  [default: do]")
+@_machine("--price-per-kwh", type=float, metavar="PRICE", help="Of electricity, in your currency.")
+@_machine("--watts", "declared_watts", type=float, metavar="W", help="Server's draw, where it cannot be measured.")
 @_output(
     *("-o", "--output"),
     variable=False,
@@ -175,6 +190,8 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         for name in (
             *("endpoint", "concurrency", "request_rate", "arrivals", "requests", "duration", "warmup", "max_tokens"),
             *("temperature", "system", "distinct_prompts", "repeat", "seed", "max_streams", "api_key_env", "name"),
+            *("execution_provider", "stream", "retries", "retry_backoff", "max_failed", "cold", "idle_gap"),
+            *("keep_warm", "price_per_kwh", "declared_watts"),
         )
     }
     models = [name.strip() for part in given["models"] for name in part.split(",") if name.strip()]
@@ -186,6 +203,7 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             scenario,
             **overrides,
             models="auto" if models == ["auto"] else models or None,
+            device=given["devices"],
             prompts=list(given["texts"] or ()) or given["prompts_file"],
             slo=list(given["slo"]) or None,
             extra_body=_extra_body(given["extra_body"]),
@@ -207,7 +225,7 @@ def _from_flag(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
-_FIELDS = {"texts": "prompts", "prompts_file": "prompts"}
+_FIELDS = {"texts": "prompts", "prompts_file": "prompts", "devices": "device"}
 
 
 def _blamed(ctx: click.Context, message: str) -> str:

@@ -19,11 +19,14 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=10_000)]
 Streams = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
+Device = Literal["cpu", "gpu", "npu"]
 
 OURS = {
     "model": "it comes from models",
     "messages": "they come from prompts",
-    "stream": "answers are always streamed",
+    "stream": "set stream outside extra_body",
     "max_tokens": "set max_tokens outside extra_body",
     "temperature": "set temperature outside extra_body",
 }
@@ -120,12 +123,38 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     distinct_prompts: Annotated[
         bool, Meta(description="Put a unique prefix before each prompt, so that no cache answers.")
     ] = False
-    stream: Annotated[bool, Meta(description="Always true: only a stream shows the first token.")] = True
+    stream: Annotated[bool, Meta(description="false asks for whole answers, which show no first token.")] = True
+    retries: Annotated[
+        int, Meta(ge=0, le=100, description="New requests after a failed one, each with its own marks.")
+    ] = 0
+    retry_backoff: Annotated[Duration, Meta(description="Wait before a retry; doubles with each.")] = _after(1)
     extra_body: Annotated[dict[str, Any], Meta(description="More keys of each request, as ignore_eos.")] = {}
     headers: Annotated[dict[str, str], Meta(description="More HTTP headers.")] = {}
     api_key_env: Annotated[Text | None, Meta(description="Name of the environment variable that holds the key.")] = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     max_streams: Annotated[Streams | None, Meta(description="Most streams in open loop; unset: 1024.")] = None
+    device: Annotated[
+        Annotated[list[Device], Meta(min_length=1)] | None,
+        Meta(description="Variants of the models for these devices, each measured; unset: the server's choice."),
+    ] = None
+    execution_provider: Annotated[
+        Text | None, Meta(description='Variants for this execution provider, as "cuda" or "WebGpuExecutionProvider".')
+    ] = None
+    cold: Annotated[bool, Meta(description="Unload and load each model before it is measured.")] = False
+    idle_gap: Annotated[
+        Duration | None, Meta(description="Leave each model idle for so long, then time one request.")
+    ] = None
+    keep_warm: Annotated[
+        Duration | None, Meta(description="With idle_gap: again, with a one-token request this often meanwhile.")
+    ] = None
+    max_failed: Annotated[
+        Share | None,
+        Meta(description="Leave out a model's higher loads once this share of a level's requests failed."),
+    ] = None
+    price_per_kwh: Annotated[Positive | None, Meta(description="Of electricity, in your currency.")] = None
+    declared_watts: Annotated[
+        Positive | None, Meta(description="What the server draws under load, where it cannot be measured.")
+    ] = None
 
     def __post_init__(self) -> None:
         """What no single field shows.
@@ -194,8 +223,12 @@ def _load(scenario: Scenario) -> None:
         raise ScenarioError("concurrency and request_rate are both given: keep one, or make two scenarios")
     if scenario.duration is not None and not scenario.duration > 0:
         raise ScenarioError(f"duration is {scenario.duration}: must be more than 0")
-    if not scenario.stream:
-        raise ScenarioError("stream is false: only a stream shows the first token; remove the key")
+    for name in ("idle_gap", "keep_warm"):
+        value = getattr(scenario, name)
+        if value is not None and not value > 0:
+            raise ScenarioError(f"{name} is {value}: must be more than 0")
+    if scenario.keep_warm is not None and (scenario.idle_gap is None or scenario.keep_warm >= scenario.idle_gap):
+        raise ScenarioError(f"keep_warm is {scenario.keep_warm}: give an idle_gap that is longer")
 
 
 def _models(scenario: Scenario) -> None:
