@@ -27,8 +27,8 @@ from loadbench.errors import LoadbenchError, UsageError
 from loadbench.plan import Plan
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
-from loadbench.session import Session
-from loadbench.target import ModelFacts, Target
+from loadbench.session import Session, Watch
+from loadbench.target import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport, tls_context
 
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
@@ -144,6 +144,7 @@ async def _measure(
         known = tuple(replace(one, device="CPU", licence="Apache-2.0") for one in server.models)
         server = replace(server, models=known)
     models = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models))
+    chosen = [Chosen(one, one, next((f for f in server.models if f.id == one), None)) for one in models]
     if place.endpoint is None:
         server = replace(server, base_url="")
     budget_s = None if given["budget"] is None else float(given["budget"])
@@ -182,7 +183,8 @@ async def _measure(
         info["budget_s"] = budget_s
         folder = store.RunFolder.create(path, info, answers=given["answers"])
         store.write_atomically(path / resume.PROMPTS, prompts.to_json(questions))
-    session = Session(asked, questions, server, steps, folder, client, view, budget_s)
+    watch = Watch(folder, None)
+    session = Session(asked, questions, server, chosen, steps, folder, client, view, watch, budget_s=budget_s)
     # What is alive now lives to the end: the collector need not look at it while tokens arrive.
     gc.collect()
     gc.freeze()

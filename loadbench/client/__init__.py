@@ -151,6 +151,10 @@ class Client:
         """Text events of the requests that have not ended yet."""
         return sum(recorder.text_events for recorder in self._in_flight.values())
 
+    def served_as(self, model: str) -> str | None:
+        """The name that the responses carried for a model, where they told one."""
+        return None
+
     def round_trip_ns(self) -> int | None:
         """Of the network to the target, in ns; None where nobody measured it."""
         return self.transport.round_trip_ns

@@ -10,6 +10,9 @@ from loadbench.target.discovery import Found, discover
 from loadbench.target.endpoint import is_loopback, normalise, server_root
 from loadbench.target.facts import (
     KINDS,
+    Absent,
+    Choice,
+    Chosen,
     Kind,
     ModelFacts,
     Target,
@@ -21,6 +24,9 @@ from loadbench.target.lookup import find, wait
 
 __all__ = [
     "KINDS",
+    "Absent",
+    "Choice",
+    "Chosen",
     "Found",
     "Kind",
     "ModelFacts",

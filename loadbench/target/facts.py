@@ -28,6 +28,8 @@ class ModelFacts:
         execution_provider: Foundry Local's, e.g. ``CUDAExecutionProvider``.
         licence: As the catalog writes it.
         task: e.g. ``chat-completion``, ``embeddings``.
+        base_url: Where it answers, if not at the target's: models registered with a Foundry Local 2.x have a prefix.
+        capabilities: As the server lists them, e.g. ``vision``, ``tools``.
     """
 
     id: str
@@ -41,6 +43,44 @@ class ModelFacts:
     execution_provider: str | None = None
     licence: str | None = None
     task: str | None = None
+    base_url: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A model to measure.
+
+    Attributes:
+        id: What requests must name.
+        name: As it was asked for.
+        facts: None where the server lists no such model and it is taken on trust.
+        device, execution_provider: As asked for, the device in upper case; None where any will do.
+    """
+
+    id: str
+    name: str
+    facts: ModelFacts | None = None
+    device: str | None = None
+    execution_provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A variant that was asked for and is not there, and why, in one line."""
+
+    name: str
+    device: str | None
+    execution_provider: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What will be measured, and what of the asked cannot be."""
+
+    chosen: tuple[Chosen, ...]
+    absent: tuple[Absent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +200,7 @@ def merged(first: ModelFacts, second: ModelFacts) -> ModelFacts:
         for name in ModelFacts.__slots__
     }
     values["aliases"] = tuple(dict.fromkeys(first.aliases + second.aliases))
+    values["capabilities"] = tuple(dict.fromkeys(first.capabilities + second.capabilities))
     return ModelFacts(**values)
 
 

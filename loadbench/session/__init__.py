@@ -1,7 +1,12 @@
-"""One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on."""
+"""One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on.
+
+turn.py     one model: loaded, asked a few times, unloaded
+watch.py    samples of server and machine, a second apart
+"""
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -13,18 +18,23 @@ import anyio
 import anyio.to_thread
 
 from loadbench import engine
-from loadbench.client import Ask
-from loadbench.engine import Chats, Engine, Progress
+from loadbench.engine import Engine, Progress
 from loadbench.errors import LoadbenchError
 from loadbench.plan import Plan, PlannedLevel
 from loadbench.prompts import Prompt
 from loadbench.result import Result
 from loadbench.scenario import Level, Scenario
+from loadbench.session import turn
+from loadbench.session.turn import PROBE_TOKENS, Control, Origin, Turn
+from loadbench.session.watch import Watch
 from loadbench.store import RunFolder
-from loadbench.target import Target
+from loadbench.target import Chosen, Target
 
-PROBE_TOKENS = 8
-_PROBES = 3
+__all__ = ["PROBE_TOKENS", "Chats", "Control", "Observer", "Origin", "Session", "Watch"]
+
+
+class Chats(engine.Chats, turn.Chats, Protocol):
+    """What a run needs of a client."""
 
 
 class Observer(Protocol):
@@ -43,6 +53,10 @@ class Session:
     """A run.
 
     Attributes:
+        chosen: The models to measure; the plan's levels name their ids.
+        watch: Takes samples; one without a sampler takes none.
+        control: Loads and unloads models; None where the server offers that not.
+        origins: What is known of models beside what the server tells, by id.
         interrupted: Whether the user ended it.
         failed: Models that completed nothing, and why.
     """
@@ -50,16 +64,22 @@ class Session:
     scenario: Scenario
     prompts: Sequence[Prompt]
     target: Target
+    chosen: Sequence[Chosen]
     plan: Plan
     folder: RunFolder
     client: Chats
     observer: Observer
+    watch: Watch
+    control: Control | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
     budget_s: float | None = None
     interrupted: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _engine: Engine | None = None
     _overhead_s: float = 0.0  # warm-up and drain of the last level
-    _probed: set[str] = field(default_factory=set)
+    _stop: anyio.Event = field(default_factory=anyio.Event)
+    _turn: Turn | None = None  # the model that has its turn
+    _too_much: dict[str, tuple[float, str]] = field(default_factory=dict)  # the load at which a model failed too often
     _answered: set[str] = field(default_factory=set)  # models that completed a measured request
 
     async def run(self) -> None:
@@ -102,10 +122,8 @@ class Session:
                 self._answered.add(level.model)
                 self.observer.note(f"{level.id}: complete already")
                 continue
-            if level.model not in self._probed:
-                self._probed.add(level.model)
-                await self._probe(level.model)
-            reason = f"its model failed: {self.failed[level.model]}" if level.model in self.failed else None
+            await self._give_turn(level.model)
+            reason = self._reason_to_skip(level)
             if reason is None and deadline is not None and time.monotonic() > deadline:
                 reason = "the budget of time is spent"
             if reason is not None:
@@ -116,7 +134,47 @@ class Session:
                 await self._level(
                     planned if left_s is None else self._cut(planned, left_s / (len(self.plan.levels) - i))
                 )
+        await self._end_turn()
         scope.cancel()
+
+    async def _give_turn(self, model: str) -> None:
+        if self._turn is not None and self._turn.chosen.id == model:
+            return
+        await self._end_turn()
+        chosen = next(one for one in self.chosen if one.id == model)
+        self._turn = Turn(
+            chosen,
+            self.scenario,
+            self.prompts,
+            self.client,
+            self.control,
+            self.watch,
+            self.observer,
+            self._sleep,
+            self.folder.info["probes"],
+            self.origins.get(model, Origin()),
+            salt=time.time_ns(),
+        )
+        self.folder.info.setdefault("models", []).append(self._turn.record)
+        error = await self._turn.begin()
+        if error is not None:
+            self.failed[model] = error
+
+    async def _end_turn(self) -> None:
+        if self._turn is not None:
+            await self._turn.end()
+            self._turn = None
+
+    async def _sleep(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            await self._stop.wait()
+        return not self.interrupted
+
+    def _reason_to_skip(self, level: Level) -> str | None:
+        if level.model in self.failed:
+            return f"its model failed: {self.failed[level.model]}"
+        load, reason = self._too_much.get(level.model, (math.inf, None))
+        return reason if _load(level) >= load else None
 
     def _cut(self, planned: PlannedLevel, share_s: float) -> PlannedLevel:
         """The level within its share of the budget's rest, less what the last one took beside its measurement."""
@@ -131,9 +189,15 @@ class Session:
         attempt = self.folder.begin(self._entry(level))
         progress = Progress(level, attempt, planned.limits)
         self.observer.began(progress, planned)
+        about = {"model": level.model, "level": level.id, "attempt": attempt}
+        await self.watch.sample("level", **about)
         stopped = True
         try:
-            await self._engine.run(progress)
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(lambda: self.watch.each_second("level", **about))
+                await self._engine.run(progress)
+                watching.cancel_scope.cancel()
+            await self.watch.sample("level", **about)
             stopped = self.interrupted
         finally:
             facts = engine.facts(progress, stopped=stopped)
@@ -141,6 +205,7 @@ class Session:
             self.observer.ended(progress, facts)
         if progress.completed:
             self._answered.add(level.model)
+        self._mind_failures(progress)
         if progress.measured_from_ns is not None and progress.last_issue_ns is not None:
             measured_ns = progress.last_issue_ns - progress.measured_from_ns
             self._overhead_s = (progress.ended_ns - progress.began_ns - measured_ns) / 1e9
@@ -148,38 +213,26 @@ class Session:
         if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
             self.failed[level.model] = facts["reason"]
 
-    async def _probe(self, model: str) -> None:
-        """Ask a model once before it is measured, again after a failure that may pass; the record goes to run.json."""
-        results: list[Result] = []
-        prompt = replace(self.prompts[0], id="probe", max_tokens=PROBE_TOKENS)
-        for number in range(_PROBES):
-            now_ns = time.perf_counter_ns()
-            ask = Ask(f"{model}@probe", 1, number, model, prompt, warmup=True, due_ns=now_ns)
-            await self.client.chat(ask, now_ns, results.append, keep=False)
-            if results[-1].error is None or results[-1].error == "http_4xx" or self.interrupted:
-                break
-        last = results[-1]
-        sent, first = last.sent_ns, last.first_token_ns
-        probe = {
-            "model": model,
-            "requests": len(results),
-            "error": last.error,
-            "error_message": last.error_message,
-            "ttft_ms": None if sent is None or first is None else round((first - sent) / 1e6, 3),
-            "e2e_ms": None if last.error else round(last.end_ns / 1e6, 3),
-        }
-        self.folder.info["probes"].append(probe)
-        if last.error is not None:
-            self.failed[model] = f"{last.error}: {last.error_message}"
-        self.observer.probed(probe)
+    def _mind_failures(self, progress: Progress) -> None:
+        """Remember a level whose failures say that higher loads are not worth their time."""
+        most, ended, level = self.scenario.max_failed, progress.completed + progress.failed, progress.level
+        if most is None or not ended or progress.failed / ended <= most:
+            return
+        share = f"{progress.failed} of {ended} requests failed at {level.id}"
+        if _load(level) < self._too_much.get(level.model, (math.inf, ""))[0]:
+            self._too_much[level.model] = _load(level), f"{share}, more than --max-failed {100 * most:g}%"
 
     def _entry(self, level: Level) -> dict[str, Any]:
-        facts = next((facts for facts in self.target.models if facts.id == level.model), None)
+        chosen = next((one for one in self.chosen if one.id == level.model), None)
+        facts = chosen.facts if chosen else None
         return {
             "id": level.id,
             "model": level.model,
             "endpoint": self.target.base_url,
             "device": facts.device if facts else None,
+            "execution_provider": facts.execution_provider if facts else None,
+            "alias": facts.aliases[0] if facts and facts.aliases else None,
+            "asked_device": chosen.device if chosen else None,
             "repeat": level.repeat,
             "concurrency": level.concurrency,
             "request_rate_per_s": level.request_rate_per_s,
@@ -206,8 +259,13 @@ class Session:
                     scope.cancel()
                     return
                 self.interrupted = True
+                self._stop.set()
                 self._engine.stop()
                 self.observer.note("stopping: requests in flight run to their end; Ctrl-C again stops at once")
+
+
+def _load(level: Level) -> float:
+    return level.concurrency or level.request_rate_per_s or 0.0
 
 
 def _first_of_ours(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,0 +1,253 @@
+"""A model's turn in a run: it is loaded, asked a few times before it is measured, and unloaded again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import anyio
+
+from loadbench.client import Ask
+from loadbench.errors import TargetError
+from loadbench.prompts import Prompt, distinct
+from loadbench.result import Result
+from loadbench.scenario import Scenario
+from loadbench.session.watch import Watch
+from loadbench.target import Chosen, ModelFacts
+
+PROBE_TOKENS = 8
+PING_TOKENS = 1
+PROBES = 3
+SETTLE_S = 1.0
+"""From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""
+
+
+class Chats(Protocol):
+    """What a turn needs of a client; `client.Client` is one."""
+
+    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None: ...
+    def served_as(self, model: str) -> str | None: ...
+
+
+class Control(Protocol):
+    """What loads and unloads models; `models.control` and Foundry's runtime give one."""
+
+    async def load(self, model: ModelFacts) -> None: ...
+    async def unload(self, model: ModelFacts) -> None: ...
+    async def running(self, model: ModelFacts) -> ModelFacts | None: ...
+
+
+class Watcher(Protocol):
+    """Who is told how a turn goes."""
+
+    def note(self, text: str) -> None: ...
+    def probed(self, probe: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of a model beside what its server tells.
+
+    Attributes:
+        load_s: How long the server took to start with its model in it, where this run started it.
+        disk_bytes: Of the model's files.
+        disk_source: `files` were measured, or the `server` told.
+    """
+
+    load_s: float | None = None
+    disk_bytes: int | None = None
+    disk_source: str | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """One model from its load to its unload.
+
+    Attributes:
+        chosen: The model, and for which device it was asked.
+        prompts: The first one is asked, behind a prefix of its own each time, so that no prompt cache answers.
+        control: None where the server offers no loading.
+        sleep: Waits so many seconds; False where the user ended the run meanwhile.
+        record: What run.json says of this model; filled as it goes.
+        probes: The list in run.json that takes each probe.
+        salt: Makes the prefixes differ from those of other runs.
+    """
+
+    chosen: Chosen
+    scenario: Scenario
+    prompts: Sequence[Prompt]
+    client: Chats
+    control: Control | None
+    watch: Watch
+    observer: Watcher
+    sleep: Callable[[float], Awaitable[bool]]
+    probes: list[dict[str, Any]]
+    origin: Origin
+    salt: int
+    record: dict[str, Any] = field(default_factory=dict)
+    _unloads: bool = False  # this run loaded what was not loaded before
+    _asked: int = 0
+
+    def __post_init__(self) -> None:
+        facts = self.chosen.facts
+        aliases = facts.aliases if facts else ()
+        started = self.origin.load_s is not None
+        self.record.update(
+            model=self.chosen.id,
+            name=self.chosen.name,
+            alias=aliases[0] if aliases else None,
+            asked_device=self.chosen.device,
+            asked_execution_provider=self.chosen.execution_provider,
+            ran=None,
+            served_as=None,
+            was_loaded=None if facts is None or started else facts.loaded,
+            load_s=self.origin.load_s,
+            load_source="start of the server" if started else None,
+            load_error=None,
+            memory_before_load_bytes=None,
+            memory_after_load_bytes=None,
+            memory_after_unload_bytes=None,
+            disk_bytes=self.origin.disk_bytes,
+            disk_source=self.origin.disk_source,
+        )
+
+    async def begin(self) -> str | None:
+        """Load the model if that is for this run to do, and ask it a few times; why it failed, if it did."""
+        error = await self._load()
+        if error is None:
+            error = await self._probe("first")
+        if error is None:
+            await self._tell_what_ran()
+            await self._probe("warm")
+            await self._idle()
+        return error
+
+    async def end(self) -> None:
+        """Unload the model if this run loaded it, and see how much memory that gives back."""
+        if not self._unloads or self.control is None or self.chosen.facts is None:
+            return
+        try:
+            await self.control.unload(self.chosen.facts)
+        except TargetError as error:
+            self.observer.note(f"{self.chosen.id}: not unloaded: {error}")
+            return
+        if await self.sleep(SETTLE_S):
+            self.record["memory_after_unload_bytes"] = await self._memory("after_unload")
+
+    async def _load(self) -> str | None:
+        facts, control = self.chosen.facts, self.control
+        loaded = facts.loaded if facts else None
+        if self.scenario.cold and control is None:
+            self.observer.note(f"{self.chosen.id}: --cold has no effect, this server offers no unloading")
+        if control is None or facts is None or not (loaded is False or (self.scenario.cold and loaded)):
+            self.record["memory_after_load_bytes"] = await self._memory("after_load")
+            return None
+        try:
+            if loaded:
+                await control.unload(facts)
+                await self.sleep(SETTLE_S)
+            self.record["memory_before_load_bytes"] = await self._memory("before_load")
+            self.observer.note(f"{facts.id}: loading")
+            began_s = time.monotonic()
+            await control.load(facts)
+        except TargetError as error:
+            self.record["load_error"] = str(error)
+            return str(error)
+        self._unloads = not loaded
+        self.record["load_s"] = round(time.monotonic() - began_s, 3)
+        self.record["load_source"] = "loaded by this run"
+        self.record["memory_after_load_bytes"] = await self._memory("after_load")
+        self.observer.note(f"{facts.id}: loaded in {self.record['load_s']:.3g} s")
+        return None
+
+    async def _memory(self, phase: str) -> int | None:
+        return await self.watch.sample(phase, model=self.chosen.id)
+
+    async def _tell_what_ran(self) -> None:
+        """What the server really runs, which need not be what was asked for."""
+        served = self.client.served_as(self.chosen.id)
+        self.record["served_as"] = served
+        ran = self.chosen.facts
+        if self.control is not None and self.chosen.facts is not None:
+            try:
+                ran = await self.control.running(self.chosen.facts) or ran
+            except TargetError as error:
+                self.observer.note(f"{self.chosen.id}: what runs is not told: {error}")
+        if ran is not None:
+            provider = ran.execution_provider
+            self.record["ran"] = {"id": ran.id, "device": ran.device, "execution_provider": provider}
+
+    async def _idle(self) -> None:
+        """A request after the gap, and where pings are asked for, one more after a gap with pings in it."""
+        gap_s = self.scenario.idle_gap
+        if gap_s is None:
+            return
+        self.observer.note(f"{self.chosen.id}: idle for {gap_s}")
+        if not await self._rest(float(gap_s), None):
+            return
+        await self._probe("idle", after_s=float(gap_s))
+        every_s = self.scenario.keep_warm
+        if every_s is None:
+            return
+        self.observer.note(f"{self.chosen.id}: idle for {gap_s}, with a ping every {every_s}")
+        if await self._rest(float(gap_s), float(every_s)):
+            await self._probe("kept_warm", after_s=float(gap_s), every_s=float(every_s))
+
+    async def _rest(self, gap_s: float, every_s: float | None) -> bool:
+        """Let the gap pass; whether it did."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: self.watch.each_second("idle", model=self.chosen.id))
+            end_s = time.monotonic() + gap_s
+            whole = True
+            while whole and every_s is not None and time.monotonic() + every_s < end_s:
+                whole = await self.sleep(every_s)
+                if whole:
+                    await self._ask(PING_TOKENS)
+            whole = whole and await self.sleep(max(0.0, end_s - time.monotonic()))
+            group.cancel_scope.cancel()
+        return whole
+
+    async def _probe(self, purpose: str, *, after_s: float | None = None, every_s: float | None = None) -> str | None:
+        """One short request, for the first again after a failure that may pass; what failed, if it did."""
+        results: list[Result] = []
+        for _ in range(PROBES if purpose == "first" else 1):
+            results.append(await self._ask(PROBE_TOKENS))
+            if results[-1].error in (None, "http_4xx") or not await self.sleep(0):
+                break
+        last = results[-1]
+        facts = self.chosen.facts
+        sent, first = last.sent_ns, last.first_token_ns
+        streamed = self.scenario.stream and sent is not None and first is not None
+        probe = {
+            "model": self.chosen.id,
+            "purpose": purpose,
+            # A server that loads at the first request, unasked, is as cold.
+            "cold": purpose == "first"
+            and (self.record["load_source"] == "loaded by this run" or bool(facts and facts.loaded is False)),
+            "after_s": after_s,
+            "every_s": every_s,
+            "requests": len(results),
+            "error": last.error,
+            "error_message": last.error_message,
+            "ttft_ms": round(((first or 0) - (sent or 0)) / 1e6, 3) if streamed else None,
+            "e2e_ms": None if last.error else round(last.end_ns / 1e6, 3),
+            "output_tokens": last.output_tokens,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self.probes.append(probe)
+        if purpose == "first" or last.error is not None:
+            self.observer.probed(probe)
+        return None if last.error is None else f"{last.error}: {last.error_message}"
+
+    async def _ask(self, max_tokens: int) -> Result:
+        results: list[Result] = []
+        prompt = distinct(self.prompts[0], self.salt * 1_000_003 + self._asked)
+        prompt = replace(prompt, id="probe", max_tokens=max_tokens)
+        now_ns = time.perf_counter_ns()
+        ask = Ask(f"{self.chosen.id}@probe", 1, self._asked, self.chosen.id, prompt, warmup=True, due_ns=now_ns)
+        self._asked += 1
+        await self.client.chat(ask, now_ns, results.append, keep=False)
+        return results[0]
