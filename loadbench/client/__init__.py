@@ -151,6 +151,10 @@ class Client:
         """Text events of the requests that have not ended yet."""
         return sum(recorder.text_events for recorder in self._in_flight.values())
 
+    def text_in_flight(self) -> str:
+        """What the requests that have not ended yet have answered so far; of use where there is one."""
+        return "".join(text for recorder in self._in_flight.values() for text in recorder.answer)
+
     def served_as(self, model: str) -> str | None:
         """The name that the responses carried for a model, where they told one."""
         return None
