@@ -37,37 +37,41 @@ class Plan:
     Attributes:
         cuts: What a budget took away, in words.
         assumption: What the estimate rests on, in words; empty where durations alone decide.
+        idle_s: Of the gaps in which models are left idle.
     """
 
     levels: tuple[PlannedLevel, ...]
     cuts: tuple[str, ...]
     assumption: str
+    idle_s: float = 0.0
 
     @property
     def shortest_s(self) -> float:
-        return sum(planned.shortest_s for planned in self.levels)
+        return self.idle_s + sum(planned.shortest_s for planned in self.levels)
 
     @property
     def longest_s(self) -> float:
-        return sum(planned.longest_s for planned in self.levels)
+        return self.idle_s + sum(planned.longest_s for planned in self.levels)
 
 
 def make(scenario: Scenario, models: Sequence[str], *, budget_s: float | None = None) -> Plan:
     """Plan a scenario for these models.
 
     Args:
-        budget_s: How long it all may take: each level gets an equal share, the highest loads are left out where the
-            share would be too short.
+        budget_s: How long it all may take: what idle gaps leave of it is shared equally by the levels, and the highest
+            loads are left out where the share would be too short.
 
     Raises:
         UsageError: If the budget is too short for a single level.
     """
     levels = scenario.levels(models)
+    gaps = 0 if scenario.idle_gap is None else 1 if scenario.keep_warm is None else 2
+    idle_s = gaps * float(scenario.idle_gap or 0) * len(dict.fromkeys(models))
     cuts: list[str] = []
     longest_s = None
     if budget_s is not None:
-        levels, cuts = _within(levels, budget_s)
-        longest_s = _WINDOW_SHARE * budget_s / len(levels)
+        levels, cuts = _within(levels, budget_s - idle_s, idle_s)
+        longest_s = _WINDOW_SHARE * (budget_s - idle_s) / len(levels)
     planned = []
     for level in levels:
         duration_s = None if scenario.duration is None else float(scenario.duration)
@@ -84,14 +88,16 @@ def make(scenario: Scenario, models: Sequence[str], *, budget_s: float | None = 
         cuts.append(f"each level ends after {longest_s:.0f} s of measurement, if its requests do not end it before")
     guessed = any(one.limits.requests is not None for one in planned)
     assumption = f"guessed from {_TOKENS_PER_S:.0f} tokens/s a stream"
-    return Plan(tuple(planned), tuple(cuts), assumption if guessed else "")
+    return Plan(tuple(planned), tuple(cuts), assumption if guessed else "", idle_s)
 
 
-def _within(levels: list[Level], budget_s: float) -> tuple[list[Level], list[str]]:
+def _within(levels: list[Level], budget_s: float, idle_s: float) -> tuple[list[Level], list[str]]:
     most = int(budget_s / SHORTEST_LEVEL_S * _WINDOW_SHARE)
     if most < 1:
+        least_s = idle_s + SHORTEST_LEVEL_S / _WINDOW_SHARE
+        beside = f" beside {idle_s:g}s of idle gaps" if idle_s else ""
         raise UsageError(
-            f"--budget {budget_s:g}s is too short for one level: give at least {SHORTEST_LEVEL_S / _WINDOW_SHARE:.0f}s"
+            f"--budget {budget_s + idle_s:g}s is too short for one level{beside}: give at least {least_s:.0f}s"
         )
     kept, left_out = list(levels), []
     while len(kept) > most:

@@ -190,3 +190,29 @@ def test_measured_time_stays_within_the_budget_and_no_level_gets_too_short(
 
     assert sum(durations) <= 0.76 * budget_s
     assert min(durations) >= plan.SHORTEST_LEVEL_S - 1e-9
+
+
+# -- idle gaps
+
+
+@pytest.mark.parametrize(("pings", "gaps"), [(None, 1), (Duration(5), 2)])  # with pings, a second gap of its own
+def test_idle_gaps_take_their_time_once_a_model(pings: Duration | None, gaps: int) -> None:
+    idle = {"idle_gap": Duration(20), "keep_warm": pings}
+
+    steps = planned(["a", "b"], concurrency=[1], duration=30, **idle)
+
+    without = planned(["a", "b"], concurrency=[1], duration=30)
+    assert steps.idle_s == 2 * gaps * 20
+    assert steps.shortest_s == without.shortest_s + steps.idle_s
+    assert steps.longest_s == without.longest_s + steps.idle_s
+
+
+def test_a_budget_covers_idle_gaps_too() -> None:
+    steps = planned(concurrency=[1, 2], duration=60, budget_s=100, idle_gap=Duration(20))
+
+    assert [one.limits.duration_s for one in steps.levels] == [30.0, 30.0]  # 3/4 of 80 s, for two
+
+
+def test_a_budget_that_idle_gaps_use_up_is_refused_with_the_least_that_does() -> None:
+    with pytest.raises(UsageError, match=r"--budget 25s .* beside 20s of idle gaps: give at least 28s"):
+        planned(concurrency=[1], budget_s=25, idle_gap=Duration(20))

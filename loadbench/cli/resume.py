@@ -22,11 +22,12 @@ def questions(folder: Path, asked: Scenario) -> list[Prompt]:
 
 
 def began_as(folder: Path | None) -> str | None:
-    """Whether the run measured a server that loadbench started: `simulator`, `embedded`, or None."""
+    """Whether the run measured a server that loadbench started: `simulator`, `embedded`, `sdk`, or None."""
     if folder is None:
         return None
     how = str(store.read_info(folder).get("target_found") or "")
-    return "simulator" if how.startswith("the simulator") else "embedded" if how.startswith("the embedded") else None
+    starts = {"the simulator": "simulator", "the embedded": "embedded", "Foundry Local's own": "sdk"}
+    return next((name for words, name in starts.items() if how.startswith(words)), None)
 
 
 def place(folder: Path) -> Found | None:
