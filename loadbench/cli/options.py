@@ -170,3 +170,16 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     else:
         advice = "give its whole name; a model is named with -m"
     raise UsageError(f"{printable(value)}: a scenario file ends in .toml or .json: {advice}")
+
+
+def header_lines(given: tuple[str, ...]) -> dict[str, str] | None:
+    """What --header gave, each as 'Name: value', by name; None where nothing."""
+    from loadbench.errors import UsageError
+
+    headers = {}
+    for header in given:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip().isascii() or not name.strip():
+            raise UsageError(f"--header {name!r}: write it as 'Name: value'")
+        headers[name.strip()] = value.strip()
+    return headers or None

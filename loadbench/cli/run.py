@@ -17,6 +17,7 @@ from loadbench.cli.options import (
     decimal,
     devices,
     duration,
+    header_lines,
     scenario_file,
     share,
     under,
@@ -152,7 +153,7 @@ def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     if not isinstance(info.get("scenario"), dict):
         raise UsageError(f"{given['resume']}: its run.json holds no scenario to continue")
     scenario = scenarios.from_json(info["scenario"], str(given["resume"] / "run.json"))
-    headers = _headers(given["headers"])
+    headers = header_lines(given["headers"])
     again = {name.lower() for name in headers or ()}
     for name, value in scenario.headers.items():
         if value == NOT_STORED and name.lower() not in again:
@@ -207,7 +208,7 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             prompts=list(given["texts"] or ()) or given["prompts_file"],
             slo=list(given["slo"]) or None,
             extra_body=_extra_body(given["extra_body"]),
-            headers=_headers(given["headers"]),
+            headers=header_lines(given["headers"]),
         )
     except ScenarioError as error:
         raise ScenarioError(_blamed(ctx, str(error))) from None
@@ -264,15 +265,3 @@ def _extra_body(text: str | None) -> dict[str, Any] | None:
     if not isinstance(body, dict):
         raise UsageError(f"--extra-body {text!r}: must be a JSON object, as '{{\"ignore_eos\": true}}'")
     return body
-
-
-def _headers(given: tuple[str, ...]) -> dict[str, str] | None:
-    from loadbench.errors import UsageError
-
-    headers = {}
-    for header in given:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip().isascii() or not name.strip():
-            raise UsageError(f"--header {name!r}: write it as 'Name: value'")
-        headers[name.strip()] = value.strip()
-    return headers or None

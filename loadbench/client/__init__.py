@@ -152,8 +152,8 @@ class Client:
         return sum(recorder.text_events for recorder in self._in_flight.values())
 
     def text_in_flight(self) -> str:
-        """What the requests that have not ended yet have answered so far; of use where there is one."""
-        return "".join(text for recorder in self._in_flight.values() for text in recorder.answer)
+        """What a request that has not ended yet has answered so far, reasoning first; of use where there is one."""
+        return "".join(text for one in self._in_flight.values() for text in (*one.other_text, *one.answer))
 
     def served_as(self, model: str) -> str | None:
         """The name that the responses carried for a model, where they told one."""
