@@ -132,7 +132,7 @@ def test_continuing_measures_only_what_is_missing(resumed: Path, server: Simulat
     assert asked["simulator@c2", 1] == N + 2  # warm-up: a request a stream
     assert 0 < asked["simulator@c4", 1] < N + 4
     assert asked["simulator@c4", 2] == N + 4
-    assert simulator.truth(server.url)["requests"] == N + 4 + 1  # a probe
+    assert simulator.truth(server.url)["requests"] == N + 4 + 2  # probes
 
 
 def test_the_totals_are_those_of_a_run_that_nothing_disturbed(resumed: Path) -> None:
@@ -197,7 +197,7 @@ def test_two_ctrl_c_stop_at_once_and_record_what_was_in_flight(server: Simulator
     path = tmp_path / "run"
     simulator.reset(server.url)
     with started("run", "-e", server.url, "-c", "2", "--max-tokens", 20_000, "-o", path) as process:  # 40 s an answer
-        until(lambda: simulator.truth(server.url)["requests"] == 3, process)  # a probe, two in flight
+        until(lambda: simulator.truth(server.url)["requests"] == 4, process)  # two probes, two in flight
         began_s = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None

@@ -27,9 +27,9 @@ from loadbench.plan import PlannedLevel
 from loadbench.prompts import DEFAULT
 from loadbench.result import Result
 from loadbench.scenario import Level, Scenario
-from loadbench.session import PROBE_TOKENS, Session
+from loadbench.session import PROBE_TOKENS, Session, Watch
 from loadbench.store import RunFolder
-from loadbench.target import ModelFacts, Target
+from loadbench.target import Chosen, ModelFacts, Target
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")
 
@@ -74,6 +74,9 @@ class Chats:
 
     def round_trip_ns(self) -> int | None:
         return None
+
+    def served_as(self, model: str) -> str | None:
+        return model
 
     @property
     def levels(self) -> dict[str, int]:
@@ -123,7 +126,10 @@ def run_of(
     if isinstance(folder, Path):
         folder = RunFolder.create(folder, {})
     steps = plan.make(scenario, models)
-    return Session(scenario, DEFAULT, target, steps, folder, client, Watcher(), budget_s)
+    facts = {one.id: one for one in target.models}
+    chosen = [Chosen(model, model, facts.get(model)) for model in models]
+    watch = Watch(folder, None)
+    return Session(scenario, DEFAULT, target, chosen, steps, folder, client, Watcher(), watch, budget_s=budget_s)
 
 
 @pytest.fixture
@@ -196,7 +202,7 @@ async def test_levels_that_are_complete_are_not_run_again(path: Path) -> None:
     again = run_of(RunFolder.reopen(path), client)
     await again.run()
 
-    assert client.levels == {"m@probe": 1, "m@c2": 6}
+    assert client.levels == {"m@probe": 2, "m@c2": 6}
     assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
     assert ("note", "m@c1: complete already") in again.observer.seen
 
@@ -214,28 +220,23 @@ async def test_a_run_that_is_complete_asks_nothing(path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_each_model_is_asked_once_in_short_before_it_is_measured(path: Path) -> None:
+async def test_each_model_is_asked_twice_in_short_before_it_is_measured(path: Path) -> None:
     client = Chats()
     await run_of(path, client, ["m", "n"]).run()
     probes = [ask for ask in client.asked if ask.level.endswith("@probe")]
 
     assert list(client.levels) == ["m@probe", "m@c1", "m@c2", "n@probe", "n@c1", "n@c2"]
-    assert [(ask.model, ask.prompt.max_tokens) for ask in probes] == [("m", PROBE_TOKENS), ("n", PROBE_TOKENS)]
+    assert [(ask.model, ask.prompt.max_tokens) for ask in probes] == [(model, PROBE_TOKENS) for model in "mmnn"]
 
 
 @pytest.mark.anyio
 async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> None:
     await run_of(path, Chats()).run()
-    probe = store.read_info(path)["probes"][0]
+    first, warm = store.read_info(path)["probes"]
 
-    assert probe == {
-        "model": "m",
-        "requests": 1,
-        "error": None,
-        "error_message": None,
-        "ttft_ms": 200.0,
-        "e2e_ms": 825.0,
-    }
+    assert (first["model"], first["purpose"], first["requests"], first["error"]) == ("m", "first", 1, None)
+    assert (first["ttft_ms"], first["e2e_ms"], first["cold"]) == (200.0, 825.0, False)
+    assert (warm["model"], warm["purpose"], warm["ttft_ms"]) == ("m", "warm", 200.0)
     assert b"probe" not in (path / "requests.jsonl").read_bytes()
 
 
@@ -265,11 +266,12 @@ async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: P
 async def test_a_probe_that_fails_is_repeated_where_that_may_help(
     path: Path, failures: list[str | None], requests: int
 ) -> None:
-    client = Chats(lambda ask: failures[ask.request] if ask.level == "m@probe" else None)
+    client = Chats(lambda ask: next(iter(failures[ask.request : requests]), None) if ask.level == "m@probe" else None)
     run = run_of(path, client)
     await run.run()
 
-    assert run.observer.probes[0]["requests"] == client.levels["m@probe"] == requests
+    warm = 0 if run.failed else 1
+    assert run.observer.probes[0]["requests"] == client.levels["m@probe"] - warm == requests
     assert ("m" in run.failed) == (failures[requests - 1] is not None)
 
 
@@ -330,13 +332,13 @@ async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pyt
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(path: Path, kind: signal.Signals) -> None:
-    client = Chats(at={6: lambda: os.kill(os.getpid(), kind)}, takes_s=0.02)  # 1 is the probe
+    client = Chats(at={6: lambda: os.kill(os.getpid(), kind)}, takes_s=0.02)  # 1 and 2 are probes
     run = run_of(path, client, concurrency=[2, 4], requests=100)
     await run.run()
 
     assert run.interrupted
     assert statuses(path) == {"m@c2": "interrupted"}
-    assert errors(path) == {None: len(client.asked) - 1}
+    assert errors(path) == {None: len(client.asked) - 2}
     assert len(client.asked) < 12
     assert store.read_info(path)["status"] == "interrupted"
     assert any("Ctrl-C again stops at once" in text for what, text in run.observer.seen if what == "note")
@@ -352,7 +354,7 @@ async def test_a_second_signal_ends_requests_in_flight_at_once_and_records_them(
         interrupt()
 
     client = Chats(lambda ask: None, takes_s=0.001)
-    client.at = {2: lambda: setattr(client, "takes_s", 3600)}
+    client.at = {3: lambda: setattr(client, "takes_s", 3600)}
     run = run_of(path, client, concurrency=[4], requests=100)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(twice)

@@ -1,8 +1,7 @@
 """What `loadbench run` recorded against what the simulator did: the same requests, seen from both ends.
 
 The law is what the simulator means to do, /truth what it did; on a busy machine they differ, so times are held to the
-truth. Counts are exact. The probe before a run is in the truth and in no record: its answer is as long as those that
-the runs here ask for, so that a record of the same prompt stands for it.
+truth. Counts are exact. The probes before a run are in the truth and not among its records; run.json has them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from loadbench import prompts, simulator
+from loadbench import simulator
 from loadbench.session import PROBE_TOKENS
 
 ROOT = Path(__file__).parents[1]
@@ -34,12 +33,16 @@ class Measured:
     truth: dict[str, Any]
     rows: list[dict[str, Any]]
     level: dict[str, Any]
-    probe: dict[str, Any]
+    probes: list[dict[str, Any]]
 
-    def with_probe(self, column: str, prompt: str = prompts.DEFAULT[0].id) -> int:
-        """The sum of a column, the probe's share counted in, which asks the first prompt."""
-        (alike,) = {row[column] for row in self.rows if row["prompt"] == prompt and row["error"] is None}
-        return sum(row[column] for row in self.rows) + int(alike)
+    def with_probes(self, column: str) -> int:
+        """The sum of a column, what the probes say of themselves counted in; the simulator sends a token an event."""
+        of_probe = "output_tokens" if column == "text_events" else column
+        return sum(row[column] for row in self.rows) + sum(probe[of_probe] for probe in self.probes)
+
+    @property
+    def probe_requests(self) -> int:
+        return sum(probe["requests"] for probe in self.probes)
 
 
 def measure(folder: Path, law: simulator.Law, *words: object) -> Measured:
@@ -59,8 +62,8 @@ def measure(folder: Path, law: simulator.Law, *words: object) -> Measured:
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (folder / "run/requests.jsonl").read_text(encoding="utf-8").splitlines()]
     (level,) = json.loads((folder / "run/summary.json").read_text(encoding="utf-8"))["levels"]
-    (probe,) = json.loads((folder / "run/run.json").read_text(encoding="utf-8"))["probes"]
-    return Measured(truth, rows, level, probe)
+    probes = json.loads((folder / "run/run.json").read_text(encoding="utf-8"))["probes"]
+    return Measured(truth, rows, level, probes)
 
 
 # -- a run without faults: 8 streams, answers of 2 to 8 tokens, times that vary by a tenth
@@ -71,13 +74,13 @@ STREAMS, REQUESTS = 8, 96
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    law = simulator.Law(ttft_ms=50, itl_ms=10, jitter=0.1, length=(2, PROBE_TOKENS), seed=7)
+    law = simulator.Law(ttft_ms=50, itl_ms=10, jitter=0.1, length=(2, PROBE_TOKENS), seed=11)
     words = ("-c", STREAMS, "-n", REQUESTS, "--max-tokens", PROBE_TOKENS)
     return measure(tmp_path_factory.mktemp("sound"), law, *words)
 
 
 def test_every_request_that_was_made_is_recorded(sound: Measured) -> None:
-    made = STREAMS + REQUESTS + sound.probe["requests"]
+    made = STREAMS + REQUESTS + sound.probe_requests
 
     assert (sound.truth["requests"], sound.truth["completed"], sound.truth["faults"]) == (made, made, {})
     assert len(sound.rows) == STREAMS + REQUESTS
@@ -100,7 +103,7 @@ def test_never_more_requests_were_under_way_than_the_level_has_streams(sound: Me
 )
 def test_the_sums_are_those_of_the_truth(sound: Measured, fact: str, column: str) -> None:
     assert len({row[column] for row in sound.rows}) > 3  # a constant would be right by accident
-    assert sound.with_probe(column) == sound.truth[fact]
+    assert sound.with_probes(column) == sound.truth[fact]
 
 
 def test_the_summary_adds_up_the_measured_requests_alone(sound: Measured) -> None:
@@ -132,9 +135,9 @@ def test_the_gaps_between_tokens_are_the_truths(sound: Measured) -> None:
     gaps_us = [gap for row in sound.rows for gap in row["gaps_us"]]
     # Events that share a stamp are one arrival; the server knows the gap between them, which is next to nothing.
     within = sum(row["text_events"] - 1 - len(row["gaps_us"]) for row in sound.rows)
-    of_the_probe = sound.truth["gap_us"]["n"] - len(gaps_us) - within
+    of_the_probes = sum(probe["output_tokens"] - 1 for probe in sound.probes)
 
-    assert 1 <= of_the_probe <= PROBE_TOKENS - 1
+    assert len(gaps_us) + within + of_the_probes == sound.truth["gap_us"]["n"]
     assert statistics.median([*gaps_us, *[0] * within]) == pytest.approx(sound.truth["gap_us"]["p50"], rel=0.03)
 
 
@@ -159,8 +162,8 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    # This seed spares the probe and strikes with every fault.
-    law = simulator.Law(ttft_ms=5, itl_ms=3, faults=dict.fromkeys(KINDS, 0.07), seed=5)
+    # This seed spares the probes and strikes with every fault.
+    law = simulator.Law(ttft_ms=5, itl_ms=3, faults=dict.fromkeys(KINDS, 0.07), seed=12)
     words = ("-c", 4, "-n", 120, "--max-tokens", PROBE_TOKENS, "--prompt", "Name a fruit.")
     return measure(tmp_path_factory.mktemp("faulty"), law, *words)
 
@@ -181,15 +184,13 @@ def test_every_request_that_met_no_fault_completed(faulty: Measured) -> None:
     # A stream with an event of garbage is sent to its end, so that the server counts it as completed.
     sent_in_full = sum(row["error"] in (None, "protocol") for row in faulty.rows)
 
-    assert faulty.truth["requests"] == len(faulty.rows) + retries + faulty.probe["requests"]
-    assert faulty.truth["completed"] == sent_in_full + faulty.probe["requests"]
+    assert faulty.truth["requests"] == len(faulty.rows) + retries + faulty.probe_requests
+    assert faulty.truth["completed"] == sent_in_full + faulty.probe_requests
 
 
 def test_the_text_of_answers_that_broke_off_is_counted_too(faulty: Measured) -> None:
-    prompt = faulty.rows[0]["prompt"]
-
-    assert faulty.with_probe("text_events", prompt) == faulty.truth["events"]
-    assert faulty.with_probe("characters", prompt) == faulty.truth["characters"]
+    assert faulty.with_probes("text_events") == faulty.truth["events"]
+    assert faulty.with_probes("characters") == faulty.truth["characters"]
 
 
 def test_the_summary_counts_the_failures_of_the_measured_requests(faulty: Measured) -> None:

@@ -121,8 +121,9 @@ class Turn:
             error = await self._probe("first")
         if error is None:
             await self._tell_what_ran()
-            await self._probe("warm")
-            await self._idle()
+            if await self.sleep(0):
+                await self._probe("warm")
+                await self._idle()
         return error
 
     async def end(self) -> None:
@@ -234,7 +235,9 @@ class Turn:
             "error_message": last.error_message,
             "ttft_ms": round(((first or 0) - (sent or 0)) / 1e6, 3) if streamed else None,
             "e2e_ms": None if last.error else round(last.end_ns / 1e6, 3),
+            "input_tokens": last.input_tokens,
             "output_tokens": last.output_tokens,
+            "characters": last.characters,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.probes.append(probe)
