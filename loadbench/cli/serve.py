@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-HOST = "127.0.0.1"
+from loadbench.cli.serve_adapter import adapter
+from loadbench.cli.serving import announce, listening, warn_if_open
 
 
 @click.group(
@@ -18,6 +17,7 @@ HOST = "127.0.0.1"
 Examples:
   loadbench serve llama                      a real, small model on the CPU
   loadbench serve simulator --itl 20ms       a server whose timing is declared
+  loadbench serve adapter my_model:MyModel   a model of your own
 """
 )
 def serve() -> None:
@@ -25,23 +25,6 @@ def serve() -> None:
 
     Each prints its URL when it is ready and runs until Ctrl-C.
     """
-
-
-def _common(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every server."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url, pid and model when ready."),
-        click.option("--host", default=HOST, metavar="ADDRESS", show_default=True, help="Address to listen on."),
-        click.option(
-            "--port",
-            default=0,
-            type=click.IntRange(0, 65535),
-            metavar="PORT",
-            help="Port to listen on.  [default: a free one]",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @serve.command(
@@ -54,7 +37,7 @@ Examples:
   loadbench run -e http://127.0.0.1:8080 -c 1,2,4      in another terminal
 """,
 )
-@_common
+@listening
 @click.option(
     "--gguf", type=click.Path(path_type=Path), metavar="FILE", help="A model file.  [default: SmolLM2-135M-Instruct]"
 )
@@ -75,9 +58,9 @@ def llama(as_json: bool, host: str, port: int, **given: Any) -> None:
 
     from loadbench import llama
 
-    _warn_if_open(host)
+    warn_if_open(host)
     llama.serve(
-        lambda server: _announce(
+        lambda server: announce(
             asdict(server),
             f"{server.model} on llama.cpp: {server.slots} slots of {server.context} tokens, "
             f"{server.threads} thread{'s' * (server.threads > 1)}",
@@ -127,7 +110,7 @@ Examples:
   loadbench run -e http://127.0.0.1:8080 -c 1,2,4      in another terminal
 """,
 )
-@_common
+@listening
 @click.option("--model", "models", multiple=True, metavar="ID", help="Model id, may be repeated.  [default: simulator]")
 @click.option("--api-key", metavar="KEY", help="Demand this bearer token.")
 @click.argument("law", nargs=-1, type=click.UNPROCESSED, metavar="")
@@ -145,12 +128,12 @@ def simulator(
     arguments += [word for model in models for word in ("--model", model)]
     arguments += [] if api_key is None else ["--api-key", api_key]
     if api_key is None:
-        _warn_if_open(host)
+        warn_if_open(host)
     sys.exit(
         simulator.main(
             arguments,
             prog="loadbench serve simulator",
-            ready=lambda facts: _announce(facts, f"{facts['model']}, no real model", as_json),
+            ready=lambda facts: announce(facts, f"{facts['model']}, no real model", as_json),
         )
     )
 
@@ -173,23 +156,4 @@ def _law(words: tuple[str, ...]) -> list[str]:
         raise click.UsageError(str(error), click.get_current_context()) from None
 
 
-def _warn_if_open(host: str) -> None:
-    import ipaddress
-
-    if host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, of whatever machine
-        loopback = False
-    if not loopback:
-        click.echo(f"Warning: {host} can be reached from other machines; anyone there can use this server.", err=True)
-
-
-def _announce(facts: Mapping[str, Any], what: str, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(dict(facts)))
-    else:
-        click.echo(f"{facts['url']}  {what}")
-        click.echo(f"Measure it in another terminal: loadbench run -e {facts['url']} -c 1,2,4   (Ctrl-C stops it)")
-    sys.stdout.flush()
+serve.add_command(adapter)
