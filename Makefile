@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model bench bench-remote endpoint stress demo test check check-lowest bench-client lock clean
+.PHONY: help setup model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check check-lowest bench-client lock clean
 
 ARGS   ?=
 EXTRAS ?= all
@@ -81,8 +81,15 @@ model: $(STAMP)
 bench: setup ## measure the embedded real model, or the Foundry Local service that is found here
 	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
 
+bench-cpu bench-gpu bench-npu: bench-%: setup
+	$(PY) -m loadbench run scenarios/profiles/$*.toml $(ARGS)
+
+bench-cpu: ## measure the variants for the processor: up to 4 streams
+bench-gpu: ## measure the variants for the GPU: up to 32 streams
+bench-npu: ## measure the variants for the NPU: up to 4 streams
+
 bench-remote: endpoint $(STAMP) ## measure the server at FOUNDRY_LOCAL_ENDPOINT
-	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
+	$(PY) -m loadbench run scenarios/profiles/remote.toml $(ARGS)
 
 endpoint:
 	@[ -n "$$FOUNDRY_LOCAL_ENDPOINT" ] || { \

@@ -28,7 +28,7 @@ ANEW = """from loadbench.scenario import json_schema
 import json, pathlib
 text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
 pathlib.Path("scenarios/scenario.schema.json").write_bytes(text.encode() + b"\\n")"""
-SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
+SCENARIOS = sorted((ROOT / "scenarios").rglob("*.toml"))
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -191,7 +191,9 @@ def test_a_scenario_says_what_it_decides_and_its_commands_are_understood(path: P
 
     assert text.startswith("# Decides: ")
     # In the comments that open the file: further down, editors do not look for it.
-    assert text.partition("\n\n")[0].endswith("\n#:schema ./scenario.schema.json")
+    assert text.partition("\n\n")[0].endswith(
+        f"\n#:schema {'..' if path.parent.name == 'profiles' else '.'}/scenario.schema.json"
+    )
     assert scenario.read(path).description
     assert typed(text)
     for line in typed(text):

@@ -16,7 +16,7 @@ from loadbench import prompts, scenario
 from loadbench.errors import ScenarioError
 from loadbench.scenario import Duration, Scenario
 
-SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").rglob("*.toml"))
 FIELDS = Scenario.__struct_fields__
 # The files of one property are many: let hypothesis share the folder.
 shared_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
@@ -60,8 +60,11 @@ def test_every_scenario_that_we_ship_reads_and_says_what_it_decides(path: Path) 
     assert scenario.from_json(json.dumps(scenario.to_builtins(scene)).encode()) == scene
 
 
-def test_the_five_scenarios_are_there() -> None:
-    assert [path.stem for path in SCENARIOS] == ["quickstart", "remote", "stress", "summarizer", "sweep"]
+def test_the_scenarios_and_a_profile_for_each_kind_of_machine_are_there() -> None:
+    assert [path.stem for path in SCENARIOS if path.parent.name != "profiles"] == [
+        *("quickstart", "stress", "summarizer", "sweep"),
+    ]
+    assert [path.stem for path in SCENARIOS if path.parent.name == "profiles"] == ["cpu", "gpu", "npu", "remote"]
 
 
 def test_toml_and_json_say_the_same(tmp_path: Path) -> None:

@@ -308,6 +308,26 @@ async def test_some_failures_fail_nothing(path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_higher_loads_are_left_out_once_too_large_a_share_fails(path: Path) -> None:
+    client = Chats(lambda ask: "reset" if ask.level == "m@c2" and ask.request % 2 else None)
+    await run_of(path, client, ["m", "n"], concurrency=[1, 4, 2, 8], repeat=1, max_failed=0.2).run()
+
+    assert statuses(path) == {
+        **{"m@c1": "complete", "m@c4": "complete", "m@c2": "complete", "m@c8": "skipped"},
+        **dict.fromkeys(("n@c1", "n@c4", "n@c2", "n@c8"), "complete"),
+    }
+    assert reasons(path)["m@c8"] == "3 of 5 requests failed at m@c2, more than --max-failed 20%"
+
+
+@pytest.mark.anyio
+async def test_a_share_of_failures_that_is_allowed_leaves_nothing_out(path: Path) -> None:
+    client = Chats(lambda ask: "reset" if ask.request == 1 else None)
+    await run_of(path, client, max_failed=0.2).run()
+
+    assert set(statuses(path).values()) == {"complete"}
+
+
+@pytest.mark.anyio
 async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock_s = [100.0]
     timepiece = SimpleNamespace(
