@@ -14,6 +14,7 @@ from scripted import Answer, Scripted, scripted
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.target import (
     KINDS,
+    Chosen,
     Target,
     cache_prompt_supported,
     choose,
@@ -195,7 +196,7 @@ def test_foundry_2_is_known_by_its_cache_path_and_tells_its_process() -> None:
     target = found(FOUNDRY2, server="oatpp/1.3.0")
 
     assert (target.kind, target.pid, target.models[0].loaded) == ("foundry2", 15495, False)
-    assert target.registered == ("mine-generic-cpu:1",)
+    assert target.models[0].cached is None, "its list is the whole catalog"
 
 
 def test_foundry_2_keeps_registered_models_and_what_is_loaded_of_them_under_another_prefix() -> None:
@@ -229,7 +230,7 @@ def test_lm_studio_is_known_although_it_answers_every_path_with_200() -> None:
     target = found(LM_STUDIO)
 
     assert (target.kind, target.models[0].loaded, target.models[0].quantization) == ("lmstudio", True, "Q4_K_M")
-    assert choose(target, "auto") == ["llama-3.1-8b"], "an embedding model does not chat"
+    assert [one.id for one in choose(target, "auto").chosen] == ["llama-3.1-8b"], "an embedding model does not chat"
 
 
 def test_any_other_server_is_a_generic_one() -> None:
@@ -263,7 +264,7 @@ def test_a_server_that_keeps_silent_about_itself_is_a_generic_one() -> None:
 def test_a_server_without_a_model_list_wants_a_name(status: int) -> None:
     target = found({"/v1/models": Answer(b"Internal Server Error", status, {"Content-Type": "text/plain"})})
 
-    assert choose(target, ["any-name"]) == ["any-name"]
+    assert choose(target, ["any-name"]).chosen == (Chosen("any-name", "any-name"),)
     with pytest.raises(TargetError, match=rf"/v1/models answered {status} .*name one with -m MODEL"):
         choose(target, "auto")
 

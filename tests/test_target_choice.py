@@ -1,6 +1,7 @@
 """From the names that people use to the ids that requests need."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,10 @@ QWEN = ModelFacts("qwen2.5-0.5b-instruct-generic-cpu:12")
 
 def server(*models: ModelFacts, kind: Kind = "openai", unlisted: str | None = None) -> Target:
     return Target("http://127.0.0.1:1/v1", kind, models=models, unlisted=unlisted)
+
+
+def ids(target: Target, wanted: Sequence[str], **asked: Any) -> list[str]:
+    return [one.id for one in choose(target, wanted, **asked).chosen]
 
 
 def loaded(model: ModelFacts) -> ModelFacts:
@@ -52,9 +57,9 @@ RESOLVED: dict[str, tuple[Target, list[str], list[str]]] = {
 
 @pytest.mark.parametrize("case", RESOLVED)
 def test_a_name_becomes_the_id_that_requests_need(case: str) -> None:
-    target, wanted, ids = RESOLVED[case]
+    target, wanted, found = RESOLVED[case]
 
-    assert choose(target, wanted) == ids
+    assert ids(target, wanted) == found
 
 
 ABSENT: dict[str, tuple[Target, str, str]] = {
@@ -136,21 +141,21 @@ def test_a_name_that_shares_only_letters_is_not_offered() -> None:
 def test_auto_takes_the_loaded_models() -> None:
     target = server(ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=True))
 
-    assert choose(target, "auto") == ["b"]
+    assert ids(target, "auto") == ["b"]
 
 
 def test_auto_takes_the_cached_models_where_none_is_loaded() -> None:
     target = server(ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=False, cached=False))
 
-    assert choose(target, "auto") == ["a"]
+    assert ids(target, "auto") == ["a"]
 
 
 def test_auto_takes_all_that_a_generic_server_lists() -> None:
-    assert choose(server(ModelFacts("a"), ModelFacts("b"), ModelFacts("a")), "auto") == ["a", "b"]
+    assert ids(server(ModelFacts("a"), ModelFacts("b"), ModelFacts("a")), "auto") == ["a", "b"]
 
 
 def test_auto_leaves_embedding_models_out() -> None:
-    assert choose(server(ModelFacts("a", task="embeddings"), ModelFacts("b")), "auto") == ["b"]
+    assert ids(server(ModelFacts("a", task="embeddings"), ModelFacts("b")), "auto") == ["b"]
 
 
 def test_auto_never_takes_a_whole_catalog() -> None:
@@ -161,12 +166,3 @@ def test_auto_never_takes_a_whole_catalog() -> None:
 def test_auto_of_an_empty_server_is_an_error() -> None:
     with pytest.raises(TargetError, match=r"http://127.0.0.1:1/v1/models lists no model: load one there, or name one"):
         choose(server(), "auto")
-
-
-def test_a_model_registered_with_foundry_is_sent_to_its_prefix() -> None:
-    target = Target("http://h:1/v1", "foundry2", models=(QWEN,), registered=("mine-generic-cpu:1",))
-
-    with pytest.raises(TargetError, match=r"is registered, .* -e http://h:1/catalogs/local/v1$"):
-        choose(target, ["Mine-generic-cpu"])
-    with pytest.raises(TargetError, match=r"lists no model: .* registered, at -e http://h:1/catalogs/local/v1$"):
-        choose(replace(target, models=()), "auto")

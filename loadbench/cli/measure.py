@@ -28,7 +28,7 @@ from loadbench.plan import Plan
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
 from loadbench.session import Session, Watch
-from loadbench.target import Chosen, ModelFacts, Target
+from loadbench.target import ModelFacts, Target
 from loadbench.transport import StockTransport, Transport, tls_context
 
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
@@ -143,8 +143,8 @@ async def _measure(
     if place.models and place.endpoint is not None:  # llama.cpp tells neither, but we started it
         known = tuple(replace(one, device="CPU", licence="Apache-2.0") for one in server.models)
         server = replace(server, models=known)
-    models = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models))
-    chosen = [Chosen(one, one, next((f for f in server.models if f.id == one), None)) for one in models]
+    chosen = target.choose(server, "auto" if asked.models == "auto" else _names(asked.models)).chosen
+    models = [one.id for one in chosen]
     if place.endpoint is None:
         server = replace(server, base_url="")
     budget_s = None if given["budget"] is None else float(given["budget"])

@@ -4,8 +4,9 @@
 Foundry Local service when nobody typed anything. All errors are one line each.
 """
 
-from loadbench.target.access import NotReady, is_proxied, open_http, read_key, request_headers
+from loadbench.target.access import is_proxied, open_http, read_key, request_headers
 from loadbench.target.choice import choose
+from loadbench.target.device import device_of_id, short_provider
 from loadbench.target.discovery import Found, discover
 from loadbench.target.endpoint import is_loopback, normalise, server_root
 from loadbench.target.facts import (
@@ -20,7 +21,10 @@ from loadbench.target.facts import (
     continuous_usage_supported,
     ignore_eos_supported,
 )
+from loadbench.target.failure import NotReady
 from loadbench.target.lookup import find, wait
+from loadbench.target.memory import free_memory_warning
+from loadbench.target.scrape import scrape
 
 __all__ = [
     "KINDS",
@@ -35,8 +39,10 @@ __all__ = [
     "cache_prompt_supported",
     "choose",
     "continuous_usage_supported",
+    "device_of_id",
     "discover",
     "find",
+    "free_memory_warning",
     "ignore_eos_supported",
     "is_loopback",
     "is_proxied",
@@ -44,6 +50,8 @@ __all__ = [
     "open_http",
     "read_key",
     "request_headers",
+    "scrape",
     "server_root",
+    "short_provider",
     "wait",
 ]

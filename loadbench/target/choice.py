@@ -1,81 +1,170 @@
-"""Choose models: from what a person named, or from what the server has."""
+"""Choose models: from what a person named, or from what the server has, for the devices that were asked for."""
 
 from __future__ import annotations
 
-import difflib
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from loadbench.errors import TargetError
-from loadbench.target.facts import Kind, ModelFacts, Target
+from loadbench.target import advice
+from loadbench.target.device import is_for_device, is_for_provider, placed, stem_of_id
+from loadbench.target.facts import Absent, Choice, Chosen, Kind, ModelFacts, Target
 
-_SHOWN = 5
-_CLOSE = 0.6  # difflib's own: below it, words are offered that share no more than a few letters
 _NO_CHAT = ("embed", "speech", "transcri", "rerank")
-_FOUNDRY = "load one with `foundry model load ALIAS`"
-_LOAD = {
-    "foundry0": _FOUNDRY,
-    "foundry1": _FOUNDRY,
-    "foundry2": _FOUNDRY,
-    "ollama": "fetch one with `ollama pull NAME`",
-    "lmstudio": "download one in LM Studio",
-}
 
 
-def choose(target: Target, wanted: Sequence[str] | Literal["auto"]) -> list[str]:
-    """The ids to put into requests, each once, in the order wanted.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A variant to look for: device in upper case and execution provider, None where any will do."""
+
+    device: str | None
+    execution_provider: str | None
+    alone: bool  # no other device was asked for
+
+    def __str__(self) -> str:
+        with_it = f"with {self.execution_provider}" if self.execution_provider else ""
+        return " ".join(part for part in (self.device or "", with_it) if part)
+
+
+def choose(
+    target: Target,
+    wanted: Sequence[str] | Literal["auto"],
+    *,
+    devices: Sequence[str] = (),
+    execution_provider: str | None = None,
+) -> Choice:
+    """The models to measure, each once, in the order wanted and each device in the order asked.
+
+    Where the server does not tell what a model runs on, a single device or provider that was asked is taken on trust.
 
     Args:
         wanted: Ids, aliases or unambiguous names, upper or lower case; ``auto`` takes the loaded models, else the
-            cached ones, else all that a server lists which says neither.
+            cached ones, else those registered, else all that a server lists which says neither.
+        devices: ``cpu``, ``gpu``, ``npu`` in any casing: a variant of each model for each of them.
+        execution_provider: Long or short, e.g. ``cuda``, ``WebGpuExecutionProvider``.
     Raises:
-        TargetError: The server has none, or not that one: names the nearest, or those of the wanted that are there.
+        TargetError: The server has none, or not that one: names the nearest, or those of the wanted that are there;
+            or none of the models is for what was asked.
     """
+    if target.kind.startswith("foundry"):
+        target = replace(target, models=tuple(placed(facts) for facts in target.models))
+    names = tuple(dict.fromkeys(device.strip().upper() for device in devices))
+    asked = [_Asked(device, execution_provider, len(names) < 2) for device in names or (None,)]
     if wanted == "auto":
-        return _automatic(target)
-    if target.unlisted is not None or (not target.models and target.kind not in _LOAD):
-        return list(dict.fromkeys(wanted))
+        choice = _automatic(target, asked)
+    elif target.unlisted is not None or (not target.models and target.kind not in advice.LOAD):
+        choice = _unseen(wanted, asked)
+    else:
+        choice = _named(target, wanted, asked)
+    if not choice.chosen:
+        raise TargetError(advice.nothing_left(target, choice.absent))
+    seen = {one.id: one for one in reversed(choice.chosen)}
+    return replace(choice, chosen=tuple(one for one in choice.chosen if seen[one.id] is one))
+
+
+def _unseen(wanted: Sequence[str], asked: Sequence[_Asked]) -> Choice:
+    """Models that no list shows."""
+    first = asked[0]
+    if first.alone:
+        return Choice(tuple(Chosen(name, name, None, first.device, first.execution_provider) for name in wanted))
+    return Choice((), tuple(_absent(name, one, _untold(name)) for name in wanted for one in asked))
+
+
+def _named(target: Target, wanted: Sequence[str], asked: Sequence[_Asked]) -> Choice:
     if not target.models:
-        raise TargetError(_empty(target))
-    found = {name: _resolve(target, name) for name in wanted}
-    if absent := [name for name, facts in found.items() if facts is None]:
-        raise TargetError(_absent(target, absent, [name for name in found if name not in absent]))
-    return list(dict.fromkeys(facts.id for facts in found.values() if facts is not None))
+        raise TargetError(advice.empty(target))
+    matches = {name: _matches(target, name) for name in wanted}
+    chosen: list[Chosen] = []
+    absent: list[Absent] = []
+    missing: list[str] = []
+    for name, found in matches.items():
+        for one in asked:
+            fitting = _fitting(found, one)
+            here = [facts for facts in fitting if facts.loaded or facts.cached is not False]
+            if here:
+                facts = _one_of(here, name, target.kind, one)
+                chosen.append(_chosen(facts, name, one))
+            elif not found or not str(one):
+                missing.append(name)
+                break
+            elif fitting:
+                ids = advice.some(fitting)
+                absent.append(_absent(name, one, f"{ids} is not downloaded: `loadbench models pull {fitting[0].id}`"))
+            else:
+                absent.append(_absent(name, one, _mismatch(name, found, one)))
+    if missing:
+        raise TargetError(advice.absent(target, missing, [name for name in matches if name not in missing]))
+    return Choice(tuple(chosen), tuple(absent))
 
 
-def _automatic(target: Target) -> list[str]:
+def _automatic(target: Target, asked: Sequence[_Asked]) -> Choice:
     if target.unlisted is not None:
         raise TargetError(f"{target.unlisted}, so its models are not known: name one with -m MODEL")
     if not target.models:
-        raise TargetError(_empty(target))
+        raise TargetError(advice.empty(target))
     chatting = [facts for facts in target.models if not any(word in (facts.task or "") for word in _NO_CHAT)]
-    for known in ([facts for facts in chatting if facts.loaded], [facts for facts in chatting if facts.cached]):
+    chosen: list[Chosen] = []
+    absent: list[Absent] = []
+    for one in asked:
+        fitting = _fitting(chatting, one)
+        ready = _ready(target.kind, fitting)
+        chosen += [_chosen(facts, facts.id, one) for facts in ready]
+        if ready:
+            continue
+        if not str(one):
+            raise TargetError(advice.idle(target))
+        if fitting:
+            reason = f"no model for {one} is loaded or cached ({advice.some(fitting)}): load one, or name it with -m"
+        elif one.alone or any(facts.device for facts in chatting):
+            reason = f"no model is for {one}"
+        else:
+            reason = _untold("its models")
+        absent.append(_absent("auto", one, reason))
+    return Choice(tuple(chosen), tuple(absent))
+
+
+def _ready(kind: Kind, models: Sequence[ModelFacts]) -> list[ModelFacts]:
+    """Models that can be measured without a download that nobody asked for."""
+    for known in (
+        [facts for facts in models if facts.loaded],
+        [facts for facts in models if facts.cached],
+        [facts for facts in models if facts.base_url is not None],
+    ):
         if known:
-            return list(dict.fromkeys(facts.id for facts in known))
-    undecided = [facts.id for facts in chatting if facts.loaded is None and facts.cached is None]
+            return known
     # Foundry Local lists its whole catalog: gigabytes that nobody asked to download.
-    if not undecided or target.kind in ("foundry1", "foundry2"):
-        advice = _LOAD.get(target.kind, "load one there")
-        raise TargetError(
-            f"no model is loaded at {target.base_url}: {advice}, or name one with -m ({_some(target.models)})"
-        )
-    return list(dict.fromkeys(undecided))
+    if kind in ("foundry1", "foundry2"):
+        return []
+    return [facts for facts in models if facts.loaded is None and facts.cached is None]
 
 
-def _resolve(target: Target, name: str) -> ModelFacts | None:
-    """The model that a person means; None where the server has none of that name."""
+def _fitting(models: Sequence[ModelFacts], asked: _Asked) -> list[ModelFacts]:
+    """The models for a device and provider; those on trust of which nothing is told."""
+    fitting = list(models)
+    if asked.device is not None:
+        device = asked.device
+        told = [facts for facts in fitting if facts.device is not None]
+        fitting = [facts for facts in told if is_for_device(facts, device)] if told or not asked.alone else fitting
+    if asked.execution_provider is not None:
+        provider = asked.execution_provider
+        fits = [facts for facts in fitting if is_for_provider(facts, provider)]
+        told = [facts for facts in models if facts.execution_provider is not None]
+        fitting = fits if fits or told else fitting
+    return fitting
+
+
+def _matches(target: Target, name: str) -> list[ModelFacts]:
+    """All models that a person may mean by a name, by the narrowest reading that finds one."""
     for facts in target.models:
         if facts.id == name:
-            return facts
+            return [facts]
     sought = name.strip().lower()
-    for names in (_ids, _told_names, _short_names, *((_family,) if target.kind.startswith("foundry") else ())):
-        matches = [facts for facts in target.models if names(facts, sought)]
-        if matches:
-            return _one_of(matches, name, target.kind)
-    if any(sought in (other.lower(), other.lower().partition(":")[0]) for other in target.registered):
-        raise TargetError(f"model {name!r} is registered, not downloaded: it answers at -e {target.registered_url}")
-    return None
+    families = (_instruct, _family) if target.kind.startswith("foundry") else ()
+    for names in (_ids, _told_names, _short_names, *families):
+        if matches := [facts for facts in target.models if names(facts, sought)]:
+            return matches
+    return []
 
 
 def _ids(facts: ModelFacts, sought: str) -> bool:
@@ -92,24 +181,33 @@ def _short_names(facts: ModelFacts, sought: str) -> bool:
     return sought in (name.partition(":")[0], name.rpartition("/")[2], name.partition(":")[0].rpartition("/")[2])
 
 
+def _instruct(facts: ModelFacts, sought: str) -> bool:
+    """Foundry Local's aliases are its ids without device, and without the word that most of them have."""
+    return stem_of_id(facts.id).lower() in (sought, sought + "-instruct")
+
+
 def _family(facts: ModelFacts, sought: str) -> bool:
     """Foundry Local's ids go on where its aliases end: phi-4-mini, phi-4-mini-instruct-generic-cpu:5."""
     return facts.id.lower().startswith(sought + "-")
 
 
-def _one_of(matches: list[ModelFacts], name: str, kind: Kind) -> ModelFacts:
+def _one_of(matches: list[ModelFacts], name: str, kind: Kind, asked: _Asked) -> ModelFacts:
     for narrower in (
         [facts for facts in matches if facts.loaded],
         [facts for facts in matches if facts.cached],
         [facts for facts in matches if facts.id.endswith(":latest")] if kind == "ollama" else [],
     ):
         matches = narrower or matches
+    if asked.device is not None and len({stem_of_id(facts.id) for facts in matches}) == 1:
+        # Several providers for one device: the server's first.
+        first = matches[0].id.partition(":")[0]
+        matches = [facts for facts in matches if facts.id.partition(":")[0] == first]
     if len({facts.id for facts in matches}) == 1:
         return matches[0]
     # The same variant in several versions: the newest, as the server's own alias does.
     if len({facts.id.partition(":")[0] for facts in matches}) == 1 and all(_version(facts) for facts in matches):
         return max(matches, key=_version)
-    raise TargetError(f"{name!r} may be any of {_some(matches)}: name one in full with -m")
+    raise TargetError(advice.ambiguous(name, matches))
 
 
 def _version(facts: ModelFacts) -> int:
@@ -117,48 +215,22 @@ def _version(facts: ModelFacts) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _absent(target: Target, absent: Sequence[str], present: Sequence[str]) -> str:
-    """What to do about wanted models that are not there; `present` are the others that were wanted."""
-    *names, last = [repr(name) for name in absent]
-    said = f"{target.base_url} has no model {', '.join(names)}{' or ' if names else ''}{last}"
-    pull = _pull(target.kind, absent)
-    if present:
-        return f"{said}: measure the others with {' '.join(f'-m {shlex.quote(name)}' for name in present)}, or {pull}"
-    near = _near(target.models, absent[0]) if len(absent) == 1 else []
-    if near:
-        return f"{said}: did you mean {' or '.join(near)}?"
-    return f"{said}: it has {_some(target.models)}: name one with -m, take what it has with -m auto, or {pull}"
+def _chosen(facts: ModelFacts, name: str, asked: _Asked) -> Chosen:
+    return Chosen(facts.id, name, facts, asked.device, asked.execution_provider)
 
 
-def _pull(kind: Kind, names: Sequence[str]) -> str:
-    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
-    match kind:
-        case "foundry0" | "foundry1" | "foundry2":
-            return f"pull {them} with `foundry model download {name}`"
-        case "ollama":
-            return f"pull {them} with `ollama pull {name}`"
-        case "lmstudio":
-            return f"download {them} in LM Studio"
-        case _:
-            return f"pull {them} with Foundry Local (`foundry model download {name}`) and measure its service"
+def _absent(name: str, asked: _Asked, reason: str) -> Absent:
+    return Absent(name, asked.device, asked.execution_provider, reason)
 
 
-def _near(models: Sequence[ModelFacts], name: str) -> list[str]:
-    """Up to three ids that look like a name."""
-    sought = name.strip().lower()
-    names = {name.lower(): facts.id for facts in models for name in (*facts.aliases, facts.id)}
-    near = [names[close] for close in difflib.get_close_matches(sought, names, n=3, cutoff=_CLOSE)]
-    near += [facts.id for facts in models if sought and sought in facts.id.lower()]
-    return list(dict.fromkeys(near))[:3]
+def _mismatch(name: str, found: Sequence[ModelFacts], asked: _Asked) -> str:
+    if asked.device and not asked.alone and not any(facts.device for facts in found):
+        return _untold(name)
+    kinds = dict.fromkeys(
+        " with ".join(part for part in (facts.device, facts.execution_provider) if part) or "?" for facts in found
+    )
+    return f"{name} is for {', '.join(kinds)}, not for {asked}"
 
 
-def _empty(target: Target) -> str:
-    advice = _LOAD.get(target.kind, "load one there, or name one with -m MODEL")
-    if target.registered:
-        advice += f", or take those that are registered, at -e {target.registered_url}"
-    return f"{target.models_url} lists no model: {advice}"
-
-
-def _some(models: Iterable[ModelFacts]) -> str:
-    ids = list(dict.fromkeys(facts.id for facts in models))
-    return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+def _untold(name: str) -> str:
+    return f"the server does not tell what {name} runs on, so devices cannot be set apart there: ask for one alone"

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from loadbench.errors import UsageError
 from loadbench.target.endpoint import normalise
-from loadbench.target.facts import field
+from loadbench.target.rows import field
 
 VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
 _ASK_S = 3.0

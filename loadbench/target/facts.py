@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-from loadbench.target.endpoint import FOUNDRY_CATALOG, server_root
+from typing import Literal, get_args
 
 Kind = Literal["foundry0", "foundry1", "foundry2", "llama.cpp", "vllm", "ollama", "lmstudio", "simulator", "openai"]
 """Foundry Local by generation of its web service; `openai` is any other server of that API."""
@@ -94,8 +91,8 @@ class Target:
         server_header: The `Server` header, as sent.
         models: In the server's order.
         unlisted: Why there is no model list; None where the server gave one.
-        registered: Ids that a Foundry Local 2.x serves under another prefix, `registered_url`.
         pid: Of the server, where it tells it (Foundry Local 2.x).
+        slots: Requests it answers at once, where it tells it (llama.cpp).
         proxied: Requests go through a forward proxy of the environment.
     """
 
@@ -105,8 +102,8 @@ class Target:
     server_header: str | None = None
     models: tuple[ModelFacts, ...] = ()
     unlisted: str | None = None
-    registered: tuple[str, ...] = ()
     pid: int | None = None
+    slots: int | None = None
     proxied: bool = False
 
     @property
@@ -119,10 +116,10 @@ class Target:
         """Where the models are listed."""
         return self.base_url + "/models"
 
-    @property
-    def registered_url(self) -> str:
-        """The base URL of models that were registered with a Foundry Local 2.x rather than downloaded."""
-        return server_root(self.base_url) + FOUNDRY_CATALOG + "/v1"
+    def chat_url_of(self, model: str) -> str:
+        """Where chat completions of this model, by its id, are posted: some have a base URL of their own."""
+        own = next((facts.base_url for facts in self.models if facts.id == model and facts.base_url), self.base_url)
+        return own + "/chat/completions"
 
 
 def ignore_eos_supported(kind: Kind) -> bool:
@@ -138,109 +135,3 @@ def cache_prompt_supported(kind: Kind) -> bool:
 def continuous_usage_supported(kind: Kind) -> bool:
     """Whether `stream_options.continuous_usage_stats` puts the count so far into every event."""
     return kind in ("vllm", "simulator")
-
-
-def field(row: Any, *names: str) -> Any:
-    """The first of the names that the row has with a value; the casing of keys varies between versions.
-
-    >>> field({"MaxInputTokens": 7, "alias": None}, "alias", "maxInputTokens")
-    7
-    """
-    if not isinstance(row, Mapping):
-        return None
-    lower = {str(key).lower(): value for key, value in row.items()}
-    return next((value for name in names if (value := lower.get(name.lower())) is not None), None)
-
-
-def text(row: Any, *names: str) -> str | None:
-    """The field as text; None where it is empty or of another type."""
-    value = field(row, *names)
-    return value.strip() or None if isinstance(value, str) else None
-
-
-def count(row: Any, *names: str) -> int | None:
-    """The field as a positive whole number; None where it is none (a size of 0 was not measured)."""
-    value = field(row, *names)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        return None
-    return int(value)
-
-
-def model_facts(row: Any) -> ModelFacts | None:
-    """A row of ``/v1/models`` (any dialect), of Ollama's tags, of LM Studio's list or of Foundry's catalog."""
-    name = row.strip() if isinstance(row, str) else text(row, "id", "model", "name")
-    if not name:
-        return None
-    meta, details, runtime = field(row, "meta"), field(row, "details"), field(row, "runtime")
-    return ModelFacts(
-        id=name,
-        aliases=_aliases(row, name),
-        loaded=_loaded(row),
-        cached=_flag(row, "cached", "isCached"),
-        size_bytes=_size_bytes(row, meta),
-        context=_context(row, meta, details),
-        quantization=text(row, "quantization") or text(meta, "ftype") or text(details, "quantization_level"),
-        device=text(runtime, "deviceType", "device_type") or text(row, "device", "deviceType"),
-        execution_provider=text(runtime, "executionProvider", "execution_provider") or text(row, "executionProvider"),
-        licence=text(row, "license", "licence"),
-        task=_task(row),
-    )
-
-
-def model_rows(document: Any) -> list[Any] | None:
-    """The rows of a model list in whichever wrapping; None where the document is no model list."""
-    rows = document if isinstance(document, list) else field(document, "data", "models")
-    return rows if isinstance(rows, list) else None
-
-
-def merged(first: ModelFacts, second: ModelFacts) -> ModelFacts:
-    """The first's facts, filled up with the second's."""
-    values = {
-        name: getattr(first, name) if getattr(first, name) is not None else getattr(second, name)
-        for name in ModelFacts.__slots__
-    }
-    values["aliases"] = tuple(dict.fromkeys(first.aliases + second.aliases))
-    values["capabilities"] = tuple(dict.fromkeys(first.capabilities + second.capabilities))
-    return ModelFacts(**values)
-
-
-def _aliases(row: Any, name: str) -> tuple[str, ...]:
-    told = field(row, "aliases")
-    names: Iterable[Any] = told if isinstance(told, list) else ()
-    # Foundry Local names the alias `parent` in some versions; vLLM's `parent` is a LoRA's base, another model.
-    if text(row, "owned_by") != "vllm":
-        names = (*names, text(row, "alias"), text(row, "parent"))
-    return tuple(dict.fromkeys(other for other in names if isinstance(other, str) and other and other != name))
-
-
-def _flag(row: Any, *names: str) -> bool | None:
-    value = field(row, *names)
-    return value if isinstance(value, bool) else None
-
-
-def _loaded(row: Any) -> bool | None:
-    state = text(row, "state") or text(field(row, "status"), "value")  # LM Studio; llama.cpp as a router
-    return state == "loaded" if state else _flag(row, "loaded", "isLoaded")
-
-
-def _size_bytes(row: Any, meta: Any) -> int | None:
-    megabytes = count(row, "fileSizeMb", "file_size_mb")
-    return count(row, "size", "size_bytes") or count(meta, "size") or (megabytes * 1024 * 1024 if megabytes else None)
-
-
-def _context(row: Any, meta: Any, details: Any) -> int | None:
-    told = (
-        count(row, "loaded_context_length", "context_length", "contextLength", "max_model_len", "max_context_length")
-        or count(meta, "n_ctx")
-        or count(details, "context_length")
-    )
-    if told:
-        return told
-    # Foundry Local 0.x splits its context: 114,688 + 16,384 = 131,072 for Phi-3.5.
-    prompt, answer = count(row, "maxInputTokens"), count(row, "maxOutputTokens")
-    return prompt + answer if prompt and answer else prompt
-
-
-def _task(row: Any) -> str | None:
-    told = text(row, "task", "type")
-    return {"llm": "chat-completion", "vlm": "chat-completion", "model": None}.get(told, told) if told else None

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from loadbench.errors import TargetError, UsageError
-from loadbench.target.access import NotReady, get, is_proxied, one_line, parsed, said, without_secrets
+from loadbench.target.access import is_proxied
+from loadbench.target.calls import get, parsed, said, without_secrets
 from loadbench.target.endpoint import normalise
-from loadbench.target.facts import Target, model_rows
+from loadbench.target.facts import Target
+from loadbench.target.failure import NotReady, one_line
 from loadbench.target.probe import PROBE_S, identify
+from loadbench.target.rows import model_rows
 
 # Foundry Local 2.x asks its catalog first: 4.5 s where that cannot be reached.
 LIST_S = 20.0
-_ADVICE = re.compile(r" \(--wait [^()]*\)|[;:] (?:wait for it with |try )?--wait [^()]*")
-"""What our messages on a server that is not ready say of --wait: no advice to one who waits already."""
+_WAIT = "--wait 60s waits for it"
 _POLL_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
@@ -49,8 +50,8 @@ async def find(endpoint: str, *, http: httpx.AsyncClient, within_s: float = LIST
         server_header=server,
         models=identity.models,
         unlisted=unlisted,
-        registered=identity.registered,
         pid=identity.pid,
+        slots=identity.slots,
         proxied=is_proxied(base_url),
     )
 
@@ -82,12 +83,11 @@ async def wait(
         except NotReady as error:
             if wait_s <= 0:
                 raise
-            problem = _ADVICE.sub("", str(error))
             if now_s() >= deadline:
-                raise TargetError(f"waited {wait_s:g} s in vain: {problem}") from error
-            if problem != last:
-                last = problem
-                waiting(f"waiting up to {wait_s:g} s: {problem}")
+                raise TargetError(f"waited {wait_s:g} s in vain: {error.problem}") from error
+            if error.problem != last:
+                last = error.problem
+                waiting(f"waiting up to {wait_s:g} s: {last}")
         pause_s = _POLL_S[min(attempt, len(_POLL_S) - 1)]
         await asyncio.sleep(min(pause_s, max(deadline - now_s(), 0)))
         attempt += 1
@@ -107,9 +107,9 @@ def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str
     if response.has_redirect_location:
         raise TargetError(f"{url} {_redirect(response, http)}")
     if status in (502, 503, 504) and ("loading" in words.lower() or response.headers.get("server") == "llama.cpp"):
-        raise NotReady(f"{url}: the server is still loading its model (503): wait for it with --wait 60s")
+        raise NotReady(f"{url}: the server is still loading its model (503)", _WAIT)
     if status in (429, 502, 503, 504):
-        raise NotReady(f"{answered}: the server is busy or starting: try --wait 60s")
+        raise NotReady(f"{answered}: the server is busy or starting", _WAIT)
     # transformers serve answers its list with 500 and chats all the same.
     return None if response.is_success else answered
 

@@ -1,0 +1,159 @@
+"""Calls to a server's own routes, and what it said in one line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+import httpx
+import orjson
+
+from loadbench.errors import TargetError
+from loadbench.scenario import Duration, Timeouts
+from loadbench.target.access import CONNECT_S
+from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
+
+_SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "proxy-authorization")
+_LINE_BYTES = 1_000_000
+
+
+async def call(
+    http: httpx.AsyncClient, method: str, url: str, *, within_s: float, document: Mapping[str, Any] | None = None
+) -> httpx.Response:
+    """One request, with a JSON body where there is one, answered within the time.
+
+    Raises:
+        TargetError: No HTTP answer came; `NotReady` where it may come later.
+    """
+    connect_s = min(CONNECT_S, within_s)
+    # Our own transport reads its time-outs here; the one below ends the call.
+    late_s = Duration(within_s + 1)
+    timeouts = Timeouts(connect=Duration(connect_s), first_token=late_s, idle=late_s, total=late_s)
+    try:
+        async with asyncio.timeout(within_s):
+            return await http.request(
+                method,
+                url,
+                json=document,
+                timeout=httpx.Timeout(within_s, connect=connect_s),
+                extensions={"timeouts": timeouts},
+            )
+    except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
+        raise _failed(url, error, connect_s, within_s) from error
+
+
+async def get(http: httpx.AsyncClient, url: str, *, within_s: float) -> httpx.Response:
+    """One GET, answered within the time; errors as `call`."""
+    return await call(http, "GET", url, within_s=within_s)
+
+
+async def get_json(http: httpx.AsyncClient, url: str, *, within_s: float) -> Any:
+    """The JSON that a 200 answers; None for anything else. For what is good to know and never needed."""
+    return await _json(http, "GET", url, None, within_s)
+
+
+async def post_json(http: httpx.AsyncClient, url: str, document: Mapping[str, Any], *, within_s: float) -> Any:
+    """The JSON that a 200 answers to a POST; None for anything else."""
+    return await _json(http, "POST", url, document, within_s)
+
+
+async def get_all(http: httpx.AsyncClient, urls: Iterable[str], within_s: float) -> list[Any]:
+    """What each URL answers with a 200, as JSON, or None; asked at once."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(get_json(http, url, within_s=within_s)) for url in urls]
+    return [task.result() for task in tasks]
+
+
+async def post_lines(
+    http: httpx.AsyncClient, url: str, document: Mapping[str, Any], *, stall_s: float
+) -> AsyncIterator[str]:
+    """The lines of a streamed answer as they arrive, those of an error answer too; close it with `aclosing`.
+
+    Raises:
+        NotReady: The stream broke, or nothing came for `stall_s` seconds.
+        TargetError: An error status; or no HTTP answer came.
+    """
+    timeout = httpx.Timeout(stall_s, connect=CONNECT_S)
+    try:
+        async with http.stream("POST", url, json=document, timeout=timeout) as response:
+            if response.status_code >= 400:
+                await response.aread()
+                raise TargetError(f"{url} answered {response.status_code}: {said(response, http) or 'no reason given'}")
+            rest = ""
+            async for part in response.aiter_text():
+                *lines, rest = (rest + part).splitlines(keepends=True) or [""]
+                if rest.endswith("\n"):
+                    lines, rest = [*lines, rest], ""
+                if len(rest) > _LINE_BYTES:
+                    raise TargetError(
+                        f"{url} answered a line of more than a million characters: is it the right server?"
+                    )
+                for line in lines:
+                    yield line.strip()
+            if rest.strip():
+                yield rest.strip()
+    except httpx.ReadTimeout as error:
+        raise NotReady(f"{url} sent nothing for {stall_s:g} s") from error
+    except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+        raise NotReady(
+            f"{origin_of(url)} broke the answer off ({one_line(str(error)) or 'connection lost'})"
+        ) from error
+    except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
+        raise _failed(url, error, CONNECT_S, stall_s) from error
+
+
+def parsed(response: httpx.Response) -> Any:
+    """The body as JSON; None where it is none."""
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
+    """What the server said in its body, one line and without our key, which servers like to echo; may be empty."""
+    document = parsed(response)
+    error = document.get("error", document) if isinstance(document, dict) else document
+    message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
+    kind = response.headers.get("content-type", "")
+    if not isinstance(message, str):
+        message = "" if document is not None or "html" in kind else response.text
+    return one_line(without_secrets(message, http))
+
+
+def without_secrets(message: str, http: httpx.AsyncClient) -> str:
+    """The text with every key that the client sends starred out."""
+    for name in _SECRET_HEADERS:
+        value = http.headers.get(name, "")
+        for secret in (value, value.partition(" ")[2]):
+            message = message.replace(secret, "***") if secret else message
+    return message
+
+
+async def _json(
+    http: httpx.AsyncClient, method: str, url: str, document: Mapping[str, Any] | None, within_s: float
+) -> Any:
+    try:
+        response = await call(http, method, url, within_s=within_s, document=document)
+    except TargetError:
+        return None
+    return parsed(response) if response.status_code == 200 else None
+
+
+def _failed(url: str, error: Exception, connect_s: float, within_s: float) -> TargetError:
+    match error:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return NotReady(
+                f"no connection to {origin_of(url)} within {connect_s:g} s: is the host up and the port open?",
+                "--wait 60s waits for a server that is starting",
+            )
+        case TimeoutError() | httpx.TimeoutException():
+            return NotReady(
+                f"{url} took the connection but sent no answer within {within_s:g} s: is the server overloaded, or is "
+                "this the port of something else?"
+            )
+        case httpx.TransportError():
+            return unreachable(url, error)
+        case _:
+            return TargetError(f"{url}: {one_line(str(error))}: check the endpoint")

@@ -1,0 +1,85 @@
+"""A server's own /metrics: Prometheus text, read into one number per name."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import httpx
+import orjson
+
+from loadbench.errors import TargetError
+from loadbench.target.calls import get
+
+SCRAPE_S = 2.0
+MAX_BYTES = 2_000_000
+MAX_NAMES = 200
+_SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?\s*$")
+_LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
+_SUMMED = ("engine", "model", "model_name")
+_SHARES = ("_perc", "_ratio")
+_SKIPPED = ("_bucket", "_created", "_info")
+_OTHERS = ("python_", "http_")  # the interpreter's and the web framework's, dozens of them
+
+
+async def scrape(http: httpx.AsyncClient, root: str) -> dict[str, float] | None:
+    """The server's own figures by name, as of now; None where it has no metrics or does not answer in time.
+
+    Args:
+        root: The server's root, from `server_root`.
+    """
+    try:
+        response = await get(http, root + "/metrics", within_s=SCRAPE_S)
+    except TargetError:
+        return None
+    if response.status_code != 200 or len(response.content) > MAX_BYTES:
+        return None
+    return read_metrics(response.text) or None
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """Counters, gauges, and sums and counts of histograms, at most `MAX_NAMES`.
+
+    Series that differ by engine or model alone are added up; of those that are shares, the mean is taken. Other labels
+    stay in the name. What is no number now (NaN) is left out.
+
+    >>> read_metrics('a{engine="0",model_name="m"} 2\\na{engine="1",model_name="m"} 3\\nb{why="stop",engine="0"} 4e1')
+    {'a': 5.0, 'b{why="stop"}': 40.0}
+    """
+    if text.startswith('"'):  # some builds of llama.cpp send the text as a JSON string (ggml-org/llama.cpp#17384)
+        text = _unquoted(text)
+    series: dict[str, list[float]] = {}
+    for line in text.splitlines():
+        found = _SAMPLE.match(line)
+        if found is None or found[1].endswith(_SKIPPED) or found[1].startswith(_OTHERS):
+            continue
+        value = _number(found[3])
+        name = _name(found[1], found[2])
+        if value is None or (name not in series and len(series) >= MAX_NAMES):
+            continue
+        series.setdefault(name, []).append(value)
+    return {
+        name: math.fsum(values) / (len(values) if name.partition("{")[0].endswith(_SHARES) else 1)
+        for name, values in series.items()
+    }
+
+
+def _name(metric: str, labels: str | None) -> str:
+    kept = [f'{name}="{value}"' for name, value in _LABEL.findall(labels or "") if name not in _SUMMED]
+    return f"{metric}{{{','.join(kept)}}}" if kept else metric
+
+
+def _number(word: str) -> float | None:
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _unquoted(text: str) -> str:
+    try:
+        inner = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return ""
+    return inner if isinstance(inner, str) else ""
