@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -67,8 +67,8 @@ async def get_all(http: httpx.AsyncClient, urls: Iterable[str], within_s: float)
 
 async def post_lines(
     http: httpx.AsyncClient, url: str, document: Mapping[str, Any], *, stall_s: float
-) -> AsyncIterator[str]:
-    """The lines of a streamed answer as they arrive, those of an error answer too; close it with `aclosing`.
+) -> AsyncGenerator[str, None]:
+    """The lines of a streamed answer as they arrive; read it to its end, or leave it through `aclosing`.
 
     Raises:
         NotReady: The stream broke, or nothing came for `stall_s` seconds.

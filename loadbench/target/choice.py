@@ -81,16 +81,11 @@ def _named(target: Target, wanted: Sequence[str], asked: Sequence[_Asked]) -> Ch
     for name, found in matches.items():
         for one in asked:
             fitting = _fitting(found, one)
-            here = [facts for facts in fitting if facts.loaded or facts.cached is not False]
-            if here:
-                facts = _one_of(here, name, target.kind, one)
-                chosen.append(_chosen(facts, name, one))
-            elif not found or not str(one):
+            if fitting:
+                chosen.append(_chosen(_one_of(fitting, name, target.kind, one), name, one))
+            elif not found:
                 missing.append(name)
                 break
-            elif fitting:
-                ids = advice.some(fitting)
-                absent.append(_absent(name, one, f"{ids} is not downloaded: `loadbench models pull {fitting[0].id}`"))
             else:
                 absent.append(_absent(name, one, _mismatch(name, found, one)))
     if missing:
