@@ -13,13 +13,14 @@ import threading
 from collections.abc import Sequence
 
 from loadbench.adapter.child import QUEUE, SLOTS, AdapterServer
+from loadbench.adapter.lookup import find
 from loadbench.adapter.model import Model, option
 from loadbench.adapter.server import Server
 from loadbench.adapter.slots import Slots
 from loadbench.errors import LoadbenchError, UsageError
 
 ORPHAN_CHECK_S = 0.5
-DRAIN_S = 2.0
+DRAIN_S = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +54,8 @@ def _serve(given: argparse.Namespace, announcements: int) -> None:
             raise UsageError(f"--{name} must be {least} to {most}, not {getattr(given, name)}")
     parent = os.getppid()
     server = Server(given.host, given.port)  # before the model, which may take minutes, so that a taken port is told
-    model = Model(given.spec, given.weights, dict(map(option, given.option)), given.model)
+    options = dict(map(option, given.option))
+    model = Model(find(given.spec), given.spec, given.weights, options, given.model)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

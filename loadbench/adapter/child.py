@@ -70,14 +70,17 @@ def serve(
     Raises:
         LoadbenchError: As `start`; or the adapter's process died.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with running(spec, weights, verbose=True, timeout_s=None, **settings) as (child, server):
-        ready(server)
-        try:
-            while child.poll() is None:
-                time.sleep(_LOOK_S)  # a blocking wait would keep Ctrl-C out on Windows
-        except KeyboardInterrupt:
-            return
+    terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with running(spec, weights, verbose=True, timeout_s=None, **settings) as (child, server):
+            ready(server)
+            try:
+                while child.poll() is None:
+                    time.sleep(_LOOK_S)  # a blocking wait would keep Ctrl-C out on Windows
+            except KeyboardInterrupt:
+                return
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
     raise LoadbenchError(f"the adapter {spec} ended by itself: {_ending(child.returncode)}")
 
 

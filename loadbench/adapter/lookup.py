@@ -40,7 +40,8 @@ def find(spec: str) -> Any:
 
 def _attribute(spec: str) -> Any:
     module_name, _, name = spec.partition(":")
-    if not all(word.isidentifier() for word in (*module_name.split("."), *name.split("."))):
+    words = (*module_name.split("."), *name.split("."))
+    if not all(word.isidentifier() for word in words) or module_name.endswith(".py"):
         dotted = module_name.removesuffix(".py").strip("./\\").replace("/", ".").replace("\\", ".")
         raise UsageError(f"{spec!r} is no module:Class: write it like {dotted or 'my_model'}:{name or 'MyModel'}")
     here = os.getcwd()

@@ -13,7 +13,6 @@ from typing import Any
 
 from loadbench.adapter.ask import Ask
 from loadbench.adapter.failure import FAILURES, told
-from loadbench.adapter.lookup import find
 from loadbench.adapter.protocol import Message
 from loadbench.errors import LoadbenchError, UsageError
 
@@ -135,23 +134,31 @@ class Model:
     """A loaded adapter.
 
     Args:
-        spec: `module:Class` or the name of an entry point.
+        adapter: What lookup.find gave.
+        spec: How it was found; for messages, and for an id.
         weights: For its load.
         options: For its load.
         model_id: Instead of the one that its info tells.
     Raises:
-        UsageError: No such adapter, or it does not take these options.
+        UsageError: It does not take these options, or its generate is async.
         LoadbenchError: Its code raised.
     """
 
-    def __init__(self, spec: str, weights: str | None, options: Mapping[str, Any], model_id: str | None = None) -> None:
-        self._adapter = find(spec)
-        generate = self._adapter.generate
+    def __init__(
+        self,
+        adapter: Any,
+        spec: str,
+        weights: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        model_id: str | None = None,
+    ) -> None:
+        self._adapter, options = adapter, options or {}
+        generate = adapter.generate
         if inspect.iscoroutinefunction(generate) or inspect.isasyncgenfunction(generate):
             raise UsageError(f"generate of {spec} is async: make it a plain function or generator; a thread runs it")
         self._takes_prompt, self._names = _parameters(generate)
-        self._count: Callable[[str], Any] | None = getattr(self._adapter, "count_tokens", None)
-        load = self._adapter.load
+        self._count: Callable[[str], Any] | None = getattr(adapter, "count_tokens", None)
+        load = adapter.load
         try:
             inspect.signature(load).bind(weights, **options)
         except TypeError as error:
@@ -161,7 +168,7 @@ class Model:
             pass
         try:
             load(weights, **options)
-            info = self._adapter.info() if hasattr(self._adapter, "info") else {}
+            info = adapter.info() if hasattr(adapter, "info") else {}
             self.row = _row(info, weights, model_id or _name(spec, weights), model_id)
         except FAILURES as error:
             raise LoadbenchError(f"{spec} cannot load {weights or 'its model'}: {told(error)}") from error

@@ -30,6 +30,7 @@ from loadbench.errors import LoadbenchError
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a million tokens of text are a third of it
 _SWALLOWED_BYTES = 4 * MAX_BODY_BYTES  # of a body that is too long, so that its sender lives to read the answer
 RETRY_AFTER_S = 1
+STOP_CHECK_S = 0.1
 _PEEK: int | None = socket.MSG_PEEK | socket.MSG_DONTWAIT if hasattr(socket, "MSG_DONTWAIT") else None
 ROUTES = "GET /v1/models, GET /health, POST /v1/chat/completions"
 
@@ -66,11 +67,12 @@ class Server(http.server.ThreadingHTTPServer):
         """Answer, in threads, from now on."""
         self.model, self.slots = model, slots
         self.server_activate()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(STOP_CHECK_S,), daemon=True).start()
 
     def stop(self, within_s: float) -> bool:
         """End all generations at their next piece; whether they did in time."""
         self.stopping.set()
+        self.shutdown()
         self.server_close()
         return self.slots.drained(within_s)
 
@@ -88,12 +90,13 @@ class Connection(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """The model list, and whether we live."""
+        """The model list, and how busy we are."""
         match self._path():
             case "/v1/models":
                 self._json(200, {"object": "list", "data": [self.server.model.row]})
             case "/health":
-                self._json(200, {"status": "ok"})
+                in_flight, waiting = self.server.slots.taken()
+                self._json(200, {"status": "ok", "in_flight": in_flight, "waiting": waiting})
             case path:
                 self._error(404, f"There is no GET {path}; there is {ROUTES}.")
 

@@ -50,6 +50,11 @@ class Slots:
         finally:
             self._give()
 
+    def taken(self) -> tuple[int, int]:
+        """How many hold a slot and how many wait for one, now."""
+        with self._changed:
+            return self._slots - self._free, len(self._waiting)
+
     def drained(self, within_s: float) -> bool:
         """Wait until no slot is taken; False where that takes too long."""
         with self._changed:

@@ -1,0 +1,210 @@
+"""The child process: it starts, it tells, it ends, whatever the adapter does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from loadbench import adapter
+from loadbench.errors import LoadbenchError, UsageError
+
+MODULE = [sys.executable, "-m", "loadbench.adapter"]
+ADAPTERS = """
+import os, pathlib, signal, sys, time
+print("imported")
+class Mine:
+    def load(self, weights_path, *, note=None, loud=True):
+        print("loaded")
+        self.note = note
+    def info(self):
+        return {"note": self.note, "safe": sys.flags.safe_path}
+    def generate(self, prompt):
+        print("generated")
+        return prompt
+    def unload(self):
+        pathlib.Path(self.note).write_text("unloaded")
+class Fails(Mine):
+    def load(self, weights_path): raise RuntimeError("no\\nGPU")
+class Dies(Mine):
+    def load(self, weights_path):
+        print("last words", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+class Exits(Mine):
+    def load(self, weights_path): os._exit(7)
+class Slow(Mine):
+    def load(self, weights_path): time.sleep(60)
+class DiesLater(Mine):
+    def generate(self, prompt): os._exit(3)
+class Stuck(Mine):
+    def generate(self, prompt): time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with adapters in it."""
+    (tmp_path / "mine.py").write_text(ADAPTERS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ask(server: adapter.AdapterServer) -> httpx.Response:
+    body = {"model": server.model, "messages": [{"role": "user", "content": "hello"}]}
+    return httpx.post(f"{server.url}/chat/completions", json=body)
+
+
+def ended(pid: int) -> bool:
+    """Whether the process is gone, or a zombie, within 5 s."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process, give_up = psutil.Process(pid), time.monotonic() + 5
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.02)
+    return True
+
+
+def error_of(spec: str, **settings: Any) -> LoadbenchError:
+    with pytest.raises(LoadbenchError) as caught, adapter.start(spec, **settings):
+        pass
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_an_adapter_of_the_working_folder_is_served_whatever_it_prints() -> None:
+    with adapter.start("mine:Mine", options={"note": "é 'x' \"y\""}, model="it", slots=2, queue=3) as server:
+        text = ask(server).json()["choices"][0]["message"]["content"]
+        [row] = httpx.get(f"{server.url}/models").json()["data"]
+
+    assert text == "hello"
+    assert (row["id"], row["note"]) == ("it", "é 'x' \"y\"")
+    assert (server.model, server.adapter, server.slots, server.queue) == ("it", "mine:Mine", 2, 3)
+
+
+def test_the_model_is_unloaded_as_the_server_stops(folder: Path) -> None:
+    note = folder / "note"
+    with adapter.start("mine:Mine", options={"note": str(note)}):
+        assert not note.exists()
+
+    assert note.read_text() == "unloaded"
+
+
+def test_a_generation_that_cannot_be_interrupted_does_not_hold_the_end_off(folder: Path) -> None:
+    note = folder / "note"
+    with adapter.start("mine:Stuck", options={"note": str(note)}) as server, socket.socket() as client:
+        port = int(server.url.rpartition(":")[2].removesuffix("/v1"))
+        client.connect(("127.0.0.1", port))
+        body = json.dumps({"model": "stuck", "messages": [{"role": "user", "content": "x"}]})
+        client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        while httpx.get(f"http://127.0.0.1:{port}/health").json()["in_flight"] == 0:
+            time.sleep(0.005)
+        began = time.monotonic()
+
+    assert time.monotonic() - began < 5
+    assert not note.exists(), "a model that computes is not unloaded"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_child_stops_on_a_signal(number: int, folder: Path) -> None:
+    note = folder / "note"
+    command = [*MODULE, "mine:Mine", f"--option=note={note}"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(number)
+
+        assert process.wait(5) == 0
+    assert note.read_text() == "unloaded"
+
+
+def test_the_child_does_not_outlive_a_killed_parent() -> None:
+    parent = (
+        "import time; from loadbench import adapter\n"
+        "with adapter.start('echo') as server: print(server.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        process.kill()
+
+    assert ended(pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sessions are POSIX")
+def test_ctrl_c_does_not_reach_the_child_so_that_requests_can_be_drained() -> None:
+    with adapter.start("echo") as server:
+        assert os.getsid(server.pid) != os.getsid(0)
+
+
+# -- errors: one line each
+
+
+def test_an_adapter_that_is_not_there_is_a_usage_error() -> None:
+    error = error_of("mine:Mnie")
+
+    assert isinstance(error, UsageError)
+    assert str(error) == "the module mine has no 'Mnie'; is it Mine?"
+
+
+def test_an_option_that_is_not_taken_is_a_usage_error() -> None:
+    assert isinstance(error_of("echo", options={"dealy_ms": 1}), UsageError)
+
+
+def test_a_load_that_raises_is_no_usage_error() -> None:
+    error = error_of("mine:Fails", weights="w")
+
+    assert not isinstance(error, UsageError)
+    assert str(error) == "mine:Fails cannot load w: RuntimeError: no GPU (mine.py:16)"
+
+
+def test_a_load_that_is_killed_names_the_signal_and_its_last_words() -> None:
+    assert str(error_of("mine:Dies")) == "mine:Dies ended as it was loaded, with SIGKILL: last words"
+
+
+def test_a_load_that_exits_names_the_code() -> None:
+    assert "mine:Exits ended as it was loaded, with exit code 7" in str(error_of("mine:Exits"))
+
+
+def test_a_load_that_is_late_is_ended() -> None:
+    assert "mine:Slow is not loaded after 0.3 s" in str(error_of("mine:Slow", timeout_s=0.3))
+
+
+def test_a_port_in_use_is_told_before_the_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = error_of("mine:Slow", port=port)
+
+    assert str(error).startswith(f"cannot listen on 127.0.0.1:{port}: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"slots": 0}, "--slots must be 1 to 1024, not 0"),
+        ({"queue": -1}, "--queue must be 0 to 65536, not -1"),
+        ({"port": 65_536}, "--port must be 0 to 65535, not 65536"),
+    ],
+)
+def test_a_number_out_of_range_is_one_clear_line(settings: dict[str, int], message: str) -> None:
+    assert str(error_of("echo", **settings)) == message
+
+
+def test_an_end_in_mid_run_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with adapter.start("mine:DiesLater") as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask(server)
+        assert ended(server.pid)
+
+    assert "the adapter ended by itself: exit code 3" in caplog.text

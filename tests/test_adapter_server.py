@@ -1,0 +1,240 @@
+"""The adapter's server on the wire: streams, counts, errors, the official client."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from adapters import BODY, Scripted, chat, serving
+
+from loadbench.adapter.echo import Echo
+from loadbench.adapter.server import MAX_BODY_BYTES
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[str]:
+    with serving(Echo(), 4) as root:
+        yield root
+
+
+def events(response: httpx.Response) -> list[Any]:
+    """What the events of a stream hold, [DONE] as it is."""
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+# -- answers
+
+
+def test_a_stream_has_role_text_finish_usage_and_done(echo: str) -> None:
+    role, *texts, finish, usage, done = events(chat(echo, stream=True, stream_options={"include_usage": True}))
+
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert [event["choices"][0]["delta"]["content"] for event in texts] == ["to", " be", " or", " not"]
+    assert finish["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    assert usage["choices"] == []
+    assert usage["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+    assert done == "[DONE]"
+
+
+def test_usage_comes_in_a_stream_only_where_it_is_asked_for(echo: str) -> None:
+    assert [event for event in events(chat(echo, stream=True)) if "usage" in event] == []
+
+
+def test_without_counts_no_usage_is_invented() -> None:
+    with serving(Scripted("a", "b")) as root:
+        stream = chat(root, stream=True, stream_options={"include_usage": True})
+
+        assert [event for event in events(stream) if "usage" in event] == []
+        assert "usage" not in chat(root).json()
+
+
+def test_an_answer_that_is_not_streamed_is_one_document(echo: str) -> None:
+    answer = chat(echo, max_tokens=2).json()
+
+    assert answer["object"] == "chat.completion"
+    message = {"role": "assistant", "content": "to be"}
+    assert answer["choices"] == [{"index": 0, "message": message, "finish_reason": "length"}]
+    assert answer["usage"]["completion_tokens"] == 2
+
+
+def test_every_piece_is_sent_as_it_comes() -> None:
+    go = threading.Event()
+    body = BODY | {"stream": True}
+    with (
+        serving(Scripted("first", go, "last")) as root,
+        httpx.stream("POST", f"{root}/v1/chat/completions", json=body) as answer,
+    ):
+        lines = answer.iter_lines()
+        while "first" not in next(lines):
+            pass
+        go.set()  # only now, when the first one is here
+
+        assert any("last" in line for line in lines)
+
+
+@pytest.mark.parametrize("piece", ['"quoted"\n', "日本🙂", "\u2028data: [DONE]\n\n"])
+def test_any_text_arrives_as_it_was(piece: str) -> None:
+    with serving(Scripted(piece)) as root:
+        assert events(chat(root, stream=True))[1]["choices"][0]["delta"]["content"] == piece
+
+
+def test_half_a_character_does_not_break_the_stream() -> None:
+    with serving(Scripted("a\ud83d")) as root:
+        assert events(chat(root, stream=True))[1]["choices"][0]["delta"]["content"] == "a?"
+
+
+def test_empty_pieces_are_not_sent() -> None:
+    with serving(Scripted("", "a", "")) as root:
+        assert len(events(chat(root, stream=True))) == 4  # role, text, finish, [DONE]
+
+
+def test_text_parts_of_a_message_are_joined(echo: str) -> None:
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
+
+    assert chat(echo, messages=[{"role": "user", "content": parts}]).json()["choices"][0]["message"]["content"] == "a b"
+
+
+def test_the_newer_name_of_the_limit_has_the_last_word(echo: str) -> None:
+    assert chat(echo, max_tokens=3, max_completion_tokens=1).json()["usage"]["completion_tokens"] == 1
+
+
+def test_the_model_is_listed_with_what_its_info_tells(echo: str) -> None:
+    [row] = httpx.get(f"{echo}/v1/models").json()["data"]
+
+    assert (row["id"], row["object"], row["device"], row["license"]) == ("echo", "model", "CPU", "MIT")
+
+
+def test_a_connection_is_kept(echo: str) -> None:
+    host = echo.removeprefix("http://")
+    with contextlib.closing(http.client.HTTPConnection(host)) as connection:
+        sockets = []
+        for stream in (True, False, True):
+            connection.request("POST", "/v1/chat/completions", json.dumps(BODY | {"stream": stream}))
+            connection.getresponse().read()
+            sockets.append(connection.sock)
+
+    assert sockets[0] is not None
+    assert len(set(map(id, sockets))) == 1
+
+
+# -- the official client
+
+
+def test_the_official_client_reads_a_stream_and_a_whole(echo: str) -> None:
+    asked: Any = {"model": "echo", "messages": BODY["messages"], "temperature": 0}
+    with openai.OpenAI(base_url=f"{echo}/v1", api_key="none", max_retries=0) as client:
+        with client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}) as stream:
+            chunks = list(stream)
+        whole = client.chat.completions.create(**asked)
+        [model] = client.models.list().data
+
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == whole.choices[0].message.content == "to be or not"
+    assert chunks[-1].usage == whole.usage
+    assert model.id == "echo"
+
+
+def test_the_official_client_raises_its_own_errors() -> None:
+    with (
+        serving(Scripted("a", ValueError("no layer"))) as root,
+        openai.OpenAI(base_url=f"{root}/v1", api_key="none", max_retries=0) as client,
+    ):
+        asked: Any = {"model": "echo", "messages": BODY["messages"]}
+        with pytest.raises(openai.BadRequestError, match="there is 'echo' alone"):
+            client.chat.completions.create(**asked | {"model": "other"})
+        with pytest.raises(openai.InternalServerError, match="ValueError: no layer"):
+            client.chat.completions.create(**asked)
+        with (
+            pytest.raises(openai.APIError, match="ValueError: no layer"),
+            client.chat.completions.create(**asked, stream=True) as stream,
+        ):
+            list(stream)
+
+
+# -- errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "param", "message"),
+    [
+        ({"model": "other"}, "model", "'model' is 'other': there is 'echo' alone."),
+        ({"model": None}, "model", "'model' is None"),
+        ({"messages": []}, "messages", "'messages' is required"),
+        ({"messages": ["hi"]}, "messages[0]", "must be an object with a 'role'"),
+        ({"messages": [{"role": "user", "content": 1}]}, "messages[0]", "must be a string or a list of text parts"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]", "adapters take text"),
+        ({"stream": "yes"}, "stream", "must be true or false"),
+        ({"max_tokens": 0}, "max_tokens", "must be a whole number of 1 or more"),
+        ({"n": 2}, "n", "there is one answer to a request"),
+    ],
+)
+def test_a_bad_request_is_a_400_that_names_the_parameter(
+    echo: str, changes: dict[str, Any], param: str, message: str
+) -> None:
+    response = chat(echo, **changes)
+    error = response.json()["error"]
+
+    assert (response.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff"])
+def test_a_body_that_is_no_json_object_is_a_400(echo: str, body: bytes) -> None:
+    assert httpx.post(f"{echo}/v1/chat/completions", content=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1"), ("POST", "/v1/completions"), ("GET", "/v1/chat/completions")]
+)
+def test_another_path_is_a_404_that_lists_those_there_are(echo: str, method: str, path: str) -> None:
+    response = httpx.request(method, echo + path)
+
+    assert response.status_code == 404
+    assert "POST /v1/chat/completions" in response.json()["error"]["message"]
+
+
+def test_what_http_itself_refuses_is_json_too(echo: str) -> None:
+    assert httpx.put(f"{echo}/v1/models").json()["error"]["message"] == "Unsupported method ('PUT')."
+
+
+def test_a_body_that_is_too_long_is_a_413(echo: str) -> None:
+    response = httpx.post(f"{echo}/v1/chat/completions", content=b" " * (MAX_BODY_BYTES + 1))
+
+    assert response.status_code == 413
+    assert str(MAX_BODY_BYTES) in response.json()["error"]["message"]
+
+
+def test_a_body_without_a_length_is_a_411(echo: str) -> None:
+    assert httpx.post(f"{echo}/v1/chat/completions", content=iter([b"{}"])).status_code == 411
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_failure_before_the_first_piece_is_a_500_with_one_line(stream: bool) -> None:
+    with serving(Scripted(KeyError("layer\n7"))) as root:
+        response = chat(root, stream=stream)
+
+    assert response.status_code == 500
+    assert "The adapter failed: KeyError: 'layer\\n7' (adapters.py:" in response.json()["error"]["message"]
+
+
+def test_a_failure_in_a_stream_is_an_error_event_without_done() -> None:
+    with serving(Scripted("a", OSError("backend gone"))) as root:
+        response = chat(root, stream=True)
+
+    assert response.status_code == 200
+    *_, text, error = events(response)
+    assert text["choices"][0]["delta"] == {"content": "a"}
+    assert "OSError: backend gone" in error["error"]["message"]
+
+
+def test_a_slot_is_free_after_a_failure() -> None:
+    with serving(Scripted(ValueError())) as root:
+        assert [chat(root).status_code for _ in range(3)] == [500] * 3
