@@ -73,8 +73,8 @@ def serve(
     terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running(spec, weights, verbose=True, timeout_s=None, **settings) as (child, server):
-            ready(server)
             try:
+                ready(server)
                 while child.poll() is None:
                     time.sleep(_LOOK_S)  # a blocking wait would keep Ctrl-C out on Windows
             except KeyboardInterrupt:
