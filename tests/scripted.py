@@ -16,12 +16,19 @@ CERTIFICATE = Path(__file__).parent / "loopback.pem"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response; a dict or list body is sent as JSON, bytes as they are."""
+    """One response; a dict or list body is sent as JSON, bytes as they are.
+
+    Attributes:
+        then: What the same path answers from the next time on.
+        cut: The connection ends after the body, whatever its headers promised.
+    """
 
     body: Any = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    then: Answer | None = None
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -32,6 +39,8 @@ class Scripted:
     answers: dict[str, Answer]
     asked: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    sent: list[tuple[str, str, Any]] = field(default_factory=list)
+    """Method, path and JSON document of each request that had a body."""
 
 
 @contextlib.asynccontextmanager
@@ -63,10 +72,14 @@ async def scripted(
             return False
         head = (start + await reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.split("\r\n")[:-2]
-        path = first.split()[1]
+        method, path = first.split()[:2]
         fake.asked.append(path)
         fake.headers.append({name.lower(): value for name, _, value in (line.partition(": ") for line in lines)})
+        if length := int(fake.headers[-1].get("content-length", 0)):
+            fake.sent.append((method, path, json.loads(await reader.readexactly(length))))
         answer = fake.answers.get(path, Answer({"detail": "Not Found"}, 404))
+        if answer.then is not None:
+            fake.answers[path] = answer.then
         await asyncio.sleep(answer.delay_s)
         raw = isinstance(answer.body, bytes)
         body = answer.body if raw else json.dumps(answer.body).encode()
@@ -74,7 +87,7 @@ async def scripted(
         headers |= {"Server": server} if server else {}
         told = "".join(f"{name}: {value}\r\n" for name, value in (headers | dict(answer.headers)).items())
         writer.write(f"HTTP/1.1 {answer.status} X\r\n{told}\r\n".encode() + body)
-        return True
+        return not answer.cut
 
     context = None
     if tls:
