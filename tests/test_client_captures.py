@@ -1,4 +1,4 @@
-"""The client against what four real servers really sent: each captured exchange, cut in several ways."""
+"""The client against what five real servers really sent: each captured exchange, cut in several ways."""
 
 from dataclasses import dataclass
 
@@ -124,6 +124,12 @@ TABLE = {
     "transformers_serve/err_bad_type": failed(500, "http_5xx", "Internal Server Error"),
     "transformers_serve/err_no_messages": failed(500, "http_5xx", "Internal Server Error"),
     "transformers_serve/err_invalid_json": failed(422, "http_4xx", "JSON decode error"),
+    # -- Foundry Local 1.x: delta and message in each event, usage that counts along in each; errors are a cut body
+    "foundry1/stream_usage": Expected(" word0 word1", 48, 8, (21, 8, None), "length"),
+    "foundry1/stream_parallel": Expected(" word0 word1", 158, 24, (21, 24, None), "length"),
+    "foundry1/nonstream": Expected(" word0 word1", 48, 1, (21, 8, None), "length"),
+    "foundry1/err_not_loaded_stream": Expected(error="truncated"),
+    "foundry1/stream_ctx_exceeded": Expected(error="truncated"),
 }
 
 
@@ -180,6 +186,7 @@ BYTE_BY_BYTE = [
     "llama_cpp_python/err_prompt_too_long_stream",
     "litellm/stream_emoji",
     "transformers_serve/stream_emoji",
+    "foundry1/stream_usage",
 ]
 
 
