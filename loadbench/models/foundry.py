@@ -13,7 +13,7 @@ from loadbench.errors import TargetError
 from loadbench.models.refusal import LOAD_S, UNLOAD_S, absent, answer, ask, refusal
 from loadbench.target import Kind, ModelFacts, server_root
 from loadbench.target.calls import get_json, parsed, said
-from loadbench.target.device import placed, stem_of_id
+from loadbench.target.device import is_same, placed, stem_of_id
 from loadbench.target.rows import model_facts, model_rows, text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class FoundryControl:
         route = "/openai/loadedmodels" if self.kind == "foundry0" else "/models/loaded"
         rows = model_rows(await get_json(self.http, self._root(model) + route, within_s=LIST_S))
         names = [facts.id for row in rows or () if (facts := model_facts(row)) is not None]
-        if any(name.lower() == model.id.lower() for name in names):
+        if any(is_same(name, model.id) for name in names):
             return placed(replace(model, loaded=True))
         others = [name for name in names if stem_of_id(name).lower() == stem_of_id(model.id).lower()]
         if len(others) != 1:
@@ -70,7 +70,7 @@ class FoundryControl:
         response = await self._by_alias("load", model, LOAD_S)
         _accept("load", model, response, self.http)
         ran = await self.running(model)
-        if ran is None or ran.id.lower() == model.id.lower():
+        if ran is None or ran.id == model.id:
             return
         # Requests that name a variant which is not loaded are refused, one by one.
         if text(parsed(response), "status") == "loaded":

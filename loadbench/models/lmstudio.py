@@ -59,8 +59,8 @@ class LMStudioControl:
         rows = model_rows(await get_json(self.http, self.root + "/api/v1/models", within_s=LIST_S))
         if rows is None:
             raise TargetError(
-                f"{model.id}: this LM Studio loads and unloads in its window or with `lms load` only; 0.4 and newer do it "
-                "over HTTP too"
+                f"{model.id}: this LM Studio loads and unloads in its window or with `lms load` only; "
+                "0.4 and newer do it over HTTP too"
             )
         row = next((row for row in rows if model.id in (text(row, "key"), text(row, "id"))), None)
         instances = field(row, "loaded_instances")

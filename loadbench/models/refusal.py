@@ -92,9 +92,13 @@ def refusal(what: str, model: str, status: int, words: str) -> str:
     if _ABSENT.search(words):
         return absent(model, because)
     if status == 404 or _UNKNOWN.search(words):
+        if what == "download":
+            return f"{model}: there is no such model to download{because}: check its name"
         return f"{model}: the server does not know it{because}: `loadbench models list` shows what it has"
     if status in (401, 403):
         return f"{model}: the server refused its {what} ({status}{': ' + words if words else ''}): see --api-key-env"
+    if not words:
+        return f"{model}: its {what} failed with {status} and no reason: is it downloaded? The server's log tells more"
     return f"{model}: its {what} failed with {status}{because}: the server's log tells more"
 
 

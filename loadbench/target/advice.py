@@ -58,7 +58,8 @@ def nothing_left(target: Target, lacking: Sequence[Absent]) -> str:
     """Every variant that was asked for is absent."""
     devices = sorted({facts.device.lower() for facts in target.models if facts.device})
     ask = f"; models there are for {', '.join(devices)}: ask for one with --device" if devices else ""
-    return f"nothing to measure at {target.base_url}: {'; '.join(one.reason for one in lacking)}{ask}"
+    reasons = "; ".join(dict.fromkeys(one.reason for one in lacking))
+    return f"nothing to measure at {target.base_url}: {reasons}{ask}"
 
 
 def some(models: Iterable[ModelFacts]) -> str:

@@ -15,7 +15,6 @@ from loadbench.target.access import CONNECT_S
 from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
 
 _SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "proxy-authorization")
-_LINE_BYTES = 1_000_000
 
 
 async def call(
@@ -80,19 +79,8 @@ async def post_lines(
             if response.status_code >= 400:
                 await response.aread()
                 raise TargetError(f"{url} answered {response.status_code}: {said(response, http) or 'no reason given'}")
-            rest = ""
-            async for part in response.aiter_text():
-                *lines, rest = (rest + part).splitlines(keepends=True) or [""]
-                if rest.endswith("\n"):
-                    lines, rest = [*lines, rest], ""
-                if len(rest) > _LINE_BYTES:
-                    raise TargetError(
-                        f"{url} answered a line of more than a million characters: is it the right server?"
-                    )
-                for line in lines:
-                    yield line.strip()
-            if rest.strip():
-                yield rest.strip()
+            async for line in response.aiter_lines():
+                yield line.strip()
     except httpx.ReadTimeout as error:
         raise NotReady(f"{url} sent nothing for {stall_s:g} s") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:

@@ -68,7 +68,7 @@ def _unseen(wanted: Sequence[str], asked: Sequence[_Asked]) -> Choice:
     first = asked[0]
     if first.alone:
         return Choice(tuple(Chosen(name, name, None, first.device, first.execution_provider) for name in wanted))
-    return Choice((), tuple(_absent(name, one, _untold(name)) for name in wanted for one in asked))
+    return Choice((), tuple(_absent(name, one, _untold(f"{name} runs")) for name in wanted for one in asked))
 
 
 def _named(target: Target, wanted: Sequence[str], asked: Sequence[_Asked]) -> Choice:
@@ -114,7 +114,7 @@ def _automatic(target: Target, asked: Sequence[_Asked]) -> Choice:
         elif one.alone or any(facts.device for facts in chatting):
             reason = f"no model is for {one}"
         else:
-            reason = _untold("its models")
+            reason = _untold("its models run")
         absent.append(_absent("auto", one, reason))
     return Choice(tuple(chosen), tuple(absent))
 
@@ -220,12 +220,15 @@ def _absent(name: str, asked: _Asked, reason: str) -> Absent:
 
 def _mismatch(name: str, found: Sequence[ModelFacts], asked: _Asked) -> str:
     if asked.device and not asked.alone and not any(facts.device for facts in found):
-        return _untold(name)
+        return _untold(f"{name} runs")
+    provider = bool(asked.execution_provider)
     kinds = dict.fromkeys(
-        " with ".join(part for part in (facts.device, facts.execution_provider) if part) or "?" for facts in found
+        " with ".join(part for part in (facts.device, facts.execution_provider if provider else None) if part)
+        or "an unknown device"
+        for facts in found
     )
     return f"{name} is for {', '.join(kinds)}, not for {asked}"
 
 
-def _untold(name: str) -> str:
-    return f"the server does not tell what {name} runs on, so devices cannot be set apart there: ask for one alone"
+def _untold(what: str) -> str:
+    return f"which device {what} on is not told there, so devices cannot be set apart: ask for one alone"

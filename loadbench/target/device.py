@@ -67,6 +67,16 @@ def stem_of_id(model: str) -> str:
     return model[: found.start() if named else found.start(2) - 1]
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether two ids name one variant; where one of them has no version, it counts for any.
+
+    Foundry Local 1.x lists tiny-generic-cpu, and tiny-generic-cpu:1 as loaded.
+    """
+    one, other = one.strip().lower(), other.strip().lower()
+    names = one.partition(":"), other.partition(":")
+    return one == other or (names[0][0] == names[1][0] and not (names[0][2] and names[1][2]))
+
+
 def placed(facts: ModelFacts) -> ModelFacts:
     """The facts of a Foundry Local model, with what its id tells of device and provider where nothing else did."""
     device, provider = device_of_id(facts.id)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from loadbench.target.calls import get_all
-from loadbench.target.device import placed, stem_of_id
+from loadbench.target.device import is_same, placed, stem_of_id
 from loadbench.target.endpoint import FOUNDRY_CATALOG, server_root
 from loadbench.target.facts import ModelFacts
 from loadbench.target.rows import merged, model_facts, model_rows
@@ -28,9 +28,8 @@ async def generation_0(
     known = with_rows(models, rows)
     listed = {_bare(facts.id) for facts in known}
     more = (facts for row in rows if (facts := model_facts(row)) is not None and _bare(facts.id) not in listed)
-    on_disk = _names(cached)
-    if on_disk is not None:
-        known = tuple(replace(facts, cached=_bare(facts.id) in on_disk) for facts in (*known, *more))
+    if (on_disk := _names(cached)) is not None:
+        known = tuple(replace(facts, cached=_among(facts, on_disk)) for facts in (*known, *more))
     return tuple(placed(facts) for facts in _with_loaded(known, loaded))
 
 
@@ -78,12 +77,16 @@ def _with_loaded(models: Sequence[ModelFacts], loaded: Any) -> tuple[ModelFacts,
     names = _names(loaded)
     if names is None:
         return tuple(models)
-    return tuple(replace(facts, loaded=_bare(facts.id) in names) for facts in models)
+    return tuple(replace(facts, loaded=_among(facts, names)) for facts in models)
 
 
-def _names(document: Any) -> set[str] | None:
+def _names(document: Any) -> list[str] | None:
     rows = model_rows(document)
-    return None if rows is None else {_bare(facts.id) for row in rows if (facts := model_facts(row)) is not None}
+    return None if rows is None else [facts.id for row in rows if (facts := model_facts(row)) is not None]
+
+
+def _among(facts: ModelFacts, names: Sequence[str]) -> bool:
+    return any(is_same(facts.id, name) for name in names)
 
 
 def _prefix(base_url: str) -> str:
