@@ -1,0 +1,205 @@
+"""One chat with a model, on a server that a run would measure: what `probe` and `verify` ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from loadbench import models, target
+from loadbench.cli import place as places
+from loadbench.cli import reach
+from loadbench.cli.place import Place
+from loadbench.client import Ask, Client, Parameters
+from loadbench.errors import TargetError
+from loadbench.metrics.request import Requests
+from loadbench.prompts import Prompt
+from loadbench.result import Result, Results
+from loadbench.scenario import Scenario
+from loadbench.session import Control
+from loadbench.target import Choice, Chosen, Found, ModelFacts, Target
+from loadbench.transport import StockTransport, Transport
+
+SHOW_EVERY_S = 0.05
+_BEGINNING = 32  # characters that tell where a longer text begins
+
+
+@contextmanager
+def opened(asked: Scenario, given: dict[str, Any]) -> Iterator[Place]:
+    """The place that `loadbench run` would measure; what is started for it ends with this.
+
+    Raises:
+        LoadbenchError: There is none.
+    """
+    with ExitStack() as stack:
+        run = {**given, "simulate": False, "resume": None, "dry_run": False}
+        yield places.find(asked, run, stack, reach.note)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A server that can be asked.
+
+    Attributes:
+        server: Who answers.
+        how: It was found.
+        control: Loads and unloads its models; None where it offers neither.
+        transport: The path of measured requests.
+    """
+
+    server: Target
+    how: str
+    control: Control | None
+    transport: Transport | StockTransport
+    asked: Scenario
+    headers: dict[str, str]
+
+    def choose(self) -> Choice:
+        """The models asked for, of those that the server has.
+
+        Raises:
+            TargetError: It has none of them.
+        """
+        wanted = self.asked.models
+        return self.chosen("auto" if wanted == "auto" else [wanted] if isinstance(wanted, str) else wanted)
+
+    def chosen(self, wanted: Any) -> Choice:
+        """These models, as the devices and the execution provider that were asked for allow."""
+        devices, provider = self.asked.device or (), self.asked.execution_provider
+        return target.choose(self.server, wanted, devices=devices, execution_provider=provider)
+
+    @asynccontextmanager
+    async def loaded(self, model: Chosen) -> AsyncIterator[float | None]:
+        """The model in memory: how long its load took, in s; None where nothing was loaded. Left as it was found.
+
+        Raises:
+            TargetError: It does not load.
+        """
+        facts, control = model.facts, self.control
+        if facts is None or control is None or facts.loaded is not False:
+            yield None
+            return
+        reach.note(f"{facts.id}: loading")
+        began_s = time.monotonic()
+        await control.load(facts)
+        load_s = time.monotonic() - began_s
+        reach.note(f"{facts.id}: loaded in {load_s:.3g} s")
+        try:
+            yield load_s
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._unload(control, facts)
+
+    async def _unload(self, control: Control, facts: ModelFacts) -> None:
+        try:
+            await control.unload(facts)
+        except TargetError as error:
+            reach.note(f"{facts.id}: not unloaded: {error}")
+
+    async def ask(self, model: Chosen, text: str, shown: Callable[[str], None] | None = None) -> Result:
+        """One request, made as those of a run are.
+
+        Args:
+            shown: Called with each new piece of the answer, as it comes.
+        """
+        cold = {"cache_prompt": False} if target.cache_prompt_supported(self.server.kind) else {}
+        client = Client(
+            self.transport,
+            self.server.chat_url_of(model.id),
+            headers=self.headers,
+            parameters=Parameters(self.asked.max_tokens, self.asked.temperature, {**cold, **self.asked.extra_body}),
+            timeouts=self.asked.timeouts,
+            now_ns=time.perf_counter_ns,
+        )
+        results: list[Result] = []
+        now_ns = time.perf_counter_ns()
+        prompt = Prompt("probe", ({"role": "user", "content": text},))
+        ask = Ask(f"{model.id}@probe", 1, 0, model.id, prompt, warmup=False, due_ns=now_ns)
+        seen = ""
+
+        async def show() -> None:
+            nonlocal seen
+            while shown is not None:
+                await anyio.sleep(SHOW_EVERY_S)
+                now = client.text_in_flight()
+                if now.startswith(seen) and now != seen:
+                    shown(now[len(seen) :])
+                    seen = now
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(show)
+            await client.chat(ask, now_ns, results.append, keep=False)
+            group.cancel_scope.cancel()
+        if shown is not None:
+            shown(unseen(results[0].text, seen))
+        return results[0]
+
+
+@asynccontextmanager
+async def stage(place: Place, asked: Scenario, given: dict[str, Any]) -> AsyncIterator[Stage]:
+    """The server at a place, ready to be asked.
+
+    Raises:
+        TargetError: Nobody answers there.
+    """
+    headers = target.request_headers(given["headers"], reach.key(given))
+    known = await anyio.to_thread.run_sync(places.known_target, place)
+    if known is not None:
+        control = None if place.runtime is None else places.RuntimeControl(place.runtime)
+        async with _path(known, given) as transport:
+            yield Stage(known, place.how, control, transport, asked, headers)
+        return
+    async with reach.server(Found(place.endpoint or "", place.how), given) as (server, http):
+        told = {one.id: one for one in place.models}
+        known_models = (target.merged(one, told[one.id]) if one.id in told else one for one in server.models)
+        server = replace(server, models=tuple(known_models), pid=server.pid or place.pid)
+        async with _path(server, given) as transport:
+            yield Stage(server, place.how, models.control(server, http), transport, asked, headers)
+
+
+@asynccontextmanager
+async def _path(server: Target, given: dict[str, Any]) -> AsyncIterator[Transport | StockTransport]:
+    transport = reach.transport(server, given)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+def figures(result: Result) -> dict[str, Any]:
+    """What one request measured, by METRICS.md's formulas: times in ms, None where undefined."""
+    request = Requests.of(Results.from_results([result]))
+
+    def defined(column: Any, factor: float = 1.0) -> float | None:
+        value = float(column[0])
+        return None if value != value else round(value * factor, 3)
+
+    tpot_ns = defined(request.tpot)
+    return {
+        "ttft_ms": defined(request.ttft, 1e-6),
+        "e2e_ms": defined(request.e2e, 1e-6),
+        "input_tokens": result.input_tokens,
+        "output_tokens": int(request.tokens[0]),
+        "token_source": "usage" if request.counted[0] else "events",
+        "tokens_per_s": None if not tpot_ns else round(1e9 / tpot_ns, 2),
+        "finish_reason": result.finish_reason,
+        "error": result.error,
+        "error_message": result.error_message,
+    }
+
+
+def unseen(text: str, seen: str) -> str:
+    """What of a whole answer was not seen yet, where reasoning, which ends the record, was seen first.
+
+    >>> unseen("42", ""), unseen("42 it is", "42 "), unseen("42Hm, so 6 x 7", "Hm, so 6")
+    ('42', 'it is', ' x 742')
+    """
+    if text.startswith(seen):
+        return text[len(seen) :]
+    at = max(text.find(seen[:_BEGINNING]), 0)
+    return (text[at:] + text[:at])[len(seen) :]

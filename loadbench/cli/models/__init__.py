@@ -1,0 +1,231 @@
+"""`loadbench models`: which models are here; bring, load, check and remove them.
+
+catalogue.py   list
+download.py    pull: progress, stalls, disk space
+loading.py     load, unload
+files.py       remove, register
+checklist.py   verify
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loadbench.cli import reach
+from loadbench.cli.options import HeadedCommand, scenario_file, under
+from loadbench.cli.probe import model_option, wanted
+
+_models, _output = under("Models"), under("Output")
+_json = _output("--json", "as_json", is_flag=True, variable=False, help="One JSON object a line.")
+_names = click.argument("names", metavar="NAMES", nargs=-1, required=True)
+
+EXITS = """\b
+Exit: 0 fine, 1 no server, no such model or it failed, 2 arguments,
+130 interrupted.
+"""
+
+
+@click.group(
+    short_help="Models: list, pull, load, unload, remove, register, verify.",
+    epilog="""\b
+Examples:
+  loadbench models list --cached
+  loadbench models pull phi-4-mini --device cpu
+  loadbench models load phi-4-mini
+  loadbench models verify scenarios/summarizer.toml
+""",
+)
+def models() -> None:
+    """Which models are here; bring them, load them, check them, remove them.
+
+    Of the server given with -e, else of the Foundry Local service that is found (FOUNDRY_LOCAL_ENDPOINT first), else of
+    Foundry Local's SDK (pip install 'loadbench[foundry]'). NAMES are ids or aliases. An alias may stand for variants
+    for several devices: --device and --ep choose one.
+    """
+
+
+@models.command(
+    "list",
+    cls=HeadedCommand,
+    short_help="Models with device, size, licence and state.",
+    epilog="""\b
+Examples:
+  loadbench models list                   the whole catalogue
+  loadbench models list --cached --device npu
+  loadbench models list -e http://localhost:11434 --json
+""",
+)
+@reach.server_options
+@reach.cache_option
+@_models("--cached", is_flag=True, variable=False, help="Only what is on the disk already.")
+@reach.device_option
+@_output("--json", "as_json", is_flag=True, variable=False, help="One JSON array, an object per model.")
+def list_models(**given: Any) -> None:
+    """List models: alias, id, device, execution provider, size, licence, context, quantisation, cached, loaded.
+
+    Loaded ones come first, then those on the disk. "-" stands for what the server does not tell.
+    """
+    from loadbench.cli.models import catalogue
+
+    catalogue.show(given)
+
+
+@models.command(
+    cls=HeadedCommand,
+    short_help="Download models.",
+    epilog=f"""\b
+Examples:
+  loadbench models pull qwen2.5-0.5b
+  loadbench models pull phi-4-mini --device gpu --ep cuda
+  loadbench models pull qwen3:0.6b -e http://localhost:11434
+
+{EXITS}""",
+)
+@_names
+@reach.server_options
+@reach.cache_option
+@reach.variant_options
+@_json
+def pull(**given: Any) -> None:
+    """Download models into Foundry Local's cache, or onto an Ollama server.
+
+    Free disk space is looked at first. A download that stalls or breaks is tried again, after a growing pause; Ctrl-C
+    ends it and leaves no half model. What is there already is not fetched again.
+    """
+    from loadbench.cli.models import download
+
+    reach.finish(download.pull(given))
+
+
+@models.command(
+    cls=HeadedCommand,
+    short_help="Load models into the server's memory.",
+    epilog=f"""\b
+Examples:
+  loadbench models load phi-4-mini
+  loadbench models load phi-4-mini --device gpu -e http://127.0.0.1:5273
+
+{EXITS}""",
+)
+@_names
+@reach.server_options
+@reach.variant_options
+@_json
+def load(**given: Any) -> None:
+    """Load models, with how long that takes and what memory it costs.
+
+    Models load into a running service: `loadbench serve foundry -m NAME` starts one.
+    """
+    from loadbench.cli.models import loading
+
+    reach.finish(loading.change(given, load=True))
+
+
+@models.command(
+    cls=HeadedCommand,
+    short_help="Unload models from the server's memory.",
+    epilog=f"""\b
+Examples:
+  loadbench models unload phi-4-mini
+  loadbench models unload --all
+
+{EXITS}""",
+)
+@click.argument("names", metavar="[NAMES]", nargs=-1)
+@_models("--all", "everything", is_flag=True, variable=False, help="All that are loaded.")
+@reach.server_options
+@_json
+def unload(**given: Any) -> None:
+    """Unload models, with the memory that gives back."""
+    if given["everything"] == bool(given["names"]):
+        raise click.UsageError("name the models to unload, or all with --all", click.get_current_context())
+    from loadbench.cli.models import loading
+
+    reach.finish(loading.change(given, load=False))
+
+
+@models.command(
+    cls=HeadedCommand,
+    short_help="Delete models from the disk.",
+    epilog=f"""\b
+Examples:
+  loadbench models remove phi-4-mini --device gpu
+  loadbench models remove my-model --yes
+
+{EXITS}""",
+)
+@_names
+@_models("-y", "--yes", is_flag=True, variable=False, help="Do not ask first.")
+@reach.server_options
+@reach.cache_option
+@reach.variant_options
+@_json
+def remove(**given: Any) -> None:
+    """Delete models from the disk; a registered one is forgotten, and its files stay.
+
+    Asks first. Where nobody can be asked, in a pipe or a script, it wants --yes.
+    """
+    from loadbench.cli.models import files
+
+    reach.finish(files.remove(given))
+
+
+@models.command(
+    cls=HeadedCommand,
+    short_help="Give Foundry Local a model of your own.",
+    epilog=f"""\b
+Examples:
+  loadbench models register models/my-model-cpu
+  loadbench models register models/my-model-cpu --name my-model
+
+{EXITS}""",
+)
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@_models("--name", metavar="NAME", variable=False, help="To call it.  [default: the folder's name]")
+@reach.cache_option
+@_json
+def register(**given: Any) -> None:
+    """Register the folder of an ONNX model (with its genai_config.json) in Foundry Local's local catalogue.
+
+    Its files stay where they are. `loadbench serve foundry -m NAME` serves it, `loadbench run` measures it then.
+    """
+    from loadbench.cli.models import files
+
+    files.register(given)
+
+
+@models.command(
+    cls=HeadedCommand,
+    short_help="Check that every target model is there and answers.",
+    epilog="""\b
+Examples:
+  loadbench models verify                 the models at hand
+  loadbench models verify -m phi-4-mini,qwen2.5-0.5b
+  loadbench models verify scenarios/summarizer.toml --json
+
+\b
+Exit: 0 all are fine, 1 no server, 2 arguments or files, 3 a check failed,
+130 interrupted.
+""",
+)
+@click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
+@reach.server_options
+@reach.cache_option
+@model_option
+@reach.variant_options
+@_output("--json", "as_json", is_flag=True, variable=False, help="One JSON object with all checks.")
+def verify(**given: Any) -> None:
+    """Check that the server lists every target model, and that each answers a short chat.
+
+    The target models are those of -m, else those of SCENARIO, else those that are loaded or on the disk. A model that
+    is not loaded is loaded first, where the server allows it, and unloaded again.
+    """
+    from loadbench import scenario
+    from loadbench.cli.models import checklist
+
+    path = given["scenario_file"]
+    asked = wanted(given, None if path is None else scenario.read(path))
+    reach.finish(checklist.verify(asked, given), or_else=3)

@@ -1,0 +1,165 @@
+"""`loadbench models list`: what a server or Foundry Local's catalogue has, as a table or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+import orjson
+
+from loadbench.cli import reach
+from loadbench.cli.live import harmless
+from loadbench.errors import LoadbenchError
+from loadbench.report.units import ABSENT, count, size
+from loadbench.target import Found, ModelFacts, Target
+
+CATALOGUES = ("foundry1", "foundry2")
+"""Kinds that list what can be downloaded, not only what is there."""
+_HEADS = ("alias", "id", "device", "provider", "size", "licence", "context", "quantisation", "cached", "loaded")
+_RIGHT = ("size", "context")
+_MARKS = {True: "yes", False: "no", None: ABSENT}
+
+
+def show(given: dict[str, Any]) -> None:
+    """List the models on stdout.
+
+    Raises:
+        LoadbenchError: There is nothing to list.
+    """
+    found = reach.found(given)
+    if found is None:
+        with reach.sdk(given) as runtime:
+            target = reach.listed(runtime, given)
+    else:
+        target = asyncio.run(_ask(found, given))
+    models = rows(target.models, devices=given["devices"] or (), cached=given["cached"])
+    if given["as_json"]:
+        click.echo(orjson.dumps([asdict(facts) for facts in models], option=orjson.OPT_INDENT_2).decode())
+    if not target.models:
+        raise LoadbenchError(empty(target))
+    if target.kind in CATALOGUES and all(facts.cached or facts.base_url for facts in target.models):
+        reach.note(f"the catalogue lists nothing to download: {_OFFLINE}")
+    if not models:
+        reach.note(f"none of the {len(target.models)} models is so; leave out --cached or --device")
+    elif not given["as_json"]:
+        table(models)
+
+
+async def _ask(found: Found, given: dict[str, Any]) -> Target:
+    async with reach.server(found, given) as (target, _):
+        reach.tell(target, found.how, given)
+        return target
+
+
+_OFFLINE = "is this machine offline? What is cached or registered works all the same"
+
+
+def empty(target: Target) -> str:
+    """Why there is nothing to list, and what to do."""
+    if target.kind in CATALOGUES:
+        return (
+            f"{target.base_url} lists no model, as its catalogue cannot be reached from here: go online, or register a "
+            "model of your own with `loadbench models register PATH`"
+        )
+    return (
+        f"{target.base_url} lists no model{f': {target.unlisted}' if target.unlisted else ''}: load or pull one there"
+    )
+
+
+def rows(models: Iterable[ModelFacts], *, devices: Sequence[str] = (), cached: bool = False) -> list[ModelFacts]:
+    """The models to show: loaded ones first, then cached ones, each by alias.
+
+    Args:
+        devices: Only for these, in lower case; empty for all.
+        cached: Only what is on the disk, as all that is loaded is.
+    """
+    shown = [
+        facts
+        for facts in models
+        if (not devices or set(devices) & set((facts.device or "").lower().split("+")))
+        and (not cached or facts.cached or (facts.cached is None and facts.loaded))
+    ]
+    return sorted(shown, key=lambda facts: (not facts.loaded, not facts.cached, alias(facts).lower(), facts.id))
+
+
+def alias(facts: ModelFacts) -> str:
+    """What people call it."""
+    return facts.aliases[0] if facts.aliases else facts.id
+
+
+def cells(facts: ModelFacts) -> list[str]:
+    """A row of the table, in the order of its columns."""
+    texts = (
+        facts.aliases[0] if facts.aliases else ABSENT,
+        facts.id,
+        facts.device or ABSENT,
+        (facts.execution_provider or ABSENT).removesuffix("ExecutionProvider"),
+        size(facts.size_bytes),
+        facts.licence or ABSENT,
+        count(facts.context),
+        facts.quantization or ABSENT,
+        _MARKS[facts.cached],
+        _MARKS[facts.loaded],
+    )
+    return [harmless(text) for text in texts]
+
+
+def table(models: Sequence[ModelFacts]) -> None:
+    """The models on stdout: to a person in columns that fit the terminal, to a pipe in plain ones."""
+    texts = [cells(facts) for facts in models]
+    if sys.stdout.isatty():
+        _fitted(texts)
+        return
+    for line in columns([list(_HEADS), *texts]):
+        click.echo(line)
+
+
+def columns(texts: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, two spaces between columns; numbers stand right.
+
+    >>> columns([["a", "b"], ["1", "22"]])
+    ['a  b', '1  22']
+    """
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return [
+        "  ".join(
+            text.rjust(width) if name in _RIGHT else text.ljust(width)
+            for text, width, name in zip(row, widths, texts[0], strict=True)
+        ).rstrip()
+        for row in texts
+    ]
+
+
+def _fitted(texts: Sequence[Sequence[str]]) -> None:
+    """What no model tells has no column: it is named below, so that there is room for the rest."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    untold = [name for i, name in enumerate(_HEADS) if all(row[i] == ABSENT for row in texts)]
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    shown = [i for i, name in enumerate(_HEADS) if name not in untold]
+    for i in shown:
+        name = _HEADS[i]
+        justify: Any = "right" if name in _RIGHT else "left"
+        if name == "id":
+            grid.add_column(name, justify=justify, overflow="fold", ratio=1)
+        else:
+            grid.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", max_width=16)
+    for row in texts:
+        grid.add_row(*(Text(row[i], _style(_HEADS[i], row[i])) for i in shown))
+    console = Console()
+    console.print(grid)
+    if untold:
+        console.print(Text(f"not told: {', '.join(untold)}", "dim"))
+
+
+def _style(name: str, text: str) -> str:
+    if name in ("cached", "loaded"):
+        return "green" if text == "yes" else "dim"
+    return "bold" if name == "alias" else ""

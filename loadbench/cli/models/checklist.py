@@ -1,0 +1,99 @@
+"""`loadbench models verify`: every target model is listed by the server, and answers."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import anyio
+import click
+import orjson
+
+from loadbench.cli import chat, reach
+from loadbench.cli.chat import Stage
+from loadbench.cli.live import harmless
+from loadbench.cli.place import Place
+from loadbench.errors import TargetError
+from loadbench.report.units import span
+from loadbench.scenario import Scenario
+from loadbench.target import Chosen
+
+QUESTION = "Say hello."
+TOKENS = 8
+_LISTED, _ANSWERS = "is listed", "answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the list: whose, which, how it ended, and what there is to say."""
+
+    model: str
+    check: str
+    ok: bool
+    text: str
+
+
+def verify(asked: Scenario, given: dict[str, Any]) -> bool:
+    """Check the models that a scenario asks for; whether all is well.
+
+    Raises:
+        LoadbenchError: There is no server.
+    """
+    with chat.opened(asked, given) as place:
+        return anyio.run(_verify, place, asked, given)
+
+
+async def _verify(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
+    checks: list[Check] = []
+
+    def done(model: str, check: str, ok: bool, text: str) -> None:
+        checks.append(Check(model, check, ok, text))
+        if not given["as_json"]:
+            _print(checks[-1])
+
+    async with chat.stage(place, asked, given) as stage:
+        server = reach.told(stage.server, stage.how)
+        reach.tell(stage.server, stage.how, given)
+        wanted = asked.models
+        names = [None] if wanted == "auto" else [wanted] if isinstance(wanted, str) else wanted
+        for name in names:
+            try:
+                choice = stage.chosen("auto" if name is None else [name])
+            except TargetError as error:
+                done(name or "auto", _LISTED, False, str(error))
+                continue
+            for absent in choice.absent:
+                done(absent.name, _LISTED, False, absent.reason)
+            for model in choice.chosen:
+                unlisted = stage.server.unlisted or "the server does not list it"
+                done(model.name, _LISTED, model.facts is not None, f"as {model.id}" if model.facts else unlisted)
+                done(model.name, _ANSWERS, *await _answer(stage, model))
+    ok = all(check.ok for check in checks)
+    if given["as_json"]:
+        document = {"ok": ok, "server": server, "checks": [asdict(check) for check in checks]}
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    else:
+        failed = sum(not check.ok for check in checks)
+        click.echo(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks are ok")
+    return ok
+
+
+async def _answer(stage: Stage, model: Chosen) -> tuple[bool, str]:
+    """Whether the model answers a short chat, and what it said or what went wrong."""
+    try:
+        async with stage.loaded(model) as load_s:
+            result = await stage.ask(model, QUESTION)
+    except TargetError as error:
+        return False, f"it does not load: {error}"
+    if result.error is not None:
+        return False, f"{result.error}: {result.error_message}"
+    loaded = "" if load_s is None else f"loaded in {span(load_s * 1000)}, "
+    said = " ".join(result.text.split())
+    return True, f"{loaded}TTFT {span(chat.figures(result)['ttft_ms'])}: {said!r}"
+
+
+def _print(check: Check) -> None:
+    mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red", bold=True)
+    click.echo(f"{mark}  {harmless(check.model)} {check.check}: {harmless(check.text)}")
+    sys.stdout.flush()

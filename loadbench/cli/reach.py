@@ -1,0 +1,194 @@
+"""How the commands on models reach them: the server that is named or found, else Foundry Local's SDK."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loadbench.cli.options import certificates, devices, duration, header_lines, under
+
+if TYPE_CHECKING:
+    import ssl
+
+    from loadbench.foundry import Runtime
+    from loadbench.target import Found, Target
+    from loadbench.transport import StockTransport, Transport
+
+Command = Callable[..., Any]
+SDK = "Foundry Local's SDK"
+KEY = "API_KEY"
+"""The variable that holds a server's key where --api-key-env names none: the workshop's."""
+
+_server, _models = under("Server"), under("Models")
+
+
+def server_options(command: Command) -> Command:
+    """The options that say which server, and how to get in."""
+    for option in (
+        _server("--insecure", is_flag=True, help="Accept any certificate."),
+        _server("--ca-file", callback=certificates, metavar="FILE", help="Certificate authorities to trust (PEM)."),
+        _server(
+            *("--header", "headers"),
+            multiple=True,
+            variable=False,
+            callback=lambda ctx, param, value: header_lines(value),
+            metavar="'NAME: VALUE'",
+            help="More HTTP headers.",
+        ),
+        _server("--api-key-env", metavar="NAME", help=f"Variable that holds the key.  [default: {KEY}]"),
+        _server("--wait", "wait_for", callback=duration, metavar="60s", help="Wait until the server answers."),
+        _server("-e", "--endpoint", metavar="URL", help="With or without /v1.  [default: what is found]"),
+    ):
+        command = option(command)
+    return command
+
+
+def cache_option(command: Command) -> Command:
+    """The option that says where the SDK keeps its models."""
+    text = "Models of Foundry Local's SDK.  [default: ~/.loadbench/cache/models]"
+    return _server("--cache-dir", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help=text)(command)
+
+
+def device_option(command: Command) -> Command:
+    """The option that says for which devices."""
+    return _models("--device", "devices", callback=devices, metavar="DEVICE", help="For cpu, gpu or npu.")(command)
+
+
+def variant_options(command: Command) -> Command:
+    """The options that say which variant of a model."""
+    option = _models("--ep", "execution_provider", metavar="NAME", help="For a provider, as cuda or webgpu.")
+    return device_option(option(command))
+
+
+def found(given: dict[str, Any]) -> Found | None:
+    """The server to ask: the one that is named, else a Foundry Local service; None where there is neither."""
+    from loadbench import target
+
+    if given["endpoint"] is not None:
+        return target.Found(given["endpoint"], "as given")
+    return target.discover(os.environ, Path.home())
+
+
+@asynccontextmanager
+async def server(found: Found, given: dict[str, Any]) -> AsyncIterator[tuple[Target, Any]]:
+    """Who answers at a place, and the httpx client for control calls.
+
+    Raises:
+        TargetError: Nobody does.
+    """
+    from loadbench import target
+
+    async with target.open_http(
+        found.endpoint,
+        verify=not given["insecure"],
+        ca_file=given["ca_file"],
+        headers=given["headers"],
+        key=key(given),
+    ) as http:
+        wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
+        yield await target.wait(found.endpoint, http=http, wait_s=wait_s, waiting=note), http
+
+
+@contextmanager
+def sdk(given: dict[str, Any], why: str = "no server was named or found") -> Iterator[Runtime]:
+    """Foundry Local's runtime in a child process.
+
+    Args:
+        why: It takes the SDK.
+    Raises:
+        LoadbenchError: It is not installed.
+    """
+    from loadbench import foundry
+    from loadbench.errors import LoadbenchError
+
+    if reason := foundry.available():
+        raise LoadbenchError(f"{why}, and {SDK} is not at hand ({reason}): name a server with -e URL, or install it")
+    with foundry.start(cache=cache(given), progress=note) as runtime:
+        yield runtime
+
+
+def listed(runtime: Runtime, given: dict[str, Any]) -> Target:
+    """The SDK's models, as a server would list them; a line says where they are from. Blocks: 4 s where offline."""
+    from loadbench.target import Target
+
+    target = Target(SDK, "foundry2", runtime.version, models=tuple(runtime.models()), pid=runtime.pid)
+    tell(target, f"cache {cache(given)}", given)
+    return target
+
+
+def cache(given: dict[str, Any]) -> Path:
+    """Where the SDK keeps its models."""
+    from loadbench import foundry
+
+    folder: Path | None = given["cache_dir"]
+    return folder or foundry.cache_folder(os.environ, Path.home())
+
+
+def told(target: Target, how: str) -> str:
+    """As `http://127.0.0.1:5273/v1 (foundry2), FOUNDRY_LOCAL_ENDPOINT`: whom a command asked."""
+    return f"{target.base_url} ({' '.join(filter(None, (target.kind, target.version)))}), {how}"
+
+
+def tell(target: Target, how: str, given: dict[str, Any]) -> None:
+    """Tell people whom a command asked."""
+    if not given["as_json"]:
+        note(told(target, how))
+
+
+def key(given: dict[str, Any]) -> str | None:
+    """The server's key.
+
+    Raises:
+        UsageError: The variable that --api-key-env names is not set.
+    """
+    from loadbench import target
+
+    name = given["api_key_env"] or (KEY if os.environ.get(KEY, "").strip() else None)
+    return target.read_key(name, os.environ)
+
+
+def finish(ok: bool, *, or_else: int = 1) -> None:
+    """End the command with the exit code of its outcome."""
+    click.get_current_context().exit(0 if ok else or_else)
+
+
+def note(text: str) -> None:
+    """What a person should know and a program need not read: a line on stderr."""
+    from loadbench.cli.live import harmless
+
+    click.echo(harmless(text), err=True)
+
+
+def tls(base_url: str, given: dict[str, Any]) -> ssl.SSLContext | None:
+    """The TLS settings of measured requests; None on plain http."""
+    from loadbench.transport import tls_context
+
+    if not base_url.startswith("https:"):
+        return None
+    return tls_context(ca_file=given["ca_file"], insecure=given["insecure"])
+
+
+def transport(target: Target, given: dict[str, Any]) -> Transport | StockTransport:
+    """The path of measured requests: ours, or stock httpx where the environment demands a proxy.
+
+    Raises:
+        LoadbenchError: A proxy is demanded and none is named.
+    """
+    from urllib.request import getproxies
+
+    from loadbench.errors import LoadbenchError
+    from loadbench.transport import StockTransport, Transport
+
+    context = tls(target.base_url, given)
+    if not target.proxied:
+        return Transport(clock=given.get("stamps"), tls=context)
+    proxies = getproxies()
+    proxy = proxies.get(target.base_url.partition(":")[0]) or proxies.get("all")
+    if proxy is None:
+        raise LoadbenchError(f"{target.base_url} needs a proxy, but the environment names none for it")
+    return StockTransport(proxy, tls=context)

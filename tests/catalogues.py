@@ -1,0 +1,146 @@
+"""Servers with models to list, load, pull and remove, scripted: Ollama, and Foundry Local's generations 1 and 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
+from urllib.parse import unquote
+
+Kind = Literal["ollama", "foundry1", "foundry2", "openai"]
+TEXT = ("Tick", " tock", ".")
+
+
+@dataclass(slots=True)
+class Service:
+    """A server, what it has, and what it was asked.
+
+    Attributes:
+        rows: Of `/v1/models`, by id; `size` and `license` are Ollama's, told by its own routes.
+        loaded: Ids in memory.
+        refuses: Ids it does not load, with its words.
+        broken: Ids whose chats fail.
+        pulls: The lines of each download, one after the other; a list that ends without "success" broke off.
+        asked: Method and path of each request, with its key.
+    """
+
+    kind: Kind
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loaded: set[str] = field(default_factory=set)
+    refuses: dict[str, str] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    pulls: list[list[dict[str, Any]]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    keys: set[str | None] = field(default_factory=set)
+    text: Sequence[str] = TEXT
+    url: str = ""
+
+
+@contextmanager
+def serving(kind: Kind, **state: Any) -> Iterator[Service]:
+    """The server in a thread, for the length of the context."""
+    service = Service(kind, **state)
+
+    class Bound(_Handler):
+        told = service
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bound) as server:
+        service.url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield service
+        finally:
+            server.shutdown()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    told: Service
+
+    def do_GET(self) -> None:
+        self._note("GET")
+        if moved := re.fullmatch("/models/(load|unload)/(.+)", self.path):
+            self._move(unquote(moved[2]), moved[1])
+            return
+        routes = {"ollama": self._ollama, "foundry1": self._foundry, "foundry2": self._foundry}
+        rows = {"data": [{"id": name, **row} for name, row in self.told.rows.items()]}
+        found = rows if self.path == "/v1/models" else routes.get(self.told.kind, lambda: None)()
+        self._json(404 if found is None else 200, {} if found is None else found)
+
+    def do_POST(self) -> None:
+        self._note("POST")
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/chat/completions":
+            self._chat(asked["model"])
+        elif self.path == "/api/pull":
+            lines = self.told.pulls.pop(0)
+            if any(line.get("status") == "success" for line in lines):
+                self.told.rows[asked["model"]] = {}
+            self._send(200, "application/x-ndjson", b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        elif self.path == "/api/generate":
+            self._move(asked["model"], "load" if asked["keep_alive"] else "unload")
+        else:
+            self._json(404, {})
+
+    def do_DELETE(self) -> None:
+        self._note("DELETE")
+        name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
+        there = self.told.rows.pop(name, None)
+        self._json(404 if there is None else 200, {"error": "model not found"} if there is None else {})
+
+    def _ollama(self) -> Any:
+        rows = [{"model": name, **row} for name, row in self.told.rows.items()]
+        in_memory = [{"model": name, "size": 10, "size_vram": 0} for name in self.told.loaded]
+        return {
+            "/api/version": {"version": "0.9"},
+            "/api/tags": {"models": rows},
+            "/api/ps": {"models": in_memory},
+        }.get(self.path)
+
+    def _foundry(self) -> Any:
+        folder = "modelDirPath" if self.told.kind == "foundry1" else "modelCachePath"
+        status = {folder: "/models", **({"pid": os.getpid()} if self.told.kind == "foundry2" else {})}
+        return {"/status": status, "/models/loaded": sorted(self.told.loaded)}.get(self.path)
+
+    def _move(self, name: str, verb: str) -> None:
+        if name in self.told.refuses:
+            self._json(500, {"error": self.told.refuses[name]})
+            return
+        if verb == "load":
+            self.told.loaded.add(name)
+        else:
+            self.told.loaded.discard(name)
+        self._json(200, {})
+
+    def _chat(self, name: str) -> None:
+        if name in self.told.broken or (self.told.kind.startswith("foundry") and name not in self.told.loaded):
+            self._json(400, {"error": {"message": "Model not loaded"}})
+            return
+        deltas = [{"content": text} for text in self.told.text]
+        events: list[Mapping[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        events += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+        events += [{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(deltas)}}]
+        lines = [*map(json.dumps, events), "[DONE]"]
+        self._send(200, "text/event-stream", "".join(f"data: {line}\n\n" for line in lines).encode())
+
+    def _note(self, method: str) -> None:
+        self.told.asked.append(f"{method} {self.path}")
+        self.told.keys.add(self.headers.get("Authorization"))
+
+    def _json(self, status: int, document: Any) -> None:
+        self._send(status, "application/json", json.dumps(document).encode())
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
