@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from scripted import Answer, Scripted, scripted
+from finding import found
+from scripted import Answer, scripted
 
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.target import (
@@ -39,93 +40,11 @@ LLAMA_MODELS = {
         }
     ],
 }
-FOUNDRY0 = {
-    "/v1/models": {
-        "data": [
-            {
-                "maxInputTokens": 114688,
-                "maxOutputTokens": 16384,
-                "id": "Phi-3.5-mini-instruct-openvino-gpu:1",
-                "owned_by": "Microsoft",
-                "created": None,
-                "HttpStatusCode": 0,
-            },
-            {"id": "qwen2.5-0.5b-instruct-generic-cpu:4", "owned_by": "Microsoft"},
-        ],
-        "IsDelta": False,
-    },
-    "/openai/status": {"Endpoints": ["http://localhost:5273"], "ModelDirPath": "/home/me/.foundry", "PipeName": "x"},
-    "/openai/loadedmodels": ["phi-3.5-mini-instruct-openvino-gpu:1"],
-    "/openai/models": ["Phi-3.5-mini-instruct-openvino-gpu:1", "qwen2.5-0.5b-instruct-generic-cpu:4"],
-    "/foundry/list": {
-        "models": [
-            {
-                "name": "Phi-3.5-mini-instruct-openvino-gpu:1",
-                "alias": "phi-3.5-mini",
-                "runtime": {"deviceType": "GPU", "executionProvider": "OpenVINOExecutionProvider"},
-                "fileSizeMb": 2181,
-                "license": "MIT",
-                "task": "chat-completion",
-                "promptTemplate": None,
-            }
-        ]
-    },
-}
-FOUNDRY1 = {
-    "/v1/models": {"object": "list", "data": [{"id": "a-cpu:1", "parent": "a"}, {"id": "b-cpu:1", "parent": None}]},
-    "/status": {"Endpoints": None, "ModelDirPath": "/models"},
-    "/models/loaded": ["b-cpu:1"],
-}
-FOUNDRY2 = {
-    "/v1/models": {"data": [{"created": 1795365216, "id": "tiny-generic-cpu:1", "owned_by": "Microsoft"}]},
-    "/catalogs/local/v1/models": {"data": [{"id": "mine-generic-cpu:1", "owned_by": "local"}], "object": "list"},
-    "/status": {"endpoints": ["http://127.0.0.1:41201"], "modelCachePath": "/cache", "pid": 15495},
-    "/models/loaded": [],
-    "/catalogs/local/models/loaded": ["mine-generic-cpu:1"],
-}
 VLLM = {
     "/v1/models": {"data": [{"id": "org/Big-8B", "owned_by": "vllm", "max_model_len": 8192, "parent": None}]},
     "/version": {"version": "0.11.0"},
 }
-OLLAMA = {
-    "/v1/models": {"object": "list", "data": [{"id": "gemma3:latest", "owned_by": "library"}, {"id": "phi4:14b"}]},
-    "/api/version": {"version": "0.12.3"},
-    "/api/tags": {
-        "models": [{"name": "gemma3:latest", "size": 3338801804, "details": {"quantization_level": "Q4_K_M"}}]
-    },
-    "/api/ps": {"models": [{"name": "gemma3:latest", "size": 6591830464, "context_length": 4096}]},
-}
-UNEXPECTED = {"error": "Unexpected endpoint or method. (GET /status)"}  # LM Studio answers that with a 200
-LM_STUDIO = {
-    "/v1/models": {"data": [{"id": "llama-3.1-8b"}, {"id": "text-embedding-nomic"}]},
-    "/api/v0/models": {
-        "data": [
-            {"id": "llama-3.1-8b", "type": "llm", "quantization": "Q4_K_M", "state": "loaded", "max_context_length": 9},
-            {"id": "text-embedding-nomic", "type": "embeddings", "state": "loaded"},
-        ]
-    },
-    **dict.fromkeys(("/status", "/openai/status", "/api/version", "/props", "/version"), UNEXPECTED),
-}
 LITELLM = {"/v1/models": {"data": [{"id": "smollm2-135m", "owned_by": "openai"}, {"id": "mock"}], "object": "list"}}
-
-
-def found(
-    answers: Mapping[str, Any],
-    *,
-    server: str | None = None,
-    path: str = "",
-    then: Callable[[Scripted], object] = lambda fake: None,
-    **options: Any,
-) -> Target:
-    """What `find` says of a server with these answers; `then` looks at the server afterwards."""
-
-    async def run() -> Target:
-        async with scripted(answers, server=server) as fake, open_http(fake.url, **options) as http:
-            target = await find(fake.url + path, http=http)
-            then(fake)
-            return target
-
-    return asyncio.run(run())
 
 
 def failure(answers: Mapping[str, Any], **options: Any) -> str:
@@ -170,43 +89,6 @@ def test_the_simulator_is_known_without_a_second_request() -> None:
     assert (target.kind, target.version, asked) == ("simulator", "0.1.0", ["/v1/models"])
 
 
-def test_foundry_0_tells_what_is_loaded_cached_and_in_its_catalog() -> None:
-    target = found(FOUNDRY0, server="Kestrel")
-
-    assert target.kind == "foundry0"
-    phi, qwen = target.models
-    assert (phi.loaded, phi.cached, qwen.loaded, qwen.cached) == (True, True, False, True)
-    assert (phi.context, phi.size_bytes, phi.licence) == (131072, 2181 * 2**20, "MIT")
-    assert (phi.device, phi.execution_provider) == ("GPU", "OpenVINOExecutionProvider")
-    assert phi.aliases == ("phi-3.5-mini",)
-    assert qwen.context is None
-
-
-def test_foundry_1_is_known_by_its_model_folder_in_any_casing() -> None:
-    target = found(FOUNDRY1)
-
-    assert target.kind == "foundry1"
-    assert [(model.id, model.aliases, model.loaded) for model in target.models] == [
-        ("a-cpu:1", ("a",), False),
-        ("b-cpu:1", (), True),
-    ]
-
-
-def test_foundry_2_is_known_by_its_cache_path_and_tells_its_process() -> None:
-    target = found(FOUNDRY2, server="oatpp/1.3.0")
-
-    assert (target.kind, target.pid, target.models[0].loaded) == ("foundry2", 15495, False)
-    assert target.models[0].cached is None, "its list is the whole catalog"
-
-
-def test_foundry_2_keeps_registered_models_and_what_is_loaded_of_them_under_another_prefix() -> None:
-    target = found(FOUNDRY2, path="/catalogs/local/v1")
-
-    assert target.base_url.endswith("/catalogs/local/v1")
-    assert (target.kind, target.pid) == ("foundry2", 15495)
-    assert [(model.id, model.loaded) for model in target.models] == [("mine-generic-cpu:1", True)]
-
-
 def test_vllm_is_known_by_its_models_owner() -> None:
     target = found(VLLM, server="uvicorn")
 
@@ -215,22 +97,6 @@ def test_vllm_is_known_by_its_models_owner() -> None:
 
 def test_vllm_with_renamed_owners_is_known_by_its_version_route() -> None:
     assert found({**LITELLM, "/version": {"version": "0.11.0"}}).kind == "vllm"
-
-
-def test_ollama_tells_size_on_disk_and_the_context_really_allocated() -> None:
-    target = found(OLLAMA)
-
-    assert (target.kind, target.version) == ("ollama", "0.12.3")
-    gemma, phi = target.models
-    assert (gemma.size_bytes, gemma.context, gemma.quantization) == (3338801804, 4096, "Q4_K_M")
-    assert (gemma.loaded, gemma.cached, phi.loaded, phi.cached) == (True, True, False, True)
-
-
-def test_lm_studio_is_known_although_it_answers_every_path_with_200() -> None:
-    target = found(LM_STUDIO)
-
-    assert (target.kind, target.models[0].loaded, target.models[0].quantization) == ("lmstudio", True, "Q4_K_M")
-    assert [one.id for one in choose(target, "auto").chosen] == ["llama-3.1-8b"], "an embedding model does not chat"
 
 
 def test_any_other_server_is_a_generic_one() -> None:

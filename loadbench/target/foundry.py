@@ -77,7 +77,10 @@ def _with_loaded(models: Sequence[ModelFacts], loaded: Any) -> tuple[ModelFacts,
     names = _names(loaded)
     if names is None:
         return tuple(models)
-    return tuple(replace(facts, loaded=_among(facts, names)) for facts in models)
+    return tuple(
+        replace(facts, loaded=True, cached=True) if _among(facts, names) else replace(facts, loaded=False)
+        for facts in models
+    )
 
 
 def _names(document: Any) -> list[str] | None:
