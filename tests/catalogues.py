@@ -26,7 +26,7 @@ class Service:
         loaded: Ids in memory.
         refuses: Ids it does not load, with its words.
         broken: Ids whose chats fail.
-        pulls: The lines of each download, one after the other; a list that ends without "success" broke off.
+        pulls: The lines of each download, one after the other; a list without "success" breaks off.
         asked: Method and path of each request, with its key.
     """
 
@@ -82,11 +82,26 @@ class _Handler(BaseHTTPRequestHandler):
             lines = self.told.pulls.pop(0)
             if any(line.get("status") == "success" for line in lines):
                 self.told.rows[asked["model"]] = {}
-            self._send(200, "application/x-ndjson", b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            self._pull(lines)
         elif self.path == "/api/generate":
             self._move(asked["model"], "load" if asked["keep_alive"] else "unload")
         else:
             self._json(404, {})
+
+    def _pull(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """The lines, in HTTP chunks; one with `hold` keeps the rest back until the client leaves."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in lines:
+            if "hold" in line:
+                self.close_connection = True
+                self.rfile.read(1)
+                return
+            data = json.dumps(line).encode() + b"\n"
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.write(b"0\r\n\r\n")
 
     def do_DELETE(self) -> None:
         self._note("DELETE")

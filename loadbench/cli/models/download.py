@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loadbench.foundry import Runtime
 
 STALL_S = 120.0
-"""Without progress for so long, a try is given up: at 1 MB/s a tenth of a per cent of 20 GB takes 20 s."""
+"""Without progress for so long, a try is given up."""
 TRIES = 4
 BACKOFF_S = 2.0
 """Before the second try; doubles with each."""
@@ -66,7 +66,7 @@ async def _from_server(found: Found, given: dict[str, Any]) -> bool | None:
                 _already(there, given)
             else:
                 fetch = partial(models.pull, server, http, name)
-                ok = await _download(ModelFacts(name), fetch, given) and ok
+                ok = await _download(ModelFacts(name), partial(persist, fetch), given) and ok
         return ok
 
 
@@ -90,7 +90,7 @@ async def _from_sdk(runtime: Runtime, listed: Target, given: dict[str, Any]) -> 
         except LoadbenchError as error:
             ok = outcome.failed(facts.id, error, given)
         else:
-            ok = await _download(facts, partial(fetch_by_sdk, runtime, facts.id), given) and ok
+            ok = await _download(facts, partial(by_sdk, runtime, facts.id), given) and ok
     return ok
 
 
@@ -109,8 +109,8 @@ def check_space(facts: ModelFacts, folder: Path, free: Callable[[Path], int] | N
         )
 
 
-async def fetch_by_sdk(runtime: Runtime, model: str, moved: Moved) -> None:
-    """The SDK's download, in a thread; where it is to end before its time, it is told so and waited for.
+async def by_sdk(runtime: Runtime, model: str, shown: View) -> None:
+    """The SDK's download, in a thread, which itself tries again; on Ctrl-C it is told to end, and waited for.
 
     Raises:
         LoadbenchError: It failed.
@@ -119,7 +119,7 @@ async def fetch_by_sdk(runtime: Runtime, model: str, moved: Moved) -> None:
 
     def work() -> None:
         try:
-            runtime.pull(model, lambda percent: anyio.from_thread.run_sync(moved, percent, ""), cancelled)
+            runtime.pull(model, lambda percent: anyio.from_thread.run_sync(shown.at, percent, ""), cancelled)
         finally:
             anyio.from_thread.run_sync(ended.set)
 
@@ -144,7 +144,7 @@ async def persist(
 
     Args:
         fetch: Goes on from what it has; raises NotReady where another try may help.
-        stall_s: Progress that does not move for so long is a stall; at 0 % and without words it is a sign of life.
+        stall_s: Progress that stands still for so long is a stall; some servers repeat it then.
     Raises:
         LoadbenchError: Another try would not help, or none did.
     """
@@ -154,9 +154,8 @@ async def persist(
 
             def moved(percent: float | None, words: str) -> None:
                 nonlocal last
-                if (percent, words) != last or (percent == 0 and not words):
-                    scope.deadline = anyio.current_time() + stall_s
                 if (percent, words) != last:
+                    scope.deadline = anyio.current_time() + stall_s
                     last = percent, words
                     shown.at(percent, words)
 
@@ -176,12 +175,12 @@ async def persist(
         await sleep(pause_s)
 
 
-async def _download(facts: ModelFacts, fetch: Fetch, given: dict[str, Any]) -> bool:
+async def _download(facts: ModelFacts, work: Callable[[View], Awaitable[None]], given: dict[str, Any]) -> bool:
     """One model, shown as it comes; whether it is there now."""
     began_s = time.monotonic()
     try:
         with view(facts, as_json=given["as_json"]) as shown:
-            await persist(fetch, shown)
+            await work(shown)
     except LoadbenchError as error:
         return outcome.failed(facts.id, error, given)
     took_s = round(time.monotonic() - began_s, 3)

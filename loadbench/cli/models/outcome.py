@@ -43,5 +43,6 @@ def failed(model: str, error: LoadbenchError, given: Mapping[str, Any]) -> bool:
     """Tell that it failed, in a line on stderr; False, for "all went well"."""
     if given["as_json"]:
         click.echo(orjson.dumps({"model": model, "error": str(error)}).decode())
-    reach.note(f"loadbench: {model}: {error}")
+    told = str(error)
+    reach.note(f"loadbench: {told}" if model in told else f"loadbench: {model}: {told}")
     return False
