@@ -59,8 +59,9 @@ class FoundryControl:
         route = "/openai/loadedmodels" if self.kind == "foundry0" else "/models/loaded"
         rows = model_rows(await get_json(self.http, self._root(model) + route, within_s=LIST_S))
         names = [facts.id for row in rows or () if (facts := model_facts(row)) is not None]
-        if any(is_same(name, model.id) for name in names):
-            return placed(replace(model, loaded=True))
+        if same := [name for name in names if is_same(name, model.id)]:
+            # Only what is loaded has its version, in 1.x.
+            return placed(replace(model, id=model.id if ":" in model.id else same[0], loaded=True))
         others = [name for name in names if stem_of_id(name).lower() == stem_of_id(model.id).lower()]
         if len(others) != 1:
             return None
@@ -70,7 +71,7 @@ class FoundryControl:
         response = await self._by_alias("load", model, LOAD_S)
         _accept("load", model, response, self.http)
         ran = await self.running(model)
-        if ran is None or ran.id == model.id:
+        if ran is None or is_same(ran.id, model.id):
             return
         # Requests that name a variant which is not loaded are refused, one by one.
         if text(parsed(response), "status") == "loaded":

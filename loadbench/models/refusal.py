@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loadbench.errors import TargetError
 from loadbench.target import NotReady
 from loadbench.target.calls import call, said
+from loadbench.target.failure import origin_of
 
 if TYPE_CHECKING:
     import httpx
@@ -73,7 +74,9 @@ async def answer(
                 f"{model}: no {what} within {within_s:g} s: is the machine out of memory, or its disk slow? The "
                 "server's log tells"
             ) from error
-        raise TargetError(f"{model}: the server was lost at its {what}: {error.problem}") from error
+        raise TargetError(
+            f"{model}: {origin_of(url)} gave no answer to its {what}: is the server still running, or out of memory?"
+        ) from error
 
 
 def refusal(what: str, model: str, status: int, words: str) -> str:

@@ -1,0 +1,306 @@
+"""Load and unload over HTTP: what each server is asked, and why it did not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from scripted import Answer, Scripted, scripted
+
+from loadbench.errors import TargetError
+from loadbench.models import Control, control
+from loadbench.models.foundry import FoundryControl
+from loadbench.target import KINDS, Kind, ModelFacts, Target, open_http
+
+TINY = ModelFacts("tiny-generic-cpu:1", ("tiny",))
+PHI = ModelFacts("Phi-4-mini-instruct-cuda-gpu:5")
+LOCAL = "/catalogs/local/models"
+
+Do = Callable[[Control], Awaitable[Any]]
+
+
+def told(kind: Kind, answers: Mapping[str, Any], do: Do, *, prefix: str = "") -> tuple[Any, Scripted]:
+    """What a control call on a scripted server gives, and what the server was asked."""
+
+    async def run() -> tuple[Any, Scripted]:
+        async with scripted(answers) as fake, open_http(fake.url) as http:
+            hands = control(Target(f"{fake.url}{prefix}/v1", kind), http)
+            assert hands is not None
+            if isinstance(hands, FoundryControl):
+                hands = replace(hands, sleep=_at_once)
+            return await do(hands), fake
+
+    return asyncio.run(run())
+
+
+async def _at_once(seconds: float) -> None: ...
+
+
+def error(kind: Kind, answers: Mapping[str, Any], do: Do, **options: Any) -> str:
+    with pytest.raises(TargetError) as caught:
+        told(kind, answers, do, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def load(model: ModelFacts) -> Do:
+    return lambda hands: hands.load(model)
+
+
+def unload(model: ModelFacts) -> Do:
+    return lambda hands: hands.unload(model)
+
+
+def running(model: ModelFacts) -> Do:
+    return lambda hands: hands.running(model)
+
+
+def not_found(name: str) -> Answer:
+    message = f"Model not found: No model matching '{name}'"
+    return Answer({"error": {"code": None, "message": message, "param": None, "type": "invalid_request_error"}}, 404)
+
+
+def test_servers_that_hold_what_they_were_started_with_have_no_control() -> None:
+    async def kinds() -> list[str]:
+        async with open_http("http://h:1") as http:
+            return [kind for kind in KINDS if control(Target("http://h:1/v1", kind), http) is not None]
+
+    assert asyncio.run(kinds()) == ["foundry0", "foundry1", "foundry2", "ollama", "lmstudio"]
+
+
+# -- Foundry Local -----------------------------------------------------------------------------------------------------
+
+
+def test_generation_0_as_documented_loads_for_longer_than_any_pause_and_unloads_at_once() -> None:
+    answers = {
+        "/openai/load/tiny-generic-cpu:1?ttl=86400": Answer(),
+        "/openai/unload/tiny-generic-cpu:1?force=true": Answer(),
+    }
+
+    assert told("foundry0", answers, load(TINY))[0] is None
+    assert told("foundry0", answers, unload(TINY))[0] is None
+
+
+def test_generation_0_as_documented_tells_what_runs() -> None:
+    ran, _ = told("foundry0", {"/openai/loadedmodels": ["Tiny-generic-cpu:1"]}, running(TINY))
+
+    assert (ran.id, ran.loaded, ran.device, ran.execution_provider) == (TINY.id, True, "CPU", "CPUExecutionProvider")
+
+
+def test_generation_1_loads_by_id_and_fails_without_a_word() -> None:
+    answers = {"/models/load/tiny-generic-cpu:1": Answer(), "/models/load/nosuch": Answer(b"", 500)}
+
+    assert told("foundry1", answers, load(TINY))[0] is None
+    assert "failed with 500 and no reason: is it downloaded?" in error("foundry1", answers, load(ModelFacts("nosuch")))
+
+
+def test_generation_1_names_a_version_only_in_what_is_loaded() -> None:
+    model = ModelFacts("tiny-generic-cpu")
+
+    ran, _ = told("foundry1", {"/models/loaded": ["tiny-generic-cpu:1"]}, running(model))
+
+    assert (ran.id, ran.device) == ("tiny-generic-cpu:1", "CPU")
+
+
+def test_generation_2_loads_a_registered_model_by_alias_under_its_prefix() -> None:
+    answers = {f"{LOCAL}/load/tiny": {"status": "loaded"}, f"{LOCAL}/loaded": [TINY.id]}
+
+    _, fake = told("foundry2", answers, load(TINY), prefix="/catalogs/local")
+
+    assert fake.asked == [f"{LOCAL}/load/tiny", f"{LOCAL}/loaded"]
+
+
+def test_a_models_own_base_url_goes_before_the_targets() -> None:
+    answers = {f"{LOCAL}/unload/tiny": {"status": "unloaded"}}
+
+    async def run() -> list[str]:
+        async with scripted(answers) as fake, open_http(fake.url) as http:
+            hands = FoundryControl("foundry2", f"{fake.url}/v1", http)
+            await hands.unload(replace(TINY, base_url=f"{fake.url}/catalogs/local/v1"))
+            return fake.asked
+
+    assert asyncio.run(run()) == [f"{LOCAL}/unload/tiny"]
+
+
+def test_generation_2_is_tried_with_the_names_an_alias_may_be() -> None:
+    answers = {
+        "/models/load/Phi-4-mini-instruct": not_found("Phi-4-mini-instruct"),
+        "/models/load/phi-4-mini": {"status": "already_loaded"},
+        "/models/loaded": [PHI.id],
+    }
+
+    _, fake = told("foundry2", answers, load(PHI))
+
+    assert fake.asked == ["/models/load/Phi-4-mini-instruct", "/models/load/phi-4-mini", "/models/loaded"]
+
+
+def test_generation_2_that_loads_another_variant_is_undone_and_told() -> None:
+    cpu = "Phi-4-mini-instruct-generic-cpu:5"
+    answers = {
+        "/models/load/phi": {"status": "loaded"},
+        "/models/loaded": [cpu],
+        "/models/unload/phi": {"status": "unloaded"},
+    }
+
+    message = error("foundry2", answers, load(replace(PHI, aliases=("phi",))))
+
+    assert message.startswith(f"{PHI.id}: the service loads {cpu} for that alias: measure that one with -m")
+
+
+def test_a_variant_that_somebody_else_loaded_is_left_in_memory() -> None:
+    answers = {
+        "/models/load/phi": {"status": "already_loaded"},
+        "/models/loaded": ["Phi-4-mini-instruct-generic-cpu:5"],
+    }
+
+    async def do(hands: Control) -> None:
+        with pytest.raises(TargetError):
+            await hands.load(replace(PHI, aliases=("phi",)))
+
+    _, fake = told("foundry2", answers, do)
+
+    assert fake.asked == ["/models/load/phi", "/models/loaded"]
+
+
+def test_an_unload_right_after_a_stream_is_tried_again() -> None:
+    message = "Unload failed: cannot unload model 'tiny-generic-cpu:1': 1 session(s) still using it"
+    answers = {"/models/unload/tiny": Answer({"error": {"message": message}}, 500, then=Answer({"status": "unloaded"}))}
+
+    _, fake = told("foundry2", answers, unload(TINY))
+
+    assert fake.asked == ["/models/unload/tiny"] * 2
+
+
+def test_an_unload_that_never_works_says_what_the_server_said() -> None:
+    message = "Unload failed: cannot unload model 'tiny-generic-cpu:1': 1 session(s) still using it"
+
+    assert "1 session(s) still using it" in error(
+        "foundry2", {"/models/unload/tiny": Answer({"error": {"message": message}}, 500)}, unload(TINY)
+    )
+
+
+def test_what_is_known_not_to_be_downloaded_is_not_asked_for() -> None:
+    message = error("foundry2", {}, load(replace(TINY, cached=False)))
+
+    assert message == "tiny-generic-cpu:1: not downloaded: `loadbench models pull tiny-generic-cpu:1` fetches it"
+
+
+@pytest.mark.parametrize("loaded", [[], ["other-generic-cpu:1"], Answer(b"", 500)])
+def test_what_is_not_told_to_run_is_none(loaded: Any) -> None:
+    assert told("foundry2", {"/models/loaded": loaded}, running(TINY))[0] is None
+
+
+# -- Ollama, LM Studio -------------------------------------------------------------------------------------------------
+
+
+def test_ollama_loads_with_an_empty_prompt_for_as_long_as_it_runs_and_unloads_with_none() -> None:
+    model = ModelFacts("gemma3:latest")
+
+    async def both(hands: Control) -> None:
+        await hands.load(model)
+        await hands.unload(model)
+
+    _, fake = told("ollama", {"/api/generate": {"done": True, "done_reason": "load"}}, both)
+
+    document = {"model": model.id, "prompt": "", "stream": False}
+    assert fake.sent == [
+        ("POST", "/api/generate", {**document, "keep_alive": -1}),
+        ("POST", "/api/generate", {**document, "keep_alive": 0}),
+    ]
+
+
+def test_ollama_tells_the_device_it_loaded_a_model_to() -> None:
+    rows = [{"name": "gemma3:latest", "size": 6591830464, "size_vram": 6591830464, "context_length": 4096}]
+
+    ran, _ = told("ollama", {"/api/ps": {"models": rows}}, running(ModelFacts("gemma3:latest")))
+
+    assert (ran.device, ran.context, ran.loaded) == ("GPU", 4096, True)
+
+
+INSTANCES = {
+    "models": [{"key": "m", "loaded_instances": [{"id": "m", "config": {"context_length": 9}}, {"id": "m:2"}]}]
+}
+
+
+def test_lm_studio_unloads_every_instance_of_a_model() -> None:
+    _, fake = told("lmstudio", {"/api/v1/models": INSTANCES, "/api/v1/models/unload": {}}, unload(ModelFacts("m")))
+
+    assert [document for _, _, document in fake.sent] == [{"instance_id": "m"}, {"instance_id": "m:2"}]
+
+
+def test_lm_studio_loads_a_model_and_tells_its_context() -> None:
+    answers = {"/api/v1/models": INSTANCES, "/api/v1/models/load": {"model_instance_id": "m"}}
+
+    async def both(hands: Control) -> ModelFacts | None:
+        await hands.load(ModelFacts("m"))
+        return await hands.running(ModelFacts("m"))
+
+    ran, fake = told("lmstudio", answers, both)
+
+    assert fake.sent == [("POST", "/api/v1/models/load", {"model": "m"})]
+    assert (ran.loaded, ran.context) == (True, 9)
+
+
+def test_an_older_lm_studio_that_answers_any_path_with_200_is_told_from_one_that_loads() -> None:
+    answers = {"/api/v1/models": {"error": "Unexpected endpoint"}, "/api/v1/models/load": {"error": "Unexpected"}}
+
+    assert "0.4 and newer do it over HTTP" in error("lmstudio", answers, load(ModelFacts("m")))
+
+
+# -- Why not -----------------------------------------------------------------------------------------------------------
+
+REFUSALS = {
+    "unknown": (
+        404,
+        "Model not found: No model matching 'x'",
+        "x: the server does not know it .*`loadbench models list`",
+    ),
+    "not downloaded": (
+        400,
+        "Model not cached: Model must be downloaded before loading",
+        "x: not downloaded .*models pull x",
+    ),
+    "C++'s memory": (500, "Load failed: std::bad_alloc", "x: not enough memory for its load .*unload other models"),
+    "a bad allocation": (500, "bad allocation", "not enough memory"),
+    "CUDA's memory": (500, "CUDA error: out of memory", "not enough memory"),
+    "Ollama's memory": (
+        500,
+        "model requires more system memory (9.1 GiB) than is available (4.0 GiB)",
+        "not enough memory",
+    ),
+    "no such provider": (
+        500,
+        "Load failed: model 'x' requires CUDAExecutionProvider which is not registered. Call DownloadAndRegisterEps()",
+        "x: it needs CUDAExecutionProvider, which this server does not have: .*--device or --ep",
+    ),
+    "a key": (401, "invalid token", "refused its load .401: invalid token.: see --api-key-env"),
+    "anything": (500, "model runner has unexpectedly stopped", "its load failed with 500 .model runner has"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refused_load_is_one_line_that_says_what_to_do(case: str) -> None:
+    status, words, line = REFUSALS[case]
+    answer = Answer({"error": {"message": words}}, status)
+
+    with pytest.raises(TargetError, match=line):
+        told("foundry1", {"/models/load/x": answer}, load(ModelFacts("x")))
+
+
+def test_a_load_that_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadbench.models.foundry.LOAD_S", 0.05)
+
+    message = error("foundry1", {"/models/load/x": Answer(delay_s=5.0)}, load(ModelFacts("x")))
+
+    assert message.startswith("x: no load within 0.05 s: is the machine out of memory")
+
+
+def test_a_server_that_is_gone_in_mid_load_is_told() -> None:
+    broken = Answer(b"{", headers={"Content-Length": "100"}, cut=True)
+
+    message = error("foundry1", {"/models/load/x": broken}, load(ModelFacts("x")))
+
+    assert message.endswith("gave no answer to its load: is the server still running, or out of memory?")
