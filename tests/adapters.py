@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -18,14 +18,20 @@ BODY = {"model": "echo", "messages": [{"role": "user", "content": "to be or not"
 
 
 class Scripted:
-    """Yields what it is given; an exception among it is raised, an event is waited for."""
+    """Yields what it is given; an exception among it is raised, an event is waited for.
+
+    Attributes:
+        calls: Of generate.
+        yielded: Pieces in all.
+        closed: Set as a generator ends, however it does.
+    """
 
     def __init__(self, *script: Any) -> None:
-        self.script = script
+        self.script: Iterable[Any] = script
         self.closed = threading.Event()
 
     def load(self, weights_path: str | None) -> None:
-        self.calls = 0
+        self.calls = self.yielded = 0
 
     def info(self) -> dict[str, Any]:
         return {"id": "echo"}
@@ -39,6 +45,7 @@ class Scripted:
                 if isinstance(step, threading.Event):
                     assert step.wait(10)
                 else:
+                    self.yielded += 1
                     yield step
         finally:
             self.closed.set()
@@ -52,7 +59,7 @@ def serving(adapter: Any, slots: int = 1, queue: int = 8, **options: Any) -> Ite
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        assert server.stop(5)
+        assert server.stop(3)  # less than a client's own patience
 
 
 def chat(root: str, **changes: Any) -> httpx.Response:

@@ -125,6 +125,27 @@ def test_an_async_generate_is_refused_before_it_is_loaded() -> None:
         Model(Bare(generate), "test")
 
 
+def test_what_generate_made_is_closed_although_the_adapter_keeps_it() -> None:
+    kept = (piece for piece in "abc")
+    with Model(Bare(lambda messages: kept), "test").generation(Ask(HELLO, {}, True, True)) as generation:
+        generation.next()
+
+    assert list(kept) == []
+
+
+def test_a_generator_that_fails_as_it_is_closed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def generate(messages: Any) -> Iterator[str]:
+        try:
+            yield "a"
+        finally:
+            raise RuntimeError("late")
+
+    with Model(Bare(generate), "test").generation(Ask(HELLO, {}, True, True)) as generation:
+        generation.next()
+
+    assert "the adapter failed as its generator was closed: RuntimeError: late" in caplog.text
+
+
 # -- usage and the end
 
 

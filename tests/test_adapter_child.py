@@ -45,6 +45,8 @@ class Exits(Mine):
     def load(self, weights_path): os._exit(7)
 class Slow(Mine):
     def load(self, weights_path): time.sleep(60)
+class Hangs(Mine):
+    def unload(self): time.sleep(60)
 class DiesLater(Mine):
     def generate(self, prompt): os._exit(3)
 class Stuck(Mine):
@@ -148,6 +150,20 @@ def test_ctrl_c_does_not_reach_the_child_so_that_requests_can_be_drained() -> No
         assert os.getsid(server.pid) != os.getsid(0)
 
 
+def test_a_file_of_the_working_folder_is_not_taken_for_one_of_the_library(folder: Path) -> None:
+    (folder / "json.py").write_text("raise AssertionError")
+    with adapter.start("mine:Mine", options={"note": str(folder / "note")}) as server:
+        assert ask(server).status_code == 200
+
+
+def test_an_unload_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadbench.adapter.child.STOP_TIMEOUT_S", 0.3)
+    with adapter.start("mine:Hangs") as server:
+        pass
+
+    assert not psutil.pid_exists(server.pid)
+
+
 # -- errors: one line each
 
 
@@ -205,6 +221,6 @@ def test_an_end_in_mid_run_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with adapter.start("mine:DiesLater") as server:
         with pytest.raises(httpx.RemoteProtocolError):
             ask(server)
-        assert ended(server.pid)
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)  # left for its parent to see
 
     assert "the adapter ended by itself: exit code 3" in caplog.text

@@ -77,6 +77,7 @@ def test_an_adapter_that_is_not_there_is_one_line_with_near_names(spec: str, mes
         ("import not_there_at_all", r"ModuleNotFoundError: No module named 'not_there_at_all' \(bad_model.py:1\)"),
         ("\n1 / 0", r"ZeroDivisionError: division by zero \(bad_model.py:2\)"),
         ("def x(:", "SyntaxError: "),
+        ("import json\n\njson.loads('x')", r"JSONDecodeError: .* \(bad_model.py:3\)"),  # raised beneath, told here
         ("import sys; sys.exit('no GPU')", r"SystemExit: no GPU \(bad_model.py:1\)"),
     ],
 )
