@@ -67,6 +67,7 @@ class RunFolder:
         self._raw_gaps = 0
         self._requests: list[bytes] = []
         self._texts: list[bytes] = []
+        self._samples: list[bytes] = []
         self._files: dict[str, BinaryIO] = {}
         self._held = hold(path)
 
@@ -88,8 +89,8 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(path, error) from error
-        begun = {"schema": SCHEMA, "status": "running", **info, "answers": answers, "probes": [], "levels": []}
-        folder = cls(path, begun, answers=answers)
+        begun = {"schema": SCHEMA, "status": "running", "absent": [], "telemetry": None, **info, "answers": answers}
+        folder = cls(path, {**begun, "models": [], "probes": [], "levels": []}, answers=answers)
         folder._write_info()
         return folder
 
@@ -104,11 +105,13 @@ class RunFolder:
         folder.info = read_info(path)  # again: it may have changed until it was held
         folder._answers = folder.info.get("answers", True)
         folder.info["status"] = "running"
+        for name in ("models", "probes"):
+            folder.info.setdefault(name, [])
         for level in folder.info["levels"]:
             if level["status"] == "running":
                 level["status"] = "incomplete"
         try:
-            for name in ("requests.jsonl", "answers.jsonl"):
+            for name in ("requests.jsonl", "answers.jsonl", "telemetry.jsonl"):
                 file = path / name
                 if file.exists() and file.stat().st_size:
                     with file.open("rb+") as end:
@@ -156,6 +159,10 @@ class RunFolder:
             }
             self._texts.append(orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE))
 
+    def add_sample(self, sample: Mapping[str, Any]) -> None:
+        """A look at the server and the machine: a line of telemetry.jsonl, on disk as `add` says."""
+        self._samples.append(orjson.dumps(sample, option=orjson.OPT_APPEND_NEWLINE))
+
     def take(self) -> Callable[[], None]:
         """What has ended since the last call, as the work of writing it, which may be done in a thread.
 
@@ -164,10 +171,12 @@ class RunFolder:
         """
         requests, self._requests = self._requests, []
         texts, self._texts = self._texts, []
+        samples, self._samples = self._samples, []
 
         def write() -> None:
             self._append("requests.jsonl", requests)
             self._append("answers.jsonl", texts)
+            self._append("telemetry.jsonl", samples)
 
         return write
 
