@@ -46,6 +46,7 @@ def test_samples_are_written_when_the_requests_are(path: Path) -> None:
     run.add_sample(sample(0.5))
     before = (path / "telemetry.jsonl").exists()
     run.take()()
+    run.close("complete")
 
     assert not before
     assert [json.loads(line) for line in kept(path)] == [sample(0.5)]
@@ -66,4 +67,51 @@ def test_a_folder_of_an_older_version_can_be_continued(path: Path) -> None:
     del run.info["models"]
     run.close("interrupted")
 
-    assert RunFolder.reopen(path).info["models"] == []
+    again = RunFolder.reopen(path)
+    again.close("complete")
+
+    assert again.info["models"] == []
+
+
+# -- reading
+
+
+def written(path: Path, *lines: bytes) -> store.Run:
+    """A run of one level, interrupted and repeated, with these lines in its telemetry.jsonl."""
+    run = RunFolder.create(path, {})
+    for status in ("interrupted", "complete"):
+        run.begin(LEVEL)
+        run.end({"status": status}, {})
+    run.close("complete")
+    (path / "telemetry.jsonl").write_bytes(b"\n".join(lines))
+    return store.read(path)
+
+
+def line(at_s: float, **about: Any) -> bytes:
+    return json.dumps(sample(at_s, **about)).encode()
+
+
+def test_samples_of_a_level_are_those_of_the_attempt_that_counts(path: Path) -> None:
+    run = written(path, line(1), line(2, attempt=2), line(3, attempt=2), line(4, level=["m"], attempt={}))
+
+    assert [one["at_s"] for one in run.samples] == [2, 3]
+
+
+def test_samples_outside_of_levels_all_count(path: Path) -> None:
+    run = written(path, line(1, phase="idle", level=None, attempt=None), line(2, attempt=2))
+
+    assert [one["phase"] for one in run.samples] == ["idle", "level"]
+
+
+@pytest.mark.parametrize("bad", [b"{", b"[1]", b"7", b"\xff", b'{"at_s": "soon"}', b'{"phase": "level"}', b"{}"])
+def test_a_line_that_is_no_sample_is_counted_and_passed_over(path: Path, bad: bytes) -> None:
+    run = written(path, line(1, attempt=2), bad, b"", line(2, attempt=2))
+
+    assert [one["at_s"] for one in run.samples] == [1, 2]
+    assert run.unreadable_samples == 1
+
+
+def test_a_run_without_telemetry_has_no_samples(path: Path) -> None:
+    RunFolder.create(path, {}).close("complete")
+
+    assert store.read(path).samples == []

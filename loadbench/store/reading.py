@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from array import array
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import orjson
 
 from loadbench.errors import StoreError
 from loadbench.histogram import Histogram, read_log
@@ -44,12 +45,16 @@ class Run:
         info: run.json.
         levels: In the order they were first begun.
         unreadable_lines: Lines of requests.jsonl that are no records: a process died while it wrote.
+        samples: Of telemetry.jsonl, in its order; those of a level's attempts that do not count are left out.
+        unreadable_samples: Lines of telemetry.jsonl that are no samples.
     """
 
     path: Path
     info: dict[str, Any]
     levels: list[LevelData]
     unreadable_lines: int
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    unreadable_samples: int = 0
 
 
 def read(path: Path) -> Run:
@@ -76,7 +81,8 @@ def read(path: Path) -> Run:
         column = columns[level["id"], level["attempt"]]
         histograms = {name: log[tag] for name, log in logs.items() if tag in log}
         levels.append(LevelData(level, column.results(), histograms, column.gaps_kept))
-    return Run(path, info, levels, unreadable)
+    samples, unreadable_samples = _read_samples(path / "telemetry.jsonl", {log_tag(*key) for key in columns})
+    return Run(path, info, levels, unreadable, samples, unreadable_samples)
 
 
 class _Record(msgspec.Struct):
@@ -197,6 +203,28 @@ def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> i
         except OverflowError:
             raise StoreError(f"{path}, line {number}: a number in it is out of range") from None
     return unreadable
+
+
+def _read_samples(path: Path, counted: Container[str]) -> tuple[list[dict[str, Any]], int]:
+    """The samples outside of levels and of the attempts (by tag) that count; the number of lines that are no samples."""
+    samples: list[dict[str, Any]] = []
+    if not path.exists():
+        return samples, 0
+    unreadable = 0
+    for _, line in _lines(path):
+        try:
+            sample = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            sample = None
+        if not isinstance(sample, dict) or not isinstance(sample.get("at_s"), int | float):
+            unreadable += 1
+        elif sample.get("phase") != "level" or _tag(sample) in counted:
+            samples.append(sample)
+    return samples, unreadable
+
+
+def _tag(sample: Mapping[str, Any]) -> str:
+    return log_tag(str(sample.get("level")), sample.get("attempt") or 0)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
