@@ -31,10 +31,11 @@ class Requests:
         e2e: last_token - due.
         client_queue: sent - due less connection set-up, at least 0.
         in_flight: end - sent.
-        tokens: Output tokens as the usage says, else the text events.
+        tokens: Output tokens as the usage says, else the text events; NaN where a whole answer came without a count.
         counted: Whether the usage said so.
         first_tokens: k, tokens in the first arrival: the server's count, else tokens * first_events / text_events.
         k_estimated: Whether k rests on that share and events do not carry one token each.
+        streamed: Whether streams were asked for: a whole answer has no first token, ttft to tpot are NaN.
     """
 
     measured: Flags
@@ -51,6 +52,7 @@ class Requests:
     counted: Flags
     first_tokens: Reals
     k_estimated: Flags
+    streamed: bool
 
     @property
     def population(self) -> Flags:
@@ -58,13 +60,14 @@ class Requests:
         return self.measured & self.completed
 
     @classmethod
-    def of(cls, results: Results) -> Requests:
+    def of(cls, results: Results, *, streamed: bool = True) -> Requests:
         """Compute all columns from the marks."""
         rows = len(results)
         completed = np.fromiter((error is None for error in results.error), np.bool_, rows)
         cancelled = np.fromiter((error == "cancelled" for error in results.error), np.bool_, rows)
         counted = ~np.isnan(results.output_tokens)
-        tokens = np.where(counted, results.output_tokens, results.text_events)
+        marked = 0.0 if streamed else np.nan
+        tokens = np.where(counted, results.output_tokens, results.text_events + marked)
         by_share = np.isnan(results.first_tokens)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = tokens * results.first_events / results.text_events
@@ -76,17 +79,18 @@ class Requests:
             measured=~results.warmup,
             completed=completed,
             cancelled=cancelled,
-            ttft=results.first_token - results.sent,
-            ttft_from_due=results.first_token - results.due,
-            ttfe=results.first_event - results.sent,
-            tpot=tpot,
+            ttft=results.first_token - results.sent + marked,
+            ttft_from_due=results.first_token - results.due + marked,
+            ttfe=results.first_event - results.sent + marked,
+            tpot=tpot + marked,
             e2e=results.last_token - results.due,
             client_queue=np.maximum(results.sent - results.due - setup, 0.0),
             in_flight=results.end - results.sent,
             tokens=tokens,
             counted=counted,
             first_tokens=k,
-            k_estimated=by_share & (tokens != results.text_events) & (results.text_events > 0),
+            k_estimated=by_share & (tokens != results.text_events) & (results.text_events > 0) & streamed,
+            streamed=streamed,
         )
 
 
@@ -98,15 +102,17 @@ def micro_tpot(requests: Requests, results: Results) -> float | None:
 
 
 def token_source(requests: Requests) -> str | None:
-    """Where the population's token counts come from: "usage", "events" (estimated), "mixed"; None without requests."""
-    counted = requests.counted[requests.population]
+    """Where the population's token counts come from: "usage", "events" (estimated), "mixed"; None where none is."""
+    counted = requests.counted[requests.population & ~np.isnan(requests.tokens)]
     if not len(counted):
         return None
     return "usage" if counted.all() else "mixed" if counted.any() else "events"
 
 
 def tokens_per_event(requests: Requests, results: Results) -> float | None:
-    """Tokens by the server's count over text events, of the requests that have both."""
+    """Tokens by the server's count over text events, of the requests that have both; None of whole answers."""
+    if not requests.streamed:
+        return None
     both = requests.population & requests.counted & (results.text_events > 0)
     events = int(results.text_events[both].sum())
     return float(requests.tokens[both].sum()) / events if events else None
@@ -118,7 +124,10 @@ def burst_share(requests: Requests, results: Results) -> float | None:
     A burst has more than half of its text events in one arrival, as far as is known (the first arrival's events are,
     the others' on average), or all of its text within 5 % of the time from `sent` to the last token while its events
     are less than 1 ms apart on average. Without that last condition a long prompt with a short answer would be one.
+    Whole answers that were asked for are none.
     """
+    if not requests.streamed:
+        return None
     events = results.text_events
     judged = requests.population & (requests.tokens >= FEWEST_TOKENS) & (events > 0)
     if not judged.any():

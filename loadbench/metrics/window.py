@@ -101,23 +101,23 @@ def _rates(window: Window, seconds: float, results: Results, requests: Requests)
     Output tokens count when they arrive: the first arrival carries k of them, the others share the rest evenly.
     Characters go in proportion. Input tokens count at the first token. A request counts if it completed, in open loop
     at its last token, in closed loop by the share of [sent, last token] that lies in the window (`Window.counts`).
-    None where nothing was measured: no text in the whole level, no input tokens from the server.
+    Of whole answers nobody saw the tokens arrive: all of a request counts as the request does.
+    None where nothing was measured: no text in the whole level, no tokens from the server.
     """
     answered = ~np.isnan(results.first_token)
     if not answered.any():
         return dict.fromkeys(RATES)
-    share = arrived(window, results, requests)
-    known = answered & ~np.isnan(results.input_tokens)
+    done = window.counts(results.sent, results.last_token)
+    output = arrived(window, results, requests) if requests.streamed else done
+    read = window.holds(results.first_token) if requests.streamed else done
+    known, counted = answered & ~np.isnan(results.input_tokens), answered & ~np.isnan(requests.tokens)
     flowed = {
-        "output_tokens_per_s": float((share * requests.tokens).sum()),
-        "input_tokens_per_s": float(results.input_tokens[known & window.holds(results.first_token)].sum()),
-        "characters_per_s": float((share * results.characters).sum()),
-        "requests_per_s": float(window.counts(results.sent, results.last_token)[requests.completed].sum()),
+        "output_tokens_per_s": float((output * requests.tokens)[counted].sum()) if counted.any() else None,
+        "input_tokens_per_s": float((read * results.input_tokens)[known].sum()) if known.any() else None,
+        "characters_per_s": float((output * results.characters).sum()),
+        "requests_per_s": float(done[requests.completed].sum()),
     }
-    rates: dict[str, float | None] = {name: amount / seconds for name, amount in flowed.items()}
-    if not known.any():
-        rates["input_tokens_per_s"] = None
-    return rates
+    return {name: None if amount is None else amount / seconds for name, amount in flowed.items()}
 
 
 def arrived(window: Window, results: Results, requests: Requests) -> Reals:

@@ -206,7 +206,7 @@ def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> i
 
 
 def _read_samples(path: Path, counted: Container[str]) -> tuple[list[dict[str, Any]], int]:
-    """The samples outside of levels and of the attempts (by tag) that count; the number of lines that are no samples."""
+    """The samples outside of levels and of the attempts (by tag) that count; the number of lines that are none."""
     samples: list[dict[str, Any]] = []
     if not path.exists():
         return samples, 0

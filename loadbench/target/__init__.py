@@ -24,6 +24,7 @@ from loadbench.target.facts import (
 from loadbench.target.failure import NotReady
 from loadbench.target.lookup import find, wait
 from loadbench.target.memory import free_memory_warning
+from loadbench.target.rows import merged
 from loadbench.target.scrape import scrape
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "ignore_eos_supported",
     "is_loopback",
     "is_proxied",
+    "merged",
     "normalise",
     "open_http",
     "read_key",

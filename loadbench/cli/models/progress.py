@@ -139,7 +139,7 @@ class Bar:
     def at(self, percent: float | None, words: str) -> None:
         from rich.markup import escape
 
-        shown = {"words": escape(harmless(words))}
+        shown: dict[str, Any] = {"words": escape(harmless(words))}
         if percent is None:
             self._progress.update(self._task, **shown)
         else:

@@ -1,0 +1,87 @@
+"""Whether Foundry Local's SDK is here, and where its models are kept; nothing here imports it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+CONFIG = "genai_config.json"
+"""What every model folder holds: the settings of ONNX Runtime GenAI."""
+REGISTERED = "foundry.local.modelinfo.json"
+"""The runtime's list of registered models, in the cache folder."""
+
+_OLDEST = (2, 1)
+_INSTALL = "pip install -U 'loadbench[foundry]'"
+_COMPLETE, _UNDER_WAY = "inference_model.json", "download.tmp"
+
+
+def available(installed: Callable[[str], str | None] | None = None) -> str | None:
+    """None if the SDK is here and new enough; else one line that says why not and what to do.
+
+    Args:
+        installed: The version of a distribution, None where it is not there; for tests.
+
+    >>> available({"foundry-local-sdk": "2.2.1"}.get)
+    >>> available({"foundry-local-sdk": "1.2.4"}.get)
+    "Foundry Local's SDK 1.2.4 is too old, 2.1 or newer is needed: pip install -U 'loadbench[foundry]'"
+    """
+    version = (installed or _installed)("foundry-local-sdk")
+    if version is None:
+        return f"Foundry Local's SDK is not installed: {_INSTALL}"
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST:
+        return f"Foundry Local's SDK {version} is too old, 2.1 or newer is needed: {_INSTALL}"
+    if installed is None and importlib.util.find_spec("foundry_local_sdk") is None:
+        return f"Foundry Local's SDK {version} is installed without its package foundry_local_sdk: {_INSTALL}"
+    return None
+
+
+def cache_folder(environ: Mapping[str, str], home: Path) -> Path:
+    """Where the models are: LOADBENCH_CACHE_DIR, else the SDK's own default for an application named loadbench.
+
+    >>> cache_folder({}, Path("/home/ada")).as_posix()
+    '/home/ada/.loadbench/cache/models'
+    """
+    given = environ.get("LOADBENCH_CACHE_DIR")
+    return Path(given).expanduser() if given else home / ".loadbench" / "cache" / "models"
+
+
+def has_models(cache: Path) -> bool:
+    """Whether anything was downloaded or registered, by a look at the disk that takes no time."""
+    return any(_downloaded(cache)) or any(_registered(cache))
+
+
+def half_downloads(cache: Path, model: str) -> list[Path]:
+    """The folders of a model's unfinished downloads."""
+    return [marker.parent for marker in cache.glob(f"*/{model.replace(':', '-')}/{_UNDER_WAY}")]
+
+
+def _downloaded(cache: Path) -> Iterator[Path]:
+    """Folders as the runtime's download leaves them: one per publisher and model, or one level deeper per variant.
+
+    Source: `IsValidModelDirectory` in sdk_v2/cpp/src/catalog/local_model_scanner.cc (microsoft/Foundry-Local).
+    """
+    for pattern in (f"*/*/{_COMPLETE}", f"*/*/*/{_COMPLETE}"):
+        for complete in cache.glob(pattern):
+            folder = complete.parent
+            if (folder / CONFIG).exists() and not (folder / _UNDER_WAY).exists():
+                yield folder
+
+
+def _registered(cache: Path) -> list[object]:
+    try:
+        listed = json.loads((cache / REGISTERED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    models = listed.get("models") if isinstance(listed, dict) else None
+    return models if isinstance(models, list) else []
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
