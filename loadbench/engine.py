@@ -26,6 +26,8 @@ from loadbench.scenario import Level
 FAILURES_IN_A_ROW = 50
 """A level ends when this many requests in a row failed in a way that says the model is gone, not slow."""
 _UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
+_FINAL = ("cancelled", "http_4xx", "redirect", "local")
+"""Failures that asking again does not mend."""
 TICK_S = 0.5
 MAX_STREAMS = 1024
 
@@ -76,6 +78,7 @@ class Progress:
     failed: int = 0
     cancelled: int = 0
     dropped: int = 0
+    retried: int = 0  # measured requests that ask again what failed; of the issued and dropped
     warmup_requests: int = 0
     text_events: int = 0  # of ended requests, warm-up among them
     errors: Counter[str] = field(default_factory=Counter)  # of the failed
@@ -96,6 +99,9 @@ class Engine:
         client: Sends the requests.
         prompts: What is asked; each level asks them in the same order, by `seed` and repeat.
         distinct_prompts: Whether each request gets a prefix of its own.
+        retries: New requests after one that failed, each with its own number and marks; warm-up is not repeated.
+        retry_backoff_s: From a failure to the first of them; doubles with each.
+        streamed: Whether streams are asked for: of whole answers nobody sees the first token and the gaps.
         salt: Makes those prefixes differ from those of other runs.
         on_result: Called with each Result as it ends.
         on_tick: Awaited about twice a second while a level runs, and at its end: flushes records, draws.
@@ -111,6 +117,9 @@ class Engine:
         seed: int,
         arrivals: str = "poisson",
         distinct_prompts: bool = False,
+        retries: int = 0,
+        retry_backoff_s: float = 1.0,
+        streamed: bool = True,
         on_result: Callable[[Result], None],
         on_tick: Callable[[Progress], Awaitable[None]],
         salt: int = 0,
@@ -120,15 +129,16 @@ class Engine:
         self._client, self._prompts, self._seed = client, prompts, seed
         self._arrivals, self._distinct = arrivals, distinct_prompts
         self._on_result, self._on_tick, self._now_ns = on_result, on_tick, now_ns
+        self._retries, self._retry_backoff_s, self._streamed = retries, retry_backoff_s, streamed
         self._salt, self._cpu_s = salt, cpu_s
         self.stopping = False
-        self._waiting: anyio.CancelScope | None = None
+        self._waiting: set[anyio.CancelScope] = set()
 
     def stop(self) -> None:
         """Start no further request; those in flight run to their end."""
         self.stopping = True
-        if self._waiting is not None:
-            self._waiting.cancel()  # the next request may be due in minutes
+        for scope in list(self._waiting):
+            scope.cancel()  # the next request may be due in minutes
 
     async def run(self, progress: Progress) -> None:
         """Run one level to its end, drain included; `progress` tells how it goes.
@@ -192,11 +202,10 @@ class _LevelRun:
         async with anyio.create_task_group() as requests:
             for start_ns in starts:
                 due_ns = progress.began_ns + start_ns
-                with anyio.CancelScope() as engine._waiting:
-                    await self._sleep_until(due_ns)
+                await self._wait_until(due_ns)
                 if self._over(due_ns):  # what is due is offered, however late this process is
                     break
-                if progress.in_flight >= progress.limits.max_streams:
+                if self._full():
                     self._drop(due_ns)
                 else:
                     requests.start_soon(self._send, self._ask(due_ns))
@@ -210,14 +219,22 @@ class _LevelRun:
         return at_ns - progress.measured_from_ns >= limit * 1e9
 
     def _over(self, at_ns: int) -> bool:
-        """Whether a request of this time, and any later one, is not to start."""
+        """Whether a request of this time, and any later one, is not to start. Retries come on top of the number."""
         progress, limits = self._progress, self._progress.limits
-        gone = progress.gone >= FAILURES_IN_A_ROW
-        enough = limits.requests is not None and progress.issued + progress.dropped >= limits.requests
-        if self._engine.stopping or gone or enough or self._past_deadline(at_ns):
+        asked = progress.issued + progress.dropped - progress.retried
+        if self._ended(at_ns) or (limits.requests is not None and asked >= limits.requests):
             progress.phase = "draining"
             return True
         return False
+
+    def _ended(self, at_ns: int) -> bool:
+        """Whether nothing of this time is to start, a retry neither."""
+        return self._engine.stopping or self._progress.gone >= FAILURES_IN_A_ROW or self._past_deadline(at_ns)
+
+    def _full(self) -> bool:
+        """Open loop: whether a request more would go beyond the cap of streams."""
+        progress = self._progress
+        return progress.level.concurrency is None and progress.in_flight >= progress.limits.max_streams
 
     def _is_warmup(self) -> bool:
         return self._number < self._progress.limits.warmup
@@ -235,14 +252,17 @@ class _LevelRun:
         if progress.measured_from_ns is None:
             progress.measured_from_ns, progress.phase = due_ns, "measuring"
 
-    def _ask(self, due_ns: int) -> Ask:
-        """The next request, numbered and counted as in flight."""
+    def _ask(self, due_ns: int, failed: Ask | None = None) -> Ask:
+        """The next request, numbered and counted as in flight: with the next prompt, or that of one that failed."""
         engine, progress = self._engine, self._progress
-        number, warmup = self._number, self._is_warmup()
+        number, warmup = self._number, failed is None and self._is_warmup()
         self._number += 1
-        prompt = next(self._next_prompt)
-        if engine._distinct:
-            prompt = distinct(prompt, engine._salt * 1_000_000_007 + number)
+        if failed is not None:
+            prompt, progress.retried = failed.prompt, progress.retried + 1
+        else:
+            prompt = next(self._next_prompt)
+            if engine._distinct:
+                prompt = distinct(prompt, engine._salt * 1_000_000_007 + number)
         if warmup:
             progress.warmup_requests += 1
         else:
@@ -252,14 +272,38 @@ class _LevelRun:
         progress.in_flight += 1
         if progress.full_ns is None and progress.in_flight == progress.level.concurrency:
             progress.full_ns = self._now_ns()
-        return Ask(progress.level.id, progress.attempt, number, progress.level.model, prompt, warmup, due_ns)
+        retry_of = None if failed is None else failed.request
+        return Ask(progress.level.id, progress.attempt, number, progress.level.model, prompt, warmup, due_ns, retry_of)
 
     async def _send(self, ask: Ask) -> None:
+        """A request, and the retries that its failure brings, each in the same slot or stream."""
+        backoff_s = self._engine._retry_backoff_s
+        error = await self._chat(ask)
+        for tried in range(self._engine._retries):
+            if ask.warmup or error is None or error in _FINAL:
+                return
+            due_ns = self._now_ns() + round(backoff_s * 2**tried * 1e9)
+            await self._wait_until(due_ns)
+            if self._ended(due_ns):
+                return
+            if self._full():
+                self._progress.retried += 1
+                self._drop(due_ns)
+                return
+            ask = self._ask(due_ns, failed=ask)
+            error = await self._chat(ask)
+
+    async def _chat(self, ask: Ask) -> str | None:
+        """The request alone; what failed, if anything did."""
         engine, progress = self._engine, self._progress
+        results: list[Result] = []
         try:
-            await engine._client.chat(ask, progress.began_ns, self._done, keep=not engine._distinct)
+            await engine._client.chat(ask, progress.began_ns, results.append, keep=not engine._distinct)
         finally:
             progress.in_flight -= 1
+            for result in results:
+                self._done(result)
+        return results[0].error
 
     def _done(self, result: Result) -> None:
         progress = self._progress
@@ -277,7 +321,7 @@ class _LevelRun:
             progress.gone = 0
         progress.ended += not result.warmup
         if not result.warmup and result.error is None:
-            _record(progress.histograms, result)
+            _record(progress.histograms, result, streamed=self._engine._streamed)
         self._engine._on_result(result)
 
     def _count_towards_gone(self, error: str) -> None:
@@ -288,16 +332,28 @@ class _LevelRun:
         elif error != "http_429":
             progress.gone = 0  # an answer all the same; 429 says neither: a full server refuses in 1 ms
 
+    async def _wait_until(self, at_ns: int) -> None:
+        """Sleep, unless the run is stopped."""
+        scope = anyio.CancelScope()
+        self._engine._waiting.add(scope)
+        try:
+            with scope:
+                await self._sleep_until(at_ns)
+        finally:
+            self._engine._waiting.discard(scope)
+
     async def _sleep_until(self, at_ns: int) -> None:
         await anyio.sleep(max(0, at_ns - self._now_ns()) / 1e9)
 
 
-def _record(histograms: dict[str, Histogram], result: Result) -> None:
+def _record(histograms: dict[str, Histogram], result: Result, *, streamed: bool) -> None:
     """A completed request into the level's histograms, in us; METRICS.md §3 has the formulas."""
     if result.sent_ns is None or result.first_token_ns is None or result.last_token_ns is None:
         return
-    histograms["ttft"].record((result.first_token_ns - result.sent_ns + 500) // 1000)
     histograms["e2e"].record((result.last_token_ns - result.due_ns + 500) // 1000)
+    if not streamed:
+        return
+    histograms["ttft"].record((result.first_token_ns - result.sent_ns + 500) // 1000)
     histograms["itl"].record_many(result.gaps_us)
     tokens = result.output_tokens if result.output_tokens is not None else result.text_events
     first = result.first_tokens or tokens * result.first_events / result.text_events

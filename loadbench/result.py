@@ -56,6 +56,7 @@ class Result:
         finish_reason: As sent (of the first choice), None where none came.
         status: HTTP status.
         retries: Silent retries on a reused connection that died before its first byte (0 or 1).
+        retry_of: Number of the failed request that this one asks again; None for a first try.
         error: Kind of failure, None when it completed.
         error_message: What the server or the transport said, one line.
         text: The answer; kept in answers.jsonl, not in requests.jsonl.
@@ -87,6 +88,7 @@ class Result:
     finish_reason: str | None = None
     status: int | None = None
     retries: int = 0
+    retry_of: int | None = None
     error: ErrorKind | None = None
     error_message: str | None = None
     text: str = ""
@@ -122,6 +124,7 @@ class Results:
         finish_reason: As sent, None where none came.
         status: HTTP status, float64, NaN where no response came.
         retries: Silent retries (0 or 1), int64.
+        retry_of: Number of the failed request that this one asks again, float64, NaN for a first try.
         error: Kind of failure (ERROR_KINDS), None when it completed.
         error_message: One line, None when it completed.
         gaps_us: Gaps between successive text arrivals of all requests in us, int64, request after request, flat.
@@ -151,6 +154,7 @@ class Results:
     finish_reason: list[str | None]
     status: NDArray[np.float64]
     retries: NDArray[np.int64]
+    retry_of: NDArray[np.float64]
     error: list[str | None]
     error_message: list[str | None]
     gaps_us: NDArray[np.int64]
@@ -198,6 +202,7 @@ class Results:
             finish_reason=[row.finish_reason for row in rows],
             status=reals([row.status for row in rows]),
             retries=counts([row.retries for row in rows]),
+            retry_of=reals([row.retry_of for row in rows]),
             error=[row.error for row in rows],
             error_message=[row.error_message for row in rows],
             gaps_us=np.array([gap for row in rows for gap in row.gaps_us], dtype=np.int64),

@@ -113,6 +113,7 @@ class Server:
             output_tokens=None if error else answer.events * answer.per_event,
             error=error,
             error_message=error and "as the law says",
+            retry_of=ask.retry_of,
         )
 
     def text_events_in_flight(self) -> int:

@@ -25,7 +25,7 @@ from loadbench.transport import ExchangeError, StockTransport, Transport, encode
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request to make: who it is, what it asks, when it was due (ns on the client's clock)."""
+    """A request to make: who it is, what it asks, when it was due (ns on the client's clock), and whose retry it is."""
 
     level: str
     attempt: int
@@ -34,6 +34,7 @@ class Ask:
     prompt: Prompt
     warmup: bool
     due_ns: int
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,18 @@ class Parameters:
     max_tokens: int
     temperature: float
     extra_body: Mapping[str, Any]
+    stream: bool = True
 
     def body(self, model: str, prompt: Prompt) -> bytes:
-        """The JSON body of a streamed chat completion; `extra_body` has the last word."""
+        """The JSON body of a chat completion; `extra_body` has the last word."""
+        streamed = {"stream": True, "stream_options": {"include_usage": True}}
         return orjson.dumps(
             {
                 "model": model,
                 "messages": list(prompt.messages),
                 "max_tokens": prompt.max_tokens or self.max_tokens,
                 "temperature": self.temperature,
-                "stream": True,
-                "stream_options": {"include_usage": True},
+                **(streamed if self.stream else {"stream": False}),
                 **self.extra_body,
             }
         )
@@ -65,6 +67,7 @@ class Client:
     Args:
         transport: The measured path, or its stock stand-in where a proxy is needed.
         chat_url: The full address of `/chat/completions`.
+        own_urls: The same of the models that have one of their own, by id.
         headers: Sent with every request; the key among them.
         parameters: What every body carries.
         now_ns: The monotonic clock of all marks; the transport's own.
@@ -75,6 +78,7 @@ class Client:
         transport: Transport | StockTransport,
         chat_url: str,
         *,
+        own_urls: Mapping[str, str] | None = None,
         headers: Mapping[str, str],
         parameters: Parameters,
         timeouts: Timeouts,
@@ -82,6 +86,8 @@ class Client:
     ) -> None:
         self.transport = transport
         self._url = httpx.URL(chat_url)
+        self._own_urls = {model: httpx.URL(url) for model, url in (own_urls or {}).items()}
+        self._served: dict[str, str] = {}
         self._headers = {
             "accept": "text/event-stream, application/json",
             "accept-encoding": "identity",
@@ -106,7 +112,7 @@ class Client:
         built = self._built.get((model, prompt.id)) if keep else None
         if built is None:
             body = self._parameters.body(model, prompt)
-            request = httpx.Request("POST", self._url, headers=self._headers, content=body)
+            request = httpx.Request("POST", self._url_of(model), headers=self._headers, content=body)
             built = request, await encode(request)
             if keep:
                 self._built[model, prompt.id] = built
@@ -123,7 +129,7 @@ class Client:
         prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep)
         extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
         request = httpx.Request(
-            "POST", self._url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
+            "POST", prototype.url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
         )
         failure: ExchangeError | None = None
         self._in_flight[id(recorder)] = recorder
@@ -140,7 +146,12 @@ class Client:
             recorder.close(failure, end_ns)
             if recorder.error_message is not None:
                 recorder.error_message = self._without_secrets(recorder.error_message)
+            if recorder.served_as is not None:
+                self._served[ask.model] = recorder.served_as
             done(recorder.result(ask, origin_ns, end_ns, retried="retried" in request.extensions))
+
+    def _url_of(self, model: str) -> httpx.URL:
+        return self._own_urls.get(model, self._url)
 
     def _without_secrets(self, message: str) -> str:
         for secret in self._secrets:
@@ -156,8 +167,8 @@ class Client:
         return "".join(text for one in self._in_flight.values() for text in (*one.other_text, *one.answer))
 
     def served_as(self, model: str) -> str | None:
-        """The name that the responses carried for a model, where they told one."""
-        return None
+        """The name that the last response carried for a model; None where none told one."""
+        return self._served.get(model)
 
     def round_trip_ns(self) -> int | None:
         """Of the network to the target, in ns; None where nobody measured it."""

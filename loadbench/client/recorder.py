@@ -54,6 +54,7 @@ class Recorder:
         "other_text",
         "output_tokens",
         "sent_ns",
+        "served_as",
         "status",
         "text_events",
     )
@@ -66,6 +67,7 @@ class Recorder:
         self.first_token_ns: int | None = None
         self.last_token_ns: int | None = None
         self.status: int | None = None
+        self.served_as: str | None = None  # the model, as the response names it
         self.error: ErrorKind | None = None
         self.error_message: str | None = None
         self.text_events = 0
@@ -158,6 +160,8 @@ class Recorder:
             if self.error is None:
                 self.error, self.error_message = "stream_error", said(chunk)
             return
+        if self.served_as is None and isinstance(served_as := chunk.get("model"), str) and served_as:
+            self.served_as = one_line(served_as)
         usage = chunk.get("usage")
         choices = chunk.get("choices")
         if choices:
@@ -300,6 +304,7 @@ class Recorder:
             finish_reason=self.finish_reason,
             status=self.status,
             retries=int(retried),
+            retry_of=ask.retry_of,
             error=self.error,
             error_message=self.error_message and one_line(self.error_message),
             text=answer,

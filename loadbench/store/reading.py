@@ -114,6 +114,7 @@ class _Record(msgspec.Struct):
     finish_reason: str | None = None
     status: int | None = None
     retries: int = 0
+    retry_of: int | None = None
     error: str | None = None
     error_message: str | None = None
 
@@ -132,6 +133,7 @@ _REAL = {
     "cached_tokens": "cached_tokens",
     "output_tokens": "output_tokens",
     "status": "status",
+    "retry_of": "retry_of",
 }
 _WHOLE = ("request", "first_events", "text_events", "merged_arrivals", "characters", "words", "retries")
 _NAN = float("nan")
