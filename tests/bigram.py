@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx_file import BOOL, FLOAT, INT64, graph, model, node, port
 
 WORDS = 64
 CONTEXT = 4096
@@ -52,10 +51,8 @@ def make(folder: Path, *, context: int = CONTEXT, burn: int = 0) -> Path:
     _write(folder / "tokenizer_config.json", _tokenizer_settings(context))
     _write(folder / "genai_config.json", _genai_settings(len(vocabulary), context))
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
-    model = helper.make_model(_graph(_table(vocabulary), burn), opset_imports=[helper.make_opsetid("", 18)])
-    model.ir_version = 10
-    onnx.checker.check_model(model)
-    onnx.save(model, folder / "model.onnx")
+    network = _network(_table(vocabulary), burn)
+    (folder / "model.onnx").write_bytes(model(network, opset=18, ir_version=10))
     return folder
 
 
@@ -165,43 +162,40 @@ def _table(vocabulary: dict[str, int]) -> np.ndarray:
     return table
 
 
-def _graph(table: np.ndarray, burn: int) -> onnx.GraphProto:
+def _network(table: np.ndarray, burn: int) -> bytes:
     """logits = table[input_ids]; the cache of keys and values grows by zeros, so that the runtime's counting holds."""
-    node, tensor, real = helper.make_node, helper.make_tensor_value_info, TensorProto.FLOAT
     constants = {"table": table, "zero": np.array([0]), "one": np.array([1])}
-    zero = helper.make_tensor("zero_value", real, [1], [0.0])
     nodes = [
         node("Gather", ["table", "input_ids"], ["certain"], axis=0),
         node("Shape", ["input_ids"], ["shape"]),
         node("Gather", ["shape", "zero"], ["batch_size"], axis=0),
         node("Gather", ["shape", "one"], ["length"], axis=0),
         node("Concat", ["batch_size", "one", "length", "one"], ["grown_shape"], axis=0),
-        node("ConstantOfShape", ["grown_shape"], ["grown"], value=zero),
+        node("ConstantOfShape", ["grown_shape"], ["grown"], value=np.zeros(1, np.float32)),
     ]
     if burn:
         nodes += _burning(constants, burn)
     nodes.append(node("Add", ["certain", "burned"], ["logits"]) if burn else node("Identity", ["certain"], ["logits"]))
     caches = ("key", "value")
     nodes += [node("Concat", [f"past_key_values.0.{it}", "grown"], [f"present.0.{it}"], axis=2) for it in caches]
-    return helper.make_graph(
-        nodes,
+    return graph(
         "bigram",
+        nodes,
         [
-            tensor("input_ids", TensorProto.INT64, ["batch", "new"]),
-            tensor("attention_mask", TensorProto.INT64, ["batch", "total"]),
-            *(tensor(f"past_key_values.0.{it}", real, ["batch", 1, "past", 1]) for it in caches),
+            port("input_ids", INT64, ["batch", "new"]),
+            port("attention_mask", INT64, ["batch", "total"]),
+            *(port(f"past_key_values.0.{it}", FLOAT, ["batch", 1, "past", 1]) for it in caches),
         ],
         [
-            tensor("logits", real, ["batch", "new", len(table)]),
-            *(tensor(f"present.0.{it}", real, ["batch", 1, "total", 1]) for it in caches),
+            port("logits", FLOAT, ["batch", "new", len(table)]),
+            *(port(f"present.0.{it}", FLOAT, ["batch", 1, "total", 1]) for it in caches),
         ],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        constants,
     )
 
 
-def _burning(constants: dict[str, np.ndarray], times: int) -> list[onnx.NodeProto]:
+def _burning(constants: dict[str, np.ndarray], times: int) -> list[bytes]:
     """Multiply, and add nothing to the logits: `burned` is zero, which no optimiser can know."""
-    node, tensor, real = helper.make_node, helper.make_tensor_value_info, TensorProto.FLOAT
     width = _BURN_WIDTH
     constants |= {
         "times": np.array(times),
@@ -211,22 +205,16 @@ def _burning(constants: dict[str, np.ndarray], times: int) -> list[onnx.NodeProt
         "nothing": np.array(0.0, np.float32),
         "last_axis": np.array([-1]),
     }
-    body = helper.make_graph(
-        [node("MatMul", ["vector", "matrix"], ["next_vector"]), node("Identity", ["going"], ["still_going"])],
+    body = graph(
         "multiply",
-        [
-            tensor("turn", TensorProto.INT64, []),
-            tensor("going", TensorProto.BOOL, []),
-            tensor("vector", real, None),
-        ],
-        [tensor("still_going", TensorProto.BOOL, []), tensor("next_vector", real, None)],
+        [node("MatMul", ["vector", "matrix"], ["next_vector"]), node("Identity", ["going"], ["still_going"])],
+        [port("turn", INT64, []), port("going", BOOL, []), port("vector", FLOAT, None)],
+        [port("still_going", BOOL, []), port("next_vector", FLOAT, None)],
     )
-    fill = helper.make_tensor("matrix_value", real, [1], [1.0 / width])
-    ones = helper.make_tensor("vector_value", real, [1], [1.0])
     return [
-        node("ConstantOfShape", ["square"], ["matrix"], value=fill),
+        node("ConstantOfShape", ["square"], ["matrix"], value=np.full(1, 1.0 / width, np.float32)),
         node("Concat", ["shape", "width"], ["vectors_shape"], axis=0),
-        node("ConstantOfShape", ["vectors_shape"], ["vectors"], value=ones),
+        node("ConstantOfShape", ["vectors_shape"], ["vectors"], value=np.ones(1, np.float32)),
         node("Loop", ["times", "go_on", "vectors"], ["product"], body=body),
         node("ReduceMean", ["product", "last_axis"], ["mean"], keepdims=1),
         node("Mul", ["mean", "nothing"], ["burned"]),
