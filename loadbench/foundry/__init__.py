@@ -9,13 +9,14 @@ The SDK is a process-wide runtime that writes to the standard streams and serves
 load generator never imports it.
 
     places.py      whether the SDK is here, and where its models are kept
-    child.py       the parent's side: the child process, and what it can be asked
+    runtime.py     the parent's side: what the runtime can be asked
+    child.py       the child process: how it is started, asked and ended
     sdk.py         the child's side: the SDK
     download.py    a download that is watched, tried again, and cancelled without a half model left
     failure.py     what the SDK's errors mean, in one line each
 """
 
-from loadbench.foundry.child import Runtime, start
 from loadbench.foundry.places import available, cache_folder, has_models
+from loadbench.foundry.runtime import Runtime, start
 
 __all__ = ["Runtime", "available", "cache_folder", "has_models", "start"]

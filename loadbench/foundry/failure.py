@@ -19,6 +19,10 @@ _PROVIDER = re.compile(r"requires (\w+) which is not registered")
 _IN_USE = re.compile(r"(\d+) session\(s\) still using it")
 
 
+class Busy(LoadbenchError):
+    """A model answers requests."""
+
+
 def plain(message: str) -> str:
     """An SDK message without the place in its source and the signature that it begins with, on one line.
 
@@ -56,7 +60,7 @@ def on_unload(model: str, message: str) -> LoadbenchError:
     """Why a model did not unload."""
     told = plain(message)
     if found := _IN_USE.search(told):
-        return LoadbenchError(f"{model} still answers {found[1]} request(s): unload it when they have ended")
+        return Busy(f"{model} still answers {found[1]} request(s): unload it when they have ended")
     return LoadbenchError(f"{model} cannot be unloaded: {told}")
 
 

@@ -60,15 +60,14 @@ def half_downloads(cache: Path, model: str) -> list[Path]:
 
 
 def _downloaded(cache: Path) -> Iterator[Path]:
-    """Folders as the runtime's download leaves them: one per publisher and model, or one level deeper per variant.
+    """Folders as the runtime's download leaves them, at any depth below that of the publisher.
 
-    Source: `IsValidModelDirectory` in sdk_v2/cpp/src/catalog/local_model_scanner.cc (microsoft/Foundry-Local).
+    Source: `ScanDirectory` in sdk_v2/cpp/src/catalog/local_model_scanner.cc (microsoft/Foundry-Local).
     """
-    for pattern in (f"*/*/{_COMPLETE}", f"*/*/*/{_COMPLETE}"):
-        for complete in cache.glob(pattern):
-            folder = complete.parent
-            if (folder / CONFIG).exists() and not (folder / _UNDER_WAY).exists():
-                yield folder
+    for complete in cache.glob(f"*/**/{_COMPLETE}"):
+        folder = complete.parent
+        if (folder / CONFIG).exists() and not (folder / _UNDER_WAY).exists():
+            yield folder
 
 
 def _registered(cache: Path) -> list[object]:

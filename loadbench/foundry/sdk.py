@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from loadbench.foundry import download, failure
 APP = "loadbench"
 """The application's name, after which the SDK names its folder in the user's home."""
 MIB = 1 << 20  # the SDK tells sizes in whole ones
+_PAUSES_S = (0.1, 0.3, 0.6, 1.0)
 
 
 class Sdk:
@@ -82,8 +84,13 @@ class Sdk:
     def unload(self, model: str) -> None:
         """Unload from memory."""
         _, found = self._find(model)
-        with _translated(lambda told: failure.on_unload(model, told)):
-            found.unload()
+        for pause_s in _PAUSES_S:
+            try:
+                self._unload(found)
+                return
+            except failure.Busy:  # a stream that just ended still holds the model for a moment
+                time.sleep(pause_s)
+        self._unload(found)
 
     def remove(self, model: str) -> None:
         """Delete a download, or forget a registered model, whose files stay."""
@@ -98,22 +105,22 @@ class Sdk:
                 found.remove_from_cache()
 
     def register(self, path: str, model: str) -> dict[str, Any]:
-        """Enter a model's folder into the local catalogue; again, where it was changed."""
+        """Enter a model's folder into the local catalogue, or read its settings again, unless it is loaded."""
         from foundry_local_sdk import ModelInfoBuilder
 
         there = self._local.get_model_variant(model)
-        if there is not None:
-            if there.get_path() != path:
-                raise LoadbenchError(
-                    f"{model} is registered already, for {there.get_path()}: remove that first, or give another name"
-                )
-            if there.is_loaded:
-                return _row(there, True)
-            self._local.unregister_model(model)  # what its settings say is read as it is registered
+        if there is not None and there.get_path() != path:
+            raise LoadbenchError(
+                f"{model} is registered already, for {there.get_path()}: remove that first, or give another name"
+            )
+        if there is not None and there.is_loaded:
+            return _row(there, True)
         with (
             _translated(lambda told: LoadbenchError(f"{path} cannot be registered: {failure.plain(told)}")),
             ModelInfoBuilder() as facts,
         ):
+            if there is not None:
+                self._local.unregister_model(model)  # what its settings say is read as it is registered
             facts.set_string_property("task", "chat-completion")
             return _row(self._local.register_model(path, model, facts), True)
 
@@ -130,6 +137,10 @@ class Sdk:
         from foundry_local_sdk import CatalogType
 
         return self._runtime.get_catalog(CatalogType.LOCAL)
+
+    def _unload(self, found: Any) -> None:
+        with _translated(lambda told: failure.on_unload(found.id, told)):
+            found.unload()
 
     def _open(self) -> Any:
         from foundry_local_sdk import Configuration, FoundryLocalManager, LogLevel
