@@ -669,6 +669,12 @@ ADDED = {
     *("input_tokens_per_s", "itl_name", "merged_share", "prompts", "prompts_left_out", "requests_planned"),
     *("residence_ms", "retries", "round_trip_ms", "simulated", "slo", "speedup", "stretch", "tpot_k_estimated"),
     *("residence_growth", "tpot_micro_ms", "ttfe_ms", "ttft_from_due_ms", "warmup_requests", "whole_run", "words"),
+    *("alias", "asked_device", "execution_provider", "failure_share", "ran", "recovered", "retried", "streamed"),
+    *("cost_per_1000_tokens", "cpu_mhz_mean", "cpu_s_per_1000_tokens", "energy_j", "energy_source"),
+    *("gpu_memory_peak_bytes", "gpu_memory_source", "gpu_utilisation_mean", "j_per_1000_tokens", "others_cpu_share"),
+    *("output_tokens_spent", "power", "server_cpu_s", "server_cpu_share", "server_memory_peak_bytes"),
+    *("server_metrics", "server_output_tokens_per_s", "server_threads_peak", "temperature_c_max", "throttled"),
+    "wh_per_1000_tokens",
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 
@@ -677,7 +683,8 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
     summary = json.loads((folder / "summary.json").read_bytes())
 
     assert set(summary) == {
-        *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings")
+        *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings"),
+        *("models", "absent"),
     }
     assert summary["schema"] == 1
     for level in summary["levels"]:

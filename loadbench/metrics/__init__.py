@@ -1,7 +1,8 @@
 """A run in, summary.json out: every figure that a report prints, as METRICS.md defines it. Pure functions.
 
 `request` has the figures of single requests, `distribution` the percentiles, `window` throughput and the steady
-window, `slo` attainment and goodput, `table` the breakdowns, `level` one level's part. Undefined is None, never 0.
+window, `slo` attainment and goodput, `table` the breakdowns, `level` one level's part; `samples`, `machine`, `energy`
+and `scraped` read the samples, `models` what is known of each model. Undefined is None, never 0.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench import validity
-from loadbench.metrics import level
+from loadbench.metrics import level, machine, models, samples
 from loadbench.metrics.request import Requests
 from loadbench.scaling import scaling
 from loadbench.scenario import Bound
@@ -29,6 +30,7 @@ def summarise(run: Run) -> dict[str, Any]:
     their "total". With n = 0 all but n is None. The whole object is None where the metric has no meaning: `itl_ms`
     and `tpot_ms` of a server that sends in bursts, `ttft_from_due_ms` in closed loop, a client lag nobody measured.
     Rates are those of the steady window, None below a second of it; `whole_run` holds those of the whole level.
+    What samples tell, a level's memory, CPU and energy among it, is None without them or for a server elsewhere.
     """
     scenario = run.info.get("scenario") or {}
     asked = scenario
@@ -36,21 +38,30 @@ def summarise(run: Run) -> dict[str, Any]:
         asked = {**scenario, "max_tokens": None}  # prompts carry limits of their own: no length is that of all (V5)
     bounds = [Bound.parse(text) for text in scenario.get("slo") or ()]
     levels = []
+    by_level = samples.by_level(run.samples)
     for data in run.levels:
-        found = level.summary(data, bounds)
+        found = level.summary(data, bounds, streamed=scenario.get("stream") is not False)
+        own = by_level.get((str(found["id"]), found["attempt"] or 0), [])
+        spent = {"duration_s": found["duration_s"], "tokens": found["output_tokens_spent"]}
+        found |= machine.figures(own, run.info, **spent)
         levels.append(found | {"simulated": _simulated(run.info), "clock": run.info.get("clock")})
-    models = scaling(levels)
-    rows = {row["id"]: row for model in models for row in model["levels"]}
+    known = models.records(run.info, levels)
+    ran = {model["id"]: model["ran"] for model in known}
+    curves = scaling(levels)
+    rows = {row["id"]: row for curve in curves for row in curve["levels"]}
     for found in levels:
         row = rows.get(found["id"], {})
         found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
+        found["ran"] = ran.get(str(found["model"]))
         found["warnings"] = validity.warnings(found, asked)
     return {
         "schema": SCHEMA,
         "run": {name: value for name, value in run.info.items() if name != "levels"},
         "levels": levels,
-        "warnings": _unreadable(run.unreadable_lines),
-        "scaling": models,
+        "models": known,
+        "absent": list(run.info.get("absent") or ()),
+        "warnings": _unreadable(run),
+        "scaling": curves,
         "capacity_concurrency": None,
         "capacity_rate_per_s": None,
         "verdict": None,
@@ -61,8 +72,13 @@ def _simulated(info: Mapping[str, Any]) -> bool:
     return (info.get("target") or {}).get("kind") == "simulator"
 
 
-def _unreadable(lines: int) -> list[validity.Doubt]:
-    if not lines:
-        return []
-    text = f"{lines} lines of requests.jsonl cannot be read: a process died while it wrote; --resume repeats its level"
-    return [{"code": "records", "severity": "warn", "text": text}]
+def _unreadable(run: Run) -> list[validity.Doubt]:
+    found = []
+    died = "cannot be read: a process died while it wrote"
+    if run.unreadable_lines:
+        text = f"{run.unreadable_lines} lines of requests.jsonl {died}; --resume repeats its level"
+        found.append({"code": "records", "severity": "warn", "text": text})
+    if run.unreadable_samples:
+        text = f"{run.unreadable_samples} lines of telemetry.jsonl {died}; peaks may be missing"
+        found.append({"code": "samples", "severity": "note", "text": text})
+    return found

@@ -20,7 +20,7 @@ from loadbench.metrics.distribution import (
     significant,
 )
 from loadbench.metrics.request import Flags, Requests
-from loadbench.metrics.slo import STREAMED, Objectives
+from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.result import Results
 from loadbench.scenario import Bound
 from loadbench.store import LevelData
@@ -33,23 +33,24 @@ BURST = 0.5
 Level = dict[str, Any]
 
 
-def summary(data: LevelData, bounds: Sequence[Bound]) -> Level:
-    """All figures of one level but those that need other levels or the gates; null where not measured.
+def summary(data: LevelData, bounds: Sequence[Bound], *, streamed: bool = True) -> Level:
+    """All figures of one level's requests but those that need other levels or the gates; null where not measured.
 
     Args:
         data: The level's entry of run.json and its requests, warm-up ones too. `histograms["itl"]` stands in where
             the gaps were not kept request by request.
         bounds: The scenario's SLO.
+        streamed: Whether streams were asked for; whole answers have no first token and no gaps.
     """
     facts, results = data.facts, data.results
-    requests = Requests.of(results)
+    requests = Requests.of(results, streamed=streamed)
     steady = window.steady(facts, results)
     counted = _counts(facts, results, requests)
     burst_share = request.burst_share(requests, results)
     burst = burst_share is not None and burst_share > BURST
     rates = window.throughput(steady, results, requests)
     opened = facts.get("request_rate_per_s") is not None
-    undecided = STREAMED if burst else () if data.gaps_kept else ("itl",)
+    undecided = WHOLE if not streamed else STREAMED if burst else () if data.gaps_kept else ("itl",)
     objectives = Objectives(bounds, results, requests, counted["offered"], opened, undecided)
     goodput = objectives.goodput_per_s(steady)
     attempted = counted["attempted"]
@@ -62,7 +63,9 @@ def summary(data: LevelData, bounds: Sequence[Bound]) -> Level:
     return {
         **_named(facts),
         **counted,
-        **_durations(data, requests, opened, burst),
+        "failure_share": rounded(figures["failed"], 6),
+        "streamed": streamed,
+        **_durations(data, requests, opened, without_gaps=burst or not streamed),
         **_tokens(results, requests),
         **_flow(steady, results, requests, opened),
         **{name: significant(rate) for name, rate in rates.items()},
@@ -79,8 +82,9 @@ def summary(data: LevelData, bounds: Sequence[Bound]) -> Level:
 
 
 def _named(facts: Mapping[str, Any]) -> Level:
-    names = ("id", "model", "endpoint", "device", "repeat", "attempt", "status", "reason", "began", "concurrency")
-    return {name: facts.get(name) for name in (*names, "request_rate_per_s", "requests_planned", "duration_s")}
+    names = ("id", "model", "endpoint", "device", "execution_provider", "alias", "asked_device", "repeat", "attempt")
+    course = ("status", "reason", "began", "concurrency", "request_rate_per_s", "requests_planned", "duration_s")
+    return {name: facts.get(name) for name in (*names, *course)}
 
 
 def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> Level:
@@ -97,6 +101,7 @@ def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> L
         dropped = dropped or 0
         offered = dropped + attempted if offered is None else offered
     completed_rows = np.flatnonzero(requests.population)
+    again = requests.measured & ~np.isnan(results.retry_of)
     reasons = Counter(results.finish_reason[row] or "none" for row in completed_rows)
     return {
         "offered": offered,
@@ -108,20 +113,22 @@ def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> L
         "errors": dict(sorted(errors.items())),
         "finish_reasons": dict(sorted(reasons.items())),
         "retries": int(results.retries[requests.measured].sum()),
+        "retried": int(again.sum()),
+        "recovered": int((again & requests.completed).sum()),
         "warmup_requests": int(results.warmup.sum()),
     }
 
 
-def _durations(data: LevelData, requests: Requests, opened: bool, burst: bool) -> Level:
+def _durations(data: LevelData, requests: Requests, opened: bool, *, without_gaps: bool) -> Level:
     results = data.results
     population = requests.population
-    micro = None if burst else request.micro_tpot(requests, results)
+    micro = None if without_gaps else request.micro_tpot(requests, results)
     return {
         "ttft_ms": distribution(requests.ttft[population]),
         "ttft_from_due_ms": distribution(requests.ttft_from_due[population]) if opened else None,
         "ttfe_ms": distribution(requests.ttfe[population]),
-        "itl_ms": None if burst else _itl(data, population),
-        "tpot_ms": None if burst else distribution(requests.tpot[population]),
+        "itl_ms": None if without_gaps else _itl(data, population),
+        "tpot_ms": None if without_gaps else distribution(requests.tpot[population]),
         "tpot_micro_ms": None if micro is None else rounded(micro / NS_PER_MS),
         "tpot_k_estimated": bool(requests.k_estimated[population].any()),
         "e2e_ms": distribution(requests.e2e[population]),
@@ -164,6 +171,7 @@ def _tokens(results: Results, requests: Requests) -> Level:
             **distribution(results.input_tokens[population], 1.0),
             "total": int(results.input_tokens[known].sum()) if known.any() else None,
         },
+        "output_tokens_spent": request.tokens_spent(requests),
         "characters": int(results.characters[population].sum()) if population.any() else None,
         "words": int(results.words[population].sum()) if population.any() else None,
         "cached_share": rounded(cached, 6),

@@ -109,6 +109,16 @@ def token_source(requests: Requests) -> str | None:
     return "usage" if counted.all() else "mixed" if counted.any() else "events"
 
 
+def tokens_spent(requests: Requests) -> int | None:
+    """Output tokens of all requests, warm-up and failed ones too: what CPU time and energy were spent on.
+
+    None where there are none, and where a completed answer came without a count.
+    """
+    if np.isnan(requests.tokens[requests.completed]).any():
+        return None
+    return int(np.nansum(requests.tokens)) or None
+
+
 def tokens_per_event(requests: Requests, results: Results) -> float | None:
     """Tokens by the server's count over text events, of the requests that have both; None of whole answers."""
     if not requests.streamed:

@@ -28,6 +28,8 @@ OF_REQUESTS = ("ttft", "itl", "tpot", "e2e", "client_queue", "success", "failed"
 """Metrics that each request has; the others (rates) are figures of the level alone."""
 STREAMED = ("itl", "tpot")
 """Metrics that a burst leaves without meaning (gate V13)."""
+WHOLE = ("ttft", *STREAMED)
+"""Metrics that an answer which was asked for whole does not have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,8 +23,11 @@ GATES = {
     "V13": "burst delivery",
     "V14": "prompt cache",
     "V15": "device fallback",
+    "throttled": "heat or power limit",
+    "power": "power source",
     "offered": "requests lost",
     "records": "unreadable records",
+    "samples": "unreadable samples",
 }
 _ORDER = {"red": 0, "warn": 1, "note": 2}
 

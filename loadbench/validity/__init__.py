@@ -2,19 +2,20 @@
 
 Each gate is a pure function of the level's entry in summary.json and of the scenario, and returns at most one
 warning. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should know.
+
+machine.py  the gates that look at the machine
+doubt.py    a gate's word
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from loadbench import intervals
+from loadbench.validity import machine
+from loadbench.validity.doubt import Doubt, Level, Scenario, graded, percent, said
 
-Level = Mapping[str, Any]
-Scenario = Mapping[str, Any]
-Doubt = dict[str, str]
+__all__ = ["Doubt", "warnings"]
 
 FEWEST_TOKENS_SHARE = 0.95
 MOST_TOKENS_PER_EVENT = 1.5
@@ -28,9 +29,11 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
     Returns:
         {"code": "V1", "severity": "note" | "warn" | "red", "text": one sentence with figure, reason and remedy}
     """
-    of_requests = (failures, length, tokens, network, percentiles, burst, cache)
-    gates = (balance, window, in_flight, client, *of_requests) if level.get("attempted") else (balance, in_flight)
-    found = [gate(level, scenario or {}) for gate in gates]
+    of_requests = (failures, length, tokens, network, machine.others, percentiles, burst, cache)
+    of_machine = (machine.fallback, machine.throttled, machine.power)
+    gates = (balance, window, in_flight, client, *of_requests, *of_machine)
+    asked = gates if level.get("attempted") else (balance, in_flight)
+    found = [gate(level, scenario or {}) for gate in asked]
     return [warning for warning in found if warning is not None]
 
 
@@ -38,13 +41,14 @@ def balance(level: Level, scenario: Scenario) -> Doubt | None:
     """offered = dropped + attempted, attempted = completed + failed + cancelled: else requests were lost."""
     if level.get("attempted") and level.get("offered") is None:
         text = "the run died before it could say how many requests were dropped: no objective is judged; use --resume"
-        return _warn("offered", text)
+        return said("warn", "offered", text)
     offered, dropped, attempted, completed, failed, cancelled = (
         int(level.get(name) or 0) for name in ("offered", "dropped", "attempted", "completed", "failed", "cancelled")
     )
     if offered == dropped + attempted and attempted == completed + failed + cancelled:
         return None
-    return _red(
+    return said(
+        "red",
         "offered",
         f"{offered} requests were offered but {dropped} dropped + {completed} completed + {failed} failed + "
         f"{cancelled} cancelled are recorded: records are missing, so measure this level again",
@@ -56,24 +60,26 @@ def window(level: Level, scenario: Scenario) -> Doubt | None:
     length_s, whole_s = level.get("window_s"), level.get("duration_s")
     if length_s is None:
         text = "no steady window: the load was never held; use more requests than streams, or a duration"
-        return _red("V1", text)
+        return said("red", "V1", text)
     share = length_s / whole_s if whole_s else None
     longer = "use a duration of 30s or more, or more requests"
     if length_s < 5:
-        return _red("V1", f"the steady window is {length_s:.3g} s, under 5 s: rates are accidental; {longer}")
+        return said("red", "V1", f"the steady window is {length_s:.3g} s, under 5 s: rates are accidental; {longer}")
     if length_s < 20:
-        return _warn("V1", f"the steady window is {length_s:.3g} s, under 20 s: rates are rough; {longer}")
+        return said("warn", "V1", f"the steady window is {length_s:.3g} s, under 20 s: rates are rough; {longer}")
     if share is not None and share < 0.4:
-        return _warn(
-            "V1", f"the steady window is {_percent(share)} of the run, under 40 %: mostly ramp and drain; {longer}"
+        return said(
+            "warn",
+            "V1",
+            f"the steady window is {percent(share)} of the run, under 40 %: mostly ramp and drain; {longer}",
         )
     return None
 
 
 def in_flight(level: Level, scenario: Scenario) -> Doubt | None:
     """V2: the load was what it claims to be, no backlog grows, and Little's law N = X*R holds in the window."""
-    said = [doubt for doubt in (_reached(level), _backlog(level), _little(level)) if doubt]
-    return min(said, key=lambda doubt: doubt["severity"] != "red", default=None)
+    doubts = [doubt for doubt in (_reached(level), _backlog(level), _little(level)) if doubt]
+    return min(doubts, key=lambda doubt: doubt["severity"] != "red", default=None)
 
 
 def _reached(level: Level) -> Doubt | None:
@@ -85,14 +91,14 @@ def _reached(level: Level) -> Doubt | None:
             f"{dropped} of {offered} due requests were dropped at the cap of streams: the rate was not held; "
             "raise max_streams or lower the rate"
         )
-        return _graded("V2", text, warn=dropped > 0, red=share < 0.8)
+        return graded("V2", text, warn=dropped > 0, red=share < 0.8)
     if not wanted or mean is None:
         return None
     text = (
         f"{mean:.3g} requests were in flight on average, not {wanted}: the load was not held; "
         "use longer answers, or look for refused connections and a busy client"
     )
-    return _graded("V2", text, warn=mean < 0.95 * wanted, red=mean < 0.8 * wanted)
+    return graded("V2", text, warn=mean < 0.95 * wanted, red=mean < 0.8 * wanted)
 
 
 def _backlog(level: Level) -> Doubt | None:
@@ -115,7 +121,7 @@ def _backlog(level: Level) -> Doubt | None:
         f"the server completes {completed_per_s:.3g}/s of the {due / window_s:.3g}/s that are due: the backlog grows; "
         "times say how long the level ran, not what the server does; lower the rate"
     )
-    return _graded("V2", text, warn=ended < 0.95 * due, red=ended < 0.8 * due)
+    return graded("V2", text, warn=ended < 0.95 * due, red=ended < 0.8 * due)
 
 
 def _little(level: Level) -> Doubt | None:
@@ -129,10 +135,10 @@ def _little(level: Level) -> Doubt | None:
     # requests as are in flight, which is this share of all.
     round_share = residence_ms / 1000 / window_s
     text = (
-        f"requests per second times time in flight gives {predicted:.3g} in flight, {_percent(off)} off the {mean:.3g} "
+        f"requests per second times time in flight gives {predicted:.3g} in flight, {percent(off)} off the {mean:.3g} "
         "counted (Little's law): the window is not steady; measure longer"
     )
-    return _graded("V2", text, warn=off > LITTLE_WARN + round_share, red=off > LITTLE_RED + round_share)
+    return graded("V2", text, warn=off > LITTLE_WARN + round_share, red=off > LITTLE_RED + round_share)
 
 
 def client(level: Level, scenario: Scenario) -> Doubt | None:
@@ -143,19 +149,19 @@ def client(level: Level, scenario: Scenario) -> Doubt | None:
     doubts: list[tuple[str, bool, bool]] = []
     if gap_ms and lag_ms is not None:
         share = lag_ms / gap_ms
-        text = f"the client's lag p99 of {lag_ms:.3g} ms is {_percent(share)} of the gap p50"
+        text = f"the client's lag p99 of {lag_ms:.3g} ms is {percent(share)} of the gap p50"
         doubts.append((text, share > 0.25, share > 0.5))
     # Answers that come in one burst are nobody's merger (V13).
     if merged is not None and not _is_burst(level):
-        text = f"{_percent(merged)} of arrivals carried several events where single ones were due"
+        text = f"{percent(merged)} of arrivals carried several events where single ones were due"
         doubts.append((text, merged > 0.001, merged > 0.01))
     if cpu is not None:
-        doubts.append((f"the client used {_percent(cpu)} of a core", cpu > 0.8, False))
-    said = [text for text, warn, red in doubts if warn or red]
-    if not said:
+        doubts.append((f"the client used {percent(cpu)} of a core", cpu > 0.8, False))
+    worth = [text for text, warn, red in doubts if warn or red]
+    if not worth:
         return None
-    text = "; ".join(said) + ": gaps and first tokens may be the client's own; use fewer streams or a faster client"
-    return _graded("V3", text, warn=True, red=any(red for _, _, red in doubts))
+    text = "; ".join(worth) + ": gaps and first tokens may be the client's own; use fewer streams or a faster client"
+    return graded("V3", text, warn=True, red=any(red for _, _, red in doubts))
 
 
 def failures(level: Level, scenario: Scenario) -> Doubt | None:
@@ -168,7 +174,7 @@ def failures(level: Level, scenario: Scenario) -> Doubt | None:
         f"{failed} of {attempted} requests failed ({kinds}): times are of the others alone; "
         "read error_message in requests.jsonl"
     )
-    return _graded("V4", text, warn=True, red=failed / attempted > 0.01)
+    return graded("V4", text, warn=True, red=failed / attempted > 0.01)
 
 
 def length(level: Level, scenario: Scenario) -> Doubt | None:
@@ -182,20 +188,22 @@ def length(level: Level, scenario: Scenario) -> Doubt | None:
         f"answers have {mean:.4g} tokens on average, not the forced {wanted}: the server stops early; "
         "check that it knows ignore_eos and that the context is large enough"
     )
-    return _graded("V5", text, warn=mean < FEWEST_TOKENS_SHARE * wanted)
+    return graded("V5", text, warn=mean < FEWEST_TOKENS_SHARE * wanted)
 
 
 def tokens(level: Level, scenario: Scenario) -> Doubt | None:
     """V6: tokens are the server's own count, and it counts what it sends."""
     match level.get("token_source"):
         case "events":
-            return _warn(
+            return said(
+                "warn",
                 "V6",
                 "tokens are estimated, one per event, since the server sent no usage: "
                 "compare characters per second instead",
             )
         case "mixed":
-            return _red(
+            return said(
+                "red",
                 "V6",
                 "tokens are the server's count for some requests and events for others: "
                 "tokens per second mix two units; compare characters per second instead",
@@ -205,7 +213,7 @@ def tokens(level: Level, scenario: Scenario) -> Doubt | None:
         f"the server counts {per_event:.3g} tokens per text event: events carry several, or reasoning that is not sent "
         "is counted: TPOT and tokens per second mean that count; compare characters per second instead"
     )
-    return _graded("V6", text, warn=per_event > MOST_TOKENS_PER_EVENT)
+    return graded("V6", text, warn=per_event > MOST_TOKENS_PER_EVENT)
 
 
 def network(level: Level, scenario: Scenario) -> Doubt | None:
@@ -215,30 +223,34 @@ def network(level: Level, scenario: Scenario) -> Doubt | None:
         return None
     share = trip_ms / ttft_ms
     text = (
-        f"the network round trip of {trip_ms:.3g} ms is {_percent(share)} of TTFT p50: "
+        f"the network round trip of {trip_ms:.3g} ms is {percent(share)} of TTFT p50: "
         "the network is measured with the server; run the client nearer to it"
     )
-    return _graded("V7", text, warn=share > 0.3)
+    return graded("V7", text, warn=share > 0.3)
 
 
 def percentiles(level: Level, scenario: Scenario) -> Doubt | None:
     """V12: the headline percentiles rest on enough requests; the others are only marked, by a null interval."""
-    opened = level.get("request_rate_per_s") is not None
-    n = (level.get("ttft_from_due_ms" if opened else "ttft_ms") or {}).get("n") or 0
+    name, metric = "TTFT", "ttft_ms" if level.get("request_rate_per_s") is None else "ttft_from_due_ms"
+    if level.get("streamed") is False:
+        name, metric = "E2E", "e2e_ms"
+    n = (level.get(metric) or {}).get("n") or 0
     few = [f"{name} needs >= {intervals.needed(p)}" for name, p in HEADLINE.items() if n < intervals.needed(p)]
     if not n or not few:
         return None
-    return _warn("V12", f"too few requests for TTFT's intervals: {', '.join(few)}, have {n}; use more requests")
+    return said(
+        "warn", "V12", f"too few requests for {name}'s intervals: {', '.join(few)}, have {n}; use more requests"
+    )
 
 
 def burst(level: Level, scenario: Scenario) -> Doubt | None:
     """V13: answers came at once, so that gaps between tokens do not exist; TPOT and ITL are not given."""
     share = level.get("burst_share")
     text = (
-        f"{_percent(share or 0)} of answers came in one burst: TPOT and ITL have no meaning and are not given; "
+        f"{percent(share or 0)} of answers came in one burst: TPOT and ITL have no meaning and are not given; "
         "look for a proxy that buffers, or a server that does not stream"
     )
-    return _graded("V13", text, red=_is_burst(level))
+    return graded("V13", text, red=_is_burst(level))
 
 
 def _is_burst(level: Level) -> bool:
@@ -251,26 +263,11 @@ def cache(level: Level, scenario: Scenario) -> Doubt | None:
     if share is None or share <= 0.05:
         return None
     if scenario.get("distinct_prompts"):
-        return _warn(
+        return said(
+            "warn",
             "V14",
-            f"{_percent(share)} of input tokens came from the server's cache although prompts were distinct: "
+            f"{percent(share)} of input tokens came from the server's cache although prompts were distinct: "
             "TTFT is too good; switch the server's prompt cache off",
         )
-    text = f"a prompt cache answered {_percent(share)} of input tokens: TTFT is that of warm prompts"
-    return {"code": "V14", "severity": "note", "text": f"{text}; distinct_prompts measures cold ones"}
-
-
-def _graded(code: str, text: str, *, warn: bool = False, red: bool = False) -> Doubt | None:
-    return _red(code, text) if red else _warn(code, text) if warn else None
-
-
-def _warn(code: str, text: str) -> Doubt:
-    return {"code": code, "severity": "warn", "text": text}
-
-
-def _red(code: str, text: str) -> Doubt:
-    return {"code": code, "severity": "red", "text": text}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+    text = f"a prompt cache answered {percent(share)} of input tokens: TTFT is that of warm prompts"
+    return said("note", "V14", f"{text}; distinct_prompts measures cold ones")
