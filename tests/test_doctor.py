@@ -52,6 +52,7 @@ def test_a_server_that_answers_is_shown_with_its_models() -> None:
         "event loop",
         "open files",
         "extras",
+        "telemetry",
         "embedded model",
         "server",
     ]

@@ -138,6 +138,23 @@ def extras() -> Check:
     return Check("extras", "ok", text, advice, facts=found)
 
 
+def samples(sampler: Callable[[], telemetry.Sampler] = lambda: telemetry.Sampler(None)) -> Check:
+    """What a run samples each second, and why not the rest."""
+    taken = sampler()
+    try:
+        facts, sample = taken.facts(), taken.sample()
+    finally:
+        taken.close()
+    gpus = [gpu["name"] or "unnamed" for gpu in sample["gpus"] or ()]
+    seen = ["memory and CPU of a local server"]
+    seen += [f"GPU by NVML ({', '.join(gpus)})"] if gpus else []
+    seen += ["CPU energy by RAPL"] if facts["cpu_energy_source"] else []
+    reasons = {"GPU": facts["gpu_reason"], "CPU energy": facts["cpu_energy_reason"]}
+    missing = [f"{what}: {why}" for what, why in reasons.items() if why]
+    advice = f"not measured: {'; '.join(missing)}" if missing else None
+    return Check("telemetry", "ok", ", ".join(seen), advice, {**facts, "gpus": gpus or None})
+
+
 def embedded() -> Check:
     """The embedded real model: whether it can run here, and whether its file is fetched."""
     reason = llama.available()

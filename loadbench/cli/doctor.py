@@ -81,6 +81,7 @@ def _checks(endpoint: str | None, access: dict[str, Any], streams: int, quick: b
     yield checks.event_loop()
     yield checks.files(streams)
     yield checks.extras()
+    yield checks.samples()
     yield checks.embedded()
     if endpoint is None:
         yield from asyncio.run(checks.servers())

@@ -129,7 +129,7 @@ def _look(server: Target) -> int | None:
         sample = sampler.sample()["server"]
     finally:
         sampler.close()
-    return sample and sample["memory_bytes"]
+    return None if sample is None else int(sample["memory_bytes"])
 
 
 def _free_bytes(facts: ModelFacts) -> int | None:

@@ -1,0 +1,161 @@
+"""NVIDIA GPUs by NVML: memory, utilisation, power, energy, temperature, clock, throttling."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+_THROTTLED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
+"""Reasons that hold the clock down against the load: power cap, hardware slowdown, thermal (2), power brake.
+
+Not among them: idle, clocks that somebody set, synchronised boards. Source: nvmlClocksEventReasons in nvml.h.
+"""
+
+
+class Gpus:
+    """The GPUs that NVML shows; opened by `open_nvml`.
+
+    Args:
+        library: The module pynvml, initialised, or None.
+        reason: Why there are none to read, in a line.
+    """
+
+    def __init__(self, library: Any, reason: str | None = None) -> None:
+        self._library = library
+        self.reason = reason
+        self._devices: list[tuple[int, Any, str | None]] = []
+        if library is None:
+            return
+        for index in range(self._ask("nvmlDeviceGetCount") or 0):
+            handle = self._ask("nvmlDeviceGetHandleByIndex", index)
+            if handle is not None:
+                self._devices.append((index, handle, self._ask("nvmlDeviceGetName", handle)))
+        if not self._devices:
+            self.reason = "NVML shows no GPU"
+
+    def names(self) -> list[str] | None:
+        """Their names, where there are any that tell it."""
+        return [name for _, _, name in self._devices if name] or None
+
+    def free_memory_bytes(self) -> int | None:
+        """The most that is free on one of them."""
+        memories = [self._ask("nvmlDeviceGetMemoryInfo", handle) for _, handle, _ in self._devices]
+        return max((memory.free for memory in memories if memory is not None and memory.total), default=None)
+
+    def sample(self, pids: Collection[int] = ()) -> list[dict[str, Any]] | None:
+        """The "gpus" of a sample: one a GPU, each figure None by itself where the GPU does not tell it.
+
+        Args:
+            pids: The server's processes.
+        """
+        return [self._look(*device, pids) for device in self._devices] or None
+
+    def close(self) -> None:
+        """Let go of the library; a second call does nothing."""
+        if self._library is not None:
+            self._ask("nvmlShutdown")
+        self._library, self._devices = None, []
+
+    def _look(self, index: int, handle: Any, name: str | None, pids: Collection[int]) -> dict[str, Any]:
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        shown = memory is not None and memory.total > 0  # boards that share the machine's memory show none
+        rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
+        # A GPU that answers takes some power and has some warmth: 0 stands for "unknown" on boards that do not tell.
+        milliwatts = self._ask("nvmlDeviceGetPowerUsage", handle) or None
+        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption", handle) or None
+        reasons = self._reasons(handle)
+        return {
+            "index": index,
+            "name": name,
+            "memory_used_bytes": memory.used if shown else None,
+            "memory_total_bytes": memory.total if shown else None,
+            "server_memory_bytes": self._memory_of(handle, pids),
+            "utilisation": None if rates is None else rates.gpu / 100,
+            "power_w": None if milliwatts is None else milliwatts / 1000,
+            "energy_j": None if millijoules is None else millijoules / 1000,
+            "temperature_c": self._ask("nvmlDeviceGetTemperature", handle, 0) or None,  # 0: NVML_TEMPERATURE_GPU
+            "clock_mhz": self._ask("nvmlDeviceGetClockInfo", handle, 1) or None,  # 1: NVML_CLOCK_SM
+            "throttled": None if reasons is None else bool(reasons & _THROTTLED),
+        }
+
+    def _reasons(self, handle: Any) -> int | None:
+        """Bits; the first name is that of drivers since 535, the second goes in CUDA 14."""
+        told: int | None = self._ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
+        if told is None:
+            told = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+        return told
+
+    def _memory_of(self, handle: Any, pids: Collection[int]) -> int | None:
+        """Of these processes, in CUDA's list or in that of graphics (WebGPU and Vulkan compute there).
+
+        None where neither list names one of them: in a container, a list may be empty or bear the host's numbers.
+        """
+        by_pid: dict[int, int] = {}
+        for kind in ("Compute", "Graphics") if pids else ():
+            entries = self._ask(f"nvmlDeviceGet{kind}RunningProcesses", handle) or ()
+            for pid, used in _by_pid(entry for entry in entries if entry.pid in pids).items():
+                if used is None:  # Windows' driver model does not tell
+                    return None
+                by_pid[pid] = max(used, by_pid.get(pid, 0))  # one in both lists shows its whole memory in each
+        return sum(by_pid.values()) if by_pid else None
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        """What NVML answers; None where this GPU, driver or version of the library has no such thing."""
+        function = getattr(self._library, name, None)
+        if function is None:
+            return None
+        try:
+            return function(*arguments)
+        except self._library.NVMLError:
+            return None
+
+
+def _by_pid(entries: Iterable[Any]) -> dict[int, int | None]:
+    """A process has an entry in each part of a divided GPU."""
+    sums: dict[int, int | None] = {}
+    for entry in entries:
+        before = sums.get(entry.pid, 0)
+        sums[entry.pid] = None if before is None or entry.usedGpuMemory is None else before + entry.usedGpuMemory
+    return sums
+
+
+def _load() -> Any:
+    return importlib.import_module("pynvml")
+
+
+def open_nvml(load: Callable[[], Any] = _load) -> Gpus:
+    """Open NVML; where that fails the result has no GPUs, and a reason.
+
+    Args:
+        load: Imports pynvml, which takes 20 ms.
+    """
+    try:
+        library = load()
+    except ImportError:
+        return Gpus(None, "NVIDIA GPUs are read by NVML: pip install 'loadbench[gpu]'")
+    try:
+        library.nvmlInit()
+    except library.NVMLError as error:
+        absent = error.value in (library.NVML_ERROR_LIBRARY_NOT_FOUND, library.NVML_ERROR_DRIVER_NOT_LOADED)
+        return Gpus(None, "no NVIDIA driver" if absent else f"NVML: {error}")
+    return Gpus(library)
+
+
+@functools.cache
+def names() -> list[str] | None:
+    """Names of this machine's GPUs.
+
+    NVML stays open from here on: a driver that nobody holds takes up to seconds to start again, for the sampler.
+    """
+    return open_nvml().names()
+
+
+def gpu_free_memory_bytes() -> int | None:
+    """The most that is free on one GPU; None without NVML."""
+    gpus = open_nvml()
+    try:
+        return gpus.free_memory_bytes()
+    finally:
+        gpus.close()

@@ -1,0 +1,157 @@
+"""The machine: what it is, for a run's record, and what it does at a moment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import loadbench
+from loadbench.telemetry import gpu
+
+_RECORDED = ("anyio", "httpx", "httptools", "hdrhistogram", "numpy", "nvidia-ml-py", "psutil", "uvloop")
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+"""Of psutil's CPU times. Guests are within user already, interrupts on Windows within system."""
+_SENSORS = {"coretemp", "k10temp", "zenpower", "x86_pkg_temp", "soc_thermal", "soc-thermal"}
+"""Names of CPU sensors in Linux, beside all that start with "cpu"."""
+
+
+def environment() -> dict[str, Any]:
+    """This machine: cpu, cores, memory in bytes, GPUs, os, power source; None for what it does not tell."""
+    power, _ = _battery()
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpu": gpu.names(),
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "power": power,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of loadbench, Python and the packages that measure."""
+    found = {"loadbench": loadbench.__version__, "python": platform.python_version()}
+    for name in _RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def free_memory_bytes() -> int | None:
+    """What programs can take without swapping."""
+    available: int = psutil.virtual_memory().available
+    return available or None
+
+
+class Machine:
+    """Takes samples of the whole machine.
+
+    Which sensors there are is looked up once: reading all of them, disks' and radios' too, takes many ms.
+
+    Args:
+        sys_root: Linux shows its sensors here; elsewhere there is no such folder, and no temperature.
+    """
+
+    def __init__(self, sys_root: Path = Path("/sys")) -> None:
+        cpus = sys_root / "devices/system/cpu"
+        self._throttles = sorted(cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
+        self._clocks = sorted(cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+        self._sensors = _sensors(sys_root / "class")
+
+    def sample(self) -> dict[str, Any]:
+        """The "machine" of a sample; cpu_s and throttled are counters since the machine started."""
+        power, percent = _battery()
+        throttles = _read_all(self._throttles)
+        # A dead sensor reads 0 or less.
+        degrees = [reading / 1000 for path in self._sensors if (reading := _read(path) or 0) > 0]
+        return {
+            "cpu_s": _busy_s(),
+            "memory_available_bytes": free_memory_bytes(),
+            "cpu_mhz": self._cpu_mhz(),
+            "temperature_c": max(degrees, default=None),
+            "throttled": None if throttles is None else sum(throttles),
+            "power": power,
+            "battery_percent": percent,
+        }
+
+    def _cpu_mhz(self) -> float | None:
+        clocks = [reading for path in self._clocks if (reading := _read(path) or 0) > 0]  # cores may be offline
+        if clocks:
+            return round(sum(clocks) / len(clocks) / 1000, 1)
+        try:
+            told = psutil.cpu_freq()
+        except (AttributeError, OSError, RuntimeError):  # psutil: some virtual machines of Apple's have no clock
+            return None
+        return round(told.current, 1) if told is not None and told.current else None
+
+
+def _sensors(classes: Path) -> list[Path]:
+    """The files of the CPU's sensors, in thousandths of a degree."""
+    chips = [name.parent for name in sorted(classes.glob("hwmon/hwmon*/name")) if _is_cpu(name)]
+    files = [path for chip in chips for path in sorted(chip.glob("temp*_input"))]
+    if files:
+        labels = {path: _text(path.with_name(path.name.replace("_input", "_label"))) for path in files}
+        # AMD's Tctl may lie 27 degrees above the die, so that fans start earlier; Tdie is the temperature.
+        return [path for path in files if labels[path] != "Tctl" or "Tdie" not in labels.values()]
+    zones = [kind.parent for kind in sorted(classes.glob("thermal/thermal_zone*/type")) if _is_cpu(kind)]
+    return [zone / "temp" for zone in zones]
+
+
+def _is_cpu(name: Path) -> bool:
+    text = _text(name) or ""
+    return text in _SENSORS or text.startswith("cpu")
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> int | None:
+    try:
+        return int(_text(path) or "")
+    except ValueError:
+        return None
+
+
+def _read_all(paths: Iterable[Path]) -> list[int] | None:
+    """None where there are no files, or where one of them cannot be read: a part of a sum is no sum."""
+    found = [_read(path) for path in paths]
+    known = [reading for reading in found if reading is not None]
+    return known if known and len(known) == len(found) else None
+
+
+def _busy_s() -> float | None:
+    times = psutil.cpu_times()
+    return round(sum(getattr(times, name, 0.0) for name in _BUSY), 2) or None
+
+
+def _battery() -> tuple[str | None, float | None]:
+    """Mains or battery, and the percentage left."""
+    try:
+        told = psutil.sensors_battery()
+    except (AttributeError, OSError):  # systems without batteries lack the function
+        return None, None
+    if told is None:
+        return None, None
+    power = None if told.power_plugged is None else "mains" if told.power_plugged else "battery"
+    return power, None if told.percent is None else round(told.percent, 1)
+
+
+def _cpu_name() -> str | None:
+    if sys.platform.startswith("linux"):
+        for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or None

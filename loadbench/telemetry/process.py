@@ -1,0 +1,247 @@
+"""The server's processes: found by their port, and added up as a tree."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from loadbench.target import is_loopback
+
+FORWARDERS = frozenset(
+    {"caddy", "com.docker.backend", "docker-proxy", "envoy", "haproxy", "kubectl", "nginx", "pasta", "rootlessport"}
+    | {"slirp4netns", "socat", "ssh", "traefik", "wslhost", "wslrelay"}
+)
+"""Programs that pass connections on: who listens is not who computes."""
+_ANY = {"0.0.0.0", "::"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One process at a moment.
+
+    Args:
+        identity: Equal for the same process alone: its number may be given to another one.
+        parent: Its parent's number, where that is cheap to learn.
+        cpu_s: What it used itself, user and system.
+        reaped_s: What its children used, those that ended and that it waited for; 0 where systems do not count it.
+        ended: It is over and its parent has not noticed yet: only its CPU time still exists.
+    """
+
+    identity: object
+    parent: int | None
+    cpu_s: float
+    reaped_s: float
+    memory_bytes: int
+    threads: int
+    ended: bool
+
+
+def read(pid: int) -> Reading | None:
+    """Look at a process; None where there is none.
+
+    Raises:
+        psutil.AccessDenied: It is another user's, and this system shows nothing of those.
+    """
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            return Reading(
+                identity=process,  # psutil compares by number and start, on a clock that is never set
+                parent=process.ppid() if sys.platform == "linux" else None,
+                cpu_s=times.user + times.system,
+                reaped_s=getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0),
+                memory_bytes=process.memory_info().rss,
+                threads=process.num_threads(),
+                ended=process.status() == psutil.STATUS_ZOMBIE,
+            )
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return None
+
+
+def descendants(pids: Iterable[int], proc: Path = Path("/proc")) -> set[int]:
+    """Children of these processes, and theirs.
+
+    Most Linux kernels list a process's children; elsewhere all processes are looked at, 20 us each.
+    """
+    found: set[int] = set()
+    if (proc / f"self/task/{os.getpid()}/children").exists():
+        todo = list(pids)
+        while todo:
+            fresh = _listed(proc / f"{todo.pop()}/task") - found
+            found |= fresh
+            todo += fresh
+        return found
+    for pid in pids:
+        if pid not in found:
+            try:
+                found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+    return found
+
+
+def _listed(tasks: Path) -> set[int]:
+    """Children are listed by the thread that started them."""
+    found: set[int] = set()
+    try:
+        threads = os.listdir(tasks)
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            found |= {int(word) for word in (tasks / thread / "children").read_text(encoding="ascii").split()}
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
+class ProcessTree:
+    """A process with all that it started, as long as it lives.
+
+    A process once seen in the tree stays in it, also when its parent ends and the system gives it another one.
+
+    Args:
+        pid: The root.
+        look: Reads a process.
+        below: Finds the descendants of processes.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        look: Callable[[int], Reading | None] = read,
+        below: Callable[[Iterable[int]], set[int]] = descendants,
+    ) -> None:
+        self._pid, self._look, self._below = pid, look, below
+        self._last: dict[int, Reading] = {}
+        self._unclaimed_s: dict[int, float] = defaultdict(float)
+        self._cpu_s = 0.0
+        try:
+            root = look(pid)
+        except psutil.AccessDenied:
+            root = None
+        self._identity = None if root is None else root.identity
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes of the last sample."""
+        return frozenset(self._last)
+
+    def sample(self) -> dict[str, Any] | None:
+        """The "server" of a sample; None once the root has ended, and where processes may not be looked at.
+
+        cpu_s never falls: it keeps what ended children used.
+        """
+        if self._identity is None:
+            return None
+        try:
+            now = self._members()
+        except psutil.AccessDenied:
+            return None
+        if now is None:
+            self._identity, self._last = None, {}
+            return None
+        self._cpu_s += self._used_s(now)
+        self._last = now
+        alive = [reading for reading in now.values() if not reading.ended]
+        return {
+            "processes": len(alive),
+            "memory_bytes": sum(reading.memory_bytes for reading in alive),
+            "cpu_s": round(self._cpu_s, 2),
+            "threads": sum(reading.threads for reading in alive),
+        }
+
+    def _members(self) -> dict[int, Reading] | None:
+        root = self._look(self._pid)
+        if root is None or root.ended or root.identity != self._identity:
+            return None
+        now = {self._pid: root}
+        for pid in self._last.keys() - {self._pid}:
+            reading = self._look(pid)
+            if reading is not None and reading.identity == self._last[pid].identity:
+                now[pid] = reading
+        for pid in self._below(list(now)) - now.keys():
+            if (reading := self._look(pid)) is not None:
+                now[pid] = reading
+        return now
+
+    def _used_s(self, now: dict[int, Reading]) -> float:
+        """CPU seconds since the last sample.
+
+        Where a parent waits for its child, the child's seconds move to the parent's `reaped_s`, whole: also those
+        after our last look at it, and those of children that came and went between two looks. What we had counted
+        of such a child already is taken off, in this sample or a later one, since parent and child are not read in
+        the same instant.
+        """
+        before = {pid: old for pid, old in self._last.items() if pid in now and now[pid].identity == old.identity}
+        for pid, gone in self._last.items():
+            if pid not in before and gone.parent in before:
+                self._unclaimed_s[gone.parent] += gone.cpu_s + gone.reaped_s
+        used_s = 0.0
+        for pid, reading in now.items():
+            old = before.get(pid)
+            reaped_s = reading.reaped_s - (old.reaped_s if old else 0.0)
+            counted_s = min(self._unclaimed_s[pid], reaped_s)
+            self._unclaimed_s[pid] -= counted_s
+            used_s += max(reading.cpu_s - (old.cpu_s if old else 0.0), 0.0) + max(reaped_s - counted_s, 0.0)
+        for pid in self._unclaimed_s.keys() - now.keys():
+            del self._unclaimed_s[pid]
+        return used_s
+
+
+def find_pid(base_url: str) -> int | None:
+    """The process on this machine that answers at a URL.
+
+    Of several that share the port it is the one that started the others. None where the server is elsewhere, where
+    the system does not tell (another user's process), where the listener only passes connections on, as for a server
+    in a container, and where it is not clear which one answers.
+    """
+    parts = urlsplit(base_url)
+    if not is_loopback(base_url):
+        return None
+    host = (parts.hostname or "").lower()
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    listening = [(address.removeprefix("::ffff:"), pid) for address, at, pid in _listeners() if at == port]
+    own = {"127.0.0.1", "::1"} if host.endswith("localhost") else {host}
+    # An address of its own wins over "all addresses".
+    pids = {pid for address, pid in listening if address in own} or {
+        pid for address, pid in listening if address in _ANY
+    }
+    if None in pids:  # another user's
+        return None
+    try:
+        return _first({psutil.Process(pid) for pid in pids})
+    except psutil.Error:
+        return None
+
+
+def _first(processes: set[psutil.Process]) -> int | None:
+    if any(process.name().removesuffix(".exe").lower() in FORWARDERS for process in processes):
+        return None
+    tops = [process for process in processes if processes.isdisjoint(process.parents())]
+    return int(tops[0].pid) if len(tops) == 1 else None
+
+
+def _listeners() -> list[tuple[str, int, int | None]]:
+    """Address, port and process of all TCP listeners that may be seen."""
+    try:
+        found = [(each, each.pid) for each in psutil.net_connections("tcp")]
+    except psutil.AccessDenied:  # macOS shows them process by process, one's own alone
+        found = [(each, process.pid) for process in psutil.process_iter() for each in _of(process)]
+    return [(each.laddr.ip, each.laddr.port, pid) for each, pid in found if each.status == psutil.CONN_LISTEN]
+
+
+def _of(process: psutil.Process) -> list[Any]:
+    try:
+        return list(process.net_connections("tcp"))
+    except psutil.Error:
+        return []

@@ -1,0 +1,76 @@
+"""A sample: the server's processes, this client, the machine, its GPUs and the energy, at a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loadbench.telemetry.energy import RAPL_ROOT, Rapl
+from loadbench.telemetry.gpu import Gpus, open_nvml
+from loadbench.telemetry.machine import Machine
+from loadbench.telemetry.process import ProcessTree
+
+
+class Sampler:
+    """Takes samples; one at a time, from any thread. Each blocks for some milliseconds.
+
+    Counters (CPU seconds, joules, throttle events) are cumulative, from whenever they began to count; only the
+    difference of two samples says something.
+
+    Args:
+        pid: The server's first process, on this machine; None where it is elsewhere or not known.
+        gpus: Opens NVML, at the first sample: that may take long where nobody uses the GPU.
+        rapl_root: The folder of the processors' energy counters.
+        sys_root: The folder of the machine's sensors.
+    """
+
+    def __init__(
+        self,
+        pid: int | None,
+        *,
+        gpus: Callable[[], Gpus] = open_nvml,
+        rapl_root: Path = RAPL_ROOT,
+        sys_root: Path = Path("/sys"),
+    ) -> None:
+        self._tree = None if pid is None else ProcessTree(pid)
+        self._client = psutil.Process()
+        self._machine = Machine(sys_root)
+        self._rapl = Rapl(rapl_root)
+        self._open_gpus = gpus
+        self._gpus: Gpus | None = None
+
+    def sample(self) -> dict[str, Any]:
+        """What there is to see now: server, client, machine, gpus, cpu_energy_j; None for what nobody tells."""
+        server = None if self._tree is None else self._tree.sample()
+        pids = frozenset() if self._tree is None else self._tree.pids
+        return {
+            "server": server,
+            "client": {"memory_bytes": self._client.memory_info().rss, "cpu_s": round(time.process_time(), 3)},
+            "machine": self._machine.sample(),
+            "gpus": self._nvml().sample(pids),
+            "cpu_energy_j": self._rapl.energy_j(),
+        }
+
+    def facts(self) -> dict[str, str | None]:
+        """What the samples can tell, and why not: gpu_source, gpu_reason, cpu_energy_source, cpu_energy_reason."""
+        gpu_reason, cpu_reason = self._nvml().reason, self._rapl.reason
+        return {
+            "gpu_source": None if gpu_reason else "nvml",
+            "gpu_reason": gpu_reason,
+            "cpu_energy_source": None if cpu_reason else "rapl",
+            "cpu_energy_reason": cpu_reason,
+        }
+
+    def close(self) -> None:
+        """Let go of the GPUs; no sample after this."""
+        if self._gpus is not None:
+            self._gpus.close()
+
+    def _nvml(self) -> Gpus:
+        if self._gpus is None:
+            self._gpus = self._open_gpus()
+        return self._gpus
