@@ -1,0 +1,304 @@
+"""Foundry Local's real runtime in its child process: models of one's own, the web service, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import bigram
+import catalogue
+import httpx
+import psutil
+import pytest
+from runtimes import chat, ends, home, needs_sdk, started
+
+from loadbench import foundry
+from loadbench.errors import LoadbenchError, TargetError, UsageError
+from loadbench.foundry import Runtime
+from loadbench.target import ModelFacts
+
+pytestmark = needs_sdk
+
+PARENT = """
+import os, signal, sys
+from pathlib import Path
+from loadbench import foundry
+pressed = []
+signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+with foundry.start(cache=Path(sys.argv[1]), catalog_url=sys.argv[2]) as runtime:
+    model = runtime.register(Path(sys.argv[3]))
+    os.killpg(0, signal.SIGINT)
+    runtime.load(model.id)
+    print(runtime.pid, bool(pressed), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """One for all, with an empty public catalogue; each test registers a model of its own."""
+    with started(tmp_path_factory.mktemp("foundry")) as here:
+        yield here.runtime
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a model, `tiny`."""
+    return bigram.make(tmp_path / "tiny")
+
+
+@pytest.fixture
+def model(runtime: Runtime, folder: Path, request: pytest.FixtureRequest) -> Iterator[ModelFacts]:
+    """A registered model, named after the test."""
+    name = request.node.originalname.removeprefix("test_").replace("_", "-")[:40].strip("-")
+    facts = runtime.register(folder, f"{name}-generic-cpu")
+    yield facts
+    runtime.remove(facts.id)
+
+
+def of(runtime: Runtime, id: str) -> ModelFacts | None:
+    return next((facts for facts in runtime.models() if facts.id == id), None)
+
+
+# -- models of one's own
+
+
+def test_the_sdk_tells_its_version(runtime: Runtime) -> None:
+    assert runtime.version.startswith("2.")
+
+
+def test_a_registered_model_has_id_alias_device_and_the_size_of_its_files(runtime: Runtime, folder: Path) -> None:
+    facts = runtime.register(folder)
+    runtime.remove(facts.id)
+
+    assert (facts.id, facts.aliases, facts.cached, facts.loaded) == ("tiny-generic-cpu:1", ("tiny",), True, False)
+    assert (facts.device, facts.execution_provider) == ("CPU", "CPUExecutionProvider")
+    assert facts.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
+    assert (facts.context, facts.task) == (bigram.CONTEXT, "chat-completion")
+
+
+def test_a_name_of_ones_own_is_the_id(runtime: Runtime, folder: Path) -> None:
+    facts = runtime.register(folder, "mine:3")
+    runtime.remove(facts.id)
+
+    assert facts.id == "mine:3"
+
+
+def test_a_registered_model_is_listed_and_its_folder_known(runtime: Runtime, model: ModelFacts, folder: Path) -> None:
+    assert of(runtime, model.id) is not None
+    assert runtime.path(model.id) == folder
+
+
+def test_registered_again_it_is_one_model_and_its_settings_are_read_again(
+    runtime: Runtime, model: ModelFacts, folder: Path
+) -> None:
+    bigram.make(folder, context=512)
+    again = runtime.register(folder, model.id)
+
+    assert again.id == model.id
+    assert again.context == 512
+    assert [facts.id for facts in runtime.models()].count(model.id) == 1
+
+
+def test_registered_again_while_it_is_loaded_it_stays_loaded(runtime: Runtime, model: ModelFacts, folder: Path) -> None:
+    runtime.load(model.id)
+
+    assert runtime.register(folder, model.id).loaded is True
+
+
+def test_a_name_that_stands_for_another_folder_is_not_taken_over(
+    runtime: Runtime, model: ModelFacts, tmp_path: Path
+) -> None:
+    other = bigram.make(tmp_path / "other")
+
+    with pytest.raises(LoadbenchError, match=r"is registered already, for .*tiny: remove that first"):
+        runtime.register(other, model.id)
+
+
+def test_a_folder_without_a_model_is_refused_before_the_sdk_is_asked(runtime: Runtime, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no genai_config\.json"):
+        runtime.register(tmp_path)
+
+
+def test_removed_it_is_forgotten_and_its_files_stay(runtime: Runtime, folder: Path) -> None:
+    facts = runtime.register(folder, "forgotten")
+    runtime.remove(facts.id)
+
+    assert of(runtime, facts.id) is None
+    assert (folder / "model.onnx").exists()
+
+
+# -- the web service
+
+
+def test_a_loaded_model_answers_with_exact_token_counts(runtime: Runtime, model: ModelFacts) -> None:
+    runtime.serve()
+    runtime.load(model.id)
+    facts = of(runtime, model.id)
+    assert facts is not None
+    assert facts.base_url is not None
+    told = chat(facts.base_url, facts.id, "Grüße", max_tokens=7).json()
+
+    assert told["choices"][0]["message"]["content"] == bigram.reply(7)
+    assert told["usage"]["completion_tokens"] == 7
+    assert told["usage"]["prompt_tokens"] == bigram.prompt_tokens("Grüße") == len("Grüße".encode()) + 19
+
+
+def test_an_answer_ends_by_itself_after_its_last_word(runtime: Runtime, model: ModelFacts) -> None:
+    runtime.load(model.id)
+    told = chat(runtime.serve() + "/catalogs/local/v1", model.id, max_tokens=1000).json()
+
+    assert told["choices"][0]["finish_reason"] == "stop"
+    assert told["choices"][0]["message"]["content"] == bigram.reply(bigram.WORDS)
+
+
+def test_unloaded_it_answers_no_more(runtime: Runtime, model: ModelFacts) -> None:
+    runtime.load(model.id)
+    runtime.unload(model.id)
+    facts = of(runtime, model.id)
+
+    assert facts is not None
+    assert facts.loaded is False
+    assert chat(runtime.serve() + "/catalogs/local/v1", model.id).status_code == 400
+
+
+def test_unloading_waits_a_moment_for_a_stream_to_end(runtime: Runtime, tmp_path: Path) -> None:
+    model = runtime.register(bigram.make(tmp_path / "busy", burn=2000))
+    runtime.load(model.id)
+    url = runtime.serve() + "/catalogs/local/v1/chat/completions"
+    body = {"model": model.id, "messages": [{"role": "user", "content": "x"}], "max_tokens": 64, "stream": True}
+    with httpx.stream("POST", url, json=body) as answer:
+        lines = answer.iter_lines()
+        assert "chat.completion.chunk" in next(lines)
+        runtime.unload(model.id)
+        assert "data: [DONE]" in list(lines)
+    facts = of(runtime, model.id)
+    runtime.remove(model.id)
+
+    assert facts is not None
+    assert facts.loaded is False
+
+
+def test_served_again_it_has_the_same_url(runtime: Runtime) -> None:
+    assert runtime.serve() == runtime.serve()
+
+
+def test_another_port_than_the_one_it_has_is_refused(runtime: Runtime) -> None:
+    url = runtime.serve()
+
+    with pytest.raises(LoadbenchError, match=f"the web service runs at {url} already"):
+        runtime.serve(9)
+
+
+def test_a_port_of_choice_is_taken_and_what_was_loaded_stays_so(tmp_path: Path) -> None:
+    with started(tmp_path) as here:
+        model = here.runtime.register(bigram.make(tmp_path / "tiny"))
+        here.runtime.load(model.id)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            with pytest.raises(LoadbenchError, match=f"^port {port} of 127.0.0.1 is taken by another program"):
+                here.runtime.serve(port)
+
+        assert here.runtime.serve(port) == f"http://127.0.0.1:{port}"
+        assert [facts.id for facts in here.runtime.models() if facts.loaded] == [model.id]
+
+
+# -- errors
+
+
+def test_an_unknown_id_is_told_with_near_ones(runtime: Runtime, model: ModelFacts) -> None:
+    with pytest.raises(TargetError, match=rf"knows no model '{model.id}2'; did you mean {model.id}\?"):
+        runtime.load(f"{model.id}2")
+
+
+def test_a_broken_model_is_one_line(runtime: Runtime, model: ModelFacts, folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"nothing of the kind")
+
+    with pytest.raises(LoadbenchError, match=rf"^{model.id} cannot be loaded: .*Protobuf parsing failed") as raised:
+        runtime.load(model.id)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_runtime_goes_on_after_an_error(runtime: Runtime, model: ModelFacts) -> None:
+    with pytest.raises(LoadbenchError):
+        runtime.load("none")
+    runtime.load(model.id)
+
+    assert [facts.id for facts in runtime.models() if facts.loaded] == [model.id]
+
+
+# -- the process
+
+
+def test_this_process_never_imports_the_sdk(runtime: Runtime) -> None:
+    runtime.models()
+
+    assert [name for name in sys.modules if name.startswith(("foundry_local", "onnxruntime"))] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_runtime_that_was_killed_is_one_clear_line(tmp_path: Path) -> None:
+    with started(tmp_path) as here:
+        model = here.runtime.register(bigram.make(tmp_path / "tiny"))
+        os.kill(here.runtime.pid, signal.SIGKILL)
+
+        with pytest.raises(LoadbenchError, match=f"^Foundry Local's runtime was ended by SIGKILL.* to load {model.id}"):
+            here.runtime.load(model.id)
+        with pytest.raises(LoadbenchError, match=r"^Foundry Local's runtime was ended by SIGKILL as it served$"):
+            here.runtime.wait()
+
+
+def test_a_call_after_its_end_is_one_clear_line(tmp_path: Path) -> None:
+    with started(tmp_path) as here:
+        runtime = here.runtime
+
+    with pytest.raises(LoadbenchError, match=r"^Foundry Local's runtime ended with exit code 0"):
+        runtime.models()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX's")
+def test_ctrl_c_does_not_reach_it_and_it_ends_with_a_parent_that_was_killed(folder: Path, tmp_path: Path) -> None:
+    words = [tmp_path / "cache", catalogue.NOWHERE, folder]
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, *map(str, words)],
+        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(foundry.__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as parent:
+        assert parent.stdout
+        pid, pressed = parent.stdout.readline().decode().split()
+        assert (pressed, psutil.pid_exists(int(pid))) == ("True", True)
+        parent.kill()
+
+    assert ends(int(pid))
+
+
+@pytest.mark.parametrize(
+    ("installed", "reason"),
+    [(None, "Foundry Local's SDK is not installed: "), ("1.2.4", "Foundry Local's SDK 1.2.4 is too old")],
+)
+def test_without_the_sdk_it_says_what_to_install(
+    installed: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadbench.foundry.places._installed", lambda _: installed)
+
+    with pytest.raises(LoadbenchError, match=rf"^{reason}.*pip install -U 'loadbench\[foundry\]'$"), foundry.start():
+        pass
+
+
+def test_an_sdk_that_cannot_be_loaded_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home(monkeypatch, tmp_path)
+    (tmp_path / "foundry_local_sdk.py").write_text("raise ImportError('libonnx.so: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    with (
+        pytest.raises(LoadbenchError, match=r"^Foundry Local's SDK cannot be loaded: libonnx\.so: cannot open"),
+        foundry.start(cache=tmp_path),
+    ):
+        pass
