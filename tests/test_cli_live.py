@@ -50,7 +50,10 @@ def over(progress: Progress) -> Progress:
 
 
 ENDED = {"status": "complete", "reason": None, "duration_s": 6.0}
-PROBE = {"model": "m", "requests": 1, "error": None, "error_message": None, "ttft_ms": 50.0, "e2e_ms": 90.0}
+PROBE = {
+    **{"model": "m", "purpose": "first", "requests": 1, "error": None, "error_message": None},
+    **{"ttft_ms": 50.0, "e2e_ms": 90.0},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -325,6 +328,8 @@ def test_dropped_requests_are_said(lines: Lines, capsys: pytest.CaptureFixture[s
             {**PROBE, "error": "http_4xx", "error_message": "HTTP 404: gone", "ttft_ms": None},
             "m: does not answer: http_4xx: HTTP 404: gone\n",
         ),
+        ({**PROBE, "ttft_ms": None}, "m: answers, whole after 90 ms\n"),  # a whole one was asked for
+        ({**PROBE, "purpose": "warm"}, ""),  # the second one is no news
     ],
 )
 def test_whether_a_model_answers_is_a_line(

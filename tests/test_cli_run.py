@@ -28,7 +28,7 @@ from loadbench.scenario import Scenario
 from loadbench.simulator import Simulator
 
 ROOT = Path(__file__).parents[1]
-OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
+OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY")
 BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--max-tokens", "4")
 """A run of some milliseconds."""
 
@@ -416,10 +416,10 @@ def test_the_help_lists_options_under_headings_the_most_used_first() -> None:
     options = text[text.index("\n\nServer:") : text.index("Examples:")]
 
     assert re.findall(r"^(\S.*):$", options, re.MULTILINE) == [
-        *("Server", "Load", "Prompts and answers", "Plan", "Output", "More")
+        *("Server", "Load", "Prompts and answers", "Plan", "Cold starts, memory, energy", "Output", "More")
     ]
-    assert [line.split()[0] for line in re.findall(r"^  (-.*)$", options, re.MULTILINE)][:4] == [
-        *("-e,", "-m,", "--simulate", "--wait")
+    assert [line.split()[0] for line in re.findall(r"^  (-.*)$", options, re.MULTILINE)][:6] == [
+        *("-e,", "-m,", "--device", "--ep", "--simulate", "--wait")
     ]
     assert options.rstrip().endswith("-h, --help                 Show this message and exit.")
 
@@ -498,6 +498,24 @@ def test_a_prompt_in_a_variable_is_one_prompt() -> None:
     settings = planned("--simulate", BENCH_PROMPT="What is a cat, and why?")["scenario"]
 
     assert settings["prompts"] == ["What is a cat, and why?"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings"),
+    [
+        ({"BENCH_STREAM": "0"}, {"stream": False}),
+        ({"BENCH_STREAM": "1"}, {"stream": True}),
+        ({"RETRY_ON_FAIL": "1", "RETRY_BACKOFF": "1.5"}, {"retries": 1, "retry_backoff": "1500ms"}),
+        ({"RETRY_ON_FAIL": "true"}, {"retries": 1}),
+        ({"RETRY_ON_FAIL": "no"}, {"retries": 0}),
+        ({"RETRY_ON_FAIL": ""}, {"retries": 0}),
+        ({"BENCH_TEMPERATURE": "0.5", "BENCH_ROUNDS": "7"}, {"temperature": 0.5, "requests": 7}),
+    ],
+)
+def test_the_workshops_variables_are_understood(variables: dict[str, str], settings: dict[str, Any]) -> None:
+    found = planned("--simulate", **variables)["scenario"]
+
+    assert {name: found[name] for name in settings} == settings
 
 
 def test_bounds_in_a_variable_are_parted_by_commas() -> None:
@@ -592,7 +610,7 @@ def test_json_is_json_lines_alone_and_the_summary_comes_last(place: Path, quick:
     assert (done.exit_code, done.stderr) == (0, "")
     events = lines_of_json(done)
     assert [event["event"] for event in events if event["event"] != "progress"] == [
-        *("plan", "probe", "level_began", "level_ended", "summary")
+        *("plan", "probe", "probe", "level_began", "level_ended", "summary")
     ]
     assert events[-1]["summary"] == json.loads((place / "there" / "summary.json").read_bytes())
 
@@ -644,6 +662,7 @@ def test_the_output_folder_is_used_as_it_is(folder: Path) -> None:
     assert files(folder) == {
         *("run.json", "prompts.json", "requests.jsonl", "answers.jsonl", "summary.json", "summary.csv", "report.md"),
         *(f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag")),
+        "telemetry.jsonl",
     }
 
 

@@ -30,7 +30,7 @@ HOMES = {
     "foundry_local_sdk": {"foundry"},
     "hdrh": {"histogram"},
     "httptools": {"transport", "simulator"},  # both ends of one wire
-    "httpx": {"client", "transport", "target"},
+    "httpx": {"client", "transport", "target", "models"},
     "plotly": {"report"},
     "psutil": {"telemetry", "cli"},
     "pynvml": {"telemetry", "cli"},

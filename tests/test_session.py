@@ -173,6 +173,7 @@ async def test_a_watcher_is_told_in_the_order_of_events(path: Path) -> None:
 
     assert run.observer.seen == [
         ("probed", "m"),
+        ("probed", "m"),
         ("began", "m@c1"),
         ("complete", "m@c1"),
         ("began", "m@c2"),

@@ -163,7 +163,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     # This seed spares the probes and strikes with every fault.
-    law = simulator.Law(ttft_ms=5, itl_ms=3, faults=dict.fromkeys(KINDS, 0.07), seed=12)
+    law = simulator.Law(ttft_ms=5, itl_ms=3, faults=dict.fromkeys(KINDS, 0.07), seed=22)
     words = ("-c", 4, "-n", 120, "--max-tokens", PROBE_TOKENS, "--prompt", "Name a fruit.")
     return measure(tmp_path_factory.mktemp("faulty"), law, *words)
 

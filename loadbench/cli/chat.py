@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
-from loadbench import models, target
+from loadbench import target
 from loadbench.cli import place as places
 from loadbench.cli import reach
-from loadbench.cli.place import Place
+from loadbench.cli.place import Place, Reached
 from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import TargetError
 from loadbench.metrics.request import Requests
@@ -22,7 +21,7 @@ from loadbench.prompts import Prompt
 from loadbench.result import Result, Results
 from loadbench.scenario import Scenario
 from loadbench.session import Control
-from loadbench.target import Choice, Chosen, Found, ModelFacts, Target
+from loadbench.target import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport
 
 SHOW_EVERY_S = 0.05
@@ -46,32 +45,20 @@ class Stage:
     """A server that can be asked.
 
     Attributes:
-        server: Who answers.
         how: It was found.
-        control: Loads and unloads its models; None where it offers neither.
         transport: The path of measured requests.
     """
 
-    server: Target
+    reached: Reached
     how: str
-    control: Control | None
     transport: Transport | StockTransport
     asked: Scenario
     headers: dict[str, str]
 
-    def choose(self) -> Choice:
-        """The models asked for, of those that the server has.
-
-        Raises:
-            TargetError: It has none of them.
-        """
-        wanted = self.asked.models
-        return self.chosen("auto" if wanted == "auto" else [wanted] if isinstance(wanted, str) else wanted)
-
-    def chosen(self, wanted: Any) -> Choice:
-        """These models, as the devices and the execution provider that were asked for allow."""
-        devices, provider = self.asked.device or (), self.asked.execution_provider
-        return target.choose(self.server, wanted, devices=devices, execution_provider=provider)
+    @property
+    def server(self) -> Target:
+        """Who answers."""
+        return self.reached.server
 
     @asynccontextmanager
     async def loaded(self, model: Chosen) -> AsyncIterator[float | None]:
@@ -80,7 +67,7 @@ class Stage:
         Raises:
             TargetError: It does not load.
         """
-        facts, control = model.facts, self.control
+        facts, control = model.facts, self.reached.control
         if facts is None or control is None or facts.loaded is not False:
             yield None
             return
@@ -147,28 +134,13 @@ async def stage(place: Place, asked: Scenario, given: dict[str, Any]) -> AsyncIt
     Raises:
         TargetError: Nobody answers there.
     """
-    headers = target.request_headers(given["headers"], reach.key(given))
-    known = await anyio.to_thread.run_sync(places.known_target, place)
-    if known is not None:
-        control = None if place.runtime is None else places.RuntimeControl(place.runtime)
-        async with _path(known, given) as transport:
-            yield Stage(known, place.how, control, transport, asked, headers)
-        return
-    async with reach.server(Found(place.endpoint or "", place.how), given) as (server, http):
-        told = {one.id: one for one in place.models}
-        known_models = (target.merged(one, told[one.id]) if one.id in told else one for one in server.models)
-        server = replace(server, models=tuple(known_models), pid=server.pid or place.pid)
-        async with _path(server, given) as transport:
-            yield Stage(server, place.how, models.control(server, http), transport, asked, headers)
-
-
-@asynccontextmanager
-async def _path(server: Target, given: dict[str, Any]) -> AsyncIterator[Transport | StockTransport]:
-    transport = reach.transport(server, given)
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
+    headers = target.request_headers(asked.headers, reach.key(asked.api_key_env))
+    async with places.reached(place, asked, given, reach.note) as reached:
+        transport = reach.transport(reached.server, given)
+        try:
+            yield Stage(reached, place.how, transport, asked, headers)
+        finally:
+            await transport.aclose()
 
 
 def figures(result: Result) -> dict[str, Any]:

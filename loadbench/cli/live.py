@@ -128,7 +128,8 @@ class Lines(Silent):
         self._say(text)
 
     def probed(self, probe: Mapping[str, Any]) -> None:
-        self._say(probe_line(probe))
+        if is_news(probe):
+            self._say(probe_line(probe))
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         self._levels = (self._levels[0] + 1, self._levels[1])
@@ -196,7 +197,15 @@ def _state(progress: Progress, per_s: float) -> str:
     return ", ".join([*words, f"TTFT {_ttft(progress)}", *_failures(progress)])
 
 
+def is_news(probe: Mapping[str, Any]) -> bool:
+    """Whether a person wants to see it now: that a model answers, or that it does not any more."""
+    return probe["purpose"] == "first" or bool(probe["error"])
+
+
 def probe_line(probe: Mapping[str, Any]) -> str:
+    """What came of a probe, in words."""
     if probe["error"]:
         return f"{probe['model']}: does not answer: {probe['error']}: {probe['error_message']}"
+    if probe["ttft_ms"] is None:
+        return f"{probe['model']}: answers, whole after {milliseconds(round(probe['e2e_ms'] * 1000))}"
     return f"{probe['model']}: answers, first token after {milliseconds(round(probe['ttft_ms'] * 1000))}"

@@ -6,19 +6,30 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from loadbench.plan import Plan, PlannedLevel
-from loadbench.target import Target
+from loadbench.target import Choice, Target
 
 _MINUTES_FROM_S = 90.0
 
 
 def lines(
-    server: Target, how: str, models: Sequence[str], steps: Plan, prompts: int, path: Path, *, done: int, dry_run: bool
+    server: Target,
+    how: str,
+    choice: Choice,
+    steps: Plan,
+    prompts: int,
+    path: Path,
+    *,
+    key: str | None = None,
+    done: int = 0,
+    dry_run: bool = False,
 ) -> list[str]:
     """What a person reads before a run begins.
 
     Args:
         server: Without a `base_url` where it is started for the run itself, which a dry run does not do.
         how: How it was found, in words.
+        choice: What is measured, and what of the asked is not there.
+        key: The variable that holds the server's key.
         steps: The levels that are to come.
         prompts: How many there are.
         path: The run's folder.
@@ -26,7 +37,10 @@ def lines(
     """
     version = f" {server.version}" if server.version else ""
     where = f"{server.base_url} ({server.kind}{version})" if server.base_url else "(not started)"
+    models = [one.id for one in choice.chosen]
     told = [f"target    {where}, {how}", f"models    {', '.join(models)}"]
+    told += [f"absent    {one.reason}: skipped" for one in choice.absent]
+    told += [f"key       from {key}"] * (key is not None)
     if done:
         told.append(f"complete  {done} of {done + len(steps.levels)} levels already")
     if steps.levels:

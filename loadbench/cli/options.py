@@ -48,7 +48,7 @@ def under(heading: str) -> Callable[..., Decorator]:
 
         Args:
             variable: Whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS.
-            workshop: A BENCH_ name that does too.
+            workshop: A name of the workshop's that does too.
         """
         long = next(name for name in names if name.startswith("--")).split("/")[0].removeprefix("--")
         variables = [f"LOADBENCH_{long.replace('-', '_').upper()}"] if variable else []
@@ -124,6 +124,19 @@ def share(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     if not 0 <= part <= 1:
         raise click.BadParameter(f"{value!r}: write a share as 20% or 0.2", ctx, param)
     return part
+
+
+_SWITCH = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
+
+
+def tries(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A callback for a number of retries; the workshop's RETRY_ON_FAIL says true for one."""
+    text = (value or "").strip().lower()
+    if not text:
+        return None
+    if text not in _SWITCH and not text.isdecimal():
+        raise click.BadParameter(f"{value!r}: write a whole number, 0 for none", ctx, param)
+    return _SWITCH[text] if text in _SWITCH else int(text)
 
 
 def certificates(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

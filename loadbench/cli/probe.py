@@ -100,6 +100,8 @@ def wanted(given: dict[str, Any], scenario: Scenario | None = None, **settings: 
         endpoint=given["endpoint"],
         device=given["devices"],
         execution_provider=given["execution_provider"],
+        headers=given["headers"],
+        api_key_env=given["api_key_env"],
         concurrency=[1],
         **settings,
     )
@@ -112,7 +114,7 @@ async def _probe(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
     ok = True
     async with chat.stage(place, asked, given) as stage:
         reach.tell(stage.server, stage.how, given)
-        choice = stage.choose()
+        choice = stage.reached.choose(asked)
         for absent in choice.absent:
             ok = False
             _say(given, {"model": absent.name, "error": "absent", "error_message": absent.reason})

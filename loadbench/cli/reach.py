@@ -88,7 +88,7 @@ async def server(found: Found, given: dict[str, Any]) -> AsyncIterator[tuple[Tar
         verify=not given["insecure"],
         ca_file=given["ca_file"],
         headers=given["headers"],
-        key=key(given),
+        key=key(given["api_key_env"]),
     ) as http:
         wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
         yield await target.wait(found.endpoint, http=http, wait_s=wait_s, waiting=note), http
@@ -140,16 +140,22 @@ def tell(target: Target, how: str, given: dict[str, Any]) -> None:
         note(told(target, how))
 
 
-def key(given: dict[str, Any]) -> str | None:
+def key(name: str | None) -> str | None:
     """The server's key.
 
+    Args:
+        name: The variable that holds it; None takes API_KEY, the workshop's, where it is set.
     Raises:
-        UsageError: The variable that --api-key-env names is not set.
+        UsageError: The variable that was named is not set.
     """
     from loadbench import target
 
-    name = given["api_key_env"] or (KEY if os.environ.get(KEY, "").strip() else None)
-    return target.read_key(name, os.environ)
+    return target.read_key(name or key_variable(), os.environ)
+
+
+def key_variable() -> str | None:
+    """The variable that holds a key where none is named; None where it is not set."""
+    return KEY if os.environ.get(KEY, "").strip() else None
 
 
 def finish(ok: bool, *, or_else: int = 1) -> None:

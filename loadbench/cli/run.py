@@ -20,6 +20,7 @@ from loadbench.cli.options import (
     header_lines,
     scenario_file,
     share,
+    tries,
     under,
     whole,
 )
@@ -78,8 +79,20 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_load("--warmup", type=int, metavar="N", help="Unmeasured requests.  [default: as many as streams]")
 @_load("--repeat", type=int, metavar="K", help="Measure each level K times.")
 @_load("--arrivals", type=click.Choice(["poisson", "constant"]), metavar="KIND", help="Open loop: poisson or constant.")
-@_load("--retries", type=int, metavar="N", help="New requests after a failed one, marked.  [default: 0]")
-@_load("--retry-backoff", callback=duration, metavar="1s", help="Wait before a retry; doubles with each.")
+@_load(
+    "--retries",
+    callback=tries,
+    metavar="N",
+    help="New requests after a failed one, marked.  [default: 0]",
+    workshop="RETRY_ON_FAIL",
+)
+@_load(
+    "--retry-backoff",
+    callback=duration,
+    metavar="1s",
+    help="Wait before a retry; doubles with each.",
+    workshop="RETRY_BACKOFF",
+)
 @_load("--max-failed", callback=share, metavar="20%", help="Skip higher loads once so many requests fail.")
 @_load("--max-streams", type=int, metavar="N", help="Open loop: most at once; more are dropped, counted.")
 @_prompts("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
@@ -89,7 +102,9 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_prompts("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
 @_prompts("--distinct-prompts/--fixed-prompts", default=None, help="Unique prefixes, so that no cache answers.")
 @_prompts("--extra-body", metavar="JSON", help="More keys to send, as '{\"ignore_eos\": true}'.")
-@_prompts("--stream/--no-stream", default=None, variable=False, help="Ask for a stream or for whole answers.")
+@_prompts(
+    "--stream/--no-stream", default=None, help="Ask for a stream or for whole answers.", workshop="BENCH_STREAM"
+)
 @_prompts("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
 @_plan("--slo", multiple=True, type=LIST, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
 @_plan("--dry-run", **_FLAG, help="Show the plan and stop.")

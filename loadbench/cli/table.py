@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
-from loadbench.cli.live import Silent, Speed, harmless, probe_line
+from loadbench.cli.live import Silent, Speed, harmless, is_news, probe_line
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -54,7 +54,8 @@ class Table(Silent):
         self._say(text, "yellow")
 
     def probed(self, probe: Mapping[str, Any]) -> None:
-        self._say(probe_line(probe), "red" if probe["error"] else "dim")
+        if is_news(probe):
+            self._say(probe_line(probe), "red" if probe["error"] else "dim")
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         self._speed, self._present = Speed(), planned

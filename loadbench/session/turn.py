@@ -227,7 +227,7 @@ class Turn:
             "purpose": purpose,
             # A server that loads at the first request, unasked, is as cold.
             "cold": purpose == "first"
-            and (self.record["load_source"] == "loaded by this run" or bool(facts and facts.loaded is False)),
+            and (self.record["load_source"] is not None or bool(facts and facts.loaded is False)),
             "after_s": after_s,
             "every_s": every_s,
             "requests": len(results),
@@ -241,8 +241,7 @@ class Turn:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.probes.append(probe)
-        if purpose == "first" or last.error is not None:
-            self.observer.probed(probe)
+        self.observer.probed(probe)
         return None if last.error is None else f"{last.error}: {last.error_message}"
 
     async def _ask(self, max_tokens: int) -> Result:

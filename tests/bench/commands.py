@@ -51,10 +51,10 @@ def between_levels_s(streams: Sequence[int] = (1, 8, 64, 512)) -> list[float]:
         with instant.serve() as server, tempfile.TemporaryDirectory(prefix="bench-client-") as folder:
             words = ["run", "-e", server.url, "-c", f"{before},{after}", "-n", str(n), "--warmup", "0", "-o", folder]
             _took(words)
-            probe = 1
-            if len(server.asked_s) != probe + 2 * n:
-                raise RuntimeError(f"{len(server.asked_s)} requests came for a probe and two levels of {n}")
-            gaps.append(server.asked_s[probe + n] - max(server.answered_s[: probe + n]))
+            probes = 2
+            if len(server.asked_s) != probes + 2 * n:
+                raise RuntimeError(f"{len(server.asked_s)} requests came for {probes} probes and two levels of {n}")
+            gaps.append(server.asked_s[probes + n] - max(server.answered_s[: probes + n]))
     return gaps
 
 

@@ -177,8 +177,9 @@ def _ours(client: str, load: Load, url: str) -> Figures:
         with _process([*words, "--json", "-o", folder]) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                event = json.loads(line)["event"]
-                if event == "probe":
+                said = json.loads(line)
+                event = said["event"]
+                if event == "probe" and said["purpose"] == "warm":  # the last one before the level
                     watch.start()
                 elif event == "level_ended":
                     watch.stop()

@@ -59,7 +59,7 @@ async def _verify(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
         names = [None] if wanted == "auto" else [wanted] if isinstance(wanted, str) else wanted
         for name in names:
             try:
-                choice = stage.chosen("auto" if name is None else [name])
+                choice = stage.reached.chosen("auto" if name is None else [name], asked)
             except TargetError as error:
                 done(name or "auto", _LISTED, False, str(error))
                 continue

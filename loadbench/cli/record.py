@@ -1,0 +1,77 @@
+"""What run.json says of a run from its start."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from loadbench import scenario, store, telemetry
+from loadbench.cli.run import NOT_STORED
+from loadbench.client import Parameters
+from loadbench.prompts import Prompt
+from loadbench.scenario import Scenario
+from loadbench.target import Choice, Target
+
+_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+
+
+def info(
+    asked: Scenario,
+    server: Target,
+    how: str,
+    choice: Choice,
+    parameters: Parameters,
+    questions: Sequence[Prompt],
+    clock: str,
+) -> dict[str, Any]:
+    """What run.json says from the start. No key, no header that may hold one."""
+    models = [one.id for one in choice.chosen]
+    stored = scenario.to_builtins(asked)
+    stored["headers"] = {name: NOT_STORED if _SECRET.search(name) else value for name, value in asked.headers.items()}
+    facts = asdict(server)
+    facts["models"] = [one for one in facts["models"] if one["id"] in models]
+    source = (
+        asked.prompts if isinstance(asked.prompts, str) else "the scenario" if asked.prompts else "the built-in set"
+    )
+    own_limits = any(one.max_tokens is not None for one in questions)
+    return {
+        "name": asked.name,
+        "start": store.utc_now(),
+        "command": _command(sys.argv),
+        "versions": telemetry.versions(),
+        "scenario": stored,
+        "seed": asked.seed,
+        "prompts": {"count": len(questions), "source": source, "sha256": _digest(questions), "own_limits": own_limits},
+        "parameters": asdict(parameters),
+        "target": facts,
+        "target_found": how,
+        "absent": [asdict(one) for one in choice.absent],
+        "environment": telemetry.environment(),
+        "clock": clock,
+        "event_loop": "uvloop" if has_uvloop() else "asyncio",
+        "hlog": store.hlog_works(),
+    }
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    """The command line, without the values of headers that may be secret."""
+    shown = ["loadbench", *words[1:]]
+    for i, word in enumerate(shown):
+        name, colon, _ = word.partition(":")
+        if colon and _SECRET.search(name) and (shown[i - 1] == "--header" or word.startswith("--header=")):
+            shown[i] = f"{name}: {NOT_STORED}"
+    return shown
+
+
+def has_uvloop() -> bool:
+    """Whether uvloop is here: it is not on Windows."""
+    return importlib.util.find_spec("uvloop") is not None
+
+
+def _digest(questions: Sequence[Prompt]) -> str:
+    return hashlib.sha256(repr([(one.id, one.messages) for one in questions]).encode()).hexdigest()

@@ -1,0 +1,63 @@
+"""The measured server's process, where it is on this machine: what is sampled of it, and whether a model will fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from loadbench import target, telemetry
+from loadbench.session.watch import INTERVAL_S
+from loadbench.target import Choice, ModelFacts, Target
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A server; one without a base URL is not started and has nothing to watch."""
+
+    server: Target
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine."""
+        return bool(self.server.base_url) and target.is_loopback(self.server.base_url)
+
+    @cached_property
+    def pid(self) -> int | None:
+        """As the server tells, else of the process that listens on its port."""
+        if not self.local:
+            return None
+        return self.server.pid or telemetry.find_pid(self.server.base_url)
+
+    @contextmanager
+    def sampling(self, wanted: bool) -> Iterator[telemetry.Sampler | None]:
+        """What takes samples of it and of this machine; None where none are wanted."""
+        if not wanted:
+            yield None
+            return
+        sampler = telemetry.Sampler(self.pid)
+        try:
+            yield sampler
+        finally:
+            sampler.close()
+
+    def facts(self, sampler: telemetry.Sampler | None) -> dict[str, Any] | None:
+        """What run.json says of the samples; None where none are taken."""
+        if sampler is None:
+            return None
+        return {"interval_s": INTERVAL_S, "local": self.local, "server_pid": self.pid, **sampler.facts()}
+
+    def memory_warnings(self, choice: Choice) -> list[str]:
+        """A line for each model that is to be loaded and is larger than the memory that is free."""
+        found = [self.memory_warning(one.facts) for one in choice.chosen if one.facts is not None]
+        return [warning for warning in found if warning is not None]
+
+    def memory_warning(self, facts: ModelFacts) -> str | None:
+        """A line where a model that is to be loaded is larger than the memory that is free."""
+        if not self.local or facts.loaded is not False:
+            return None
+        on_gpu = "GPU" in (facts.device or "")
+        free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
+        return target.free_memory_warning(facts, free_bytes)
