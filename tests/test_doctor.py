@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from nvml import H100, Nvml
 from scripted import Answer, scripted
 
 from loadbench import simulator
@@ -18,6 +19,7 @@ from loadbench.cli import checks, selftest
 from loadbench.cli.checks import Check
 from loadbench.cli.doctor import doctor
 from loadbench.cli.limits import SPARE_FILES, raise_file_limit
+from loadbench.telemetry import Sampler, open_nvml
 
 MODELS = {"/v1/models": {"data": [{"id": "m"}]}}
 
@@ -194,6 +196,32 @@ def test_missing_extras_come_with_the_command_that_installs_them(monkeypatch: py
 
     assert row.advice == "not installed: pip install 'loadbench[gone]'"
     assert row.text.startswith("here ")
+
+
+def sampler(*gpus: Mapping[str, Any], rapl_root: Path) -> Callable[[], Sampler]:
+    return lambda: Sampler(
+        None, gpus=lambda: open_nvml(lambda: Nvml(*gpus, init=0 if gpus else 12)), rapl_root=rapl_root
+    )
+
+
+def test_what_samples_cannot_tell_here_comes_with_its_reason(tmp_path: Path) -> None:
+    row = checks.samples(sampler(rapl_root=tmp_path))
+
+    assert (row.mark, row.text) == ("ok", "memory and CPU of a local server")
+    assert (row.advice or "").startswith("not measured: GPU: no NVIDIA driver; CPU energy: no RAPL counters")
+    assert row.facts["gpus"] is None
+
+
+def test_what_samples_can_tell_here_is_named(tmp_path: Path) -> None:
+    (tmp_path / "intel-rapl:0").mkdir()
+    for name, text in {"name": "package-0", "energy_uj": "7", "max_energy_range_uj": "100"}.items():
+        (tmp_path / "intel-rapl:0" / name).write_text(text)
+
+    row = checks.samples(sampler(H100, rapl_root=tmp_path))
+
+    assert row.text == "memory and CPU of a local server, GPU by NVML (NVIDIA H100 80GB HBM3), CPU energy by RAPL"
+    assert row.advice is None
+    assert row.facts["gpu_source"] == "nvml"
 
 
 def test_the_self_test_measures_the_simulator_with_our_client() -> None:

@@ -210,38 +210,51 @@ def find_pid(base_url: str) -> int | None:
         return None
     host = (parts.hostname or "").lower()
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    listening = [(address.removeprefix("::ffff:"), pid) for address, at, pid in _listeners() if at == port]
+    listening = [(address, pid) for address, at, pid in _listeners() if at == port]
     own = {"127.0.0.1", "::1"} if host.endswith("localhost") else {host}
     # An address of its own wins over "all addresses".
-    pids = {pid for address, pid in listening if address in own} or {
-        pid for address, pid in listening if address in _ANY
-    }
-    if None in pids:  # another user's
-        return None
-    try:
-        return _first({psutil.Process(pid) for pid in pids})
-    except psutil.Error:
-        return None
+    for addresses in (own, _ANY):
+        pids = {pid for address, pid in listening if address in addresses}
+        if pids:
+            try:
+                return None if None in pids else _first({psutil.Process(pid) for pid in pids}, addresses, port)
+            except psutil.Error:
+                return None
+    return None
 
 
-def _first(processes: set[psutil.Process]) -> int | None:
+def _first(processes: set[psutil.Process], addresses: set[str], port: int) -> int | None:
     if any(process.name().removesuffix(".exe").lower() in FORWARDERS for process in processes):
         return None
     tops = [process for process in processes if processes.isdisjoint(process.parents())]
-    return int(tops[0].pid) if len(tops) == 1 else None
+    if len(tops) != 1:
+        return None
+    # Of those that share one socket psutil names any one: its ancestors are asked themselves.
+    first = tops[0]
+    for ancestor in first.parents():
+        if any(address in addresses and at == port for address, at, _ in _listening(_of(ancestor))):
+            first = ancestor
+    return int(first.pid)
 
 
 def _listeners() -> list[tuple[str, int, int | None]]:
     """Address, port and process of all TCP listeners that may be seen."""
     try:
-        found = [(each, each.pid) for each in psutil.net_connections("tcp")]
+        return _listening([(each, each.pid) for each in psutil.net_connections("tcp")])
     except psutil.AccessDenied:  # macOS shows them process by process, one's own alone
-        found = [(each, process.pid) for process in psutil.process_iter() for each in _of(process)]
-    return [(each.laddr.ip, each.laddr.port, pid) for each, pid in found if each.status == psutil.CONN_LISTEN]
+        return [found for process in psutil.process_iter() for found in _listening(_of(process))]
 
 
-def _of(process: psutil.Process) -> list[Any]:
+def _of(process: psutil.Process) -> list[tuple[Any, int | None]]:
     try:
-        return list(process.net_connections("tcp"))
+        return [(each, process.pid) for each in process.net_connections("tcp")]
     except psutil.Error:
         return []
+
+
+def _listening(connections: list[tuple[Any, int | None]]) -> list[tuple[str, int, int | None]]:
+    return [
+        (each.laddr.ip.removeprefix("::ffff:"), each.laddr.port, pid)
+        for each, pid in connections
+        if each.status == psutil.CONN_LISTEN
+    ]
