@@ -147,6 +147,32 @@ CASES = [
     ({"cached_share": 0.05}, []),
     ({"cached_share": 0.051}, [("V14", "note")]),
     ({"cached_share": None}, []),
+    # V12 of whole answers rests on E2E
+    ({"streamed": False, "ttft_ms": {"n": 0, "p50": None}, "e2e_ms": {"n": 72}}, []),
+    ({"streamed": False, "ttft_ms": {"n": 0, "p50": None}, "e2e_ms": {"n": 71}}, [("V12", "warn")]),
+    # V9: share of all cores that neither server nor client used
+    ({"others_cpu_share": 0.1}, []),
+    ({"others_cpu_share": 0.101}, [("V9", "warn")]),
+    ({"others_cpu_share": 0.5}, [("V9", "warn")]),
+    ({"others_cpu_share": 0.501}, [("V9", "red")]),
+    ({"others_cpu_share": None}, []),
+    # V15: what ran is what was asked for, or what the model's name stands for
+    ({"asked_device": "GPU", "ran": {"id": "m-gpu:1", "device": "GPU"}}, []),
+    ({"asked_device": "gpu", "ran": {"device": "GPU"}}, []),
+    ({"asked_device": "GPU", "ran": {"device": "CPU"}}, [("V15", "red")]),
+    ({"device": "GPU", "ran": {"device": "CPU"}}, [("V15", "red")]),
+    ({"asked_device": "GPU", "ran": {"device": "GPU+CPU"}}, []),
+    ({"asked_device": "GPU", "ran": {"device": "CPU+GPU"}}, [("V15", "red")]),
+    ({"asked_device": "GPU", "ran": {"device": None}}, []),
+    ({"asked_device": "GPU", "ran": None}, []),
+    ({"asked_device": None, "device": None, "ran": {"device": "CPU"}}, []),
+    # heat and power
+    ({"throttled": True}, [("throttled", "note")]),
+    ({"throttled": False}, []),
+    ({"throttled": None}, []),
+    ({"power": "mains"}, []),
+    ({"power": "battery"}, [("power", "note")]),
+    ({"power": "changed"}, [("power", "warn")]),
     # requests that no record tells of
     ({"offered": 1001}, [("offered", "red")]),
     ({"completed": 999}, [("offered", "red")]),
@@ -176,6 +202,31 @@ def test_the_output_length_is_judged_where_it_was_forced(
     scenario: dict[str, Any], changes: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     assert gates(scenario, **changes) == expected
+
+
+PROVIDERS = [
+    # V15: asked for, ran
+    ("cuda", "CUDAExecutionProvider", []),
+    ("NvTensorRTRTXExecutionProvider", "trtrtx", []),
+    ("cuda", "WebGpuExecutionProvider", [("V15", "red")]),
+    ("cuda", None, []),
+    (None, "WebGpuExecutionProvider", []),
+]
+
+
+@pytest.mark.parametrize(("asked", "ran", "expected"), PROVIDERS)
+def test_another_execution_provider_than_asked_is_a_fallback(
+    asked: str | None, ran: str | None, expected: list[tuple[str, str]]
+) -> None:
+    changes = {"asked_device": "GPU", "ran": {"device": "GPU", "execution_provider": ran}}
+
+    assert gates({"execution_provider": asked}, **changes) == expected
+
+
+def test_a_fallback_says_what_ran_and_what_was_asked() -> None:
+    [said] = warnings(SOUND | {"asked_device": "GPU", "ran": {"id": "m-cpu:1", "device": "CPU"}}, {})
+
+    assert said["text"].startswith("CPU ran (as m-cpu:1), not GPU as asked")
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.05, []), (0.051, [("V14", "warn")])])

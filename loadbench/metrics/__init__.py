@@ -37,28 +37,32 @@ def summarise(run: Run) -> dict[str, Any]:
     if (run.info.get("prompts") or {}).get("own_limits"):
         asked = {**scenario, "max_tokens": None}  # prompts carry limits of their own: no length is that of all (V5)
     bounds = [Bound.parse(text) for text in scenario.get("slo") or ()]
-    levels = []
+    levels: list[dict[str, Any]] = []
+    ran = models.what_ran(run.info)
     by_level = samples.by_level(run.samples)
     for data in run.levels:
         found = level.summary(data, bounds, streamed=scenario.get("stream") is not False)
         own = by_level.get((str(found["id"]), found["attempt"] or 0), [])
-        spent = {"duration_s": found["duration_s"], "tokens": found["output_tokens_spent"]}
-        found |= machine.figures(own, run.info, **spent)
+        found["ran"] = ran.get(str(found["model"]))
+        found |= machine.figures(
+            own,
+            run.info,
+            duration_s=found["duration_s"],
+            tokens=found["output_tokens_spent"],
+            device=(found["ran"] or {}).get("device") or found["device"],
+        )
         levels.append(found | {"simulated": _simulated(run.info), "clock": run.info.get("clock")})
-    known = models.records(run.info, levels)
-    ran = {model["id"]: model["ran"] for model in known}
     curves = scaling(levels)
     rows = {row["id"]: row for curve in curves for row in curve["levels"]}
     for found in levels:
         row = rows.get(found["id"], {})
         found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
-        found["ran"] = ran.get(str(found["model"]))
         found["warnings"] = validity.warnings(found, asked)
     return {
         "schema": SCHEMA,
         "run": {name: value for name, value in run.info.items() if name != "levels"},
         "levels": levels,
-        "models": known,
+        "models": models.records(run.info, levels),
         "absent": list(run.info.get("absent") or ()),
         "warnings": _unreadable(run),
         "scaling": curves,

@@ -159,13 +159,14 @@ def _tokens(results: Results, requests: Requests) -> Level:
     both = population & ~np.isnan(results.cached_tokens) & (results.input_tokens > 0)
     cached = float(results.cached_tokens[both].sum() / results.input_tokens[both].sum()) if both.any() else None
     known = population & ~np.isnan(results.input_tokens)
+    counted = population & ~np.isnan(requests.tokens)
     return {
         "token_source": request.token_source(requests),
         "tokens_per_event": significant(per_event),
         "itl_name": "inter-token" if single else "inter-event",
         "output_tokens": {
             **distribution(requests.tokens[population], 1.0),
-            "total": int(requests.tokens[population].sum()) if population.any() else None,
+            "total": int(requests.tokens[counted].sum()) if counted.any() else None,
         },
         "input_tokens": {
             **distribution(results.input_tokens[population], 1.0),

@@ -17,7 +17,12 @@ _LOADS = (reader("machine", "cpu_s"), reader("server", "cpu_s"), reader("client"
 
 
 def figures(
-    samples: Sequence[Sample], info: Mapping[str, Any], *, duration_s: float | None, tokens: float | None
+    samples: Sequence[Sample],
+    info: Mapping[str, Any],
+    *,
+    duration_s: float | None,
+    tokens: float | None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """The level's fields of summary.json that come from samples; None for what is not known.
 
@@ -26,9 +31,10 @@ def figures(
         info: run.json.
         duration_s: Of the level.
         tokens: Output tokens of all its requests, warm-up included.
+        device: What the model ran on, where that is known.
     """
     here = samples if is_local(info) else ()
-    gpus = server_gpus(here)
+    gpus = server_gpus(here, device)
     scenario = info.get("scenario") or {}
     cores = (info.get("environment") or {}).get("cores")
     return {
@@ -62,16 +68,16 @@ def _server(samples: Sequence[Sample], tokens: float | None) -> dict[str, Any]:
     }
 
 
-def server_gpus(samples: Sequence[Sample]) -> list[int]:
-    """Indices of the GPUs that count: those the server has memory on; where no driver tells that, all."""
-    told: dict[int, float | None] = {}
-    for sample in samples:
-        for gpu in sample.get("gpus") or ():
-            before, now = told.get(gpu["index"]), gpu.get("server_memory_bytes")
-            told[gpu["index"]] = before if now is None else max(now, before or 0)
-    if any(held is not None for held in told.values()):
-        return [index for index, held in told.items() if held]
-    return list(told)
+def server_gpus(samples: Sequence[Sample], device: str | None = None) -> list[int]:
+    """Indices of the GPUs that count: those the server has memory on; where no driver tells that, all.
+
+    None where the model is known to run on something else: an idle GPU draws power for nobody.
+    """
+    every = [gpu for sample in samples for gpu in sample.get("gpus") or ()]
+    held = dict.fromkeys(gpu["index"] for gpu in every if gpu.get("server_memory_bytes"))
+    if held or (device is not None and "GPU" not in device.upper()):
+        return list(held)
+    return list(dict.fromkeys(gpu["index"] for gpu in every))
 
 
 def _gpu(samples: Sequence[Sample], gpus: Sequence[int]) -> dict[str, Any]:

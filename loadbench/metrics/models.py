@@ -22,12 +22,22 @@ def records(info: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> lis
         info: run.json; a resumed run has a turn more for a model: its values win, earlier ones fill up.
         levels: Entries of summary.json's `levels`, for the peaks.
     """
+    turns = _turns(info)
+    ids = dict.fromkeys([*turns, *(str(level.get("model")) for level in levels)])
+    return [_record(model, turns.get(model, []), info, levels) for model in ids]
+
+
+def what_ran(info: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """By model, what the server ran: see `ran`."""
+    return {model: ran(merged(turns)) for model, turns in _turns(info).items()}
+
+
+def _turns(info: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     turns: dict[str, list[Mapping[str, Any]]] = {}
     for record in info.get("models") or ():
         if isinstance(record, Mapping):
             turns.setdefault(str(record.get("model")), []).append(record)
-    ids = dict.fromkeys([*turns, *(str(level.get("model")) for level in levels)])
-    return [_record(model, turns.get(model, []), info, levels) for model in ids]
+    return turns
 
 
 def _record(
