@@ -80,7 +80,7 @@ class Progress:
     dropped: int = 0
     retried: int = 0  # measured requests that ask again what failed; of the issued and dropped
     warmup_requests: int = 0
-    text_events: int = 0  # of ended requests, warm-up among them
+    text_events: int = 0  # of ended requests, warm-up among them; of whole answers the tokens that the server counted
     errors: Counter[str] = field(default_factory=Counter)  # of the failed
     last_error: str | None = None
     gone: int = 0  # failures in a row that say the model is gone
@@ -307,7 +307,7 @@ class _LevelRun:
 
     def _done(self, result: Result) -> None:
         progress = self._progress
-        progress.text_events += result.text_events
+        progress.text_events += result.text_events if self._engine._streamed else result.output_tokens or 0
         if result.error == "cancelled":
             progress.cancelled += not result.warmup
         elif result.error is not None:

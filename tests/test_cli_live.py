@@ -19,6 +19,7 @@ from loadbench.cli import live, table
 from loadbench.cli.live import JsonLines, Lines, Silent
 from loadbench.cli.table import Table
 from loadbench.engine import Progress
+from loadbench.histogram import Histogram
 from loadbench.plan import Plan
 from loadbench.scenario import Duration, Scenario
 
@@ -338,6 +339,15 @@ def test_whether_a_model_answers_is_a_line(
     lines.probed(probe)
 
     assert capsys.readouterr().err == line
+
+
+def test_of_whole_answers_a_line_tells_how_long_they_took(lines: Lines, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = over(going(planned()))
+    progress.histograms["e2e"].record(900_000)
+    progress.histograms["ttft"] = Histogram()
+    lines.ended(progress, ENDED)
+
+    assert "E2E p50 900 ms, p95 900 ms" in capsys.readouterr().err
 
 
 def test_plain_lines_hold_no_control_characters(lines: Lines, capsys: pytest.CaptureFixture[str]) -> None:

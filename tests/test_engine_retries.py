@@ -126,11 +126,12 @@ async def test_a_retry_beyond_the_cap_of_streams_is_dropped_and_counted() -> Non
 
 @pytest.mark.anyio
 async def test_of_whole_answers_no_first_token_and_no_gap_is_recorded() -> None:
-    answer = Answer(ttft_s=1.0, itl_s=0.1, events=5)
+    answer = Answer(ttft_s=1.0, itl_s=0.1, events=5)  # of a token each
     streamed = await level_of(closed(1), answer, requests=2, warmup=0).run()
     whole = await level_of(closed(1), answer, requests=2, warmup=0, streamed=False).run()
 
     counts = [
         {name: each.progress.histograms[name].count for name in ("ttft", "itl", "e2e")} for each in (streamed, whole)
     ]
+    assert (streamed.progress.text_events, whole.progress.text_events) == (10, 10)
     assert counts == [{"ttft": 2, "itl": 8, "e2e": 2}, {"ttft": 0, "itl": 0, "e2e": 2}]

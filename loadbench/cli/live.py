@@ -143,7 +143,7 @@ class Lines(Silent):
             self._say(f"{self._place(progress)}  {_state(progress, per_s)}")
 
     def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
-        words = [f"{progress.completed} completed", *_failures(progress), f"TTFT {_ttft(progress)}"]
+        words = [f"{progress.completed} completed", *_failures(progress), _took(progress)]
         ending = "" if facts["status"] == "complete" else f"  {facts['status']}: {facts['reason']}"
         self._say(f"{self._place(progress)}  {facts['duration_s']:.1f} s, {', '.join(words)}{ending}")
 
@@ -181,9 +181,11 @@ def milliseconds(us: int | None) -> str:
     return f"{us / 1000:,.0f} ms" if us < 1_000_000 else f"{us / 1e6:,.2f} s"
 
 
-def _ttft(progress: Progress) -> str:
-    ttft = progress.histograms["ttft"]
-    return f"p50 {milliseconds(ttft.percentile(0.5))}, p95 {milliseconds(ttft.percentile(0.95))}"
+def _took(progress: Progress) -> str:
+    """As `TTFT p50 43 ms, p95 44 ms`; E2E where answers are asked for whole."""
+    name = "ttft" if progress.histograms["ttft"].count or not progress.histograms["e2e"].count else "e2e"
+    took = progress.histograms[name]
+    return f"{name.upper()} p50 {milliseconds(took.percentile(0.5))}, p95 {milliseconds(took.percentile(0.95))}"
 
 
 def _failures(progress: Progress) -> list[str]:
@@ -194,7 +196,7 @@ def _failures(progress: Progress) -> list[str]:
 def _state(progress: Progress, per_s: float) -> str:
     done = f"{progress.ended}/{progress.limits.requests}" if progress.limits.requests else str(progress.ended)
     words = [progress.phase, f"{progress.in_flight} in flight", f"{done} done", f"{per_s:,.0f} tokens/s"]
-    return ", ".join([*words, f"TTFT {_ttft(progress)}", *_failures(progress)])
+    return ", ".join([*words, _took(progress), *_failures(progress)])
 
 
 def is_news(probe: Mapping[str, Any]) -> bool:

@@ -208,8 +208,10 @@ def _embedded(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: No
             f"no server to measure: no -e URL, no FOUNDRY_LOCAL_ENDPOINT, no Foundry Local service found, and the "
             f"embedded model cannot run here ({reason}); name a server with -e, or try --simulate"
         )
+    # llama.cpp tells neither device nor licence, but we start it.
+    facts = ModelFacts(llama.MODEL, cached=True, device="CPU", licence="Apache-2.0")
     if given["dry_run"]:
-        return Place(None, "the embedded model, started for the run", (ModelFacts(llama.MODEL),))
+        return Place(None, "the embedded model, started for the run", (facts,))
     most = max(asked.concurrency or [8])
     llama.fetch_model(note)  # once, and no part of what it takes to load
     began_s = time.monotonic()
@@ -217,9 +219,7 @@ def _embedded(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: No
     load_s = round(time.monotonic() - began_s, 3)
     threads = "1 thread" if server.threads == 1 else f"{server.threads} threads"
     how = f"the embedded model, started for this run: {server.slots} slots, {threads}"
-    size_bytes = Path(server.gguf).stat().st_size
-    # llama.cpp tells neither device nor licence, but we started it.
-    facts = ModelFacts(server.model, cached=True, size_bytes=size_bytes, device="CPU", licence="Apache-2.0")
+    facts = replace(facts, size_bytes=Path(server.gguf).stat().st_size)
     return Place(server.url, how, (facts,), server.pid, load_s=load_s)
 
 

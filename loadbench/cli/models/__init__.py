@@ -227,5 +227,5 @@ def verify(**given: Any) -> None:
     from loadbench.cli.models import checklist
 
     path = given["scenario_file"]
-    asked = wanted(given, None if path is None else scenario.read(path))
+    asked = wanted(given, None if path is None else scenario.read(path), max_tokens=checklist.TOKENS)
     reach.finish(checklist.verify(asked, given), or_else=3)
