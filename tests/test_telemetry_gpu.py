@@ -153,9 +153,12 @@ def test_the_most_that_is_free_is_on_one_gpu() -> None:
 
 
 def test_a_board_that_shares_the_machines_memory_has_none_to_show() -> None:
-    gpu = look({"nvmlDeviceGetMemoryInfo": memory(total=0, used=0)})
+    shared = {**H100, "nvmlDeviceGetMemoryInfo": memory(total=0, used=0)}
+
+    (gpu,) = opened(shared).sample() or []
 
     assert (gpu["memory_used_bytes"], gpu["memory_total_bytes"]) == (None, None)
+    assert opened(shared).free_memory_bytes() is None
 
 
 @pytest.mark.parametrize(

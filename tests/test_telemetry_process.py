@@ -33,6 +33,15 @@ print("alone", flush=True)
 sys.stdin.read()
 """
 """A process that burns 0.2 s of CPU and has a child with 50 MB, whose end it awaits when it is told to."""
+LAUNCH = """
+import subprocess, sys
+child = subprocess.Popen(
+    [sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+)
+print(child.pid, child.stdout.readline().strip(), flush=True)
+sys.stdin.read()
+"""
+"""A process that starts another one, and tells its number and what it says."""
 LISTEN = """
 import socket, subprocess, sys
 listener = socket.create_server((sys.argv[1], 0))
@@ -224,6 +233,18 @@ def test_a_child_that_comes_and_goes_between_two_samples_is_counted() -> None:
     assert (before, cpu_s(tree)) == (1.0, 3.0)
 
 
+def test_what_was_taken_off_for_one_child_is_not_taken_off_for_the_next() -> None:
+    machine = Machine(p7=reading("server"), p8=reading("child", parent=7, cpu_s=3.0))
+    tree = machine.tree(7)
+    cpu_s(tree)
+    del machine.processes[8]
+    machine.change(7, reaped_s=3.0)
+    between = cpu_s(tree)
+    machine.change(7, reaped_s=5.0)
+
+    assert (between, cpu_s(tree)) == (4.0, 6.0)
+
+
 def test_an_ended_child_that_nobody_has_waited_for_yet_is_no_process_but_keeps_its_seconds() -> None:
     machine = Machine(p7=reading("server"), p8=reading("child", parent=7, cpu_s=3.0))
     tree = machine.tree(7)
@@ -272,13 +293,17 @@ def test_a_server_that_may_never_be_looked_at_is_unknown() -> None:
     assert ProcessTree(7, look).sample() is None
 
 
-def test_children_are_found_too_where_the_kernel_does_not_list_them(start: Callable[..., Any], tmp_path: Path) -> None:
-    parent = start(FAMILY)
-    child_pid = int(line(parent))
+def test_children_and_theirs_are_found_also_where_the_kernel_does_not_list_them(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    launcher = start(LAUNCH, FAMILY)
+    family = {int(word) for word in line(launcher).split()}
 
-    found = process.descendants([parent.pid, 2**22 + 1], proc=tmp_path)
+    listed = process.descendants([launcher.pid, 2**22 + 1])
+    looked_up = process.descendants([launcher.pid, 2**22 + 1], proc=tmp_path)
 
-    assert found == {child_pid} == process.descendants([parent.pid])
+    assert len(family) == 2
+    assert listed == looked_up == family
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
