@@ -152,6 +152,12 @@ def hostile() -> dict[str, Any]:
         level["warnings"] = [{"code": evil, "severity": "red", "text": evil}]
         level["slo"] = [{"bound": evil, "attainment": 0.5, "attained": False, "n": 2}]
         level["prompts"] = [{"prompt": evil, "n": 1}, {"prompt": "p", "n": 1}]
+        level |= {"alias": evil, "asked_device": evil, "ran": {"id": evil, "device": evil, "execution_provider": evil}}
+        level |= {"energy_j": 1.0, "energy_source": evil, "power": evil, "server_metrics": {evil: 1.0}}
+    summary["models"] = [{"id": evil, "name": evil, "load_s": 1.0, "load_source": evil, "load_error": evil}]
+    summary["models"][0] |= {"served_as": evil, "ran": {"id": evil, "device": evil, "execution_provider": evil}}
+    summary["absent"] = [{"name": evil, "device": evil, "execution_provider": evil, "reason": evil}]
+    summary["run"]["telemetry"] = {"gpu_reason": evil, "cpu_energy_source": evil, "server_pid": 1}
     summary["run"]["name"] = summary["run"]["environment"]["cpu"] = summary["run"]["target"]["version"] = evil
     return summary
 

@@ -12,6 +12,7 @@ from loadbench.report.tables import (
     Times,
     count,
     figure,
+    known,
     level_name,
     metric,
     per_model,
@@ -36,7 +37,7 @@ def open_loop(summary: Summary) -> list[Table]:
     ]
     unit = {"ms": "milliseconds", "s": "seconds"}[times.unit]
     notes = [f"queue = waiting in the client, from due to sent; times in {unit}"]
-    return per_model("Open loop", {**summary, "levels": rows}, columns, notes)
+    return _told(per_model("Open loop", {**summary, "levels": rows}, columns, notes), summary)
 
 
 def behind(summary: Summary) -> list[Table]:
@@ -57,7 +58,12 @@ def behind(summary: Summary) -> list[Table]:
         (Column("client lag p99", "ms"), lambda level: Cell(units.figure(levels.value(level, "client_lag_ms", "p99")))),
         (Column("merged arrivals"), lambda level: Cell(units.share(level.get("merged_share")))),
     ]
-    return per_model("Behind the figures", summary, columns, tpot_notes(rows))
+    return _told(per_model("Behind the figures", summary, columns, tpot_notes(rows)), summary)
+
+
+def _told(found: list[Table], summary: Summary) -> list[Table]:
+    """Without the columns that whole answers do not have."""
+    return found if levels.is_streamed(summary) else known(found)
 
 
 def _whole_run(name: str) -> Read:
@@ -109,12 +115,12 @@ def slo(summary: Summary) -> Table | None:
 
 
 def prompts(level: Level, most: int) -> Table | None:
-    """The level's prompts, slowest first token first, at most `most`; None when it names none."""
-    entries = sorted(
-        level.get("prompts") or [], key=lambda p: (-(p.get("ttft_median_ms") or 0.0), str(p.get("prompt")))
-    )
+    """The level's prompts, slowest first token (whole answer) first, at most `most`; None when it names none."""
+    streamed = level.get("streamed") is not False
+    slowness = "ttft_median_ms" if streamed else "e2e_median_ms"
+    entries = sorted(level.get("prompts") or [], key=lambda p: (-(p.get(slowness) or 0.0), str(p.get("prompt"))))
     shown = entries[:most]
-    times = Times.of(shown, "ttft_median_ms")
+    times = Times.of(shown, slowness)
     rows = tuple(
         (
             Cell(str(p.get("prompt"))),
@@ -138,13 +144,20 @@ def prompts(level: Level, most: int) -> Table | None:
     )
     left_out = len(entries) - len(shown) + int(level.get("prompts_left_out") or 0)
     notes = (f"{units.plural(left_out, 'more prompt')}: see requests.jsonl",) if left_out else ()
-    return Table(f"By prompt, {levels.label(level)}", columns, rows, notes, str(level.get("model"))) if rows else None
+    return _one(Table(f"By prompt, {levels.label(level)}", columns, rows, notes, str(level.get("model"))), streamed)
+
+
+def _one(table: Table, streamed: bool) -> Table | None:
+    if not table.rows:
+        return None
+    return table if streamed else next(iter(known([table])), None)
 
 
 def input_lengths(level: Level) -> Table | None:
     """TTFT and E2E by input length; None where the server counted no input tokens."""
     entries = level.get("input_lengths") or []
-    times = Times.of(entries, "ttft_median_ms")
+    streamed = level.get("streamed") is not False
+    times = Times.of(entries, "ttft_median_ms" if streamed else "e2e_median_ms")
     rows = tuple(
         (
             Cell(f"{units.count(e.get('from_tokens'))}–{units.count(e.get('to_tokens'))}"),
@@ -161,7 +174,7 @@ def input_lengths(level: Level) -> Table | None:
         Column("E2E median", times.unit),
     )
     title = f"By input length, {levels.label(level)}"
-    return Table(title, columns, rows, model=str(level.get("model"))) if rows else None
+    return _one(Table(title, columns, rows, model=str(level.get("model"))), streamed)
 
 
 def _of_attempted(n: int, level: Level) -> str:

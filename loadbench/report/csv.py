@@ -2,13 +2,15 @@
 
 Columns:
     run: name of the run.
-    model, level: model id; level id as in summary.json, e.g. `smollm2-135m@c4`.
+    model, level: model id; level id as in summary.json, e.g. `smollm2-135m@c4`, empty for figures of the model.
     concurrency, request_rate_per_s: the level's load; one of them is empty.
     metric: as in summary.json, e.g. `ttft_ms`, `output_tokens_per_s`, `errors`, `slo`.
     statistic: `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`; `value` for a single figure; else what is
-        counted: a kind of error, a finish reason, a bound.
-    value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `fraction`, `ratio`, `count`
-        or `flag` (`simulated`: the figures come from the simulator, not from a model).
+        counted: a kind of error, a finish reason, a bound, the server's own name of a metric; of energy and GPU
+        memory the source: `gpu`, `cpu`, `gpu+cpu`, `declared`, `server`, `device`.
+    value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `bytes`, `J`, `Wh`, `currency` (as the
+        price is), `degC`, `MHz`, `fraction`, `ratio`, `count` or `flag` (1 is yes, 0 no; `simulated`: the figures
+        come from the simulator, not from a model).
     n: how many samples stand behind it; of errors the attempted requests, of finish reasons the completed, of
         `slo` the offered ones.
     ci_low, ci_high: 95 % interval, empty where it does not exist.
@@ -61,6 +63,9 @@ FIGURES = {
     "failed": "requests",
     "cancelled": "requests",
     "retries": "requests",
+    "retried": "requests",
+    "recovered": "requests",
+    "failure_share": "fraction",
     "duration_s": "s",
     "window_s": "s",
     "output_tokens_per_s": "1/s",
@@ -80,6 +85,34 @@ FIGURES = {
     "client_cpu_share": "fraction",
     "characters": "count",
     "words": "count",
+    "output_tokens_spent": "tokens",
+    "server_memory_peak_bytes": "bytes",
+    "server_threads_peak": "count",
+    "server_cpu_s": "s",
+    "server_cpu_share": "ratio",
+    "cpu_s_per_1000_tokens": "s",
+    "server_output_tokens_per_s": "1/s",
+    "others_cpu_share": "fraction",
+    "gpu_utilisation_mean": "fraction",
+    "temperature_c_max": "degC",
+    "cpu_mhz_mean": "MHz",
+    "throttled": "flag",
+}
+SOURCED = {
+    "gpu_memory_peak_bytes": ("gpu_memory_source", "bytes"),
+    "energy_j": ("energy_source", "J"),
+    "j_per_1000_tokens": ("energy_source", "J"),
+    "wh_per_1000_tokens": ("energy_source", "Wh"),
+    "cost_per_1000_tokens": ("energy_source", "currency"),
+}
+OF_MODELS = {
+    "load_s": "s",
+    "memory_before_load_bytes": "bytes",
+    "memory_after_load_bytes": "bytes",
+    "memory_peak_bytes": "bytes",
+    "memory_after_unload_bytes": "bytes",
+    "disk_bytes": "bytes",
+    "size_bytes": "bytes",
 }
 
 _Row = tuple[str, str, float, str, int | None, float | None, float | None]
@@ -95,6 +128,8 @@ def render(summary: Mapping[str, Any]) -> str:
         load = (level.get("concurrency"), level.get("request_rate_per_s"))
         head = (run, level.get("model"), level.get("id"), *load)
         writer.writerows((*head, *row) for row in _rows(level))
+    for model in levels.models(summary):
+        writer.writerows((run, model.get("id"), None, None, None, *row) for row in _model_rows(model))
     return text.getvalue()
 
 
@@ -110,7 +145,15 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
                 yield metric, statistic, distribution[statistic], unit, distribution.get("n"), low, high
     for metric, unit in FIGURES.items():
         if level.get(metric) is not None:
-            yield metric, "value", level[metric], unit, None, None, None
+            figure = int(level[metric]) if unit == "flag" else level[metric]
+            yield metric, "value", figure, unit, None, None, None
+    for metric, (source, unit) in SOURCED.items():
+        if level.get(metric) is not None:
+            yield metric, str(level.get(source) or "value"), level[metric], unit, None, None, None
+    if level.get("power"):
+        yield "power", str(level["power"]), 1, "flag", None, None, None
+    for name, figure in sorted((level.get("server_metrics") or {}).items()):
+        yield "server_metrics", name, figure, "count", None, None, None
     if level.get("simulated"):
         yield "simulated", "value", 1, "flag", None, None, None
     for name, figure in sorted((level.get("whole_run") or {}).items()):
@@ -123,3 +166,15 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
         if bound.get("attainment") is not None:
             low, high = bound.get("ci95") or (None, None)
             yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), low, high
+
+
+def _model_rows(model: Mapping[str, Any]) -> Iterator[_Row]:
+    for metric, unit in OF_MODELS.items():
+        if model.get(metric) is not None:
+            yield metric, "value", model[metric], unit, None, None, None
+    for purpose in ("first", "warm", "idle", "kept_warm"):
+        probe = model.get(purpose) or {}
+        for name, unit in (("ttft_ms", "ms"), ("e2e_ms", "ms"), ("after_s", "s"), ("cold", "flag")):
+            if probe.get(name) is not None and not probe.get("error"):
+                figure = int(probe[name]) if unit == "flag" else probe[name]
+                yield f"{purpose}.{name}", "value", figure, unit, None, None, None

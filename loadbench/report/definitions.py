@@ -47,5 +47,25 @@ DEFINITIONS = (
     ),
     ("goodput", "requests per second that met every bound, counted like done/s."),
     ("failed", "requests by kind of error; they enter no latency. attempted = completed + failed + cancelled."),
+    (
+        "carries",
+        "the highest load at which every repeat met every bound, as did every lower load that was measured; "
+        "1 user = 1 stream of requests without pauses.",
+    ),
+    (
+        "CPU s, J, Wh /1k tokens",
+        "what the server's processes, or the whole GPU and CPU, used from right before the level to right after it, "
+        "per 1,000 output tokens of all its requests, warm-up and failed ones too. Joules are measured by the "
+        "devices' own counters, or declared: the table says which.",
+    ),
+    (
+        "others",
+        "CPU time of the machine that neither the server nor this client used, as a share of all cores.",
+    ),
+    (
+        "cold, warm",
+        "one short request right after a load that was seen; the next one. Both have prompts of their own, so that no "
+        "prompt cache answers.",
+    ),
     ("-", "not measured, or undefined. Never 0."),
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadbench.report import levels, tables, units
+from loadbench.report import devices, levels, tables, units
 from loadbench.report.levels import Level, Summary
 
 STEADY = 1.1
-"""A TTFT that changes by less than this factor between two levels is said to stay."""
+"""A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,14 @@ class Sentence:
 def sentences(summary: Summary) -> list[Sentence]:
     models = levels.by_model(summary)
     return [
-        Sentence(model, _text(rows, with_characters=len(models) > 1), _doubt(rows, summary))
+        Sentence(model, _with_carried(_text(rows, with_characters=len(models) > 1), rows), _doubt(rows, summary))
         for model, rows in models.items()
     ]
+
+
+def _with_carried(text: str, rows: Sequence[Level]) -> str:
+    carried = devices.carried(rows)
+    return f"{text}; {carried}" if carried else text
 
 
 def _text(rows: Sequence[Level], *, with_characters: bool) -> str:
@@ -37,7 +42,7 @@ def _text(rows: Sequence[Level], *, with_characters: bool) -> str:
         return _nothing(rows)
     ordered = sorted(measured, key=lambda level: (levels.load(level), level.get("repeat") or 1))
     firsts = [level for level in ordered if (level.get("repeat") or 1) == 1] or ordered
-    parts = [_throughput(firsts, ordered, with_characters), _ttft(firsts)]
+    parts = [_throughput(firsts, ordered, with_characters), _times(firsts)]
     failed = sum(int(level.get("failed") or 0) for level in rows)
     if failed:
         attempted = sum(int(level.get("attempted") or 0) for level in rows)
@@ -97,13 +102,14 @@ def _gain(peak: Level, lowest: Level) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def _ttft(firsts: Sequence[Level]) -> str:
-    """How TTFT changes with load: by p95 where both ends have an interval for it, else by the median."""
+def _times(firsts: Sequence[Level]) -> str:
+    """How TTFT (of whole answers E2E) changes with load: by p95 where both ends have an interval, else the median."""
     first, last = firsts[0], firsts[-1]
-    ends = (levels.ttft(first), levels.ttft(last))
-    statistic, name = "p95", "TTFT p95"
+    ends = (levels.lead(first), levels.lead(last))
+    kind = levels.lead_name(first)
+    statistic, name = "p95", f"{kind} p95"
     if any(end.get("p95") is None or levels.is_marked(end, "p95") for end in ends):
-        statistic, name = "p50", "median TTFT"
+        statistic, name = "p50", f"median {kind}"
     low, high = ends[0].get(statistic), ends[1].get(statistic)
     if high is None or low is None:
         return ""

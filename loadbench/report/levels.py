@@ -27,6 +27,11 @@ def levels(summary: Summary) -> list[Level]:
     return list(summary.get("levels") or [])
 
 
+def models(summary: Summary) -> list[Mapping[str, Any]]:
+    """What the run knows of each model beside its levels."""
+    return list(summary.get("models") or [])
+
+
 def by_model(summary: Summary) -> dict[str, list[Level]]:
     """Levels of each model, in the order of the run."""
     models: dict[str, list[Level]] = {}
@@ -88,6 +93,20 @@ def ttft(level: Level) -> Mapping[str, Any]:
     """The headline TTFT: from `sent` in closed loop, from `due` in open loop."""
     from_due = level.get("ttft_from_due_ms") if is_open(level) else None
     return from_due or level.get("ttft_ms") or {}
+
+
+def is_streamed(summary: Summary) -> bool:
+    """Whether streams were asked for; whole answers have no first token."""
+    return all(level.get("streamed") is not False for level in levels(summary))
+
+
+def lead(level: Level) -> Mapping[str, Any]:
+    """The times that lead: TTFT, of whole answers E2E."""
+    return (level.get("e2e_ms") or {}) if level.get("streamed") is False else ttft(level)
+
+
+def lead_name(level: Level) -> str:
+    return "E2E" if level.get("streamed") is False else "TTFT"
 
 
 def value(level: Level, metric: str, statistic: str) -> float | None:

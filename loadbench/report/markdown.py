@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from loadbench.report import breakdowns, clean, definitions, headline, levels, notes, provenance, tables
+from loadbench.report import (
+    breakdowns,
+    clean,
+    costs,
+    definitions,
+    devices,
+    headline,
+    levels,
+    models,
+    notes,
+    provenance,
+    tables,
+)
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table
 
@@ -31,9 +43,14 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     yield _section(tables.headline(summary))
     yield _section(tables.gaps(summary))
     yield _section(breakdowns.open_loop(summary))
+    yield from (_section([table]) for table in devices.side_by_side(summary))
     yield from (_section([table]) for table in (breakdowns.slo(summary), breakdowns.errors(summary)) if table)
     yield _doubts(summary)
     yield _section(tables.answers(summary))
+    yield from (_section([table]) for table in (models.cold_start(summary), models.memory(summary)) if table)
+    yield _section(costs.machine(summary))
+    yield _section(costs.energy(summary))
+    yield _section(costs.server(summary))
     yield _folded("Behind the figures", _section(breakdowns.behind(summary))[1:])
     yield _folded("By prompt", _prompt_tables(summary))
     yield _folded("By input length", _length_tables(summary))
@@ -59,7 +76,7 @@ def _section(found: Sequence[Table]) -> list[str]:
     if not found:
         return []
     several = len(found) > 1
-    blocks = [f"### {found[0].title}"]
+    blocks = [f"### {clean.escape(found[0].title)}"]
     for table in found:
         blocks += [f"**{clean.code(table.model)}**"] if several else []
         blocks.append(_grid(table))

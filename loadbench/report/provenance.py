@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from loadbench.report import clean, levels, units
+from loadbench.report import clean, levels, ran, units
 from loadbench.report.levels import Summary
 
 SIMULATED = "SIMULATED: these figures come from loadbench's simulator, not from a model"
@@ -34,11 +34,16 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("target", _target(run)),
         ("found", _found(run)),
         *(("model", _model(model, summary)) for model in levels.by_model(summary)),
+        *(("ran", ran.of(model)) for model in levels.models(summary)),
+        *(("absent", ran.absent(row)) for row in summary.get("absent") or ()),
         ("asked for", _asked(run)),
         ("loads", _loads(summary)),
         ("took", _took(run, summary)),
         ("clock", _clock(run, summary)),
         ("client", _machine(run)),
+        ("watched", ran.watched(run)),
+        ("not known", ran.unwatched(run)),
+        ("assumed", ran.assumed(run)),
         ("loadbench", _versions(run)),
     ]
     return [(name, text) for name, text in found if text]

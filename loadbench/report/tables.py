@@ -78,10 +78,12 @@ class Times:
 
 
 def headline(summary: Summary) -> list[Table]:
-    """TTFT and throughput, one row a level: the tables that a reader must see first, one a model."""
+    """TTFT (of whole answers E2E) and throughput, one row a level: the tables that a reader must see first."""
     rows = levels.levels(summary)
     opened = any(levels.is_open(level) for level in rows)
-    times = Times.of([levels.ttft(level) for level in rows])
+    streamed = levels.is_streamed(summary)
+    name = "TTFT" if streamed else "E2E"
+    times = Times.of([levels.lead(level) for level in rows])
     estimated = any(levels.is_estimated(level) for level in rows)
     tokens = Column("estimated tokens", "/s", short="~tokens") if estimated else Column("tokens", "/s")
     columns: list[tuple[Column, Read]] = [
@@ -92,7 +94,7 @@ def headline(summary: Summary) -> list[Table]:
     if any(level.get("dropped") for level in rows):
         columns.append((Column("dropped", short="drop"), count("dropped")))
     columns += [
-        *((Column(f"TTFT {p}", times.unit), time_of(times, levels.ttft, p)) for p in ("p50", "p95", "p99")),
+        *((Column(f"{name} {p}", times.unit), time_of(times, levels.lead, p)) for p in ("p50", "p95", "p99")),
         (tokens, figure("output_tokens_per_s")),
         (Column("chars", "/s"), figure("characters_per_s")),
     ]
@@ -100,12 +102,19 @@ def headline(summary: Summary) -> list[Table]:
         columns.append((Column("done", "/s"), figure("requests_per_s")))
     else:
         columns.append((Column("efficiency", short="eff."), lambda level: Cell(units.percent(level.get("efficiency")))))
-    notes = _percentile_notes([levels.ttft(level) for level in rows], ("p50", "p95", "p99"), "requests")
-    return per_model("TTFT and throughput", summary, columns, notes + _legend(rows, opened, estimated))
+    notes = _percentile_notes([levels.lead(level) for level in rows], ("p50", "p95", "p99"), "requests")
+    if not streamed:
+        notes.append("answers were asked for whole: no first token, no gaps between tokens")
+    return per_model(f"{name} and throughput", summary, columns, notes + _legend(rows, opened, estimated))
 
 
 def gaps(summary: Summary) -> list[Table]:
-    """The gaps between tokens, and TPOT, which says nothing without the tables above; one table a model."""
+    """The gaps between tokens, and TPOT, which says nothing without the tables above; one table a model.
+
+    None of whole answers.
+    """
+    if not levels.is_streamed(summary):
+        return []
     rows = levels.levels(summary)
     itl = [level.get("itl_ms") for level in rows]
     times = Times.of(itl)
@@ -144,6 +153,12 @@ def answers(summary: Summary) -> list[Table]:
     if any(level.get("retries") for level in rows):
         columns.append((Column("sent again", short="again"), count("retries")))
         notes.append("sent again: once, silently, after a reused connection had died before its first byte")
+    if any(level.get("retried") for level in rows):
+        columns += [(Column("retried"), count("retried")), (Column("recovered", short="recov."), count("recovered"))]
+        notes.append(
+            "retried: requests that repeat a failed one; recovered: those of them that completed; the failed ones stay "
+            "failed"
+        )
     return per_model("Whole requests", summary, columns, notes)
 
 
@@ -164,6 +179,28 @@ def per_model(
     return [
         Table(title, names, tuple(tuple(read(level) for _, read in columns) for level in rows), tuple(notes), model)
         for model, rows in levels.by_model(summary).items()
+    ]
+
+
+def known(found: Sequence[Table], fixed: int = 1) -> list[Table]:
+    """The same tables without the columns of which no cell of any of them is known; none where only names are left.
+
+    Args:
+        fixed: Columns from the left that name a row.
+    """
+    if not found:
+        return []
+    rows = [row for table in found for row in table.rows]
+    kept = [i for i in range(len(found[0].columns)) if i < fixed or any(row[i].text != units.ABSENT for row in rows)]
+    if len(kept) == fixed:
+        return []
+    return [
+        replace(
+            table,
+            columns=tuple(table.columns[i] for i in kept),
+            rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
+        )
+        for table in found
     ]
 
 
@@ -209,7 +246,8 @@ def level_name(level: Level) -> Cell:
 def _legend(rows: Sequence[Level], opened: bool, estimated: bool) -> list[str]:
     notes = []
     if opened:
-        notes.append("open loop: requests start at the given rate; TTFT counts from when a request was due")
+        counted = "; TTFT counts from when a request was due" if rows[0].get("streamed") is not False else ""
+        notes.append(f"open loop: requests start at the given rate{counted}")
     if not all(levels.is_open(level) for level in rows):
         notes.append("c4 = 4 streams; efficiency = tokens/s per stream against the lowest level")
     if any((level.get("repeat") or 1) > 1 for level in rows):

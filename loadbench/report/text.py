@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from loadbench.report import breakdowns, clean, headline, levels, notes, provenance
+from loadbench.report import breakdowns, clean, costs, devices, headline, levels, models, notes, provenance
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table, answers, gaps
 from loadbench.report.tables import headline as headline_tables
@@ -47,8 +47,14 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         yield Text("No level was measured.")
     for by_model in (headline_tables(summary), gaps(summary), answers(summary), breakdowns.open_loop(summary)):
         yield from _model_tables(by_model, console)
-    for table in (breakdowns.slo(summary), breakdowns.errors(summary)):
-        yield from _model_tables([table] if table else [], console)
+    for table in devices.side_by_side(summary):
+        yield from _model_tables([table], console)
+    for single in (breakdowns.slo(summary), models.cold_start(summary), models.memory(summary)):
+        yield from _model_tables([single] if single else [], console)
+    for by_model in (costs.machine(summary), costs.energy(summary), costs.server(summary)):
+        yield from _model_tables(by_model, console)
+    failed = breakdowns.errors(summary)
+    yield from _model_tables([failed] if failed else [], console)
     yield from _model_tables(_worst_prompts(summary), console)
     yield from _doubts(summary)
     if console.is_terminal and levels.levels(summary):  # the beginning has scrolled away
@@ -107,7 +113,7 @@ def _model_tables(found: Sequence[Table], console: Console) -> Iterable[Renderab
     columns = _columns(found, layout)
     parts: list[RenderableType] = []
     for table in found:
-        title = Text(table.title, style="bold") if table is found[0] else Text()
+        title = Text(clean.one_line(table.title), style="bold") if table is found[0] else Text()
         if len(found) > 1:
             title.append(Text(f"{' · ' if title.plain else ''}{clean.one_line(table.model)}", style="bold cyan"))
         parts += [title] if table is found[0] else [Text(), title]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 ABSENT = "-"
 """Not measured. Never 0."""
@@ -102,3 +103,13 @@ def plural(n: int, noun: str) -> str:
     ('1 stream', '1,200 requests')
     """
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Words in a row.
+
+    >>> listed(["1", "2", "4"]), listed(["1"])
+    ('1, 2 or 4', '1')
+    """
+    *before, end = words
+    return f"{', '.join(before)} {last} {end}" if before else end
