@@ -111,7 +111,10 @@ def slo(summary: Summary) -> Table | None:
         Column("met"),
         Column("goodput", "req/s"),
     )
-    return Table("Service-level objectives", columns, tuple(rows)) if rows else None
+    notes = (
+        () if levels.is_streamed(summary) else ("met -: not decided, a whole answer has no first token and no gaps",)
+    )
+    return Table("Service-level objectives", columns, tuple(rows), notes) if rows else None
 
 
 def prompts(level: Level, most: int) -> Table | None:

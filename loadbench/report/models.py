@@ -13,6 +13,12 @@ from loadbench.report.tables import Cell, Column, Table, Times, known
 Model = Mapping[str, Any]
 _Reads = Sequence[tuple[Column, Callable[[Model], Cell]]]
 _LOADERS = {"loaded by this run": "this run", "start of the server": "server's start"}
+_MOMENTS = {
+    "before_load": "before the model's load",
+    "after_load": "with the model loaded",
+    "peak": "the largest sample (one a second) of its levels",
+    "after_unload": "after its unload",
+}
 _PURPOSES = ("first", "warm", "idle", "kept_warm")
 
 
@@ -63,12 +69,8 @@ def memory(summary: Summary) -> Table | None:
         (Column("on disk", "MB"), _bytes("disk_bytes")),
         (Column("size listed", "MB", short="listed"), _bytes("size_bytes")),
     ]
-    notes = []
-    if any(model.get("memory_after_load_bytes") or model.get("memory_peak_bytes") for model in models):
-        notes.append(
-            "resident memory of the server's processes: before the model's load, after it, the largest sample (one a "
-            "second) of its levels, after its unload"
-        )
+    moments = [words for name, words in _MOMENTS.items() if any(model.get(f"memory_{name}_bytes") for model in models)]
+    notes = [f"resident memory of the server's processes: {', '.join(moments)}"] if moments else []
     if any(model.get("gpu_memory_source") == "device" for model in models):
         notes.append("GPU memory: all that was used on the device, by whomever")
     if any(model.get("disk_source") == "server" for model in models):

@@ -17,6 +17,7 @@ KINDS = {
     "foundry2": "Foundry Local",
     "vllm": "vLLM",
     "ollama": "Ollama",
+    "lmstudio": "LM Studio",
     "simulator": "simulator",
     "openai": "OpenAI-compatible server",
 }
