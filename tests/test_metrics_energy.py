@@ -59,12 +59,15 @@ UNKNOWN = [
     pytest.param(counters(None, 500.0, 600.0), id="known from the middle on"),
     pytest.param([sample(0, gpus=[gpu(power_w=50.0)]), sample(1)], id="a power that ends"),
     pytest.param([sample(0), sample(1)], id="no GPU, no RAPL"),
+    pytest.param([sample(0), *(sample(at, cpu_energy_j=at) for at in (1.0, 2.0))], id="RAPL from the middle on"),
 ]
 
 
 @pytest.mark.parametrize("samples", UNKNOWN)
 def test_what_was_not_measured_over_the_whole_level_is_unknown_and_never_0(samples: list[dict[str, Any]]) -> None:
-    assert set(of(*samples, price_per_kwh=0.3).values()) == {None}
+    gpus = (0,) if any(one["gpus"] for one in samples) else ()
+
+    assert set(of(*samples, gpus=gpus, price_per_kwh=0.3).values()) == {None}
 
 
 @pytest.mark.parametrize("samples", UNKNOWN)

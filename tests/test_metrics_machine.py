@@ -114,6 +114,15 @@ def test_gpu_memory_is_the_devices_where_no_driver_tells_whose() -> None:
     assert (found["gpu_memory_peak_bytes"], found["gpu_memory_source"]) == (9 * GB, "device")
 
 
+def test_gpu_memory_is_the_largest_sum_over_the_gpus_at_one_moment() -> None:
+    samples = [
+        sample(at, gpus=[gpu(i, server_memory_bytes=n * GB) for i, n in enumerate(held)])
+        for at, held in enumerate(((4, 1), (3, 3)))
+    ]
+
+    assert of(*samples)["gpu_memory_peak_bytes"] == 6 * GB
+
+
 def test_the_gpus_that_count_are_those_the_server_has_memory_on() -> None:
     two = sample(0, gpus=[gpu(0, server_memory_bytes=None), gpu(1, server_memory_bytes=GB)])
 
@@ -280,6 +289,22 @@ def test_whole_answers_without_a_count_have_no_cost_per_token() -> None:
 
     assert (level["output_tokens_spent"], level["cpu_s_per_1000_tokens"]) == (None, None)
     assert level["server_cpu_s"] == 1.0
+
+
+def test_an_answer_without_a_count_among_others_leaves_the_cost_per_token_unknown() -> None:
+    level = summed([stream(0), stream(1, usage=False)], BOTH, scenario={"stream": False})
+
+    assert (level["output_tokens_spent"], level["output_tokens"]["total"]) == (None, 32)
+
+
+@pytest.mark.parametrize(("ran", "energy"), [("CPU", None), ("GPU", 50.0)])
+def test_the_energy_of_a_gpu_counts_only_where_the_model_ran_on_one(ran: str, energy: float | None) -> None:
+    samples = [sample(at, gpus=[gpu(energy_j=10.0 * at)]) for at in (0, 5)]
+    turn = {"model": "m", "ran": {"id": "m", "device": ran, "execution_provider": None}}
+
+    level = summed([stream()], samples, models=[turn])
+
+    assert (level["energy_j"], level["ran"]) == (energy, turn["ran"])
 
 
 def test_samples_of_another_level_or_attempt_do_not_count() -> None:

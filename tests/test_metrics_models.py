@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from streams import level_data, run, stream
 
+from loadbench.metrics import summarise
 from loadbench.metrics.models import ran, records
 
 
@@ -112,3 +114,13 @@ def test_a_run_from_before_there_were_turns_has_a_record_a_model_all_the_same() 
     [found] = records({}, [{"model": "m"}])
 
     assert (found["id"], found["load_s"], found["first"]) == ("m", None, None)
+
+
+def test_a_fallback_is_red_in_the_summary_and_what_is_absent_stands_there_too() -> None:
+    fell = turn(asked_device="GPU", ran={"id": "m-cpu", "device": "CPU", "execution_provider": None})
+    absent = [{"name": "m", "device": "NPU", "execution_provider": None, "reason": "no"}]
+
+    summary = summarise(run(level_data([stream()], asked_device="GPU"), models=[fell], absent=absent))
+
+    assert ("V15", "red") in {(w["code"], w["severity"]) for w in summary["levels"][0]["warnings"]}
+    assert (summary["models"][0]["ran"], summary["absent"]) == (fell["ran"], absent)

@@ -176,6 +176,23 @@ def test_devices_stand_side_by_side_and_absent_variants_are_marked() -> None:
     assert "absent: NPU: qwen2.5-0.5b is for GPU, CPU, not for NPU" in table.notes
 
 
+def test_an_absent_variant_is_found_by_the_name_that_was_asked_for() -> None:
+    summary = with_models(name="qwen-small")
+    summary["absent"][0]["name"] = "qwen-small"
+
+    assert column(devices.side_by_side(summary)[0], "device")[-1] == "NPU"
+
+
+def test_one_device_beside_an_absent_one_is_a_table_and_alone_it_is_none() -> None:
+    summary = summary_of("devices")
+    summary["levels"] = summary["levels"][:3]
+    assert len(devices.side_by_side(summary)) == 1
+
+    summary["absent"] = []
+
+    assert devices.side_by_side(summary) == []
+
+
 def test_models_of_different_names_are_no_devices_of_one() -> None:
     assert devices.side_by_side(summary_of("closed_loop")) == []
 
@@ -210,6 +227,8 @@ CARRIED = [
     # each repeat must hold
     (levels_of((4, True), (4, False), (1, True)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
     (levels_of((1, None), (4, True)), "whether it keeps within ttft_p95=800ms is not known"),
+    # one repeat missed a bound, which of the other is not known
+    (levels_of((1, True), (4, None), (4, False)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
     (levels_of((1, True), (4, False), (8, None)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
     (
         levels_of((2, True), ran={"device": "GPU"}),

@@ -17,7 +17,8 @@ def side_by_side(summary: Summary) -> list[Table]:
         groups.setdefault(_family(level, summary), []).append(level)
     found = []
     for family, rows in groups.items():
-        absent = [row for row in summary.get("absent") or () if row.get("name") == family]
+        names = {family, *(model.get("name") for level in rows for model in _models(level, summary))}
+        absent = [row for row in summary.get("absent") or () if row.get("name") in names]
         if len({level.get("model") for level in rows}) > 1 or absent:
             found += known([_table(family, rows, absent)], fixed=2)
     return found
@@ -25,8 +26,12 @@ def side_by_side(summary: Summary) -> list[Table]:
 
 def _family(level: Level, summary: Summary) -> str:
     """What variants of one model have in common: its alias, else the name that it was asked for by."""
-    model: Mapping[str, Any] = next((m for m in levels.models(summary) if m.get("id") == level.get("model")), {})
-    return str(level.get("alias") or model.get("alias") or model.get("name") or level.get("model"))
+    told = (name for model in _models(level, summary) for name in (model.get("alias"), model.get("name")) if name)
+    return str(level.get("alias") or next(told, None) or level.get("model"))
+
+
+def _models(level: Level, summary: Summary) -> list[Mapping[str, Any]]:
+    return [model for model in levels.models(summary) if model.get("id") == level.get("model")]
 
 
 def _table(family: str, rows: Sequence[Level], absent: Sequence[Mapping[str, Any]]) -> Table:
