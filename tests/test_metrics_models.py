@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,3 +126,10 @@ def test_a_fallback_is_red_in_the_summary_and_what_is_absent_stands_there_too() 
 
     assert ("V15", "red") in {(w["code"], w["severity"]) for w in summary["levels"][0]["warnings"]}
     assert (summary["models"][0]["ran"], summary["absent"]) == (fell["ran"], absent)
+
+
+def test_docs_summary_md_names_every_field_of_a_model() -> None:
+    docs = (Path(__file__).parents[1] / "docs/summary.md").read_text(encoding="utf-8")
+    found = record(turn(), probes=[probe("first")])
+
+    assert set(re.findall(r"`([a-z0-9_]+)`", docs)) >= {*found, *found["first"]}
