@@ -26,7 +26,9 @@ class FakeRuntime:
 
     Attributes:
         downloads: What each download does in turn: per cents to tell, an error to raise, `FOREVER`.
-        removed, registered: What it was told.
+        removed, registered, loaded, ports: What it was told.
+        refuses: Raised by a load.
+        root: Where it says that it serves.
         cancelled: Downloads that were cancelled, by the model's id.
     """
 
@@ -35,6 +37,10 @@ class FakeRuntime:
     removed: list[str] = field(default_factory=list)
     registered: list[tuple[Path, str | None]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    refuses: Exception | None = None
+    root: str = "http://127.0.0.1:9"
     waiting: threading.Event = field(default_factory=threading.Event)
     pid: int = os.getpid()
     version: str = "2.2.1"
@@ -53,6 +59,19 @@ class FakeRuntime:
                 return
             progress(step)
         self.facts = [replace(one, cached=True) if one.id == id else one for one in self.facts]
+
+    def serve(self, port: int = 0) -> str:
+        self.ports.append(port)
+        return self.root
+
+    def load(self, id: str) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.loaded.append(id)
+
+    def wait(self) -> None:
+        """Until Ctrl-C, which comes at once."""
+        raise KeyboardInterrupt
 
     def remove(self, id: str) -> None:
         self.removed.append(id)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from loadbench.cli.serve_adapter import adapter
+from loadbench.cli.serve_foundry import foundry
 from loadbench.cli.serving import announce, listening, warn_if_open
 
 
@@ -16,6 +17,7 @@ from loadbench.cli.serving import announce, listening, warn_if_open
     epilog="""\b
 Examples:
   loadbench serve llama                      a real, small model on the CPU
+  loadbench serve foundry -m phi-4-mini      Foundry Local's own runtime
   loadbench serve simulator --itl 20ms       a server whose timing is declared
   loadbench serve adapter my_model:MyModel   a model of your own
 """
@@ -156,4 +158,5 @@ def _law(words: tuple[str, ...]) -> list[str]:
         raise click.UsageError(str(error), click.get_current_context()) from None
 
 
+serve.add_command(foundry)
 serve.add_command(adapter)

@@ -13,20 +13,20 @@ HOST = "127.0.0.1"
 
 
 def listening(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every server."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url, pid and model when ready."),
-        click.option("--host", default=HOST, metavar="ADDRESS", show_default=True, help="Address to listen on."),
-        click.option(
-            "--port",
-            default=0,
-            type=click.IntRange(0, 65535),
-            metavar="PORT",
-            help="Port to listen on.  [default: a free one]",
-        ),
-    ):
-        command = option(command)
-    return command
+    """The options of a server for this machine or for others."""
+    host = click.option("--host", default=HOST, metavar="ADDRESS", show_default=True, help="Address to listen on.")
+    return _port(host(_json(command)))
+
+
+def local(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a server for this machine alone."""
+    return _port(_json(command))
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url, pid and model when ready.")
+_port = click.option(
+    "--port", default=0, type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on.  [default: a free one]"
+)
 
 
 def warn_if_open(host: str) -> None:
