@@ -187,6 +187,12 @@ def test_other_load_is_of_the_time_in_which_all_parts_were_known() -> None:
     assert others_cpu_share(died, 4) == 0.4
 
 
+def test_a_client_that_may_use_some_of_the_cores_sees_the_load_of_all() -> None:
+    info = {**LOCAL, "environment": {"cores": 2, "machine_cores": 4}}
+
+    assert of(*loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0)), info=info)["others_cpu_share"] == 0.4
+
+
 THROTTLED = [
     # CPU's counts, GPU's words; throttled
     ((5, 5), (None, None), False),

@@ -36,7 +36,8 @@ def figures(
     here = samples if is_local(info) else ()
     gpus = server_gpus(here, device)
     scenario = info.get("scenario") or {}
-    cores = (info.get("environment") or {}).get("cores")
+    environment = info.get("environment") or {}
+    cores = environment.get("machine_cores") or environment.get("cores")  # what is busy is told of all, ours or not
     return {
         **_server(here, tokens),
         **_gpu(here, gpus),

@@ -23,11 +23,12 @@ _SENSORS = {"coretemp", "k10temp", "zenpower", "x86_pkg_temp", "soc_thermal", "s
 
 
 def environment() -> dict[str, Any]:
-    """This machine: cpu, cores, memory in bytes, GPUs, os, power source; None for what it does not tell."""
+    """This machine: cpu, cores (ours, and all of them), memory in bytes, GPUs, os, power source; None for unknowns."""
     power, _ = _battery()
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "machine_cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpu": gpu.names(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
