@@ -1,4 +1,7 @@
-"""Servers with models to list, load, pull and remove, scripted: Ollama, and Foundry Local's generations 1 and 2."""
+"""Servers with models to list, load, pull and remove, scripted: Ollama, and Foundry Local's generations 1 and 2.
+
+Foundry Local's SDK too, where its web service is one of these.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,16 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
+
+from sdk import FakeRuntime
+
+from loadbench.errors import LoadbenchError
+from loadbench.target import ModelFacts
 
 Kind = Literal["ollama", "foundry1", "foundry2", "openai"]
 TEXT = ("Tick", " tock", ".")
@@ -24,21 +33,31 @@ class Service:
     Attributes:
         rows: Of `/v1/models`, by id; `size` and `license` are Ollama's, told by its own routes.
         loaded: Ids in memory.
+        on_gpu: Those of them that Ollama has on its GPU.
+        aliases: What Foundry Local 2.x loads for a name; it knows no others.
         refuses: Ids it does not load, with its words.
         broken: Ids whose chats fail.
         pulls: The lines of each download, one after the other; a list without "success" breaks off.
-        asked: Method and path of each request, with its key.
+        asked: Method and path of each request.
+        keys: Theirs.
+        chats: The body of each chat, and of `headers` those it came with.
+        text, reasoning: The pieces of each answer, and of what comes before it.
     """
 
     kind: Kind
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     loaded: set[str] = field(default_factory=set)
+    on_gpu: set[str] = field(default_factory=set)
+    aliases: dict[str, str] = field(default_factory=dict)
     refuses: dict[str, str] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     pulls: list[list[dict[str, Any]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
+    chats: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
     text: Sequence[str] = TEXT
+    reasoning: Sequence[str] = ()
     url: str = ""
 
 
@@ -61,6 +80,7 @@ def serving(kind: Kind, **state: Any) -> Iterator[Service]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one write: two would wait 40 ms for each other
     told: Service
 
     def do_GET(self) -> None:
@@ -77,6 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._note("POST")
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/v1/chat/completions":
+            self.told.chats.append(asked)
+            self.told.headers.append({name.lower(): value for name, value in self.headers.items()})
             self._chat(asked["model"])
         elif self.path == "/api/pull":
             lines = self.told.pulls.pop(0)
@@ -96,6 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for line in lines:
             if "hold" in line:
+                self.wfile.flush()
                 self.close_connection = True
                 self.rfile.read(1)
                 return
@@ -111,7 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _ollama(self) -> Any:
         rows = [{"model": name, **row} for name, row in self.told.rows.items()]
-        in_memory = [{"model": name, "size": 10, "size_vram": 0} for name in self.told.loaded]
+        in_memory = [
+            {"model": name, "size": 9, "size_vram": 9 * (name in self.told.on_gpu)} for name in self.told.loaded
+        ]
         return {
             "/api/version": {"version": "0.9"},
             "/api/tags": {"models": rows},
@@ -124,6 +149,12 @@ class _Handler(BaseHTTPRequestHandler):
         return {"/status": status, "/models/loaded": sorted(self.told.loaded)}.get(self.path)
 
     def _move(self, name: str, verb: str) -> None:
+        if self.told.kind == "foundry2":
+            known = self.told.aliases.get(name)
+            if known is None:
+                self._json(404, {"error": "Model not found"})
+                return
+            name = known
         if name in self.told.refuses:
             self._json(500, {"error": self.told.refuses[name]})
             return
@@ -137,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.told.broken or (self.told.kind.startswith("foundry") and name not in self.told.loaded):
             self._json(400, {"error": {"message": "Model not loaded"}})
             return
-        deltas = [{"content": text} for text in self.told.text]
+        deltas = [{"reasoning_content": text} for text in self.told.reasoning]
+        deltas += [{"content": text} for text in self.told.text]
         events: list[Mapping[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
         events += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
         events += [{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(deltas)}}]
@@ -159,3 +191,38 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None: ...
+
+
+@dataclass(slots=True)
+class ServedRuntime(FakeRuntime):
+    """Foundry Local's runtime whose web service is a scripted one.
+
+    Attributes:
+        service: Holds what is loaded, and refuses what is not to be loaded.
+        folders: Of the models, by id.
+        told: What the runtime was told to do, in order.
+    """
+
+    service: Service = field(default_factory=lambda: Service("foundry2"))
+    folders: dict[str, Path] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def models(self) -> list[ModelFacts]:
+        return [replace(facts, loaded=facts.id in self.service.loaded) for facts in self.facts]
+
+    def serve(self, port: int = 0) -> str:
+        self.told.append("serve")
+        return self.service.url
+
+    def load(self, id: str) -> None:
+        self.told.append(f"load {id}")
+        if id in self.service.refuses:
+            raise LoadbenchError(self.service.refuses[id])
+        self.service.loaded.add(id)
+
+    def unload(self, id: str) -> None:
+        self.told.append(f"unload {id}")
+        self.service.loaded.discard(id)
+
+    def path(self, id: str) -> Path | None:
+        return self.folders.get(id)

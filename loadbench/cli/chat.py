@@ -14,6 +14,7 @@ from loadbench import target
 from loadbench.cli import place as places
 from loadbench.cli import reach
 from loadbench.cli.place import Place, Reached
+from loadbench.cli.watched import Watched
 from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import TargetError
 from loadbench.metrics.request import Requests
@@ -45,7 +46,7 @@ class Stage:
     """A server that can be asked.
 
     Attributes:
-        how: It was found.
+        how: It was found, and which variable its key is from.
         transport: The path of measured requests.
     """
 
@@ -71,6 +72,8 @@ class Stage:
         if facts is None or control is None or facts.loaded is not False:
             yield None
             return
+        if (warning := Watched(self.server).memory_warning(facts)) is not None:
+            reach.note(f"Warning: {warning}")
         reach.note(f"{facts.id}: loading")
         began_s = time.monotonic()
         await control.load(facts)
@@ -138,7 +141,7 @@ async def stage(place: Place, asked: Scenario, given: dict[str, Any]) -> AsyncIt
     async with places.reached(place, asked, given, reach.note) as reached:
         transport = reach.transport(reached.server, given)
         try:
-            yield Stage(reached, place.how, transport, asked, headers)
+            yield Stage(reached, reach.with_key(place.how, asked.api_key_env), transport, asked, headers)
         finally:
             await transport.aclose()
 

@@ -73,7 +73,10 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if found is not None:
         return Place(found.endpoint, found.how)
     cache = given.get("cache_dir") or foundry.cache_folder(os.environ, Path.home())
-    if again != "embedded" and foundry.available() is None and foundry.has_models(cache):
+    lacks = foundry.available() or (None if foundry.has_models(cache) else f"no model is in {cache}")
+    if again == "sdk" and lacks is not None:
+        raise LoadbenchError(f"{given['resume']}: the run measured {SDK}, which cannot start now: {lacks}")
+    if again != "embedded" and lacks is None:
         return _sdk(cache, given, stack, note)
     return _embedded(asked, given, stack, note)
 
@@ -143,7 +146,7 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
 def _known_target(place: Place) -> Target | None:
     """The server as this process knows it without asking over HTTP; None where it must be asked. May block for 4 s."""
     if place.runtime is not None:
-        base_url = "" if place.endpoint is None else target.normalise(place.endpoint)
+        base_url = SDK if place.endpoint is None else target.normalise(place.endpoint)
         models = tuple(place.runtime.models())
         return Target(base_url, "foundry2", place.runtime.version, models=models, pid=place.runtime.pid)
     if place.endpoint is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import click
 
@@ -117,7 +118,7 @@ async def _probe(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
         choice = stage.reached.choose(asked)
         for absent in choice.absent:
             ok = False
-            _say(given, {"model": absent.name, "error": "absent", "error_message": absent.reason})
+            _say(given, {"model": absent.name, "device": absent.device, **_failed("absent", absent.reason)})
         for model in choice.chosen:
             said = await _one(stage, model, given)
             ok = ok and said["error"] is None
@@ -143,19 +144,28 @@ async def _one(stage: Any, model: Chosen, given: dict[str, Any]) -> dict[str, An
         async with stage.loaded(model) as load_s:
             result = await stage.ask(model, given["prompt"], None if given["as_json"] else _show)
     except TargetError as error:
-        said |= {"error": "load", "error_message": str(error)}
+        said |= _failed("load", str(error))
     else:
         load_s = None if load_s is None else round(load_s, 3)
         said |= {"load_s": load_s, "answer": result.text, **figures(result)}
-        if not given["as_json"]:
+        if not given["as_json"] and (result.text or result.error is None):
             click.echo("" if result.text else "(no text)")
     _say(given, said)
     return said
 
 
+def _failed(kind: str, message: str) -> dict[str, Any]:
+    return {"error": kind, "error_message": message}
+
+
+_KEPT = "\n\t\u200c\u200d"  # line ends; and what joins and parts letters in Persian, and emoji
+_SPACES = {"Zs": " ", "Zl": "\n", "Zp": "\n"}
+
+
 def _show(text: str) -> None:
-    """A piece of an answer: with its line ends, without what could move the cursor."""
-    click.echo("".join(sign for sign in text if sign.isprintable() or sign in "\n\t"), nl=False)
+    """A piece of an answer: with its line ends and spaces of all kinds, without what could move the cursor."""
+    signs = (sign if sign.isprintable() or sign in _KEPT else _SPACES.get(category(sign), "") for sign in text)
+    click.echo("".join(signs), nl=False)
 
 
 def _say(given: dict[str, Any], said: dict[str, Any]) -> None:
@@ -165,7 +175,9 @@ def _say(given: dict[str, Any], said: dict[str, Any]) -> None:
 
         click.echo(orjson.dumps(said).decode())
     elif said["error"] is not None:
-        reach.note(f"loadbench: {said['model']}: {said['error']}: {said['error_message']}")
+        model, error, message = said["model"], said["error"], said["error_message"]
+        what = "" if error in ("absent", "load") else f"{error}: "
+        reach.note(f"loadbench: {message}" if model in message else f"loadbench: {model}: {what}{message}")
     else:
         click.echo(f"{line(said)}\n")
 

@@ -69,9 +69,9 @@ def found(given: dict[str, Any]) -> Found | None:
     """The server to ask: the one that is named, else a Foundry Local service; None where there is neither."""
     from loadbench import target
 
-    if given["endpoint"] is not None:
-        return target.Found(given["endpoint"], "as given")
-    return target.discover(os.environ, Path.home())
+    place = given["endpoint"]
+    found = target.discover(os.environ, Path.home()) if place is None else target.Found(place, "as given")
+    return None if found is None else target.Found(found.endpoint, with_key(found.how, given["api_key_env"]))
 
 
 @asynccontextmanager
@@ -151,6 +151,16 @@ def key(name: str | None) -> str | None:
     from loadbench import target
 
     return target.read_key(name or key_variable(), os.environ)
+
+
+def with_key(how: str, name: str | None) -> str:
+    """How a server was found, and which variable its key is from: one that nobody named is told, as it is sent.
+
+    Args:
+        name: The variable that was named.
+    """
+    variable = name or key_variable()
+    return how if variable is None else f"{how}, key from {variable}"
 
 
 def key_variable() -> str | None:

@@ -11,6 +11,7 @@ import anyio.to_thread
 from loadbench import foundry, models, target, telemetry
 from loadbench.cli import reach
 from loadbench.cli.models import outcome
+from loadbench.cli.watched import Watched
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.report.units import size, span
 from loadbench.session import Control
@@ -119,9 +120,7 @@ async def _memory_bytes(server: Target) -> int | None:
 
 
 def _look(server: Target) -> int | None:
-    if not target.is_loopback(server.base_url):
-        return None
-    pid = server.pid or telemetry.find_pid(server.base_url)
+    pid = Watched(server).pid
     if pid is None:
         return None
     sampler = telemetry.Sampler(pid)

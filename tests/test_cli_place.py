@@ -1,0 +1,354 @@
+"""Where the server is that a command asks: where it is looked for first, what is started, and what is known of it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from catalogues import ServedRuntime, Service, serving
+from sdk import install
+from test_cli_models import PHI_CPU, PHI_GPU, place
+
+from loadbench import foundry, llama, simulator
+from loadbench.cli import place as places
+from loadbench.cli.place import Place, Reached, RuntimeControl
+from loadbench.errors import LoadbenchError, TargetError
+from loadbench.llama import LlamaServer
+from loadbench.scenario import Scenario
+from loadbench.session import Origin
+from loadbench.simulator import Simulator
+from loadbench.target import ModelFacts
+
+__all__ = ["place"]  # the fixture
+GIVEN = {"simulate": False, "resume": None, "dry_run": False, "insecure": False, "ca_file": None, "wait_for": None}
+NAMED = "http://named:1/v1"
+SIZE_BYTES = 93_000_000
+
+
+@dataclass
+class World:
+    """All places at once, and what was started of them.
+
+    Attributes:
+        slots: Of each embedded model that was started.
+    """
+
+    home: Path
+    service: str
+    runtime: ServedRuntime
+    started: list[str]
+    slots: list[int]
+
+    def find(self, endpoint: str | None = None, concurrency: list[int] | None = None, **given: Any) -> Place:
+        """The server that is found; what was started for it has ended."""
+        with ExitStack() as stack:
+            asked = Scenario(endpoint=endpoint, concurrency=concurrency)
+            return places.find(asked, {**GIVEN, **given}, stack, lambda _: None)
+
+    def began(self, how: str, **server: Any) -> Path:
+        """The folder of a run that measured such a server."""
+        folder = self.home / "run"
+        folder.mkdir()
+        told = {"schema": 1, "levels": [], "target_found": how, "target": server}
+        (folder / "run.json").write_text(json.dumps(told))
+        return folder
+
+
+@pytest.fixture
+def world(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A simulator, a service that the environment names and one in its daemon.json, the SDK, the embedded model."""
+    runtime = ServedRuntime([PHI_CPU, PHI_GPU], service=Service("foundry2", url="http://127.0.0.1:5273"))
+    gguf = place / "model.gguf"
+    with gguf.open("wb") as file:
+        file.truncate(SIZE_BYTES)
+    started: list[str] = []
+    slots_seen: list[int] = []
+
+    @contextmanager
+    def simulated(**_: object) -> Iterator[Simulator]:
+        started.append("simulator")
+        yield Simulator("http://127.0.0.1:1/v1", 11, "simulator")
+
+    @contextmanager
+    def embedded(*, slots: int, progress: object) -> Iterator[LlamaServer]:
+        started.append("embedded")
+        slots_seen.append(slots)
+        yield LlamaServer("http://127.0.0.1:2/v1", 12, llama.MODEL, slots, 2, str(gguf), 2048)
+
+    install(monkeypatch, runtime)
+    monkeypatch.setattr(simulator, "start", simulated)
+    monkeypatch.setattr(llama, "available", lambda: None)
+    monkeypatch.setattr(llama, "fetch_model", lambda note: gguf)
+    monkeypatch.setattr(llama, "start", embedded)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        service = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        (place / ".foundry").mkdir()
+        (place / ".foundry" / "daemon.json").write_text(json.dumps({"webUrls": [service]}))
+        cache = place / ".loadbench" / "cache" / "models"
+        cache.mkdir(parents=True)
+        (cache / "foundry.local.modelinfo.json").write_text('{"models": [{"id": "m:1"}]}')
+        yield World(place, service, runtime, started, slots_seen)
+
+
+def without_service(world: World) -> None:
+    (world.home / ".foundry" / "daemon.json").unlink()
+
+
+def without_models_of_the_sdk(world: World) -> None:
+    (world.home / ".loadbench" / "cache" / "models" / "foundry.local.modelinfo.json").unlink()
+
+
+# -- the order
+
+
+ORDER = ("the simulator", "as given", "FOUNDRY_LOCAL_ENDPOINT", "~/.foundry/daemon.json", places.SDK, "the embedded")
+
+
+@pytest.mark.parametrize("strongest", range(len(ORDER)))
+def test_the_first_of_these_that_is_there_is_taken(
+    world: World, strongest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if strongest <= 2:
+        monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", "http://environment:1")
+    if strongest > 3:
+        without_service(world)
+    if strongest > 4:
+        without_models_of_the_sdk(world)
+    found = world.find(NAMED if strongest <= 1 else None, simulate=strongest == 0)
+
+    assert found.how.startswith(ORDER[strongest])
+
+
+def test_without_the_sdk_its_models_are_of_no_use(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_service(world)
+    monkeypatch.setattr(foundry, "available", lambda: "not installed")
+
+    assert world.find().how.startswith("the embedded")
+
+
+def test_models_of_the_sdk_are_looked_for_in_the_folder_that_is_given(world: World) -> None:
+    without_service(world)
+    (world.home / "mine").mkdir()
+
+    assert world.find(cache_dir=world.home / "mine").how.startswith("the embedded")
+
+
+def test_a_server_that_is_named_is_not_asked_yet(world: World) -> None:
+    assert world.find(NAMED) == Place(NAMED, "as given")
+
+
+@pytest.mark.parametrize(("concurrency", "slots"), [([1], 4), ([2, 8], 8), (None, 8), ([1, 64], 16)])
+def test_the_embedded_model_gets_a_slot_a_stream_within_reason(
+    world: World, concurrency: list[int] | None, slots: int
+) -> None:
+    without_service(world)
+    without_models_of_the_sdk(world)
+    world.find(concurrency=concurrency)
+
+    assert world.slots == [slots]
+
+
+def test_what_the_embedded_model_does_not_tell_of_itself_is_known_as_we_start_it(world: World) -> None:
+    without_service(world)
+    without_models_of_the_sdk(world)
+    found = world.find()
+
+    [facts] = found.models
+    assert (facts.id, facts.device, facts.licence, facts.size_bytes) == (llama.MODEL, "CPU", "Apache-2.0", SIZE_BYTES)
+    assert found.pid == 12
+    assert found.load_s is not None
+
+
+# -- runs that go on
+
+
+def test_a_run_of_the_simulator_goes_on_with_the_simulator(world: World) -> None:
+    folder = world.began("the simulator, started for this run", kind="simulator")
+    world.find(resume=folder)
+
+    assert world.started == ["simulator"]
+
+
+def test_a_run_of_the_embedded_model_goes_on_with_it_whatever_else_is_there(world: World) -> None:
+    folder = world.began("the embedded model, started for this run", kind="llama.cpp")
+    world.find(resume=folder)
+
+    assert world.started == ["embedded"]
+
+
+def test_a_run_of_the_sdk_goes_on_with_it_whatever_else_is_there(world: World) -> None:
+    folder = world.began(f"{places.SDK}, started for this run", kind="foundry2")
+
+    assert world.find(resume=folder).runtime is world.runtime
+
+
+@pytest.mark.parametrize("gone", ["the SDK", "its models"])
+def test_a_run_of_the_sdk_is_not_continued_with_another_server(
+    world: World, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = world.began(f"{places.SDK}, started for this run", kind="foundry2")
+    if gone == "the SDK":
+        monkeypatch.setattr(foundry, "available", lambda: "it is not installed")
+    else:
+        without_models_of_the_sdk(world)
+    with pytest.raises(LoadbenchError, match=r"which cannot start now: (it is not installed|no model is in )"):
+        world.find(resume=folder)
+
+    assert world.started == []
+
+
+def test_a_run_of_a_server_goes_on_where_that_was(world: World) -> None:
+    folder = world.began("as given", kind="vllm", base_url="http://gpu-box:8000/v1")
+
+    assert world.find(resume=folder) == Place("http://gpu-box:8000/v1", "as the run began")
+
+
+def test_a_run_of_a_foundry_service_goes_on_where_that_is_now(world: World) -> None:
+    folder = world.began("~/.foundry/daemon.json", kind="foundry1", base_url="http://127.0.0.1:7/v1")
+
+    assert world.find(resume=folder).endpoint == world.service + "/v1"
+
+
+# -- dry runs
+
+
+def test_a_dry_run_starts_neither_simulator_nor_embedded_model(world: World) -> None:
+    simulated = world.find(simulate=True, dry_run=True)
+    without_service(world)
+    without_models_of_the_sdk(world)
+    embedded = world.find(dry_run=True)
+
+    assert (simulated.endpoint, embedded.endpoint, world.started) == (None, None, [])
+    assert [one.models[0].id for one in (simulated, embedded)] == [simulator.MODEL, llama.MODEL]
+
+
+def test_a_dry_run_starts_the_sdk_for_its_list_alone(world: World) -> None:
+    without_service(world)
+    found = world.find(dry_run=True)
+
+    assert found.endpoint is None
+    assert world.runtime.told == []
+    assert [facts.id for facts in reach(found).server.models] == [PHI_CPU.id, PHI_GPU.id]
+
+
+def test_a_dry_run_of_the_sdk_says_whose_models_it_looked_at(world: World) -> None:
+    without_service(world)
+    reached = reach(world.find(dry_run=True))
+    with pytest.raises(TargetError, match=f"nothing to measure at {places.SDK}: no model is for NPU"):
+        reached.choose(Scenario(device=["npu"]))
+
+    assert world.runtime.told == []
+
+
+# -- who answers
+
+
+def reach(place: Place, asked: Scenario | None = None) -> Reached:
+    async def look() -> Reached:
+        async with places.reached(place, asked or Scenario(), GIVEN, lambda _: None) as reached:
+            return reached
+
+    return anyio.run(look)
+
+
+def test_the_sdk_is_asked_itself_and_its_web_service_measured(world: World) -> None:
+    without_service(world)
+    reached = reach(world.find())
+
+    assert (reached.server.base_url, reached.server.kind) == ("http://127.0.0.1:5273/v1", "foundry2")
+    assert (reached.server.pid, reached.server.version) == (world.runtime.pid, "2.2.1")
+    assert isinstance(reached.control, RuntimeControl)
+    assert reached.scrape is None
+
+
+def test_what_is_known_of_a_model_beside_its_server_fills_its_facts_up() -> None:
+    with serving("openai", rows={"m": {"device": "GPU"}}) as service:
+        known = ModelFacts("m", size_bytes=7, device="CPU")
+        server = reach(Place(service.url, "", (known, ModelFacts("other")), pid=9)).server
+
+    assert server.models == (ModelFacts("m", size_bytes=7, device="GPU"),)
+    assert server.pid == 9
+
+
+def test_the_pid_that_a_server_tells_goes_before_the_one_of_what_was_started() -> None:
+    with serving("foundry2", rows={"m": {}}) as service:
+        server = reach(Place(service.url, "", pid=9)).server
+
+    assert server.pid not in (None, 9)
+
+
+@pytest.mark.parametrize(("kind", "offered"), [("ollama", True), ("foundry1", True), ("openai", False)])
+def test_only_some_servers_offer_loading(kind: Any, offered: bool) -> None:
+    with serving(kind, rows={"m": {}}) as service:
+        reached = reach(Place(service.url, ""))
+
+    assert (reached.control is not None) == offered
+
+
+def test_a_scenarios_one_model_by_name_is_chosen() -> None:
+    with serving("openai", rows={"a": {}, "b": {}}) as service:
+        choice = reach(Place(service.url, "")).choose(Scenario(models=["b"]))
+
+    assert [one.id for one in choice.chosen] == ["b"]
+
+
+# -- Foundry Local's runtime as what loads
+
+
+def test_the_runtime_loads_and_unloads_the_exact_variant() -> None:
+    runtime: Any = ServedRuntime([PHI_CPU, PHI_GPU])
+    control = RuntimeControl(runtime)
+    anyio.run(control.load, PHI_GPU)
+    ran = anyio.run(control.running, PHI_GPU)
+    anyio.run(control.unload, PHI_GPU)
+
+    assert runtime.told == [f"load {PHI_GPU.id}", f"unload {PHI_GPU.id}"]
+    assert ran is not None
+    assert (ran.id, ran.loaded) == (PHI_GPU.id, True)
+
+
+def test_a_model_that_is_not_loaded_does_not_run() -> None:
+    runtime: Any = ServedRuntime([PHI_CPU])
+
+    assert anyio.run(RuntimeControl(runtime).running, PHI_CPU) is None
+
+
+def test_a_refusal_of_the_runtime_is_of_that_model_alone() -> None:
+    runtime: Any = ServedRuntime([PHI_CPU])
+    runtime.service.refuses = {PHI_CPU.id: "it does not fit"}
+    with pytest.raises(TargetError, match="it does not fit"):
+        anyio.run(RuntimeControl(runtime).load, PHI_CPU)
+
+
+# -- origins
+
+
+def test_what_loadbench_started_tells_how_long_that_took_and_what_its_file_takes() -> None:
+    known = ModelFacts("m", cached=True, size_bytes=SIZE_BYTES)
+
+    assert places.origin(Place("http://h:1", "", (known,), load_s=0.7), known) == Origin(0.7, SIZE_BYTES, "files")
+
+
+def test_the_files_of_a_model_of_the_sdk_are_measured(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "model.onnx").write_bytes(b"x" * 30)
+    (tmp_path / "v1" / "genai_config.json").write_bytes(b"x" * 12)
+    runtime: Any = ServedRuntime([PHI_CPU], folders={PHI_CPU.id: tmp_path})
+
+    assert places.origin(Place("http://h:1", "", runtime=runtime), PHI_CPU) == Origin(None, 42, "files")
+
+
+def test_the_size_that_a_server_tells_of_a_model_on_its_disk_is_the_servers_word() -> None:
+    assert places.origin(Place("http://h:1", ""), PHI_CPU) == Origin(None, PHI_CPU.size_bytes, "server")
+
+
+@pytest.mark.parametrize("facts", [PHI_GPU, ModelFacts("m", size_bytes=5), ModelFacts("m", cached=True)])
+def test_a_size_in_a_catalogue_is_not_on_the_disk(facts: ModelFacts) -> None:
+    assert places.origin(Place("http://h:1", ""), facts) == Origin()
