@@ -186,4 +186,4 @@ def start(
     with running(command, progress) as child:
         yield Runtime(child, cache)
         if child.ended:
-            logging.getLogger(__name__).warning("Foundry Local's runtime %s by itself", child.ending())
+            logging.getLogger(__name__).warning("Foundry Local's runtime %s before it was told to", child.ending())

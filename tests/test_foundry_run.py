@@ -1,0 +1,264 @@
+"""`loadbench run` against Foundry Local's real runtime: exact tokens, its memory, an error in a stream, its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bigram
+import pytest
+from conftest import invoke
+from runtimes import Started, needs_sdk, started, until
+
+pytestmark = needs_sdk
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+
+ROOT = Path(__file__).parents[1]
+STREAMS = (1, 4, 16)
+REQUESTS, TOKENS = 8, 32
+PROMPT = "Nenne eine Frucht: äöü."
+BURN = 1500
+"""Some 4 ms a token, so that a stream is one and no burst: the runtime sends small packets by Nagle's algorithm, which
+hold the first tokens until the client's system acknowledges the head of the response, up to 40 ms later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished command and the folder it wrote."""
+
+    code: int
+    output: str
+    folder: Path
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / name).read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def levels(self) -> dict[int, dict[str, Any]]:
+        """Of the summary, by number of streams."""
+        return {level["concurrency"]: level for level in self.json("summary.json")["levels"]}
+
+
+def command(folder: Path, url: str, model: str, *words: object) -> subprocess.Popen[str]:
+    """`loadbench run` as one types it, in an environment without settings of this machine's."""
+    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return subprocess.Popen(
+        [*(sys.executable, "-m", "loadbench", "run", "-e", url, "-m", model, "-o", folder), *map(str, words)],
+        cwd=folder.parent,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(folder: Path, url: str, model: str, *words: object) -> Run:
+    """The command, run to its end."""
+    with command(folder, url, model, *words) as process:
+        output, _ = process.communicate(timeout=60)
+    return Run(process.returncode, output, folder)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """A runtime that serves `real`."""
+    folder = tmp_path_factory.mktemp("server")
+    with started(folder) as here:
+        here.runtime.register(bigram.make(folder / "real", burn=BURN))
+        yield here
+
+
+@pytest.fixture(scope="module")
+def url(server: Started) -> str:
+    """Of registered models."""
+    return server.runtime.serve() + "/catalogs/local/v1"
+
+
+@pytest.fixture(scope="module")
+def measured(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The model at all numbers of streams."""
+    words = ("--prompt", PROMPT, "-c", ",".join(map(str, STREAMS)), "-n", REQUESTS, "--max-tokens", TOKENS, "--quiet")
+    return finished(tmp_path_factory.mktemp("run") / "run", url, "real", *words)
+
+
+# -- a run
+
+
+def test_quiet_says_nothing_where_all_is_well(measured: Run) -> None:
+    assert (measured.code, measured.output) == (0, "")
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_every_request_of_a_level_completes(measured: Run, streams: int) -> None:
+    level = measured.levels[streams]
+
+    assert (level["status"], level["completed"], level["failed"], level["errors"]) == ("complete", REQUESTS, 0, {})
+
+
+def test_every_count_of_tokens_is_exact(measured: Run) -> None:
+    rows = measured.lines("requests.jsonl")
+
+    assert len(rows) == len(STREAMS) * REQUESTS + sum(STREAMS)
+    assert {row["output_tokens"] for row in rows} == {TOKENS}
+    assert {row["input_tokens"] for row in rows} == {len(PROMPT.encode()) + 19}
+    assert {level["token_source"] for level in measured.levels.values()} == {"usage"}
+
+
+def test_every_answer_is_the_one_the_model_gives(measured: Run) -> None:
+    assert {row["text"] for row in measured.lines("answers.jsonl")} == {bigram.reply(TOKENS)}
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_tokens_come_one_by_one(measured: Run, streams: int) -> None:
+    level = measured.levels[streams]
+
+    assert "V13" not in {warning["code"] for warning in level["warnings"]}
+    assert level["itl_ms"]["p50"] > 0
+
+
+def test_more_streams_wait_longer_for_each_token(measured: Run) -> None:
+    one, _, sixteen = (measured.levels[streams]["tpot_ms"]["p50"] for streams in STREAMS)
+
+    assert sixteen > 4 * one  # it computes one token after another, on one thread
+
+
+def test_the_report_tells_model_device_and_server(measured: Run) -> None:
+    [told] = measured.json("summary.json")["models"]
+
+    assert (told["device"], told["execution_provider"]) == ("CPU", "CPUExecutionProvider")
+    assert measured.json("run.json")["target"]["kind"] == "foundry2"
+
+
+def test_the_model_was_loaded_for_the_run_and_is_unloaded_after_it(measured: Run, server: Started) -> None:
+    [record] = measured.json("run.json")["models"]
+
+    assert record["load_s"] > 0
+    assert [facts.id for facts in server.runtime.models() if facts.loaded] == []
+
+
+def test_the_first_request_after_the_load_is_cold_and_the_next_is_warm(measured: Run) -> None:
+    probes = measured.json("run.json")["probes"]
+
+    assert [(probe["purpose"], probe["cold"], probe["error"]) for probe in probes] == [
+        ("first", True, None),
+        ("warm", False, None),
+    ]
+
+
+def test_the_memory_watched_is_that_of_the_runtimes_process(measured: Run, server: Started) -> None:
+    watched = measured.json("run.json")["telemetry"]
+    samples = measured.lines("telemetry.jsonl")
+
+    assert (watched["local"], watched["server_pid"]) == (True, server.runtime.pid)
+    assert {sample["phase"] for sample in samples} == {"before_load", "after_load", "level", "after_unload"}
+    assert {sample["server"]["processes"] for sample in samples} == {1}
+    assert all(20e6 < sample["server"]["memory_bytes"] < 2e9 for sample in samples)
+
+
+def test_its_processor_time_grows_with_the_work(measured: Run) -> None:
+    spent_s = [sample["server"]["cpu_s"] for sample in measured.lines("telemetry.jsonl")]
+
+    assert spent_s == sorted(spent_s)
+    assert spent_s[-1] - spent_s[0] > 0.5  # 45 requests
+
+
+def test_prompts_that_are_made_distinct_have_more_bytes(url: str, tmp_path: Path) -> None:
+    words = ("--prompt", PROMPT, "--distinct-prompts", "-c", 1, "-n", 2, "--max-tokens", 2, "--quiet")
+    run = finished(tmp_path / "run", url, "real", *words)
+    counts = [row["input_tokens"] for row in run.lines("requests.jsonl")]
+
+    assert run.code == 0
+    assert all(count > len(PROMPT.encode()) + 19 for count in counts)
+
+
+def test_an_answer_may_end_before_max_tokens(url: str, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", url, "real", *("-c", 1, "-n", 2, "--max-tokens", 500, "--quiet"))
+
+    assert {row["finish_reason"] for row in run.lines("requests.jsonl")} == {"stop"}
+    assert {row["text"] for row in run.lines("answers.jsonl")} == {bigram.reply(bigram.WORDS)}
+
+
+# -- what goes wrong
+
+
+def test_an_error_inside_a_stream_is_counted_by_its_kind(url: str, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", url, "real", *("-c", 2, "-n", 4, "--max-tokens", bigram.CONTEXT, "--quiet"))
+    rows = run.lines("requests.jsonl")
+
+    assert (run.code, run.levels[2]["status"], run.levels[2]["errors"]) == (1, "failed", {"stream_error": 4})
+    assert {row["status"] for row in rows} == {200}
+    assert all("exceeds the model's maximum context length of 4096" in row["error_message"] for row in rows)
+    assert run.output.startswith("loadbench: real-generic-cpu:1: no request completed; the last one: stream_error: ")
+    assert run.output.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose server was killed in its first level."""
+    folder = tmp_path_factory.mktemp("killed")
+    run = folder / "run"
+    with started(folder) as here:
+        model = here.runtime.register(bigram.make(folder / "real", burn=BURN // 3))
+        url = here.runtime.serve() + "/catalogs/local/v1"
+        with command(run, url, model.id, "-c", "1,4", "-n", 200, "--max-tokens", TOKENS) as process:
+            rows = run / "requests.jsonl"
+            assert until(lambda: rows.exists() and rows.read_bytes().count(b"\n") > 3, 20)
+            os.kill(here.runtime.pid, signal.SIGKILL)
+            output, _ = process.communicate(timeout=30)
+    return Run(process.returncode, output, run)
+
+
+@posix
+def test_a_runtime_killed_in_mid_run_ends_it_with_exit_code_1_and_one_line(killed: Run) -> None:
+    last = killed.output.splitlines()[-1]
+
+    assert killed.code == 1
+    assert last.startswith(
+        "loadbench: real-generic-cpu:1: the server went away in mid-level; the last request: connect:"
+    )
+    assert "Traceback" not in killed.output
+
+
+@posix
+def test_the_level_in_which_it_died_has_failed_and_the_others_are_skipped(killed: Run) -> None:
+    assert {streams: level["status"] for streams, level in killed.levels.items()} == {1: "failed", 4: "skipped"}
+    assert killed.levels[4]["attempted"] == 0
+
+
+@posix
+def test_what_completed_before_it_died_is_kept(killed: Run) -> None:
+    level = killed.levels[1]
+
+    assert level["completed"] >= 1
+    assert level["errors"]["truncated"] == 1  # the stream that it died in
+    assert {row["output_tokens"] for row in killed.lines("requests.jsonl") if row["error"] is None} == {TOKENS}
+
+
+@posix
+def test_memory_of_a_process_that_is_gone_is_null_and_not_0(killed: Run) -> None:
+    [record] = killed.json("run.json")["models"]
+
+    assert killed.lines("telemetry.jsonl")[-1]["server"] is None
+    assert record["memory_after_load_bytes"] > 0
+    assert record["memory_after_unload_bytes"] is None
+
+
+@posix
+def test_the_report_of_a_run_whose_server_died_can_be_read(killed: Run) -> None:
+    done = invoke("report", killed.folder)
+
+    assert done.exit_code == 0
+    assert "c1: failed after " in done.stdout
+    assert "c4: skipped" in done.stdout
