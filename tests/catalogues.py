@@ -36,6 +36,7 @@ class Service:
         on_gpu: Those of them that Ollama has on its GPU.
         aliases: What Foundry Local 2.x loads for a name; it knows no others.
         refuses: Ids it does not load, with its words.
+        keeps: Ids it does not unload.
         broken: Ids whose chats fail.
         pulls: The lines of each download, one after the other; a list without "success" breaks off.
         asked: Method and path of each request.
@@ -50,6 +51,7 @@ class Service:
     on_gpu: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=dict)
     refuses: dict[str, str] = field(default_factory=dict)
+    keeps: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     pulls: list[list[dict[str, Any]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -155,14 +157,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json(404, {"error": "Model not found"})
                 return
             name = known
-        if name in self.told.refuses:
-            self._json(500, {"error": self.told.refuses[name]})
+        refused = self.told.refuses.get(name) if verb == "load" else "busy" if name in self.told.keeps else None
+        if refused is not None:
+            self._json(500, {"error": refused})
             return
         if verb == "load":
             self.told.loaded.add(name)
         else:
             self.told.loaded.discard(name)
-        self._json(200, {})
+        self._json(200, {"status": verb + "ed"})
 
     def _chat(self, name: str) -> None:
         if name in self.told.broken or (self.told.kind.startswith("foundry") and name not in self.told.loaded):

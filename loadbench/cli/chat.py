@@ -26,7 +26,6 @@ from loadbench.target import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport
 
 SHOW_EVERY_S = 0.05
-_BEGINNING = 32  # characters that tell where a longer text begins
 
 
 @contextmanager
@@ -91,11 +90,11 @@ class Stage:
         except TargetError as error:
             reach.note(f"{facts.id}: not unloaded: {error}")
 
-    async def ask(self, model: Chosen, text: str, shown: Callable[[str], None] | None = None) -> Result:
-        """One request, made as those of a run are.
+    async def ask(self, model: Chosen, text: str, shown: Callable[[str], None] | None = None) -> tuple[Result, str]:
+        """One request, made as those of a run are: what came of it, and the reasoning before its answer.
 
         Args:
-            shown: Called with each new piece of the answer, as it comes.
+            shown: Called with each new piece of reasoning and answer, as it comes.
         """
         cold = {"cache_prompt": False} if target.cache_prompt_supported(self.server.kind) else {}
         client = Client(
@@ -110,24 +109,26 @@ class Stage:
         now_ns = time.perf_counter_ns()
         prompt = Prompt("probe", ({"role": "user", "content": text},))
         ask = Ask(f"{model.id}@probe", 1, 0, model.id, prompt, warmup=False, due_ns=now_ns)
-        seen = ""
+        seen = ("", "")
+
+        def show_new() -> None:
+            nonlocal seen
+            now = client.last_texts()
+            if shown is not None and (piece := new_text(seen, now)):
+                shown(piece)
+            seen = now
 
         async def show() -> None:
-            nonlocal seen
             while shown is not None:
                 await anyio.sleep(SHOW_EVERY_S)
-                now = client.text_in_flight()
-                if now.startswith(seen) and now != seen:
-                    shown(now[len(seen) :])
-                    seen = now
+                show_new()
 
         async with anyio.create_task_group() as group:
             group.start_soon(show)
             await client.chat(ask, now_ns, results.append, keep=False)
             group.cancel_scope.cancel()
-        if shown is not None:
-            shown(unseen(results[0].text, seen))
-        return results[0]
+        show_new()
+        return results[0], client.last_texts()[0]
 
 
 @asynccontextmanager
@@ -168,13 +169,12 @@ def figures(result: Result) -> dict[str, Any]:
     }
 
 
-def unseen(text: str, seen: str) -> str:
-    """What of a whole answer was not seen yet, where reasoning, which ends the record, was seen first.
+def new_text(seen: tuple[str, str], now: tuple[str, str]) -> str:
+    """What is new of reasoning and answer, each of which only grows; the answer begins on a line of its own.
 
-    >>> unseen("42", ""), unseen("42 it is", "42 "), unseen("42Hm, so 6 x 7", "Hm, so 6")
-    ('42', 'it is', ' x 742')
+    >>> new_text(("", ""), ("Hm", "")), new_text(("Hm", ""), ("Hm so", "42")), new_text(("Hm", "42"), ("Hm", "421"))
+    ('Hm', ' so\\n42', '1')
     """
-    if text.startswith(seen):
-        return text[len(seen) :]
-    at = max(text.find(seen[:_BEGINNING]), 0)
-    return (text[at:] + text[:at])[len(seen) :]
+    reasoning, answer = (after[len(before) :] for before, after in zip(seen, now, strict=True))
+    starts = bool(answer and now[0] and not seen[1])
+    return reasoning + "\n" * (starts and not now[0].endswith("\n")) + answer

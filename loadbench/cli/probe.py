@@ -136,20 +136,21 @@ async def _one(stage: Any, model: Chosen, given: dict[str, Any]) -> dict[str, An
         "device": facts.device if facts else None,
         "execution_provider": facts.execution_provider if facts else None,
         "load_s": None,
+        "reasoning": "",
         "answer": "",
     }
     if not given["as_json"]:
         click.secho(model.id, bold=True)
     try:
         async with stage.loaded(model) as load_s:
-            result = await stage.ask(model, given["prompt"], None if given["as_json"] else _show)
+            result, reasoning = await stage.ask(model, given["prompt"], None if given["as_json"] else _show)
     except TargetError as error:
         said |= _failed("load", str(error))
     else:
         load_s = None if load_s is None else round(load_s, 3)
-        said |= {"load_s": load_s, "answer": result.text, **figures(result)}
-        if not given["as_json"] and (result.text or result.error is None):
-            click.echo("" if result.text else "(no text)")
+        said |= {"load_s": load_s, "reasoning": reasoning, "answer": result.text, **figures(result)}
+        if not given["as_json"] and (reasoning or result.text):
+            click.echo()
     _say(given, said)
     return said
 

@@ -102,6 +102,7 @@ class Client:
         }
         self._built: dict[tuple[str, str], tuple[httpx.Request, bytes]] = {}
         self._in_flight: dict[int, Recorder] = {}
+        self._last: Recorder | None = None
 
     async def warm(self, connections: int) -> None:
         """Open connections before they are needed."""
@@ -125,7 +126,7 @@ class Client:
             origin_ns: The beginning of the level: the Result's marks count from it.
             keep: Whether the prompt will be asked again, so that the built request is worth its memory.
         """
-        recorder = Recorder()
+        recorder = self._last = Recorder()
         prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep)
         extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
         request = httpx.Request(
@@ -162,9 +163,9 @@ class Client:
         """Text events of the requests that have not ended yet."""
         return sum(recorder.text_events for recorder in self._in_flight.values())
 
-    def text_in_flight(self) -> str:
-        """What a request that has not ended yet has answered so far, reasoning first; of use where there is one."""
-        return "".join(text for one in self._in_flight.values() for text in (*one.other_text, *one.answer))
+    def last_texts(self) -> tuple[str, str]:
+        """Reasoning and answer so far of the request that began last, ended or not; a Result has no reasoning."""
+        return ("".join(self._last.other_text), "".join(self._last.answer)) if self._last else ("", "")
 
     def served_as(self, model: str) -> str | None:
         """The name that the last response carried for a model; None where none told one."""

@@ -83,13 +83,13 @@ async def _answer(stage: Stage, model: Chosen) -> tuple[bool, str]:
     """Whether the model answers a short chat, and what it said or what went wrong."""
     try:
         async with stage.loaded(model) as load_s:
-            result = await stage.ask(model, QUESTION)
+            result, reasoning = await stage.ask(model, QUESTION)
     except TargetError as error:
         return False, f"it does not load: {error}"
     if result.error is not None:
         return False, f"{result.error}: {result.error_message}"
     loaded = "" if load_s is None else f"loaded in {span(load_s * 1000)}, "
-    said = " ".join(result.text.split())
+    said = " ".join((reasoning + result.text).split())
     return True, f"{loaded}TTFT {span(chat.figures(result)['ttft_ms'])}: {said!r}"
 
 
