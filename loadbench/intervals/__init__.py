@@ -1,0 +1,65 @@
+"""How sure a figure is: intervals of percentiles, means, shares, rates and ratios (METRICS.md §4, §5).
+
+All intervals are two-sided, at 95 % unless a `tail` says otherwise. A bound that does not exist is None, never a guess.
+docs/statistics.md has each formula in words, its source, and the simulation that checks it.
+
+quantiles.py  of the normal and Student's distribution
+ranks.py      percentiles by nearest rank, and their order-statistic intervals
+blocks.py     requests that depend on each other: blocks over the order of start
+clusters.py   gaps that resemble those of the same request
+shares.py     Wilson, Newcombe, McNemar
+ratios.py     the ratio of two estimates, each with its own doubt
+outliers.py   the modified z
+"""
+
+from loadbench.intervals.blocks import (
+    SLICES,
+    block_length,
+    independent_requests,
+    mean_interval,
+    mean_variance,
+    percentile_interval,
+    rate_interval,
+    rate_variance,
+    share_interval,
+)
+from loadbench.intervals.clusters import independent_gaps
+from loadbench.intervals.outliers import OUTLIER_Z, outliers
+from loadbench.intervals.quantiles import TAIL, Z, normal, student
+from loadbench.intervals.ranks import interval, interval_ranks, needed, needed_within, percentile, rank
+from loadbench.intervals.ratios import Estimate, difference, mover, one_sample
+from loadbench.intervals.shares import flawless, mcnemar, newcombe, newcombe_paired, wilson
+
+__all__ = [
+    "OUTLIER_Z",
+    "SLICES",
+    "TAIL",
+    "Estimate",
+    "Z",
+    "block_length",
+    "difference",
+    "flawless",
+    "independent_gaps",
+    "independent_requests",
+    "interval",
+    "interval_ranks",
+    "mcnemar",
+    "mean_interval",
+    "mean_variance",
+    "mover",
+    "needed",
+    "needed_within",
+    "newcombe",
+    "newcombe_paired",
+    "normal",
+    "one_sample",
+    "outliers",
+    "percentile",
+    "percentile_interval",
+    "rank",
+    "rate_interval",
+    "rate_variance",
+    "share_interval",
+    "student",
+    "wilson",
+]

@@ -1,0 +1,196 @@
+"""Intervals of requests that depend on each other: coverage by simulation, floors, widths, speed."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+import simulations
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadbench import intervals
+from loadbench.intervals import (
+    block_length,
+    independent_requests,
+    mean_interval,
+    mean_variance,
+    percentile_interval,
+    rate_interval,
+    rate_variance,
+    share_interval,
+)
+
+TRIALS = 2000
+DOUBT = 0.015
+"""Three standard errors of a coverage of 95 % over 2,000 trials."""
+
+COVERAGE = [
+    # law, n, p, at least: 0.95 where it is reached, else what is
+    ("independent", 60, 0.5, 0.95),
+    ("independent", 1000, 0.5, 0.95),
+    ("independent", 200, 0.95, 0.95),
+    ("independent", 1000, 0.99, 0.95),
+    ("AR(1) 0.5", 60, 0.5, 0.95),
+    ("AR(1) 0.5", 200, 0.5, 0.95),
+    ("AR(1) 0.5", 1000, 0.95, 0.95),
+    ("queue at 50 %", 200, 0.5, 0.95),
+    ("queue at 50 %", 1000, 0.5, 0.95),
+    ("queue at 50 %", 1000, 0.95, 0.92),
+    ("queue at 80 %", 1000, 0.5, 0.87),
+    ("lognormal", 60, 0.5, 0.95),
+    ("lognormal", 200, 0.95, 0.95),
+    ("lognormal", 1000, 0.99, 0.95),
+    ("ties", 60, 0.5, 0.95),
+    ("ties", 1000, 0.95, 0.95),
+]
+
+
+@pytest.mark.parametrize(("law", "n", "p", "least"), COVERAGE)
+def test_intervals_of_percentiles_hold_the_truth_as_often_as_they_say(law: str, n: int, p: float, least: float) -> None:
+    assert simulations.coverage_of_percentile(law, n, p, TRIALS) >= least - DOUBT
+
+
+@pytest.mark.parametrize(("n", "p"), [(60, 0.5), (200, 0.5), (200, 0.95), (1000, 0.99)])
+def test_independent_requests_are_covered_at_least_as_discreteness_allows(n: int, p: float) -> None:
+    exact = simulations.exact_coverage(n, p)
+    plain = simulations.coverage_of_percentile("independent", n, p, TRIALS, blocks=False)
+
+    assert exact is not None
+    assert plain == pytest.approx(exact, abs=DOUBT)
+    assert simulations.coverage_of_percentile("independent", n, p, TRIALS) >= exact - DOUBT
+
+
+def test_treated_as_independent_requests_that_depend_on_each_other_are_covered_too_rarely() -> None:
+    assert simulations.coverage_of_percentile("AR(1) 0.5", 200, 0.5, TRIALS, blocks=False) < 0.87
+    assert simulations.coverage_of_percentile("queue at 80 %", 1000, 0.5, TRIALS, blocks=False) < 0.4
+
+
+MEANS = [
+    ("independent", 60, 0.95),
+    ("AR(1) 0.5", 60, 0.95),
+    ("AR(1) 0.5", 1000, 0.95),
+    ("queue at 50 %", 1000, 0.92),
+    ("queue at 80 %", 1000, 0.81),
+    ("lognormal", 60, 0.93),
+    ("ties", 200, 0.95),
+]
+
+
+@pytest.mark.parametrize(("law", "n", "least"), MEANS)
+def test_intervals_of_means_hold_the_truth_as_often_as_they_say(law: str, n: int, least: float) -> None:
+    assert simulations.coverage_of_mean(law, n, TRIALS) >= least - DOUBT
+
+
+@pytest.mark.parametrize(("sigma", "seconds", "least"), [(0.3, 60, 0.95), (0.3, 20, 0.93), (1.0, 60, 0.92)])
+def test_intervals_of_rates_hold_the_truth_as_often_as_they_say(sigma: float, seconds: float, least: float) -> None:
+    assert simulations.coverage_of_rate(sigma, seconds, TRIALS) >= least - DOUBT
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=6, max_size=200), st.sampled_from([0.1, 0.5, 0.9]))
+def test_an_interval_by_blocks_is_never_narrower_than_the_one_by_order_statistics(
+    values: list[float], p: float
+) -> None:
+    found, floor = percentile_interval(np.array(values), p), simulations.plain(np.array(values), p)
+
+    assert found is None or (floor is not None and found[0] <= floor[0] and found[1] >= floor[1])
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=100))
+def test_the_interval_of_a_mean_is_never_narrower_than_that_of_independent_values(values: list[float]) -> None:
+    found = mean_interval(np.array(values))
+    n = len(values)
+    half = intervals.student(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+    assert found is not None
+    assert (found[1] - found[0]) / 2 >= half * (1 - 1e-6) - 1e-6
+
+
+def test_the_variance_by_blocks_is_that_of_a_moving_block_bootstrap() -> None:
+    # AR(1) 0.9: memory that blocks of 30 see most of, and far above what independent values have.
+    values = simulations.ar1(np.random.default_rng(1), 1, 1000, rho=0.9)[0]
+    length = block_length(len(values))
+    generator = np.random.default_rng(2)
+    starts = generator.integers(0, len(values) - length + 1, (4000, len(values) // length))
+    resampled = values[starts[:, :, None] + np.arange(length)].reshape(4000, -1).mean(axis=1)
+
+    found = mean_variance(values, length)
+
+    assert found is not None
+    assert found.variance == pytest.approx(resampled.var(), rel=0.1)
+    assert found.variance > 10 * values.var() / len(values)
+
+
+def test_blocks_of_one_are_the_ordinary_variance() -> None:
+    values = np.array([3.0, 5.0, 4.0, 9.0, 1.0, 2.0])
+
+    found = mean_variance(values, 1)
+
+    assert found is not None
+    assert (found.value, found.variance, found.freedom) == (4.0, pytest.approx(values.var(ddof=1) / 6), 5)
+
+
+@pytest.mark.parametrize("n", range(4, 200))
+def test_at_least_four_blocks_fit(n: int) -> None:
+    assert 4 * block_length(n) <= n
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_a_handful_of_requests_has_no_interval_of_its_mean(n: int) -> None:
+    assert mean_interval(np.arange(float(n))) is None
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_a_handful_of_requests_is_worth_nothing(n: int) -> None:
+    assert independent_requests(np.arange(float(n)), 0.5) == 0
+    assert percentile_interval(np.arange(float(n)), 0.5) is None
+
+
+def test_a_smaller_tail_makes_every_interval_wider() -> None:
+    values = simulations.series("AR(1) 0.5", TRIALS, 200)[0]
+
+    for of in (mean_interval, lambda row, tail: percentile_interval(row, 0.5, tail)):
+        (low, high), (wide_low, wide_high) = of(values, tail=0.025), of(values, tail=0.005)
+
+        assert wide_low < low < high < wide_high
+
+
+def test_a_share_of_failures_that_come_together_is_less_certain() -> None:
+    together, spread = np.arange(400) < 40, np.arange(400) % 10 == 0
+
+    wide, narrow = share_interval(together), share_interval(spread)
+
+    assert wide is not None
+    assert narrow is not None
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+    assert share_interval(np.zeros(40, dtype=np.bool_))[1] >= intervals.wilson(0, 40)[1]  # type: ignore[index]
+    assert share_interval(np.zeros(0, dtype=np.bool_)) is None
+
+
+def test_a_rate_needs_four_blocks_that_are_longer_than_a_request() -> None:
+    amounts = np.random.default_rng(1).poisson(100, 64).astype(np.float64)
+
+    assert rate_variance(amounts, 64.0, dependent_s=16.0) is not None
+    assert rate_variance(amounts, 64.0, dependent_s=17.0) is None
+    assert rate_interval(amounts[:3], 64.0) is None
+
+
+def test_a_rate_is_never_below_nothing() -> None:
+    amounts = np.zeros(64)
+    amounts[5] = 1.0
+
+    assert rate_interval(amounts, 64.0)[0] == 0.0  # type: ignore[index]
+
+
+def test_a_hundred_thousand_requests_take_less_than_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = np.exp(np.random.default_rng(1).standard_normal((6, 100_000)))
+    began = time.perf_counter()
+
+    for values in columns:
+        for p in (0.5, 0.9, 0.95, 0.99, 0.999):
+            assert percentile_interval(values, p) is not None
+    took_s = time.perf_counter() - began
+
+    with capsys.disabled():
+        print(f"\n6 metrics x 5 percentiles of 100,000 requests, intervals by blocks: {took_s:.2f} s")
+    assert took_s < 1
