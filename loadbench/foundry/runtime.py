@@ -85,7 +85,7 @@ class Runtime:
                 while (answer := question.answer(_LOOK_S)) is None or "progress" in answer:
                     if answer is not None:
                         progress(answer["progress"])
-                    elif cancelled.is_set() and not told:
+                    if cancelled.is_set() and not told:
                         told = True
                         self._child.cancel(question)
                 question.result(answer)
