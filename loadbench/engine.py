@@ -84,6 +84,7 @@ class Progress:
     errors: Counter[str] = field(default_factory=Counter)  # of the failed
     last_error: str | None = None
     gone: int = 0  # failures in a row that say the model is gone
+    enough: bool = False  # what was to be found out is: nothing more starts (`Engine.end_level`)
     measured_from_ns: int | None = None
     full_ns: int | None = None
     last_issue_ns: int | None = None
@@ -137,6 +138,14 @@ class Engine:
     def stop(self) -> None:
         """Start no further request; those in flight run to their end."""
         self.stopping = True
+        self._wake()
+
+    def end_level(self, progress: Progress) -> None:
+        """Start no further request of this level; those in flight run to their end."""
+        progress.enough = True
+        self._wake()
+
+    def _wake(self) -> None:
         for scope in list(self._waiting):
             scope.cancel()  # the next request may be due in minutes
 
@@ -229,7 +238,9 @@ class _LevelRun:
 
     def _ended(self, at_ns: int) -> bool:
         """Whether nothing of this time is to start, a retry neither."""
-        return self._engine.stopping or self._progress.gone >= FAILURES_IN_A_ROW or self._past_deadline(at_ns)
+        progress = self._progress
+        ended = self._engine.stopping or progress.enough or progress.gone >= FAILURES_IN_A_ROW
+        return ended or self._past_deadline(at_ns)
 
     def _full(self) -> bool:
         """Open loop: whether a request more would go beyond the cap of streams."""

@@ -329,6 +329,24 @@ async def test_stop_starts_nothing_more_and_drains(level: Level) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("level", [closed(3), opened(0.001)], ids=["closed", "open"])
+async def test_a_level_that_has_enough_starts_nothing_more_and_the_next_one_runs(level: Level) -> None:
+    played = level_of(level, Answer(ttft_s=3), duration_s=1e6, warmup=0, arrivals="constant")
+    assert played.engine is not None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(played.run)
+        await anyio.sleep(10)
+        played.engine.end_level(played.progress)
+    following = Progress(closed(1), 1, Limits(2, None, 0))
+    await played.engine.run(following)
+
+    assert played.progress.ended_ns - played.progress.began_ns < 13 * NS
+    assert facts(played.progress, stopped=False)["status"] == "complete"
+    assert following.completed == 2
+
+
+@pytest.mark.anyio
 async def test_stop_does_not_wait_for_the_next_due_time() -> None:
     played = level_of(opened(0.001), duration_s=1e6, arrivals="constant")  # due at 0 and 1000 s
     assert played.engine is not None

@@ -346,6 +346,59 @@ async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pyt
     assert store.read_info(path)["status"] == "complete"
 
 
+# -- a schedule that decides as it goes
+
+
+@dataclass
+class Until:
+    """Repeats a level without an end of its own until `repeats` of them were whole; each ends after 20 requests."""
+
+    repeats: int
+    heard_of: Counter[str] = field(default_factory=Counter)
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def following(self) -> PlannedLevel | None:
+        n = len(self.told) + 1
+        level = Scenario(concurrency=[1], repeat=n).levels(["m"])[-1]
+        return None if n > self.repeats else PlannedLevel(level, Limits(None, 3600.0, 0), 0.0, 0.0)
+
+    def left(self) -> int:
+        return 1
+
+    def heard(self, result: Result) -> None:
+        self.heard_of[result.level] += 1
+
+    def has_enough(self, progress: Progress) -> bool:
+        return self.heard_of[progress.level.id] >= 20
+
+    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+        self.told.append((progress.level.id, facts["status"]))
+
+    def skipped(self, planned: PlannedLevel, reason: str) -> None:
+        self.told.append((planned.level.id, reason))
+
+
+@pytest.mark.anyio
+async def test_a_schedule_decides_on_each_level_when_the_one_before_is_over_and_may_end_it_early(path: Path) -> None:
+    run = run_of(path, Chats())
+    run = replace(run, schedule=(until := Until(2)))
+    await run.run()
+
+    assert statuses(path) == {"m@c1": "complete", "m@c1#2": "complete"}
+    assert until.told == [("m@c1", "complete"), ("m@c1#2", "complete")]
+    assert [len(level.results) for level in store.read(path).levels] == list(until.heard_of.values())
+
+
+@pytest.mark.anyio
+async def test_a_schedule_is_told_of_a_level_that_is_not_run(path: Path) -> None:
+    run = run_of(path, Chats(lambda ask: "http_5xx"))
+    run = replace(run, schedule=(until := Until(1)))
+    await run.run()
+
+    assert statuses(path) == {"m@c1": "skipped"}
+    assert [what for what, reason in until.told if reason.startswith("its model failed: http_5xx")] == ["m@c1"]
+
+
 # -- Ctrl-C
 
 

@@ -1,7 +1,8 @@
 """One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on.
 
-turn.py     one model: loaded, asked a few times, unloaded
-watch.py    samples of server and machine, a second apart
+schedule.py  which level is next, and whether it may end early
+turn.py      one model: loaded, asked a few times, unloaded
+watch.py     samples of server and machine, a second apart
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from loadbench.prompts import Prompt
 from loadbench.result import Result
 from loadbench.scenario import Level, Scenario
 from loadbench.session import turn
+from loadbench.session.schedule import Fixed, Schedule
 from loadbench.session.turn import PROBE_TOKENS, Control, Origin, Turn
 from loadbench.session.watch import Watch
 from loadbench.store import RunFolder
 from loadbench.target import Chosen, Target
 
-__all__ = ["PROBE_TOKENS", "Chats", "Control", "Observer", "Origin", "Session", "Watch"]
+__all__ = ["PROBE_TOKENS", "Chats", "Control", "Observer", "Origin", "Schedule", "Session", "Watch"]
 
 
 class Chats(engine.Chats, turn.Chats, Protocol):
@@ -57,6 +59,7 @@ class Session:
         watch: Takes samples; one without a sampler takes none.
         control: Loads and unloads models; None where the server offers that not.
         origins: What is known of models beside what the server tells, by id.
+        schedule: Decides on the levels; unset, they are those of the plan.
         interrupted: Whether the user ended it.
         failed: Models that completed nothing, and why.
     """
@@ -73,6 +76,7 @@ class Session:
     control: Control | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     budget_s: float | None = None
+    schedule: Schedule | None = None
     interrupted: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _engine: Engine | None = None
@@ -81,6 +85,10 @@ class Session:
     _turn: Turn | None = None  # the model that has its turn
     _too_much: dict[str, tuple[float, str]] = field(default_factory=dict)  # the load at which a model failed too often
     _answered: set[str] = field(default_factory=set)  # models that completed a measured request
+    _schedule: Schedule = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._schedule = Fixed(self.plan.levels) if self.schedule is None else self.schedule
 
     async def run(self) -> None:
         """Run all levels that are not complete yet, then close the folder.
@@ -117,10 +125,9 @@ class Session:
     async def _levels(self, scope: anyio.CancelScope) -> None:
         whole = self.folder.complete()
         deadline = None if self.budget_s is None else time.monotonic() + self.budget_s
-        for i, planned in enumerate(self.plan.levels):
+        schedule = self._schedule
+        while not self.interrupted and (planned := schedule.following()) is not None:
             level = planned.level
-            if self.interrupted:
-                break
             if level.id in whole:
                 self._answered.add(level.model)
                 self.observer.note(f"{level.id}: complete already")
@@ -132,11 +139,10 @@ class Session:
             if reason is not None:
                 self.folder.skip(self._entry(level), reason)
                 self.observer.skipped(level, reason)
+                schedule.skipped(planned, reason)
             elif not self.interrupted:
                 left_s = None if deadline is None else deadline - time.monotonic()
-                await self._level(
-                    planned if left_s is None else self._cut(planned, left_s / (len(self.plan.levels) - i))
-                )
+                await self._level(planned if left_s is None else self._cut(planned, left_s / schedule.left()))
         await self._end_turn()
         scope.cancel()
 
@@ -204,6 +210,7 @@ class Session:
             stopped = self.interrupted
         finally:
             facts = engine.facts(progress, stopped=stopped)
+            self._schedule.ended(progress, facts)
             self.folder.end(facts, progress.histograms)
             self.observer.ended(progress, facts)
         if progress.completed:
@@ -243,16 +250,20 @@ class Session:
 
     def _on_result(self, result: Result) -> None:
         self.folder.add(result)
+        self._schedule.heard(result)
 
     async def _on_tick(self, progress: Progress) -> None:
         write, text_events = self.folder.take(), progress.text_events + self.client.text_events_in_flight()
 
-        def work() -> None:
+        def work() -> bool:
             write()
             self.observer.tick(progress, text_events)
+            return not progress.enough and self._schedule.has_enough(progress)
 
         with anyio.CancelScope(shield=True):  # what was taken is lost unless it is written
-            await anyio.to_thread.run_sync(work)
+            enough = await anyio.to_thread.run_sync(work)
+        if enough and self._engine is not None:
+            self._engine.end_level(progress)
 
     async def _on_signals(self, scope: anyio.CancelScope) -> None:
         assert self._engine is not None
