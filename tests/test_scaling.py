@@ -1,6 +1,8 @@
-"""Efficiency, speed-up and stretch against the lowest level (METRICS.md §4)."""
+"""What more load buys: efficiency, speed-up, stretch, reference lines, and what a curve is asked for."""
 
 from typing import Any
+
+import pytest
 
 from loadbench.scaling import scaling
 
@@ -9,6 +11,14 @@ def level(n: int | None, x: float | None, r_ms: float | None = 100.0, **more: An
     name = f"{more.get('model', 'm')}@{n or more.get('request_rate_per_s')}#{more.get('repeat', 1)}"
     figures = {"output_tokens_per_s": x, "e2e_ms": {"mean": r_ms}}
     return {"id": name, "model": "m", "concurrency": n, "request_rate_per_s": None, "repeat": 1, **figures, **more}
+
+
+def usl(n: float) -> float:
+    return 50 * n / (1 + 0.06 * (n - 1) + 0.0008 * n * (n - 1))
+
+
+def slo(attained: bool | None) -> dict[str, Any]:
+    return {"bound": "ttft_p95<=800ms", "attained": attained, "attainment": None}
 
 
 def rows(*levels: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -87,3 +97,45 @@ def test_open_loop_scales_over_the_request_rate() -> None:
 
 def test_a_run_without_levels_has_no_curve() -> None:
     assert scaling([]) == []
+
+
+def test_a_level_repeated_at_the_end_is_no_point_of_the_curve() -> None:
+    assert rows(level(1, 50.0), level(2, 90.0), level(1, 20.0, closing=True)) == [
+        (1, 1.0, 1.0, 1.0),
+        (2, 0.9, 1.8, 1.0),
+    ]
+
+
+def test_the_reference_lines_are_perfect_scaling_and_none() -> None:
+    [curve] = scaling([level(1, 50.0), level(4, 120.0)])
+
+    lines = [(row["serial_x_per_s"], row["x_per_s"], row["ideal_x_per_s"]) for row in curve["levels"]]
+    assert lines == [(50.0, 50.0, 50.0), (50.0, 120.0, 200.0)]
+
+
+def test_the_reference_lines_begin_at_the_lowest_load() -> None:
+    [curve] = scaling([level(2, 50.0), level(8, 120.0)])
+
+    assert (curve["levels"][1]["serial_x_per_s"], curve["levels"][1]["ideal_x_per_s"]) == (50.0, 200.0)
+
+
+def test_the_law_is_fitted_to_what_was_in_flight_not_to_what_was_wanted() -> None:
+    reached = [(n, 0.9 * n) for n in (2, 4, 8, 16, 32, 64)]
+    [curve] = scaling([level(n, usl(real), in_flight_mean=real) for n, real in reached])
+
+    assert curve["usl"]["sigma"] == pytest.approx(0.06, abs=1e-4)
+    assert curve["usl"]["measured_to"] == pytest.approx(57.6)
+
+
+def test_fewer_than_six_loads_have_no_law_and_say_so() -> None:
+    [curve] = scaling([level(n, usl(n), repeat=k) for n in (1, 2, 4, 8, 16) for k in (1, 2)])
+
+    assert (curve["usl"], curve["usl_reason"]) == (None, "needs 6 loads or more, has 5")
+
+
+def test_an_open_loop_has_no_law_and_no_knee_but_that_of_its_objectives() -> None:
+    rates = [level(None, x, request_rate_per_s=r, slo=[slo(r < 4)]) for r, x in ((1.0, 9.0), (2.0, 18.0), (4.0, 20.0))]
+    [curve] = scaling(rates)
+
+    assert (curve["usl"], curve["usl_reason"], curve["serial"]) == (None, None, None)
+    assert {name for name, knee in curve["knees"].items() if knee} == {"slo"}

@@ -1,0 +1,141 @@
+"""Four knees on known curves: one curve, four answers (METRICS.md §6)."""
+
+from typing import Any
+
+import pytest
+
+from loadbench.scaling import scaling
+
+CURVE = {1: 50.0, 2: 95.0, 4: 170.0, 8: 275.0, 16: 400.0, 32: 420.0}
+"""Tokens/s by streams, of answers of 50 tokens: X/R is highest at 16, no doubling gains less than 5 %, X_max is 8.4/s
+and one answer alone takes a second."""
+
+
+def levels(curve: dict[int, float] = CURVE, tokens: float = 50.0, **ttft_p95_ms: float) -> list[dict[str, Any]]:
+    found = []
+    for n, x in curve.items():
+        done_per_s = x / tokens
+        found.append(
+            {
+                "id": f"m@c{n}",
+                "model": "m",
+                "concurrency": n,
+                "output_tokens_per_s": x,
+                "requests_per_s": done_per_s,
+                "e2e_ms": {"mean": 1000 * n / done_per_s},
+            }
+        )
+    return found
+
+
+def knees(found: list[dict[str, Any]]) -> dict[str, Any]:
+    [curve] = scaling(found)
+    return dict(curve["knees"])
+
+
+def named(found: list[dict[str, Any]], name: str) -> tuple[float, str] | None:
+    knee = knees(found)[name]
+    return knee and (knee["n"], knee["relation"])
+
+
+def test_on_one_curve_the_rules_say_16_and_over_32_and_8_4() -> None:
+    found = levels()
+
+    assert named(found, "power") == (16, "=")
+    assert named(found, "doubling") == (32, ">")
+    assert named(found, "corner") == (8.4, "=")
+
+
+def test_a_power_that_still_rises_has_its_knee_at_the_highest_load_or_beyond() -> None:
+    assert named(levels({n: 50.0 * n for n in (1, 2, 4)}), "power") == (4, ">=")
+
+
+def test_a_power_that_only_falls_has_its_knee_at_the_lowest_load_or_before() -> None:
+    assert named(levels(dict.fromkeys((2, 4, 8), 50.0)), "power") == (2, "<=")
+    assert named(levels(dict.fromkeys((1, 2, 4), 50.0)), "power") == (1, "=")
+
+
+def test_the_first_doubling_that_gains_less_than_5_percent_is_named_with_its_gain() -> None:
+    knee = knees(levels(CURVE | {16: 285.0}))["doubling"]
+
+    assert knee == {"n": 16, "relation": "=", "from_n": 8, "gain": 0.0364}
+
+
+def test_steps_that_are_no_doublings_are_judged_by_the_gain_per_doubling() -> None:
+    # Four times the streams: 8 % are 3.9 % a doubling, 11 % are 5.4 %.
+    assert named(levels({1: 50.0, 4: 54.0, 8: 80.0}), "doubling") == (4, "=")
+    assert named(levels({1: 50.0, 4: 55.5, 8: 80.0}), "doubling") == (8, ">")
+
+
+def test_a_small_step_is_no_doubling() -> None:
+    # 15 -> 16 gains 1 %; 8 -> 15 and 15 -> 32 gain 5 % a doubling and more.
+    assert named(levels(CURVE | {15: 395.0}), "doubling") == (32, ">")
+
+
+def test_a_corner_without_a_single_stream_is_a_bound() -> None:
+    curve = {n: x for n, x in CURVE.items() if n > 1}
+
+    assert named(levels(curve), "corner") == (8.84, "<=")
+
+
+def test_two_loads_have_no_bend() -> None:
+    assert knees(levels({1: 50.0, 2: 90.0})) == {"power": None, "doubling": None, "corner": None, "slo": None}
+
+
+# Objectives
+
+
+def judged(p95_ms: dict[int, float], bound: str = "ttft_p95<=800ms", **more: Any) -> list[dict[str, Any]]:
+    found = levels({n: CURVE.get(n, 50.0) for n in p95_ms})
+    for level in found:
+        p95 = p95_ms[level["concurrency"]]
+        row = {"bound": bound, "attained": p95 <= 800, "attainment": 0.96 if p95 <= 800 else 0.9}
+        level |= {"ttft_ms": {"p95": p95}, "slo": [row], **more}
+    return found
+
+
+def test_a_bound_is_crossed_on_a_line_over_log2_of_the_load() -> None:
+    # 400 ms at 8 and 1600 ms at 16: 800 ms are half-way in logarithms, 8 * sqrt(2).
+    knee = knees(judged({4: 300.0, 8: 400.0, 16: 1600.0}))["slo"]
+
+    assert knee == {"n": 11.31, "relation": "=", "bound": "ttft_p95<=800ms", "between": [8, 16]}
+
+
+def test_a_bound_that_is_always_kept_is_crossed_beyond_the_highest_load() -> None:
+    assert named(judged({1: 100.0, 2: 200.0}), "slo") == (2, ">")
+
+
+def test_a_bound_that_is_never_kept_is_crossed_below_the_lowest_load() -> None:
+    assert named(judged({1: 900.0, 2: 950.0}), "slo") == (1, "<")
+
+
+def test_where_failures_broke_the_bound_the_share_that_met_it_is_the_line() -> None:
+    # The p95 of those that completed is fine at 16 too: 96 % and 90 % around 95 %, a sixth of the way.
+    found = judged({8: 400.0, 16: 500.0})
+    found[1]["slo"][0] |= {"attained": False, "attainment": 0.9}
+
+    assert named(found, "slo") == (pytest.approx(8 * 2 ** (1 / 6), abs=0.01), "=")
+
+
+def test_of_several_bounds_the_first_that_is_crossed_counts() -> None:
+    found = judged({4: 300.0, 8: 400.0, 16: 1600.0})
+    for level, attained in zip(found, (True, False, False), strict=True):
+        level["slo"] += [{"bound": "failed<=1%", "attained": attained, "attainment": None}]
+        level["failure_share"] = 0.0 if attained else 0.02
+
+    knee = knees(found)["slo"]
+
+    assert (knee["n"], knee["bound"]) == (pytest.approx(4 * 2**0.5, abs=0.01), "failed<=1%")
+
+
+def test_a_repeat_that_breaks_the_bound_breaks_it_for_its_load() -> None:
+    found = [*judged({4: 300.0, 8: 400.0}), judged({8: 1600.0})[0] | {"repeat": 2}]
+
+    assert named(found, "slo")[0] < 8  # type: ignore[index]
+
+
+def test_an_objective_that_nobody_could_judge_has_no_crossing() -> None:
+    found = judged({4: 300.0, 8: 400.0})
+    found[0]["slo"][0]["attained"] = None
+
+    assert knees(found)["slo"] is None
