@@ -1,16 +1,19 @@
 """When requests start: pure functions of their arguments, in ns since the level began.
 
-Open loop: `constant` and `poisson` give every start of a request rate, without end. Closed loop: `start_offsets_ns`
-gives the first start of each slot; every later one is due when its slot comes free.
+Open loop: `constant` and `poisson` give every start of a request rate, without end; `shaped` and `shaped_poisson` those
+of a rate that changes, `replay` those of a trace, to their end. Closed loop: `start_offsets_ns` gives the first start
+of each slot; every later one is due when its slot comes free, or when its user has paused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 import numpy as np
+
+from loadbench.scenario.shape import Piece
 
 _NS_PER_S = 1_000_000_000
 _BLOCK = 1024  # gaps drawn at a time: one call of the generator for each costs ten times as much
@@ -51,6 +54,69 @@ def _poisson(mean_gap_ns: float, rng: np.random.Generator) -> Iterator[int]:
         for gap_ns in np.rint(rng.exponential(mean_gap_ns, _BLOCK)).astype(np.int64).tolist():
             at_ns += gap_ns
             yield at_ns
+
+
+def shaped(pieces: Sequence[Piece]) -> Iterator[int]:
+    """Due times in ns at equal shares of a changing rate: where its integral reaches 0, 1, 2, …, each by itself.
+
+    The integral starts at the level's beginning; the last start lies before the end of the last piece.
+
+    >>> [round(due_ns / 1e9, 3) for due_ns in shaped([Piece(2.0, 0.0, 4.0)])]  # the integral is t squared
+    [0.0, 1.0, 1.414, 1.732]
+    """
+    return _shaped(pieces, count())
+
+
+def shaped_poisson(pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[int]:
+    """Due times in ns of a Poisson process whose rate changes: one of rate 1, on the time scale of the integral.
+
+    Args:
+        rng: The randomness; the same seed gives the same times.
+    Source: time change of a Poisson process, Cinlar 1975, "Introduction to Stochastic Processes", section 4.7.
+    """
+    return _shaped(pieces, _unit_poisson(rng))
+
+
+def _unit_poisson(rng: np.random.Generator) -> Iterator[float]:
+    passed = 0.0
+    while True:
+        for gap in rng.exponential(1.0, _BLOCK).tolist():
+            passed += gap
+            yield passed
+
+
+def _shaped(pieces: Sequence[Piece], passed: Iterable[float]) -> Iterator[int]:
+    """The times at which the integral of the rate reaches what ascends in `passed`."""
+    numbers = iter(passed)
+    number = next(numbers)
+    began_s = before = 0.0
+    for piece in pieces:
+        while number - before < piece.requests:
+            yield round((began_s + _after_s(piece, number - before)) * _NS_PER_S)
+            number = next(numbers)
+        began_s += piece.duration_s
+        before += piece.requests
+
+
+def _after_s(piece: Piece, requests: float) -> float:
+    """Seconds into a piece at which so many requests were due: the integral's inverse.
+
+    The root of a*t + (b - a)/(2*T)*t**2 = n, in the form that loses no digits as b nears a.
+    """
+    if requests <= 0:
+        return 0.0
+    slope = (piece.to_per_s - piece.from_per_s) / piece.duration_s
+    root = math.sqrt(max(0.0, piece.from_per_s**2 + 2 * slope * requests))
+    return min(2 * requests / (piece.from_per_s + root), piece.duration_s)
+
+
+def replay(at_s: Iterable[float]) -> Iterator[int]:
+    """Due times in ns of requests that were recorded, in seconds since the level began, ascending.
+
+    >>> list(replay([0, 0.25, 0.25, 3]))
+    [0, 250000000, 250000000, 3000000000]
+    """
+    return (round(second * _NS_PER_S) for second in at_s)
 
 
 def start_offsets_ns(slots: int) -> list[int]:

@@ -10,12 +10,22 @@ import msgspec
 
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bound import Duration
+from loadbench.scenario.checks import LOADS
 from loadbench.scenario.files import at, check, nearest, parse_json, parse_toml, printable, read_text, shown
 from loadbench.scenario.schema import Scenario, Timeouts
 
 HIDDEN = "***"
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-_PAIRS = ({"concurrency", "request_rate"}, {"requests", "duration"})
+_INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"})
+"""Fields of which the command line's one replaces the file's other."""
+_BESIDE = {
+    "concurrency": ("trace_speed",),
+    "request_rate": ("think_time", "trace_speed"),
+    "shape": ("think_time", "trace_speed"),
+    "trace": ("think_time", "prompts", "input_length", "output_length", "shared_prefix"),
+    "prompts": ("shared_prefix",),
+}
+"""What of the file has no place beside a field of the command line."""
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -66,8 +76,8 @@ def from_json(data: bytes | str | dict[str, Any], where: str = "scenario") -> Sc
 def merge(scenario: Scenario, **overrides: Any) -> Scenario:
     """The scenario with what the command line or the environment says; None means "not given".
 
-    A load replaces the other kind of load, and a stop rule the other stop rule, unless both are given; headers,
-    extra_body and timeouts are added to. Paths are relative to the working directory.
+    A load replaces the other kind of load, a stop rule the other stop rule, prompts those that are made up, unless both
+    are given; headers, extra_body and timeouts are added to. Paths are relative to the working directory.
 
     Raises:
         ScenarioError: If the result is not valid.
@@ -76,10 +86,12 @@ def merge(scenario: Scenario, **overrides: Any) -> Scenario:
     given = {key: value for key, value in overrides.items() if value is not None}
     if unknown := given.keys() - set(Scenario.__struct_fields__):
         raise TypeError(f"no such field of a Scenario: {', '.join(sorted(unknown))}")
-    data = _plain(scenario)
-    for pair in _PAIRS:
-        if pair & given.keys():
-            data |= dict.fromkeys(pair, None)
+    data, plain = _plain(scenario), _plain(Scenario())
+    for fields in _INSTEAD:
+        if fields & given.keys():
+            data |= dict.fromkeys(fields, None)
+    for field in given.keys() & _BESIDE.keys():
+        data |= {name: plain[name] for name in _BESIDE[field]}
     new = _plain(given)
     for key in ("headers", "extra_body", "timeouts"):  # tables are added to, not replaced
         if isinstance(new.get(key), dict):
@@ -175,7 +187,7 @@ def _known(data: dict[str, Any], kind: type[msgspec.Struct], keys: tuple[str, ..
 
 
 def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Models read from their file, the prompts' path made good from here."""
+    """Models read from their file, the paths of prompts and trace made good from here."""
     found: dict[str, Any] = {}
     models, prompts = data.get("models"), data.get("prompts")
     if isinstance(models, str) and models.lower().endswith(".json"):
@@ -186,6 +198,10 @@ def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         found |= {"models": list(facts), "model_facts": facts}
     elif isinstance(models, str) and models != "auto" and models:
         found["models"] = [models]
+    if isinstance(data.get("trace"), str) and data["trace"]:
+        if not data["trace"].lower().endswith((".jsonl", ".csv")):
+            raise ScenarioError(f"trace is {shown(data['trace'])}: must be the path of a .jsonl or .csv file")
+        found["trace"] = str(folder / data["trace"])
     if isinstance(prompts, str):
         if not prompts.lower().endswith((".json", ".jsonl", ".txt")):
             kinds = "must be the path of a .json, .jsonl or .txt file, or a list of texts"

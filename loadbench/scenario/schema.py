@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -11,9 +10,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from loadbench.errors import ScenarioError, UsageError
+from loadbench.errors import ScenarioError
 from loadbench.scenario.bound import Bound, Duration
-from loadbench.scenario.files import at, shown
+from loadbench.scenario.checks import check
+from loadbench.scenario.length import Length, Pause
+from loadbench.scenario.shape import Shape, names
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=10_000)]
@@ -23,19 +24,6 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 Device = Literal["cpu", "gpu", "npu"]
 
-OURS = {
-    "model": "it comes from models",
-    "messages": "they come from prompts",
-    "stream": "set stream outside extra_body",
-    "max_tokens": "set max_tokens outside extra_body",
-    "temperature": "set temperature outside extra_body",
-}
-"""Keys of the request that extra_body must not override, or the run's record would say what was not sent."""
-
-
-FRAMING = ("content-length", "transfer-encoding", "connection", "host", "expect", "upgrade")
-"""Headers that say how a request is sent: a wrong one makes a server wait for what never comes."""
-
 
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One load on one model: a concurrency (closed loop) or a request rate (open loop).
@@ -43,9 +31,10 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         id: Unique in the run: "phi-4-mini@c4", "phi-4-mini@r0.5", "phi-4-mini@c4#2" for the second repeat.
         model: As the scenario or the server names it.
-        concurrency: Requests in flight; None in open loop.
-        request_rate_per_s: Requests started per second; None in closed loop.
+        concurrency: Requests in flight, or users who pause between them; None in open loop.
+        request_rate_per_s: Requests started per second, of a shape the mean; None in closed loop.
         repeat: 1 for the first time this load is measured on this model.
+        shape: How the rate changes, as "ramp 1..8 over 2m" or "trace day.jsonl"; None where it does not.
     """
 
     id: str
@@ -53,6 +42,16 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: int | None
     request_rate_per_s: float | None
     repeat: int
+    shape: str | None = None
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether requests start when a trace says so."""
+        return self.shape is not None and self.shape.startswith(TRACE)
+
+
+TRACE = "trace "
+"""How the shape of a level begins that replays a trace; the file's name follows."""
 
 
 def _after(seconds: float) -> Duration:
@@ -105,6 +104,19 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[list[Rate], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Open loop: requests started per second, a level each."),
     ] = None
+    shape: Annotated[
+        str | Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None,
+        Meta(description='Open loop at a rate that changes, as "ramp 1..8 over 2m"; of a list, a level each.'),
+    ] = None
+    trace: Annotated[
+        Text | None,
+        Meta(description="Replay this file: Mooncake's .jsonl or BurstGPT's .csv, its times and lengths."),
+    ] = None
+    trace_speed: Annotated[Positive, Meta(description="2 replays a trace in half its time.")] = 1.0
+    think_time: Annotated[
+        Text | None,
+        Meta(description='Closed loop: pause of a user after an answer, as "2s" or "exponential 2s".'),
+    ] = None
     arrivals: Annotated[Literal["poisson", "constant"], Meta(description="Spacing of the starts in open loop.")] = (
         "poisson"
     )
@@ -120,6 +132,23 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     repeat: Annotated[int, Meta(ge=1, le=1000, description="How often each level is measured.")] = 1
     slo: Annotated[list[str], Meta(max_length=100, description='Bounds, as "ttft_p95=800ms" or "failed<1%".')] = []
+    turns: Annotated[
+        Count | None, Meta(description="Most turns of a conversation that are asked one after the other; unset: all.")
+    ] = None
+    input_length: Annotated[
+        Text | None,
+        Meta(description='Make up prompts so long, as "words 200" or "tokens normal 512 128"; instead of prompts.'),
+    ] = None
+    output_length: Annotated[
+        Text | None,
+        Meta(description='max_tokens of each prompt, as "128" or "uniform 16 256"; instead of max_tokens.'),
+    ] = None
+    shared_prefix: Annotated[
+        Share, Meta(description="Part of a made-up prompt that all have in common; 0.5 is the first half.")
+    ] = 0.0
+    output_exact: Annotated[
+        bool, Meta(description="Have answers run to max_tokens, on servers that are known to honour that.")
+    ] = False
     distinct_prompts: Annotated[
         bool, Meta(description="Put a unique prefix before each prompt, so that no cache answers.")
     ] = False
@@ -162,8 +191,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Raises:
             ScenarioError: With the place in the scenario, without the file.
         """
-        for problem in (_name, _load, _models, _request, _bounds):
-            problem(self)
+        check(self)
 
     @property
     def bounds(self) -> list[Bound]:
@@ -178,95 +206,85 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         >>> [level.id for level in Scenario(concurrency=[1, 4], repeat=2).levels(["m"])]
         ['m@c1', 'm@c4', 'm@c4#2', 'm@c1#2']
         """
-        closed: list[tuple[int | None, float | None]] = [(c, None) for c in self.concurrency or ()]
-        loads = closed + [(None, r) for r in self.request_rate or ()] or [(1, None)]
+        loads = self._loads() or [_Load("c1", concurrency=1)]
         levels = []
         for model in dict.fromkeys(models):
-            times: Counter[tuple[int | None, float | None]] = Counter()
+            times: Counter[_Load] = Counter()
             for lap in range(self.repeat):
                 for load in reversed(loads) if lap % 2 else loads:
                     times[load] += 1
-                    levels.append(_level(model, *load, times[load]))
+                    levels.append(load.level(model, times[load]))
         return levels
+
+    def _loads(self) -> list[_Load]:
+        if self.trace is not None:
+            speed = "" if self.trace_speed == 1 else f" x{self.trace_speed:g}"
+            file = self.trace.replace("\\", "/").rpartition("/")[2]
+            return [_Load(f"trace{speed.replace(' ', '-')}", rate_per_s=1.0, shape=f"{TRACE}{file}{speed}")]
+        shapes = self.shapes
+        shaped = [
+            _Load(name, rate_per_s=one.mean_per_s, shape=one.text)
+            for name, one in zip(names(shapes), shapes, strict=True)
+        ]
+        rates = [_Load(f"r{int(r) if r == int(r) else r}", rate_per_s=r) for r in self.request_rate or ()]
+        return shaped + rates + [_Load(f"c{c}", concurrency=c) for c in self.concurrency or ()]
+
+    @property
+    def shapes_written(self) -> list[str]:
+        """`shape` as a list."""
+        return [self.shape] if isinstance(self.shape, str) else self.shape or []
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """`shape`, parsed."""
+        return [Shape.parse(text) for text in self.shapes_written]
+
+    @property
+    def pause(self) -> Pause | None:
+        """`think_time`, parsed."""
+        return None if self.think_time is None else Pause.parse(self.think_time)
+
+    @property
+    def lengths(self) -> tuple[Length | None, Length | None]:
+        """`input_length` and `output_length`, parsed."""
+        asked, answered = self.input_length, self.output_length
+        return (
+            None if asked is None else Length.parse(asked),
+            None if answered is None else Length.parse(answered, unit="tokens"),
+        )
 
     def requests_for(self, level: Level) -> int | None:
         """Measured requests of a level; None when only `duration` ends it.
 
-        With neither given: ten per stream or thirty seconds' worth, at least 30.
+        With neither given: ten per stream or thirty seconds' worth, at least 30; a shape has its own end.
         """
-        if self.requests is not None or self.duration is not None:
+        if self.requests is not None or self.duration is not None or level.shape is not None:
             return self.requests
         if level.concurrency is not None:
             return max(30, 10 * level.concurrency)
         return max(30, math.ceil(30 * (level.request_rate_per_s or 0)))
 
     def warmup_for(self, level: Level) -> int:
-        """Requests before the measurement: `warmup`, else one per stream, in open loop one second's worth."""
-        if self.warmup is not None:
-            return self.warmup
+        """Requests before the measurement: `warmup`, else one per stream, in open loop one second's worth.
+
+        A shape is measured from its first request on: its beginning is part of it.
+        """
+        if self.warmup is not None or level.shape is not None:
+            return self.warmup or 0
         return level.concurrency or max(1, math.ceil(level.request_rate_per_s or 0))
 
 
-def _level(model: str, concurrency: int | None, rate: float | None, repeat: int) -> Level:
-    load = f"c{concurrency}" if rate is None else f"r{int(rate) if rate == int(rate) else rate}"
-    name = f"{model}@{load}" + (f"#{repeat}" if repeat > 1 else "")
-    return Level(id=name, model=model, concurrency=concurrency, request_rate_per_s=rate, repeat=repeat)
+class _Load(msgspec.Struct, frozen=True):
+    """When requests start, and how that is called in a level's id."""
 
+    name: str
+    concurrency: int | None = None
+    rate_per_s: float | None = None
+    shape: str | None = None
 
-def _name(scenario: Scenario) -> None:
-    if not re.fullmatch(r"\w[\w.-]{0,63}", scenario.name):
-        raise ScenarioError(f"name is {shown(scenario.name)}: use up to 64 letters, digits, dots, - and _, no spaces")
-
-
-def _load(scenario: Scenario) -> None:
-    if scenario.concurrency is not None and scenario.request_rate is not None:
-        raise ScenarioError("concurrency and request_rate are both given: keep one, or make two scenarios")
-    if scenario.duration is not None and not scenario.duration > 0:
-        raise ScenarioError(f"duration is {scenario.duration}: must be more than 0")
-    for name in ("idle_gap", "keep_warm"):
-        value = getattr(scenario, name)
-        if value is not None and not value > 0:
-            raise ScenarioError(f"{name} is {value}: must be more than 0")
-    if scenario.keep_warm is not None and (scenario.idle_gap is None or scenario.keep_warm >= scenario.idle_gap):
-        raise ScenarioError(f"keep_warm is {scenario.keep_warm}: give an idle_gap that is longer")
-
-
-def _models(scenario: Scenario) -> None:
-    if not scenario.models:
-        raise ScenarioError('models is "": write "auto", a list of names, or the path of a models.json')
-    if isinstance(scenario.models, list):
-        for index, model in enumerate(scenario.models):
-            if model in scenario.models[:index]:
-                raise ScenarioError(f"{at(('models', index))} is {shown(model)} again: name each model once")
-    for index, text in enumerate(scenario.prompts if isinstance(scenario.prompts, list) else ()):
-        if not text.strip():
-            raise ScenarioError(f"{at(('prompts', index))} is {shown(text)}: a prompt must hold text")
-
-
-def _request(scenario: Scenario) -> None:
-    for key in scenario.extra_body:
-        if key in OURS:
-            raise ScenarioError(f"extra_body.{key}: not here, {OURS[key]}")
-        if key in Scenario.__struct_fields__ and key != "seed":  # written below [extra_body], TOML counts it to it
-            raise ScenarioError(f"extra_body.{key}: move it above [extra_body]")
-    for name, value in scenario.headers.items():
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-            raise ScenarioError(f"{at(('headers', name))}: no valid header name")
-        if name.lower() in FRAMING:
-            raise ScenarioError(f"{at(('headers', name))}: loadbench writes this header itself; remove it")
-        if not (value.isascii() and value.isprintable()):
-            raise ScenarioError(f"{at(('headers', name))}: a header's value must be printable ASCII on one line")
-    if scenario.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", scenario.api_key_env):
-        # The value is not shown: it may be the key itself.
-        raise ScenarioError("api_key_env: must be the name of an environment variable, never the key itself")
-
-
-def _bounds(scenario: Scenario) -> None:
-    for index, text in enumerate(scenario.slo):
-        try:
-            Bound.parse(text)
-        except UsageError as error:
-            raise ScenarioError(f"{at(('slo', index))}: {error}") from None
+    def level(self, model: str, repeat: int) -> Level:
+        name = f"{model}@{self.name}" + (f"#{repeat}" if repeat > 1 else "")
+        return Level(name, model, self.concurrency, self.rate_per_s, repeat, self.shape)
 
 
 def json_schema() -> dict[str, Any]:
