@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 import pytest
 from catalogues import ServedRuntime, Service, serving
@@ -19,8 +20,10 @@ from test_cli_models import PHI_CPU, PHI_GPU, place
 
 from loadbench import foundry, simulator, telemetry
 from loadbench.cli import chat
+from loadbench.cli.place import Reached, RuntimeControl
 from loadbench.cli.probe import PROMPT, line
 from loadbench.simulator import Simulator
+from loadbench.target import Chosen, ModelFacts, Target
 
 __all__ = ["place"]  # the fixture
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"
@@ -254,6 +257,20 @@ def test_a_model_that_is_loaded_stays_so(foundry1: Service) -> None:
 
     assert foundry1.loaded == {CPU}
     assert not any("load/" in one for one in foundry1.asked)
+
+
+def test_a_model_of_which_nobody_knows_whether_it_is_loaded_is_asked_as_it_is() -> None:
+    runtime: Any = ServedRuntime([PHI_CPU])
+    reached = Reached(Target("http://h:1/v1", "ollama"), RuntimeControl(runtime), None)
+    none: Any = None
+    stage = chat.Stage(reached, "as given", none, none, {})
+
+    async def load_s() -> float | None:
+        async with stage.loaded(Chosen("m", "m", ModelFacts("m", loaded=None))) as taken_s:
+            return taken_s
+
+    assert anyio.run(load_s) is None
+    assert runtime.told == []
 
 
 def test_the_time_to_load_is_told(foundry1: Service) -> None:

@@ -268,6 +268,12 @@ def test_whole_answers_have_an_end_and_no_first_token(quick: Simulator) -> None:
     assert model["first"]["e2e_ms"] > 0
 
 
+def test_whole_answers_are_what_the_server_is_asked_for(foundry1: Service) -> None:
+    run("-e", foundry1.url, *PHI, "--device", "cpu", "--no-stream")
+
+    assert {chat["stream"] for chat in foundry1.chats} == {False}
+
+
 # -- keys
 
 
