@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from loadbench.engine import MAX_STREAMS, Limits
 from loadbench.errors import UsageError
-from loadbench.scenario import Level, Scenario
+from loadbench.prompts import Prompt
+from loadbench.scenario import Level, Scenario, Shape
 
 SHORTEST_LEVEL_S = 6.0
 """A budget leaves levels out rather than make one shorter than this: under 5 s of steady window nothing can be said."""
@@ -54,17 +57,20 @@ class Plan:
         return self.idle_s + sum(planned.longest_s for planned in self.levels)
 
 
-def make(scenario: Scenario, models: Sequence[str], *, budget_s: float | None = None) -> Plan:
+def make(
+    scenario: Scenario, models: Sequence[str], *, prompts: Sequence[Prompt] = (), budget_s: float | None = None
+) -> Plan:
     """Plan a scenario for these models.
 
     Args:
+        prompts: Those of the scenario: where it replays a trace, they say when requests are due.
         budget_s: How long it all may take: what idle gaps leave of it is shared equally by the levels, and the highest
             loads are left out where the share would be too short.
 
     Raises:
         UsageError: If the budget is too short for a single level.
     """
-    levels = scenario.levels(models)
+    levels = [_with_rate(level, prompts) for level in scenario.levels(models)]
     gaps = 0 if scenario.idle_gap is None else 1 if scenario.keep_warm is None else 2
     idle_s = gaps * float(scenario.idle_gap or 0) * len(dict.fromkeys(models))
     cuts: list[str] = []
@@ -74,21 +80,45 @@ def make(scenario: Scenario, models: Sequence[str], *, budget_s: float | None = 
         longest_s = _WINDOW_SHARE * (budget_s - idle_s) / len(levels)
     planned = []
     for level in levels:
-        duration_s = None if scenario.duration is None else float(scenario.duration)
-        if longest_s is not None and (duration_s is None or duration_s > longest_s):
-            duration_s = longest_s
+        warmup, shape_s = scenario.warmup_for(level), _shape_s(level, prompts)
+        given_s = None if scenario.duration is None else float(scenario.duration)
+        ends_s = [time_s for time_s in (given_s, shape_s, longest_s) if time_s is not None]
+        requests = scenario.requests_for(level)
+        if level.is_replay:
+            requests = min(requests or len(prompts), max(1, len(prompts) - warmup))
+            ends_s = [time_s for time_s in (given_s, longest_s) if time_s is not None]
         limits = Limits(
-            requests=scenario.requests_for(level),
-            duration_s=duration_s,
-            warmup=scenario.warmup_for(level),
+            requests=requests,
+            duration_s=min(ends_s, default=None),
+            warmup=warmup,
             max_streams=scenario.max_streams or MAX_STREAMS,
         )
+        if longest_s is not None and shape_s is not None and longest_s < min(shape_s, given_s or shape_s):
+            cuts.append(f"{level.id} is cut short: {shape_s:.0f} s are its whole shape")
         planned.append(PlannedLevel(level, limits, *_estimate(scenario, level, limits)))
     if longest_s is not None:
         cuts.append(f"each level ends after {longest_s:.0f} s of measurement, if its requests do not end it before")
     guessed = any(one.limits.requests is not None for one in planned)
     assumption = f"guessed from {_TOKENS_PER_S:.0f} tokens/s a stream"
     return Plan(tuple(planned), tuple(cuts), assumption if guessed else "", idle_s)
+
+
+def _with_rate(level: Level, prompts: Sequence[Prompt]) -> Level:
+    """The level; where it replays a trace, with the trace's mean rate."""
+    if not level.is_replay or not prompts:
+        return level
+    return msgspec.structs.replace(level, request_rate_per_s=len(prompts) / (_last_s(prompts) or 1.0))
+
+
+def _last_s(prompts: Sequence[Prompt]) -> float:
+    return max((prompt.at_s or 0.0 for prompt in prompts), default=0.0)
+
+
+def _shape_s(level: Level, prompts: Sequence[Prompt]) -> float | None:
+    """How long the level's shape lasts; None where it has none."""
+    if level.is_replay:
+        return _last_s(prompts)
+    return None if level.shape is None else Shape.parse(level.shape).duration_s
 
 
 def _within(levels: list[Level], budget_s: float, idle_s: float) -> tuple[list[Level], list[str]]:

@@ -725,6 +725,7 @@ async def test_facts_count_from_the_beginning_of_the_level() -> None:
         "warmup_requests": 2,
         "requests_planned": 6,
         "duration_planned_s": None,
+        "think_time_s": None,
         "client_cpu_s": pytest.approx(4, abs=0.001),
         "client_lag_us": None,  # no lags came, so none was measured
         "round_trip_ms": 0.25,

@@ -39,21 +39,28 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What every request of a run sends beside model and messages."""
+    """What every request of a run sends beside model and messages.
+
+    Attributes:
+        min_tokens: Whether each asks for no less than its `max_tokens` either.
+    """
 
     max_tokens: int
     temperature: float
     extra_body: Mapping[str, Any]
     stream: bool = True
+    min_tokens: bool = False
 
     def body(self, model: str, prompt: Prompt) -> bytes:
         """The JSON body of a chat completion; `extra_body` has the last word."""
         streamed = {"stream": True, "stream_options": {"include_usage": True}}
+        most = prompt.max_tokens or self.max_tokens
         return orjson.dumps(
             {
                 "model": model,
                 "messages": list(prompt.messages),
-                "max_tokens": prompt.max_tokens or self.max_tokens,
+                "max_tokens": most,
+                **({"min_tokens": most} if self.min_tokens else {}),
                 "temperature": self.temperature,
                 **(streamed if self.stream else {"stream": False}),
                 **self.extra_body,

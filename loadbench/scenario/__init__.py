@@ -4,19 +4,25 @@
     scenario = merge(scenario, concurrency=[1, 2])
     levels = scenario.levels(["phi-4-mini"])
 
-`bound` holds Duration and Bound, `schema` the records, `files` input files as text and plain data,
-`reading` the way from a file to a Scenario and back.
+`bound` holds Duration and Bound, `shape` and `length` the grammars of loads and workloads, `schema` the records,
+`checks` what no single field shows, `files` input files as text and plain data, `reading` the way from a file to a
+Scenario and back.
 """
 
 from loadbench.scenario.bound import Bound, Duration
+from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.reading import from_json, merge, read, read_models, to_builtins
 from loadbench.scenario.schema import Level, Scenario, Timeouts, json_schema
+from loadbench.scenario.shape import Shape
 
 __all__ = [
     "Bound",
     "Duration",
+    "Length",
     "Level",
+    "Pause",
     "Scenario",
+    "Shape",
     "Timeouts",
     "from_json",
     "json_schema",

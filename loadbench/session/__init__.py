@@ -1,8 +1,9 @@
 """One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on.
 
-schedule.py  which level is next, and whether it may end early
-turn.py      one model: loaded, asked a few times, unloaded
-watch.py     samples of server and machine, a second apart
+calibration.py  how a server counts words that are made up
+schedule.py     which level is next, and whether it may end early
+turn.py         one model: loaded, asked a few times, unloaded
+watch.py        samples of server and machine, a second apart
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from loadbench import engine
 from loadbench.engine import Engine, Progress
 from loadbench.errors import LoadbenchError
 from loadbench.plan import Plan, PlannedLevel
-from loadbench.prompts import Prompt
+from loadbench.prompts import DEFAULT, Prompt, longest_in_tokens
 from loadbench.result import Result
 from loadbench.scenario import Level, Scenario
 from loadbench.session import turn
+from loadbench.session.calibration import calibrate
 from loadbench.session.schedule import Fixed, Schedule
 from loadbench.session.turn import PROBE_TOKENS, Control, Origin, Turn
 from loadbench.session.watch import Watch
@@ -102,6 +104,7 @@ class Session:
             seed=self.scenario.seed,
             arrivals=self.scenario.arrivals,
             distinct_prompts=self.scenario.distinct_prompts,
+            pause=self.scenario.pause,
             retries=self.scenario.retries,
             retry_backoff_s=float(self.scenario.retry_backoff),
             streamed=self.scenario.stream,
@@ -154,7 +157,7 @@ class Session:
         self._turn = Turn(
             chosen,
             self.scenario,
-            self.prompts,
+            DEFAULT if self.prompts[0].recipe else self.prompts,  # those that are made up may be long
             self.client,
             self.control,
             self.watch,
@@ -168,6 +171,10 @@ class Session:
         error = await self._turn.begin()
         if error is not None:
             self.failed[model] = error
+        elif longest_in_tokens(self.prompts) is not None and self._engine is not None:
+            record, note = self._turn.record, self.observer.note
+            line = await calibrate(self.client, model, self.prompts, record, note, self._sleep)
+            self._engine.asks(self.prompts, line)
 
     async def _end_turn(self) -> None:
         if self._turn is not None:
@@ -246,6 +253,7 @@ class Session:
             "repeat": level.repeat,
             "concurrency": level.concurrency,
             "request_rate_per_s": level.request_rate_per_s,
+            "shape": level.shape,
         }
 
     def _on_result(self, result: Result) -> None:

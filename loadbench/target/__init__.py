@@ -20,6 +20,7 @@ from loadbench.target.facts import (
     cache_prompt_supported,
     continuous_usage_supported,
     ignore_eos_supported,
+    min_tokens_supported,
 )
 from loadbench.target.failure import NotReady
 from loadbench.target.lookup import find, wait
@@ -48,6 +49,7 @@ __all__ = [
     "is_loopback",
     "is_proxied",
     "merged",
+    "min_tokens_supported",
     "normalise",
     "open_http",
     "read_key",

@@ -127,6 +127,11 @@ def ignore_eos_supported(kind: Kind) -> bool:
     return kind in ("llama.cpp", "vllm", "simulator")
 
 
+def min_tokens_supported(kind: Kind) -> bool:
+    """Whether `min_tokens` keeps an answer from ending before it has so many."""
+    return kind == "vllm"
+
+
 def cache_prompt_supported(kind: Kind) -> bool:
     """Whether `cache_prompt: false` switches the prompt cache off."""
     return kind == "llama.cpp"

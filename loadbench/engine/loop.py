@@ -1,0 +1,281 @@
+"""One level: who starts next, and what becomes of each Result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import anyio
+import numpy as np
+
+from loadbench import pacer
+from loadbench.client import Ask
+from loadbench.engine.load import Load
+from loadbench.engine.progress import FAILURES_IN_A_ROW, Progress
+from loadbench.histogram import Histogram
+from loadbench.prompts import Prompt, answered, distinct, order, written
+from loadbench.result import Result
+from loadbench.scenario import Level, Shape
+
+_UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
+_FINAL = ("cancelled", "http_4xx", "redirect", "local")
+"""Failures that asking again does not mend."""
+
+
+class LevelRun:
+    """One level's loop: who starts next, and what becomes of each Result."""
+
+    def __init__(self, load: Load, progress: Progress) -> None:
+        self._load, self._progress = load, progress
+        self._now_ns = load.now_ns
+        level = progress.level
+        self._next_prompt: Iterator[Prompt] = (
+            (written(prompt, load.line) for prompt in load.prompts)
+            if level.is_replay
+            else order(load.prompts, load.seed + level.repeat - 1)
+        )
+        self._number = 0
+        self._users = 0
+
+    async def closed_loop(self, concurrency: int) -> None:
+        async with anyio.create_task_group() as slots:
+            for number, offset_ns in enumerate(pacer.start_offsets_ns(concurrency)):
+                slots.start_soon(self._slot, number, offset_ns)
+
+    async def _slot(self, number: int, offset_ns: int) -> None:
+        """One slot, or one user where users pause: conversation after conversation."""
+        rng = np.random.default_rng([self._load.seed, self._progress.level.repeat, number])
+        await self._sleep_until(self._progress.began_ns + offset_ns)
+        due_ns = self._now_ns()
+        while not self._over(due_ns):
+            ask = self._ask(due_ns)
+            self._count_user()
+            await self._conversation(ask, rng)
+            due_ns = await self._next_due_ns(rng)
+
+    def _count_user(self) -> None:
+        """Where users pause, the load is whole once each of them has begun: never are all requests in flight."""
+        progress, self._users = self._progress, self._users + 1
+        if self._load.pause is not None and self._users == progress.level.concurrency:
+            progress.full_ns = self._now_ns()
+
+    async def _conversation(self, ask: Ask, rng: np.random.Generator) -> None:
+        """All turns, each with the real answers before it; one that fails, or the level's end, ends it."""
+        result = await self._send(ask)
+        turn = 1
+        while ask.prompt.turns and result.error is None:
+            due_ns, turn = await self._next_due_ns(rng), turn + 1
+            if self._over(due_ns):
+                return
+            ask = self._ask(due_ns, next_turn=answered(ask.prompt, result.text, turn))
+            result = await self._send(ask, keep=False)
+
+    async def _next_due_ns(self, rng: np.random.Generator) -> int:
+        """When the slot's next request is due: now, or once its user has paused."""
+        now_ns = self._now_ns()
+        if self._load.pause is None:
+            return now_ns
+        due_ns = now_ns + self._load.pause.draw_ns(rng)
+        if not self._ended(due_ns):
+            await self._wait_until(due_ns)
+        return due_ns
+
+    async def open_loop(self, level: Level) -> None:
+        progress = self._progress
+        async with anyio.create_task_group() as requests:
+            for start_ns in self._starts(level):
+                due_ns = progress.began_ns + start_ns
+                recorded = next(self._next_prompt) if level.is_replay else None  # made up before it is due
+                await self._wait_until(due_ns)
+                if self._over(due_ns):  # what is due is offered, however late this process is
+                    break
+                if self._full():
+                    self._drop(due_ns)
+                else:
+                    requests.start_soon(self._send, self._ask(due_ns, recorded=recorded), recorded is None)
+            progress.phase = "draining"
+
+    def _starts(self, level: Level) -> Iterator[int]:
+        """When requests are due, in ns since the level began."""
+        load = self._load
+        if level.is_replay:
+            return pacer.replay(prompt.at_s or 0.0 for prompt in load.prompts)
+        rng = np.random.default_rng([load.seed, level.repeat])
+        if level.shape is not None:
+            pieces = Shape.parse(level.shape).pieces
+            return pacer.shaped_poisson(pieces, rng) if load.arrivals == "poisson" else pacer.shaped(pieces)
+        rate_per_s = level.request_rate_per_s or 1.0
+        return pacer.poisson(rate_per_s, rng) if load.arrivals == "poisson" else pacer.constant(rate_per_s)
+
+    def _past_deadline(self, at_ns: int) -> bool:
+        progress = self._progress
+        limit = progress.limits.duration_s
+        if limit is None or progress.measured_from_ns is None:
+            return False
+        return at_ns - progress.measured_from_ns >= limit * 1e9
+
+    def _over(self, at_ns: int) -> bool:
+        """Whether a request of this time, and any later one, is not to start. Retries come on top of the number."""
+        progress, limits = self._progress, self._progress.limits
+        asked = progress.issued + progress.dropped - progress.retried
+        if self._ended(at_ns) or (limits.requests is not None and asked >= limits.requests):
+            progress.phase = "draining"
+            return True
+        return False
+
+    def _ended(self, at_ns: int) -> bool:
+        """Whether nothing of this time is to start, a retry neither."""
+        progress = self._progress
+        ended = self._load.stopping or progress.enough or progress.gone >= FAILURES_IN_A_ROW
+        return ended or self._past_deadline(at_ns)
+
+    def _full(self) -> bool:
+        """Open loop: whether a request more would go beyond the cap of streams."""
+        progress = self._progress
+        return progress.level.concurrency is None and progress.in_flight >= progress.limits.max_streams
+
+    def _is_warmup(self) -> bool:
+        return self._number < self._progress.limits.warmup
+
+    def _drop(self, due_ns: int) -> None:
+        warmup = self._is_warmup()
+        self._number += 1
+        if not warmup:
+            self._measure(due_ns)
+            self._progress.dropped += 1
+            self._progress.last_issue_ns = due_ns
+
+    def _measure(self, due_ns: int) -> None:
+        progress = self._progress
+        if progress.measured_from_ns is None:
+            progress.measured_from_ns, progress.phase = due_ns, "measuring"
+
+    def _ask(
+        self,
+        due_ns: int,
+        *,
+        failed: Ask | None = None,
+        next_turn: Prompt | None = None,
+        recorded: Prompt | None = None,
+    ) -> Ask:
+        """The next request, numbered and counted as in flight.
+
+        Args:
+            failed: Ask this again.
+            next_turn: Go on with this conversation.
+            recorded: Ask what a trace has here; else it is the next prompt's turn.
+        """
+        load, progress = self._load, self._progress
+        number, warmup = self._number, failed is None and self._is_warmup()
+        self._number += 1
+        if failed is not None:
+            prompt, progress.retried = failed.prompt, progress.retried + 1
+        elif next_turn is not None:
+            prompt = next_turn
+        else:
+            prompt = recorded or next(self._next_prompt)
+            if load.distinct:
+                prompt = distinct(prompt, load.salt * 1_000_000_007 + number)
+        if warmup:
+            progress.warmup_requests += 1
+        else:
+            self._measure(due_ns)
+            progress.issued += 1
+            progress.last_issue_ns = due_ns
+        progress.in_flight += 1
+        if progress.full_ns is None and progress.in_flight == progress.level.concurrency:
+            progress.full_ns = self._now_ns()
+        retry_of = None if failed is None else failed.request
+        return Ask(progress.level.id, progress.attempt, number, progress.level.model, prompt, warmup, due_ns, retry_of)
+
+    async def _send(self, ask: Ask, keep: bool = True) -> Result:
+        """A request, and the retries that its failure brings, each in the same slot or stream; the last Result.
+
+        Args:
+            keep: Whether the prompt will be asked again.
+        """
+        load = self._load
+        keep = keep and not load.distinct
+        result = await self._chat(ask, keep)
+        for tried in range(load.retries):
+            if ask.warmup or result.error is None or result.error in _FINAL:
+                break
+            due_ns = self._now_ns() + round(load.retry_backoff_s * 2**tried * 1e9)
+            await self._wait_until(due_ns)
+            if self._ended(due_ns):
+                break
+            if self._full():
+                self._progress.retried += 1
+                self._drop(due_ns)
+                break
+            ask = self._ask(due_ns, failed=ask)
+            result = await self._chat(ask, keep)
+        return result
+
+    async def _chat(self, ask: Ask, keep: bool) -> Result:
+        """The request alone."""
+        load, progress = self._load, self._progress
+        results: list[Result] = []
+        try:
+            await load.client.chat(ask, progress.began_ns, results.append, keep=keep)
+        finally:
+            progress.in_flight -= 1
+            for result in results:
+                self._done(result)
+        return results[0]
+
+    def _done(self, result: Result) -> None:
+        progress = self._progress
+        progress.text_events += result.text_events if self._load.streamed else result.output_tokens or 0
+        if result.error == "cancelled":
+            progress.cancelled += not result.warmup
+        elif result.error is not None:
+            if not result.warmup:
+                progress.failed += 1
+                progress.errors[result.error] += 1
+                self._count_towards_gone(result.error)
+            progress.last_error = f"{result.error}: {result.error_message}"
+        else:
+            progress.completed += not result.warmup
+            progress.gone = 0
+        progress.ended += not result.warmup
+        if not result.warmup and result.error is None:
+            _record(progress.histograms, result, streamed=self._load.streamed)
+        self._load.on_result(result)
+
+    def _count_towards_gone(self, error: str) -> None:
+        """A refused connection is dealt with in 0.1 ms: without an end, a server that died fills the disk."""
+        progress = self._progress
+        if error in _UNREACHABLE or (progress.completed == 0 and error != "http_429"):
+            progress.gone += 1
+        elif error != "http_429":
+            progress.gone = 0  # an answer all the same; 429 says neither: a full server refuses in 1 ms
+
+    async def _wait_until(self, at_ns: int) -> None:
+        """Sleep, unless the run is stopped."""
+        scope = anyio.CancelScope()
+        self._load.waiting.add(scope)
+        try:
+            with scope:
+                await self._sleep_until(at_ns)
+        finally:
+            self._load.waiting.discard(scope)
+
+    async def _sleep_until(self, at_ns: int) -> None:
+        await anyio.sleep(max(0, at_ns - self._now_ns()) / 1e9)
+
+
+def _record(histograms: dict[str, Histogram], result: Result, *, streamed: bool) -> None:
+    """A completed request into the level's histograms, in us; METRICS.md §3 has the formulas."""
+    if result.sent_ns is None or result.first_token_ns is None or result.last_token_ns is None:
+        return
+    histograms["e2e"].record((result.last_token_ns - result.due_ns + 500) // 1000)
+    if not streamed:
+        return
+    histograms["ttft"].record((result.first_token_ns - result.sent_ns + 500) // 1000)
+    histograms["itl"].record_many(result.gaps_us)
+    tokens = result.output_tokens if result.output_tokens is not None else result.text_events
+    first = result.first_tokens or tokens * result.first_events / result.text_events
+    span_ns = result.last_token_ns - result.first_token_ns
+    if tokens > first and span_ns > 0:
+        histograms["tpot"].record(math.floor(span_ns / (tokens - first) / 1e3 + 0.5))

@@ -1,0 +1,108 @@
+"""When a level ends, how it goes, and what run.json says of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from loadbench.histogram import Histogram
+from loadbench.scenario import Level
+
+FAILURES_IN_A_ROW = 50
+"""A level ends when this many requests in a row failed in a way that says the model is gone, not slow."""
+MAX_STREAMS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a level ends: whichever of the two comes first.
+
+    Attributes:
+        requests: Measured requests; None leaves it to the duration.
+        duration_s: From the first measured request on; None leaves it to the requests.
+        warmup: Requests before the measurement.
+        max_streams: Most requests in flight in open loop; what is due beyond it is dropped and counted.
+    """
+
+    requests: int | None
+    duration_s: float | None
+    warmup: int
+    max_streams: int = MAX_STREAMS
+
+
+@dataclass(slots=True)
+class Progress:
+    """A level while it runs: what a live view shows. Histograms are in us, of measured and completed requests."""
+
+    level: Level
+    attempt: int
+    limits: Limits
+    began_ns: int = 0
+    ended_ns: int = 0
+    client_cpu_s: float = 0.0
+    round_trip_ns: int | None = None
+    phase: str = "warming up"
+    in_flight: int = 0
+    issued: int = 0  # measured requests
+    ended: int = 0  # measured requests
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    dropped: int = 0
+    retried: int = 0  # measured requests that ask again what failed; of the issued and dropped
+    warmup_requests: int = 0
+    text_events: int = 0  # of ended requests, warm-up among them; of whole answers the tokens that the server counted
+    errors: Counter[str] = field(default_factory=Counter)  # of the failed
+    last_error: str | None = None
+    gone: int = 0  # failures in a row that say the model is gone
+    enough: bool = False  # what was to be found out is: nothing more starts (`Engine.end_level`)
+    think_time_s: float | None = None  # mean pause of a user; then fewer requests are in flight than there are users
+    measured_from_ns: int | None = None
+    full_ns: int | None = None
+    last_issue_ns: int | None = None
+    histograms: dict[str, Histogram] = field(
+        default_factory=lambda: {name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
+    )
+
+
+def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
+    """What run.json says of a level that is over. Times in ns count from its beginning."""
+    lag = progress.histograms["client_lag"]
+
+    def since(at_ns: int | None) -> int | None:
+        return None if at_ns is None else at_ns - progress.began_ns
+
+    reason = None
+    status = "complete"
+    if stopped:
+        status, reason = "interrupted", "stopped before it was whole"
+    elif progress.completed == 0:
+        status, reason = "failed", f"no request completed; the last one: {progress.last_error}"
+    elif progress.gone >= FAILURES_IN_A_ROW:
+        status, reason = "failed", f"the server went away in mid-level; the last request: {progress.last_error}"
+    return {
+        "status": status,
+        "reason": reason,
+        "duration_s": round((progress.ended_ns - progress.began_ns) / 1e9, 6),
+        "measured_from_ns": since(progress.measured_from_ns),
+        "full_ns": since(progress.full_ns),
+        "last_issue_ns": since(progress.last_issue_ns),
+        "offered": progress.issued + progress.dropped,
+        "dropped": progress.dropped,
+        "warmup_requests": progress.warmup_requests,
+        "requests_planned": progress.limits.requests,
+        "duration_planned_s": progress.limits.duration_s,
+        "think_time_s": progress.think_time_s,
+        "round_trip_ms": None if progress.round_trip_ns is None else round(progress.round_trip_ns / 1e6, 3),
+        "client_cpu_s": round(progress.client_cpu_s, 3),
+        "client_lag_us": None
+        if lag.percentile(0.5) is None
+        else {
+            "n": lag.count,
+            "p50": lag.percentile(0.5),
+            "p99": lag.percentile(0.99),
+            "p999": lag.percentile(0.999),
+            "max": lag.max,
+        },
+    }
