@@ -81,7 +81,7 @@ def test_a_catalogue_out_of_reach_is_told_once() -> None:
     notes: list[str] = []
     log = "[error] failed to fetch catalog from http://x"
     with scripted(
-        f"os.write(2, {log!r}.encode() + b'\\n') * 2; say(id=ask['id'], result=None)", notes=notes
+        f"os.write(2, ({log!r} + chr(10)).encode() * 2); say(id=ask['id'], result=None)", notes=notes
     ) as runtime:
         runtime.load(MODEL)
 

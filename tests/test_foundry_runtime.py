@@ -294,7 +294,9 @@ def test_without_the_sdk_it_says_what_to_install(
 
 def test_an_sdk_that_cannot_be_loaded_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home(monkeypatch, tmp_path)
-    (tmp_path / "foundry_local_sdk.py").write_text("raise ImportError('libonnx.so: cannot open shared object file')")
+    (tmp_path / "foundry_local_sdk.py").write_text(
+        "print('its log')\nraise ImportError('libonnx.so: cannot open shared object file')"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     with (

@@ -93,6 +93,6 @@ def unknown(name: str, known: Iterable[str]) -> TargetError:
     Foundry Local knows no model 'phi-4-mini-cpu:5'; did you mean Phi-4-mini-cpu:5?
     """
     names = {each.lower(): each for each in known}
-    near = [names[each] for each in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
+    near = [names[each] for each in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(near)}?" if near else "see loadbench models list"
     return TargetError(f"Foundry Local knows no model {name!r}; {hint}")
