@@ -703,7 +703,7 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
 
     assert set(summary) == {
         *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings"),
-        *("models", "absent"),
+        *("models", "absent", "capacity"),
     }
     assert summary["schema"] == 1
     for level in summary["levels"]:

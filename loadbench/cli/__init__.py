@@ -11,11 +11,13 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from loadbench import __version__
+from loadbench.cli.capacity import capacity
 from loadbench.cli.doctor import doctor
 from loadbench.cli.models import models
 from loadbench.cli.probe import probe
 from loadbench.cli.report import report
 from loadbench.cli.run import run
+from loadbench.cli.score import score
 from loadbench.cli.serve import serve
 from loadbench.errors import LoadbenchError
 
@@ -124,6 +126,6 @@ def _with_debug(command: click.Command) -> None:
         _with_debug(below)
 
 
-for command in (run, report, models, probe, serve, doctor):
+for command in (run, capacity, report, score, models, probe, serve, doctor):
     main.add_command(command)
 _with_debug(main)

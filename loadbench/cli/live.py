@@ -27,6 +27,7 @@ class View(Observer, Protocol):
     """An observer that also opens and closes."""
 
     def opening(self, facts: Mapping[str, Any], lines: Sequence[str], plan: Plan) -> None: ...
+    def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
     def close(self) -> None: ...
     def summary(self, summary: Mapping[str, Any]) -> None: ...
 
@@ -54,6 +55,7 @@ class Silent:
     def tick(self, progress: Progress, text_events: int) -> None: ...
     def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None: ...
     def skipped(self, level: Level, reason: str) -> None: ...
+    def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
     def summary(self, summary: Mapping[str, Any]) -> None: ...
     def close(self) -> None: ...
 
@@ -104,6 +106,9 @@ class JsonLines(Silent):
     def skipped(self, level: Level, reason: str) -> None:
         self._say("level_skipped", level=level.id, reason=reason)
 
+    def step(self, model: str, step: Mapping[str, Any], text: str) -> None:
+        self._say("step", model=model, **step)
+
     def summary(self, summary: Mapping[str, Any]) -> None:
         self._say("summary", summary=summary)
 
@@ -149,10 +154,17 @@ class Lines(Silent):
 
     def skipped(self, level: Level, reason: str) -> None:
         self._levels = (self._levels[0] + 1, self._levels[1])
-        self._say(f"[{self._levels[0]}/{self._levels[1]}] {level.id}  skipped: {reason}")
+        self._say(f"{self._count()} {level.id}  skipped: {reason}")
+
+    def step(self, model: str, step: Mapping[str, Any], text: str) -> None:
+        self._say(text)
 
     def _place(self, progress: Progress) -> str:
-        return f"[{self._levels[0]}/{self._levels[1]}] {progress.level.id}"
+        return f"{self._count()} {progress.level.id}"
+
+    def _count(self) -> str:
+        """As `[3/8]`; `[3]` where a search has no number of levels yet."""
+        return f"[{self._levels[0]}/{self._levels[1]}]" if self._levels[1] else f"[{self._levels[0]}]"
 
 
 class Speed:

@@ -6,10 +6,11 @@ import gc
 import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import click
@@ -24,16 +25,43 @@ from loadbench.errors import UsageError
 from loadbench.plan import Plan
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
-from loadbench.session import Session, Watch
+from loadbench.session import Schedule, Session, Watch
 from loadbench.target import Target
 
 
-def measure(asked: Scenario, given: dict[str, Any]) -> int:
+class Course(Protocol):
+    """What a command measures in place of a plan's levels: one level at a time, as it decides.
+
+    Attributes:
+        command: Its name, with which the run goes on after Ctrl-C.
+        streams: Most requests in flight that it may come to.
+        needed: How many of them this machine must be able to open.
+    """
+
+    @property
+    def command(self) -> str: ...
+    @property
+    def streams(self) -> int: ...
+    @property
+    def needed(self) -> int: ...
+    def lines(self, models: Sequence[str]) -> list[str]:
+        """What the opening says of it."""
+
+    def info(self, models: Sequence[str]) -> dict[str, Any]:
+        """What run.json says of it from the start."""
+
+    def schedule(self, info: Mapping[str, Any], view: live.View) -> Schedule: ...
+    def exit_code(self, info: Mapping[str, Any]) -> int:
+        """What its answer comes to, of a run that was neither interrupted nor failed."""
+
+
+def measure(asked: Scenario, given: dict[str, Any], course: Course | None = None) -> int:
     """Run it all; the exit code.
 
     Args:
         asked: The scenario with all settings in it.
         given: The command's options, for what is no part of a scenario.
+        course: Unset, the scenario's levels are planned and measured.
     """
     path = given["resume"] or given["output"] or _default_folder(asked)
     if given["resume"] is None:
@@ -54,13 +82,20 @@ def measure(asked: Scenario, given: dict[str, Any]) -> int:
             place,
             path,
             view,
+            course,
             backend="asyncio",
             backend_options={"use_uvloop": record.has_uvloop()},
         )
 
 
 async def _measure(
-    asked: Scenario, given: dict[str, Any], questions: list[Prompt], place: Place, path: Path, view: live.View
+    asked: Scenario,
+    given: dict[str, Any],
+    questions: list[Prompt],
+    place: Place,
+    path: Path,
+    view: live.View,
+    course: Course | None,
 ) -> int:
     async with places.reached(place, asked, given, view.note) as reached:
         server = reached.server
@@ -71,8 +106,8 @@ async def _measure(
         if place.endpoint is None:
             server = replace(server, base_url="")
         budget_s = None if given["budget"] is None else float(given["budget"])
-        steps = plan.make(asked, names, budget_s=budget_s)
-        _make_room(steps)
+        steps = Plan((), (), "") if course else plan.make(asked, names, prompts=questions, budget_s=budget_s)
+        _make_room(steps, course)
         done = resume.complete(given["resume"]) & {one.level.id for one in steps.levels}
         steps = replace(steps, levels=tuple(one for one in steps.levels if one.level.id not in done))
         facts = {
@@ -91,6 +126,7 @@ async def _measure(
             steps,
             len(questions),
             path,
+            search=course.lines(names) if course else (),
             key=asked.api_key_env or reach.key_variable(),
             done=len(done),
             dry_run=given["dry_run"],
@@ -99,9 +135,13 @@ async def _measure(
         watched = Watched(server)
         for warning in watched.memory_warnings(choice):
             view.note(f"Warning: {warning}")
+        if asked.output_exact and not target.ignore_eos_supported(server.kind):
+            view.note(f"--output-exact: {server.kind} is not known to honour it: answers end where the model ends them")
         if given["dry_run"]:
             return 0
-        parameters = Parameters(asked.max_tokens, asked.temperature, _extra_body(asked, server), asked.stream)
+        parameters = Parameters(
+            asked.max_tokens, asked.temperature, _extra_body(asked, server), asked.stream, _min_tokens(asked, server)
+        )
         transport = reach.transport(server, given)
         client = Client(
             transport,
@@ -118,6 +158,7 @@ async def _measure(
             else:
                 info = record.info(asked, server, place.how, choice, parameters, questions, transport.clock)
                 info |= {"budget_s": budget_s, "telemetry": watched.facts(sampler)}
+                info |= course.info(names) if course else {}
                 folder = store.RunFolder.create(path, info, answers=given["answers"])
                 store.write_atomically(path / resume.PROMPTS, prompts.to_json(questions))
             session = Session(
@@ -132,7 +173,8 @@ async def _measure(
                 Watch(folder, sampler, reached.scrape, local=watched.local),
                 control=reached.control,
                 origins={one.id: places.origin(place, one.facts) for one in choice.chosen if one.facts is not None},
-                budget_s=budget_s,
+                budget_s=None if course else budget_s,
+                schedule=course.schedule(folder.info, view) if course else None,
             )
             # What is alive now lives to the end: the collector need not look at it while tokens arrive.
             gc.collect()
@@ -148,26 +190,34 @@ async def _measure(
         click.echo(f"loadbench: {model}: {reason}", err=True)
     if session.interrupted:
         if not given["quiet"]:
-            click.echo(f"interrupted; go on with: loadbench run --resume {shlex.quote(str(path))}", err=True)
+            command = course.command if course else "run"
+            click.echo(f"interrupted; go on with: loadbench {command} --resume {shlex.quote(str(path))}", err=True)
         return INTERRUPTED
-    return 1 if session.failed else 0
+    return 1 if session.failed else course.exit_code(folder.info) if course else 0
 
 
 def _extra_body(asked: Scenario, server: Target) -> dict[str, Any]:
     """The scenario's extra keys; llama.cpp is told not to answer from its prompt cache unless they say otherwise."""
     cold = {"cache_prompt": False} if target.cache_prompt_supported(server.kind) else {}
-    return {**cold, **asked.extra_body}
+    whole = {"ignore_eos": True} if asked.output_exact and target.ignore_eos_supported(server.kind) else {}
+    return {**cold, **whole, **asked.extra_body}
 
 
-def _make_room(steps: Plan) -> None:
-    """Raise the open-files limit to what the plan's streams need."""
+def _min_tokens(asked: Scenario, server: Target) -> bool:
+    return asked.output_exact and target.min_tokens_supported(server.kind)
+
+
+def _make_room(steps: Plan, course: Course | None) -> None:
+    """Raise the open-files limit to what the streams need."""
     from loadbench.cli.limits import raise_file_limit
 
-    room = raise_file_limit(max(one.level.concurrency or one.limits.max_streams for one in steps.levels))
-    worst = max((one.level.concurrency or 0 for one in steps.levels), default=0)
+    streams = [one.level.concurrency or one.limits.max_streams for one in steps.levels]
+    room = raise_file_limit(max(streams + ([course.streams] if course else [])))
+    worst = course.needed if course else max((one.level.concurrency or 0 for one in steps.levels), default=0)
     if room is not None and room < worst:
         raise UsageError(
-            f"-c {worst}: this system lets a process open {room} streams; raise its limit (ulimit -Hn) or ask for fewer"
+            f"{'--max' if course else '-c'} {worst}: this system lets a process open {room} streams; raise its limit "
+            "(ulimit -Hn) or ask for fewer"
         )
 
 

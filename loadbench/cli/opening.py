@@ -19,6 +19,7 @@ def lines(
     prompts: int,
     path: Path,
     *,
+    search: Sequence[str] = (),
     key: str | None = None,
     done: int = 0,
     dry_run: bool = False,
@@ -29,6 +30,7 @@ def lines(
         server: Without a `base_url` where it is started for the run itself, which a dry run does not do.
         how: How it was found, in words.
         choice: What is measured, and what of the asked is not there.
+        search: Lines on what is searched for, where no levels are planned.
         key: The variable that holds the server's key.
         steps: The levels that are to come.
         prompts: How many there are.
@@ -43,12 +45,13 @@ def lines(
     told += [f"key       from {key}"] * (key is not None)
     if done:
         told.append(f"complete  {done} of {done + len(steps.levels)} levels already")
+    told += search
     if steps.levels:
-        told += [
-            f"levels    {_loads(steps.levels, models)}; {_each(steps.levels)}",
-            f"prompts   {prompts}; results in {path}",
-            f"time      {_span(steps)}{f' ({steps.assumption})' if steps.assumption else ''}",
-        ]
+        told.append(f"levels    {_loads(steps.levels, models)}; {_each(steps.levels)}")
+    if steps.levels or search:
+        told.append(f"prompts   {prompts}; results in {path}")
+    if steps.levels:
+        told.append(f"time      {_span(steps)}{f' ({steps.assumption})' if steps.assumption else ''}")
     told += [f"budget    {cut}" for cut in steps.cuts]
     return told + ["dry run   nothing was measured, nothing was written"] * dry_run
 

@@ -33,10 +33,16 @@ Examples:
   loadbench run                      1, 2, 4 and 8 streams on what is found
   loadbench run -e http://gpu-box:8000/v1 -m llama3.1 -c 1,8,64 -d 60s
   loadbench run -r 0.5,1,2 -d 2m     open loop: requests per second
+  loadbench run --shape "ramp 1..8 over 2m" --input-length "words 200"
   loadbench run --slo ttft_p95=500ms --slo "failed<1%"
   loadbench run scenarios/summarizer.toml -m auto      the models at hand
   loadbench run scenarios/sweep.toml --budget 5m --dry-run
   loadbench run --resume results/20261122T101500Z-sweep
+
+\b
+Shapes: ramp 1..8 over 2m, steps 1,2,4 each 30s, spike 1 to 10 at 30s for 10s.
+Lengths: words, characters or tokens; then 200, normal MEAN DEVIATION,
+uniform LOW HIGH or lognormal MEAN DEVIATION.
 
 \b
 Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario,
@@ -76,6 +82,10 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_load("-d", "--duration", callback=duration, metavar="30s", help="Measured time per level.")
 @_load("-n", "--requests", type=int, metavar="N", help="Measured requests per level.", workshop="BENCH_ROUNDS")
 @_load("-r", "--request-rate", callback=decimal, metavar="0.5,1", help="Open loop: requests/s, a level each.")
+@_load("--shape", multiple=True, type=TEXT, metavar="TEXT", help="Open loop, as 'ramp 1..8 over 2m' (see below).")
+@_load("--trace", metavar="FILE", help="Replay Mooncake's .jsonl or BurstGPT's .csv.")
+@_load("--trace-speed", type=float, metavar="X", help="2 replays it in half its time.  [default: 1]")
+@_load("--think-time", metavar="2s", help="Users pause so, or 'exponential 2s', after answers.")
 @_load("--warmup", type=int, metavar="N", help="Unmeasured requests.  [default: as many as streams]")
 @_load("--repeat", type=int, metavar="K", help="Measure each level K times.")
 @_load("--arrivals", type=click.Choice(["poisson", "constant"]), metavar="KIND", help="Open loop: poisson or constant.")
@@ -98,13 +108,16 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_prompts("--max-tokens", type=int, metavar="N", help="Most tokens of an answer.", workshop="BENCH_MAX_TOKENS")
 @_prompts("--prompt", "texts", multiple=True, type=TEXT, metavar="TEXT", help="Ask this.", workshop="BENCH_PROMPT")
 @_prompts("--prompts", "prompts_file", metavar="FILE", help="Ask these: .json, .jsonl or .txt.")
+@_prompts("--turns", type=int, metavar="N", help="Most turns of a conversation.  [default: all]")
+@_prompts("--input-length", metavar="TEXT", help="Make prompts up, as 'tokens normal 512 128'.")
+@_prompts("--output-length", metavar="TEXT", help="Draw max_tokens, as 'uniform 16 256'.")
+@_prompts("--shared-prefix", callback=share, metavar="50%", help="Of made-up prompts, what all have in common.")
+@_prompts("--output-exact/--output-free", default=None, help="Answers as long as allowed, if the server can.")
 @_prompts("--system", metavar="TEXT", help="System message.")
 @_prompts("--temperature", type=float, metavar="T", help="0 for answers that repeat.", workshop="BENCH_TEMPERATURE")
 @_prompts("--distinct-prompts/--fixed-prompts", default=None, help="Unique prefixes, so that no cache answers.")
 @_prompts("--extra-body", metavar="JSON", help="More keys to send, as '{\"ignore_eos\": true}'.")
-@_prompts(
-    "--stream/--no-stream", default=None, help="Ask for a stream or for whole answers.", workshop="BENCH_STREAM"
-)
+@_prompts("--stream/--no-stream", default=None, help="Ask for a stream or for whole answers.", workshop="BENCH_STREAM")
 @_prompts("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
 @_plan("--slo", multiple=True, type=LIST, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
 @_plan("--dry-run", **_FLAG, help="Show the plan and stop.")
@@ -143,7 +156,7 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     """
     from loadbench.cli import measure
 
-    scenario = _scenario(ctx, given) if given["resume"] is None else _resumed(ctx, given)
+    scenario = scenario_of(ctx, given) if given["resume"] is None else resumed(ctx, given)
     ctx.exit(measure.measure(scenario, given))
 
 
@@ -152,7 +165,15 @@ NOT_STORED = "(not stored)"
 _BESIDE_RESUME = {"resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"}
 
 
-def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
+LOADS = ("concurrency", "request_rate", "shape", "trace")
+"""Options that say when requests start, of which one is given."""
+WORKLOAD = (
+    *("trace", "trace_speed", "think_time", "turns", "input_length", "output_length", "shared_prefix"),
+    "output_exact",
+)
+
+
+def resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     """The scenario of the run that is continued, its models and budget as they were; options against it are refused."""
     from loadbench import scenario as scenarios
     from loadbench.errors import UsageError
@@ -165,6 +186,8 @@ def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             what = option.human_readable_name if isinstance(option, click.Argument) else option.opts[0]
             raise UsageError(f"--resume takes its plan from the folder: leave out {what}")
     info = read_info(given["resume"])
+    if (wrote := "run" if info.get("capacity") is None else "capacity") != ctx.command.name:
+        raise UsageError(f"{given['resume']}: continue it with loadbench {wrote} --resume, which began it")
     if not isinstance(info.get("scenario"), dict):
         raise UsageError(f"{given['resume']}: its run.json holds no scenario to continue")
     scenario = scenarios.from_json(info["scenario"], str(given["resume"] / "run.json"))
@@ -185,7 +208,7 @@ def _resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     return scenarios.merge(scenario, headers=headers, models=models or None)
 
 
-def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
+def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     """The scenario file, or an empty one, with what flags and environment say."""
     from loadbench import scenario as scenarios
     from loadbench.errors import ScenarioError, UsageError
@@ -197,9 +220,13 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         raise UsageError("-c and -r are both given: a run is closed loop (-c) or open loop (-r)")
     if given["texts"] and given["prompts_file"]:
         raise UsageError("--prompt and --prompts are both given: keep one")
+    loads = [name for name in LOADS if given.get(name)]
+    if len(loads) > 1:
+        one, other = (next(param.opts[0] for param in ctx.command.params if param.name == name) for name in loads[:2])
+        raise UsageError(f"{one} and {other} are both given: keep one")
     path: Path | None = given["scenario_file"]
     scenario = scenarios.Scenario() if path is None else scenarios.read(path)
-    if path is None and given["concurrency"] is None and given["request_rate"] is None:
+    if path is None and not loads:
         scenario = scenarios.merge(scenario, concurrency=[1, 2, 4, 8])
     overrides = {
         name: given[name]
@@ -210,6 +237,7 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             *("keep_warm", "price_per_kwh", "declared_watts"),
         )
     }
+    overrides |= {name: given.get(name) for name in WORKLOAD}
     models = [name.strip() for part in given["models"] for name in part.split(",") if name.strip()]
     if given["models"] and not models:
         raise UsageError("-m is empty: name a model, or leave it out for those that the server has loaded")
@@ -221,6 +249,7 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             models="auto" if models == ["auto"] else models or None,
             device=given["devices"],
             prompts=list(given["texts"] or ()) or given["prompts_file"],
+            shape=list(given.get("shape") or ()) or None,
             slo=list(given["slo"]) or None,
             extra_body=_extra_body(given["extra_body"]),
             headers=header_lines(given["headers"]),
@@ -229,12 +258,14 @@ def _scenario(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         raise ScenarioError(_blamed(ctx, str(error))) from None
 
 
+_INSTEAD = (LOADS, ("requests", "duration"), ("texts", "prompts_file", "input_length"), ("trace", "input_length"))
+
+
 def _flags_first(ctx: click.Context, given: dict[str, Any]) -> None:
-    """Drop what a variable says where a flag says the other of two that replace each other."""
-    for one, other in (("concurrency", "request_rate"), ("requests", "duration"), ("texts", "prompts_file")):
-        for flag, variable in ((one, other), (other, one)):
-            if _from_flag(ctx, flag) and not _from_flag(ctx, variable):
-                given[variable] = None
+    """Drop what a variable says where a flag says another of those that replace each other."""
+    for names in _INSTEAD:
+        if any(_from_flag(ctx, name) for name in names):
+            given.update({name: None for name in names if name in given and not _from_flag(ctx, name)})
 
 
 def _from_flag(ctx: click.Context, name: str) -> bool:

@@ -67,7 +67,8 @@ class Table(Silent):
         if self._live is None:
             return
         self._rows[progress.level.id] = self._cells(progress, self._speed.tokens_per_s(text_events))
-        footer = f"{progress.phase} · {self._clock.left(progress)}"
+        left = f" · {self._clock.left(progress)}" if self._plan and self._plan.levels else ""
+        footer = progress.phase + left
         footer += f" · last error: {harmless(progress.last_error)}" if progress.last_error else ""
         self._live.update(self._render(footer), refresh=True)
 
@@ -81,6 +82,9 @@ class Table(Silent):
     def skipped(self, level: Level, reason: str) -> None:
         self._rows[level.id] = [Text("skipped", "yellow"), *_EMPTY[1:]]
         self.note(f"{level.id} skipped: {reason}")
+
+    def step(self, model: str, step: Mapping[str, Any], text: str) -> None:
+        self._say(text)
 
     def close(self) -> None:
         if self._live is not None and self._live.is_started:
@@ -98,7 +102,8 @@ class Table(Silent):
         ]
 
     def _render(self, footer: str) -> RenderableType:
-        levels = self._shown([one.level.id for one in self._plan.levels] if self._plan else [])
+        planned = [one.level.id for one in self._plan.levels] if self._plan else []
+        levels = self._shown(planned or list(self._rows))
         rows = [self._rows.get(level, _EMPTY) for level in levels]
         widths = [max(len(name), *(row[i].cell_len for row in rows)) for i, name in enumerate(_FIGURES)]
         room = max(12, self._console.width - sum(widths) - _GAP * len(widths))

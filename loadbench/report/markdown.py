@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from loadbench.report import (
     breakdowns,
+    capacity,
     clean,
     costs,
     definitions,
@@ -40,6 +41,7 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     if not levels.levels(summary):
         yield ["No level was measured."]
         return
+    yield _section(capacity.steps(summary))
     yield _section(tables.headline(summary))
     yield _section(tables.gaps(summary))
     yield _section(breakdowns.open_loop(summary))
@@ -58,12 +60,11 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
 
 
 def _sentences(summary: Summary) -> Iterable[str]:
+    for answer in capacity.sentences(summary):
+        yield f"- **{clean.escape(answer)}.**"
     for sentence in headline.sentences(summary):
         doubt = f" **{clean.escape(sentence.doubt[:1].upper() + sentence.doubt[1:])}.**" if sentence.doubt else ""
         yield f"- {clean.code(sentence.model)}: {clean.escape(sentence.text)}.{doubt}"
-    capacity = notes.capacity(summary)
-    if capacity:
-        yield f"- {clean.escape(capacity)}."
 
 
 def _facts(summary: Summary) -> str:

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from loadbench.report import breakdowns, clean, costs, devices, headline, levels, models, notes, provenance
+from loadbench.report import breakdowns, capacity, clean, costs, devices, headline, levels, models, notes, provenance
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table, answers, gaps
 from loadbench.report.tables import headline as headline_tables
@@ -45,7 +45,13 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
     yield _facts(summary)
     if not levels.levels(summary):
         yield Text("No level was measured.")
-    for by_model in (headline_tables(summary), gaps(summary), answers(summary), breakdowns.open_loop(summary)):
+    for by_model in (
+        capacity.steps(summary),
+        headline_tables(summary),
+        gaps(summary),
+        answers(summary),
+        breakdowns.open_loop(summary),
+    ):
         yield from _model_tables(by_model, console)
     for table in devices.side_by_side(summary):
         yield from _model_tables([table], console)
@@ -73,14 +79,13 @@ def _heading(summary: Summary) -> RenderableType:
 
 
 def _sentences(summary: Summary) -> Iterable[RenderableType]:
+    for answer in capacity.sentences(summary):
+        yield _bullet(Text(f"{clean.one_line(answer, 1000)}.", style="bold"))
     for sentence in headline.sentences(summary):
         said = Text.assemble((clean.one_line(sentence.model), "bold"), ": ", clean.one_line(sentence.text, 1000), ".")
         if sentence.doubt:
             said.append(f" {clean.one_line(sentence.doubt, 1000)}.".replace(" not a", " Not a", 1), style="bold red")
         yield _bullet(said)
-    capacity = notes.capacity(summary)
-    if capacity:
-        yield _bullet(Text(f"{capacity}."))
 
 
 def _facts(summary: Summary) -> RenderableType:

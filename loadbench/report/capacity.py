@@ -1,0 +1,112 @@
+"""The search for the highest load within an SLO: its answer in words, and its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loadbench.report import notes, units
+from loadbench.report.levels import Summary
+from loadbench.report.tables import Cell, Column, Table
+
+Record = Mapping[str, Any]
+
+
+def sentences(summary: Summary) -> list[str]:
+    """The answer for each model; what stands in the summary alone where no search is told."""
+    records = _records(summary)
+    if not records:
+        found = notes.capacity(summary)
+        return [found] if found else []
+    return [f"{one['model']}: {_answer(one)}" if len(records) > 1 else _answer(one) for one in records]
+
+
+def steps(summary: Summary) -> list[Table]:
+    """Every load that was tried, in order, one table a model."""
+    columns = (
+        Column("load", left=True),
+        Column("verdict", left=True),
+        Column("requests"),
+        Column("bound", left=True),
+        Column("met by"),
+        Column("wanted"),
+    )
+    found = []
+    for record in _records(summary):
+        rows = tuple(row for step in record.get("steps") or [] for row in _rows(step, record))
+        if rows:
+            found.append(Table("Search for the capacity", columns, rows, tuple(_notes(record)), str(record["model"])))
+    return found
+
+
+def _records(summary: Summary) -> list[Record]:
+    return list(summary.get("capacity") or [])
+
+
+def _answer(record: Record) -> str:
+    """As "capacity 6 streams: they meet ttft_p95=800ms, 7 streams do not (confirmed by a second probe)"."""
+    low, high = record["bracket"]
+    slo, reason = " and ".join(record["slo"]), record.get("reason") or ""
+    because = f" ({reason})" if reason else ""
+    if record["found"] is not None:
+        said = f"capacity {_load(record['found'], record)} within {slo}"
+        if high is None:
+            return f"{said}, or more{because}"
+        return f"{said}; {_load(high, record)} not{because}"
+    if low is None and high is None:
+        return f"capacity within {slo} not known{because}"
+    if low is None:
+        return f"capacity below {_load(high, record)}: {slo} not met there{because}"
+    if high is None:
+        return f"capacity at least {_load(low, record)} within {slo}{because}"
+    return f"capacity at least {_load(low, record)}, fewer than {_load(high, record)} within {slo}{because}"
+
+
+def _rows(step: Record, record: Record) -> list[tuple[Cell, ...]]:
+    """One row a bound; what is said of the whole load stands in the first."""
+    verdict = str(step["verdict"]) + ("" if step.get("counted", True) else ", not counted")
+    head = (Cell(_label(step, record)), Cell(verdict), Cell(units.count(step["requests"])))
+    blank = Cell("")
+    shares = list(step.get("shares") or [])
+    if not shares:
+        return [(*head, blank, Cell(units.ABSENT), Cell(units.ABSENT))]
+    return [
+        (
+            *(head if i == 0 else (blank, blank, blank)),
+            Cell(str(share["bound"])),
+            _met_by(share),
+            Cell(units.ABSENT if share["wanted"] is None else units.percent(share["wanted"])),
+        )
+        for i, share in enumerate(shares)
+    ]
+
+
+def _met_by(share: Record) -> Cell:
+    if share["share"] is None:
+        return Cell({True: "yes", False: "NO", None: units.ABSENT}[share["attained"]])
+    ends = "–".join(units.percent(end) for end in share["interval"] or ())
+    return Cell(units.percent(share["share"]), ends)
+
+
+def _notes(record: Record) -> list[str]:
+    """How the verdicts were reached."""
+    steps = record.get("steps") or []
+    said = [f"{_label(step, record)}: {step['reason']}" for step in steps if step.get("reason")]
+    twice = [_load(load, record) for load in record.get("contradictions") or []]
+    said += [f"{load} met the SLO once and once did not: counted as not met" for load in twice]
+    looks = f"at each of {record['looks']} looks, 95% for all of them" if record["looks"] > 1 else "at one look"
+    said.append(
+        f"met by = share of requests, with Wilson's interval ({100 * record['confidence']:.3g}% {looks}), which takes "
+        "requests as independent; undecided counts as not met"
+    )
+    return said
+
+
+def _load(load: float, record: Record) -> str:
+    return units.plural(int(load), "stream") if record["by"] == "concurrency" else f"{load:g} req/s"
+
+
+def _label(step: Record, record: Record) -> str:
+    name = f"c{step['load']}" if record["by"] == "concurrency" else f"{step['load']:g} req/s"
+    repeat = str(step["level"]).partition("#")[2]
+    return f"{name} ({repeat})" if repeat else name
