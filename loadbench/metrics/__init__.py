@@ -13,6 +13,7 @@ from typing import Any
 from loadbench import validity
 from loadbench.metrics import level, machine, models, samples
 from loadbench.metrics.request import Requests
+from loadbench.metrics.searched import searched
 from loadbench.scaling import scaling
 from loadbench.scenario import Bound
 from loadbench.store import Run
@@ -66,8 +67,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "absent": list(run.info.get("absent") or ()),
         "warnings": _unreadable(run),
         "scaling": curves,
-        "capacity_concurrency": None,
-        "capacity_rate_per_s": None,
+        **searched(run.info),
         "verdict": None,
     }
 
