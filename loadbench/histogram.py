@@ -153,6 +153,16 @@ class Histogram:
             self._cumulative = np.cumsum(self.counts)
         return min(_highest_us(int(np.searchsorted(self._cumulative, rank))), self.max)
 
+    def above(self, us: int) -> int:
+        """How many values are above this one, as far as slots tell them apart.
+
+        >>> histogram = Histogram()
+        >>> histogram.record_many([1, 2, 3, 70])
+        >>> histogram.above(2), histogram.above(70)
+        (2, 0)
+        """
+        return int(self.counts[_slot(min(us, _TOP_US)) + 1 :].sum()) if us < _TOP_US else self.over
+
     def merge(self, other: Histogram) -> None:
         """Add another's values to these, as though all had been recorded here."""
         if other.min is None or other.max is None:

@@ -41,25 +41,28 @@ def significant(value: float | None, digits: int = 6) -> float | None:
 def distribution(values: NDArray[np.float64], per_unit: float = NS_PER_MS) -> dict[str, Any]:
     """The metric object of summary.json: {"n", "mean", "p50" … "p999", "max", "ci95": {"p50": [lo, hi] | null, …}}.
 
-    The intervals are plain order statistics, as of independent requests; requests of one run resemble each other (they
-    share a queue, a cache, a machine): the true interval is wider.
+    Requests of one run resemble their neighbours (they share a queue, a cache, a machine): the intervals rest on as
+    many requests as those would be worth if they did not (`intervals.independent_requests`).
 
     Args:
-        values: One value a request; NaN (undefined) is left out and not counted in n.
+        values: One value a request, in the order of start; NaN (undefined) is left out and not counted in n.
         per_unit: Divides each value: 1e6 turns ns into ms.
     """
-    ascending = np.sort(values[~np.isnan(values)]) / per_unit
-    independent = dict.fromkeys(PERCENTILES, len(ascending))
+    known = values[~np.isnan(values)]
+    ascending = np.sort(known) / per_unit
+    independent = {name: intervals.independent_requests(known, p) for name, p in PERCENTILES.items()}
     return _object(ascending, float(ascending.mean()) if len(ascending) else None, independent)
 
 
-def of_gaps(results: Results, chosen: Flags) -> dict[str, Any]:
+def of_gaps(results: Results, chosen: Flags, ascending: NDArray[np.int64]) -> dict[str, Any]:
     """The metric object of the inter-token latencies of the chosen requests, in ms. Its n counts gaps.
 
     Its intervals know that the gaps of one request resemble each other: they rest on as many gaps as those of
     different requests would be worth (`intervals.independent_gaps`). Each percentile is over all gaps.
+
+    Args:
+        ascending: Those gaps, sorted (`gaps.ascending`).
     """
-    ascending = gaps.ascending(results, chosen)
     sizes = gaps.sizes(results)
     with_gaps = chosen & (sizes > 0)
     independent = {}

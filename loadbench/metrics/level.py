@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from loadbench.histogram import Histogram
-from loadbench.metrics import request, table, window
+from loadbench.metrics import drift, flow, gaps, request, stalls, table, window
 from loadbench.metrics.distribution import (
     NS_PER_MS,
     distribution,
@@ -33,7 +33,9 @@ BURST = 0.5
 Level = dict[str, Any]
 
 
-def summary(data: LevelData, bounds: Sequence[Bound], *, streamed: bool = True) -> Level:
+def summary(
+    data: LevelData, bounds: Sequence[Bound], *, streamed: bool = True, stall_threshold: float = stalls.THRESHOLD
+) -> Level:
     """All figures of one level's requests but those that need other levels or the gates; null where not measured.
 
     Args:
@@ -41,6 +43,7 @@ def summary(data: LevelData, bounds: Sequence[Bound], *, streamed: bool = True) 
             the gaps were not kept request by request.
         bounds: The scenario's SLO.
         streamed: Whether streams were asked for; whole answers have no first token and no gaps.
+        stall_threshold: From how many median gaps on a gap is a stall.
     """
     facts, results = data.facts, data.results
     requests = Requests.of(results, streamed=streamed)
@@ -66,9 +69,13 @@ def summary(data: LevelData, bounds: Sequence[Bound], *, streamed: bool = True) 
         "failure_share": rounded(figures["failed"], 6),
         "streamed": streamed,
         **_durations(data, requests, opened, without_gaps=burst or not streamed),
+        **_gaps(data, requests, stall_threshold, without_gaps=burst or not streamed),
         **_tokens(results, requests),
         **_flow(steady, results, requests, opened),
         **{name: significant(rate) for name, rate in rates.items()},
+        **window.rate_intervals(steady, results, requests),
+        "drift": None if facts.get("shape") else drift.drift(steady, results, requests, tpot=streamed and not burst),
+        "timeline": flow.timeline(facts, results, requests),
         "whole_run": {k: significant(v) for k, v in window.whole_run(facts, results, requests).items()},
         "merged_share": rounded(_merged_share(results, requests.population), 6),
         "burst_share": rounded(burst_share, 6),
@@ -83,7 +90,17 @@ def summary(data: LevelData, bounds: Sequence[Bound], *, streamed: bool = True) 
 
 def _named(facts: Mapping[str, Any]) -> Level:
     names = ("id", "model", "endpoint", "device", "execution_provider", "alias", "asked_device", "repeat", "attempt")
-    course = ("status", "reason", "began", "concurrency", "request_rate_per_s", "requests_planned", "duration_s")
+    course = (
+        "shape",
+        "closing",
+        "status",
+        "reason",
+        "began",
+        "concurrency",
+        "request_rate_per_s",
+        "requests_planned",
+        "duration_s",
+    )
     return {name: facts.get(name) for name in (*names, *course)}
 
 
@@ -127,7 +144,6 @@ def _durations(data: LevelData, requests: Requests, opened: bool, *, without_gap
         "ttft_ms": distribution(requests.ttft[population]),
         "ttft_from_due_ms": distribution(requests.ttft_from_due[population]) if opened else None,
         "ttfe_ms": distribution(requests.ttfe[population]),
-        "itl_ms": None if without_gaps else _itl(data, population),
         "tpot_ms": None if without_gaps else distribution(requests.tpot[population]),
         "tpot_micro_ms": None if micro is None else rounded(micro / NS_PER_MS),
         "tpot_k_estimated": bool(requests.k_estimated[population].any()),
@@ -140,10 +156,17 @@ def _durations(data: LevelData, requests: Requests, opened: bool, *, without_gap
     }
 
 
-def _itl(data: LevelData, population: Flags) -> Level:
-    if data.gaps_kept:
-        return of_gaps(data.results, population)
-    return of_histogram(data.histograms.get("itl", Histogram()))
+def _gaps(data: LevelData, requests: Requests, threshold: float, *, without_gaps: bool) -> Level:
+    if without_gaps:
+        return {"itl_ms": None, "stalls": None}
+    if not data.gaps_kept:
+        histogram = data.histograms.get("itl", Histogram())
+        return {"itl_ms": of_histogram(histogram), "stalls": stalls.of_histogram(histogram, threshold)}
+    ascending = gaps.ascending(data.results, requests.population)
+    return {
+        "itl_ms": of_gaps(data.results, requests.population, ascending),
+        "stalls": stalls.stalls(data.results, requests, ascending, threshold),
+    }
 
 
 def _lag(data: LevelData) -> Level | None:

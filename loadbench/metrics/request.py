@@ -59,6 +59,13 @@ class Requests:
         """What every histogram and percentile is about: the measured requests that completed."""
         return self.measured & self.completed
 
+    def first_share(self, results: Results) -> Reals:
+        """Share of each request's text in its first arrival: 1 where all came at once or nobody knows."""
+        events = np.maximum(results.text_events, 1)
+        share = np.where(self.tokens > 0, self.first_tokens / np.maximum(self.tokens, 1), results.first_events / events)
+        known = np.clip(np.nan_to_num(share, nan=1.0), 0.0, 1.0)
+        return np.where(results.last_token > results.first_token, known, 1.0)
+
     @classmethod
     def of(cls, results: Results, *, streamed: bool = True) -> Requests:
         """Compute all columns from the marks."""

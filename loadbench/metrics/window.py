@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from loadbench import intervals
+from loadbench.metrics import flow
 from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.result import Results
 
@@ -85,6 +87,43 @@ def throughput(window: Window | None, results: Results, requests: Requests) -> d
     return _rates(window, window.length_s, results, requests)
 
 
+def rate_intervals(window: Window | None, results: Results, requests: Requests) -> dict[str, list[float] | None]:
+    """By the name of each rate and "_ci95", its 95 % interval, from blocks of time in the window.
+
+    No block is shorter than a request takes on average, since what flows depends on itself that long. None where
+    four blocks do not fit into the window.
+    """
+    found: dict[str, list[float] | None] = {f"{name}_ci95": None for name in RATES}
+    if window is None or window.length_ns < SHORTEST_NS:
+        return found
+    rates = _rates(window, window.length_s, results, requests)
+    lasted = requests.in_flight[~np.isnan(requests.in_flight)]
+    dependent_s = float(lasted.mean()) / 1e9 if len(lasted) else 0.0
+    edges = np.linspace(window.start_ns, window.end_ns, intervals.SLICES + 1)
+    for name, flowed in _flowed(edges, window.by_share, results, requests).items():
+        rate, amounts = rates[name], np.diff(flowed)
+        ends = None if rate is None else intervals.rate_interval(amounts, window.length_s, dependent_s)
+        if rate is not None and ends is not None:
+            # The slices spread what arrives evenly over each request; the rate itself does not.
+            off = rate - float(amounts.sum()) / window.length_s
+            found[f"{name}_ci95"] = [float(f"{max(0.0, end + off):.6g}") for end in ends]
+    return found
+
+
+def _flowed(edges: Reals, by_share: bool, results: Results, requests: Requests) -> dict[str, Reals]:
+    """How much of what each rate counts had flowed by each time."""
+    characters = results.characters.astype(np.float64)
+    done = np.where(requests.completed, 1.0, np.nan)
+    begin = results.sent if by_share else results.last_token
+    read = (results.first_token, results.first_token) if requests.streamed else (begin, results.last_token)
+    return {
+        "output_tokens_per_s": flow.output(edges, results, requests, requests.tokens, by_share=by_share),
+        "input_tokens_per_s": flow.by(edges, *read, results.input_tokens),
+        "characters_per_s": flow.output(edges, results, requests, characters, by_share=by_share),
+        "requests_per_s": flow.by(edges, begin, results.last_token, done),
+    }
+
+
 def whole_run(facts: Mapping[str, Any], results: Results, requests: Requests) -> dict[str, float | None]:
     """The level from its beginning to its end, warm-up and drain included: `duration_s` and what flowed in it."""
     seconds = facts.get("duration_s")
@@ -123,11 +162,7 @@ def _rates(window: Window, seconds: float, results: Results, requests: Requests)
 def arrived(window: Window, results: Results, requests: Requests) -> Reals:
     """The share of each request's text that arrived inside the window, in [0, 1]."""
     first, last = results.first_token, results.last_token
-    events = np.maximum(results.text_events, 1)
-    of_first = np.where(
-        requests.tokens > 0, requests.first_tokens / np.maximum(requests.tokens, 1), results.first_events / events
-    )
-    of_first = np.where(last > first, np.clip(np.nan_to_num(of_first, nan=1.0), 0.0, 1.0), 1.0)
+    of_first = requests.first_share(results)
     later = np.where(window.holds(first) & window.holds(last), 1.0, 0.0)
     for row in np.flatnonzero(_straddles(window, first, last)):
         gaps = results.gaps_us[results.gap_offsets[row] : results.gap_offsets[row + 1]]

@@ -4,18 +4,22 @@ Each gate is a pure function of the level's entry in summary.json and of the sce
 warning. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should know.
 
 machine.py  the gates that look at the machine
+steady.py   the gates that ask whether the server was in one state
 doubt.py    a gate's word
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from loadbench import intervals
-from loadbench.validity import machine
+from loadbench.validity import machine, steady
 from loadbench.validity.doubt import Doubt, Level, Scenario, graded, percent, said
+from loadbench.validity.steady import noise
 
-__all__ = ["Doubt", "warnings"]
+__all__ = ["Doubt", "forbids", "noise", "warnings"]
 
 FEWEST_TOKENS_SHARE = 0.95
 MOST_TOKENS_PER_EVENT = 1.5
@@ -29,12 +33,21 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
     Returns:
         {"code": "V1", "severity": "note" | "warn" | "red", "text": one sentence with figure, reason and remedy}
     """
-    of_requests = (failures, length, tokens, network, machine.others, percentiles, burst, cache)
+    of_requests = (failures, length, tokens, network, machine.others, steady.drift, percentiles, burst, cache)
     of_machine = (machine.fallback, machine.throttled, machine.power)
-    gates = (balance, window, in_flight, client, *of_requests, *of_machine)
+    gates = (balance, window, in_flight, client, *of_requests, *of_machine, steady.stalls)
     asked = gates if level.get("attempted") else (balance, in_flight)
     found = [gate(level, scenario or {}) for gate in asked]
     return [warning for warning in found if warning is not None]
+
+
+def forbids(judged: Mapping[str, Any]) -> bool:
+    """Whether a red gate forbids a verdict on a level, or on a whole run: either has its `warnings`.
+
+    >>> forbids({"warnings": [{"code": "V1", "severity": "red"}]}), forbids({"warnings": []})
+    (True, False)
+    """
+    return any(warning.get("severity") == "red" for warning in judged.get("warnings") or ())
 
 
 def balance(level: Level, scenario: Scenario) -> Doubt | None:
@@ -234,13 +247,20 @@ def percentiles(level: Level, scenario: Scenario) -> Doubt | None:
     name, metric = "TTFT", "ttft_ms" if level.get("request_rate_per_s") is None else "ttft_from_due_ms"
     if level.get("streamed") is False:
         name, metric = "E2E", "e2e_ms"
-    n = (level.get(metric) or {}).get("n") or 0
-    few = [f"{name} needs >= {intervals.needed(p)}" for name, p in HEADLINE.items() if n < intervals.needed(p)]
-    if not n or not few:
+    found = level.get(metric) or {}
+    n, ends = found.get("n") or 0, found.get("ci95") or {}
+    few = [f"{stat} needs >= {intervals.needed(p)}" for stat, p in HEADLINE.items() if n < intervals.needed(p)]
+    if n and few:
+        text = f"too few requests for {name}'s intervals: {', '.join(few)}, have {n}; use more requests"
+        return said("warn", "V12", text)
+    alike = [statistic for statistic in HEADLINE if n and statistic in ends and ends[statistic] is None]
+    if not alike:
         return None
-    return said(
-        "warn", "V12", f"too few requests for {name}'s intervals: {', '.join(few)}, have {n}; use more requests"
+    text = (
+        f"{n} requests that resemble their neighbours say too little for an interval of {name}'s "
+        f"{' and '.join(alike)}; use more requests"
     )
+    return said("warn", "V12", text)
 
 
 def burst(level: Level, scenario: Scenario) -> Doubt | None:

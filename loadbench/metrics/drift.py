@@ -1,0 +1,78 @@
+"""Whether a level was in one state: the first third of its steady window against the last (gate V10)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from loadbench import intervals
+from loadbench.metrics import flow
+from loadbench.metrics.request import Flags, Reals, Requests
+from loadbench.metrics.window import Window
+from loadbench.result import Results
+
+FALSE_ALARMS = 0.01
+"""Of levels in one state, the share that is told to drift: three figures are looked at, each in two directions."""
+_TAIL = FALSE_ALARMS / 3 / 2
+FEWEST = 20
+"""Requests of a third, below which nothing is said: fewer that resemble their neighbours raise ten times the alarms."""
+
+
+def drift(steady: Window | None, results: Results, requests: Requests, *, tpot: bool) -> dict[str, Any] | None:
+    """By figure, {"ratio": last third over first, "significant"}; None without a window, figures that few requests had.
+
+    Of TTFT and TPOT the geometric means, of requests that were sent within each third, with variances by blocks in the
+    order of start (`intervals.mean_variance`); of tokens/s the rate, with blocks of time. In open loop the rate is
+    what was asked for, not what the server does: it is left out.
+
+    Args:
+        tpot: Whether TPOT has a meaning; else E2E stands in.
+    """
+    if steady is None:
+        return None
+    third = steady.length_ns / 3
+    first = Window(steady.start_ns, steady.start_ns + third, steady.by_share)
+    last = Window(steady.end_ns - third, steady.end_ns, steady.by_share)
+    columns = {"ttft": requests.ttft if steady.by_share else requests.ttft_from_due}
+    columns |= {"tpot": requests.tpot} if tpot else {"e2e": requests.e2e}
+    began = results.sent if steady.by_share else results.due
+    estimates = {
+        name: [_times(values[requests.population & window.holds(began)]) for window in (first, last)]
+        for name, values in columns.items()
+    }
+    if steady.by_share:
+        estimates["output_tokens_per_s"] = [_rate(window, results, requests) for window in (first, last)]
+    found = {name: _against(*pair) for name, pair in estimates.items()}
+    return {name: row for name, row in found.items() if row} or None
+
+
+def _times(values: Reals) -> intervals.Estimate | None:
+    """The mean logarithm, with a variance that is never below that of independent values."""
+    logs = np.log(values[values > 0])
+    estimate = intervals.mean_variance(logs) if len(logs) >= FEWEST else None
+    if estimate is None:
+        return None
+    alone = float(logs.var(ddof=1)) / len(logs)
+    return intervals.Estimate(estimate.value, max(estimate.variance, alone), estimate.freedom)
+
+
+def _rate(window: Window, results: Results, requests: Requests) -> intervals.Estimate | None:
+    edges = np.linspace(window.start_ns, window.end_ns, intervals.SLICES + 1)
+    amounts = np.diff(flow.output(edges, results, requests, requests.tokens, by_share=window.by_share))
+    inside: Flags = window.overlap(results.sent, results.end) > 0
+    lasted = requests.in_flight[inside]
+    dependent_s = float(lasted.mean()) / 1e9 if len(lasted) else 0.0
+    rate = intervals.rate_variance(amounts, window.length_s, dependent_s)
+    if rate is None or not rate.value > 0 or len(lasted) < FEWEST:
+        return None
+    return intervals.Estimate(math.log(rate.value), rate.variance / rate.value**2, rate.freedom)
+
+
+def _against(first: intervals.Estimate | None, last: intervals.Estimate | None) -> Mapping[str, Any] | None:
+    if first is None or last is None:
+        return None
+    low, high = intervals.difference(first, last, _TAIL)
+    return {"ratio": round(math.exp(last.value - first.value), 4), "significant": bool(low > 0 or high < 0)}
