@@ -1,8 +1,9 @@
 """A run in, summary.json out: every figure that a report prints, as METRICS.md defines it. Pure functions.
 
 `request` has the figures of single requests, `distribution` the percentiles, `window` throughput and the steady
-window, `slo` attainment and goodput, `table` the breakdowns, `level` one level's part; `samples`, `machine`, `energy`
-and `scraped` read the samples, `models` what is known of each model. Undefined is None, never 0.
+window, `slo` attainment and goodput, `flow` what flowed when, `drift`, `stalls` and `noise` whether it flowed evenly,
+`table` the breakdowns, `level` one level's part; `samples`, `machine`, `energy` and `scraped` read the samples,
+`models` what is known of each model. Undefined is None, never 0.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench import validity
-from loadbench.metrics import level, machine, models, samples
+from loadbench.metrics import level, machine, models, noise, samples, stalls
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import searched
 from loadbench.scaling import scaling
@@ -30,7 +31,8 @@ def summarise(run: Run) -> dict[str, Any]:
     "ci95"} over the measured requests that completed: in ms, for `output_tokens` and `input_tokens` in tokens with
     their "total". With n = 0 all but n is None. The whole object is None where the metric has no meaning: `itl_ms`
     and `tpot_ms` of a server that sends in bursts, `ttft_from_due_ms` in closed loop, a client lag nobody measured.
-    Rates are those of the steady window, None below a second of it; `whole_run` holds those of the whole level.
+    Rates are those of the steady window, None below a second of it; `whole_run` holds those of the whole level. A level
+    with "closing" repeats the first one at the end of the run: it gives `noise` and is no point of a curve.
     What samples tell, a level's memory, CPU and energy among it, is None without them or for a server elsewhere.
     """
     scenario = run.info.get("scenario") or {}
@@ -40,9 +42,10 @@ def summarise(run: Run) -> dict[str, Any]:
     bounds = [Bound.parse(text) for text in scenario.get("slo") or ()]
     levels: list[dict[str, Any]] = []
     ran = models.what_ran(run.info)
+    threshold = scenario.get("stall_threshold") or stalls.THRESHOLD
     by_level = samples.by_level(run.samples)
     for data in run.levels:
-        found = level.summary(data, bounds, streamed=scenario.get("stream") is not False)
+        found = level.summary(data, bounds, streamed=scenario.get("stream") is not False, stall_threshold=threshold)
         own = by_level.get((str(found["id"]), found["attempt"] or 0), [])
         found["ran"] = ran.get(str(found["model"]))
         found |= machine.figures(
@@ -59,13 +62,16 @@ def summarise(run: Run) -> dict[str, Any]:
         row = rows.get(found["id"], {})
         found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
         found["warnings"] = validity.warnings(found, asked)
+    bands = noise.bands(levels)
     return {
         "schema": SCHEMA,
         "run": {name: value for name, value in run.info.items() if name != "levels"},
         "levels": levels,
         "models": models.records(run.info, levels),
         "absent": list(run.info.get("absent") or ()),
-        "warnings": _unreadable(run),
+        "warnings": [*_unreadable(run), *validity.noise(bands)],
+        "noise": bands,
+        "stall_threshold": threshold,
         "scaling": curves,
         **searched(run.info),
         "verdict": None,
