@@ -22,7 +22,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"
 
 ROOT = Path(__file__).parents[1]
 STREAMS = (1, 4, 16)
-REQUESTS, TOKENS = 8, 32
+REQUESTS, TOKENS = 8, 24
 PROMPT = "Nenne eine Frucht: äöü."
 BURN = 1500
 """Some 4 ms a token, so that a stream is one and no burst: the runtime sends small packets by Nagle's algorithm, which
@@ -73,10 +73,11 @@ def finished(folder: Path, url: str, model: str, *words: object) -> Run:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """A runtime that serves `real`."""
+    """A runtime that serves `real`, and `quick`, which takes no time for a token."""
     folder = tmp_path_factory.mktemp("server")
     with started(folder) as here:
         here.runtime.register(bigram.make(folder / "real", burn=BURN))
+        here.runtime.register(bigram.make(folder / "quick"))
         yield here
 
 
@@ -176,7 +177,7 @@ def test_its_processor_time_grows_with_the_work(measured: Run) -> None:
 
 def test_prompts_that_are_made_distinct_have_more_bytes(url: str, tmp_path: Path) -> None:
     words = ("--prompt", PROMPT, "--distinct-prompts", "-c", 1, "-n", 2, "--max-tokens", 2, "--quiet")
-    run = finished(tmp_path / "run", url, "real", *words)
+    run = finished(tmp_path / "run", url, "quick", *words)
     counts = [row["input_tokens"] for row in run.lines("requests.jsonl")]
 
     assert run.code == 0
@@ -184,7 +185,7 @@ def test_prompts_that_are_made_distinct_have_more_bytes(url: str, tmp_path: Path
 
 
 def test_an_answer_may_end_before_max_tokens(url: str, tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", url, "real", *("-c", 1, "-n", 2, "--max-tokens", 500, "--quiet"))
+    run = finished(tmp_path / "run", url, "quick", *("-c", 1, "-n", 2, "--max-tokens", 500, "--quiet"))
 
     assert {row["finish_reason"] for row in run.lines("requests.jsonl")} == {"stop"}
     assert {row["text"] for row in run.lines("answers.jsonl")} == {bigram.reply(bigram.WORDS)}
@@ -194,13 +195,13 @@ def test_an_answer_may_end_before_max_tokens(url: str, tmp_path: Path) -> None:
 
 
 def test_an_error_inside_a_stream_is_counted_by_its_kind(url: str, tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", url, "real", *("-c", 2, "-n", 4, "--max-tokens", bigram.CONTEXT, "--quiet"))
+    run = finished(tmp_path / "run", url, "quick", *("-c", 2, "-n", 4, "--max-tokens", bigram.CONTEXT, "--quiet"))
     rows = run.lines("requests.jsonl")
 
     assert (run.code, run.levels[2]["status"], run.levels[2]["errors"]) == (1, "failed", {"stream_error": 4})
     assert {row["status"] for row in rows} == {200}
     assert all("exceeds the model's maximum context length of 4096" in row["error_message"] for row in rows)
-    assert run.output.startswith("loadbench: real-generic-cpu:1: no request completed; the last one: stream_error: ")
+    assert run.output.startswith("loadbench: quick-generic-cpu:1: no request completed; the last one: stream_error: ")
     assert run.output.count("\n") == 1
 
 
