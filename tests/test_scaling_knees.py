@@ -78,6 +78,12 @@ def test_a_corner_without_a_single_stream_is_a_bound() -> None:
     assert named(levels(curve), "corner") == (8.84, "<=")
 
 
+def test_the_corner_of_users_who_pause_counts_their_pauses() -> None:
+    found = [level | {"think_time_s": 2.0} for level in levels()]
+
+    assert named(found, "corner") == (25.2, "=")
+
+
 def test_two_loads_have_no_bend() -> None:
     assert knees(levels({1: 50.0, 2: 90.0})) == {"power": None, "doubling": None, "corner": None, "slo": None}
 

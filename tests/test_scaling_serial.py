@@ -65,6 +65,10 @@ def test_without_the_level_of_one_stream_nothing_is_told() -> None:
     assert serial(queue(2), queue(4)) is None
 
 
+def test_users_who_pause_tell_nothing() -> None:
+    assert serial(queue(1, think_time_s=1.0), queue(4, think_time_s=1.0)) is None
+
+
 def test_a_single_level_tells_nothing() -> None:
     assert serial(queue(1)) is None
 

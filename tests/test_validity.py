@@ -65,6 +65,7 @@ CASES = [
     ({"in_flight_mean": 3.2, "ended_per_s": 16.0}, [("V2", "warn")]),
     ({"in_flight_mean": 3.19, "ended_per_s": 15.95}, [("V2", "red")]),
     ({"in_flight_mean": None}, []),
+    ({"in_flight_mean": 1.0, "ended_per_s": 5.0, "think_time_s": 2.0}, []),  # 4 users, most of them pausing
     # V2: Little's law, N = 20 * R; one round of R seconds more or less in 30 s is 0.67 % here
     ({"residence_ms": 211.0}, []),
     ({"residence_ms": 212.0}, [("V2", "warn")]),

@@ -90,18 +90,9 @@ def summary(
 
 def _named(facts: Mapping[str, Any]) -> Level:
     names = ("id", "model", "endpoint", "device", "execution_provider", "alias", "asked_device", "repeat", "attempt")
-    course = (
-        "shape",
-        "closing",
-        "status",
-        "reason",
-        "began",
-        "concurrency",
-        "request_rate_per_s",
-        "requests_planned",
-        "duration_s",
-    )
-    return {name: facts.get(name) for name in (*names, *course)}
+    load = ("concurrency", "request_rate_per_s", "shape", "think_time_s", "closing", "requests_planned")
+    course = ("status", "reason", "began", "duration_s")
+    return {name: facts.get(name) for name in (*names, *load, *course)}
 
 
 def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> Level:

@@ -70,13 +70,15 @@ def doubling(curve: Sequence[Point]) -> Knee | None:
 def corner(curve: Sequence[Point]) -> Knee | None:
     """X_max * R(1): streams that would keep the server as busy as it gets if none had to wait for another.
 
+    Of users who pause for Z between two questions, X_max * (R(1) + Z).
+
     Where one stream alone was not measured, R of the lowest load stands in, which can only be longer: "<=".
     """
     rates = [point.requests_per_s for point in curve if point.requests_per_s is not None]
     lowest = curve[0]
     if len(rates) < len(curve) or not lowest.r_ms:
         return None
-    return {"n": round(max(rates) * lowest.r_ms / 1000, 2), "relation": "=" if lowest.n == 1 else "<="}
+    return {"n": round(max(rates) * (lowest.r_ms + lowest.think_ms) / 1000, 2), "relation": "=" if lowest.n == 1 else "<="}
 
 
 def slo(members: Sequence[Level]) -> Knee | None:

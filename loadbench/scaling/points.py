@@ -21,6 +21,7 @@ class Point:
         x_per_s: Output tokens per second of the steady window.
         requests_per_s: Completed, in the steady window.
         r_ms, ttft_ms: Mean E2E; mean TTFT, None of whole answers.
+        think_ms: Mean pause of a user between an answer and the next question, 0 where there is none.
         log_half: Half the width of the 95 % interval of ln x_per_s; None where no interval is known.
         levels: Entries of summary.json that it stands for.
     """
@@ -31,6 +32,7 @@ class Point:
     requests_per_s: float | None
     r_ms: float | None
     ttft_ms: float | None
+    think_ms: float
     log_half: float | None
     levels: tuple[Level, ...]
 
@@ -85,6 +87,7 @@ def _point(n: float, same: Sequence[Level]) -> Point:
         requests_per_s=mean([level.get("requests_per_s") for level in same]),
         r_ms=mean([r_ms(level) for level in same]),
         ttft_ms=mean([ttft_ms(level) for level in same]),
+        think_ms=1000 * (mean([level.get("think_time_s") for level in same]) or 0.0),
         log_half=math.sqrt(sum(half**2 for half in sure)) / len(sure) if len(sure) == len(halves) else None,
         levels=tuple(same),
     )

@@ -21,12 +21,13 @@ WAIT = (0.7, 1.3)
 def serial(curve: Sequence[Point]) -> bool | None:
     """True where every load beyond one stream gets what one stream gets, and waits as long as a queue takes.
 
-    None where it cannot be told: one stream or more of them were not measured, or a gain may be none by its interval.
+    None where it cannot be told: one stream or more of them were not measured, users pause, or a gain may be none by
+    its interval.
 
     Args:
         curve: A closed loop's loads that have a throughput, lowest first.
     """
-    if len(curve) < 2 or curve[0].n != 1:
+    if len(curve) < 2 or curve[0].n != 1 or any(point.think_ms for point in curve):
         return None
     waits = [_waits(point, curve[0]) for point in curve[1:]]
     gains = [_gains(point, curve[0]) for point in curve[1:]]
