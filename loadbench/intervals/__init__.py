@@ -15,6 +15,7 @@ outliers.py   the modified z
 from loadbench.intervals.blocks import (
     SLICES,
     block_length,
+    independent_flags,
     independent_requests,
     mean_interval,
     mean_variance,
@@ -27,18 +28,20 @@ from loadbench.intervals.clusters import independent_gaps
 from loadbench.intervals.outliers import OUTLIER_Z, outliers
 from loadbench.intervals.quantiles import TAIL, Z, normal, student
 from loadbench.intervals.ranks import interval, interval_ranks, needed, needed_within, percentile, rank
-from loadbench.intervals.ratios import Estimate, difference, mover, one_sample
+from loadbench.intervals.ratios import Bounds, Estimate, difference, mover, one_sample
 from loadbench.intervals.shares import flawless, mcnemar, newcombe, newcombe_paired, wilson
 
 __all__ = [
     "OUTLIER_Z",
     "SLICES",
     "TAIL",
+    "Bounds",
     "Estimate",
     "Z",
     "block_length",
     "difference",
     "flawless",
+    "independent_flags",
     "independent_gaps",
     "independent_requests",
     "interval",

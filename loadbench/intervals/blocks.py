@@ -1,10 +1,10 @@
-"""Requests of one run share a queue, a cache, a machine: intervals from blocks of neighbours, in closed form.
+"""Requests of one run share a queue, a cache, a machine: intervals that know it, in closed form.
 
-The variance of a mean is that of the means of all overlapping blocks of neighbours, which is the variance that a
-moving-block bootstrap comes to without drawing once. Blocks know what lies within them, so that short runs see too
-little: where each value clearly resembles the one before, the variance of a series with that memory is the least. A
-dependence that lasts much longer than a block (a queue near saturation) still makes an interval too narrow;
-docs/statistics.md has the figures.
+Two estimates of the variance of a mean of neighbours. That of a series in which each value remembers the one before
+(AR(1)) needs few values. That of the means of all overlapping blocks, which is what a moving-block bootstrap comes to
+without drawing once, sees any dependence that fits into a block, but is rough, for there are few blocks: it counts
+where it is clearly the larger. A dependence that lasts much longer than a block (a queue near saturation) still makes
+an interval too narrow; docs/statistics.md has the figures.
 
 Source: Künsch 1989 (moving blocks); Meketon & Schmeiser 1984 (overlapping batch means, the factors and the degrees of
 freedom); Kendall 1954 (the memory's bias); Woodruff 1952 with Korn & Graubard 1998 (percentiles by effective sample
@@ -39,23 +39,19 @@ def block_length(n: int) -> int:
     return max(1, min(round(3 * math.cbrt(n)), n // FEWEST_BLOCKS))
 
 
-def mean_variance(values: NDArray[np.number], length: int | None = None) -> Estimate | None:
-    """The mean of values in the order of start, with its variance by overlapping blocks; None below 4 values.
+def mean_variance(values: NDArray[np.number]) -> Estimate | None:
+    """The mean of values in the order of start, with its variance, never below that of independent ones.
+
+    None below 4 values.
 
     Args:
         values: In order; NaN must be left out before.
-        length: Of a block; `block_length` by default, with the memory of neighbours as the least.
     """
     n = len(values)
-    if n < FEWEST_BLOCKS or (length or 1) > n // 2:
+    if n < FEWEST_BLOCKS:
         return None
-    least = _memory_variance(values) if length is None else 0.0
-    length = block_length(n) if length is None else length
-    mean = float(values.mean())
-    sums = np.concatenate(([0.0], np.cumsum(values - mean)))
-    blocks = (sums[length:] - sums[:-length]) / length
-    variance = length * float(np.square(blocks).sum()) / ((n - length) * (n - length + 1))
-    return Estimate(mean, max(variance, least), min(1.5 * (n / length - 1), n - 1))
+    memory, blocks = _by_memory(values), _by_blocks(values, block_length(n))
+    return blocks if blocks.variance > memory.variance * _reach(blocks.freedom) else memory
 
 
 def mean_interval(values: NDArray[np.number], tail: float = TAIL) -> Bounds | None:
@@ -67,20 +63,16 @@ def mean_interval(values: NDArray[np.number], tail: float = TAIL) -> Bounds | No
     estimate = mean_variance(values)
     if estimate is None:
         return None
-    n = len(values)
-    half = max(
-        student(estimate.freedom, tail) * math.sqrt(estimate.variance),
-        student(n - 1, tail) * float(values.std(ddof=1)) / math.sqrt(n),
-    )
+    half = student(estimate.freedom, tail) * math.sqrt(estimate.variance)
     return estimate.value - half, estimate.value + half
 
 
 def independent_requests(values: NDArray[np.number], p: float, tail: float = TAIL) -> int:
     """How many independent values those of a run's requests are worth around one percentile.
 
-    n over the design effect (never below 1): the variance of the share of values on one side of the percentile, by
-    blocks, over that of independent ones; once with the values that equal it and once without. And over Student's
-    widening, for there are few blocks.
+    n over the design effect (never below 1): the variance of the share of values on one side of the percentile, over
+    that of independent ones; once with the values that equal it and once without. And over Student's widening, for that
+    variance is itself an estimate.
 
     Args:
         values: In the order of start, without NaN.
@@ -89,7 +81,7 @@ def independent_requests(values: NDArray[np.number], p: float, tail: float = TAI
 
     >>> slow, quick = [2.0] * 50, [1.0] * 50
     >>> independent_requests(np.array((slow + quick) * 5), 0.5), independent_requests(np.array([1.0, 2.0] * 250), 0.5)
-    (7, 460)
+    (4, 491)
     """
     n = len(values)
     if n < needed(0.5):
@@ -109,9 +101,17 @@ def percentile_interval(values: NDArray[np.number], p: float, tail: float = TAIL
 
 def share_interval(flags: NDArray[np.bool_], tail: float = TAIL) -> Bounds | None:
     """Wilson's interval of the share of flags, in the order of start, with n as many as they are worth."""
-    n = len(flags)
-    worth = _worth([flags], tail) if n >= needed(0.5) else n
-    return wilson(float(flags.mean()) * worth, worth, tail) if n and worth else None
+    worth = independent_flags(flags, tail)
+    return wilson(float(flags.mean()) * worth, worth, tail) if worth else None
+
+
+def independent_flags(flags: NDArray[np.bool_], tail: float = TAIL) -> int:
+    """How many independent flags these are worth, in the order of start: failures that come together are fewer.
+
+    >>> independent_flags(np.arange(400) % 10 == 0), independent_flags(np.arange(400) < 40)
+    (391, 1)
+    """
+    return max(1, _worth([flags], tail)) if len(flags) else 0
 
 
 def rate_variance(amounts: Reals, seconds: float, dependent_s: float = 0.0) -> Estimate | None:
@@ -128,9 +128,7 @@ def rate_variance(amounts: Reals, seconds: float, dependent_s: float = 0.0) -> E
     length = max(block_length(slices), math.ceil(dependent_s * slices / seconds))
     if length > slices // FEWEST_BLOCKS:
         return None
-    estimate = mean_variance(amounts, length)
-    if estimate is None:
-        return None
+    estimate = _by_blocks(amounts, length)
     per_s = slices / seconds
     return Estimate(estimate.value * per_s, estimate.variance * per_s**2, estimate.freedom)
 
@@ -148,28 +146,47 @@ def rate_interval(amounts: Reals, seconds: float, dependent_s: float = 0.0, tail
     return max(0.0, estimate.value - half), estimate.value + half
 
 
-def _memory_variance(values: NDArray[np.number]) -> float:
-    """Variance of the mean of a series in which each value resembles the one before (AR(1)); 0 where none clearly does.
+def _by_blocks(values: NDArray[np.number], length: int) -> Estimate:
+    n, mean = len(values), float(values.mean())
+    sums = np.concatenate(([0.0], np.cumsum(values - mean)))
+    blocks = (sums[length:] - sums[:-length]) / length
+    variance = length * float(np.square(blocks).sum()) / ((n - length) * (n - length + 1))
+    return Estimate(mean, variance, min(1.5 * (n / length - 1), n - 1))
 
-    Clearly: by more than 1.96 standard errors of independent values, which they reach once in 40 times.
+
+def _by_memory(values: NDArray[np.number]) -> Estimate:
+    """As of a series in which each value remembers a part of the one before; never below that of independent values.
+
+    The degrees of freedom are those of the spread, of as many values as it is worth, and of the memory together.
     """
-    n = len(values)
-    away = values - values.mean()
+    n, mean = len(values), float(values.mean())
+    away = values - mean
     squares = float(np.square(away).sum())
-    memory = float((away[1:] * away[:-1]).sum()) / squares if squares > 0 else 0.0
-    if memory * math.sqrt(n) < normal():
-        return 0.0
-    memory = min(memory + (1 + 3 * memory) / n, 1 - 1 / n)
-    return squares / (n - 1) / n * (1 + memory) / (1 - memory)
+    if not squares > 0:
+        return Estimate(mean, 0.0, n - 1)
+    memory = float((away[1:] * away[:-1]).sum()) / squares
+    memory = min(max(0.0, memory + (1 + 3 * memory) / n), 1 - 1 / n)
+    longer = (1 + memory) / (1 - memory)
+    freedom = 2 / (2 * longer / n + 4 / ((1 - memory**2) * n))
+    return Estimate(mean, squares / (n - 1) / n * longer, max(1.0, freedom))
+
+
+def _reach(freedom: float) -> float:
+    """What a variance of so many degrees of freedom exceeds once in six times by chance (Wilson & Hilferty 1931)."""
+    return float((1 - 2 / (9 * freedom) + math.sqrt(2 / (9 * freedom))) ** 3)
 
 
 def _worth(sides: list[NDArray[np.bool_]], tail: float) -> int:
     n = len(sides[0])
-    effects, freedom = [1.0], float(n - 1)
+    worth = n / _widening(n - 1, tail)
     for hits in sides:
         share = float(hits.mean())
         estimate = mean_variance(hits.astype(np.float64))
         if estimate is not None and 0 < share < 1:
-            effects.append(estimate.variance * n / (share * (1 - share)))
-            freedom = estimate.freedom
-    return int(n / max(effects) / (student(freedom, tail) / normal(tail)) ** 2)
+            effect = max(1.0, estimate.variance * n / (share * (1 - share)))
+            worth = min(worth, n / effect / _widening(estimate.freedom, tail))
+    return int(worth)
+
+
+def _widening(freedom: float, tail: float) -> float:
+    return (student(freedom, tail) / normal(tail)) ** 2

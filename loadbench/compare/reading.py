@@ -1,0 +1,154 @@
+"""From run folders to the sides of a comparison: levels of one model and load, gathered over repeats and folders."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from loadbench import intervals
+from loadbench.compare.figures import RATES
+from loadbench.compare.side import Flags, Flow, Lap, Outcomes, Side
+from loadbench.metrics import Requests, models, request, window
+from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
+from loadbench.metrics.window import Window
+from loadbench.result import Results
+from loadbench.scenario import Bound
+from loadbench.store import LevelData, Run
+
+BURST = 0.5
+"""Share of burst responses from which TPOT and gaps say nothing (gate V13)."""
+_REPEAT = re.compile(r"#\d+$")
+
+
+def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[tuple[str, str], Side]:
+    """Everything that some runs measured of each level, by (model, load), in the order it was first begun.
+
+    The load is as the level's id writes it: "c4" of "phi-4-mini@c4#2". Levels that did not run to their end are left
+    out, and those in which no request completed.
+
+    Args:
+        runs: Run folders of one side, read.
+        slo: Bounds of attainment and goodput; each run's own by default.
+    """
+    gathered: dict[tuple[str, str], list[Lap]] = {}
+    for run in runs:
+        for data in run.levels:
+            found = lap(run, data, slo) if data.facts.get("status") == "complete" else None
+            if found is not None:
+                gathered.setdefault((found.model, _load(data.facts)), []).append(found)
+    return {key: Side(*key, tuple(sorted(laps, key=lambda one: one.began))) for key, laps in gathered.items()}
+
+
+def matched(base: Mapping[tuple[str, str], Side], new: Mapping[tuple[str, str], Side]) -> list[tuple[Side, Side]]:
+    """The levels that both sides have, of the same model and load, in the order of BASE.
+
+    Where each side has one model and they are called differently, those are matched: that is what is compared.
+    """
+    pairs = [(side, new[key]) for key, side in base.items() if key in new]
+    names = [{model for model, _ in side} for side in (base, new)]
+    if pairs or any(len(models) != 1 for models in names):
+        return pairs
+    other = {load: side for (_, load), side in new.items()}
+    return [(side, other[load]) for (_, load), side in base.items() if load in other]
+
+
+def against(found: Mapping[tuple[str, str], Side], base: str, new: str) -> list[tuple[Side, Side]]:
+    """The levels of two models of the same runs, by load."""
+    return [(side, found[new, load]) for (model, load), side in found.items() if model == base and (new, load) in found]
+
+
+def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | None:
+    """One level of one run; None where no request completed."""
+    facts, results = data.facts, data.results
+    scenario = run.info.get("scenario") or {}
+    streamed = scenario.get("stream") is not False
+    requests = Requests.of(results, streamed=streamed)
+    chosen = np.flatnonzero(requests.population)
+    if not len(chosen):
+        return None
+    opened = facts.get("request_rate_per_s") is not None
+    burst = (request.burst_share(requests, results) or 0.0) > BURST
+    tokens = requests.tokens[chosen]
+    ran = models.what_ran(run.info).get(str(facts.get("model"))) or {}
+    values = {
+        "ttft": requests.ttft_from_due if opened else requests.ttft,
+        "tpot": np.full(len(results), np.nan) if burst else requests.tpot,
+        "e2e": requests.e2e,
+        "client_queue": requests.client_queue,
+    }
+    has_gaps = streamed and not burst and data.gaps_kept
+    sizes = np.diff(results.gap_offsets)
+    reasons = Counter(results.finish_reason[row] or "none" for row in chosen)
+    undecided = WHOLE if not streamed else STREAMED if burst else () if data.gaps_kept else ("itl",)
+    bounds = [Bound.parse(text) for text in (slo if slo is not None else scenario.get("slo") or ())]
+    objectives = Objectives(bounds, results, requests, facts.get("offered"), opened, undecided)
+    return Lap(
+        run=run.path.name,
+        began=str(facts.get("began") or ""),
+        prompts=[results.prompt[row] for row in chosen],
+        values={name: column[chosen] / 1e6 for name, column in values.items()},
+        gaps_ms=results.gaps_us[np.repeat(requests.population, sizes)] / 1e3 if has_gaps else None,
+        gap_sizes=sizes[chosen] if has_gaps else None,
+        flows=_flows(facts, results, requests, objectives),
+        outcomes=_outcomes(results, requests, objectives, facts.get("offered")),
+        output_tokens=None if np.isnan(tokens).all() else float(np.nanmean(tokens)),
+        token_source=request.token_source(requests),
+        finish_reasons=dict(sorted(reasons.items())),
+        model=str(facts.get("model")),
+        device=ran.get("device") or facts.get("device"),
+        execution_provider=ran.get("execution_provider") or facts.get("execution_provider"),
+        info=run.info,
+    )
+
+
+def _load(facts: Mapping[str, Any]) -> str:
+    name = str(facts.get("id"))
+    return _REPEAT.sub("", name.removeprefix(f"{facts.get('model')}@"))
+
+
+def _flows(facts: Mapping[str, Any], results: Results, requests: Requests, objectives: Objectives) -> dict[str, Flow]:
+    """What flowed in the steady window and in its slices, counted as the report counts it."""
+    steady = window.steady(facts, results)
+    rates = window.throughput(steady, results, requests)
+    good = objectives.good()
+    rates["goodput"] = objectives.goodput_per_s(steady)
+    if steady is None or rates["requests_per_s"] is None:
+        return {}
+    edges = np.linspace(steady.start_ns, steady.end_ns, intervals.SLICES + 1)
+    pieces = [Window(*ends, steady.by_share) for ends in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+    amounts = [_amounts(piece, results, requests, good) for piece in pieces]
+    stays = requests.in_flight[requests.population]
+    dependent_s = float(np.nanmean(stays)) / 1e9
+    return {
+        name: Flow(per_s, np.array([amount[name] for amount in amounts]), steady.length_s, dependent_s)
+        for name in RATES
+        if (per_s := rates[name]) is not None
+    }
+
+
+def _amounts(piece: Window, results: Results, requests: Requests, good: Flags | None) -> dict[str, float]:
+    done = piece.counts(results.sent, results.last_token)
+    output = window.arrived(piece, results, requests) if requests.streamed else done
+    read = piece.holds(results.first_token) if requests.streamed else done
+    return {
+        "output_tokens_per_s": float(np.nansum(output * requests.tokens)),
+        "characters_per_s": float((output * results.characters).sum()),
+        "input_tokens_per_s": float(np.nansum(read * results.input_tokens)),
+        "requests_per_s": float(done[requests.completed].sum()),
+        "goodput": float(done[good].sum()) if good is not None else 0.0,
+    }
+
+
+def _outcomes(results: Results, requests: Requests, objectives: Objectives, offered: int | None) -> dict[str, Outcomes]:
+    """Failed, of the requests that were sent; attainment, of all that were offered."""
+    sent = np.flatnonzero(requests.measured)
+    names = [results.prompt[row] for row in sent]
+    found = {"failed": Outcomes(~(requests.completed | requests.cancelled)[sent], names)}
+    good = objectives.good()
+    if good is not None:
+        found["attainment"] = Outcomes(good[sent], names, offered)
+    return found
