@@ -24,7 +24,7 @@ EVERYWHERE = {"msgspec", "numpy", "orjson"}
 """Our own records, arrays and JSON: nothing that would be swapped for another library in one place."""
 
 HOMES = {
-    "anyio": {"engine", "session", "cli"},
+    "anyio": {"engine", "session", "judge", "cli"},
     "click": {"cli"},
     "distributed": {"spread"},
     "foundry_local_sdk": {"foundry"},

@@ -1,0 +1,264 @@
+"""Sheets to score answers by hand: written with empty scores, filled in by a person, read back row by row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from loadbench.errors import ScenarioError, UsageError
+from loadbench.quality.answers import Answer, Question
+from loadbench.quality.scores import HIGHEST, LOWEST
+from loadbench.scenario.files import parse_json, printable, read_text, shown
+
+COLUMNS = ("row", "prompt", "model", "question", "expected", "answer", "score", "note")
+KINDS = (".csv", ".json")
+LARGEST_CELL = 32_767
+"""Characters that a spreadsheet keeps of a cell."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One answer on a sheet; `shown_as` is the model's name, or the letter that hides it."""
+
+    answer: Answer
+    question: Question
+    shown_as: str
+
+
+def lines(answers: Sequence[Answer], questions: Mapping[str, Question], *, blind: bool, seed: int) -> list[Line]:
+    """What to score, prompt by prompt.
+
+    Args:
+        blind: Hide the models behind letters, drawn anew for each prompt: a letter that meant the same model all
+            along would give it away. Prompts, and answers within each, are shuffled.
+        seed: Of letters and order.
+    """
+    chance = random.Random(seed)
+    by_prompt: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_prompt.setdefault(answer.prompt, []).append(answer)
+    names = list(by_prompt)
+    if blind:
+        chance.shuffle(names)
+    found = []
+    for name in names:
+        group = by_prompt[name]
+        if blind:
+            chance.shuffle(group)
+        models = list(dict.fromkeys(answer.model for answer in group))
+        letters = {model: _letter(number) if blind else model for number, model in enumerate(models)}
+        question = questions.get(name, Question(name, ""))
+        found += [Line(answer, question, letters[answer.model]) for answer in group]
+    return found
+
+
+def _letter(number: int) -> str:
+    return (_letter(number // 26 - 1) if number >= 26 else "") + _LETTERS[number % 26]
+
+
+def key(sheet: Sequence[Line], seed: int) -> bytes:
+    """Which letter hides which model on a blind sheet, as JSON."""
+    rows = {line.answer.row: {"letter": line.shown_as, "model": line.answer.model} for line in sheet}
+    return orjson.dumps({"seed": seed, "rows": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def render(sheet: Sequence[Line], kind: str) -> bytes:
+    """The sheet as a file.
+
+    Args:
+        kind: .csv (for spreadsheets: UTF-8 with a mark that says so) or .json.
+    """
+    if kind == ".json":
+        return orjson.dumps(_document(sheet), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for line in sheet:
+        answer, question = line.answer, line.question
+        cells = (line.shown_as, question.text, "; ".join(question.expected), answer.text)
+        writer.writerow((answer.row, _plain(answer.prompt), *map(_plain, cells), "", ""))
+    return b"\xef\xbb\xbf" + text.getvalue().encode()
+
+
+def _document(sheet: Sequence[Line]) -> dict[str, Any]:
+    return {
+        "how": f"Fill in score, {LOWEST} (useless or wrong) to {HIGHEST} (excellent); aspects and note where you like.",
+        "answers": [
+            {
+                "row": line.answer.row,
+                "prompt": line.answer.prompt,
+                "model": line.shown_as,
+                "question": line.question.text,
+                "answer": line.answer.text,
+                "aspects": dict.fromkeys(line.question.expected),
+                "score": None,
+                "note": None,
+            }
+            for line in sheet
+        ],
+    }
+
+
+def _plain(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: answers are anybody's text."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A row that was filled in."""
+
+    answer: Answer
+    score: int
+    aspects: Mapping[str, int]
+    note: str | None
+
+
+@dataclass(slots=True)
+class Filled:
+    """A sheet, read back.
+
+    Attributes:
+        marks: The rows that are in order.
+        refused: Of the others, where and why, a line each.
+        empty: Rows without a score.
+    """
+
+    marks: list[Mark] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    empty: int = 0
+
+
+def read(path: Path, answers: Sequence[Answer], questions: Mapping[str, Question]) -> Filled:
+    """Read a sheet that was filled in; each row stands for itself.
+
+    Raises:
+        UsageError: The whole file is of no use.
+    """
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise UsageError(f"{printable(str(path))}: a sheet ends in .csv or .json")
+    text = read_text(path)
+    known = {answer.row: answer for answer in answers}
+    filled, seen = Filled(), dict[str, str]()
+    for place, cells in _rows_of_csv(text, path) if kind == ".csv" else _rows_of_json(text, path):
+        try:
+            mark = _mark(cells, known, questions)
+            if mark is not None and mark.answer.row in seen:
+                raise ValueError(f"{mark.answer.row} is scored already in {seen[mark.answer.row]}: keep one of them")
+        except ValueError as error:
+            filled.refused.append(f"{place}: {error}")
+            continue
+        if mark is None:
+            filled.empty += 1
+        else:
+            seen[mark.answer.row] = place
+            filled.marks.append(mark)
+    return filled
+
+
+def _rows_of_csv(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    where = printable(str(path))
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    # Spreadsheets of half the world part cells by semicolons.
+    delimiter = max(",;\t", key=first.count)
+    limit = csv.field_size_limit(1 << 26)
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        head = [name.strip().lower() for name in next(rows)]
+        for name in ("row", "answer", "score"):
+            if name not in head:
+                raise UsageError(f"{where}: has no column {name}: keep the columns of the sheet that --stub wrote")
+        for number, row in enumerate(rows, start=2):
+            if any(cell.strip() for cell in row):
+                yield f"row {number}", dict(zip(head, row, strict=False))
+    except csv.Error as error:
+        raise UsageError(f"{where}: cannot be read as CSV: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _rows_of_json(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    where = printable(str(path))
+    try:
+        data = parse_json(text, where)
+    except ScenarioError as error:
+        raise UsageError(str(error)) from None
+    rows = data.get("answers") if isinstance(data, dict) else data
+    if not isinstance(rows, list):
+        raise UsageError(f"{where}: has no list of answers: keep the form of the sheet that --stub wrote")
+    for index, row in enumerate(rows):
+        yield f"answers[{index}]", row if isinstance(row, dict) else {"row": row}
+
+
+def _mark(cells: Mapping[str, Any], known: Mapping[str, Answer], questions: Mapping[str, Question]) -> Mark | None:
+    """A row's score; None where it has none.
+
+    Raises:
+        ValueError: The row is not as it was written, or its score is none.
+    """
+    row = cells.get("row")
+    row = row.strip() if isinstance(row, str) else row
+    answer = known.get(row) if isinstance(row, str) else None
+    if answer is None:
+        raise ValueError(f"{shown(row)} is no answer of this run: is it the sheet of another one?")
+    text = cells.get("answer")
+    if not isinstance(text, str) or _bare(text) not in (_bare(answer.text), _bare(_plain(answer.text))):
+        cut = " (spreadsheets cut long cells: use a .json sheet)" if len(answer.text) > LARGEST_CELL else ""
+        raise ValueError(f"{row}: the answer is not the one that was given{cut}: score what the model said")
+    score = whole(cells.get("score"), "score")
+    aspects = _aspects(cells.get("aspects"), questions.get(answer.prompt))
+    note = cells.get("note")
+    if score is None:
+        if aspects:
+            raise ValueError(f"{row}: its aspects are scored, the whole is not: fill in score")
+        return None
+    return Mark(answer, score, aspects, str(note).strip() if note not in (None, "") else None)
+
+
+def _bare(text: str) -> str:
+    """A text without what editors change on their own: line ends, blanks at the end."""
+    return "\n".join(line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")).strip()
+
+
+def _aspects(given: object, question: Question | None) -> dict[str, int]:
+    if not given:
+        return {}
+    if not isinstance(given, dict):
+        raise ValueError(f"aspects is {shown(given)}: must be an object of scores")
+    expected = question.expected if question else ()
+    for name in given:
+        if name not in expected:
+            raise ValueError(f"{shown(name)} is no aspect of this prompt")
+    scored = {name: whole(value, name) for name, value in given.items()}
+    return {name: value for name, value in scored.items() if value is not None}
+
+
+def whole(value: object, name: str) -> int | None:
+    """A score as a person wrote it; None where the place is empty.
+
+    Raises:
+        ValueError: It is no whole number from 1 to 5.
+
+    >>> whole(" 4 ", "score"), whole("", "score"), whole(5.0, "score")
+    (4, None, 5)
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    number: float | None = None
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
+        number = int(value.strip()[:4])
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = value
+    if number is None or number != int(number) or not LOWEST <= number <= HIGHEST:
+        raise ValueError(f"{name} is {shown(value)}: must be a whole number from {LOWEST} to {HIGHEST}")
+    return int(number)
