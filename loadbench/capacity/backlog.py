@@ -6,6 +6,7 @@ there: an SLO that is met after a minute is missed after an hour.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,10 @@ from loadbench import intervals
 
 FEWEST = 40
 """Requests below which nothing is said."""
-BATCHES = 12
-TAIL = 0.0005
-"""Chance that one look sees a backlog where none grows, if batches do not depend on each other."""
+BATCHES = 20
+TAIL = 0.001
 GROWTH = 1.5
-"""Least ratio of the time at the end to that at the beginning: what grows by less may be a server that fills up."""
+"""Least ratio of the last batch to the first: what grows by less may be a server that fills up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Backlog:
     """A backlog that grows.
 
     Attributes:
-        slope: Seconds that a request stays longer, for each second that passes.
-        first_s, last_s: How long requests stayed at the beginning and at the end, by the fitted line.
+        slope: Seconds that a request stays longer, for each second that passes; of a line through the batches.
+        first_s, last_s: How long requests stayed in the first and the last batch.
     """
 
     slope: float
@@ -39,34 +39,27 @@ class Backlog:
 def backlog(due_s: NDArray[np.float64], stay_s: NDArray[np.float64]) -> Backlog | None:
     """The backlog that requests show; None where none grows, or too few requests say.
 
-    A line is fitted to the means of 12 batches of successive requests: neighbours wait for the same queue, batches
-    hardly do. The first quarter is left out, in which an idle server fills up. Student's t of the slope decides, one
-    side, at 0.05 %.
+    A queue wanders: one that is long now stays long for a while, so that a line through its lengths is steep by chance
+    far more often than its t test says. What does not depend on the past is by how much it grows. So 20 batches of
+    successive requests are made, and Student's t is taken of the growth from each to the next: one side, at 0.1 %.
 
     Args:
         due_s: When each request was due, ascending.
         stay_s: From then to its end.
-    Source: batch means, Law & Kelton, Simulation Modeling and Analysis, ch. 9.5.
 
     >>> at = np.arange(200.0)
     >>> backlog(at, 1 + 0.1 * at)
-    Backlog(slope=0.1, first_s=6.0, last_s=20.9)
+    Backlog(slope=0.1, first_s=1.45, last_s=20.45)
     >>> backlog(at, np.ones(200))
     """
-    skipped = len(due_s) // 4
-    due_s, stay_s = due_s[skipped:], stay_s[skipped:]
-    if len(due_s) + skipped < FEWEST or due_s[-1] <= due_s[0]:
+    if len(due_s) < FEWEST or due_s[-1] <= due_s[0]:
         return None
     x = np.array([part.mean() for part in np.array_split(due_s, BATCHES)])
     y = np.array([part.mean() for part in np.array_split(stay_s, BATCHES)])
+    growth = np.diff(y)
+    error = float(growth.std(ddof=1)) / math.sqrt(len(growth))
+    if growth.mean() <= intervals.student(len(growth) - 1, TAIL) * error or y[-1] < GROWTH * y[0]:
+        return None
     away = x - x.mean()
     slope = float(away @ y / (away @ away))
-    left = y - y.mean() - slope * away
-    error = float(np.sqrt(left @ left / (BATCHES - 2) / (away @ away)))
-    if slope <= intervals.student(BATCHES - 2, TAIL) * error:
-        return None
-    first_s = float(y.mean() + slope * (due_s[0] - x.mean()))
-    last_s = float(y.mean() + slope * (due_s[-1] - x.mean()))
-    if last_s < GROWTH * max(first_s, 0.0):
-        return None
-    return Backlog(round(slope, 6), round(max(first_s, 0.0), 6), round(last_s, 6))
+    return Backlog(round(slope, 6), round(float(y[0]), 6), round(float(y[-1]), 6))

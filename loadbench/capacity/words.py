@@ -10,8 +10,8 @@ from typing import Any
 def saturated(slope: float, last_s: float) -> str:
     """Why a rate is too high for good, whatever the SLO allows."""
     return (
-        f"saturated: with each second requests stay {slope:.2g} s longer, {last_s:.2g} s at the end (a line through "
-        "12 batches, t test at 0.05 %)"
+        f"saturated: with each second requests stay {slope:.2g} s longer, {last_s:.2g} s at the end (t test of the "
+        "growth between 20 batches, at 0.1 %)"
     )
 
 

@@ -1,0 +1,419 @@
+"""The search for a capacity as pure functions: the loads it tries, what decides a load, what a backlog looks like."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streams import failed, stream
+
+from loadbench.capacity import Grid, Rule, Tried
+from loadbench.capacity.backlog import backlog
+from loadbench.capacity.grid import bracket, contradictions, following, found
+from loadbench.capacity.probe import Probe
+from loadbench.capacity.rule import wanted
+from loadbench.errors import UsageError
+from loadbench.scenario import Bound, Level, Scenario
+
+STREAMS = Grid("concurrency", 1, 1024)
+RATES = Grid("rate", 1.0, 1024.0)
+TTFT = [Bound.parse("ttft_p95=100ms")]
+
+
+def level(load: float = 1, *, opened: bool = False) -> Level:
+    loads: dict[str, Any] = {"request_rate": [load]} if opened else {"concurrency": [load]}
+    return Scenario(**loads).levels(["m"])[0]
+
+
+def search(meets: Callable[[float], bool], grid: Grid) -> list[Tried]:
+    """All that a search tries."""
+    tried: list[Tried] = []
+    while (load := following(tried, grid)) is not None:
+        tried.append(Tried(load, meets(load)))
+        assert len(tried) < 100
+    return tried
+
+
+# -- which load is next
+
+
+def test_it_doubles_bisects_and_confirms() -> None:
+    tried = search(lambda load: load <= 6, STREAMS)
+
+    assert [one.load for one in tried] == [1, 2, 4, 8, 6, 7, 6]
+    assert (found(tried, STREAMS), bracket(tried)) == (6, (6, 7))
+
+
+@given(capacity=st.integers(1, 1024), start=st.integers(1, 1024))
+def test_streams_are_found_to_one_or_to_the_share_that_is_near_enough(capacity: int, start: int) -> None:
+    answer = found(search(lambda load: load <= capacity, grid := Grid("concurrency", start, 1024)), grid)
+
+    assert answer is not None
+    assert answer <= capacity <= max(answer, answer * 1.05)
+
+
+@given(capacity=st.floats(0.02, 1024), start=st.floats(0.5, 64))
+def test_a_rate_is_found_to_the_share_that_is_near_enough(capacity: float, start: float) -> None:
+    tried = search(lambda load: load <= capacity, grid := Grid("rate", start, 1024.0, 0.1))
+    answer = found(tried, grid)
+
+    if capacity < grid.lowest:
+        assert answer is None
+    else:
+        assert answer is not None
+        assert answer <= capacity <= answer * 1.12  # rates are written in three digits
+
+
+def test_nothing_is_found_where_the_lowest_load_fails() -> None:
+    tried = search(lambda load: False, STREAMS)
+
+    assert [one.load for one in tried] == [1]
+    assert found(tried, STREAMS) is None
+    assert bracket(tried) == (None, 1)
+
+
+def test_it_goes_down_from_a_first_load_that_is_too_high() -> None:
+    tried = search(lambda load: load <= 3, Grid("concurrency", 16, 1024))
+
+    assert [one.load for one in tried] == [16, 8, 4, 2, 3, 3]
+
+
+def test_it_stops_at_the_highest_load_that_is_allowed() -> None:
+    tried = search(lambda load: True, grid := Grid("concurrency", 1, 6))
+
+    assert [one.load for one in tried] == [1, 2, 4, 6, 6]
+    assert (found(tried, grid), bracket(tried)) == (6, (6, None))
+
+
+def test_an_answer_that_is_not_confirmed_counts_as_failed_and_is_reported() -> None:
+    answers = {6: iter([True, False])}
+    tried = search(lambda load: next(answers[6]) if load == 6 else load <= 5, STREAMS)
+
+    assert [one.load for one in tried] == [1, 2, 4, 8, 6, 7, 6, 5, 5]
+    assert found(tried, STREAMS) == 5
+    assert contradictions(tried) == [6]
+
+
+def test_where_nothing_contradicts_itself_nothing_is_reported() -> None:
+    assert contradictions(search(lambda load: load <= 6, STREAMS)) == []
+
+
+# -- what a bound wants, how many requests decide
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("ttft_p95=1s", 0.95),
+        ("itl_p50<1s", 0.5),
+        ("e2e_max=1s", 1.0),
+        ("success=99%", 0.99),
+        ("failed<1%", 0.99),
+        ("failed>1%", None),  # no share of requests can meet that
+        ("success<50%", None),
+        ("ttft_mean=1s", None),
+        ("output_tokens_per_s>10", None),
+        ("goodput=3", None),
+    ],
+)
+def test_a_bound_wants_a_share_of_requests_or_a_figure_of_the_level(text: str, share: float | None) -> None:
+    assert wanted(Bound.parse(text)) == share
+
+
+@pytest.mark.parametrize(
+    ("slo", "load", "requests", "sizes"),
+    [
+        (["ttft_p95=1s"], 1, None, (109, 218, 436)),
+        (["ttft_p95=1s", "success=99%"], 1, None, (568, 1136, 2272)),  # the strictest share decides
+        (["success=99%"], 1, 381, (381,)),  # one look by an interval of 95 %
+        (["success=99%"], 1, 2000, (1000, 2000)),
+        (["ttft_p95=1s"], 64, None, (320, 640, 1280)),  # rounds of all streams
+        (["ttft_max=1s"], 1, None, (25, 50, 100)),
+        (["output_tokens_per_s>5"], 1, None, (100,)),
+        (["output_tokens_per_s>5"], 1, 12, (12,)),
+    ],
+)
+def test_a_probe_is_looked_at_where_a_load_without_a_miss_is_decided(
+    slo: list[str], load: int, requests: int | None, sizes: tuple[int, ...]
+) -> None:
+    assert Rule.of([Bound.parse(text) for text in slo], level(load), requests).sizes == sizes
+
+
+def test_so_few_requests_that_nothing_can_be_shown_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"380 requests a probe can never show that 99 % .* 381 without a miss"):
+        Rule.of([Bound.parse("success=99%")], level(), 380)
+
+
+def test_the_first_look_decides_where_nothing_is_missed_and_not_one_request_earlier() -> None:
+    rule = Rule.of(TTFT, level())
+
+    assert rule.judged([109], 109) == "met"
+    assert rule.judged([108], 108) == "undecided"
+    assert rule.judged([108], 109) == "undecided"
+    assert rule.judged([90], 109) == "not met"
+
+
+def test_all_bounds_must_be_met() -> None:
+    rule = Rule.of([*TTFT, Bound.parse("e2e_p95=1s")], level())
+
+    assert rule.judged([436, 300], 436) == "not met"
+    assert rule.judged([436, 412], 436) == "undecided"
+    assert rule.judged([436, 436], 436) == "met"
+
+
+def test_a_load_is_hopeless_once_no_look_to_come_can_say_met() -> None:
+    rule = Rule.of(TTFT, level())
+    most = max(n for n in range(50) if rule.judged([436 - n], 436) == "met")
+
+    assert not rule.is_hopeless([most])
+    assert rule.is_hopeless([most + 1])
+
+
+def test_one_miss_of_a_maximum_is_one_too_many() -> None:
+    rule = Rule.of([Bound.parse("ttft_max=1s")], level())
+
+    assert rule.is_hopeless([1])
+    assert rule.judged([50], 50) == "undecided"
+    assert rule.judged([100], 100) == "met"
+
+
+# -- how often it errs
+
+
+def simulated(rng: np.random.Generator, rule: Rule, share: float) -> bool:
+    """Whether a probe says *met* of a load that this share of requests meets."""
+    hits = before = 0
+    for size in rule.sizes:
+        hits += int(rng.binomial(size - before, share))
+        before = size
+        if (verdict := rule.judged([hits], size)) != "undecided":
+            return verdict == "met"
+    return False
+
+
+@pytest.mark.parametrize(("text", "share"), [("ttft_p95=1s", 0.95), ("success=99%", 0.99), ("e2e_p50=1s", 0.5)])
+def test_a_load_right_below_the_slo_is_called_met_in_fewer_than_one_in_forty_probes(text: str, share: float) -> None:
+    rng = np.random.default_rng(1)
+    rule = Rule.of([Bound.parse(text)], level())
+    met = sum(simulated(rng, rule, share - 1e-9) for _ in range(4000))
+
+    assert met / 4000 < 0.025 + 3 * (0.025 * 0.975 / 4000) ** 0.5
+
+
+def test_of_a_thousand_searches_of_a_server_with_a_clear_limit_all_but_a_few_find_it() -> None:
+    rng = np.random.default_rng(2)
+    rule = Rule.of(TTFT, level())
+
+    def is_right(capacity: int) -> bool:
+        tried = search(lambda load: simulated(rng, rule, 0.998 if load <= capacity else 0.8), STREAMS)
+        answer = found(tried, STREAMS) or 0
+        return answer <= capacity <= max(answer, answer * 1.05)
+
+    assert sum(is_right(int(capacity)) for capacity in rng.integers(1, 40, 1000)) >= 990
+
+
+def test_where_attainment_falls_slowly_the_answer_is_seldom_too_high() -> None:
+    """It falls by 0.4 points a stream: 95 % are met up to 12 streams, and can be shown with ease where 99 % are."""
+    rng = np.random.default_rng(3)
+    rule = Rule.of(TTFT, level())
+    answers = [
+        found(search(lambda load: simulated(rng, rule, 0.9984 - 0.004 * load), STREAMS), STREAMS) or 0
+        for _ in range(2000)
+    ]
+
+    assert np.mean([answer > 12 for answer in answers]) < 0.025
+    assert np.mean([answer >= 2 for answer in answers]) > 0.95
+
+
+# -- a backlog
+
+
+def queue(rng: np.random.Generator, load: float, n: int, *, slots: int = 4, spread: float = 1.0) -> Any:
+    """When n requests are due and how long they stay, at a server with slots whose service takes 1 s on average."""
+    due = np.cumsum(rng.exponential(1 / (load * slots), n))
+    service = rng.exponential(1, n) * spread + (1 - spread)
+    free = np.zeros(slots)
+    stays = []
+    for at, takes in zip(due, service, strict=True):
+        slot = int(free.argmin())
+        free[slot] = max(free[slot], at) + takes
+        stays.append(free[slot] - at)
+    return due, np.array(stays)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0], ids=["constant service", "exponential service"])
+@pytest.mark.parametrize("load", [0.5, 0.8, 0.9])
+def test_a_server_that_keeps_up_is_seldom_said_to_have_a_backlog(load: float, spread: float) -> None:
+    rng = np.random.default_rng(4)
+    seen = 0
+    for _ in range(300):
+        due_s, stay_s = queue(rng, load, 450, spread=spread)
+        seen += any(backlog(due_s[:n], stay_s[:n]) is not None for n in (40, 60, 90, 135, 202, 303, 450))
+
+    assert seen <= 9
+
+
+@pytest.mark.parametrize("load", [1.3, 2.0])
+def test_a_server_that_cannot_keep_up_shows_its_backlog(load: float) -> None:
+    rng = np.random.default_rng(5)
+    seen = [backlog(*queue(rng, load, 300, spread=0.2)) for _ in range(100)]
+
+    assert sum(one is not None for one in seen) >= 95
+    assert np.median([one.slope for one in seen if one]) == pytest.approx(load - 1, rel=0.1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 39])
+def test_few_requests_say_nothing_of_a_backlog(n: int) -> None:
+    at = np.arange(float(n))
+
+    assert backlog(at, at) is None
+
+
+# -- a probe
+
+
+def probe(slo: list[str], *, requests: int | None = None, opened: bool = False, **more: Any) -> Probe:
+    bounds = [Bound.parse(text) for text in slo]
+    return Probe(bounds, Rule.of(bounds, level(opened=opened), requests), first=1, opened=opened, **more)
+
+
+def hear(one: Probe, numbers: Any, **marks: Any) -> None:
+    for n in numbers:
+        one.heard(stream(n, **marks))
+
+
+FACTS = {"id": "m@c1", "model": "m", "concurrency": 1, "request_rate_per_s": None, "status": "complete", "dropped": 0}
+
+
+def test_a_probe_without_a_miss_is_decided_at_its_first_look() -> None:
+    one = probe(["ttft_p95=1s"])
+    hear(one, range(1, 109))
+    before = one.look()
+    hear(one, [109])
+    decided = one.look()
+
+    assert before is None
+    assert decided is not None
+    assert (decided.verdict, decided.requests, decided.reason) == ("met", 109, None)
+    assert decided.shares[0].interval == (pytest.approx(0.95, abs=0.001), 1.0)
+
+
+def test_warm_up_is_not_judged() -> None:
+    one = probe(["ttft_p95=1ms"])
+    hear(one, range(1, 200), warmup=True)
+
+    assert one.look() is None
+
+
+def test_requests_that_ended_before_earlier_ones_wait_for_them() -> None:
+    one = probe(["ttft_p95=1s"])
+    hear(one, range(2, 150))  # the first one is slow
+    before = one.look()
+    hear(one, [1])
+    decided = one.look()
+
+    assert before is None
+    assert decided is not None
+    assert (decided.verdict, decided.requests) == ("met", 149)
+
+
+def test_a_probe_ends_early_where_all_miss() -> None:
+    one = probe(["ttft_p95=1ms"])
+    numbers = itertools.count(1)
+    while one.look() is None:
+        hear(one, [next(numbers)])
+
+    assert one.decision is not None
+    assert one.decision.verdict == "not met"
+    assert one.decision.requests < 20
+
+
+def test_a_probe_that_can_no_longer_be_met_but_is_not_surely_missed_is_undecided() -> None:
+    one = probe(["success=95%"])
+    for n in range(1, 437):
+        one.heard(failed(n) if n % 18 == 0 else stream(n))
+        if one.look() is not None:
+            break
+
+    assert one.decision is not None
+    assert one.decision.verdict == "undecided"
+    assert 109 < one.decision.requests < 436
+    assert "436 requests can no longer say that it is met" in (one.decision.reason or "")
+
+
+def test_failures_that_say_the_server_is_gone_leave_the_end_to_the_engine() -> None:
+    one = probe(["success=95%"])
+    for n in range(1, 50):
+        one.heard(failed(n, error="connect"))
+
+    assert one.look() is None
+
+
+def test_requests_that_were_dropped_met_no_bound() -> None:
+    one = probe(["ttft_p95=1s"], opened=True)
+    hear(one, range(1, 30))
+    decided = one.look(dropped=100)
+
+    assert decided is not None
+    assert (decided.verdict, decided.requests) == ("not met", 129)
+
+
+def test_an_open_loop_whose_requests_wait_longer_and_longer_is_saturated_although_the_slo_holds() -> None:
+    one = probe(["ttft_p95=60s"], opened=True)
+    for n in range(1, 60):
+        one.heard(stream(n, due=100.0 * n, ttft=50.0 * n))
+    decided = one.look()
+
+    assert decided is not None
+    assert decided.verdict == "not met"
+    assert (decided.reason or "").startswith("saturated: with each second requests stay 0.5 s longer")
+
+
+def test_a_closed_loop_has_no_backlog() -> None:
+    one = probe(["ttft_p95=60s"])
+    for n in range(1, 60):
+        one.heard(stream(n, due=100.0 * n, ttft=50.0 * n))
+
+    assert one.look() is None
+
+
+def test_what_the_end_of_a_level_leaves_open_is_undecided() -> None:
+    one = probe(["ttft_p95=1s"])
+    hear(one, range(1, 60))
+    decided = one.close(FACTS)
+
+    assert (decided.verdict, decided.reason) == ("undecided", "59 requests do not decide it")
+
+
+def test_a_level_without_a_completed_request_did_not_meet_it() -> None:
+    one = probe(["ttft_p95=1s"])
+    one.heard(failed(1))
+    decided = one.close({**FACTS, "status": "failed", "reason": "no request completed"})
+
+    assert (decided.verdict, decided.reason) == ("not met", "no request completed")
+
+
+@pytest.mark.parametrize(("text", "verdict"), [("ttft_mean=1s", "met"), ("ttft_mean=1ms", "not met")])
+def test_a_mean_is_judged_when_the_level_is_over(text: str, verdict: str) -> None:
+    one = probe([text, "success=95%"])
+    hear(one, range(1, 120))
+    before = one.look()
+    decided = one.close(FACTS)
+
+    assert before is None
+    assert decided.verdict == verdict
+    assert [share.attained for share in decided.shares] == [verdict == "met", True]
+
+
+def test_gaps_of_a_server_that_sends_in_bursts_decide_nothing() -> None:
+    one = probe(["itl_p95=1s"])
+    hear(one, range(1, 120), tokens=8, per_event=8)
+    decided = one.close(FACTS)
+
+    assert decided.verdict == "undecided"
+    assert "itl says nothing" in (decided.reason or "")
