@@ -163,7 +163,7 @@ def test_a_command_of_the_tutorial_is_understood(line: str) -> None:
     while isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
 
-    assert command.make_context(line, words)
+    assert command.make_context(line, words, help_option_names=["-h", "--help"])
 
 
 def test_the_tutorial_names_the_entry_point_group() -> None:

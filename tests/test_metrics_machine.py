@@ -99,6 +99,14 @@ def test_of_a_server_elsewhere_declared_watts_and_its_own_metrics_count() -> Non
     assert found["server_output_tokens_per_s"] == 100.0
 
 
+def test_less_than_a_tick_of_processor_time_is_unknown_and_not_0() -> None:
+    short = of(sample(0, server=server(7.0)), sample(0.2, server=server(7.0)))
+    idle = of(sample(0, server=server(7.0)), sample(30, server=server(7.0)))
+
+    assert (short["server_cpu_s"], short["cpu_s_per_1000_tokens"]) == (None, None)
+    assert idle["server_cpu_s"] == 0.0
+
+
 # -- GPUs
 
 
@@ -185,6 +193,12 @@ def test_other_load_is_of_the_time_in_which_all_parts_were_known() -> None:
     died = loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0), (570.0, None, 12.0))
 
     assert others_cpu_share(died, 4) == 0.4
+
+
+def test_of_less_than_a_second_nothing_is_said_about_others() -> None:
+    first, last = loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0))
+
+    assert others_cpu_share([first, {**last, "at_s": first["at_s"] + 0.9}], 4) is None
 
 
 def test_a_client_that_may_use_some_of_the_cores_sees_the_load_of_all() -> None:

@@ -132,6 +132,22 @@ def test_a_process_that_never_was_is_no_server() -> None:
     assert ProcessTree(2**22 + 1).sample() is None
 
 
+def test_a_process_that_has_given_its_memory_back_is_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ending(psutil.Process):
+        def memory_info(self) -> Any:
+            return SimpleNamespace(rss=0)
+
+        memory_info.cache_activate = memory_info.cache_deactivate = lambda process: None
+
+    before = process.read(os.getpid())
+    monkeypatch.setattr(psutil, "Process", Ending)
+    after = process.read(os.getpid())
+
+    assert before is not None
+    assert after is not None
+    assert (before.ended, after.ended) == (False, True)
+
+
 class Machine:
     """Processes that a test describes by their number."""
 

@@ -190,6 +190,8 @@ def harmless(text: str) -> str:
 def milliseconds(us: int | None) -> str:
     if us is None:
         return "-"
+    if us < 1000:
+        return f"{us / 1000:.1f} ms"
     return f"{us / 1000:,.0f} ms" if us < 1_000_000 else f"{us / 1e6:,.2f} s"
 
 

@@ -13,6 +13,8 @@ from loadbench.metrics import energy, scraped
 from loadbench.metrics.distribution import rounded, significant
 from loadbench.metrics.samples import Sample, growth, largest, mean, reader, within
 
+SHORTEST_S = 1.0
+"""Of samples that shares of the cores are told from: the system counts processor time in hundredths of a second."""
 _LOADS = (reader("machine", "cpu_s"), reader("server", "cpu_s"), reader("client", "cpu_s"))
 
 
@@ -59,6 +61,8 @@ def is_local(info: Mapping[str, Any]) -> bool:
 def _server(samples: Sequence[Sample], tokens: float | None) -> dict[str, Any]:
     """The server's processes together. CPU seconds per token only where they were counted from the level's start."""
     cpu = growth(samples, reader("server", "cpu_s"))
+    if cpu is not None and not cpu.amount and cpu.seconds < SHORTEST_S:
+        cpu = None  # less than a tick of the system's clock is not nothing
     per_1000 = 1000 * cpu.amount / tokens if cpu is not None and cpu.from_start and tokens else None
     return {
         "server_memory_peak_bytes": whole(largest(samples, reader("server", "memory_bytes"))),
@@ -107,10 +111,11 @@ def _gpu_memory(samples: Sequence[Sample], gpus: Sequence[int], name: str) -> fl
 
 
 def others_cpu_share(samples: Sequence[Sample], cores: int | None) -> float | None:
-    """Share of all cores that neither the server nor this client used; None where one of the three is not known."""
+    """Share of all cores that neither the server nor this client used; None where one of the three is not known, or
+    the samples are less than a second apart."""
     known = [sample for sample in samples if all(read(sample) is not None for read in _LOADS)]
     machine, server, client = (growth(known, read) for read in _LOADS)
-    if machine is None or server is None or client is None or not cores:
+    if machine is None or server is None or client is None or not cores or machine.seconds < SHORTEST_S:
         return None
     # The three are read one after the other, so that an idle machine may come out a little below 0.
     return rounded(max(0.0, machine.amount - server.amount - client.amount) / (cores * machine.seconds), 6)

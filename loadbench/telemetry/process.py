@@ -53,15 +53,16 @@ def read(pid: int) -> Reading | None:
     try:
         process = psutil.Process(pid)
         with process.oneshot():
-            times = process.cpu_times()
+            times, memory_bytes = process.cpu_times(), process.memory_info().rss
             return Reading(
                 identity=process,  # psutil compares by number and start, on a clock that is never set
                 parent=process.ppid() if sys.platform == "linux" else None,
                 cpu_s=times.user + times.system,
                 reaped_s=getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0),
-                memory_bytes=process.memory_info().rss,
+                memory_bytes=memory_bytes,
                 threads=process.num_threads(),
-                ended=process.status() == psutil.STATUS_ZOMBIE,
+                # One that is killed gives its memory back a moment before it is a zombie.
+                ended=process.status() == psutil.STATUS_ZOMBIE or not memory_bytes,
             )
     except (psutil.NoSuchProcess, ProcessLookupError):
         return None
