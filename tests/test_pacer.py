@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadbench.pacer import constant, poisson, start_offsets_ns
+from loadbench.pacer import constant, poisson, replay, shaped, shaped_poisson, start_offsets_ns
+from loadbench.scenario import Shape
+from loadbench.scenario.shape import Piece
 
 S = 1_000_000_000
 rates = st.floats(0.01, 5000, allow_nan=False)
@@ -149,3 +151,109 @@ def test_slots_start_one_after_the_other_at_equal_gaps_within_100_ms(slots):
     assert offsets[0] == 0
     assert offsets[-1] < 100_000_000
     assert not steps or (min(steps) > 0 and max(steps) - min(steps) <= 1)
+
+
+# -- shapes
+
+
+def numbers_due(shape: Shape, starts, points: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    """At so many times: how many requests were due until then, and the integral of the rate, done anew by sums."""
+    times = np.linspace(0, shape.duration_s, points)
+    due = np.searchsorted(np.array(list(starts)), times * S, side="left")
+    grid = np.linspace(0, shape.duration_s, 200_001)
+    rates = np.array([rate_at(shape, at) for at in (grid[1:] + grid[:-1]) / 2])
+    wanted = np.interp(times, grid, np.concatenate(([0.0], np.cumsum(rates * np.diff(grid)))))
+    return due, wanted
+
+
+def rate_at(shape: Shape, at_s: float) -> float:
+    for piece in shape.pieces:
+        if at_s < piece.duration_s:
+            return piece.from_per_s + (piece.to_per_s - piece.from_per_s) * at_s / piece.duration_s
+        at_s -= piece.duration_s
+    return 0.0
+
+
+SHAPES = [
+    "ramp 1..8 over 2m",
+    "ramp 8..1 over 2m",
+    "ramp 0..5 over 30s",  # from nothing
+    "ramp 5..0 over 30s",  # to nothing
+    "ramp 3..3 over 30s",  # no ramp at all
+    "steps 1,2,4 each 30s",
+    "steps 4,0,1.5 each 10s",  # a pause
+    "spike 1 to 10 at 30s for 10s",
+    "spike 0 to 50 at 5s for 1s over 20s",
+]
+
+
+@pytest.mark.parametrize("text", SHAPES)
+def test_starts_at_equal_shares_follow_the_integral_of_the_rate_to_one_request(text):
+    shape = Shape.parse(text)
+    due, wanted = numbers_due(shape, shaped(shape.pieces))
+
+    assert np.all(due - wanted < 1.01)
+    assert np.all(due - wanted > -0.01)  # the sums have steps of their own
+
+
+@pytest.mark.parametrize("text", SHAPES)
+def test_poisson_starts_of_a_shape_follow_the_integral_on_average_and_vary_as_much_as_it(text):
+    shape = Shape.parse(text)
+    counts = np.array(
+        [numbers_at(shape, shaped_poisson(shape.pieces, np.random.default_rng(seed))) for seed in range(400)]
+    )
+    wanted = numbers_due(shape, [], points=5)[1]
+
+    # Of a Poisson count with mean m over 400 runs: the mean lies within 4 sqrt(m/400), the variance within 30 %.
+    assert np.all(np.abs(counts.mean(axis=0) - wanted) <= 4 * np.sqrt(wanted / 400) + 1e-9)
+    assert counts[:, -1].var() == pytest.approx(wanted[-1], rel=0.3)
+
+
+def numbers_at(shape: Shape, starts) -> np.ndarray:
+    return np.searchsorted(np.array(list(starts)), np.linspace(0, shape.duration_s, 5) * S, side="left")
+
+
+def test_poisson_gaps_of_a_shape_are_exponential_on_the_scale_of_its_integral():
+    [ramp] = Shape.parse("ramp 1..100 over 3m").pieces
+    at_s = np.array(list(shaped_poisson([ramp], np.random.default_rng(3)))) / S
+    passed = at_s + (99 / 180) * at_s**2 / 2
+    found = np.sort(np.diff(passed))
+    ranks = np.arange(1, found.size + 1) / found.size
+
+    # Kolmogorov and Smirnov's greatest distance: beyond 1.63/sqrt(n) once in 100.
+    assert np.abs(ranks - (1 - np.exp(-found))).max() < 1.63 / np.sqrt(found.size)
+
+
+@pytest.mark.parametrize(
+    ("text", "due_s"),
+    [
+        ("ramp 0..4 over 2s", [0, 1, 2**0.5, 3**0.5]),  # the integral is t squared
+        ("steps 1,0,2 each 2s", [0, 1, 4, 4.5, 5, 5.5]),
+        ("spike 0 to 4 at 1s for 1s", [1, 1.25, 1.5, 1.75]),
+    ],
+)
+def test_a_start_of_a_shape_lies_where_the_integral_says(text, due_s):
+    assert list(shaped(Shape.parse(text).pieces)) == [round(at_s * S) for at_s in due_s]
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 20), st.floats(0, 30), st.floats(0, 30)), min_size=1, max_size=4), seeds)
+@settings(max_examples=60, deadline=None)
+def test_starts_of_any_shape_ascend_within_its_time_and_the_seed_decides(stretches, seed):
+    pieces = [Piece(*stretch) for stretch in stretches]
+    end_ns = sum(piece.duration_s for piece in pieces) * S
+    even = list(shaped(pieces))
+    chance = [list(shaped_poisson(pieces, np.random.default_rng(seed))) for _ in range(2)]
+
+    assert chance[0] == chance[1]
+    assert abs(len(even) - sum(piece.requests for piece in pieces)) < 1 + 1e-6
+    for starts in (even, chance[0]):
+        assert all(0 <= a <= b for a, b in pairwise(starts))
+        assert not starts or starts[-1] <= end_ns + 1
+
+
+def test_a_constant_shape_is_the_constant_rate():
+    assert list(shaped([Piece(10.0, 3.0, 3.0)])) == first(constant(3), 30)
+
+
+def test_a_replay_starts_when_the_trace_says():
+    assert list(replay([0, 0.5, 0.5, 86_400])) == [0, S // 2, S // 2, 86_400 * S]

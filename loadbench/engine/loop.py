@@ -44,7 +44,9 @@ class LevelRun:
 
     async def _slot(self, number: int, offset_ns: int) -> None:
         """One slot, or one user where users pause: conversation after conversation."""
-        rng = np.random.default_rng([self._load.seed, self._progress.level.repeat, number])
+        rng = None  # making one takes 20 us, which many slots that start at once would feel
+        if self._load.pause is not None:
+            rng = np.random.default_rng([self._load.seed, self._progress.level.repeat, number])
         await self._sleep_until(self._progress.began_ns + offset_ns)
         due_ns = self._now_ns()
         while not self._over(due_ns):
@@ -59,7 +61,7 @@ class LevelRun:
         if self._load.pause is not None and self._users == progress.level.concurrency:
             progress.full_ns = self._now_ns()
 
-    async def _conversation(self, ask: Ask, rng: np.random.Generator) -> None:
+    async def _conversation(self, ask: Ask, rng: np.random.Generator | None) -> None:
         """All turns, each with the real answers before it; one that fails, or the level's end, ends it."""
         result = await self._send(ask)
         turn = 1
@@ -70,10 +72,10 @@ class LevelRun:
             ask = self._ask(due_ns, next_turn=answered(ask.prompt, result.text, turn))
             result = await self._send(ask, keep=False)
 
-    async def _next_due_ns(self, rng: np.random.Generator) -> int:
+    async def _next_due_ns(self, rng: np.random.Generator | None) -> int:
         """When the slot's next request is due: now, or once its user has paused."""
         now_ns = self._now_ns()
-        if self._load.pause is None:
+        if self._load.pause is None or rng is None:
             return now_ns
         due_ns = now_ns + self._load.pause.draw_ns(rng)
         if not self._ended(due_ns):

@@ -83,7 +83,13 @@ def _in_blocks(blocks: list[int], tokens: int, own: str) -> Recipe:
 
 
 def _burstgpt(text: str, where: str) -> Iterator[Row]:
-    rows = csv.DictReader(text.splitlines())
+    try:
+        yield from _rows(csv.DictReader(text.splitlines()), where)
+    except csv.Error as error:
+        raise ScenarioError(f"{where}: not valid CSV: {error}") from None
+
+
+def _rows(rows: csv.DictReader[str], where: str) -> Iterator[Row]:
     missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise ScenarioError(f"{where}, line 1: no column {shown(missing[0])}: must have {', '.join(COLUMNS)}")

@@ -173,7 +173,8 @@ class Session:
             self.failed[model] = error
         elif longest_in_tokens(self.prompts) is not None and self._engine is not None:
             record, note = self._turn.record, self.observer.note
-            line = await calibrate(self.client, model, self.prompts, record, note, self._sleep)
+            salt = time.time_ns() if self.scenario.distinct_prompts else None
+            line = await calibrate(self.client, model, self.prompts, record, note, self._sleep, salt=salt)
             self._engine.asks(self.prompts, line)
 
     async def _end_turn(self) -> None:

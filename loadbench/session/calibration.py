@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from loadbench.client import Ask
-from loadbench.prompts import UNKNOWN, Line, Prompt, calibration, fit, longest_in_tokens, written
+from loadbench.prompts import UNKNOWN, Line, Prompt, calibration, distinct, fit, longest_in_tokens, written
 from loadbench.result import Result
 from loadbench.session.turn import Chats
 
@@ -22,6 +22,8 @@ async def calibrate(
     record: dict[str, Any],
     note: Callable[[str], None],
     sleep: Callable[[float], Awaitable[bool]],
+    *,
+    salt: int | None = None,
 ) -> Line:
     """Ask for one token each behind so many words; the line through what the server counted.
 
@@ -30,6 +32,7 @@ async def calibrate(
         record: What run.json says of the model: `calibration` is added to it.
         note: Tells a person where the server counts nothing; then a word stands for a token.
         sleep: False where the user ended the run meanwhile.
+        salt: Where each request is to have a prefix of its own: it is counted too.
     """
     top = min(max(longest_in_tokens(prompts) or 0, 16), MOST_WORDS)
     words, tokens = [], []
@@ -37,7 +40,8 @@ async def calibrate(
     for number, count in enumerate((top // 8, top // 2, top, top)):
         if not await sleep(0):
             break
-        result = await _ask(client, model, written(calibration(count, number, prompts)), number)
+        prompt = written(calibration(count, number, prompts))
+        result = await _ask(client, model, prompt if salt is None else distinct(prompt, salt + number), number)
         error = error or result.error
         if result.error is None and result.input_tokens is not None:
             words.append(count)
