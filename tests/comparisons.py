@@ -1,4 +1,4 @@
-"""Sides of a comparison with a known law: how much slower NEW is, and what varies between requests, prompts and runs."""
+"""Sides of a comparison with a known law: how much slower NEW is, what varies between requests, prompts and runs."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ def side_of(*laps: Lap) -> Side:
     return Side("m", "c1", laps)
 
 
-def lap(
-    generator: np.random.Generator, server: Server, centres: Mapping[str, float], times: int, began: str
-) -> Lap:
+def lap(generator: np.random.Generator, server: Server, centres: Mapping[str, float], times: int, began: str) -> Lap:
     """One run: every prompt `times` times, in an order of its own each time, as the plan has it."""
     names = [name for _ in range(times) for name in generator.permutation(list(centres))]
     drift = server.between_runs * generator.standard_normal()
     speed = np.array([centres[name] for name in names]) + math.log(server.slower) + drift
 
     def column() -> np.ndarray:
-        return np.exp(speed + server.noise * remembering(len(names), server.memory) @ generator.standard_normal(len(names)))
+        return np.exp(
+            speed + server.noise * remembering(len(names), server.memory) @ generator.standard_normal(len(names))
+        )
 
     slices = np.exp(-drift + 0.2 * generator.standard_normal(intervals.SLICES)) / server.slower
     failed = generator.random(len(names)) < server.failing

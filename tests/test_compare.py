@@ -1,0 +1,380 @@
+"""Verdicts: their words, what they rest on, how often they are wrong and how often they see what is there."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from comparisons import Server, comparisons, lap_of, share, share_of_any, side_of, words
+
+from loadbench.compare import Flow, figure, interleaved, judge, over_levels, withheld
+from loadbench.compare.verdict import runs_needed, runs_needed_by_run, word
+from loadbench.errors import UsageError
+
+TRIALS = 1000
+ALARMS = 0.05 + 0.015
+"""5 % and two standard errors of it over 1,000 trials."""
+EDGE = math.log(1.1)
+
+WORDS = [
+    # interval of the log ratio, of a time; the word
+    ((0.10, 0.20), "slower"),
+    ((-0.20, -0.10), "faster"),
+    ((-0.09, 0.09), "same"),
+    ((0.02, 0.20), "can't tell"),
+    ((-0.30, 0.30), "can't tell"),
+    ((0.0, 0.0), "same"),
+    ((EDGE, 0.2), "can't tell"),  # an end on the edge is neither outside nor inside
+]
+
+
+@pytest.mark.parametrize(("bounds", "expected"), WORDS)
+def test_the_word_is_that_of_the_interval_and_the_margin(bounds: tuple[float, float], expected: str) -> None:
+    assert word(*bounds, EDGE, more_is_better=False) == expected
+
+
+@pytest.mark.parametrize(("bounds", "expected"), WORDS)
+def test_more_is_better_turns_the_word_around(bounds: tuple[float, float], expected: str) -> None:
+    turned = {"slower": "faster", "faster": "slower"}.get(expected, expected)
+
+    assert word(*bounds, EDGE, more_is_better=True) == turned
+
+
+@pytest.mark.parametrize(("bounds", "expected"), WORDS)
+def test_swapping_the_sides_turns_the_word_around(bounds: tuple[float, float], expected: str) -> None:
+    turned = {"slower": "faster", "faster": "slower"}.get(expected, expected)
+
+    assert word(-bounds[1], -bounds[0], EDGE, more_is_better=False) == turned
+
+
+def test_runs_needed_are_those_whose_interval_would_reach_the_nearer_edge() -> None:
+    # Half-width 0.2, 0.05 from the edge: sixteen times the runs.
+    assert runs_needed(0.05, -0.15, 0.25, 0.1, 3) == 48
+    assert runs_needed(0.1, -0.1, 0.3, 0.1, 3) is None  # on the edge no number of runs decides
+    assert runs_needed(-0.099, -0.101, -0.097, 0.1, 3) == 12  # the nearer edge may be the lower one
+    assert runs_needed(0.2, 0.099, 0.301, 0.1, 5) == 6  # at least one more
+
+
+def test_runs_needed_count_on_students_quantile_of_the_larger_number() -> None:
+    # With three runs Student's quantile is 4.3 and their half-width 0.035; the 12.7 of two would ask for 21 runs.
+    effects = (0.0, 0.02)
+
+    found = runs_needed_by_run(effects, 0.05)
+
+    assert found == 3
+    assert runs_needed(0.01, 0.01 - 12.7 * 0.01, 0.01 + 12.7 * 0.01, 0.05, 2) == 21
+
+
+UNKNOWN = ["ttft_p42", "speed", "itl", "", "output_tokens_per_s_p95"]
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_metric_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(UsageError, match="no verdict on"):
+        figure(name)
+
+
+def test_each_metric_knows_its_good_direction() -> None:
+    more = {name: figure(name).more_is_better for name in ("ttft", "itl_p99", "goodput", "failed", "attainment")}
+
+    assert more == {"ttft": False, "itl_p99": False, "goodput": True, "failed": False, "attainment": True}
+
+
+def test_a_ratio_is_new_over_base_of_what_each_prompt_took() -> None:
+    # Prompts of 100, 200 and 400 ms, twice each, in another order on the other side, where they take 1.5 times as long.
+    base = side_of(lap_of([100, 200, 400, 100, 200, 400], ["a", "b", "c", "a", "b", "c"]))
+    new = side_of(lap_of([600, 150, 300, 600, 150, 300], ["c", "a", "b", "c", "a", "b"]))
+
+    (verdict,) = judge(base, new, ["ttft"])
+
+    assert verdict.ratio == pytest.approx(1.5)
+    assert (verdict.base, verdict.new) == (pytest.approx(200), pytest.approx(300))
+    assert (verdict.low, verdict.high) == (pytest.approx(1.5), pytest.approx(1.5))
+    assert (verdict.word, verdict.n_base, verdict.runs_base) == ("slower", 6, 1)
+    assert "within one run a side, paired by prompt (3)" in verdict.method
+
+
+def test_a_prompt_that_is_asked_more_often_weighs_no_more() -> None:
+    generator = np.random.default_rng(1)
+    base = side_of(lap_of(100 * np.exp(0.01 * generator.standard_normal(40)), ["a", "b"] * 20))
+    # On the other side b takes twice as long and is asked three times as often.
+    names = ["a", "b", "b", "b"] * 10
+    values = [100.0 if name == "a" else 200.0 for name in names] * np.exp(0.01 * generator.standard_normal(40))
+
+    (verdict,) = judge(base, side_of(lap_of(values, names)), ["ttft"])
+
+    assert verdict.ratio == pytest.approx(math.sqrt(2), rel=0.01)
+
+
+def test_sides_that_asked_different_prompts_are_not_paired_and_say_so() -> None:
+    base, new = (side_of(lap_of([100.0, 110.0, 90.0] * 10, [f"{side}{i}" for i in range(30)])) for side in "ab")
+
+    (verdict,) = judge(base, new, ["ttft"])
+
+    assert verdict.ratio == pytest.approx(1.0)
+    assert "not paired" in verdict.method
+
+
+def test_what_a_side_did_not_measure_has_no_verdict() -> None:
+    one = side_of(lap_of([100.0] * 20))
+
+    assert [v.metric for v in judge(one, one, ["ttft", "tpot", "output_tokens_per_s", "failed", "itl_p99"])] == ["ttft"]
+    assert judge(one, one, ["tpot"]) == []
+
+
+def test_values_that_are_undefined_are_left_out() -> None:
+    with_gaps = lap_of([100.0, math.nan, 120.0, 110.0] * 5, ["a", "b", "c", "d"] * 5)
+
+    (verdict,) = judge(side_of(with_gaps), side_of(with_gaps), ["ttft"])
+
+    assert (verdict.n_base, verdict.ratio) == (15, pytest.approx(1.0))
+
+
+def test_a_percentile_of_too_few_requests_has_no_interval_and_says_what_it_needs() -> None:
+    one = side_of(lap_of(np.linspace(100, 200, 60)))
+
+    (verdict,) = judge(one, one, ["ttft_p95"])
+
+    assert (verdict.low, verdict.high, verdict.word, verdict.runs_needed) == (None, None, "can't tell", None)
+    assert verdict.note == "needs >= 72 requests a side"
+    assert verdict.ratio == pytest.approx(1.0)
+
+
+def test_what_cannot_be_judged_costs_the_others_nothing() -> None:
+    one, other = (side_of(lap_of(np.exp(row))) for row in np.random.default_rng(1).standard_normal((2, 60)))
+
+    alone, beside = judge(one, other, ["ttft"])[0], judge(one, other, ["ttft", "ttft_p95", "ttft_p99"])[0]
+
+    assert (alone.low, alone.confidence) == (beside.low, pytest.approx(0.95))
+
+
+def test_each_metric_that_is_judged_beside_widens_the_interval() -> None:
+    one, other = (side_of(lap_of(np.exp(row))) for row in np.random.default_rng(1).standard_normal((2, 60)))
+
+    (alone,), (beside, mean) = judge(one, other, ["ttft"]), judge(one, other, ["ttft", "ttft_mean"])
+
+    assert alone.low is not None
+    assert beside.low is not None
+    assert beside.low < alone.low
+    assert (beside.confidence, mean.confidence) == (pytest.approx(0.975), pytest.approx(0.975))
+
+
+def test_a_window_without_four_blocks_gives_no_verdict_on_its_rate() -> None:
+    short = side_of(lap_of([100.0] * 20, flows={"requests_per_s": Flow(10.0, np.full(64, 1.0), 6.4, 2.0)}))
+
+    (verdict,) = judge(short, short, ["requests_per_s"])
+
+    assert (verdict.word, verdict.ratio) == ("can't tell", 1.0)
+    assert "too short" in verdict.note
+
+
+def test_outliers_are_counted_and_stay_in() -> None:
+    values = np.exp(0.05 * np.random.default_rng(1).standard_normal(60)) * 100
+    far = values.copy()
+    far[7] = 10_000
+
+    (verdict,) = judge(side_of(lap_of(values)), side_of(lap_of(far)), ["ttft"])
+    (mean,) = judge(side_of(lap_of(values, ["p"] * 60)), side_of(lap_of(far, ["p"] * 60)), ["ttft"])
+
+    assert (mean.outliers_base, mean.outliers_new) == (0, 1)
+    assert verdict.ratio == pytest.approx(math.exp(math.log(10_000 / values[7]) / 60))
+
+
+def test_a_withheld_verdict_keeps_its_figures() -> None:
+    (verdict,) = judge(side_of(lap_of([100.0] * 20)), side_of(lap_of([200.0] * 20)), ["ttft"])
+
+    kept = withheld(verdict, "V8: model differs")
+
+    assert (verdict.bad, kept.bad) == (True, False)
+    assert (kept.word, kept.ratio, kept.note) == ("no verdict", verdict.ratio, "V8: model differs")
+
+
+TURNS = [
+    ("0 3", "1 2", True),  # A B, B A
+    ("0 2", "1 3", True),
+    ("0 1", "2 3", False),
+    ("0", "1", True),
+    ("0 2 4", "1 3", False),
+]
+
+
+@pytest.mark.parametrize(("base", "new", "expected"), TURNS)
+def test_runs_that_took_turns_are_pairs(base: str, new: str, expected: bool) -> None:
+    first, second = (side_of(*(lap_of([1.0], began=began) for began in side.split())) for side in (base, new))
+
+    assert interleaved(first, second) is expected
+
+
+def test_pairs_of_runs_cancel_what_both_met_and_blocks_of_runs_do_not() -> None:
+    drift = [1.0, 1.3, 1.6, 1.9, 2.2]
+    tiny = [1.0, 1.01, 0.99, 1.005, 0.995]
+    base = side_of(*(lap_of([100 * d] * 6, began=f"{i}0") for i, d in enumerate(drift)))
+    turns = side_of(
+        *(lap_of([120 * d * t] * 6, began=f"{i}1") for i, (d, t) in enumerate(zip(drift, tiny, strict=True)))
+    )
+    later = side_of(*(replace(lap, began=f"9{lap.began}") for lap in turns.laps))
+
+    (paired,), (apart,) = judge(base, turns, ["ttft"]), judge(base, later, ["ttft"])
+
+    assert (paired.word, apart.word) == ("slower", "can't tell")
+    assert (paired.method, apart.method) == (
+        "5 pairs of runs, paired by prompt (6)",
+        "5 and 5 runs, paired by prompt (6)",
+    )
+    assert paired.by_run == pytest.approx([1.2 * t for t in tiny])
+
+
+def test_unequal_numbers_of_runs_are_compared_by_welchs_interval() -> None:
+    base = side_of(*(lap_of([value] * 6, began=str(i)) for i, value in enumerate((100, 101, 99))))
+    new = side_of(*(lap_of([value] * 6, began=str(i)) for i, value in enumerate((150, 151))))
+
+    (verdict,) = judge(base, new, ["ttft"])
+
+    assert (verdict.word, verdict.runs_base, verdict.runs_new, verdict.by_run) == ("slower", 3, 2, ())
+
+
+def test_one_run_against_several_rests_on_what_varies_within_them() -> None:
+    generator = np.random.default_rng(2)
+    laps = [lap_of(100 * np.exp(0.1 * generator.standard_normal(40)), ["a", "b"] * 20) for _ in range(4)]
+
+    (one,), (three,) = (
+        judge(side_of(laps[0]), side_of(laps[1]), ["ttft"]),
+        judge(side_of(laps[0]), side_of(*laps[1:]), ["ttft"]),
+    )
+
+    assert three.method.startswith("within one run a side")
+    assert three.high / three.low < one.high / one.low
+
+
+SHAPES = [{"prompts": 12, "times": 10}, {"prompts": 60, "times": 1}, {"prompts": 6, "times": 4, "runs": 3}]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_without_any_margin_equal_servers_are_told_apart_in_one_comparison_of_twenty(shape: dict[str, int]) -> None:
+    # The hardest test of the intervals: any of the metrics judged, of servers that are equal to the last digit.
+    server = Server(failing=0.05, between_runs=0.02 if "runs" in shape else 0.0)
+
+    found = words(TRIALS, server, server, margin=0.0, **shape)
+
+    assert share_of_any(found, "slower", "faster", "worse", "better") <= ALARMS
+    # At the default margin an interval must lie beyond it as a whole.
+    beyond = [v.low > 1.1 or v.high < 1 / 1.1 for each in found for v in each.values() if v.ratio and v.low and v.high]
+    assert sum(beyond) / TRIALS <= 0.005
+
+
+def test_a_slow_down_of_a_fifth_is_called_slower_at_the_default_margin() -> None:
+    # One run a side of 30 x 12 requests, and ten runs a side of 24 requests that differ by 2 % from run to run.
+    one = words(200, Server(), Server(slower=1.2), prompts=12, times=30)
+    ten = words(200, Server(between_runs=0.02), Server(slower=1.2, between_runs=0.02), prompts=6, times=4, runs=10)
+
+    for found, least in ((one, 0.95), (ten, 0.75)):
+        assert share(found, "ttft", "slower") >= least
+        assert share(found, "ttft", "faster") == 0
+    assert share(ten, "output_tokens_per_s", "slower") >= 0.95
+
+
+def test_a_slow_down_of_eight_percent_is_called_slower_at_a_margin_of_four() -> None:
+    found = words(200, Server(), Server(slower=1.08), ["ttft"], margin=0.04, prompts=12, times=120)
+
+    assert share(found, "ttft", "slower") >= 0.9
+
+
+def test_the_runs_that_a_verdict_asks_for_are_about_enough() -> None:
+    base, new = Server(between_runs=0.04), Server(slower=1.2, between_runs=0.04)
+    asked = [
+        verdicts["ttft"].runs_needed
+        for verdicts in words(200, base, new, ["ttft"], prompts=6, times=4, runs=4)
+        if verdicts["ttft"].word == "can't tell"
+    ]
+    runs = int(np.median([n for n in asked if n is not None]))
+
+    assert 5 <= runs <= 12
+    assert share(words(200, base, new, ["ttft"], prompts=6, times=4, runs=runs), "ttft", "slower") >= 0.5
+
+
+def test_pairing_by_prompt_sees_eight_percent_over_sixty_prompts_where_comparing_the_sides_does_not() -> None:
+    """METRICS.md §5: power 0.80 paired by Student's test, 0.00 unpaired; what blocks cost of it is in the last line."""
+    base, new = Server(noise=0.15, memory=0.0), Server(noise=0.15, memory=0.0, slower=1.08)
+    student = paired = unpaired = 0
+    for one, other in comparisons(TRIALS, base, new, prompts=60, times=1):
+        before, after = (dict(zip(s.laps[0].prompts, s.laps[0].values["ttft"], strict=True)) for s in (one, other))
+        ratios = np.array([math.log(after[name] / before[name]) for name in before])
+        student += ratios.mean() > 2.001 * ratios.std(ddof=1) / math.sqrt(60)
+        renamed = replace(other.laps[0], prompts=[f"other {name}" for name in other.laps[0].prompts])
+        paired += judge(one, other, ["ttft"], margin=0.0)[0].word == "slower"
+        unpaired += judge(one, side_of(renamed), ["ttft"], margin=0.0)[0].word == "slower"
+
+    assert student / TRIALS == pytest.approx(0.80, abs=0.04)
+    assert unpaired / TRIALS <= 0.01
+    assert paired / TRIALS >= 0.58
+
+
+@pytest.mark.parametrize(("metric", "least"), [("e2e_p50", 0.94), ("e2e_p95", 0.94), ("e2e_mean", 0.93)])
+def test_the_ratio_of_two_statistics_of_one_run_a_side_is_covered(metric: str, least: float) -> None:
+    server = Server(memory=0.5)
+    found = words(TRIALS, server, replace(server, slower=1.3), [metric], prompts=12, times=30)
+    given = [verdicts[metric] for verdicts in found if verdicts[metric].low is not None]
+
+    assert len(given) >= 0.95 * TRIALS
+    assert sum(v.low <= 1.3 <= v.high for v in given) / len(given) >= least - 0.015
+
+
+def test_the_ratio_of_gaps_is_covered_though_gaps_of_a_request_resemble_each_other() -> None:
+    generator = np.random.default_rng(4)
+    sizes = np.full(60, 20)
+
+    def gaps(slower: float) -> np.ndarray:
+        own = np.repeat(0.3 * generator.standard_normal(60), 20)
+        return slower * np.exp(own + 0.3 * generator.standard_normal(1200))
+
+    held = 0
+    for _ in range(TRIALS):
+        base, new = (side_of(lap_of([1.0] * 60, gaps_ms=gaps(slower), gap_sizes=sizes)) for slower in (1.0, 1.1))
+        (verdict,) = judge(base, new, ["itl_p50"])
+        held += verdict.low <= 1.1 <= verdict.high
+
+    assert held / TRIALS >= 0.94
+
+
+def test_levels_have_a_geometric_mean_with_an_interval_narrower_than_their_own() -> None:
+    generator = np.random.default_rng(3)
+
+    def verdict(slower: float):
+        base, new = (
+            side_of(lap_of(times * np.exp(0.2 * generator.standard_normal(100)), ["a", "b"] * 50))
+            for times in (1, slower)
+        )
+        return judge(base, new, ["ttft"])[0]
+
+    found = [verdict(slower) for slower in (1.1, 1.2, 1.3, 1.2)]
+    overall = over_levels(found)
+
+    assert overall.ratio == pytest.approx(math.prod(v.ratio for v in found) ** (1 / 4))
+    assert overall.high / overall.low < min(v.high / v.low for v in found)
+    assert (overall.word, overall.metric, overall.base, overall.n_base) == ("slower", "ttft", None, 400)
+    assert "as if independent" in overall.method
+
+
+def test_levels_of_the_same_runs_are_averaged_run_by_run() -> None:
+    def verdict(shift: float, tilt: float):
+        # Runs whose machine is slow in both levels: what one level shows, the other shows again.
+        noise = [0.9, 1.0, 1.1]
+        base = side_of(*(lap_of([100.0] * 6, began=f"{i}0") for i in range(3)))
+        new = side_of(*(lap_of([100.0 * shift * n**tilt] * 6, began=f"{i}1") for i, n in enumerate(noise)))
+        return judge(base, new, ["ttft"])[0]
+
+    together, apart = over_levels([verdict(1.0, 1), verdict(1.2, 1)]), over_levels([verdict(1.0, 1), verdict(1.2, -1)])
+
+    assert together.ratio == pytest.approx(math.sqrt(1.2) * (0.9 * 1.1) ** (1 / 3))
+    assert apart.high / apart.low < 1.01 < together.high / together.low
+    assert "run by run" in together.method
+
+
+def test_one_level_several_metrics_or_no_interval_have_no_mean_over_levels() -> None:
+    one = side_of(lap_of(np.linspace(100, 120, 60)))
+    ttft, p95 = judge(one, one, ["ttft", "ttft_p95"])
+
+    assert over_levels([]) is None
+    assert over_levels([ttft]) is None
+    assert over_levels([ttft, p95]) is None
+    assert over_levels([p95, p95]) is None

@@ -1,0 +1,175 @@
+"""From run folders to sides: which levels belong together, and that figures are those of the report."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streams import MS, failed, in_turn, level_data, run, stream, summed
+
+from loadbench import intervals
+from loadbench.compare import against, judge, matched, sides
+from loadbench.store import LevelData, Run
+
+
+def named(name: str, path: str = "run", began: str = "2026-01-01T00:00:00Z", **changes: object) -> Run:
+    """A run of one level of that id."""
+    model = name.partition("@")[0]
+    return replace(run(level_data(in_turn(8), id=name, model=model, began=began, **changes)), path=Path(path))
+
+
+def two(*names: str) -> Run:
+    levels = [named(name).levels[0] for name in names]
+    return run(*levels)
+
+
+def test_repeats_and_folders_of_one_level_are_runs_of_one_side() -> None:
+    first = two("m@c4", "m@c8", "m@c4#2")
+    second = named("m@c4", began="2025-12-31T00:00:00Z", path="earlier")
+
+    found = sides([first, second])
+
+    assert {key: side.runs for key, side in found.items()} == {("m", "c4"): 3, ("m", "c8"): 1}
+    assert [lap.run for lap in found["m", "c4"].laps] == ["earlier", "run", "run"]
+
+
+def test_a_models_name_may_hold_what_ids_are_made_of() -> None:
+    level = level_data(in_turn(3), id="org/m@2#3@r0.5#2", model="org/m@2#3")
+
+    assert list(sides([run(level)])) == [("org/m@2#3", "r0.5")]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "incomplete", "failed", "skipped"])
+def test_levels_that_did_not_run_to_their_end_are_left_out(status: str) -> None:
+    assert sides([named("m@c1", status=status)]) == {}
+
+
+def test_a_level_without_a_completed_request_is_left_out() -> None:
+    assert sides([run(level_data([failed(i) for i in range(5)]))]) == {}
+
+
+def test_sides_are_matched_by_model_and_load() -> None:
+    base, new = sides([two("m@c1", "m@c4", "n@c1")]), sides([two("m@c4", "m@c8", "n@c1")])
+
+    assert [(one.model, one.load, other.load) for one, other in matched(base, new)] == [
+        ("m", "c4", "c4"),
+        ("n", "c1", "c1"),
+    ]
+
+
+def test_one_model_a_side_is_matched_whatever_it_is_called() -> None:
+    base, new = sides([two("m@c1", "m@c4")]), sides([two("other@c4")])
+
+    assert [(one.load, other.model) for one, other in matched(base, new)] == [("c4", "other")]
+    assert matched(base, sides([two("other@c4", "third@c4")])) == []
+
+
+def test_models_of_one_run_are_matched_by_load() -> None:
+    found = sides([two("m@c1", "m@c4", "n@c4")])
+
+    assert [(one.model, other.model, one.load) for one, other in against(found, "m", "n")] == [("m", "n", "c4")]
+
+
+def one_lap(level: LevelData, **scenario: object):
+    ((side),) = sides([run(level, scenario=scenario)]).values()
+    return side.laps[0]
+
+
+def test_times_are_those_of_the_measured_requests_that_completed() -> None:
+    results = [
+        stream(0, warmup=True),
+        stream(1, ttft=100),
+        failed(2),
+        stream(3, ttft=300, prompt="q"),
+        stream(4, tokens=1),
+    ]
+
+    lap = one_lap(level_data(results))
+
+    assert lap.prompts == ["p", "q", "p"]
+    assert lap.values["ttft"].tolist() == [100, 300, 200]
+    assert lap.values["e2e"].tolist() == [720, 920, 200]
+    assert lap.values["tpot"][:2].tolist() == [20, 20]
+    assert np.isnan(lap.values["tpot"][2])
+    assert lap.gap_sizes.tolist() == [31, 31, 0]
+    assert set(lap.gaps_ms.tolist()) == {20.0}
+    assert (lap.output_tokens, lap.token_source, lap.finish_reasons) == (pytest.approx(65 / 3), "usage", {"length": 3})
+
+
+def test_open_loop_counts_from_due() -> None:
+    lap = one_lap(level_data([stream(queued=50)], concurrency=None, request_rate_per_s=1.0))
+
+    assert lap.values["ttft"].tolist() == [250]
+
+
+def test_whole_answers_have_no_first_token_and_no_gaps() -> None:
+    lap = one_lap(level_data([stream()]), stream=False)
+
+    assert np.isnan(lap.values["ttft"]).all()
+    assert lap.gaps_ms is None
+    assert lap.values["e2e"].tolist() == [820]
+
+
+def test_bursts_have_no_tpot_and_no_gaps() -> None:
+    burst = stream(per_token=0.01, ttft=800)
+
+    lap = one_lap(level_data([burst] * 3))
+
+    assert np.isnan(lap.values["tpot"]).all()
+    assert lap.gaps_ms is None
+
+
+def test_rates_are_the_reports_and_their_slices_add_up_to_them() -> None:
+    results = in_turn(12)
+    level = level_data(results)
+    steady = summed(results)
+
+    lap = one_lap(level)
+
+    for name in ("output_tokens_per_s", "characters_per_s", "input_tokens_per_s", "requests_per_s"):
+        flow = lap.flows[name]
+        assert flow.per_s == pytest.approx(steady[name], rel=1e-5)
+        assert len(flow.slices) == intervals.SLICES
+        assert flow.slices.sum() / flow.seconds == pytest.approx(flow.per_s)
+    assert lap.flows["requests_per_s"].dependent_s == pytest.approx(0.825)
+
+
+def test_a_window_that_is_too_short_for_a_rate_has_none() -> None:
+    assert one_lap(level_data([stream(), stream(1, due=900)])).flows == {}
+
+
+def test_goodput_and_attainment_are_of_the_bounds() -> None:
+    results = [
+        replace(one, first_token_ns=one.first_token_ns + (300 * MS if i % 4 == 0 else 0))
+        for i, one in enumerate(in_turn(12))
+    ]
+    level = level_data(results)
+
+    lap = one_lap(level, slo=["ttft_p95=400ms"])
+    other = sides([run(level)], slo=["ttft_p95=600ms"])["m", "c1"].laps[0]
+
+    assert lap.outcomes["attainment"].flags.mean() == pytest.approx(0.75)
+    assert other.outcomes["attainment"].flags.all()
+    assert lap.flows["goodput"].per_s < other.flows["goodput"].per_s
+    assert "attainment" not in one_lap(level).outcomes
+
+
+def test_failures_are_of_what_was_sent_and_cancelled_ones_are_none() -> None:
+    results = [stream(), failed(1), failed(2, error="cancelled")]
+
+    assert one_lap(level_data(results)).outcomes["failed"].flags.tolist() == [False, True, False]
+
+
+def test_a_run_against_a_slower_one_is_judged_from_its_folder_on() -> None:
+    def folder(slower: float) -> Run:
+        results = [
+            stream(i, due=i * 1000, ttft=200 * slower + i % 5, per_token=20 * slower, prompt=f"p{i % 4}")
+            for i in range(40)
+        ]
+        return run(level_data(results))
+
+    (pair,) = matched(sides([folder(1.0)]), sides([folder(1.2)]))
+    verdicts = {verdict.metric: verdict for verdict in judge(*pair)}
+
+    assert {verdicts[name].word for name in ("ttft", "tpot", "e2e")} == {"slower"}
+    assert verdicts["e2e"].ratio == pytest.approx(1.2, rel=0.01)
