@@ -116,8 +116,8 @@ def test_an_output_without_our_signs_gets_ascii() -> None:
     assert b"[202-218]" in raw.getvalue()
 
 
-def test_the_report_says_that_its_intervals_are_too_narrow() -> None:
-    said = "Requests of one run resemble each other, which the intervals of TTFT, E2E and TPOT leave out: the true"
+def test_the_report_says_what_its_intervals_know_and_what_not() -> None:
+    said = "intervals count them as fewer (blocks of neighbours, whole requests). Of what changes from run to run they"
 
     assert said in report.FORMATS["markdown"](summary_of("closed_loop"))
 

@@ -137,6 +137,95 @@ def test_repeats_of_a_load_are_told_as_a_range() -> None:
     assert sentence(summary_of("simulated")).startswith("1,327 to 1,337 tokens/s at 16 streams")
 
 
+def curve(**changes: Any) -> dict[str, Any]:
+    """A run of one model at 1 and 8 streams."""
+    summary = summary_of("scaling")
+    first, last = (summary["levels"][i] for i in (0, 3))
+    summary["levels"] = [first, last | changes]
+    summary["scaling"] = [summary["scaling"][0] | {"knees": {"doubling": None}, "serial": False}]
+    return summary
+
+
+def ttft(p50: float) -> dict[str, Any]:
+    return {"n": 5, "p50": p50, "ci95": {"p50": [p50, p50]}}
+
+
+WORDS = [
+    # efficiency, TTFT p50 of 60 ms at 1 stream, TPOT p50: what is said
+    (0.8, 120.0, 18.6, "scales well to 8 streams: 270 tokens/s"),
+    (0.79, 120.0, 18.6, "270 tokens/s"),
+    (0.8, 121.0, 18.6, "270 tokens/s"),  # a perfect TPOT is no merit where first tokens wait
+    (0.3, 1200.0, 18.6, "270 tokens/s"),
+    (0.8, 120.0, 900.0, "scales well to 8 streams: 270 tokens/s"),  # nor is a slow one a fault of its own
+    (None, 120.0, 18.6, "270 tokens/s"),
+]
+
+
+@pytest.mark.parametrize(("efficiency", "ttft_ms", "tpot_ms", "said"), WORDS)
+def test_whether_a_model_scales_is_judged_by_efficiency_and_ttft_never_by_tpot(
+    efficiency: float | None, ttft_ms: float, tpot_ms: float, said: str
+) -> None:
+    summary = curve(efficiency=efficiency, ttft_ms=ttft(ttft_ms), tpot_ms=ttft(tpot_ms))
+
+    assert sentence(summary).startswith(said)
+
+
+def test_a_model_whose_doubling_gains_nothing_is_called_saturated_from_there_on() -> None:
+    assert sentence(summary_of("scaling")).startswith("saturated from 32 streams on: peaks at 436 tokens/s")
+
+
+def test_a_model_that_answers_one_by_one_is_called_so_first_of_all() -> None:
+    said = headline.sentences(summary_of("scaling"))[1].text
+
+    assert said.startswith(
+        "answers one request at a time: 8 streams get what one gets, and wait 8 times as long; 50.3 tokens/s"
+    )
+
+
+def test_whole_answers_only_look_as_if_they_came_one_by_one() -> None:
+    said = headline.sentences(with_levels(summary_of("scaling"), streamed=False))[1].text
+
+    assert said.startswith("answers as if one request at a time: 8 streams get what one gets")
+
+
+def test_a_level_measured_again_is_in_no_table_but_in_a_note_and_in_the_csv() -> None:
+    summary = summary_of("scaling")
+    rendered = text.render(summary, 100)
+
+    assert len([line for line in rendered.splitlines() if line.startswith("c1 ")]) == 2 * 3  # a row a model and table
+    assert "batch-1b c1: tokens/s 0.91x, TTFT p50 1.13x of the first time; in no table above" in rendered
+    assert "batch-1b@c1#end,1,,closing,value,1,flag" in report.FORMATS["csv"](summary)
+
+
+def test_a_peak_beyond_the_levels_measured_is_not_told() -> None:
+    summary = summary_of("scaling")
+    law = summary["scaling"][0]["usl"]
+    law |= {"peak_n": None, "peak_x_per_s": None}
+    law["ci95"]["peak_n"] = [51.2, None]
+
+    assert "> 63.4 [51.2–> 63.4]" in report.FORMATS["markdown"](summary).replace("&gt;", ">")
+
+
+def test_a_model_with_too_few_loads_for_the_law_says_so() -> None:
+    assert "no scalability law of serial-1b: it needs 6 loads or more, has 4" in text.render(summary_of("scaling"), 100)
+
+
+def test_a_model_at_one_load_has_no_knees_and_no_law() -> None:
+    summary = summary_of("scaling")
+    summary["scaling"] = [one | {"levels": one["levels"][:1]} for one in summary["scaling"]]
+    rendered = report.FORMATS["markdown"](summary)
+
+    assert not re.findall(r"^### (?:Scaling|Knees|Universal)", rendered, flags=re.MULTILINE)
+
+
+def test_percentiles_of_requests_that_resemble_each_other_are_marked_and_why() -> None:
+    summary = summary_of("scaling")
+    for level in summary["levels"]:
+        level["ttft_ms"]["ci95"]["p99"] = None
+
+    assert "* p99: no 95% interval; 400 requests resemble each other too much" in text.render(summary, 100)
+
+
 def test_dropped_requests_of_an_open_loop_are_told() -> None:
     assert "38 of 654 requests dropped" in sentence(summary_of("open_loop"))
 
@@ -156,6 +245,11 @@ def hostile() -> dict[str, Any]:
         level |= {"energy_j": 1.0, "energy_source": evil, "power": evil, "server_metrics": {evil: 1.0}}
     summary["models"] = [{"id": evil, "name": evil, "load_s": 1.0, "load_source": evil, "load_error": evil}]
     summary["models"][0] |= {"served_as": evil, "ran": {"id": evil, "device": evil, "execution_provider": evil}}
+    summary["scaling"] = summary_of("scaling")["scaling"]
+    for curve in summary["scaling"]:
+        curve.update(model=evil, usl_reason=evil)
+        curve["knees"]["slo"].update(bound=evil, relation=evil)
+    summary["noise"] = [{"model": evil, "level": evil, "ttft_p50": 1.0}]
     summary["absent"] = [{"name": evil, "device": evil, "execution_provider": evil, "reason": evil}]
     summary["run"]["telemetry"] = {"gpu_reason": evil, "cpu_energy_source": evil, "server_pid": 1}
     summary["run"]["name"] = summary["run"]["environment"]["cpu"] = summary["run"]["target"]["version"] = evil

@@ -7,7 +7,8 @@ Columns:
     metric: as in summary.json, e.g. `ttft_ms`, `output_tokens_per_s`, `errors`, `slo`.
     statistic: `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`; `value` for a single figure; else what is
         counted: a kind of error, a finish reason, a bound, the server's own name of a metric; of energy and GPU
-        memory the source: `gpu`, `cpu`, `gpu+cpu`, `declared`, `server`, `device`.
+        memory the source: `gpu`, `cpu`, `gpu+cpu`, `declared`, `server`, `device`; of `drift` the figure (last third of
+        the window over the first), of `stalls` and `usl` which of theirs, of `knees` its rule and relation.
     value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `bytes`, `J`, `Wh`, `currency` (as the
         price is), `degC`, `MHz`, `fraction`, `ratio`, `count` or `flag` (1 is yes, 0 no; `simulated`: the figures
         come from the simulator, not from a model).
@@ -97,6 +98,7 @@ FIGURES = {
     "temperature_c_max": "degC",
     "cpu_mhz_mean": "MHz",
     "throttled": "flag",
+    "closing": "flag",
 }
 SOURCED = {
     "gpu_memory_peak_bytes": ("gpu_memory_source", "bytes"),
@@ -124,10 +126,12 @@ def render(summary: Mapping[str, Any]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     run = provenance.title(summary)
-    for level in levels.levels(summary):
+    for level in summary.get("levels") or []:
         load = (level.get("concurrency"), level.get("request_rate_per_s"))
         head = (run, level.get("model"), level.get("id"), *load)
         writer.writerows((*head, *row) for row in _rows(level))
+    for curve in summary.get("scaling") or []:
+        writer.writerows((run, curve.get("model"), None, None, None, *row) for row in _curve_rows(curve))
     for model in levels.models(summary):
         writer.writerows((run, model.get("id"), None, None, None, *row) for row in _model_rows(model))
     return text.getvalue()
@@ -146,7 +150,13 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
     for metric, unit in FIGURES.items():
         if level.get(metric) is not None:
             figure = int(level[metric]) if unit == "flag" else level[metric]
-            yield metric, "value", figure, unit, None, None, None
+            low, high = level.get(f"{metric}_ci95") or (None, None)
+            yield metric, "value", figure, unit, None, low, high
+    for name, row in sorted((level.get("drift") or {}).items()):
+        yield "drift", name, row["ratio"], "ratio", None, None, None
+    for name, unit in (("n", "count"), ("threshold_ms", "ms"), ("longest_ms", "ms")):
+        if (level.get("stalls") or {}).get(name) is not None:
+            yield "stalls", name, level["stalls"][name], unit, None, None, None
     for metric, (source, unit) in SOURCED.items():
         if level.get(metric) is not None:
             yield metric, str(level.get(source) or "value"), level[metric], unit, None, None, None
@@ -166,6 +176,19 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
         if bound.get("attainment") is not None:
             low, high = bound.get("ci95") or (None, None)
             yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), low, high
+
+
+def _curve_rows(curve: Mapping[str, Any]) -> Iterator[_Row]:
+    law = curve.get("usl") or {}
+    for name, unit in (("lambda_per_s", "1/s"), ("sigma", "count"), ("kappa", "count"), ("peak_n", "count")):
+        if law.get(name) is not None:
+            low, high = (law.get("ci95") or {}).get(name) or (None, None)
+            yield "usl", name, law[name], unit, None, low, high
+    for name, knee in sorted((curve.get("knees") or {}).items()):
+        if knee:
+            yield "knees", f"{name} {knee['relation']}", knee["n"], "count", None, None, None
+    if curve.get("serial") is not None:
+        yield "serial", "value", int(curve["serial"]), "flag", None, None, None
 
 
 def _model_rows(model: Mapping[str, Any]) -> Iterator[_Row]:

@@ -35,11 +35,26 @@ DEFINITIONS = (
         "scaling. Only of levels that ran to their end.",
     ),
     (
+        "knees, law",
+        "X is tokens/s, R the mean E2E. Each rule for where a curve bends is printed under its name, for they differ. "
+        "The Universal Scalability Law is fitted to ln X by least squares over the mean in flight, on 6 loads or more; "
+        "intervals by refitting curves with the noise that the residuals allow.",
+    ),
+    (
+        "noise band",
+        "each model's first level, measured again at the end of the run: what changed between the two is noise.",
+    ),
+    (
+        "stalls",
+        "gaps longer than 10 times the level's median gap, and than 10 ms.",
+    ),
+    (
         "percentile",
         "nearest rank, ceil(p * n): a value that was measured, never an interpolation, never beyond the maximum. "
         "[lo–hi] is its 95% interval, from the order of the values; * marks one that has too few requests for an "
-        "interval. Requests of one run resemble each other, which the intervals of TTFT, E2E and TPOT leave out: the "
-        "true interval is wider.",
+        "interval. Requests of one run resemble their neighbours, and gaps those of their request: intervals count "
+        "them as fewer (blocks of neighbours, whole requests). Of what changes from run to run they know nothing: "
+        "repeat.",
     ),
     (
         "attained by",

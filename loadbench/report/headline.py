@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from loadbench.report import devices, levels, tables, units
+from loadbench.report import devices, levels, scaling, tables, units
 from loadbench.report.levels import Level, Summary
 
 STEADY = 1.1
 """A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
+SCALES, WAITS = 0.8, 2.0
+"""Least efficiency, and most growth of the median TTFT (of whole answers E2E), of what is said to scale well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,11 @@ class Sentence:
 def sentences(summary: Summary) -> list[Sentence]:
     models = levels.by_model(summary)
     return [
-        Sentence(model, _with_carried(_text(rows, with_characters=len(models) > 1), rows), _doubt(rows, summary))
+        Sentence(
+            model,
+            _with_carried(_text(rows, scaling.of_model(summary, model), with_characters=len(models) > 1), rows),
+            _doubt(rows, summary),
+        )
         for model, rows in models.items()
     ]
 
@@ -34,7 +41,7 @@ def _with_carried(text: str, rows: Sequence[Level]) -> str:
     return f"{text}; {carried}" if carried else text
 
 
-def _text(rows: Sequence[Level], *, with_characters: bool) -> str:
+def _text(rows: Sequence[Level], curve: Mapping[str, Any] | None, *, with_characters: bool) -> str:
     measured = [level for level in rows if level.get("output_tokens_per_s") is not None]
     # Loops of two kinds share no axis; repeats of a load are told by the first.
     measured = [level for level in measured if levels.is_open(level) == levels.is_open(measured[0])]
@@ -42,7 +49,10 @@ def _text(rows: Sequence[Level], *, with_characters: bool) -> str:
         return _nothing(rows)
     ordered = sorted(measured, key=lambda level: (levels.load(level), level.get("repeat") or 1))
     firsts = [level for level in ordered if (level.get("repeat") or 1) == 1] or ordered
-    parts = [_throughput(firsts, ordered, with_characters), _times(firsts)]
+    if curve and curve.get("serial") is True and len(firsts) > 1:
+        parts = [_serial(firsts), _throughput(firsts[-1:], ordered, with_characters), _times(firsts)]
+    else:
+        parts = [_word(firsts, curve) + _throughput(firsts, ordered, with_characters), _times(firsts)]
     failed = sum(int(level.get("failed") or 0) for level in rows)
     if failed:
         attempted = sum(int(level.get("attempted") or 0) for level in rows)
@@ -53,6 +63,31 @@ def _text(rows: Sequence[Level], *, with_characters: bool) -> str:
         parts.append(f"{dropped:,} of {units.plural(offered, 'request')} dropped")
     parts += [f"{levels.label(level)} {level['status']}" for level in rows if levels.is_unfinished(level)]
     return "; ".join(part for part in parts if part)
+
+
+def _word(firsts: Sequence[Level], curve: Mapping[str, Any] | None) -> str:
+    """How it scales, in a word before the figures: by efficiency and TTFT, never by TPOT, which is blind to queues."""
+    first, last = firsts[0], firsts[-1]
+    if not curve or first is last or levels.is_open(last):
+        return ""
+    times = (levels.lead(first).get("p50"), levels.lead(last).get("p50"))
+    waits = times[1] / times[0] if times[0] and times[1] else None
+    if (last.get("efficiency") or 0) >= SCALES and waits is not None and waits <= WAITS:
+        return f"scales well to {levels.load_words(last)}: "
+    knee = (curve.get("knees") or {}).get("doubling") or {}
+    if knee.get("from_n") is not None:
+        return f"saturated from {units.plural(int(knee['from_n']), 'stream')} on: "
+    return ""
+
+
+def _serial(firsts: Sequence[Level]) -> str:
+    """What a queue in front of one request at a time does to its users."""
+    last = firsts[-1]
+    n, stretch = int(last.get("concurrency") or 0), last.get("stretch")
+    waits = f", and wait {stretch:.2g} times as long" if stretch else ""
+    # Nobody saw the tokens of whole answers: a server that shares itself out looks the same.
+    seems = "answers as if" if last.get("streamed") is False else "answers"
+    return f"{seems} one request at a time: {n} streams get what one gets{waits}"
 
 
 def _nothing(rows: Sequence[Level]) -> str:

@@ -24,7 +24,8 @@ STATISTIC_NAMES = {
 
 
 def levels(summary: Summary) -> list[Level]:
-    return list(summary.get("levels") or [])
+    """The levels that a reader compares: without those that repeat the first one at the end of the run."""
+    return [level for level in summary.get("levels") or [] if not level.get("closing")]
 
 
 def models(summary: Summary) -> list[Mapping[str, Any]]:

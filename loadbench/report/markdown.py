@@ -16,6 +16,7 @@ from loadbench.report import (
     models,
     notes,
     provenance,
+    scaling,
     tables,
 )
 from loadbench.report.levels import Summary
@@ -43,6 +44,8 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
         return
     yield _section(capacity.steps(summary))
     yield _section(tables.headline(summary))
+    yield _section(scaling.lines(summary))
+    yield from (_section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)
     yield _section(tables.gaps(summary))
     yield _section(breakdowns.open_loop(summary))
     yield from (_section([table]) for table in devices.side_by_side(summary))
@@ -118,6 +121,9 @@ def _doubts(summary: Summary) -> list[str]:
     unfinished = notes.unfinished(summary)
     if unfinished:
         blocks += ["### Levels that did not run to their end", "\n".join(f"- † {clean.escape(u)}" for u in unfinished)]
+    again = notes.closing(summary)
+    if again:
+        blocks += ["### Measured again at the end", "\n".join(f"- {clean.escape(line)}" for line in again)]
     found = notes.gates(summary)
     if found:
         blocks += ["### Doubts", "\n".join(_gate(note) for note in found)]

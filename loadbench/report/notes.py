@@ -25,6 +25,7 @@ GATES = {
     "V15": "device fallback",
     "throttled": "heat or power limit",
     "power": "power source",
+    "stalls": "answers that stood still",
     "offered": "requests lost",
     "records": "unreadable records",
     "samples": "unreadable samples",
@@ -72,6 +73,22 @@ def unfinished(summary: Summary) -> list[str]:
         after += f", {cancelled:,} of them cancelled" if cancelled else ""
         reason = f" ({level['reason']})" if level.get("reason") else ""
         lines.append(f"{levels.full_label(level, summary)}: {level['status']}{after}{reason}")
+    return lines
+
+
+def closing(summary: Summary) -> list[str]:
+    """One line for each level that was measured again at the end: what changed meanwhile."""
+    lines = []
+    several = len(levels.by_model(summary)) > 1
+    for band in summary.get("noise") or []:
+        ratios = [
+            f"{name} {band[figure]:.2f}x"
+            for figure, name in (("output_tokens_per_s", "tokens/s"), ("ttft_p50", "TTFT p50"), ("e2e_p50", "E2E p50"))
+            if band.get(figure) is not None
+        ]
+        level = str(band.get("level")).rpartition("@")[2]
+        where = f"{band.get('model')} {level}" if several else level
+        lines.append(f"{where}: {', '.join(ratios) or 'no figure'} of the first time; in no table above")
     return lines
 
 

@@ -268,8 +268,9 @@ def _percentile_notes(metrics: Sequence[Any], statistics: Sequence[str], noun: s
         if few:
             notes.append(f"* {subject} needs ≥ {needed:,} {noun}, has {_range(few)}")
         elif have:
-            # Enough in number, but the gaps of one request count as fewer than they are.
-            notes.append(f"* {subject}: no 95% interval; {_range(have)} {noun} from too few requests")
+            # Enough in number, but those that resemble each other count as fewer than they are.
+            alike = "from too few requests" if noun == "gaps" else "resemble each other too much"
+            notes.append(f"* {subject}: no 95% interval; {_range(have)} {noun} {alike}")
     return notes
 
 

@@ -14,7 +14,19 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from loadbench.report import breakdowns, capacity, clean, costs, devices, headline, levels, models, notes, provenance
+from loadbench.report import (
+    breakdowns,
+    capacity,
+    clean,
+    costs,
+    devices,
+    headline,
+    levels,
+    models,
+    notes,
+    provenance,
+    scaling,
+)
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table, answers, gaps
 from loadbench.report.tables import headline as headline_tables
@@ -53,6 +65,8 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         breakdowns.open_loop(summary),
     ):
         yield from _model_tables(by_model, console)
+    for single in (scaling.knees(summary), scaling.law(summary)):
+        yield from _model_tables([single] if single else [], console)
     for table in devices.side_by_side(summary):
         yield from _model_tables([table], console)
     for single in (breakdowns.slo(summary), models.cold_start(summary), models.memory(summary)):
@@ -214,6 +228,10 @@ def _doubts(summary: Summary) -> Iterable[RenderableType]:
     if unfinished:
         lines = (_bullet(Text(clean.one_line(line)), "†") for line in unfinished)
         yield Group(Text("Levels that did not run to their end", style="bold"), *lines)
+    again = notes.closing(summary)
+    if again:
+        lines = (_bullet(Text(clean.one_line(line)), "-") for line in again)
+        yield Group(Text("Measured again at the end", style="bold"), *lines)
     found = notes.gates(summary)
     if found:
         yield Group(Text("Doubts", style="bold"), *(_gate(note) for note in found))

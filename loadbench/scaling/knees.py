@@ -78,7 +78,10 @@ def corner(curve: Sequence[Point]) -> Knee | None:
     lowest = curve[0]
     if len(rates) < len(curve) or not lowest.r_ms:
         return None
-    return {"n": round(max(rates) * (lowest.r_ms + lowest.think_ms) / 1000, 2), "relation": "=" if lowest.n == 1 else "<="}
+    return {
+        "n": round(max(rates) * (lowest.r_ms + lowest.think_ms) / 1000, 2),
+        "relation": "=" if lowest.n == 1 else "<=",
+    }
 
 
 def slo(members: Sequence[Level]) -> Knee | None:

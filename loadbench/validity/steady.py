@@ -59,7 +59,7 @@ def stalls(level: Level, scenario: Scenario) -> Doubt | None:
     if not n:
         return None
     of = f" of {_plural(found['requests'], 'request')}" if found.get("requests") else ""
-    longest = f"{found.get('longest_ms'):.4g} ms"
+    longest = _span(found["longest_ms"])
     where = ""
     if found.get("longest_request") is not None:
         where = (
@@ -67,10 +67,14 @@ def stalls(level: Level, scenario: Scenario) -> Doubt | None:
             f"{found.get('at_s') or 0:.3g} s after the level began"
         )
     text = (
-        f"{_plural(n, 'gap')}{of} longer than {found.get('threshold_ms'):.4g} ms, the longest {longest}{where}: "
-        "a reader sees the answer stand still; look at what the server did then"
+        f"{_plural(n, 'gap')}{of} longer than {_span(found['threshold_ms'])}, the longest {longest}{where}: "
+        "no median shows them; look at what the server did then"
     )
     return said("note", "stalls", text)
+
+
+def _span(ms: float) -> str:
+    return f"{ms / 1000:.3g} s" if ms >= 1000 else f"{ms:.4g} ms"
 
 
 def _plural(n: int, noun: str) -> str:
