@@ -422,6 +422,17 @@ async def test_a_server_that_answered_before_may_fail_as_often_as_it_likes(error
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("failing", "status"), [(2, "complete"), (3, "failed")])
+async def test_a_server_that_went_away_just_before_the_end_fails_the_level(failing: int, status: str) -> None:
+    def law(ask: Ask) -> Answer:
+        return Answer(ttft_s=0.01, error="connect" if ask.request >= 20 - failing else None)
+
+    played = await level_of(closed(1), law, requests=20, warmup=0).run()
+
+    assert played.facts["status"] == status
+
+
+@pytest.mark.anyio
 async def test_a_full_server_that_turns_requests_away_is_not_gone() -> None:
     def law(ask: Ask) -> Answer:
         return Answer(ttft_s=0.5) if ask.request % 500 < 2 else Answer(ttft_s=0.001, error="http_429")

@@ -11,6 +11,8 @@ from loadbench.scenario import Level
 
 FAILURES_IN_A_ROW = 50
 """A level ends when this many requests in a row failed in a way that says the model is gone, not slow."""
+GONE_AT_THE_END = 3
+"""So many at its end say that it went away before the level was whole: by chance nobody fails to connect thrice."""
 MAX_STREAMS = 1024
 
 
@@ -79,7 +81,7 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         status, reason = "interrupted", "stopped before it was whole"
     elif progress.completed == 0:
         status, reason = "failed", f"no request completed; the last one: {progress.last_error}"
-    elif progress.gone >= FAILURES_IN_A_ROW:
+    elif progress.gone >= GONE_AT_THE_END:
         status, reason = "failed", f"the server went away in mid-level; the last request: {progress.last_error}"
     return {
         "status": status,
