@@ -1,7 +1,4 @@
-"""Series with a known law, and how often an interval holds the truth: what docs/statistics.md reports.
-
-Run as a program it prints the tables of docs/statistics.md:  python -m tests.simulations
-"""
+"""Series with a known law, and how often an interval holds the truth: what docs/statistics.md reports."""
 
 from __future__ import annotations
 

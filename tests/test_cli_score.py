@@ -420,6 +420,7 @@ def test_an_interruption_keeps_what_was_judged(run: Path) -> None:
         hold.set()
 
     assert process.returncode == 130, told
+    assert told.splitlines()[-2] == "2 of 4 were judged, which is kept: the same command goes on from there"
     assert told.splitlines()[-1] == "loadbench: interrupted"
     assert len(quality.read_scores(run)[0]) == 2
     assert summary(run)["judges"][0]["usable"] == 2

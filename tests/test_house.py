@@ -174,7 +174,9 @@ def test_every_command_in_the_readme_parses_and_its_files_exist(line: str) -> No
     while isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
 
-    given = command.make_context(line, list(words), help_option_names=["-h", "--help"]).params  # ends the test where an option is unknown
+    given = command.make_context(
+        line, list(words), help_option_names=["-h", "--help"]
+    ).params  # ends the test where an option is unknown
     law = argparse.ArgumentParser()
     add_options(law)
     law.parse_args(given.get("law", ()))

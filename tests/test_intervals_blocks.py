@@ -155,6 +155,15 @@ def test_a_handful_of_requests_is_worth_nothing(n: int) -> None:
     assert percentile_interval(np.arange(float(n)), 0.5) is None
 
 
+def test_equal_values_at_the_top_that_come_together_are_worth_few() -> None:
+    # The slowest all wait for one tick of a clock: no value lies above it, and below it the share says it all.
+    together = np.repeat([1.0, 2.0], [480, 20])
+    spread = np.random.default_rng(1).permutation(together)
+
+    assert independent_requests(together, 0.99) < 20
+    assert independent_requests(spread, 0.99) > 300
+
+
 def test_a_smaller_tail_makes_every_interval_wider() -> None:
     values = simulations.series("AR(1) 0.5", TRIALS, 200)[0]
 

@@ -69,6 +69,14 @@ def test_outcomes_that_go_together_make_the_difference_more_certain() -> None:
     assert newcombe_paired((90, 100), (88, 100), phi=0.0) == (low, high)
 
 
+def test_outcomes_that_are_the_same_leave_only_what_wilsons_bounds_are_askew() -> None:
+    low, high = wilson(30, 100)
+
+    assert newcombe_paired((30, 100), (30, 100), phi=1.0) == pytest.approx(
+        (-abs((high - 0.3) - (0.3 - low)), abs((high - 0.3) - (0.3 - low)))
+    )
+
+
 def test_the_paired_interval_covers_what_it_says_where_the_unpaired_one_is_too_wide() -> None:
     generator = np.random.default_rng(5)
     n, trials, difference_of = 100, 2000, 0.05
@@ -118,6 +126,11 @@ def test_an_interval_made_of_intervals_is_the_ordinary_one_where_both_are_symmet
     bounds = mover([1.0, 3.0], [(0.7, 1.3), (2.6, 3.4)], (-1, 1))
 
     assert bounds == (pytest.approx(1.5), pytest.approx(2.5))
+
+
+def test_the_upper_end_of_a_difference_rests_on_the_lower_end_of_what_is_taken_off() -> None:
+    # 10 in [7, 10.5] less 4 in [4, 8]: up 0.5 and 0, down 3 and 4.
+    assert mover([4.0, 10.0], [(4.0, 8.0), (7.0, 10.5)], (-1, 1)) == (1.0, 6.5)
 
 
 def test_the_interval_of_a_ratio_of_two_percentiles_covers_what_it_says() -> None:

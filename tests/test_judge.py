@@ -390,6 +390,22 @@ def test_what_was_judged_before_the_judge_went_away_was_told(at_once: int) -> No
     assert len(scores) == 3
 
 
+def test_nobody_waits_for_what_is_in_flight_when_the_judge_is_gone() -> None:
+    first = iter([True])
+
+    async def ask(messages: Sequence[Mapping[str, Any]], form: Mapping[str, Any] | None) -> Result:
+        if next(first, False):
+            await anyio.sleep_forever()
+        return failed("connect")
+
+    async def sit() -> None:
+        with anyio.fail_after(5):
+            await Court("j", "u", ask, now=str).sit([case(str(i)) for i in range(4)], [].append, at_once=2)
+
+    with pytest.raises(TargetError, match="cannot be asked"):
+        anyio.run(sit)
+
+
 def test_a_judge_that_fails_on_five_answers_in_a_row_is_given_up() -> None:
     script = Script([GOOD, failed("timeout_total", message="nothing within 120 s")])
 

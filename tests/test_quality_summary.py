@@ -92,6 +92,12 @@ def test_a_useless_reply_does_not_undo_a_score_by_the_same_rubric() -> None:
     assert latest([good, score(method="judge", rubric="y", score=None)]) != [good]
 
 
+def test_of_two_useless_replies_the_later_one_says_why() -> None:
+    first, second = (score(method="judge", score=None, unusable=why) for why in ("http_429: busy", "unreadable: -"))
+
+    assert latest([first, second]) == [second]
+
+
 def test_a_person_and_a_judge_of_the_same_name_are_two() -> None:
     rated = means([score(by="phi", score=1), score(by="phi", method="judge", score=5)])
 

@@ -210,6 +210,16 @@ def test_a_model_with_too_few_loads_for_the_law_says_so() -> None:
     assert "no scalability law of serial-1b: it needs 6 loads or more, has 4" in text.render(summary_of("scaling"), 100)
 
 
+def test_only_an_objective_that_was_crossed_is_called_so() -> None:
+    summary = summary_of("scaling")
+    assert "first objective to be crossed: ttft_p95<=800ms" in text.render(summary, 100)
+
+    for curve in summary["scaling"]:
+        curve["knees"]["slo"]["relation"] = ">"
+
+    assert "to be crossed" not in text.render(summary, 100)
+
+
 def test_a_model_at_one_load_has_no_knees_and_no_law() -> None:
     summary = summary_of("scaling")
     summary["scaling"] = [one | {"levels": one["levels"][:1]} for one in summary["scaling"]]

@@ -144,9 +144,12 @@ class Progress:
             reach.note(self._text(done))
 
     def end(self) -> None:
-        """The last line stays, on a line of its own."""
+        """The last line stays, on a line of its own; what was not judged any more is told."""
         if self._live and self._width:
             click.echo("", err=True)
+        done = self.usable + self._useless
+        if done < self._cases:
+            reach.note(f"{done} of {self._cases} were judged, which is kept: the same command goes on from there")
 
     def _text(self, done: int) -> str:
         took_s = time.monotonic() - self._began_s

@@ -35,9 +35,6 @@ def info(
     stored["headers"] = {name: NOT_STORED if _SECRET.search(name) else value for name, value in asked.headers.items()}
     facts = asdict(server)
     facts["models"] = [one for one in facts["models"] if one["id"] in models]
-    source = (
-        asked.prompts if isinstance(asked.prompts, str) else "the scenario" if asked.prompts else "the built-in set"
-    )
     own_limits = any(one.max_tokens is not None for one in questions)
     return {
         "name": asked.name,
@@ -46,7 +43,12 @@ def info(
         "versions": telemetry.versions(),
         "scenario": stored,
         "seed": asked.seed,
-        "prompts": {"count": len(questions), "source": source, "sha256": _digest(questions), "own_limits": own_limits},
+        "prompts": {
+            "count": len(questions),
+            "source": _source(asked),
+            "sha256": _digest(questions),
+            "own_limits": own_limits,
+        },
         "parameters": asdict(parameters),
         "target": facts,
         "target_found": how,
@@ -74,4 +76,13 @@ def has_uvloop() -> bool:
 
 
 def _digest(questions: Sequence[Prompt]) -> str:
-    return hashlib.sha256(repr([(one.id, one.messages) for one in questions]).encode()).hexdigest()
+    asked = [(one.id, one.messages, *one.turns, *[str(one.recipe)] * (one.recipe is not None)) for one in questions]
+    return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+
+def _source(asked: Scenario) -> str:
+    if asked.trace is not None:
+        return asked.trace
+    if asked.input_length is not None:
+        return f"made up, {asked.input_length}"
+    return asked.prompts if isinstance(asked.prompts, str) else "the scenario" if asked.prompts else "the built-in set"

@@ -117,4 +117,10 @@ def _of_distances(rows: Rows, centre: Reals) -> Estimate | None:
     times = np.bincount(number, minlength=len(centre))[number]
     # A distance from a mean of few is too short by sqrt(1 - 1/times); each prompt weighs the same.
     away = (logs - centre[number]) * np.sqrt(times / (times - 1)) * len(logs) / (times * len(centre))
-    return intervals.mean_variance(away)
+    found = intervals.mean_variance(away)
+    if found is None:
+        return None
+    # Lengthened so, what neighbours share is still too small by 1 - 1/times: the means have taken that part of it.
+    alone = float(away.var(ddof=1)) / len(away)
+    shared = (found.variance - alone) * float(np.mean(times / (times - 1)))
+    return Estimate(found.value, alone + shared, found.freedom)

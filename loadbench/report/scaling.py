@@ -133,7 +133,9 @@ def _knee(curve: Curve, name: str) -> Cell:
 
 
 def _bounds(told: Sequence[Curve]) -> str:
-    first = {_name(c): c["knees"]["slo"].get("bound") for c in told if (c.get("knees") or {}).get("slo")}
+    """Which objective is crossed first, of the models that cross one."""
+    knees = {_name(curve): (curve.get("knees") or {}).get("slo") or {} for curve in told}
+    first = {model: knee.get("bound") for model, knee in knees.items() if knee and knee.get("relation") != ">"}
     bounds = set(first.values())
     return str(bounds.pop()) if len(bounds) == 1 else ", ".join(f"{bound} ({model})" for model, bound in first.items())
 

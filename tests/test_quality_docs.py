@@ -1,0 +1,89 @@
+"""docs/quality.md names every field, and what it shows works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answered import ANSWERS, CAPITAL, SUM, folder
+
+from loadbench import quality
+from loadbench.cli import main
+from loadbench.quality import Score, checks
+from loadbench.quality.agreement import Agreement
+from loadbench.quality.answers import row_id
+from loadbench.quality.determinism import Between, Repeats
+from loadbench.quality.shape import KEYWORDS, PROSE
+
+TEXT = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}
+
+
+def keys(value: Any) -> Iterator[str]:
+    """The names of all fields; the keys of maps by prompt, kind and reason are no names."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield key
+            if key not in ("by_prompt", "by_kind", "unusable"):
+                yield from keys(below)
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from keys(item)
+
+
+def test_every_field_of_scores_json_is_named(tmp_path: Path) -> None:
+    prompts = [{**CAPITAL, "checks": [{"contains": "Lisbon"}]}, SUM]
+    run = quality.read(folder(tmp_path / "run", [*ANSWERS, ANSWERS[0]], prompts))
+    scores = [
+        Score(row_id(prompt, model, text), prompt, model, method, "x", "now", score=4, aspects={"Lisbon": 5})
+        for model, prompt, text in ANSWERS
+        for method in ("hand", "judge")
+    ]
+
+    told = set(keys(quality.summarise(run, scores, against=run)))
+
+    assert told > {"determinism", "kappa", "same_share", "pass_rate", "prompts_apart", "examples"}
+    # Of a failed rule all is said by the rule itself.
+    assert told - NAMED - {"check", "why"} == set()
+
+
+@pytest.mark.parametrize("record", [Agreement, Between, Repeats])
+def test_every_field_of_a_record_is_named(record: type) -> None:
+    assert {field.name for field in fields(record)} - NAMED == set()
+
+
+def test_every_field_of_a_score_is_named() -> None:
+    assert set(Score.__struct_fields__) - NAMED == set()
+
+
+def test_every_kind_of_check_is_shown_and_understood() -> None:
+    shown = [json.loads(code) for code in re.findall(r"`(\{\"\w+\": [^`]+\})`", TEXT) if "..." not in code]
+    found = {
+        checks.parse(quality.Question("q", "?", (), (one,)))[0].kind for one in shown if set(one) & set(checks.KINDS)
+    }
+
+    assert found == set(checks.KINDS) - {"json_schema"}
+    assert '{"json_schema": {...}}' in TEXT
+
+
+def test_every_option_of_a_check_and_keyword_of_a_schema_is_named() -> None:
+    assert {option for options in checks.KINDS.values() for option in options} - NAMED == set()
+    assert {*KEYWORDS, *PROSE} - NAMED == set()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?:\s+#.*)?$", TEXT, flags=re.MULTILINE))
+def test_every_command_is_understood(line: str) -> None:
+    command = main.commands[shlex.split(line)[1]]
+
+    assert command.make_context("score", shlex.split(line)[2:]).params["folder"]
+
+
+def test_every_option_that_is_named_exists() -> None:
+    known = {option for param in main.commands["score"].params for option in param.opts}
+
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT)) - known == set()
