@@ -13,13 +13,19 @@ typical.py percentiles.py flows.py outcomes.py   each kind of metric: its estima
 inference.py    from each run's logarithm to the interval of the ratio
 verdict.py      the word, and how many runs it takes
 differences.py  what makes sides incomparable
+group.py        runs that count as one side, and the gates that spoke against them
+record.py       all of it as plain values; overall.py the word that it comes to
+
+    record = compare.compare_runs(compare.gather([run, …]), compare.gather([other, …]), compare.Terms(margin=0.05))
 docs/statistics.md has each formula in words and the simulation that checks it.
 """
 
 from loadbench.compare.differences import NAMES, Difference, between, differences
 from loadbench.compare.figures import DEFAULT, OF_MODELS, Figure, figure
+from loadbench.compare.group import Group, gather
 from loadbench.compare.judging import judge, over_levels
 from loadbench.compare.reading import against, lap, matched, sides
+from loadbench.compare.record import Terms, compare_models, compare_runs
 from loadbench.compare.side import Flow, Lap, Outcomes, Side, interleaved
 from loadbench.compare.verdict import BAD, MARGIN, SHARE_MARGIN, Verdict, withheld
 
@@ -33,14 +39,19 @@ __all__ = [
     "Difference",
     "Figure",
     "Flow",
+    "Group",
     "Lap",
     "Outcomes",
     "Side",
+    "Terms",
     "Verdict",
     "against",
     "between",
+    "compare_models",
+    "compare_runs",
     "differences",
     "figure",
+    "gather",
     "interleaved",
     "judge",
     "lap",

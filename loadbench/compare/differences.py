@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from loadbench.compare.side import Side
+from loadbench.compare.side import Lap, Side
 from loadbench.metrics import models
 
 Severity = Literal["red", "warn", "note"]
@@ -65,6 +65,26 @@ def differences(base: Info, new: Info, meant: Collection[str] = ()) -> list[Diff
             worst = "note"
         found.append(Difference("V8", what, before, after, worst, _text(what, before, after, worst)))
     return sorted(found, key=lambda one: ("red", "warn", "note").index(one.severity))
+
+
+def ran(base: Side, new: Side, meant: Collection[str] = ()) -> list[Difference]:
+    """Gate V8 of one level: which model it was, on which device. `differences` tells that of whole runs.
+
+    Args:
+        base, new: The same level of both sides.
+        meant: As of `differences`.
+    """
+    found = []
+    for what, read in _OF_LEVEL.items():
+        before, after = (
+            ", ".join(sorted({value for lap in side.laps if (value := read(lap))})) for side in (base, new)
+        )
+        if before == after:
+            continue
+        severity: Severity = "note" if what in meant else "red" if before and after else "warn"
+        sides = (before or None, after or None)
+        found.append(Difference("V8", what, *sides, severity, _text(what, *sides, severity)))
+    return found
 
 
 def between(base: Side, new: Side) -> list[Difference]:
@@ -154,6 +174,13 @@ _FACTS: dict[str, tuple[_Read, Severity]] = {
 }
 _MACHINE = ("processor", "cores", "power")
 """Of the client's machine: red only where the server of both sides runs on it too."""
+_OF_LEVEL: dict[str, Callable[[Lap], str | None]] = {
+    "model": lambda lap: lap.model,
+    "device": lambda lap: lap.device,
+    "execution provider": lambda lap: lap.execution_provider,
+}
+OF_LEVEL = tuple(_OF_LEVEL)
+"""Facts that two levels are asked for one by one: a run may hold several models."""
 NAMES = tuple(_FACTS)
 _OPTIONAL = ("system message", "requests", "duration", "warmup")
 """Of these None is a value: the option was not given."""

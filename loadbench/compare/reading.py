@@ -28,7 +28,7 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[tuple[s
     """Everything that some runs measured of each level, by (model, load), in the order it was first begun.
 
     The load is as the level's id writes it: "c4" of "phi-4-mini@c4#2". Levels that did not run to their end are left
-    out, and those in which no request completed.
+    out, those in which no request completed, and those that repeat the first one at the end of a run.
 
     Args:
         runs: Run folders of one side, read.
@@ -37,9 +37,10 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[tuple[s
     gathered: dict[tuple[str, str], list[Lap]] = {}
     for run in runs:
         for data in run.levels:
-            found = lap(run, data, slo) if data.facts.get("status") == "complete" else None
+            counts = data.facts.get("status") == "complete" and not data.facts.get("closing")
+            found = lap(run, data, slo) if counts else None
             if found is not None:
-                gathered.setdefault((found.model, _load(data.facts)), []).append(found)
+                gathered.setdefault((found.model, load_of(data.facts)), []).append(found)
     return {key: Side(*key, tuple(sorted(laps, key=lambda one: one.began))) for key, laps in gathered.items()}
 
 
@@ -105,7 +106,8 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     )
 
 
-def _load(facts: Mapping[str, Any]) -> str:
+def load_of(facts: Mapping[str, Any]) -> str:
+    """The load as the level's id writes it, whatever the repeat: "c4" of "phi-4-mini@c4#2"."""
     name = str(facts.get("id"))
     return _REPEAT.sub("", name.removeprefix(f"{facts.get('model')}@"))
 

@@ -1,0 +1,93 @@
+"""The runs of one side of a comparison: their levels, and the gates that spoke against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadbench import metrics
+from loadbench.compare.reading import load_of, sides
+from loadbench.compare.side import Side
+from loadbench.store import Run
+
+Key = tuple[str, str]
+"""Model and load."""
+Gate = dict[str, str]
+"""{"code", "severity", "text", "run", "level"}; the level is "" of a gate about its whole run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Runs that count as one side, read.
+
+    Attributes:
+        name: What to call it: the folder's name.
+        runs: At least one.
+        sides: What they measured, by model and load.
+        gates: Those that spoke, red and warning, by model and load.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    sides: Mapping[Key, Side]
+    gates: Mapping[Key, Sequence[Gate]]
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(model for model, _ in self.sides))
+
+    def facts(self) -> dict[str, Any]:
+        """What a comparison says of this side."""
+        targets = [run.info.get("target") or {} for run in self.runs]
+        return {
+            "name": self.name,
+            "runs": [
+                {"folder": str(run.path), "start": run.info.get("start"), "levels": len(run.levels)}
+                for run in self.runs
+            ],
+            "models": self.models,
+            "server": targets[0].get("kind"),
+            "server_version": targets[0].get("version"),
+            "base_url": targets[0].get("base_url"),
+            "simulated": any(target.get("kind") == "simulator" for target in targets),
+        }
+
+
+def gather(
+    runs: Sequence[Run],
+    name: str | None = None,
+    *,
+    slo: Sequence[str] | None = None,
+    summaries: Mapping[Path, Mapping[str, Any]] | None = None,
+) -> Group:
+    """One side from its runs.
+
+    Args:
+        runs: At least one, read.
+        name: What to call the side; by default the first run's folder.
+        slo: Bounds of attainment and goodput; each run's own by default.
+        summaries: By run folder, what `metrics.summarise` returned of it, where that is at hand.
+    """
+    found: dict[Key, list[Gate]] = {}
+    known = summaries or {}
+    measured = sides(runs, slo)
+    for run in runs:
+        _gates(run, known.get(run.path) or metrics.summarise(run), found)
+    return Group(name or runs[0].path.name, tuple(runs), measured, found)
+
+
+def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -> None:
+    """The warnings of a run's levels, and those about the whole run at each of them."""
+    for level in summary["levels"]:
+        if level.get("closing") or level.get("status") != "complete":
+            continue
+        at = found.setdefault((str(level.get("model")), load_of(level)), [])
+        for warning in level.get("warnings") or ():
+            at.append(_gate(warning, run, str(level.get("id"))))
+        at.extend(_gate(warning, run, "") for warning in summary.get("warnings") or ())
+
+
+def _gate(warning: Mapping[str, str], run: Run, level: str) -> Gate:
+    return {**{name: warning[name] for name in ("code", "severity", "text")}, "run": run.path.name, "level": level}

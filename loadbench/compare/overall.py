@@ -1,0 +1,66 @@
+"""What a whole comparison comes to, in a word, and which verdicts make it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from loadbench.compare.verdict import BAD, Verdict
+
+Row = dict[str, Any]
+"""Where a verdict stands, and its word: {"base_model", "new_model", "load" (None over levels), "metric", "word"}."""
+Overall = Literal["faster", "slower", "better", "worse", "mixed", "same", "can't tell", "no verdict"]
+GOOD = ("faster", "better")
+
+
+def row(verdict: Verdict, base_model: str, new_model: str, load: str | None) -> Row:
+    return {
+        "base_model": base_model,
+        "new_model": new_model,
+        "load": load,
+        "metric": verdict.metric,
+        "word": verdict.word,
+    }
+
+
+def overall(levels: Sequence[Row], means: Sequence[Row]) -> dict[str, Any]:
+    """The word, the verdicts it is made from, and the levels that stand out from them.
+
+    A metric's verdict is that of its mean over the levels, where there is one, else those of its levels.
+
+    Returns:
+        {"word", "decisive": rows, "exceptions": rows of levels that are better or worse though their mean is not}.
+
+    >>> at = {"base_model": "m", "new_model": "m", "load": "c1"}
+    >>> overall([at | {"metric": "ttft", "word": "slower"}, at | {"metric": "e2e", "word": "same"}], [])["word"]
+    'slower'
+    """
+    words = {_of(mean): mean["word"] for mean in means}
+    decisive = [*means, *(one for one in levels if _of(one) not in words)]
+    exceptions = [
+        one for one in levels if one["word"] in (*BAD, *GOOD) and _of(one) in words and words[_of(one)] != one["word"]
+    ]
+    return {"word": _word([one["word"] for one in decisive]), "decisive": decisive, "exceptions": exceptions}
+
+
+def _of(one: Row) -> tuple[str, str, str]:
+    return one["base_model"], one["new_model"], one["metric"]
+
+
+def _word(words: Sequence[str]) -> Overall:
+    """One word for several: what is worse beyond the margin is never outweighed by what is the same.
+
+    >>> _word(["same", "slower", "worse"]), _word(["faster", "slower"]), _word(["same", "can't tell"]), _word([])
+    ('slower', 'mixed', "can't tell", 'no verdict')
+    """
+    said = {word for word in words if word != "no verdict"}
+    if not said:
+        return "no verdict"
+    bad, good = said & set(BAD), said & set(GOOD)
+    if bad and good:
+        return "mixed"
+    if bad:
+        return "slower" if "slower" in bad else "worse"
+    if good:
+        return "faster" if "faster" in good else "better"
+    return "same" if said == {"same"} else "can't tell"

@@ -1,0 +1,201 @@
+"""A whole comparison as one record of plain values, for reports and for programs (docs/compare.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from loadbench.compare.differences import OF_LEVEL, Difference, between, differences, ran
+from loadbench.compare.figures import DEFAULT, OF_MODELS, figure
+from loadbench.compare.group import Gate, Group
+from loadbench.compare.judging import judge, over_levels
+from loadbench.compare.overall import overall, row
+from loadbench.compare.reading import against, matched
+from loadbench.compare.side import Side, interleaved
+from loadbench.compare.verdict import MARGIN, SHARE_MARGIN, Verdict, withheld
+
+Record = dict[str, Any]
+Judged = tuple[Side, Side, list[Verdict]]
+_SEVERITIES = ("red", "warn", "note")
+_SPARED: Mapping[str, tuple[str, ...]] = {
+    "V4": ("failed", "attainment"),
+    "V5": ("ttft", "tpot", "itl", "client_queue", "failed"),
+    "V6": ("ttft", "e2e", "itl", "client_queue", "characters_per_s", "requests_per_s", "failed", "attainment"),
+}
+"""Metrics that a red gate leaves a verdict: failures are no reason not to say that more fail, other lengths none not to
+compare first tokens, two counts of tokens none not to compare characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms sides are compared.
+
+    Attributes:
+        margin: A ratio within 1 + margin either way is the same.
+        share_margin: A difference of shares within it is the same.
+        metrics: Names as `figures.figure` reads them; None for the usual ones.
+        meant: What is compared on purpose, by the names of `differences.NAMES`.
+    """
+
+    margin: float = MARGIN
+    share_margin: float = SHARE_MARGIN
+    metrics: Sequence[str] | None = None
+    meant: Collection[str] = ()
+
+
+def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
+    """NEW against BASE, level by level of what both measured.
+
+    Raises:
+        UsageError: If a metric is unknown.
+    """
+    terms = terms or Terms()
+    pairs = matched(base.sides, new.sides)
+    found = _of_runs(base, new, terms.meant)
+    if terms.metrics is None:
+        same = all(one.model == other.model for one, other in pairs)
+        terms = replace(terms, metrics=(*(DEFAULT if same else OF_MODELS), *_attained(pairs, found)))
+    rest = {
+        "only_base": _rest(base.sides, [one for one, _ in pairs]),
+        "only_new": _rest(new.sides, [other for _, other in pairs]),
+    }
+    sides = {"base": base.facts(), "new": new.facts()}
+    return {"kind": "runs", **sides, **rest, **_judged((base, new), pairs, found, terms)}
+
+
+def compare_models(group: Group, base: str, new: str, terms: Terms | None = None) -> Record:
+    """One model against another of the same runs.
+
+    Raises:
+        UsageError: If a metric is unknown.
+    """
+    terms = terms or Terms()
+    pairs = against(group.sides, base, new)
+    terms = replace(
+        terms,
+        meant=tuple(dict.fromkeys((*terms.meant, *OF_LEVEL))),
+        metrics=terms.metrics or (*OF_MODELS, *_attained(pairs, ())),
+    )
+    own = [{key: side for key, side in group.sides.items() if key[0] == model} for model in (base, new)]
+    rest = {
+        "only_base": _rest(own[0], [one for one, _ in pairs]),
+        "only_new": _rest(own[1], [other for _, other in pairs]),
+    }
+    facts = group.facts()
+    sides = {side: {**facts, "name": name, "models": [name]} for side, name in (("base", base), ("new", new))}
+    return {"kind": "models", **sides, **rest, **_judged((group, group), pairs, (), terms)}
+
+
+def _rest(sides: Mapping[tuple[str, str], Side], paired: Sequence[Side]) -> list[dict[str, str]]:
+    """Levels that the other side has not."""
+    return [{"model": s.model, "load": s.load} for s in sides.values() if not any(s is one for one in paired)]
+
+
+def _attained(pairs: Sequence[tuple[Side, Side]], found: Sequence[Difference]) -> tuple[str, ...]:
+    """Attainment, where both sides were held to the same bounds."""
+    laps = [lap for pair in pairs for side in pair for lap in side.laps]
+    held = bool(laps) and all("attainment" in lap.outcomes for lap in laps)
+    return ("attainment",) if held and all(one.what != "slo" for one in found) else ()
+
+
+def _judged(
+    groups: tuple[Group, Group],
+    pairs: Sequence[tuple[Side, Side]],
+    found: Sequence[Difference],
+    terms: Terms,
+) -> Record:
+    levels: list[Record] = []
+    judged: list[Judged] = []
+    metrics = list(dict.fromkeys(terms.metrics or DEFAULT))
+    for one, other in pairs:
+        of_level = [*ran(one, other, terms.meant), *between(one, other)]
+        gates = _gates(groups, (one, other))
+        verdicts = [
+            _held_back(verdict, [*found, *of_level], gates)
+            for verdict in judge(one, other, metrics, margin=terms.margin, share_margin=terms.share_margin)
+        ]
+        judged.append((one, other, verdicts))
+        levels.append(
+            {
+                "load": one.load,
+                "base_model": one.model,
+                "new_model": other.model,
+                "runs_base": one.runs,
+                "runs_new": other.runs,
+                "interleaved": one.runs > 1 and interleaved(one, other),
+                "differences": [asdict(difference) for difference in of_level],
+                "gates": gates,
+                "verdicts": [_plain(verdict) for verdict in verdicts],
+            }
+        )
+    means = _means(judged)
+    return {
+        "margin": terms.margin,
+        "share_margin": terms.share_margin,
+        "metrics": metrics,
+        "meant": list(terms.meant),
+        "differences": [asdict(difference) for difference in found],
+        "levels": levels,
+        "over_levels": [
+            {"base_model": names[0], "new_model": names[1], "levels": n, **_plain(verdict)}
+            for names, n, verdict in means
+        ],
+        **overall(
+            [row(v, one.model, other.model, one.load) for one, other, verdicts in judged for v in verdicts],
+            [row(verdict, *names, None) for names, _, verdict in means],
+        ),
+    }
+
+
+def _of_runs(base: Group, new: Group, meant: Collection[str]) -> list[Difference]:
+    """What the sides differ in, and runs of one side among themselves; each thing once, the red ones first."""
+    first = base.runs[0].info
+    found: dict[tuple[str, str], Difference] = {}
+    for group, name in ((base, "BASE"), (new, "NEW")):
+        for run in group.runs[1:]:
+            for one in differences(group.runs[0].info, run.info):
+                among = replace(one, text=f"runs of {name} differ among themselves: {one.text}")
+                found.setdefault((name, one.what), among)
+    for run in new.runs:
+        for one in differences(first, run.info, meant):
+            found.setdefault(("", one.what), one)
+    # Which model ran where is asked level by level: a run may hold several.
+    kept = [one for (_, what), one in found.items() if what not in OF_LEVEL]
+    return sorted(kept, key=lambda one: _SEVERITIES.index(one.severity))
+
+
+def _gates(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
+    """What spoke against the level on either side, the red ones first; notes left out."""
+    found = [
+        {**gate, "side": name}
+        for name, group, side in zip(("base", "new"), groups, sides, strict=True)
+        for gate in group.gates.get((side.model, side.load), ())
+        if gate["severity"] != "note"
+    ]
+    return sorted(found, key=lambda gate: _SEVERITIES.index(gate["severity"]))
+
+
+def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Gate]) -> Verdict:
+    """The verdict, or why there is none: a red difference, or a red gate of either side."""
+    metric = figure(verdict.metric).metric
+    reds = [(one.code, f"{one.code} {one.what}") for one in found if one.severity == "red"]
+    reds += [(one["code"], f"{one['code']} of {one['side'].upper()}") for one in gates if one["severity"] == "red"]
+    why = dict.fromkeys(text for code, text in reds if metric not in _SPARED.get(code, ()))
+    return withheld(verdict, f"red: {', '.join(why)}") if why else verdict
+
+
+def _means(judged: Sequence[Judged]) -> list[tuple[tuple[str, str], int, Verdict]]:
+    """The geometric mean over the levels of each pair of models, by metric; of what has a verdict."""
+    found: dict[tuple[tuple[str, str], str], list[Verdict]] = {}
+    for one, other, verdicts in judged:
+        for verdict in verdicts:
+            if verdict.word != "no verdict":
+                found.setdefault(((one.model, other.model), verdict.metric), []).append(verdict)
+    means = [(names, len(verdicts), over_levels(verdicts)) for (names, _), verdicts in found.items()]
+    return [(names, n, mean) for names, n, mean in means if mean is not None]
+
+
+def _plain(verdict: Verdict) -> Record:
+    more_is_better = figure(verdict.metric).more_is_better
+    return {**asdict(verdict), "by_run": list(verdict.by_run), "more_is_better": more_is_better}
