@@ -25,7 +25,7 @@ from loadbench.compare.figures import DEFAULT, OF_MODELS, Figure, figure
 from loadbench.compare.group import Group, gather
 from loadbench.compare.judging import judge, over_levels
 from loadbench.compare.reading import against, lap, matched, sides
-from loadbench.compare.record import Terms, compare_models, compare_runs
+from loadbench.compare.record import Terms, compare_models, compare_runs, document
 from loadbench.compare.side import Flow, Lap, Outcomes, Side, interleaved
 from loadbench.compare.verdict import BAD, MARGIN, SHARE_MARGIN, Verdict, withheld
 
@@ -50,6 +50,7 @@ __all__ = [
     "compare_models",
     "compare_runs",
     "differences",
+    "document",
     "figure",
     "gather",
     "interleaved",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from loadbench.compare.figures import SHARES
 from loadbench.compare.verdict import BAD, Verdict
 
 Row = dict[str, Any]
@@ -26,7 +27,8 @@ def row(verdict: Verdict, base_model: str, new_model: str, load: str | None) -> 
 def overall(levels: Sequence[Row], means: Sequence[Row]) -> dict[str, Any]:
     """The word, the verdicts it is made from, and the levels that stand out from them.
 
-    A metric's verdict is that of its mean over the levels, where there is one, else those of its levels.
+    A metric's verdict is that of its mean over the levels, where there is one, else those of its levels. Shares of
+    which nobody can tell do not count.
 
     Returns:
         {"word", "decisive": rows, "exceptions": rows of levels that are better or worse though their mean is not}.
@@ -35,12 +37,14 @@ def overall(levels: Sequence[Row], means: Sequence[Row]) -> dict[str, Any]:
     >>> overall([at | {"metric": "ttft", "word": "slower"}, at | {"metric": "e2e", "word": "same"}], [])["word"]
     'slower'
     """
-    words = {_of(mean): mean["word"] for mean in means}
-    decisive = [*means, *(one for one in levels if _of(one) not in words)]
+    over = {_of(mean): mean["word"] for mean in means}
+    decisive = [*means, *(one for one in levels if _of(one) not in over or one["word"] == "no verdict")]
     exceptions = [
-        one for one in levels if one["word"] in (*BAD, *GOOD) and _of(one) in words and words[_of(one)] != one["word"]
+        one for one in levels if one["word"] in (*BAD, *GOOD) and over.get(_of(one), one["word"]) != one["word"]
     ]
-    return {"word": _word([one["word"] for one in decisive]), "decisive": decisive, "exceptions": exceptions}
+    # Without a single failure it takes thousands of requests to hold a share within a point: no doubt about the rest.
+    words = [one["word"] for one in decisive if one["metric"] not in SHARES or one["word"] != "can't tell"]
+    return {"word": _word(words), "decisive": decisive, "exceptions": exceptions}
 
 
 def _of(one: Row) -> tuple[str, str, str]:

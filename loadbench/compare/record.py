@@ -17,6 +17,7 @@ from loadbench.compare.verdict import MARGIN, SHARE_MARGIN, Verdict, withheld
 
 Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]
+SCHEMA = 1
 _SEVERITIES = ("red", "warn", "note")
 _SPARED: Mapping[str, tuple[str, ...]] = {
     "V4": ("failed", "attainment"),
@@ -42,6 +43,11 @@ class Terms:
     share_margin: float = SHARE_MARGIN
     metrics: Sequence[str] | None = None
     meant: Collection[str] = ()
+
+
+def document(records: Sequence[Record]) -> Record:
+    """Comparisons as `loadbench compare --format json` writes them."""
+    return {"schema": SCHEMA, "comparisons": list(records)}
 
 
 def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:

@@ -42,21 +42,21 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     if not levels.levels(summary):
         yield ["No level was measured."]
         return
-    yield _section(capacity.steps(summary))
-    yield _section(tables.headline(summary))
-    yield _section(scaling.lines(summary))
-    yield from (_section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)
-    yield _section(tables.gaps(summary))
-    yield _section(breakdowns.open_loop(summary))
-    yield from (_section([table]) for table in devices.side_by_side(summary))
-    yield from (_section([table]) for table in (breakdowns.slo(summary), breakdowns.errors(summary)) if table)
+    yield section(capacity.steps(summary))
+    yield section(tables.headline(summary))
+    yield section(scaling.lines(summary))
+    yield from (section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)
+    yield section(tables.gaps(summary))
+    yield section(breakdowns.open_loop(summary))
+    yield from (section([table]) for table in devices.side_by_side(summary))
+    yield from (section([table]) for table in (breakdowns.slo(summary), breakdowns.errors(summary)) if table)
     yield _doubts(summary)
-    yield _section(tables.answers(summary))
-    yield from (_section([table]) for table in (models.cold_start(summary), models.memory(summary)) if table)
-    yield _section(costs.machine(summary))
-    yield _section(costs.energy(summary))
-    yield _section(costs.server(summary))
-    yield _folded("Behind the figures", _section(breakdowns.behind(summary))[1:])
+    yield section(tables.answers(summary))
+    yield from (section([table]) for table in (models.cold_start(summary), models.memory(summary)) if table)
+    yield section(costs.machine(summary))
+    yield section(costs.energy(summary))
+    yield section(costs.server(summary))
+    yield _folded("Behind the figures", section(breakdowns.behind(summary))[1:])
     yield _folded("By prompt", _prompt_tables(summary))
     yield _folded("By input length", _length_tables(summary))
     yield _folded("Definitions", ["\n".join(f"- **{name}**: {text}" for name, text in definitions.DEFINITIONS)])
@@ -75,7 +75,7 @@ def _facts(summary: Summary) -> str:
     return "\n".join(f"- **{name}**: {clean.escape(text)}" for name, text in facts if text)
 
 
-def _section(found: Sequence[Table]) -> list[str]:
+def section(found: Sequence[Table]) -> list[str]:
     """One heading over a table a model, then what the tables note."""
     if not found:
         return []

@@ -34,7 +34,7 @@ from loadbench.report.tables import headline as headline_tables
 WORST_PROMPTS = 3
 _FOLDED = 12
 """What a column of text may shrink to before figures give way."""
-_SEVERITY = {"red": "bold red", "warn": "yellow"}
+SEVERITY_STYLES = {"red": "bold red", "warn": "yellow"}
 
 
 def render(summary: Summary, width: int = 100) -> str:
@@ -47,7 +47,7 @@ def render(summary: Summary, width: int = 100) -> str:
 def tables(summary: Summary, console: Console) -> None:
     """Prints the whole report on `console`."""
     for part in _parts(summary, console):
-        console.print(_for_output(part, console), highlight=False)
+        console.print(for_output(part, console), highlight=False)
         console.print()
 
 
@@ -64,18 +64,18 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         answers(summary),
         breakdowns.open_loop(summary),
     ):
-        yield from _model_tables(by_model, console)
+        yield from grids(by_model, console)
     for single in (scaling.knees(summary), scaling.law(summary)):
-        yield from _model_tables([single] if single else [], console)
+        yield from grids([single] if single else [], console)
     for table in devices.side_by_side(summary):
-        yield from _model_tables([table], console)
+        yield from grids([table], console)
     for single in (breakdowns.slo(summary), models.cold_start(summary), models.memory(summary)):
-        yield from _model_tables([single] if single else [], console)
+        yield from grids([single] if single else [], console)
     for by_model in (costs.machine(summary), costs.energy(summary), costs.server(summary)):
-        yield from _model_tables(by_model, console)
+        yield from grids(by_model, console)
     failed = breakdowns.errors(summary)
-    yield from _model_tables([failed] if failed else [], console)
-    yield from _model_tables(_worst_prompts(summary), console)
+    yield from grids([failed] if failed else [], console)
+    yield from grids(_worst_prompts(summary), console)
     yield from _doubts(summary)
     if console.is_terminal and levels.levels(summary):  # the beginning has scrolled away
         yield Group(Text("In short", style="bold"), *_sentences(summary))
@@ -94,12 +94,12 @@ def _heading(summary: Summary) -> RenderableType:
 
 def _sentences(summary: Summary) -> Iterable[RenderableType]:
     for answer in capacity.sentences(summary):
-        yield _bullet(Text(f"{clean.one_line(answer, 1000)}.", style="bold"))
+        yield bullet(Text(f"{clean.one_line(answer, 1000)}.", style="bold"))
     for sentence in headline.sentences(summary):
         said = Text.assemble((clean.one_line(sentence.model), "bold"), ": ", clean.one_line(sentence.text, 1000), ".")
         if sentence.doubt:
             said.append(f" {clean.one_line(sentence.doubt, 1000)}.".replace(" not a", " Not a", 1), style="bold red")
-        yield _bullet(said)
+        yield bullet(said)
 
 
 def _facts(summary: Summary) -> RenderableType:
@@ -124,7 +124,7 @@ class _Layout:
 _LAYOUTS = (_Layout("behind", 2), _Layout("beneath", 2), _Layout("beneath", 1), _Layout("nowhere", 1))
 
 
-def _model_tables(found: Sequence[Table], console: Console) -> Iterable[RenderableType]:
+def grids(found: Sequence[Table], console: Console) -> Iterable[RenderableType]:
     """One table a model, under one another with the same widths; what all their notes say is said once, beneath."""
     if not found:
         return
@@ -226,11 +226,11 @@ def _worst_prompts(summary: Summary) -> list[Table]:
 def _doubts(summary: Summary) -> Iterable[RenderableType]:
     unfinished = notes.unfinished(summary)
     if unfinished:
-        lines = (_bullet(Text(clean.one_line(line)), "†") for line in unfinished)
+        lines = (bullet(Text(clean.one_line(line)), "†") for line in unfinished)
         yield Group(Text("Levels that did not run to their end", style="bold"), *lines)
     again = notes.closing(summary)
     if again:
-        lines = (_bullet(Text(clean.one_line(line)), "-") for line in again)
+        lines = (bullet(Text(clean.one_line(line)), "-") for line in again)
         yield Group(Text("Measured again at the end", style="bold"), *lines)
     found = notes.gates(summary)
     if found:
@@ -240,19 +240,19 @@ def _doubts(summary: Summary) -> Iterable[RenderableType]:
 def _gate(note: notes.Note) -> RenderableType:
     """The gate with its first level's words; the others are named, report.md has theirs."""
     (at, text), *others = note.texts
-    said = Text.assemble((clean.one_line(f"{note.code} {note.severity}"), _SEVERITY.get(note.severity, "dim")))
+    said = Text.assemble((clean.one_line(f"{note.code} {note.severity}"), SEVERITY_STYLES.get(note.severity, "dim")))
     said.append(f" {note.name}" if note.name else "")
     also = levels.joined(where for where, _ in others)
     where = f"{at}; also {also}, see report.md" if also else at
     said.append(f" ({clean.one_line(where)})" if where else "", style="dim")
-    return _bullet(said.append(f": {clean.one_line(text, 500)}"), "!" if note.severity == "red" else "-")
+    return bullet(said.append(f": {clean.one_line(text, 500)}"), "!" if note.severity == "red" else "-")
 
 
 def _note(text: str) -> RenderableType:
     return Padding(Text(clean.one_line(text, 500), style="dim"), (0, 0, 0, 2))
 
 
-def _bullet(text: Text, sign: str = "●") -> RenderableType:
+def bullet(text: Text, sign: str = "●") -> RenderableType:
     grid = Grid.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -260,7 +260,7 @@ def _bullet(text: Text, sign: str = "●") -> RenderableType:
     return grid
 
 
-def _for_output(part: RenderableType, console: Console) -> RenderableType:
+def for_output(part: RenderableType, console: Console) -> RenderableType:
     """The part itself for a terminal; for a pipe or a file without blanks at line ends, in ASCII where it must be."""
     plain = not console.encoding.lower().startswith("utf")  # a pipe on Windows, LANG=C
     if console.is_terminal and not plain:
