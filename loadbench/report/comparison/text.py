@@ -1,0 +1,84 @@
+"""A comparison for a terminal, by rich: the verdict first."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from loadbench.report import clean, provenance
+from loadbench.report.comparison import doubts, tables, words
+from loadbench.report.comparison.words import Record
+from loadbench.report.text import SEVERITY_STYLES, bullet, for_output, grids
+
+_STYLES = {
+    "slower": "bold red",
+    "worse": "bold red",
+    "mixed": "bold red",
+    "faster": "bold green",
+    "better": "bold green",
+}
+
+
+def render(document: Mapping[str, Any], width: int = 100) -> str:
+    """The report as text without colour, at most `width` columns wide."""
+    text = io.StringIO()
+    show(document, Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False))
+    return text.getvalue().rstrip() + "\n"
+
+
+def show(document: Mapping[str, Any], console: Console) -> None:
+    """Prints all comparisons on `console`."""
+    for record in document["comparisons"]:
+        for part in _parts(record, console):
+            console.print(for_output(part, console), highlight=False)
+            console.print()
+    how = Group(*(Text(line, style="dim") for line in doubts.HOW))
+    console.print(for_output(how, console), highlight=False)
+
+
+def verdict(record: Record) -> RenderableType:
+    """The word in a sentence, and what makes it."""
+    lines: list[RenderableType] = [
+        bullet(Text(f"{clean.one_line(words.headline(record), 500)}.", style=_STYLES.get(record["word"], "bold")))
+    ]
+    for name, sentence in words.sentences(record):
+        said = Text.assemble((f"{clean.one_line(name)}: ", "bold") if name else "", clean.one_line(sentence, 2000), ".")
+        lines.append(Padding(said, (0, 0, 0, 2)))
+    return Group(*lines)
+
+
+def doubtful(record: Record) -> Iterable[RenderableType]:
+    """Why not to trust it, where there is a reason."""
+    lines: list[RenderableType] = []
+    for doubt in doubts.doubts(record):
+        code = clean.one_line(f"{doubt.code} {doubt.severity}".strip())
+        said = Text.assemble((code, SEVERITY_STYLES.get(doubt.severity, "dim")))
+        said.append(f" ({clean.one_line(doubt.where)})" if doubt.where else "", style="dim")
+        lines.append(
+            bullet(said.append(f": {clean.one_line(doubt.text, 500)}"), "!" if doubt.severity == "red" else "-")
+        )
+    lines += [bullet(Text(clean.one_line(line, 500)), "-") for line in doubts.missing(record)]
+    if lines:
+        yield Group(Text("Doubts", style="bold"), *lines)
+
+
+def _parts(record: Record, console: Console) -> Iterable[RenderableType]:
+    if record["base"]["simulated"] or record["new"]["simulated"]:
+        yield Text(f" {provenance.SIMULATED} ", style="bold black on yellow")
+    yield verdict(record)
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in doubts.facts(record):
+        grid.add_row(name, Text(clean.one_line(text, 1000)))
+    yield Padding(grid, (0, 0, 0, 2))
+    yield from grids(tables.by_level(record), console)
+    mean = tables.over_levels(record)
+    yield from grids([mean] if mean else [], console)
+    yield from doubtful(record)

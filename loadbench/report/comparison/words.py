@@ -1,0 +1,193 @@
+"""A comparison in sentences: the verdict first, with the figures that make it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from loadbench.report import levels, units
+
+Record = Mapping[str, Any]
+Verdict = Mapping[str, Any]
+
+BAD, GOOD = ("slower", "worse"), ("faster", "better")
+MOST_FIGURES = 4
+MOST_RUNS = 1000
+_NAMES = {
+    "ttft": "TTFT",
+    "tpot": "TPOT",
+    "itl": "ITL",
+    "e2e": "E2E",
+    "client_queue": "client queue",
+    "output_tokens_per_s": "tokens/s",
+    "characters_per_s": "characters/s",
+    "input_tokens_per_s": "input tokens/s",
+    "requests_per_s": "requests/s",
+    "goodput": "goodput",
+    "failed": "failed",
+    "attainment": "attainment",
+}
+
+
+def metric(name: str) -> str:
+    """A metric with its statistic, for readers.
+
+    >>> metric("ttft_p95"), metric("itl_p999"), metric("output_tokens_per_s"), metric("e2e")
+    ('TTFT p95', 'ITL p99.9', 'tokens/s', 'E2E')
+    """
+    if name in _NAMES:
+        return _NAMES[name]
+    stem, _, statistic = name.rpartition("_")
+    return f"{_NAMES.get(stem, stem)} {levels.STATISTIC_NAMES.get(statistic, statistic)}"
+
+
+def load(name: str | None) -> str:
+    """A level's load as tables call it.
+
+    >>> load("c8"), load("r0.5"), load(None)
+    ('c8', '0.5 req/s', '')
+    """
+    if name is None:
+        return ""
+    return f"{name[1:]} req/s" if name.startswith("r") and name[1:2].isdigit() else name
+
+
+def change(verdict: Verdict, of: str = "ratio") -> str:
+    """How much NEW differs from BASE: of a ratio in per cent, of shares in percentage points; "-" where unknown.
+
+    Args:
+        of: "ratio", or one end of its interval, "low" or "high".
+
+    >>> change({"unit": "ms", "ratio": 1.213}), change({"unit": "/s", "ratio": 0.957})
+    ('+21%', '-4.3%')
+    >>> change({"unit": "share", "base": 0.01, "new": 0.024})
+    '+1.4 pp'
+    """
+    if verdict["unit"] == "share":
+        known = verdict.get("base") is not None and verdict.get("new") is not None
+        moved = (verdict["new"] - verdict["base"] if known else None) if of == "ratio" else verdict[of]
+        return units.ABSENT if moved is None else f"{_signed(100 * moved)} pp"
+    ratio = verdict[of]
+    return units.ABSENT if ratio is None else f"{_signed(100 * (ratio - 1))}%"
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.1f}" if abs(value) < 9.95 else f"{value:+,.0f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def interval(verdict: Verdict, join: str = " to ") -> str:
+    """The interval of the change: "+17 to +25%"; "" where there is none."""
+    if verdict["low"] is None or verdict["high"] is None:
+        return ""
+    low, high = change(verdict, "low"), change(verdict, "high")
+    unit = " pp" if high.endswith(" pp") else "%"
+    return f"{low.removesuffix(unit)}{join}{high}"
+
+
+def more_runs(verdict: Verdict) -> str:
+    """About how many more runs a side it takes, in words; "" where nobody knows.
+
+    >>> more_runs({"runs_needed": 6, "runs_base": 1, "runs_new": 2})
+    'about 5 more runs'
+    """
+    if verdict["runs_needed"] is None:
+        return ""
+    more = max(int(verdict["runs_needed"]) - min(verdict["runs_base"], verdict["runs_new"]), 1)
+    return f"over {MOST_RUNS:,} more runs" if more > MOST_RUNS else f"about {units.plural(more, 'more run')}"
+
+
+def said(verdict: Verdict) -> str:
+    """The word of a verdict, with what it takes where nobody can tell."""
+    runs = more_runs(verdict)
+    return f"{verdict['word']} ({runs})" if runs else str(verdict["word"])
+
+
+def sides(record: Record) -> tuple[str, str]:
+    """What both sides are called: BASE and NEW are folders, or models of one run."""
+    return str(record["base"]["name"]), str(record["new"]["name"])
+
+
+def headline(record: Record) -> str:
+    """The whole comparison in one sentence without its names: "slower", "the same within 10%"."""
+    within = f"within {units.share(record['margin'])}"
+    base, new = sides(record)
+    return {
+        "same": f"{new} is the same as {base} {within}",
+        "can't tell": f"can't tell whether {new} is the same as {base} {within}",
+        "no verdict": f"no verdict on {new} against {base}",
+        "mixed": f"{new} is better than {base} in some figures and worse in others",
+    }.get(record["word"], f"{new} is {record['word']} than {base}")
+
+
+def sentences(record: Record) -> list[tuple[str, str]]:
+    """What makes the word, a sentence a pair of models: (name of the pair, text). The name is "" of the only pair."""
+    rows: dict[tuple[str, str], tuple[list[Any], list[Any]]] = {}
+    for number, kind in enumerate(("decisive", "exceptions")):
+        for row in record[kind]:
+            rows.setdefault((row["base_model"], row["new_model"]), ([], []))[number].append(row)
+    return [
+        (pair(*names) if len(rows) > 1 else "", _sentence(record, decisive, exceptions))
+        for names, (decisive, exceptions) in rows.items()
+    ]
+
+
+def pair(base: str, new: str) -> str:
+    return base if base == new else f"{new} against {base}"
+
+
+def _sentence(record: Record, decisive: Sequence[Any], exceptions: Sequence[Any]) -> str:
+    found = [(row, _of(record, row)) for row in decisive]
+    several = len({(level["base_model"], level["load"]) for level in record["levels"]}) > 1
+    parts = []
+    for word in (*BAD, *GOOD):
+        figures = [_figure(row, v, several) for row, v in found if v["word"] == word]
+        parts += [f"{word}: {_listed(figures)}"] if figures else []
+    same = [_named(row, several) for row, v in found if v["word"] == "same"]
+    parts += [f"same: {_listed(same)}"] if same else []
+    unsure = [
+        _named(row, several) + (f" ({why})" if (why := v["note"] or more_runs(v)) else "")
+        for row, v in found
+        if v["word"] == "can't tell" and not (v["unit"] == "share" and not v["base"] and not v["new"])
+    ]
+    parts += [f"can't tell: {_listed(unsure)}"] if unsure else []
+    held: dict[str, list[str]] = {}
+    for row, v in found:
+        if v["word"] == "no verdict":
+            held.setdefault(v["note"], []).append(_named(row, several))
+    everything = len(held) == 1 and len(next(iter(held.values()))) == len(found)
+    parts += [f"no verdict{'' if everything else f' on {_listed(names)}'} ({why})" for why, names in held.items()]
+    apart = [f"{row['word']} {_figure(row, _of(record, row), True)}" for row in exceptions]
+    parts += [f"but {_listed(apart)}"] if apart else []
+    return "; ".join(parts) or "nothing that both sides measured can be judged"
+
+
+def _figure(row: Mapping[str, Any], verdict: Verdict, several: bool) -> str:
+    ends = interval(verdict)
+    return f"{_named(row, several)} {change(verdict)}{f' ({ends})' if ends else ''}"
+
+
+def _named(row: Mapping[str, Any], several: bool) -> str:
+    return metric(row["metric"]) + (f" at {load(row['load'])}" if several and row["load"] is not None else "")
+
+
+def _of(record: Record, row: Mapping[str, Any]) -> Verdict:
+    """The verdict that a row of `decisive` or `exceptions` is about."""
+    names = (row["base_model"], row["new_model"])
+    rows: Iterable[Verdict] = (
+        (v for v in record["over_levels"] if (v["base_model"], v["new_model"]) == names)
+        if row["load"] is None
+        else (
+            v
+            for level in record["levels"]
+            if (level["base_model"], level["new_model"], level["load"]) == (*names, row["load"])
+            for v in level["verdicts"]
+        )
+    )
+    return next(v for v in rows if v["metric"] == row["metric"])
+
+
+def _listed(figures: Sequence[str]) -> str:
+    left = len(figures) - MOST_FIGURES
+    shown = figures if left <= 1 else [*figures[:MOST_FIGURES], f"and {left} more"]
+    return ", ".join(shown)
