@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from loadbench import __version__
 from loadbench.cli.capacity import capacity
+from loadbench.cli.compare import compare
 from loadbench.cli.doctor import doctor
 from loadbench.cli.models import models
 from loadbench.cli.probe import probe
@@ -126,6 +127,6 @@ def _with_debug(command: click.Command) -> None:
         _with_debug(below)
 
 
-for command in (run, capacity, report, score, models, probe, serve, doctor):
+for command in (run, capacity, report, compare, score, models, probe, serve, doctor):
     main.add_command(command)
 _with_debug(main)

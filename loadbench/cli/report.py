@@ -54,7 +54,7 @@ def report(folder: Path, kind: str, output: Path | None) -> None:
         # A folder that cannot be written, such as a mounted archive, can still be read.
         click.echo(f"warning: {error}", err=True)
     if output is not None:
-        _write(output, FORMATS[kind](summary))
+        write(output, FORMATS[kind](summary))
     elif kind == "text":
         _print(summary)
     else:
@@ -62,7 +62,8 @@ def report(folder: Path, kind: str, output: Path | None) -> None:
         click.echo(FORMATS[kind](summary).encode(), nl=False)
 
 
-def _write(path: Path, content: str) -> None:
+def write(path: Path, content: str) -> None:
+    """Write a report where -o says: a file whole or not at all, a pipe as it is."""
     from loadbench.errors import UsageError
     from loadbench.store import write_atomically
 

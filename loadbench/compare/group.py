@@ -27,12 +27,14 @@ class Group:
         runs: At least one.
         sides: What they measured, by model and load.
         gates: Those that spoke, red and warning, by model and load.
+        slo: Bounds that replaced the runs' own; None where those counted.
     """
 
     name: str
     runs: tuple[Run, ...]
     sides: Mapping[Key, Side]
     gates: Mapping[Key, Sequence[Gate]]
+    slo: Sequence[str] | None = None
 
     @property
     def models(self) -> list[str]:
@@ -75,7 +77,7 @@ def gather(
     measured = sides(runs, slo)
     for run in runs:
         _gates(run, known.get(run.path) or metrics.summarise(run), found)
-    return Group(name or runs[0].path.name, tuple(runs), measured, found)
+    return Group(name or runs[0].path.name, tuple(runs), measured, found, slo)
 
 
 def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -> None:

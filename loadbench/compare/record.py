@@ -61,7 +61,9 @@ def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
     found = _of_runs(base, new, terms.meant)
     if terms.metrics is None:
         same = all(one.model == other.model for one, other in pairs)
-        terms = replace(terms, metrics=(*(DEFAULT if same else OF_MODELS), *_attained(pairs, found)))
+        terms = replace(
+            terms, metrics=(*(DEFAULT if same else OF_MODELS), *_attained(pairs, found if base.slo is None else ()))
+        )
     rest = {
         "only_base": _rest(base.sides, [one for one, _ in pairs]),
         "only_new": _rest(new.sides, [other for _, other in pairs]),

@@ -98,10 +98,10 @@ def _notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
     verdicts = [(_at(level, verdict, len(found) > 1), verdict) for level in found for verdict in level["verdicts"]]
     notes = ["* no interval, so no verdict is possible"] if any(v["low"] is None for _, v in verdicts) else []
     notes += _by_text((at, verdict["note"]) for at, verdict in verdicts)
+    flagged = [(at, verdict["outliers_base"] or 0, verdict["outliers_new"] or 0) for at, verdict in verdicts]
+    listed = ", ".join(f"{at} {base} / {new}" for at, base, new in flagged if base or new)
+    notes += [f"outliers, flagged and none dropped: {listed}"] if listed else []
     for at, verdict in verdicts:
-        flagged = [verdict[f"outliers_{side}"] or 0 for side in ("base", "new")]
-        if any(flagged):
-            notes.append(f"{at}: {flagged[0]} outliers against {flagged[1]}: flagged, none dropped")
         if verdict["p_value"] is not None and verdict["base"] != verdict["new"]:
             notes.append(f"{at}: on the same prompts, McNemar's p = {verdict['p_value']:.2g}")
     return notes + _by_text((words.metric(v["metric"]), v["method"]) for _, v in verdicts if v["low"] is not None)

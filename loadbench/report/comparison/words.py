@@ -99,8 +99,13 @@ def more_runs(verdict: Verdict) -> str:
 
 def said(verdict: Verdict) -> str:
     """The word of a verdict, with what it takes where nobody can tell."""
-    runs = more_runs(verdict)
+    runs = "" if _is_all_or_none(verdict) else more_runs(verdict)
     return f"{verdict['word']} ({runs})" if runs else str(verdict["word"])
+
+
+def _is_all_or_none(verdict: Verdict) -> bool:
+    """A share of 0 or 1 on both sides: how many runs it takes to be sure of it is of no use to a reader."""
+    return verdict["unit"] == "share" and verdict["base"] == verdict["new"] and verdict["base"] in (0, 1)
 
 
 def sides(record: Record) -> tuple[str, str]:
@@ -143,20 +148,19 @@ def _sentence(record: Record, decisive: Sequence[Any], exceptions: Sequence[Any]
     for word in (*BAD, *GOOD):
         figures = [_figure(row, v, several) for row, v in found if v["word"] == word]
         parts += [f"{word}: {_listed(figures)}"] if figures else []
-    same = [_named(row, several) for row, v in found if v["word"] == "same"]
-    parts += [f"same: {_listed(same)}"] if same else []
+    same = [(row, "") for row, v in found if v["word"] == "same"]
+    parts += [f"same: {_listed(_by_metric(same, several))}"] if same else []
     unsure = [
-        _named(row, several) + (f" ({why})" if (why := v["note"] or more_runs(v)) else "")
-        for row, v in found
-        if v["word"] == "can't tell" and not (v["unit"] == "share" and not v["base"] and not v["new"])
+        (row, v["note"] or more_runs(v)) for row, v in found if v["word"] == "can't tell" and not _is_all_or_none(v)
     ]
-    parts += [f"can't tell: {_listed(unsure)}"] if unsure else []
-    held: dict[str, list[str]] = {}
+    parts += [f"can't tell: {_listed(_by_metric(unsure, several))}"] if unsure else []
+    held: dict[str, list[tuple[Mapping[str, Any], str]]] = {}
     for row, v in found:
         if v["word"] == "no verdict":
-            held.setdefault(v["note"], []).append(_named(row, several))
-    everything = len(held) == 1 and len(next(iter(held.values()))) == len(found)
-    parts += [f"no verdict{'' if everything else f' on {_listed(names)}'} ({why})" for why, names in held.items()]
+            held.setdefault(v["note"], []).append((row, ""))
+    for why, rows in held.items():
+        on = "" if len(rows) == len(found) else f" on {_listed(_by_metric(rows, several))}"
+        parts.append(f"no verdict{on} ({why})")
     apart = [f"{row['word']} {_figure(row, _of(record, row), True)}" for row in exceptions]
     parts += [f"but {_listed(apart)}"] if apart else []
     return "; ".join(parts) or "nothing that both sides measured can be judged"
@@ -169,6 +173,17 @@ def _figure(row: Mapping[str, Any], verdict: Verdict, several: bool) -> str:
 
 def _named(row: Mapping[str, Any], several: bool) -> str:
     return metric(row["metric"]) + (f" at {load(row['load'])}" if several and row["load"] is not None else "")
+
+
+def _by_metric(rows: Sequence[tuple[Mapping[str, Any], str]], several: bool) -> list[str]:
+    """Metrics with what is said of them, the levels of which the same is said together: "TTFT p95 at c1, c2 (why)"."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row, why in rows:
+        found.setdefault((row["metric"], why), []).append(load(row["load"]))
+    return [
+        metric(name) + (f" at {' and '.join(loads)}" if several and all(loads) else "") + (f" ({why})" if why else "")
+        for (name, why), loads in found.items()
+    ]
 
 
 def _of(record: Record, row: Mapping[str, Any]) -> Verdict:
