@@ -58,7 +58,7 @@ def _margin(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
 
 
 @click.command(cls=HeadedCommand, epilog=EPILOG)
-@click.argument("folders", metavar="BASE NEW...", nargs=-1, required=True, type=_FOLDER)
+@click.argument("folders", metavar="BASE [NEW …]", nargs=-1, required=True, type=_FOLDER)
 @_what("--base", type=_FOLDER, metavar="DIR", help="BASE; all folders given are NEW then.", **_OWN)
 @_what(
     "--base-model", metavar="NAME", help="Of models of one run, the one to compare with.  [default: the first]", **_OWN

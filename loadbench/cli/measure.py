@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 import click
 
-from loadbench import metrics, plan, prompts, report, scenario, store, target
+from loadbench import compare, plan, prompts, report, scenario, store, target
 from loadbench.cli import INTERRUPTED, live, opening, reach, record, resume
 from loadbench.cli import place as places
 from loadbench.cli.place import Place
@@ -228,7 +228,7 @@ def _default_folder(asked: Scenario) -> Path:
 def _report(path: Path, given: dict[str, Any], view: live.View) -> None:
     """Everything that can be said, from the folder alone, as `loadbench report` would."""
     data = store.read(path)
-    summary = report.with_run(metrics.summarise(data), data.info)
+    summary = report.with_run(compare.summarise(data), data.info)
     report.write(summary, None, path)
     view.summary(summary)
     if given["quiet"] or given["as_json"]:

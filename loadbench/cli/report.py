@@ -42,12 +42,12 @@ def report(folder: Path, kind: str, output: Path | None) -> None:
     All figures are computed again from the folder's records; its summary.json, report.md and summary.csv are
     written again too.
     """
-    from loadbench import metrics, store
+    from loadbench import compare, store
     from loadbench import report as reports
     from loadbench.errors import StoreError
 
     run = store.read(folder)
-    summary = reports.with_run(metrics.summarise(run), run.info)
+    summary = reports.with_run(compare.summarise(run), run.info)
     try:
         reports.write(summary, None, folder)
     except StoreError as error:

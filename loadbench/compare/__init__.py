@@ -15,6 +15,7 @@ verdict.py      the word, and how many runs it takes
 differences.py  what makes sides incomparable
 group.py        runs that count as one side, and the gates that spoke against them
 record.py       all of it as plain values; overall.py the word that it comes to
+models.py       the models of one run against its first, for summary.json
 
     record = compare.compare_runs(compare.gather([run, …]), compare.gather([other, …]), compare.Terms(margin=0.05))
 docs/statistics.md has each formula in words and the simulation that checks it.
@@ -24,6 +25,7 @@ from loadbench.compare.differences import NAMES, Difference, between, difference
 from loadbench.compare.figures import DEFAULT, OF_MODELS, Figure, figure
 from loadbench.compare.group import Group, gather
 from loadbench.compare.judging import judge, over_levels
+from loadbench.compare.models import summarise
 from loadbench.compare.reading import against, lap, matched, sides
 from loadbench.compare.record import Terms, compare_models, compare_runs, document
 from loadbench.compare.side import Flow, Lap, Outcomes, Side, interleaved
@@ -59,5 +61,6 @@ __all__ = [
     "matched",
     "over_levels",
     "sides",
+    "summarise",
     "withheld",
 ]

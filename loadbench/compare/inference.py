@@ -32,12 +32,20 @@ class Measured:
     def effect(self) -> float:
         return mean_of(self.logs[1]) - mean_of(self.logs[0])
 
-    def found(self, bounds: Bounds | None, method: str, *, by_run: tuple[float, ...] = (), note: str = "") -> Finding:
+    def found(
+        self,
+        bounds: Bounds | None,
+        method: str,
+        *,
+        by_run: tuple[float, ...] = (),
+        note: str = "",
+        paired: bool = False,
+    ) -> Finding:
         low, high = bounds or (None, None)
         base, new = (math.exp(mean_of(side)) for side in self.logs)
         first, second = self.outliers or (None, None)
         n = self.n_base, self.n_new
-        return Finding(base, new, self.effect, low, high, method, *n, by_run, first, second, note=note)
+        return Finding(base, new, self.effect, low, high, method, *n, by_run, first, second, note=note, paired=paired)
 
     def between_runs(self, pairs: bool, tail: float, of: str) -> Finding | None:
         """The run is the unit: Student's interval of the pairs' log ratios, or Welch's; None with one run on a side.
@@ -55,7 +63,7 @@ class Measured:
             return self.found(bounds, f"{len(base)} and {len(new)} runs, {of}", by_run=by_run)
         half = intervals.student(both.freedom, tail) * math.sqrt(both.variance)
         bounds = both.value - half, both.value + half
-        return self.found(bounds, f"{len(by_run)} pairs of runs, {of}", by_run=by_run)
+        return self.found(bounds, f"{len(by_run)} pairs of runs, {of}", by_run=by_run, paired=True)
 
     def within_runs(
         self, estimates: Sequence[Sequence[Estimate | None]], tail: float, method: str, short: str

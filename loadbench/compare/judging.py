@@ -64,8 +64,10 @@ def judge(
 def over_levels(verdicts: Sequence[Verdict]) -> Verdict | None:
     """The geometric mean of one metric's ratios over several levels, with its interval and its word.
 
-    Where every level has as many runs, the mean is taken run by run, for levels of one run share its machine; else
-    levels count as independent. None of shares, of several metrics, of fewer than two levels, or without intervals.
+    Levels of one run share its machine. Where runs took turns and every level has as many, the mean is taken run by run;
+    of other runs the levels count as if they rose and fell together, which is the worst that they can do. With one run
+    a side the intervals are of what varies within a level, and levels count as independent. None of shares, of several
+    metrics, of fewer than two levels, or without intervals.
     """
     first = verdicts[0] if verdicts else None
     if first is None or len(verdicts) < 2 or len({verdict.metric for verdict in verdicts}) > 1:
@@ -83,10 +85,16 @@ def over_levels(verdicts: Sequence[Verdict]) -> Verdict | None:
         method = f"geometric mean of {len(known)} levels, run by run"
     else:
         bounds = [(math.log(v.low or 0.0), math.log(v.high or 0.0)) for v in known]
-        low, high = intervals.mover(effects, bounds, [1 / len(known)] * len(known))
-        method = f"geometric mean of {len(known)} levels as if independent"
+        if all(min(v.runs_base, v.runs_new) < 2 for v in known):
+            low, high = intervals.mover(effects, bounds, [1 / len(known)] * len(known))
+            method = f"geometric mean of {len(known)} levels as if independent"
+        else:
+            low, high = (mean_of(ends) for ends in zip(*bounds, strict=True))
+            method = f"geometric mean of {len(known)} levels as if they rose and fell together"
     effect = mean_of(effects)
-    finding = Finding(None, None, effect, low, high, method, *_totals(known), tuple(map(math.log, by_run)))
+    totals = _totals(known)
+    logs = tuple(map(math.log, by_run))
+    finding = Finding(None, None, effect, low, high, method, *totals, logs, paired=bool(logs))
     one = figure(first.metric)
     return _worded(
         one, finding, min(v.runs_base for v in known), min(v.runs_new for v in known), first.margin, tail, ""
@@ -142,6 +150,7 @@ def _worded(
         outliers_new=finding.outliers_new,
         p_value=finding.p_value,
         note=finding.note,
+        paired=finding.paired,
     )
 
 
@@ -156,9 +165,9 @@ def _exp(log: float | None) -> float | None:
 
 
 def _by_run(verdicts: Sequence[Verdict]) -> list[float]:
-    """The geometric mean over levels, run by run; empty where they have different numbers of runs."""
+    """The geometric mean over levels of each pair of runs; empty where they are no pairs, or not equally many."""
     runs = {len(v.by_run) for v in verdicts}
-    if len(runs) > 1 or not runs or max(runs) < 2:
+    if not all(v.paired for v in verdicts) or len(runs) > 1 or not runs or max(runs) < 2:
         return []
     return [math.exp(mean_of([math.log(v.by_run[i]) for v in verdicts])) for i in range(max(runs))]
 

@@ -17,7 +17,8 @@ def share(metric: str, base: Side, new: Side, tail: float) -> Finding | None:
     """The difference of two shares over all runs of each side; None where a run does not know it.
 
     Wilson's bounds of each, put together as Newcombe does. Where both sides asked the same prompts equally often, their
-    outcomes are paired, which McNemar's test asks too. Requests that fail together count as fewer (blocks).
+    outcomes are paired, which McNemar's test asks too. Requests that fail together count as fewer (blocks), and so
+    do those of runs that differ by more than chance.
     """
     sides = [[lap.outcomes.get(metric) for lap in side.laps] for side in (base, new)]
     known = [[one for one in side if one is not None] for side in sides]
@@ -48,9 +49,13 @@ def _offered(one: Outcomes) -> int:
 
 
 def _worth(side: Sequence[Outcomes], tail: float) -> float:
-    """As many independent requests as those of all runs are worth."""
-    return sum(
+    """As many independent requests as those of all runs are worth: fewer where the runs differ by more than chance."""
+    within = sum(
         _offered(one) * intervals.independent_flags(one.flags, tail) / len(one.flags) for one in side if len(one.flags)
+    )
+    counted = [one for one in side if _offered(one)]
+    return intervals.independent_in_runs(
+        [_hits(one) for one in counted], [_offered(one) for one in counted], within, tail
     )
 
 

@@ -36,6 +36,7 @@ class Verdict:
         margin: Of the ratio, of shares of the difference.
         confidence: Of the interval: 0.95, or more where several metrics are judged (Bonferroni).
         by_run: NEW / BASE run by run, where there are as many; else empty.
+        paired: Whether the runs took turns, so that each of `by_run` is of a pair that met the same machine.
         outliers_base, outliers_new: Requests far from the others of the same prompt: flagged, never dropped. None where
             nobody looked.
         p_value: McNemar's, of shares on the same prompts.
@@ -63,6 +64,7 @@ class Verdict:
     outliers_new: int | None = None
     p_value: float | None = None
     note: str = ""
+    paired: bool = False
 
     @property
     def bad(self) -> bool:
@@ -81,7 +83,7 @@ class Finding:
         method: In words.
         n_base, n_new: What the figures rest on.
         by_run: Effects run by run.
-        outliers_base, outliers_new, p_value, note: As of the Verdict.
+        outliers_base, outliers_new, p_value, note, paired: As of the Verdict.
     """
 
     base: float | None
@@ -97,6 +99,7 @@ class Finding:
     outliers_new: int | None = None
     p_value: float | None = None
     note: str = ""
+    paired: bool = False
 
 
 def word(low: float, high: float, edge: float, *, more_is_better: bool, share: bool = False) -> Word:

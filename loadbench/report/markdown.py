@@ -19,6 +19,7 @@ from loadbench.report import (
     scaling,
     tables,
 )
+from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table
 
@@ -49,6 +50,7 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     yield section(tables.gaps(summary))
     yield section(breakdowns.open_loop(summary))
     yield from (section([table]) for table in devices.side_by_side(summary))
+    yield _against_each_other(summary)
     yield from (section([table]) for table in (breakdowns.slo(summary), breakdowns.errors(summary)) if table)
     yield _doubts(summary)
     yield section(tables.answers(summary))
@@ -68,6 +70,16 @@ def _sentences(summary: Summary) -> Iterable[str]:
     for sentence in headline.sentences(summary):
         doubt = f" **{clean.escape(sentence.doubt[:1].upper() + sentence.doubt[1:])}.**" if sentence.doubt else ""
         yield f"- {clean.code(sentence.model)}: {clean.escape(sentence.text)}.{doubt}"
+
+
+def _against_each_other(summary: Summary) -> list[str]:
+    """The run's models held against the first: what is said of it, the verdicts unfold on a click."""
+    lines = of_run.sentences(summary)
+    if not lines:
+        return []
+    said = "\n".join(f"- {clean.escape(line, 2000)}" for line in lines)
+    verdicts = section(of_run.tables(summary))[1:]
+    return [f"### {of_run.TITLE}", said, *(_folded("Every verdict", verdicts) if verdicts else [])]
 
 
 def _facts(summary: Summary) -> str:

@@ -27,6 +27,7 @@ from loadbench.report import (
     provenance,
     scaling,
 )
+from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table, answers, gaps
 from loadbench.report.tables import headline as headline_tables
@@ -69,6 +70,7 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         yield from grids([single] if single else [], console)
     for table in devices.side_by_side(summary):
         yield from grids([table], console)
+    yield from _against_each_other(summary, console)
     for single in (breakdowns.slo(summary), models.cold_start(summary), models.memory(summary)):
         yield from grids([single] if single else [], console)
     for by_model in (costs.machine(summary), costs.energy(summary), costs.server(summary)):
@@ -80,6 +82,14 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
     if console.is_terminal and levels.levels(summary):  # the beginning has scrolled away
         yield Group(Text("In short", style="bold"), *_sentences(summary))
     yield Text("What each figure means: report.md in the run folder, section Definitions.", style="dim")
+
+
+def _against_each_other(summary: Summary, console: Console) -> Iterable[RenderableType]:
+    """What is said of the run's models held against the first, and the verdicts that say it."""
+    lines = of_run.sentences(summary)
+    if lines:
+        yield Group(Text(of_run.TITLE, style="bold"), *(bullet(Text(clean.one_line(s, 2000))) for s in lines))
+    yield from grids(of_run.means(summary), console)
 
 
 def _heading(summary: Summary) -> RenderableType:

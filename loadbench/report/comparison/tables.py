@@ -12,6 +12,7 @@ from loadbench.report.tables import Cell, Column, Table
 
 _LEVEL = Column("level", left=True)
 _METRIC = Column("metric", left=True)
+_SIDES = (Column("BASE"), Column("NEW"))
 _VERDICT = Column("verdict", left=True)
 
 
@@ -20,12 +21,7 @@ def by_level(record: Record, title: str = "Verdicts") -> list[Table]:
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for level in record["levels"]:
         pairs.setdefault((level["base_model"], level["new_model"]), []).append(level)
-    base, new = ("BASE", "NEW") if record["kind"] == "runs" else words.sides(record)
-    columns = (
-        *(_LEVEL, _METRIC),
-        *(Column(base, short=_short(base)), Column(new, short=_short(new)), Column("change"), _VERDICT),
-        *(Column("n"), Column("runs")),
-    )
+    columns = (_LEVEL, _METRIC, *_SIDES, Column("change"), _VERDICT, Column("n"), Column("runs"))
     return [
         Table(
             title,
@@ -88,10 +84,6 @@ def _figure(value: float | None, unit: str) -> str:
 
 def _both(base: int, new: int) -> Cell:
     return Cell(f"{base:,}" if base == new else f"{base:,} / {new:,}")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 12 else f"{name[:11]}…"
 
 
 def _notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
