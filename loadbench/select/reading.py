@@ -1,0 +1,55 @@
+"""Run folders read for a choice: their records, what is computed of them, their scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from loadbench import metrics, quality, store
+from loadbench.errors import LoadbenchError, StoreError
+from loadbench.select.candidate import Measured
+
+
+def read(folder: Path) -> Measured:
+    """A run folder.
+
+    Raises:
+        UsageError: It is none.
+        StoreError: It cannot be read.
+    """
+    run = store.read(folder)
+    return Measured(run, metrics.summarise(run), scores(folder))
+
+
+def scores(folder: Path) -> dict[str, Any] | None:
+    """scores.json, as the last `loadbench score` wrote it; of a run that nobody scored, what its own rules say.
+
+    None where there is neither.
+
+    Raises:
+        StoreError: scores.json is there and cannot be read.
+    """
+    path = folder / quality.FILE
+    try:
+        found = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return _rules(folder)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
+    except orjson.JSONDecodeError as error:
+        raise StoreError(f"{path}: is damaged: {error}; `loadbench score {folder}` writes it again") from None
+    if not isinstance(found, dict) or not isinstance(found.get("models"), list):
+        raise StoreError(f"{path}: is no scores.json of loadbench; `loadbench score {folder}` writes it again")
+    return found
+
+
+def _rules(folder: Path) -> dict[str, Any] | None:
+    try:
+        scored = quality.read(folder)
+        if not any(question.checks for question in scored.questions.values()):
+            return None
+        return quality.summarise(scored, quality.read_scores(folder)[0])
+    except LoadbenchError:
+        return None  # a run without answers has no quality
