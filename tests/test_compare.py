@@ -393,6 +393,22 @@ def test_levels_of_the_same_runs_are_averaged_run_by_run() -> None:
     assert "run by run" in together.method
 
 
+def test_levels_of_runs_that_did_not_take_turns_are_no_surer_than_each_level() -> None:
+    def verdict(shift: float):
+        # Each side heats up in the same way; run by run that would cancel, and a shift between the blocks would not.
+        drift = [1.0, 1.2, 1.4, 1.6]
+        base = side_of(*(lap_of([100.0 * d] * 6, began=f"1{i}") for i, d in enumerate(drift)))
+        new = side_of(*(lap_of([100.0 * shift * d] * 6, began=f"2{i}") for i, d in enumerate(drift)))
+        return judge(base, new, ["ttft"])[0]
+
+    levels = [verdict(1.2), verdict(1.3)]
+    overall = over_levels(levels)
+
+    assert overall.word == "can't tell"
+    assert overall.high / overall.low == pytest.approx(levels[0].high / levels[0].low)
+    assert "rose and fell together" in overall.method
+
+
 def test_one_level_several_metrics_or_no_interval_have_no_mean_over_levels() -> None:
     one = side_of(lap_of(np.linspace(100, 120, 60)))
     ttft, p95 = judge(one, one, ["ttft", "ttft_p95"])

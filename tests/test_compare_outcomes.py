@@ -5,7 +5,7 @@ import pytest
 from comparisons import lap_of, side_of
 
 from loadbench.compare import Outcomes, Side, judge
-from loadbench.intervals import mcnemar, newcombe
+from loadbench.intervals import independent_in_runs, mcnemar, newcombe
 
 
 def failing(*flags: list[bool], prompts: list[str] | None = None, offered: int | None = None) -> Side:
@@ -110,3 +110,24 @@ def test_runs_of_one_side_are_pooled() -> None:
 
 def test_a_run_without_outcomes_has_no_verdict_on_shares() -> None:
     assert judge(failing([False] * 10), side_of(lap_of([1.0])), ["failed", "attainment"]) == []
+
+
+@pytest.mark.parametrize(("differ", "most"), [(False, 0.05), (True, 0.12)])
+def test_runs_that_fail_by_turns_raise_few_false_alarms(differ: bool, most: float) -> None:
+    """Each run has a share of failures of its own; as if all requests were of one run half of the comparisons err."""
+    generator, names = np.random.default_rng(4), [f"p{i % 10}" for i in range(100)]
+
+    def side() -> Side:
+        of_run = generator.beta(0.6, 11.4, 5) if differ else np.full(5, 0.05)  # mean 5 %, spread 6 %
+        flags = [generator.random(100) < share for share in of_run]
+        return side_of(*(lap_of([1.0] * 100, names, outcomes={"failed": Outcomes(one, names)}) for one in flags))
+
+    words = [judge(side(), side(), ["failed"], share_margin=0.0)[0].word for _ in range(200)]
+
+    assert sum(word in ("better", "worse") for word in words) / 200 <= most
+
+
+def test_failures_that_are_spread_over_the_runs_lose_nothing() -> None:
+    assert independent_in_runs([5, 4, 6], [100, 100, 100], 290.0) == 290.0
+    assert independent_in_runs([15], [300], 300.0) == 300.0
+    assert independent_in_runs([15, 0, 0], [100, 100, 100], 300.0) < 10

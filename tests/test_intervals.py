@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulations import ar1
 
 from loadbench.intervals import (
     independent_gaps,
@@ -124,6 +125,24 @@ def test_intervals_of_gaps_hold_what_they_promise_though_gaps_of_a_request_resem
 
     assert _coverage(sizes, 0.5, p, clustered=True) >= 0.92
     assert _coverage(sizes, 0.5, p, clustered=False) < 0.7  # what METRICS.md §5 warns of
+
+
+def test_intervals_of_gaps_hold_what_they_promise_though_requests_resemble_their_neighbours() -> None:
+    generator = np.random.default_rng(3)
+    sizes, owner = np.full(200, 20), np.repeat(np.arange(200), 20)
+    held = alone = 0
+    for request in ar1(generator, 1000, 200):
+        gaps = math.sqrt(0.5) * (request[owner] + generator.standard_normal(4000))
+        below = np.bincount(owner, gaps < np.median(gaps), 200).astype(np.int64)
+        shuffled = generator.permutation(below)  # without its order: as if requests were independent
+        bounds, narrow = (
+            interval(np.sort(gaps), 0.5, independent_gaps(each, each, sizes)) for each in (below, shuffled)
+        )
+        held += bounds[0] <= 0 <= bounds[1]
+        alone += narrow[0] <= 0 <= narrow[1]
+
+    assert held / 1000 >= 0.935
+    assert alone / 1000 < 0.85
 
 
 def test_gaps_that_are_independent_lose_little() -> None:

@@ -64,9 +64,9 @@ def judge(
 def over_levels(verdicts: Sequence[Verdict]) -> Verdict | None:
     """The geometric mean of one metric's ratios over several levels, with its interval and its word.
 
-    Levels of one run share its machine. Where runs took turns and every level has as many, the mean is taken run by run;
-    of other runs the levels count as if they rose and fell together, which is the worst that they can do. With one run
-    a side the intervals are of what varies within a level, and levels count as independent. None of shares, of several
+    Levels of one run share its machine. Where runs took turns and every level has as many, the mean is taken run by
+    run; of other runs the levels count as if they rose and fell together, which is the worst that they can do. With one
+    run a side the intervals are of what varies within a level, and levels count as independent. None of shares, of several
     metrics, of fewer than two levels, or without intervals.
     """
     first = verdicts[0] if verdicts else None

@@ -6,7 +6,7 @@ docs/statistics.md has each formula in words, its source, and the simulation tha
 quantiles.py  of the normal and Student's distribution
 ranks.py      percentiles by nearest rank, and their order-statistic intervals
 blocks.py     requests that depend on each other: blocks over the order of start
-clusters.py   gaps that resemble those of the same request
+clusters.py   gaps that resemble those of the same request, shares of several runs
 shares.py     Wilson, Newcombe, McNemar
 ratios.py     the ratio of two estimates, each with its own doubt
 outliers.py   the modified z
@@ -24,7 +24,7 @@ from loadbench.intervals.blocks import (
     rate_variance,
     share_interval,
 )
-from loadbench.intervals.clusters import independent_gaps
+from loadbench.intervals.clusters import independent_gaps, independent_in_runs
 from loadbench.intervals.outliers import OUTLIER_Z, outliers
 from loadbench.intervals.quantiles import TAIL, Z, normal, student
 from loadbench.intervals.ranks import interval, interval_ranks, needed, needed_within, percentile, rank
@@ -43,6 +43,7 @@ __all__ = [
     "flawless",
     "independent_flags",
     "independent_gaps",
+    "independent_in_runs",
     "independent_requests",
     "interval",
     "interval_ranks",

@@ -51,7 +51,7 @@ def mean_variance(values: NDArray[np.number]) -> Estimate | None:
     if n < FEWEST_BLOCKS:
         return None
     memory, blocks = _by_memory(values), _by_blocks(values, block_length(n))
-    return blocks if blocks.variance > memory.variance * _reach(blocks.freedom) else memory
+    return blocks if blocks.variance > memory.variance * reach(blocks.freedom) else memory
 
 
 def mean_interval(values: NDArray[np.number], tail: float = TAIL) -> Bounds | None:
@@ -171,22 +171,31 @@ def _by_memory(values: NDArray[np.number]) -> Estimate:
     return Estimate(mean, squares / (n - 1) / n * longer, max(1.0, freedom))
 
 
-def _reach(freedom: float) -> float:
-    """What a variance of so many degrees of freedom exceeds once in six times by chance (Wilson & Hilferty 1931)."""
+def reach(freedom: float) -> float:
+    """What a variance of so many degrees of freedom exceeds once in six times by chance (Wilson & Hilferty 1931).
+
+    >>> round(reach(1), 2), round(reach(100), 2)
+    (1.95, 1.14)
+    """
     return float((1 - 2 / (9 * freedom) + math.sqrt(2 / (9 * freedom))) ** 3)
 
 
 def _worth(sides: list[NDArray[np.bool_]], tail: float) -> int:
     n = len(sides[0])
-    worth = n / _widening(n - 1, tail)
+    worth = n / widening(n - 1, tail)
     for hits in sides:
         share = float(hits.mean())
         estimate = mean_variance(hits.astype(np.float64))
         if estimate is not None and 0 < share < 1:
             effect = max(1.0, estimate.variance * n / (share * (1 - share)))
-            worth = min(worth, n / effect / _widening(estimate.freedom, tail))
+            worth = min(worth, n / effect / widening(estimate.freedom, tail))
     return int(worth)
 
 
-def _widening(freedom: float, tail: float) -> float:
+def widening(freedom: float, tail: float = TAIL) -> float:
+    """By how much fewer values a variance of so many degrees of freedom makes of those that it was estimated from.
+
+    >>> round(widening(5), 3), round(widening(1000), 3)
+    (1.72, 1.002)
+    """
     return (student(freedom, tail) / normal(tail)) ** 2
