@@ -66,8 +66,8 @@ def over_levels(verdicts: Sequence[Verdict]) -> Verdict | None:
 
     Levels of one run share its machine. Where runs took turns and every level has as many, the mean is taken run by
     run; of other runs the levels count as if they rose and fell together, which is the worst that they can do. With one
-    run a side the intervals are of what varies within a level, and levels count as independent. None of shares, of several
-    metrics, of fewer than two levels, or without intervals.
+    run a side the intervals are of what varies within a level, and levels count as independent. None of shares, of
+    several metrics, of fewer than two levels, or without intervals.
     """
     first = verdicts[0] if verdicts else None
     if first is None or len(verdicts) < 2 or len({verdict.metric for verdict in verdicts}) > 1:

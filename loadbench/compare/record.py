@@ -14,6 +14,7 @@ from loadbench.compare.overall import overall, row
 from loadbench.compare.reading import against, matched
 from loadbench.compare.side import Side, interleaved
 from loadbench.compare.verdict import MARGIN, SHARE_MARGIN, Verdict, withheld
+from loadbench.metrics.distribution import significant
 
 Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]
@@ -205,5 +206,10 @@ def _means(judged: Sequence[Judged]) -> list[tuple[tuple[str, str], int, Verdict
 
 
 def _plain(verdict: Verdict) -> Record:
-    more_is_better = figure(verdict.metric).more_is_better
-    return {**asdict(verdict), "by_run": list(verdict.by_run), "more_is_better": more_is_better}
+    fields = {name: _plain_value(value) for name, value in asdict(verdict).items()}
+    by_run = [significant(ratio) for ratio in verdict.by_run]
+    return {**fields, "by_run": by_run, "more_is_better": figure(verdict.metric).more_is_better}
+
+
+def _plain_value(value: Any) -> Any:
+    return significant(value) if isinstance(value, float) else value
