@@ -28,7 +28,7 @@ def overall(levels: Sequence[Row], means: Sequence[Row]) -> dict[str, Any]:
     """The word, the verdicts it is made from, and the levels that stand out from them.
 
     A metric's verdict is that of its mean over the levels, where there is one, else those of its levels. Shares of
-    which nobody can tell do not count.
+    which nobody can tell do not count; levels that stand out do: a mean hides that one got better and one worse.
 
     Returns:
         {"word", "decisive": rows, "exceptions": rows of levels that are better or worse though their mean is not}.
@@ -43,7 +43,8 @@ def overall(levels: Sequence[Row], means: Sequence[Row]) -> dict[str, Any]:
         one for one in levels if one["word"] in (*BAD, *GOOD) and over.get(_of(one), one["word"]) != one["word"]
     ]
     # Without a single failure it takes thousands of requests to hold a share within a point: no doubt about the rest.
-    words = [one["word"] for one in decisive if one["metric"] not in SHARES or one["word"] != "can't tell"]
+    counted = [one for one in decisive if one["metric"] not in SHARES or one["word"] != "can't tell"]
+    words = [one["word"] for one in (*counted, *exceptions)]
     return {"word": _word(words), "decisive": decisive, "exceptions": exceptions}
 
 

@@ -42,6 +42,8 @@ def doubts(record: Record) -> list[Doubt]:
         if len({(other["base_model"], other["new_model"]) for other in record["levels"]}) > 1:
             at = f"{level['new_model']} {at}"
         for one in level["differences"]:
+            if one["what"] == "model" and record["kind"] == "models":
+                continue  # that is the comparison
             found.setdefault((one["severity"], one["code"], _advised(one, record)), []).append(at)
         for gate in level["gates"]:
             name = _side(gate, record)

@@ -87,21 +87,30 @@ def _both(base: int, new: int) -> Cell:
 
 
 def _notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    verdicts = [(_at(level, verdict, len(found) > 1), verdict) for level in found for verdict in level["verdicts"]]
+    verdicts = [(level, verdict) for level in found for verdict in level["verdicts"]]
     notes = ["* no interval, so no verdict is possible"] if any(v["low"] is None for _, v in verdicts) else []
-    notes += _by_text((at, verdict["note"]) for at, verdict in verdicts)
-    flagged = [(at, verdict["outliers_base"] or 0, verdict["outliers_new"] or 0) for at, verdict in verdicts]
+    notes += _by_level([(level, v, v["note"]) for level, v in verdicts])
+    several = len(found) > 1
+    flagged = [(_at(level, v, several), v["outliers_base"] or 0, v["outliers_new"] or 0) for level, v in verdicts]
     listed = ", ".join(f"{at} {base} / {new}" for at, base, new in flagged if base or new)
     notes += [f"outliers, flagged and none dropped: {listed}"] if listed else []
-    for at, verdict in verdicts:
-        if verdict["p_value"] is not None and verdict["base"] != verdict["new"]:
-            notes.append(f"{at}: on the same prompts, McNemar's p = {verdict['p_value']:.2g}")
-    return notes + _by_text((words.metric(v["metric"]), v["method"]) for _, v in verdicts if v["low"] is not None)
+    for level, v in verdicts:
+        if v["p_value"] is not None and v["base"] != v["new"]:
+            notes.append(f"{_at(level, v, several)}: on the same prompts, McNemar's p = {v['p_value']:.2g}")
+    return notes + _by_level([(level, v, v["method"]) for level, v in verdicts if v["low"] is not None])
 
 
 def _at(level: Mapping[str, Any], verdict: Verdict, several: bool) -> str:
     name = words.metric(verdict["metric"])
     return f"{name} at {words.load(level['load'])}" if several else name
+
+
+def _by_level(rows: Sequence[tuple[Mapping[str, Any], Verdict, str]]) -> list[str]:
+    """What is said of metrics; the levels are named where it is not the same at all of them."""
+    texts: dict[str, set[str]] = {}
+    for _, verdict, text in rows:
+        texts.setdefault(verdict["metric"], set()).add(text)
+    return _by_text((_at(level, v, len(texts[v["metric"]]) > 1), text) for level, v, text in rows)
 
 
 def _by_text(rows: Iterable[tuple[str, str]]) -> list[str]:

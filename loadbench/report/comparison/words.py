@@ -121,8 +121,13 @@ def headline(record: Record) -> str:
         "same": f"{new} is the same as {base} {within}",
         "can't tell": f"can't tell whether {new} is the same as {base} {within}",
         "no verdict": f"no verdict on {new} against {base}",
-        "mixed": f"{new} is better than {base} in some figures and worse in others",
-    }.get(record["word"], f"{new} is {record['word']} than {base}")
+        "mixed": f"{new} is better than {base} in some figures or levels and worse in others",
+    }.get(record["word"], f"{new} is {record['word']} than {base}{_somewhere(record)}")
+
+
+def _somewhere(record: Record) -> str:
+    """ " at some levels", where the mean over the levels does not say so."""
+    return "" if any(row["word"] == record["word"] for row in record["decisive"]) else " at some levels"
 
 
 def sentences(record: Record) -> list[tuple[str, str]]:
@@ -143,26 +148,31 @@ def pair(base: str, new: str) -> str:
 
 def _sentence(record: Record, decisive: Sequence[Any], exceptions: Sequence[Any]) -> str:
     found = [(row, _of(record, row)) for row in decisive]
-    several = len({(level["base_model"], level["load"]) for level in record["levels"]}) > 1
+    names = {(row["base_model"], row["new_model"]) for row in decisive}
+    n_levels = sum((level["base_model"], level["new_model"]) in names for level in record["levels"])
+    several = n_levels > 1
     parts = []
     for word in (*BAD, *GOOD):
         figures = [_figure(row, v, several) for row, v in found if v["word"] == word]
         parts += [f"{word}: {_listed(figures)}"] if figures else []
     same = [(row, "") for row, v in found if v["word"] == "same"]
-    parts += [f"same: {_listed(_by_metric(same, several))}"] if same else []
+    parts += [f"same: {_listed(_by_metric(same, n_levels))}"] if same else []
     unsure = [
         (row, v["note"] or more_runs(v)) for row, v in found if v["word"] == "can't tell" and not _is_all_or_none(v)
     ]
-    parts += [f"can't tell: {_listed(_by_metric(unsure, several))}"] if unsure else []
+    parts += [f"can't tell: {_listed(_by_metric(unsure, n_levels))}"] if unsure else []
     held: dict[str, list[tuple[Mapping[str, Any], str]]] = {}
     for row, v in found:
         if v["word"] == "no verdict":
             held.setdefault(v["note"], []).append((row, ""))
     for why, rows in held.items():
-        on = "" if len(rows) == len(found) else f" on {_listed(_by_metric(rows, several))}"
+        on = "" if len(rows) == len(found) else f" on {_listed(_by_metric(rows, n_levels))}"
         parts.append(f"no verdict{on} ({why})")
-    apart = [f"{row['word']} {_figure(row, _of(record, row), True)}" for row in exceptions]
-    parts += [f"but {_listed(apart)}"] if apart else []
+    apart: dict[tuple[str, str], list[str]] = {}
+    for row in exceptions:
+        at = apart.setdefault((row["load"], row["word"]), [])
+        at.append(_figure(row, _of(record, row), several=False))
+    parts += [f"but {word} at {load(at)}: {_listed(figures)}" for (at, word), figures in apart.items()]
     return "; ".join(parts) or "nothing that both sides measured can be judged"
 
 
@@ -175,13 +185,15 @@ def _named(row: Mapping[str, Any], several: bool) -> str:
     return metric(row["metric"]) + (f" at {load(row['load'])}" if several and row["load"] is not None else "")
 
 
-def _by_metric(rows: Sequence[tuple[Mapping[str, Any], str]], several: bool) -> list[str]:
-    """Metrics with what is said of them, the levels of which the same is said together: "TTFT p95 at c1, c2 (why)"."""
+def _by_metric(rows: Sequence[tuple[Mapping[str, Any], str]], n_levels: int) -> list[str]:
+    """Metrics with what is said of them; the levels are named where it is not said of all: "TTFT p95 at c1 (why)"."""
     found: dict[tuple[str, str], list[str]] = {}
     for row, why in rows:
         found.setdefault((row["metric"], why), []).append(load(row["load"]))
     return [
-        metric(name) + (f" at {' and '.join(loads)}" if several and all(loads) else "") + (f" ({why})" if why else "")
+        metric(name)
+        + (f" at {' and '.join(loads)}" if all(loads) and len(loads) < n_levels else "")
+        + (f" ({why})" if why else "")
         for (name, why), loads in found.items()
     ]
 

@@ -1,0 +1,141 @@
+"""Reports of comparisons: golden files for whole ones, and what must hold for any.
+
+After a wanted change: `LOADBENCH_UPDATE_GOLDEN=1 python -m pytest tests/test_report_comparison.py`, then review the
+diff of tests/golden/comparison/. The .json files there are what `loadbench compare --format json` said of run folders
+as those of compared.py; the others are what the reports make of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench.report import comparison, markdown
+from loadbench.report import text as run_text
+from loadbench.report.comparison import of_run, text, words
+
+GOLDEN = Path(__file__).parent / "golden" / "comparison"
+CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
+RENDERED = {
+    "80.txt": lambda document: text.render(document, 80),
+    "120.txt": lambda document: text.render(document, 120),
+    "md": comparison.FORMATS["markdown"],
+    "json": comparison.FORMATS["json"],
+}
+
+
+def document(case: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((GOLDEN / f"{case}.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("kind", RENDERED)
+@pytest.mark.parametrize("case", CASES)
+def test_a_comparison_reads_as_its_golden_file(case: str, kind: str) -> None:
+    golden = GOLDEN / f"{case}.{kind}"
+    rendered = RENDERED[kind](document(case))
+    if os.environ.get("LOADBENCH_UPDATE_GOLDEN") and kind != "json":
+        golden.write_bytes(rendered.encode())
+
+    assert rendered == golden.read_bytes().decode()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("case", CASES)
+def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
+    longest = max(text.render(document(case), width).splitlines(), key=len)
+
+    assert len(longest) <= width, longest
+
+
+def test_the_verdict_comes_first() -> None:
+    rendered = text.render(document("slower"), 120)
+
+    assert rendered.startswith("● after is slower than before.\n  slower: TTFT +2")
+
+
+@pytest.mark.parametrize("kind", ["80.txt", "md"])
+def test_names_of_models_stay_text(kind: str) -> None:
+    rendered = RENDERED[kind](document("models"))
+
+    assert "\x1b" not in rendered
+    if kind == "md":
+        assert all(mark not in rendered for mark in ("<script>", "](http", " @octocat", " #1"))
+
+
+def test_simulated_figures_are_called_so() -> None:
+    assert all("SIMULATED" in RENDERED[kind](document("models")) for kind in ("80.txt", "md"))
+    assert "SIMULATED" not in RENDERED["md"](document("slower"))
+
+
+def test_what_forbids_a_verdict_is_named_with_the_way_out() -> None:
+    rendered = comparison.FORMATS["markdown"](document("refused"))
+
+    assert "**no verdict on refused against before.**" in rendered
+    assert 'max_tokens differs, 16 against 32: the sides are not comparable (--expect "max_tokens" where' in rendered
+
+
+def test_levels_that_one_side_lacks_are_named() -> None:
+    assert "only NEW has phi at c8" in text.render(document("groups"), 120)
+
+
+# The same in a run's own report
+
+
+def run_summary() -> dict[str, Any]:
+    levels = [{"id": "m@c1", "model": "m", "concurrency": 1, "attempted": 1, "completed": 1}]
+    return {"run": {}, "levels": levels, "models_compared": document("models")["comparisons"]}
+
+
+def test_a_runs_report_holds_its_models_against_each_other() -> None:
+    for rendered in (run_text.render(run_summary(), 100), markdown.render(run_summary())):
+        assert of_run.TITLE in rendered
+        assert "q is the same as m within 10%" in " ".join(rendered.split())
+
+
+def test_a_run_of_one_model_has_no_such_part() -> None:
+    summary = {**run_summary(), "models_compared": []}
+
+    assert of_run.TITLE not in run_text.render(summary, 100) + markdown.render(summary)
+
+
+# Words
+
+
+def verdict(**changes: Any) -> dict[str, Any]:
+    known = {"metric": "ttft", "unit": "ms", "base": 100.0, "new": 121.0, "ratio": 1.21, "low": 1.17, "high": 1.25}
+    return {**known, "word": "slower", "runs_needed": None, "runs_base": 1, "runs_new": 1, "note": "", **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "change", "interval"),
+    [
+        ({}, "+21%", "+17 to +25%"),
+        ({"ratio": 0.9996, "low": 0.98, "high": 1.02}, "0.0%", "-2.0 to +2.0%"),
+        ({"ratio": 12.0, "low": None, "high": None}, "+1,100%", ""),
+        (
+            {"unit": "share", "base": 0.0, "new": 0.02, "ratio": None, "low": -0.001, "high": 0.05},
+            "+2.0 pp",
+            "-0.1 to +5.0 pp",
+        ),
+        ({"base": None, "new": None, "ratio": None, "low": None, "high": None}, "-", ""),
+    ],
+)
+def test_a_change_is_said_with_its_sign_and_its_interval(changes: dict[str, Any], change: str, interval: str) -> None:
+    assert (words.change(verdict(**changes)), words.interval(verdict(**changes))) == (change, interval)
+
+
+def test_who_cannot_tell_says_how_many_more_runs_it_takes() -> None:
+    assert words.said(verdict(word="can't tell", runs_needed=4)) == "can't tell (about 3 more runs)"
+    assert words.said(verdict(word="can't tell", runs_needed=90_000)) == "can't tell (over 1,000 more runs)"
+    assert words.said(verdict(word="can't tell")) == "can't tell"
+
+
+def test_a_share_without_a_failure_asks_for_no_runs() -> None:
+    share = {"metric": "failed", "unit": "share", "base": 0.0, "new": 0.0, "ratio": None, "low": -0.1, "high": 0.1}
+
+    assert words.said(verdict(**share, word="can't tell", runs_needed=113)) == "can't tell"
