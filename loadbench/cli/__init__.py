@@ -19,6 +19,7 @@ from loadbench.cli.probe import probe
 from loadbench.cli.report import report
 from loadbench.cli.run import run
 from loadbench.cli.score import score
+from loadbench.cli.select import select
 from loadbench.cli.serve import serve
 from loadbench.errors import LoadbenchError
 
@@ -127,6 +128,6 @@ def _with_debug(command: click.Command) -> None:
         _with_debug(below)
 
 
-for command in (run, capacity, report, compare, score, models, probe, serve, doctor):
+for command in (run, capacity, report, compare, score, select, models, probe, serve, doctor):
     main.add_command(command)
 _with_debug(main)
