@@ -131,8 +131,8 @@ def _within(levels: list[Level], budget_s: float, idle_s: float) -> tuple[list[L
         )
     kept, left_out = list(levels), []
     while len(kept) > most:
-        # Repeats go first, then the highest loads; what stays keeps its order.
-        worst = max(kept, key=lambda level: (level.repeat, level.concurrency or 0, level.request_rate_per_s or 0))
+        # Closing levels go first, then repeats, then the highest loads; what stays keeps its order.
+        worst = max(kept, key=lambda one: (one.closing, one.repeat, one.concurrency or 0, one.request_rate_per_s or 0))
         kept.remove(worst)
         left_out.append(worst.id)
     return kept, [f"left out: {', '.join(reversed(left_out))}"] if left_out else []

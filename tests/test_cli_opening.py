@@ -74,9 +74,9 @@ def test_of_a_run_that_goes_on_it_is_told_what_is_complete() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (Scenario(concurrency=[1, 4], requests=5), "c1, c4 (streams at once); 5 requests each"),
+        (Scenario(concurrency=[1, 4], requests=5), "c1, c4, c1 again (streams at once); 5 requests each"),
         (Scenario(request_rate=[0.5]), "r0.5 (requests started per second); 30 requests each"),
-        (Scenario(concurrency=[1, 8]), "c1, c8 (streams at once); 30 to 80 requests each"),
+        (Scenario(concurrency=[1, 8], repeat_first=False), "c1, c8 (streams at once); 30 to 80 requests each"),
     ],
 )
 def test_the_loads_are_told_with_what_they_mean_and_when_they_end(asked: Scenario, words: str) -> None:
@@ -92,4 +92,4 @@ def test_several_models_get_the_same_loads() -> None:
 def test_a_budget_that_leaves_levels_out_says_which() -> None:
     found = told(asked=Scenario(concurrency=[1, 2, 4, 8, 16], duration=Duration(60)), budget_s=30)
 
-    assert "left out: phi@c8, phi@c16" in found["budget"].splitlines()
+    assert "left out: phi@c8, phi@c16, phi@c1#end" in found["budget"].splitlines()

@@ -541,7 +541,7 @@ def test_a_flag_drops_what_a_variable_says_of_the_setting_it_replaces(
 
 
 def test_without_a_load_it_measures_1_2_4_and_8_streams() -> None:
-    assert planned("--simulate")["levels"] == [f"simulator@c{n}" for n in (1, 2, 4, 8)]
+    assert planned("--simulate")["levels"] == [f"simulator@{load}" for load in ("c1", "c2", "c4", "c8", "c1#end")]
 
 
 # -- dry run
@@ -579,9 +579,9 @@ def test_a_dry_run_says_whom_and_what_it_would_measure_and_how_long_that_may_tak
 
     assert f"target    {quick.url} (simulator " in said
     assert "models    simulator\n" in said
-    assert "levels    c1, c4 (streams at once); 30 s each\n" in said
+    assert "levels    c1, c4, c1 again (streams at once); 30 s each\n" in said
     assert "results in there\n" in said
-    assert re.search(r"^time      about \d+ s to \d+ min$", said, re.MULTILINE)
+    assert re.search(r"^time      about \d+ (to \d+ )?min$", said, re.MULTILINE)
 
 
 def test_a_guessed_time_says_from_what_and_no_line_of_the_opening_wraps(quick: Simulator) -> None:
@@ -597,7 +597,7 @@ def test_a_guessed_time_says_from_what_and_no_line_of_the_opening_wraps(quick: S
 def test_a_budget_says_what_it_cut(quick: Simulator) -> None:
     said = run("-e", quick.url, "-c", "1,2,4,8,16", "-d", "60s", "--budget", "30s", "--dry-run").stderr
 
-    assert "budget    left out: simulator@c8, simulator@c16\n" in said
+    assert "budget    left out: simulator@c8, simulator@c16, simulator@c1#end\n" in said
     assert "each level ends after " in said
 
 
@@ -653,6 +653,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, quick: Simulator) -> Path:
     """A run of two levels, in an empty folder that was there before."""
     path = tmp_path_factory.mktemp("run")
     words = ["-e", quick.url, "-c", "1,2", "-n", "6", "--max-tokens", "4", "--slo", "failed<1%", "--quiet", "-o", path]
+    words.append("--no-repeat-first")
 
     assert run(*words).exit_code == 0
     return path
@@ -704,7 +705,7 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
 
     assert set(summary) == {
         *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings"),
-        *("models", "absent", "capacity", "noise", "stall_threshold"),
+        *("models", "absent", "capacity", "noise", "stall_threshold", "models_compared"),
     }
     assert summary["schema"] == 1
     for level in summary["levels"]:
@@ -814,7 +815,7 @@ def test_continuing_asks_for_a_header_that_was_not_stored(place: Path, locked: S
 
 
 def test_a_model_that_fails_is_exit_code_1_and_the_others_are_measured(place: Path, half_broken: str) -> None:
-    done = run("-e", half_broken, "-c", "1,2", "-n", "3", "-m", "bad,good", "-o", "there")
+    done = run("-e", half_broken, "-c", "1,2", "-n", "3", "-m", "bad,good", "--no-repeat-first", "-o", "there")
 
     assert done.exit_code == 1
     assert "loadbench: bad: http_4xx: " in done.stderr

@@ -21,7 +21,7 @@ REQUEST_S = 0.5 + 128 / 30
 def planned(models: list[str] | None = None, *, budget_s: float | None = None, **scenario: Any) -> Plan:
     if "duration" in scenario:
         scenario["duration"] = Duration(scenario["duration"])
-    return plan.make(Scenario(**scenario), models or ["m"], budget_s=budget_s)
+    return plan.make(Scenario(**{"repeat_first": False, **scenario}), models or ["m"], budget_s=budget_s)
 
 
 def ids(steps: Plan) -> list[str]:
@@ -168,6 +168,11 @@ def test_repeats_go_before_loads_and_the_rest_keeps_its_order() -> None:
 
 def test_the_highest_rates_go_first_in_open_loop() -> None:
     assert ids(planned(request_rate=[4.0, 0.5, 1.0], budget_s=16)) == ["m@r0.5", "m@r1"]
+
+
+def test_the_first_load_again_goes_before_all_others() -> None:
+    assert ids(planned(concurrency=[1, 2], repeat_first=True)) == ["m@c1", "m@c2", "m@c1#end"]
+    assert ids(planned(concurrency=[1, 2], repeat_first=True, budget_s=16)) == ["m@c1", "m@c2"]
 
 
 def test_every_model_keeps_its_lowest_load() -> None:

@@ -88,7 +88,9 @@ def level_of(summary: dict[str, Any], name: str) -> dict[str, Any]:
 def killed(server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed (-9) in its second level, after some of its records were written."""
     path = tmp_path_factory.mktemp("killed") / "run"
-    with started("run", "-e", server.url, "-c", "2,4", "-n", N, "--max-tokens", TOKENS, "-o", path) as process:
+    with started(
+        "run", "-e", server.url, "-c", "2,4", "--no-repeat-first", "-n", N, "--max-tokens", TOKENS, "-o", path
+    ) as process:
         until(lambda: len(levels(path)) == 2 and any(one["level"].endswith("@c4") for one in records(path)), process)
         process.kill()
         process.wait()

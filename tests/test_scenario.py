@@ -182,7 +182,34 @@ def test_a_wrong_models_file_is_named_with_the_place_in_it(tmp_path: Path, text:
 def test_levels_go_model_by_model_and_every_second_repeat_backwards() -> None:
     levels = Scenario(concurrency=[1, 4], repeat=2).levels(["a", "b"])
 
-    assert [level.id for level in levels] == [f"{m}@{c}" for m in "ab" for c in ("c1", "c4", "c4#2", "c1#2")]
+    assert [level.id for level in levels] == [
+        *("a@c1", "a@c4", "b@c1", "b@c4"),
+        *("b@c4#2", "b@c1#2", "a@c4#2", "a@c1#2"),
+    ]
+
+
+def test_each_model_ends_with_its_first_load_once_more() -> None:
+    levels = Scenario(concurrency=[2, 8]).levels(["a", "b"])
+
+    assert [(level.id, level.closing) for level in levels] == [
+        *(("a@c2", False), ("a@c8", False), ("a@c2#end", True)),
+        *(("b@c2", False), ("b@c8", False), ("b@c2#end", True)),
+    ]
+    assert (levels[2].concurrency, levels[2].repeat) == (2, 1)  # asked in the same order, by the seed of the first
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"concurrency": [2]},  # a single load would be measured twice
+        {"concurrency": [2, 8], "repeat": 2},
+        {"concurrency": [2, 8, 2]},
+        {"concurrency": [2, 8], "repeat_first": False},
+        {"shape": ["ramp 1..8 over 2m", "steps 1,2 each 30s"]},
+    ],
+)
+def test_nothing_is_measured_once_more_where_it_tells_nothing_new(asked: dict[str, Any]) -> None:
+    assert not any(level.closing for level in Scenario(**asked).levels(["m"]))
 
 
 def test_a_load_that_is_listed_twice_is_its_own_second_repeat() -> None:
@@ -193,7 +220,7 @@ def test_a_load_that_is_listed_twice_is_its_own_second_repeat() -> None:
 
 @given(st.lists(st.floats(1e-300, 1e6), min_size=1, max_size=8), st.integers(1, 4), st.lists(st.text("am@c1#2")))
 def test_level_ids_are_unique(rates: list[float], repeat: int, models: list[str]) -> None:
-    ids = [level.id for level in Scenario(request_rate=rates, repeat=repeat).levels(models)]
+    ids = [level.id for level in Scenario(request_rate=rates, repeat=repeat, repeat_first=False).levels(models)]
 
     assert len(ids) == len(set(ids)) == len(set(models)) * len(rates) * repeat
 

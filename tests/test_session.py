@@ -119,7 +119,7 @@ def run_of(
     budget_s: float | None = None,
     **asked: Any,
 ) -> Session:
-    scenario = Scenario(**{"concurrency": [1, 2], "requests": 5, "warmup": 1, **asked})
+    scenario = Scenario(**{"concurrency": [1, 2], "requests": 5, "warmup": 1, "repeat_first": False, **asked})
     target = Target(
         base_url="http://localhost/v1", kind="simulator", models=(ModelFacts(id="m", device="NPU"), ModelFacts(id="n"))
     )

@@ -58,7 +58,11 @@ def lines(
 
 def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:
     """As `c1, c4 (streams at once)`: how the levels are called, and what that means."""
-    names = dict.fromkeys(one.level.id.rpartition("@")[2] for one in levels)
+    names = dict.fromkeys(
+        f"{name.removesuffix('#end')} again" if one.level.closing else name
+        for one in levels
+        for name in [one.level.id.rpartition("@")[2]]
+    )
     what = "streams at once" if levels[0].level.concurrency is not None else "requests started per second"
     return f"{', '.join(names)} ({what}){' for each model' if len(models) > 1 else ''}"
 

@@ -87,7 +87,8 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_load("--trace-speed", type=float, metavar="X", help="2 replays it in half its time.  [default: 1]")
 @_load("--think-time", metavar="2s", help="Users pause so, or 'exponential 2s', after answers.")
 @_load("--warmup", type=int, metavar="N", help="Unmeasured requests.  [default: as many as streams]")
-@_load("--repeat", type=int, metavar="K", help="Measure each level K times.")
+@_load("--repeat", type=int, metavar="K", help="Measure each level K times, in turns.")
+@_load("--repeat-first/--no-repeat-first", default=None, help="The first level again at the end.  [default: do]")
 @_load("--arrivals", type=click.Choice(["poisson", "constant"]), metavar="KIND", help="Open loop: poisson or constant.")
 @_load(
     "--retries",
@@ -232,7 +233,17 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         name: given[name]
         for name in (
             *("endpoint", "concurrency", "request_rate", "arrivals", "requests", "duration", "warmup", "max_tokens"),
-            *("temperature", "system", "distinct_prompts", "repeat", "seed", "max_streams", "api_key_env", "name"),
+            *(
+                "temperature",
+                "system",
+                "distinct_prompts",
+                "repeat",
+                "repeat_first",
+                "seed",
+                "max_streams",
+                "api_key_env",
+                "name",
+            ),
             *("execution_provider", "stream", "retries", "retry_backoff", "max_failed", "cold", "idle_gap"),
             *("keep_warm", "price_per_kwh", "declared_watts"),
         )

@@ -11,8 +11,9 @@ Scenario and back.
 
 from loadbench.scenario.bound import Bound, Duration
 from loadbench.scenario.length import Length, Pause
+from loadbench.scenario.level import Level
 from loadbench.scenario.reading import from_json, merge, read, read_models, to_builtins
-from loadbench.scenario.schema import Level, Scenario, Timeouts, json_schema
+from loadbench.scenario.schema import Scenario, Timeouts, json_schema
 from loadbench.scenario.shape import Shape
 
 __all__ = [

@@ -1,9 +1,8 @@
-"""The records: Scenario (what to ask and how hard), Level (one load within it), Timeouts."""
+"""The records: Scenario (what to ask and how hard) and Timeouts."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from loadbench.errors import ScenarioError
 from loadbench.scenario.bound import Bound, Duration
 from loadbench.scenario.checks import check
 from loadbench.scenario.length import Length, Pause
+from loadbench.scenario.level import TRACE, Level, Load, in_turns
 from loadbench.scenario.shape import Shape, names
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -23,35 +23,6 @@ Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 Device = Literal["cpu", "gpu", "npu"]
-
-
-class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One load on one model: a concurrency (closed loop) or a request rate (open loop).
-
-    Attributes:
-        id: Unique in the run: "phi-4-mini@c4", "phi-4-mini@r0.5", "phi-4-mini@c4#2" for the second repeat.
-        model: As the scenario or the server names it.
-        concurrency: Requests in flight, or users who pause between them; None in open loop.
-        request_rate_per_s: Requests started per second, of a shape the mean; None in closed loop.
-        repeat: 1 for the first time this load is measured on this model.
-        shape: How the rate changes, as "ramp 1..8 over 2m" or "trace day.jsonl"; None where it does not.
-    """
-
-    id: str
-    model: str
-    concurrency: int | None
-    request_rate_per_s: float | None
-    repeat: int
-    shape: str | None = None
-
-    @property
-    def is_replay(self) -> bool:
-        """Whether requests start when a trace says so."""
-        return self.shape is not None and self.shape.startswith(TRACE)
-
-
-TRACE = "trace "
-"""How the shape of a level begins that replays a trace; the file's name follows."""
 
 
 def _after(seconds: float) -> Duration:
@@ -130,7 +101,10 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[int, Meta(ge=0, le=1_000_000)] | None,
         Meta(description="Requests before a level is measured; unset: as many as its concurrency."),
     ] = None
-    repeat: Annotated[int, Meta(ge=1, le=1000, description="How often each level is measured.")] = 1
+    repeat: Annotated[int, Meta(ge=1, le=1000, description="How often each level is measured, in turns.")] = 1
+    repeat_first: Annotated[
+        bool, Meta(description="Measure each model's first level again at its end: the noise band (gate V11).")
+    ] = True
     slo: Annotated[list[str], Meta(max_length=100, description='Bounds, as "ttft_p95=800ms" or "failed<1%".')] = []
     turns: Annotated[
         Count | None, Meta(description="Most turns of a conversation that are asked one after the other; unset: all.")
@@ -199,35 +173,31 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return [Bound.parse(text) for text in self.slo]
 
     def levels(self, models: Sequence[str]) -> list[Level]:
-        """Model by model, all loads; every second repeat in reverse (A B B A), so that a drift cancels out.
+        """Model by model, all loads; every second repeat of it all in reverse (A B B A), so that a drift cancels out.
 
-        A load that is listed twice counts as a further repeat. Without a load: concurrency 1.
+        A load that is listed twice counts as a further repeat. Without a load: concurrency 1. Where nothing is
+        repeated, each model ends with its first load once more (`repeat_first`).
 
         >>> [level.id for level in Scenario(concurrency=[1, 4], repeat=2).levels(["m"])]
         ['m@c1', 'm@c4', 'm@c4#2', 'm@c1#2']
+        >>> [level.id for level in Scenario(concurrency=[1, 4]).levels(["m"])]
+        ['m@c1', 'm@c4', 'm@c1#end']
         """
-        loads = self._loads() or [_Load("c1", concurrency=1)]
-        levels = []
-        for model in dict.fromkeys(models):
-            times: Counter[_Load] = Counter()
-            for lap in range(self.repeat):
-                for load in reversed(loads) if lap % 2 else loads:
-                    times[load] += 1
-                    levels.append(load.level(model, times[load]))
-        return levels
+        loads = self._loads() or [Load("c1", concurrency=1)]
+        return in_turns(list(dict.fromkeys(models)), loads, repeat=self.repeat, closes=self.repeat_first)
 
-    def _loads(self) -> list[_Load]:
+    def _loads(self) -> list[Load]:
         if self.trace is not None:
             speed = "" if self.trace_speed == 1 else f" x{self.trace_speed:g}"
             file = self.trace.replace("\\", "/").rpartition("/")[2]
-            return [_Load(f"trace{speed.replace(' ', '-')}", rate_per_s=1.0, shape=f"{TRACE}{file}{speed}")]
+            return [Load(f"trace{speed.replace(' ', '-')}", rate_per_s=1.0, shape=f"{TRACE}{file}{speed}")]
         shapes = self.shapes
         shaped = [
-            _Load(name, rate_per_s=one.mean_per_s, shape=one.text)
+            Load(name, rate_per_s=one.mean_per_s, shape=one.text)
             for name, one in zip(names(shapes), shapes, strict=True)
         ]
-        rates = [_Load(f"r{int(r) if r == int(r) else r}", rate_per_s=r) for r in self.request_rate or ()]
-        return shaped + rates + [_Load(f"c{c}", concurrency=c) for c in self.concurrency or ()]
+        rates = [Load(f"r{int(r) if r == int(r) else r}", rate_per_s=r) for r in self.request_rate or ()]
+        return shaped + rates + [Load(f"c{c}", concurrency=c) for c in self.concurrency or ()]
 
     @property
     def shapes_written(self) -> list[str]:
@@ -272,19 +242,6 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.warmup is not None or level.shape is not None:
             return self.warmup or 0
         return level.concurrency or max(1, math.ceil(level.request_rate_per_s or 0))
-
-
-class _Load(msgspec.Struct, frozen=True):
-    """When requests start, and how that is called in a level's id."""
-
-    name: str
-    concurrency: int | None = None
-    rate_per_s: float | None = None
-    shape: str | None = None
-
-    def level(self, model: str, repeat: int) -> Level:
-        name = f"{model}@{self.name}" + (f"#{repeat}" if repeat > 1 else "")
-        return Level(name, model, self.concurrency, self.rate_per_s, repeat, self.shape)
 
 
 def json_schema() -> dict[str, Any]:

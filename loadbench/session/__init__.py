@@ -255,6 +255,7 @@ class Session:
             "concurrency": level.concurrency,
             "request_rate_per_s": level.request_rate_per_s,
             "shape": level.shape,
+            "closing": level.closing,
         }
 
     def _on_result(self, result: Result) -> None:
