@@ -1,0 +1,235 @@
+"""`loadbench compare`: two folders in, a verdict out; what cannot be compared is one line or no verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from compared import folder
+from conftest import invoke
+
+from loadbench import simulator
+from loadbench.compare import NAMES
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of a server as it was (a, c), 20 % slower (slower), of another setting (other) and one that fails."""
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "a")
+    folder(tmp_path / "c", seed=3)
+    folder(tmp_path / "slower", 1.2, seed=2)
+    folder(tmp_path / "other", seed=4, info={"parameters": {"max_tokens": 32}})
+    folder(tmp_path / "failing", seed=5, failing=0.3)
+    return tmp_path
+
+
+def compare(*words: object) -> Result:
+    return invoke("compare", *words)
+
+
+def test_a_slower_run_is_called_slower_and_that_is_no_failure(runs: Path) -> None:
+    done = compare("a", "slower")
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("● slower is slower than a.")
+
+
+def test_two_runs_of_one_server_are_the_same(runs: Path) -> None:
+    assert compare("a", "c", "--metric", "ttft", "--metric", "e2e").stdout.startswith(
+        "● c is the same as a within 10%."
+    )
+
+
+def test_the_margin_decides_what_is_the_same(runs: Path) -> None:
+    folder(runs / "eight", 1.08, seed=6)
+
+    assert "the same as" in compare("a", "eight", "--metric", "ttft", "--margin", "12%").stdout
+    assert "is slower than" in compare("a", "eight", "--metric", "ttft", "--margin", "4%").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["slower", "--fail-on", "slower"], 3),
+        (["slower", "--fail-on", "faster"], 0),
+        (["c", "--fail-on", "slower"], 0),
+        (["c", "--fail-on", "can't-tell"], 3),  # 100 requests say nothing of p95 among six metrics
+        (["c", "--fail-on", "slower,can't tell"], 3),
+        (["c", "--metric", "ttft", "--fail-on", "same"], 3),
+        (["c", "--strict"], 3),
+        (["c", "--metric", "ttft", "--strict"], 0),
+        (["failing", "--metric", "failed", "--fail-on", "slower"], 3),  # worse is slower, of shares
+        (["other"], 0),
+        (["other", "--fail-on", "slower"], 3),  # what cannot be judged does not pass
+        (["other", "--strict"], 3),
+        (["other", "--metric", "ttft", "--expect", "max_tokens", "--strict"], 0),
+    ],
+)
+def test_the_exit_code_is_that_of_the_verdict_where_one_asks_for_it(runs: Path, words: list[str], code: int) -> None:
+    done = compare("a", *words)
+
+    assert done.exit_code == code, done.output
+
+
+def test_a_difference_is_named_and_takes_the_verdict_away(runs: Path) -> None:
+    printed = " ".join(compare("a", "other").stdout.split())
+
+    assert printed.startswith("● no verdict on other against a.")
+    assert "max_tokens differs, 16 against 32" in printed
+    assert "211 ms" in printed or "210 ms" in printed
+
+
+def test_a_red_gate_takes_the_verdict_away_and_is_named(runs: Path) -> None:
+    printed = " ".join(compare("a", "failing").stdout.split())
+
+    assert "no verdict on TTFT, TTFT p95, TPOT, E2E, tokens/s (red: V4 of NEW)" in printed
+    assert "! V4 red (c1): NEW:" in printed
+
+
+def test_a_folder_of_folders_is_one_side_of_so_many_runs(runs: Path) -> None:
+    for i in range(3):
+        folder(runs / "before" / str(i), seed=i)
+        folder(runs / "after" / str(i), 1.2, seed=10 + i)
+
+    done = compare("before", "after", "--format", "json")
+
+    (record,) = json.loads(done.stdout)["comparisons"]
+    assert (record["levels"][0]["runs_base"], record["levels"][0]["runs_new"]) == (3, 3)
+    assert record["word"] == "slower"
+
+
+def test_with_a_base_every_folder_is_new(runs: Path) -> None:
+    done = compare("--base", "a", "c", "slower", "--metric", "ttft", "--format", "json")
+
+    found = json.loads(done.stdout)["comparisons"]
+    assert [(one["base"]["name"], one["new"]["name"], one["word"]) for one in found] == [
+        ("a", "c", "same"),
+        ("a", "slower", "slower"),
+    ]
+
+
+def test_several_new_folders_are_each_compared_with_the_first(runs: Path) -> None:
+    done = compare("a", "c", "slower", "--metric", "ttft", "--format", "json")
+
+    assert [one["new"]["name"] for one in json.loads(done.stdout)["comparisons"]] == ["c", "slower"]
+
+
+def test_the_models_of_one_run_are_compared_with_its_first(runs: Path) -> None:
+    folder(runs / "models", {"m@c1": 1.0, "q@c1": 1.2, "p@c1": 0.7})
+
+    first = json.loads(compare("models", "--format", "json").stdout)["comparisons"]
+    named = json.loads(compare("models", "--base-model", "q", "--format", "json").stdout)["comparisons"]
+
+    assert [(one["base"]["name"], one["new"]["name"], one["word"]) for one in first] == [
+        ("m", "q", "slower"),
+        ("m", "p", "faster"),
+    ]
+    assert [(one["base"]["name"], one["new"]["name"]) for one in named] == [("q", "m"), ("q", "p")]
+
+
+def test_bounds_are_judged_by_their_attainment(runs: Path) -> None:
+    done = compare("a", "slower", "--slo", "ttft_p95=230ms", "--format", "json")
+
+    verdicts = json.loads(done.stdout)["comparisons"][0]["levels"][0]["verdicts"]
+    assert {one["metric"]: one["word"] for one in verdicts}["attainment"] == "worse"
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("markdown", b"## loadbench: slower against a"), ("json", b"{")])
+def test_a_file_takes_the_place_of_stdout(runs: Path, kind: str, begins: bytes) -> None:
+    done = compare("a", "slower", "--format", kind, "-o", "out")
+
+    assert done.output == ""
+    assert (runs / "out").read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a", "nowhere"], "nowhere: no such run folder"),
+        (["a"], "a: has one model, m: give a second run folder"),
+        (["a", "a"], "a: is BASE and NEW at once"),
+        (["a", "c", "--metric", "speed"], "no verdict on 'speed': write a metric"),
+        (["a", "c", "--expect", "weather"], f"write one of {', '.join(NAMES)}"),
+        (["a", "c", "--slo", "speed>1"], "unknown metric"),
+        (["a", "c", "--margin", "0"], "a margin of 0"),
+        (["a", "c", "--margin", "wide"], "write a share as 20% or 0.2"),
+        (["a", "c", "--fail-on", "sluggish"], "'sluggish': write slower, worse"),
+        (["a", "c", "--base-model", "m"], "--base-model is for the models of one run"),
+        (["models", "--base-model", "z"], "has no such model, it has m, q"),
+        (["a", "two"], "no level in common: BASE a has m at c1; NEW two has m at c2"),
+        (["a", "empty"], "empty: is no run folder, and holds none"),
+        (["a", "cut"], "cut: no level of it ran to its end"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(runs: Path, words: list[str], says: str) -> None:
+    folder(runs / "models", {"m@c1": 1.0, "q@c1": 1.0})
+    folder(runs / "two", {"m@c2": 1.0})
+    folder(runs / "cut", status="interrupted")
+    (runs / "empty").mkdir()
+
+    done = compare(*words)
+
+    assert done.exit_code == 2, done.output
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# From a server to the verdict
+
+LAWS: Mapping[str, float] = {"before": 1.0, "again": 1.0, "eight": 1.08, "twenty": 1.2}
+"""By run, what its server takes over that of the first."""
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real runs against simulators of those laws, side by side: 6 s each, for below 5 s no verdict is given (V1)."""
+    place = tmp_path_factory.mktemp("measured")
+    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    words = ["-c", "2", "-d", "6s", "--max-tokens", "5", "--no-telemetry", "--quiet"]
+    with ExitStack() as stack:
+        started = []
+        for name, slower in LAWS.items():
+            server = stack.enter_context(simulator.start(ttft_ms=40 * slower, itl_ms=20 * slower, jitter=0.02))
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "loadbench", "run", "-e", server.url, *words, "-o", str(place / name)],
+                    cwd=place,
+                    env=environment | {"PYTHONPATH": str(ROOT)},
+                    stdin=subprocess.DEVNULL,
+                )
+            )
+        codes = [process.wait() for process in started]
+    assert codes == [0] * len(LAWS)
+    return place
+
+
+TIMES = ("--metric", "ttft", "--metric", "e2e", "--metric", "tpot")
+
+
+def word_of(measured: Path, name: str, *words: str) -> str:
+    done = compare(measured / "before", measured / name, *TIMES, "--format", "json", *words)
+    return str(json.loads(done.stdout)["comparisons"][0]["word"])
+
+
+def test_a_server_against_itself_is_the_same_or_nobody_can_tell(measured: Path) -> None:
+    assert word_of(measured, "again") in ("same", "can't tell")
+
+
+def test_a_server_that_is_20_percent_slower_is_called_slower(measured: Path) -> None:
+    assert word_of(measured, "twenty") == "slower"
+
+
+def test_a_server_that_is_8_percent_slower_is_called_so_at_a_margin_of_4(measured: Path) -> None:
+    assert word_of(measured, "eight", "--margin", "4%") == "slower"
+    assert word_of(measured, "eight", "--margin", "20%") == "same"

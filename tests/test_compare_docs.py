@@ -1,0 +1,65 @@
+"""docs/compare.md names every field, and what it shows works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from loadbench.cli import main
+from loadbench.compare import NAMES
+from loadbench.compare.overall import Overall
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}
+RECORDS = [
+    json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "tests" / "golden" / "comparison").glob("*.json"))
+]
+
+
+def keys(value: Any) -> Iterator[str]:
+    """The names of all fields; both values of a difference hold names of others."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield key
+            if "what" not in value or key not in ("base", "new"):
+                yield from keys(below)
+    for item in value if isinstance(value, list) else ():
+        yield from keys(item)
+
+
+def test_every_field_of_the_json_is_named() -> None:
+    told = set(keys(RECORDS))
+
+    assert told > {"decisive", "exceptions", "interleaved", "p_value", "only_new", "server_version"}
+    assert told - NAMED == set()
+
+
+def test_every_word_is_explained() -> None:
+    table = " ".join(re.findall(r"^\| ([^|`]+) \|", TEXT, flags=re.MULTILINE))
+
+    assert [word for word in get_args(Overall) if word not in table] == []
+
+
+def test_everything_that_may_be_compared_on_purpose_is_named() -> None:
+    assert [name for name in NAMES if f"`{name}`" not in TEXT] == []
+
+
+@pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?:\s+#.*)?$", TEXT, flags=re.MULTILINE))
+def test_every_command_is_understood(line: str) -> None:
+    command = main.commands[shlex.split(line)[1]]
+
+    assert command.make_context("compare", shlex.split(line)[2:]).params["folders"]
+
+
+def test_every_option_that_is_named_exists() -> None:
+    known = {option for param in main.commands["compare"].params for option in param.opts}
+
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT)) - known == set()
