@@ -63,3 +63,10 @@ def test_every_option_that_is_named_exists() -> None:
     known = {option for param in main.commands["compare"].params for option in param.opts}
 
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT)) - known == set()
+
+
+def test_the_docs_of_the_summary_lead_here() -> None:
+    summary = (ROOT / "docs" / "summary.md").read_text(encoding="utf-8")
+
+    assert "`models_compared`" in summary
+    assert "[compare.md](compare.md)" in summary
