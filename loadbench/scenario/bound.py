@@ -22,14 +22,25 @@ _DURATION = re.compile(rf"([+-]?(?:{_NUMBER}))\s*([^\W\d_]*)", re.ASCII)
 
 DURATIONS = ("ttft", "itl", "tpot", "e2e", "client_queue")
 SHARES = ("success", "failed")
+_SHARES = (*SHARES, "dropped", "efficiency")
 RATES = ("output_tokens_per_s", "goodput")
 METRICS = DURATIONS + SHARES + RATES
+"""What an SLO may be about: a request meets it, or a level's rate does."""
+SIZES = ("memory", "gpu_memory")
+NUMBERS = ("stalls", "j_per_1000_tokens", "cost_per_1000_tokens")
+FIGURES = (
+    *(*METRICS, "dropped", "efficiency", "requests_per_s", "characters_per_s", "input_tokens_per_s"),
+    *(*SIZES, *NUMBERS),
+)
+"""What a threshold may be about: also what no request can meet by itself."""
 STATISTICS = ("p50", "p90", "p95", "p99", "p999", "mean", "max")
 MORE_IS_BETTER = ("success", *RATES)
 
 Op = Literal["<", "<=", ">", ">="]
 _BOUND = re.compile(r"\s*([A-Za-z][\w.]*)\s*(<=|>=|<|>|=)\s*([^\s<>=].*?)\s*", re.ASCII | re.DOTALL)
 _VALUE = re.compile(rf"({_NUMBER})\s*(%?)", re.ASCII)
+_SIZE = re.compile(rf"({_NUMBER})\s*([kMGT]|[kKMG]i)?B", re.ASCII)
+_BYTES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "ki": 2.0**10, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 
 
 class Duration(float):
@@ -86,10 +97,10 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A limit on a figure of a level: `METRIC[_STATISTIC] OP VALUE`.
 
     Attributes:
-        metric: One of METRICS.
+        metric: One of METRICS; of a threshold one of FIGURES.
         statistic: "p50" ... "p999", "mean" or "max" of a duration; None for shares and rates.
         op: The comparison that holds when the bound is met.
-        value: ms for the durations, a fraction for the shares, per second for the rates.
+        value: ms for the durations, a fraction for the shares, per second for the rates, bytes for the sizes.
         text: As written.
 
     >>> Bound.parse("ttft_p95=800ms")
@@ -106,8 +117,11 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
     @classmethod
-    def parse(cls, text: str) -> Bound:
+    def parse(cls, text: str, metrics: Sequence[str] = METRICS) -> Bound:
         """Read a bound; "=" reads as the metric's good direction ("<=" for ttft, ">=" for success).
+
+        Args:
+            metrics: Those that it may be about.
 
         Raises:
             UsageError: If it is no bound; one line that says what to write.
@@ -115,7 +129,7 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         found = _BOUND.fullmatch(text)
         if not found:
             raise UsageError(f"{shown(text)} is no bound: write METRIC OP VALUE, as ttft_p95<=800ms or failed<1%")
-        metric, statistic = _figure(found[1].lower(), text)
+        metric, statistic = _figure(found[1].lower(), text, metrics)
         op: Op = found[2] if found[2] != "=" else ">=" if metric in MORE_IS_BETTER else "<="  # type: ignore[assignment]
         return cls(metric=metric, statistic=statistic, op=op, value=_value(metric, found[3], text), text=text.strip())
 
@@ -132,11 +146,11 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return value >= self.value
 
 
-def _figure(name: str, text: str) -> tuple[str, str | None]:
-    metric = next((m for m in METRICS if name == m or name.startswith(f"{m}_")), None)
+def _figure(name: str, text: str, metrics: Sequence[str]) -> tuple[str, str | None]:
+    metric = next((m for m in metrics if name == m or name.startswith(f"{m}_")), None)
     if metric is None:
-        examples = [f"{m}_p95" if m in DURATIONS else m for m in METRICS]
-        known = [*METRICS, *(f"{m}_{s}" for m in DURATIONS for s in STATISTICS)]
+        examples = [f"{m}_p95" if m in DURATIONS else m for m in metrics]
+        known = [*metrics, *(f"{m}_{s}" for m in DURATIONS for s in STATISTICS)]
         raise UsageError(f"{shown(text)}: unknown metric {shown(name)}{_offer(name, known, examples)}")
     statistic = name[len(metric) + 1 :] or None
     if metric in DURATIONS:
@@ -172,12 +186,18 @@ def _value(metric: str, written: str, text: str) -> float:
         if value == 0:
             raise UsageError(f"{shown(text)}: a duration of 0 can never be met")
         return value
+    if metric in SIZES:
+        size = _SIZE.fullmatch(written)
+        if not size or not math.isfinite(float(size[1])):
+            raise UsageError(f"{shown(text)}: the value {shown(written)} must be a size, as 800MB, 2GB or 2GiB")
+        return float(size[1]) * _BYTES.get(size[2], 1.0)
     found = _VALUE.fullmatch(written)
-    if not found or (found[2] and metric in RATES) or not math.isfinite(float(found[1])):
-        unit = "a share, as 1% or 0.01" if metric in SHARES else "a number per second, as 25.5"
+    if not found or (found[2] and metric not in _SHARES) or not math.isfinite(float(found[1])):
+        number = "a number, as 25.5" if metric in NUMBERS else "a number per second, as 25.5"
+        unit = "a share, as 1% or 0.01" if metric in _SHARES else number
         raise UsageError(f"{shown(text)}: the value {shown(written)} must be {unit}")
     value = float(found[1]) / (100 if found[2] else 1)
-    if metric in SHARES and value > 1:
+    if metric in _SHARES and value > 1:
         hint = f": write {written}%" if not found[2] and value <= 100 else ""
         raise UsageError(f"{shown(text)}: a share is at most 1 or 100%{hint}")
     return value

@@ -10,6 +10,7 @@ from loadbench.scenario.bound import Bound
 from loadbench.scenario.files import at, shown
 from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.shape import Shape
+from loadbench.scenario.threshold import Threshold
 
 if TYPE_CHECKING:
     from loadbench.scenario.schema import Scenario
@@ -133,3 +134,8 @@ def _bounds(scenario: Scenario) -> None:
             Bound.parse(text)
         except UsageError as error:
             raise ScenarioError(f"{at(('slo', index))}: {error}") from None
+    for index, written in enumerate(scenario.fail_if):
+        try:
+            Threshold.of(written)
+        except UsageError as error:
+            raise ScenarioError(f"{at(('fail_if', index))}: {error}") from None

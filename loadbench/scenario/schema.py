@@ -15,6 +15,7 @@ from loadbench.scenario.checks import check
 from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.level import TRACE, Level, Load, in_turns
 from loadbench.scenario.shape import Shape, names
+from loadbench.scenario.threshold import FailIf, Threshold
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=10_000)]
@@ -106,6 +107,9 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool, Meta(description="Measure each model's first level again at its end: the noise band (gate V11).")
     ] = True
     slo: Annotated[list[str], Meta(max_length=100, description='Bounds, as "ttft_p95=800ms" or "failed<1%".')] = []
+    fail_if: Annotated[
+        list[str | FailIf], Meta(max_length=100, description='What fails the run, as "ttft_p95 > 800ms"; exit code 3.')
+    ] = []
     turns: Annotated[
         Count | None, Meta(description="Most turns of a conversation that are asked one after the other; unset: all.")
     ] = None
@@ -171,6 +175,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def bounds(self) -> list[Bound]:
         """`slo`, parsed."""
         return [Bound.parse(text) for text in self.slo]
+
+    @property
+    def thresholds(self) -> list[Threshold]:
+        """`fail_if`, parsed."""
+        return [Threshold.of(one) for one in self.fail_if]
 
     def levels(self, models: Sequence[str]) -> list[Level]:
         """Model by model, all loads; every second repeat of it all in reverse (A B B A), so that a drift cancels out.
