@@ -52,14 +52,14 @@ def record(folder: str = "run") -> dict[str, Any]:
 
 
 def test_slots_and_a_bound_of_ttft_give_as_many_streams_as_slots() -> None:
-    """A fifth stream waits for a slot for a fraction of the 100 ms that an answer takes."""
-    with simulator.start(ttft_ms=40, itl_ms=20, slots=4) as server:
-        done = capacity("-e", server.url, "--slo", "ttft_p90=60ms", "-o", "run", *BRIEF)
+    """With a fifth stream one request of five waits 60 ms, as long as an answer takes."""
+    with simulator.start(ttft_ms=30, itl_ms=10, slots=4) as server:
+        done = capacity("-e", server.url, "--slo", "ttft_p90=60ms", "--from", "4", "-o", "run", *BRIEF)
 
     assert done.exit_code == 0, done.output
     assert summary()["capacity_concurrency"] == 4
     assert summary()["capacity"][0]["bracket"] == [4, 5]
-    assert [step["load"] for step in record()["steps"]] == [1, 2, 4, 8, 6, 5, 4]
+    assert [step["load"] for step in record()["steps"]] == [4, 8, 6, 5, 4]
     assert "capacity 4 streams within ttft_p90=60ms; 5 streams not" in " ".join(done.stdout.split())
     assert "c4: met (" in done.stderr
 
@@ -67,7 +67,19 @@ def test_slots_and_a_bound_of_ttft_give_as_many_streams_as_slots() -> None:
 def test_a_gap_that_grows_with_every_stream_gives_the_stream_at_which_it_meets_the_bound() -> None:
     """ITL = 4 ms + 6 ms for each other stream: 16 ms at 3, 22 ms at 4."""
     with simulator.start(ttft_ms=5, itl_ms=4, itl_per_stream_ms=6) as server:
-        words = ("--slo", "itl_p50=19ms", "--slo", "success=80%", "-o", "run", "--max-tokens", "8", "--no-telemetry")
+        words = (
+            "--slo",
+            "itl_p50=19ms",
+            "--slo",
+            "success=80%",
+            "--from",
+            "2",
+            "-o",
+            "run",
+            "--max-tokens",
+            "6",
+            "--no-telemetry",
+        )
         done = capacity("-e", server.url, *words)
 
     assert done.exit_code == 0, done.output
@@ -75,27 +87,29 @@ def test_a_gap_that_grows_with_every_stream_gives_the_stream_at_which_it_meets_t
 
 
 def test_a_rate_is_found_where_slots_can_serve_no_more() -> None:
-    """2 slots, 100 ms a request: 20 requests per second."""
-    with simulator.start(ttft_ms=40, itl_ms=20, slots=2) as server:
-        words = ("--by", "rate", "--from", "15", "--within", "30%", "--arrivals", "constant")
-        done = capacity("-e", server.url, "--slo", "ttft_p90=150ms", "-o", "run", *words, *BRIEF)
+    """2 slots, 20 ms a request: 100 requests per second."""
+    with simulator.start(ttft_ms=5, itl_ms=5, slots=2) as server:
+        words = ("--by", "rate", "--from", "80", "--within", "50%", "--arrivals", "constant", "-n", "60")
+        words = (*words, "--warmup", "0")
+        done = capacity("-e", server.url, "--slo", "ttft_p90=50ms", "-o", "run", *words, *BRIEF)
 
     assert done.exit_code == 0, done.output
     low, high = record()["bracket"]
-    assert low <= 20 * 1.05
-    assert high >= 20 * 0.95
+    assert low <= 100 * 1.05
+    assert high >= 100 * 0.95
     assert summary()["capacity_rate_per_s"] == low
 
 
 def test_a_backlog_ends_a_probe_although_the_slo_holds_for_now() -> None:
-    """1 slot, 50 ms a request: at 40 per second each request waits 25 ms longer than the one before."""
-    with simulator.start(ttft_ms=20, itl_ms=10, slots=1) as server:
-        words = ("--by", "rate", "--from", "40", "--max", "40", "--arrivals", "constant", "--budget", "4s")
+    """1 slot, 20 ms a request: at 80 per second each request waits 7.5 ms longer than the one before."""
+    with simulator.start(ttft_ms=8, itl_ms=4, slots=1) as server:
+        words = ("--by", "rate", "--from", "80", "--max", "80", "--arrivals", "constant", "--budget", "2s")
+        words = (*words, "--warmup", "0")
         done = capacity("-e", server.url, "--slo", "ttft_p95=60s", "-o", "run", *words, *BRIEF)
     step = record()["steps"][0]
 
     assert done.exit_code == 3, done.output
-    assert (step["load"], step["verdict"]) == (40, "not met")
+    assert (step["load"], step["verdict"]) == (80, "not met")
     assert step["reason"].startswith("saturated: with each second requests stay ")
     assert step["requests"] < 200
 
@@ -194,8 +208,8 @@ def test_a_scenarios_slo_serves_too(quick: Simulator) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
 def test_an_interrupted_search_holds_its_bracket_and_goes_on() -> None:
-    with simulator.start(ttft_ms=20, itl_ms=10, slots=2) as server:
-        words = ("--slo", "ttft_p90=40ms", "-o", "run", *BRIEF)
+    with simulator.start(ttft_ms=10, itl_ms=5, slots=2) as server:
+        words = ("--slo", "ttft_p90=25ms", "--from", "2", "-o", "run", *BRIEF)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(
             [sys.executable, "-m", "loadbench", "capacity", "-e", server.url, *words],
@@ -216,7 +230,7 @@ def test_an_interrupted_search_holds_its_bracket_and_goes_on() -> None:
 
     assert process.returncode == 130
     assert "loadbench capacity --resume run" in said
-    assert (before["bracket"], before["reason"]) == ([1, None], "the search was interrupted")
+    assert (before["bracket"], before["reason"]) == ([2, None], "the search was interrupted")
     assert (refused.exit_code, "continue it with loadbench capacity --resume" in refused.stderr) == (2, True)
     assert done.exit_code == 0, done.output
     assert record()["found"] == 2

@@ -74,16 +74,17 @@ def test_the_fit_is_the_least_of_all_squares() -> None:
 
 @pytest.mark.parametrize("law", [LAW, (50.0, 0.06, 0.0)])
 def test_the_intervals_hold_the_truth_about_95_times_in_100(law: tuple[float, float, float]) -> None:
-    trials, held = 400, np.zeros(3)
+    trials, held = 300, np.zeros(3)
     for seed in range(trials):
-        ends = usl.fit(LEVELS, noisy(law, seed), samples=200).ci95
+        ends = usl.fit(LEVELS, noisy(law, seed), samples=100).ci95
         for i, (name, truth) in enumerate(zip(("lambda_per_s", "sigma", "kappa"), law, strict=True)):
             low, high = ends[name]
             held[i] += low is not None and high is not None and low - 1e-12 <= truth <= high
 
-    # 400 trials of 95 %: 3 standard deviations are 3.3 %. At a bound of 0 an interval may hold it more often.
-    assert (held / trials > 0.915).all(), held / trials
-    assert (held[:2] / trials < 0.985).all(), held / trials
+    # 300 trials of 95 %: 3 standard deviations are 3.8 %. At a bound of 0 an interval may hold it more often.
+    # docs/statistics.md has 2,000 trials.
+    assert (held / trials > 0.912).all(), held / trials
+    assert (held[:2] / trials < 0.988).all(), held / trials
 
 
 def test_the_peak_is_where_the_law_is_highest() -> None:

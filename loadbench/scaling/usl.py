@@ -150,7 +150,12 @@ def _unbounded(columns: Reals, y: Reals) -> tuple[Reals, Reals]:
 
 def _least(j: Reals, r: Reals) -> Reals:
     """Ordinary least squares of each r against its j."""
-    found: Reals = (np.linalg.pinv(j) @ r[..., np.newaxis])[..., 0]
+    q, triangle = np.linalg.qr(j)
+    turned = np.swapaxes(q, -1, -2) @ r[..., np.newaxis]
+    try:
+        found: Reals = np.linalg.solve(triangle, turned)[..., 0]
+    except np.linalg.LinAlgError:  # a row whose columns are one and the same to the last digit
+        found = (np.linalg.pinv(j) @ r[..., np.newaxis])[..., 0]
     return found
 
 
