@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import invoke
 
 from loadbench import llama
 
@@ -29,6 +31,7 @@ class Measured:
     levels: dict[int, dict[str, Any]]
     rows: dict[str, list[dict[str, Any]]]
     answers: list[dict[str, Any]]
+    folder: Path
 
     @property
     def requests(self) -> list[dict[str, Any]]:
@@ -69,6 +72,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
         {level["concurrency"]: level for level in levels},
         rows,
         lines(folder / "answers.jsonl"),
+        folder,
     )
 
 
@@ -126,3 +130,14 @@ def test_the_texts_are_kept_and_their_characters_counted(measured: Measured) -> 
     assert {key: len(text) for key, text in texts.items() if key in counted} == counted
     assert min(counted.values()) > 0
     assert all(any(map(str.isalnum, text)) for text in texts.values())
+
+
+def test_a_real_run_against_its_copy_differs_in_nothing(measured: Measured, tmp_path: Path) -> None:
+    copy = shutil.copytree(measured.folder, tmp_path / "copy")
+
+    done = invoke("compare", measured.folder, copy, "--metric", "ttft", "--metric", "e2e", "--format", "json")
+
+    (record,) = json.loads(done.stdout)["comparisons"]
+    assert record["differences"] == []
+    assert [level["load"] for level in record["levels"]] == [f"c{streams}" for streams in STREAMS]
+    assert {verdict["ratio"] for level in record["levels"] for verdict in level["verdicts"]} == {1.0}
