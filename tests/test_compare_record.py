@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from compared import folder
 
-from loadbench import store
+from loadbench import metrics, store
 from loadbench.compare import Group, Terms, compare_models, compare_runs, gather, summarise
 from loadbench.errors import UsageError
 
@@ -120,6 +120,31 @@ def test_levels_are_summed_up_over_those_that_have_a_verdict(tmp_path: Path) -> 
     assert means["ttft"]["levels"] == 3
     assert means["ttft"]["ratio"] == pytest.approx(1.2, rel=0.02)
     assert means["ttft"]["word"] == "slower"
+
+
+def test_a_level_without_a_verdict_is_in_no_mean(tmp_path: Path) -> None:
+    levels = dict.fromkeys(("m@c1", "m@c2", "m@c4"), 1.0)
+    base = group(folder(tmp_path / "base", levels))
+    run = store.read(folder(tmp_path / "new", levels, seed=2))
+    warned = metrics.summarise(run)
+    warned["levels"][1]["warnings"] = [{"code": "V3", "severity": "red", "text": "a busy client"}]
+
+    record = compare_runs(base, gather([run], summaries={run.path: warned}), Terms(metrics=["ttft"]))
+
+    assert [level["verdicts"][0]["word"] for level in record["levels"]] == ["same", "no verdict", "same"]
+    assert [mean["levels"] for mean in record["over_levels"]] == [2]
+
+
+def test_a_machine_that_throttled_forbids_the_verdicts_of_the_model_it_was_seen_with(tmp_path: Path) -> None:
+    levels = dict.fromkeys(("m@c1", "m@c2", "q@c1"), 1.0)
+    base = group(folder(tmp_path / "base", levels))
+    run = store.read(folder(tmp_path / "new", levels, seed=2))
+    band = {"model": "m", "level": "m@c1", "closing_level": "m@c1#2", "output_tokens_per_s": 0.5, "ttft_p50": 2.0}
+    warned = metrics.summarise(run) | {"noise": [band]}
+
+    record = compare_runs(base, gather([run], summaries={run.path: warned}), Terms(metrics=["ttft"]))
+
+    assert [level["verdicts"][0]["note"] for level in record["levels"]] == ["red: V11 of NEW", "red: V11 of NEW", ""]
 
 
 def test_a_level_that_stands_out_from_the_mean_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadbench import metrics
+from loadbench import metrics, validity
 from loadbench.compare.reading import load_of, sides
 from loadbench.compare.side import Side
 from loadbench.store import Run
@@ -81,14 +81,16 @@ def gather(
 
 
 def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -> None:
-    """The warnings of a run's levels, and those about the whole run at each of them."""
+    """The warnings of a run's levels; at each of them those about its whole run, of the noise band its model's own."""
+    whole = [warning for warning in summary["warnings"] if warning["code"] != "V11"]
+    noise = {str(band.get("model")): validity.noise([band]) for band in summary["noise"]}
     for level in summary["levels"]:
         if level.get("closing") or level.get("status") != "complete":
             continue
-        at = found.setdefault((str(level.get("model")), load_of(level)), [])
-        for warning in level.get("warnings") or ():
-            at.append(_gate(warning, run, str(level.get("id"))))
-        at.extend(_gate(warning, run, "") for warning in summary.get("warnings") or ())
+        model = str(level.get("model"))
+        at = found.setdefault((model, load_of(level)), [])
+        at.extend(_gate(warning, run, str(level.get("id"))) for warning in level.get("warnings") or ())
+        at.extend(_gate(warning, run, "") for warning in (*whole, *noise.get(model, ())))
 
 
 def _gate(warning: Mapping[str, str], run: Run, level: str) -> Gate:
