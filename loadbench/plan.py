@@ -10,7 +10,7 @@ import msgspec
 from loadbench.engine import MAX_STREAMS, Limits
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
-from loadbench.scenario import Level, Scenario, Shape
+from loadbench.scenario import LEAST_REPEATS, Level, Scenario, Shape
 
 SHORTEST_LEVEL_S = 6.0
 """A budget leaves levels out rather than make one shorter than this: under 5 s of steady window nothing can be said."""
@@ -25,12 +25,14 @@ class PlannedLevel:
 
     Attributes:
         shortest_s, longest_s: Estimated: if the server's throughput grows with every stream, and if it does not.
+        skip: Why it is not to be run; None where it is.
     """
 
     level: Level
     limits: Limits
     shortest_s: float
     longest_s: float
+    skip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,10 @@ def make(
             loads are left out where the share would be too short.
 
     Raises:
-        UsageError: If the budget is too short for a single level.
+        UsageError: If the budget is too short for a single level, or is given with `until`.
     """
+    if scenario.until is not None and budget_s is not None:
+        raise UsageError("--until and --budget are both given: --until with --repeat K ends after K rounds")
     levels = [_with_rate(level, prompts) for level in scenario.levels(models)]
     gaps = 0 if scenario.idle_gap is None else 1 if scenario.keep_warm is None else 2
     idle_s = gaps * float(scenario.idle_gap or 0) * len(dict.fromkeys(models))
@@ -95,7 +99,10 @@ def make(
         )
         if longest_s is not None and shape_s is not None and longest_s < min(shape_s, given_s or shape_s):
             cuts.append(f"{level.id} is cut short: {shape_s:.0f} s are its whole shape")
-        planned.append(PlannedLevel(level, limits, *_estimate(scenario, level, limits)))
+        shortest_s, most_s = _estimate(scenario, level, limits)
+        if scenario.until is not None and level.repeat > LEAST_REPEATS:
+            shortest_s = 0.0  # it may not be needed
+        planned.append(PlannedLevel(level, limits, shortest_s, most_s))
     if longest_s is not None:
         cuts.append(f"each level ends after {longest_s:.0f} s of measurement, if its requests do not end it before")
     guessed = any(one.limits.requests is not None for one in planned)

@@ -695,7 +695,7 @@ ADDED = {
     *("output_tokens_spent", "power", "server_cpu_s", "server_cpu_share", "server_memory_peak_bytes"),
     *("server_metrics", "server_output_tokens_per_s", "server_threads_peak", "temperature_c_max", "throttled"),
     *("characters_per_s_ci95", "input_tokens_per_s_ci95", "output_tokens_per_s_ci95", "requests_per_s_ci95"),
-    *("closing", "drift", "shape", "stalls", "think_time_s", "timeline", "wh_per_1000_tokens"),
+    *("aborted", "closing", "drift", "shape", "stalls", "think_time_s", "timeline", "wh_per_1000_tokens"),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 
@@ -705,7 +705,7 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
 
     assert set(summary) == {
         *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings"),
-        *("models", "absent", "capacity", "noise", "stall_threshold", "models_compared"),
+        *("models", "absent", "capacity", "noise", "repeats", "stall_threshold", "models_compared"),
     }
     assert summary["schema"] == 1
     for level in summary["levels"]:

@@ -1,8 +1,9 @@
 """A run in, summary.json out: every figure that a report prints, as METRICS.md defines it. Pure functions.
 
 `request` has the figures of single requests, `distribution` the percentiles, `window` throughput and the steady
-window, `slo` attainment and goodput, `flow` what flowed when, `drift`, `stalls` and `noise` whether it flowed evenly,
-`table` the breakdowns, `level` one level's part; `samples`, `machine`, `energy` and `scraped` read the samples,
+window, `slo` attainment and goodput, `flow` what flowed when, `drift`, `stalls`, `noise` and `repeats` whether it
+flowed evenly, `table` the breakdowns, `thresholds` what failed the run, `level` one level's part; `samples`, `machine`,
+`energy` and `scraped` read the samples,
 `models` what is known of each model. Undefined is None, never 0.
 """
 
@@ -12,9 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench import validity
-from loadbench.metrics import level, machine, models, noise, samples, stalls
+from loadbench.metrics import level, machine, models, noise, repeats, samples, stalls
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import searched
+from loadbench.metrics.thresholds import thresholds
 from loadbench.scaling import scaling
 from loadbench.scenario import Bound
 from loadbench.store import Run
@@ -71,9 +73,12 @@ def summarise(run: Run) -> dict[str, Any]:
         "absent": list(run.info.get("absent") or ()),
         "warnings": [*_unreadable(run), *validity.noise(bands)],
         "noise": bands,
+        "repeats": repeats.entries(levels),
         "stall_threshold": threshold,
         "scaling": curves,
         **searched(run.info),
+        # A search tries loads that fail.
+        "thresholds": [] if run.info.get("capacity") else thresholds(levels, scenario.get("fail_if") or ()),
         "verdict": None,
     }
 

@@ -91,7 +91,7 @@ def summary(
 def _named(facts: Mapping[str, Any]) -> Level:
     names = ("id", "model", "endpoint", "device", "execution_provider", "alias", "asked_device", "repeat", "attempt")
     load = ("concurrency", "request_rate_per_s", "shape", "think_time_s", "closing", "requests_planned")
-    course = ("status", "reason", "began", "duration_s")
+    course = ("status", "reason", "aborted", "began", "duration_s")
     return {name: facts.get(name) for name in (*names, *load, *course)}
 
 
@@ -194,14 +194,14 @@ def _tokens(results: Results, requests: Requests) -> Level:
 
 
 def _flow(steady: window.Window | None, results: Results, requests: Requests, opened: bool) -> Level:
-    """The window's length, and both sides of Little's law: N against X and R, of all requests that were sent."""
+    """The window's length, and both sides of Little's law there: N against X and R, however the requests ended."""
     long_enough = steady is not None and steady.length_ns >= window.SHORTEST_NS
-    sent = requests.in_flight[~np.isnan(requests.in_flight)]
+    stayed = window.residence_ns(steady, results, requests) if steady and long_enough else None
     return {
         "window_s": significant(steady.length_s) if steady else None,
         "in_flight_mean": significant(window.in_flight_mean(steady, results)) if steady and long_enough else None,
         "ended_per_s": significant(window.ended_per_s(steady, results)) if steady and long_enough else None,
-        "residence_ms": significant(float(sent.mean()) / NS_PER_MS) if len(sent) else None,
+        "residence_ms": significant(stayed / NS_PER_MS) if stayed is not None else None,
         "residence_growth": significant(window.residence_growth(requests)) if opened else None,
     }
 

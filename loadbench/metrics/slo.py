@@ -89,9 +89,9 @@ class Objectives:
                 return completed & self._gaps_meet(bound)
             case "tpot":
                 value = self.requests.tpot
-                return completed & (np.isnan(value) | _compare(value / NS_PER_MS, bound))
+                return completed & (np.isnan(value) | compare(value / NS_PER_MS, bound))
             case _:
-                return completed & _compare(self._times(bound.metric) / NS_PER_MS, bound)
+                return completed & compare(self._times(bound.metric) / NS_PER_MS, bound)
 
     def _times(self, metric: str) -> Reals:
         requests = self.requests
@@ -105,8 +105,8 @@ class Objectives:
             with np.errstate(invalid="ignore"):
                 means = gaps.sums(self.results, _itself) / np.where(sizes > 0, sizes, np.nan) / US_PER_MS
             without: Flags = sizes == 0
-            return without | _compare(means, bound)
-        met = gaps.sums(self.results, lambda gaps_us: _compare(gaps_us / US_PER_MS, bound))
+            return without | compare(means, bound)
+        met = gaps.sums(self.results, lambda gaps_us: compare(gaps_us / US_PER_MS, bound))
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
         return np.asarray(met >= np.ceil(p * sizes - 1e-9), dtype=np.bool_)
 
@@ -149,7 +149,7 @@ class Objectives:
         return float(values.mean()) / NS_PER_MS if len(values) else None
 
 
-def _compare(values: Reals, bound: Bound) -> Flags:
+def compare(values: Reals, bound: Bound) -> Flags:
     """Elementwise; NaN meets nothing."""
     return np.asarray(_OPERATORS[bound.op](values, bound.value), dtype=np.bool_)
 

@@ -135,8 +135,9 @@ class Session:
                 self._answered.add(level.model)
                 self.observer.note(f"{level.id}: complete already")
                 continue
-            await self._give_turn(level.model)
-            reason = self._reason_to_skip(level)
+            if planned.skip is None:
+                await self._give_turn(level.model)
+            reason = planned.skip or self._reason_to_skip(level)
             if reason is None and deadline is not None and time.monotonic() > deadline:
                 reason = "the budget of time is spent"
             if reason is not None:

@@ -25,8 +25,11 @@ class Schedule(Protocol):
     def has_enough(self, progress: Progress) -> bool:
         """Whether the level may end early. Asked about twice a second, in a thread: it may take some milliseconds."""
 
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
-        """The level is over; `facts` become its entry in run.json, written together with all else that is there."""
+    def ended(self, progress: Progress, facts: dict[str, Any]) -> None:
+        """The level is over; `facts` become its entry in run.json, written together with all else that is there.
+
+        They may be added to: a schedule that ended a level early says so there.
+        """
 
     def skipped(self, planned: PlannedLevel, reason: str) -> None:
         """The level was not run."""

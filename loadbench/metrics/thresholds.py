@@ -1,0 +1,132 @@
+"""Thresholds held against the levels of a run: failed, passed, or not known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loadbench import intervals
+from loadbench.metrics.distribution import rounded, significant
+from loadbench.metrics.level import BURST
+from loadbench.metrics.slo import STREAMED, WHOLE
+from loadbench.scenario import Bound, Threshold
+from loadbench.scenario.bound import DURATIONS, SIZES
+
+Level = Mapping[str, Any]
+Row = dict[str, Any]
+
+_PEAKS = {"memory": "server_memory_peak_bytes", "gpu_memory": "gpu_memory_peak_bytes"}
+_SHARES = {"success": ("completed", "offered"), "failed": ("failed", "attempted"), "dropped": ("dropped", "offered")}
+_NUMBERS = ("stalls", "j_per_1000_tokens", "cost_per_1000_tokens")
+
+
+def thresholds(levels: Sequence[Level], written: Sequence[str | Mapping[str, Any]]) -> list[Row]:
+    """One row a threshold and level that it is about, in that order.
+
+    Returns:
+        {"text", "model", "level", "metric", "unit", "value", "n", "interval", "result", "reason", "aborted"}. `result`
+        is "failed" where the condition holds, "passed" where it does not, "unknown" where the figure was not
+        measured, or does not hold in a level that did not run to its end: what had come might have failed it.
+        `value` and `interval` are in ms, shares, bytes or per second, as `unit` says.
+
+    Args:
+        levels: As summary.json has them, with `efficiency`; those that repeat the first one are not judged.
+        written: `fail_if` of the scenario in run.json.
+    """
+    judged = [level for level in levels if not level.get("closing")]
+    rows = []
+    for one in map(Threshold.of, written):
+        about = [level for level in judged if one.is_about(str(level.get("id")), str(level.get("model")))]
+        rows += [_row(one, level) for level in about] or [_nowhere(one, judged)]
+    return rows
+
+
+def _row(one: Threshold, level: Level) -> Row:
+    value, n, interval = _figure(one.bound, level)
+    status = level.get("status")
+    whole = status in (None, "complete")
+    reason = None
+    if value is None:
+        result, reason = "unknown", _missing(one.bound, level)
+    elif one.bound.holds(value):
+        result = "failed"
+    elif whole:
+        result = "passed"
+    else:
+        result, reason = "unknown", f"the level is {status}: {level.get('reason') or 'it did not run to its end'}"
+    return {
+        **_named(one),
+        "model": level.get("model"),
+        "level": level.get("id"),
+        "value": significant(value, 9),
+        "n": n,
+        "interval": interval,
+        "result": result,
+        "reason": reason,
+        "aborted": level.get("aborted") == one.text,
+    }
+
+
+def _nowhere(one: Threshold, judged: Sequence[Level]) -> Row:
+    reason = f"no level is called {one.level}" if one.level and judged else "no level was measured"
+    unknown = {"value": None, "n": None, "interval": None, "result": "unknown", "reason": reason, "aborted": False}
+    return {**_named(one), "model": None, "level": None, **unknown}
+
+
+def _named(one: Threshold) -> Row:
+    return {"text": one.text, "metric": one.bound.metric, "unit": _unit(one.bound.metric)}
+
+
+def _unit(metric: str) -> str | None:
+    if metric in DURATIONS:
+        return "ms"
+    if metric in _SHARES or metric == "efficiency":
+        return "share"
+    return "bytes" if metric in SIZES else None if metric in _NUMBERS else "per_s"
+
+
+def _figure(bound: Bound, level: Level) -> tuple[float | None, int | None, Any]:
+    """The figure that a bound is about, of how many, and its 95 % interval where one exists."""
+    metric = bound.metric
+    if metric in DURATIONS:
+        found = _times(metric, level)
+        statistic = bound.statistic or ""
+        return found.get(statistic), found.get("n"), (found.get("ci95") or {}).get(statistic)
+    if metric in _SHARES:
+        hits, n = (level.get(name) for name in _SHARES[metric])
+        if hits is None or not n:
+            return None, n, None
+        ends = intervals.wilson(hits, n)
+        return hits / n, n, [rounded(end, 6) for end in ends] if ends else None
+    if metric in SIZES:
+        return level.get(_PEAKS[metric]), None, None
+    if metric == "stalls":
+        return (level.get("stalls") or {}).get("n"), (level.get("itl_ms") or {}).get("n"), None
+    name = "goodput_per_s" if metric == "goodput" else metric
+    return level.get(name), level.get("completed"), level.get(f"{name}_ci95")
+
+
+def _times(metric: str, level: Level) -> Mapping[str, Any]:
+    """The distribution that leads: TTFT counts from when a request was due, where requests start at a rate."""
+    from_due = metric == "ttft" and level.get("request_rate_per_s") is not None
+    return level.get("ttft_from_due_ms" if from_due else f"{metric}_ms") or {}
+
+
+def _missing(bound: Bound, level: Level) -> str:
+    """Why a figure is not there."""
+    if level.get("status") in ("skipped", "failed"):
+        return f"the level was {level['status']}: {level.get('reason')}".replace("was failed", "failed")
+    if not level.get("completed"):
+        return "no request completed"
+    metric = bound.metric
+    if metric in (*WHOLE, "stalls") and level.get("streamed") is False:
+        return f"answers that are asked for whole have no {'gaps' if metric == 'stalls' else metric}"
+    if metric in (*STREAMED, "stalls") and (level.get("burst_share") or 0) > BURST:
+        return "the server sends its answers in bursts"
+    if metric in SIZES:
+        return "nobody could sample it"
+    if metric == "efficiency":
+        return "no lower load of this model was measured"
+    if metric == "goodput":
+        return "no SLO is given, or it could not be judged"
+    return "the steady window is too short" if metric.endswith("_per_s") else "not measured"
