@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from loadbench.select.figure import FIGURES
-from loadbench.select.rank import STEP, Reals
+from loadbench.select.rank import STEP, Grid, Reals, filled
 from loadbench.select.weights import criterion_of
 
 _LEAST = 1e-6
@@ -46,6 +48,32 @@ class OtherFigure:
     factor: float | None
     value: float
     needed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A candidate that would win if a figure of it that nobody knows were as good as the winner's."""
+
+    name: str
+    figure: str
+
+
+def unknown(grid: Grid, shares: Sequence[float], winner: int) -> list[Unknown]:
+    """Whom the lack of a figure keeps from winning.
+
+    Args:
+        winner: Its row.
+    """
+    logs = filled(grid.logs)
+    found = []
+    for i, name in enumerate(grid.names):
+        for k, figure in enumerate(grid.figures):
+            if i == winner or shares[k] <= 0 or not np.isnan(grid.logs[i, k]):
+                continue
+            lead = logs[winner] - logs[i]
+            if float(np.dot(lead, shares)) < shares[k] * float(lead[k]):
+                found.append(Unknown(name, figure))
+    return found
 
 
 def other_weight(

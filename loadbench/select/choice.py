@@ -76,7 +76,7 @@ def choose(candidates: Sequence[Candidate], found: Sequence[Measured], terms: Te
         "candidates": sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0)),
         "winner": left[order[0]].name if order else None,
         "robustness": None,
-        "would_change": {"weight": None, "figures": []},
+        "would_change": {"weight": None, "figures": [], "unknown": []},
         "doubts": [],
     }
     if not order:
@@ -243,14 +243,18 @@ def _would_change(
     grid: rank.Grid, weights: Sequence[float], order: Sequence[int], known: Mapping[str, values.Figures]
 ) -> Record:
     if len(order) < 2 or not sum(weights):
-        return {"weight": None, "figures": []}
+        return {"weight": None, "figures": [], "unknown": []}
     ratios, first, second = rank.ratios(grid.logs), order[0], order[1]
     weight = change.other_weight(grid.names, grid.figures, ratios, weights, first)
     name = grid.names[second]
     own = {figure: who[name].value for figure, who in known.items() if name in who}
     lead = [float(one) for one in ratios[first] - ratios[second]]
     figures = change.other_figures(name, own, grid.figures, lead, weights)
-    return {"weight": asdict(weight) if weight else None, "figures": [asdict(one) for one in figures]}
+    return {
+        "weight": asdict(weight) if weight else None,
+        "figures": [asdict(one) for one in figures],
+        "unknown": [asdict(one) for one in change.unknown(grid, weights, first)],
+    }
 
 
 def _doubts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from loadbench.compare import between, differences
 from loadbench.select.candidate import Candidate
@@ -56,10 +56,17 @@ def of_runs(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterat
         first, base = next((pair for pair in laps[:i] if pair[0] is one), laps[0])
         for found in differences(base.info, lap.info, _POOLED if first is one else MEANT):
             key = found.code, found.what, base.run, lap.run
-            if found.severity == "red" and key not in seen:
+            if found.severity == "red" and key not in seen and not _own_words(found.what, base.info, lap.info):
                 seen.add(key)
                 text = f"{found.what} differs between the runs {base.run} ({found.base}) and {lap.run} ({found.new})"
                 yield Doubt("red", found.code, "", f"{text}: their figures do not compare")
+
+
+def _own_words(what: str, base: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether requests differ in nothing but what loadbench adds for a kind of server by itself."""
+    asked = [(info.get("scenario") or {}).get("extra_body") for info in (base, new)]
+    kinds = [(info.get("target") or {}).get("kind") for info in (base, new)]
+    return what == "extra_body" and asked[0] == asked[1] and kinds[0] != kinds[1]
 
 
 def of_answers(winner: Candidate, others: Sequence[Candidate], load: str, tokens_count: bool) -> Iterator[Doubt]:

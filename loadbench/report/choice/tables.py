@@ -79,11 +79,13 @@ def figures(record: Record) -> Iterable[Table]:
         yield _table(f"Speed at {record['load']['words']}", everyone, speed, notes)
     licences = any(row["licence"] for row in everyone)
     if rest or licences:
-        sources = {
-            row["figures"][name]["source"] for row in everyone for name in ("memory", "disk") if name in row["figures"]
-        }
-        notes = [f"memory and disk: {', '.join(sorted(filter(None, sources)))}"] if any(sources) else []
+        notes = [f"{name}: {said}" for name in ("memory", "disk") if (said := _sources(name, everyone))]
         yield _table("Quality and footprint", everyone, rest, notes, licences=licences)
+
+
+def _sources(name: str, everyone: Sequence[Row]) -> str:
+    told = [row["figures"][name]["source"] for row in everyone if name in row["figures"]]
+    return ", ".join(sorted({one for one in told if one}))
 
 
 def _table(

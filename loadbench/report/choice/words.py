@@ -13,7 +13,6 @@ Row = Mapping[str, Any]
 MOST_REASONS = 3
 _NOTABLE = 0.02
 """As a logarithm: figures nearer than 2 % are alike, and no reason."""
-_UNITS = {"J": " J", "/s": "/s", "currency": ""}
 
 
 def rows(record: Record) -> list[Row]:
@@ -87,6 +86,7 @@ def would_change(record: Record) -> list[str]:
     """What would make another win: the least change of a weight, and of the second's figures."""
     told = record["would_change"]
     found = []
+    kept = {one["name"]: one for one in record["figures"]}
     weight = told["weight"]
     if weight:
         label = next(one["label"] for one in record["criteria"] if one["name"] == weight["criterion"])
@@ -97,7 +97,9 @@ def would_change(record: Record) -> list[str]:
         )
     elif len(rows(record)) > 1:
         found.append("No change of a single weight makes another win")
-    kept = {one["name"]: one for one in record["figures"]}
+    for one in told["unknown"]:
+        label = kept[one["figure"]]["label"]
+        found.append(f"{one['name']} would win if its {label}, which is not known, were as good: measure it")
     for one in told["figures"][:2]:
         figure = kept[one["figure"]]
         better = f" ({one['factor']:.2g} times better)" if one["factor"] and one["factor"] >= 1.05 else ""
@@ -171,8 +173,8 @@ def value(figure: Mapping[str, Any], number: float | str | None) -> str:
             return units.share(number)
         case "points":
             return f"{number:.2f}"
-        case unit:
-            return units.figure(float(number)) + _UNITS.get(unit, "")
+        case _:
+            return units.figure(float(number))  # the label says per what
 
 
 def interval(figure: Mapping[str, Any], low: float | None, high: float | None) -> str:
