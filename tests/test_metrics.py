@@ -88,7 +88,9 @@ def test_warm_connections_have_no_setup_to_speak_of() -> None:
 
 
 def test_a_request_that_was_never_sent_spent_no_time_in_flight() -> None:
-    assert summed([stream(0), failed(1, error="connect", sent_ns=None)])["residence_ms"] == 825.0
+    level = summed([*in_turn(4), failed(4, error="connect", sent_ns=None, due=1000)])
+
+    assert level["residence_ms"] == 825.0
 
 
 def test_connection_setup_longer_than_the_queue_leaves_a_queue_of_zero() -> None:

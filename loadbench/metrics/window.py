@@ -193,6 +193,15 @@ def ended_per_s(window: Window, results: Results) -> float:
     return float((window.holds(results.end) & ~np.isnan(results.sent)).sum()) / window.length_s
 
 
+def residence_ns(window: Window, results: Results, requests: Requests) -> float | None:
+    """Mean time in flight of the requests that ended in the window, the R of Little's law; None where none did.
+
+    Those of the warm-up are no part of it: a first answer of 20 s, from a cold server, would break the law.
+    """
+    ended = window.holds(results.end) & ~np.isnan(requests.in_flight)
+    return float(requests.in_flight[ended].mean()) if ended.any() else None
+
+
 def residence_growth(requests: Requests) -> float | None:
     """Open loop: median time in flight of the last third of the completed requests over that of the first third.
 
