@@ -137,6 +137,13 @@ def test_the_models_of_one_run_are_compared_with_its_first(runs: Path) -> None:
     assert [(one["base"]["name"], one["new"]["name"]) for one in named] == [("q", "m"), ("q", "p")]
 
 
+def test_folders_of_one_name_are_told_apart_by_their_paths(runs: Path) -> None:
+    folder(runs / "old" / "run")
+    folder(runs / "new" / "run", 1.2, seed=2)
+
+    assert compare("old/run", "new/run").stdout.startswith("● new/run is slower than old/run.")
+
+
 def test_bounds_are_judged_by_their_attainment(runs: Path) -> None:
     done = compare("a", "slower", "--slo", "ttft_p95=230ms", "--format", "json")
 

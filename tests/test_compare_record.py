@@ -169,6 +169,16 @@ def test_runs_of_one_side_that_differ_among_themselves_are_a_red_difference(tmp_
     assert any(text.startswith("runs of NEW differ among themselves: max_tokens") for text in texts)
 
 
+def test_models_of_runs_that_differ_get_no_verdict(tmp_path: Path) -> None:
+    both = {"m@c1": 1.0, "q@c1": 1.2}
+    paths = [folder(tmp_path / "a", both), folder(tmp_path / "b", both, info={"target": {"version": "b200"}})]
+
+    record = compare_models(group(*paths, name="all"), "m", "q")
+
+    assert record["word"] == "no verdict"
+    assert record["levels"][0]["verdicts"][0]["note"] == "red: V8 server version among runs of all"
+
+
 def test_a_group_of_runs_counts_as_so_many_runs(tmp_path: Path) -> None:
     sides = [
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,12 @@ def _records(folders: tuple[Path, ...], given: dict[str, Any], terms: Terms) -> 
                 f"no level in common: BASE {base} has {_loads(found)}; NEW {folder} has {_loads(new)}: "
                 "measure both with the same models and loads"
             )
-        records.append(comparing.compare_runs(found, new, terms))
+        if new.name == found.name:
+            records.append(
+                comparing.compare_runs(replace(found, name=str(base)), replace(new, name=str(folder)), terms)
+            )
+        else:
+            records.append(comparing.compare_runs(found, new, terms))
     return records
 
 

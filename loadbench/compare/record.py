@@ -93,7 +93,7 @@ def compare_models(group: Group, base: str, new: str, terms: Terms | None = None
     }
     facts = group.facts()
     sides = {side: {**facts, "name": name, "models": [name]} for side, name in (("base", base), ("new", new))}
-    return {"kind": "models", **sides, **rest, **_judged((group, group), pairs, (), terms)}
+    return {"kind": "models", **sides, **rest, **_judged((group, group), pairs, _among(group, group.name), terms)}
 
 
 def _rest(sides: Mapping[tuple[str, str], Side], paired: Sequence[Side]) -> list[dict[str, str]]:
@@ -159,19 +159,26 @@ def _judged(
 
 def _of_runs(base: Group, new: Group, meant: Collection[str]) -> list[Difference]:
     """What the sides differ in, and runs of one side among themselves; each thing once, the red ones first."""
-    first = base.runs[0].info
-    found: dict[tuple[str, str], Difference] = {}
-    for group, name in ((base, "BASE"), (new, "NEW")):
-        for run in group.runs[1:]:
-            for one in differences(group.runs[0].info, run.info):
-                among = replace(one, text=f"runs of {name} differ among themselves: {one.text}")
-                found.setdefault((name, one.what), among)
+    found: dict[str, Difference] = {}
     for run in new.runs:
-        for one in differences(first, run.info, meant):
-            found.setdefault(("", one.what), one)
-    # Which model ran where is asked level by level: a run may hold several.
-    kept = [one for (_, what), one in found.items() if what not in OF_LEVEL]
-    return sorted(kept, key=lambda one: _SEVERITIES.index(one.severity))
+        for one in differences(base.runs[0].info, run.info, meant):
+            found.setdefault(one.what, one)
+    return _sorted([*found.values(), *_among(base, "BASE"), *_among(new, "NEW")])
+
+
+def _among(group: Group, name: str) -> list[Difference]:
+    """What runs of one side differ in: then they are no repeats of one another."""
+    found: dict[str, Difference] = {}
+    for run in group.runs[1:]:
+        for one in differences(group.runs[0].info, run.info):
+            text = f"runs of {name} differ among themselves: {one.text}"
+            found.setdefault(one.what, replace(one, what=f"{one.what} among runs of {name}", text=text))
+    return _sorted([one for what, one in found.items() if what not in OF_LEVEL])
+
+
+def _sorted(found: Sequence[Difference]) -> list[Difference]:
+    """The red ones first. Which model ran where is asked level by level, for a run may hold several."""
+    return sorted((one for one in found if one.what not in OF_LEVEL), key=lambda one: _SEVERITIES.index(one.severity))
 
 
 def _gates(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:

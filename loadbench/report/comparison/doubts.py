@@ -36,7 +36,7 @@ def doubts(record: Record) -> list[Doubt]:
     """The red ones first; what several levels share is said once."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for one in record["differences"]:
-        found.setdefault((one["severity"], one["code"], _advised(one, record)), [])
+        found.setdefault((one["severity"], one["code"], _advised(one)), [])
     for level in record["levels"]:
         at = words.load(level["load"])
         if len({(other["base_model"], other["new_model"]) for other in record["levels"]}) > 1:
@@ -44,7 +44,7 @@ def doubts(record: Record) -> list[Doubt]:
         for one in level["differences"]:
             if one["what"] == "model" and record["kind"] == "models":
                 continue  # that is the comparison
-            found.setdefault((one["severity"], one["code"], _advised(one, record)), []).append(at)
+            found.setdefault((one["severity"], one["code"], _advised(one)), []).append(at)
         for gate in level["gates"]:
             name = _side(gate, record)
             if gate["severity"] == "red":
@@ -94,9 +94,9 @@ def _side_facts(side: Mapping[str, Any]) -> str:
     return "; ".join(part for part in (shown, server, f"{start} UTC" if start else "") if part)
 
 
-def _advised(one: Mapping[str, Any], record: Record) -> str:
+def _advised(one: Mapping[str, Any]) -> str:
     """A red difference with the way to compare it on purpose."""
-    if one["severity"] == "red" and one["code"] == "V8" and record["kind"] == "runs":
+    if one["severity"] == "red" and one["code"] == "V8" and " among " not in one["what"]:
         return f'{one["text"]} (--expect "{one["what"]}" where that is what you compare)'
     return str(one["text"])
 
