@@ -16,8 +16,10 @@ from loadbench.report import (
     models,
     notes,
     provenance,
+    repeats,
     scaling,
     tables,
+    thresholds,
 )
 from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
@@ -45,13 +47,18 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
         return
     yield section(capacity.steps(summary))
     yield section(tables.headline(summary))
+    yield section(repeats.tables(summary))
     yield section(scaling.lines(summary))
     yield from (section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)
     yield section(tables.gaps(summary))
     yield section(breakdowns.open_loop(summary))
     yield from (section([table]) for table in devices.side_by_side(summary))
     yield _against_each_other(summary)
-    yield from (section([table]) for table in (breakdowns.slo(summary), breakdowns.errors(summary)) if table)
+    yield from (
+        section([table])
+        for table in (thresholds.table(summary), breakdowns.slo(summary), breakdowns.errors(summary))
+        if table
+    )
     yield _doubts(summary)
     yield section(tables.answers(summary))
     yield from (section([table]) for table in (models.cold_start(summary), models.memory(summary)) if table)
@@ -65,6 +72,8 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
 
 
 def _sentences(summary: Summary) -> Iterable[str]:
+    for line in thresholds.sentences(summary):
+        yield f"- **{clean.escape(line)}.**"
     for answer in capacity.sentences(summary):
         yield f"- **{clean.escape(answer)}.**"
     for sentence in headline.sentences(summary):

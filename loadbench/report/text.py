@@ -25,7 +25,9 @@ from loadbench.report import (
     models,
     notes,
     provenance,
+    repeats,
     scaling,
+    thresholds,
 )
 from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
@@ -61,6 +63,7 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
     for by_model in (
         capacity.steps(summary),
         headline_tables(summary),
+        repeats.tables(summary),
         gaps(summary),
         answers(summary),
         breakdowns.open_loop(summary),
@@ -71,7 +74,12 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
     for table in devices.side_by_side(summary):
         yield from grids([table], console)
     yield from _against_each_other(summary, console)
-    for single in (breakdowns.slo(summary), models.cold_start(summary), models.memory(summary)):
+    for single in (
+        thresholds.table(summary),
+        breakdowns.slo(summary),
+        models.cold_start(summary),
+        models.memory(summary),
+    ):
         yield from grids([single] if single else [], console)
     for by_model in (costs.machine(summary), costs.energy(summary), costs.server(summary)):
         yield from grids(by_model, console)
@@ -103,6 +111,9 @@ def _heading(summary: Summary) -> RenderableType:
 
 
 def _sentences(summary: Summary) -> Iterable[RenderableType]:
+    for line in thresholds.sentences(summary):
+        style = "bold green" if line.startswith("passed") else "bold yellow" if line.startswith("not ") else "bold red"
+        yield bullet(Text(f"{clean.one_line(line, 1000)}.", style=style))
     for answer in capacity.sentences(summary):
         yield bullet(Text(f"{clean.one_line(answer, 1000)}.", style="bold"))
     for sentence in headline.sentences(summary):
@@ -206,7 +217,7 @@ def _head(column: Column) -> list[Text]:
 
 def _lines(cell: Cell, layout: _Layout, shape: _Shape) -> list[Text]:
     """A figure, its mark or the blank that keeps digits aligned, its interval behind or beneath it."""
-    line = Text(clean.one_line(cell.text), style="bold red" if cell.text == "NO" else "")
+    line = Text(clean.one_line(cell.text), style="bold red" if cell.text in ("NO", "FAILED") else "")
     if shape.marked:
         line.append("*" if cell.marked else " ", style="yellow")
     interval = f"[{cell.interval}]" if cell.interval else ""

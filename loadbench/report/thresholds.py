@@ -1,0 +1,117 @@
+"""Whether a run passed its thresholds: in words first, then a row for each threshold and level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loadbench.report import levels, units
+from loadbench.report.levels import Summary
+from loadbench.report.tables import Cell, Column, Table
+
+Row = Mapping[str, Any]
+MOST_NAMED = 5
+WORDS = {"failed": "FAILED", "unknown": "not known", "passed": "passed"}
+
+
+def verdict(summary: Summary) -> str | None:
+    """The worst of all results, failed, unknown or passed; None where nothing was asked."""
+    results = {row["result"] for row in rows(summary)}
+    return next((word for word in WORDS if word in results), None)
+
+
+def sentences(summary: Summary) -> list[str]:
+    """What failed, what nobody knows, or that all passed; empty where nothing was asked."""
+    found = rows(summary)
+    if not found:
+        return []
+    said = []
+    failed = [row for row in found if row["result"] == "failed"]
+    if failed:
+        ended = next((row for row in failed if row["aborted"]), None)
+        said.append(f"FAILED: {_joined([told(row, summary) for row in failed])}")
+        if ended:
+            said.append(f"the run was aborted at {place(ended, summary)}: {ended['text']} was sure to fail")
+    unknown = [row for row in found if row["result"] == "unknown"]
+    if unknown:
+        said.append(f"not known: {_joined([told(row, summary) for row in unknown])}")
+    if not said:
+        texts = list(dict.fromkeys(str(row["text"]) for row in found))
+        where = len({row["level"] for row in found})
+        none = "it does not fail" if len(texts) == 1 else f"none of {len(texts)} thresholds fails"
+        at = f" at any of {where} levels" if where > 1 else ""
+        said.append(f"passed: {none}{at} ({', '.join(texts)})")
+    return said
+
+
+def table(summary: Summary) -> Table | None:
+    """A row a threshold and level; None where nothing was asked."""
+    found = rows(summary)
+    if not found:
+        return None
+    columns = [Column("level", left=True), Column("fails if", left=True), Column("is"), Column("of")]
+    columns.append(Column("result", left=True))
+    reasons = any(row["reason"] for row in found)
+    if reasons:
+        columns.append(Column("why", left=True))
+    lines = []
+    for row in found:
+        cells = [
+            Cell(place(row, summary) or units.ABSENT),
+            Cell(str(row["text"])),
+            Cell(value(row), _interval(row)),
+            Cell(units.count(row["n"])),
+            Cell(WORDS[row["result"]]),
+        ]
+        lines.append((*cells, Cell(row["reason"] or "")) if reasons else tuple(cells))
+    notes = ("each level must pass; a threshold says what fails",)
+    return Table("Thresholds", tuple(columns), tuple(lines), notes)
+
+
+def rows(summary: Summary) -> list[Row]:
+    return list(summary.get("thresholds") or [])
+
+
+def told(row: Row, summary: Summary) -> str:
+    """One row in words: "ttft_p95 > 800ms at c8 (1.24 s)"."""
+    where = place(row, summary)
+    why = value(row) if row["result"] == "failed" else row["reason"]
+    return f"{row['text']}{f' at {where}' if where else ''} ({why})"
+
+
+def place(row: Row, summary: Summary) -> str:
+    """The level's short name, with its model where the run has several; "" where no level is one."""
+    found = next((level for level in summary.get("levels") or [] if level.get("id") == row["level"]), None)
+    return levels.full_label(found, summary) if found else ""
+
+
+def value(row: Row) -> str:
+    """The figure with its unit."""
+    return _shown(row["value"], row["unit"])
+
+
+def _shown(number: float | None, unit: str | None) -> str:
+    if number is None:
+        return units.ABSENT
+    match unit:
+        case "ms":
+            return units.span(number)
+        case "share":
+            return units.share(number)
+        case "bytes":
+            return units.size(number)
+        case "per_s":
+            return f"{units.figure(number)}/s"
+    return units.figure(number)
+
+
+def _interval(row: Row) -> str:
+    ends = row["interval"]
+    if not ends or any(end is None for end in ends):
+        return ""
+    return "–".join(_shown(end, row["unit"]) for end in ends)
+
+
+def _joined(said: Sequence[str]) -> str:
+    left = len(said) - MOST_NAMED
+    return "; ".join([*said[:MOST_NAMED], *([f"and {left} more"] if left > 0 else [])])
