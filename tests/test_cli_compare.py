@@ -137,6 +137,17 @@ def test_the_models_of_one_run_are_compared_with_its_first(runs: Path) -> None:
     assert [(one["base"]["name"], one["new"]["name"]) for one in named] == [("q", "m"), ("q", "p")]
 
 
+def test_the_report_of_a_run_holds_its_models_against_each_other(runs: Path) -> None:
+    folder(runs / "models", {"m@c1": 1.0, "q@c1": 1.2})
+
+    done = invoke("report", "models")
+
+    (record,) = json.loads((runs / "models" / "summary.json").read_bytes())["models_compared"]
+    assert (record["new"]["name"], record["word"]) == ("q", "slower")
+    assert "q is slower than m: slower: TTFT +20%" in " ".join(done.stdout.split())
+    assert "### Models against each other" in (runs / "models" / "report.md").read_text(encoding="utf-8")
+
+
 def test_folders_of_one_name_are_told_apart_by_their_paths(runs: Path) -> None:
     folder(runs / "old" / "run")
     folder(runs / "new" / "run", 1.2, seed=2)
