@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 import click
 
-from loadbench import compare, plan, prompts, report, scenario, store, target
+from loadbench import compare, plan, precision, prompts, report, scenario, store, target
 from loadbench.cli import INTERRUPTED, live, opening, reach, record, resume
 from loadbench.cli import place as places
 from loadbench.cli.place import Place
@@ -159,6 +159,7 @@ async def _measure(
                 info = record.info(asked, server, place.how, choice, parameters, questions, transport.clock)
                 info |= {"budget_s": budget_s, "telemetry": watched.facts(sampler)}
                 info |= course.info(names) if course else {}
+                info |= {"until": precision.begun(asked)} if asked.until is not None and course is None else {}
                 folder = store.RunFolder.create(path, info, answers=given["answers"])
                 store.write_atomically(path / resume.PROMPTS, prompts.to_json(questions))
             session = Session(
@@ -174,7 +175,7 @@ async def _measure(
                 control=reached.control,
                 origins={one.id: places.origin(place, one.facts) for one in choice.chosen if one.facts is not None},
                 budget_s=None if course else budget_s,
-                schedule=course.schedule(folder.info, view) if course else None,
+                schedule=course.schedule(folder.info, view) if course else _rounds(asked, steps, folder, view),
             )
             # What is alive now lives to the end: the collector need not look at it while tokens arrive.
             gc.collect()
@@ -194,6 +195,12 @@ async def _measure(
             click.echo(f"interrupted; go on with: loadbench {command} --resume {shlex.quote(str(path))}", err=True)
         return INTERRUPTED
     return 1 if session.failed else course.exit_code(folder.info) if course else 0
+
+
+def _rounds(asked: Scenario, steps: Plan, folder: store.RunFolder, view: live.View) -> Schedule | None:
+    """The schedule of a run that repeats until its figures are known well enough; None of any other."""
+    record = folder.info.get("until")
+    return precision.Precise(steps.levels, record, view.note, asked.stream) if record else None
 
 
 def _extra_body(asked: Scenario, server: Target) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -61,10 +62,12 @@ def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:
     names = dict.fromkeys(
         f"{name.removesuffix('#end')} again" if one.level.closing else name
         for one in levels
-        for name in [one.level.id.rpartition("@")[2]]
+        for name in [re.sub(r"#\d+$", "", one.level.id.rpartition("@")[2])]
     )
+    times = max(one.level.repeat for one in levels)
+    often = f", {times} times" if times > 1 else ""
     what = "streams at once" if levels[0].level.concurrency is not None else "requests started per second"
-    return f"{', '.join(names)} ({what}){' for each model' if len(models) > 1 else ''}"
+    return f"{', '.join(names)} ({what}){' for each model' if len(models) > 1 else ''}{often}"
 
 
 def _each(levels: Sequence[PlannedLevel]) -> str:

@@ -88,6 +88,7 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_load("--think-time", metavar="2s", help="Users pause so, or 'exponential 2s', after answers.")
 @_load("--warmup", type=int, metavar="N", help="Unmeasured requests.  [default: as many as streams]")
 @_load("--repeat", type=int, metavar="K", help="Measure each level K times, in turns.")
+@_load("--until", callback=share, metavar="5%", help="Repeat until means of runs are known so well.")
 @_load("--repeat-first/--no-repeat-first", default=None, help="The first level again at the end.  [default: do]")
 @_load("--arrivals", type=click.Choice(["poisson", "constant"]), metavar="KIND", help="Open loop: poisson or constant.")
 @_load(
@@ -238,6 +239,7 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
                 "system",
                 "distinct_prompts",
                 "repeat",
+                "until",
                 "repeat_first",
                 "seed",
                 "max_streams",

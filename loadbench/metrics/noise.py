@@ -34,17 +34,24 @@ def _is_first(level: Level, closing: Level) -> bool:
     )
 
 
+def lead(level: Level) -> tuple[str, Mapping[str, Any]]:
+    """The latency that tells most of a level, with its distribution in ms: TTFT, in open loop from `due`; else E2E."""
+    if level.get("streamed") is False:
+        return "e2e", level.get("e2e_ms") or {}
+    opened = level.get("request_rate_per_s") is not None
+    return "ttft", level.get("ttft_from_due_ms" if opened else "ttft_ms") or {}
+
+
 def _band(first: Level, closing: Level) -> dict[str, Any]:
-    lead = "e2e" if first.get("streamed") is False else "ttft"
-    of_lead = "ttft_from_due_ms" if first.get("request_rate_per_s") is not None and lead == "ttft" else f"{lead}_ms"
-    times = [(level.get(of_lead) or {}).get("p50") for level in (closing, first)]
+    name = lead(first)[0]
+    times = [lead(level)[1].get("p50") for level in (closing, first)]
     rates = [level.get("output_tokens_per_s") for level in (closing, first)]
     return {
         "model": closing.get("model"),
         "level": first.get("id"),
         "closing_level": closing.get("id"),
         "output_tokens_per_s": _ratio(*rates),
-        f"{lead}_p50": _ratio(*times),
+        f"{name}_p50": _ratio(*times),
     }
 
 

@@ -13,11 +13,12 @@ from loadbench.scenario.bound import Bound, Duration
 from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.level import Level
 from loadbench.scenario.reading import from_json, merge, read, read_models, to_builtins
-from loadbench.scenario.schema import Scenario, Timeouts, json_schema
+from loadbench.scenario.schema import LEAST_REPEATS, Scenario, Timeouts, json_schema
 from loadbench.scenario.shape import Shape
 from loadbench.scenario.threshold import FailIf, Threshold
 
 __all__ = [
+    "LEAST_REPEATS",
     "Bound",
     "Duration",
     "FailIf",

@@ -59,6 +59,12 @@ def _load(scenario: Scenario) -> None:
             raise ScenarioError(f"{place}: {error}") from None
     if scenario.trace is None and scenario.trace_speed != 1:
         raise ScenarioError(f"trace_speed is {scenario.trace_speed:g}: give a trace to replay, or leave it out")
+    if scenario.until is not None:
+        loads = next((getattr(scenario, name) for name in given), None)
+        if 1 < scenario.repeat < 3:
+            raise ScenarioError(f"until takes 3 runs, repeat is {scenario.repeat}: leave repeat out, or raise it")
+        if isinstance(loads, list) and len(set(loads)) < len(loads):
+            raise ScenarioError(f"until repeats each load: name none twice in {given[0]}")
     if scenario.think_time is not None:
         if given and given != ["concurrency"]:
             raise ScenarioError(f"think_time and {given[0]} are both given: users pause in a closed loop (concurrency)")

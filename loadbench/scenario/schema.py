@@ -24,6 +24,10 @@ Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 Device = Literal["cpu", "gpu", "npu"]
+MOST_REPEATS = 20
+"""Of a level that is repeated until its figures are known well enough."""
+LEAST_REPEATS = 3
+""" "Well enough" takes so many at least."""
 
 
 def _after(seconds: float) -> Duration:
@@ -103,6 +107,10 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Requests before a level is measured; unset: as many as its concurrency."),
     ] = None
     repeat: Annotated[int, Meta(ge=1, le=1000, description="How often each level is measured, in turns.")] = 1
+    until: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(description="Repeat until means of runs are known this well, as 0.05; at most repeat times."),
+    ] = None
     repeat_first: Annotated[
         bool, Meta(description="Measure each model's first level again at its end: the noise band (gate V11).")
     ] = True
@@ -193,7 +201,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ['m@c1', 'm@c4', 'm@c1#end']
         """
         loads = self._loads() or [Load("c1", concurrency=1)]
-        return in_turns(list(dict.fromkeys(models)), loads, repeat=self.repeat, closes=self.repeat_first)
+        return in_turns(list(dict.fromkeys(models)), loads, repeat=self.repeats, closes=self.repeat_first)
 
     def _loads(self) -> list[Load]:
         if self.trace is not None:
@@ -207,6 +215,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ]
         rates = [Load(f"r{int(r) if r == int(r) else r}", rate_per_s=r) for r in self.request_rate or ()]
         return shaped + rates + [Load(f"c{c}", concurrency=c) for c in self.concurrency or ()]
+
+    @property
+    def repeats(self) -> int:
+        """How often each level is measured, at most."""
+        return MOST_REPEATS if self.until is not None and self.repeat == 1 else self.repeat
 
     @property
     def shapes_written(self) -> list[str]:

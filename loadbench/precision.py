@@ -1,0 +1,114 @@
+"""Repeats until the mean of runs is known well enough: a run's schedule, asked after each round through all levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loadbench.engine import Progress
+from loadbench.metrics import level as levels
+from loadbench.metrics import repeats
+from loadbench.plan import PlannedLevel
+from loadbench.result import Result, Results
+from loadbench.scenario import LEAST_REPEATS, Level, Scenario
+from loadbench.store import LevelData
+
+Record = MutableMapping[str, Any]
+UNITS = {"output_tokens_per_s": "tokens/s", "ttft_p50": "median TTFT", "e2e_p50": "median E2E"}
+
+
+def begun(asked: Scenario) -> Record:
+    """What run.json says under `until` at the start; the schedule fills it."""
+    return {"wanted": asked.until, "least": LEAST_REPEATS, "most": asked.repeats, "reached": None, "runs": []}
+
+
+@dataclass(slots=True)
+class Precise:
+    """A schedule that measures all levels in rounds, and ends after one in which each mean is known well enough.
+
+    Known well enough is a mean over runs whose 95 % interval (`metrics.repeats.over_runs`) is no further from it than
+    `wanted`, of tokens/s and of the median latency, at every load that runs to its end. All loads stop together, so
+    that their runs stay in turns.
+
+    Attributes:
+        levels: The plan's, in rounds: what is complete already left out.
+        record: run.json's `until`. Figures that are in it count, as those of a run that is continued.
+        tell: Told after each round how well the worst mean is known.
+    """
+
+    levels: Sequence[PlannedLevel]
+    record: Record
+    tell: Callable[[str], None]
+    streamed: bool = True
+    _given: int = 0
+    _results: list[Result] = field(default_factory=list)
+
+    def following(self) -> PlannedLevel | None:
+        if self._given == len(self.levels):
+            self._conclude()
+            return None
+        planned = self.levels[self._given]
+        begins_round = self._given == 0 or planned.level.repeat > self.levels[self._given - 1].level.repeat
+        if begins_round and self._conclude():
+            return None
+        self._given += 1
+        self._results = []
+        return planned
+
+    def left(self) -> int:
+        return len(self.levels) - self._given + 1
+
+    def heard(self, result: Result) -> None:
+        self._results.append(result)
+
+    def has_enough(self, progress: Progress) -> bool:
+        return False
+
+    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+        """Keep the level's figures in the record, which the run folder writes together with the level."""
+        level = progress.level
+        if facts["status"] != "complete":
+            return
+        known = {"id": level.id, "model": level.model, **_load(level), **facts}
+        data = LevelData(known, Results.from_results(self._results), {}, True)
+        found = repeats.figures(levels.summary(data, [], streamed=self.streamed))
+        self.record["runs"].append({"level": level.id, "model": level.model, **_load(level), **found})
+
+    def skipped(self, planned: PlannedLevel, reason: str) -> None: ...
+
+    def _conclude(self) -> bool:
+        """Whether all means are known well enough by now; says how well the worst one is."""
+        rows = {row["level"]: row for row in self.record["runs"]}  # of a level that was measured again, the last
+        grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        for row in rows.values():
+            grouped.setdefault(tuple(row[name] for name in _LOAD), []).append(row)
+        widths = []
+        for runs in grouped.values():
+            if len(runs) < LEAST_REPEATS:
+                return False
+            for figure in UNITS.keys() & runs[0].keys():
+                half = repeats.over_runs([run[figure] for run in runs])["half_width"]
+                if half is not None:  # of a figure that no server told, no run says more
+                    widths.append((half, f"{UNITS[figure]} of {runs[0]['level']}"))
+        if not widths:
+            return False
+        half, where = max(widths)
+        runs_each = min(map(len, grouped.values()))
+        reached = bool(half <= self.record["wanted"])
+        ends = f"{100 * self.record['wanted']:g} % is wanted" + (": enough" if reached else "")
+        self.tell(f"after {runs_each} runs the least known mean is {where}, to {100 * half:.2g} %; {ends}")
+        self.record["reached"] = reached
+        return reached
+
+
+_LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
+
+
+def _load(level: Level) -> dict[str, Any]:
+    return {
+        "concurrency": level.concurrency,
+        "request_rate_per_s": level.request_rate_per_s,
+        "repeat": level.repeat,
+        "shape": level.shape,
+    }
