@@ -59,7 +59,7 @@ def table(summary: Summary) -> Table | None:
         cells = [
             Cell(place(row, summary) or units.ABSENT),
             Cell(str(row["text"])),
-            Cell(value(row), _interval(row)),
+            Cell(value(row), interval(row)),
             Cell(units.count(row["n"])),
             Cell(WORDS[row["result"]]),
         ]
@@ -105,7 +105,7 @@ def _shown(number: float | None, unit: str | None) -> str:
     return units.figure(number)
 
 
-def _interval(row: Row) -> str:
+def interval(row: Row) -> str:
     ends = row["interval"]
     if not ends or any(end is None for end in ends):
         return ""

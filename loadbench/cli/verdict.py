@@ -1,0 +1,63 @@
+"""What a run's thresholds, and with --strict its red gates, come to as an exit code, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loadbench.errors import UsageError
+from loadbench.report import levels, thresholds
+from loadbench.scenario import Scenario, Threshold
+
+FAILED = 3
+"""Exit code of a run whose threshold failed; with --strict also of one that nobody can judge."""
+_SLOW = ("ttft", "itl", "tpot", "e2e", "client_queue", "failed", "dropped", "memory", "gpu_memory", "stalls")
+
+
+def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
+    """Why the run failed, a line each; empty where it did not.
+
+    Args:
+        strict: Whether unknown thresholds and red gates fail it too.
+    """
+    found = thresholds.rows(summary)
+    said = [thresholds.told(row, summary) for row in found if row["result"] == "failed"]
+    if not strict:
+        return said
+    said += [f"not known: {thresholds.told(row, summary)}" for row in found if row["result"] == "unknown"]
+    red: dict[str, list[str]] = {}
+    for level, warning in levels.warnings(summary):
+        if warning.get("severity") == "red":
+            where = levels.full_label(level, summary) if level else "the whole run"
+            red.setdefault(where, []).append(str(warning.get("code")))
+    return said + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
+
+
+def lines(asked: Scenario) -> list[str]:
+    """What the opening says of the thresholds."""
+    found = asked.thresholds
+    if not found:
+        return []
+    said = [f"{one.text}, which ends the run from {one.after_s:g} s on" if one.abort else one.text for one in found]
+    odd = [one.text for one in found if _is_odd(one)]
+    return [f"fails if  {'; '.join(said)}"] + [
+        f"          {text}: that fails a run for doing well; turn the sign unless that is meant" for text in odd
+    ]
+
+
+def check(asked: Scenario, models: Sequence[str]) -> None:
+    """Refuse a threshold that is about no level of the plan.
+
+    Raises:
+        UsageError: It names the levels there are.
+    """
+    planned = asked.levels(models)
+    for one in asked.thresholds:
+        if not any(one.is_about(level.id, level.model) for level in planned):
+            names = ", ".join(dict.fromkeys(level.id.rpartition("@")[2].partition("#")[0] for level in planned))
+            raise UsageError(f"{one.text}: no level is called {one.level}: write one of {names}, or a model's name")
+
+
+def _is_odd(one: Threshold) -> bool:
+    """Whether it fails what is good: k6 and --slo write what is to hold, which here is the failure."""
+    return one.bound.op.startswith("<") == (one.bound.metric in _SLOW)
