@@ -3,14 +3,13 @@
 calibration.py  how a server counts words that are made up
 schedule.py     which level is next, and whether it may end early
 turn.py         one model: loaded, asked a few times, unloaded
+turns.py        runs that are measured together, a level each in turns
 watch.py        samples of server and machine, a second apart
 """
 
 from __future__ import annotations
 
 import math
-import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ import anyio.to_thread
 
 from loadbench import engine
 from loadbench.engine import Engine, Progress
-from loadbench.errors import LoadbenchError
 from loadbench.plan import Plan, PlannedLevel
 from loadbench.prompts import DEFAULT, Prompt, longest_in_tokens
 from loadbench.result import Result
@@ -30,11 +28,12 @@ from loadbench.session import turn
 from loadbench.session.calibration import calibrate
 from loadbench.session.schedule import Fixed, Schedule
 from loadbench.session.turn import PROBE_TOKENS, Control, Origin, Turn
+from loadbench.session.turns import in_turns
 from loadbench.session.watch import Watch
 from loadbench.store import RunFolder
 from loadbench.target import Chosen, Target
 
-__all__ = ["PROBE_TOKENS", "Chats", "Control", "Observer", "Origin", "Schedule", "Session", "Watch"]
+__all__ = ["PROBE_TOKENS", "Chats", "Control", "Observer", "Origin", "Schedule", "Session", "Watch", "in_turns"]
 
 
 class Chats(engine.Chats, turn.Chats, Protocol):
@@ -82,6 +81,8 @@ class Session:
     interrupted: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _engine: Engine | None = None
+    _whole: set[str] = field(default_factory=set)  # levels that were complete when it began
+    _deadline_s: float | None = None  # of the budget
     _overhead_s: float = 0.0  # warm-up and drain of the last level
     _stop: anyio.Event = field(default_factory=anyio.Event)
     _turn: Turn | None = None  # the model that has its turn
@@ -98,6 +99,34 @@ class Session:
         Raises:
             LoadbenchError: If the folder cannot be written any more; what was written stays.
         """
+        await in_turns([self], self.observer.note)
+
+    async def step(self) -> bool:
+        """The next level, measured or skipped; False where there is none. `turns.in_turns` takes steps."""
+        if self._engine is None:
+            self._begin()
+        if self.interrupted or (planned := self._schedule.following()) is None:
+            return False
+        level = planned.level
+        if level.id in self._whole:
+            self._answered.add(level.model)
+            self.observer.note(f"{level.id}: complete already")
+            return True
+        if planned.skip is None:
+            await self._give_turn(level.model)
+        reason = planned.skip or self._reason_to_skip(level)
+        if reason is None and self._deadline_s is not None and time.monotonic() > self._deadline_s:
+            reason = "the budget of time is spent"
+        if reason is not None:
+            self.folder.skip(self._entry(level), reason)
+            self.observer.skipped(level, reason)
+            self._schedule.skipped(planned, reason)
+        elif not self.interrupted:
+            left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
+            await self._level(planned if left_s is None else self._cut(planned, left_s / self._schedule.left()))
+        return True
+
+    def _begin(self) -> None:
         self._engine = Engine(
             self.client,
             self.prompts,
@@ -112,43 +141,23 @@ class Session:
             on_tick=self._on_tick,
             salt=time.time_ns(),
         )
-        status = "interrupted"
-        try:
-            async with anyio.create_task_group() as group:
-                if sys.platform != "win32":  # there, Ctrl-C cancels at once: what had ended is in the folder
-                    group.start_soon(self._on_signals, group.cancel_scope)
-                group.start_soon(self._levels, group.cancel_scope)
-            if not self.interrupted:
-                status = "complete"
-        except BaseExceptionGroup as failures:
-            raise _first_of_ours(failures) from failures
-        finally:
-            self.folder.close(status)
+        self._whole = self.folder.complete()
+        self._deadline_s = None if self.budget_s is None else time.monotonic() + self.budget_s
 
-    async def _levels(self, scope: anyio.CancelScope) -> None:
-        whole = self.folder.complete()
-        deadline = None if self.budget_s is None else time.monotonic() + self.budget_s
-        schedule = self._schedule
-        while not self.interrupted and (planned := schedule.following()) is not None:
-            level = planned.level
-            if level.id in whole:
-                self._answered.add(level.model)
-                self.observer.note(f"{level.id}: complete already")
-                continue
-            if planned.skip is None:
-                await self._give_turn(level.model)
-            reason = planned.skip or self._reason_to_skip(level)
-            if reason is None and deadline is not None and time.monotonic() > deadline:
-                reason = "the budget of time is spent"
-            if reason is not None:
-                self.folder.skip(self._entry(level), reason)
-                self.observer.skipped(level, reason)
-                schedule.skipped(planned, reason)
-            elif not self.interrupted:
-                left_s = None if deadline is None else deadline - time.monotonic()
-                await self._level(planned if left_s is None else self._cut(planned, left_s / schedule.left()))
+    async def end(self) -> None:
+        """After the last step: the model that has its turn is unloaded, if this run loaded it."""
         await self._end_turn()
-        scope.cancel()
+
+    def stop(self) -> None:
+        """The user ends it: no further request starts, those in flight run to their end."""
+        self.interrupted = True
+        self._stop.set()
+        if self._engine is not None:
+            self._engine.stop()
+
+    def close(self, status: str) -> None:
+        """The folder takes no more."""
+        self.folder.close(status)
 
     async def _give_turn(self, model: str) -> None:
         if self._turn is not None and self._turn.chosen.id == model:
@@ -276,32 +285,6 @@ class Session:
         if enough and self._engine is not None:
             self._engine.end_level(progress)
 
-    async def _on_signals(self, scope: anyio.CancelScope) -> None:
-        assert self._engine is not None
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                if self.interrupted:
-                    scope.cancel()
-                    return
-                self.interrupted = True
-                self._stop.set()
-                self._engine.stop()
-                self.observer.note("stopping: requests in flight run to their end; Ctrl-C again stops at once")
-
 
 def _load(level: Level) -> float:
     return level.concurrency or level.request_rate_per_s or 0.0
-
-
-def _first_of_ours(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to show: ours if there is one, else the first."""
-
-    def leaves(error: BaseException) -> list[BaseException]:
-        return (
-            [leaf for one in error.exceptions for leaf in leaves(one)]
-            if isinstance(error, BaseExceptionGroup)
-            else [error]
-        )
-
-    found = leaves(failures)
-    return next((error for error in found if isinstance(error, LoadbenchError)), found[0])
