@@ -79,6 +79,17 @@ def test_what_forbids_a_verdict_is_named_with_the_way_out() -> None:
     assert 'max_tokens differs, 16 against 32: the sides are not comparable (--expect "max_tokens" where' in rendered
 
 
+def test_a_level_without_any_verdict_is_named_once() -> None:
+    found = document("slower")
+    rows = found["comparisons"][0]["decisive"]
+    verdicts = found["comparisons"][0]["levels"][1]["verdicts"]
+    for one in verdicts:
+        one |= {"word": "no verdict", "note": "red: V3 of NEW"}
+    rows += [{**rows[0], "load": "c4", "metric": one["metric"], "word": "no verdict"} for one in verdicts]
+
+    assert "; no verdict at c4 (red: V3 of NEW)." in " ".join(text.render(found, 120).split())
+
+
 def test_levels_that_one_side_lacks_are_named() -> None:
     assert "only NEW has phi at c8" in text.render(document("groups"), 120)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from loadbench.report import levels, units
@@ -166,7 +166,7 @@ def _sentence(record: Record, decisive: Sequence[Any], exceptions: Sequence[Any]
         if v["word"] == "no verdict":
             held.setdefault(v["note"], []).append((row, ""))
     for why, rows in held.items():
-        on = "" if len(rows) == len(found) else f" on {_listed(_by_metric(rows, n_levels))}"
+        on = "" if len(rows) == len(found) else _held_at(rows, {row["metric"] for row, _ in found}, n_levels)
         parts.append(f"no verdict{on} ({why})")
     apart: dict[tuple[str, str], list[str]] = {}
     for row in exceptions:
@@ -183,6 +183,16 @@ def _figure(row: Mapping[str, Any], verdict: Verdict, several: bool) -> str:
 
 def _named(row: Mapping[str, Any], several: bool) -> str:
     return metric(row["metric"]) + (f" at {load(row['load'])}" if several and row["load"] is not None else "")
+
+
+def _held_at(rows: Sequence[tuple[Mapping[str, Any], str]], metrics: Collection[str], n_levels: int) -> str:
+    """What has no verdict for one reason: " at c8" where it is everything of a level, else the metrics by name."""
+    loads: dict[str, set[str]] = {}
+    for row, _ in rows:
+        loads.setdefault(load(row["load"]), set()).add(row["metric"])
+    if all(names == set(metrics) for names in loads.values()):
+        return f" at {' and '.join(loads)}"
+    return f" on {_listed(_by_metric(rows, n_levels))}"
 
 
 def _by_metric(rows: Sequence[tuple[Mapping[str, Any], str]], n_levels: int) -> list[str]:
