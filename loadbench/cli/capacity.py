@@ -67,7 +67,15 @@ def capacity(ctx: click.Context, /, **given: Any) -> None:
     ctx.exit(measure.measure(asked, given, course))
 
 
-_OTHERS = {"max_failed", "idle_gap", "keep_warm", *(param.name for param in capacity.params)}
+_OTHERS = {
+    "max_failed",
+    "idle_gap",
+    "keep_warm",
+    "fail_if",
+    "strict",
+    "junit",
+    *(param.name for param in capacity.params),
+}
 _OF_LOAD = {"warmup", "arrivals", "retries", "retry_backoff", "max_streams"}
 # Options that mean the same as in `run` are the same; of those under Load only some say how a given load is offered.
 capacity.params += [

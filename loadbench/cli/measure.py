@@ -15,17 +15,17 @@ from typing import Any, Protocol
 import anyio
 import click
 
-from loadbench import compare, plan, precision, prompts, report, scenario, store, target
-from loadbench.cli import INTERRUPTED, live, opening, reach, record, resume
+from loadbench import abort, compare, plan, precision, prompts, report, scenario, store, target
+from loadbench.cli import INTERRUPTED, live, opening, reach, record, resume, verdict
 from loadbench.cli import place as places
 from loadbench.cli.place import Place
-from loadbench.cli.watched import Watched
+from loadbench.cli.watched import Shown, Watched
 from loadbench.client import Client, Parameters
 from loadbench.errors import UsageError
 from loadbench.plan import Plan
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
-from loadbench.session import Schedule, Session, Watch
+from loadbench.session import Fixed, Schedule, Session, Watch
 from loadbench.target import Target
 
 
@@ -55,15 +55,16 @@ class Course(Protocol):
         """What its answer comes to, of a run that was neither interrupted nor failed."""
 
 
-def measure(asked: Scenario, given: dict[str, Any], course: Course | None = None) -> int:
+def measure(asked: Scenario, given: dict[str, Any], course: Course | None = None, *, lap: int | None = None) -> int:
     """Run it all; the exit code.
 
     Args:
         asked: The scenario with all settings in it.
         given: The command's options, for what is no part of a scenario.
         course: Unset, the scenario's levels are planned and measured.
+        lap: Measure this round through all levels alone, and leave the report to who asked for it.
     """
-    path = given["resume"] or given["output"] or _default_folder(asked)
+    path = given["resume"] or given["output"] or default_folder(asked)
     if given["resume"] is None:
         questions = prompts.for_scenario(asked)
         store.check_new(path)
@@ -83,6 +84,7 @@ def measure(asked: Scenario, given: dict[str, Any], course: Course | None = None
             path,
             view,
             course,
+            lap,
             backend="asyncio",
             backend_options={"use_uvloop": record.has_uvloop()},
         )
@@ -96,6 +98,7 @@ async def _measure(
     path: Path,
     view: live.View,
     course: Course | None,
+    lap: int | None,
 ) -> int:
     async with places.reached(place, asked, given, view.note) as reached:
         server = reached.server
@@ -108,8 +111,11 @@ async def _measure(
         budget_s = None if given["budget"] is None else float(given["budget"])
         steps = Plan((), (), "") if course else plan.make(asked, names, prompts=questions, budget_s=budget_s)
         _make_room(steps, course)
+        if course is None:
+            verdict.check(asked, names)
         done = resume.complete(given["resume"]) & {one.level.id for one in steps.levels}
-        steps = replace(steps, levels=tuple(one for one in steps.levels if one.level.id not in done))
+        to_come = (one for one in steps.levels if lap is None or one.level.repeat == lap)
+        steps = replace(steps, levels=tuple(one for one in to_come if one.level.id not in done))
         facts = {
             "target": server.base_url or None,
             "kind": server.kind if server.base_url else None,
@@ -118,6 +124,7 @@ async def _measure(
             "absent": [asdict(one) for one in choice.absent],
             "folder": str(path),
             "scenario": scenario.to_builtins(asked),
+            "budget_s": budget_s,
         }
         told = opening.lines(
             server,
@@ -127,6 +134,7 @@ async def _measure(
             len(questions),
             path,
             search=course.lines(names) if course else (),
+            fails_if=verdict.lines(asked, search=course is not None),
             key=asked.api_key_env or reach.key_variable(),
             done=len(done),
             dry_run=given["dry_run"],
@@ -171,11 +179,11 @@ async def _measure(
                 folder,
                 client,
                 view,
-                Watch(folder, sampler, reached.scrape, local=watched.local),
+                Watch(Shown(folder, view), sampler, reached.scrape, local=watched.local),
                 control=reached.control,
                 origins={one.id: places.origin(place, one.facts) for one in choice.chosen if one.facts is not None},
                 budget_s=None if course else budget_s,
-                schedule=course.schedule(folder.info, view) if course else _rounds(asked, steps, folder, view),
+                schedule=course.schedule(folder.info, view) if course else _levels(asked, steps, folder, view),
             )
             # What is alive now lives to the end: the collector need not look at it while tokens arrive.
             gc.collect()
@@ -186,21 +194,24 @@ async def _measure(
             finally:
                 await transport.aclose()
                 view.close()
-    _report(path, given, view)
+    summary = _report(path, given, view) if lap is None else {}
     for model, reason in session.failed.items():
         click.echo(f"loadbench: {model}: {reason}", err=True)
     if session.interrupted:
-        if not given["quiet"]:
+        if not given["quiet"] and lap is None:
             command = course.command if course else "run"
             click.echo(f"interrupted; go on with: loadbench {command} --resume {shlex.quote(str(path))}", err=True)
         return INTERRUPTED
-    return 1 if session.failed else course.exit_code(folder.info) if course else 0
+    if session.failed:
+        return 1
+    return course.exit_code(folder.info) if course else verdict.exit_code(summary, strict=bool(given["strict"]))
 
 
-def _rounds(asked: Scenario, steps: Plan, folder: store.RunFolder, view: live.View) -> Schedule | None:
-    """The schedule of a run that repeats until its figures are known well enough; None of any other."""
+def _levels(asked: Scenario, steps: Plan, folder: store.RunFolder, view: live.View) -> Schedule:
+    """The levels of the plan: all, or until the figures are known well enough, or until a threshold ends the run."""
     record = folder.info.get("until")
-    return precision.Precise(steps.levels, record, view.note, asked.stream) if record else None
+    found = precision.Precise(steps.levels, record, view.note, asked.stream) if record else Fixed(steps.levels)
+    return abort.watched(found, asked.thresholds, streamed=asked.stream)
 
 
 def _extra_body(asked: Scenario, server: Target) -> dict[str, Any]:
@@ -228,21 +239,30 @@ def _make_room(steps: Plan, course: Course | None) -> None:
         )
 
 
-def _default_folder(asked: Scenario) -> Path:
+def default_folder(asked: Scenario) -> Path:
+    """Where a run goes that was given no place: results/<UTC time>-<its name>."""
     return Path("results") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{asked.name}"
 
 
-def _report(path: Path, given: dict[str, Any], view: live.View) -> None:
-    """Everything that can be said, from the folder alone, as `loadbench report` would."""
+def write_report(path: Path) -> dict[str, Any]:
+    """Everything that can be said, from the folder alone, as `loadbench report` would; the summary."""
     data = store.read(path)
     summary = report.with_run(compare.summarise(data), data.info)
     report.write(summary, None, path)
+    return summary
+
+
+def _report(path: Path, given: dict[str, Any], view: live.View) -> dict[str, Any]:
+    summary = write_report(path)
     view.summary(summary)
+    if given["junit"] is not None:
+        verdict.write_junit(given["junit"], summary, strict=bool(given["strict"]))
     if given["quiet"] or given["as_json"]:
-        return
+        return summary
     from rich.console import Console
 
     from loadbench.report import text
 
     text.tables(summary, Console(file=sys.stdout))
     click.echo(f"report    {path / 'report.md'}\nagain     loadbench report {shlex.quote(str(path))}")
+    return summary

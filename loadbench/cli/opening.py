@@ -21,6 +21,7 @@ def lines(
     path: Path,
     *,
     search: Sequence[str] = (),
+    fails_if: Sequence[str] = (),
     key: str | None = None,
     done: int = 0,
     dry_run: bool = False,
@@ -32,6 +33,7 @@ def lines(
         how: How it was found, in words.
         choice: What is measured, and what of the asked is not there.
         search: Lines on what is searched for, where no levels are planned.
+        fails_if: Lines on what fails the run.
         key: The variable that holds the server's key.
         steps: The levels that are to come.
         prompts: How many there are.
@@ -54,6 +56,7 @@ def lines(
     if steps.levels:
         told.append(f"time      {_span(steps)}{f' ({steps.assumption})' if steps.assumption else ''}")
     told += [f"budget    {cut}" for cut in steps.cuts]
+    told += fails_if
     return told + ["dry run   nothing was measured, nothing was written"] * dry_run
 
 

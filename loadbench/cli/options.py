@@ -185,6 +185,13 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     raise UsageError(f"{printable(value)}: a scenario file ends in .toml or .json: {advice}")
 
 
+def file_of_end(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """A callback for a file that is written at the end: its folder must be there before anything is measured."""
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"{str(value)!r}: no folder {value.parent}; make it first", ctx, param)
+    return value
+
+
 def header_lines(given: tuple[str, ...]) -> dict[str, str] | None:
     """What --header gave, each as 'Name: value', by name; None where nothing."""
     from loadbench.errors import UsageError

@@ -17,6 +17,7 @@ from loadbench.cli.options import (
     decimal,
     devices,
     duration,
+    file_of_end,
     header_lines,
     scenario_file,
     share,
@@ -35,6 +36,8 @@ Examples:
   loadbench run -r 0.5,1,2 -d 2m     open loop: requests per second
   loadbench run --shape "ramp 1..8 over 2m" --input-length "words 200"
   loadbench run --slo ttft_p95=500ms --slo "failed<1%"
+  loadbench run -e http://old:8080 --against http://new:8080 --repeat 5
+  loadbench run --fail-if "ttft_p95>800ms" --junit loadbench.xml     for CI
   loadbench run scenarios/summarizer.toml -m auto      the models at hand
   loadbench run scenarios/sweep.toml --budget 5m --dry-run
   loadbench run --resume results/20261122T101500Z-sweep
@@ -43,12 +46,14 @@ Examples:
 Shapes: ramp 1..8 over 2m, steps 1,2,4 each 30s, spike 1 to 10 at 30s for 10s.
 Lengths: words, characters or tokens; then 200, normal MEAN DEVIATION,
 uniform LOW HIGH or lognormal MEAN DEVIATION.
+Thresholds say what fails: "failed > 10% abort after 10s" ends the run as soon
+as that is sure, "ttft_p95{c8} > 1s" is about one level.
 
 \b
 Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario,
 then default.
 Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
-2 arguments or files, 130 interrupted.
+2 arguments or files, 3 a threshold failed, 130 interrupted.
 """
 
 
@@ -72,6 +77,8 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 )
 @_server("--device", "devices", callback=devices, metavar="cpu,gpu", help="Variants for these devices: cpu, gpu, npu.")
 @_server("--ep", "execution_provider", metavar="NAME", help="Variants for an execution provider, as cuda or webgpu.")
+@_server("--against", variable=False, metavar="URL", help="Measure this one too, in turns, and compare.")
+@_server("--against-model", multiple=True, type=LIST, variable=False, metavar="MODEL", help="Its model, if it differs.")
 @_server("--simulate", **_FLAG, help="Measure a simulator; its figures are labelled so.")
 @_server("--wait", "wait_for", callback=duration, metavar="60s", help="Wait until the server answers.")
 @_server("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")
@@ -122,6 +129,8 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_prompts("--stream/--no-stream", default=None, help="Ask for a stream or for whole answers.", workshop="BENCH_STREAM")
 @_prompts("--seed", type=int, metavar="N", help="Of the order of prompts and the arrivals.")
 @_plan("--slo", multiple=True, type=LIST, metavar="BOUND", help="As ttft_p95=500ms; repeat for several.")
+@_plan("--fail-if", multiple=True, type=LIST, metavar="'M > X'", help="Exit 3 then, as 'ttft_p95 > 800ms' (see below).")
+@_plan("--strict", **_FLAG, help="Exit 3 on red gates and unknown thresholds too.")
 @_plan("--dry-run", **_FLAG, help="Show the plan and stop.")
 @_plan("--budget", callback=duration, metavar="5m", help="Shorten the plan to fit this time.")
 @_plan("--resume", variable=False, type=click.Path(path_type=Path), metavar="DIR", help="Continue this folder's run.")
@@ -139,6 +148,14 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
     help="The run's folder.  [default: results/...]",
 )
 @_output("--name", metavar="NAME", help="Names the run.")
+@_output(
+    "--junit",
+    variable=False,
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=file_of_end,
+    metavar="FILE",
+    help="JUnit XML for CI, too.",
+)
 @_output("--json", "as_json", **_FLAG, help="JSON lines on stdout, the summary last.")
 @_output("-q", "--quiet", **_FLAG, help="Print errors alone.")
 @_output("--no-progress", **_FLAG, help="No live view.")
@@ -159,12 +176,21 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     from loadbench.cli import measure
 
     scenario = scenario_of(ctx, given) if given["resume"] is None else resumed(ctx, given)
+    if given["against"] is not None:
+        from loadbench.cli.against import against
+
+        ctx.exit(against(scenario, given))
+    if given["against_model"]:
+        raise click.UsageError("--against-model names a model of --against URL: give both", ctx)
     ctx.exit(measure.measure(scenario, given))
 
 
 NOT_STORED = "(not stored)"
 """Stands in run.json for the value of a header that may be secret."""
-_BESIDE_RESUME = {"resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"}
+_BESIDE_RESUME = {
+    *("resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"),
+    *("strict", "junit"),
+}
 
 
 LOADS = ("concurrency", "request_rate", "shape", "trace")
@@ -264,6 +290,7 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             prompts=list(given["texts"] or ()) or given["prompts_file"],
             shape=list(given.get("shape") or ()) or None,
             slo=list(given["slo"]) or None,
+            fail_if=list(given.get("fail_if") or ()) or None,
             extra_body=_extra_body(given["extra_body"]),
             headers=header_lines(given["headers"]),
         )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import click
+
+from loadbench.cli.live import harmless
 from loadbench.errors import UsageError
 from loadbench.report import levels, thresholds
 from loadbench.scenario import Scenario, Threshold
@@ -33,11 +37,29 @@ def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
     return said + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
 
 
-def lines(asked: Scenario) -> list[str]:
-    """What the opening says of the thresholds."""
+def exit_code(summary: Mapping[str, Any], *, strict: bool) -> int:
+    """The exit code, told on stderr why where it is not 0."""
+    found = reasons(summary, strict=strict)
+    for reason in found:
+        click.echo(f"loadbench: {harmless(reason)}", err=True)
+    return FAILED if found else 0
+
+
+def write_junit(path: Path, summary: Mapping[str, Any], *, strict: bool) -> None:
+    """Write the run as JUnit XML."""
+    from loadbench.cli.report import write
+    from loadbench.report import junit
+
+    write(path, junit.render(summary, strict=strict))
+
+
+def lines(asked: Scenario, *, search: bool) -> list[str]:
+    """What the opening says of the thresholds; a search tries loads that fail, so it judges none."""
     found = asked.thresholds
     if not found:
         return []
+    if search:
+        return [f"fail_if   {', '.join(one.text for one in found)}: not judged, a search tries loads that fail"]
     said = [f"{one.text}, which ends the run from {one.after_s:g} s on" if one.abort else one.text for one in found]
     odd = [one.text for one in found if _is_odd(one)]
     return [f"fails if  {'; '.join(said)}"] + [

@@ -33,7 +33,18 @@ from loadbench.session.watch import Watch
 from loadbench.store import RunFolder
 from loadbench.target import Chosen, Target
 
-__all__ = ["PROBE_TOKENS", "Chats", "Control", "Observer", "Origin", "Schedule", "Session", "Watch", "in_turns"]
+__all__ = [
+    "PROBE_TOKENS",
+    "Chats",
+    "Control",
+    "Fixed",
+    "Observer",
+    "Origin",
+    "Schedule",
+    "Session",
+    "Watch",
+    "in_turns",
+]
 
 
 class Chats(engine.Chats, turn.Chats, Protocol):
