@@ -155,6 +155,16 @@ def test_a_handful_of_requests_is_worth_nothing(n: int) -> None:
     assert percentile_interval(np.arange(float(n)), 0.5) is None
 
 
+@pytest.mark.parametrize(("p", "n"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368)])
+def test_the_published_number_of_requests_has_an_interval_where_they_are_independent(p: float, n: int) -> None:
+    rows = simulations.series("independent", 400, n)
+
+    given = [percentile_interval(row, p) is not None for row in rows]
+
+    assert sum(given) / len(given) > 0.45  # the others look dependent by chance
+    assert not any(percentile_interval(row[1:], p) for row in rows)
+
+
 def test_equal_values_at_the_top_that_come_together_are_worth_few() -> None:
     # The slowest all wait for one tick of a clock: no value lies above it, and below it the share says it all.
     together = np.repeat([1.0, 2.0], [480, 20])

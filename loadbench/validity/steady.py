@@ -86,8 +86,12 @@ def _level_name(band: Mapping[str, Any]) -> str:
 
 
 def _off(ratio: float) -> float:
-    """How far a ratio is from 1, the same in both directions: 0.8 and 1.25 are both 25 % off."""
-    return max(ratio, 1 / ratio) - 1 if ratio > 0 else float("inf")
+    """How far a ratio is from 1, the same in both directions: 0.8 and 1.25 are both 25 % off.
+
+    >>> _off(0.8), _off(1.05) > 0.05
+    (0.25, False)
+    """
+    return round(max(ratio, 1 / ratio) - 1, 9) if ratio > 0 else float("inf")
 
 
 def _changes(ratios: Mapping[str, float]) -> str:
