@@ -133,6 +133,10 @@ def test_a_gap_of_more_than_ten_median_ones_is_a_stall_and_the_longest_has_a_nam
         "longest_request": 7,
         "longest_prompt": "weather",
         "at_s": round((held_up.first_token_ns or 0) / 1e9 + 0.76, 3),
+        "longest": [
+            {"at_s": round((held_up.first_token_ns or 0) / 1e9 + 0.76, 3), "ms": 700.0, "request": 7},
+            {"at_s": round((held_up.first_token_ns or 0) / 1e9 + 1.061, 3), "ms": 201.0, "request": 7},
+        ],
     }
     [(severity, text)] = said(level, "stalls")
     assert severity == "note"

@@ -2,8 +2,8 @@
 
 `request` has the figures of single requests, `distribution` the percentiles, `window` throughput and the steady
 window, `slo` attainment and goodput, `flow` what flowed when, `drift`, `stalls`, `noise` and `repeats` whether it
-flowed evenly, `table` the breakdowns, `thresholds` what failed the run, `level` one level's part; `samples`, `machine`,
-`energy` and `scraped` read the samples,
+flowed evenly, `spectra` whole distributions, `table` the breakdowns, `thresholds` what failed the run, `level` one
+level's part; `samples`, `machine`, `course`, `energy` and `scraped` read the samples,
 `models` what is known of each model. Undefined is None, never 0.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench import validity
-from loadbench.metrics import level, machine, models, noise, repeats, samples, stalls
+from loadbench.metrics import course, level, machine, models, noise, repeats, samples, stalls
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import searched
 from loadbench.metrics.thresholds import thresholds
@@ -57,6 +57,7 @@ def summarise(run: Run) -> dict[str, Any]:
             tokens=found["output_tokens_spent"],
             device=(found["ran"] or {}).get("device") or found["device"],
         )
+        found["course"] = course.course(own, run.info, (found["ran"] or {}).get("device") or found["device"])
         levels.append(found | {"simulated": _simulated(run.info), "clock": run.info.get("clock")})
     curves = scaling(levels)
     rows = {row["id"]: row for curve in curves for row in curve["levels"]}

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from loadbench.histogram import Histogram
-from loadbench.metrics import drift, flow, gaps, request, stalls, table, window
+from loadbench.metrics import drift, flow, gaps, request, spectra, stalls, table, window
 from loadbench.metrics.distribution import (
     NS_PER_MS,
+    US_PER_MS,
     distribution,
     of_facts,
     of_gaps,
@@ -69,7 +70,7 @@ def summary(
         "failure_share": rounded(figures["failed"], 6),
         "streamed": streamed,
         **_durations(data, requests, opened, without_gaps=burst or not streamed),
-        **_gaps(data, requests, stall_threshold, without_gaps=burst or not streamed),
+        **_gaps(data, requests, stall_threshold, opened=opened, without_gaps=burst or not streamed),
         **_tokens(results, requests),
         **_flow(steady, results, requests, opened),
         **{name: significant(rate) for name, rate in rates.items()},
@@ -147,17 +148,30 @@ def _durations(data: LevelData, requests: Requests, opened: bool, *, without_gap
     }
 
 
-def _gaps(data: LevelData, requests: Requests, threshold: float, *, without_gaps: bool) -> Level:
+def _gaps(data: LevelData, requests: Requests, threshold: float, *, opened: bool, without_gaps: bool) -> Level:
     if without_gaps:
-        return {"itl_ms": None, "stalls": None}
+        return {"itl_ms": None, "stalls": None, "spectra": _spectra(requests, None, opened)}
     if not data.gaps_kept:
         histogram = data.histograms.get("itl", Histogram())
-        return {"itl_ms": of_histogram(histogram), "stalls": stalls.of_histogram(histogram, threshold)}
+        return {
+            "itl_ms": of_histogram(histogram),
+            "stalls": stalls.of_histogram(histogram, threshold),
+            "spectra": _spectra(requests, spectra.of_histogram(histogram), opened),
+        }
     ascending = gaps.ascending(data.results, requests.population)
     return {
         "itl_ms": of_gaps(data.results, requests.population, ascending),
         "stalls": stalls.stalls(data.results, requests, ascending, threshold),
+        "spectra": _spectra(requests, spectra.spectrum(ascending, US_PER_MS), opened),
     }
+
+
+def _spectra(requests: Requests, of_gaps: spectra.Spectrum | None, opened: bool) -> Level:
+    """The whole distributions of what users wait for; TTFT as the headline has it, in open loop from `due`."""
+    population = requests.population
+    name, ttft = ("ttft_from_due_ms", requests.ttft_from_due) if opened else ("ttft_ms", requests.ttft)
+    of_requests = {name: spectra.of_values(ttft[population]), "e2e_ms": spectra.of_values(requests.e2e[population])}
+    return of_requests | {"itl_ms": of_gaps}
 
 
 def _lag(data: LevelData) -> Level | None:

@@ -14,6 +14,8 @@ from loadbench.result import Results
 
 THRESHOLD = 10.0
 """Times the median gap of the level."""
+MOST_PLACES = 12
+"""Stalls of which it is told when they were."""
 SHORTEST_US = 10_000
 """No gap below 10 ms is one: nobody sees it, and where events come in bursts the median gap is next to nothing."""
 
@@ -24,7 +26,8 @@ def stalls(
     """The stalls of a level whose gaps were kept; None where there are no gaps.
 
     {"n", "threshold_ms", "requests": how many had one, "longest_ms", "longest_request", "longest_prompt", "at_s": when
-    the longest ended, since the level began}; the last four are None without a stall.
+    the longest ended, since the level began, "longest": the 12 longest of them, {"at_s", "ms", "request"}, longest
+    first}; all but the first three are None without a stall.
 
     Args:
         ascending: The gaps of the requests that count, in us, sorted.
@@ -45,13 +48,13 @@ def stalls(
         for row, place in zip(_rows(results, places), places, strict=True)
         if requests.population[row]
     )
-    before_us = int(results.gaps_us[results.gap_offsets[row] : place + 1].sum())
     return found | {
         "requests": len(np.unique(of_row[requests.population[of_row]])),
         "longest_ms": rounded(longest_us / US_PER_MS),
         "longest_request": int(results.request[row]),
         "longest_prompt": results.prompt[row],
-        "at_s": rounded((float(results.first_token[row]) / NS_PER_MS + before_us / US_PER_MS) / 1000),
+        "at_s": _ended_s(results, row, place),
+        "longest": _longest(results, requests, limit_us),
     }
 
 
@@ -65,6 +68,29 @@ def of_histogram(histogram: Histogram, threshold: float | None = None) -> dict[s
     return _found(n, limit_us) | {"longest_ms": rounded((histogram.max or 0) / US_PER_MS) if n else None}
 
 
+def _longest(results: Results, requests: Requests, limit_us: float) -> list[dict[str, Any]]:
+    """The longest stalls and when each ended: in a timeline they stand beside what else happened then."""
+    over = np.flatnonzero(results.gaps_us > limit_us)
+    rows = _rows(results, over)
+    counted = requests.population[rows]
+    over, rows = over[counted], rows[counted]
+    first = np.argsort(-results.gaps_us[over], kind="stable")[:MOST_PLACES]
+    return [
+        {
+            "at_s": _ended_s(results, int(rows[i]), int(over[i])),
+            "ms": rounded(int(results.gaps_us[over[i]]) / US_PER_MS),
+            "request": int(results.request[rows[i]]),
+        }
+        for i in first
+    ]
+
+
+def _ended_s(results: Results, row: int, place: int) -> float | None:
+    """When a gap ended, in s since the level began."""
+    before_us = int(results.gaps_us[results.gap_offsets[row] : place + 1].sum())
+    return rounded((float(results.first_token[row]) / NS_PER_MS + before_us / US_PER_MS) / 1000)
+
+
 def _rows(results: Results, places: NDArray[np.intp]) -> NDArray[np.intp]:
     """Which request each of the flat gaps belongs to."""
     return np.searchsorted(results.gap_offsets, places, side="right") - 1
@@ -75,5 +101,5 @@ def _limit_us(median_us: float, threshold: float | None) -> float:
 
 
 def _found(n: int, limit_us: float) -> dict[str, Any]:
-    nobody = dict.fromkeys(("requests", "longest_ms", "longest_request", "longest_prompt", "at_s"))
+    nobody = dict.fromkeys(("requests", "longest_ms", "longest_request", "longest_prompt", "at_s", "longest"))
     return {"n": n, "threshold_ms": rounded(limit_us / US_PER_MS), **nobody}

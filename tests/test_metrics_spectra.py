@@ -1,0 +1,77 @@
+"""Whole distributions on HdrHistogram's axis, and a level's samples as columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from samples import sample
+
+from loadbench.histogram import Histogram
+from loadbench.metrics.course import course
+from loadbench.metrics.spectra import of_histogram, of_values, spectrum
+
+
+def test_a_spectrum_holds_nearest_ranks_and_ends_with_the_maximum_at_one_in_n() -> None:
+    found = of_values(np.arange(1, 101)[::-1] * 1e6)
+
+    assert found is not None
+    at = dict(zip(found["one_in"], found["ms"], strict=True))
+    assert (at[1.0], at[2.0], at[4.0], at[100.0]) == (1.0, 50.0, 75.0, 100.0)
+
+
+def test_undefined_values_are_left_out_and_nothing_has_no_spectrum() -> None:
+    assert of_values(np.array([np.nan, 2e6, np.nan])) == {"one_in": [1.0], "ms": [2.0]}
+    assert of_values(np.array([np.nan])) is None
+    assert of_histogram(Histogram()) is None
+
+
+def test_a_million_requests_have_as_few_points_as_a_reader_can_tell_apart() -> None:
+    found = spectrum(np.arange(1_000_000, dtype=np.float64))
+
+    assert found is not None
+    assert len(found["one_in"]) == len(found["ms"]) <= 81
+    assert found["ms"] == sorted(found["ms"])
+
+
+def test_gaps_kept_in_a_histogram_alone_have_the_spectrum_of_its_percentiles() -> None:
+    values = np.arange(1, 1001) * 1000
+    histogram = Histogram()
+    histogram.record_many(values)
+
+    found, exact = of_histogram(histogram), spectrum(values, 1000.0)
+
+    assert found is not None
+    assert exact is not None
+    assert found["one_in"] == exact["one_in"]
+    assert np.allclose(found["ms"], exact["ms"], rtol=1e-3)
+
+
+def seconds(n: int, **facts: Any) -> list[dict[str, Any]]:
+    return [
+        sample(10 + i, server={"cpu_s": 1.5 * i, "memory_bytes": 100 + i}, **{k: v * i for k, v in facts.items()})
+        for i in range(n)
+    ]
+
+
+def test_the_course_counts_from_the_levels_first_sample_and_turns_counters_into_rates() -> None:
+    found = course(seconds(3, cpu_energy_j=20.0), {})
+
+    assert found is not None
+    assert (found["t_s"], found["server_memory_bytes"]) == ([0.0, 1.0, 2.0], [100.0, 101.0, 102.0])
+    assert (found["server_cores"], found["power_w"]) == ([None, 1.5, 1.5], [None, 20.0, 20.0])
+    assert found["gpu_utilisation"] is None
+
+
+def test_a_day_of_samples_becomes_120_rows_with_the_last_among_them() -> None:
+    found = course(seconds(86_400), {})
+
+    assert found is not None
+    assert len(found["t_s"]) <= 120
+    assert found["t_s"][-1] == 86_399.0
+
+
+def test_there_is_no_course_without_samples_or_of_a_server_elsewhere() -> None:
+    assert course([], {}) is None
+    assert course(seconds(3), {"telemetry": {"local": False}}) is None
+    assert course([sample(1, server=None)], {}) is None
