@@ -67,7 +67,7 @@ def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:
         for one in levels
         for name in [re.sub(r"#\d+$", "", one.level.id.rpartition("@")[2])]
     )
-    times = max(one.level.repeat for one in levels)
+    times = len({one.level.repeat for one in levels})
     often = f", {times} times" if times > 1 else ""
     what = "streams at once" if levels[0].level.concurrency is not None else "requests started per second"
     return f"{', '.join(names)} ({what}){' for each model' if len(models) > 1 else ''}{often}"
