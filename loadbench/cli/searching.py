@@ -64,7 +64,8 @@ class Course:
     def schedule(self, info: Mapping[str, Any], view: View) -> Schedule:
         def tell(record: Mapping[str, Any], step: Mapping[str, Any]) -> None:
             several = len(info["capacity"]) > 1
-            view.step(record["model"], step, f"{record['model']}, {line(step)}" if several else line(step))
+            so_far = {**step, "bracket": record["bracket"], "found": record["found"]}
+            view.step(record["model"], so_far, f"{record['model']}, {line(step)}" if several else line(step))
 
         return Search(self.asked, info["capacity"], tell, self.budget_s)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadbench import target, telemetry
-from loadbench.session.watch import INTERVAL_S
+from loadbench.session.watch import INTERVAL_S, Keeps
 from loadbench.target import Choice, ModelFacts, Target
+
+if TYPE_CHECKING:
+    from loadbench.cli.live import View
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,15 @@ class Watched:
         on_gpu = "GPU" in (facts.device or "")
         free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
         return target.free_memory_warning(facts, free_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Keeps samples, and shows each to the view."""
+
+    keeps: Keeps
+    view: View
+
+    def add_sample(self, sample: Mapping[str, Any]) -> None:
+        self.keeps.add_sample(sample)
+        self.view.sampled(sample)

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a live table to a person, plain lines to a pipe, JSON lines to a program.
+"""The views that are no picture: silence, plain lines for a pipe, JSON lines for a program.
 
 Progress goes to stderr, results to stdout; JSON lines all go to stdout.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from loadbench.cli.live.words import failures, harmless, is_news, probe_line, state, took
 from loadbench.session import Observer
 
 if TYPE_CHECKING:
@@ -27,22 +28,12 @@ class View(Observer, Protocol):
     """An observer that also opens and closes."""
 
     def opening(self, facts: Mapping[str, Any], lines: Sequence[str], plan: Plan) -> None: ...
+    def sampled(self, sample: Mapping[str, Any]) -> None:
+        """A sample of server and machine was taken. Called between two arrivals: it must be quick."""
+
     def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
     def close(self) -> None: ...
     def summary(self, summary: Mapping[str, Any]) -> None: ...
-
-
-def view(*, as_json: bool, quiet: bool, progress: bool) -> View:
-    """The view for this user: `--json`, `--quiet`, a terminal, or a pipe."""
-    if as_json:
-        return JsonLines()
-    if quiet:
-        return Silent()
-    if not progress or not sys.stderr.isatty():
-        return Lines()
-    from loadbench.cli.table import Table
-
-    return Table()
 
 
 class Silent:
@@ -53,6 +44,7 @@ class Silent:
     def probed(self, probe: Mapping[str, Any]) -> None: ...
     def began(self, progress: Progress, planned: PlannedLevel) -> None: ...
     def tick(self, progress: Progress, text_events: int) -> None: ...
+    def sampled(self, sample: Mapping[str, Any]) -> None: ...
     def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None: ...
     def skipped(self, level: Level, reason: str) -> None: ...
     def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
@@ -145,10 +137,10 @@ class Lines(Silent):
         per_s = self._speed.tokens_per_s(text_events)
         if time.monotonic() - self._said_s >= _LINE_EVERY_S:
             self._said_s = time.monotonic()
-            self._say(f"{self._place(progress)}  {_state(progress, per_s)}")
+            self._say(f"{self._place(progress)}  {state(progress, per_s)}")
 
     def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
-        words = [f"{progress.completed} completed", *_failures(progress), _took(progress)]
+        words = [f"{progress.completed} completed", *failures(progress), took(progress)]
         ending = "" if facts["status"] == "complete" else f"  {facts['status']}: {facts['reason']}"
         self._say(f"{self._place(progress)}  {facts['duration_s']:.1f} s, {', '.join(words)}{ending}")
 
@@ -180,48 +172,3 @@ class Speed:
             self._seen.pop(0)
         (then, before), (now, after) = self._seen[0], self._seen[-1]
         return max(0.0, (after - before) / max(now - then, 1e-9))
-
-
-def harmless(text: str) -> str:
-    """Without what could move the cursor or break the line: names and messages come from the server."""
-    return "".join(sign for sign in text if sign.isprintable())
-
-
-def milliseconds(us: int | None) -> str:
-    if us is None:
-        return "-"
-    if us < 1000:
-        return f"{us / 1000:.1f} ms"
-    return f"{us / 1000:,.0f} ms" if us < 1_000_000 else f"{us / 1e6:,.2f} s"
-
-
-def _took(progress: Progress) -> str:
-    """As `TTFT p50 43 ms, p95 44 ms`; E2E where answers are asked for whole."""
-    name = "ttft" if progress.histograms["ttft"].count or not progress.histograms["e2e"].count else "e2e"
-    took = progress.histograms[name]
-    return f"{name.upper()} p50 {milliseconds(took.percentile(0.5))}, p95 {milliseconds(took.percentile(0.95))}"
-
-
-def _failures(progress: Progress) -> list[str]:
-    words = [f"{n} {kind}" for kind, n in sorted(progress.errors.items())]
-    return words + ([f"{progress.dropped} dropped"] if progress.dropped else [])
-
-
-def _state(progress: Progress, per_s: float) -> str:
-    done = f"{progress.ended}/{progress.limits.requests}" if progress.limits.requests else str(progress.ended)
-    words = [progress.phase, f"{progress.in_flight} in flight", f"{done} done", f"{per_s:,.0f} tokens/s"]
-    return ", ".join([*words, _took(progress), *_failures(progress)])
-
-
-def is_news(probe: Mapping[str, Any]) -> bool:
-    """Whether a person wants to see it now: that a model answers, or that it does not any more."""
-    return probe["purpose"] == "first" or bool(probe["error"])
-
-
-def probe_line(probe: Mapping[str, Any]) -> str:
-    """What came of a probe, in words."""
-    if probe["error"]:
-        return f"{probe['model']}: does not answer: {probe['error']}: {probe['error_message']}"
-    if probe["ttft_ms"] is None:
-        return f"{probe['model']}: answers, whole after {milliseconds(round(probe['e2e_ms'] * 1000))}"
-    return f"{probe['model']}: answers, first token after {milliseconds(round(probe['ttft_ms'] * 1000))}"
