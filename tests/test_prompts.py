@@ -193,6 +193,13 @@ def test_the_seed_decides_the_order() -> None:
     assert first[0] == first[1] != first[2]
 
 
+def test_repeats_have_orders_that_no_other_seed_has() -> None:
+    pairs = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3)]
+    first = [tuple(p.id for p in islice(prompts.order(DEFAULT, *pair), 12)) for pair in pairs]
+
+    assert len(set(first)) == len(pairs)
+
+
 def test_no_prompts_have_no_order() -> None:
     with pytest.raises(UsageError, match="no prompts"):
         prompts.order([], seed=1)

@@ -242,6 +242,37 @@ async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> 
 
 
 @pytest.mark.anyio
+async def test_models_that_take_turns_are_paused_for_and_probed_after_it_once(path: Path) -> None:
+    run = run_of(path, Chats(), ["m", "n"], repeat=3, idle_gap=0.001)
+    await run.run()
+
+    turns = [probe["model"] for probe in run.observer.probes if probe["purpose"] == "first"]
+    assert turns == ["m", "n", "m", "n"]  # m n, n m, m n: neighbours of one model are one turn
+    assert [probe["model"] for probe in run.observer.probes if probe["purpose"] == "idle"] == ["m", "n"]
+
+
+@pytest.mark.anyio
+async def test_a_model_that_failed_is_not_asked_again_when_its_next_turn_comes(path: Path) -> None:
+    client = Chats(lambda ask: "http_4xx" if ask.model == "m" else None)
+    await run_of(path, client, ["m", "n"], repeat=3).run()
+
+    assert client.levels["m@probe"] == 1
+    assert Counter(statuses(path).values()) == {"skipped": 6, "complete": 6}
+
+
+@pytest.mark.anyio
+async def test_each_repeat_has_a_seed_of_its_own_that_models_and_loads_share(path: Path) -> None:
+    await run_of(path, client := Chats(), ["m", "n"], repeat=2, seed=7).run()
+    entries = {level["id"]: level["seed"] for level in store.read_info(path)["levels"]}
+    asked = {name: [ask.prompt.id for ask in client.asked if ask.level == name] for name in entries}
+
+    assert {name: seed for name, seed in entries.items() if seed == [7, 2]}.keys() == {
+        *("m@c1#2", "m@c2#2", "n@c1#2", "n@c2#2")
+    }
+    assert asked["m@c1"] == asked["n@c2"] != asked["m@c1#2"] == asked["n@c2#2"]
+
+
+@pytest.mark.anyio
 async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: Path) -> None:
     run = run_of(path, Chats(lambda ask: "http_5xx" if ask.model == "m" else None), ["m", "n"])
     await run.run()

@@ -32,7 +32,7 @@ class LevelRun:
         self._next_prompt: Iterator[Prompt] = (
             (written(prompt, load.line) for prompt in load.prompts)
             if level.is_replay
-            else order(load.prompts, load.seed + level.repeat - 1)
+            else order(load.prompts, load.seed, level.repeat)
         )
         self._number = 0
         self._users = 0

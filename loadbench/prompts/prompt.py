@@ -60,15 +60,17 @@ def with_system(prompt: Prompt, system: str | None) -> Prompt:
     return replace(prompt, messages=({"role": "system", "content": system}, *prompt.messages))
 
 
-def order(prompts: Sequence[Prompt], seed: int) -> Iterator[Prompt]:
-    """Endless: every prompt once per cycle, each cycle in another order that the seed decides.
+def order(prompts: Sequence[Prompt], seed: int, repeat: int = 1) -> Iterator[Prompt]:
+    """Endless: every prompt once per cycle, each cycle in another order that seed and repeat decide.
 
+    Args:
+        repeat: From 1. No repeat of one seed has the orders of another seed.
     Raises:
         UsageError: If there are no prompts.
     """
     if not prompts:
         raise UsageError("no prompts: give at least one")
-    return _order(list(prompts), random.Random(seed))
+    return _order(list(prompts), random.Random(seed if repeat == 1 else f"{seed}/{repeat}"))
 
 
 def _order(prompts: list[Prompt], chance: random.Random) -> Iterator[Prompt]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
+from msgspec import structs
 
 from loadbench import engine
 from loadbench.engine import Engine, Progress
@@ -98,6 +99,7 @@ class Session:
     _stop: anyio.Event = field(default_factory=anyio.Event)
     _turn: Turn | None = None  # the model that has its turn
     _too_much: dict[str, tuple[float, str]] = field(default_factory=dict)  # the load at which a model failed too often
+    _came: set[str] = field(default_factory=set)  # models that had a turn
     _answered: set[str] = field(default_factory=set)  # models that completed a measured request
     _schedule: Schedule = field(init=False)
 
@@ -123,11 +125,10 @@ class Session:
             self._answered.add(level.model)
             self.observer.note(f"{level.id}: complete already")
             return True
-        if planned.skip is None:
-            await self._give_turn(level.model)
         reason = planned.skip or self._reason_to_skip(level)
-        if reason is None and self._deadline_s is not None and time.monotonic() > self._deadline_s:
-            reason = "the budget of time is spent"
+        if reason is None:
+            await self._give_turn(level.model)
+            reason = self._reason_to_skip(level)
         if reason is not None:
             self.folder.skip(self._entry(level), reason)
             self.observer.skipped(level, reason)
@@ -175,9 +176,12 @@ class Session:
             return
         await self._end_turn()
         chosen = next(one for one in self.chosen if one.id == model)
+        again = model in self._came
+        self._came.add(model)
         self._turn = Turn(
             chosen,
-            self.scenario,
+            # In turns a model comes again: what its cold start and a pause do to it is known by then.
+            structs.replace(self.scenario, cold=False, idle_gap=None, keep_warm=None) if again else self.scenario,
             DEFAULT if self.prompts[0].recipe else self.prompts,  # those that are made up may be long
             self.client,
             self.control,
@@ -212,7 +216,10 @@ class Session:
         if level.model in self.failed:
             return f"its model failed: {self.failed[level.model]}"
         load, reason = self._too_much.get(level.model, (math.inf, None))
-        return reason if _load(level) >= load else None
+        if _load(level) >= load:
+            return reason
+        spent = self._deadline_s is not None and time.monotonic() > self._deadline_s
+        return "the budget of time is spent" if spent else None
 
     def _cut(self, planned: PlannedLevel, share_s: float) -> PlannedLevel:
         """The level within its share of the budget's rest, less what the last one took beside its measurement."""
@@ -273,6 +280,8 @@ class Session:
             "alias": facts.aliases[0] if facts and facts.aliases else None,
             "asked_device": chosen.device if chosen else None,
             "repeat": level.repeat,
+            # Order, arrivals and pauses come of both: fresh ones each time, the same ones for every model and load.
+            "seed": [self.scenario.seed, level.repeat],
             "concurrency": level.concurrency,
             "request_rate_per_s": level.request_rate_per_s,
             "shape": level.shape,
