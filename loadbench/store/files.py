@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,13 @@ def hlog_works() -> bool:
     return importlib.util.find_spec("hdrh") is not None
 
 
-def utc_now() -> str:
-    """Now, in UTC, to the second, as ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def utc_now(timespec: str = "seconds") -> str:
+    """Now, in UTC, as ISO 8601: "2026-11-22T10:15:00Z".
+
+    Args:
+        timespec: "milliseconds" where the order of what follows closely matters.
+    """
+    return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def read_info(path: Path) -> dict[str, Any]:

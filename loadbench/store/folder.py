@@ -134,7 +134,7 @@ class RunFolder:
             level: At least `id` and `model`.
         """
         attempt = self._next_attempt(level)
-        self.info["levels"].append({**level, "attempt": attempt, "status": "running", "began": utc_now()})
+        self.info["levels"].append({**level, "attempt": attempt, "status": "running", "began": utc_now("milliseconds")})
         self._write_info()
         return attempt
 
