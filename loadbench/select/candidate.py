@@ -115,13 +115,16 @@ def _gather(one: Measured, gathered: dict[_Key, _Gathered]) -> None:
     measured = sides([one.run])
     records = {str(record.get("id")): record for record in one.summary.get("models") or ()}
     resident = [record for record in records.values() if record.get("was_loaded") is not False]
+    seen: set[_Key] = set()
     for level in one.summary.get("levels") or ():
         if level.get("closing"):
             continue
         model, load = str(level.get("model")), load_of(level)
         record = records.get(model, {})
-        some = gathered.setdefault(_key(level, record, one.run), _Gathered())
-        if one.run.path.name not in some.runs:
+        key = _key(level, record, one.run)
+        some = gathered.setdefault(key, _Gathered())
+        if key not in seen:
+            seen.add(key)
             some.runs.append(one.run.path.name)
             some.facts |= {name: fact for name, fact in record.items() if fact is not None}
             some.shared = some.shared or (len(resident) > 1 and record in resident)

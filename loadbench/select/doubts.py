@@ -102,7 +102,7 @@ def of_figures(
     for name, share in shares.items():
         lacking = [one.name for one in everyone if one.name not in found[name]] if share else []
         if lacking:
-            text = f"{FIGURES[name].label} of {_names(lacking)} is not known: it counts as the worst of the others"
+            text = f"{FIGURES[name].label} of {_names(lacking)} is not known: it counts as half as good as the worst"
             yield Doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
         bare = {one.name: f.n for one in everyone if (f := found[name].get(one.name)) and f.low is None and f.n}
         if bare and share and FIGURES[name].speed:

@@ -42,7 +42,7 @@ FIGURES: Mapping[str, Kept] = {
         Kept("e2e_mean", "E2E mean", "ms", False, speed=True),
         Kept("characters_per_s", "characters/s", "/s", True, speed=True),
         Kept("output_tokens_per_s", "tokens/s", "/s", True, speed=True),
-        Kept("quality", "quality, 1 to 5", "points", True, "points"),
+        Kept("quality", "quality", "points", True, "points"),
         Kept("rules", "rules passed", "share", True, "points", scale=4.0),
         Kept("memory", "memory", "bytes", False),
         Kept("disk", "disk", "bytes", False),

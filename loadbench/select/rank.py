@@ -91,7 +91,7 @@ def goodness(figure: str, value: float) -> float | None:
 
 
 def ratios(logs: Reals) -> Reals:
-    """Logarithm of goodness over that of the best, at most 0; what is not known counts as the worst that is known."""
+    """Logarithm of goodness over that of the best, at most 0; what is not known is filled."""
     if not logs.size:
         return logs
     known = filled(logs)
@@ -100,13 +100,13 @@ def ratios(logs: Reals) -> Reals:
 
 
 def filled(logs: Reals) -> Reals:
-    """What is not known counts as the worst that is known of the others: it never wins.
+    """What is not known counts as half as good as the worst of the others: so it never wins by not being known.
 
     Args:
         logs: A row a candidate, a column a figure, of which one at least is known; any axes before them.
     """
     worst = np.nanmin(logs, axis=-2, keepdims=True)
-    return np.where(np.isnan(logs), worst, logs)
+    return np.where(np.isnan(logs), worst - STEP, logs)
 
 
 def scores(logs: Reals, shares: Sequence[float]) -> Reals:

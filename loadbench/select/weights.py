@@ -99,6 +99,9 @@ def policy(data: Any = None, given: Sequence[str] = (), where: str = "--weights"
         weights[_criterion(name.strip(), "--weight")] = _weight(value.strip(), f"--weight {name.strip()}")
     if not math.fsum(weights.values()) > 0:
         raise UsageError(f"{where}: every weight is 0: give one of {', '.join(NAMES)} more")
+    for name, value in licences.items():
+        if isinstance(value, Mapping):  # TOML reads apache-2.0 = 1 as a table
+            raise UsageError(f"{where}: licences.{name} is {shown(value)}: put names with a dot into quotes")
     known = {str(name).strip().lower(): _weight(value, f"{where}: licences.{name}") for name, value in licences.items()}
     if any(value > 1 for value in known.values()):
         raise UsageError(f"{where}: a licence is worth from 0 to 1")

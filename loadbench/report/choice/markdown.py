@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from loadbench.report import clean, provenance, units
 from loadbench.report.choice import tables, words
@@ -40,7 +41,8 @@ def _parts(record: Record) -> Iterable[str]:
     yield "### Evidence"
     yield _list(_evidence(record))
     for table in tables.all_of(record):
-        heading, *blocks = section([table])
+        heads = tuple(replace(column, name=_text(column.name)) for column in table.columns)
+        heading, *blocks = section([replace(table, columns=heads)])
         yield from (heading.replace("### ", "#### ", 1), *blocks)
 
 

@@ -53,9 +53,9 @@ def rank(record: Record) -> Table | None:
         lines.append(tuple(cells))
     notes = ["of the best candidate in each criterion = 100%; score = their weighted geometric mean"]
     if any(cell.marked for line in lines for cell in line):
-        notes.append("* not known: counts as the worst of the others")
+        notes.append("* not known in part or at all: counts as half as good as the worst of the others")
     usual = ", the usual weights: your own by --weights or --weight" if record["usual_weights"] else ""
-    notes.append(f"below each criterion its weight{usual}")
+    notes.append(f"with each criterion its weight{usual}")
     return Table(f"Rank at {record['load']['words']}", tuple(columns), tuple(lines), tuple(notes))
 
 

@@ -172,7 +172,7 @@ def value(figure: Mapping[str, Any], number: float | str | None) -> str:
         case "share":
             return units.share(number)
         case "points":
-            return f"{number:.2f}"
+            return f"{number:.2f} of 5"
         case _:
             return units.figure(float(number))  # the label says per what
 

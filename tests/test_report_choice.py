@@ -1,0 +1,166 @@
+"""Reports of a choice: golden files for whole ones, and what must hold for any.
+
+After a wanted change: `LOADBENCH_UPDATE_GOLDEN=1 python -m pytest tests/test_report_choice.py`, then review the diff of
+tests/golden/choice/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from choosing import GB, candidate, choose, info, lap
+
+from loadbench.report import choice
+from loadbench.report.choice import text, words
+
+GOLDEN = Path(__file__).parent / "golden" / "choice"
+HOSTILE = "<script>alert(1)</script>|`x`\x1b[31m @all #1"
+RENDERED: Mapping[str, Callable[[Any], str]] = {
+    "80.txt": lambda record: text.render(record, 80),
+    "120.txt": lambda record: text.render(record, 120),
+    "md": choice.FORMATS["markdown"],
+    "json": choice.FORMATS["json"],
+}
+
+
+def clear() -> dict[str, Any]:
+    """A clear winner among three, with needs that one misses and quality that tells."""
+    some = (
+        candidate(
+            "qwen2.5-0.5b",
+            ttft=90,
+            e2e=420,
+            characters=900,
+            memory=1.1 * GB,
+            disk=0.8 * GB,
+            quality=2.8,
+            licence="apache-2.0",
+        ),
+        candidate("phi-4-mini", ttft=420, e2e=2400, characters=310, memory=5.2 * GB, disk=4.9 * GB, quality=4.4),
+        candidate(
+            "qwen2.5-1.5b",
+            ttft=160,
+            e2e=800,
+            characters=640,
+            memory=2.2 * GB,
+            disk=1.8 * GB,
+            quality=3.9,
+            licence="apache-2.0",
+        ),
+    )
+    return choose(*some, needs=["ttft_p95 < 1s", "memory < 4GB", "licence=mit,apache-2.0"], weight=["quality=5"])
+
+
+def doubtful() -> dict[str, Any]:
+    """A close call with a red gate, another prompt set, a figure that is missing, and few requests."""
+    red = {"warnings": [{"code": "V9", "severity": "red", "text": "others used 80 % of the cores"}]}
+    other = lap(ttft=190, seed=3, n=40, info=info("other", prompts={"sha256": "beef"}), run="other")
+    return choose(
+        candidate("a", level=red),
+        candidate("b", [other], memory=None),
+        candidate("c", ttft=900, e2e=9000, characters=50),
+    )
+
+
+def nobody() -> dict[str, Any]:
+    """Nobody meets the needs: by far, not surely, and for want of a figure."""
+    some = candidate("far", memory=8 * GB), candidate("near", ttft=200), candidate("silent", memory=None)
+    return choose(*some, needs=["ttft_p95<217ms", "ttft_p50<199ms", "memory<4GB"])
+
+
+def alone() -> dict[str, Any]:
+    """One candidate, simulated."""
+    return choose(replace(candidate("simulator"), simulated=True))
+
+
+CASES = {"clear": clear, "doubtful": doubtful, "nobody": nobody, "alone": alone}
+
+
+@pytest.mark.parametrize("kind", RENDERED)
+@pytest.mark.parametrize("case", CASES)
+def test_a_choice_reads_as_its_golden_file(case: str, kind: str) -> None:
+    golden = GOLDEN / f"{case}.{kind}"
+    rendered = RENDERED[kind](CASES[case]())
+    if os.environ.get("LOADBENCH_UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_bytes(rendered.encode())
+    if kind == "json":  # the last digits are the processor's
+        assert nearly(json.loads(rendered)) == nearly(json.loads(golden.read_bytes()))
+        return
+
+    assert rendered == golden.read_bytes().decode()
+
+
+def nearly(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: nearly(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [nearly(below) for below in value]
+    return float(f"{value:.9g}") if isinstance(value, float) and abs(value) > 1e-12 else value
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("case", CASES)
+def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
+    longest = max(text.render(CASES[case](), width).splitlines(), key=len)
+
+    assert len(longest) <= width, longest
+
+
+def test_the_recommendation_names_the_winner_and_why() -> None:
+    record = clear()
+
+    assert words.headline(record).startswith("Choose qwen2.5-1.5b: score ")
+    assert words.reasons(record)[0].startswith("For it: quality 3.90 of 5 against 2.80 of 5")
+
+
+def test_a_red_doubt_stands_before_the_choice() -> None:
+    assert words.headline(doubtful()).startswith(
+        "No plain recommendation (V9, V8 red, see Doubts); by these figures: choose "
+    )
+
+
+def test_nobody_left_is_said_with_figures_and_how_sure() -> None:
+    record = nobody()
+
+    assert words.headline(record) == "No candidate meets the needs"
+    near = next(line for line in words.fell_out(record) if line.startswith("near"))
+    assert near.endswith(", not sure: its interval holds the bound")
+    assert "silent: " in words.fell_out(record)[2]
+
+
+@pytest.mark.parametrize("kind", ["80.txt", "md"])
+def test_hostile_names_stay_text(kind: str) -> None:
+    record = choose(candidate(HOSTILE, licence=HOSTILE), candidate("b", ttft=300), needs=[f"model=b,{HOSTILE}"])
+    rendered = RENDERED[kind](record)
+
+    assert "\x1b" not in rendered
+    if kind == "md":
+        assert "<script" not in rendered
+        assert " @all" not in rendered
+
+
+def test_a_decision_record_has_its_parts() -> None:
+    rendered = RENDERED["md"](clear())
+    heads = [line for line in rendered.splitlines() if line.startswith("### ")]
+
+    assert heads == [
+        f"### {part}" for part in ("Context", "Decision", "Alternatives", "Consequences", "Doubts", "Evidence")
+    ]
+
+
+def test_the_scores_can_be_reckoned_again_from_the_json() -> None:
+    record = json.loads(RENDERED["json"](clear()))
+    import math
+
+    shares = {one["name"]: one["share"] for one in record["figures"]}
+    for row in record["candidates"]:
+        if row["rank"]:
+            score = 100 * math.exp(sum(shares[name] * log for name, log in row["log_ratios"].items()))
+            assert score == pytest.approx(row["score"])

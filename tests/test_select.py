@@ -1,0 +1,265 @@
+"""Which model is chosen: planted winners, missing values, loads, repeats, runs that do not compare, red gates."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from choosing import GB, candidate, choose, doubts, info, lap, measured, row
+from streams import facts, in_turn, level_data
+from streams import run as run_of
+
+from loadbench import select
+from loadbench.errors import UsageError
+from loadbench.metrics import summarise
+from loadbench.select import Measured
+
+
+def read(*levels: Any, **more: Any) -> Measured:
+    """A run of these levels, as a choice reads it."""
+    run = run_of(*levels, **more)
+    return Measured(run, summarise(run))
+
+
+def level(model: str, load: str = "c1", ttft: float = 200.0, **changes: Any) -> Any:
+    """A level of 40 requests one after the other."""
+    known = {"id": f"{model}@{load}", "model": model, "concurrency": int(load[1:]), **changes}
+    return level_data(in_turn(40, ttft=ttft), **{name: value for name, value in known.items() if name in KNOWN})
+
+
+KNOWN = facts([]).keys()
+
+
+# -- the winner
+
+
+def test_who_is_better_in_everything_wins() -> None:
+    record = choose(
+        candidate("slow", ttft=400, e2e=2000, characters=200), candidate("fast"), candidate("middle", ttft=300)
+    )
+
+    assert record["winner"] == "fast"
+    assert [one["name"] for one in record["candidates"]] == ["fast", "middle", "slow"]
+    assert row(record, "fast")["score"] > 95
+
+
+def test_the_weights_decide_between_speed_and_quality() -> None:
+    quick, good = candidate("quick", ttft=50, e2e=300, quality=2.0), candidate("good", quality=4.8)
+
+    assert choose(quick, good, weight=["quality=1"])["winner"] == "quick"
+    assert choose(quick, good, weight=["quality=20"])["winner"] == "good"
+
+
+def test_tokens_per_second_do_not_count_unless_they_are_weighed() -> None:
+    cutter, other = candidate("cutter", tokens=400.0), candidate("other", tokens=100.0, characters=440.0)
+
+    assert choose(cutter, other)["winner"] == "other"
+    assert choose(cutter, other, weight=["tokens=3"])["winner"] == "cutter"
+
+
+def test_one_candidate_is_shown_and_said_to_be_alone() -> None:
+    record = choose(candidate("only"))
+
+    assert (record["winner"], row(record, "only")["rank"]) == ("only", 1)
+    assert doubts(record, "one") == ["there is only one candidate: it was held against nobody"]
+
+
+# -- what is not known
+
+
+def test_what_is_not_known_never_wins_by_default() -> None:
+    record = choose(
+        candidate("silent", memory=None), candidate("heavy", memory=8 * GB), candidate("light", memory=1 * GB)
+    )
+
+    silent, heavy = row(record, "silent"), row(record, "heavy")
+    assert silent["missing"] == ["memory"]
+    assert silent["log_ratios"]["memory"] == pytest.approx(heavy["log_ratios"]["memory"] - math.log(2))
+    assert silent["ratios"]["memory"] is None
+    assert doubts(record, "missing")[-1] == "memory of silent is not known: it counts as half as good as the worst"
+
+
+def test_what_nobody_knows_has_its_weight_spread_and_is_said() -> None:
+    record = choose(candidate("a"), candidate("b"))
+
+    assert sum(one["share"] for one in record["criteria"]) == pytest.approx(1)
+    assert next(one for one in record["criteria"] if one["name"] == "quality")["share"] == 0
+    assert "quality, energy or cost" in doubts(record, "missing")[0]
+
+
+def test_a_figure_that_is_missing_is_named_where_it_would_change_the_choice() -> None:
+    record = choose(
+        candidate("known"), candidate("silent", ttft=150, characters=None), candidate("slow", characters=20)
+    )
+
+    assert record["winner"] == "known"
+    assert {"name": "silent", "figure": "characters_per_s"} in record["would_change"]["unknown"]
+
+
+def test_too_few_requests_for_an_interval_are_said() -> None:
+    record = choose(candidate("a", n=20), candidate("b", ttft=300))
+
+    assert doubts(record, "V12") == [
+        "TTFT p95 of a rests on 20 requests, too few for an interval: taken within a factor of two"
+    ]
+
+
+# -- the load
+
+
+def test_the_highest_load_that_all_completed_is_taken() -> None:
+    record = choose(candidate("a", loads=["c1", "c4", "c8"]), candidate("b", loads=["c1", "c4", "r2"]))
+
+    assert record["load"] == {"name": "c4", "words": "4 streams at once", "asked": False}
+
+
+def test_who_was_not_measured_at_the_load_that_is_asked_for_falls_out() -> None:
+    record = choose(candidate("a", loads=["c1", "c8"]), candidate("b", ttft=20, loads=["c1"]), at="c8")
+
+    assert record["winner"] == "a"
+    assert row(record, "b")["out"] == "not measured at c8: it completed c1"
+
+
+def test_without_a_common_load_one_line_says_what_each_has() -> None:
+    with pytest.raises(UsageError, match=r"a has c1; b has c8; choose one with --at"):
+        choose(candidate("a", load="c1"), candidate("b", load="c8"))
+
+
+def test_a_load_that_nobody_completed_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--at c9: no candidate completed that load; there are c4"):
+        choose(candidate("a"), at="c9")
+
+
+# -- candidates of run folders
+
+
+def test_every_model_of_a_run_is_a_candidate_and_its_closing_level_is_none() -> None:
+    found = read(level("a"), level("b"), level("a", "c1", ttft=900, closing=True, id="a@c1#closing"))
+
+    candidates = select.candidates([found])
+
+    assert [one.name for one in candidates] == ["a", "b"]
+    assert [len(one.sides["c1"].laps) for one in candidates] == [1, 1]
+
+
+def test_runs_of_the_same_model_at_the_same_server_are_repeats_of_one_candidate() -> None:
+    [one] = select.candidates([read(level("a")), read(level("a", ttft=220))])
+
+    assert len(one.sides["c1"].laps) == 2
+
+
+def test_one_model_on_two_devices_is_two_candidates_with_names_of_their_own() -> None:
+    found = [read(level("m", device=device)) for device in ("CPU", "GPU")]
+
+    assert [one.name for one in select.candidates(found)] == ["m on CPU", "m on GPU"]
+
+
+def test_one_model_at_two_servers_is_two_candidates() -> None:
+    found = [read(level("m", endpoint=f"http://box{i}:8000/v1"), target={"kind": "vllm"}) for i in (1, 2)]
+
+    assert [one.name for one in select.candidates(found)] == ["m at box1:8000", "m at box2:8000"]
+
+
+def test_a_server_that_was_started_for_its_run_is_the_same_on_another_port() -> None:
+    found = [
+        read(
+            level("m", endpoint=f"http://127.0.0.1:{port}/v1"), target_found="the embedded model, started for this run"
+        )
+        for port in (41001, 41002)
+    ]
+
+    assert len(select.candidates(found)) == 1
+
+
+def test_a_candidate_that_completed_nothing_is_out_and_does_not_block_the_load() -> None:
+    found = [read(level("good"), level("bad", status="failed"))]
+
+    record = select.choose(select.candidates(found), found)
+
+    assert record["winner"] == "good"
+    assert row(record, "bad")["out"] == "not measured at c1: it completed no level"
+
+
+# -- several runs
+
+
+def test_what_runs_differ_by_widens_the_interval_of_who_was_measured_once_too() -> None:
+    steady = [lap(ttft=200, seed=i) for i in range(3)]
+    wild = [lap(ttft=ttft, seed=i) for i, ttft in enumerate((100, 200, 400))]
+
+    calm = choose(candidate("twice", steady), candidate("once"))
+    rough = choose(candidate("twice", wild), candidate("once"))
+
+    low, high = (row(calm, "once")["figures"]["ttft_p95"][end] for end in ("low", "high"))
+    wider = [row(rough, "once")["figures"]["ttft_p95"][end] for end in ("low", "high")]
+    assert wider[0] < low / 2
+    assert wider[1] > high * 2
+
+
+# -- what does not compare
+
+
+def test_another_prompt_set_forbids_a_plain_word() -> None:
+    other = lap(info=info("other", prompts={"sha256": "beef"}), run="other")
+    record = choose(candidate("a"), candidate("b", [other]))
+
+    [text] = doubts(record, "V8")
+    assert record["doubts"][0]["severity"] == "red"
+    assert text == "prompts differs between the runs models (5e1f) and other (beef): their figures do not compare"
+
+
+@pytest.mark.parametrize(
+    "target", [{"kind": "vllm"}, {"kind": "llama.cpp", "version": "b9"}], ids=["server", "server version"]
+)
+def test_servers_may_differ_since_they_are_chosen_between(target: dict[str, Any]) -> None:
+    record = choose(candidate("a"), candidate("b", [lap(info=info("other", target=target))]))
+
+    assert doubts(record, "V8") == []
+
+
+def test_what_loadbench_adds_for_a_kind_of_server_is_no_difference() -> None:
+    own = {"parameters": {**info()["parameters"], "extra_body": {"cache_prompt": False}}, "target": {"kind": "vllm"}}
+    record = choose(candidate("a"), candidate("b", [lap(info=info("other", **own))]))
+
+    assert doubts(record, "V8") == []
+
+
+def test_answers_of_other_lengths_are_a_doubt() -> None:
+    record = choose(candidate("short", length=20), candidate("long", length=80, ttft=300))
+
+    assert doubts(record, "V5")[0].startswith("answers of short have 20 tokens, of long 80: E2E compares lengths too")
+
+
+def test_a_red_gate_of_the_winner_comes_first_and_one_of_another_is_a_warning() -> None:
+    red = {"warnings": [{"code": "V9", "severity": "red", "text": "others used 80 % of the cores"}]}
+    record = choose(candidate("a", level=red), candidate("b", ttft=400, level=red))
+
+    assert [(one["severity"], one["about"]) for one in record["doubts"] if one["code"] == "V9"] == [
+        ("red", "a"),
+        ("warn", "b"),
+    ]
+    assert record["doubts"][0]["text"] == "V9 red at c4: others used 80 % of the cores"
+
+
+def test_memory_of_several_models_in_one_process_is_doubted() -> None:
+    records = [{"model": name, "was_loaded": True} for name in "ab"]
+    found = [read(level("a"), level("b"), models=records)]
+
+    assert [one.shared for one in select.candidates(found)] == [True, True]
+
+
+def test_scores_of_two_methods_do_not_count() -> None:
+    from dataclasses import replace
+
+    one, other = candidate("a", quality=5.0), candidate("b", quality=1.0)
+    record = choose(one, replace(other, scores=[("judge", other.scores[0][1])]))
+
+    assert "quality" not in row(record, "a")["figures"]
+    assert doubts(record, "quality") == ["the runs were scored in different ways: their scores do not compare"]
+
+
+def test_the_runs_are_named_as_evidence() -> None:
+    record = select.choose([candidate("a")], [measured("first"), measured("second")])
+
+    assert [run["folder"] for run in record["runs"]] == ["first", "second"]

@@ -1,0 +1,144 @@
+"""Hard needs: how they are written, who falls out, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from choosing import GB, candidate, choose, doubts, lap, row
+
+from loadbench.errors import UsageError
+from loadbench.select import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "op", "value"),
+    [
+        ("ttft_p95 < 1s", "ttft_p95", "<", 1000.0),
+        ("e2e_mean=500ms", "e2e_mean", "<=", 500.0),
+        ("memory<=4GiB", "memory", "<=", 4 * 2.0**30),
+        ("disk<500MB", "disk", "<", 5e8),
+        ("quality=4", "quality", ">=", 4.0),
+        ("rules>=90%", "rules", ">=", 0.9),
+        ("failed<1%", "failed", "<", 0.01),
+        ("characters_per_s>200", "characters_per_s", ">", 200.0),
+        ("tokens_per_s=25", "output_tokens_per_s", ">=", 25.0),
+        ("cost<0.002€", "cost", "<", 0.002),
+        ("cost<$0.5", "cost", "<", 0.5),
+        ("energy=3J", "energy", "<=", 3.0),
+    ],
+)
+def test_a_need_is_read(text: str, name: str, op: str, value: float) -> None:
+    need = parse(text)
+
+    assert need.bound is not None
+    assert (need.name, need.bound.op, need.bound.value) == (name, op, pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("memory", "is no need: write ttft_p95<1s"),
+        ("memory<4", '"4" is no size: write 4GB or 500MB'),
+        ("memory<manyGB", "is no size"),
+        ("quality>=9", "is no score: write a number from 1 to 5"),
+        ("rules>=900%", "is no share"),
+        ("license<mit", "write license=a,b"),
+        ("licence=,", "write licence=a,b"),
+        ("speed<1s", 'unknown figure "speed"'),
+        ("ttft<1s", "which statistic of ttft?"),
+        ("ttft_p95<1", "a duration needs its unit"),
+        ("cost<cheap", "is no amount"),
+    ],
+)
+def test_a_need_that_is_none_is_one_line(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_who_misses_a_need_falls_out_however_good_it_is() -> None:
+    record = choose(candidate("best", ttft=20, memory=8 * GB), candidate("light", memory=1 * GB), needs=["memory<4GB"])
+
+    best = row(record, "best")
+    assert (record["winner"], best["status"], best["rank"], best["out"]) == ("light", "out", None, "memory<4GB")
+    assert best["needs"][0]["value"] == 8 * GB
+
+
+def test_a_figure_far_from_its_bound_is_sure() -> None:
+    record = choose(candidate("a", ttft=200), needs=["ttft_p95<1s", "memory<4GB"])
+
+    assert [(need["outcome"], need["sure"]) for need in row(record, "a")["needs"]] == [("met", True), ("met", True)]
+
+
+def test_an_interval_that_holds_the_bound_is_not_sure() -> None:
+    record = choose(candidate("near", ttft=200), candidate("far", ttft=100), needs=["ttft_p95<217ms"])
+
+    need = row(record, "near")["needs"][0]
+    assert need["low"] < 217 < need["high"]
+    assert need["sure"] is False
+
+
+def test_the_winner_that_meets_a_need_not_surely_is_doubted() -> None:
+    value = row(choose(candidate("a")), "a")["figures"]["ttft_p95"]["value"]
+    record = choose(candidate("a"), needs=[f"ttft_p95<{value * 1.001:.3f}ms"])
+
+    assert doubts(record, "need")[0].endswith("but not surely: its interval holds the bound")
+
+
+def test_who_falls_out_not_surely_is_told() -> None:
+    value = row(choose(candidate("a")), "a")["figures"]["ttft_p95"]["value"]
+    record = choose(candidate("a"), candidate("b", ttft=100), needs=[f"ttft_p95<{value * 0.999:.3f}ms"])
+
+    assert record["winner"] == "b"
+    assert "a fell out by" in doubts(record, "need")[0]
+
+
+def test_what_is_not_known_does_not_meet_a_need() -> None:
+    record = choose(candidate("silent", ttft=20, memory=None), candidate("light"), needs=["memory<4GB"])
+
+    assert (record["winner"], row(record, "silent")["out"]) == ("light", "memory<4GB: not known")
+
+
+def test_what_is_not_known_may_be_let_pass_with_a_doubt() -> None:
+    record = choose(
+        candidate("silent", ttft=20, e2e=100, memory=None), candidate("light"), needs=["memory<4GB"], missing="allow"
+    )
+
+    assert record["winner"] == "silent"
+    assert doubts(record, "need") == ["whether silent meets memory<4GB is not known"]
+
+
+def test_a_licence_is_one_of_those_that_are_good_in_either_case() -> None:
+    some = [
+        candidate("a", licence="MIT"),
+        candidate("b", licence="gemma", ttft=20),
+        candidate("c", licence=None, ttft=20),
+    ]
+    record = choose(*some, needs=["license=mit,Apache-2.0"])
+
+    assert [row(record, name)["status"] for name in "abc"] == ["left", "out", "out"]
+
+
+def test_a_device_is_one_of_those_that_are_good() -> None:
+    record = choose(candidate("a"), replace(candidate("b", ttft=20), device="GPU"), needs=["device=cpu,npu"])
+
+    assert record["winner"] == "a"
+
+
+def test_failures_are_counted_over_all_runs_with_their_interval() -> None:
+    failing = {"failed": 4, "completed": 196}
+    record = choose(candidate("a", [lap(), lap(seed=2)], level=failing), needs=["failed<1.5%"])
+
+    need = row(record, "a")["needs"][0]
+    assert (need["value"], need["outcome"]) == (pytest.approx(0.02), "missed")
+    assert need["low"] < 0.015 < need["high"]
+
+
+def test_when_nobody_is_left_nobody_wins() -> None:
+    record = choose(candidate("a"), candidate("b"), needs=["ttft_p95<1ms"])
+
+    assert (record["winner"], record["robustness"], record["doubts"]) == (None, None, [])
+    assert [one["status"] for one in record["candidates"]] == ["out", "out"]
