@@ -87,7 +87,7 @@ class Abort:
             facts["aborted"] = self._by.text
             if self._cut and facts["status"] == "complete":
                 facts["status"], facts["reason"] = "aborted", self.reason
-            self.reason = f"the run was aborted at {progress.level.id}: {self.reason}"
+            self.reason = f"{self._by.text} ended the run at {progress.level.id}"
         self._trials = None
         self.schedule.ended(progress, facts)
 

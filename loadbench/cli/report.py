@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from loadbench.cli.options import file_of_end
 from loadbench.report import FORMATS
 
 
@@ -18,6 +19,7 @@ Examples:
   loadbench report results/20260112T090000Z-cpu
   loadbench report results/20260112T090000Z-cpu --format markdown > pr.md
   loadbench report results/20260112T090000Z-cpu --format csv -o figures.csv
+  loadbench report results/20260112T090000Z-cpu --junit loadbench.xml --strict
 """
 )
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
@@ -36,7 +38,17 @@ Examples:
     metavar="FILE",
     help="Write there, not to stdout.",
 )
-def report(folder: Path, kind: str, output: Path | None) -> None:
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=file_of_end,
+    metavar="FILE",
+    help="Write JUnit XML for CI there, too.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Exit 3 where a threshold of the run failed or is not known, or a gate is red."
+)
+def report(folder: Path, kind: str, output: Path | None, junit: Path | None, strict: bool) -> None:
     """Print the report of the run in folder RUN.
 
     All figures are computed again from the folder's records; its summary.json, report.md and summary.csv are
@@ -53,6 +65,10 @@ def report(folder: Path, kind: str, output: Path | None) -> None:
     except StoreError as error:
         # A folder that cannot be written, such as a mounted archive, can still be read.
         click.echo(f"warning: {error}", err=True)
+    if junit is not None:
+        from loadbench.report.junit import render
+
+        write(junit, render(summary, strict=strict))
     if output is not None:
         write(output, FORMATS[kind](summary))
     elif kind == "text":
@@ -60,6 +76,10 @@ def report(folder: Path, kind: str, output: Path | None) -> None:
     else:
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
         click.echo(FORMATS[kind](summary).encode(), nl=False)
+    if strict:
+        from loadbench.cli import verdict
+
+        click.get_current_context().exit(verdict.exit_code(summary, strict=True))
 
 
 def write(path: Path, content: str) -> None:

@@ -60,7 +60,7 @@ def lines(asked: Scenario, *, search: bool) -> list[str]:
         return []
     if search:
         return [f"fail_if   {', '.join(one.text for one in found)}: not judged, a search tries loads that fail"]
-    said = [f"{one.text}, which ends the run from {one.after_s:g} s on" if one.abort else one.text for one in found]
+    said = [f"{one.text} (aborts after {one.after_s:g} s)" if one.abort else one.text for one in found]
     odd = [one.text for one in found if _is_odd(one)]
     return [f"fails if  {'; '.join(said)}"] + [
         f"          {text}: that fails a run for doing well; turn the sign unless that is meant" for text in odd

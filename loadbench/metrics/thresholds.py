@@ -53,7 +53,7 @@ def _row(one: Threshold, level: Level) -> Row:
     elif whole:
         result = "passed"
     else:
-        result, reason = "unknown", f"the level is {status}: {level.get('reason') or 'it did not run to its end'}"
+        result, reason = "unknown", f"{status}: {level.get('reason') or 'it did not run to its end'}"
     return {
         **_named(one),
         "model": level.get("model"),
@@ -115,7 +115,7 @@ def _times(metric: str, level: Level) -> Mapping[str, Any]:
 def _missing(bound: Bound, level: Level) -> str:
     """Why a figure is not there."""
     if level.get("status") in ("skipped", "failed"):
-        return f"the level was {level['status']}: {level.get('reason')}".replace("was failed", "failed")
+        return f"{level['status']}: {level.get('reason')}"
     if not level.get("completed"):
         return "no request completed"
     metric = bound.metric

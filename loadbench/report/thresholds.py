@@ -28,13 +28,11 @@ def sentences(summary: Summary) -> list[str]:
     said = []
     failed = [row for row in found if row["result"] == "failed"]
     if failed:
-        ended = next((row for row in failed if row["aborted"]), None)
-        said.append(f"FAILED: {_joined([told(row, summary) for row in failed])}")
-        if ended:
-            said.append(f"the run was aborted at {place(ended, summary)}: {ended['text']} was sure to fail")
+        said.append(f"FAILED: {_grouped(failed, summary)}")
+        said += [f"the run ended there: {row['text']} aborts it" for row in failed if row["aborted"]][:1]
     unknown = [row for row in found if row["result"] == "unknown"]
     if unknown:
-        said.append(f"not known: {_joined([told(row, summary) for row in unknown])}")
+        said.append(f"not known: {_grouped(unknown, summary)}")
     if not said:
         texts = list(dict.fromkeys(str(row["text"]) for row in found))
         where = len({row["level"] for row in found})
@@ -112,6 +110,16 @@ def interval(row: Row) -> str:
     return "–".join(_shown(end, row["unit"]) for end in ends)
 
 
-def _joined(said: Sequence[str]) -> str:
-    left = len(said) - MOST_NAMED
-    return "; ".join([*said[:MOST_NAMED], *([f"and {left} more"] if left > 0 else [])])
+def _grouped(found: Sequence[Row], summary: Summary) -> str:
+    """Rows in words: what one threshold says of several levels is one part, and so is one reason of several levels."""
+    by_text: dict[str, dict[str, list[str]]] = {}
+    for row in found:
+        why = value(row) if row["result"] == "failed" else str(row["reason"])
+        by_text.setdefault(str(row["text"]), {}).setdefault(why, []).append(place(row, summary))
+    said = []
+    for text, reasons in by_text.items():
+        places = [(levels.joined(filter(None, at)), why) for why, at in reasons.items()]
+        left = len(places) - MOST_NAMED
+        parts = [f"at {at} ({why})" if at else f"({why})" for at, why in places[:MOST_NAMED]]
+        said.append(f"{text} {', '.join([*parts, *([f'and {left} more'] if left > 0 else [])])}")
+    return "; ".join(said)
