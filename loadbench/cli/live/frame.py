@@ -1,71 +1,14 @@
 """The lines of the live picture, from what is known and the room there is. Pure: nothing is drawn here.
 
-level   tokens/s                 TTFT p50/p95        done  fail
-▸ qwen2.5-0.5b  1 of 4 levels, best 60.2 tokens/s at c1
-  ✓ c1  ▇▇█▇▇▇▇▇  60  ▃▃▂▂▄▄▃▂  288 / 467 ms          66     0
-  ▸ c2  ▇▇█▇▇     55  ▃▃▂▂▄     374 / 711 ms          21     0
+level                tokens/s                  TTFT p50/p95  done  fail
+▸ qwen2.5-0.5b  1 of 3 levels, best 60.2 tokens/s at c1
+  ✓ c1     ▇▇█▇▇▇▇▇      60.2  ▃▃▂▂▄▄▃▂        288 / 467 ms    66     0
+  ▸ c2     ▇▇█▇▇         55.0  ▃▃▂▂▄           374 / 711 ms    21     2
     c4
-c2   ━━━━━━━━────────────  measuring, 2 in flight, 0:12 left
-run  ━━━━────────────────  level 2 of 4, about 1:20 left
-"""
 
-from __future__ import annotations
-
-import time
-from collections.abc import Sequence
-
-from rich.cells import cell_len, set_cell_size
-from rich.text import Text
-
-from loadbench.cli.live.clock import share
-from loadbench.cli.live.course import Course
-from loadbench.cli.live.levels import body
-from loadbench.cli.live.signs import BLOCKS, NAME_MOST, Signs, short
-from loadbench.cli.live.words import clock
-
-_DOUBTS_MOST = 3
-_LAST_FREE = 4
-"""Columns at the end of the last line: a terminal writes ^C there, and at the edge that would wrap."""
-
-
-def lines(
-    course: Course, doubts: Sequence[tuple[str, str]], width: int, height: int, signs: Signs = BLOCKS
-) -> list[Text]:
-    """The picture: fewer lines than `height`, none wider than `width`."""
-    foot = _foot(course, width, signs)
-    spare = height - 1 - len(foot)
-    below = _doubts(course, doubts, width, signs)[-max(0, min(_DOUBTS_MOST, spare // 5)) :] if spare >= 5 else []
-    table = body(course, width, max(0, spare - len(below)), signs)
-    apart = [Text()] if len(table) + len(below) < spare else []
-    picture = [*table, *apart, *foot, *below]
-    for line in picture[:-1]:
-        line.truncate(width, overflow="crop")
-    picture[-1].truncate(max(1, width - _LAST_FREE), overflow="crop")
-    return picture
-
-
-def _foot(course: Course, width: int, signs: Signs) -> list[Text]:
-    """Two bars: of the level, and of the run; of a search what its last step said."""
-    progress = course.present
-    if progress is None:
-        return [Text("")]
-    row = course.rows[progress.level.id]
-    name, lead = signs.safe(row.name), max(3, min(NAME_MOST, cell_len(signs.safe(row.name))))
-    bar = max(0, min(30, width // 4))
-    if row.state == "present":
-        left_s, requests = course.clock.level_s(progress), progress.limits.requests
-        words = [f"{clock(left_s)} left"] if left_s is not None and progress.phase != "draining" else []
-        words += [progress.phase, f"{progress.in_flight} in flight"]
-        words += [f"{progress.ended} of {requests} requests"] if requests else []
-        level                tokens/s                  TTFT p50/p95  done  fail
-    ▸ qwen2.5-0.5b  1 of 3 levels, best 60.2 tokens/s at c1
-      ✓ c1     ▇▇█▇▇▇▇▇      60.2  ▃▃▂▂▄▄▃▂        288 / 467 ms    66     0
-      ▸ c2     ▇▇█▇▇         55.0  ▃▃▂▂▄           374 / 711 ms    21     2
-        c4
-
-    c2   ━━━━━━━━────────────  0:12 left, measuring, 2 in flight
-    run  ━━━━────────────────  about 1:20 left, level 2 of 3
-    ! c2: 2 http_429; last: HTTP 429: too many requests
+c2   ━━━━━━━━────────────  0:12 left, measuring, 2 in flight
+run  ━━━━────────────────  about 1:20 left, level 2 of 3
+! c2: 2 http_429; last: HTTP 429: too many requests
 """
 
 from __future__ import annotations
