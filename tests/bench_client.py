@@ -37,6 +37,8 @@ WITHIN = 0.01
 QUIET_CORES = 0.2
 """More CPU than this taken by others makes a run's figures doubtful."""
 SOAK_TOKENS = 10_000_000
+SUMMARISED = 100_000
+"""Requests whose summary is timed beside the commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,15 @@ def command_budgets(times: int, streams: Sequence[int]) -> list[Budget]:
         Budget("loadbench --help", commands.help_s(times), 0.2, "s"),
         Budget("command to first request", commands.first_request_s(times), 0.5, "s"),
         Budget("from one level to the next", max(steps), 0.1, "s", shown),
+        summary_budget(SUMMARISED),
     ]
+
+
+def summary_budget(requests: int) -> Budget:
+    """What it takes to summarise a run, with all its intervals, on one core."""
+    read_s, summarised_s = commands.summary_of(requests)
+    name = f"summary of {requests:,} requests, {commands.GAPS} gaps each"
+    return Budget(name, read_s + summarised_s, 3.0, "s", f"{read_s:.2f} s of it to read the folder")
 
 
 def soak(tokens: int) -> list[Budget]:

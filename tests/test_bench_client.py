@@ -77,3 +77,11 @@ def test_a_report_of_many_requests_is_made_of_real_records() -> None:
 
     assert took_s > 0
     assert peak_mb is None or 20 < peak_mb < 500
+
+
+def test_a_summary_of_many_requests_is_timed_against_its_budget() -> None:
+    row = bench_client.summary_budget(2000)
+
+    assert (row.name, row.limit, row.verdict) == ("summary of 2,000 requests, 20 gaps each", 3.0, "ok")
+    assert row.figure is not None
+    assert row.figure > 0

@@ -19,10 +19,10 @@ from typing import Any
 
 from bench import instant
 from bench.loads import MODEL, ROOT
-from loadbench import simulator
+from loadbench import metrics, simulator, store
 
 _LOADBENCH = (sys.executable, "-m", "loadbench")
-GAPS = 20  # of a record in the report of a million
+GAPS = 20  # of a record in the summary of 100,000 and the report of a million
 
 
 def help_s(times: int = 5) -> float:
@@ -50,6 +50,7 @@ def between_levels_s(streams: Sequence[int] = (1, 8, 64, 512)) -> list[float]:
         n = 2 * max(before, after)
         with instant.serve() as server, tempfile.TemporaryDirectory(prefix="bench-client-") as folder:
             words = ["run", "-e", server.url, "-c", f"{before},{after}", "-n", str(n), "--warmup", "0", "-o", folder]
+            words.append("--no-repeat-first")
             _took(words)
             probes = 2
             if len(server.asked_s) != probes + 2 * n:
@@ -90,17 +91,21 @@ def install() -> tuple[int, float]:
         return packages, size / 1e6
 
 
-def report_of(requests: int) -> tuple[float, float | None]:
-    """Seconds and peak resident memory in MB of `loadbench report` on so many requests of GAPS gaps each.
-
-    The records are those of a short real run, again and again at later times.
-    """
+def summary_of(requests: int) -> tuple[float, float]:
+    """Seconds of one core to read a run of so many requests of GAPS gaps, and to summarise it with its intervals."""
     with tempfile.TemporaryDirectory(prefix="bench-client-") as name:
-        folder = Path(name) / "run"
-        with simulator.start(ttft_ms=20, itl_ms=2, jitter=0.2) as server:
-            words = ["run", "-e", server.url, "-m", MODEL, "-c", "8", "-n", "80", "--warmup", "0"]
-            _took([*words, "--max-tokens", str(GAPS + 1), "--no-answers", "-o", str(folder)])
-        _repeat(folder, requests)
+        folder = _folder_of(Path(name) / "run", requests)
+        began = time.process_time()
+        run = store.read(folder)
+        read = time.process_time()
+        metrics.summarise(run)
+        return read - began, time.process_time() - read
+
+
+def report_of(requests: int) -> tuple[float, float | None]:
+    """Seconds and peak resident memory in MB of `loadbench report` on so many requests of GAPS gaps each."""
+    with tempfile.TemporaryDirectory(prefix="bench-client-") as name:
+        folder = _folder_of(Path(name) / "run", requests)
         began = time.perf_counter()
         process = subprocess.Popen(
             [*_LOADBENCH, "report", str(folder)], cwd=ROOT, env=_environment(), stdout=subprocess.DEVNULL
@@ -114,6 +119,15 @@ def report_of(requests: int) -> tuple[float, float | None]:
         if process.wait():
             raise RuntimeError(f"loadbench report ended with {process.returncode}")
         return took_s, peak_mb
+
+
+def _folder_of(folder: Path, requests: int) -> Path:
+    """A run folder whose records are those of a short real run, again and again at later times."""
+    with simulator.start(ttft_ms=20, itl_ms=2, jitter=0.2) as server:
+        words = ["run", "-e", server.url, "-m", MODEL, "-c", "8", "-n", "80", "--warmup", "0"]
+        _took([*words, "--max-tokens", str(GAPS + 1), "--no-answers", "-o", str(folder)])
+    _repeat(folder, requests)
+    return folder
 
 
 def _repeat(folder: Path, requests: int) -> None:
