@@ -58,7 +58,8 @@ def choose(candidates: Sequence[Candidate], found: Sequence[Measured], terms: Te
     left = [one for one in there if not _out(held[one.name], terms)]
     names = [one.name for one in left]
     grid = rank.grid(names, known)
-    parts = shares(terms.policy.weights, {name: sum(one in who for one in names) for name, who in known.items()})
+    counts = {name: sum(one in who for one in names) for name, who in known.items()}
+    parts = shares(terms.policy.weights, counts)
     weights = [parts.get(name, 0.0) for name in grid.figures]
     ranked = _ranked(grid, weights, terms)
     order = ranked.order
@@ -70,7 +71,7 @@ def choose(candidates: Sequence[Candidate], found: Sequence[Measured], terms: Te
         "load": _load(candidates, at, terms),
         "needs": [need.text for need in terms.needs],
         "missing": terms.missing,
-        "criteria": _criteria(terms.policy, parts),
+        "criteria": _criteria(terms.policy, parts, counts),
         "usual_weights": terms.policy.usual,
         "figures": [_kept(name, parts) for name in FIGURES if any(known.get(name, {}))],
         "candidates": sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0)),
@@ -206,14 +207,15 @@ def _load(candidates: Sequence[Candidate], at: str, terms: Terms) -> Record:
     }
 
 
-def _criteria(chosen: Policy, parts: Mapping[str, float]) -> list[Record]:
+def _criteria(chosen: Policy, parts: Mapping[str, float], counts: Mapping[str, int]) -> list[Record]:
+    would = shares(dict.fromkeys(chosen.weights, 1.0), counts)
     return [
         {
             "name": one.name,
             "label": one.label,
             "weight": chosen.weights[one.name],
             "share": sum(parts.get(name, 0.0) for name in one.figures),
-            "figures": [name for name in one.figures if name in parts],
+            "figures": [name for name in one.figures if name in would],
         }
         for one in CRITERIA
     ]

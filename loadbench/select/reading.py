@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from loadbench import metrics, quality, store
-from loadbench.errors import LoadbenchError, StoreError
-from loadbench.select.candidate import Measured
+from loadbench.errors import LoadbenchError, StoreError, UsageError
+from loadbench.select.candidate import Measured, candidates
+from loadbench.select.choice import Record, choose
 
 
 def read(folder: Path) -> Measured:
@@ -53,3 +55,12 @@ def _rules(folder: Path) -> dict[str, Any] | None:
         return quality.summarise(scored, quality.read_scores(folder)[0])
     except LoadbenchError:
         return None  # a run without answers has no quality
+
+
+def of_runs(found: Sequence[Measured]) -> Record | None:
+    """The choice between all candidates of some runs on the usual terms; None where there are no two to choose from."""
+    some = candidates(found)
+    try:
+        return choose(some, found) if len(some) > 1 else None
+    except UsageError:
+        return None  # no load is common to them
