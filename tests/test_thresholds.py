@@ -1,0 +1,227 @@
+"""Thresholds held against made-up summaries: metrics.thresholds, report.thresholds, cli.verdict."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+from summaries import summary_of
+
+from loadbench.cli import verdict
+from loadbench.errors import UsageError
+from loadbench.metrics.thresholds import thresholds
+from loadbench.report import markdown, text
+from loadbench.report import thresholds as reported
+from loadbench.scenario import Scenario
+
+TIMES = {"n": 100, "mean": 300.0, "p50": 250.0, "p90": 500.0, "p95": 700.0, "p99": 900.0, "p999": 950.0, "max": 1000.0}
+
+
+def level(**changes: Any) -> dict[str, Any]:
+    """A level that ran to its end: 100 requests, of which 2 failed; TTFT p95 700 ms."""
+    times = {**TIMES, "ci95": {"p50": [240.0, 260.0], "p95": [650.0, 800.0], "p99": None}}
+    return {
+        **{"id": "phi@c4", "model": "phi", "concurrency": 4, "request_rate_per_s": None, "repeat": 1},
+        **{"status": "complete", "reason": None, "streamed": True, "burst_share": 0.0, "warnings": []},
+        **{"offered": 100, "dropped": 0, "attempted": 100, "completed": 98, "failed": 2, "cancelled": 0},
+        **{"ttft_ms": times, "ttft_from_due_ms": None, "itl_ms": times, "tpot_ms": times, "e2e_ms": times},
+        **{"client_queue_ms": times, "output_tokens_per_s": 50.0, "output_tokens_per_s_ci95": [45.0, 55.0]},
+        **{"characters_per_s": 220.0, "requests_per_s": 2.0, "goodput_per_s": None, "efficiency": 0.4},
+        **{"server_memory_peak_bytes": 3_000_000_000, "gpu_memory_peak_bytes": None, "stalls": {"n": 1}},
+        **{"j_per_1000_tokens": 12.0, "cost_per_1000_tokens": None},
+        **changes,
+    }
+
+
+def one(written: str, **changes: Any) -> dict[str, Any]:
+    [row] = thresholds([level(**changes)], [written])
+    return row
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "n"),
+    [
+        ("ttft_p95 > 600ms", 700, 100),
+        ("ttft_max >= 1s", 1000, 100),
+        ("failed > 1%", 0.02, 100),
+        ("success < 99%", 0.98, 100),
+        ("output_tokens_per_s < 60", 50, 98),
+        ("characters_per_s < 221", 220, 98),
+        ("memory > 2.5GB", 3e9, None),
+        ("efficiency < 50%", 0.4, 98),
+        ("stalls > 0", 1, 100),
+        ("j_per_1000_tokens > 10", 12, 98),
+    ],
+)
+def test_a_threshold_fails_where_its_condition_holds(written: str, value: float, n: int | None) -> None:
+    row = one(written)
+
+    assert (row["result"], row["value"], row["n"], row["reason"]) == ("failed", value, n, None)
+
+
+@pytest.mark.parametrize("written", ["ttft_p95 > 700ms", "failed > 2%", "output_tokens_per_s < 50", "memory > 3GB"])
+def test_a_threshold_passes_where_its_condition_does_not_hold(written: str) -> None:
+    assert one(written)["result"] == "passed"
+
+
+def test_a_row_has_the_interval_of_its_figure() -> None:
+    assert one("ttft_p95 > 1s")["interval"] == [650.0, 800.0]
+    assert one("output_tokens_per_s < 1")["interval"] == [45.0, 55.0]
+    assert one("failed > 5%")["interval"] == [pytest.approx(0.0055, abs=1e-4), pytest.approx(0.07, abs=1e-3)]
+    assert one("ttft_p99 > 1s")["interval"] is None
+
+
+@pytest.mark.parametrize(
+    ("written", "changes", "reason"),
+    [
+        ("ttft_p95 > 1s", {"ttft_ms": {**TIMES, "p95": None}, "completed": 0}, "no request completed"),
+        ("itl_p99 > 1s", {"itl_ms": None, "burst_share": 0.9}, "the server sends its answers in bursts"),
+        ("itl_p99 > 1s", {"itl_ms": None, "streamed": False}, "answers that are asked for whole have no itl"),
+        ("gpu_memory > 1GB", {}, "nobody could sample it"),
+        ("output_tokens_per_s < 1", {"output_tokens_per_s": None}, "the steady window is too short"),
+        ("efficiency < 50%", {"efficiency": None}, "no lower load of this model was measured"),
+        ("goodput < 1", {}, "no SLO is given, or it could not be judged"),
+        ("failed > 1%", {"attempted": 0, "status": "skipped", "reason": "no time"}, "skipped: no time"),
+    ],
+)
+def test_what_was_not_measured_is_not_known_and_says_why(written: str, changes: Any, reason: str) -> None:
+    row = one(written, **changes)
+
+    assert (row["result"], row["value"], row["reason"]) == ("unknown", None, reason)
+
+
+def test_in_open_loop_ttft_counts_from_when_a_request_was_due() -> None:
+    row = one("ttft_p95 > 1s", request_rate_per_s=2.0, concurrency=None, ttft_from_due_ms={**TIMES, "p95": 5000.0})
+
+    assert (row["result"], row["value"]) == ("failed", 5000)
+
+
+def test_a_level_that_was_cut_off_can_fail_and_cannot_pass() -> None:
+    cut = {"status": "interrupted", "reason": "stopped before it was whole"}
+
+    assert one("ttft_p95 > 600ms", **cut)["result"] == "failed"
+    assert one("ttft_p95 > 800ms", **cut)["reason"] == "interrupted: stopped before it was whole"
+
+
+def test_each_level_is_judged_and_the_closing_one_is_not() -> None:
+    levels = [level(id="phi@c1"), level(id="phi@c4"), level(id="phi@c1#end", closing=True)]
+
+    assert [row["level"] for row in thresholds(levels, ["failed > 1%"])] == ["phi@c1", "phi@c4"]
+
+
+def test_braces_leave_the_other_levels_out() -> None:
+    levels = [level(id="phi@c1"), level(id="phi@c4"), level(id="phi@c4#2")]
+
+    assert [row["level"] for row in thresholds(levels, ["failed{c4} > 1%"])] == ["phi@c4", "phi@c4#2"]
+
+
+def test_a_threshold_about_no_level_is_not_known() -> None:
+    [row] = thresholds([level()], ["failed{c8} > 1%"])
+
+    assert (row["result"], row["level"], row["reason"]) == ("unknown", None, "no level is called c8")
+
+
+def test_a_row_says_which_threshold_ended_the_run() -> None:
+    found = thresholds([level(aborted="failed > 1%")], ["failed > 1% abort", "ttft_p95 > 1s"])
+
+    assert [row["aborted"] for row in found] == [True, False]
+
+
+# -- reports
+
+
+def summary(*written: str, **changes: Any) -> dict[str, Any]:
+    """A report's summary of two levels, c1 and c4, held against thresholds."""
+    found = copy.deepcopy(summary_of("closed_loop"))
+    levels = [level(id="phi@c1", concurrency=1), level(**changes)]
+    return {**found, "levels": levels, "warnings": [], "scaling": [], "thresholds": thresholds(levels, written)}
+
+
+def test_the_words_name_what_failed_where_and_by_how_much() -> None:
+    said = reported.sentences(summary("ttft_p95 > 600ms", "failed > 5%", ttft_ms={**TIMES, "p95": 1240.0}))
+
+    assert said == ["FAILED: ttft_p95 > 600ms at c1 (700 ms), at c4 (1.24 s)"]
+
+
+def test_the_words_say_what_nobody_knows() -> None:
+    assert reported.sentences(summary("gpu_memory > 1GB")) == [
+        "not known: gpu_memory > 1GB at c1, c4 (nobody could sample it)"
+    ]
+
+
+def test_the_words_say_that_all_passed() -> None:
+    assert reported.sentences(summary("ttft_p95 > 1s", "failed > 5%")) == [
+        "passed: none of 2 thresholds fails at any of 2 levels (ttft_p95 > 1s, failed > 5%)"
+    ]
+
+
+def test_a_run_without_thresholds_says_nothing_of_them() -> None:
+    quiet = summary()
+
+    assert (reported.sentences(quiet), reported.table(quiet), reported.verdict(quiet)) == ([], None, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        (["failed > 5%"], "passed"),
+        (["failed > 5%", "gpu_memory > 1GB"], "unknown"),
+        (["failed > 5%", "gpu_memory > 1GB", "failed > 1%"], "failed"),
+    ],
+)
+def test_the_verdict_is_the_worst_of_all_results(written: list[str], word: str) -> None:
+    assert reported.verdict(summary(*written)) == word
+
+
+def test_text_and_markdown_begin_with_the_verdict_and_have_its_table() -> None:
+    found = summary("ttft_p95 > 600ms", "memory > 2GB")
+
+    plain, marked = text.render(found), markdown.render(found)
+
+    assert plain.index("FAILED: ttft_p95 > 600ms") < plain.index("TTFT and throughput") < plain.index("\nThresholds\n")
+    assert re.search(r"^c4 +memory > 2GB +3.00 GB .*FAILED$", plain, re.MULTILINE)
+    assert marked.index("- **FAILED: ttft_p95 &gt; 600ms") < marked.index("### ") < marked.index("### Thresholds")
+
+
+# -- exit codes
+
+
+def test_only_what_failed_fails_a_run_unless_strict() -> None:
+    red = [{"code": "V1", "severity": "red", "text": "too short"}, {"code": "V12", "severity": "warn", "text": "few"}]
+    found = summary("failed > 5%", "gpu_memory > 1GB", warnings=red)
+
+    assert verdict.reasons(found, strict=False) == []
+    assert verdict.reasons(found, strict=True) == [
+        "not known: gpu_memory > 1GB at c1 (nobody could sample it)",
+        "not known: gpu_memory > 1GB at c4 (nobody could sample it)",
+        "V1 red at c4: no basis for a verdict",
+    ]
+
+
+def test_a_failed_threshold_is_exit_code_3_with_its_reason_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    code = verdict.exit_code(summary("ttft_p95{c4} > 600ms"), strict=False)
+
+    assert (code, capsys.readouterr().err) == (3, "loadbench: ttft_p95{c4} > 600ms at c4 (700 ms)\n")
+
+
+def test_braces_that_name_no_level_are_refused_before_anything_is_measured() -> None:
+    asked = Scenario(concurrency=[1, 4], fail_if=["failed{c8} > 1%"])
+
+    with pytest.raises(UsageError, match=r"failed\{c8\} > 1%: no level is called c8: write one of c1, c4, or a model"):
+        verdict.check(asked, ["phi"])
+
+
+@pytest.mark.parametrize("model", ["phi", "phi@c1"])
+def test_braces_may_name_a_model(model: str) -> None:
+    verdict.check(Scenario(concurrency=[1, 4], fail_if=[f"failed{{{model}}} > 1%"]), ["phi", "qwen"])
+
+
+def test_the_opening_warns_of_a_threshold_that_fails_what_is_good() -> None:
+    said = verdict.lines(Scenario(fail_if=["ttft_p95 < 800ms", "success < 99%", "failed > 1% abort"]), search=False)
+
+    assert said == [
+        "fails if  ttft_p95 < 800ms; success < 99%; failed > 1% (aborts after 10 s)",
+        "          ttft_p95 < 800ms: that fails a run for doing well; turn the sign unless that is meant",
+    ]
