@@ -24,7 +24,7 @@ from loadbench import store
 from loadbench.errors import StoreError, UsageError
 from loadbench.histogram import Histogram
 from loadbench.result import ERROR_KINDS, Result, Results
-from loadbench.store import Run, RunFolder, folder, read, write_atomically
+from loadbench.store import Run, RunFolder, folder, read, reading, write_atomically
 
 LEVEL = {"id": "m@c1", "model": "m", "concurrency": 1}
 COMPLETE = {"status": "complete", "reason": None, "duration_s": 1.5}
@@ -141,9 +141,10 @@ def anyones(draw: st.DrawFn) -> list[Result]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(anyones())
-def test_any_results_come_back_as_columns_in_order_of_request(results: list[Result]) -> None:
-    with tempfile.TemporaryDirectory() as place:
+@given(anyones(), st.sampled_from([2, reading.ROWS]))
+def test_any_results_come_back_as_columns_in_order_of_request(results: list[Result], rows: int) -> None:
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "ROWS", rows)
         found = read(written(Path(place) / "run", results)).levels[0].results
 
     assert_same(found, Results.from_results(results))

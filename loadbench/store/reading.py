@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from loadbench.errors import StoreError
 from loadbench.histogram import Histogram, read_log
@@ -137,6 +138,8 @@ _REAL = {
 }
 _WHOLE = ("request", "first_events", "text_events", "merged_arrivals", "characters", "words", "retries")
 _NAN = float("nan")
+ROWS = 50_000
+"""Rows whose gaps are put in order at once."""
 
 
 class _Columns:
@@ -172,18 +175,28 @@ class _Columns:
         order = np.argsort(np.frombuffer(self._wholes["request"], np.int64), kind="stable")
         offsets = np.frombuffer(self._offsets, np.int64)
         lengths = np.diff(offsets)[order]
-        ends = np.cumsum(lengths)
-        # Where each gap of the ordered rows stands in the file's order.
-        places = np.repeat(offsets[:-1][order] - (ends - lengths), lengths) + np.arange(len(self._gaps))
         columns: dict[str, Any] = {
             **{column: np.frombuffer(self._reals[name], np.float64)[order] for name, column in _REAL.items()},
             **{name: np.frombuffer(values, np.int64)[order] for name, values in self._wholes.items()},
             **{name: [words[i] for i in order] for name, words in self._words.items()},
             "warmup": np.frombuffer(self._warmup, np.bool_)[order],
-            "gaps_us": np.frombuffer(self._gaps, np.int64)[places],
-            "gap_offsets": np.concatenate(([0], ends)),
+            "gaps_us": self._ordered_gaps(offsets[:-1][order], lengths),
+            "gap_offsets": np.concatenate(([0], np.cumsum(lengths))),
         }
         return Results(**columns)
+
+    def _ordered_gaps(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The gaps of rows that begin there in the file's order; some rows at once: there may be tens of millions."""
+        gaps = np.frombuffer(self._gaps, np.int64)
+        found = np.empty(len(gaps), np.int64)
+        done = 0
+        for row in range(0, len(begins), ROWS):
+            own = lengths[row : row + ROWS]
+            ends = np.cumsum(own)
+            places = np.repeat(begins[row : row + ROWS] - (ends - own), own) + np.arange(ends[-1])
+            found[done : done + len(places)] = gaps[places]
+            done += len(places)
+        return found
 
 
 def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> int:
