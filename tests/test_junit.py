@@ -1,0 +1,206 @@
+"""report.junit: what CI servers read of a run, parsed again."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from summaries import CASES, summary_of
+from test_thresholds import TIMES, level
+
+from loadbench.metrics.thresholds import thresholds
+from loadbench.report import clean, junit
+from loadbench.report.junit import Case, Suite
+
+ATTRIBUTES = {
+    "testsuites": {"name", "time", "tests", "failures", "errors"},
+    "testsuite": {"name", "tests", "failures", "errors", "time", "skipped", "timestamp", "id"},
+    "properties": set(),
+    "property": {"name", "value"},
+    "testcase": {"name", "time", "classname"},
+    "failure": {"type", "message"},
+    "error": {"type", "message"},
+    "skipped": {"message"},
+    "system-out": set(),
+}
+"""What the schema of Jenkins' xUnit plugin (junit-10.xsd) knows, as far as we write it; its skipped has a type, too."""
+REQUIRED = {
+    "testsuite": {"name", "tests", "failures", "errors"},
+    "testcase": {"name"},
+    "property": {"name", "value"},
+}
+CHILDREN = {
+    "testsuites": {"testsuite"},
+    "testsuite": {"properties", "testcase"},
+    "properties": {"property"},
+    "testcase": {"skipped", "error", "failure", "system-out"},
+}
+
+
+def parsed(text: str) -> ElementTree.Element:
+    """The XML, held against the schema, its counts against its cases."""
+    root = ElementTree.fromstring(text.encode())
+    assert root.tag == "testsuites"
+    for element in root.iter():
+        assert set(element.attrib) <= ATTRIBUTES[element.tag], element.tag
+        assert set(element.attrib) >= REQUIRED.get(element.tag, set()), element.tag
+        assert {child.tag for child in element} <= CHILDREN.get(element.tag, set()), element.tag
+    for suite in (root, *root):
+        cases = list(suite.iter("testcase"))
+        assert suite.attrib["tests"] == str(len(cases))
+        assert suite.attrib["failures"] == str(sum(case.find("failure") is not None for case in cases))
+        assert suite.attrib["errors"] == str(sum(case.find("error") is not None for case in cases))
+        assert re.fullmatch(r"[0-9]+\.[0-9]{3}", suite.attrib["time"])
+    return root
+
+
+def summary(*written: str, levels: list[dict[str, Any]] | None = None, **changes: Any) -> dict[str, Any]:
+    levels = levels or [level(duration_s=12.5, **changes)]
+    run = {"name": "gate", "start": "2026-11-25T10:00:00+01:00", "target": {"kind": "vllm", "version": "0.9"}}
+    run |= {"versions": {"loadbench": "0.1.0", "python": "3.11.7"}}
+    return {"run": run, "levels": levels, "models": [], "warnings": [], "thresholds": thresholds(levels, written)}
+
+
+def outcomes(*written: str, strict: bool = False, **changes: Any) -> dict[str, str]:
+    """What became of each case, by its name."""
+    root = parsed(junit.render(summary(*written, **changes), strict=strict))
+    found = {}
+    for case in root.iter("testcase"):
+        bad = [child.tag for child in case if child.tag != "system-out"]
+        assert len(bad) <= 1
+        found[case.attrib["name"]] = bad[0] if bad else "passed"
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_summary_makes_junit_that_can_be_read(case: str) -> None:
+    root = parsed(junit.render(summary_of(case)))
+
+    models = dict.fromkeys(one["model"] for one in summary_of(case)["levels"] if not one.get("closing"))
+    suites = [suite.attrib["name"] for suite in root if suite.attrib["name"] != junit.WHOLE_RUN]
+    assert suites == [clean.one_line(model) for model in models]
+
+
+def test_a_case_a_threshold_bound_and_gate() -> None:
+    slo = [
+        {"bound": "ttft_p95=1s", "attainment": 0.97, "attained": True, "n": 100, "ci95": None},
+        {"bound": "e2e_p99=1s", "attainment": 0.9, "attained": False, "n": 100, "ci95": None},
+        {"bound": "itl_p99=1s", "attainment": None, "attained": None, "n": None, "ci95": None},
+    ]
+    warnings = [
+        {"code": "V1", "severity": "red", "text": "too short"},
+        {"code": "V12", "severity": "warn", "text": "few"},
+    ]
+
+    assert outcomes("ttft_p95 > 600ms", "failed > 5%", "gpu_memory > 1GB", slo=slo, warnings=warnings) == {
+        "runs to its end": "passed",
+        "not ttft_p95 > 600ms": "failure",
+        "not failed > 5%": "passed",
+        "not gpu_memory > 1GB": "skipped",
+        "slo ttft_p95=1s": "passed",
+        "slo e2e_p99=1s": "failure",
+        "slo itl_p99=1s": "skipped",
+        "V1 steady window": "failure",
+        "V12 too few requests": "passed",
+    }
+
+
+def test_strict_makes_a_failure_of_what_nobody_knows() -> None:
+    assert outcomes("gpu_memory > 1GB", strict=True)["not gpu_memory > 1GB"] == "failure"
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        ("complete", "passed"),
+        ("skipped", "skipped"),
+        ("aborted", "skipped"),
+        ("failed", "error"),
+        ("incomplete", "error"),
+        ("interrupted", "error"),
+    ],
+)
+def test_a_level_that_did_not_run_to_its_end_is_no_pass(status: str, outcome: str) -> None:
+    assert outcomes(status=status, reason="because")["runs to its end"] == outcome
+
+
+def test_a_failure_says_what_the_figure_is() -> None:
+    root = parsed(junit.render(summary("ttft_p95 > 600ms")))
+
+    [failure] = root.iter("failure")
+    assert failure.attrib == {"type": "threshold", "message": "FAILED: ttft_p95 > 600ms at c4 (700 ms)"}
+    assert [one.text for one in root.iter("system-out")][1] == "is 700 ms [650 ms–800 ms]"
+
+
+def test_the_time_is_the_levels_once_and_the_stamp_is_utc() -> None:
+    root = parsed(junit.render(summary("ttft_p95 > 600ms", "failed > 5%")))
+
+    [suite] = root
+    assert [case.attrib["time"] for case in suite.iter("testcase")] == ["12.500", "0.000", "0.000"]
+    assert (suite.attrib["time"], suite.attrib["timestamp"]) == ("12.500", "2026-11-25T09:00:00")
+
+
+def test_properties_say_what_was_measured_with_what() -> None:
+    root = parsed(junit.render(summary()))
+
+    assert {one.attrib["name"]: one.attrib["value"] for one in root.iter("property")} == {
+        **{"model": "phi", "run": "gate", "server": "vllm", "server version": "0.9"},
+        **{"loadbench version": "0.1.0", "python version": "3.11.7"},
+    }
+
+
+def test_models_are_suites_of_their_own_and_dots_in_names_part_no_packages() -> None:
+    levels = [level(model="qwen2.5", id="qwen2.5@c4"), level()]
+
+    root = parsed(junit.render(summary(levels=levels)))
+
+    assert [suite.attrib["name"] for suite in root] == ["qwen2.5", "phi"]
+    assert [case.attrib["classname"] for case in root.iter("testcase")] == ["qwen2_5.c4", "phi.c4"]
+
+
+@pytest.mark.parametrize(
+    "name", ["</testsuite>", '"><x a="', "a\x00b\x1b[31m\ud800", "\ufffe\uffff", "]]>", "&amp;", ""]
+)
+def test_hostile_names_stay_text(name: str) -> None:
+    warnings = [{"code": "V4", "severity": "red", "text": name}]
+    levels = [level(model=name, id=f"{name}@c4", reason=name, status="failed", warnings=warnings, ttft_ms=TIMES)]
+
+    root = parsed(junit.render(summary("ttft_p95 > 600ms", levels=levels)))
+
+    assert len(root) == 1
+    assert len(list(root.iter("testcase"))) == 3
+
+
+def test_what_is_said_of_the_whole_run_is_a_suite_of_its_own() -> None:
+    found = summary("failed{c9} > 1%")
+    found["warnings"] = [{"code": "V11", "severity": "red", "text": "noisy"}]
+
+    root = parsed(junit.render(found))
+
+    assert [(suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) for suite in root] == [
+        ("phi", "1", "0"),
+        (junit.WHOLE_RUN, "2", "1"),
+    ]
+
+
+def test_a_run_that_measured_nothing_is_an_error() -> None:
+    found = summary()
+    found["levels"] = []
+
+    root = parsed(junit.render(found))
+
+    assert [error.attrib["message"] for error in root.iter("error")] == ["no level was measured"]
+
+
+def test_suites_of_others_are_written_the_same_way() -> None:
+    cases = [Case("ttft", "phi.c4", "failure", "slower", "12 % slower"), Case("e2e", "phi.c4")]
+
+    root = parsed(junit.to_xml([Suite("base against new", cases, {"base": "results/a"})], "loadbench compare"))
+
+    assert (root.attrib["name"], root.attrib["failures"], len(list(root.iter("property")))) == (
+        "loadbench compare",
+        "1",
+        1,
+    )
