@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from choosing import GB, candidate, choose, doubts, info, lap, measured, row
-from streams import facts, in_turn, level_data
+from streams import in_turn, level_data
 from streams import run as run_of
 
 from loadbench import select
@@ -25,10 +25,7 @@ def read(*levels: Any, **more: Any) -> Measured:
 def level(model: str, load: str = "c1", ttft: float = 200.0, **changes: Any) -> Any:
     """A level of 40 requests one after the other."""
     known = {"id": f"{model}@{load}", "model": model, "concurrency": int(load[1:]), **changes}
-    return level_data(in_turn(40, ttft=ttft), **{name: value for name, value in known.items() if name in KNOWN})
-
-
-KNOWN = facts([]).keys()
+    return level_data(in_turn(40, ttft=ttft), **known)
 
 
 # -- the winner
@@ -114,6 +111,50 @@ def test_the_highest_load_that_all_completed_is_taken() -> None:
     assert record["load"] == {"name": "c4", "words": "4 streams at once", "asked": False}
 
 
+def test_streams_at_once_are_taken_before_rates() -> None:
+    record = choose(candidate("a", loads=["r9", "c1"]), candidate("b", loads=["c1", "r9"]))
+
+    assert record["load"]["name"] == "c1"
+
+
+def test_where_only_a_rate_is_common_it_is_taken() -> None:
+    record = choose(candidate("a", loads=["r0.5", "r2", "c1"]), candidate("b", loads=["c4", "r2"]))
+
+    assert record["load"]["words"] == "2 requests/s"
+
+
+# -- figures of levels
+
+
+def test_energy_and_cost_are_told_per_characters() -> None:
+    level = {"j_per_1000_tokens": 40.0, "cost_per_1000_tokens": 0.2, "energy_source": "cpu"}
+    spent = {"output_tokens": {"total": 1000}, "characters": 4000}
+    figures = row(choose(candidate("a", level={**level, **spent})), "a")["figures"]
+
+    assert (figures["energy"]["value"], figures["energy"]["source"]) == (10.0, "cpu")
+    assert figures["cost"]["value"] == pytest.approx(0.05)
+
+
+def test_energy_that_was_told_in_several_ways_is_doubted() -> None:
+    spent = {"j_per_1000_tokens": 40.0, "output_tokens": {"total": 1000}, "characters": 4000}
+    some = [candidate(name, level={**spent, "energy_source": name}) for name in ("cpu", "declared")]
+
+    assert doubts(choose(*some), "energy") == ["energy was told in several ways (cpu, declared): it does not compare"]
+
+
+def test_memory_is_the_servers_largest_with_what_it_holds_on_the_gpu() -> None:
+    from dataclasses import replace
+
+    one = candidate("a", memory=1 * GB)
+    levels = [
+        {**one.levels["c4"][0], "gpu_memory_peak_bytes": 3 * GB, "gpu_memory_source": "server"},
+        one.levels["c4"][0],
+    ]
+    memory = row(choose(replace(one, levels={"c4": levels})), "a")["figures"]["memory"]
+
+    assert (memory["value"], memory["source"]) == (4 * GB, "resident and on the GPU")
+
+
 def test_who_was_not_measured_at_the_load_that_is_asked_for_falls_out() -> None:
     record = choose(candidate("a", loads=["c1", "c8"]), candidate("b", ttft=20, loads=["c1"]), at="c8")
 
@@ -135,12 +176,13 @@ def test_a_load_that_nobody_completed_is_refused() -> None:
 
 
 def test_every_model_of_a_run_is_a_candidate_and_its_closing_level_is_none() -> None:
-    found = read(level("a"), level("b"), level("a", "c1", ttft=900, closing=True, id="a@c1#closing"))
+    found = read(level("a"), level("b"), level("a", ttft=900, closing=True))
 
     candidates = select.candidates([found])
 
     assert [one.name for one in candidates] == ["a", "b"]
     assert [len(one.sides["c1"].laps) for one in candidates] == [1, 1]
+    assert [len(one.levels["c1"]) for one in candidates] == [1, 1]
 
 
 def test_runs_of_the_same_model_at_the_same_server_are_repeats_of_one_candidate() -> None:
