@@ -11,6 +11,7 @@ import re
 import time
 import urllib.parse
 import zlib
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,17 @@ class Histogram:
         (2, 0)
         """
         return int(self.counts[_slot(min(us, _TOP_US)) + 1 :].sum()) if us < _TOP_US else self.over
+
+    def slots(self) -> Iterator[tuple[int, int, int]]:
+        """The slots that hold values, ascending: lowest and highest value in us that each stands for, and its count.
+
+        >>> histogram = Histogram()
+        >>> histogram.record_many([3, 3, 5000])
+        >>> list(histogram.slots())
+        [(3, 3, 2), (5000, 5003, 1)]
+        """
+        for slot in map(int, np.flatnonzero(self.counts)):
+            yield _lowest_us(slot), _highest_us(slot), int(self.counts[slot])
 
     def merge(self, other: Histogram) -> None:
         """Add another's values to these, as though all had been recorded here."""

@@ -12,6 +12,9 @@ import click
 from loadbench.cli.options import file_of_end
 from loadbench.report import FORMATS
 
+EXPORTS = ("hgrm", "vllm")
+"""Formats with a file a level: report/exports.py has them."""
+
 
 @click.command(
     epilog="""\b
@@ -20,13 +23,21 @@ Examples:
   loadbench report results/20260112T090000Z-cpu --format markdown > pr.md
   loadbench report results/20260112T090000Z-cpu --format csv -o figures.csv
   loadbench report results/20260112T090000Z-cpu --junit loadbench.xml --strict
+  loadbench report results/cpu --format hgrm -o percentiles
+  loadbench report results/cpu --format hgrm --metric ttft --level c4
+  loadbench report results/cpu --format vllm -o for-vllm-tools
+
+\b
+Formats with a file a level, into the folder that -o names: hgrm, histograms
+by percentile as HdrHistogram's plotters read them; vllm, result files as
+`vllm bench serve --save-result` writes them.
 """
 )
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice([*FORMATS, *EXPORTS]),
     default="text",
     show_default=True,
     help="What to print.",
@@ -34,10 +45,12 @@ Examples:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write there, not to stdout.",
+    help="Write there, not to stdout; of several files, into this folder.",
 )
+@click.option("--level", "levels", multiple=True, metavar="ID", help="Of hgrm and vllm: this level, as c4. Repeatable.")
+@click.option("--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e or client_lag.")
 @click.option(
     "--junit",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -48,7 +61,15 @@ Examples:
 @click.option(
     "--strict", is_flag=True, help="Exit 3 where a threshold of the run failed or is not known, or a gate is red."
 )
-def report(folder: Path, kind: str, output: Path | None, junit: Path | None, strict: bool) -> None:
+def report(
+    folder: Path,
+    kind: str,
+    output: Path | None,
+    levels: tuple[str, ...],
+    metrics: tuple[str, ...],
+    junit: Path | None,
+    strict: bool,
+) -> None:
     """Print the report of the run in folder RUN.
 
     All figures are computed again from the folder's records; its summary.json, report.md and summary.csv are
@@ -56,8 +77,13 @@ def report(folder: Path, kind: str, output: Path | None, junit: Path | None, str
     """
     from loadbench import compare, store
     from loadbench import report as reports
-    from loadbench.errors import StoreError
+    from loadbench.errors import StoreError, UsageError
 
+    if kind not in EXPORTS:
+        if levels or metrics:
+            raise UsageError(f"{'--level' if levels else '--metric'} is for --format hgrm and vllm, not for {kind}")
+        if output is not None and output.is_dir():
+            raise UsageError(f"{output}: is a folder; name a file with -o")
     run = store.read(folder)
     summary = reports.with_run(compare.summarise(run), run.info)
     try:
@@ -69,7 +95,11 @@ def report(folder: Path, kind: str, output: Path | None, junit: Path | None, str
         from loadbench.report.junit import render
 
         write(junit, render(summary, strict=strict))
-    if output is not None:
+    if kind in EXPORTS:
+        from loadbench.cli import exported
+
+        exported.write_files(kind, run, summary, output, levels, metrics)
+    elif output is not None:
         write(output, FORMATS[kind](summary))
     elif kind == "text":
         _print(summary)

@@ -1,22 +1,6 @@
-"""`summary.csv`: one figure a row, for pandas, DuckDB or a spreadsheet.
+"""`summary.csv`: one figure a row, for pandas, DuckDB or a spreadsheet. docs/formats.md describes each column.
 
-Columns:
-    run: name of the run.
-    model, level: model id; level id as in summary.json, e.g. `smollm2-135m@c4`, empty for figures of the model.
-    concurrency, request_rate_per_s: the level's load; one of them is empty.
-    metric: as in summary.json, e.g. `ttft_ms`, `output_tokens_per_s`, `errors`, `slo`.
-    statistic: `mean`, `p50`, `p90`, `p95`, `p99`, `p999`, `max`; `value` for a single figure; else what is
-        counted: a kind of error, a finish reason, a bound, the server's own name of a metric; of energy and GPU
-        memory the source: `gpu`, `cpu`, `gpu+cpu`, `declared`, `server`, `device`; of `drift` the figure (last third of
-        the window over the first), of `stalls` and `usl` which of theirs, of `knees` its rule and relation.
-    value, unit: the figure; unit is `ms`, `s`, `1/s`, `requests`, `tokens`, `bytes`, `J`, `Wh`, `currency` (as the
-        price is), `degC`, `MHz`, `fraction`, `ratio`, `count` or `flag` (1 is yes, 0 no; `simulated`: the figures
-        come from the simulator, not from a model).
-    n: how many samples stand behind it; of errors the attempted requests, of finish reasons the completed, of
-        `slo` the offered ones.
-    ci_low, ci_high: 95 % interval, empty where it does not exist.
-
-What was not measured has no row. Figures are in full precision.
+What was not measured has no row. Figures are in full precision. Columns are only ever added, at the end.
 """
 
 from __future__ import annotations
@@ -28,6 +12,8 @@ from typing import Any
 
 from loadbench.report import levels, provenance
 
+OF_LEVELS = ("shape", "device", "execution_provider", "endpoint", "repeat", "closing", "status", "began")
+"""Keys of a level that follow the figure: rows of one level have the same, those of a model alone its device."""
 COLUMNS = (
     "run",
     "model",
@@ -41,6 +27,7 @@ COLUMNS = (
     "n",
     "ci_low",
     "ci_high",
+    *OF_LEVELS,
 )
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
 DISTRIBUTIONS = {
@@ -121,20 +108,35 @@ _Row = tuple[str, str, float, str, int | None, float | None, float | None]
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The summary's levels as CSV text with a header line and Unix line ends."""
+    """The summary's figures as CSV text with a header line and Unix line ends."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    writer.writerows(rows(summary))
+    return text.getvalue()
+
+
+def rows(summary: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """All rows, with a value or None for each of COLUMNS: those of levels first, then of their curves and models."""
     run = provenance.title(summary)
     for level in summary.get("levels") or []:
         load = (level.get("concurrency"), level.get("request_rate_per_s"))
         head = (run, level.get("model"), level.get("id"), *load)
-        writer.writerows((*head, *row) for row in _rows(level))
+        keys = tuple(_key(level, name) for name in OF_LEVELS)
+        yield from ((*head, *row, *keys) for row in _rows(level))
+    bare = (None,) * len(OF_LEVELS)
     for curve in summary.get("scaling") or []:
-        writer.writerows((run, curve.get("model"), None, None, None, *row) for row in _curve_rows(curve))
+        yield from ((run, curve.get("model"), None, None, None, *row, *bare) for row in _curve_rows(curve))
     for model in levels.models(summary):
-        writer.writerows((run, model.get("id"), None, None, None, *row) for row in _model_rows(model))
-    return text.getvalue()
+        keys = tuple(model.get(name) if name in ("device", "execution_provider") else None for name in OF_LEVELS)
+        yield from ((run, model.get("id"), None, None, None, *row, *keys) for row in _model_rows(model))
+
+
+def _key(level: Mapping[str, Any], name: str) -> Any:
+    """A key of the level; the device and provider that really ran, where the server tells."""
+    found = (level.get("ran") or {}).get(name) if name in ("device", "execution_provider") else None
+    found = level.get(name) if found is None else found
+    return int(found) if isinstance(found, bool) else found
 
 
 def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:

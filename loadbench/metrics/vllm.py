@@ -1,0 +1,100 @@
+"""The figures of one level as `vllm bench serve` computes them: its names, its definitions, over our records.
+
+They differ from ours on purpose: percentiles are interpolated, TPOT divides by the tokens after the first, rates are
+those of all measured requests from the first start to the last end, with the ramp and the drain in them. So a file in
+vLLM's shape may be held against one that vLLM wrote.
+
+Source: `calculate_metrics` and `benchmark` in vllm/benchmarks/serve.py (vllm-project/vllm).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.metrics import gaps
+from loadbench.metrics.request import Reals, Requests
+from loadbench.store import LevelData
+
+PERCENTILES = ("50", "90", "95", "99", "99.9")
+NS_PER_S = 1e9
+
+
+def figures(data: LevelData, *, streamed: bool = True) -> dict[str, Any]:
+    """The keys of a result file that are measured. What nobody measured is left out, where vLLM writes 0."""
+    results = data.results
+    requests = Requests.of(results, streamed=streamed)
+    done = requests.population
+    measured = np.flatnonzero(requests.measured)
+    found: dict[str, Any] = {
+        "num_prompts": len(measured),
+        "completed": int(done.sum()),
+        "failed": int((requests.measured & ~requests.completed & ~requests.cancelled).sum()),
+    }
+    if not done.any():
+        return found
+    duration_s = float(results.end[measured].max() - results.due[measured].min()) / NS_PER_S
+    output, input_ = _total(requests.tokens[done]), _total(results.input_tokens[done])
+    latency = results.last_token - results.sent
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tpot = np.where(requests.tokens > 1, (latency - requests.ttft) / (requests.tokens - 1), np.nan)
+    found |= {
+        "duration": duration_s,
+        "total_input_tokens": input_,
+        "total_output_tokens": output,
+        "request_throughput": found["completed"] / duration_s,
+        "request_goodput": None,
+        "output_throughput": None if output is None else output / duration_s,
+        "total_token_throughput": None if output is None or input_ is None else (input_ + output) / duration_s,
+        **_peaks(data, requests, latency),
+        **_times("ttft", requests.ttft[done]),
+        **_times("tpot", tpot[done]),
+        **_times("e2el", latency[done]),
+    }
+    if data.gaps_kept and streamed:
+        found |= _times("itl", gaps.ascending(results, done).astype(np.float64) * 1e3)
+    return {name: value for name, value in found.items() if value is not None or name == "request_goodput"}
+
+
+def _times(name: str, ns: Reals) -> dict[str, float]:
+    known = ns[~np.isnan(ns)] / 1e6
+    if not len(known):
+        return {}
+    found = {"mean": known.mean(), "median": np.median(known), "std": known.std()}
+    found |= {f"p{p}": np.percentile(known, float(p)) for p in PERCENTILES}
+    return {f"{statistic}_{name}_ms": float(value) for statistic, value in found.items()}
+
+
+def _total(values: Reals) -> int | None:
+    """The sum, None where one is not known."""
+    return None if np.isnan(values).any() else int(values.sum())
+
+
+def _peaks(data: LevelData, requests: Requests, latency: Reals) -> dict[str, Any]:
+    """The second with the most arrivals of text, and the one that the most requests touched."""
+    results, done = data.results, requests.population
+    origin = results.sent[done].min()
+    first = np.floor((results.sent[done] - origin) / NS_PER_S).astype(np.int64)
+    last = np.floor((results.sent[done] + latency[done] - origin) / NS_PER_S).astype(np.int64)
+    seconds = int(last.max()) + 2
+    change = np.zeros(seconds + 1, np.int64)
+    np.add.at(change, first, 1)
+    np.add.at(change, last + 1, -1)
+    found: dict[str, Any] = {"max_concurrent_requests": int(np.cumsum(change).max())}
+    if data.gaps_kept and requests.streamed:
+        tokens = np.bincount(_arrival_seconds(data, np.flatnonzero(done), origin), minlength=1)
+        found["max_output_tokens_per_s"] = float(tokens.max())
+    return found
+
+
+def _arrival_seconds(data: LevelData, rows: NDArray[np.intp], origin: float) -> NDArray[np.int64]:
+    """In which second since `origin` each arrival of text came."""
+    results = data.results
+    seconds = []
+    for row in rows:
+        begin, end = results.gap_offsets[row], results.gap_offsets[row + 1]
+        after_us = np.concatenate(([0], np.cumsum(results.gaps_us[begin:end])))
+        seconds.append((results.first_token[row] - origin + after_us * 1e3) / NS_PER_S)
+    return np.floor(np.concatenate(seconds)).astype(np.int64) if seconds else np.zeros(0, np.int64)

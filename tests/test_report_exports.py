@@ -1,0 +1,245 @@
+"""Formats with a file a level: who gets which file, what vLLM's keys hold, and that a reader of them reads ours."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import invoke
+from streams import failed, stream
+
+from loadbench import report
+from loadbench.histogram import Histogram
+from loadbench.report import exports
+from loadbench.result import Result
+from loadbench.store import RunFolder
+
+# 40 requests, one after another: the first token after 200 to 239 ms, 32 tokens 20 ms apart.
+REQUESTS = [stream(i, due=1000.0 * i, ttft=200.0 + i) for i in range(40)]
+
+
+def run_of(path: Path, levels: Sequence[str], requests: Sequence[Result] = REQUESTS, **facts: Any) -> Path:
+    """A run folder of closed levels with the same requests in each; levels are ids as m@c1."""
+    info = {"name": "first", "scenario": {"name": "first"}, "target": {"kind": "llama.cpp"}}
+    run = RunFolder.create(path, info)
+    for level in levels:
+        model, _, load = level.rpartition("@")
+        closing = load.endswith("#end")
+        concurrency = int(load.removesuffix("#end").removeprefix("c"))
+        run.begin({"id": level, "model": model, "concurrency": concurrency, "closing": closing})
+        for result in requests:
+            run.add(_in(result, level))
+        e2e = Histogram()
+        e2e.record(1_000_000)
+        run.end({"status": "complete", "duration_s": 41.0, "reason": None, **facts}, {"e2e": e2e})
+    run.close("complete")
+    return path
+
+
+def _in(result: Result, level: str) -> Result:
+    return replace(result, level=level)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return run_of(tmp_path / "run", ["org/m@c1", "org/m@c4", "org/m@c1#end"])
+
+
+def vllm(folder: Path, tmp_path: Path, *words: object) -> dict[str, Any]:
+    done = invoke("report", folder, "--format", "vllm", "--level", "c1", *words)
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+# Which files
+
+
+def test_one_histogram_goes_to_stdout(folder: Path) -> None:
+    done = invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "--level", "c4")
+
+    assert done.stdout.splitlines()[0] == "       Value     Percentile TotalCount 1/(1-Percentile)"
+    assert "Total count    =           40]" in done.stdout
+
+
+def test_several_histograms_go_into_a_folder_named_by_level_and_metric(folder: Path, tmp_path: Path) -> None:
+    done = invoke("report", folder, "--format", "hgrm", "-o", tmp_path / "new" / "hgrm")
+
+    names = {path.name for path in (tmp_path / "new" / "hgrm").iterdir()}
+    assert done.exit_code == 0, done.output
+    assert {"org-m@c1.ttft.hgrm", "org-m@c4.itl.hgrm", "org-m@c4.e2e.hgrm", "org-m@c1-end.tpot.hgrm"} <= names
+    assert len(names) == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "hgrm"], "12 files: name a folder for them with -o, or choose by --level and --metric"),
+        (["--format", "hgrm", "--level", "c9"], "--level 'c9'"),
+        (["--format", "hgrm", "--metric", "tftt"], "write one of ttft, itl, tpot, e2e, client_lag"),
+        (["--format", "hgrm", "--metric", "client_lag"], "nothing of client_lag was measured there"),
+        (["--format", "vllm", "--metric", "ttft"], "--metric is for --format hgrm"),
+        (["--format", "csv", "--level", "c4"], "--level is for --format hgrm and vllm, not for csv"),
+        (["--format", "csv", "-o", "."], "is a folder; name a file with -o"),
+        (["--format", "vllm", "-o", "run.json"], "is a file, and there are 2 to write"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(folder: Path, words: list[str], said: str) -> None:
+    words = [str(folder / word) if word in (".", "run.json") else word for word in words]
+    done = invoke("report", folder, *words)
+
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+
+
+def test_levels_whose_names_become_the_same_keep_a_file_each(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "run", ["a/b@c1", "a:b@c1", "A-b@c1"])
+    invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "-o", tmp_path / "out")
+
+    assert {path.name.lower() for path in (tmp_path / "out").iterdir()} == {
+        *("a-b@c1.ttft.hgrm", "a-b@c1-2.ttft.hgrm", "a-b@c1-3.ttft.hgrm")
+    }
+
+
+def test_no_model_name_leaves_the_folder(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "run", ["../../outside@c1", "..\\windows@c1"])
+    invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "-o", tmp_path / "out")
+
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"outside@c1.ttft.hgrm", "windows@c1.ttft.hgrm"}
+
+
+def test_what_no_log_holds_comes_from_the_records(folder: Path) -> None:
+    # The level's .hlog has one E2E of a second and nothing of TTFT: as where a process died.
+    ttft = invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "--level", "c1").stdout
+    e2e = invoke("report", folder, "--format", "hgrm", "--metric", "e2e", "--level", "c1").stdout
+
+    assert "Total count    =           40]" in ttft
+    assert "Total count    =            1]" in e2e
+
+
+def test_the_closing_level_is_no_file_of_vllms_unless_it_is_named(folder: Path, tmp_path: Path) -> None:
+    invoke("report", folder, "--format", "vllm", "-o", tmp_path / "all")
+    named = invoke("report", folder, "--format", "vllm", "--level", "org/m@c1#end")
+
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"org-m@c1.vllm.json", "org-m@c4.vllm.json"}
+    assert json.loads(named.stdout)["loadbench_level"] == "org/m@c1#end"
+
+
+# What vLLM's keys hold
+
+# As vllm/benchmarks/serve.py (vllm-project/vllm) writes them without --save-detailed.
+VLLM = {
+    *("date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "request_rate"),
+    *("burstiness", "max_concurrency", "duration", "completed", "failed", "total_input_tokens", "total_output_tokens"),
+    *("request_throughput", "request_goodput", "output_throughput", "total_token_throughput"),
+    *("max_output_tokens_per_s", "max_concurrent_requests"),
+    *(f"{s}_{m}_ms" for s in ("mean", "median", "std", "p99") for m in ("ttft", "tpot", "itl", "e2el")),
+}
+
+
+def test_every_key_of_vllms_is_there(folder: Path, tmp_path: Path) -> None:
+    found = vllm(folder, tmp_path)
+
+    assert VLLM - found.keys() == set()
+
+
+def test_figures_are_those_of_vllms_definitions(folder: Path, tmp_path: Path) -> None:
+    found = vllm(folder, tmp_path)
+
+    ttft = np.arange(200.0, 240.0)
+    assert found["mean_ttft_ms"] == pytest.approx(ttft.mean())
+    assert found["std_ttft_ms"] == pytest.approx(ttft.std())
+    assert found["p99_ttft_ms"] == pytest.approx(np.percentile(ttft, 99))
+    assert found["mean_tpot_ms"] == pytest.approx(20.0)
+    assert found["median_e2el_ms"] == pytest.approx(219.5 + 31 * 20)
+    assert found["duration"] == pytest.approx(39 + (239 + 31 * 20 + 5) / 1000)
+    assert found["output_throughput"] == pytest.approx(40 * 32 / found["duration"])
+    assert found["total_token_throughput"] == pytest.approx(40 * 42 / found["duration"])
+    assert (found["max_concurrent_requests"], found["max_output_tokens_per_s"]) == (1, 32.0)
+
+
+def test_a_closed_loop_has_an_endless_rate_and_its_streams(folder: Path, tmp_path: Path) -> None:
+    found = vllm(folder, tmp_path)
+
+    assert (found["request_rate"], found["max_concurrency"], found["model_id"]) == ("inf", 1, "org/m")
+
+
+def test_warm_up_is_out_and_failures_are_counted(tmp_path: Path) -> None:
+    requests = [stream(0, warmup=True, ttft=9000.0), *REQUESTS[1:], failed(40, due=41_000.0)]
+    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests), tmp_path)
+
+    assert (found["num_prompts"], found["completed"], found["failed"]) == (40, 39, 1)
+    assert found["p99_ttft_ms"] < 240
+
+
+def test_tokens_that_nobody_counted_are_left_out_not_0(tmp_path: Path) -> None:
+    requests = [stream(i, due=1000.0 * i, usage=False) for i in range(5)]
+    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests), tmp_path)
+
+    assert found.keys() & {"total_input_tokens", "total_token_throughput"} == set()
+    assert found["total_output_tokens"] == 5 * 32  # of the events
+
+
+def test_gates_that_spoke_go_with_the_figures(folder: Path, tmp_path: Path) -> None:
+    assert "V12 warn" in vllm(folder, tmp_path)["loadbench_doubts"]
+
+
+# A reader of such files
+
+
+def repetitions(path: Path, slower: float = 1.0) -> Path:
+    """A folder of five result files, a run each."""
+    path.mkdir()
+    for number in range(5):
+        requests = [
+            stream(i, due=1500.0 * i, ttft=slower * (200.0 + (i * 7 + number) % 11), per_token=20.0) for i in range(40)
+        ]
+        run = run_of(path.parent / f"{path.name}-run{number}", ["m@c4"], requests)
+        invoke("report", run, "--format", "vllm", "--level", "c4", "-o", path / f"{number}.json")
+    return path
+
+
+def test_inference_doctor_reads_every_figure(folder: Path, tmp_path: Path) -> None:
+    adapters = pytest.importorskip("inference_doctor.adapters")
+    invoke("report", folder, "--format", "vllm", "-o", tmp_path / "files")
+
+    loaded = adapters.load_directory(tmp_path / "files")
+
+    assert (loaded.format, len(loaded.records), loaded.ignored) == ("vllm", 2, [])
+    result = loaded.records[0].result
+    for stats in (result.metrics.ttft_ms, result.metrics.tpot_ms, result.metrics.itl_ms, result.metrics.e2el_ms):
+        assert None not in (stats.mean, stats.median, stats.p95, stats.p99)
+    metrics = result.metrics
+    assert None not in (metrics.output_token_throughput, metrics.total_token_throughput, metrics.request_throughput)
+    assert (metrics.requests.successful, metrics.requests.failed, result.failed_requests_reported) == (40, 0, True)
+    assert result.environment.model == "org/m"
+
+
+def test_inference_doctor_finds_the_slower_side(tmp_path: Path) -> None:
+    cli = pytest.importorskip("inference_doctor.cli")
+    from typer.testing import CliRunner
+
+    base, slow = repetitions(tmp_path / "base"), repetitions(tmp_path / "slow", slower=1.5)
+    words = ["compare-runs", "--metric", "ttft_mean_ms", "--baseline", str(base), "--candidate"]
+    same = CliRunner().invoke(cli.app, [*words, str(base)])
+    worse = CliRunner().invoke(cli.app, [*words, str(slow)])
+
+    assert (same.exit_code, "PASS" in same.output) == (0, True), same.output
+    assert (worse.exit_code != 0, "FAIL" in worse.output) == (True, True), worse.output
+
+
+def test_every_format_is_described() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+
+    assert [name for name in (*report.FORMATS, *exports.FORMATS) if f"`{name}`" not in text] == []
+
+
+def test_the_command_knows_the_formats_without_importing_them() -> None:
+    assert importlib.import_module("loadbench.cli.report").EXPORTS == exports.FORMATS
