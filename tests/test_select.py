@@ -102,6 +102,21 @@ def test_too_few_requests_for_an_interval_are_said() -> None:
     ]
 
 
+def test_a_score_of_one_prompt_is_no_certainty() -> None:
+    from dataclasses import replace
+
+    one, other = candidate("a", quality=3.0), candidate("b", quality=3.2)
+    single = [("hand", {"score": {"mean": mean, "ci95": None, "n": 1}}) for mean in (3.0, 3.2)]
+    record = choose(
+        *(replace(c, scores=[s]) for c, s in zip((one, other), single, strict=True)), weights={"quality": 1}
+    )
+
+    assert 0.5 < record["robustness"]["winner"]["figures"] < 0.8
+    assert doubts(record, "V12") == [
+        "quality of b, a rests on 1 prompt, too few for an interval: taken within a point"
+    ]
+
+
 # -- the load
 
 

@@ -105,10 +105,12 @@ def of_figures(
             text = f"{FIGURES[name].label} of {_names(lacking)} is not known: it counts as half as good as the worst"
             yield Doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
         bare = {one.name: f.n for one in everyone if (f := found[name].get(one.name)) and f.low is None and f.n}
-        if bare and share and FIGURES[name].speed:
+        if bare and share:
+            within = "a point" if FIGURES[name].unit == "points" else "a factor of two"
+            noun = ("request" if FIGURES[name].speed else "prompt") + ("" if max(bare.values()) == 1 else "s")
             n = f"{min(bare.values()):,}" + (f" to {max(bare.values()):,}" if len(set(bare.values())) > 1 else "")
             what = f"{FIGURES[name].label} of {_names(list(bare))}"
-            text = f"{what} rests on {n} requests, too few for an interval: taken within a factor of two"
+            text = f"{what} rests on {n} {noun}, too few for an interval: taken within {within}"
             yield Doubt("warn", "V12", "" if len(bare) > 1 else next(iter(bare)), text)
     energies = {f.source for f in found.get("energy", {}).values()}
     if len(energies) > 1 and (shares.get("energy") or shares.get("cost")):

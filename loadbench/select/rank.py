@@ -44,7 +44,8 @@ class Grid:
 
 
 UNSURE = math.log(2.0) / 1.96
-"""Of a time or rate without an interval: 95 % within a factor of two, since nobody knows better."""
+"""Of a time, rate or score without an interval: 95 % within a factor of two (of a score a point), since nobody knows
+better."""
 _Z = 1.959964
 
 
@@ -71,7 +72,7 @@ def grid(names: Sequence[str], found: Mapping[str, Mapping[str, Figure]]) -> Gri
             ]
             if len(ends) == 2:
                 down[i, k], up[i, k] = max(0.0, value - min(ends)) / _Z, max(0.0, max(ends) - value) / _Z
-            elif FIGURES[figure].speed and FIGURES[figure].unit not in ("J", "currency"):
+            elif one.n and one.low is None:
                 down[i, k] = up[i, k] = UNSURE
     return Grid(tuple(names), figures, logs, down, up, np.array([FIGURES[name].speed for name in figures], dtype=bool))
 
