@@ -126,7 +126,7 @@ class Course:
             self.models.append(progress.level.model)
 
     def tick(self, progress: Progress, text_events: int) -> None:
-        row = self.rows[progress.level.id]
+        self.present, row = progress, self.rows[progress.level.id]
         _, times = timed(progress)
         if row.trace is not None:
             row.trace.look(time.monotonic(), text_events, times.sum, times.count)

@@ -39,7 +39,7 @@ def lines(
     below = _doubts(course, doubts, width, signs)[-max(0, min(_DOUBTS_MOST, spare // 5)) :] if spare >= 5 else []
     table = body(course, width, max(0, spare - len(below)), signs)
     apart = [Text()] if len(table) + len(below) < spare else []
-    picture = [*table, *apart, *foot, *below]
+    picture = [*table, *apart, *foot, *below][-max(1, height - 1) :]
     for line in picture[:-1]:
         line.truncate(width, overflow="crop")
     picture[-1].truncate(max(1, width - _LAST_FREE), overflow="crop")

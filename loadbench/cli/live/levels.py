@@ -41,7 +41,7 @@ def body(course: Course, width: int, room: int, signs: Signs) -> list[Text]:
     names = max((cell_len(signs.safe(entry)) for entry in entries if isinstance(entry, str)), default=0)
     for entry in entries:
         if isinstance(entry, str):
-            drawn.append(_model(course, entry, by_model[entry], min(names, max(8, width // 2)), signs))
+            drawn.append(_model(course, entry, by_model[entry], min(names, max(8, width // 2)), width, signs))
         elif isinstance(entry, Row):
             drawn.append(table.row(entry))
         else:
@@ -74,7 +74,7 @@ def _around(entries: Sequence[_Entry], at: int, room: int, what: str) -> list[_E
     if len(entries) <= room:
         return list(entries)
     if room < 3:
-        return list(entries[at : at + 1])
+        return list(entries[at : at + min(1, max(0, room))])
     inside = room - 2
     first = max(0, min(at - inside // 2, len(entries) - inside))
     if first <= 1:  # a line that says "1 more" may as well be that one
@@ -87,7 +87,7 @@ def _around(entries: Sequence[_Entry], at: int, room: int, what: str) -> list[_E
     return [*above, *entries[first : first + inside], *below]
 
 
-def _model(course: Course, model: str, rows: Sequence[Row], names: int, signs: Signs) -> Text:
+def _model(course: Course, model: str, rows: Sequence[Row], names: int, width: int, signs: Signs) -> Text:
     """A model's line: how far it is, and the best of it."""
     going = any(row.state == "present" for row in rows)
     over = [row for row in rows if row.state not in ("to come", "present")]
@@ -101,14 +101,17 @@ def _model(course: Course, model: str, rows: Sequence[Row], names: int, signs: S
     else:
         kind = "failed" if bad else "complete"
     words = [_search(search, rows)] if course.is_search else [_count(rows, over, going)]
-    if not course.is_search and (best := _best(over)):
-        words.append(best)
-    if failed:
-        words.append(f"{failed} failed")
+    words += [f"{failed} failed"] if failed else []
+    words += [_best(over)] if not course.is_search else []
     mark, style = signs.marks[kind]
     name = Text(short(signs.safe(model), names, signs.cut), "" if kind == "to come" else "bold")
     name.truncate(names, pad=True)
-    line = Text.assemble((mark, style), " ", name, "  ", (", ".join(filter(None, words)), "dim" if not failed else ""))
+    line = Text.assemble((mark, style), " ", name)
+    for number, word in enumerate(filter(None, words)):
+        part = f"{', ' if number else '  '}{word}"
+        if line.cell_len + cell_len(part) > width:
+            break
+        line.append(part, "red" if word.endswith("failed") else "dim")
     if kind == "to come":
         line.stylize("dim")
     return line

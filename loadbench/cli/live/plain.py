@@ -34,6 +34,8 @@ class View(Observer, Protocol):
     def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
     def close(self) -> None: ...
     def summary(self, summary: Mapping[str, Any]) -> None: ...
+    def compared(self, document: Mapping[str, Any]) -> None:
+        """Two runs that took turns were compared."""
 
 
 class Silent:
@@ -49,6 +51,7 @@ class Silent:
     def skipped(self, level: Level, reason: str) -> None: ...
     def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
     def summary(self, summary: Mapping[str, Any]) -> None: ...
+    def compared(self, document: Mapping[str, Any]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -103,6 +106,9 @@ class JsonLines(Silent):
 
     def summary(self, summary: Mapping[str, Any]) -> None:
         self._say("summary", summary=summary)
+
+    def compared(self, document: Mapping[str, Any]) -> None:
+        self._say("compared", **document)
 
 
 class Lines(Silent):
