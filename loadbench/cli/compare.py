@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.cli.options import MORE, HeadedCommand, under
+from loadbench.cli.options import MORE, HeadedCommand, file_of_end, under
 from loadbench.cli.options import share as part
 
 if TYPE_CHECKING:
@@ -114,6 +114,14 @@ def _margin(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     help="Write there, not to stdout.",
     **_OWN,
 )
+@_out(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=file_of_end,
+    metavar="FILE",
+    help="Write JUnit XML for CI there, too.",
+    **_OWN,
+)
 def compare(folders: tuple[Path, ...], **given: Any) -> None:
     """Compare runs: faster, slower, same, or can't tell.
 
@@ -134,6 +142,11 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
     records = _records(folders, given, terms)
     document = comparing.document(records)
     kind, output = given["kind"], given["output"]
+    if given["junit"] is not None:
+        from loadbench.cli.report import write
+        from loadbench.report.comparison import junit
+
+        write(given["junit"], junit.render(document, strict=given["strict"]))
     if output is not None:
         from loadbench.cli.report import write
 

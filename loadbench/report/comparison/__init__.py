@@ -4,7 +4,7 @@ words.py     what is said of a comparison in sentences
 tables.py    its verdicts, level by level and over levels
 doubts.py    what the sides differ in, and which gates spoke
 of_run.py    the models of one run, for its own report
-text.py markdown.py   a terminal, GitHub
+text.py markdown.py junit.py   a terminal, GitHub, CI servers
 """
 
 from __future__ import annotations
