@@ -112,9 +112,7 @@ def test_a_score_of_one_prompt_is_no_certainty() -> None:
     )
 
     assert 0.5 < record["robustness"]["winner"]["figures"] < 0.8
-    assert doubts(record, "V12") == [
-        "quality of b, a rests on 1 prompt, too few for an interval: taken within a point"
-    ]
+    assert doubts(record, "V12") == ["quality of b, a rests on 1 prompt, too few for an interval: taken within a point"]
 
 
 # -- the load
@@ -236,6 +234,16 @@ def test_a_candidate_that_completed_nothing_is_out_and_does_not_block_the_load()
 
     assert record["winner"] == "good"
     assert row(record, "bad")["out"] == "not measured at c1: it completed no level"
+
+
+def test_what_the_server_does_not_say_is_taken_from_models_json() -> None:
+    facts = {"m": {"licence": "MIT", "size_mb": 820}}
+    found = [read(level("m"), scenario={"model_facts": facts})]
+
+    one = row(select.choose(select.candidates(found), found), "m")
+
+    assert (one["licence"], one["figures"]["disk"]["value"]) == ("MIT", 820e6)
+    assert one["figures"]["disk"]["source"] == "as models.json says"
 
 
 # -- several runs

@@ -126,6 +126,7 @@ def _gather(one: Measured, gathered: dict[_Key, _Gathered]) -> None:
         if key not in seen:
             seen.add(key)
             some.runs.append(one.run.path.name)
+            some.facts |= _told(record, model, one.run)
             some.facts |= {name: fact for name, fact in record.items() if fact is not None}
             some.shared = some.shared or (len(resident) > 1 and record in resident)
             some.scores += _scores(one.scores, model)
@@ -146,6 +147,16 @@ def _key(level: Level, record: Mapping[str, Any], run: Run) -> _Key:
     target = run.info.get("target") or {}
     ours = "started for th" in str(run.info.get("target_found") or "")  # this run, the run
     return str(level.get("model")), device, provider, target.get("kind"), None if ours else level.get("endpoint")
+
+
+def _told(record: Mapping[str, Any], model: str, run: Run) -> dict[str, Any]:
+    """What the scenario's models.json says of a model, where its server says nothing."""
+    known = (run.info.get("scenario") or {}).get("model_facts") or {}
+    names = (record.get("name"), record.get("alias"), model)
+    said = next((known[name] for name in names if isinstance(known.get(name), Mapping)), {})
+    size = said.get("size_mb")
+    told = {"licence": said.get("licence"), "told_bytes": size * 1e6 if isinstance(size, int | float) else None}
+    return {name: fact for name, fact in told.items() if fact is not None}
 
 
 def _scores(scores: Mapping[str, Any] | None, model: str) -> list[tuple[str | None, Mapping[str, Any]]]:

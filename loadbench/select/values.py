@@ -134,9 +134,12 @@ def _memory(one: Candidate, load: str) -> Figure | None:
 def _disk(one: Candidate) -> Figure | None:
     measured, listed = one.facts.get("disk_bytes"), one.facts.get("size_bytes")
     if measured:
-        told = "as the server tells" if one.facts.get("disk_source") == "server" else "of its files"
-        return Figure(float(measured), source=told)
-    return Figure(float(listed), source="as the server lists it") if listed else None
+        source = "as the server tells" if one.facts.get("disk_source") == "server" else "of its files"
+        return Figure(float(measured), source=source)
+    if listed:
+        return Figure(float(listed), source="as the server lists it")
+    told = one.facts.get("told_bytes")
+    return Figure(float(told), source="as models.json says") if told else None
 
 
 def _per_characters(candidates: Sequence[Candidate], load: str, name: str) -> Figures:
