@@ -153,7 +153,7 @@ def _told(record: Mapping[str, Any], model: str, run: Run) -> dict[str, Any]:
     """What the scenario's models.json says of a model, where its server says nothing."""
     known = (run.info.get("scenario") or {}).get("model_facts") or {}
     names = (record.get("name"), record.get("alias"), model)
-    said = next((known[name] for name in names if isinstance(known.get(name), Mapping)), {})
+    said: Mapping[str, Any] = next((known[name] for name in names if isinstance(known.get(name), Mapping)), {})
     size = said.get("size_mb")
     told = {"licence": said.get("licence"), "told_bytes": size * 1e6 if isinstance(size, int | float) else None}
     return {name: fact for name, fact in told.items() if fact is not None}
