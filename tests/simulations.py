@@ -141,3 +141,38 @@ def coverage_of_rate(sigma: float, seconds: float, trials: int) -> float:
         amounts, truth = closed_loop(generator, sigma, seconds)
         hits += holds(intervals.rate_interval(amounts, seconds, dependent_s=2.0), truth)
     return hits / trials
+
+
+def coverage_of_gaps(n: int, memory: float, p: float, trials: int) -> tuple[float, float, float]:
+    """Requests of 20 gaps; half of a gap's variance is its request's own, which remembers a part of the one before.
+
+    How often the interval holds the true percentile: as if gaps were independent, and as loadbench has it; and how
+    often that has none.
+    """
+    generator, truth = np.random.default_rng(SEED), _normal(p)
+    sizes, owner = np.full(n, 20), np.repeat(np.arange(n), 20)
+    alone = held = none = 0
+    for request in ar1(generator, trials, n, memory):
+        values = math.sqrt(0.5) * (request[owner] + generator.standard_normal(20 * n))
+        ascending = np.sort(values)
+        at = intervals.percentile(ascending, p)
+        hits = (np.bincount(owner, flags, n).astype(np.int64) for flags in (values < at, values <= at))
+        found = intervals.interval(ascending, p, intervals.independent_gaps(*hits, sizes))
+        alone += holds(intervals.interval(ascending, p), truth)
+        held, none = held + holds(found, truth), none + (found is None)
+    return alone / trials, held / trials, none / trials
+
+
+def _mass(n: int, p: float) -> Reals:
+    return np.array([math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)])
+
+
+def exact_coverage_of_share(p: float, n: int) -> float:
+    """How often Wilson's interval of n independent requests holds the true share: no simulation."""
+    return float(_mass(n, p)[[holds(intervals.wilson(k, n), p) for k in range(n + 1)]].sum())
+
+
+def exact_coverage_of_difference(p: float, q: float, n: int) -> float:
+    """The same of Newcombe's interval of q - p, of n requests a side."""
+    held = np.array([[holds(intervals.newcombe((i, n), (j, n)), q - p) for j in range(n + 1)] for i in range(n + 1)])
+    return float(np.outer(_mass(n, p), _mass(n, q))[held].sum())

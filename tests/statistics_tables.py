@@ -1,55 +1,122 @@
-"""Prints the tables of docs/statistics.md from 2,000 trials each: python tests/statistics_tables.py (two minutes)."""
+"""The tables of docs/statistics.md, each from simulations of its own.
+
+python tests/statistics_tables.py                  print them all: about four minutes on one core
+python tests/statistics_tables.py usl knees        print some
+python tests/statistics_tables.py --write          put them into the page, between its marks
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import simulations
-from comparisons import Server, comparisons, share, share_of_any, side_of, words
+from comparisons import Server, comparisons, lap_of, share, share_of_any, side_of, words
+from simulations import SEED, holds
+from statistics_of_loads import backlogs, capacities, drifts, kappas, knees_of_a_curve, serials, usl_recovery
 
 from loadbench import intervals
-from loadbench.compare import judge
+from loadbench.compare import Outcomes, Side, judge, over_levels
 
 TRIALS = 2000
 SIZES = (60, 200, 1000)
+PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
+
+Row = Sequence[str]
 
 
-def percentiles() -> None:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the page: what makes it, its heads first, and of how many trials it is there."""
+
+    rows: Callable[[int], list[Row]]
+    trials: int = TRIALS
+
+    def markdown(self) -> str:
+        head, *rows = self.rows(self.trials)
+        lines = [head, ["---"] * len(head), *rows]
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def counts(_: int) -> list[Row]:
+    rows: list[Row] = [
+        ("percentile", "95 % interval", "99 % interval", "flawless, 95 %", "MLPerf's inferences", "rounded")
+    ]
+    for p in (0.5, 0.9, 0.95, 0.99, 0.999):
+        inferences = intervals.needed_within(p, (1 - p) / 20, tail=0.005)
+        cells = (intervals.needed(p), intervals.needed(p, 0.005), intervals.flawless(p), inferences)
+        rows.append((f"p{100 * p:g}", *(f"{n:,}" for n in cells), f"{-(-inferences // 8192) * 8192:,}"))
+    return rows
+
+
+def percentiles(trials: int) -> list[Row]:
+    rows: list[Row] = [
+        ("percentile", "requests", "n", "exact", "as if independent", "loadbench", "none given", "of those given")
+    ]
     for p in (0.5, 0.95, 0.99):
-        print(f"\n| p{100 * p:g} | n | exact | as if independent | loadbench | none given | of those given |")
-        print("|---|---|---|---|---|---|---|")
         for law in simulations.LAWS:
-            for n in SIZES:
-                if n >= intervals.needed(p):
-                    print(_percentile(law, n, p))
+            rows += [_percentile(law, n, p, trials) for n in SIZES if n >= intervals.needed(p)]
+    return rows
 
 
-def _percentile(law: str, n: int, p: float) -> str:
+def _percentile(law: str, n: int, p: float, trials: int) -> Row:
     truth = simulations.LAWS[law].quantile(p)
-    found = [intervals.percentile_interval(row, p) for row in simulations.series(law, TRIALS, n)]
+    found = [intervals.percentile_interval(row, p) for row in simulations.series(law, trials, n)]
     given = [bounds for bounds in found if bounds is not None]
-    held = sum(simulations.holds(bounds, truth) for bounds in given)
-    plain = simulations.coverage_of_percentile(law, n, p, TRIALS, blocks=False)
+    held = sum(holds(bounds, truth) for bounds in given)
+    plain = simulations.coverage_of_percentile(law, n, p, trials, blocks=False)
     exact = simulations.exact_coverage(n, p) if law in ("independent", "lognormal") else None
-    of_given = _percent(held / len(given)) if len(given) >= 0.02 * TRIALS else "-"
-    cells = (_percent(exact), _percent(plain), _percent(held / TRIALS), _percent(1 - len(given) / TRIALS), of_given)
-    return f"| {law} | {n} | {' | '.join(cells)} |"
+    of_given = _percent(held / len(given)) if len(given) >= 0.02 * trials else "-"
+    cells = (_percent(exact), _percent(plain), _percent(held / trials), _percent(1 - len(given) / trials), of_given)
+    return f"p{100 * p:g}", law, str(n), *cells
 
 
-def means() -> None:
-    print("\n| mean of | n = 60 | 200 | 1000 |\n|---|---|---|---|")
-    for law in simulations.LAWS:
-        cells = [_percent(simulations.coverage_of_mean(law, n, TRIALS)) for n in SIZES]
-        print(f"| {law} | {' | '.join(cells)} |")
+def means(trials: int) -> list[Row]:
+    rows: list[Row] = [("mean of", *(f"n = {n}" for n in SIZES))]
+    return rows + [
+        (law, *(_percent(simulations.coverage_of_mean(law, n, trials)) for n in SIZES)) for law in simulations.LAWS
+    ]
 
 
-def rates() -> None:
-    print("\n| tokens/s | window 20 s | 60 s | 300 s |\n|---|---|---|---|")
+def rates(trials: int) -> list[Row]:
+    rows: list[Row] = [("tokens/s, answers of 1 s", "window of 20 s", "60 s", "300 s")]
     for sigma in (0.3, 1.0):
-        cells = [_percent(simulations.coverage_of_rate(sigma, seconds, TRIALS)) for seconds in (20, 60, 300)]
-        print(f"| answers of 1 s, sigma of their length {sigma} | {' | '.join(cells)} |")
+        cells = [_percent(simulations.coverage_of_rate(sigma, seconds, trials)) for seconds in (20, 60, 300)]
+        rows.append((f"lengths of sigma {sigma}", *cells))
+    return rows
+
+
+def gaps(trials: int) -> list[Row]:
+    rows: list[Row] = [
+        ("requests of 20 gaps", "neighbours", "percentile", "gaps as if independent", "loadbench", "none given")
+    ]
+    for n, memory, p in (
+        (60, 0.0, 0.5),
+        (60, 0.5, 0.5),
+        (200, 0.0, 0.9),
+        (200, 0.5, 0.9),
+        (200, 0.8, 0.5),
+        (200, 0.5, 0.99),
+    ):
+        alone, held, none = simulations.coverage_of_gaps(n, memory, p, trials)
+        neighbours = f"memory {memory:g}" if memory else "independent"
+        rows.append((str(n), neighbours, f"p{100 * p:g}", _percent(alone), _percent(held), _percent(none)))
+    return rows
+
+
+def shares(_: int) -> list[Row]:
+    rows: list[Row] = [
+        ("true share", "Wilson, n = 40", "100", "400", "difference of two, n = 60, other share 5 points more")
+    ]
+    for p in (0.01, 0.05, 0.2, 0.5):
+        cells = [_percent(simulations.exact_coverage_of_share(p, n)) for n in (40, 100, 400)]
+        rows.append((_percent(p), *cells, _percent(simulations.exact_coverage_of_difference(p, p + 0.05, 60))))
+    return rows
 
 
 SHAPES = (
@@ -61,19 +128,20 @@ SHAPES = (
 )
 
 
-def alarms() -> None:
-    print("\n| equal servers | any metric told apart, no margin | ... at 10 % |\n|---|---|---|")
+def alarms(trials: int) -> list[Row]:
+    rows: list[Row] = [("equal servers", "any metric told apart, no margin", "... at 10 %")]
     for name, shape in SHAPES:
         server = Server(failing=0.05, between_runs=0.02 if "runs" in shape else 0.0)
         cells = [
-            share_of_any(words(TRIALS, server, server, margin=margin, **shape), "slower", "faster", "worse", "better")
+            share_of_any(words(trials, server, server, margin=margin, **shape), "slower", "faster", "worse", "better")
             for margin in (0.0, 0.1)
         ]
-        print(f"| {name} | {_percent(cells[0])} | {_percent(cells[1])} |")
+        rows.append((name, *map(_percent, cells)))
+    return rows
 
 
-def power() -> None:
-    print("\n| NEW is slower by | margin | a side | TTFT called slower |\n|---|---|---|---|")
+def power(trials: int) -> list[Row]:
+    rows: list[Row] = [("NEW is slower by", "margin", "a side", "TTFT called slower")]
     cases: tuple[tuple[float, float, str, dict[str, int], float, tuple[str, ...]], ...] = (
         (1.2, 0.1, "1 run, 12 prompts x 10, six metrics", {"prompts": 12, "times": 10}, 0.0, ()),
         (1.2, 0.1, "1 run, 12 prompts x 30, six metrics", {"prompts": 12, "times": 30}, 0.0, ()),
@@ -85,31 +153,148 @@ def power() -> None:
     for slower, margin, name, shape, between, metrics in cases:
         base = Server(between_runs=between)
         some = {"metrics": metrics} if metrics else {}
-        found = words(500, base, replace(base, slower=slower), margin=margin, **some, **shape)  # type: ignore[arg-type]
-        said = _percent(share(found, "ttft", "slower"))
-        print(f"| {100 * (slower - 1):.0f} % | {100 * margin:.0f} % | {name} | {said} |")
+        found = words(trials, base, replace(base, slower=slower), margin=margin, **some, **shape)  # type: ignore[arg-type]
+        rows.append(
+            (f"{100 * (slower - 1):.0f} %", f"{100 * margin:.0f} %", name, _percent(share(found, "ttft", "slower")))
+        )
+    return rows
 
 
-def pairing() -> None:
+def pairing(trials: int) -> list[Row]:
     base = Server(noise=0.15, memory=0.0)
     student = paired = unpaired = 0
-    for one, other in comparisons(TRIALS, base, replace(base, slower=1.08), prompts=60, times=1):
+    for one, other in comparisons(trials, base, replace(base, slower=1.08), prompts=60, times=1):
         before, after = (dict(zip(s.laps[0].prompts, s.laps[0].values["ttft"], strict=True)) for s in (one, other))
         ratios = np.array([math.log(after[name] / before[name]) for name in before])
         student += bool(ratios.mean() > 2.001 * ratios.std(ddof=1) / math.sqrt(60))
         renamed = replace(other.laps[0], prompts=[f"other {name}" for name in other.laps[0].prompts])
         paired += judge(one, other, ["ttft"], margin=0.0)[0].word == "slower"
         unpaired += judge(one, side_of(renamed), ["ttft"], margin=0.0)[0].word == "slower"
-    print("\n| 8 % slower, 60 prompts once | told apart |\n|---|---|")
-    print(f"| paired, Student's test of independent prompts | {_percent(student / TRIALS)} |")
-    print(f"| paired, loadbench: prompts may depend on their neighbours | {_percent(paired / TRIALS)} |")
-    print(f"| not paired | {_percent(unpaired / TRIALS)} |")
+    return [
+        ("8 % slower, 60 prompts once", "told apart"),
+        ("paired, Student's test of independent prompts", _percent(student / trials)),
+        ("paired, loadbench: prompts may depend on their neighbours", _percent(paired / trials)),
+        ("not paired", _percent(unpaired / trials)),
+    ]
+
+
+def failing_runs(trials: int) -> list[Row]:
+    rows: list[Row] = [
+        ("runs of 100 requests a side", "each run fails alike", "shares spread by 3 points", "by 6 points")
+    ]
+    return rows + [
+        (str(runs), *(_percent(_told_apart(runs, spread, trials)) for spread in (0.0, 0.03, 0.06)))
+        for runs in (1, 2, 5, 10)
+    ]
+
+
+def _told_apart(runs: int, spread: float, trials: int) -> float:
+    """How often equal servers, of which 5 % of the requests fail, are called better or worse without any margin."""
+    generator, names = np.random.default_rng(SEED), [f"p{i % 10}" for i in range(100)]
+    sure = 0.05 * 0.95 / spread**2 - 1 if spread else 0.0
+
+    def side() -> Side:
+        of_run = generator.beta(0.05 * sure, 0.95 * sure, runs) if spread else np.full(runs, 0.05)
+        flags = [generator.random(100) < chance for chance in of_run]
+        return side_of(*(lap_of([1.0] * 100, names, outcomes={"failed": Outcomes(one, names)}) for one in flags))
+
+    found = [judge(side(), side(), ["failed"], share_margin=0.0)[0].word for _ in range(trials)]
+    return sum(word in ("better", "worse") for word in found) / trials
+
+
+def over(trials: int) -> list[Row]:
+    rows: list[Row] = [("mean over 4 levels", "runs differ by 5 %, in all levels alike", "in each level by itself")]
+    for name, runs, turns in (
+        ("1 run a side, none differs", 1, True),
+        ("5 runs a side in turns", 5, True),
+        ("5 runs a side, not in turns", 5, False),
+    ):
+        rows.append((name, *(_percent(_mean_covers(runs, turns, alike, trials)) for alike in (True, False))))
+    return rows
+
+
+def _mean_covers(runs: int, turns: bool, alike: bool, trials: int) -> float:
+    """How often the interval of the mean over levels holds the truth, a ratio of 1.1."""
+    generator, levels, held = np.random.default_rng(SEED), 4, 0
+
+    def side(which: int, drifts: np.ndarray) -> Side:
+        laps = []
+        for run, drift in enumerate(drifts):
+            times = (1.0, 1.1)[which] * np.exp(0.1 * generator.standard_normal(40) + drift)
+            began = f"{run}{which}" if turns else f"{which}{run}"
+            laps.append(lap_of(times, ["a", "b"] * 20, began=began))
+        return side_of(*laps)
+
+    for _ in range(trials):
+        spread = 0.05 if runs > 1 else 0.0
+        drift = generator.normal(0, spread, (2, runs, 1 if alike else levels)) + np.zeros((2, runs, levels))
+        verdicts = [judge(*(side(which, drift[which, :, at]) for which in (0, 1)), ["ttft"])[0] for at in range(levels)]
+        mean = over_levels(verdicts)
+        held += mean is not None and holds((mean.low or 0.0, mean.high or 0.0), 1.1)
+    return held / trials
+
+
+def outliers(trials: int) -> list[Row]:
+    rows: list[Row] = [
+        ("requests of one prompt", "flagged, normal logarithms", "flagged of 1 in 20 that takes twice as long")
+    ]
+    generator = np.random.default_rng(SEED)
+    for n in (10, 40, 200):
+        logs = 0.1 * generator.standard_normal((trials, n))
+        slow = generator.random((trials, n)) < 0.05
+        plain = np.mean([intervals.outliers(np.exp(row)).mean() for row in logs])
+        flags = [
+            intervals.outliers(np.exp(row + math.log(2) * late)) & late for row, late in zip(logs, slow, strict=True)
+        ]
+        rows.append((str(n), _percent(float(plain)), _percent(float(np.sum(flags) / slow.sum()))))
+    return rows
+
+
+TABLES = {
+    "counts": Table(counts),
+    "percentiles": Table(percentiles),
+    "means": Table(means),
+    "rates": Table(rates),
+    "gaps": Table(gaps),
+    "shares": Table(shares),
+    "alarms": Table(alarms),
+    "power": Table(power, 1000),
+    "pairing": Table(pairing),
+    "failing_runs": Table(failing_runs, 1000),
+    "over_levels": Table(over, 1000),
+    "outliers": Table(outliers),
+    "usl": Table(usl_recovery),
+    "knees": Table(knees_of_a_curve),
+    "serial": Table(serials),
+    "capacity": Table(capacities, 4000),
+    "backlog": Table(backlogs, 1000),
+    "drift": Table(drifts, 1000),
+    "kappa": Table(kappas, 1000),
+}
 
 
 def _percent(share_of: float | None) -> str:
     return "" if share_of is None else f"{100 * share_of:.1f}"
 
 
+def written(page: str, name: str, table: str) -> str:
+    """The page with that table between its marks."""
+    found, n = re.subn(
+        rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda marks: f"{marks[1]}{table}\n{marks[2]}", page, flags=re.S
+    )
+    if n != 1:
+        raise SystemExit(f"{PAGE}: has {n} places for the table {name}")
+    return found
+
+
+def main(names: Sequence[str]) -> None:
+    write = "--write" in names
+    for name in [name for name in names if name != "--write"] or TABLES:
+        table = TABLES[name].markdown()
+        print(f"\n{name}, {TABLES[name].trials} trials\n\n{table}", flush=True)
+        if write:
+            PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), name, table), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    for table in (percentiles, means, rates, alarms, power, pairing):
-        table()
+    main(sys.argv[1:])

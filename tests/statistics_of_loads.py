@@ -1,0 +1,201 @@
+"""The tables of docs/statistics.md that are about curves, searches and levels; statistics_tables.py prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import test_capacity
+import test_metrics_drift
+import test_scaling_knees
+import test_scaling_serial
+import test_scaling_usl
+from simulations import SEED, ar1
+from streams import MS, stream, summed
+from test_quality_agreement import answers, noisy, values
+
+from loadbench.capacity import Rule
+from loadbench.capacity.backlog import backlog
+from loadbench.capacity.grid import found as answer_of
+from loadbench.quality.agreement import agreement, weighted_kappa
+from loadbench.scaling import scaling, usl
+from loadbench.scenario import Bound
+
+Row = Sequence[str]
+
+
+def usl_recovery(trials: int) -> list[Row]:
+    """7 levels, 1 to 64 streams, from (50, 0.06, 0.0008): what is found, and how often its intervals hold the truth."""
+    rows: list[Row] = [
+        ("noise", "lambda 50", "sigma 0.06", "kappa 0.0008", "peak 34.3", "lambda held", "sigma held", "kappa held")
+    ]
+    law = test_scaling_usl.LAW
+    for noise in (0.02, 0.05):
+        fits = [
+            usl.fit(test_scaling_usl.LEVELS, test_scaling_usl.noisy(law, seed, noise), samples=100)
+            for seed in range(trials)
+        ]
+        medians = np.median([(f.lambda_per_s, f.sigma, f.kappa, f.peak_n or math.inf) for f in fits], axis=0)
+        held = [
+            np.mean([low - 1e-12 <= truth <= high for low, high in (f.ci95[name] for f in fits)])  # type: ignore[operator]
+            for name, truth in zip(("lambda_per_s", "sigma", "kappa"), law, strict=True)
+        ]
+        rows.append((f"{100 * noise:.0f} %", *(f"{m:.3g}" for m in medians), *map(_percent, held)))
+    return rows
+
+
+def knees_of_a_curve(_: int) -> list[Row]:
+    """One curve, four answers."""
+    ttft_p95_ms = {n: 200.0 * n for n in test_scaling_knees.CURVE}
+    levels = test_scaling_knees.levels()
+    for level in levels:
+        p95 = ttft_p95_ms[level["concurrency"]]
+        row = {"bound": "ttft_p95<=1500ms", "attained": p95 <= 1500, "attainment": 1.0 if p95 <= 1500 else 0.5}
+        level |= {"ttft_ms": {"p95": p95}, "slo": [row]}
+    [curve] = scaling(levels)
+    rules = {
+        "power": "most throughput per time, X/R",
+        "doubling": "first doubling that gains less than 5 %",
+        "corner": "X_max * R(1)",
+        "slo": "TTFT p95 of 200 ms a stream crosses 1.5 s",
+    }
+    rows: list[Row] = [("knee", "rule", "streams")]
+    for name, rule in rules.items():
+        knee = curve["knees"][name]
+        rows.append((name, rule, f"{knee['relation']} {knee['n']:g}"))
+    return rows
+
+
+def serials(trials: int) -> list[Row]:
+    """Servers at 1, 2, 4 and 8 streams, every figure with noise."""
+    rows: list[Row] = [("server", "noise 3 %", "noise 8 %")]
+    kinds = {
+        "one at a time": test_scaling_serial.queue,
+        "shares itself among the streams": test_scaling_serial.shared,
+        "answers them together": test_scaling_serial.batch,
+    }
+    for name, made in kinds.items():
+        cells = []
+        for noise in (0.03, 0.08):
+            random, said = np.random.default_rng(SEED), 0
+            for _ in range(trials):
+                levels = [made(n) for n in (1, 2, 4, 8)]
+                for level in levels:
+                    factors = np.exp(noise * random.standard_normal(3))
+                    level["output_tokens_per_s"] *= factors[0]
+                    level["e2e_ms"]["mean"] *= factors[1]
+                    level["ttft_ms"]["mean"] *= factors[2]
+                    half = math.exp(1.96 * noise)
+                    level["output_tokens_per_s_ci95"] = [
+                        level["output_tokens_per_s"] / half,
+                        level["output_tokens_per_s"] * half,
+                    ]
+                said += test_scaling_serial.serial(*levels) is True
+            cells.append(_percent(said / trials))
+        rows.append((name, *cells))
+    return rows
+
+
+def capacities(trials: int) -> list[Row]:
+    """What a probe says of a load whose true share is known; what a search finds."""
+    rows: list[Row] = [
+        (
+            "SLO",
+            "looks at",
+            "just below it: met",
+            "just at it: not met",
+            "a fifth fewer meet it: not met",
+            "limit found, clear curve",
+        )
+    ]
+    for text in ("ttft_p95=1s", "success=99%", "e2e_p50=1s"):
+        rule = Rule.of([Bound.parse(text)], test_capacity.level())
+        [wanted] = rule.shares
+        random = np.random.default_rng(SEED)
+        below = np.mean([test_capacity.simulated(random, rule, wanted - 1e-9) for _ in range(trials)])
+        refused, hopeless = (
+            np.mean([_refused(random, rule, share) for _ in range(trials)]) for share in (wanted, wanted * 0.8)
+        )
+        found = [_is_found(random, rule, int(limit)) for limit in random.integers(1, 40, trials // 4)]
+        sizes = ", ".join(map(str, rule.sizes))
+        rows.append((text, sizes, *map(_percent, (below, refused, hopeless, np.mean(found)))))
+    return rows
+
+
+def _refused(random: np.random.Generator, rule: Rule, share: float) -> bool:
+    """Whether a probe says *not met*, at one of its looks or as soon as the load is hopeless."""
+    met = random.random(rule.sizes[-1]) < share
+    hits = np.cumsum(met)
+    for n in range(1, rule.sizes[-1] + 1):
+        misses = n - int(hits[n - 1])
+        if n in rule.sizes and (verdict := rule.judged([n - misses], n)) != "undecided":
+            return verdict == "not met"
+        if not met[n - 1] and rule.is_hopeless([misses]):
+            return rule.judged([n - misses], n) == "not met"
+    return False
+
+
+def _is_found(random: np.random.Generator, rule: Rule, limit: int) -> bool:
+    def meets(load: float) -> bool:
+        share = 1 - (1 - rule.shares[0]) / 20 if load <= limit else rule.shares[0] * 0.8
+        return test_capacity.simulated(random, rule, share)
+
+    answer = answer_of(test_capacity.search(meets, test_capacity.STREAMS), test_capacity.STREAMS) or 0
+    return answer <= limit <= max(answer, answer * 1.05)
+
+
+def backlogs(trials: int) -> list[Row]:
+    """Four slots, looked at after 40, 60, 90, 135, 202, 303 and 450 requests, as a probe does."""
+    rows: list[Row] = [("load of what it can do", "times all alike", "exponential times")]
+    for load in (0.5, 0.8, 0.9, 1.1, 1.3, 2.0):
+        cells = []
+        for spread in (0.0, 1.0):
+            random, seen = np.random.default_rng(SEED), 0
+            for _ in range(trials):
+                due_s, stay_s = test_capacity.queue(random, load, 450, spread=spread)
+                seen += any(backlog(due_s[:n], stay_s[:n]) is not None for n in (40, 60, 90, 135, 202, 303, 450))
+            cells.append(_percent(seen / trials))
+        rows.append((f"{100 * load:.0f} %", *cells))
+    return rows
+
+
+def drifts(trials: int) -> list[Row]:
+    """Levels of 120 requests one after the other, TTFT with 20 % of spread; V10 by its drift over the level."""
+    rows: list[Row] = [("TTFT grows over the level by", "independent requests", "memory 0.5")]
+    for by in (0.0, 0.2, 0.5):
+        cells = []
+        for memory in (0.0, 0.5):
+            states = ar1(np.random.default_rng(SEED), trials, 120, memory)
+            told = [_drifts(200 * (1 + by * np.arange(120) / 120) * np.exp(0.2 * state)) for state in states]
+            cells.append(_percent(np.mean(told)))
+        rows.append((f"{100 * by:.0f} %", *cells))
+    return rows
+
+
+def _drifts(ttft_ms: np.ndarray) -> bool:
+    found, at = [], 0.0
+    for number, ttft in enumerate(ttft_ms):
+        found.append(stream(number, due=at, ttft=float(ttft), per_token=5.0, tokens=8))
+        at = found[-1].end_ns / MS
+    return bool(test_metrics_drift.said(summed(found), "V10"))
+
+
+def kappas(trials: int) -> list[Row]:
+    """Two raters, one answer a prompt."""
+    truth = weighted_kappa(*noisy(200_000, 0))
+    rows: list[Row] = [("prompts", "true kappa", "interval held it")]
+    for n in (10, 40, 160):
+        held = given = 0
+        for seed in range(trials):
+            a, b = noisy(n, seed + 1)
+            one = agreement("a", "b", values("a", a) | values("b", b), answers(n))
+            if one is not None and one.ci95 is not None:
+                given += 1
+                held += one.ci95[0] <= (truth or 0.0) <= one.ci95[1]
+        rows.append((str(n), f"{truth:.2f}", _percent(held / given)))
+    return rows
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
