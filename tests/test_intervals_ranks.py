@@ -21,12 +21,34 @@ def test_a_percentile_within_a_margin_needs_what_mlperf_publishes(p: float, marg
     assert needed_within(p, margin, tail=0.005) == count
 
 
+ROUNDED = [
+    # … and as its rules round them up, to "keep the numbers nice" (inference_rules.adoc, appendix Number of Queries)
+    (0.90, 24_576),
+    (0.95, 57_344),
+    (0.99, 270_336),
+]
+
+
+@pytest.mark.parametrize(("p", "count"), ROUNDED)
+def test_the_counts_of_mlperfs_rules_are_these_rounded_up_to_multiples_of_two_to_the_thirteenth(
+    p: float, count: int
+) -> None:
+    assert -(-needed_within(p, (1 - p) / 20, tail=0.005) // 2**13) * 2**13 == count
+
+
 EARLY_STOPPING = [
     # LoadGen's early stopping at 99 % confidence: queries of which so many may be over the percentile's estimate.
     # Reference values of loadgen/early_stopping.cc, as mlcommons/endpoints#417 lists them.
     (0.99, 0, 459),
     (0.90, 1, 64),
     (0.99, 1, 662),
+]
+DISCARDED = [
+    # Queries at the 90th percentile, and how many LoadGen says that it discards, in logs of submitted results. It takes
+    # the t-th highest where t may be over (loadgen/results.cc), so that it discards one fewer than may be.
+    (2048, 172),
+    (2116, 178),
+    (2145, 181),
 ]
 
 
@@ -38,6 +60,14 @@ def test_the_upper_rank_is_that_of_mlperfs_early_stopping(p: float, over: int, q
 
     assert upper(queries) == over
     assert upper(queries - 1) == (None if over == 0 else over - 1)
+
+
+@pytest.mark.parametrize(("queries", "discarded"), DISCARDED)
+def test_submitted_logs_of_mlperf_discard_as_many_as_the_upper_rank_leaves_out(queries: int, discarded: int) -> None:
+    ranks = interval_ranks(0.90, queries, tail=0.01)
+
+    assert ranks is not None
+    assert queries - ranks[1] == discarded + 1
 
 
 HDR = [
