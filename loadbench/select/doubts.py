@@ -96,7 +96,7 @@ def of_figures(
     everyone = (winner, *others)
     lost = [c for c in CRITERIA if weights.get(c.name) and not any(shares.get(name) for name in c.figures)]
     if lost:
-        remedy = "; `loadbench score` scores answers" if any(one.name == "quality" for one in lost) else ""
+        remedy = "; answers are scored by loadbench score" if any(one.name == "quality" for one in lost) else ""
         text = f"not known of any candidate, its weight is spread over the rest: {_names([one.label for one in lost])}"
         yield Doubt("warn", "missing", "", text + remedy)
     for name, share in shares.items():
