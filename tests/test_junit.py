@@ -12,6 +12,7 @@ from test_thresholds import TIMES, level
 
 from loadbench.metrics.thresholds import thresholds
 from loadbench.report import clean, junit
+from loadbench.report.comparison import junit as comparisons
 from loadbench.report.junit import Case, Suite
 
 ATTRIBUTES = {
@@ -204,3 +205,53 @@ def test_suites_of_others_are_written_the_same_way() -> None:
         "1",
         1,
     )
+
+
+# -- comparisons
+
+
+def verdict_of(**changes: Any) -> dict[str, Any]:
+    names = {"metric": "ttft", "unit": "ms", "base": 100.0, "new": 120.0, "ratio": 1.2, "low": 1.15, "high": 1.25}
+    return {**names, "word": "slower", "runs_needed": None, "runs_base": 1, "runs_new": 1, "note": "", **changes}
+
+
+def comparison(*verdicts: dict[str, Any]) -> dict[str, Any]:
+    """What `compare.document` returns, as far as cases are made of it."""
+    side = {"server": "vllm", "server_version": "0.9", "runs": [{"start": "2026-11-25T10:00:00+00:00"}]}
+    level = {"load": "c4", "base_model": "phi", "new_model": "phi", "verdicts": list(verdicts)}
+    sides = {"base": {**side, "name": "before"}, "new": {**side, "name": "after"}}
+    return {"comparisons": [{**sides, "word": "slower", "margin": 0.1, "levels": [level], "over_levels": []}]}
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome", "strict"),
+    [
+        ("slower", "failure", "failure"),
+        ("worse", "failure", "failure"),
+        ("faster", None, None),
+        ("same", None, None),
+        ("can't tell", "skipped", "failure"),
+        ("no verdict", "skipped", "failure"),
+    ],
+)
+def test_a_verdict_that_is_bad_news_is_a_failure(word: str, outcome: str | None, strict: str | None) -> None:
+    document = comparison(verdict_of(word=word))
+
+    for expected, root in (
+        (outcome, parsed(comparisons.render(document))),
+        (strict, parsed(comparisons.render(document, strict=True))),
+    ):
+        [case] = root.iter("testcase")
+        assert [child.tag for child in case if child.tag != "system-out"] == [expected] * (expected is not None)
+
+
+def test_a_verdict_says_how_much_changed_between_whom() -> None:
+    root = parsed(comparisons.render(comparison(verdict_of(), verdict_of(metric="e2e", word="same"))))
+
+    [suite] = root
+    assert suite.attrib["name"] == "after against before"
+    assert [(one.attrib["classname"], one.attrib["name"]) for one in suite.iter("testcase")] == [
+        ("phi.c4", "TTFT"),
+        ("phi.c4", "E2E"),
+    ]
+    assert [one.attrib["message"] for one in suite.iter("failure")] == ["slower: +20% [+15 to +25%]"]
