@@ -56,8 +56,7 @@ class Abort:
     _by: Threshold | None = None
     _cut: bool = False  # whether the present level was still to begin requests
     _trials: list[Trial] | None = None  # of the present level
-    _results: list[Result] = field(default_factory=list)  # measured ones of the present level
-    _read: int = 0
+    _results: list[Result] = field(default_factory=list)  # measured ones of the present level, not yet counted
 
     def following(self) -> PlannedLevel | None:
         planned = self.schedule.following()
@@ -66,7 +65,7 @@ class Abort:
         if self.reason is not None:
             return replace(planned, skip=self.reason)
         level = planned.level
-        self._results, self._read = [], 0
+        self._results = []
         judged = [] if level.closing else self.thresholds
         self._trials = [Trial(one, level.concurrency is None) for one in judged if one.is_about(level.id, level.model)]
         return planned
@@ -100,8 +99,9 @@ class Abort:
         if not self._trials or progress.measured_from_ns is None:
             return False
         measured_s = (self.now_ns() - progress.measured_from_ns) / 1e9
-        results = self._results[self._read :]
-        self._read += len(results)
+        n = len(self._results)  # while more come in: what was taken is let go, at once and in one step
+        results = self._results[:n]
+        del self._results[:n]
         columns = Results.from_results(results) if results else None
         requests = None if columns is None else Requests.of(columns, streamed=self.streamed)
         for trial in self._trials:
