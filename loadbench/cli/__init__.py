@@ -17,6 +17,7 @@ from loadbench.cli.doctor import doctor
 from loadbench.cli.models import models
 from loadbench.cli.probe import probe
 from loadbench.cli.report import report
+from loadbench.cli.results import results
 from loadbench.cli.run import run
 from loadbench.cli.score import score
 from loadbench.cli.select import select
@@ -128,6 +129,6 @@ def _with_debug(command: click.Command) -> None:
         _with_debug(below)
 
 
-for command in (run, capacity, report, compare, score, select, models, probe, serve, doctor):
+for command in (run, capacity, report, results, compare, score, select, models, probe, serve, doctor):
     main.add_command(command)
 _with_debug(main)

@@ -1,0 +1,208 @@
+"""`loadbench results`: a folder of runs in, a row each out, newest first."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from conftest import invoke
+
+from loadbench.report import listing
+
+DOUBT = {"code": "V12", "severity": "warn", "text": "too few"}
+
+
+def level(load: str = "c1", model: str = "m", tokens: float | None = 50.0, **changes: Any) -> dict[str, Any]:
+    known = {"id": f"{model}@{load}", "model": model, "concurrency": int(load[1:]), "status": "complete", "attempt": 1}
+    found = {"output_tokens_per_s": tokens, "ttft_ms": {"p50": 200.0, "p95": 300.0}, "warnings": []}
+    return {**known, **found, **changes}
+
+
+def run(path: Path, *levels: dict[str, Any], start: str = "2026-01-12T09:00:00Z", **info: Any) -> Path:
+    """A run folder as `loadbench run` leaves it, but for its records."""
+    path.mkdir(parents=True)
+    summary = {name: info.pop(name) for name in ("warnings", "thresholds", "capacity_concurrency") if name in info}
+    known = {"schema": 1, "name": path.name, "status": "complete", "start": start, "models": []}
+    (path / "run.json").write_text(json.dumps({**known, "levels": levels, **info}), encoding="utf-8")
+    (path / "summary.json").write_text(json.dumps({"schema": 1, "levels": levels, **summary}), encoding="utf-8")
+    return path
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(invoke("results", folder, "--json").stdout)["results"]
+    return found
+
+
+def text(folder: Path, *words: object) -> Result:
+    return invoke("results", folder, *words, COLUMNS="160")
+
+
+def test_the_newest_run_is_first(tmp_path: Path) -> None:
+    run(tmp_path / "b", start="2026-01-12T09:00:00Z")
+    run(tmp_path / "c", start="2026-01-14T09:00:00Z")
+    run(tmp_path / "a", start="2026-01-13T09:00:00Z")
+
+    assert [row["name"] for row in rows(tmp_path)] == ["c", "a", "b"]
+
+
+def test_a_row_has_the_best_level_of_the_run(tmp_path: Path) -> None:
+    run(tmp_path / "sweep", level("c1", tokens=50.0), level("c4", tokens=120.0), level("c8", tokens=90.0))
+
+    (row,) = rows(tmp_path)
+    assert (row["levels_complete"], row["levels"], row["models"]) == (3, 3, ["m"])
+    assert row["best"] == {
+        **{"level": "m@c4", "model": "m", "load": "c4", "output_tokens_per_s": 120.0},
+        "ttft_ms": {"p50": 200.0, "p95": 300.0},
+    }
+    assert "2026-01-12 09:00" in text(tmp_path).stdout
+
+
+def test_the_first_level_measured_again_is_not_the_best(tmp_path: Path) -> None:
+    run(tmp_path / "sweep", level("c1"), level("c9", tokens=999.0, closing=True))
+
+    assert rows(tmp_path)[0]["best"]["level"] == "m@c1"
+
+
+RESULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing speaks against it": ({}, "no doubts"),
+    "a gate of the run": ({"warnings": [DOUBT]}, "warn V12"),
+    "red before warn": ({"warnings": [DOUBT, {**DOUBT, "code": "V3", "severity": "red"}]}, "red V3"),
+    "a note is no doubt": ({"warnings": [{**DOUBT, "severity": "note"}]}, "no doubts"),
+    "a threshold failed": ({"thresholds": [{"result": "passed"}, {"result": "failed"}]}, "thresholds failed"),
+    "thresholds passed": ({"thresholds": [{"result": "passed"}]}, "thresholds passed"),
+    "nobody knows": ({"thresholds": [{"result": "unknown"}]}, "thresholds not known"),
+    "a capacity": ({"capacity_concurrency": 6}, "carries 6 users"),
+    "interrupted": ({"status": "interrupted"}, "interrupted"),
+    "simulated": ({"target": {"kind": "simulator"}}, "simulated"),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_last_column_says_how_it_went(tmp_path: Path, name: str) -> None:
+    info, said = RESULTS[name]
+    run(tmp_path / "sweep", level(), **info)
+
+    assert said in text(tmp_path).stdout
+
+
+def test_gates_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    run(tmp_path / "sweep", level(warnings=[DOUBT, {**DOUBT, "code": "V1"}]), warnings=[{**DOUBT, "code": "V11"}])
+
+    assert rows(tmp_path)[0]["gates"] == {"severity": "warn", "codes": ["V1", "V11", "V12"]}
+
+
+def test_a_run_whose_process_died_is_cut_short_one_that_still_writes_is_running(tmp_path: Path) -> None:
+    old, new = (run(tmp_path / name, status="running") for name in ("old", "new"))
+    for path in old.iterdir():
+        os.utime(path, (1_000_000, 1_000_000))
+
+    assert {row["name"]: row["status"] for row in rows(tmp_path)} == {"old": "cut short", "new": "running"}
+    assert new.exists()
+
+
+def test_a_level_done_again_counts_once(tmp_path: Path) -> None:
+    run(tmp_path / "sweep", level(status="interrupted"), level(attempt=2), level("c2", status="failed"))
+
+    assert (rows(tmp_path)[0]["levels_complete"], rows(tmp_path)[0]["levels"]) == (1, 2)
+    assert " 1/2 " in text(tmp_path).stdout
+
+
+def test_a_run_without_a_summary_is_listed(tmp_path: Path) -> None:
+    (run(tmp_path / "sweep", level()) / "summary.json").unlink()
+
+    assert (rows(tmp_path)[0]["status"], rows(tmp_path)[0]["best"]) == ("complete", None)
+
+
+BROKEN: dict[str, tuple[str, bytes]] = {
+    "run.json cut off": ("run.json", b'{"schema": 1'),
+    "run.json of another program": ("run.json", b"[]"),
+    "run.json of a newer loadbench": ("run.json", b'{"schema": 99, "levels": []}'),
+    "run.json with odd levels": ("run.json", b'{"schema": 1, "levels": [], "models": [7]}'),
+    "summary.json cut off": ("summary.json", b'{"levels": ['),
+    "summary.json of another shape": ("summary.json", b'{"levels": 7}'),
+    "summary.json with odd levels": ("summary.json", b'{"levels": [{"output_tokens_per_s": "fast"}]}'),
+    "no UTF-8": ("summary.json", b'{"levels": [{"id": "\xff"}]}'),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_run_is_listed_as_broken_and_the_others_as_ever(tmp_path: Path, name: str) -> None:
+    run(tmp_path / "good", level())
+    file, content = BROKEN[name]
+    (run(tmp_path / "bad", level()) / file).write_bytes(content)
+
+    done = text(tmp_path)
+
+    assert done.exit_code == 0, done.output
+    assert [(row["name"], row["status"]) for row in rows(tmp_path)] == [("good", "complete"), ("bad", "broken")]
+    assert (done.stderr.startswith("broken: "), done.stderr.count("\n")) == (True, 1)
+
+
+def test_folders_that_are_no_runs_are_passed_over_with_a_note(tmp_path: Path) -> None:
+    run(tmp_path / "good", level())
+    (tmp_path / "notes").mkdir()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "README.md").write_text("x", encoding="utf-8")
+
+    done = text(tmp_path)
+
+    assert (done.exit_code, done.stderr) == (0, "no runs, passed over: notes\n")
+
+
+def test_records_are_not_read(tmp_path: Path) -> None:
+    (run(tmp_path / "good", level()) / "requests.jsonl").mkdir()  # reading it would fail
+
+    assert rows(tmp_path)[0]["status"] == "complete"
+
+
+def test_the_newest_alone(tmp_path: Path) -> None:
+    for day in range(11, 15):
+        run(tmp_path / f"r{day}", level(), start=f"2026-01-{day}T09:00:00Z")
+
+    done = text(tmp_path, "-n", 1)
+
+    assert "r14" in done.stdout
+    assert "r13" not in done.stdout
+    assert done.stderr == "3 older ones are not shown\n"
+
+
+def test_names_of_others_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    run(tmp_path / "good", level(model="a\x1b[31mred"))
+
+    assert "\x1b" not in text(tmp_path).stdout
+
+
+def test_no_line_is_wider_than_the_terminal(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        run(tmp_path / f"20260112T090000Z-{case * 30}", *(level(model=f"{'model-' * 8}{i}") for i in range(4)))
+
+    done = invoke("results", tmp_path, COLUMNS="80")
+
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "2 more" in " ".join(done.stdout.split())
+
+
+WRONG = {"gone": "no such folder", "file": "is a file", "good": "is a run; print it with `loadbench report"}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_folder_of_runs_is_one_line(tmp_path: Path, name: str) -> None:
+    run(tmp_path / "good", level())
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+
+    done = invoke("results", tmp_path / name)
+
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert WRONG[name] in done.stderr
+
+
+def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path) -> None:
+    done = invoke("results", tmp_path)
+
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "`loadbench run` makes one" in done.stderr
+    assert listing.entries(tmp_path) == ([], [])
