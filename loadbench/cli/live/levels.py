@@ -137,10 +137,14 @@ def _search(search: Search | None, rows: Sequence[Row]) -> str:
     unit = "requests/s" if rows and rows[0].level.concurrency is None else "streams"
     low, high = search.bracket
     if search.found is not None:
-        return f"capacity {search.found:g} {unit}"
+        return f"capacity {_load(search.found, unit)}"
     if low is None:
-        return "" if high is None else f"less than {high:g} {unit}"
-    return f"at least {low:g} {unit}" if high is None else f"from {low:g} to less than {high:g} {unit}"
+        return "" if high is None else f"less than {_load(high, unit)}"
+    return f"at least {_load(low, unit)}" if high is None else f"from {low:g} to less than {_load(high, unit)}"
+
+
+def _load(load: float, unit: str) -> str:
+    return f"{load:g} {unit.removesuffix('s') if unit == 'streams' and load == 1 else unit}"
 
 
 # -- the table of levels
