@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ from conftest import invoke
 from loadbench import simulator
 from loadbench.simulator import Simulator
 
-WORDS = ("-c", "1,2", "-n", "40", "--max-tokens", "4", "--no-telemetry", "--repeat", "2", "-o", "both")
+ROOT = Path(__file__).parents[1]
+WORDS = ("-c", "1,2", "-n", "16", "--max-tokens", "4", "--no-telemetry", "--repeat", "2", "-o", "both")
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def slow() -> Iterator[Simulator]:
-    with simulator.start(ttft_ms=20, itl_ms=2) as server:
+    with simulator.start(ttft_ms=20, itl_ms=1) as server:
         yield server
 
 
@@ -45,21 +49,19 @@ def levels(side: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_both_are_measured_in_turns_and_compared(quick: Simulator, slow: Simulator) -> None:
+def test_each_level_is_measured_of_both_in_turns_and_all_are_compared(quick: Simulator, slow: Simulator) -> None:
     done = run("-e", quick.url, "--against", slow.url, *WORDS)
     began = sorted((level["began"], side, level["id"]) for side in ("base", "new") for level in levels(side))
 
     assert done.exit_code == 0, done.output
-    assert [line for line in done.stderr.splitlines() if "  round " in line] == [
-        *("base      round 1 of 2", "new       round 1 of 2"),
-        *("new       round 2 of 2", "base      round 2 of 2"),
-    ]
     assert [(side, name.partition("@")[2]) for _, side, name in began] == [
-        *(("base", "c1"), ("base", "c2"), ("new", "c1"), ("new", "c2")),
-        *(("new", "c2#2"), ("new", "c1#2"), ("base", "c2#2"), ("base", "c1#2")),
+        *(("base", "c1"), ("new", "c1"), ("new", "c2"), ("base", "c2")),
+        *(("base", "c2#2"), ("new", "c2#2"), ("new", "c1#2"), ("base", "c1#2")),
     ]
+    assert "[3/8] new simulator@c2" in done.stderr
     assert "BASE" in done.stdout
     assert "Verdicts" in done.stdout
+    assert json.loads((Path("both") / "compare.json").read_bytes())["comparisons"][0]["new"]["name"] == "new"
     assert (Path("both") / "compare.md").exists()
 
 
@@ -76,18 +78,91 @@ def test_each_side_is_an_ordinary_run_folder(quick: Simulator, slow: Simulator) 
 
 def test_a_dry_run_plans_both_and_writes_nothing(place: Path, quick: Simulator, slow: Simulator) -> None:
     done = run("-e", quick.url, "--against", slow.url, *WORDS, "--dry-run")
+    told = done.stderr.splitlines()
 
     assert done.exit_code == 0
-    assert f"target    {slow.url}" in done.stderr
+    assert [line for line in told if line.startswith(("base ", "new "))] == [
+        f"base      {quick.url} (simulator 0.1.0), as given",
+        f"new       {slow.url} (simulator 0.1.0), as given",
+    ]
+    assert "levels    c1, c2 (streams at once), 2 times, base and new in turns; 16 requests each" in told
     assert not Path("both").exists()
+
+
+def test_a_server_that_is_not_there_is_told_before_anything_is_measured(quick: Simulator) -> None:
+    done = run("-e", quick.url, "--against", "http://127.0.0.1:9", *WORDS)
+
+    assert done.exit_code == 1
+    assert "127.0.0.1:9" in done.stderr
+    assert not Path("both").exists()
+
+
+def test_a_budget_is_shared_by_both(quick: Simulator, slow: Simulator) -> None:
+    done = run("-e", quick.url, "--against", slow.url, *WORDS, "--budget", "32s", "--dry-run")
+
+    assert "levels    c1, c2 (streams at once), base and new in turns; 16 requests or 6 s each" in done.stderr
+
+
+def test_programs_read_names_of_sides_and_the_comparison_last(quick: Simulator, slow: Simulator) -> None:
+    done = run("-e", quick.url, "--against", slow.url, *WORDS, "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert events[0]["levels"][:3] == ["base simulator@c1", "new simulator@c1", "new simulator@c2"]
+    assert [event["level"] for event in events if event["event"] == "level_ended"] == events[0]["levels"]
+    assert [event["event"] for event in events[-3:]] == ["summary", "summary", "compared"]
+    assert events[-1]["comparisons"][0]["kind"] == "runs"
+
+
+def test_two_models_of_one_server_can_be_the_sides() -> None:
+    with simulator.start(models=("one", "other"), ttft_ms=1, itl_ms=1) as server:
+        words = ("-e", server.url, "-m", "one", "--against", server.url, "--against-model", "other")
+        done = run(*words, *WORDS)
+    [record] = json.loads((Path("both") / "compare.json").read_bytes())["comparisons"]
+
+    assert done.exit_code == 0, done.output
+    assert (record["base"]["models"], record["new"]["models"]) == (["one"], ["other"])
+    assert {one["severity"] for level in record["levels"] for one in level["differences"]} == {"note"}
+
+
+def test_a_threshold_that_one_side_fails_fails_the_run_and_is_told_of_that_side(
+    quick: Simulator, slow: Simulator
+) -> None:
+    done = run("-e", quick.url, "--against", slow.url, *WORDS, "-q", "--fail-if", "ttft_p50 > 10ms")
+
+    assert done.exit_code == 3
+    assert all(line.startswith("loadbench: new: ttft_p50") for line in done.stderr.splitlines())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+def test_what_was_interrupted_goes_on_in_turns(place: Path, quick: Simulator, slow: Simulator) -> None:
+    words = ("run", "-e", quick.url, "--against", slow.url, *WORDS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadbench", *words], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if line.startswith("[3/8]"))
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    before = {side: [level["status"] for level in levels(side)] for side in ("base", "new")}
+    done = run("--resume", "both")
+    began = sorted((level["began"], side, level["id"]) for side in ("base", "new") for level in levels(side))
+    whole = [(side, name.partition("@")[2]) for _, side, name in began][-4:]
+
+    assert (process.returncode, said.split()[1:3]) == (130, ["new", "simulator@c2"])
+    assert rest.splitlines()[-1] == "interrupted; go on with: loadbench run --resume both"
+    assert before["new"] == ["complete", "complete"]
+    assert done.exit_code == 0, done.output
+    assert whole == [("base", "c2#2"), ("new", "c2#2"), ("new", "c1#2"), ("base", "c1#2")]
+    assert (Path("both") / "compare.md").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--against-model", "m"), "--against-model names a model of --against URL: give both"),
-        (("--against", "http://127.0.0.1:9", "--budget", "5m"), "--against takes --repeat K"),
-        (("--against", "http://127.0.0.1:9", "--until", "5%"), "--against takes --repeat K"),
+        (("--against", "http://127.0.0.1:9", "--until", "5%"), "--until is for a run of one target: give --repeat K"),
+        (("--against", "http://127.0.0.1:9", "--junit", "j.xml"), "--junit is for a run of one target"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_line(words: tuple[str, ...], said: str, quick: Simulator) -> None:
@@ -96,3 +171,11 @@ def test_what_does_not_go_together_is_refused_in_one_line(words: tuple[str, ...]
     assert done.exit_code == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_models_of_which_none_is_on_both_sides_are_refused(quick: Simulator) -> None:
+    with simulator.start(models=("one", "other")) as server:
+        done = run("-e", server.url, "-m", "one,other", "--against", quick.url, "--against-model", quick.model)
+
+    assert done.exit_code == 2
+    assert "no model in common: the base has one, other, the other simulator" in done.stderr

@@ -4,93 +4,186 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
 
-from loadbench import scenario, store
-from loadbench.cli import INTERRUPTED, measure
+from loadbench import compare, scenario, store
+from loadbench.cli import INTERRUPTED, live, measure, opening, reach, rig, verdict
+from loadbench.cli.live.sides import Sided, named
+from loadbench.cli.rig import Asked, Rig
 from loadbench.errors import UsageError
+from loadbench.plan import Plan, PlannedLevel
+from loadbench.report import comparison
 from loadbench.scenario import Scenario
+from loadbench.session import Session
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
 """What two targets may differ in: it is what they are compared for."""
 SIDES = ("base", "new")
 
 
-def against(asked: Scenario, given: dict[str, Any]) -> int:
-    """Measure both targets, round by round: base new, new base, base new, …; the exit code.
+def folders(root: Path | None) -> list[Path]:
+    """The run folders of both sides, if that is what this folder holds; else none."""
+    found = [] if root is None else [root / name for name in SIDES]
+    return found if all((folder / "run.json").exists() for folder in found) else []
 
-    A round is every level once. A drift of the machine (heat, other programs) meets both alike, so that the verdict may
-    set the runs of a round against each other.
+
+def against(wanted: Scenario, given: dict[str, Any]) -> int:
+    """Measure the scenario's target and another one, a level each in turns; the exit code.
+
+    The first is the base. base, new, new, base, … at each level: a drift of the machine (heat, other programs) meets
+    both alike, so that the runs of a level may be set against each other.
 
     Args:
-        asked: The scenario; its own target is the base.
         given: The command's options, `against` and `against_model` among them.
     """
-    if given["budget"] is not None or asked.until is not None:
-        raise UsageError("--against takes --repeat K: leave out --budget and --until")
-    root: Path = given["output"] or measure.default_folder(asked)
+    root: Path = given["output"] or measure.default_folder(wanted)
     store.check_new(root)
-    other = scenario.merge(asked, endpoint=given["against"], models=_models(given))
-    sides = dict(zip(SIDES, (asked, other), strict=True))
-    worst = 0
-    for lap in range(1, asked.repeat + 1):
-        for name in SIDES if lap % 2 else reversed(SIDES):
-            if not given["quiet"]:
-                click.echo(f"{name:<8}  round {lap} of {asked.repeat}", err=True)
-            folder = root / name
-            own = given | {"resume": folder} if (folder / "run.json").exists() else given | {"output": folder}
-            if name == "new":
-                own |= {"endpoint": given["against"], "simulate": False}
-            code = measure.measure(sides[name], own, lap=lap)
-            if given["dry_run"]:
-                continue
-            if code == INTERRUPTED:
-                _tell_how_to_go_on(root, given)
-                return code
-            worst = max(worst, code)
-    if given["dry_run"]:
-        return 0
-    for name in SIDES:
-        measure.write_report(root / name)
-    _compare(root, given)
-    return worst
+    names = [name.strip() for part in given["against_model"] for name in part.split(",") if name.strip()]
+    other = scenario.merge(wanted, endpoint=given["against"], models=names or None)
+    return _measure(root, (wanted, other), (given, given | {"endpoint": given["against"], "simulate": False}))
 
 
-def _compare(root: Path, given: dict[str, Any]) -> None:
-    from loadbench import compare
-    from loadbench.report import comparison
+def again(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, Any]]) -> int:
+    """Go on with what `against` began; the exit code.
 
-    base, new = (compare.gather([store.read(root / name)], name) for name in SIDES)
+    Args:
+        wanted: The scenario of each side, as its folder has it.
+        given: The options for each side: `resume` is its folder.
+    """
+    return _measure(root, wanted, given)
+
+
+def _measure(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, Any]]) -> int:
+    both = given[0]
+    if both["junit"] is not None:
+        raise UsageError(
+            "--junit is for a run of one target: leave it out, or write it of one side by loadbench report"
+        )
+    if wanted[0].until is not None:
+        raise UsageError("--until is for a run of one target: give --repeat K")
+    shown = measure.view(both)
+    with ExitStack() as stack:
+        sides = zip(SIDES, wanted, given, strict=True)
+        asked = [rig.asked(one, own, root / name, stack, shown) for name, one, own in sides]
+        stack.callback(shown.close)
+        sessions = measure.run(_in_turns, root, asked, shown)
+        if not sessions:
+            return 0
+        summaries = [measure.write_report(one.path) for one in asked]
+        for name, session, summary in zip(SIDES, sessions, summaries, strict=True):
+            shown.summary(summary)
+            measure.tell_failures(session, f"{name} ")
+        if sessions[0].interrupted:
+            if not both["quiet"]:
+                click.echo(f"interrupted; go on with: loadbench run --resume {shlex.quote(str(root))}", err=True)
+            return INTERRUPTED
+        record = _compared(root, both, shown)
+        return _exit_code(sessions, summaries, record, strict=bool(both["strict"]))
+
+
+async def _in_turns(root: Path, asked: Sequence[Asked], shown: live.View) -> list[Session]:
+    """Both runs to their ends; none where that was not wanted."""
+    async with AsyncExitStack() as stack:
+        base, new = [await rig.reached(one, stack, shown, runs=len(SIDES)) for one in asked]
+        _check_models(base.models, new.models)
+        rig.make_room([base.steps, new.steps], None)
+        steps = _together(base.to_come, new.to_come)
+        facts = {name: one.facts() for name, one in zip(SIDES, (base, new), strict=True)}
+        shown.opening({"sides": facts, "folder": str(root)}, _opening(root, (base, new), steps), steps)
+        for name, one in zip(SIDES, (base, new), strict=True):
+            for warning in one.warnings():
+                shown.note(f"{name}: {warning}")
+        if asked[0].given["dry_run"]:
+            return []
+        sides = zip(SIDES, (base, new), strict=True)
+        sessions = [one.session(stack, Sided(shown, name)) for name, one in sides]
+        await measure.to_the_end(sessions, shown)
+    return sessions
+
+
+def _check_models(base: Sequence[str], new: Sequence[str]) -> None:
+    """Refuse sides of which nothing could be compared: the same names are, and one model with one."""
+    if not set(base) & set(new) and not len(base) == len(new) == 1:
+        raise UsageError(
+            f"no model in common: the base has {', '.join(base)}, the other {', '.join(new)}: name one with -m, and "
+            "the other's with --against-model"
+        )
+
+
+def _together(base: Plan, new: Plan) -> Plan:
+    """The plan of both as it is shown: their levels in turns, under the names of their sides."""
+    levels: list[PlannedLevel] = []
+    for number, pair in enumerate(zip_longest(base.levels, new.levels)):
+        sides = [
+            replace(one, level=named(one.level, name)) for name, one in zip(SIDES, pair, strict=True) if one is not None
+        ]
+        levels += reversed(sides) if number % 2 else sides
+    return Plan(tuple(levels), base.cuts, base.assumption or new.assumption, base.idle_s + new.idle_s)
+
+
+def _opening(root: Path, sides: Sequence[Rig], steps: Plan) -> list[str]:
+    wanted, given = sides[0].asked.scenario, sides[0].asked.given
+    told = []
+    for name, one in zip(SIDES, sides, strict=True):
+        told += opening.whom(one.server, one.asked.place.how, one.choice, name)
+    return told + opening.what(
+        steps,
+        sides[1].to_come.levels or sides[0].to_come.levels,
+        sides[1].models,
+        len(sides[0].asked.prompts),
+        root,
+        fails_if=verdict.lines(wanted, search=False),
+        key=wanted.api_key_env or reach.key_variable(),
+        done=sum(len(one.done) for one in sides),
+        dry_run=given["dry_run"],
+    )
+
+
+def _compared(root: Path, given: Mapping[str, Any], shown: live.View) -> dict[str, Any] | None:
+    """The comparison, told and written; None where there is nothing to compare."""
+    base, new = (compare.gather([store.read(folder)], folder.name) for folder in folders(root))
     if not compare.matched(base.sides, new.sides):
         click.echo("loadbench: no level ran to its end on both sides: there is nothing to compare", err=True)
-        return
-    document = compare.document([compare.compare_runs(base, new, compare.Terms(meant=MEANT))])
-    store.write_atomically(root / "compare.md", comparison.FORMATS["markdown"](document).encode())
-    if given["as_json"]:
-        click.echo(comparison.FORMATS["json"](document).encode(), nl=False)
-    elif not given["quiet"]:
+        return None
+    found = compare.compare_runs(base, new, compare.Terms(meant=MEANT))
+    document = compare.document([found])
+    for kind, end in (("markdown", "md"), ("json", "json")):
+        store.write_atomically(root / f"compare.{end}", comparison.FORMATS[kind](document).encode())
+    shown.compared(document)
+    if not given["quiet"] and not given["as_json"]:
         from rich.console import Console
 
         from loadbench.report.comparison import text
 
         text.show(document, Console(file=sys.stdout))
-        again = " ".join(shlex.quote(str(root / name)) for name in SIDES)
-        click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {again}")
+        both = " ".join(shlex.quote(str(folder)) for folder in folders(root))
+        click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {both}")
+    return found
 
 
-def _tell_how_to_go_on(root: Path, given: dict[str, Any]) -> None:
-    """A run in turns does not go on in turns: each side does, and both can be compared."""
-    if given["quiet"]:
-        return
-    begun = [shlex.quote(str(root / name)) for name in SIDES if (root / name / "run.json").exists()]
-    steps = [f"loadbench run --resume {folder}" for folder in begun]
-    steps += [f"loadbench compare {' '.join(begun)}"] * (len(begun) == len(SIDES))
-    click.echo(f"interrupted; go on with: {'; '.join(steps)}", err=True)
-
-
-def _models(given: dict[str, Any]) -> list[str] | None:
-    names = [name.strip() for part in given["against_model"] for name in part.split(",") if name.strip()]
-    return names or None
+def _exit_code(
+    sessions: Sequence[Session],
+    summaries: Sequence[dict[str, Any]],
+    record: Mapping[str, Any] | None,
+    *,
+    strict: bool,
+) -> int:
+    if record is None or any(session.failed for session in sessions):
+        return 1
+    reasons = [
+        f"{name}: {reason}"
+        for name, summary in zip(SIDES, summaries, strict=True)
+        for reason in verdict.reasons(summary, strict=strict)
+    ]
+    if strict and record["word"] in ("can't tell", "no verdict"):
+        reasons.append(f"{record['word']}, and --strict wants one")
+    for reason in reasons:
+        click.echo(f"loadbench: {live.harmless(reason)}", err=True)
+    return verdict.FAILED if reasons else 0

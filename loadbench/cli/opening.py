@@ -26,34 +26,69 @@ def lines(
     done: int = 0,
     dry_run: bool = False,
 ) -> list[str]:
-    """What a person reads before a run begins.
+    """What a person reads before a run of one target begins: `whom` and `what`."""
+    models = [one.id for one in choice.chosen]
+    return whom(server, how, choice) + what(
+        *(steps, steps.levels, models, prompts, path),
+        search=search,
+        fails_if=fails_if,
+        key=key,
+        done=done,
+        dry_run=dry_run,
+    )
+
+
+def whom(server: Target, how: str, choice: Choice, name: str = "target") -> list[str]:
+    """Which server and models are measured.
 
     Args:
         server: Without a `base_url` where it is started for the run itself, which a dry run does not do.
         how: How it was found, in words.
         choice: What is measured, and what of the asked is not there.
-        search: Lines on what is searched for, where no levels are planned.
-        fails_if: Lines on what fails the run.
-        key: The variable that holds the server's key.
-        steps: The levels that are to come.
-        prompts: How many there are.
-        path: The run's folder.
-        done: Levels of a resumed run that are complete.
+        name: What the server is to the run.
     """
     version = f" {server.version}" if server.version else ""
     where = f"{server.base_url} ({server.kind}{version})" if server.base_url else "(not started)"
-    models = [one.id for one in choice.chosen]
-    told = [f"target    {where}, {how}", f"models    {', '.join(models)}"]
-    told += [f"absent    {one.reason}: skipped" for one in choice.absent]
-    told += [f"key       from {key}"] * (key is not None)
+    told = [f"{name:<10}{where}, {how}", f"models    {', '.join(one.id for one in choice.chosen)}"]
+    return told + [f"absent    {one.reason}: skipped" for one in choice.absent]
+
+
+def what(
+    steps: Plan,
+    levels: Sequence[PlannedLevel],
+    models: Sequence[str],
+    prompts: int,
+    path: Path,
+    *,
+    search: Sequence[str] = (),
+    fails_if: Sequence[str] = (),
+    key: str | None = None,
+    done: int = 0,
+    dry_run: bool = False,
+) -> list[str]:
+    """At which loads they are measured, how long that may take, and where it goes.
+
+    Args:
+        steps: The levels that are to come.
+        levels: Those of one target.
+        models: Of one target.
+        prompts: How many there are.
+        path: The run's folder.
+        search: Lines on what is searched for, where no levels are planned.
+        fails_if: Lines on what fails the run.
+        key: The variable that holds the server's key.
+        done: Levels of a resumed run that are complete.
+    """
+    told = [f"key       from {key}"] * (key is not None)
     if done:
         told.append(f"complete  {done} of {done + len(steps.levels)} levels already")
     told += search
-    if steps.levels:
-        told.append(f"levels    {_loads(steps.levels, models)}; {_each(steps.levels)}")
-    if steps.levels or search:
+    if levels:
+        turns = ", base and new in turns" if len(steps.levels) > len(levels) else ""
+        told.append(f"levels    {_loads(levels, models)}{turns}; {_each(levels)}")
+    if levels or search:
         told.append(f"prompts   {prompts}; results in {path}")
-    if steps.levels:
+    if levels:
         told.append(f"time      {_span(steps)}{f' ({steps.assumption})' if steps.assumption else ''}")
     told += [f"budget    {cut}" for cut in steps.cuts]
     told += fails_if

@@ -173,16 +173,17 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     Without SCENARIO and options it measures 1, 2, 4 and 8 streams on the server that is found: FOUNDRY_LOCAL_ENDPOINT,
     else a Foundry Local service, else the embedded model. Records, summary and report go to a folder in results/.
     """
-    from loadbench.cli import measure
+    from loadbench.cli import against, measure
 
-    scenario = scenario_of(ctx, given) if given["resume"] is None else resumed(ctx, given)
-    if given["against"] is not None:
-        from loadbench.cli.against import against
-
-        ctx.exit(against(scenario, given))
-    if given["against_model"]:
-        raise click.UsageError("--against-model names a model of --against URL: give both", ctx)
-    ctx.exit(measure.measure(scenario, given))
+    if given["resume"] is None:
+        if given["against_model"] and given["against"] is None:
+            raise click.UsageError("--against-model names a model of --against URL: give both", ctx)
+        wanted = scenario_of(ctx, given)
+        ctx.exit(measure.measure(wanted, given) if given["against"] is None else against.against(wanted, given))
+    if both := against.folders(given["resume"]):
+        sides = [given | {"resume": folder} for folder in both]
+        ctx.exit(against.again(given["resume"], [resumed(ctx, side) for side in sides], sides))
+    ctx.exit(measure.measure(resumed(ctx, given), given))
 
 
 NOT_STORED = "(not stored)"

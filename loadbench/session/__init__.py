@@ -72,6 +72,7 @@ class Session:
         watch: Takes samples; one without a sampler takes none.
         control: Loads and unloads models; None where the server offers that not.
         origins: What is known of models beside what the server tells, by id.
+        budget_s, runs: How long it may take, and how many runs share that time, this one among them.
         schedule: Decides on the levels; unset, they are those of the plan.
         interrupted: Whether the user ended it.
         failed: Models that completed nothing, and why.
@@ -89,6 +90,7 @@ class Session:
     control: Control | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     budget_s: float | None = None
+    runs: int = 1
     schedule: Schedule | None = None
     interrupted: bool = False
     failed: dict[str, str] = field(default_factory=dict)
@@ -135,7 +137,9 @@ class Session:
             self._schedule.skipped(planned, reason)
         elif not self.interrupted:
             left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
-            await self._level(planned if left_s is None else self._cut(planned, left_s / self._schedule.left()))
+            await self._level(
+                planned if left_s is None else self._cut(planned, left_s / self._schedule.left() / self.runs)
+            )
         return True
 
     def _begin(self) -> None:

@@ -1,0 +1,230 @@
+"""A target set up to be measured: reached, its levels planned, told of, and its session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadbench import abort, plan, precision, prompts, scenario, store, target
+from loadbench.cli import place as places
+from loadbench.cli import reach, record, resume, verdict
+from loadbench.cli.place import Place, Reached
+from loadbench.cli.watched import Shown, Watched
+from loadbench.client import Client, Parameters
+from loadbench.errors import UsageError
+from loadbench.plan import Plan
+from loadbench.prompts import Prompt
+from loadbench.scenario import Scenario
+from loadbench.session import Fixed, Schedule, Session, Watch
+from loadbench.target import Choice, Target
+
+if TYPE_CHECKING:
+    from loadbench.cli.live import View
+    from loadbench.cli.measure import Course
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of one target, and where its records go.
+
+    Attributes:
+        scenario: With all settings in it.
+        given: The command's options, for what is no part of a scenario.
+        place: Where the target is.
+        path: The run folder.
+        prompts: What is asked; those that the run began with, where it is continued.
+    """
+
+    scenario: Scenario
+    given: dict[str, Any]
+    place: Place
+    path: Path
+    prompts: list[Prompt]
+
+
+def asked(wanted: Scenario, given: dict[str, Any], path: Path, stack: ExitStack, view: View) -> Asked:
+    """Check what can be checked before a server is there, and find or start it; it ends with the stack.
+
+    Args:
+        path: The run folder: a new one, or that of `--resume`.
+    """
+    if given["resume"] is None:
+        questions = prompts.for_scenario(wanted)
+        store.check_new(path)
+    else:
+        questions = resume.questions(path, wanted)
+    return Asked(wanted, given, places.find(wanted, given, stack, view.note), path, questions)
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """A target that was reached.
+
+    Attributes:
+        server: Without a base URL where it is started for a real run alone.
+        steps: All its levels.
+        done: Ids of those that are complete.
+        runs: How many runs share the budget of time.
+    """
+
+    asked: Asked
+    reached: Reached
+    server: Target
+    choice: Choice
+    steps: Plan
+    done: set[str]
+    course: Course | None
+    runs: int
+
+    @property
+    def models(self) -> list[str]:
+        return [one.id for one in self.choice.chosen]
+
+    @property
+    def to_come(self) -> Plan:
+        """The levels that are not complete."""
+        return replace(self.steps, levels=tuple(one for one in self.steps.levels if one.level.id not in self.done))
+
+    @property
+    def budget_s(self) -> float | None:
+        """Of all runs that share it."""
+        return _budget_s(self.asked.given)
+
+    def facts(self) -> dict[str, Any]:
+        """What a program reads of it before the run begins."""
+        return {
+            "target": self.server.base_url or None,
+            "kind": self.server.kind if self.server.base_url else None,
+            "found": self.asked.place.how,
+            "models": self.models,
+            "absent": [asdict(one) for one in self.choice.absent],
+            "folder": str(self.asked.path),
+            "scenario": scenario.to_builtins(self.asked.scenario),
+            "budget_s": self.budget_s,
+        }
+
+    def warnings(self) -> list[str]:
+        """What may go wrong, a line each."""
+        found = [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
+        if self.asked.scenario.output_exact and not target.ignore_eos_supported(self.server.kind):
+            kind = self.server.kind
+            found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
+        return found
+
+    def session(self, stack: AsyncExitStack, view: View) -> Session:
+        """Its run, in a folder that is made or opened again; what it needs ends with the stack."""
+        wanted, given, server, place = self.asked.scenario, self.asked.given, self.server, self.asked.place
+        parameters = Parameters(
+            *(wanted.max_tokens, wanted.temperature, _extra_body(wanted, server)),
+            *(wanted.stream, _min_tokens(wanted, server)),
+        )
+        transport = reach.transport(server, given)
+        stack.push_async_callback(transport.aclose)
+        client = Client(
+            transport,
+            server.chat_url,
+            own_urls={name: server.chat_url_of(name) for name in self.models},
+            headers=target.request_headers(wanted.headers, reach.key(wanted.api_key_env)),
+            parameters=parameters,
+            timeouts=wanted.timeouts,
+            now_ns=time.perf_counter_ns,
+        )
+        watched = Watched(server)
+        sampler = stack.enter_context(watched.sampling(given["telemetry"]))
+        if given["resume"] is not None:
+            folder = store.RunFolder.reopen(self.asked.path)
+        else:
+            info = record.info(wanted, server, place.how, self.choice, parameters, self.asked.prompts, transport.clock)
+            info |= {"budget_s": self.budget_s, "telemetry": watched.facts(sampler)}
+            info |= self.course.info(self.models) if self.course else {}
+            info |= {"until": precision.begun(wanted)} if wanted.until is not None and self.course is None else {}
+            folder = store.RunFolder.create(self.asked.path, info, answers=given["answers"])
+            store.write_atomically(self.asked.path / resume.PROMPTS, prompts.to_json(self.asked.prompts))
+        chosen = self.choice.chosen
+        steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
+        return Session(
+            wanted,
+            self.asked.prompts,
+            server,
+            chosen,
+            steps,
+            folder,
+            client,
+            view,
+            Watch(Shown(folder, view), sampler, self.reached.scrape, local=watched.local),
+            control=self.reached.control,
+            origins={one.id: places.origin(place, one.facts) for one in chosen if one.facts is not None},
+            budget_s=None if self.course else self.budget_s,
+            runs=self.runs,
+            schedule=self.course.schedule(folder.info, view) if self.course else _levels(wanted, steps, folder, view),
+        )
+
+
+async def reached(one: Asked, stack: AsyncExitStack, view: View, course: Course | None = None, *, runs: int = 1) -> Rig:
+    """Ask the target what it has, and plan.
+
+    Args:
+        course: Measured in place of a plan's levels.
+        runs: How many runs share the budget of time.
+    """
+    wanted, given = one.scenario, one.given
+    found = await stack.enter_async_context(places.reached(one.place, wanted, given, view.note))
+    server = found.server
+    if given["resume"] is not None and one.place.endpoint is not None:
+        resume.check_server(one.path, server)
+    choice = found.choose(wanted)
+    names = [chosen.id for chosen in choice.chosen]
+    if one.place.endpoint is None:
+        server = replace(server, base_url="")
+    budget_s = _budget_s(given)
+    share_s = None if budget_s is None else budget_s / runs
+    steps = Plan((), (), "") if course else plan.make(wanted, names, prompts=one.prompts, budget_s=share_s)
+    if course is None:
+        verdict.check(wanted, names)
+    done = resume.complete(one.path if given["resume"] else None) & {step.level.id for step in steps.levels}
+    return Rig(one, found, server, choice, steps, done, course, runs)
+
+
+def make_room(steps: Sequence[Plan], course: Course | None) -> None:
+    """Raise the open-files limit to what the streams need.
+
+    Raises:
+        UsageError: This system does not let a process open so many.
+    """
+    from loadbench.cli.limits import raise_file_limit
+
+    levels = [one for plan_ in steps for one in plan_.levels]
+    streams = [one.level.concurrency or one.limits.max_streams for one in levels]
+    room = raise_file_limit(max(streams + ([course.streams] if course else [])))
+    worst = course.needed if course else max((one.level.concurrency or 0 for one in levels), default=0)
+    if room is not None and room < worst:
+        raise UsageError(
+            f"{'--max' if course else '-c'} {worst}: this system lets a process open {room} streams; raise its limit "
+            "(ulimit -Hn) or ask for fewer"
+        )
+
+
+def _budget_s(given: dict[str, Any]) -> float | None:
+    return None if given["budget"] is None else float(given["budget"])
+
+
+def _extra_body(wanted: Scenario, server: Target) -> dict[str, Any]:
+    """The scenario's extra keys; llama.cpp is told not to answer from its prompt cache unless they say otherwise."""
+    cold = {"cache_prompt": False} if target.cache_prompt_supported(server.kind) else {}
+    whole = {"ignore_eos": True} if wanted.output_exact and target.ignore_eos_supported(server.kind) else {}
+    return {**cold, **whole, **wanted.extra_body}
+
+
+def _min_tokens(wanted: Scenario, server: Target) -> bool:
+    return wanted.output_exact and target.min_tokens_supported(server.kind)
+
+
+def _levels(wanted: Scenario, steps: Plan, folder: store.RunFolder, view: View) -> Schedule:
+    """The levels of the plan: all, or until the figures are known well enough, or until a threshold ends the run."""
+    known = folder.info.get("until")
+    found = precision.Precise(steps.levels, known, view.note, wanted.stream) if known else Fixed(steps.levels)
+    return abort.watched(found, wanted.thresholds, streamed=wanted.stream)
