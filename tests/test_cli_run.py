@@ -641,7 +641,7 @@ def test_the_report_goes_to_stdout_and_the_way_there_to_stderr(quick: Simulator)
     done = run("-e", quick.url, *BRIEF, "-o", "there")
 
     assert done.stdout.startswith("loadbench  run  ")
-    assert done.stdout.endswith(f"report    {Path('there', 'report.md')}\nagain     loadbench report there\n")
+    assert done.stdout.endswith(f"report    {Path('there', 'report.html')}\nagain     loadbench report there\n")
     assert done.stderr.startswith(f"target    {quick.url} (simulator ")
 
 
@@ -662,6 +662,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, quick: Simulator) -> Path:
 def test_the_output_folder_is_used_as_it_is(folder: Path) -> None:
     assert files(folder) == {
         *("run.json", "prompts.json", "requests.jsonl", "answers.jsonl", "summary.json", "summary.csv", "report.md"),
+        "report.html",
         *(f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag")),
         "telemetry.jsonl",
     }
@@ -707,6 +708,7 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
     assert set(summary) == {
         *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings"),
         *("models", "absent", "capacity", "noise", "repeats", "stall_threshold", "models_compared"),
+        "thresholds",
     }
     assert summary["schema"] == 1
     for level in summary["levels"]:
@@ -736,13 +738,13 @@ def test_the_summarys_keys_are_sorted(folder: Path) -> None:
 
 def test_the_report_command_writes_the_same_files_again_byte_for_byte(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
-    for name in ("summary.json", "summary.csv", "report.md"):
+    for name in ("summary.json", "summary.csv", "report.md", "report.html"):
         (copy / name).unlink()
 
     done = invoke("report", copy)
 
     assert done.exit_code == 0
-    for name in ("summary.json", "summary.csv", "report.md"):
+    for name in ("summary.json", "summary.csv", "report.md", "report.html"):
         assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
 
 

@@ -184,7 +184,7 @@ def test_write_puts_the_summary_the_report_and_the_csv_into_the_folder(tmp_path:
     paths = report.write(summary, info, tmp_path)
 
     assert sorted(path.name for path in paths) == sorted(path.name for path in tmp_path.iterdir())
-    assert {path.name for path in paths} == {"summary.json", "report.md", "summary.csv"}
+    assert {path.name for path in paths} == {"summary.json", "report.md", "report.html", "summary.csv"}
     written = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert written["run"] == {name: fact for name, fact in info.items() if name != "levels"}
     assert "smollm2-135m" in (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -191,7 +191,7 @@ def test_one_ctrl_c_drains_and_reports(server: Simulator, tmp_path: Path) -> Non
     assert process.returncode == 130, err
     assert [(level["id"], level["status"]) for level in summary["levels"]] == [("simulator@c2", "interrupted")]
     assert {one["error"] for one in records(path)} == {None}, "requests in flight ran to their end"
-    assert str(path / "report.md") in out
+    assert str(path / "report.html") in out
     assert "Ctrl-C again stops at once" in err
 
 

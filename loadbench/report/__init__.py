@@ -36,14 +36,20 @@ def _json(summary: Mapping[str, Any]) -> str:
     return json.render(summary)
 
 
-FORMATS: Mapping[str, Render] = {"text": _text, "markdown": _markdown, "csv": _csv, "json": _json}
+def _html(summary: Mapping[str, Any]) -> str:
+    from loadbench.report import html
+
+    return html.render(summary)
+
+
+FORMATS: Mapping[str, Render] = {"text": _text, "markdown": _markdown, "csv": _csv, "json": _json, "html": _html}
 """How each format is rendered. Each imports its library when called: `loadbench --help` needs none."""
 
-_FILES = {"summary.json": "json", "report.md": "markdown", "summary.csv": "csv"}
+_FILES = {"summary.json": "json", "report.md": "markdown", "summary.csv": "csv", "report.html": "html"}
 
 
 def write(summary: Mapping[str, Any], run_info: Mapping[str, Any] | None, folder: Path) -> list[Path]:
-    """Writes summary.json, report.md and summary.csv; each is old or new at every moment, never half.
+    """Writes summary.json, report.md, summary.csv and report.html; each is old or new at every moment, never half.
 
     Args:
         summary: What `metrics.summarise` returns.
