@@ -1,6 +1,6 @@
 """Ends a run as soon as a threshold with `abort` surely fails: a schedule around the one that decides on the levels.
 
-A look is taken when a level has measured for the threshold's `after` and 20 of its requests have ended, and again each
+A look is taken when a level has measured for the threshold's `after` and 10 of its requests have ended, and again each
 time that a tenth more have come. Requests in flight count as if they ended well. The k-th look asks how likely so many
 bad requests of so many would be if their share were just at the limit, and aborts below 0.01/(k(k+1)): over all looks
 of a level a run at its limit is ended wrongly in at most 1 % of cases, as far as requests are independent.
@@ -25,7 +25,7 @@ from loadbench.result import Result, Results
 from loadbench.scenario import Threshold
 from loadbench.session import Schedule
 
-FEWEST = 20
+FEWEST = 10
 """Requests that have ended before anything is aborted: nobody ends a run for a bad request at its beginning."""
 ERROR = 0.01
 """Chance that the looks at a level together end a run that is just at its limit."""

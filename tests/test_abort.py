@@ -65,9 +65,9 @@ def stops(schedule: Abort, **counts: int) -> bool:
         ("failed > 10%", {"completed": 20, "failed": 20}, True),
         ("failed > 10%", {"completed": 36, "failed": 4}, False),  # just at the limit
         ("failed > 10%", {"completed": 34, "failed": 6}, False),  # beyond it, as chance may have it
-        ("failed > 1%", {"completed": 19, "failed": 1}, False),  # one bad request
+        ("failed > 1%", {"completed": 9, "failed": 1}, False),  # one bad request
         ("failed > 0%", {"completed": 39, "failed": 1}, True),  # one is all that it takes
-        ("failed > 10%", {"failed": 19}, False),  # too few have ended
+        ("failed > 10%", {"failed": 9}, False),  # too few have ended
         ("failed > 10%", {"failed": 20, "in_flight": 400}, False),  # those that end first are those that fail
         ("success < 90%", {"completed": 20, "dropped": 20}, True),
         ("dropped > 10%", {"completed": 40, "dropped": 40}, True),

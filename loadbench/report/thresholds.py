@@ -48,22 +48,20 @@ def table(summary: Summary) -> Table | None:
     if not found:
         return None
     columns = [Column("level", left=True), Column("fails if", left=True), Column("is"), Column("of")]
-    columns.append(Column("result", left=True))
-    reasons = any(row["reason"] for row in found)
-    if reasons:
-        columns.append(Column("why", left=True))
-    lines = []
-    for row in found:
-        cells = [
+    lines = tuple(
+        (
             Cell(place(row, summary) or units.ABSENT),
             Cell(str(row["text"])),
             Cell(value(row), interval(row)),
             Cell(units.count(row["n"])),
             Cell(WORDS[row["result"]]),
-        ]
-        lines.append((*cells, Cell(row["reason"] or "")) if reasons else tuple(cells))
-    notes = ("each level must pass; a threshold says what fails",)
-    return Table("Thresholds", tuple(columns), tuple(lines), notes)
+        )
+        for row in found
+    )
+    unknown = [row for row in found if row["result"] == "unknown"]
+    notes = ["each level must pass; a threshold says what fails"]
+    notes += [f"not known: {_grouped(unknown, summary)}"] if unknown else []
+    return Table("Thresholds", (*columns, Column("result", left=True)), lines, tuple(notes))
 
 
 def rows(summary: Summary) -> list[Row]:
