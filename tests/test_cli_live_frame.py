@@ -35,6 +35,10 @@ def test_a_model_tells_how_far_it_is_its_failures_and_its_best_level() -> None:
     assert terminal.row(" n  ") == "  n  2 levels"
 
 
+def test_what_has_no_room_beside_a_models_name_is_left_out_whole() -> None:
+    assert shown(planned(["m"]), terminal=Terminal(24)).frame[1] == "▸ m  0 of 2 levels"
+
+
 def test_a_level_that_is_over_is_ticked_off_and_one_that_was_cut_says_so() -> None:
     steps = planned()
     terminal = shown(steps)
