@@ -242,7 +242,21 @@ def test_without_retries_a_failure_is_final(failing: str) -> None:
 
 
 def test_higher_loads_are_left_out_once_too_many_requests_failed(failing: str) -> None:
-    done = run("-e", failing, "-c", "1,2,4", "-n", "20", "--max-tokens", "4", "--max-failed", "5%", "-o", "there")
+    done = run(
+        "-e",
+        failing,
+        "-c",
+        "1,2,4",
+        "-n",
+        "20",
+        "--max-tokens",
+        "4",
+        "--max-failed",
+        "5%",
+        "-o",
+        "there",
+        "--no-repeat-first",
+    )
 
     assert done.exit_code == 0
     levels = of_run("summary.json")["levels"]

@@ -90,7 +90,8 @@ def url(server: Started) -> str:
 @pytest.fixture(scope="module")
 def measured(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The model at all numbers of streams."""
-    words = ("--prompt", PROMPT, "-c", ",".join(map(str, STREAMS)), "-n", REQUESTS, "--max-tokens", TOKENS, "--quiet")
+    words = ("--prompt", PROMPT, "-c", ",".join(map(str, STREAMS)), "-n", REQUESTS, "--max-tokens", TOKENS)
+    words = (*words, "--no-repeat-first", "--quiet")
     return finished(tmp_path_factory.mktemp("run") / "run", url, "real", *words)
 
 
@@ -213,7 +214,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with started(folder) as here:
         model = here.runtime.register(bigram.make(folder / "real", burn=BURN // 3))
         url = here.runtime.serve() + "/catalogs/local/v1"
-        with command(run, url, model.id, "-c", "1,4", "-n", 200, "--max-tokens", TOKENS) as process:
+        with command(
+            run, url, model.id, "-c", "1,4", "-n", 200, "--no-repeat-first", "--max-tokens", TOKENS
+        ) as process:
             rows = run / "requests.jsonl"
             assert until(lambda: rows.exists() and rows.read_bytes().count(b"\n") > 3, 20)
             os.kill(here.runtime.pid, signal.SIGKILL)
