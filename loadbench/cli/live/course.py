@@ -136,6 +136,9 @@ class Course:
         self.clock.done(progress)
         row = self.rows[progress.level.id]
         row.state = facts["status"]
+        _, times = timed(progress)
+        if row.trace is not None:
+            row.trace.look(time.monotonic(), progress.text_events, times.sum, times.count)
         row.figures = _figures(progress, progress.text_events / max(facts["duration_s"], 1e-9))
 
     def skipped(self, level: Level, reason: str) -> None:

@@ -22,7 +22,7 @@ from rich.text import Text
 from loadbench.cli.live.clock import share
 from loadbench.cli.live.course import Course
 from loadbench.cli.live.levels import body
-from loadbench.cli.live.signs import BLOCKS, NAME_MOST, Signs, short
+from loadbench.cli.live.signs import BLOCKS, NAME_MOST, Signs, append, short
 from loadbench.cli.live.words import clock
 
 _DOUBTS_MOST = 3
@@ -53,43 +53,45 @@ def _foot(course: Course, width: int, signs: Signs) -> list[Text]:
         return [Text("")]
     row = course.rows[progress.level.id]
     name, lead = signs.safe(row.name), max(3, min(NAME_MOST, cell_len(signs.safe(row.name))))
-    bar = max(0, min(30, width // 4))
     if row.state == "present":
         left_s, requests = course.clock.level_s(progress), progress.limits.requests
         words = [f"{clock(left_s)} left"] if left_s is not None and progress.phase != "draining" else []
         words += [progress.phase, f"{progress.in_flight} in flight"]
         words += [f"{progress.ended} of {requests} requests"] if requests else []
-        level = _bar(name, lead, share(progress), bar, ", ".join(words), signs)
+        level = _bar(name, lead, share(progress), words, width, signs)
     else:
-        level = _bar(name, lead, 1.0, bar, row.state, signs)
+        level = _bar(name, lead, 1.0, [row.state], width, signs)
     search = course.searches.get(progress.level.model)
     step = [Text(signs.safe(f"last step  {search.step}"), style="dim")] if search is not None else []
-    return [*step, level, _run(course, lead, bar, signs)]
+    return [*step, level, _run(course, lead, width, signs)]
 
 
-def _run(course: Course, lead: int, bar: int, signs: Signs) -> Text:
+def _run(course: Course, lead: int, width: int, signs: Signs) -> Text:
     present, total = course.present, len(course.rows)
     so_far_s = 0.0 if course.began_s is None else time.monotonic() - course.began_s
     if course.is_search:
         budget_s = course.budget_s
         end = f"{clock(so_far_s)} so far" if budget_s is None else f"{clock(budget_s - so_far_s)} left at most"
         done = 0.0 if budget_s is None else min(1.0, so_far_s / budget_s)
-        return _bar("run", lead, done, bar if budget_s is not None else 0, f"{end}, step {total}", signs)
+        return _bar("run", lead, done, [end, f"step {total}"], width, signs, bar=budget_s is not None)
     going = present is not None and course.rows[present.level.id].state == "present"
     left_s = course.clock.run_s(present if going else None)
     done = so_far_s / max(so_far_s + left_s, 1e-9)
-    words = f"about {clock(left_s)} left, level {min(total, course.over + going)} of {total}"
-    return _bar("run", lead, done, bar, words, signs)
+    words = [f"about {clock(left_s)} left", f"level {min(total, course.over + going)} of {total}"]
+    return _bar("run", lead, done, words, width, signs)
 
 
-def _bar(name: str, lead: int, done: float, wide: int, words: str, signs: Signs) -> Text:
+def _bar(
+    name: str, lead: int, done: float, words: Sequence[str], width: int, signs: Signs, *, bar: bool = True
+) -> Text:
+    wide = min(30, width // 4) if bar else 0
     full = round(min(1.0, done) * wide)
-    line = Text.assemble((set_cell_size(short(name, lead, signs.cut), lead), "bold"), "  ")
+    line = Text.assemble((set_cell_size(short(name, lead, signs.cut), lead), "bold"))
     if wide:
-        line.append_text(
-            Text.assemble((signs.full * full, "cyan"), (signs.empty * (wide - full), "bright_black"), "  ")
-        )
-    return line.append(words)
+        line.append("  ")
+        line.append(signs.full * full, "cyan")
+        line.append(signs.empty * (wide - full), "bright_black")
+    return append(line, [(word, "") for word in words], width - _LAST_FREE)
 
 
 def _doubts(course: Course, doubts: Sequence[tuple[str, str]], width: int, signs: Signs) -> list[Text]:

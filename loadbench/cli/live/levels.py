@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from loadbench.cli.live.course import Course, Row, Search
-from loadbench.cli.live.signs import NAME_MOST, Signs, short
+from loadbench.cli.live.signs import NAME_MOST, Signs, append, short
 from loadbench.cli.live.trace import lasting, spark
 from loadbench.cli.live.words import pair
 
@@ -100,18 +100,13 @@ def _model(course: Course, model: str, rows: Sequence[Row], names: int, width: i
         kind = "to come"
     else:
         kind = "failed" if bad else "complete"
-    words = [_search(search, rows)] if course.is_search else [_count(rows, over, going)]
-    words += [f"{failed} failed"] if failed else []
-    words += [_best(over)] if not course.is_search else []
+    words = [(_search(search, rows), "dim")] if course.is_search else [(_count(rows, over, going), "dim")]
+    words += [(f"{failed} failed", "red")] if failed else []
+    words += [(_best(over), "dim")] if not course.is_search else []
     mark, style = signs.marks[kind]
     name = Text(short(signs.safe(model), names, signs.cut), "" if kind == "to come" else "bold")
     name.truncate(names, pad=True)
-    line = Text.assemble((mark, style), " ", name)
-    for number, word in enumerate(filter(None, words)):
-        part = f"{', ' if number else '  '}{word}"
-        if line.cell_len + cell_len(part) > width:
-            break
-        line.append(part, "red" if word.endswith("failed") else "dim")
+    line = append(Text.assemble((mark, style), " ", name), [word for word in words if word[0]], width)
     if kind == "to come":
         line.stylize("dim")
     return line

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len, set_cell_size
+from rich.text import Text
 
 from loadbench.cli.live.words import harmless
 
@@ -81,3 +82,18 @@ def short(name: str, room: int, cut: str) -> str:
     while cell_len(end) > keep // 2:
         end = end[1:]
     return f"{head}{cut}{end}{tail}"
+
+
+def append(line: Text, words: Iterable[tuple[str, str]], width: int) -> Text:
+    """The line with as many of the words, each with its style, as there is room for; none is cut.
+
+    >>> append(Text("c4"), [("0:12 left", "bold"), ("measuring", ""), ("1 of 9", "")], 26).plain
+    'c4  0:12 left, measuring'
+    """
+    between = "  "
+    for word, style in words:
+        if line.cell_len + cell_len(between + word) > width:
+            break
+        line.append(between + word, style)
+        between = ", "
+    return line

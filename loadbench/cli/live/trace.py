@@ -8,6 +8,8 @@ from itertools import pairwise
 
 _MOST = 240
 """Cells that a trace keeps; with more, each two become one."""
+_SHORTEST_S = 0.2
+"""What is shorter, at a level's end, is no cell of its own: its speed would be accidental."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ class Trace:
             return
         # The counts are read while the run goes on: the sum may lag behind its number by one request.
         more = Cell(at_s - then_s, max(0, tokens - before), max(0, took_us - before_us), max(0, requests - known))
-        self._cells.append(more)
+        if self._cells and more.seconds < _SHORTEST_S:
+            self._cells[-1] += more
+        else:
+            self._cells.append(more)
         self._seen = (at_s, tokens, took_us, requests)
         if len(self._cells) > _MOST:
             self._cells = _joined(self._cells, len(self._cells) // 2)
