@@ -708,7 +708,7 @@ def test_the_summary_has_the_documented_fields_and_those_added_since(folder: Pat
     assert set(summary) == {
         *("schema", "run", "levels", "scaling", "capacity_concurrency", "capacity_rate_per_s", "verdict", "warnings"),
         *("models", "absent", "capacity", "noise", "repeats", "stall_threshold", "models_compared"),
-        "thresholds",
+        *("thresholds", "choice"),
     }
     assert summary["schema"] == 1
     for level in summary["levels"]:

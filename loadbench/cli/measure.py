@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 import anyio
 import click
 
-from loadbench import compare, report, store
+from loadbench import report, select, store
 from loadbench.cli import INTERRUPTED, live, opening, reach, record, rig, verdict
 from loadbench.cli.rig import Asked
 from loadbench.scenario import Scenario
@@ -148,7 +148,7 @@ def default_folder(asked: Scenario) -> Path:
 def write_report(path: Path) -> dict[str, Any]:
     """Everything that can be said, from the folder alone, as `loadbench report` would; the summary."""
     data = store.read(path)
-    summary = report.with_run(compare.summarise(data), data.info)
+    summary = report.with_run(select.summarise(data), data.info)
     report.write(summary, None, path)
     return summary
 

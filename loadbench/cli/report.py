@@ -75,8 +75,8 @@ def report(
     All figures are computed again from the folder's records; its summary.json, report.md and summary.csv are
     written again too.
     """
-    from loadbench import compare, store
     from loadbench import report as reports
+    from loadbench import select, store
     from loadbench.errors import StoreError, UsageError
 
     if kind not in EXPORTS:
@@ -85,7 +85,7 @@ def report(
         if output is not None and output.is_dir():
             raise UsageError(f"{output}: is a folder; name a file with -o")
     run = store.read(folder)
-    summary = reports.with_run(compare.summarise(run), run.info)
+    summary = reports.with_run(select.summarise(run), run.info)
     try:
         reports.write(summary, None, folder)
     except StoreError as error:

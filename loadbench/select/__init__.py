@@ -23,7 +23,7 @@ from loadbench.select.catalogue import updated
 from loadbench.select.choice import Record, Terms, choose
 from loadbench.select.figure import FIGURES, Figure
 from loadbench.select.need import Met, Need, parse
-from loadbench.select.reading import of_runs, read
+from loadbench.select.reading import of_runs, read, summarise
 from loadbench.select.weights import NAMES, Policy, policy
 
 __all__ = [
@@ -43,5 +43,6 @@ __all__ = [
     "parse",
     "policy",
     "read",
+    "summarise",
     "updated",
 ]

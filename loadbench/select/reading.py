@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from loadbench import metrics, quality, store
+from loadbench import compare, metrics, quality, store
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.select.candidate import Measured, candidates
 from loadbench.select.choice import Record, choose
+from loadbench.store import Run
 
 
 def read(folder: Path) -> Measured:
@@ -49,12 +50,28 @@ def scores(folder: Path) -> dict[str, Any] | None:
 
 def _rules(folder: Path) -> dict[str, Any] | None:
     try:
+        asked = quality.read_questions(folder / "prompts.json")
+        if not any(question.checks for question in asked.values()):
+            return None  # the answers of a long run need not be read
         scored = quality.read(folder)
-        if not any(question.checks for question in scored.questions.values()):
-            return None
         return quality.summarise(scored, quality.read_scores(folder)[0])
     except LoadbenchError:
         return None  # a run without answers has no quality
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """Everything that the reports of a run print: `compare.summarise`, and under `choice` which of its models to ship.
+
+    None there, where the run has no two of them.
+    """
+    summary = compare.summarise(run)
+    if len({level.get("model") for level in summary["levels"]}) < 2:
+        return summary | {"choice": None}
+    try:
+        scored = scores(run.path)
+    except StoreError:
+        scored = None  # of a run's report its figures are the point
+    return summary | {"choice": of_runs([Measured(run, summary, scored)])}
 
 
 def of_runs(found: Sequence[Measured]) -> Record | None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from loadbench.report import levels, provenance
-from loadbench.report.html import latency, matrix, models, page, parts, scaling, timeline
+from loadbench.report.html import choice, latency, matrix, models, page, parts, scaling, timeline
 from loadbench.report.html.section import Figure, Key, Panel, Section
 from loadbench.report.levels import Summary
 
@@ -37,9 +37,9 @@ def render(summary: Summary, extra: Sequence[Section] = ()) -> str:
         extra: More sections, after the verdict.
     """
     first, *others = _sections(summary)
-    return page.render(
-        provenance.title(summary), provenance.date(summary), _banner([summary]), [first, *extra, *others]
-    )
+    chosen = choice.section(summary["choice"]) if summary.get("choice") else None
+    sections = [first, *([chosen] if chosen else []), *extra, *others]
+    return page.render(provenance.title(summary), _subtitle(summary), _banner([summary]), sections)
 
 
 def render_runs(summaries: Sequence[tuple[str, Summary]], extra: Sequence[Section] = ()) -> str:
@@ -72,6 +72,12 @@ def _sections(summary: Summary) -> Iterable[Section]:
         yield from (section for section in found if section)
     yield parts.origin(summary)
     yield parts.meanings()
+
+
+def _subtitle(summary: Summary) -> str:
+    """When and against what."""
+    facts = dict(provenance.facts(summary))
+    return " · ".join(part for part in (provenance.date(summary), facts.get("target"), facts.get("client")) if part)
 
 
 def _banner(summaries: Sequence[Summary]) -> str:
