@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadbench import scenario
 from loadbench.errors import ScenarioError, UsageError
@@ -155,3 +157,15 @@ def test_the_command_lines_thresholds_replace_the_files() -> None:
     merged = scenario.merge(Scenario(fail_if=["failed > 1%"]), fail_if=["ttft_p95 > 1s"])
 
     assert merged.fail_if == ["ttft_p95 > 1s"]
+
+
+@given(st.text(alphabet="ftd_p95{}c8<>=% .0ms1aborteduri\n", max_size=40))
+def test_any_text_is_a_threshold_or_one_line_that_says_why_not(text: str) -> None:
+    said, found = "", None
+    try:
+        found = Threshold.parse(text)
+    except UsageError as error:
+        said = str(error)
+
+    assert said.isprintable()
+    assert found is None or Threshold.parse(found.text).bound == found.bound
