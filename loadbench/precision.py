@@ -28,8 +28,8 @@ class Precise:
     """A schedule that measures all levels in rounds, and ends after one in which each mean is known well enough.
 
     Known well enough is a mean over runs whose 95 % interval (`metrics.repeats.over_runs`) is no further from it than
-    `wanted`, of tokens/s and of the median latency, at every load that runs to its end. All loads stop together, so
-    that their runs stay in turns.
+    `wanted`, of tokens/s and of the median latency, at every load. All loads stop together, so that their runs stay in
+    turns. A load that failed or was skipped once is not waited for any more.
 
     Attributes:
         levels: The plan's, in rounds: what is complete already left out.
@@ -43,6 +43,7 @@ class Precise:
     streamed: bool = True
     _given: int = 0
     _results: list[Result] = field(default_factory=list)
+    _lost: set[tuple[Any, ...]] = field(default_factory=set)  # loads that are not waited for
 
     def following(self) -> PlannedLevel | None:
         if self._given == len(self.levels):
@@ -50,7 +51,7 @@ class Precise:
             return None
         planned = self.levels[self._given]
         begins_round = self._given == 0 or planned.level.repeat > self.levels[self._given - 1].level.repeat
-        if begins_round and self._conclude():
+        if begins_round and (self._conclude() or self._lost >= {_key(one.level) for one in self.levels}):
             return None
         self._given += 1
         self._results = []
@@ -69,13 +70,16 @@ class Precise:
         """Keep the level's figures in the record, which the run folder writes together with the level."""
         level = progress.level
         if facts["status"] != "complete":
+            if facts["status"] != "interrupted":
+                self._lost.add(_key(level))
             return
         known = {"id": level.id, "model": level.model, **_load(level), **facts}
         data = LevelData(known, Results.from_results(self._results), {}, True)
         found = repeats.figures(levels.summary(data, [], streamed=self.streamed))
         self.record["runs"].append({"level": level.id, "model": level.model, **_load(level), **found})
 
-    def skipped(self, planned: PlannedLevel, reason: str) -> None: ...
+    def skipped(self, planned: PlannedLevel, reason: str) -> None:
+        self._lost.add(_key(planned.level))
 
     def _conclude(self) -> bool:
         """Whether all means are known well enough by now; says how well the worst one is."""
@@ -83,6 +87,7 @@ class Precise:
         grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in rows.values():
             grouped.setdefault(tuple(row[name] for name in _LOAD), []).append(row)
+        grouped = {load: runs for load, runs in grouped.items() if load not in self._lost}
         widths = []
         for runs in grouped.values():
             if len(runs) < LEAST_REPEATS:
@@ -103,6 +108,10 @@ class Precise:
 
 
 _LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
+
+
+def _key(level: Level) -> tuple[Any, ...]:
+    return tuple(getattr(level, name) for name in _LOAD)
 
 
 def _load(level: Level) -> dict[str, Any]:

@@ -92,6 +92,9 @@ def test_a_table_sets_each_run_against_the_first_and_their_mean_beneath() -> Non
 class Server:
     """Ends levels as the engine does: so many requests of a TTFT that wanders from run to run."""
 
+    fails = "none"
+    """How the names of levels begin that fail."""
+
     def __init__(self, wander: float, asked: Scenario) -> None:
         self.chance, self.wander = np.random.default_rng(1), wander
         self.record, self.told = precision.begun(asked), list[str]()
@@ -106,7 +109,8 @@ class Server:
             for number in range(40):
                 began = number * 500_000_000
                 self.schedule.heard(self.result(planned.level.id, number, began, ttft_ns))
-            facts = {"status": "complete", "measured_from_ns": 0, "full_ns": 0, "last_issue_ns": 19_500_000_000}
+            status = "failed" if planned.level.id.startswith(self.fails) else "complete"
+            facts = {"status": status, "measured_from_ns": 0, "full_ns": 0, "last_issue_ns": 19_500_000_000}
             self.schedule.ended(Progress(planned.level, 1, planned.limits), facts)
         return ran
 
@@ -151,6 +155,22 @@ def test_a_server_that_wanders_a_little_is_measured_until_it_is_known_well_enoug
     assert 3 < rounds < 20
     assert all(width > 3 for width in said[:-1])
     assert said[-1] <= 3
+
+
+def test_a_load_that_failed_is_not_waited_for() -> None:
+    server = Server(0.0, Scenario(concurrency=[1, 2], until=0.05))
+    server.fails = "m@c2#2"
+
+    assert len(server.run()) == 6
+    assert server.record["reached"] is True
+
+
+def test_a_run_whose_loads_all_failed_ends_after_its_round() -> None:
+    server = Server(0.0, Scenario(concurrency=[1, 2], until=0.05))
+    server.fails = "m@"
+
+    assert server.run() == ["m@c1", "m@c2"]
+    assert server.record["reached"] is None
 
 
 def test_a_run_that_goes_on_counts_what_it_measured_before() -> None:
