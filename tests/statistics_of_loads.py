@@ -18,6 +18,7 @@ from test_quality_agreement import answers, noisy, values
 from loadbench.capacity import Rule
 from loadbench.capacity.backlog import backlog
 from loadbench.capacity.grid import found as answer_of
+from loadbench.metrics.repeats import over_runs
 from loadbench.quality.agreement import agreement, weighted_kappa
 from loadbench.scaling import scaling, usl
 from loadbench.scenario import Bound
@@ -32,10 +33,7 @@ def usl_recovery(trials: int) -> list[Row]:
     ]
     law = test_scaling_usl.LAW
     for noise in (0.02, 0.05):
-        fits = [
-            usl.fit(test_scaling_usl.LEVELS, test_scaling_usl.noisy(law, seed, noise), samples=100)
-            for seed in range(trials)
-        ]
+        fits = [usl.fit(test_scaling_usl.LEVELS, test_scaling_usl.noisy(law, seed, noise)) for seed in range(trials)]
         medians = np.median([(f.lambda_per_s, f.sigma, f.kappa, f.peak_n or math.inf) for f in fits], axis=0)
         held = [
             np.mean([low - 1e-12 <= truth <= high for low, high in (f.ci95[name] for f in fits)])  # type: ignore[operator]
@@ -194,6 +192,23 @@ def kappas(trials: int) -> list[Row]:
                 given += 1
                 held += one.ci95[0] <= (truth or 0.0) <= one.ci95[1]
         rows.append((str(n), f"{truth:.2f}", _percent(held / given)))
+    return rows
+
+
+def untils(trials: int) -> list[Row]:
+    """`--until`: runs are added, 3 at least and 20 at most, until the interval of their mean is narrow enough."""
+    rows: list[Row] = [("runs differ by", "--until 5%: interval held", "runs", "--until 2%: interval held", "runs")]
+    for spread in (0.02, 0.05, 0.1):
+        cells = []
+        for wanted in (0.05, 0.02):
+            random, held, runs = np.random.default_rng(SEED), 0, 0
+            for _ in range(trials):
+                values: list[float | None] = [100 * math.exp(spread * random.standard_normal()) for _ in range(3)]
+                while (mean := over_runs(values))["half_width"] > wanted and len(values) < 20:
+                    values.append(100 * math.exp(spread * random.standard_normal()))
+                held, runs = held + (mean["low"] <= 100 <= mean["high"]), runs + len(values)
+            cells += [_percent(held / trials), f"{runs / trials:.1f}"]
+        rows.append((f"{100 * spread:.0f} %", *cells))
     return rows
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import simulations
 from comparisons import Server, comparisons, lap_of, share, share_of_any, side_of, words
 from simulations import SEED, holds
-from statistics_of_loads import backlogs, capacities, drifts, kappas, knees_of_a_curve, serials, usl_recovery
+from statistics_of_loads import backlogs, capacities, drifts, kappas, knees_of_a_curve, serials, untils, usl_recovery
 
 from loadbench import intervals
 from loadbench.compare import Outcomes, Side, judge, over_levels
@@ -263,13 +263,14 @@ TABLES = {
     "failing_runs": Table(failing_runs, 1000),
     "over_levels": Table(over, 1000),
     "outliers": Table(outliers),
-    "usl": Table(usl_recovery),
+    "usl": Table(usl_recovery, 1000),
     "knees": Table(knees_of_a_curve),
     "serial": Table(serials),
     "capacity": Table(capacities, 4000),
     "backlog": Table(backlogs, 1000),
     "drift": Table(drifts, 1000),
     "kappa": Table(kappas, 1000),
+    "until": Table(untils, 1000),
 }
 
 

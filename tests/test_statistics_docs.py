@@ -1,0 +1,110 @@
+"""docs/statistics.md names every estimator, every test it names exists, and its tables say what simulation says."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from statistics_tables import TABLES, written
+
+from loadbench import intervals
+from loadbench.capacity import backlog, rule
+from loadbench.compare import flows, judging, outcomes, overall, percentiles, typical, verdict
+from loadbench.metrics import drift, noise, repeats, stalls
+from loadbench.quality import agreement
+from loadbench.scaling import knees, serial, usl
+
+HERE = Path(__file__).parent
+TEXT = (HERE.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
+NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}
+NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead", "agreements", "of_histogram"}
+"""Public, but they compute nothing that is uncertain."""
+MODULES = (
+    *(usl, knees, serial, typical, percentiles, flows, outcomes, judging, verdict, overall),
+    *(backlog, rule, drift, noise, repeats, stalls, agreement),
+)
+
+
+def functions(module: ModuleType) -> set[str]:
+    """Public functions that are defined there."""
+    found = inspect.getmembers(module, inspect.isfunction)
+    return {name for name, each in found if each.__module__ == module.__name__ and not name.startswith("_")}
+
+
+def test_every_interval_is_named() -> None:
+    every = {name for name in intervals.__all__ if inspect.isroutine(getattr(intervals, name))}
+    cached = {name for name in intervals.__all__ if hasattr(getattr(intervals, name), "cache_info")}
+
+    assert len(every | cached) > 25
+    assert (every | cached) - NAMED == set()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_every_estimator_is_named(module: ModuleType) -> None:
+    assert functions(module) - NAMED - NO_ESTIMATE == set()
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = set(re.findall(r"\btest_\w+", TEXT))
+    files = {path.stem: path.read_text(encoding="utf-8") for path in HERE.glob("test_*.py")}
+    there = set(re.findall(r"def (test_\w+)", "\n".join(files.values())))
+
+    assert len(named) > 25
+    assert named - there - set(files) == set()
+
+
+def rows_of(markdown: str) -> list[list[str]]:
+    lines = [line.strip("| ").split("|") for line in markdown.strip().splitlines()]
+    return [[cell.strip() for cell in line] for i, line in enumerate(lines) if i != 1]
+
+
+def table(name: str) -> list[list[str]]:
+    """As it stands on the page."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)
+
+    assert found, name
+    return rows_of(found[1])
+
+
+def test_every_table_is_on_the_page() -> None:
+    assert set(re.findall(r"<!-- (\w+) -->", TEXT)) - {"end"} == set(TABLES)
+    assert all(len(table(name)) > 2 for name in TABLES)
+
+
+def test_a_table_is_written_between_its_marks() -> None:
+    assert written("a\n<!-- x -->\nold\n<!-- end -->\nb", "x", "new") == "a\n<!-- x -->\nnew\n<!-- end -->\nb"
+
+
+QUICK = {
+    **dict.fromkeys(("counts", "shares", "knees"), 0),
+    **{"means": 200, "gaps": 150, "outliers": 100, "usl": 60, "serial": 100, "capacity": 200, "backlog": 40},
+    **{"alarms": 40, "power": 20, "failing_runs": 50, "over_levels": 40, "drift": 20, "kappa": 40, "until": 100},
+}
+
+
+def number(cell: str) -> float | None:
+    return float(cell) if re.fullmatch(r"\d+(\.\d+)?", cell) else None
+
+
+@pytest.mark.parametrize(("name", "trials"), QUICK.items())
+def test_the_tables_are_what_simulation_says(name: str, trials: int) -> None:
+    there, again = table(name), rows_of(replace(TABLES[name], trials=trials).markdown())
+    shares = [name not in ("usl", "until") or "held" in head for head in there[0]]
+
+    assert there[0] == again[0]
+    assert [row[0] for row in there] == [row[0] for row in again]
+    for before, after, is_share in zip(chain(*there), chain(*again), shares * len(there), strict=True):
+        said, found = number(before), number(after)
+        if said is None or found is None or not trials:
+            assert before == after or "-" in (before, after)
+        elif is_share:
+            p = min(max(said, found, 1.0), 99.0) / 100 if max(said, found) < 50 else min(said, found, 99.0) / 100
+            error = math.sqrt(p * (1 - p) * (1 / trials + 1 / TABLES[name].trials))
+
+            assert abs(said - found) <= 100 * 4 * error + 0.1, (name, before, after)
