@@ -72,6 +72,9 @@ def test_each_side_is_an_ordinary_run_folder(quick: Simulator, slow: Simulator) 
     [record] = json.loads(compared.stdout)["comparisons"]
 
     assert {level["status"] for level in json.loads(reported.stdout)["levels"]} == {"complete"}
+    assert json.loads(invoke("compare", "both", "--format", "json").stdout) == json.loads(
+        Path("both/compare.json").read_bytes()
+    )
     assert all(level["interleaved"] for level in record["levels"])
     assert all(level["verdicts"][0]["ratio"] > 1.5 for level in record["levels"])
 

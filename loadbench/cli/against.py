@@ -16,22 +16,13 @@ import click
 from loadbench import compare, scenario, store
 from loadbench.cli import INTERRUPTED, live, measure, opening, reach, rig, verdict
 from loadbench.cli.live.sides import Sided, named
+from loadbench.cli.pair import MEANT, SIDES, folders
 from loadbench.cli.rig import Asked, Rig
 from loadbench.errors import UsageError
 from loadbench.plan import Plan, PlannedLevel
 from loadbench.report import comparison
 from loadbench.scenario import Scenario
 from loadbench.session import Session
-
-MEANT = ("model", "device", "execution provider", "server", "server version")
-"""What two targets may differ in: it is what they are compared for."""
-SIDES = ("base", "new")
-
-
-def folders(root: Path | None) -> list[Path]:
-    """The run folders of both sides, if that is what this folder holds; else none."""
-    found = [] if root is None else [root / name for name in SIDES]
-    return found if all((folder / "run.json").exists() for folder in found) else []
 
 
 def against(wanted: Scenario, given: dict[str, Any]) -> int:
@@ -163,8 +154,7 @@ def _compared(root: Path, given: Mapping[str, Any], shown: live.View) -> dict[st
         from loadbench.report.comparison import text
 
         text.show(document, Console(file=sys.stdout))
-        both = " ".join(shlex.quote(str(folder)) for folder in folders(root))
-        click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {both}")
+        click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}")
     return found
 
 

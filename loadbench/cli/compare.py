@@ -127,12 +127,15 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
 
     Each folder NEW is held against BASE. Requests are paired by prompt, each metric of each level gets a word by its
     interval against the margin, and all levels together one more. With one folder alone the models of that run are
-    compared with each other.
+    compared with each other; one that `run --against` wrote has both sides in it.
     """
     from loadbench import compare as comparing
+    from loadbench.cli import pair
     from loadbench.report import comparison
 
     _check(given)
+    if given["base"] is None and len(folders) == 1 and (both := pair.folders(folders[0])):
+        folders, given["expected"] = tuple(both), (*given["expected"], *pair.MEANT)
     terms = comparing.Terms(
         margin=given["margin"],
         share_margin=given["share_margin"],

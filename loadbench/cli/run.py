@@ -174,13 +174,14 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     else a Foundry Local service, else the embedded model. Records, summary and report go to a folder in results/.
     """
     from loadbench.cli import against, measure
+    from loadbench.cli.pair import folders
 
     if given["resume"] is None:
         if given["against_model"] and given["against"] is None:
             raise click.UsageError("--against-model names a model of --against URL: give both", ctx)
         wanted = scenario_of(ctx, given)
         ctx.exit(measure.measure(wanted, given) if given["against"] is None else against.against(wanted, given))
-    if both := against.folders(given["resume"]):
+    if both := folders(given["resume"]):
         sides = [given | {"resume": folder} for folder in both]
         ctx.exit(against.again(given["resume"], [resumed(ctx, side) for side in sides], sides))
     ctx.exit(measure.measure(resumed(ctx, given), given))
