@@ -12,7 +12,10 @@ from loadbench.histogram import Histogram
 from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, rounded
 
 STEPS_PER_DOUBLING = 4
-"""Points between one in 2 and one in 4: they lie evenly on the axis, and a million requests have 80."""
+"""Points between one in 2 and one in 4: they lie evenly on the axis, and a million requests have 84."""
+
+NAMED = (10, 20, 100, 1000)
+"""p90, p95, p99, p99.9."""
 
 Spectrum = dict[str, list[float]]
 
@@ -55,9 +58,10 @@ def of_histogram(histogram: Histogram) -> Spectrum | None:
 
 
 def _places(n: int) -> list[float]:
-    """Places on the axis from 1 on, below n."""
+    """Places on the axis from 1 on, below n: evenly, and those of the percentiles that have names."""
     steps = math.ceil(STEPS_PER_DOUBLING * math.log2(n)) if n > 1 else 0
-    return [2.0 ** (k / STEPS_PER_DOUBLING) for k in range(steps)]
+    even = (2.0 ** (k / STEPS_PER_DOUBLING) for k in range(steps))
+    return sorted({*even, *(float(x) for x in NAMED if x < n)})
 
 
 def _short(x: float) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from loadbench.errors import LoadbenchError
 from loadbench.report import levels, units
 from loadbench.report.html import trace
+from loadbench.report.html.markup import tag
 from loadbench.report.html.scaling import firsts
 from loadbench.report.html.section import Figure, Key, Panel, Section, Sign
 from loadbench.report.levels import Level, Summary
@@ -20,6 +21,11 @@ from loadbench.scenario import Bound
 _STATISTICS = (("p50", "@0", "circle"), ("p95", "@1", "square"), ("p99", "@2", "diamond"))
 _SIGNS: dict[str, Sign] = {"circle": "point", "square": "square", "diamond": "diamond"}
 _KNEES = {"power": "power", "doubling": "doubling", "corner": "corner", "slo": "SLO"}
+Drawn = tuple[Level, Mapping[str, Sequence[float]]]
+MOST_LINES = 6
+"""Levels in a plot of percentiles: the table beneath has them all."""
+_LINE_SHARE = 0.06
+"""Of a plot's height, that of a line of text."""
 _PERCENTILES = ("p50", "p90", "p95", "p99", "p999")
 _AT = {"p50": 2.0, "p90": 10.0, "p95": 20.0, "p99": 100.0, "p999": 1000.0}
 
@@ -62,13 +68,20 @@ def kinds(summary: Summary) -> list[Kind]:
 def against_load(summary: Summary) -> Section | None:
     """Percentiles with their intervals at each load; bounds as lines across, knees as lines down."""
     figures = [found for kind in kinds(summary) if (found := _against(kind, summary))]
-    return Section("latency", "Latency against load", figures) if figures else None
+    how = "Bars are 95% intervals; a hollow mark has too few requests for one. Both axes are logarithmic."
+    return Section("latency", "Latency against load", [tag("p", how), *figures]) if figures else None
 
 
 def distributions(summary: Summary) -> Section | None:
     """Every percentile of each level on one axis."""
     figures = [found for kind in kinds(summary) if (found := _spectra(kind, summary))]
-    return Section("spectra", "Latency, all percentiles", figures) if figures else None
+    how = (
+        "Read a point as: so many per cent took at most so long. To the right each step is a tenth of what is left, "
+        "so that the slowest can be told apart; a line ends at the slowest of all. Circles are percentiles with their "
+        f"95% intervals, hollow where too few requests hold one. Of more than {MOST_LINES} loads some are drawn; the "
+        "tables have all."
+    )
+    return Section("spectra", "Latency, all percentiles", [tag("p", how), *figures]) if figures else None
 
 
 def _against(kind: Kind, summary: Summary) -> Figure | None:
@@ -78,13 +91,11 @@ def _against(kind: Kind, summary: Summary) -> Figure | None:
     if not panels:
         return None
     legend = [Key(statistic, _SIGNS[symbol], color) for statistic, color, symbol in _STATISTICS]
-    legend.append(Key("hollow: too few requests for an interval", "hollow", "@muted"))
     if _bounds(kind, levels.levels(summary)):
         legend.append(Key("bound that was asked for", "dash", "@bad"))
     if kind.name in ("TTFT", "E2E") and any(any((curve.get("knees") or {}).values()) for curve in curves(summary)):
         legend.append(Key("knees, by the rule that names them", "dot", "@muted"))
-    note = f"{kind.about} Bars are 95% intervals. Both axes are logarithmic."
-    return Figure(f"{kind.name} against load", note, panels, legend, _table(kind, summary))
+    return Figure(f"{kind.name} against load", kind.about, panels, legend, _table(kind, summary))
 
 
 def _groups(summary: Summary) -> list[tuple[str, list[Level]]]:
@@ -136,9 +147,10 @@ def _panel(kind: Kind, model: str, rows: list[Level], curve: Mapping[str, Any]) 
             notes.append(note)
     layout = {
         "xaxis": trace.load_axis(rows),
-        "yaxis": {"title": {"text": f"{kind.name}, ms"}, "type": "log"},
+        "yaxis": trace.value_axis(f"{kind.name}, ms", [*trace.reached(traces), *_bounds(kind, rows).values()]),
         "shapes": shapes,
         "annotations": _logarithmic(notes),
+        "margin": {"t": 40 if len(shapes) > len(_bounds(kind, rows)) else 16},
     }
     return Panel(model, f"Line plot of {kind.name} against load, {model}: {'; '.join(told)}.", traces, layout)
 
@@ -167,7 +179,7 @@ def _knees(curve: Mapping[str, Any], rows: Sequence[Level]) -> list[tuple[trace.
     for i, (n, names) in enumerate(sorted(at.items())):
         shape = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": n, "x1": n}
         shape |= {"line": {"color": "@muted", "width": 1, "dash": "dot"}}
-        note = {"yref": "paper", "y": 1 - 0.07 * (i % 3), "yanchor": "top", "x": n, "xanchor": "left"}
+        note = {"yref": "paper", "y": 1, "yshift": 13 * (i % 2), "yanchor": "bottom", "x": n, "xanchor": "center"}
         note |= {"text": trace.words(", ".join(names)), "showarrow": False, "font": {"size": 11, "color": "@muted"}}
         found.append((shape, note))
     return found
@@ -186,16 +198,12 @@ def _spectra(kind: Kind, summary: Summary) -> Figure | None:
     panels = [panel for model, rows in _groups(summary) if (panel := _spectrum_panel(kind, model, rows))]
     if not panels:
         return None
-    note = (
-        f"Read a point as: one in so many {kind.noun} took longer. Lines end at the slowest; circles are percentiles "
-        "with their 95% intervals, hollow where too few requests hold one."
-    )
-    legend = [Key("low to high load", "ramp"), Key("percentile with an interval", "point", "@muted")]
-    return Figure(f"{kind.name}, all percentiles", note, panels, legend, _table(kind, summary, whole=True))
+    legend = [Key("low to high load", "ramp")]
+    return Figure(f"{kind.name}, all percentiles", kind.about, panels, legend, _table(kind, summary, whole=True))
 
 
 def _spectrum_panel(kind: Kind, model: str, rows: Sequence[Level]) -> Panel | None:
-    shown = [(level, spectrum) for level in firsts(rows) if (spectrum := _spectrum(kind, level))]
+    shown = _some([(level, spectrum) for level in firsts(rows) if (spectrum := _spectrum(kind, level))])
     if not shown:
         return None
     traces: list[Any] = []
@@ -205,13 +213,15 @@ def _spectrum_panel(kind: Kind, model: str, rows: Sequence[Level]) -> Panel | No
         xs, ys, n = spectrum["one_in"], spectrum["ms"], (kind.metric(level) or {}).get("n")
         line = trace.curve(xs, ys, color)
         counted = f"{levels.load_words(level)}, {units.count(n)} {kind.noun}"
-        line |= {"text": [_said(counted, kind, x, y) for x, y in zip(xs, ys, strict=True)], "hoverinfo": "text"}
+        line |= {"hovertemplate": f"{trace.words(counted)}\n{kind.name} %{{y:,.4~g}} ms<extra></extra>"}
         traces.append(line)
         points = [_at(trace.point(level, kind.metric(level), p, kind.name, kind.noun), p, n) for p in _PERCENTILES]
         traces.append(trace.line(points, color, joined=False))
         traces[-1]["marker"]["size"] = 6
         ends.append({"x": xs[-1], "y": ys[-1], "text": trace.words(levels.label(level)), "showarrow": False})
-    names = [end | {"xanchor": "left", "xshift": 4, "font": {"size": 11, "color": "@muted"}} for end in _apart(ends)]
+    axis = trace.value_axis(f"{kind.name}, ms", trace.reached(traces))
+    style = {"xanchor": "left", "xshift": 4, "font": {"size": 11, "color": "@muted"}}
+    names = [end | style for end in _apart(ends, axis)]
     layout = {
         "xaxis": {
             "title": {"text": f"percentile of {kind.noun}"},
@@ -219,7 +229,7 @@ def _spectrum_panel(kind: Kind, model: str, rows: Sequence[Level]) -> Panel | No
             "tickvals": [1, 2, 10, 20, 100, 1000, 10_000, 100_000, 1_000_000],
             "ticktext": ["0", "50", "90", "95", "99", "99.9", "99.99", "99.999", "99.9999"],
         },
-        "yaxis": {"title": {"text": f"{kind.name}, ms"}, "type": "log"},
+        "yaxis": axis,
         "annotations": _logarithmic(names),
         "margin": {"r": 58},
     }
@@ -227,11 +237,19 @@ def _spectrum_panel(kind: Kind, model: str, rows: Sequence[Level]) -> Panel | No
     return Panel(model, f"Percentiles of {kind.name} from 0 to the maximum, {model}, at {told}.", traces, layout)
 
 
-def _apart(ends: Sequence[trace.Trace]) -> list[trace.Trace]:
+def _some(found: Sequence[Drawn]) -> Sequence[Drawn]:
+    """The first, the last, and as many between them as can be told apart."""
+    if len(found) <= MOST_LINES:
+        return found
+    return [found[round(i * (len(found) - 1) / (MOST_LINES - 1))] for i in range(MOST_LINES)]
+
+
+def _apart(ends: Sequence[trace.Trace], axis: Mapping[str, Any]) -> list[trace.Trace]:
     """Of names that would lie on each other the upper one."""
+    least = 10 ** (_LINE_SHARE * (axis["range"][1] - axis["range"][0]))
     kept: list[trace.Trace] = []
     for end in sorted(ends, key=lambda one: -float(one["y"])):
-        if all(float(end["y"]) * 1.25 < float(other["y"]) for other in kept):
+        if all(float(end["y"]) * least < float(other["y"]) for other in kept):
             kept.append(end)
     return kept
 
@@ -246,11 +264,6 @@ def _at(point: trace.Point | None, statistic: str, n: float | None) -> trace.Poi
     if point is None or not n or n < _AT[statistic]:
         return None
     return trace.Point(_AT[statistic], point.y, point.said, point.interval, point.marked)
-
-
-def _said(counted: str, kind: Kind, one_in: float, ms: float) -> str:
-    percentile = f"{100 * (1 - 1 / one_in):.6g}"
-    return trace.said(counted, f"{kind.name} {percentile}% at most {units.span(ms)}")
 
 
 def _table(kind: Kind, summary: Summary, *, whole: bool = False) -> list[Table]:

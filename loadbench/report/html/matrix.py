@@ -184,7 +184,7 @@ def _waiting(lines: Sequence[Line]) -> Any:
     }
     layout = {
         "xaxis": trace.load_axis([level for rows in told.values() for level in rows]),
-        "yaxis": {"title": {"text": f"median {kind}, ms"}, "type": "log"},
+        "yaxis": trace.value_axis(f"median {kind}, ms", trace.reached([trace.line(line) for line in points.values()])),
     }
     tables = [_plotted(name, rows) for name, rows in told.items()]
     return compared(f"Median {kind}", "With 95% intervals; logarithmic.", points, layout, tables)

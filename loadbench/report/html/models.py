@@ -60,6 +60,10 @@ def _at_one_load(summary: Summary) -> Figure | None:
         ]
         for p in ("p50", "p95")
     ]
+    waits = [
+        trace.line(times[0], joined=False, across=True),
+        trace.line(times[1], "@1", "square", joined=False, across=True),
+    ]
     axis = {"tickvals": list(range(len(names))), "ticktext": [trace.words(name) for name in names], "automargin": True}
     axis |= {"range": [-0.7, len(names) - 0.3]}
     panels = [
@@ -73,11 +77,8 @@ def _at_one_load(summary: Summary) -> Figure | None:
         Panel(
             f"{kind}, median and p95",
             f"Dot plot of {kind} at {where}, a model a line, in the same order.",
-            [
-                trace.line(times[0], joined=False, across=True),
-                trace.line(times[1], "@1", "square", joined=False, across=True),
-            ],
-            {"xaxis": {"title": {"text": f"{kind}, ms"}, "type": "log"}, "yaxis": axis},
+            waits,
+            {"xaxis": trace.value_axis(f"{kind}, ms", trace.reached(waits, "x")), "yaxis": axis},
             height,
         ),
     ]
@@ -90,7 +91,7 @@ def _across(level: Level, point: trace.Point | None, place: int) -> trace.Point 
     """A figure on the line of its model."""
     if point is None:
         return None
-    said = f"{trace.said(str(level.get('model')))}<br>{point.said}"
+    said = f"{trace.said(str(level.get('model')))}\n{point.said}"
     return trace.Point(place, point.y, said, point.interval, point.marked)
 
 

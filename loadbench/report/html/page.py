@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import orjson
 
 from loadbench.report.html import bundle, grid
 from loadbench.report.html.markup import Markup, in_script, joined, tag
-from loadbench.report.html.section import Figure, Key, Panel, Section
+from loadbench.report.html.section import Figure, Key, Panel, Section, Spec
+from loadbench.report.tables import Table
 from loadbench.report.units import plural
 
 MOST_PANELS = 6
 """Plots of one kind that stand open; more unfold on a click."""
+
+
+class Plots:
+    """The page's plots by name; a trace that stands in several, as the others in grey, is kept once."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, Any] = {}
+        self.shared: list[Spec] = []
+        self._owner: dict[int, tuple[list[Any], int]] = {}
+        self._places: dict[int, int] = {}
+
+    def add(self, name: str, panel: Panel) -> None:
+        """Take a panel; a trace that is the very same object as one before is shared."""
+        traces: list[Any] = []
+        for place, trace in enumerate(panel.traces):
+            key = id(trace)
+            if key not in self._owner:
+                self._owner[key] = (traces, place)
+                traces.append(trace)
+                continue
+            if key not in self._places:
+                self._places[key] = len(self.shared)
+                self.shared.append(trace)
+                first, at = self._owner[key]
+                first[at] = self._places[key]
+            traces.append(self._places[key])
+        self.specs[name] = {"traces": traces, "layout": panel.layout}
 
 
 def render(title: str, subtitle: str, banner: str, sections: Sequence[Section]) -> str:
@@ -27,9 +54,9 @@ def render(title: str, subtitle: str, banner: str, sections: Sequence[Section]) 
         banner: A warning above all else, or "".
         sections: In their order; their ids differ.
     """
-    library = bundle.plotly_js()
-    plots: dict[str, Any] = {}
-    found = [_section(section, plots if library else None) for section in sections]
+    library = bundle.plotly()
+    plots = Plots() if library else None
+    found = [_section(section, plots) for section in sections]
     body = joined(
         [
             tag("a", "Skip to the report", href="#report", class_="skip"),
@@ -39,14 +66,14 @@ def render(title: str, subtitle: str, banner: str, sections: Sequence[Section]) 
             tag("footer", tag("p", "Written by loadbench. Everything is in this file; it loads nothing.")),
         ]
     )
-    scripts = [library] if library else []
-    scripts += [bundle.asset("page.js"), *(section.script for section in sections if section.script)]
-    data = {"plots": plots, "sections": {section.id: section.data for section in sections if section.data}}
+    scripts = [bundle.asset("page.js"), *(section.script for section in sections if section.script)]
+    data = {"plots": plots.specs if plots else {}, "shared": plots.shared if plots else []}
+    data |= {"sections": {section.id: section.data for section in sections if section.data}}
     styles = [bundle.asset("page.css"), *(section.style for section in sections if section.style)]
     head = joined(
         [
             tag("meta", charset="utf-8"),
-            Markup(f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'),
+            Markup(f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts, library)}">'),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
             tag("meta", name="color-scheme", content="light dark"),
             tag("meta", name="referrer", content="no-referrer"),
@@ -54,13 +81,14 @@ def render(title: str, subtitle: str, banner: str, sections: Sequence[Section]) 
             Markup(f"<style>{''.join(styles)}</style>"),
         ]
     )
-    last = [_json("page-data", data), *(Markup(f"<script>{script}</script>") for script in scripts)]
+    packed = [Markup(f'<script type="text/plain" id="plotly">{library.packed}</script>')] if library else []
+    last = [*packed, _json("page-data", data), *(Markup(f"<script>{script}</script>") for script in scripts)]
     return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}{"".join(last)}</body>\n</html>\n'
 
 
-def _policy(scripts: Iterable[str]) -> str:
+def _policy(scripts: Iterable[str], library: bundle.Bundle | None) -> str:
     """Nothing is loaded, and of scripts only these run: what somebody put into a name would not, even unescaped."""
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    hashes = [bundle.digest(script.encode()) for script in scripts] + ([library.digest] if library else [])
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -90,7 +118,7 @@ def _contents(sections: Sequence[Section]) -> Markup:
     return tag("nav", tag("ul", links), aria_label="Contents")
 
 
-def _without_plots(library: str | None) -> Markup:
+def _without_plots(library: bundle.Bundle | None) -> Markup:
     if library is None:
         words = ("The tables below hold every figure; the plots need plotly, which is not installed. To get them: ",)
         return tag("p", *words, tag("code", bundle.HOW), ", then ", tag("code", "loadbench report RUN"), class_="hint")
@@ -98,25 +126,33 @@ def _without_plots(library: str | None) -> Markup:
     return Markup(f"<noscript>{tag('p', *words, class_='hint')}</noscript>")
 
 
-def _section(section: Section, plots: dict[str, Any] | None) -> Markup:
+def _section(section: Section, plots: Plots | None) -> Markup:
     name = f"{section.id}-title"
     parts = []
-    for place, part in enumerate(section.body):
-        if isinstance(part, Markup):
-            parts.append(part)
-        elif isinstance(part, Figure):
-            parts.append(_figure(part, f"{section.id}-{place}", plots))
-        else:
-            parts.append(grid.block(part))
+    for together, group in groupby(enumerate(section.body), lambda pair: _is_small(pair[1])):
+        made = [_part(part, f"{section.id}-{place}", plots) for place, part in group]
+        parts.append(tag("div", made, class_="pair") if together and len(made) > 1 else joined(made))
     return tag("section", tag("h2", section.title, id=name), parts, id=section.id, aria_labelledby=name)
 
 
-def _figure(figure: Figure, name: str, plots: dict[str, Any] | None) -> Markup:
+def _is_small(part: Markup | Figure | Sequence[Table]) -> bool:
+    """Whether a figure may share its line with another one."""
+    return isinstance(part, Figure) and len(part.panels) == 1 and not part.wide
+
+
+def _part(part: Markup | Figure | Sequence[Table], name: str, plots: Plots | None) -> Markup:
+    if isinstance(part, Markup):
+        return part
+    return _figure(part, name, plots) if isinstance(part, Figure) else grid.block(part)
+
+
+def _figure(figure: Figure, name: str, plots: Plots | None) -> Markup:
     words = [tag("h3", figure.title), tag("p", figure.note) if figure.note else None]
     if plots is None:
         tables = [grid.block([table], heading=False) for table in figure.tables]
         return tag("div", words, tables, class_="figure") if figure.tables else Markup("")
-    panels = [_panel(panel, f"{name}-{i}", plots) for i, panel in enumerate(figure.panels)]
+    several = len(figure.panels) > 1
+    panels = [_panel(panel, f"{name}-{i}", plots, titled=several) for i, panel in enumerate(figure.panels)]
     kind = "panels one" if len(panels) == 1 else "panels wide" if figure.wide else "panels"
     more = panels[MOST_PANELS:]
     folded = tag(
@@ -141,11 +177,11 @@ def _as_tables(figure: Figure) -> Markup | None:
     )
 
 
-def _panel(panel: Panel, name: str, plots: dict[str, Any]) -> Markup:
-    plots[name] = {"traces": panel.traces, "layout": panel.layout}
+def _panel(panel: Panel, name: str, plots: Plots, *, titled: bool) -> Markup:
+    plots.add(name, panel)
     return tag(
         "div",
-        tag("h4", panel.title) if panel.title else None,
+        tag("h4", panel.title) if titled and panel.title else None,
         tag(
             "div",
             class_="plot",

@@ -77,7 +77,7 @@ def _panel(curve: Curve, rows: list[Level]) -> Panel:
         traces.append(trace.line(points, symbol="circle-open", joined=False))
     layout = {
         "xaxis": trace.load_axis(rows),
-        "yaxis": {"title": {"text": "tokens/s"}, "type": "log"},
+        "yaxis": trace.value_axis("tokens/s", trace.reached(traces)),
     }
     low, high = first[0], first[-1]
     told = ", ".join(

@@ -108,9 +108,16 @@ def _steps(placed: Sequence[tuple[float, Level]], name: str) -> Columns:
         values = line.get(name)
         if values is None:
             continue
-        xs += [round(begin + t, 3) for t in line["t_s"]] + [None]
-        ys += [*values, None]
+        rows = list(zip((_second(begin + t) for t in line["t_s"]), values, strict=False))
+        # A step is told by where it begins: what stays as it was needs no points of its own.
+        kept = [row for i, row in enumerate(rows) if i in (0, len(rows) - 1) or row[1] != rows[i - 1][1]]
+        xs += [*(x for x, _ in kept), _second(begin + line["t_s"][-1] + line["every_s"]), None]
+        ys += [*(y for _, y in kept), kept[-1][1], None]
     return xs, ys
+
+
+def _second(at: float) -> float:
+    return round(at, 2)
 
 
 def _flow(placed: Sequence[tuple[float, Level]]) -> Row | None:
@@ -132,7 +139,7 @@ def _errors(placed: Sequence[tuple[float, Level]]) -> Row | None:
         line = level["timeline"]
         for t, n in zip(line["t_s"], line.get("errors") or (), strict=False):
             if n:
-                xs.append(round(begin + t + line["every_s"] / 2, 3))
+                xs.append(_second(begin + t + line["every_s"] / 2))
                 ys.append(n)
                 widths.append(line["every_s"])
     if not xs:
@@ -152,7 +159,7 @@ def _stalls(placed: Sequence[tuple[float, Level]]) -> list[trace.Trace]:
         for x, one in at
     ]
     marker = {"color": "@bad", "size": 9, "symbol": "triangle-up"}
-    mark = {"type": "scatter", "mode": "markers", "x": [round(x, 3) for x, _ in at], "y": [0] * len(at)}
+    mark = {"type": "scatter", "mode": "markers", "x": [_second(x) for x, _ in at], "y": [0] * len(at)}
     return [mark | {"marker": marker, "text": said, "hoverinfo": "text", "cliponaxis": False}]
 
 
@@ -178,8 +185,8 @@ def _samples(placed: Sequence[tuple[float, Level]]) -> list[Row]:
         for begin, level in placed:
             course = level.get("course") or {}
             if course.get(name):
-                xs += [round(begin + t, 3) for t in course["t_s"]] + [None]
-                ys += [None if y is None else round(y / unit, 4) for y in course[name]] + [None]
+                xs += [*(_second(begin + t) for t in course["t_s"]), None]
+                ys += [*(None if y is None else trace.short(y / unit) for y in course[name]), None]
         if any(y is not None for y in ys):
             found.append((title, [_area(xs, ys, color, title, steps=False)]))
     return found

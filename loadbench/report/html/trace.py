@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import Any
 
 from loadbench.report import clean, levels, units
@@ -38,8 +39,13 @@ def words(value: object) -> str:
 
 
 def said(*lines: str) -> str:
-    """What hovering says, a line each; empty ones are left out."""
-    return "<br>".join(words(line) for line in lines if line)
+    """What hovering says, a line each, which the page turns into plotly's; empty ones are left out."""
+    return "\n".join(words(line) for line in lines if line)
+
+
+def short(value: float) -> float:
+    """Five significant digits: no eye sees more on a plot, and a page of many models stays small."""
+    return float(f"{value:.5g}")
 
 
 def point(level: Level, metric: Mapping[str, Any] | None, statistic: str, name: str, noun: str) -> Point | None:
@@ -92,6 +98,7 @@ def line(
         across: The figures lie on the x axis.
     """
     known = [one for one in points if one is not None]
+    hollow = any(one.marked for one in known)
     trace: Trace = {
         "type": "scatter",
         "mode": "lines+markers" if joined else "markers",
@@ -103,16 +110,16 @@ def line(
         "marker": {
             "color": color,
             "size": 8,
-            "symbol": [f"{symbol}-open" if one.marked else symbol for one in known],
-            "line": {"width": 2, "color": color} if any(one.marked for one in known) else {"width": 0},
+            "symbol": [f"{symbol}-open" if one.marked else symbol for one in known] if hollow else symbol,
+            "line": {"width": 2, "color": color} if hollow else {"width": 0},
         },
     }
     if any(one.interval for one in known):
         trace["error_x" if across else "error_y"] = {
             "type": "data",
             "symmetric": False,
-            "array": [one.interval[1] - one.y if one.interval else 0 for one in known],
-            "arrayminus": [one.y - one.interval[0] if one.interval else 0 for one in known],
+            "array": [short(one.interval[1] - one.y) if one.interval else 0 for one in known],
+            "arrayminus": [short(one.y - one.interval[0]) if one.interval else 0 for one in known],
             "color": color,
             "thickness": 1.5,
             "width": 4,
@@ -125,10 +132,10 @@ def curve(xs: Sequence[float], ys: Sequence[float | None], color: str, *, dash: 
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": list(xs),
-        "y": list(ys),
+        "x": [short(x) for x in xs],
+        "y": [None if y is None else short(y) for y in ys],
         "line": {"color": color, "width": 2, "dash": dash},
-        **({"text": [text] * len(xs), "hoverinfo": "text"} if text else {"hoverinfo": "skip"}),
+        **({"text": text, "hoverinfo": "text"} if text else {"hoverinfo": "skip"}),
     }
 
 
@@ -167,6 +174,33 @@ def load_axis(rows: Sequence[Level]) -> Trace:
         "tickvals": ticks,
         "ticktext": [f"{x:g}" for x in ticks],
     }
+
+
+def reached(traces: Sequence[Trace], axis: str = "y") -> list[float | None]:
+    """Where traces go to on an axis, their intervals included."""
+    found: list[float | None] = []
+    for one in traces:
+        found += one[axis]
+        bars = one.get(f"error_{axis}") or {}
+        for sign, name in ((1, "array"), (-1, "arrayminus")):
+            found += [value + sign * bar for value, bar in zip(one[axis], bars.get(name) or (), strict=False)]
+    return found
+
+
+def value_axis(title: str, values: Sequence[float | None]) -> Trace:
+    """A logarithmic axis with round numbers as ticks: 1, 2, 5, 10; closer ones where values lie close together."""
+    known = [value for value in values if value is not None and value > 0]
+    axis: Trace = {"title": {"text": title}, "type": "log"}
+    if not known:
+        return axis
+    low, high = min(known) / 1.15, max(known) * 1.15
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    ticks: list[float] = []
+    for steps in (tuple(i / 10 for i in range(10, 100)), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1,)):
+        ticks = [tick for power in powers for step in steps if low <= (tick := step * 10.0**power) <= high]
+        if len(ticks) <= _MOST_TICKS:
+            break
+    return axis | {"range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": [f"{x:,.4g}" for x in ticks]}
 
 
 def level_line(y: float, text: str, color: str = "@bad") -> tuple[Trace, Trace]:
