@@ -1,6 +1,6 @@
 """The tables of docs/statistics.md, each from simulations of its own.
 
-python tests/statistics_tables.py                  print them all: about four minutes on one core
+python tests/statistics_tables.py                  print them all: about five minutes on one core
 python tests/statistics_tables.py usl knees        print some
 python tests/statistics_tables.py --write          put them into the page, between its marks
 """
@@ -24,7 +24,7 @@ from loadbench import intervals
 from loadbench.compare import Outcomes, Side, judge, over_levels
 
 TRIALS = 2000
-SIZES = (60, 200, 1000)
+SIZES = (20, 60, 200, 1000)
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
 
 Row = Sequence[str]
