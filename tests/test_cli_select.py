@@ -117,6 +117,29 @@ def test_the_decision_record_goes_into_a_file(folder: Path, tmp_path: Path) -> N
     assert (tmp_path / "decision.md").read_text(encoding="utf-8").startswith("## Which model to ship: `quick`")
 
 
+def test_a_report_of_several_models_holds_their_choice(folder: Path) -> None:
+    assert invoke("report", folder).exit_code == 0
+
+    assert json.loads((folder / "summary.json").read_bytes())["choice"]["winner"] == "quick"
+    assert "Choose quick: score" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_of_one_model_has_no_choice(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "one", only=100.0)
+    assert invoke("report", folder).exit_code == 0
+
+    assert json.loads((folder / "summary.json").read_bytes())["choice"] is None
+
+
+def test_scores_that_are_damaged_are_named_and_hold_up_no_report(folder: Path) -> None:
+    (folder / "scores.json").write_text("{")
+
+    chosen, reported = invoke("select", folder), invoke("report", folder)
+
+    assert (chosen.exit_code, reported.exit_code) == (1, 0)
+    assert "scores.json: is damaged" in chosen.stderr
+
+
 def test_models_json_is_written_and_a_run_takes_it(folder: Path, tmp_path: Path, quick: Any) -> None:
     models = tmp_path / "models.json"
     models.write_text('{"quick": {"note": "ours"}}')
