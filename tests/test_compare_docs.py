@@ -54,13 +54,15 @@ def test_everything_that_may_be_compared_on_purpose_is_named() -> None:
 
 @pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?:\s+#.*)?$", TEXT, flags=re.MULTILINE))
 def test_every_command_is_understood(line: str) -> None:
-    command = main.commands[shlex.split(line)[1]]
+    name, *words = shlex.split(line)[1:]
+    given = main.commands[name].make_context(name, words).params
 
-    assert command.make_context("compare", shlex.split(line)[2:]).params["folders"]
+    assert given["folders"] if name == "compare" else given["against"]
 
 
 def test_every_option_that_is_named_exists() -> None:
-    known = {option for param in main.commands["compare"].params for option in param.opts}
+    params = [*main.commands["compare"].params, *main.commands["run"].params]
+    known = {option for param in params for option in param.opts}
 
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT)) - known == set()
 

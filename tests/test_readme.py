@@ -106,6 +106,8 @@ def test_a_run_of_the_readme_makes_a_plan(
         while name in words:
             del words[words.index(name) : words.index(name) + 2]
 
+    words = [quick.url if before == "--against" else word for before, word in zip(["", *words], words, strict=False)]
+
     done = invoke(*words, "-e", quick.url, "--json", *(["--dry-run"] * ("--dry-run" not in words)))
 
     assert done.exit_code == 0, done.output
