@@ -39,11 +39,15 @@ def of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Itera
     """Red gates: of the winner's level they forbid a plain word, of another's its figures may be wrong too."""
     for one in (winner, *others):
         said = [*one.warnings, *(w for level in one.levels.get(load, ()) for w in level.get("warnings") or ())]
-        reds = {(str(w.get("code")), str(w.get("text"))): None for w in said if w.get("severity") == "red"}
-        codes = ", ".join(dict.fromkeys(code for code, _ in reds))
+        reds: dict[str, dict[str, None]] = {}
+        for w in said:
+            if w.get("severity") == "red":
+                reds.setdefault(str(w.get("code")), {})[str(w.get("text"))] = None
+        codes = ", ".join(reds)
         if one is winner:
-            for code, text in reds:
-                yield Doubt("red", code, one.name, f"{code} red at {load}: {text}")
+            for code, (text, *more) in reds.items():
+                also = f" (and {len(more)} more time{'s' * (len(more) > 1)})" if more else ""
+                yield Doubt("red", code, one.name, f"{code} red at {load}: {text}{also}")
         elif reds:
             yield Doubt("warn", codes, one.name, f"{codes} red for {one.name} at {load}: its place is not sure")
 
