@@ -81,7 +81,7 @@ def test_a_table_sets_each_run_against_the_first_and_their_mean_beneath() -> Non
         ["c4", "1", "100", "1.00x"],
         ["", "2", "110", "1.10x"],
         ["", "3", "90.0", "0.90x"],
-        ["", "all", "99.7", "max 1.22x"],
+        ["", "all", "99.7", "1.22x, 10.0%"],
     ]
     assert table.rows[-1][2].interval == "77.7–128"
 

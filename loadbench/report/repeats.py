@@ -43,7 +43,7 @@ def _table(entries: Sequence[Entry], model: str | None) -> Table:
         rows.append((Cell(""), Cell("all"), *both[0], *both[1]))
     notes = (
         "all = geometric mean of the runs with its 95% interval (each run counts once; from three runs on), and their "
-        "spread, the largest over the smallest",
+        "spread: the largest over the smallest, and the coefficient of variation",
     )
     return Table("Run by run", columns, tuple(rows), notes, model)
 
@@ -55,6 +55,8 @@ def _run(run: Entry, first: Entry, figure: str) -> tuple[Cell, Cell]:
 
 
 def _all(figure: Entry) -> tuple[Cell, Cell]:
-    low, high, spread = figure["low"], figure["high"], figure["spread"]
+    low, high, spread, cv = (figure[name] for name in ("low", "high", "spread", "cv"))
     bounds = "" if low is None else f"{units.figure(low)}–{units.figure(high)}"
-    return Cell(units.figure(figure["mean"]), bounds), Cell(units.ABSENT if spread is None else f"max {spread:.2f}x")
+    return Cell(units.figure(figure["mean"]), bounds), Cell(
+        units.ABSENT if spread is None or cv is None else f"{spread:.2f}x, {100 * cv:.1f}%"
+    )
