@@ -5,7 +5,23 @@ Data flows one way through flat files, named by the nouns of the field. Two halv
     run:   scenario -> prompts -> target -> pacer -> engine -> client -> transport -> sse -> result -> store
     read:  store -> result, histogram -> metrics, intervals, scaling, validity -> report
 
-`cli` puts them together. Neither half imports the other.
+`cli` puts them together, `api` for Python: `loadbench.run`, `loadbench.read` … Neither half imports the other.
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+_API = frozenset({"Finding", "Run", "catalogue", "choose", "compare_models", "probe", "read", "run"})
+
+
+def __getattr__(name: str) -> Any:
+    """What Python callers use is imported, with its libraries, when it is first asked for."""
+    if name in _API:
+        return getattr(import_module("loadbench.api"), name)
+    raise AttributeError(f"module 'loadbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_API})

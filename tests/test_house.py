@@ -31,6 +31,7 @@ HOMES = {
     "hdrh": {"histogram"},
     "httptools": {"transport", "simulator"},  # both ends of one wire
     "httpx": {"client", "transport", "target", "models"},
+    "pandas": {"api"},
     "plotly": {"report"},
     "psutil": {"telemetry", "cli"},
     "pynvml": {"telemetry", "cli"},

@@ -22,9 +22,14 @@ def sizes(results: Results) -> NDArray[np.int64]:
 
 def ascending(results: Results, chosen: Flags) -> NDArray[np.int64]:
     """The gaps of the chosen requests in us, sorted."""
-    picked = results.gaps_us.copy() if chosen.all() else results.gaps_us[np.repeat(chosen, sizes(results))]
+    picked = of_requests(results, chosen)
     picked.sort()
     return picked
+
+
+def of_requests(results: Results, chosen: Flags) -> NDArray[np.int64]:
+    """The gaps of the chosen requests in us, request after request; a copy."""
+    return results.gaps_us.copy() if chosen.all() else results.gaps_us[np.repeat(chosen, sizes(results))]
 
 
 def sums(results: Results, of: Callable[[NDArray[np.int64]], NDArray[Any]]) -> NDArray[np.int64]:
