@@ -79,7 +79,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A report made without plotly: it opens faster, and the sliders need none."""
     path: Path = tmp_path_factory.mktemp("choice") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "plotly_js", lambda: None)
+        patch.setattr(bundle, "plotly", lambda: None)
         path.write_text(html.render({**summary_of("closed_loop"), "choice": record()}), encoding="utf-8")
     return path.as_uri()
 
