@@ -50,6 +50,7 @@ READS: dict[str, Callable[[str], Any]] = {
     "markdown": lambda out: out.startswith("## loadbench: first"),
     "csv": lambda out: next(csv.DictReader(io.StringIO(out)))["model"] == "m",
     "json": lambda out: json.loads(out)["run"]["name"] == "first",
+    "html": lambda out: "<title>first – loadbench</title>" in out and out.endswith("</html>\n"),
 }
 
 
@@ -127,3 +128,20 @@ def test_a_folder_that_cannot_be_written_is_still_read(folder: Path, monkeypatch
     assert done.exit_code == 0
     assert "TTFT and throughput" in done.stdout
     assert "Read-only file system" in done.stderr
+
+
+def test_several_runs_make_one_page_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "both.html"
+
+    done = report(folder, folder, "--format", "html", "-o", page)
+
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "<h1>2 runs</h1>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("words", [(), ("--format", "markdown"), ("--format", "html", "--strict")])
+def test_several_runs_in_another_format_are_one_line_that_says_what_to_do(folder: Path, words: tuple[str, ...]) -> None:
+    done = report(folder, folder, *words)
+
+    assert done.exit_code == 2
+    assert done.stderr == "loadbench: 2 runs: several go side by side with --format html alone; else name one\n"

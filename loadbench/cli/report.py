@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ Examples:
   loadbench report results/20260112T090000Z-cpu
   loadbench report results/20260112T090000Z-cpu --format markdown > pr.md
   loadbench report results/20260112T090000Z-cpu --format csv -o figures.csv
+  loadbench report results/20260112T090000Z-cpu --format html -o cpu.html
+  loadbench report results/cpu results/gpu --format html -o both.html
   loadbench report results/20260112T090000Z-cpu --junit loadbench.xml --strict
   loadbench report results/cpu --format hgrm -o percentiles
   loadbench report results/cpu --format hgrm --metric ttft --level c4
@@ -33,7 +35,7 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
 `vllm bench serve --save-result` writes them.
 """
 )
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="RUN [RUN]…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "kind",
@@ -62,7 +64,7 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
     "--strict", is_flag=True, help="Exit 3 where a threshold of the run failed or is not known, or a gate is red."
 )
 def report(
-    folder: Path,
+    folders: tuple[Path, ...],
     kind: str,
     output: Path | None,
     levels: tuple[str, ...],
@@ -72,8 +74,10 @@ def report(
 ) -> None:
     """Print the report of the run in folder RUN.
 
-    All figures are computed again from the folder's records; its summary.json, report.md and summary.csv are
-    written again too.
+    With --format html, several RUNs make one page, side by side.
+
+    All figures are computed again from the folder's records; its summary.json, report.md, report.html and
+    summary.csv are written again too.
     """
     from loadbench import report as reports
     from loadbench import select, store
@@ -84,6 +88,12 @@ def report(
             raise UsageError(f"{'--level' if levels else '--metric'} is for --format hgrm and vllm, not for {kind}")
         if output is not None and output.is_dir():
             raise UsageError(f"{output}: is a folder; name a file with -o")
+    if len(folders) > 1:
+        if kind != "html" or junit is not None or strict:
+            raise UsageError(f"{len(folders)} runs: several go side by side with --format html alone; else name one")
+        _side_by_side(folders, output)
+        return
+    [folder] = folders
     run = store.read(folder)
     summary = reports.with_run(select.summarise(run), run.info)
     try:
@@ -103,6 +113,8 @@ def report(
         write(output, FORMATS[kind](summary))
     elif kind == "text":
         _print(summary)
+    elif kind == "html" and sys.stdout.isatty():
+        click.echo(folder / "report.html")  # no terminal shows a page
     else:
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
         click.echo(FORMATS[kind](summary).encode(), nl=False)
@@ -110,6 +122,29 @@ def report(
         from loadbench.cli import verdict
 
         click.get_current_context().exit(verdict.exit_code(summary, strict=True))
+
+
+def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
+    """One page of several runs; their folders are read alone."""
+    from loadbench import report as reports
+    from loadbench import select, store
+    from loadbench.errors import UsageError
+    from loadbench.report import html
+
+    if output is None and sys.stdout.isatty():
+        raise UsageError("a page of several runs needs a file: -o runs.html")
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    found = []
+    for name, folder in zip(names, folders, strict=True):
+        run = store.read(folder)
+        found.append((name, reports.with_run(select.summarise(run), run.info)))
+    page = html.render_runs(found)
+    if output is not None:
+        write(output, page)
+    else:
+        click.echo(page.encode(), nl=False)
 
 
 def write(path: Path, content: str) -> None:

@@ -141,8 +141,8 @@ def _shaded(figures: Figures, level: Level | None, known: Sequence[float]) -> Ma
     if value is None:
         return tag("td", units.ABSENT, class_="none")
     interval = f"[{units.figure(bounds[0])}–{units.figure(bounds[1])}]" if bounds else ""
-    counted = tag("small", " ".join(part for part in (interval, f"n {units.count(n)}") if part))
-    return tag("td", units.figure(float(value)), counted, class_=f"shade{_shade(float(value), known, figures)}")
+    small = [tag("small", part) for part in (interval, f"n {units.count(n)}") if part]
+    return tag("td", units.figure(float(value)), small, class_=f"shade{_shade(float(value), known, figures)}")
 
 
 def _shade(value: float, known: Sequence[float], figures: Figures) -> int:

@@ -71,7 +71,8 @@ def _panel(curve: Curve, rows: list[Level]) -> Panel:
     law = curve.get("usl")
     if law:
         traces.append(_law(law, float(curve.get("base_n") or at[0])))
-    traces.append(trace.line([trace.rate(level, "output_tokens_per_s", "tokens/s") for level in first]))
+    # Where a law was fitted, its curve is the line through the points.
+    traces.append(trace.line([trace.rate(level, "output_tokens_per_s", "tokens/s") for level in first], joined=not law))
     if again:
         points = [trace.rate(level, "output_tokens_per_s", "tokens/s") for level in again]
         traces.append(trace.line(points, symbol="circle-open", joined=False))

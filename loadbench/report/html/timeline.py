@@ -29,8 +29,12 @@ def section(summary: Summary) -> Section | None:
     panels = [_panel(model, _placed(rows)) for model, rows in by_model.items()]
     if not panels:
         return None
-    legend = [Key("a level begins", "dot", "@muted"), Key("stall: a gap far longer than usual", "triangle", "@bad")]
-    legend.append(Key("failed requests", "bar", "@bad"))
+    legend = [Key("a level begins", "dot", "@muted")]
+    every = [level for rows in by_model.values() for level in rows]
+    if any((level.get("stalls") or {}).get("n") for level in every):
+        legend.append(Key("stall: a gap far longer than usual", "triangle", "@bad"))
+    if any(any(level["timeline"].get("errors") or ()) for level in every):
+        legend.append(Key("failed requests", "bar", "@bad"))
     note = (
         "Each level from its first request to its last, warm-up included; the 12 longest stalls of a level are marked."
     )

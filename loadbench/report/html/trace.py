@@ -200,7 +200,7 @@ def value_axis(title: str, values: Sequence[float | None]) -> Trace:
         ticks = [tick for power in powers for step in steps if low <= (tick := step * 10.0**power) <= high]
         if len(ticks) <= _MOST_TICKS:
             break
-    return axis | {"range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": [f"{x:,.4g}" for x in ticks]}
+    return axis | {"range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": [f"{x:,.10g}" for x in ticks]}
 
 
 def level_line(y: float, text: str, color: str = "@bad") -> tuple[Trace, Trace]:

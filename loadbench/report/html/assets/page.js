@@ -54,6 +54,7 @@ const loadbench = (() => {
     const axis = {
       gridcolor: color("@rule"), linecolor: color("@rule"), zerolinecolor: color("@rule"), zerolinewidth: 1,
       tickfont: { color: color("@muted"), size: 11 }, automargin: true, fixedrange: coarse,
+      separatethousands: true,
       title: { font: { color: color("@muted"), size: 12 }, standoff: 8 },
     };
     const base = {
@@ -72,7 +73,7 @@ const loadbench = (() => {
   };
 
   const config = {
-    displaylogo: false, responsive: true, showLink: false, showSendToCloud: false, doubleClick: "reset",
+    displaylogo: false, responsive: true, displayModeBar: coarse ? false : "hover", showLink: false, showSendToCloud: false, doubleClick: "reset",
     modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d"],
   };
 
