@@ -35,7 +35,7 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
 `vllm bench serve --save-result` writes them.
 """
 )
-@click.argument("folders", metavar="RUN [RUN]…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="RUN …", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "kind",
