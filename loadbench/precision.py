@@ -24,6 +24,20 @@ def begun(asked: Scenario) -> Record:
 
 
 @dataclass(slots=True)
+class Rounds:
+    """What runs in turns decide together: a round is the last one of all of them, or of none."""
+
+    runs: list[Precise] = field(default_factory=list)
+    _decided: dict[int, bool] = field(default_factory=dict)  # by the number of the round that would begin
+
+    def over(self, number: int) -> bool:
+        if number not in self._decided:  # whoever comes second has more to go by
+            found = [run.concludes() for run in self.runs]  # each of them tells
+            self._decided[number] = all(found)
+        return self._decided[number]
+
+
+@dataclass(slots=True)
 class Precise:
     """A schedule that measures all levels in rounds, and ends after one in which each mean is known well enough.
 
@@ -32,30 +46,41 @@ class Precise:
     turns. A load that failed or was skipped once is not waited for any more.
 
     Attributes:
-        levels: The plan's, in rounds: what is complete already left out.
+        levels: The plan's, in rounds.
         record: run.json's `until`. Figures that are in it count, as those of a run that is continued.
         tell: Told after each round how well the worst mean is known.
+        rounds: Shared by runs that take turns; unset, this run decides alone.
     """
 
     levels: Sequence[PlannedLevel]
     record: Record
     tell: Callable[[str], None]
     streamed: bool = True
+    rounds: Rounds = field(default_factory=Rounds)
     _given: int = 0
     _results: list[Result] = field(default_factory=list)
     _lost: set[tuple[Any, ...]] = field(default_factory=set)  # loads that are not waited for
+
+    def __post_init__(self) -> None:
+        self.rounds.runs.append(self)
 
     def following(self) -> PlannedLevel | None:
         if self._given == len(self.levels):
             self._conclude()
             return None
         planned = self.levels[self._given]
-        begins_round = self._given == 0 or planned.level.repeat > self.levels[self._given - 1].level.repeat
-        if begins_round and (self._conclude() or self._lost >= {_key(one.level) for one in self.levels}):
+        level = planned.level
+        begins_round = self._given == 0 or level.repeat > self.levels[self._given - 1].level.repeat
+        measured = any(row["level"] == level.id for row in self.record["runs"])
+        if begins_round and not measured and self.rounds.over(level.repeat):
             return None
         self._given += 1
         self._results = []
         return planned
+
+    def concludes(self) -> bool:
+        """Whether this run needs no further round: all is known well enough, or nothing is left to wait for."""
+        return self._conclude() or self._lost >= {_key(one.level) for one in self.levels}
 
     def left(self) -> int:
         return len(self.levels) - self._given + 1

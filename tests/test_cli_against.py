@@ -106,6 +106,32 @@ def test_a_budget_is_shared_by_both(quick: Simulator, slow: Simulator) -> None:
     assert "levels    c1, c2 (streams at once), base and new in turns; 16 requests or 6 s each" in done.stderr
 
 
+def test_until_ends_both_after_the_same_round(quick: Simulator, slow: Simulator) -> None:
+    words = (
+        "-c",
+        "1",
+        "-n",
+        "30",
+        "--max-tokens",
+        "4",
+        "--no-telemetry",
+        "--until",
+        "60%",
+        "--repeat",
+        "4",
+        "-o",
+        "both",
+    )
+    done = run("-e", quick.url, "--against", slow.url, *words)
+    counts = [len(levels(side)) for side in ("base", "new")]
+
+    assert done.exit_code == 0, done.output
+    assert counts[0] == counts[1] >= 3
+    assert [line[: line.index(" the")] for line in done.stderr.splitlines() if " runs the least " in line][:2] == [
+        *("base: after 3 runs", "new: after 3 runs")
+    ]
+
+
 def test_programs_read_names_of_sides_and_the_comparison_last(quick: Simulator, slow: Simulator) -> None:
     done = run("-e", quick.url, "--against", slow.url, *WORDS, "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -164,7 +190,6 @@ def test_what_was_interrupted_goes_on_in_turns(place: Path, quick: Simulator, sl
     ("words", "said"),
     [
         (("--against-model", "m"), "--against-model names a model of --against URL: give both"),
-        (("--against", "http://127.0.0.1:9", "--until", "5%"), "--until is for a run of one target: give --repeat K"),
         (("--against", "http://127.0.0.1:9", "--junit", "j.xml"), "--junit is for a run of one target"),
     ],
 )

@@ -97,14 +97,19 @@ class Server:
 
     def __init__(self, wander: float, asked: Scenario) -> None:
         self.chance, self.wander = np.random.default_rng(1), wander
-        self.record, self.told = precision.begun(asked), list[str]()
+        self.record, self.told, self.ran = precision.begun(asked), list[str](), list[str]()
         plan = make(asked, ["m"])
         self.schedule = Precise(plan.levels, self.record, self.told.append)
 
     def run(self) -> list[str]:
-        ran = []
-        while (planned := self.schedule.following()) is not None:
-            ran.append(planned.level.id)
+        while self.step():
+            pass
+        return self.ran
+
+    def step(self) -> bool:
+        planned = self.schedule.following()
+        if planned is not None:
+            self.ran.append(planned.level.id)
             ttft_ns = round(2e8 * math.exp(self.wander * self.chance.standard_normal()))
             for number in range(40):
                 began = number * 500_000_000
@@ -112,7 +117,7 @@ class Server:
             status = "failed" if planned.level.id.startswith(self.fails) else "complete"
             facts = {"status": status, "measured_from_ns": 0, "full_ns": 0, "last_issue_ns": 19_500_000_000}
             self.schedule.ended(Progress(planned.level, 1, planned.limits), facts)
-        return ran
+        return planned is not None
 
     def result(self, name: str, number: int, began: int, ttft_ns: int) -> Result:
         return Result(
@@ -155,6 +160,18 @@ def test_a_server_that_wanders_a_little_is_measured_until_it_is_known_well_enoug
     assert 3 < rounds < 20
     assert all(width > 3 for width in said[:-1])
     assert said[-1] <= 3
+
+
+def test_runs_in_turns_go_on_until_the_means_of_both_are_known() -> None:
+    asked = Scenario(concurrency=[1], until=0.05, repeat=6)
+    still, wanders = Server(0.0, asked), Server(10.0, asked)
+    wanders.schedule.rounds = still.schedule.rounds
+    still.schedule.rounds.runs.append(wanders.schedule)
+    while still.step() | wanders.step():
+        pass
+
+    assert [len(server.record["runs"]) for server in (still, wanders)] == [6, 6]
+    assert [server.record["reached"] for server in (still, wanders)] == [True, False]
 
 
 def test_a_load_that_failed_is_not_waited_for() -> None:

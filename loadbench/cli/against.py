@@ -20,6 +20,7 @@ from loadbench.cli.pair import MEANT, SIDES, folders
 from loadbench.cli.rig import Asked, Rig
 from loadbench.errors import UsageError
 from loadbench.plan import Plan, PlannedLevel
+from loadbench.precision import Rounds
 from loadbench.report import comparison
 from loadbench.scenario import Scenario
 from loadbench.session import Session
@@ -57,8 +58,6 @@ def _measure(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, A
         raise UsageError(
             "--junit is for a run of one target: leave it out, or write it of one side by loadbench report"
         )
-    if wanted[0].until is not None:
-        raise UsageError("--until is for a run of one target: give --repeat K")
     shown = measure.view(both)
     with ExitStack() as stack:
         sides = zip(SIDES, wanted, given, strict=True)
@@ -94,7 +93,8 @@ async def _in_turns(root: Path, asked: Sequence[Asked], shown: live.View) -> lis
         if asked[0].given["dry_run"]:
             return []
         sides = zip(SIDES, (base, new), strict=True)
-        sessions = [one.session(stack, Sided(shown, name)) for name, one in sides]
+        rounds = Rounds()
+        sessions = [one.session(stack, Sided(shown, name), rounds) for name, one in sides]
         await measure.to_the_end(sessions, shown)
     return sessions
 

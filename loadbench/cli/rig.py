@@ -17,6 +17,7 @@ from loadbench.cli.watched import Shown, Watched
 from loadbench.client import Client, Parameters
 from loadbench.errors import UsageError
 from loadbench.plan import Plan
+from loadbench.precision import Rounds
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
 from loadbench.session import Fixed, Schedule, Session, Watch
@@ -115,8 +116,12 @@ class Rig:
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
         return found
 
-    def session(self, stack: AsyncExitStack, view: View) -> Session:
-        """Its run, in a folder that is made or opened again; what it needs ends with the stack."""
+    def session(self, stack: AsyncExitStack, view: View, rounds: Rounds | None = None) -> Session:
+        """Its run, in a folder that is made or opened again; what it needs ends with the stack.
+
+        Args:
+            rounds: Of all runs that take turns with it.
+        """
         wanted, given, server, place = self.asked.scenario, self.asked.given, self.server, self.asked.place
         parameters = Parameters(
             *(wanted.max_tokens, wanted.temperature, _extra_body(wanted, server)),
@@ -160,7 +165,9 @@ class Rig:
             origins={one.id: places.origin(place, one.facts) for one in chosen if one.facts is not None},
             budget_s=None if self.course else self.budget_s,
             runs=self.runs,
-            schedule=self.course.schedule(folder.info, view) if self.course else _levels(wanted, steps, folder, view),
+            schedule=self.course.schedule(folder.info, view)
+            if self.course
+            else _levels(wanted, steps, folder, view, rounds),
         )
 
 
@@ -223,8 +230,10 @@ def _min_tokens(wanted: Scenario, server: Target) -> bool:
     return wanted.output_exact and target.min_tokens_supported(server.kind)
 
 
-def _levels(wanted: Scenario, steps: Plan, folder: store.RunFolder, view: View) -> Schedule:
+def _levels(wanted: Scenario, steps: Plan, folder: store.RunFolder, view: View, rounds: Rounds | None) -> Schedule:
     """The levels of the plan: all, or until the figures are known well enough, or until a threshold ends the run."""
     known = folder.info.get("until")
-    found = precision.Precise(steps.levels, known, view.note, wanted.stream) if known else Fixed(steps.levels)
+    found: Schedule = Fixed(steps.levels)
+    if known:
+        found = precision.Precise(steps.levels, known, view.note, wanted.stream, rounds or Rounds())
     return abort.watched(found, wanted.thresholds, streamed=wanted.stream)
