@@ -1,0 +1,64 @@
+"""The notebooks of docs/notebooks run from top to bottom, and are stored without output."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from notebook import cells
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the lesson prints in a fresh process."""
+    words = [sys.executable, "-W", "error", str(ROOT / "tests" / "notebook.py"), str(NOTEBOOKS[0]), "SECONDS=0.7"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path_factory.mktemp("lesson"), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_lesson_runs_and_measures_every_model(printed: str) -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["compare_models"]
+    assert set(re.findall(r"^(\w+)@c4: complete$", printed, re.MULTILINE)) == {"small", "medium", "large"}
+
+
+def test_the_lesson_finds_what_was_declared(printed: str) -> None:
+    rows = re.findall(r"^(small|medium|large) +(\d) +\S+ +\S+ +([\d.]+) ", printed, re.MULTILINE)
+    medians = {(model, streams): float(ms) for model, streams, ms in rows}
+
+    assert len(medians) == 9
+    assert medians["small", "1"] < medians["medium", "1"] < medians["large", "1"]
+    assert medians["large", "4"] > 2 * medians["large", "1"]  # it has two slots
+
+
+def test_the_lesson_chooses_the_quickest(printed: str) -> None:
+    winner = printed.rstrip().splitlines()[-1]
+
+    assert "small" in winner
+    assert "SIMULATED" in printed
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_output_and_without_magic(path: Path) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+    assert [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"] is not None] == []
+    assert all(ast.parse(source) for source in cells(path))
+    assert path.read_text(encoding="utf-8") == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_its_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+
+    assert links
+    assert [link for link in links if not (path.parent / link).exists()] == []
