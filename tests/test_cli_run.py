@@ -579,7 +579,8 @@ def test_a_dry_run_says_whom_and_what_it_would_measure_and_how_long_that_may_tak
 
     assert f"target    {quick.url} (simulator " in said
     assert "models    simulator\n" in said
-    assert "levels    c1, c4, c1 again (streams at once); 30 s each\n" in said
+    assert "levels    c1, c4 (streams at once); 30 s each\n" in said
+    assert "again     c1 at the end, for the noise band (--no-repeat-first leaves it out)\n" in said
     assert "results in there\n" in said
     assert re.search(r"^time      about \d+ (to \d+ )?min$", said, re.MULTILINE)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from loadbench.plan import Plan, PlannedLevel
+from loadbench.scenario import Level
 from loadbench.target import Choice, Target
 
 _MINUTES_FROM_S = 90.0
@@ -86,6 +87,8 @@ def what(
     if levels:
         turns = ", base and new in turns" if len(steps.levels) > len(levels) else ""
         told.append(f"levels    {_loads(levels, models)}{turns}; {_each(levels)}")
+    if again := dict.fromkeys(_name(one.level) for one in levels if one.level.closing):
+        told.append(f"again     {', '.join(again)} at the end, for the noise band (--no-repeat-first leaves it out)")
     if levels or search:
         told.append(f"prompts   {prompts}; results in {path}")
     if levels:
@@ -97,15 +100,17 @@ def what(
 
 def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:
     """As `c1, c4 (streams at once)`: how the levels are called, and what that means."""
-    names = dict.fromkeys(
-        f"{name.removesuffix('#end')} again" if one.level.closing else name
-        for one in levels
-        for name in [re.sub(r"#\d+$", "", one.level.id.rpartition("@")[2])]
-    )
+    names = dict.fromkeys(_name(one.level) for one in levels)
     times = len({one.level.repeat for one in levels})
     often = f", {times} times" if times > 1 else ""
     what = "streams at once" if levels[0].level.concurrency is not None else "requests started per second"
-    return f"{', '.join(names)} ({what}){' for each model' if len(models) > 1 else ''}{often}"
+    each = " for each model" if len(models) > 1 else ""
+    return f"{', '.join(names)} ({what}){each}{often}"
+
+
+def _name(level: Level) -> str:
+    """As `c4`, whichever time it is."""
+    return re.sub(r"#(\d+|end)$", "", level.id.rpartition("@")[2])
 
 
 def _each(levels: Sequence[PlannedLevel]) -> str:
