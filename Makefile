@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check check-lowest bench-client lock clean
+.PHONY: help setup browser model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check check-lowest bench-client lock clean
 
 ARGS   ?=
 EXTRAS ?= all
@@ -68,7 +68,7 @@ $(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
 	elif ! install -e ".[$(EXTRAS),dev]"; then \
 	  [ "$(EXTRAS)" = all ] || exit 1; \
 	  echo "setup: not every extra can be installed here (see above); going on without Foundry Local's SDK" >&2; \
-	  install -e ".[llama,dev]"; \
+	  install -e ".[llama,html,dev]"; \
 	fi; \
 	touch $(STAMP)
 
@@ -102,10 +102,22 @@ stress: setup ## load the model until it saturates
 demo: $(STAMP) ## the whole way in a minute against the simulator: no model, invented figures
 	$(PY) -m loadbench run scenarios/quickstart.toml --simulate -d 10s $(ARGS)
 
-test: setup ## run the tests
+# The tests open report.html in a real browser. Debian's needs root; elsewhere an installed Chrome or Edge is found.
+browser: ## install headless Chromium for the tests of report.html, where apt-get and root are there
+	@if [ -n "$$LOADBENCH_NO_BROWSER$$LOADBENCH_BROWSER" ] || command -v chromium >/dev/null || \
+	  command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; \
+	then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "browser: installing Debian's chromium for the tests of report.html, once"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else \
+	  echo "browser: no Chromium found. Install chromium or Chrome, or name one: LOADBENCH_BROWSER=/path/to/chrome;" >&2; \
+	  echo "browser: LOADBENCH_NO_BROWSER=1 leaves out the tests that need one" >&2; \
+	fi
+
+test: setup browser ## run the tests
 	$(PY) -m pytest $(ARGS)
 
-check: setup ## all that CI runs: format, lint, types, import order, tests
+check: setup browser ## all that CI runs: format, lint, types, import order, tests
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
@@ -116,7 +128,7 @@ check: setup ## all that CI runs: format, lint, types, import order, tests
 check-lowest: ## run the tests with the oldest versions that pyproject.toml allows (needs uv)
 	@[ -n "$(UV)" ] || { echo "check-lowest: needs uv; pip cannot choose the oldest versions" >&2; exit 1; }
 	"$(UV)" venv --quiet --clear --seed --python "$(or $(PYTHON),3.11)" .venv-lowest
-	"$(UV)" pip install --quiet --python $(LOWEST) --resolution lowest-direct -e ".[llama,dev]"
+	"$(UV)" pip install --quiet --python $(LOWEST) --resolution lowest-direct -e ".[llama,html,dev]"
 	$(LOWEST) -m pytest $(ARGS)
 
 bench-client: $(STAMP) ## what the client itself costs: CPU per token, lag, streams it can hold
