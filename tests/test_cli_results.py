@@ -49,6 +49,16 @@ def test_the_newest_run_is_first(tmp_path: Path) -> None:
     assert [row["name"] for row in rows(tmp_path)] == ["c", "a", "b"]
 
 
+def test_two_runs_that_took_turns_are_a_row_each(tmp_path: Path) -> None:
+    run(tmp_path / "both" / "base")
+    run(tmp_path / "both" / "new")
+    shown = text(tmp_path)
+
+    assert {row["folder"] for row in rows(tmp_path)} == {str(tmp_path / "both" / side) for side in ("base", "new")}
+    assert all(f"  both/{side} " in shown.stdout for side in ("base", "new"))
+    assert "passed over" not in shown.stderr
+
+
 def test_a_row_has_the_best_level_of_the_run(tmp_path: Path) -> None:
     run(tmp_path / "sweep", level("c1", tokens=50.0), level("c4", tokens=120.0), level("c8", tokens=90.0))
 

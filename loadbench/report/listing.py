@@ -75,8 +75,13 @@ class Entry:
         return found | {"folder": str(self.folder), "models": list(self.models)}
 
 
+_SIDES = ("base", "new")
+
+
 def entries(folder: Path, *, now_s: float | None = None) -> tuple[list[Entry], list[str]]:
     """The runs in a folder, newest first, broken ones last; and the names of the folders that are no runs.
+
+    What `run --against` left is two runs, one a side.
 
     Raises:
         UsageError: If there is no such folder, or it is itself a run.
@@ -89,9 +94,9 @@ def entries(folder: Path, *, now_s: float | None = None) -> tuple[list[Entry], l
     now_s = time.time() if now_s is None else now_s
     found, skipped = [], []
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if (path / "run.json").exists():
-            found.append(_entry(path, now_s))
-        else:
+        runs = [run for run in (path, *(path / side for side in _SIDES)) if (run / "run.json").exists()]
+        found += [_entry(run, now_s) for run in runs]
+        if not runs:
             skipped.append(path.name)
     return sorted(found, key=lambda one: (one.began or "", one.folder.name), reverse=True), skipped
 
@@ -190,16 +195,16 @@ def table(found: Sequence[Entry], folder: Path) -> Table:
         Column("TTFT p50"),
         Column("result", left=True),
     ]
-    return Table(str(folder), tuple(columns), tuple(_row(one) for one in found))
+    return Table(str(folder), tuple(columns), tuple(_row(one, folder) for one in found))
 
 
-def _row(one: Entry) -> tuple[Cell, ...]:
+def _row(one: Entry, folder: Path) -> tuple[Cell, ...]:
     best = one.best or {}
     at = best.get("load") or units.ABSENT
     part = f"{one.levels_complete}/{one.levels}" if one.levels_complete != one.levels else str(one.levels)
     cells = [
         (one.began or units.ABSENT)[:16].replace("T", " "),
-        one.folder.name,
+        one.folder.relative_to(folder).as_posix(),
         _named(one.models) or units.ABSENT,
         part if one.status != "broken" else units.ABSENT,
         units.figure(best.get("output_tokens_per_s")),
