@@ -95,6 +95,8 @@ async def _in_turns(root: Path, asked: Sequence[Asked], shown: live.View) -> lis
         sides = zip(SIDES, (base, new), strict=True)
         rounds = Rounds()
         sessions = [one.session(stack, Sided(shown, name), rounds) for name, one in sides]
+        for name, session, other in zip(SIDES, sessions, (new, base), strict=True):
+            session.folder.info["against"] = {"side": name, "other": other.server.base_url}
         await measure.to_the_end(sessions, shown)
     return sessions
 

@@ -119,7 +119,8 @@ def _asked(run: Mapping[str, Any]) -> str:
     temperature = scenario.get("temperature")
     extra = (run.get("parameters") or {}).get("extra_body") or scenario.get("extra_body") or {}
     seed = run.get("seed", scenario.get("seed"))
-    repeat = scenario.get("repeat") or 1
+    repeat, until = scenario.get("repeat") or 1, scenario.get("until")
+    other = (run.get("against") or {}).get("other")
     return ", ".join(
         _words(
             _prompts(run, scenario),
@@ -128,7 +129,9 @@ def _asked(run: Mapping[str, Any]) -> str:
             f"temperature {temperature:g}" if temperature is not None else None,
             *(f"{name} {json.dumps(value)}" for name, value in extra.items()),
             f"seed {seed}" if seed is not None else None,
-            f"repeated {repeat} times" if repeat > 1 else None,
+            f"repeated {repeat} times" if repeat > 1 and until is None else None,
+            f"repeated until means of runs were known to {100 * until:g}%" if until is not None else None,
+            f"in turns with {clean.bare_url(other)}" if other else None,
         )
     )
 
