@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import compare, report, scenario, store
+from loadbench import compare, report, scenario, select, store
 from loadbench.api import child
 from loadbench.api.event import Event
 from loadbench.api.finding import Finding, comparison
@@ -20,7 +20,7 @@ from loadbench.errors import LoadbenchError, UsageError
 if TYPE_CHECKING:
     import pandas
 
-FORMATS = ("text", "markdown", "csv", "json")
+FORMATS = ("text", "markdown", "csv", "json", "html")
 _LOADS = ("concurrency", "request_rate", "shape", "trace")
 _LISTS = ("concurrency", "request_rate", "device", "slo", "fail_if")
 """Fields that hold lists, of which a single one may be given by itself."""
@@ -64,7 +64,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Every figure of the reports as plain values, as summary.json has them: see docs/summary.md."""
-        return report.with_run(compare.summarise(self._read), self.info)
+        return report.with_run(select.summarise(self._read), self.info)
 
     @property
     def levels(self) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ class Run:
         return pandas.DataFrame(csv.rows(self.summary), columns=list(csv.COLUMNS))
 
     def report(self, kind: str = "text") -> str:
-        """The report as text: "text", "markdown", "csv" or "json"."""
+        """The report: "text", "markdown", "csv", "json", or "html", the page that report.html is."""
         if kind not in FORMATS:
             raise UsageError(f"report({kind!r}): write one of {', '.join(FORMATS)}")
         return report.FORMATS[kind](self.summary)
