@@ -12,6 +12,8 @@ from loadbench.metrics.machine import is_local, server_gpus
 from loadbench.metrics.samples import Read, Sample, reader
 
 MOST_POINTS = 120
+SHORTEST_S = 0.5
+"""Between two samples that a rate is told from: the system counts processor time in hundredths of a second."""
 
 Column = list[float | None]
 
@@ -58,8 +60,10 @@ def _rates(samples: Sequence[Sample], read: Read) -> Column:
     for before, after in pairwise(samples):
         low, high = read(before), read(after)
         seconds = float(after["at_s"]) - float(before["at_s"])
-        grown = None if low is None or high is None or high < low or seconds <= 0 else (high - low) / seconds
-        found.append(significant(grown, 4))
+        if low is None or high is None or high < low or seconds < SHORTEST_S:
+            found.append(None)
+        else:
+            found.append(significant((high - low) / seconds, 4))
     return found
 
 

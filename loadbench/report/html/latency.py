@@ -231,7 +231,7 @@ def _spectrum_panel(kind: Kind, model: str, rows: Sequence[Level]) -> Panel | No
         },
         "yaxis": axis,
         "annotations": _logarithmic(names),
-        "margin": {"r": 58},
+        "margin": {"r": 72},
     }
     told = ", ".join(levels.load_words(level) for level, _ in shown)
     return Panel(model, f"Percentiles of {kind.name} from 0 to the maximum, {model}, at {told}.", traces, layout)
@@ -245,13 +245,21 @@ def _some(found: Sequence[Drawn]) -> Sequence[Drawn]:
 
 
 def _apart(ends: Sequence[trace.Trace], axis: Mapping[str, Any]) -> list[trace.Trace]:
-    """Of names that would lie on each other the upper one."""
+    """Names at the lines' ends; those that would lie on each other become one: "c1 … c4"."""
     least = 10 ** (_LINE_SHARE * (axis["range"][1] - axis["range"][0]))
-    kept: list[trace.Trace] = []
-    for end in sorted(ends, key=lambda one: -float(one["y"])):
-        if all(float(end["y"]) * least < float(other["y"]) for other in kept):
-            kept.append(end)
-    return kept
+    groups: list[list[int]] = []
+    for i in sorted(range(len(ends)), key=lambda i: -float(ends[i]["y"])):
+        if groups and float(ends[i]["y"]) * least >= float(ends[groups[-1][0]]["y"]):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    found = []
+    for group in groups:
+        together = [ends[i] for i in sorted(group)]
+        names = [str(end["text"]) for end in together]
+        text = " … ".join((names[0], names[-1])) if len(names) > 1 else names[0]
+        found.append(together[-1] | {"text": text, "x": max(end["x"] for end in together)})
+    return found
 
 
 def _spectrum(kind: Kind, level: Level) -> Mapping[str, Sequence[float]] | None:

@@ -27,7 +27,10 @@ def section(summary: Summary) -> Section | None:
     body: list[Any] = []
     lines = of_run.sentences(summary)
     if lines:
-        body += [tag("h3", of_run.TITLE), tag("ul", [tag("li", line) for line in lines], class_="said")]
+        body += [
+            tag("h3", of_run.TITLE),
+            tag("ul", [tag("li", line[:1].upper() + line[1:]) for line in lines], class_="said"),
+        ]
         body += [of_run.means(summary)]
     if len(rows) > 1:
         body += [figure for figure in (_at_one_load(summary), _characters(summary)) if figure]

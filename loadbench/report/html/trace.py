@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, log2, log10
 from typing import Any
 
 from loadbench.report import clean, levels, units
@@ -16,6 +16,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 COLORS = 6
 """Categories that can be told apart; the sixth model is the last with a colour of its own."""
 _MOST_TICKS = 7
+_MOST_LOADS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +164,13 @@ def load_axis(rows: Sequence[Level]) -> Trace:
     title = "requests offered /s" if rows and levels.is_open(rows[0]) else "streams at once"
     if not at:
         return {"title": {"text": title}}
-    least = (at[-1] / at[0]) ** (1 / _MOST_TICKS)
-    ticks = at[:1]
-    for x in at[1:]:
-        if x >= ticks[-1] * max(least, 1.2):
+    least = max((at[-1] / at[0]) ** (1 / _MOST_LOADS), 1.2)
+    ticks: list[float] = []
+    for x in sorted(at, key=lambda x: (not log2(x).is_integer(), x)):  # 1, 2, 4, 8 before what lies between
+        if all(max(x / other, other / x) >= least for other in ticks):
             ticks.append(x)
-    return {
-        "title": {"text": title},
-        "type": "log",
-        "tickvals": ticks,
-        "ticktext": [f"{x:g}" for x in ticks],
-    }
+    ticks.sort()
+    return {"title": {"text": title}, "type": "log", "tickvals": ticks, "ticktext": [f"{x:g}" for x in ticks]}
 
 
 def reached(traces: Sequence[Trace], axis: str = "y") -> list[float | None]:
@@ -196,7 +193,13 @@ def value_axis(title: str, values: Sequence[float | None]) -> Trace:
     low, high = min(known) / 1.15, max(known) * 1.15
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)
     ticks: list[float] = []
-    for steps in (tuple(i / 10 for i in range(10, 100)), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1,)):
+    for steps in (
+        tuple(i / 10 for i in range(10, 100)),
+        (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+        (1, 1.5, 2, 3, 4, 5, 7),
+        (1, 2, 5),
+        (1,),
+    ):
         ticks = [tick for power in powers for step in steps if low <= (tick := step * 10.0**power) <= high]
         if len(ticks) <= _MOST_TICKS:
             break
