@@ -24,6 +24,7 @@ _KNEES = {"power": "power", "doubling": "doubling", "corner": "corner", "slo": "
 Drawn = tuple[Level, Mapping[str, Sequence[float]]]
 MOST_LINES = 6
 """Levels in a plot of percentiles: the table beneath has them all."""
+_MOST_NAMES = 3
 _LINE_SHARE = 0.06
 """Of a plot's height, that of a line of text."""
 _PERCENTILES = ("p50", "p90", "p95", "p99", "p999")
@@ -245,7 +246,7 @@ def _some(found: Sequence[Drawn]) -> Sequence[Drawn]:
 
 
 def _apart(ends: Sequence[trace.Trace], axis: Mapping[str, Any]) -> list[trace.Trace]:
-    """Names at the lines' ends; those that would lie on each other become one: "c1 … c4"."""
+    """Names at the lines' ends; those that would lie on each other become one: "c1, c2"."""
     least = 10 ** (_LINE_SHARE * (axis["range"][1] - axis["range"][0]))
     groups: list[list[int]] = []
     for i in sorted(range(len(ends)), key=lambda i: -float(ends[i]["y"])):
@@ -257,8 +258,8 @@ def _apart(ends: Sequence[trace.Trace], axis: Mapping[str, Any]) -> list[trace.T
     for group in groups:
         together = [ends[i] for i in sorted(group)]
         names = [str(end["text"]) for end in together]
-        text = " … ".join((names[0], names[-1])) if len(names) > 1 else names[0]
-        found.append(together[-1] | {"text": text, "x": max(end["x"] for end in together)})
+        text = ", ".join(names) if len(names) <= _MOST_NAMES else f"{names[0]} … {names[-1]}"
+        found.append(ends[group[0]] | {"text": text, "x": max(end["x"] for end in together)})
     return found
 
 
