@@ -243,3 +243,8 @@ def test_a_plain_run_is_not_continued_as_a_search(quick: Simulator) -> None:
 
     assert done.exit_code == 2
     assert "continue it with loadbench run --resume" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--against", "--repeat ", "--until", "--fail-if", "--concurrency"])
+def test_options_that_a_search_would_not_heed_are_not_offered(option: str) -> None:
+    assert f"  {option}" not in invoke("capacity", "--help").output

@@ -86,6 +86,22 @@ def test_a_table_sets_each_run_against_the_first_and_their_mean_beneath() -> Non
     assert table.rows[-1][2].interval == "77.7–128"
 
 
+@pytest.mark.parametrize(
+    ("reached", "said"),
+    [
+        (True, ["every mean is known to 5%, as --until wanted"]),
+        (False, ["not every mean is known to 5%, which --until wanted"]),
+        (None, []),  # ended before anybody could tell
+    ],
+)
+def test_a_table_says_whether_what_until_wanted_was_reached(reached: bool | None, said: list[str]) -> None:
+    levels = [level("m@c4", 100.0), level("m@c4#2", 110.0)]
+    run = {"until": {"wanted": 0.05, "reached": reached}}
+    [table] = tables.tables({"levels": levels, "repeats": entries(levels), "run": run})
+
+    assert list(table.notes[1:]) == said
+
+
 # -- until it is known well enough
 
 
@@ -240,3 +256,4 @@ def test_a_run_until_tells_each_round_and_keeps_what_it_found(quick: Simulator, 
     assert info["until"]["wanted"] == 0.6
     assert len(info["until"]["runs"]) == len(summary["levels"]) == 2 * len(summary["repeats"][0]["runs"])
     assert "Run by run" in done.stdout
+    assert "every mean is known to 60%" in " ".join(done.stdout.split())

@@ -68,6 +68,8 @@ def capacity(ctx: click.Context, /, **given: Any) -> None:
 
 
 _OTHERS = {
+    "against",
+    "against_model",
     "max_failed",
     "idle_gap",
     "keep_warm",

@@ -19,10 +19,24 @@ def tables(summary: Summary) -> list[Table]:
     for entry in summary.get("repeats") or []:
         entries.setdefault(str(entry["model"]), []).append(entry)
     several = len(levels.by_model(summary)) > 1
-    return [_table(found, model if several else None) for model, found in entries.items()]
+    ended = _ended(summary)
+    return [_table(found, model if several else None, ended) for model, found in entries.items()]
 
 
-def _table(entries: Sequence[Entry], model: str | None) -> Table:
+def _ended(summary: Summary) -> tuple[str, ...]:
+    """Of a run that was repeated until its means were known well enough, whether they are."""
+    until = (summary.get("run") or {}).get("until")
+    if not isinstance(until, Mapping) or until.get("reached") is None:
+        return ()
+    wanted = f"{100 * until['wanted']:g}%"
+    return (
+        f"every mean is known to {wanted}, as --until wanted"
+        if until["reached"]
+        else f"not every mean is known to {wanted}, which --until wanted",
+    )
+
+
+def _table(entries: Sequence[Entry], model: str | None, ended: tuple[str, ...]) -> Table:
     latency = next((name for name in LATENCIES if name in entries[0]["figures"]), "ttft_p50")
     columns = (
         Column("load", left=True),
@@ -44,6 +58,7 @@ def _table(entries: Sequence[Entry], model: str | None) -> Table:
     notes = (
         "all = geometric mean of the runs with its 95% interval (each run counts once; from three runs on), and their "
         "spread: the largest over the smallest, and the coefficient of variation",
+        *ended,
     )
     return Table("Run by run", columns, tuple(rows), notes, model)
 
