@@ -110,11 +110,11 @@ def test_variables_of_the_command_line_do_not_count(
     server: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOADBENCH_CONCURRENCY", "7")
-    monkeypatch.setenv("BENCH_MODELS", "other")
+    monkeypatch.setenv("LOADBENCH_ANSWERS", "false")
 
     run = loadbench.run(endpoint=server.url, concurrency=1, folder=tmp_path / "run", **QUICK)
 
-    assert [level["id"] for level in run.levels] == ["m@c1"]
+    assert ([level["id"] for level in run.levels], (run.folder / "answers.jsonl").exists()) == (["m@c1"], True)
 
 
 def test_a_scenario_file_is_run_with_fields_in_place_of_its_own(server: Simulator, tmp_path: Path) -> None:

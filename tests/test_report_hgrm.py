@@ -23,9 +23,9 @@ def of(values: list[int]) -> Histogram:
 
 
 def drawn() -> Iterator[int]:
-    """20,000 values with a long tail, by a generator that any language repeats."""
+    """300,000 values with a long tail, by a generator that any language repeats."""
     x = 1
-    for _ in range(20_000):
+    for _ in range(300_000):
         x = x * 48_271 % 2_147_483_647
         y = x % 1000 + 1
         yield y * y * y // (x % 7 + 1)
