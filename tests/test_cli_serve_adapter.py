@@ -128,7 +128,21 @@ def test_a_mistake_is_one_line(words: str, code: int, message: str) -> None:
 
 def test_it_is_measured_as_any_server(folder: Path) -> None:
     with adapter.start("echo", slots=2, options={"delay_ms": 1, "words": 6}) as server:
-        done = invoke("run", "-e", server.url, "-c", "1,2", "--no-repeat-first", "-n", "4", "--warmup", "1", "--quiet", "-o", folder / "run")
+        done = invoke(
+            "run",
+            "-e",
+            server.url,
+            "-c",
+            "1,2",
+            "--no-repeat-first",
+            "-n",
+            "4",
+            "--warmup",
+            "1",
+            "--quiet",
+            "-o",
+            folder / "run",
+        )
         assert done.exit_code == 0, done.output
     [one, two] = json.loads((folder / "run" / "summary.json").read_text())["levels"]
 
