@@ -12,8 +12,8 @@ from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table, count, figure, known, level_name, per_model
 
 _POINTS = 48
-SIGNS: tuple[Sign, ...] = ("point", "square", "diamond", "triangle", "point", "point")
-"""Of trace.SYMBOLS, as near as a legend comes."""
+SIGNS: tuple[Sign, ...] = ("point", "square", "diamond", "triangle", "cross", "x")
+"""Of trace.SYMBOLS."""
 Curve = Mapping[str, Any]
 
 

@@ -10,7 +10,7 @@ from loadbench.report.html.markup import Markup
 from loadbench.report.tables import Table
 
 Spec = Mapping[str, Any]
-Sign = Literal["line", "dash", "dot", "point", "square", "diamond", "hollow", "bar", "ramp", "triangle"]
+Sign = Literal["line", "dash", "dot", "point", "square", "diamond", "hollow", "bar", "ramp", "triangle", "cross", "x"]
 
 
 @dataclass(frozen=True, slots=True)
