@@ -107,6 +107,15 @@ def test_a_budget_is_shared_by_both(quick: Simulator, slow: Simulator) -> None:
     assert "levels    c1, c2 (streams at once), base and new in turns; 16 requests or 6 s each" in done.stderr
 
 
+def test_a_scenario_may_name_the_other_server(place: Path, quick: Simulator, slow: Simulator) -> None:
+    (place / "two.toml").write_text(f'endpoint = "{quick.url}"\nagainst = "{slow.url}"\nconcurrency = [1]\n')
+    run_of = run("two.toml", "--dry-run")
+    search = invoke("capacity", "two.toml", "--slo", "ttft_p95=1s", "--dry-run")
+
+    assert f"new       {slow.url}" in run_of.stderr
+    assert (search.exit_code, search.stderr[:41]) == (2, "loadbench: against: only the command load")
+
+
 def test_until_ends_both_after_the_same_round(quick: Simulator, slow: Simulator) -> None:
     words = (
         "-c",
@@ -190,7 +199,7 @@ def test_what_was_interrupted_goes_on_in_turns(place: Path, quick: Simulator, sl
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--against-model", "m"), "--against-model names a model of --against URL: give both"),
+        (("--against-model", "m"), "--against-model: against_model names a model of against: give both"),
         (("--against", "http://127.0.0.1:9", "--junit", "j.xml"), "--junit is for a run of one target"),
     ],
 )

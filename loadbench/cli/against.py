@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import structs
 
 from loadbench import compare, scenario, store
 from loadbench.cli import INTERRUPTED, live, measure, opening, reach, rig, verdict
@@ -33,13 +34,14 @@ def against(wanted: Scenario, given: dict[str, Any]) -> int:
     both alike, so that the runs of a level may be set against each other.
 
     Args:
-        given: The command's options, `against` and `against_model` among them.
+        wanted: Names the other one in `against`, and its models in `against_model` where they differ.
+        given: The command's options.
     """
     root: Path = given["output"] or measure.default_folder(wanted)
     store.check_new(root)
-    names = [name.strip() for part in given["against_model"] for name in part.split(",") if name.strip()]
-    other = scenario.merge(wanted, endpoint=given["against"], models=names or None)
-    return _measure(root, (wanted, other), (given, given | {"endpoint": given["against"], "simulate": False}))
+    base = structs.replace(wanted, against=None, against_model=None)
+    new = scenario.merge(base, endpoint=wanted.against, models=wanted.against_model)
+    return _measure(root, (base, new), (given, given | {"endpoint": wanted.against, "simulate": False}))
 
 
 def again(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, Any]]) -> int:

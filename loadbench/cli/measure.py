@@ -17,6 +17,7 @@ import click
 from loadbench import report, select, store
 from loadbench.cli import INTERRUPTED, live, opening, reach, record, rig, verdict
 from loadbench.cli.rig import Asked
+from loadbench.errors import UsageError
 from loadbench.scenario import Scenario
 from loadbench.session import Schedule, Session, in_turns
 
@@ -58,6 +59,8 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
         given: The command's options, for what is no part of a scenario.
         course: Unset, the scenario's levels are planned and measured.
     """
+    if wanted.against is not None:
+        raise UsageError("against: only the command loadbench run measures two servers: leave it out here")
     path = given["resume"] or given["output"] or default_folder(wanted)
     shown = view(given)
     with ExitStack() as stack:

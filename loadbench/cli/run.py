@@ -177,10 +177,8 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     from loadbench.cli.pair import folders
 
     if given["resume"] is None:
-        if given["against_model"] and given["against"] is None:
-            raise click.UsageError("--against-model names a model of --against URL: give both", ctx)
         wanted = scenario_of(ctx, given)
-        ctx.exit(measure.measure(wanted, given) if given["against"] is None else against.against(wanted, given))
+        ctx.exit(measure.measure(wanted, given) if wanted.against is None else against.against(wanted, given))
     if both := folders(given["resume"]):
         sides = [given | {"resume": folder} for folder in both]
         ctx.exit(against.again(given["resume"], [resumed(ctx, side) for side in sides], sides))
@@ -279,7 +277,10 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         )
     }
     overrides |= {name: given.get(name) for name in WORKLOAD}
-    models = [name.strip() for part in given["models"] for name in part.split(",") if name.strip()]
+    models, others = (
+        [name.strip() for part in parts or () for name in part.split(",") if name.strip()]
+        for parts in (given["models"], given.get("against_model"))
+    )
     if given["models"] and not models:
         raise UsageError("-m is empty: name a model, or leave it out for those that the server has loaded")
     models = models or _workshop_models()
@@ -288,6 +289,8 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             scenario,
             **overrides,
             models="auto" if models == ["auto"] else models or None,
+            against=given.get("against"),
+            against_model=others or None,
             device=given["devices"],
             prompts=list(given["texts"] or ()) or given["prompts_file"],
             shape=list(given.get("shape") or ()) or None,

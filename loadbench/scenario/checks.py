@@ -88,6 +88,8 @@ def _times(scenario: Scenario) -> None:
 def _models(scenario: Scenario) -> None:
     if not scenario.models:
         raise ScenarioError('models is "": write "auto", a list of names, or the path of a models.json')
+    if scenario.against_model is not None and scenario.against is None:
+        raise ScenarioError("against_model names a model of against: give both")
     if isinstance(scenario.models, list):
         for index, model in enumerate(scenario.models):
             if model in scenario.models[:index]:

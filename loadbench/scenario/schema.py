@@ -64,6 +64,13 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model_facts: Annotated[
         dict[str, dict[str, Any]], Meta(description="What models.json says of each model (capabilities, size_mb).")
     ] = {}
+    against: Annotated[
+        Text | None, Meta(description="Base URL of a second server: both are measured in turns, and compared.")
+    ] = None
+    against_model: Annotated[
+        Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None,
+        Meta(description="The models of that server; unset: the same."),
+    ] = None
     prompts: Annotated[
         str | Annotated[list[str], Meta(min_length=1)] | None,
         Meta(description="A list of texts, or the path of a .json, .jsonl or .txt file; unset: a built-in set."),
