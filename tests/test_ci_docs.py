@@ -69,7 +69,7 @@ def test_what_a_run_writes_is_what_later_steps_read() -> None:
     kept = {step["with"]["name"]: step["with"]["path"].split() for step in STEPS if "upload-artifact" in str(step)}
     [fetch] = [step["run"] for step in STEPS if step.get("id") == "baseline"]
 
-    assert run["output"] == report["folder"] == Path("loadbench-run")
+    assert (run["output"],) == report["folders"] == (Path("loadbench-run"),)
     assert compare["folders"] == (Path("baseline"), Path("loadbench-run"))
     assert kept == {
         "loadbench-run": [str(run["output"])],
