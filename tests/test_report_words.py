@@ -325,3 +325,21 @@ def test_a_terminal_shows_the_verdict_again_at_the_end_as_a_report_is_longer_tha
     for said in headline.sentences(summary):
         assert said.model in first
         assert said.model in again
+
+
+def test_what_a_prompt_cache_answered_is_a_column_where_usage_tells() -> None:
+    summary = summary_of("scaling")
+    assert "cached" not in text.render(summary, 100)
+
+    summary["levels"][0]["cached_share"] = 0.43
+    said = text.render(summary, 100)
+
+    assert "cached: share of the input tokens" in said
+    assert "43%" in said
+
+
+def test_what_made_up_prompts_have_in_common_is_told() -> None:
+    summary = summary_of("scaling")
+    summary["run"]["scenario"] = {**(summary["run"].get("scenario") or {}), "max_tokens": 8, "shared_prefix": 0.5}
+
+    assert "50% of each in common" in " ".join(text.render(summary, 100).split())

@@ -124,6 +124,7 @@ def _asked(run: Mapping[str, Any]) -> str:
     return ", ".join(
         _words(
             _prompts(run, scenario),
+            f"{units.share(shared)} of each in common" if (shared := scenario.get("shared_prefix")) else None,
             "each made distinct" if scenario.get("distinct_prompts") else None,
             f"at most {units.plural(scenario['max_tokens'], 'token')}" if scenario.get("max_tokens") else None,
             f"temperature {temperature:g}" if temperature is not None else None,

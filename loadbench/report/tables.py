@@ -150,6 +150,9 @@ def answers(summary: Summary) -> list[Table]:
         (Column("finish reasons", left=True, short="finish"), lambda level: Cell(counts(level.get("finish_reasons")))),
     ]
     notes = _percentile_notes(e2e, ("p50", "p95"), "requests", "E2E")
+    if any(level.get("cached_share") for level in rows):
+        columns.insert(5, (Column("cached"), lambda level: Cell(units.share(level.get("cached_share")))))
+        notes.append("cached: share of the input tokens that a prompt cache answered, as the server's usage tells")
     if any(level.get("retries") for level in rows):
         columns.append((Column("sent again", short="again"), count("retries")))
         notes.append("sent again: once, silently, after a reused connection had died before its first byte")
