@@ -98,10 +98,10 @@ class Precise:
             if facts["status"] != "interrupted":
                 self._lost.add(_key(level))
             return
-        known = {"id": level.id, "model": level.model, **_load(level), **facts}
+        known = {"id": level.id, "model": level.model, **level.load_facts, **facts}
         data = LevelData(known, Results.from_results(self._results), {}, True)
         found = repeats.figures(levels.summary(data, [], streamed=self.streamed))
-        self.record["runs"].append({"level": level.id, "model": level.model, **_load(level), **found})
+        self.record["runs"].append({"level": level.id, "model": level.model, **level.load_facts, **found})
 
     def skipped(self, planned: PlannedLevel, reason: str) -> None:
         self._lost.add(_key(planned.level))
@@ -137,12 +137,3 @@ _LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
 
 def _key(level: Level) -> tuple[Any, ...]:
     return tuple(getattr(level, name) for name in _LOAD)
-
-
-def _load(level: Level) -> dict[str, Any]:
-    return {
-        "concurrency": level.concurrency,
-        "request_rate_per_s": level.request_rate_per_s,
-        "repeat": level.repeat,
-        "shape": level.shape,
-    }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadbench import plan
-from loadbench.cli.opening import lines
+from loadbench.cli.opening import what, whom
 from loadbench.scenario import Duration, Scenario
 from loadbench.target import Absent, Choice, Chosen, Target
 
@@ -29,7 +29,7 @@ def told(
     models = models or ("phi",)
     steps = plan.make(asked or Scenario(concurrency=[1], requests=5), list(models), budget_s=budget_s)
     choice = Choice(tuple(Chosen(name, name) for name in models), absent)
-    found = lines(server, how, choice, steps, 12, Path("there"), **more)
+    found = whom(server, how, choice) + what(steps, steps.levels, list(models), 12, Path("there"), **more)
     words = [line[:10].strip() for line in found]
     return {word: "\n".join(line[10:] for line in found if line[:10].strip() == word) for word in words}
 

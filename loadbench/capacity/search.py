@@ -104,7 +104,7 @@ class Search:
             record["reason"] = INTERRUPTED
             return
         gone = facts["status"] == "failed" and bool(progress.errors) and set(progress.errors) <= set(UNREACHABLE)
-        decision = probe.close({"id": level.id, "model": level.model, **_load(level), **facts})
+        decision = probe.close({"id": level.id, "model": level.model, **level.load_facts, **facts})
         step = {
             "load": level.concurrency if level.concurrency is not None else level.request_rate_per_s,
             "level": level.id,
@@ -181,7 +181,3 @@ def _grid(record: Mapping[str, Any]) -> Grid:
 
 def _tried(record: Mapping[str, Any]) -> list[Tried]:
     return [Tried(step["load"], step["verdict"] == "met") for step in record["steps"] if step["counted"]]
-
-
-def _load(level: Level) -> dict[str, Any]:
-    return {"concurrency": level.concurrency, "request_rate_per_s": level.request_rate_per_s, "repeat": level.repeat}

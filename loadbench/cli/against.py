@@ -76,7 +76,7 @@ def _measure(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, A
             if not both["quiet"]:
                 click.echo(f"interrupted; go on with: loadbench run --resume {shlex.quote(str(root))}", err=True)
             return INTERRUPTED
-        record = _compared(root, both, shown)
+        record = _compared(root, summaries, both, shown)
         return _exit_code(sessions, summaries, record, strict=bool(both["strict"]))
 
 
@@ -141,9 +141,12 @@ def _opening(root: Path, sides: Sequence[Rig], steps: Plan) -> list[str]:
     )
 
 
-def _compared(root: Path, given: Mapping[str, Any], shown: live.View) -> dict[str, Any] | None:
+def _compared(
+    root: Path, summaries: Sequence[dict[str, Any]], given: Mapping[str, Any], shown: live.View
+) -> dict[str, Any] | None:
     """The comparison, told and written; None where there is nothing to compare."""
-    base, new = (compare.gather([store.read(folder)], folder.name) for folder in folders(root))
+    known = dict(zip(folders(root), summaries, strict=True))
+    base, new = (compare.gather([store.read(folder)], folder.name, summaries=known) for folder in known)
     if not compare.matched(base.sides, new.sides):
         click.echo("loadbench: no level ran to its end on both sides: there is nothing to compare", err=True)
         return None

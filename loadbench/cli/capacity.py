@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from loadbench.cli.options import LIST, Headed, HeadedCommand, duration, scenario_file, share, under
-from loadbench.cli.run import resumed, run, scenario_of
+from loadbench.cli.run import run
+from loadbench.cli.wanted import resumed, scenario_of
 
 EPILOG = """\b
 Examples:

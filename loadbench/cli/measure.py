@@ -87,11 +87,10 @@ async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Sessi
         found = await rig.reached(asked, stack, shown, course)
         rig.make_room([found.steps], course)
         wanted, given = asked.scenario, asked.given
-        told = opening.lines(
-            found.server,
-            asked.place.how,
-            found.choice,
+        told = opening.whom(found.server, asked.place.how, found.choice) + opening.what(
             found.to_come,
+            found.to_come.levels,
+            found.models,
             len(asked.prompts),
             asked.path,
             search=course.lines(found.models) if course else (),

@@ -13,32 +13,6 @@ from loadbench.target import Choice, Target
 _MINUTES_FROM_S = 90.0
 
 
-def lines(
-    server: Target,
-    how: str,
-    choice: Choice,
-    steps: Plan,
-    prompts: int,
-    path: Path,
-    *,
-    search: Sequence[str] = (),
-    fails_if: Sequence[str] = (),
-    key: str | None = None,
-    done: int = 0,
-    dry_run: bool = False,
-) -> list[str]:
-    """What a person reads before a run of one target begins: `whom` and `what`."""
-    models = [one.id for one in choice.chosen]
-    return whom(server, how, choice) + what(
-        *(steps, steps.levels, models, prompts, path),
-        search=search,
-        fails_if=fails_if,
-        key=key,
-        done=done,
-        dry_run=dry_run,
-    )
-
-
 def whom(server: Target, how: str, choice: Choice, name: str = "target") -> list[str]:
     """Which server and models are measured.
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from loadbench import scenario, store, telemetry
-from loadbench.cli.run import NOT_STORED
+from loadbench.cli.wanted import NOT_STORED
 from loadbench.client import Parameters
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario

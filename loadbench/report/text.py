@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -42,14 +42,24 @@ SEVERITY_STYLES = {"red": "bold red", "warn": "yellow"}
 
 def render(summary: Summary, width: int = 100) -> str:
     """The report as text without colour, at most `width` columns wide."""
-    text = io.StringIO()
-    tables(summary, Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return text.getvalue().rstrip() + "\n"
+    return plain(lambda console: tables(summary, console), width)
 
 
 def tables(summary: Summary, console: Console) -> None:
     """Prints the whole report on `console`."""
-    for part in _parts(summary, console):
+    print_parts(_parts(summary, console), console)
+
+
+def plain(show: Callable[[Console], None], width: int) -> str:
+    """What `show` prints, as text without colour, at most `width` columns wide."""
+    text = io.StringIO()
+    show(Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False))
+    return text.getvalue().rstrip() + "\n"
+
+
+def print_parts(parts: Iterable[RenderableType], console: Console) -> None:
+    """Prints the parts of a report, an empty line after each."""
+    for part in parts:
         console.print(for_output(part, console), highlight=False)
         console.print()
 

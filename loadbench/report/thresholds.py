@@ -83,29 +83,14 @@ def place(row: Row, summary: Summary) -> str:
 
 def value(row: Row) -> str:
     """The figure with its unit."""
-    return _shown(row["value"], row["unit"])
-
-
-def _shown(number: float | None, unit: str | None) -> str:
-    if number is None:
-        return units.ABSENT
-    match unit:
-        case "ms":
-            return units.span(number)
-        case "share":
-            return units.share(number)
-        case "bytes":
-            return units.size(number)
-        case "per_s":
-            return f"{units.figure(number)}/s"
-    return units.figure(number)
+    return units.with_unit(row["value"], row["unit"])
 
 
 def interval(row: Row) -> str:
     ends = row["interval"]
     if not ends or any(end is None for end in ends):
         return ""
-    return "–".join(_shown(end, row["unit"]) for end in ends)
+    return "–".join(units.with_unit(end, row["unit"]) for end in ends)
 
 
 def _grouped(found: Sequence[Row], summary: Summary) -> str:

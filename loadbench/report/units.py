@@ -26,6 +26,28 @@ def figure(value: float | None) -> str:
     return f"{rounded:,.{decimals}f}"
 
 
+def with_unit(value: float | None, unit: str | None) -> str:
+    """A figure with its unit: ms, bytes, share, points (of 5), per_s; of any other its name must stand elsewhere.
+
+    >>> with_unit(1204.0, "ms"), with_unit(0.9, "share"), with_unit(25.5, "per_s"), with_unit(3, None)
+    ('1.20 s', '90%', '25.5/s', '3')
+    """
+    if value is None:
+        return ABSENT
+    match unit:
+        case "ms":
+            return span(value)
+        case "bytes":
+            return size(value)
+        case "share":
+            return share(value)
+        case "points":
+            return f"{value:.2f} of 5"
+        case "per_s":
+            return f"{figure(value)}/s"
+    return figure(value)
+
+
 def count(value: float | None) -> str:
     """A whole number.
 

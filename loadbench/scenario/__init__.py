@@ -9,7 +9,7 @@ workloads, `schema` the records, `checks` what no single field shows, `files` in
 `reading` the way from a file to a Scenario and back.
 """
 
-from loadbench.scenario.bound import Bound, Duration
+from loadbench.scenario.bound import Bound, Duration, read_op
 from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.level import Level
 from loadbench.scenario.reading import from_json, merge, read, read_models, to_builtins
@@ -34,5 +34,6 @@ __all__ = [
     "merge",
     "read",
     "read_models",
+    "read_op",
     "to_builtins",
 ]

@@ -37,6 +37,7 @@ STATISTICS = ("p50", "p90", "p95", "p99", "p999", "mean", "max")
 MORE_IS_BETTER = ("success", *RATES)
 
 Op = Literal["<", "<=", ">", ">="]
+_OPS: dict[str, Op] = {"<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _BOUND = re.compile(r"\s*([A-Za-z][\w.]*)\s*(<=|>=|<|>|=)\s*([^\s<>=].*?)\s*", re.ASCII | re.DOTALL)
 _VALUE = re.compile(rf"({_NUMBER})\s*(%?)", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*([kMGT]|[kKMG]i)?B", re.ASCII)
@@ -130,7 +131,7 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not found:
             raise UsageError(f"{shown(text)} is no bound: write METRIC OP VALUE, as ttft_p95<=800ms or failed<1%")
         metric, statistic = _figure(found[1].lower(), text, metrics)
-        op: Op = found[2] if found[2] != "=" else ">=" if metric in MORE_IS_BETTER else "<="  # type: ignore[assignment]
+        op = read_op(found[2], more_is_better=metric in MORE_IS_BETTER)
         return cls(metric=metric, statistic=statistic, op=op, value=_value(metric, found[3], text), text=text.strip())
 
     def holds(self, value: float) -> bool:
@@ -144,6 +145,15 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return value > self.value
             case ">=":
                 return value >= self.value
+
+
+def read_op(written: str, *, more_is_better: bool) -> Op:
+    """The comparison as it is written; "=" reads as the figure's good direction.
+
+    >>> read_op("<", more_is_better=True), read_op("=", more_is_better=True), read_op("=", more_is_better=False)
+    ('<', '>=', '<=')
+    """
+    return _OPS.get(written, ">=" if more_is_better else "<=")
 
 
 def _figure(name: str, text: str, metrics: Sequence[str]) -> tuple[str, str | None]:

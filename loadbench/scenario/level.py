@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,12 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeat: int
     shape: str | None = None
     closing: bool = False
+
+    @property
+    def load_facts(self) -> dict[str, Any]:
+        """What run.json says of the load, by the names of its fields."""
+        names = ("concurrency", "request_rate_per_s", "repeat", "shape")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def is_replay(self) -> bool:

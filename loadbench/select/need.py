@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadbench.errors import UsageError
-from loadbench.scenario import Bound
+from loadbench.scenario import Bound, read_op
 from loadbench.scenario.bound import METRICS
 from loadbench.scenario.files import nearest, shown
 from loadbench.select import values
@@ -100,9 +100,9 @@ def parse(text: str) -> Need:
         unit = "ms" if bound.statistic else "share" if bound.metric in ("success", "failed") else "/s"
         return Need(text.strip(), full, bound, unit=unit)
     good = FIGURES[name].more_is_better if name in FIGURES else True
-    op = found[2] if found[2] != "=" else ">=" if good else "<="
+    op = read_op(found[2], more_is_better=good)
     unit = FIGURES[name].unit if name in FIGURES else "/s"
-    bound = Bound(metric=name, statistic=None, op=op, value=_value(unit, found[3], text), text=text)  # type: ignore[arg-type]
+    bound = Bound(metric=name, statistic=None, op=op, value=_value(unit, found[3], text), text=text)
     return Need(text.strip(), name, bound, unit=unit)
 
 

@@ -283,12 +283,9 @@ class Session:
             "execution_provider": facts.execution_provider if facts else None,
             "alias": facts.aliases[0] if facts and facts.aliases else None,
             "asked_device": chosen.device if chosen else None,
-            "repeat": level.repeat,
+            **level.load_facts,
             # Order, arrivals and pauses come of both: fresh ones each time, the same ones for every model and load.
             "seed": [self.scenario.seed, level.repeat],
-            "concurrency": level.concurrency,
-            "request_rate_per_s": level.request_rate_per_s,
-            "shape": level.shape,
             "closing": level.closing,
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 
 from rich.console import Console, Group, RenderableType
@@ -12,21 +11,17 @@ from rich.text import Text
 from loadbench.report import clean, provenance, units
 from loadbench.report.choice import tables, words
 from loadbench.report.choice.words import Record
-from loadbench.report.text import SEVERITY_STYLES, bullet, for_output, grids
+from loadbench.report.text import SEVERITY_STYLES, bullet, grids, plain, print_parts
 
 
 def render(record: Record, width: int = 100) -> str:
     """The report as text without colour, at most `width` columns wide."""
-    text = io.StringIO()
-    show(record, Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return text.getvalue().rstrip() + "\n"
+    return plain(lambda console: show(record, console), width)
 
 
 def show(record: Record, console: Console) -> None:
     """Prints the choice on `console`."""
-    for part in _parts(record, console):
-        console.print(for_output(part, console), highlight=False)
-        console.print()
+    print_parts(_parts(record, console), console)
 
 
 def _parts(record: Record, console: Console) -> Iterable[RenderableType]:

@@ -164,17 +164,7 @@ def value(figure: Mapping[str, Any], number: float | str | None) -> str:
     """
     if number is None or isinstance(number, str):
         return number or units.ABSENT
-    match figure["unit"]:
-        case "ms":
-            return units.span(number)
-        case "bytes":
-            return units.size(number)
-        case "share":
-            return units.share(number)
-        case "points":
-            return f"{number:.2f} of 5"
-        case _:
-            return units.figure(float(number))  # the label says per what
+    return units.with_unit(float(number), figure["unit"])  # the label says per what
 
 
 def interval(figure: Mapping[str, Any], low: float | None, high: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.text import Text
 from loadbench.report import clean, provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
-from loadbench.report.text import SEVERITY_STYLES, bullet, for_output, grids
+from loadbench.report.text import SEVERITY_STYLES, bullet, for_output, grids, plain, print_parts
 
 _STYLES = {
     "slower": "bold red",
@@ -27,17 +26,13 @@ _STYLES = {
 
 def render(document: Mapping[str, Any], width: int = 100) -> str:
     """The report as text without colour, at most `width` columns wide."""
-    text = io.StringIO()
-    show(document, Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return text.getvalue().rstrip() + "\n"
+    return plain(lambda console: show(document, console), width)
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:
     """Prints all comparisons on `console`."""
     for record in document["comparisons"]:
-        for part in _parts(record, console):
-            console.print(for_output(part, console), highlight=False)
-            console.print()
+        print_parts(_parts(record, console), console)
     how = Group(*(Text(line, style="dim") for line in doubts.HOW))
     console.print(for_output(how, console), highlight=False)
 
