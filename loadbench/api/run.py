@@ -64,7 +64,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Every figure of the reports as plain values, as summary.json has them: see docs/summary.md."""
-        return report.with_run(select.summarise(self._read), self.info)
+        return select.summarise(self._read)
 
     @property
     def levels(self) -> list[dict[str, Any]]:

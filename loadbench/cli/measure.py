@@ -149,8 +149,7 @@ def default_folder(asked: Scenario) -> Path:
 
 def write_report(path: Path) -> dict[str, Any]:
     """Everything that can be said, from the folder alone, as `loadbench report` would; the summary."""
-    data = store.read(path)
-    summary = report.with_run(select.summarise(data), data.info)
+    summary = select.summarise(store.read(path))
     report.write(summary, None, path)
     return summary
 

@@ -95,16 +95,16 @@ def report(
         return
     [folder] = folders
     run = store.read(folder)
-    summary = reports.with_run(select.summarise(run), run.info)
+    summary = select.summarise(run)
     try:
         reports.write(summary, None, folder)
     except StoreError as error:
         # A folder that cannot be written, such as a mounted archive, can still be read.
         click.echo(f"warning: {error}", err=True)
     if junit is not None:
-        from loadbench.report.junit import render
+        from loadbench.cli import verdict
 
-        write(junit, render(summary, strict=strict))
+        verdict.write_junit(junit, summary, strict=strict)
     if kind in EXPORTS:
         from loadbench.cli import exported
 
@@ -126,7 +126,6 @@ def report(
 
 def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     """One page of several runs; their folders are read alone."""
-    from loadbench import report as reports
     from loadbench import select, store
     from loadbench.errors import UsageError
     from loadbench.report import html
@@ -136,11 +135,9 @@ def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    found = []
-    for name, folder in zip(names, folders, strict=True):
-        run = store.read(folder)
-        found.append((name, reports.with_run(select.summarise(run), run.info)))
-    page = html.render_runs(found)
+    page = html.render_runs(
+        [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
+    )
     if output is not None:
         write(output, page)
     else:

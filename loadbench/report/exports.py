@@ -22,7 +22,7 @@ def files(
 
     Args:
         kind: One of FORMATS.
-        summary: With its `run`, as `with_run` gives it.
+        summary: What `metrics.summarise` returns.
         levels: Ids, or loads as c4, which are those of every model; empty for all. `vllm` leaves out the closing level,
             unless it is named: to its readers it would be a level like the others.
         metrics: Of `hgrm`, which histograms; empty for all.
