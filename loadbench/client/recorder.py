@@ -10,11 +10,13 @@ import orjson
 from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind
 from loadbench.result import ErrorKind, Result
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
+from loadbench.target import Secrets
 from loadbench.transport import ExchangeError, Headers
 
 if TYPE_CHECKING:
     from loadbench.client import Ask
 
+NO_SECRETS = Secrets()
 MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
 
 
@@ -161,7 +163,7 @@ class Recorder:
                 self.error, self.error_message = "stream_error", said(chunk)
             return
         if self.served_as is None and isinstance(served_as := chunk.get("model"), str) and served_as:
-            self.served_as = one_line(served_as)
+            self.served_as = served_as
         usage = chunk.get("usage")
         choices = chunk.get("choices")
         if choices:
@@ -268,8 +270,21 @@ class Recorder:
         offsets = [(at - first + 500) // 1000 for at in self._arrivals]
         return [b - a for a, b in pairwise(offsets)]
 
-    def result(self, ask: Ask, origin_ns: int, end_ns: int, *, retried: bool) -> Result:
-        """The record of it all, its marks counted from `origin_ns`."""
+    def result(
+        self,
+        ask: Ask,
+        origin_ns: int,
+        end_ns: int,
+        *,
+        retried: bool,
+        endpoint: int = 0,
+        secrets: Secrets = NO_SECRETS,
+    ) -> Result:
+        """The record of it all, its marks counted from `origin_ns`.
+
+        Args:
+            secrets: Starred out of what the server said, of the answer too: its length stays that of what came.
+        """
         answer = "".join(self.answer)
         text = answer + "".join(self.other_text)
 
@@ -301,11 +316,12 @@ class Recorder:
             output_tokens=None if self.output_tokens == 0 and self.text_events else self.output_tokens,
             characters=len(text),
             words=len(text.split()),
-            finish_reason=self.finish_reason,
+            finish_reason=self.finish_reason and one_line(secrets.hidden(self.finish_reason)),
             status=self.status,
             retries=int(retried),
             retry_of=ask.retry_of,
+            endpoint=endpoint,
             error=self.error,
-            error_message=self.error_message and one_line(self.error_message),
-            text=answer,
+            error_message=self.error_message and one_line(secrets.hidden(self.error_message)),
+            text=secrets.hidden(answer),
         )

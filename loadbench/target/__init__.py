@@ -4,7 +4,15 @@
 Foundry Local service when nobody typed anything. All errors are one line each.
 """
 
-from loadbench.target.access import is_proxied, open_http, read_key, request_headers
+from loadbench.target.access import (
+    USER_AGENT,
+    is_proxied,
+    key_file_warning,
+    open_http,
+    read_key,
+    read_key_file,
+    request_headers,
+)
 from loadbench.target.choice import choose
 from loadbench.target.device import device_of_id, short_provider
 from loadbench.target.discovery import Found, discover
@@ -27,9 +35,11 @@ from loadbench.target.lookup import find, wait
 from loadbench.target.memory import free_memory_warning
 from loadbench.target.rows import merged
 from loadbench.target.scrape import scrape
+from loadbench.target.secrets import Secrets
 
 __all__ = [
     "KINDS",
+    "USER_AGENT",
     "Absent",
     "Choice",
     "Chosen",
@@ -37,6 +47,7 @@ __all__ = [
     "Kind",
     "ModelFacts",
     "NotReady",
+    "Secrets",
     "Target",
     "cache_prompt_supported",
     "choose",
@@ -48,11 +59,13 @@ __all__ = [
     "ignore_eos_supported",
     "is_loopback",
     "is_proxied",
+    "key_file_warning",
     "merged",
     "min_tokens_supported",
     "normalise",
     "open_http",
     "read_key",
+    "read_key_file",
     "request_headers",
     "scrape",
     "server_root",

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import stat
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
+from loadbench import __version__
 from loadbench.errors import UsageError
 from loadbench.target.endpoint import is_loopback, normalise
 
 CONNECT_S = 5.0
+USER_AGENT = f"loadbench/{__version__}"
+"""Who asks, as the log of a server shows it."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110's field names
 
 
@@ -31,6 +37,37 @@ def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
     return key
 
 
+def read_key_file(path: Path) -> str:
+    """The key in a file: its text, without the line end behind it.
+
+    Raises:
+        UsageError: It cannot be read, or holds no key. No message shows what is in it.
+    """
+    try:
+        key = path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise UsageError(f"--api-key-file {path}: holds no text: give a file with the key alone in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        raise UsageError(f"--api-key-file {path}: cannot be read: {why}") from None
+    if not key:
+        raise UsageError(f"--api-key-file {path}: is empty: put the key in it")
+    if len(key.splitlines()) > 1:
+        raise UsageError(f"--api-key-file {path}: has several lines: give a file with the key alone in it")
+    return key
+
+
+def key_file_warning(path: Path) -> str | None:
+    """A line where others than its owner may read a key's file; None on Windows, whose rights are not looked at."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    if os.name == "nt" or not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return None
+    return f"Warning: --api-key-file {path}: others on this machine may read it: chmod 600 {path}"
+
+
 def request_headers(headers: Mapping[str, str] | None, key: str | None) -> dict[str, str]:
     """The headers that go with every request; a header of one's own wins over the key's.
 
@@ -40,7 +77,8 @@ def request_headers(headers: Mapping[str, str] | None, key: str | None) -> dict[
     sent: dict[str, str] = {}
     for name, value in (headers or {}).items():
         if not _TOKEN.fullmatch(name):
-            raise UsageError(f"header name {name[:60]!r} is not valid: letters, digits and dashes only")
+            # Not shown either: a key pasted without its header's name stands in its place.
+            raise UsageError("a header's name is not valid: letters, digits and dashes only, as 'X-Team: blue'")
         if not _printable(value):
             raise UsageError(f"the value of header {name} holds a line break or a sign outside ASCII: mend it")
         sent[name] = value.strip()
@@ -69,7 +107,7 @@ def open_http(
     """
     base_url = normalise(endpoint)
     return httpx.AsyncClient(
-        headers={"User-Agent": "loadbench", **request_headers(headers, key)},
+        headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
         verify=_tls(verify, ca_file) if base_url.startswith("https:") else False,
         trust_env=not is_loopback(base_url),
         transport=transport,

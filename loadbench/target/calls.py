@@ -13,14 +13,13 @@ from loadbench.errors import TargetError
 from loadbench.scenario import Duration, Timeouts
 from loadbench.target.access import CONNECT_S
 from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
-
-_SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "proxy-authorization")
+from loadbench.target.secrets import Secrets
 
 
 async def call(
     http: httpx.AsyncClient, method: str, url: str, *, within_s: float, document: Mapping[str, Any] | None = None
 ) -> httpx.Response:
-    """One request, with a JSON body where there is one, answered within the time.
+    """One request, with a JSON body where there is one, answered within the time; our keys are starred out of it.
 
     Raises:
         TargetError: No HTTP answer came; `NotReady` where it may come later.
@@ -31,7 +30,7 @@ async def call(
     timeouts = Timeouts(connect=Duration(connect_s), first_token=late_s, idle=late_s, total=late_s)
     try:
         async with asyncio.timeout(within_s):
-            return await http.request(
+            response = await http.request(
                 method,
                 url,
                 json=document,
@@ -39,7 +38,9 @@ async def call(
                 extensions={"timeouts": timeouts},
             )
     except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
+        Secrets.of(http.headers).hide(error)
         raise _failed(url, error, connect_s, within_s) from error
+    return _without_secrets(response, Secrets.of(http.headers))
 
 
 async def get(http: httpx.AsyncClient, url: str, *, within_s: float) -> httpx.Response:
@@ -73,21 +74,23 @@ async def post_lines(
         NotReady: The stream broke, or nothing came for `stall_s` seconds.
         TargetError: An error status; or no HTTP answer came.
     """
-    timeout = httpx.Timeout(stall_s, connect=CONNECT_S)
+    timeout, secrets = httpx.Timeout(stall_s, connect=CONNECT_S), Secrets.of(http.headers)
     try:
         async with http.stream("POST", url, json=document, timeout=timeout) as response:
             if response.status_code >= 400:
                 await response.aread()
                 raise TargetError(f"{url} answered {response.status_code}: {said(response, http) or 'no reason given'}")
             async for line in response.aiter_lines():
-                yield line.strip()
+                yield secrets.hidden(line.strip())
     except httpx.ReadTimeout as error:
         raise NotReady(f"{url} sent nothing for {stall_s:g} s") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+        secrets.hide(error)
         raise NotReady(
             f"{origin_of(url)} broke the answer off ({one_line(str(error)) or 'connection lost'})"
         ) from error
     except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
+        secrets.hide(error)
         raise _failed(url, error, CONNECT_S, stall_s) from error
 
 
@@ -107,16 +110,20 @@ def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
     kind = response.headers.get("content-type", "")
     if not isinstance(message, str):
         message = "" if document is not None or "html" in kind else response.text
-    return one_line(without_secrets(message, http))
+    return one_line(Secrets.of(http.headers).hidden(message))
 
 
-def without_secrets(message: str, http: httpx.AsyncClient) -> str:
-    """The text with every key that the client sends starred out."""
-    for name in _SECRET_HEADERS:
-        value = http.headers.get(name, "")
-        for secret in (value, value.partition(" ")[2]):
-            message = message.replace(secret, "***") if secret else message
-    return message
+def _without_secrets(response: httpx.Response, secrets: Secrets) -> httpx.Response:
+    """The response as it would be from a server that repeats no key, in its headers neither."""
+    document = parsed(response)
+    said = response.text if document is None else document
+    clean, headers = secrets.hidden_in(said), response.headers.multi_items()
+    clean_headers = [(name, secrets.hidden(value)) for name, value in headers]
+    if clean == said and clean_headers == headers:
+        return response
+    content = clean.encode() if document is None else orjson.dumps(clean)
+    kept = [(name, value) for name, value in clean_headers if name not in ("content-encoding", "content-length")]
+    return httpx.Response(response.status_code, headers=kept, content=content, request=response.request)
 
 
 async def _json(

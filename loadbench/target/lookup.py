@@ -10,7 +10,7 @@ import httpx
 
 from loadbench.errors import TargetError, UsageError
 from loadbench.target.access import is_proxied
-from loadbench.target.calls import get, parsed, said, without_secrets
+from loadbench.target.calls import get, parsed, said
 from loadbench.target.endpoint import normalise
 from loadbench.target.facts import Target
 from loadbench.target.failure import NotReady, one_line
@@ -105,7 +105,7 @@ def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str
     if status in (401, 403):
         raise TargetError(_wants_key(url, answered, "authorization" in http.headers))
     if response.has_redirect_location:
-        raise TargetError(f"{url} {_redirect(response, http)}")
+        raise TargetError(f"{url} {_redirect(response)}")
     if status in (502, 503, 504) and ("loading" in words.lower() or response.headers.get("server") == "llama.cpp"):
         raise NotReady(f"{url}: the server is still loading its model (503)", _WAIT)
     if status in (429, 502, 503, 504):
@@ -120,9 +120,9 @@ def _wants_key(url: str, answered: str, sent: bool) -> str:
     return f"{answered}: the server wants a key: put it into a variable and name that with --api-key-env NAME"
 
 
-def _redirect(response: httpx.Response, http: httpx.AsyncClient) -> str:
+def _redirect(response: httpx.Response) -> str:
     location = str(response.url.join(response.headers["location"])).partition("?")[0]
-    shown = one_line(without_secrets(location, http))
+    shown = one_line(location)
     try:
         # A login page or a web interface is no API: only a moved model list is worth following.
         moved = normalise(location) if location.rstrip("/").endswith("/models") else None
@@ -137,7 +137,7 @@ def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> list[A
     document = parsed(response)
     if document is None:
         kind = response.headers.get("content-type", "no content type").partition(";")[0]
-        start = one_line(without_secrets(response.text[:60], http))
+        start = one_line(response.text[:60])
         raise TargetError(
             f"{url} answered {kind} that is no JSON ({start!r}): is it an OpenAI-compatible server? Check -e URL"
         )
