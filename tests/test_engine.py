@@ -23,7 +23,8 @@ from trio.testing import MockClock
 
 from loadbench import pacer
 from loadbench.client import Ask
-from loadbench.engine import FAILURES_IN_A_ROW, Engine, Limits, Progress, facts
+from loadbench.engine import FAILURES_IN_A_ROW, Engine, Limits, Progress, Settings, Share, facts
+from loadbench.engine.share import WHOLE
 from loadbench.prompts import DEFAULT, Prompt
 from loadbench.result import Result
 from loadbench.scenario import Level
@@ -176,6 +177,7 @@ def level_of(
     max_streams: int = 1024,
     prompts: Sequence[Prompt] = DEFAULT,
     seed: int = 1,
+    share: Share = WHOLE,
     **options: Any,
 ) -> Played:
     """A level that is ready to run; warm-up is a request for each slot unless said otherwise."""
@@ -185,12 +187,12 @@ def level_of(
     played.engine = Engine(
         server,
         prompts,
-        seed=seed,
+        Settings(seed, **options),
+        share=share,
         on_result=played.results.append,
         on_tick=played.on_tick,
         now_ns=now_ns,
         cpu_s=trio.current_time,  # a process that computes all the time
-        **options,
     )
     return played
 
@@ -738,6 +740,7 @@ async def test_facts_count_from_the_beginning_of_the_level() -> None:
         "duration_planned_s": None,
         "think_time_s": None,
         "client_cpu_s": pytest.approx(4, abs=0.001),
+        "workers": None,
         "client_lag_us": None,  # no lags came, so none was measured
         "round_trip_ms": 0.25,
     }

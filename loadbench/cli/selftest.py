@@ -13,7 +13,7 @@ import anyio.to_thread
 from loadbench import simulator
 from loadbench.cli.checks import Check
 from loadbench.client import Client, Parameters
-from loadbench.engine import Engine, Limits, Progress
+from loadbench.engine import Engine, Limits, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT
 from loadbench.result import Result
@@ -78,7 +78,7 @@ async def _measure(server: Simulator, streams: int, duration_s: float) -> dict[s
         now_ns=time.perf_counter_ns,
     )
     results: list[Result] = []
-    engine = Engine(client, DEFAULT, seed=1, on_result=results.append, on_tick=_nothing)
+    engine = Engine(client, DEFAULT, Settings(seed=1), on_result=results.append, on_tick=_nothing)
     try:
         # What runs for the first time is slow: imports, caches, connections.
         await engine.run(_level(server, streams, 0.2))

@@ -4,6 +4,7 @@ A level's requests start either when a slot comes free (closed loop) or when the
 over without a drain: the first requests are marked and the load goes on, else the start burst would own TTFT's tail.
 
 load.py       what all levels have in common
+share.py      which streams, starts and prompts of a level are one client's
 loop.py       one level: who starts next, and what becomes of each Result
 progress.py   when a level ends, how it goes, what run.json says of it
 """
@@ -16,14 +17,25 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 import numpy as np
 
-from loadbench.engine.load import Chats, Load
+from loadbench.engine.load import Chats, Load, Settings
 from loadbench.engine.loop import LevelRun
 from loadbench.engine.progress import FAILURES_IN_A_ROW, MAX_STREAMS, Limits, Progress, facts
+from loadbench.engine.share import WHOLE, Share
 from loadbench.prompts import UNKNOWN, Line, Prompt, written
 from loadbench.result import Result
-from loadbench.scenario import Pause
 
-__all__ = ["FAILURES_IN_A_ROW", "MAX_STREAMS", "TICK_S", "Chats", "Engine", "Limits", "Progress", "facts"]
+__all__ = [
+    "FAILURES_IN_A_ROW",
+    "MAX_STREAMS",
+    "TICK_S",
+    "Chats",
+    "Engine",
+    "Limits",
+    "Progress",
+    "Settings",
+    "Share",
+    "facts",
+]
 
 TICK_S = 0.5
 
@@ -34,12 +46,8 @@ class Engine:
     Args:
         client: Sends the requests.
         prompts: What is asked, see `asks`.
-        pause: Of a user between an answer and the next question, in closed loop.
-        distinct_prompts: Whether each request gets a prefix of its own.
-        retries: New requests after one that failed, each with its own number and marks; warm-up is not repeated.
-        retry_backoff_s: From a failure to the first of them; doubles with each.
-        streamed: Whether streams are asked for: of whole answers nobody sees the first token and the gaps.
-        salt: Makes those prefixes differ from those of other runs.
+        settings: How.
+        share: Of each level, what this engine makes; limits given to `run` are its own.
         on_result: Called with each Result as it ends.
         on_tick: Awaited about twice a second while a level runs, and at its end: flushes records, draws.
         now_ns: The monotonic clock of all marks.
@@ -50,36 +58,21 @@ class Engine:
         self,
         client: Chats,
         prompts: Sequence[Prompt],
+        settings: Settings,
         *,
-        seed: int,
-        arrivals: str = "poisson",
-        distinct_prompts: bool = False,
-        pause: Pause | None = None,
-        retries: int = 0,
-        retry_backoff_s: float = 1.0,
-        streamed: bool = True,
+        share: Share = WHOLE,
         on_result: Callable[[Result], None],
         on_tick: Callable[[Progress], Awaitable[None]],
-        salt: int = 0,
         now_ns: Callable[[], int] = time.perf_counter_ns,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
-        self._load = Load(
-            client,
-            prompts,
-            seed,
-            arrivals,
-            distinct_prompts,
-            pause,
-            retries,
-            retry_backoff_s,
-            streamed,
-            on_result,
-            now_ns,
-            salt,
-        )
+        self._load = Load(client, settings, prompts, on_result, now_ns, settings.salt, share)
         self._client, self._now_ns, self._on_tick, self._cpu_s = client, now_ns, on_tick, cpu_s
         self.asks(prompts)
+
+    @property
+    def gone(self) -> None:
+        """It makes load as long as this process lives."""
 
     def asks(self, prompts: Sequence[Prompt], line: Line = UNKNOWN) -> None:
         """What the next levels ask: each in the same order, by `seed` and repeat; those of a trace in its own.
@@ -111,20 +104,25 @@ class Engine:
         """Whether it was stopped."""
         return self._load.stopping
 
-    async def run(self, progress: Progress) -> None:
+    async def run(self, progress: Progress, begins: Callable[[], Awaitable[int]] | None = None) -> None:
         """Run one level to its end, drain included; `progress` tells how it goes.
 
         Cancellation ends the requests in flight at once; their Results are handed to `on_result` all the same.
+
+        Args:
+            begins: Awaited once connections are open; when the level begins, in ns of `now_ns`. Unset, it does then.
         """
         level, limits = progress.level, progress.limits
-        await self._client.warm(min(level.concurrency or limits.warmup, limits.max_streams))
+        streams = limits.warmup if level.concurrency is None else self._load.share.part(level.concurrency)
+        await self._client.warm(min(streams, limits.max_streams))
         self._client.take_lags_ns()
         progress.round_trip_ns = self._client.round_trip_ns()
-        if level.concurrency is not None and self._load.pause is not None:
-            progress.think_time_s = self._load.pause.mean_s
+        if level.concurrency is not None and (pause := self._load.settings.pause) is not None:
+            progress.think_time_s = pause.mean_s
         self._load.salt += 1
         loop = LevelRun(self._load, progress)
-        progress.began_ns, cpu_s = self._now_ns(), self._cpu_s()
+        progress.began_ns = self._now_ns() if begins is None else await begins()
+        cpu_s = self._cpu_s()
         try:
             async with anyio.create_task_group() as ticker:
                 ticker.start_soon(self._tick, progress)

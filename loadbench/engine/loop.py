@@ -28,25 +28,28 @@ class LevelRun:
     def __init__(self, load: Load, progress: Progress) -> None:
         self._load, self._progress = load, progress
         self._now_ns = load.now_ns
-        level = progress.level
+        level, settings = progress.level, load.settings
         self._next_prompt: Iterator[Prompt] = (
-            (written(prompt, load.line) for prompt in load.prompts)
+            (written(prompt, load.line) for prompt in load.share.take(load.prompts))
             if level.is_replay
-            else order(load.prompts, load.seed, level.repeat)
+            else load.share.take(order(load.prompts, settings.seed, level.repeat))
         )
+        self._streams = None if level.concurrency is None else load.share.part(level.concurrency)
         self._number = 0
+        self._conversations = load.share.index  # shares begin at different endpoints
         self._users = 0
 
     async def closed_loop(self, concurrency: int) -> None:
         async with anyio.create_task_group() as slots:
-            for number, offset_ns in enumerate(pacer.start_offsets_ns(concurrency)):
+            for number, offset_ns in self._load.share.take(enumerate(pacer.start_offsets_ns(concurrency))):
                 slots.start_soon(self._slot, number, offset_ns)
 
     async def _slot(self, number: int, offset_ns: int) -> None:
         """One slot, or one user where users pause: conversation after conversation."""
         rng = None  # making one takes 20 us, which many slots that start at once would feel
-        if self._load.pause is not None:
-            rng = np.random.default_rng([self._load.seed, self._progress.level.repeat, number])
+        settings = self._load.settings
+        if settings.pause is not None:
+            rng = np.random.default_rng([settings.seed, self._progress.level.repeat, number])
         await self._sleep_until(self._progress.began_ns + offset_ns)
         due_ns = self._now_ns()
         while not self._over(due_ns):
@@ -58,7 +61,7 @@ class LevelRun:
     def _count_user(self) -> None:
         """Where users pause, the load is whole once each of them has begun: never are all requests in flight."""
         progress, self._users = self._progress, self._users + 1
-        if self._load.pause is not None and self._users == progress.level.concurrency:
+        if self._load.settings.pause is not None and self._users == self._streams:
             progress.full_ns = self._now_ns()
 
     async def _conversation(self, ask: Ask, rng: np.random.Generator | None) -> None:
@@ -69,15 +72,16 @@ class LevelRun:
             due_ns, turn = await self._next_due_ns(rng), turn + 1
             if self._over(due_ns):
                 return
-            ask = self._ask(due_ns, next_turn=answered(ask.prompt, result.text, turn))
+            ask = self._ask(due_ns, next_turn=answered(ask.prompt, result.text, turn), conversation=ask.conversation)
             result = await self._send(ask, keep=False)
 
     async def _next_due_ns(self, rng: np.random.Generator | None) -> int:
         """When the slot's next request is due: now, or once its user has paused."""
         now_ns = self._now_ns()
-        if self._load.pause is None or rng is None:
+        pause = self._load.settings.pause
+        if pause is None or rng is None:
             return now_ns
-        due_ns = now_ns + self._load.pause.draw_ns(rng)
+        due_ns = now_ns + pause.draw_ns(rng)
         if not self._ended(due_ns):
             await self._wait_until(due_ns)
         return due_ns
@@ -85,7 +89,7 @@ class LevelRun:
     async def open_loop(self, level: Level) -> None:
         progress = self._progress
         async with anyio.create_task_group() as requests:
-            for start_ns in self._starts(level):
+            for start_ns in self._load.share.take(self._starts(level)):
                 due_ns = progress.began_ns + start_ns
                 recorded = next(self._next_prompt) if level.is_replay else None  # made up before it is due
                 await self._wait_until(due_ns)
@@ -98,16 +102,16 @@ class LevelRun:
             progress.phase = "draining"
 
     def _starts(self, level: Level) -> Iterator[int]:
-        """When requests are due, in ns since the level began."""
-        load = self._load
+        """When requests of the whole level are due, in ns since it began."""
         if level.is_replay:
-            return pacer.replay(prompt.at_s or 0.0 for prompt in load.prompts)
-        rng = np.random.default_rng([load.seed, level.repeat])
+            return pacer.replay(prompt.at_s or 0.0 for prompt in self._load.prompts)
+        settings = self._load.settings
+        rng, by_chance = np.random.default_rng([settings.seed, level.repeat]), settings.arrivals == "poisson"
         if level.shape is not None:
             pieces = Shape.parse(level.shape).pieces
-            return pacer.shaped_poisson(pieces, rng) if load.arrivals == "poisson" else pacer.shaped(pieces)
+            return pacer.shaped_poisson(pieces, rng) if by_chance else pacer.shaped(pieces)
         rate_per_s = level.request_rate_per_s or 1.0
-        return pacer.poisson(rate_per_s, rng) if load.arrivals == "poisson" else pacer.constant(rate_per_s)
+        return pacer.poisson(rate_per_s, rng) if by_chance else pacer.constant(rate_per_s)
 
     def _past_deadline(self, at_ns: int) -> bool:
         progress = self._progress
@@ -159,6 +163,7 @@ class LevelRun:
         failed: Ask | None = None,
         next_turn: Prompt | None = None,
         recorded: Prompt | None = None,
+        conversation: int | None = None,
     ) -> Ask:
         """The next request, numbered and counted as in flight.
 
@@ -166,17 +171,20 @@ class LevelRun:
             failed: Ask this again.
             next_turn: Go on with this conversation.
             recorded: Ask what a trace has here; else it is the next prompt's turn.
+            conversation: The number of the one that goes on, which stays with its endpoint.
         """
         load, progress = self._load, self._progress
-        number, warmup = self._number, failed is None and self._is_warmup()
+        number, warmup = load.share.number(self._number), failed is None and self._is_warmup()
         self._number += 1
+        if conversation is None:
+            conversation, self._conversations = self._conversations, self._conversations + 1
         if failed is not None:
             prompt, progress.retried = failed.prompt, progress.retried + 1
         elif next_turn is not None:
             prompt = next_turn
         else:
             prompt = recorded or next(self._next_prompt)
-            if load.distinct:
+            if load.settings.distinct_prompts:
                 prompt = distinct(prompt, load.salt * 1_000_000_007 + number)
         if warmup:
             progress.warmup_requests += 1
@@ -185,10 +193,13 @@ class LevelRun:
             progress.issued += 1
             progress.last_issue_ns = due_ns
         progress.in_flight += 1
-        if progress.full_ns is None and progress.in_flight == progress.level.concurrency:
+        if progress.full_ns is None and progress.in_flight == self._streams:
             progress.full_ns = self._now_ns()
         retry_of = None if failed is None else failed.request
-        return Ask(progress.level.id, progress.attempt, number, progress.level.model, prompt, warmup, due_ns, retry_of)
+        return Ask(
+            *(progress.level.id, progress.attempt, number, progress.level.model, prompt, warmup, due_ns, retry_of),
+            conversation=conversation,
+        )
 
     async def _send(self, ask: Ask, keep: bool = True) -> Result:
         """A request, and the retries that its failure brings, each in the same slot or stream; the last Result.
@@ -196,13 +207,13 @@ class LevelRun:
         Args:
             keep: Whether the prompt will be asked again.
         """
-        load = self._load
-        keep = keep and not load.distinct
+        settings = self._load.settings
+        keep = keep and not settings.distinct_prompts
         result = await self._chat(ask, keep)
-        for tried in range(load.retries):
+        for tried in range(settings.retries):
             if ask.warmup or result.error is None or result.error in _FINAL:
                 break
-            due_ns = self._now_ns() + round(load.retry_backoff_s * 2**tried * 1e9)
+            due_ns = self._now_ns() + round(settings.retry_backoff_s * 2**tried * 1e9)
             await self._wait_until(due_ns)
             if self._ended(due_ns):
                 break
@@ -228,7 +239,8 @@ class LevelRun:
 
     def _done(self, result: Result) -> None:
         progress = self._progress
-        progress.text_events += result.text_events if self._load.streamed else result.output_tokens or 0
+        streamed = self._load.settings.streamed
+        progress.text_events += result.text_events if streamed else result.output_tokens or 0
         if result.error == "cancelled":
             progress.cancelled += not result.warmup
         elif result.error is not None:
@@ -242,7 +254,7 @@ class LevelRun:
             progress.gone = 0
         progress.ended += not result.warmup
         if not result.warmup and result.error is None:
-            _record(progress.histograms, result, streamed=self._load.streamed)
+            _record(progress.histograms, result, streamed=streamed)
         self._load.on_result(result)
 
     def _count_towards_gone(self, error: str) -> None:

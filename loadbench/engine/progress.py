@@ -63,6 +63,8 @@ class Progress:
     measured_from_ns: int | None = None
     full_ns: int | None = None
     last_issue_ns: int | None = None
+    workers: list[dict[str, Any]] | None = None  # of a level in shares: what became of each
+    incomplete: str | None = None  # why a part of the load is missing
     histograms: dict[str, Histogram] = field(
         default_factory=lambda: {name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
     )
@@ -79,10 +81,12 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
     status = "complete"
     if stopped:
         status, reason = "interrupted", "stopped before it was whole"
-    elif progress.completed == 0:
+    elif progress.completed == 0 and progress.incomplete is None:
         status, reason = "failed", f"no request completed; the last one: {progress.last_error}"
     elif progress.gone >= GONE_AT_THE_END:
         status, reason = "failed", f"the server went away in mid-level; the last request: {progress.last_error}"
+    elif progress.incomplete is not None:
+        status, reason = "incomplete", progress.incomplete
     return {
         "status": status,
         "reason": reason,
@@ -98,6 +102,7 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         "think_time_s": progress.think_time_s,
         "round_trip_ms": None if progress.round_trip_ns is None else round(progress.round_trip_ns / 1e6, 3),
         "client_cpu_s": round(progress.client_cpu_s, 3),
+        "workers": progress.workers,
         "client_lag_us": None
         if lag.percentile(0.5) is None
         else {

@@ -1,6 +1,8 @@
 """One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on.
 
 calibration.py  how a server counts words that are made up
+drive.py        what makes the load: the engine here, or shares of it elsewhere
+observer.py     who watches
 schedule.py     which level is next, and whether it may end early
 turn.py         one model: loaded, asked a few times, unloaded
 turns.py        runs that are measured together, a level each in turns
@@ -13,6 +15,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -20,13 +23,15 @@ import anyio.to_thread
 from msgspec import structs
 
 from loadbench import engine
-from loadbench.engine import Engine, Progress
+from loadbench.engine import Engine, Progress, Settings
 from loadbench.plan import Plan, PlannedLevel
 from loadbench.prompts import DEFAULT, Prompt, longest_in_tokens
 from loadbench.result import Result
 from loadbench.scenario import Level, Scenario
 from loadbench.session import turn
 from loadbench.session.calibration import calibrate
+from loadbench.session.drive import Drive, Drives
+from loadbench.session.observer import Observer
 from loadbench.session.schedule import Fixed, Schedule
 from loadbench.session.turn import PROBE_TOKENS, Control, Origin, Turn
 from loadbench.session.turns import in_turns
@@ -38,6 +43,8 @@ __all__ = [
     "PROBE_TOKENS",
     "Chats",
     "Control",
+    "Drive",
+    "Drives",
     "Fixed",
     "Observer",
     "Origin",
@@ -52,17 +59,6 @@ class Chats(engine.Chats, turn.Chats, Protocol):
     """What a run needs of a client."""
 
 
-class Observer(Protocol):
-    """Who watches a run; called from the run's own task, so it must be quick. `tick` may be slow: it has a thread."""
-
-    def note(self, text: str) -> None: ...
-    def probed(self, probe: Mapping[str, Any]) -> None: ...
-    def began(self, progress: Progress, planned: PlannedLevel) -> None: ...
-    def tick(self, progress: Progress, text_events: int) -> None: ...
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None: ...
-    def skipped(self, level: Level, reason: str) -> None: ...
-
-
 @dataclass(slots=True)
 class Session:
     """A run.
@@ -74,6 +70,7 @@ class Session:
         origins: What is known of models beside what the server tells, by id.
         budget_s, runs: How long it may take, and how many runs share that time, this one among them.
         schedule: Decides on the levels; unset, they are those of the plan.
+        drive: Makes what makes the load; unset, it is the engine in this process, on `client`.
         interrupted: Whether the user ended it.
         failed: Models that completed nothing, and why.
     """
@@ -92,9 +89,10 @@ class Session:
     budget_s: float | None = None
     runs: int = 1
     schedule: Schedule | None = None
+    drive: Drive | None = None
     interrupted: bool = False
     failed: dict[str, str] = field(default_factory=dict)
-    _engine: Engine | None = None
+    _engine: Drives | None = None
     _whole: set[str] = field(default_factory=set)  # levels that were complete when it began
     _deadline_s: float | None = None  # of the budget
     _overhead_s: float = 0.0  # warm-up and drain of the last level
@@ -143,9 +141,7 @@ class Session:
         return True
 
     def _begin(self) -> None:
-        self._engine = Engine(
-            self.client,
-            self.prompts,
+        settings = Settings(
             seed=self.scenario.seed,
             arrivals=self.scenario.arrivals,
             distinct_prompts=self.scenario.distinct_prompts,
@@ -153,10 +149,10 @@ class Session:
             retries=self.scenario.retries,
             retry_backoff_s=float(self.scenario.retry_backoff),
             streamed=self.scenario.stream,
-            on_result=self._on_result,
-            on_tick=self._on_tick,
             salt=time.time_ns(),
         )
+        drive = self.drive or partial(Engine, self.client)
+        self._engine = drive(self.prompts, settings, on_result=self._on_result, on_tick=self._on_tick)
         self._whole = self.folder.complete()
         self._deadline_s = None if self.budget_s is None else time.monotonic() + self.budget_s
 
@@ -219,6 +215,8 @@ class Session:
     def _reason_to_skip(self, level: Level) -> str | None:
         if level.model in self.failed:
             return f"its model failed: {self.failed[level.model]}"
+        if self._engine is not None and self._engine.gone is not None:
+            return self._engine.gone
         load, reason = self._too_much.get(level.model, (math.inf, None))
         if _load(level) >= load:
             return reason
@@ -259,6 +257,8 @@ class Session:
         if progress.measured_from_ns is not None and progress.last_issue_ns is not None:
             measured_ns = progress.last_issue_ns - progress.measured_from_ns
             self._overhead_s = (progress.ended_ns - progress.began_ns - measured_ns) / 1e9
+        if self._engine.gone is not None:
+            self.failed[level.model] = self._engine.gone
         # A level that is too much for a model says nothing of its other levels; a server that went away does.
         if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
             self.failed[level.model] = facts["reason"]
@@ -278,7 +278,7 @@ class Session:
         return {
             "id": level.id,
             "model": level.model,
-            "endpoint": self.target.base_url,
+            "endpoint": self.target.base_url if len(self.scenario.endpoints) < 2 else None,
             "device": facts.device if facts else None,
             "execution_provider": facts.execution_provider if facts else None,
             "alias": facts.aliases[0] if facts and facts.aliases else None,
