@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -851,3 +852,17 @@ def test_whichever_byte_was_changed_the_folder_is_read_or_refused(
     content[min(int(place * len(content)), len(content) - 1)] = byte
 
     read_or_refused({**sound, name: bytes(content)})
+
+
+def test_records_that_wait_for_the_disk_take_little_more_memory_than_their_text(path: Path) -> None:
+    run = RunFolder.create(path, {"name": "first"}, answers=False)
+    run.begin(LEVEL)
+    record = stream(0)
+    tracemalloc.start()
+    for _ in range(1000):
+        run.add(record)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    run.close("complete")
+
+    assert taken < 3 * (path / "requests.jsonl").stat().st_size
