@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -57,6 +57,7 @@ class Result:
         status: HTTP status.
         retries: Silent retries on a reused connection that died before its first byte (0 or 1).
         retry_of: Number of the failed request that this one asks again; None for a first try.
+        endpoint: Place in the run's list of endpoints of the one that it went to; 0 where there is one.
         error: Kind of failure, None when it completed.
         error_message: What the server or the transport said, one line.
         text: The answer; kept in answers.jsonl, not in requests.jsonl.
@@ -89,6 +90,7 @@ class Result:
     status: int | None = None
     retries: int = 0
     retry_of: int | None = None
+    endpoint: int = 0
     error: ErrorKind | None = None
     error_message: str | None = None
     text: str = ""
@@ -125,6 +127,7 @@ class Results:
         status: HTTP status, float64, NaN where no response came.
         retries: Silent retries (0 or 1), int64.
         retry_of: Number of the failed request that this one asks again, float64, NaN for a first try.
+        endpoint: Place in the run's list of endpoints, int64.
         error: Kind of failure (ERROR_KINDS), None when it completed.
         error_message: One line, None when it completed.
         gaps_us: Gaps between successive text arrivals of all requests in us, int64, request after request, flat.
@@ -155,6 +158,7 @@ class Results:
     status: NDArray[np.float64]
     retries: NDArray[np.int64]
     retry_of: NDArray[np.float64]
+    endpoint: NDArray[np.int64]
     error: list[str | None]
     error_message: list[str | None]
     gaps_us: NDArray[np.int64]
@@ -162,6 +166,18 @@ class Results:
 
     def __len__(self) -> int:
         return len(self.request)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Results:
+        """Those rows alone, with their gaps: a copy."""
+        sizes = np.diff(self.gap_offsets)
+        rows = np.flatnonzero(chosen)
+
+        def picked(column: Any) -> Any:
+            return [column[row] for row in rows] if isinstance(column, list) else column[rows]
+
+        columns = {one.name: picked(getattr(self, one.name)) for one in fields(self) if not one.name.startswith("gap")}
+        offsets = np.concatenate(([0], np.cumsum(sizes[rows])))
+        return Results(**columns, gaps_us=self.gaps_us[np.repeat(chosen, sizes)], gap_offsets=offsets)
 
     @classmethod
     def from_results(cls, results: Iterable[Result]) -> Results:
@@ -203,6 +219,7 @@ class Results:
             status=reals([row.status for row in rows]),
             retries=counts([row.retries for row in rows]),
             retry_of=reals([row.retry_of for row in rows]),
+            endpoint=counts([row.endpoint for row in rows]),
             error=[row.error for row in rows],
             error_message=[row.error_message for row in rows],
             gaps_us=np.array([gap for row in rows for gap in row.gaps_us], dtype=np.int64),

@@ -14,7 +14,7 @@ from loadbench.cli import place as places
 from loadbench.cli import reach, record, resume, verdict
 from loadbench.cli.place import Place, Reached
 from loadbench.cli.watched import Shown, Watched
-from loadbench.client import Client, Parameters
+from loadbench.client import Client, Endpoint, Parameters
 from loadbench.errors import UsageError
 from loadbench.plan import Plan
 from loadbench.precision import Rounds
@@ -131,8 +131,7 @@ class Rig:
         stack.push_async_callback(transport.aclose)
         client = Client(
             transport,
-            server.chat_url,
-            own_urls={name: server.chat_url_of(name) for name in self.models},
+            Endpoint(server.chat_url, {name: server.chat_url_of(name) for name in self.models}),
             headers=target.request_headers(wanted.headers, reach.key(wanted.api_key_env)),
             parameters=parameters,
             timeouts=wanted.timeouts,

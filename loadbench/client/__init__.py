@@ -3,12 +3,14 @@
 A failed request is a Result with an `error`, never an exception. First token = first text, whatever dialect; usage is
 taken wherever it comes.
 
-    recorder.py   reads one response as it arrives
-    dialect.py    what servers write differently
+    recorder.py    reads one response as it arrives
+    dialect.py     what servers write differently
+    endpoints.py   which of several replicas a conversation goes to
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ import httpx
 import orjson
 
 from loadbench.client.dialect import one_line
+from loadbench.client.endpoints import Endpoint, cycle
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
 from loadbench.result import Result
@@ -24,10 +27,18 @@ from loadbench.scenario import Timeouts
 from loadbench.target import USER_AGENT, Secrets
 from loadbench.transport import ExchangeError, StockTransport, Transport, encode
 
+__all__ = ["Ask", "Client", "Endpoint", "Parameters"]
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request to make: who it is, what it asks, when it was due (ns on the client's clock), and whose retry it is."""
+    """A request to make: who it is, what it asks, when it was due (ns on the client's clock), and whose retry it is.
+
+    Attributes:
+        conversation: Counts what goes to the endpoints by turns. The turns of a conversation have one number, so that
+            its server's prompt cache can know it; a retry has a number of its own, as it is to meet another endpoint.
+        endpoint: Goes to this one, whatever its number.
+    """
 
     level: str
     attempt: int
@@ -37,6 +48,8 @@ class Ask:
     warmup: bool
     due_ns: int
     retry_of: int | None = None
+    conversation: int = 0
+    endpoint: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +84,11 @@ class Parameters:
 
 
 class Client:
-    """Sends chat completions to one target.
+    """Sends chat completions to one target, or in turns to the endpoints of one.
 
     Args:
         transport: The measured path, or its stock stand-in where a proxy is needed.
-        chat_url: The full address of `/chat/completions`.
-        own_urls: The same of the models that have one of their own, by id.
+        endpoints: Where to; as text, the full address of `/chat/completions`.
         headers: Sent with every request; the key among them.
         parameters: What every body carries.
         now_ns: The monotonic clock of all marks; the transport's own.
@@ -85,17 +97,17 @@ class Client:
     def __init__(
         self,
         transport: Transport | StockTransport,
-        chat_url: str,
-        *,
-        own_urls: Mapping[str, str] | None = None,
+        *endpoints: str | Endpoint,
         headers: Mapping[str, str],
         parameters: Parameters,
         timeouts: Timeouts,
         now_ns: Callable[[], int],
     ) -> None:
         self.transport = transport
-        self._url = httpx.URL(chat_url)
-        self._own_urls = {model: httpx.URL(url) for model, url in (own_urls or {}).items()}
+        several = [Endpoint(one) if isinstance(one, str) else one for one in endpoints]
+        self._urls = [httpx.URL(one.chat_url) for one in several]
+        self._own_urls = [{model: httpx.URL(url) for model, url in one.own_urls.items()} for one in several]
+        self._cycle = cycle([one.weight for one in several])
         self._served: dict[str, str] = {}
         self._headers = {
             "accept": "text/event-stream, application/json",
@@ -106,23 +118,28 @@ class Client:
         }
         self._parameters, self._timeouts, self._now_ns = parameters, timeouts, now_ns
         self._secrets = Secrets.of(headers)
-        self._built: dict[tuple[str, str], tuple[httpx.Request, bytes]] = {}
+        self._built: dict[tuple[str, str, int], tuple[httpx.Request, bytes]] = {}
         self._in_flight: dict[int, Recorder] = {}
         self._last: Recorder | None = None
 
     async def warm(self, connections: int) -> None:
-        """Open connections before they are needed."""
-        await self.transport.warm(self._url, connections, self._timeouts)
+        """Open connections before they are needed, to each endpoint as many as its turns are of so many."""
+        wanted = Counter(self.endpoint_of(number) for number in range(connections))
+        for endpoint, own in wanted.items():
+            await self.transport.warm(self._urls[endpoint], own, self._timeouts)
 
-    async def prepare(self, model: str, prompt: Prompt, *, keep: bool = True) -> tuple[httpx.Request, bytes]:
+    async def prepare(
+        self, model: str, prompt: Prompt, *, keep: bool = True, endpoint: int = 0
+    ) -> tuple[httpx.Request, bytes]:
         """The request for a prompt, built once, and its bytes on the wire."""
-        built = self._built.get((model, prompt.id)) if keep else None
+        built = self._built.get((model, prompt.id, endpoint)) if keep else None
         if built is None:
             body = self._parameters.body(model, prompt)
-            request = httpx.Request("POST", self._url_of(model), headers=self._headers, content=body)
+            url = self._own_urls[endpoint].get(model, self._urls[endpoint])
+            request = httpx.Request("POST", url, headers=self._headers, content=body)
             built = request, await encode(request)
             if keep:
-                self._built[model, prompt.id] = built
+                self._built[model, prompt.id, endpoint] = built
         return built
 
     async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None:
@@ -133,7 +150,8 @@ class Client:
             keep: Whether the prompt will be asked again, so that the built request is worth its memory.
         """
         recorder = self._last = Recorder()
-        prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep)
+        endpoint = self.endpoint_of(ask.conversation) if ask.endpoint is None else ask.endpoint
+        prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep, endpoint=endpoint)
         extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
         request = httpx.Request(
             "POST", prototype.url, headers=prototype.headers, stream=prototype.stream, extensions=extensions
@@ -151,13 +169,15 @@ class Client:
             del self._in_flight[id(recorder)]
             end_ns = self._now_ns()
             recorder.close(failure, end_ns)
+            failure = None  # its traceback holds this frame: a circle that only the collector of garbage would find
             if recorder.served_as is not None:
                 self._served[ask.model] = one_line(self._secrets.hidden(recorder.served_as))
             retried = "retried" in request.extensions
-            done(recorder.result(ask, origin_ns, end_ns, retried=retried, secrets=self._secrets))
+            done(recorder.result(ask, origin_ns, end_ns, endpoint=endpoint, retried=retried, secrets=self._secrets))
 
-    def _url_of(self, model: str) -> httpx.URL:
-        return self._own_urls.get(model, self._url)
+    def endpoint_of(self, conversation: int) -> int:
+        """Which endpoint's turn it is."""
+        return self._cycle[conversation % len(self._cycle)]
 
     def text_events_in_flight(self) -> int:
         """Text events of the requests that have not ended yet."""

@@ -271,7 +271,14 @@ class Recorder:
         return [b - a for a, b in pairwise(offsets)]
 
     def result(
-        self, ask: Ask, origin_ns: int, end_ns: int, *, retried: bool, secrets: Secrets = NO_SECRETS
+        self,
+        ask: Ask,
+        origin_ns: int,
+        end_ns: int,
+        *,
+        retried: bool,
+        endpoint: int = 0,
+        secrets: Secrets = NO_SECRETS,
     ) -> Result:
         """The record of it all, its marks counted from `origin_ns`.
 
@@ -313,6 +320,7 @@ class Recorder:
             status=self.status,
             retries=int(retried),
             retry_of=ask.retry_of,
+            endpoint=endpoint,
             error=self.error,
             error_message=self.error_message and one_line(secrets.hidden(self.error_message)),
             text=secrets.hidden(answer),

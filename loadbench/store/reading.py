@@ -116,6 +116,7 @@ class _Record(msgspec.Struct):
     status: int | None = None
     retries: int = 0
     retry_of: int | None = None
+    endpoint: int = 0
     error: str | None = None
     error_message: str | None = None
 
@@ -136,7 +137,7 @@ _REAL = {
     "status": "status",
     "retry_of": "retry_of",
 }
-_WHOLE = ("request", "first_events", "text_events", "merged_arrivals", "characters", "words", "retries")
+_WHOLE = ("request", "first_events", "text_events", "merged_arrivals", "characters", "words", "retries", "endpoint")
 _NAN = float("nan")
 ROWS = 50_000
 """Rows whose gaps are put in order at once."""
