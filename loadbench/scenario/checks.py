@@ -38,7 +38,7 @@ def check(scenario: Scenario) -> None:
     Raises:
         ScenarioError: With the place in the scenario, without the file.
     """
-    for problem in (_name, _load, _times, _models, _workload, _request, _bounds):
+    for problem in (_name, _load, _times, _endpoints, _models, _workload, _request, _bounds):
         problem(scenario)
 
 
@@ -83,6 +83,29 @@ def _times(scenario: Scenario) -> None:
             raise ScenarioError(f"{name} is {value}: must be more than 0")
     if scenario.keep_warm is not None and (scenario.idle_gap is None or scenario.keep_warm >= scenario.idle_gap):
         raise ScenarioError(f"keep_warm is {scenario.keep_warm}: give an idle_gap that is longer")
+
+
+def _endpoints(scenario: Scenario) -> None:
+    urls, weights = scenario.endpoints, scenario.weights
+    for index, url in enumerate(urls):
+        if "," in url and "://" in url.partition(",")[2]:
+            raise ScenarioError(f"endpoint {shown(url)} holds several: name each by itself, with an -e of its own")
+        if url in urls[:index]:
+            raise ScenarioError(
+                f"{at(('endpoint', index))} is {shown(url)} again: name each endpoint once, weights part"
+            )
+    if weights is not None and len(weights) != len(urls):
+        raise ScenarioError(f"weights has {len(weights)} for {len(urls)} endpoints: give each endpoint (-e) one")
+    if len(urls) < 2:
+        return
+    if scenario.against is not None:
+        raise ScenarioError(
+            f"against and {len(urls)} endpoints are both given: two single servers take turns; keep one"
+        )
+    if scenario.cold:
+        raise ScenarioError(
+            "cold and several endpoints are both given: of replicas no model is loaded; keep one of both"
+        )
 
 
 def _models(scenario: Scenario) -> None:
@@ -134,6 +157,8 @@ def _request(scenario: Scenario) -> None:
     if scenario.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", scenario.api_key_env):
         # The value is not shown: it may be the key itself.
         raise ScenarioError("api_key_env: must be the name of an environment variable, never the key itself")
+    if scenario.api_key_env is not None and scenario.api_key_file is not None:
+        raise ScenarioError("api_key_env and api_key_file are both given: keep one")
 
 
 def _bounds(scenario: Scenario) -> None:

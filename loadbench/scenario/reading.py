@@ -16,9 +16,10 @@ from loadbench.scenario.schema import Scenario, Timeouts
 
 HIDDEN = "***"
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-_INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"})
+_INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""
 _BESIDE = {
+    "endpoint": ("weights",),
     "concurrency": ("trace_speed",),
     "request_rate": ("think_time", "trace_speed"),
     "shape": ("think_time", "trace_speed"),
@@ -187,7 +188,7 @@ def _known(data: dict[str, Any], kind: type[msgspec.Struct], keys: tuple[str, ..
 
 
 def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Models read from their file, the paths of prompts and trace made good from here."""
+    """Models read from their file, the paths of prompts, trace and key made good from here."""
     found: dict[str, Any] = {}
     models, prompts = data.get("models"), data.get("prompts")
     if isinstance(models, str) and models.lower().endswith(".json"):
@@ -202,6 +203,8 @@ def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not data["trace"].lower().endswith((".jsonl", ".csv")):
             raise ScenarioError(f"trace is {shown(data['trace'])}: must be the path of a .jsonl or .csv file")
         found["trace"] = str(folder / data["trace"])
+    if isinstance(data.get("api_key_file"), str) and data["api_key_file"]:
+        found["api_key_file"] = str(folder / Path(data["api_key_file"]).expanduser())
     if isinstance(prompts, str):
         if not prompts.lower().endswith((".json", ".jsonl", ".txt")):
             kinds = "must be the path of a .json, .jsonl or .txt file, or a list of texts"

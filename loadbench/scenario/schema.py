@@ -23,6 +23,7 @@ Streams = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
+Weight = Annotated[int, Meta(ge=1, le=1000)]
 Device = Literal["cpu", "gpu", "npu"]
 MOST_REPEATS = 20
 """Of a level that is repeated until its figures are known well enough."""
@@ -54,9 +55,16 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     name: Annotated[str, Meta(description="Names the run folder; the file's name when not given.")] = "run"
     description: Annotated[str, Meta(description="What this scenario decides.")] = ""
-    endpoint: Annotated[Text | None, Meta(description="Base URL; unset: FOUNDRY_LOCAL_ENDPOINT, or what is found.")] = (
-        None
-    )
+    endpoint: Annotated[
+        Text | Annotated[list[Text], Meta(min_length=1, max_length=100)] | None,
+        Meta(
+            description="Base URL, or a list of a service's replicas; unset: FOUNDRY_LOCAL_ENDPOINT, or what is found."
+        ),
+    ] = None
+    weights: Annotated[
+        Annotated[list[Weight], Meta(min_length=1, max_length=100)] | None,
+        Meta(description="Parts of the requests that the endpoints of a list get, as [3, 1]; unset: equal ones."),
+    ] = None
     models: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)],
         Meta(description='"auto", a list of model names, or the path of a models.json beside this file.'),
@@ -153,6 +161,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     extra_body: Annotated[dict[str, Any], Meta(description="More keys of each request, as ignore_eos.")] = {}
     headers: Annotated[dict[str, str], Meta(description="More HTTP headers.")] = {}
     api_key_env: Annotated[Text | None, Meta(description="Name of the environment variable that holds the key.")] = None
+    api_key_file: Annotated[Text | None, Meta(description="Path of a file with the key alone in it.")] = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     max_streams: Annotated[Streams | None, Meta(description="Most streams in open loop; unset: 1024.")] = None
     device: Annotated[
@@ -185,6 +194,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ScenarioError: With the place in the scenario, without the file.
         """
         check(self)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """`endpoint` as a list, as written; empty where none is named."""
+        return [self.endpoint] if isinstance(self.endpoint, str) else self.endpoint or []
 
     @property
     def bounds(self) -> list[Bound]:
