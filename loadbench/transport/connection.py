@@ -123,7 +123,8 @@ class Connection:
             self.close()
             raise
         finally:
-            self._sink = self._waiter = None
+            # The parser holds this connection, and this the parser: a circle once the connection is closed.
+            self._sink = self._waiter = self._parser = None
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

@@ -147,6 +147,7 @@ class _KernelWire:
             if self._pending:
                 self._wires.loop.remove_writer(fd)
             self._sock.close()
+            del self._connection  # which holds this wire: a circle that only the collector of garbage would find
 
 
 class UserWire(asyncio.Protocol):
