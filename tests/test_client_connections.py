@@ -1,6 +1,7 @@
 """Whole answers complete however they are framed; connections are kept, dropped and retried; marks are the truth."""
 
 import asyncio
+import gc
 import gzip
 import itertools
 import json
@@ -13,7 +14,9 @@ from asking import ask, ask_many, seconds
 from replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
 from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
+from loadbench.client.recorder import Recorder
 from loadbench.transport import Clock
+from loadbench.transport.connection import Connection
 
 CLOCKS: list[Clock] = ["kernel", "user"]
 
@@ -191,3 +194,20 @@ def test_a_server_that_closes_before_it_is_asked_is_told_at_once(clock: Clock) -
 
     assert result.error in ("reset", "protocol", "truncated")
     assert result.end_ns < 1e9
+
+
+# -- memory
+
+
+@pytest.mark.parametrize("steps", [[RECEIVE, WHOLE, HALF_CLOSE], [RECEIVE, HEAD], [RECEIVE, HEAD, RESET], [RECEIVE]])
+def test_a_request_and_its_connection_leave_no_circle_of_objects(steps: list[Step]) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with serve(steps) as server:
+            ask(server.url, timeouts=seconds())
+        left = [one for one in gc.get_objects() if isinstance(one, Recorder | Connection)]
+    finally:
+        gc.enable()
+
+    assert not left

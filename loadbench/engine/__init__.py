@@ -113,8 +113,9 @@ class Engine:
             begins: Awaited once connections are open; when the level begins, in ns of `now_ns`. Unset, it does then.
         """
         level, limits = progress.level, progress.limits
-        streams = limits.warmup if level.concurrency is None else self._load.share.part(level.concurrency)
-        await self._client.warm(min(streams, limits.max_streams))
+        in_open_loop = min(limits.warmup, limits.max_streams)
+        streams = in_open_loop if level.concurrency is None else self._load.share.part(level.concurrency)
+        await self._client.warm(streams)
         self._client.take_lags_ns()
         progress.round_trip_ns = self._client.round_trip_ns()
         if level.concurrency is not None and (pause := self._load.settings.pause) is not None:

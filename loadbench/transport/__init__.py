@@ -10,7 +10,6 @@ Source: MEASURING.md's measurements; on the same law stock httpx reports a TTFT 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import time
@@ -42,6 +41,7 @@ Origin = tuple[str, str, int]
 _LESSONS = 3  # connections that died unheard, and none that was reused, before an origin gets a new one each time
 
 _SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 ms of lag
+_CONNECTING = 256  # at once, ahead of need: beyond a server's backlog the kernel lets connects wait a second and more
 
 
 class Body:
@@ -94,7 +94,7 @@ class Transport(httpx.AsyncBaseTransport):
         self.retries = 0
         self._tls = tls
         self._now_ns, self._wall_ns = now_ns, wall_ns
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._idle: dict[Origin, dict[Connection, None]] = {}  # the youngest last
         self._reused: set[Origin] = set()  # where a connection has served a second request
         self._died: Counter[Origin] = Counter()  # how often one died instead
         self._wires: KernelWires | None = None
@@ -128,14 +128,22 @@ class Transport(httpx.AsyncBaseTransport):
         return _response(sink, request)
 
     async def warm(self, url: httpx.URL, connections: int, timeouts: Timeouts) -> None:
-        """Open connections ahead of need, until `connections` are idle; a failure is left for the requests to meet."""
+        """Open connections ahead of need, until `connections` are idle or one fails; the requests will meet that again."""
         origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         missing = connections - len(self._idle.get(origin, ()))
+        gate = asyncio.Semaphore(_CONNECTING)
+        failed = False
 
         async def one(delay_s: float) -> None:
+            nonlocal failed
             await asyncio.sleep(delay_s)
-            with contextlib.suppress(ExchangeError):
-                self._give(origin, await self._connect(origin, timeouts))
+            async with gate:
+                if failed:  # each that times out would hold up those behind it
+                    return
+                try:
+                    self._give(origin, await self._connect(origin, timeouts))
+                except ExchangeError:
+                    failed = True
 
         async with asyncio.TaskGroup() as group:
             for i in range(missing):
@@ -143,7 +151,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         for connections in self._idle.values():
-            for connection in list(connections):
+            while connections:
+                connection, _ = connections.popitem()
                 connection.close()
         self._idle.clear()
         if self._wires is not None:
@@ -155,7 +164,7 @@ class Transport(httpx.AsyncBaseTransport):
     def _take(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
         while idle:
-            connection = idle.pop()
+            connection, _ = idle.popitem()
             connection.on_idle_close = None
             connection.look()
             if not connection.closed:
@@ -163,14 +172,9 @@ class Transport(httpx.AsyncBaseTransport):
         return None
 
     def _give(self, origin: Origin, connection: Connection) -> None:
-        idle = self._idle.setdefault(origin, [])
-
-        def drop(closed: Connection) -> None:
-            with contextlib.suppress(ValueError):
-                idle.remove(closed)
-
-        connection.on_idle_close = drop
-        idle.append(connection)
+        idle = self._idle.setdefault(origin, {})
+        connection.on_idle_close = lambda closed: idle.pop(closed, None)
+        idle[connection] = None
 
     async def _exchange(
         self, origin: Origin, connection: Connection, wire: bytes, sink: Sink, timeouts: Timeouts
