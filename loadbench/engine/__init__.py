@@ -133,15 +133,18 @@ class Engine:
                     await loop.open_loop(level)
                 ticker.cancel_scope.cancel()
         finally:
-            self._take_lags(progress)
+            self._count(progress)
             progress.ended_ns, progress.client_cpu_s = self._now_ns(), self._cpu_s() - cpu_s
 
     async def _tick(self, progress: Progress) -> None:
         while True:
             await anyio.sleep(TICK_S)
-            self._take_lags(progress)
+            self._count(progress)
             await self._on_tick(progress)
 
-    def _take_lags(self, progress: Progress) -> None:
+    def _count(self, progress: Progress) -> None:
+        """Into their histograms: what comes in too great a number to be counted one by one."""
+        gaps_us, progress.gaps_us = progress.gaps_us, []
+        progress.histograms["itl"].record_many(np.array(gaps_us, np.int64))
         if lags := self._client.take_lags_ns():
             progress.histograms["client_lag"].record_many(np.array(lags, np.int64) // 1000)

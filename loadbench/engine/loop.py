@@ -12,7 +12,6 @@ from loadbench import pacer
 from loadbench.client import Ask
 from loadbench.engine.load import Load
 from loadbench.engine.progress import FAILURES_IN_A_ROW, Progress
-from loadbench.histogram import Histogram
 from loadbench.prompts import Prompt, answered, distinct, order, written
 from loadbench.result import Result
 from loadbench.scenario import Level, Shape
@@ -254,7 +253,7 @@ class LevelRun:
             progress.gone = 0
         progress.ended += not result.warmup
         if not result.warmup and result.error is None:
-            _record(progress.histograms, result, streamed=streamed)
+            _record(progress, result, streamed=streamed)
         self._load.on_result(result)
 
     def _count_towards_gone(self, error: str) -> None:
@@ -279,15 +278,16 @@ class LevelRun:
         await anyio.sleep(max(0, at_ns - self._now_ns()) / 1e9)
 
 
-def _record(histograms: dict[str, Histogram], result: Result, *, streamed: bool) -> None:
+def _record(progress: Progress, result: Result, *, streamed: bool) -> None:
     """A completed request into the level's histograms, in us; METRICS.md §3 has the formulas."""
     if result.sent_ns is None or result.first_token_ns is None or result.last_token_ns is None:
         return
+    histograms = progress.histograms
     histograms["e2e"].record((result.last_token_ns - result.due_ns + 500) // 1000)
     if not streamed:
         return
     histograms["ttft"].record((result.first_token_ns - result.sent_ns + 500) // 1000)
-    histograms["itl"].record_many(result.gaps_us)
+    progress.gaps_us += result.gaps_us
     tokens = result.output_tokens if result.output_tokens is not None else result.text_events
     first = result.first_tokens or tokens * result.first_events / result.text_events
     span_ns = result.last_token_ns - result.first_token_ns

@@ -65,6 +65,7 @@ class Progress:
     last_issue_ns: int | None = None
     workers: list[dict[str, Any]] | None = None  # of a level in shares: what became of each
     incomplete: str | None = None  # why a part of the load is missing
+    gaps_us: list[int] = field(default_factory=list)  # not in their histogram yet: a call for each request takes 60 us
     histograms: dict[str, Histogram] = field(
         default_factory=lambda: {name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
     )
