@@ -74,7 +74,7 @@ class Abort:
         return self.schedule.left()
 
     def heard(self, result: Result) -> None:
-        if not result.warmup:
+        if self._trials and self._by is None and not result.warmup:
             self._results.append(result)
         self.schedule.heard(result)
 
