@@ -259,6 +259,19 @@ def test_the_prompts_are_those_the_run_began_with_whatever_became_of_their_file(
     ]
 
 
+def test_a_run_that_was_killed_before_it_kept_its_prompts_keeps_them_as_it_goes_on(
+    server: Simulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    begun = run("run", "-e", server.url, "-c", "1", "-n", 2, "--prompt", "Why?", "--max-tokens", 2, "-o", path)
+    before = (path / "prompts.json").read_bytes()
+    (path / "prompts.json").unlink()
+    continued = run("run", "--resume", path)
+
+    assert (begun.returncode, continued.returncode) == (0, 0), begun.stderr + continued.stderr
+    assert (path / "prompts.json").read_bytes() == before
+
+
 def test_a_run_goes_on_with_the_server_it_began_with(server: Simulator, tmp_path: Path) -> None:
     path = tmp_path / "run"
     begun = run("run", "-c", "1", "-n", 2, "--max-tokens", 2, "-o", path, FOUNDRY_LOCAL_ENDPOINT=server.url)

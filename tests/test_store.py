@@ -529,6 +529,49 @@ def test_a_continued_run_does_not_write_behind_a_line_that_was_cut_off(path: Pat
     assert json.loads((path / "answers.jsonl").read_bytes().splitlines()[1])["text"] == "whole"
 
 
+@needs_hlog
+@pytest.mark.parametrize("cut", [1, 40, 10_000])
+def test_a_continued_run_does_not_write_behind_a_histogram_that_was_cut_off(path: Path, cut: int) -> None:
+    written(path, [stream(0)])
+    file = path / "itl.hlog"
+    os.truncate(file, max(0, file.stat().st_size - cut))
+    run = RunFolder.reopen(path)
+    write(run, [stream(0)])
+    run.close("complete")
+    found = read(path)
+
+    assert found.levels[0].facts["attempt"] == 2
+    assert found.levels[0].histograms["itl"].count == 2
+    assert file.read_bytes().startswith(b"#[")
+
+
+@pytest.mark.parametrize("name", [".run.json.a1b2c3_9", ".report.html.kq4x0000"])
+def test_what_a_killed_write_left_is_cleared_away(path: Path, name: str) -> None:
+    written(path, [])
+    (path / name).write_bytes(b"{")
+
+    RunFolder.reopen(path).close("complete")
+
+    assert not (path / name).exists()
+
+
+def test_a_run_may_begin_where_another_was_killed_before_it_began(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / ".run.json.a1b2c3_9").write_bytes(b"{")
+
+    RunFolder.create(path, {}).close("complete")
+
+    assert [file.name for file in path.iterdir()] == ["run.json"]
+
+
+def test_a_hidden_file_of_somebody_else_is_left_alone(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / ".notes.json").write_bytes(b"{}")
+
+    with pytest.raises(UsageError, match="is not empty"):
+        RunFolder.create(path, {})
+
+
 def test_reopening_a_whole_run_adds_nothing_to_its_records(path: Path) -> None:
     written(path, [stream(0, text="Lisbon")])
     before = [(path / name).read_bytes() for name in ("requests.jsonl", "answers.jsonl")]

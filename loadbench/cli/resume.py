@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ def questions(folder: Path, asked: Scenario) -> list[Prompt]:
     """The prompts that the run began with, whatever became of their file since."""
     kept = folder / PROMPTS
     return prompts.read(kept) if kept.exists() else prompts.for_scenario(asked)
+
+
+def keep_questions(folder: Path, asked: Sequence[Prompt]) -> None:
+    """Keep the prompts of a run that begins, or of one that was killed before it could keep them."""
+    if not (folder / PROMPTS).exists():
+        store.write_atomically(folder / PROMPTS, prompts.to_json(asked))
 
 
 def began_as(folder: Path | None) -> str | None:

@@ -147,7 +147,7 @@ class Rig:
             info |= self.course.info(self.models) if self.course else {}
             info |= {"until": precision.begun(wanted)} if wanted.until is not None and self.course is None else {}
             folder = store.RunFolder.create(self.asked.path, info, answers=given["answers"])
-            store.write_atomically(self.asked.path / resume.PROMPTS, prompts.to_json(self.asked.prompts))
+        resume.keep_questions(self.asked.path, self.asked.prompts)
         chosen = self.choice.chosen
         steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
         return Session(

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ from loadbench.result import Result
 SCHEMA = 1
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name != "text")
 """Of a record in requests.jsonl; the text goes to answers.jsonl."""
+HISTOGRAMS = ("ttft", "itl", "tpot", "e2e", "client_lag")
+"""Metrics with a log of their own, NAME.hlog."""
+_LEFT = re.compile(r"\.\w+\.(json|md|csv|html)\.\w{8}")
 _MAX_RUN_BYTES = 64 * 1024 * 1024
 
 
@@ -44,6 +48,28 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise cannot_write(path, error) from error
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """What `write_atomically` left where its process was killed: nobody reads it."""
+    return [path for path in folder.iterdir() if _LEFT.fullmatch(path.name)]
+
+
+def end_lines(path: Path) -> None:
+    """Let the next line begin on a line of its own, after a process that died while it wrote its last one.
+
+    A record that was cut off stays, and is counted by whoever reads it. Of a log of histograms it is dropped: other
+    programs read that too, and the level it was of is measured again.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb+") as file:
+        if path.suffix == ".hlog":
+            file.truncate(file.read().rfind(b"\n") + 1)
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.write(b"\n")
 
 
 def hold(path: Path) -> int | None:

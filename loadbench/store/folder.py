@@ -16,10 +16,13 @@ from loadbench.histogram import Histogram, log_header
 from loadbench.result import Result
 from loadbench.store.files import (
     FIELDS,
+    HISTOGRAMS,
     SCHEMA,
     cannot_write,
+    end_lines,
     hlog_works,
     hold,
+    left_behind,
     log_tag,
     read_info,
     utc_now,
@@ -43,7 +46,7 @@ def check_new(path: Path) -> None:
         there = next(folder for folder in (path, *path.parents, Path()) if folder.exists())
         if not there.is_dir():
             raise UsageError(f"{path}: {there} is a file; choose another folder with -o")
-        if there == path and any(path.iterdir()):
+        if there == path and set(path.iterdir()) - set(left_behind(path)):
             raise UsageError(f"{path}: is not empty; choose a new folder with -o")
         if not os.access(there, os.W_OK | os.X_OK):
             raise StoreError(f"{path}: {there} cannot be written; choose another folder with -o")
@@ -69,6 +72,8 @@ class RunFolder:
         self._requests, self._texts, self._samples = bytearray(), bytearray(), bytearray()
         self._files: dict[str, BinaryIO] = {}
         self._held = hold(path)
+        for left in left_behind(path):
+            left.unlink(missing_ok=True)
 
     @classmethod
     def create(cls, path: Path, info: Mapping[str, Any], *, answers: bool = True) -> RunFolder:
@@ -110,13 +115,11 @@ class RunFolder:
             if level["status"] == "running":
                 level["status"] = "incomplete"
         try:
-            for name in ("requests.jsonl", "answers.jsonl", "telemetry.jsonl"):
-                file = path / name
-                if file.exists() and file.stat().st_size:
-                    with file.open("rb+") as end:
-                        end.seek(-1, os.SEEK_END)
-                        if end.read() != b"\n":
-                            end.write(b"\n")
+            for name in (
+                *("requests.jsonl", "answers.jsonl", "telemetry.jsonl"),
+                *(f"{one}.hlog" for one in HISTOGRAMS),
+            ):
+                end_lines(path / name)
         except OSError as error:
             raise cannot_write(path, error) from error
         folder._write_info()
@@ -235,7 +238,7 @@ class RunFolder:
         if not hlog_works():
             return  # all else of the run is whole without it; run.json says so
         path = self.path / f"{name}.hlog"
-        head = "" if path.exists() else log_header(start_s=self._began_s)
+        head = "" if path.exists() and path.stat().st_size else log_header(start_s=self._began_s)
         line = histogram.log_line(tag, start_s=time.time() - duration_s - self._began_s, duration_s=duration_s)
         self._append(path.name, (head + line).encode())
 
