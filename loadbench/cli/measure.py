@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
@@ -64,6 +65,7 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
     path = given["resume"] or given["output"] or default_folder(wanted)
     shown = view(given)
     with ExitStack() as stack:
+        stack.enter_context(terminable())
         asked = rig.asked(wanted, given, path, stack, shown)
         stack.callback(shown.close)
         session = run(_alone, asked, shown, course)
@@ -119,6 +121,16 @@ async def to_the_end(sessions: Sequence[Session], shown: live.View) -> None:
         await in_turns(sessions, shown.note)
     finally:
         shown.close()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM is what Ctrl-C is: what this command started ends with it, whatever it is at."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def view(given: Mapping[str, Any]) -> live.View:

@@ -68,14 +68,18 @@ async def _levels(runs: Sequence[Steps], scope: anyio.CancelScope) -> None:
 
 
 async def _on_signals(runs: Sequence[Steps], note: Callable[[str], None], scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            if any(run.interrupted for run in runs):
-                scope.cancel()
-                return
-            for run in runs:
-                run.stop()
-            note("stopping: requests in flight run to their end; Ctrl-C again stops at once")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if any(run.interrupted for run in runs):
+                    scope.cancel()
+                    return
+                for run in runs:
+                    run.stop()
+                note("stopping: requests in flight run to their end; Ctrl-C again stops at once")
+    finally:
+        signal.signal(signal.SIGTERM, before)  # event loops give back the system's: death without a word
 
 
 def _close(runs: Sequence[Steps], status: str) -> None:

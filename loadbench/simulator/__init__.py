@@ -92,8 +92,9 @@ def start(
         assert process.stdin is not None
         assert process.stdout is not None
         late = threading.Timer(timeout_s, process.kill)
-        late.start()
+        late.daemon = True  # where Ctrl-C comes as it starts, nobody waits for it
         try:
+            late.start()
             line = process.stdout.readline()
             late.cancel()
             if not line:

@@ -1,0 +1,160 @@
+"""Runs that are told to end, or die: they end in time, nothing they started stays behind, their folder is whole."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from forks import Command, Forks, forks
+
+from loadbench import llama, simulator, store
+from loadbench.simulator import Simulator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals, looks into /proc")
+
+BRIEF = ("-n", 12, "--max-tokens", 6)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Simulator]:
+    with simulator.start(ttft_ms=4, itl_ms=0.5, slots=8) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(tmp_path_factory.mktemp("forks")) as running:
+        yield running
+
+
+def until(true: Callable[[], object], command: Command, within_s: float = 30.0) -> None:
+    end_s = time.monotonic() + within_s
+    while not true():
+        assert not command.over(), command.said()
+        assert time.monotonic() < end_s, "it did not come true"
+        time.sleep(0.002)
+
+
+def records(path: Path) -> list[dict[str, object]]:
+    lines = (path / "requests.jsonl").read_bytes().split(b"\n") if (path / "requests.jsonl").exists() else []
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def started_by(mark: str) -> list[int]:
+    """Processes that were started with this in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes() and (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def gone(mark: str, within_s: float = 10.0) -> bool:
+    end_s = time.monotonic() + within_s
+    while started_by(mark):
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+# -- told to end at any moment
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_run_told_to_end_at_any_moment_ends_and_goes_on_where_it_was(
+    seed: int, number: signal.Signals, loadbench: Forks, server: Simulator, tmp_path: Path
+) -> None:
+    path, moment = tmp_path / "run", random.Random(f"{seed} {number}")
+    words = ("run", "-e", server.url, "-c", "2,4", *BRIEF, "-o", path, "--quiet")
+    command = loadbench.start(*words)
+    time.sleep(moment.uniform(0, 0.7))
+    command.signal(number)
+    first = command.wait(20)
+    begun = (path / "run.json").exists()
+    reported = loadbench.run("report", path, "--format", "json")
+    second = loadbench.run("run", "--resume", path, "--quiet") if begun else loadbench.run(*words)
+
+    assert first.code in (0, 130, *([-number] if not begun else [])), first  # it may not know of signals yet
+    assert first.err in ("", "loadbench: interrupted\n")
+    assert reported.code == (0 if begun else 2), reported
+    assert second.code == 0, second
+    totals = [(one["id"], one["completed"]) for one in json.loads((path / "summary.json").read_bytes())["levels"]]
+    assert totals == [("simulator@c2", 12), ("simulator@c4", 12), ("simulator@c2#end", 12)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_once_lets_requests_in_flight_end(number: int, loadbench: Forks, server: Simulator, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    command = loadbench.start("run", "-e", server.url, "-c", "4", "-d", "60s", "--max-tokens", 300, "-o", path)
+    until(lambda: records(path), command)
+    command.signal(number)
+    ended = command.wait(20)
+
+    assert ended.code == 130, ended
+    assert {one["error"] for one in records(path)} == {None}
+    assert store.read_info(path)["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_twice_stops_at_once_and_records_what_was_in_flight(
+    number: int, loadbench: Forks, server: Simulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    simulator.reset(server.url)
+    words = ("-e", server.url, "-c", "2", "--max-tokens", 80_000, "--warmup", 0, "-o", path)  # 40 s an answer
+    command = loadbench.start("run", *words)
+    until(lambda: simulator.truth(server.url)["requests"] == 4, command)  # two probes, two in flight
+    command.signal(number)
+    until(lambda: "Ctrl-C again stops at once" in command.said()[1], command)
+    command.signal(number)
+    ended = command.wait(10)
+    [level] = json.loads((path / "summary.json").read_bytes())["levels"]
+
+    assert ended.code == 130, ended
+    assert [level[name] for name in ("offered", "dropped", "attempted", "cancelled")] == [2, 0, 2, 2]
+
+
+# -- nobody is left behind
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("measuring", [False, True])
+def test_the_simulator_that_a_run_started_ends_with_it(
+    number: int, measuring: bool, loadbench: Forks, tmp_path: Path
+) -> None:
+    path, mark = tmp_path / "run", f"{tmp_path} {number}"
+    command = loadbench.start("run", "--simulate", "-c", "2", "-d", "60s", "-o", path, variables={"MARK": mark})
+    until(lambda: records(path) if measuring else started_by(mark), command)
+    command.signal(number)
+    ended = command.wait(20)
+
+    assert gone(mark), ended
+    assert ended.code == (130 if number != signal.SIGKILL else -number), ended
+
+
+@pytest.mark.skipif(llama.available() is not None, reason="the embedded model does not run here")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("measuring", [False, True])
+def test_the_embedded_model_that_a_run_started_ends_with_it(
+    number: int, measuring: bool, loadbench: Forks, tmp_path: Path
+) -> None:
+    path, mark = tmp_path / "run", f"{tmp_path} {number}"
+    variables = {"MARK": mark, "FOUNDRY_LOCAL_ENDPOINT": ""}
+    command = loadbench.start("run", "-c", "1", "-d", "60s", "--max-tokens", 4, "-o", path, variables=variables)
+    until(lambda: records(path) if measuring else started_by(mark), command, 60)
+    command.signal(number)
+    ended = command.wait(20)
+
+    assert gone(mark), ended
+    assert ended.code == (130 if number != signal.SIGKILL else -number), ended
