@@ -141,7 +141,7 @@ def test_the_plan_comes_first_and_a_dry_run_ends_there(quick: Simulator) -> None
     assert not Path("run").exists()
     assert "slo       success=99%, ttft_p95=1s" in done.stderr
     assert (
-        "search    c1 (streams at once), doubled up to c1024 until the SLO fails, then bisected to 5 %" in done.stderr
+        "search    c1 (streams at once), doubled up to c1000 until the SLO fails, then bisected to 5 %" in done.stderr
     )
     assert "judged after 568, 1136, 2272, each time by an interval of 98.33 %" in done.stderr
 

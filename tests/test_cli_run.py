@@ -240,7 +240,7 @@ WRONG = {
     "a body with our own key": Wrong(
         '--extra-body {"model":"x"}', ("--extra-body", "extra_body.model", "it comes from models")
     ),
-    "a header without a value": Wrong("--header X-Tenant", ("--header 'X-Tenant'", "write it as 'Name: value'")),
+    "a header without a value": Wrong("--header X-Tenant", ("--header", "write it as 'Name: value'")),
     "a header with a blank in its name": Wrong("--header X\tY:1", ("--header", "no valid header name")),
     "a key that is not there": Wrong(
         "--simulate --api-key-env NOT_SET", ("--api-key-env NOT_SET", "is not set", "put the key in it")

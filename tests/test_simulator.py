@@ -312,7 +312,7 @@ def test_connections_are_kept_and_pipelined_requests_answered_in_order(running: 
         requests = []
         for tokens in (3, 1, 2):
             body = client.body(max_tokens=tokens, stream=tokens != 1)
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
             requests.append(head.encode() + (b"\r\n" if tokens != 2 else b"Connection: close\r\n\r\n") + body)
         sock.sendall(b"".join(requests))
         with sock.makefile("rb") as stream:
@@ -528,7 +528,7 @@ def test_the_official_client_streams_and_lists_models() -> None:
         )
         with pytest.raises(openai.NotFoundError, match="there is one, two"):
             client.chat.completions.create(model="three", messages=[{"role": "user", "content": "Hi"}])
-        truth = simulator.truth(running.url)
+        truth = simulator.truth(running.url, "key")
 
     words = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert (running.model, models) == ("one", ["one", "two"])

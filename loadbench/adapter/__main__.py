@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue", type=int, default=QUEUE, help="requests that may wait (default %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
+    parser.add_argument("--api-key-env", metavar="NAME", help="demand the bearer token that this variable holds")
     given = parser.parse_args(argv)
     # The adapter's prints belong on stderr: our stdout carries one line, for a program.
     announcements = os.dup(1)
@@ -53,7 +54,11 @@ def _serve(given: argparse.Namespace, announcements: int) -> None:
         if not least <= getattr(given, name) <= most:
             raise UsageError(f"--{name} must be {least} to {most}, not {getattr(given, name)}")
     parent = os.getppid()
-    server = Server(given.host, given.port)  # before the model, which may take minutes, so that a taken port is told
+    # Taken out of the environment: the adapter's code need not see it.
+    key = os.environ.pop(given.api_key_env) if given.api_key_env else None
+    server = Server(
+        given.host, given.port, key
+    )  # before the model, which may take minutes, so that a taken port is told
     options = dict(map(option, given.option))
     model = Model(find(given.spec), given.spec, given.weights, options, given.model)
     stopped = threading.Event()

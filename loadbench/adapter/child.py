@@ -24,6 +24,8 @@ QUEUE = 256
 READY_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 5.0
 _LOOK_S = 0.2
+_KEY = "LOADBENCH_ADAPTER_KEY"
+"""The variable that brings the child its key: what stands on a command line, every user of the machine can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def running(
     queue: int = QUEUE,
     host: str = "127.0.0.1",
     port: int = 0,
+    api_key: str | None = None,
     verbose: bool = False,
     timeout_s: float | None = READY_TIMEOUT_S,
 ) -> Iterator[tuple[subprocess.Popen[bytes], AdapterServer]]:
@@ -104,10 +107,12 @@ def running(
         options: For the adapter's load; JSON.
         model: The id to serve under; None takes the adapter's own.
         slots, queue: Calls of generate at once; requests that wait, beyond which they get 429.
+        api_key: What requests must carry as a bearer token, if anything.
         verbose: Show what the adapter writes to stdout and stderr, on stderr.
         timeout_s: For loading; None waits for ever.
     """
     words = {"--model": model, "--slots": slots, "--queue": queue, "--host": host, "--port": port}
+    words |= {} if api_key is None else {"--api-key-env": _KEY}
     command = [sys.executable, "-m", "loadbench.adapter"]
     command += [f"{name}={value}" for name, value in words.items() if value is not None]
     command += [f"--option={key}={json.dumps(value, default=str)}" for key, value in (options or {}).items()]
@@ -116,7 +121,7 @@ def running(
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
             command,
-            env=_environment(),
+            env={**_environment(), **({} if api_key is None else {_KEY: api_key})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if verbose else errors,

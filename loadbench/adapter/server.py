@@ -25,6 +25,7 @@ from loadbench.adapter.ask import Ask, Refused, read
 from loadbench.adapter.failure import FAILURES, told
 from loadbench.adapter.model import Generation, Model
 from loadbench.adapter.slots import Full, Gone, Slots
+from loadbench.admission import Admission
 from loadbench.errors import LoadbenchError
 
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a million tokens of text are a third of it
@@ -43,14 +44,17 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 1024  # connections that come at one moment; the default is 5
     allow_reuse_address = sys.platform != "win32"  # where it lets two servers share a port
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, api_key: str | None = None) -> None:
         """Take the address.
 
+        Args:
+            api_key: What requests must carry as a bearer token, if anything.
         Raises:
             LoadbenchError: The port is taken, or the address not this machine's.
         """
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.stopping = threading.Event()
+        self.admission = Admission(host, api_key)
         super().__init__((host, port), Connection, bind_and_activate=False)
         try:
             self.server_bind()
@@ -91,6 +95,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The model list, and how busy we are."""
+        if self._path() != "/health" and self._turned_away():
+            return
         match self._path():
             case "/v1/models":
                 self._json(200, {"object": "list", "data": [self.server.model.row]})
@@ -103,7 +109,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A chat completion."""
         body = self._body()
-        if body is None:
+        if body is None or self._turned_away():
             return
         if self._path() == "/v1/chat/completions":
             self._chat(body)
@@ -200,6 +206,18 @@ class Connection(http.server.BaseHTTPRequestHandler):
             return True
 
     # -- HTTP
+
+    def _turned_away(self) -> bool:
+        """Whether the request is not for us to answer; then it got its refusal."""
+        said = self.headers.get
+        refusal = self.server.admission.refusal(
+            said("Host", ""), said("Origin"), said("Authorization", "").encode("latin-1")
+        )
+        if refusal is None:
+            return False
+        status, message, code = refusal
+        self._error(status, message, code=code)
+        return True
 
     def _path(self) -> str:
         return self.path.partition("?")[0].rstrip("/") or "/"

@@ -160,6 +160,7 @@ def run(
     wait: str | None = None,
     answers: bool = True,
     telemetry: bool = True,
+    yes: bool = False,
     **fields: Any,
 ) -> Run:
     """Measure, in a child process, and read what came of it. Blocks until it is done; prints nothing.
@@ -174,6 +175,7 @@ def run(
         wait: Wait so long until the server answers.
         answers: Keep the texts of the answers.
         telemetry: Sample server and machine each second.
+        yes: More than 1,000 streams, or requests a second, on another machine are meant; else they are an error.
         fields: Of the scenario, as in its file: endpoint="http://…", models=["phi-4-mini"], concurrency=[1, 4],
             duration="30s", prompts=["Why is the sky blue?"] … They replace those of the scenario. Variables such as
             LOADBENCH_CONCURRENCY do not count here.
@@ -186,6 +188,7 @@ def run(
     asked = _scenario(scenario_or_file, fields)
     words = [] if folder is None else ["-o", str(folder)]
     words += ["--simulate"] * simulate + ["--no-answers"] * (not answers) + ["--no-telemetry"] * (not telemetry)
+    words += ["--yes"] * yes
     for name, value in (("--budget", budget), ("--wait", wait)):
         words += [] if value is None else [name, str(value)]
     seen: dict[str, Any] = {}

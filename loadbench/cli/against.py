@@ -95,6 +95,7 @@ async def _in_turns(root: Path, asked: Sequence[Asked], shown: live.View) -> lis
                 shown.note(f"{name}: {warning}")
         if asked[0].given["dry_run"]:
             return []
+        rig.confirm([base, new], None)
         sides = zip(SIDES, (base, new), strict=True)
         rounds = Rounds()
         sessions = [one.session(stack, Sided(shown, name), rounds) for name, one in sides]
@@ -136,7 +137,7 @@ def _opening(root: Path, sides: Sequence[Rig], steps: Plan) -> list[str]:
         len(sides[0].asked.prompts),
         root,
         fails_if=verdict.lines(wanted, search=False),
-        key=wanted.api_key_env or reach.key_variable(),
+        key=reach.key_source(wanted.api_key_env, wanted.api_key_file),
         done=sum(len(one.done) for one in sides),
         dry_run=given["dry_run"],
     )

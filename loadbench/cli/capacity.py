@@ -41,7 +41,7 @@ _search = under("Search")
     help="Search for a concurrency or a rate.  [default: concurrency]",
 )
 @_search("--from", "start", type=float, default=1.0, metavar="N", help="First load: streams, or requests/s.")
-@_search("--max", "most", type=float, default=1024.0, metavar="N", help="Highest load.  [default: 1024]")
+@_search("--max", "most", type=float, default=1000.0, metavar="N", help="Highest load.  [default: 1000]")
 @_search("--within", callback=share, default="5%", metavar="5%", help="How near a load that fails must be.")
 @_search("--budget", callback=duration, metavar="10m", help="End after this time, with a bracket.")
 @_search("-n", "--requests", type=int, metavar="N", help="Most requests of a probe.  [default: as the SLO needs]")

@@ -138,11 +138,14 @@ async def stage(place: Place, asked: Scenario, given: dict[str, Any]) -> AsyncIt
     Raises:
         TargetError: Nobody answers there.
     """
-    headers = target.request_headers(asked.headers, reach.key(asked.api_key_env))
+    headers = target.request_headers(asked.headers, reach.key(asked.api_key_env, asked.api_key_file))
     async with places.reached(place, asked, given, reach.note) as reached:
+        for warning in reach.warnings(reached.server.base_url, given, asked.api_key_file):
+            reach.note(warning)
         transport = reach.transport(reached.server, given)
         try:
-            yield Stage(reached, reach.with_key(place.how, asked.api_key_env), transport, asked, headers)
+            how = reach.with_key(place.how, reach.key_source(asked.api_key_env, asked.api_key_file))
+            yield Stage(reached, how, transport, asked, headers)
         finally:
             await transport.aclose()
 

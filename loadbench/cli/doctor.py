@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red bold"}
     "--streams", default=512, type=click.IntRange(1), metavar="N", show_default=True, help="Streams you want to open."
 )
 @click.option("--api-key-env", metavar="NAME", help="Variable that holds the key of the server given with -e.")
+@click.option("--api-key-file", metavar="FILE", help="File with that key alone in it.")
 @click.option("--ca-file", callback=certificates, metavar="FILE", help="Certificate authorities to trust (PEM).")
 @click.option("--insecure", is_flag=True, help="Trust any certificate.")
 @click.option("--quick", is_flag=True, help="Leave out the self-test, 3 seconds against the simulator.")
@@ -40,6 +40,7 @@ def doctor(
     endpoint: str | None,
     streams: int,
     api_key_env: str | None,
+    api_key_file: str | None,
     ca_file: str | None,
     insecure: bool,
     quick: bool,
@@ -50,9 +51,12 @@ def doctor(
     Each row is ok, warn or fail, and says what to do. The self-test measures a server whose timing is known, so that
     you see how far this client's figures can be trusted here.
     """
-    from loadbench.target import read_key
+    from loadbench.cli import reach
 
-    access = {"key": read_key(api_key_env, os.environ), "ca_file": ca_file, "verify": not insecure}
+    key = reach.key(api_key_env, api_key_file) if api_key_env or api_key_file else None
+    access = {"key": key, "ca_file": ca_file, "verify": not insecure}
+    for warning in reach.warnings(endpoint, {"insecure": insecure}, api_key_file):
+        reach.note(warning)
     if endpoint is not None:
         from loadbench.target import normalise
 

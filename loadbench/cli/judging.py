@@ -67,7 +67,9 @@ async def _court(given: Mapping[str, Any]) -> AsyncIterator[Court]:
     Raises:
         LoadbenchError: Nobody answers there, or it has no such model.
     """
-    endpoint, key = given["judge"], target.read_key(given["judge_key_env"], os.environ)
+    endpoint, key = given["judge"], _key(given["judge_key_env"], given["judge_key_file"])
+    for warning in reach.warnings(endpoint, given, given["judge_key_file"]):
+        reach.note(warning)
     access = {"verify": not given["insecure"], "ca_file": given["ca_file"], "headers": given["headers"], "key": key}
     async with target.open_http(endpoint, **access) as http:
         server = await target.wait(endpoint, http=http, wait_s=0.0, waiting=reach.note)
@@ -113,6 +115,17 @@ async def _court(given: Mapping[str, Any]) -> AsyncIterator[Court]:
         yield Court(model.id, server.base_url, ask, now=store.utc_now, prices=prices)
     finally:
         await transport.aclose()
+
+
+def _key(name: str | None, file: str | None) -> str | None:
+    """The judge's key. API_KEY is not taken: that is the key of the server that was measured.
+
+    Raises:
+        UsageError: Both are named; or the variable is not set, or the file holds no key.
+    """
+    if name is not None and file is not None:
+        raise UsageError("--judge-key-env and --judge-key-file are both given: keep one")
+    return target.read_key(name, os.environ) if file is None else reach.key(None, file)
 
 
 class Progress:

@@ -33,6 +33,7 @@ class Course(Protocol):
         command: Its name, with which the run goes on after Ctrl-C.
         streams: Most requests in flight that it may come to.
         needed: How many of them this machine must be able to open.
+        per_s: Most requests started in a second that it may come to; 0 where it starts none at a rate.
     """
 
     @property
@@ -41,6 +42,8 @@ class Course(Protocol):
     def streams(self) -> int: ...
     @property
     def needed(self) -> int: ...
+    @property
+    def per_s(self) -> float: ...
     def lines(self, models: Sequence[str]) -> list[str]:
         """What the opening says of it."""
 
@@ -97,7 +100,7 @@ async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Sessi
             asked.path,
             search=course.lines(found.models) if course else (),
             fails_if=verdict.lines(wanted, search=course is not None),
-            key=wanted.api_key_env or reach.key_variable(),
+            key=reach.key_source(wanted.api_key_env, wanted.api_key_file),
             done=len(found.done),
             dry_run=given["dry_run"],
         )
@@ -106,6 +109,7 @@ async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Sessi
             shown.note(warning)
         if given["dry_run"]:
             return None
+        rig.confirm([found], course)
         session = found.session(stack, shown)
         await to_the_end([session], shown)
     return session

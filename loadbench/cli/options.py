@@ -200,6 +200,7 @@ def header_lines(given: tuple[str, ...]) -> dict[str, str] | None:
     for header in given:
         name, colon, value = header.partition(":")
         if not colon or not name.strip().isascii() or not name.strip():
-            raise UsageError(f"--header {name!r}: write it as 'Name: value'")
+            # Not shown: a key that was pasted without its header's name would be.
+            raise UsageError("--header: write it as 'Name: value'")
         headers[name.strip()] = value.strip()
     return headers or None

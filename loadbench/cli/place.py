@@ -133,7 +133,7 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
         verify=not given["insecure"],
         ca_file=given["ca_file"],
         headers=asked.headers,
-        key=reach.key(asked.api_key_env),
+        key=reach.key(asked.api_key_env, asked.api_key_file),
         transport=transport,
     ) as http:
         wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])

@@ -103,6 +103,7 @@ def wanted(given: dict[str, Any], scenario: Scenario | None = None, **settings: 
         execution_provider=given["execution_provider"],
         headers=given["headers"],
         api_key_env=given["api_key_env"],
+        api_key_file=given["api_key_file"],
         concurrency=[1],
         **settings,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ def server_options(command: Command) -> Command:
             metavar="'NAME: VALUE'",
             help="More HTTP headers.",
         ),
+        _server("--api-key-file", metavar="FILE", help="File with the key alone in it."),
         _server("--api-key-env", metavar="NAME", help=f"Variable that holds the key.  [default: {KEY}]"),
         _server("--wait", "wait_for", callback=duration, metavar="60s", help="Wait until the server answers."),
         _server("-e", "--endpoint", metavar="URL", help="With or without /v1.  [default: what is found]"),
@@ -71,7 +72,10 @@ def found(given: dict[str, Any]) -> Found | None:
 
     place = given["endpoint"]
     found = target.discover(os.environ, Path.home()) if place is None else target.Found(place, "as given")
-    return None if found is None else target.Found(found.endpoint, with_key(found.how, given["api_key_env"]))
+    if found is None:
+        return None
+    source = key_source(given["api_key_env"], given["api_key_file"])
+    return target.Found(found.endpoint, with_key(found.how, source))
 
 
 @asynccontextmanager
@@ -83,12 +87,14 @@ async def server(found: Found, given: dict[str, Any]) -> AsyncIterator[tuple[Tar
     """
     from loadbench import target
 
+    for warning in warnings(found.endpoint, given, given["api_key_file"]):
+        note(warning)
     async with target.open_http(
         found.endpoint,
         verify=not given["insecure"],
         ca_file=given["ca_file"],
         headers=given["headers"],
-        key=key(given["api_key_env"]),
+        key=key(given["api_key_env"], given["api_key_file"]),
     ) as http:
         wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
         yield await target.wait(found.endpoint, http=http, wait_s=wait_s, waiting=note), http
@@ -140,27 +146,48 @@ def tell(target: Target, how: str, given: dict[str, Any]) -> None:
         note(told(target, how))
 
 
-def key(name: str | None) -> str | None:
+def key(name: str | None, file: str | None) -> str | None:
     """The server's key.
 
     Args:
-        name: The variable that holds it; None takes API_KEY, the workshop's, where it is set.
+        name: The variable that holds it.
+        file: The file that does. Where neither is named, API_KEY, the workshop's, is taken where it is set.
     Raises:
-        UsageError: The variable that was named is not set.
+        UsageError: Both are named; or the variable is not set, or the file holds no key.
     """
     from loadbench import target
+    from loadbench.errors import UsageError
 
-    return target.read_key(name or key_variable(), os.environ)
+    if file is None:
+        return target.read_key(name or key_variable(), os.environ)
+    if name is not None:
+        raise UsageError("--api-key-env and --api-key-file are both given: keep one")
+    return target.read_key_file(Path(file).expanduser())
 
 
-def with_key(how: str, name: str | None) -> str:
-    """How a server was found, and which variable its key is from: one that nobody named is told, as it is sent.
+def key_source(name: str | None, file: str | None) -> str | None:
+    """Which variable or file the key is from: what nobody named is told too, as it is sent."""
+    return file or name or key_variable()
 
-    Args:
-        name: The variable that was named.
-    """
-    variable = name or key_variable()
-    return how if variable is None else f"{how}, key from {variable}"
+
+def with_key(how: str, source: str | None) -> str:
+    """How a server was found, and where its key is from."""
+    return how if source is None else f"{how}, key from {source}"
+
+
+def warnings(endpoint: str | None, given: Mapping[str, Any], key_file: str | None) -> list[str]:
+    """What a person should know of how a server is reached, a line each."""
+    from loadbench import target
+
+    found = []
+    if given["insecure"] and (endpoint is None or endpoint.lower().startswith("https:")):
+        found.append(
+            "Warning: --insecure: no certificate is checked: whoever is on the way may read the key and the answers, "
+            "and answer in the server's place"
+        )
+    if key_file is not None and (warning := target.key_file_warning(Path(key_file).expanduser())) is not None:
+        found.append(warning)
+    return found
 
 
 def key_variable() -> str | None:

@@ -86,6 +86,11 @@ class Rig:
         return [one.id for one in self.choice.chosen]
 
     @property
+    def urls(self) -> list[str]:
+        """Of all servers that get requests; none that is started for the run."""
+        return [self.server.base_url, *map(self.server.chat_url_of, self.models)] if self.server.base_url else []
+
+    @property
     def to_come(self) -> Plan:
         """The levels that are not complete."""
         return replace(self.steps, levels=tuple(one for one in self.steps.levels if one.level.id not in self.done))
@@ -110,7 +115,9 @@ class Rig:
 
     def warnings(self) -> list[str]:
         """What may go wrong, a line each."""
-        found = [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
+        asked = self.asked
+        found = reach.warnings(self.server.base_url or None, asked.given, asked.scenario.api_key_file)
+        found += [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
         if self.asked.scenario.output_exact and not target.ignore_eos_supported(self.server.kind):
             kind = self.server.kind
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
@@ -132,7 +139,7 @@ class Rig:
         client = Client(
             transport,
             Endpoint(server.chat_url, {name: server.chat_url_of(name) for name in self.models}),
-            headers=target.request_headers(wanted.headers, reach.key(wanted.api_key_env)),
+            headers=target.request_headers(wanted.headers, reach.key(wanted.api_key_env, wanted.api_key_file)),
             parameters=parameters,
             timeouts=wanted.timeouts,
             now_ns=time.perf_counter_ns,
@@ -143,7 +150,7 @@ class Rig:
             folder = store.RunFolder.reopen(self.asked.path)
         else:
             info = record.info(wanted, server, place.how, self.choice, parameters, self.asked.prompts, transport.clock)
-            info |= {"budget_s": self.budget_s, "telemetry": watched.facts(sampler)}
+            info |= {"budget_s": self.budget_s, "telemetry": watched.facts(sampler), "insecure": given["insecure"]}
             info |= self.course.info(self.models) if self.course else {}
             info |= {"until": precision.begun(wanted)} if wanted.until is not None and self.course is None else {}
             folder = store.RunFolder.create(self.asked.path, info, answers=given["answers"])
@@ -212,6 +219,21 @@ def make_room(steps: Sequence[Plan], course: Course | None) -> None:
             f"{'--max' if course else '-c'} {worst}: this system lets a process open {room} streams; raise its limit "
             "(ulimit -Hn) or ask for fewer"
         )
+
+
+def confirm(rigs: Sequence[Rig], course: Course | None) -> None:
+    """Ask whether a large load on another machine is meant, once for all that is to come.
+
+    Raises:
+        UsageError: It is not, or nobody says so.
+    """
+    from loadbench.cli import consent
+
+    mosts = [consent.most(one.asked.scenario, one.to_come.levels, one.asked.prompts) for one in rigs]
+    if course is not None:
+        mosts.append((course.needed, course.per_s))
+    streams, rates = zip(*mosts, strict=True)
+    consent.ask((url for one in rigs for url in one.urls), max(streams), max(rates), rigs[0].asked.given)
 
 
 def _budget_s(given: dict[str, Any]) -> float | None:

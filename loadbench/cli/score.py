@@ -59,6 +59,7 @@ _ONE = {"variable": False}
 @_judge("--judge-price-in", type=_PRICE, metavar="P", help="Per million tokens it reads.")
 @_judge("--judge-price-out", type=_PRICE, metavar="P", help="Per million tokens it writes.")
 @_judge("--judge-key-env", metavar="NAME", help="Variable that holds the judge's key.")
+@_judge("--judge-key-file", metavar="FILE", help="File with it alone in it.")
 @_judge(
     *("--header", "headers"),
     multiple=True,

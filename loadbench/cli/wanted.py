@@ -17,7 +17,7 @@ NOT_STORED = "(not stored)"
 """Stands in run.json for the value of a header that may be secret."""
 _BESIDE_RESUME = {
     *("resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"),
-    *("strict", "junit"),
+    *("strict", "junit", "yes"),
 }
 
 
@@ -89,7 +89,7 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         for name in (
             *("endpoint", "concurrency", "request_rate", "arrivals", "requests", "duration", "warmup", "max_tokens"),
             *("temperature", "system", "distinct_prompts", "repeat", "until", "repeat_first", "seed", "max_streams"),
-            *("api_key_env", "name"),
+            *("api_key_env", "api_key_file", "name"),
             *("execution_provider", "stream", "retries", "retry_backoff", "max_failed", "cold", "idle_gap"),
             *("keep_warm", "price_per_kwh", "declared_watts"),
         )
@@ -121,7 +121,10 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         raise ScenarioError(_blamed(ctx, str(error))) from None
 
 
-_INSTEAD = (LOADS, ("requests", "duration"), ("texts", "prompts_file", "input_length"), ("trace", "input_length"))
+_INSTEAD = (
+    *(LOADS, ("requests", "duration"), ("texts", "prompts_file", "input_length"), ("trace", "input_length")),
+    ("api_key_env", "api_key_file"),
+)
 
 
 def _flags_first(ctx: click.Context, given: dict[str, Any]) -> None:

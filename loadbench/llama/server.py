@@ -93,6 +93,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     alias: str | None = None,
+    api_key: str | None = None,
     until_eof: bool = False,
     verbose: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -105,6 +106,7 @@ def serve(
         ready: Called once /health answers 200.
         context: Tokens per slot.
         alias: The model id to serve under.
+        api_key: What requests must carry as a bearer token, if anything; llama.cpp lists its models without.
         until_eof: Stop as well when stdin, if it is a pipe, ends, or when the parent is gone.
         progress: Told when the model file is fetched.
     Raises:
@@ -136,6 +138,7 @@ def serve(
 
             parameters = xllamacpp.CommonParams()
             _set(parameters, path, alias, slots, threads, context, host, port)
+            parameters.api_keys = [] if api_key is None else [api_key]
             parameters.verbosity = 3 if verbose else 1
             server = xllamacpp.Server(parameters)  # returns when the model is loaded and the port open
         except ImportError as error:
@@ -145,7 +148,7 @@ def serve(
         near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         bound = int(server.listening_address.rpartition(":")[2])
         _wait_healthy(near, bound)
-        context = _slot_context(near, bound)
+        context = _slot_context(near, bound, api_key)
         url = f"http://{f'[{near}]' if ':' in near else near}:{bound}/v1"
         ready(LlamaServer(url, os.getpid(), alias, slots, threads, str(path), context))
         until_eof = until_eof and _stdin_is_pipe()
@@ -230,17 +233,17 @@ def _wait_healthy(host: str, port: int) -> None:
         time.sleep(0.05)
 
 
-def _slot_context(host: str, port: int) -> int:
+def _slot_context(host: str, port: int, api_key: str | None) -> int:
     """Tokens per slot, which llama.cpp rounds to 256 and caps at what the model was trained on."""
-    context: int = json.loads(_get(host, port, "/slots")[1])[0]["n_ctx"]
+    context: int = json.loads(_get(host, port, "/slots", api_key)[1])[0]["n_ctx"]
     return context
 
 
-def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
+def _get(host: str, port: int, path: str, api_key: str | None = None) -> tuple[int, bytes]:
     """Status and body; without httpx, whose import costs more than the server's start, and past any proxy."""
     connection = http.client.HTTPConnection(host, port, timeout=HEALTHY_TIMEOUT_S)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

@@ -35,6 +35,8 @@ from loadbench.simulator.law import FAULTS, Law
 __all__ = ["FAULTS", "Law", "Simulator", "main", "reset", "start", "truth"]
 
 MODEL = "simulator"
+_KEY = "LOADBENCH_SIMULATOR_KEY"
+"""The variable that brings the child its key: what stands on a command line, every user of the machine can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def start(
     law = Law(**options) if law is None else law
     words = [sys.executable, "-m", "loadbench.simulator", "--host", host, "--port", str(port), *law.argv()]
     words += [word for model in models for word in ("--model", model)]
-    words += [] if api_key is None else ["--api-key", api_key]
+    words += [] if api_key is None else ["--api-key-env", _KEY]
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryFile() as complaints:
@@ -86,7 +88,7 @@ def start(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **({} if api_key is None else {_KEY: api_key})},
             start_new_session=True,  # Ctrl-C is the caller's, who may still drain requests
         )
         assert process.stdin is not None
@@ -116,20 +118,21 @@ def start(
             process.stdout.close()
 
 
-def truth(url: str) -> dict[str, Any]:
+def truth(url: str, api_key: str | None = None) -> dict[str, Any]:
     """What the simulator at `url` (with or without /v1) reports it did; counts.Truth says what the fields mean."""
-    return _call(url, "/truth", "GET")
+    return _call(url, "/truth", "GET", api_key)
 
 
-def reset(url: str) -> None:
+def reset(url: str, api_key: str | None = None) -> None:
     """Start its counts anew."""
-    _call(url, "/truth/reset", "POST")
+    _call(url, "/truth/reset", "POST", api_key)
 
 
-def _call(url: str, path: str, method: str) -> dict[str, Any]:
+def _call(url: str, path: str, method: str, api_key: str | None) -> dict[str, Any]:
     import urllib.request
 
-    request = urllib.request.Request(url.rstrip("/").removesuffix("/v1") + path, method=method)
+    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    request = urllib.request.Request(url.rstrip("/").removesuffix("/v1") + path, method=method, headers=headers)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
         found: dict[str, Any] = json.loads(response.read())
     return found
@@ -140,6 +143,7 @@ def main(
     *,
     prog: str = "python -m loadbench.simulator",
     ready: Callable[[Mapping[str, Any]], None] | None = None,
+    api_key: str | None = None,
 ) -> int:
     """Serve until SIGTERM, SIGINT or the end of standard input; the exit code.
 
@@ -147,24 +151,28 @@ def main(
         argv: Options without the program's name; None takes the process's.
         prog: The program's name in help and errors.
         ready: Called with url, pid and model once it listens, instead of printing them as a line of JSON.
+        api_key: What requests must carry as a bearer token; unset, what the variable of --api-key-env holds.
     """
     parser = argparse.ArgumentParser(prog=prog, description="An OpenAI-compatible server with a declared timing law.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default 0: a free one)")
     parser.add_argument("--model", action="append", dest="models", metavar="ID", help="model id, may be repeated")
-    parser.add_argument("--api-key", metavar="KEY", help="demand this bearer token")
+    parser.add_argument("--api-key-env", metavar="NAME", help="demand the bearer token that this variable holds")
     _law.add_options(parser)
     options = parser.parse_args(argv)
     try:
         law = _law.from_options(options)
     except ValueError as error:
         parser.error(str(error))
+    key = api_key or (os.environ.get(options.api_key_env) if options.api_key_env else None)
+    if options.api_key_env and not key:
+        parser.error(f"--api-key-env {options.api_key_env}: that environment variable is not set")
     from loadbench.simulator.server import Server
 
     _raise_file_limit()
     models = options.models or [MODEL]
     try:
-        server = Server(law, models, options.host, options.port, options.api_key, f"loadbench-simulator/{_version()}")
+        server = Server(law, models, options.host, options.port, key, f"loadbench-simulator/{_version()}")
     except OSError as error:
         sys.stderr.write(f"{prog}: cannot listen on {options.host}:{options.port}: {error.strerror}\n")
         return 1

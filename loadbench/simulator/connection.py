@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 """Socket option of Linux: a wall-clock stamp, taken as a segment arrives, comes with every read."""
 
-_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed"} | {
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+} | {
     429: "Too Many Requests",
     500: "Internal Server Error",
     502: "Bad Gateway",
@@ -32,11 +39,18 @@ _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request in full; `arrival_ns` is when its last segment reached the kernel, on the monotonic clock."""
+    """An HTTP request in full.
+
+    Attributes:
+        host: Of the Host header; empty where the request names another host in full, as one to a proxy does.
+        arrival_ns: When its last segment reached the kernel, on the monotonic clock.
+    """
 
     method: bytes
     path: bytes
-    authorization: bytes | None
+    host: str
+    origin: str | None
+    authorization: bytes
     body: bytes
     keep_alive: bool
     arrival_ns: int
@@ -56,7 +70,9 @@ class Connection:
         "_body",
         "_closing",
         "_expects",
+        "_host",
         "_keep_alive",
+        "_origin",
         "_out",
         "_parser",
         "_pending",
@@ -131,7 +147,8 @@ class Connection:
     def on_message_begin(self) -> None:
         self._url = b""
         self._body: list[bytes] = []
-        self._authorization: bytes | None = None
+        self._authorization = self._host = b""
+        self._origin: bytes | None = None
         self._expects = False
 
     def on_url(self, url: bytes) -> None:
@@ -141,6 +158,10 @@ class Connection:
         lowered = name.lower()
         if lowered == b"authorization":
             self._authorization = value
+        elif lowered == b"host":
+            self._host = value
+        elif lowered == b"origin":
+            self._origin = value
         elif lowered == b"expect":
             self._expects = True
 
@@ -156,6 +177,8 @@ class Connection:
             Request(
                 method=self._parser.get_method(),
                 path=_path(self._url),
+                host="" if self._url.startswith(b"http://") else self._host.decode("latin-1"),
+                origin=None if self._origin is None else self._origin.decode("latin-1"),
                 authorization=self._authorization,
                 body=b"".join(self._body),
                 keep_alive=self._parser.should_keep_alive(),

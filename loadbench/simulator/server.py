@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Any
 
+from loadbench.admission import Admission
 from loadbench.simulator import answer, ask, poller
 from loadbench.simulator.connection import SO_TIMESTAMPNS, Connection, Request
 from loadbench.simulator.counts import Truth
@@ -28,6 +29,8 @@ from loadbench.simulator.stream import Stream
 from loadbench.simulator.whole import Whole
 
 clock = time.perf_counter_ns
+_CHAT, _MODELS, _TRUTH = (b"POST", b"/v1/chat/completions"), (b"GET", b"/v1/models"), (b"GET", b"/truth")
+_ROUTES = (_CHAT, _MODELS, _TRUTH, (b"POST", b"/truth/reset"), (b"DELETE", b"/truth"))
 BATCH = 64
 """Events sent before sockets are looked at again: 64 take about 0.4 ms."""
 NAP_NS = 30_000
@@ -57,7 +60,7 @@ class Server:
         self.run = int(time.time()) & 0xFFFFFFFF
         self.draws = Draws(law)
         self.slots = Slots(self)
-        self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
+        self._admission = Admission(host, api_key)
         self._heap: list[tuple[int, int, Turn]] = []
         self._pushed = 0
         self._numbers = 0
@@ -204,25 +207,25 @@ class Server:
     def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request, or begin to."""
         route = (request.method, request.path)
-        chat = (b"POST", b"/v1/chat/completions")
-        if route == chat or route == (b"GET", b"/v1/models"):
-            if self._authorization is not None and request.authorization != self._authorization:
-                self._refuse(connection, ask.Refused(401, "This server wants an API key.", code="invalid_api_key"))
-            elif route == chat:
-                self._chat(connection, request)
-            else:
-                connection.reply(200, answer.encoded(self._models()))
-        elif route == (b"GET", b"/truth"):
+        refusal = self._admission.refusal(request.host, request.origin, request.authorization)
+        if route == (b"GET", b"/health"):
+            connection.reply(200, b'{"status":"ok"}')
+        elif route not in _ROUTES:
+            method, path = request.method.decode(), request.path.decode(errors="replace")
+            self._refuse(connection, ask.Refused(404, f"There is no {method} {path}."))
+        elif refusal is not None:
+            status, message, code = refusal
+            self._refuse(connection, ask.Refused(status, message, code=code))
+        elif route == _CHAT:
+            self._chat(connection, request)
+        elif route == _MODELS:
+            connection.reply(200, answer.encoded(self._models()))
+        elif route == _TRUTH:
             connection.reply(200, answer.encoded(self._report()))
-        elif route in ((b"POST", b"/truth/reset"), (b"DELETE", b"/truth")):
+        else:
             self._report()
             self.truth = Truth()
             connection.reply(200, b"{}")
-        elif route == (b"GET", b"/health"):
-            connection.reply(200, b'{"status":"ok"}')
-        else:
-            method, path = request.method.decode(), request.path.decode(errors="replace")
-            self._refuse(connection, ask.Refused(404, f"There is no {method} {path}."))
 
     def _models(self) -> dict[str, Any]:
         one = {"object": "model", "created": self.run, "owned_by": "loadbench"}

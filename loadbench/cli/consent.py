@@ -1,0 +1,78 @@
+"""A large load on somebody else's machine is asked about first: a slip of the finger must not flood a server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from loadbench import target
+from loadbench.errors import UsageError
+from loadbench.plan import PlannedLevel
+from loadbench.prompts import Prompt
+from loadbench.scenario import Scenario, Shape
+
+MOST_STREAMS = 1000
+MOST_PER_S = 1000.0
+"""Requests; of both, what nobody is asked about."""
+
+
+def ask(urls: Iterable[str], streams: int, per_s: float, given: Mapping[str, Any]) -> None:
+    """Ask a person whether such a load is meant, where it is large and goes to another machine.
+
+    Args:
+        urls: Of all servers that get it. Those that are started for the run have none, and are on this machine.
+        streams, per_s: The most at once, and the most requests started in a second, over all levels.
+        given: The command's options: `yes`, `as_json`.
+    Raises:
+        UsageError: It was not confirmed; or nobody can be asked, and --yes was not given.
+    """
+    hosts = dict.fromkeys(urlsplit(url).hostname or url for url in urls if url and not target.is_loopback(url))
+    large = [f"{streams:,} streams at once"] * (streams > MOST_STREAMS)
+    large += [f"{per_s:,.6g} requests/s"] * (per_s > MOST_PER_S)
+    if not hosts or not large or given["yes"]:
+        return
+    asks = f"up to {' and '.join(large)} on {', '.join(hosts)}"
+    if given["as_json"] or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{asks}: that is much for a server on another machine: if it is meant, add --yes")
+    if not click.confirm(f"This asks for {asks}; go on?", err=True):
+        raise UsageError(f"{asks}: not confirmed, nothing was sent")
+
+
+def most(asked: Scenario, levels: Sequence[PlannedLevel], prompts: Sequence[Prompt]) -> tuple[int, float]:
+    """The most streams at once, and the most requests started in a second, of a plan's levels.
+
+    In open loop as many streams as the scenario allows by its own word may come to be open; a trace's rate is that of
+    its fullest second.
+    """
+    streams = [one.level.concurrency or 0 for one in levels]
+    if asked.max_streams is not None and any(one.level.concurrency is None for one in levels):
+        streams.append(asked.max_streams)
+    rates = [_peak_per_s(one, prompts) for one in levels]
+    return max(streams, default=0), max(rates, default=0.0)
+
+
+def _peak_per_s(one: PlannedLevel, prompts: Sequence[Prompt]) -> float:
+    level = one.level
+    if level.is_replay:
+        return _fullest_second([prompt.at_s for prompt in prompts if prompt.at_s is not None])
+    if level.shape is not None:
+        return Shape.parse(level.shape).peak_per_s
+    return level.request_rate_per_s or 0.0
+
+
+def _fullest_second(at_s: Sequence[float]) -> int:
+    """How many of the ascending moments lie within one second, at most.
+
+    >>> _fullest_second([0.0, 0.5, 0.9, 1.4, 1.6])
+    3
+    """
+    found = first = 0
+    for number, moment in enumerate(at_s):
+        while moment - at_s[first] >= 1:
+            first += 1
+        found = max(found, number - first + 1)
+    return found

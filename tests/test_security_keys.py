@@ -1,0 +1,283 @@
+"""A key comes from a variable or a file, and is written nowhere: whatever a server does with it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hdrh.histogram import HdrHistogram
+
+ROOT = Path(__file__).parents[1]
+KEY = "sk-live-8f3Kq/Zx+91=secret"
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY"))
+}
+BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4")
+
+
+@dataclass(slots=True)
+class Parrot:
+    """A server that says the key it was sent wherever a server says anything.
+
+    Attributes:
+        url: Its address.
+        fails: Whether chats are refused; the key stands in the error.
+        asked: The headers of each request.
+    """
+
+    url: str = ""
+    fails: bool = False
+    asked: list[dict[str, str]] = field(default_factory=list)
+
+
+def _handler(parrot: Parrot) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _key(self) -> str:
+            parrot.asked.append({name.lower(): value for name, value in self.headers.items()})
+            given = self.headers.get("Authorization") or self.headers.get("X-Api-Key") or "nobody"
+            return given.rpartition(" ")[2]
+
+        def _send(self, status: int, body: bytes, kind: str, key: str) -> None:
+            self.send_response(status)
+            for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), ("X-Echo", key)):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def version_string(self) -> str:
+            return f"gateway/{self.headers.get('Authorization', '').rpartition(' ')[2]}"
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+        def do_GET(self) -> None:
+            key = self._key()
+            if self.path.endswith("/models"):
+                rows = [{"id": "m", "owned_by": key, "license": key, "aliases": [key]}, {"id": f"m-{key}"}]
+                self._send(200, json.dumps({"data": rows}).encode(), "application/json", key)
+            elif self.path == "/metrics":
+                self._send(200, f'n{{key="{key}"}} 1\n'.encode(), "text/plain", key)
+            else:
+                self._send(404, f"<h1>{key} may not {self.path}</h1>".encode(), "text/html", key)
+
+        def do_POST(self) -> None:
+            key = self._key()
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if parrot.fails:
+                said = {"error": {"message": f"Incorrect API key provided: {key}", "type": key, "code": key}}
+                self._send(401, json.dumps(said).encode(), "application/json", key)
+                return
+            chunks: list[dict[str, Any]] = [
+                {"delta": {"reasoning_content": key[:9]}},
+                {"delta": {"reasoning_content": key[9:]}},
+                *({"delta": {"content": piece}} for piece in ("Your key is ", key[:7], key[7:], ", keep it.")),
+                {"delta": {}, "finish_reason": key},
+            ]
+            events = [json.dumps({"model": f"served-{key}", "choices": [{"index": 0, **one}]}) for one in chunks]
+            body = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
+            self._send(200, body, "text/event-stream", key)
+
+    return Handler
+
+
+@pytest.fixture
+def parrot() -> Iterator[Parrot]:
+    """A server that repeats its key."""
+    found = Parrot()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(found)) as server:
+        server.daemon_threads = True
+        found.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def loadbench(place: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`loadbench` as a process of its own, in a folder."""
+    environment = {**CLEAN, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-m", "loadbench", *map(str, words)]
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def leaks(place: Path, done: subprocess.CompletedProcess[str] | None = None) -> list[str]:
+    """Where a part of the key stands, of all that was written and said: the files, and the histograms in them."""
+    found = [] if done is None else [name for name in ("stdout", "stderr") if _tells(getattr(done, name))]
+    for path in sorted(place.rglob("*")):
+        if path.is_file() and path.name != "key.txt":
+            content = path.read_bytes().decode("utf-8", "replace")
+            if path.suffix == ".hlog":
+                content += _decoded(content)
+            if _tells(content) or _tells(path.name):
+                found.append(str(path.relative_to(place)))
+    return found
+
+
+def _decoded(log: str) -> str:
+    """What the lines of a histogram log hold beside their counts, and that they can be read."""
+    lines = [line for line in log.splitlines() if line.startswith("Tag=")]
+    assert all(HdrHistogram.decode(line.rpartition(",")[2]).get_total_count() >= 0 for line in lines)
+    return "\n".join(line.rpartition(",")[0] for line in lines)
+
+
+def _tells(text: str) -> bool:
+    """Whether it holds the key, or a long piece of it."""
+    return any(KEY[start : start + 10] in text for start in range(len(KEY) - 9))
+
+
+WAYS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
+    "API_KEY": ((), {"API_KEY": KEY}),
+    "a variable": (("--api-key-env", "TEAM_KEY"), {"TEAM_KEY": KEY}),
+    "a file": (("--api-key-file", "key.txt"), {}),
+    "a header": (("--header", f"Authorization: Bearer {KEY}"), {}),
+    "a header of another name": (("--header", f"X-Api-Key: {KEY}"), {}),
+}
+
+
+@pytest.mark.parametrize(("way", "fails"), [*((way, False) for way in WAYS), ("API_KEY", True)])
+def test_nothing_that_a_run_writes_or_says_holds_the_key(parrot: Parrot, tmp_path: Path, way: str, fails: bool) -> None:
+    words, variables = WAYS[way]
+    (tmp_path / "key.txt").write_text(f"{KEY}\n")
+    (tmp_path / "key.txt").chmod(0o600)
+    parrot.fails = fails
+
+    done = loadbench(
+        *(tmp_path, "run", "-e", parrot.url, "-m", "m", *BRIEF, *words, "-o", "there"),
+        *("--junit", "j.xml", "--fail-if", "failed>99%", "--json", "--debug"),
+        **variables,
+    )
+
+    assert (tmp_path / "there" / "report.html").exists(), done.stderr
+    assert "x-api-key" in parrot.asked[-1] or parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
+    assert leaks(tmp_path, done) == []
+
+
+def test_an_answer_that_repeats_the_key_is_kept_without_it_and_counted_with_it(parrot: Parrot, tmp_path: Path) -> None:
+    loadbench(tmp_path, "run", "-e", parrot.url, "-m", "m", *BRIEF, "-o", "there", API_KEY=KEY)
+
+    texts = [json.loads(line)["text"] for line in (tmp_path / "there/answers.jsonl").read_text().splitlines()]
+    requests = [json.loads(line) for line in (tmp_path / "there/requests.jsonl").read_text().splitlines()]
+
+    assert set(texts) == {"Your key is ***, keep it."}
+    assert {one["characters"] for one in requests} == {len(f"Your key is {KEY}, keep it.{KEY}")}
+
+
+COMMANDS = {
+    "models list": ("models", "list", "--json"),
+    "models load": ("models", "load", "m"),
+    "models verify": ("models", "verify", "-m", "m"),
+    "probe": ("probe", "-m", "m"),
+    "probe of no such model": ("probe", "-m", "nothing"),
+    "capacity": ("capacity", "-m", "m", "--slo", "failed<50%", "--max", "2", "-n", "20", "--max-tokens", "4"),
+    "against itself": ("run", "-m", "m", *BRIEF, "--against", "{url}"),
+    "doctor": ("doctor", "--quick", "--json", "--api-key-env", "API_KEY"),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "fails"), [*((command, False) for command in COMMANDS), ("probe", True), ("models verify", True)]
+)
+def test_no_command_that_asks_a_server_shows_the_key(parrot: Parrot, tmp_path: Path, command: str, fails: bool) -> None:
+    parrot.fails = fails
+    words = [word.format(url=parrot.url) for word in COMMANDS[command]]
+
+    done = loadbench(tmp_path, *words, "-e", parrot.url, "--debug", API_KEY=KEY)
+
+    assert any(one.get("authorization") == f"Bearer {KEY}" for one in parrot.asked)
+    assert leaks(tmp_path, done) == []
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["answers", "refuses"])
+def test_reports_comparisons_and_a_judge_keep_the_key_out(parrot: Parrot, tmp_path: Path, fails: bool) -> None:
+    loadbench(tmp_path, "run", "-e", parrot.url, "-m", "m", *BRIEF, "-o", "there", API_KEY=KEY)
+    parrot.fails = fails
+
+    done = [
+        loadbench(tmp_path, *words, JUDGE=KEY)
+        for words in (
+            ("compare", "there", "there", "--format", "markdown", "-o", "compared.md"),
+            ("score", "there", "--judge", parrot.url, "--judge-model", "m", "--judge-key-env", "JUDGE", "--debug"),
+            ("report", "there", "--format", "csv", "-o", "there.csv"),
+            ("select", "there", "--format", "markdown", "-o", "choice.md"),
+        )
+    ]
+
+    assert parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
+    assert [leaks(tmp_path, one) for one in done] == [[]] * 4
+
+
+@pytest.mark.parametrize("header", [f"Bearer {KEY}", f"{KEY}: x y", f"Author ization: {KEY}"])
+def test_a_header_that_is_written_wrong_is_not_repeated(tmp_path: Path, header: str) -> None:
+    done = loadbench(tmp_path, "models", "list", "-e", "http://127.0.0.1:9", "--header", header, "--debug")
+
+    assert done.returncode == 2 or "UsageError" in done.stderr
+    assert leaks(tmp_path, done) == []
+
+
+def test_a_key_file_that_others_may_read_is_warned_of_and_taken(parrot: Parrot, tmp_path: Path) -> None:
+    (tmp_path / "key.txt").write_text(f"{KEY}\r\n")
+    (tmp_path / "key.txt").chmod(0o644)
+
+    done = loadbench(tmp_path, "probe", "-m", "m", "-e", parrot.url, "--api-key-file", "key.txt")
+
+    assert "others on this machine may read it: chmod 600 key.txt" in done.stderr
+    assert parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_scenario_may_name_the_file_of_the_key_beside_it(parrot: Parrot, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/s.toml").write_text(f'endpoint = "{parrot.url}"\napi_key_file = "key.txt"\nmodels = ["m"]\n')
+    (tmp_path / "sub/key.txt").write_text(KEY)
+
+    done = loadbench(tmp_path, "run", "sub/s.toml", *BRIEF, "-o", "there")
+
+    assert f"key       from {Path('sub/key.txt')}\n" in done.stderr
+    assert parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
+    assert leaks(tmp_path, done) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "no such file"), (b"", "is empty"), (b"one\ntwo", "has several lines"), (b"\xff\xfe\x00", "holds no text")],
+)
+def test_a_file_without_a_key_is_a_usage_error_that_shows_nothing_of_it(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "key.txt").write_bytes(content)
+
+    done = loadbench(tmp_path, "run", "-e", "http://127.0.0.1:9", "--api-key-file", "key.txt")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--api-key-file key.txt: {'cannot be read: ' if content is None else ''}{said}" in done.stderr
+    assert "two" not in done.stderr
+
+
+def test_a_flag_goes_before_the_variable_that_says_the_other_way(parrot: Parrot, tmp_path: Path) -> None:
+    (tmp_path / "key.txt").write_text(KEY)
+
+    loadbench(
+        *(tmp_path, "run", "-e", parrot.url, "-m", "m", *BRIEF, "-o", "there", "--api-key-file", "key.txt"),
+        LOADBENCH_API_KEY_ENV="NOT_SET",
+    )
+
+    assert parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
+
+
+def test_two_ways_at_once_are_refused(tmp_path: Path) -> None:
+    done = loadbench(tmp_path, "probe", "-e", "http://127.0.0.1:9", "--api-key-file", "k", "--api-key-env", "K")
+
+    assert "api_key_env and api_key_file are both given: keep one" in done.stderr
