@@ -45,6 +45,7 @@ def _of(data: LevelData, *, streamed: bool) -> Columns:
         "finish_reason": _texts(results.finish_reason),
         "status": results.status,
         "retry_of": results.retry_of,
+        "endpoint": results.endpoint,
         "ttft_ms": requests.ttft / 1e6,
         "ttft_from_due_ms": requests.ttft_from_due / 1e6,
         "tpot_ms": requests.tpot / 1e6,

@@ -1,9 +1,10 @@
 """A run in, summary.json out: every figure that a report prints, as METRICS.md defines it. Pure functions.
 
 `request` has the figures of single requests, `distribution` the percentiles, `window` throughput and the steady
-window, `slo` attainment and goodput, `flow` what flowed when, `drift`, `stalls`, `noise` and `repeats` whether it
-flowed evenly, `spectra` whole distributions, `table` the breakdowns, `thresholds` what failed the run, `level` one
-level's part; `samples`, `machine`, `course`, `energy` and `scraped` read the samples,
+window, `slo` attainment and goodput, `flow` what flowed when, `endpoints` what went to each of several replicas,
+`drift`, `stalls`, `noise` and `repeats` whether it flowed evenly, `spectra` whole distributions, `table` the
+breakdowns, `thresholds` what failed the run, `level` one level's part; `samples`, `machine`, `course`, `energy` and
+`scraped` read the samples,
 `models` what is known of each model. Undefined is None, never 0.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench import validity
-from loadbench.metrics import course, level, machine, models, noise, repeats, samples, stalls
+from loadbench.metrics import course, endpoints, level, machine, models, noise, repeats, samples, stalls
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import searched
 from loadbench.metrics.thresholds import thresholds
@@ -47,7 +48,9 @@ def summarise(run: Run) -> dict[str, Any]:
     threshold = scenario.get("stall_threshold") or stalls.THRESHOLD
     by_level = samples.by_level(run.samples)
     for data in run.levels:
-        found = level.summary(data, bounds, streamed=scenario.get("stream") is not False, stall_threshold=threshold)
+        streamed = scenario.get("stream") is not False
+        found = level.summary(data, bounds, streamed=streamed, stall_threshold=threshold)
+        found["endpoints"] = endpoints.endpoints(data, run.info, streamed=streamed)
         own = by_level.get((str(found["id"]), found["attempt"] or 0), [])
         found["ran"] = ran.get(str(found["model"]))
         found |= machine.figures(
@@ -72,7 +75,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "levels": levels,
         "models": models.records(run.info, levels),
         "absent": list(run.info.get("absent") or ()),
-        "warnings": [*_unreadable(run), *validity.noise(bands)],
+        "warnings": [*_unreadable(run), *validity.alike(run.info), *validity.noise(bands)],
         "noise": bands,
         "repeats": repeats.entries(levels),
         "stall_threshold": threshold,

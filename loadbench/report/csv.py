@@ -54,6 +54,7 @@ FIGURES = {
     "retried": "requests",
     "recovered": "requests",
     "failure_share": "fraction",
+    "share": "fraction",
     "duration_s": "s",
     "window_s": "s",
     "output_tokens_per_s": "1/s",
@@ -124,6 +125,11 @@ def rows(summary: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         head = (run, level.get("model"), level.get("id"), *load)
         keys = tuple(_key(level, name) for name in OF_LEVELS)
         yield from ((*head, *row, *keys) for row in _rows(level))
+        for one in level.get("endpoints") or ():
+            own = tuple(
+                one.get("url") if name == "endpoint" else key for name, key in zip(OF_LEVELS, keys, strict=True)
+            )
+            yield from ((*head, *row, *own) for row in _rows(one))
     bare = (None,) * len(OF_LEVELS)
     for curve in summary.get("scaling") or []:
         yield from ((run, curve.get("model"), None, None, None, *row, *bare) for row in _curve_rows(curve))

@@ -11,6 +11,7 @@ from loadbench.report import (
     costs,
     definitions,
     devices,
+    endpoints,
     headline,
     levels,
     models,
@@ -47,6 +48,7 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
         return
     yield section(capacity.steps(summary))
     yield section(tables.headline(summary))
+    yield section(endpoints.tables(summary))
     yield section(repeats.tables(summary))
     yield section(scaling.lines(summary))
     yield from (section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)

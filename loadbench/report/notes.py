@@ -26,6 +26,7 @@ GATES = {
     "throttled": "heat or power limit",
     "power": "power source",
     "stalls": "answers that stood still",
+    "endpoints": "endpoints that differ",
     "offered": "requests lost",
     "records": "unreadable records",
     "samples": "unreadable samples",

@@ -32,7 +32,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     run: Mapping[str, Any] = summary.get("run") or {}
     found = [
         ("about", _run(run)),
-        ("target", _target(run)),
+        *_targets(run),
         ("found", _found(run)),
         *(("model", _model(model, summary)) for model in levels.by_model(summary)),
         *(("ran", ran.of(model)) for model in levels.models(summary)),
@@ -77,8 +77,17 @@ def _run(run: Mapping[str, Any]) -> str:
     return clean.one_line(scenario.get("description") or "")
 
 
-def _target(run: Mapping[str, Any]) -> str:
-    target = run.get("target") or {}
+def _targets(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The server, or each endpoint with its part of the requests."""
+    target, several = run.get("target") or {}, run.get("endpoints") or ()
+    if not several:
+        return [("target", _target(run, target))]
+    parts = ":".join(str(one.get("weight")) for one in several)
+    told = [_target(run, {**target, **one, "base_url": one.get("url")}) for one in several]
+    return [("target", told[0]), *(("replica", one) for one in told[1:]), ("in turns", f"{parts} of the requests")]
+
+
+def _target(run: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     url = target.get("base_url") or target.get("url") or (run.get("scenario") or {}).get("endpoint")
     kind = str(target.get("kind") or "")
     generation = f"{kind[-1]}.x" if kind.startswith("foundry") else None

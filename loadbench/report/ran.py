@@ -39,8 +39,8 @@ def watched(run: Mapping[str, Any]) -> str:
     samples = run.get("telemetry") or {}
     if not samples or samples.get("local") is False:
         return ""
-    pid = samples.get("server_pid")
-    found = [f"server process {pid}"] if pid is not None else []
+    pids = samples.get("server_pids") or [pid for pid in (samples.get("server_pid"),) if pid is not None]
+    found = [f"server process{'es' * (len(pids) > 1)} {', '.join(map(str, pids))}"] if pids else []
     for name, source in (("GPU", samples.get("gpu_source")), ("CPU energy", samples.get("cpu_energy_source"))):
         found += [f"{name} by {_SOURCES.get(str(source), source)}"] if source else []
     every = f", every {samples['interval_s']:g} s" if samples.get("interval_s") else ""
@@ -53,7 +53,8 @@ def unwatched(run: Mapping[str, Any]) -> str:
     if not samples:
         return ""
     if samples.get("local") is False:
-        return "memory, CPU and energy of the server: it is on another machine"
+        where = "not all endpoints are on this machine" if run.get("endpoints") else "it is on another machine"
+        return f"memory, CPU and energy of the server: {where}"
     found = [] if samples.get("server_pid") is not None else ["memory and CPU of the server: its process was not found"]
     for name, kind in (("GPU", "gpu"), ("CPU energy", "cpu_energy")):
         if not samples.get(f"{kind}_source"):

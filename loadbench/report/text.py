@@ -20,6 +20,7 @@ from loadbench.report import (
     clean,
     costs,
     devices,
+    endpoints,
     headline,
     levels,
     models,
@@ -73,6 +74,7 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
     for by_model in (
         capacity.steps(summary),
         headline_tables(summary),
+        endpoints.tables(summary),
         repeats.tables(summary),
         gaps(summary),
         answers(summary),

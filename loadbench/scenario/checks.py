@@ -92,7 +92,7 @@ def _endpoints(scenario: Scenario) -> None:
             raise ScenarioError(f"endpoint {shown(url)} holds several: name each by itself, with an -e of its own")
         if url in urls[:index]:
             raise ScenarioError(
-                f"{at(('endpoint', index))} is {shown(url)} again: name each endpoint once, weights part"
+                f"{at(('endpoint', index))} is {shown(url)} again: name each endpoint once; weights say who gets more"
             )
     if weights is not None and len(weights) != len(urls):
         raise ScenarioError(f"weights has {len(weights)} for {len(urls)} endpoints: give each endpoint (-e) one")

@@ -23,7 +23,7 @@ Streams = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
-Weight = Annotated[int, Meta(ge=1, le=1000)]
+Weight = Annotated[int, Meta(ge=1, le=100)]
 Device = Literal["cpu", "gpu", "npu"]
 MOST_REPEATS = 20
 """Of a level that is repeated until its figures are known well enough."""

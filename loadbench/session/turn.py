@@ -119,6 +119,9 @@ class Turn:
         error = await self._load()
         if error is None:
             error = await self._probe("first")
+        for endpoint in range(1, len(self.scenario.endpoints)):
+            if error is None:
+                error = await self._probe("replica", endpoint=endpoint)
         if error is None:
             await self._tell_what_ran()
             if await self.sleep(0):
@@ -211,11 +214,13 @@ class Turn:
             group.cancel_scope.cancel()
         return whole
 
-    async def _probe(self, purpose: str, *, after_s: float | None = None, every_s: float | None = None) -> str | None:
-        """One short request, for the first again after a failure that may pass; what failed, if it did."""
+    async def _probe(
+        self, purpose: str, *, after_s: float | None = None, every_s: float | None = None, endpoint: int = 0
+    ) -> str | None:
+        """One short request, an endpoint's first again after a failure that may pass; what failed, if it did."""
         results: list[Result] = []
-        for _ in range(PROBES if purpose == "first" else 1):
-            results.append(await self._ask(PROBE_TOKENS))
+        for _ in range(PROBES if purpose in ("first", "replica") else 1):
+            results.append(await self._ask(PROBE_TOKENS, endpoint))
             if results[-1].error in (None, "http_4xx") or not await self.sleep(0):
                 break
         last = results[-1]
@@ -225,6 +230,7 @@ class Turn:
         probe = {
             "model": self.chosen.id,
             "purpose": purpose,
+            "endpoint": endpoint,
             # A server that loads at the first request, unasked, is as cold.
             "cold": purpose == "first"
             and (self.record["load_source"] is not None or bool(facts and facts.loaded is False)),
@@ -242,14 +248,16 @@ class Turn:
         }
         self.probes.append(probe)
         self.observer.probed(probe)
-        return None if last.error is None else f"{last.error}: {last.error_message}"
+        at = f"{self.scenario.endpoints[endpoint]}: " if len(self.scenario.endpoints) > 1 else ""
+        return None if last.error is None else f"{at}{last.error}: {last.error_message}"
 
-    async def _ask(self, max_tokens: int) -> Result:
+    async def _ask(self, max_tokens: int, endpoint: int = 0) -> Result:
         results: list[Result] = []
         prompt = distinct(self.prompts[0], self.salt * 1_000_003 + self._asked)
         prompt = replace(prompt, id="probe", max_tokens=max_tokens)
         now_ns = time.perf_counter_ns()
-        ask = Ask(f"{self.chosen.id}@probe", 1, self._asked, self.chosen.id, prompt, warmup=True, due_ns=now_ns)
+        about = (f"{self.chosen.id}@probe", 1, self._asked, self.chosen.id, prompt)
+        ask = Ask(*about, warmup=True, due_ns=now_ns, endpoint=endpoint)
         self._asked += 1
         await self.client.chat(ask, now_ns, results.append, keep=False)
         return results[0]

@@ -16,7 +16,7 @@ from loadbench.target.access import (
 from loadbench.target.choice import choose
 from loadbench.target.device import device_of_id, short_provider
 from loadbench.target.discovery import Found, discover
-from loadbench.target.endpoint import is_loopback, normalise, server_root
+from loadbench.target.endpoint import distinct, is_loopback, normalise, server_root
 from loadbench.target.facts import (
     KINDS,
     Absent,
@@ -54,6 +54,7 @@ __all__ = [
     "continuous_usage_supported",
     "device_of_id",
     "discover",
+    "distinct",
     "find",
     "free_memory_warning",
     "ignore_eos_supported",

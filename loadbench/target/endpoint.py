@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from loadbench.errors import UsageError
@@ -47,6 +48,22 @@ def normalise(endpoint: str) -> str:
     scheme, rest = _scheme(text)
     netloc, _, path = rest.partition("#")[0].replace("\\", "/").partition("/")
     return f"{scheme}://{_authority(netloc, text)}{_base_path(path, text)}"
+
+
+def distinct(endpoints: Sequence[str]) -> list[str]:
+    """Several endpoints of one service, each by its base URL.
+
+    Raises:
+        UsageError: One is no URL, or two are the same.
+    """
+    urls = [normalise(one) for one in endpoints]
+    for index, url in enumerate(urls):
+        if url in urls[:index]:
+            raise UsageError(
+                f"endpoint {_shown(endpoints[index])} is {url} again: name each once, and have one get more of "
+                "the requests by --weights"
+            )
+    return urls
 
 
 def server_root(base_url: str) -> str:

@@ -22,7 +22,8 @@ class Sampler:
     difference of two samples says something.
 
     Args:
-        pid: The server's first process, on this machine; None where it is elsewhere or not known.
+        pids: The server's first process, on this machine, or those of several servers that are added up; None where
+            it is elsewhere or not known.
         gpus: Opens NVML, at the first sample: that may take long where nobody uses the GPU.
         rapl_root: The folder of the processors' energy counters.
         sys_root: The folder of the machine's sensors.
@@ -30,13 +31,12 @@ class Sampler:
 
     def __init__(
         self,
-        pid: int | None,
-        *,
+        *pids: int | None,
         gpus: Callable[[], Gpus] = open_nvml,
         rapl_root: Path = RAPL_ROOT,
         sys_root: Path = Path("/sys"),
     ) -> None:
-        self._tree = None if pid is None else ProcessTree(pid)
+        self._trees = [ProcessTree(pid) for pid in pids if pid is not None]
         self._client = psutil.Process()
         self._machine = Machine(sys_root)
         self._rapl = Rapl(rapl_root)
@@ -45,8 +45,10 @@ class Sampler:
 
     def sample(self) -> dict[str, Any]:
         """What there is to see now: server, client, machine, gpus, cpu_energy_j; None for what nobody tells."""
-        server = None if self._tree is None else self._tree.sample()
-        pids = frozenset() if self._tree is None else self._tree.pids
+        servers = [sampled for tree in self._trees if (sampled := tree.sample()) is not None]
+        whole = servers and len(servers) == len(self._trees)
+        server = {name: sum(one[name] for one in servers) for name in servers[0]} if whole else None
+        pids = frozenset[int]().union(*(tree.pids for tree in self._trees))
         return {
             "server": server,
             "client": {"memory_bytes": self._client.memory_info().rss, "cpu_s": round(time.process_time(), 3)},

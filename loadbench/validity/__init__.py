@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench import intervals
-from loadbench.validity import machine, steady
+from loadbench.validity import endpoints, machine, steady
 from loadbench.validity.doubt import Doubt, Level, Scenario, graded, percent, said
+from loadbench.validity.endpoints import alike
 from loadbench.validity.steady import noise
 
-__all__ = ["Doubt", "forbids", "noise", "warnings"]
+__all__ = ["Doubt", "alike", "forbids", "noise", "warnings"]
 
 FEWEST_TOKENS_SHARE = 0.95
 MOST_TOKENS_PER_EVENT = 1.5
@@ -35,7 +36,7 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
     """
     of_requests = (failures, length, tokens, network, machine.others, steady.drift, percentiles, burst, cache)
     of_machine = (machine.fallback, machine.throttled, machine.power)
-    gates = (balance, window, in_flight, client, *of_requests, *of_machine, steady.stalls)
+    gates = (balance, window, in_flight, client, *of_requests, *of_machine, steady.stalls, endpoints.endpoints)
     asked = gates if level.get("attempted") else (balance, in_flight)
     found = [gate(level, scenario or {}) for gate in asked]
     return [warning for warning in found if warning is not None]

@@ -10,6 +10,7 @@ from loadbench.report import (
     capacity,
     costs,
     definitions,
+    endpoints,
     headline,
     levels,
     models,
@@ -35,7 +36,7 @@ def verdict(summary: Summary) -> Section:
     body: list[Any] = [tag("ul", _sentences(summary), class_="verdict")]
     if not levels.levels(summary):
         body.append(tag("p", "No level was measured."))
-    body += [tables.headline(summary), repeats.tables(summary), capacity.steps(summary)]
+    body += [tables.headline(summary), endpoints.tables(summary), repeats.tables(summary), capacity.steps(summary)]
     return Section("verdict", "In short", body)
 
 
