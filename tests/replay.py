@@ -15,7 +15,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,8 +29,9 @@ RESET = "reset"  # close with an RST
 HALF_CLOSE = "half-close"  # send a FIN, go on reading
 HOLD = "hold"  # keep the connection open, silent, until the client or the server leaves
 
-Step = bytes | asyncio.Event | threading.Event | Literal["receive", "reset", "half-close", "hold"]
-"""Bytes to send; a gate to wait at until `Server.open`; an event to set, which tells the test; a word from above."""
+Step = bytes | float | asyncio.Event | threading.Event | Literal["receive", "reset", "half-close", "hold"]
+"""Bytes to send; seconds of silence; a gate to wait at until `Server.open`; an event to set, which tells the test; a
+word from above."""
 
 Cuts = Literal["as recorded", "in one write", "byte by byte"]
 
@@ -106,11 +107,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(*scripts: Sequence[Step], tls: bool = False) -> Iterator[Server]:
+def serve(*scripts: Iterable[Step], tls: bool | ssl.SSLContext = False) -> Iterator[Server]:
     """Serve on a free port of 127.0.0.1: the first connection plays the first script, and so on; the last one repeats.
 
     Args:
-        tls: Serve https with `CERTIFICATE`, which is for 127.0.0.1 and localhost.
+        tls: Serve https with `CERTIFICATE`, which is for 127.0.0.1 and localhost, or with a context of one's own.
     Raises:
         ExceptionGroup: On leaving, if a script failed for another reason than the client's leaving.
     """
@@ -135,8 +136,8 @@ def serve(*scripts: Sequence[Step], tls: bool = False) -> Iterator[Server]:
                 await writer.wait_closed()
 
     async def run() -> None:
-        context = None
-        if tls:
+        context = tls if isinstance(tls, ssl.SSLContext) else None
+        if tls is True:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(CERTIFICATE)
         listening = await asyncio.start_server(
@@ -166,7 +167,7 @@ def serve(*scripts: Sequence[Step], tls: bool = False) -> Iterator[Server]:
 
 
 async def _play(
-    script: Sequence[Step],
+    script: Iterable[Step],
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     server: Server,
@@ -177,6 +178,8 @@ async def _play(
             writer.write(step)
             server.written_ns.append(time.perf_counter_ns())
             await writer.drain()
+        elif isinstance(step, float):
+            await asyncio.sleep(step)
         elif isinstance(step, threading.Event):
             step.set()
         elif isinstance(step, asyncio.Event):

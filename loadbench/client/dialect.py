@@ -33,16 +33,23 @@ def body_said(status: int, body: bytes) -> str:
 
 def said(document: Any) -> str:
     """The message in an error document, of whatever shape."""
-    if isinstance(document, dict):
-        for key in ("error", "message", "detail", "msg"):
-            if document.get(key):
-                return said(document[key])
-    return document if isinstance(document, str) else orjson.dumps(document).decode()
+    while isinstance(document, dict):
+        inner = next((document[key] for key in ("error", "message", "detail", "msg") if document.get(key)), None)
+        if inner is None:
+            break
+        document = inner
+    if isinstance(document, str):
+        return document
+    try:
+        return orjson.dumps(document).decode()
+    except orjson.JSONEncodeError:  # it reads more levels than it writes
+        return "an error of too many levels"
 
 
 def one_line(text: str) -> str:
     """A message without line ends and control characters, cut to a readable length."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_MESSAGE_CHARACTERS]
+    beginning = text[: 100 * _MESSAGE_CHARACTERS]  # an error may be an event of 16 MiB
+    return " ".join("".join(c if c.isprintable() else " " for c in beginning).split())[:_MESSAGE_CHARACTERS]
 
 
 def count(value: Any) -> int | None:
@@ -65,6 +72,7 @@ def other_text(delta: Any) -> str | None:
 
 
 def parts_text(content: Any) -> str:
-    """Content given as a list of parts."""
-    parts = content if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+    """Content given as a list of parts. Raises TypeError for anything else."""
+    if not isinstance(content, list):
+        raise TypeError(content)
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))

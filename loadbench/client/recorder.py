@@ -167,30 +167,29 @@ class Recorder:
         usage = chunk.get("usage")
         choices = chunk.get("choices")
         if choices:
-            for choice in choices:
-                self._choice(choice, at_ns)
+            try:
+                for choice in choices:
+                    self._choice(choice, at_ns)
+            except (AttributeError, TypeError):
+                if self.error is None:
+                    self.error, self.error_message = "protocol", "choices that are no objects of a chat completion"
         elif usage:
             self._usage_alone += 1
         if usage:
             self._usage(usage, at_ns)
 
     def _choice(self, choice: Any, at_ns: int) -> None:
-        try:
-            index = choice.get("index", 0)
-            delta = choice.get("delta")
-            if delta is None:
-                delta = choice.get("message") or {"content": choice.get("text")}
-            reason = choice.get("finish_reason")
-            text = delta.get("content")
-            other = None
-            if len(delta) > 1 or not text:
-                other = other_text(delta)
-                if text and not isinstance(text, str):
-                    text = parts_text(text)
-        except AttributeError:
-            if self.error is None:
-                self.error, self.error_message = "protocol", "a choice that is no object"
-            return
+        index = choice.get("index", 0)
+        delta = choice.get("delta")
+        if delta is None:
+            delta = choice.get("message") or {"content": choice.get("text")}
+        reason = choice.get("finish_reason")
+        text = delta.get("content")
+        other = None
+        if len(delta) > 1 or not text or not isinstance(text, str):  # nearly every delta is a text alone
+            other = other_text(delta)
+            if text and not isinstance(text, str):
+                text = parts_text(text)
         if reason and self.finish_reason is None:
             self.finish_reason = str(reason)
         if index and isinstance(index, int) and index >= self.choices:

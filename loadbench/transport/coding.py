@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from loadbench.transport.exchange import ExchangeError, Headers
 
-MAX_INFLATED_BYTES = 16 * 1024 * 1024  # of one read
+MAX_INFLATED_BYTES = 64 * 1024 * 1024  # of one response
 
 
 def inflater(headers: Headers) -> Callable[[bytes], bytes] | None:
@@ -22,14 +22,23 @@ def inflater(headers: Headers) -> Callable[[bytes], bytes] | None:
     if coding not in (b"gzip", b"x-gzip", b"deflate"):
         raise ExchangeError("protocol", f"content-encoding {coding.decode('latin-1')} was not asked for")
     stream = zlib.decompressobj(wbits=47)  # gzip or zlib, as its header says
+    left = MAX_INFLATED_BYTES
 
     def inflate(data: bytes) -> bytes:
-        try:
-            plain = stream.decompress(data, MAX_INFLATED_BYTES)
-        except zlib.error as error:
-            raise ExchangeError("protocol", f"broken compression: {error}") from None
-        if stream.unconsumed_tail:
-            raise ExchangeError("protocol", "a compressed body that grows without bound")
+        nonlocal stream, left
+        plain = b""
+        while data:
+            if stream.eof:  # gzip may come in several members
+                stream = zlib.decompressobj(wbits=47)
+            try:
+                more = stream.decompress(data, left + 1)
+            except zlib.error as error:
+                raise ExchangeError("protocol", f"broken compression: {error}") from None
+            left -= len(more)
+            if left < 0:
+                raise ExchangeError("protocol", "a compressed body that grows without bound")
+            plain += more
+            data = stream.unused_data
         return plain
 
     return inflate

@@ -35,12 +35,11 @@ class Connection:
     """One connection and at most one exchange on it."""
 
     __slots__ = (
+        "_bare_bytes",
         "_body_ends_at_close",
         "_complete",
         "_handshake",
-        "_header_bytes",
         "_headers",
-        "_in_body",
         "_incoming",
         "_inflate",
         "_loop",
@@ -51,6 +50,7 @@ class Connection:
         "_timeouts",
         "_timer",
         "_tls",
+        "_unasked",
         "_waiter",
         "arrival_ns",
         "began_ns",
@@ -75,6 +75,11 @@ class Connection:
         self.arrival_ns = 0  # of the last bytes
         self.stamp = 0  # the kernel's, of the last bytes; 0 where there is none
         self.on_idle_close: Callable[[Connection], None] | None = None
+        # How it ended, if it did before anything was asked of it; no exception, which would hold its frames.
+        self._unasked: tuple[ErrorKind, str] = (
+            "reset",
+            "the server closed the connection before anything was asked of it",
+        )
         self._parser: httptools.HttpResponseParser | None = None
         self._sink: Sink | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -86,6 +91,8 @@ class Connection:
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Run the TLS handshake. Raises ExchangeError of kind tls."""
+        if self.closed:
+            raise ExchangeError("tls", "connection closed, or something else said, before the TLS handshake")
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._handshake = self._loop.create_future()
@@ -105,10 +112,11 @@ class Connection:
         self.look()
         self.began_ns = self._now_ns()
         if self.closed:
-            raise ExchangeError("reset", "the server closed the connection before anything was asked of it")
+            raise ExchangeError(*self._unasked)
         self._parser = httptools.HttpResponseParser(self)
         self._sink, self._timeouts = sink, timeouts
         self._reset_message()
+        self._bare_bytes = 0  # of the response, since its last piece of body
         self.used = True
         self.heard = self._complete = self.reusable = False
         self._waiter = self._loop.create_future()
@@ -146,6 +154,9 @@ class Connection:
         if self._tls is not None:
             self._tls.write(data)
             data = self._outgoing.read()
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
         assert self.wire is not None
         try:
             self.wire.send(data)
@@ -170,8 +181,7 @@ class Connection:
             self.lost(None)  # close_notify
         except ssl.SSLWantReadError:
             if self._outgoing.pending:  # an answer of the TLS layer itself, to a key update say
-                assert self.wire is not None
-                self.wire.send(self._outgoing.read())
+                self._send(self._outgoing.read())
         except ssl.SSLError as error:
             self._fail(ExchangeError("tls", error.reason or str(error)))
 
@@ -224,11 +234,7 @@ class Connection:
             self.lost(None)
             return
         self.heard = True
-        if not self._in_body:
-            self._header_bytes += len(data)  # the parser keeps a header without end to itself
-            if self._header_bytes > MAX_HEADER_BYTES:
-                self._fail(ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB"))
-                return
+        self._bare_bytes += len(data)
         try:
             assert self._parser is not None
             self._parser.feed_data(data)
@@ -242,13 +248,15 @@ class Connection:
                 self.reusable = False
             else:
                 self._fail(ExchangeError("protocol", f"not HTTP: {error}"))
+        else:
+            # Headers, trailers, chunk sizes or responses of 1xx without end: the parser would keep them all, or go on.
+            if self._bare_bytes > MAX_HEADER_BYTES and not self._complete:
+                self._fail(ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB"))
 
     # -- called by the HTTP parser ------------------------------------------------------------------------------------
 
     def _reset_message(self) -> None:
         self._headers: Headers = []
-        self._header_bytes = 0
-        self._in_body = False
         self._body_ends_at_close = False
         self._inflate: Callable[[bytes], bytes] | None = None
 
@@ -265,13 +273,13 @@ class Connection:
         status = self._parser.get_status_code()
         if status < 200:
             return
-        self._in_body = True
         names = {name.lower() for name, _ in self._headers}
         self._body_ends_at_close = b"content-length" not in names and b"transfer-encoding" not in names
         self._inflate = inflater(self._headers)
         self._sink.headers(self.arrival_ns, status, self._headers)
 
     def on_body(self, data: bytes) -> None:
+        self._bare_bytes = 0
         if self._inflate is not None:
             data = self._inflate(data)
         assert self._sink is not None
@@ -311,6 +319,8 @@ class Connection:
             self._timer = self._loop.call_later(wait_s, self._watch)
 
     def _fail(self, error: ExchangeError) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is None:
+            self._unasked = error.kind, str(error)
+        elif not self._waiter.done():
             self._waiter.set_exception(error)
         self.close()

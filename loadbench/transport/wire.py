@@ -124,6 +124,9 @@ class _KernelWire:
             n = self._sock.send(data)
         except BlockingIOError:
             n = 0
+        except ConnectionError:
+            self._pending = data  # never sent; why may lie unread, an alert or a refusal, and reading meets the end too
+            return
         if n < len(data):
             self._pending = data[n:]
             self._wires.loop.add_writer(self._sock.fileno(), self._writable)
@@ -132,6 +135,9 @@ class _KernelWire:
         try:
             n = self._sock.send(self._pending)
         except BlockingIOError:
+            return
+        except ConnectionError:
+            self._wires.loop.remove_writer(self._sock.fileno())  # as in `send`
             return
         except OSError as error:
             self._connection.lost(error)
