@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ PRELOADED = (
         f"loadbench.{name}"
         for name in ("select", "report.csv", "report.html", "report.json", "report.markdown", "report.text")
     ),
-    *(f"loadbench.cli.{name}" for name in ("against", "limits", "live.sides", "measure")),
+    *(f"loadbench.cli.{name}" for name in ("against", "live.sides", "measure")),
 )
 
 
@@ -86,6 +86,7 @@ class Forks:
     """The process that forks them, and how to ask it."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self.pid = process.pid
         self._process, self._folder = process, folder
         self._numbers, self._one_at_a_time = itertools.count(), threading.Lock()
 
@@ -117,10 +118,15 @@ class Forks:
 
 
 @contextlib.contextmanager
-def forks(folder: Path) -> Iterator[Forks]:
-    """Run the process that forks, for the length of a `with` block; what commands print goes to files in the folder."""
+def forks(folder: Path, under: Sequence[str] = ()) -> Iterator[Forks]:
+    """Run the process that forks, for the length of a `with` block.
+
+    Args:
+        folder: Where what commands print goes.
+        under: A command that changes what a process may and sees, and runs its further words.
+    """
     with subprocess.Popen(
-        [sys.executable, __file__],
+        [*under, sys.executable, __file__],
         cwd=folder,
         env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,

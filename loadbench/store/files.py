@@ -97,10 +97,14 @@ def hold(path: Path) -> int | None:
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
     """What to tell a user whose folder refuses a write."""
-    if error.errno == errno.ENOSPC and (path.parent / "run.json").exists():
-        advice = f"free some space, then continue with --resume {path.parent}: what was written before stays"
-    else:
-        advice = "choose another folder with -o"
+    advice, folder = "choose another folder with -o", path.parent
+    if (folder / "run.json").exists():
+        on = f"then continue with --resume {folder}: what was written before stays"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = f"free some space, {on}"
+        elif path.name == "run.json" or path.suffix in (".jsonl", ".hlog"):
+            files = error.errno in (errno.EMFILE, errno.ENFILE)
+            advice = f"{'raise the limit of open files (ulimit -n)' if files else 'let it be written again'}, {on}"
     return StoreError(f"{path}: cannot write: {error.strerror or error}; {advice}")
 
 
