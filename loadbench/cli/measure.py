@@ -92,7 +92,10 @@ async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Sessi
         found = await rig.reached(asked, stack, shown, course)
         rig.make_room([found.steps], course)
         wanted, given = asked.scenario, asked.given
-        told = opening.whom(found.server, asked.place.how, found.choice) + opening.what(
+        told = opening.whom(
+            *(found.server, asked.place.how, found.choice), others=found.servers[1:], weights=wanted.weights
+        )
+        told += opening.what(
             found.to_come,
             found.to_come.levels,
             found.models,
@@ -155,7 +158,7 @@ def tell_failures(session: Session, name: str = "") -> None:
         name: Of the side, as "base ".
     """
     for model, reason in session.failed.items():
-        click.echo(f"loadbench: {name}{model}: {reason}", err=True)
+        click.echo(live.harmless(f"loadbench: {name}{model}: {reason}"), err=True)
 
 
 def default_folder(asked: Scenario) -> Path:

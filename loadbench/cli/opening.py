@@ -13,7 +13,15 @@ from loadbench.target import Choice, Target
 _MINUTES_FROM_S = 90.0
 
 
-def whom(server: Target, how: str, choice: Choice, name: str = "target") -> list[str]:
+def whom(
+    server: Target,
+    how: str,
+    choice: Choice,
+    name: str = "target",
+    *,
+    others: Sequence[Target] = (),
+    weights: Sequence[int] | None = None,
+) -> list[str]:
     """Which server and models are measured.
 
     Args:
@@ -21,10 +29,14 @@ def whom(server: Target, how: str, choice: Choice, name: str = "target") -> list
         how: How it was found, in words.
         choice: What is measured, and what of the asked is not there.
         name: What the server is to the run.
+        others: Which take the requests in turns with it.
+        weights: Of it and the others; None where all are equal.
     """
-    version = f" {server.version}" if server.version else ""
-    where = f"{server.base_url} ({server.kind}{version})" if server.base_url else "(not started)"
-    told = [f"{name:<10}{where}, {how}", f"models    {', '.join(one.id for one in choice.chosen)}"]
+    where = _where(server) if server.base_url else "(not started)"
+    told = [f"{name:<10}{where}, {how}", *(f"{'and':<10}{_where(one)}" for one in others)]
+    if others:
+        told.append(f"in turns  {':'.join(map(str, weights or [1] * (1 + len(others))))} of the requests")
+    told.append(f"models    {', '.join(one.id for one in choice.chosen)}")
     return told + [f"absent    {one.reason}: skipped" for one in choice.absent]
 
 
@@ -70,6 +82,11 @@ def what(
     told += [f"budget    {cut}" for cut in steps.cuts]
     told += fails_if
     return told + ["dry run   nothing was measured, nothing was written"] * dry_run
+
+
+def _where(server: Target) -> str:
+    version = f" {server.version}" if server.version else ""
+    return f"{server.base_url} ({server.kind}{version})"
 
 
 def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:

@@ -42,6 +42,7 @@ class Place:
         pid: Of its process, where we started it.
         runtime: Foundry Local's SDK, where that is the server.
         load_s: How long it took to start with its model in it, where we started it.
+        others: Endpoints of further replicas of the service, as a person would write them.
     """
 
     endpoint: str | None
@@ -50,6 +51,7 @@ class Place:
     pid: int | None = None
     runtime: Runtime | None = None
     load_s: float | None = None
+    others: tuple[str, ...] = ()
 
 
 def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -> Place:
@@ -65,7 +67,8 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if given["simulate"] or again == "simulator":
         return _simulator(given, stack)
     if asked.endpoint is not None:
-        return Place(asked.endpoint, "as given")
+        first, *others = target.distinct(asked.endpoints)
+        return Place(first, "as given", others=tuple(others))
     if given["resume"] is not None and again is None:
         found = resume.place(given["resume"])
     else:
@@ -88,11 +91,13 @@ class Reached:
     Attributes:
         control: Loads and unloads its models; None where it offers neither.
         scrape: Reads its own metrics; None where its kind has none.
+        round_trip_ns: Of the network, the shortest TCP connect; None where nobody measured it.
     """
 
     server: Target
     control: Control | None
     scrape: Callable[[], Awaitable[dict[str, float] | None]] | None
+    round_trip_ns: int | None = None
 
     def choose(self, asked: Scenario) -> Choice:
         """The models, devices and execution provider that a scenario asks for.
@@ -140,7 +145,8 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
         server = _with_known(await target.wait(endpoint, http=http, wait_s=wait_s, waiting=note), place)
         root = target.server_root(server.base_url)
         scrape = (lambda: target.scrape(http, root)) if server.kind in METRICS else None
-        yield Reached(server, models.control(server, http), scrape)
+        round_trip_ns = None if transport is None else transport.round_trip_ns
+        yield Reached(server, models.control(server, http), scrape, round_trip_ns)
 
 
 def _known_target(place: Place) -> Target | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,7 +202,7 @@ def finish(ok: bool, *, or_else: int = 1) -> None:
 
 def note(text: str) -> None:
     """What a person should know and a program need not read: a line on stderr."""
-    from loadbench.cli.live import harmless
+    from loadbench.cli.harmless import harmless
 
     click.echo(harmless(text), err=True)
 
@@ -216,22 +216,30 @@ def tls(base_url: str, given: dict[str, Any]) -> ssl.SSLContext | None:
     return tls_context(ca_file=given["ca_file"], insecure=given["insecure"])
 
 
-def transport(target: Target, given: dict[str, Any]) -> Transport | StockTransport:
+def transport(target: Target, given: dict[str, Any], others: Sequence[Target] = ()) -> Transport | StockTransport:
     """The path of measured requests: ours, or stock httpx where the environment demands a proxy.
 
+    Args:
+        others: Targets that it goes to beside this one.
     Raises:
-        LoadbenchError: A proxy is demanded and none is named.
+        LoadbenchError: A proxy is demanded and none is named, or not of each target the same one.
     """
     from urllib.request import getproxies
 
     from loadbench.errors import LoadbenchError
     from loadbench.transport import StockTransport, Transport
 
-    context = tls(target.base_url, given)
-    if not target.proxied:
+    targets = [target, *others]
+    context = next((found for one in targets if (found := tls(one.base_url, given)) is not None), None)
+    if not any(one.proxied for one in targets):
         return Transport(clock=given.get("stamps"), tls=context)
-    proxies = getproxies()
-    proxy = proxies.get(target.base_url.partition(":")[0]) or proxies.get("all")
-    if proxy is None:
-        raise LoadbenchError(f"{target.base_url} needs a proxy, but the environment names none for it")
-    return StockTransport(proxy, tls=context)
+    named = getproxies()
+    proxies = [one.proxied and (named.get(one.base_url.partition(":")[0]) or named.get("all")) for one in targets]
+    for one, proxy in zip(targets, proxies, strict=True):
+        if not proxy and one.proxied:
+            raise LoadbenchError(f"{one.base_url} needs a proxy, but the environment names none for it")
+        if proxy != proxies[0]:
+            raise LoadbenchError(
+                f"{one.base_url} and {target.base_url} are not reached by one proxy: measure them in runs of their own"
+            )
+    return StockTransport(str(proxies[0]), tls=context)

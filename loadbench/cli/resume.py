@@ -46,18 +46,20 @@ def place(folder: Path) -> Found | None:
     return Found(url, "as the run began") if url else None
 
 
-def check_server(folder: Path, server: Target) -> None:
+def check_servers(folder: Path, servers: Sequence[Target]) -> None:
     """Refuse to go on with another kind of server than the run began with.
 
     Raises:
-        TargetError: If it is another one.
+        TargetError: If one of them is another one.
     """
-    kind = _server(folder).get("kind")
-    if kind is not None and kind != server.kind:
-        raise TargetError(
-            f"{server.base_url} is now {server.kind}, the run in {folder} began with {kind}: start that one again, or "
-            "begin a new run"
-        )
+    began = store.read_info(folder).get("endpoints") or [_server(folder)]
+    for server, before in zip(servers, began, strict=False):
+        kind = before.get("kind")
+        if kind is not None and kind != server.kind:
+            raise TargetError(
+                f"{server.base_url} is now {server.kind}, the run in {folder} began with {kind}: start that one again, "
+                "or begin a new run"
+            )
 
 
 def complete(folder: Path | None) -> set[str]:

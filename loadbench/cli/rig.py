@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from loadbench import abort, plan, precision, prompts, scenario, store, target
 from loadbench.cli import place as places
-from loadbench.cli import reach, record, resume, verdict
+from loadbench.cli import reach, record, replicas, resume, verdict
 from loadbench.cli.place import Place, Reached
 from loadbench.cli.watched import Shown, Watched
-from loadbench.client import Client, Endpoint, Parameters
+from loadbench.client import Client, Parameters
 from loadbench.errors import UsageError
 from loadbench.plan import Plan
 from loadbench.precision import Rounds
@@ -70,6 +70,7 @@ class Rig:
         steps: All its levels.
         done: Ids of those that are complete.
         runs: How many runs share the budget of time.
+        others: Further endpoints of the service.
     """
 
     asked: Asked
@@ -80,6 +81,12 @@ class Rig:
     done: set[str]
     course: Course | None
     runs: int
+    others: tuple[Reached, ...] = ()
+
+    @property
+    def servers(self) -> list[Target]:
+        """All that take the requests in turns."""
+        return [self.server, *(one.server for one in self.others)]
 
     @property
     def models(self) -> list[str]:
@@ -88,7 +95,8 @@ class Rig:
     @property
     def urls(self) -> list[str]:
         """Of all servers that get requests; none that is started for the run."""
-        return [self.server.base_url, *map(self.server.chat_url_of, self.models)] if self.server.base_url else []
+        urls = [url for one in self.servers for url in (one.base_url, *map(one.chat_url_of, self.models))]
+        return urls if self.server.base_url else []
 
     @property
     def to_come(self) -> Plan:
@@ -104,6 +112,7 @@ class Rig:
         """What a program reads of it before the run begins."""
         return {
             "target": self.server.base_url or None,
+            "endpoints": [one.base_url for one in self.servers] if self.others else None,
             "kind": self.server.kind if self.server.base_url else None,
             "found": self.asked.place.how,
             "models": self.models,
@@ -116,10 +125,11 @@ class Rig:
     def warnings(self) -> list[str]:
         """What may go wrong, a line each."""
         asked = self.asked
-        found = reach.warnings(self.server.base_url or None, asked.given, asked.scenario.api_key_file)
+        secure = next((url for url in self.urls if url.startswith("https:")), self.server.base_url or None)
+        found = reach.warnings(secure, asked.given, asked.scenario.api_key_file)
         found += [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
-        if self.asked.scenario.output_exact and not target.ignore_eos_supported(self.server.kind):
-            kind = self.server.kind
+        if self.asked.scenario.output_exact and not _exact(self.servers):
+            kind = next(one.kind for one in self.servers if not target.ignore_eos_supported(one.kind))
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
         return found
 
@@ -131,26 +141,27 @@ class Rig:
         """
         wanted, given, server, place = self.asked.scenario, self.asked.given, self.server, self.asked.place
         parameters = Parameters(
-            *(wanted.max_tokens, wanted.temperature, _extra_body(wanted, server)),
-            *(wanted.stream, _min_tokens(wanted, server)),
+            *(wanted.max_tokens, wanted.temperature, _extra_body(wanted, self.servers)),
+            *(wanted.stream, _min_tokens(wanted, self.servers)),
         )
-        transport = reach.transport(server, given)
+        transport = reach.transport(server, given, self.servers[1:])
         stack.push_async_callback(transport.aclose)
         client = Client(
             transport,
-            Endpoint(server.chat_url, {name: server.chat_url_of(name) for name in self.models}),
+            *replicas.client_endpoints(self.servers, self.models, wanted.weights),
             headers=target.request_headers(wanted.headers, reach.key(wanted.api_key_env, wanted.api_key_file)),
             parameters=parameters,
             timeouts=wanted.timeouts,
             now_ns=time.perf_counter_ns,
         )
-        watched = Watched(server)
+        watched = Watched(server, tuple(one.server for one in self.others))
         sampler = stack.enter_context(watched.sampling(given["telemetry"]))
         if given["resume"] is not None:
             folder = store.RunFolder.reopen(self.asked.path)
         else:
             info = record.info(wanted, server, place.how, self.choice, parameters, self.asked.prompts, transport.clock)
             info |= {"budget_s": self.budget_s, "telemetry": watched.facts(sampler), "insecure": given["insecure"]}
+            info["endpoints"] = replicas.facts([self.reached, *self.others], wanted.weights)
             info |= self.course.info(self.models) if self.course else {}
             info |= {"until": precision.begun(wanted)} if wanted.until is not None and self.course is None else {}
             folder = store.RunFolder.create(self.asked.path, info, answers=given["answers"])
@@ -166,8 +177,8 @@ class Rig:
             folder,
             client,
             view,
-            Watch(Shown(folder, view), sampler, self.reached.scrape, local=watched.local),
-            control=self.reached.control,
+            Watch(Shown(folder, view), sampler, None if self.others else self.reached.scrape, local=watched.local),
+            control=None if self.others else self.reached.control,
             origins={one.id: places.origin(place, one.facts) for one in chosen if one.facts is not None},
             budget_s=None if self.course else self.budget_s,
             runs=self.runs,
@@ -186,10 +197,12 @@ async def reached(one: Asked, stack: AsyncExitStack, view: View, course: Course 
     """
     wanted, given = one.scenario, one.given
     found = await stack.enter_async_context(places.reached(one.place, wanted, given, view.note))
+    others = await replicas.reached(one.place, wanted, given, stack, view.note)
     server = found.server
     if given["resume"] is not None and one.place.endpoint is not None:
-        resume.check_server(one.path, server)
+        resume.check_servers(one.path, [server, *(each.server for each in others)])
     choice = found.choose(wanted)
+    replicas.check(choice, others)
     names = [chosen.id for chosen in choice.chosen]
     if one.place.endpoint is None:
         server = replace(server, base_url="")
@@ -199,7 +212,7 @@ async def reached(one: Asked, stack: AsyncExitStack, view: View, course: Course 
     if course is None:
         verdict.check(wanted, names)
     done = resume.complete(one.path if given["resume"] else None) & {step.level.id for step in steps.levels}
-    return Rig(one, found, server, choice, steps, done, course, runs)
+    return Rig(one, found, server, choice, steps, done, course, runs, tuple(others))
 
 
 def make_room(steps: Sequence[Plan], course: Course | None) -> None:
@@ -240,15 +253,19 @@ def _budget_s(given: dict[str, Any]) -> float | None:
     return None if given["budget"] is None else float(given["budget"])
 
 
-def _extra_body(wanted: Scenario, server: Target) -> dict[str, Any]:
+def _extra_body(wanted: Scenario, servers: Sequence[Target]) -> dict[str, Any]:
     """The scenario's extra keys; llama.cpp is told not to answer from its prompt cache unless they say otherwise."""
-    cold = {"cache_prompt": False} if target.cache_prompt_supported(server.kind) else {}
-    whole = {"ignore_eos": True} if wanted.output_exact and target.ignore_eos_supported(server.kind) else {}
+    cold = {"cache_prompt": False} if all(target.cache_prompt_supported(one.kind) for one in servers) else {}
+    whole = {"ignore_eos": True} if wanted.output_exact and _exact(servers) else {}
     return {**cold, **whole, **wanted.extra_body}
 
 
-def _min_tokens(wanted: Scenario, server: Target) -> bool:
-    return wanted.output_exact and target.min_tokens_supported(server.kind)
+def _exact(servers: Sequence[Target]) -> bool:
+    return all(target.ignore_eos_supported(one.kind) for one in servers)
+
+
+def _min_tokens(wanted: Scenario, servers: Sequence[Target]) -> bool:
+    return wanted.output_exact and all(target.min_tokens_supported(one.kind) for one in servers)
 
 
 def _levels(wanted: Scenario, steps: Plan, folder: store.RunFolder, view: View, rounds: Rounds | None) -> Schedule:

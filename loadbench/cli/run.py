@@ -29,6 +29,7 @@ EPILOG = """\b
 Examples:
   loadbench run                      1, 2, 4 and 8 streams on what is found
   loadbench run -e http://gpu-box:8000/v1 -m llama3.1 -c 1,8,64 -d 60s
+  loadbench run -e http://a:8000 -e http://b:8000 --weights 3,1    replicas
   loadbench run -r 0.5,1,2 -d 2m     open loop: requests per second
   loadbench run --shape "ramp 1..8 over 2m" --input-length "words 200"
   loadbench run --slo ttft_p95=500ms --slo "failed<1%"
@@ -61,7 +62,13 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 
 @click.command(cls=HeadedCommand, epilog=EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
-@_server("-e", "--endpoint", metavar="URL", help="With or without /v1.  [default: what is found]")
+@_server(
+    *("-e", "--endpoint"),
+    multiple=True,
+    type=LIST,
+    metavar="URL",
+    help="With or without /v1; repeat it for replicas.  [default: what is found]",
+)
 @_server(
     "-m",
     "--model",
@@ -75,6 +82,7 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_server("--ep", "execution_provider", metavar="NAME", help="Variants for an execution provider, as cuda or webgpu.")
 @_server("--simulate", **_FLAG, help="Measure a simulator; its figures are labelled so.")
 @_server("--wait", "wait_for", callback=duration, metavar="60s", help="Wait until the server answers.")
+@_server("--weights", callback=whole, metavar="3,1", help="Parts of the requests that replicas get.  [default: equal]")
 @_server("--against", variable=False, metavar="URL", help="Measure this one too, in turns, and compare.")
 @_server("--against-model", multiple=True, type=LIST, variable=False, metavar="MODEL", help="Its model, if it differs.")
 @_server("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")

@@ -70,7 +70,7 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     from loadbench.errors import ScenarioError, UsageError
 
     _flags_first(ctx, given)
-    if given["simulate"] and given["endpoint"] is not None and _from_flag(ctx, "endpoint"):
+    if given["simulate"] and given["endpoint"] and _from_flag(ctx, "endpoint"):
         raise UsageError("--simulate and -e are both given: keep one")
     if given["concurrency"] is not None and given["request_rate"] is not None:
         raise UsageError("-c and -r are both given: a run is closed loop (-c) or open loop (-r)")
@@ -87,7 +87,7 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     overrides = {
         name: given[name]
         for name in (
-            *("endpoint", "concurrency", "request_rate", "arrivals", "requests", "duration", "warmup", "max_tokens"),
+            *("weights", "concurrency", "request_rate", "arrivals", "requests", "duration", "warmup", "max_tokens"),
             *("temperature", "system", "distinct_prompts", "repeat", "until", "repeat_first", "seed", "max_streams"),
             *("api_key_env", "api_key_file", "name"),
             *("execution_provider", "stream", "retries", "retry_backoff", "max_failed", "cold", "idle_gap"),
@@ -107,6 +107,7 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             scenario,
             **overrides,
             models="auto" if models == ["auto"] else models or None,
+            endpoint=_endpoint(given["endpoint"]),
             against=given.get("against"),
             against_model=others or None,
             device=given["devices"],
@@ -119,6 +120,11 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         )
     except ScenarioError as error:
         raise ScenarioError(_blamed(ctx, str(error))) from None
+
+
+def _endpoint(given: tuple[str, ...]) -> str | list[str] | None:
+    """As a scenario has it: one is a text."""
+    return given[0] if len(given) == 1 else list(given) or None
 
 
 _INSTEAD = (

@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Watched:
-    """A server; one without a base URL is not started and has nothing to watch."""
+    """A server; one without a base URL is not started and has nothing to watch.
+
+    Attributes:
+        others: Further endpoints of the service, whose requests are counted together with its own.
+    """
 
     server: Target
+    others: tuple[Target, ...] = ()
 
     @property
     def local(self) -> bool:
-        """Whether it is on this machine."""
-        return bool(self.server.base_url) and target.is_loopback(self.server.base_url)
+        """Whether it is on this machine, with all others."""
+        urls = [one.base_url for one in (self.server, *self.others)]
+        return all(url and target.is_loopback(url) for url in urls)
 
     @cached_property
     def pid(self) -> int | None:
@@ -34,13 +40,19 @@ class Watched:
             return None
         return self.server.pid or telemetry.find_pid(self.server.base_url)
 
+    @cached_property
+    def pids(self) -> list[int]:
+        """Of all endpoints' processes; none where one is not known: a part of what they use would be no figure."""
+        found = [self.pid, *(one.pid or telemetry.find_pid(one.base_url) for one in self.others if self.local)]
+        return [] if None in found else list(dict.fromkeys(pid for pid in found if pid is not None))
+
     @contextmanager
     def sampling(self, wanted: bool) -> Iterator[telemetry.Sampler | None]:
         """What takes samples of it and of this machine; None where none are wanted."""
         if not wanted:
             yield None
             return
-        sampler = telemetry.Sampler(self.pid)
+        sampler = telemetry.Sampler(*self.pids)
         try:
             yield sampler
         finally:
@@ -50,7 +62,9 @@ class Watched:
         """What run.json says of the samples; None where none are taken."""
         if sampler is None:
             return None
-        return {"interval_s": INTERVAL_S, "local": self.local, "server_pid": self.pid, **sampler.facts()}
+        several = {"server_pids": self.pids} if self.others else {}
+        pid = self.pids[0] if self.pids else None
+        return {"interval_s": INTERVAL_S, "local": self.local, "server_pid": pid, **several, **sampler.facts()}
 
     def memory_warnings(self, choice: Choice) -> list[str]:
         """A line for each model that is to be loaded and is larger than the memory that is free."""
