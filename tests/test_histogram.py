@@ -1,5 +1,6 @@
 """Histograms: slot by slot HdrHistogram's, its percentiles Java's, its logs read by both."""
 
+import gc
 import sys
 from fractions import Fraction
 from math import ceil
@@ -365,3 +366,15 @@ def test_a_damaged_line_is_named(tmp_path):
 def test_a_log_that_is_not_there_is_named(tmp_path):
     with pytest.raises(StoreError, match=r"nowhere\.hlog: cannot be read"):
         read_log(tmp_path / "nowhere.hlog")
+
+
+def test_what_was_written_to_a_log_is_let_go() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        Histogram.decode(of([1000, 2_000_000]).encode())
+        left = [one for one in gc.get_objects() if isinstance(one, HdrHistogram)]
+    finally:
+        gc.enable()
+
+    assert not left
