@@ -168,6 +168,12 @@ CASES = [
     ({"asked_device": "GPU", "ran": None}, []),
     ({"asked_device": None, "device": None, "ran": {"device": "CPU"}}, []),
     # heat and power
+    # a client that stood still, in a window of 30 s
+    ({"client_pause_s": 0.249}, []),
+    ({"client_pause_s": 0.25}, [("paused", "warn")]),
+    ({"client_pause_s": 3.0}, [("paused", "warn")]),
+    ({"client_pause_s": 3.1}, [("paused", "red")]),
+    ({"client_pause_s": None}, []),
     ({"throttled": True}, [("throttled", "note")]),
     ({"throttled": False}, []),
     ({"throttled": None}, []),

@@ -142,6 +142,8 @@ def _durations(data: LevelData, requests: Requests, opened: bool, *, without_gap
         "e2e_ms": distribution(requests.e2e[population]),
         "client_queue_ms": distribution(requests.client_queue[population]),
         "client_lag_ms": _lag(data),
+        "client_pause_s": data.facts.get("client_pause_s"),
+        "client_pause_at_s": data.facts.get("client_pause_at_s"),
         # Warm connections cost nothing; what a set-up costs is asked of all that happened, in warm-up too.
         "connect_ms": distribution(results.connect[results.connect > 0]),
         "round_trip_ms": data.facts.get("round_trip_ms"),

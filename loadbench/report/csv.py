@@ -72,6 +72,7 @@ FIGURES = {
     "burst_share": "fraction",
     "cached_share": "fraction",
     "client_cpu_share": "fraction",
+    "client_pause_s": "s",
     "characters": "count",
     "words": "count",
     "output_tokens_spent": "tokens",

@@ -23,6 +23,7 @@ GATES = {
     "V13": "burst delivery",
     "V14": "prompt cache",
     "V15": "device fallback",
+    "paused": "client stood still",
     "throttled": "heat or power limit",
     "power": "power source",
     "stalls": "answers that stood still",

@@ -3,6 +3,7 @@
 calibration.py  how a server counts words that are made up
 drive.py        what makes the load: the engine here, or shares of it elsewhere
 observer.py     who watches
+pulse.py        whether this process could run all the time
 schedule.py     which level is next, and whether it may end early
 turn.py         one model: loaded, asked a few times, unloaded
 turns.py        runs that are measured together, a level each in turns
@@ -32,6 +33,7 @@ from loadbench.session import turn
 from loadbench.session.calibration import calibrate
 from loadbench.session.drive import Drive, Drives
 from loadbench.session.observer import Observer
+from loadbench.session.pulse import Pulse
 from loadbench.session.schedule import Fixed, Schedule
 from loadbench.session.turn import PROBE_TOKENS, Control, Origin, Turn
 from loadbench.session.turns import in_turns
@@ -238,16 +240,17 @@ class Session:
         self.observer.began(progress, planned)
         about = {"model": level.model, "level": level.id, "attempt": attempt}
         await self.watch.sample("level", **about)
-        stopped = True
+        stopped, pulse = True, Pulse()
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(lambda: self.watch.each_second("level", **about))
+                watching.start_soon(pulse.beat)
                 await self._engine.run(progress)
                 watching.cancel_scope.cancel()
             await self.watch.sample("level", **about)
             stopped = self.interrupted
         finally:
-            facts = engine.facts(progress, stopped=stopped)
+            facts = engine.facts(progress, stopped=stopped) | pulse.facts()
             self._schedule.ended(progress, facts)
             self.folder.end(facts, progress.histograms)
             self.observer.ended(progress, facts)

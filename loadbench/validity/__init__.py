@@ -35,7 +35,7 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
         {"code": "V1", "severity": "note" | "warn" | "red", "text": one sentence with figure, reason and remedy}
     """
     of_requests = (failures, length, tokens, network, machine.others, steady.drift, percentiles, burst, cache)
-    of_machine = (machine.fallback, machine.throttled, machine.power)
+    of_machine = (machine.paused, machine.fallback, machine.throttled, machine.power)
     gates = (balance, window, in_flight, client, *of_requests, *of_machine, steady.stalls, endpoints.endpoints)
     asked = gates if level.get("attempted") else (balance, in_flight)
     found = [gate(level, scenario or {}) for gate in asked]

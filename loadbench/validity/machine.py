@@ -7,6 +7,8 @@ from typing import Any
 
 from loadbench.validity.doubt import Doubt, Level, Scenario, graded, percent, said
 
+PAUSE_S, MOST_PAUSE_SHARE = 0.25, 0.1
+"""A pause this long is seen by eye; one beyond this share of the window makes every rate wrong by as much."""
 _ALSO = {"directml": "dml", "trtrtx": "nvtensorrtrtx", "tensorrtrtx": "nvtensorrtrtx", "vitis": "vitisai"}
 
 
@@ -63,6 +65,20 @@ def throttled(level: Level, scenario: Scenario) -> Doubt | None:
         return None
     text = "the CPU or GPU was throttled: a cooler machine would be faster; repeat the level, or cool the machine"
     return said("note", "throttled", text)
+
+
+def paused(level: Level, scenario: Scenario) -> Doubt | None:
+    """This client could run all the time: while it was suspended or starved, nobody took what arrived, nor asked."""
+    pause_s, window_s = level.get("client_pause_s"), level.get("window_s")
+    if pause_s is None:
+        return None
+    text = (
+        f"this client stood still for {pause_s:.3g} s, {level.get('client_pause_at_s') or 0:.3g} s after the level "
+        "began: times and rates of that moment are its own, not the server's; "
+        "let nothing suspend it or keep it off the processor, and measure again"
+    )
+    long = window_s is not None and pause_s > MOST_PAUSE_SHARE * window_s
+    return graded("paused", text, warn=pause_s >= PAUSE_S, red=pause_s >= PAUSE_S and long)
 
 
 def power(level: Level, scenario: Scenario) -> Doubt | None:

@@ -66,9 +66,12 @@ def stalls(level: Level, scenario: Scenario) -> Doubt | None:
             f", in request {found['longest_request']} (prompt {found.get('longest_prompt')}) "
             f"{found.get('at_s') or 0:.3g} s after the level began"
         )
+    look = "look at what the server did then"
+    if (level.get("client_pause_s") or 0.0) * 1000 > found["threshold_ms"]:
+        look = "this client stood still in that level, so look at when"
     text = (
         f"{_plural(n, 'gap')}{of} longer than {_span(found['threshold_ms'])}, the longest {longest}{where}: "
-        "no median shows them; look at what the server did then"
+        f"no median shows them; {look}"
     )
     return said("note", "stalls", text)
 
