@@ -14,6 +14,7 @@ from loadbench import __version__
 from loadbench.cli.capacity import capacity
 from loadbench.cli.compare import compare
 from loadbench.cli.doctor import doctor
+from loadbench.cli.harmless import harmless, harmless_lines
 from loadbench.cli.models import models
 from loadbench.cli.probe import probe
 from loadbench.cli.report import report
@@ -46,8 +47,8 @@ class Program(click.Group):
             return super().invoke(ctx)
         except LoadbenchError as error:
             if ctx.meta.get(DEBUG):
-                raise
-            click.echo(f"loadbench: {error}", err=True)
+                _trace(error)
+            click.echo(harmless(f"loadbench: {error}"), err=True)
             ctx.exit(error.exit_code)
         except click.UsageError as error:
             _refuse(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip())
@@ -59,13 +60,21 @@ class Program(click.Group):
             raise
         except Exception as error:
             if ctx.meta.get(DEBUG):
-                raise
+                _trace(error)
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            click.echo(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)", err=True)
+            said = harmless(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
+            click.echo(said, err=True)
             ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a newcomer meets them
+
+
+def _trace(error: Exception) -> None:
+    """The traceback, of which a terminal obeys nothing: errors repeat what servers and files say."""
+    import traceback
+
+    click.echo(harmless_lines("".join(traceback.format_exception(error))), err=True)
 
 
 def _refuse(error: click.UsageError, where: str) -> None:
@@ -76,7 +85,7 @@ def _refuse(error: click.UsageError, where: str) -> None:
     if isinstance(error, click.BadParameter) and error.param is not None and error.param_hint is None:
         error.param_hint = variable(error.ctx, error.param)
     where = error.ctx.command_path if error.ctx else where
-    click.echo(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)", err=True)
+    click.echo(harmless(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)"), err=True)
 
 
 def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:

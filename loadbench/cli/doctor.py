@@ -51,7 +51,10 @@ def doctor(
     Each row is ok, warn or fail, and says what to do. The self-test measures a server whose timing is known, so that
     you see how far this client's figures can be trusted here.
     """
+    from dataclasses import replace
+
     from loadbench.cli import reach
+    from loadbench.cli.harmless import harmless
 
     key = reach.key(api_key_env, api_key_file) if api_key_env or api_key_file else None
     access = {"key": key, "ca_file": ca_file, "verify": not insecure}
@@ -63,7 +66,9 @@ def doctor(
         endpoint = normalise(endpoint)
     rows: list[Check] = []
     live = None if as_json else _printer()
-    for check in _checks(endpoint, access, streams, quick):
+    for found in _checks(endpoint, access, streams, quick):
+        advice = None if found.advice is None else harmless(found.advice)
+        check = replace(found, text=harmless(found.text), advice=advice)
         rows.append(check)
         if live is not None:
             live(check)
@@ -132,5 +137,6 @@ def _json(rows: list[Check], failed: bool) -> str:
 
     import orjson
 
-    document = {"schema": 1, "ok": not failed, "checks": [asdict(check) for check in rows]}
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    from loadbench.cli.harmless import data
+
+    return data({"schema": 1, "ok": not failed, "checks": [asdict(check) for check in rows]}, orjson.OPT_INDENT_2)

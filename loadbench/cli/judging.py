@@ -14,7 +14,7 @@ import click
 
 from loadbench import quality, store, target
 from loadbench.cli import reach
-from loadbench.cli.live import harmless
+from loadbench.cli.harmless import harmless
 from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import UsageError
 from loadbench.judge import Court, Prices, cases, to_come

@@ -8,6 +8,7 @@ from unicodedata import category
 import click
 
 from loadbench.cli import reach
+from loadbench.cli.harmless import data, harmless
 from loadbench.cli.options import LIST, HeadedCommand, under
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ async def _one(stage: Any, model: Chosen, given: dict[str, Any]) -> dict[str, An
         "answer": "",
     }
     if not given["as_json"]:
-        click.secho(model.id, bold=True)
+        click.secho(harmless(model.id), bold=True)
     try:
         async with stage.loaded(model) as load_s:
             result, reasoning = await stage.ask(model, given["prompt"], None if given["as_json"] else _show)
@@ -173,9 +174,7 @@ def _show(text: str) -> None:
 def _say(given: dict[str, Any], said: dict[str, Any]) -> None:
     """What came of one model: a JSON line, or a line of figures."""
     if given["as_json"]:
-        import orjson
-
-        click.echo(orjson.dumps(said).decode())
+        click.echo(data(said))
     elif said["error"] is not None:
         model, error, message = said["model"], said["error"], said["error_message"]
         what = "" if error in ("absent", "load") else f"{error}: "

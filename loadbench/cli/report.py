@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from loadbench.cli.harmless import harmless
 from loadbench.cli.options import file_of_end
 from loadbench.report import FORMATS
 
@@ -100,7 +101,7 @@ def report(
         reports.write(summary, None, folder)
     except StoreError as error:
         # A folder that cannot be written, such as a mounted archive, can still be read.
-        click.echo(f"warning: {error}", err=True)
+        click.echo(harmless(f"warning: {error}"), err=True)
     if junit is not None:
         from loadbench.cli import verdict
 

@@ -34,6 +34,7 @@ def results(folder: Path, last: int | None, as_json: bool) -> None:
     is not complete, thresholds, and the worst gates (red, then warn). Folders that are no runs are passed over with a
     note, runs that cannot be read are listed as broken.
     """
+    from loadbench.cli.harmless import data, harmless
     from loadbench.report import listing
 
     found, skipped = listing.entries(folder)
@@ -42,18 +43,18 @@ def results(folder: Path, last: int | None, as_json: bool) -> None:
         import orjson
 
         document = {"results": [one.plain() for one in shown], "skipped": skipped}
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        click.echo(data(document, orjson.OPT_INDENT_2))
         return
     if shown:
         _print(shown, folder)
     for one in shown:
         if one.error is not None:
-            click.echo(f"broken: {one.error}", err=True)
+            click.echo(harmless(f"broken: {one.error}"), err=True)
     if len(found) > len(shown):
         click.echo(f"{len(found) - len(shown)} older ones are not shown", err=True)
     if skipped:
         names = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
-        click.echo(f"no runs, passed over: {names}", err=True)
+        click.echo(harmless(f"no runs, passed over: {names}"), err=True)
     if not found:
         click.echo(f"{folder}: no run is in it yet; `loadbench run` makes one", err=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from loadbench.cli.live import harmless
+from loadbench.cli.harmless import data, harmless
 
 _LISTED = 5
 
@@ -16,7 +16,7 @@ _LISTED = 5
 def as_json(document: Mapping[str, Any]) -> None:
     """The summary for a program."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
-    click.echo(orjson.dumps(document, option=options).decode())
+    click.echo(data(document, options))
 
 
 def show(summary: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from loadbench.cli.harmless import harmless
+
 HOST = "127.0.0.1"
 
 
@@ -61,6 +63,6 @@ def announce(facts: Mapping[str, Any], what: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dict(facts)))
     else:
-        click.echo(f"{facts['url']}  {what}")
+        click.echo(harmless(f"{facts['url']}  {what}"))
         click.echo(f"Measure it in another terminal: loadbench run -e {facts['url']} -c 1,2,4   (Ctrl-C stops it)")
     sys.stdout.flush()

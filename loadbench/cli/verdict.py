@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from loadbench.cli.live import harmless
+from loadbench.cli.harmless import harmless
 from loadbench.errors import UsageError
 from loadbench.report import levels, thresholds
 from loadbench.scenario import Scenario, Threshold

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 # CSI (ESC [ ... final byte), OSC (ESC ] ... BEL or ST), other two-byte escapes; then their 8-bit forms.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\^_]|\x9b[0-?]*[ -/]*[@-~]")
+_UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+"""What JSON lets stand as it is and a terminal obeys: 8-bit control characters, directions, what has no width."""
 _PLAIN = re.compile(r"[\w.:/+,=()%@ -]+")
 _ENTITIES = {c: f"&#{ord(c)};" for c in "`|\\*[]~$#"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _ASCII = str.maketrans(
@@ -25,6 +27,27 @@ def one_line(text: object, limit: int = 200) -> str:
     plain = " ".join(plain.split())
     plain = "".join(c for c in plain if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def in_json(json: str) -> str:
+    """JSON text that a terminal may show; to a program it means the same.
+
+    >>> in_json('"a\x9b31m\u202e"')
+    '"a\\u009b31m\\u202e"'
+    """
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
+
+
+def cell(value: object) -> object:
+    """A cell of a CSV file: text on one line, without control characters, that no spreadsheet takes for a formula.
+
+    >>> cell("=cmd|x"), cell("a\\nb"), cell(-1.5)
+    ("'=cmd|x", 'a b', -1.5)
+    """
+    if not isinstance(value, str):
+        return value
+    text = one_line(value, 1000)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def escape(text: object, limit: int = 1000) -> str:

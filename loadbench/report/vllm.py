@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from loadbench.metrics.vllm import figures
-from loadbench.report import levels, provenance
+from loadbench.report import clean, levels, provenance
 from loadbench.store import LevelData
 
 BACKEND = "openai-chat"
@@ -31,7 +31,7 @@ def render(data: LevelData, summary: Mapping[str, Any]) -> str:
         **figures(data, streamed=streamed),
         **_facts(level, run),
     }
-    return orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    return clean.in_json(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
 def _traffic(level: Mapping[str, Any], scenario: Mapping[str, Any]) -> dict[str, Any]:

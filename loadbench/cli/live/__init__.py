@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import sys
 
+from loadbench.cli.harmless import harmless
 from loadbench.cli.live.plain import JsonLines, Lines, Silent, View
-from loadbench.cli.live.words import harmless
 
 __all__ = ["JsonLines", "Lines", "Silent", "View", "harmless", "view"]
 

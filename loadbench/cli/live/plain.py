@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from loadbench.cli.live.words import failures, harmless, is_news, probe_line, state, took
+from loadbench.cli.harmless import data, harmless
+from loadbench.cli.live.words import failures, is_news, probe_line, state, took
 from loadbench.session import Observer
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ class JsonLines(Silent):
     """One JSON object a line on stdout, each with its `event`; the last one is the summary."""
 
     def _say(self, event: str, **fields: Any) -> None:
-        import orjson
-
-        sys.stdout.buffer.write(orjson.dumps({"event": event, **fields}, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(data({"event": event, **fields}).encode() + b"\n")
         sys.stdout.buffer.flush()
 
     def opening(self, facts: Mapping[str, Any], lines: Sequence[str], plan: Plan) -> None:

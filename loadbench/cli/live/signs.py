@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from loadbench.cli.live.words import harmless
+from loadbench.cli.harmless import harmless
 
 NAME_MOST = 16
 """Widest name of a load."""

@@ -10,11 +10,6 @@ if TYPE_CHECKING:
     from loadbench.histogram import Histogram
 
 
-def harmless(text: str) -> str:
-    """Without what could move the cursor or break the line: names and messages come from the server."""
-    return "".join(sign for sign in text if sign.isprintable())
-
-
 def milliseconds(us: int | None) -> str:
     """As `43 ms`; from a second on as `1.20 s`."""
     if us is None:

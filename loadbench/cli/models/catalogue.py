@@ -12,7 +12,7 @@ import click
 import orjson
 
 from loadbench.cli import reach
-from loadbench.cli.live import harmless
+from loadbench.cli.harmless import data, harmless
 from loadbench.errors import LoadbenchError
 from loadbench.report.units import ABSENT, count, size
 from loadbench.target import Found, ModelFacts, Target
@@ -38,7 +38,7 @@ def show(given: dict[str, Any]) -> None:
         target = asyncio.run(_ask(found, given))
     models = rows(target.models, devices=given["devices"] or (), cached=given["cached"])
     if given["as_json"]:
-        click.echo(orjson.dumps([asdict(facts) for facts in models], option=orjson.OPT_INDENT_2).decode())
+        click.echo(data([asdict(facts) for facts in models], orjson.OPT_INDENT_2))
     if not target.models:
         raise LoadbenchError(empty(target))
     if target.kind in CATALOGUES and all(facts.cached or facts.base_url for facts in target.models):

@@ -12,7 +12,7 @@ import orjson
 
 from loadbench.cli import chat, reach
 from loadbench.cli.chat import Stage
-from loadbench.cli.live import harmless
+from loadbench.cli.harmless import data, harmless
 from loadbench.cli.place import Place
 from loadbench.errors import TargetError
 from loadbench.report.units import span
@@ -72,7 +72,7 @@ async def _verify(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
     ok = all(check.ok for check in checks)
     if given["as_json"]:
         document = {"ok": ok, "server": server, "checks": [asdict(check) for check in checks]}
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        click.echo(data(document, orjson.OPT_INDENT_2))
     else:
         failed = sum(not check.ok for check in checks)
         click.echo(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks are ok")

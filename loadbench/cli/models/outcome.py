@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-import orjson
 
 from loadbench import target
 from loadbench.cli import reach
-from loadbench.cli.live import harmless
+from loadbench.cli.harmless import data, harmless
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.target import ModelFacts, Target
 
@@ -36,13 +35,13 @@ def say(said: Mapping[str, Any], words: str, given: Mapping[str, Any]) -> None:
         words: For people.
         given: The command's options.
     """
-    click.echo(orjson.dumps(said).decode() if given["as_json"] else harmless(words))
+    click.echo(data(said) if given["as_json"] else harmless(words))
 
 
 def failed(model: str, error: LoadbenchError, given: Mapping[str, Any]) -> bool:
     """Tell that it failed, in a line on stderr; False, for "all went well"."""
     if given["as_json"]:
-        click.echo(orjson.dumps({"model": model, "error": str(error)}).decode())
+        click.echo(data({"model": model, "error": str(error)}))
     told = str(error)
     reach.note(f"loadbench: {told}" if model in told else f"loadbench: {model}: {told}")
     return False

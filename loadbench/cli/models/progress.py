@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import click
-import orjson
 
-from loadbench.cli.live import harmless
+from loadbench.cli.harmless import data, harmless
 from loadbench.report.units import size
 from loadbench.target import ModelFacts
 
@@ -58,7 +57,7 @@ class JsonLines:
         self._say("note", text=text)
 
     def _say(self, event: str, **fields: Any) -> None:
-        click.echo(orjson.dumps({"event": event, "model": self._model, **fields}).decode())
+        click.echo(data({"event": event, "model": self._model, **fields}))
 
 
 class Lines:
