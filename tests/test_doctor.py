@@ -18,8 +18,8 @@ from loadbench import simulator
 from loadbench.cli import checks, selftest
 from loadbench.cli.checks import Check
 from loadbench.cli.doctor import doctor
-from loadbench.cli.limits import SPARE_FILES, raise_file_limit
 from loadbench.telemetry import Sampler, open_nvml
+from loadbench.transport.limits import SPARE_FILES, raise_file_limit
 
 MODELS = {"/v1/models": {"data": [{"id": "m"}]}}
 

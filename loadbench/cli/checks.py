@@ -17,10 +17,10 @@ from typing import Any, Literal
 import psutil
 
 from loadbench import llama, store, target, telemetry
-from loadbench.cli.limits import raise_file_limit
 from loadbench.errors import LoadbenchError
 from loadbench.target import Target
 from loadbench.transport import kernel_stamps_work
+from loadbench.transport.limits import raise_file_limit
 
 Mark = Literal["ok", "warn", "fail"]
 

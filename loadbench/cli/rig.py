@@ -221,7 +221,7 @@ def make_room(steps: Sequence[Plan], course: Course | None) -> None:
     Raises:
         UsageError: This system does not let a process open so many.
     """
-    from loadbench.cli.limits import raise_file_limit
+    from loadbench.transport.limits import raise_file_limit
 
     levels = [one for plan_ in steps for one in plan_.levels]
     streams = [one.level.concurrency or one.limits.max_streams for one in levels]

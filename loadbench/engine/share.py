@@ -40,10 +40,11 @@ class Share:
 
     def limits(self, limits: Limits) -> Limits:
         """When it ends, of a level that ends then."""
+        warmup, requests = self.part(limits.warmup), limits.requests
         return replace(
             limits,
-            requests=None if limits.requests is None else self.part(limits.requests),
-            warmup=self.part(limits.warmup),
+            requests=None if requests is None else self.part(limits.warmup + requests) - warmup,
+            warmup=warmup,
             max_streams=self.part(limits.max_streams),
         )
 

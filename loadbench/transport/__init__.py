@@ -127,8 +127,17 @@ class Transport(httpx.AsyncBaseTransport):
         await self._exchange(origin, connection, wire, sink, timeouts)
         return _response(sink, request)
 
+    async def reach(self, url: httpx.URL, timeouts: Timeouts) -> None:
+        """Open a connection, for the first request to take.
+
+        Raises:
+            ExchangeError: None can be opened.
+        """
+        origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        self._give(origin, await self._connect(origin, timeouts))
+
     async def warm(self, url: httpx.URL, connections: int, timeouts: Timeouts) -> None:
-        """Open connections ahead of need, until `connections` are idle or one fails; the requests will meet that again."""
+        """Open connections ahead of need, until `connections` are idle, or one fails: the requests will meet that."""
         origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         missing = connections - len(self._idle.get(origin, ()))
         gate = asyncio.Semaphore(_CONNECTING)

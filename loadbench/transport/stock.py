@@ -83,6 +83,9 @@ class StockTransport(httpx.AsyncBaseTransport):
             raise ExchangeError("reset", str(error)) from error
         return httpx.Response(response.status_code, request=request)
 
+    async def reach(self, url: httpx.URL, timeouts: Timeouts) -> None:
+        """Nothing: whether the proxy reaches it, requests will tell."""
+
     async def warm(self, url: httpx.URL, connections: int, timeouts: Timeouts) -> None:
         """Nothing: stock httpx opens connections as requests need them."""
 

@@ -7,14 +7,16 @@ import ssl
 from loadbench.errors import UsageError
 
 
-def tls_context(*, ca_file: str | None = None, insecure: bool = False) -> ssl.SSLContext:
+def tls_context(*, ca_file: str | None = None, ca_pem: str | None = None, insecure: bool = False) -> ssl.SSLContext:
     """A client's TLS context: certificates verified unless told otherwise, HTTP/1.1 only.
 
+    Args:
+        ca_pem: What would be in the CA file, as text.
     Raises:
         UsageError: If the CA file holds no certificates.
     """
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context(cafile=ca_file, cadata=ca_pem)
     except (OSError, ssl.SSLError) as error:
         why = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageError(f"--ca-file {ca_file}: {why}; give a PEM file of certificate authorities") from None

@@ -1,0 +1,136 @@
+"""Workers of a Dask cluster, on whatever it runs: SSH, Kubernetes, Slurm, this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+from loadbench.errors import LoadbenchError, UsageError
+from loadbench.spread.place import Place
+
+CONNECT_S = 15.0
+_LOCAL = re.compile(r"local:(\d+)")
+
+
+class Cluster:
+    """The workers that a Dask scheduler has when the run begins. Make one with `connect`."""
+
+    def __init__(self, kind: str, client: Any, close: Callable[[], None]) -> None:
+        self.kind = kind
+        self._client, self._close = client, close
+        self.places = [
+            Place(f"w{number}", _executor(client, address), address)
+            for number, address in enumerate(sorted(client.scheduler_info(n_workers=-1)["workers"]), start=1)
+        ]
+
+    @property
+    def gone(self) -> str | None:
+        """Why there is no worker any more."""
+        if self._client.status not in ("running", "connecting"):
+            return f"the scheduler at {self.kind} went away"
+        if all(place.lost is not None for place in self.places):
+            return f"all workers of {self.kind} were lost"
+        return None
+
+    async def renew(self) -> list[str]:
+        """Leave out what was lost: a cluster has its own ways of beginning workers, which know nothing of this run."""
+        lost = [place for place in self.places if place.lost is not None]
+        self.places = [place for place in self.places if place.lost is None]
+        return [
+            f"{place.told} was lost ({place.lost}): the run goes on with {len(self.places)} workers" for place in lost
+        ]
+
+    async def close(self) -> None:
+        """Let go of the cluster; one that was begun for this run ends."""
+        from loadbench.spread import worker
+        from loadbench.spread.place import Lost
+
+        async def end(place: Place) -> None:
+            with contextlib.suppress(Lost):
+                await place.call_within(2.0, worker.close)
+
+        await asyncio.gather(*(end(place) for place in self.places if self.gone is None))
+        await asyncio.to_thread(self._close)
+
+
+def connect(address: str) -> Cluster:
+    """The workers of a scheduler; it blocks for some seconds.
+
+    Args:
+        address: tcp://HOST:PORT or tls://HOST:PORT of a scheduler, or local:N for N worker processes of this machine.
+            TLS certificates are those of Dask's own configuration.
+    Raises:
+        UsageError: It is no such address.
+        LoadbenchError: `distributed` is not installed, nobody answers, or the scheduler has no workers.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise LoadbenchError(
+            "--cluster needs Dask's distributed, which is not installed: pip install 'loadbench[cluster]', here and on "
+            "the workers"
+        ) from None
+    if local := _LOCAL.fullmatch(address):
+        if not int(local[1]):
+            raise UsageError("--cluster local:0: give at least one worker, as local:2")
+        return _local(distributed, address, int(local[1]))
+    if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://\S+", address):
+        raise UsageError(f"--cluster {address}: give tcp://HOST:PORT of a Dask scheduler, or local:N")
+    try:
+        dask: Any = distributed  # it has types for a part of itself alone
+        client = dask.Client(address, timeout=CONNECT_S, set_as_default=False, name="loadbench")
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        raise LoadbenchError(
+            f"--cluster {address}: no Dask scheduler answers there within {CONNECT_S:.0f} s: {_line(error)}"
+        ) from None
+    cluster = Cluster(address, client, client.close)
+    if not cluster.places:
+        client.close()
+        raise LoadbenchError(f"--cluster {address}: the scheduler has no workers: start some, as dask worker {address}")
+    return cluster
+
+
+def _local(distributed: Any, address: str, count: int) -> Cluster:
+    import dask
+
+    for name in ("distributed", "bokeh", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of them, this run says itself
+    with dask.config.set(_QUIET):
+        local = distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False},
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+        )
+        client = distributed.Client(local, set_as_default=False, name="loadbench")
+
+    def close() -> None:
+        client.close()
+        local.close()
+
+    return Cluster(address, client, close)
+
+
+_QUIET = {
+    "distributed.worker.profile.enabled": False,  # it looks at all threads a hundred times a second
+    "distributed.logging.distributed": "critical",
+    "distributed.admin.system-monitor.gil.enabled": False,
+}
+"""Of Dask's configuration, for workers that measure."""
+
+
+def _executor(client: Any, address: str) -> Any:
+    """Runs each call on this worker and no other, once."""
+    return client.get_executor(workers=[address], allow_other_workers=False, pure=False, retries=0)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

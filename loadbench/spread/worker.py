@@ -1,0 +1,245 @@
+"""What runs in a worker: its share of a level, on an event loop of its own. Each function here is a short call.
+
+A worker is asked for its reports, a few each second; it never calls back, so that all it needs of the other side is an
+executor. Who is not asked any more ends by itself: nobody is there to read what it measures.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import AbstractContextManager
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+import loadbench
+from loadbench.client.route import Route
+from loadbench.engine import Engine, Progress
+from loadbench.errors import LoadbenchError
+from loadbench.result import Result
+from loadbench.spread import order as orders
+from loadbench.spread.order import Hello, Order
+from loadbench.transport import kernel_stamps_work
+from loadbench.transport.limits import raise_file_limit
+
+ABANDONED_S = 20.0
+"""Without a call for so long a share ends by itself."""
+
+_running: dict[str, _Running] = {}
+_loop: _Loop | None = None
+_guard = threading.Lock()
+
+
+class _Loop:
+    """This process's event loop, in a thread of its own: it stays for all levels."""
+
+    def __init__(self) -> None:
+        options = {"use_uvloop": _has_uvloop()}
+        self._context: AbstractContextManager[BlockingPortal] = start_blocking_portal("asyncio", options)
+        self.portal = self._context.__enter__()
+
+    def close(self) -> None:
+        self.portal.call(self.portal.stop, True)
+        self._context.__exit__(None, None, None)
+
+
+class _Running:
+    """A share while it runs; `run` is on the event loop, all else is called from outside."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self._out: deque[bytes] = deque()
+        self._read = 0  # reports that the other side has
+        self._records: list[bytes] = []
+        self._go = anyio.Event()
+        self._began_ns = 0
+        self._late_ns = 0
+        self._asked_s = time.monotonic()
+        self._cpu_s = time.process_time()
+        self._engine: Engine | None = None
+        self._progress = Progress(order.level, order.attempt, order.limits)
+        self._scope = anyio.CancelScope()
+        self.over = False
+
+    async def run(self) -> None:
+        error: str | None = None
+        order = self.order
+        client = order.route.open()
+        try:
+            with self._scope:
+                self._engine = Engine(
+                    client,
+                    order.prompts,
+                    order.settings,
+                    share=order.share,
+                    on_result=self._on_result,
+                    on_tick=self._on_tick,
+                )
+                self._engine.asks(order.prompts, order.line)
+                _freeze()
+                self._client = client
+                await self._engine.run(self._progress, self._begins)
+        except Exception as failure:  # whatever it is, the other side is to know
+            error = f"{type(failure).__name__}: {failure}"
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.transport.aclose()
+            self._say("over", error)
+            self.over = True
+
+    async def _begins(self) -> int:
+        self._progress.began_ns = time.perf_counter_ns()
+        self._say("ready", None)
+        with anyio.move_on_after(ABANDONED_S) as waiting:
+            await self._go.wait()
+        if waiting.cancelled_caught:
+            self._scope.cancel()
+            await anyio.lowlevel.checkpoint()
+        self._late_ns = max(0, time.perf_counter_ns() - self._began_ns)
+        return self._began_ns
+
+    def _on_result(self, result: Result) -> None:
+        self._records.append(orders.record(result))
+
+    async def _on_tick(self, progress: Progress) -> None:
+        self._say("running", None)
+        if time.monotonic() - self._asked_s > ABANDONED_S:
+            self._scope.cancel()
+
+    def _say(self, state: str, error: str | None) -> None:
+        records, self._records = self._records, []
+        client = getattr(self, "_client", None)
+        self._out.append(
+            orders.report(
+                *(self._progress, state, records),
+                text_events_in_flight=0 if client is None else client.text_events_in_flight(),
+                cpu_s=time.process_time() - self._cpu_s,
+                late_ns=self._late_ns,
+                error=error,
+            )
+        )
+
+    # -- called from outside, on the event loop
+
+    def go(self, began_ns: int) -> None:
+        self._began_ns = began_ns
+        self._go.set()
+
+    def take(self, ending: str, seen: int) -> list[bytes]:
+        """The reports from the `seen`-th on; those before are not kept any longer."""
+        self._asked_s = time.monotonic()
+        if self._engine is not None and ending == "stop":
+            self._engine.stop()
+        if ending == "cut":
+            self._scope.cancel()
+        while self._read < seen and self._out:
+            self._out.popleft()
+            self._read += 1
+        return list(self._out)
+
+
+def started() -> None:
+    """A worker process begins: the user's Ctrl-C is for the one who asked, and whoever loses that one ends too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
+    import multiprocessing
+
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def hello() -> Hello:
+    """Who this worker is."""
+    return Hello(
+        version=loadbench.__version__,
+        python=platform.python_version(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        stamps="kernel" if kernel_stamps_work() else "user",
+        event_loop="uvloop" if _has_uvloop() else "asyncio",
+    )
+
+
+def clock() -> tuple[int, int]:
+    """This worker's clocks now: the monotonic one of all marks, and the wall clock, in ns."""
+    return time.perf_counter_ns(), time.time_ns()
+
+
+def reach(route: Route) -> str | None:
+    """Whether the target can be reached from here: None, or why not."""
+    return _portal().call(route.reach)
+
+
+def begin(order: Order) -> None:
+    """Make ready for a share: open its connections. It waits for `go`."""
+    concurrency = order.level.concurrency
+    streams = order.limits.max_streams if concurrency is None else order.share.part(concurrency)
+    room = raise_file_limit(streams)
+    if concurrency is not None and room is not None and room < streams:
+        raise LoadbenchError(
+            f"its system lets a process open {room} streams, not {streams}: raise its limit (ulimit -Hn)"
+        )
+    sys.setswitchinterval(0.001)  # a thread that answers calls holds up the reader for this long at most
+    for id_ in [id_ for id_, one in _running.items() if one.over]:
+        del _running[id_]
+    running = _running[order.id] = _portal().call(_Running, order)
+    _portal().start_task_soon(running.run)
+
+
+def go(order_id: str, began_ns: int) -> None:
+    """The level begins at this time of this worker's clock."""
+    _portal().call(_running[order_id].go, began_ns)
+
+
+def report(order_id: str, seen: int, ending: str = "") -> bytes:
+    """The reports of a share that the other side has not seen yet, see `order.read`.
+
+    Args:
+        seen: How many it has: what an answer held that got lost is told again.
+        ending: stop: no further request is to start; cut: those in flight are to end at once.
+    """
+    return orders.together(_portal().call(_running[order_id].take, ending, seen))
+
+
+def close() -> None:
+    """End what runs, and the event loop."""
+    global _loop
+    with _guard:
+        if _loop is not None:
+            _loop.close()
+            _loop = None
+
+
+def _portal() -> BlockingPortal:
+    global _loop
+    with _guard:
+        if _loop is None:
+            _loop = _Loop()
+        return _loop.portal
+
+
+def _freeze() -> None:
+    """What is alive now lives to the end of the level: no need to look at it while tokens arrive."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+def _has_uvloop() -> bool:
+    return importlib.util.find_spec("uvloop") is not None
