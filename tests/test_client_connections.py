@@ -187,6 +187,17 @@ def test_a_step_of_the_wall_clock_moves_no_arrival_out_of_its_request(step_s: in
         assert result.sent_ns <= result.first_token_ns <= result.end_ns
 
 
+@pytest.mark.parametrize("step_s", [-3600, -1, 1, 3600])
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_step_of_the_wall_clock_makes_no_arrival_early(step_s: int, calls: int) -> None:
+    steps = itertools.chain([0], itertools.cycle([step_s] * calls + [0] * calls))
+    with serve([RECEIVE, 0.05, WHOLE] * 5 + [HOLD]) as server:
+        results = ask_many(server.url, 5, clock="kernel", wall_ns=lambda: time.time_ns() + next(steps) * 1_000_000_000)
+    ttfts_ns = [(result.first_token_ns or 0) - (result.sent_ns or 0) for result in results]
+
+    assert min(ttfts_ns) >= 45_000_000
+
+
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_server_that_closes_before_it_is_asked_is_told_at_once(clock: Clock) -> None:
     with serve([b"SSH-2.0-OpenSSH_9.2\r\n"]) as server:

@@ -22,6 +22,9 @@ from loadbench.transport.connection import Connection
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h, "old" 64-bit layout; Python's socket module has no name for it
 _TIMESPEC = struct.Struct("qq")
 _READ_BYTES = 65536
+_STEP_NS = (
+    1_000_000  # both clocks run at one rate: between them nothing moves by as much but a step, or a pause of ours
+)
 _BATCH = 64  # sockets served before the event loop gets its turn
 
 
@@ -40,6 +43,7 @@ class KernelWires:
         self._view = memoryview(self._buffer)
         self._open: dict[int, tuple[Callable[..., tuple[int, list[tuple[int, int, bytes]], int, object]], Connection]]
         self._open = {}
+        self._apart_ns = now_ns() - wall_ns()
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self.look)
 
@@ -92,14 +96,28 @@ class KernelWires:
                 arrival = connection.arrival_ns
                 if stamp != connection.stamp:
                     connection.stamp = stamp
-                    # Never before the last arrival or the request, nor after now, whatever a wall clock's step says.
                     at = now - (wall - stamp)
+                    if not -_STEP_NS < now - wall - self._apart_ns < _STEP_NS:
+                        at = self._across_step(stamp)
+                    # Never before the last arrival or the request, nor after now.
                     if at > arrival:
                         arrival = at if at < now else now
                 late(now - arrival)
                 connection.received(view[:n], arrival)
             else:
                 connection.received(view[:n], now)
+
+    def _across_step(self, stamp: int) -> int:
+        """When it arrived, by the clock of all marks, where that and the wall clock are not as far apart as they were.
+
+        If they are again, this process was held up between reading the two. Else the wall clock was set, perhaps since
+        the stamp was taken: then nobody knows when that was, and it counts as arrived now.
+        """
+        wall, now = self._wall_ns(), self._now_ns()
+        if not -_STEP_NS < now - wall - self._apart_ns < _STEP_NS:
+            self._apart_ns = now - wall
+            return now
+        return stamp + self._apart_ns
 
 
 class _KernelWire:
