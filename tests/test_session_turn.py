@@ -221,3 +221,25 @@ async def test_a_server_that_does_not_tell_what_runs_is_taken_at_its_list(story:
 
     assert turn.record["ran"] == {"id": "m-cpu:1", "device": "CPU", "execution_provider": None}
     assert isinstance(turn.client, Answers)
+
+
+@pytest.mark.anyio
+async def test_each_endpoint_is_asked_once_before_it_is_measured() -> None:
+    story = Story()
+    turn = turn_of(story, None, endpoint=["http://a", "http://b", "http://c"])
+    error = await turn.begin()
+
+    assert error is None
+    assert [(probe["purpose"], probe["endpoint"]) for probe in turn.probes] == [
+        *(("first", 0), ("replica", 1), ("replica", 2), ("warm", 0)),
+    ]
+    assert [ask.endpoint for ask in story.asks] == [0, 1, 2, 0]
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_does_not_answer_its_request_is_named() -> None:
+    story = Story()
+    error = await turn_of(story, None, endpoint=["http://a", "http://b"], failures=[None, *["reset"] * 3]).begin()
+
+    assert error is not None
+    assert error.startswith("http://b: reset: ")
