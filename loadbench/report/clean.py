@@ -32,8 +32,8 @@ def one_line(text: object, limit: int = 200) -> str:
 def in_json(json: str) -> str:
     """JSON text that a terminal may show; to a program it means the same.
 
-    >>> in_json('"a\x9b31m\u202e"')
-    '"a\\u009b31m\\u202e"'
+    >>> print(in_json('"a\\x9b31m\\u202e"'))
+    "a\\u009b31m\\u202e"
     """
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
 
