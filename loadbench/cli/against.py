@@ -86,7 +86,7 @@ async def _in_turns(root: Path, asked: Sequence[Asked], shown: live.View) -> lis
     async with AsyncExitStack() as stack:
         base, new = [await rig.reached(one, stack, shown, runs=len(SIDES)) for one in asked]
         _check_models(base.models, new.models)
-        rig.make_room([base.steps, new.steps], None)
+        rig.make_room([base.steps, new.steps], None, base.spread)
         steps = _together(base.to_come, new.to_come)
         facts = {name: one.facts() for name, one in zip(SIDES, (base, new), strict=True)}
         shown.opening({"sides": facts, "folder": str(root)}, _opening(root, (base, new), steps), steps)
@@ -98,7 +98,7 @@ async def _in_turns(root: Path, asked: Sequence[Asked], shown: live.View) -> lis
         rig.confirm([base, new], None)
         sides = zip(SIDES, (base, new), strict=True)
         rounds = Rounds()
-        sessions = [one.session(stack, Sided(shown, name), rounds) for name, one in sides]
+        sessions = [await one.session(stack, Sided(shown, name), rounds) for name, one in sides]
         for name, session, other in zip(SIDES, sessions, (new, base), strict=True):
             session.folder.info["against"] = {"side": name, "other": other.server.base_url}
         await measure.to_the_end(sessions, shown)

@@ -79,7 +79,7 @@ _OTHERS = {
     "junit",
     *(param.name for param in capacity.params),
 }
-_OF_LOAD = {"warmup", "arrivals", "retries", "retry_backoff", "max_streams"}
+_OF_LOAD = {"warmup", "arrivals", "retries", "retry_backoff", "max_streams", "workers", "cluster"}
 # Options that mean the same as in `run` are the same; of those under Load only some say how a given load is offered.
 capacity.params += [
     param

@@ -16,7 +16,7 @@ import anyio
 import click
 
 from loadbench import report, select, store
-from loadbench.cli import INTERRUPTED, live, opening, reach, record, rig, verdict
+from loadbench.cli import INTERRUPTED, live, opening, reach, record, rig, verdict, workers
 from loadbench.cli.rig import Asked
 from loadbench.errors import UsageError
 from loadbench.scenario import Scenario
@@ -81,7 +81,7 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
                 command = course.command if course else "run"
                 click.echo(f"interrupted; go on with: loadbench {command} --resume {shlex.quote(str(path))}", err=True)
             return INTERRUPTED
-        if session.failed:
+        if session.failed or tell_incomplete(summary, path):
             return 1
         info = session.folder.info
         return course.exit_code(info) if course else verdict.exit_code(summary, strict=bool(given["strict"]))
@@ -90,7 +90,7 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
 async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Session | None:
     async with AsyncExitStack() as stack:
         found = await rig.reached(asked, stack, shown, course)
-        rig.make_room([found.steps], course)
+        rig.make_room([found.steps], course, found.spread)
         wanted, given = asked.scenario, asked.given
         told = opening.whom(
             *(found.server, asked.place.how, found.choice), others=found.servers[1:], weights=wanted.weights
@@ -105,6 +105,7 @@ async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Sessi
             fails_if=verdict.lines(wanted, search=course is not None),
             key=reach.key_source(wanted.api_key_env, wanted.api_key_file),
             done=len(found.done),
+            workers=workers.told(found.spread),
             dry_run=given["dry_run"],
         )
         shown.opening(found.facts(), told, found.to_come)
@@ -113,7 +114,7 @@ async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Sessi
         if given["dry_run"]:
             return None
         rig.confirm([found], course)
-        session = found.session(stack, shown)
+        session = await found.session(stack, shown)
         await to_the_end([session], shown)
     return session
 
@@ -159,6 +160,16 @@ def tell_failures(session: Session, name: str = "") -> None:
     """
     for model, reason in session.failed.items():
         click.echo(live.harmless(f"loadbench: {name}{model}: {reason}"), err=True)
+
+
+def tell_incomplete(summary: Mapping[str, Any], path: Path) -> bool:
+    """Say which levels lost a part of their load on the way; whether there are any."""
+    lost = [level for level in summary["levels"] if level.get("status") == "incomplete"]
+    for level in lost:
+        click.echo(live.harmless(f"loadbench: {level['id']}: {level['reason']}"), err=True)
+    if lost:
+        click.echo(f"loadbench: measure them again with: loadbench run --resume {shlex.quote(str(path))}", err=True)
+    return bool(lost)
 
 
 def default_folder(asked: Scenario) -> Path:

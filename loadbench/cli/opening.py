@@ -51,6 +51,7 @@ def what(
     fails_if: Sequence[str] = (),
     key: str | None = None,
     done: int = 0,
+    workers: Sequence[str] = (),
     dry_run: bool = False,
 ) -> list[str]:
     """At which loads they are measured, how long that may take, and where it goes.
@@ -64,6 +65,7 @@ def what(
         search: Lines on what is searched for, where no levels are planned.
         fails_if: Lines on what fails the run.
         key: The variable that holds the server's key.
+        workers: Lines on who shares the load.
         done: Levels of a resumed run that are complete.
     """
     told = [f"key       from {key}"] * (key is not None)
@@ -79,6 +81,7 @@ def what(
         told.append(f"prompts   {prompts}; results in {path}")
     if levels:
         told.append(f"time      {_span(steps)}{f' ({steps.assumption})' if steps.assumption else ''}")
+    told += workers
     told += [f"budget    {cut}" for cut in steps.cuts]
     told += fails_if
     return told + ["dry run   nothing was measured, nothing was written"] * dry_run

@@ -216,30 +216,45 @@ def tls(base_url: str, given: dict[str, Any]) -> ssl.SSLContext | None:
     return tls_context(ca_file=given["ca_file"], insecure=given["insecure"])
 
 
-def transport(target: Target, given: dict[str, Any], others: Sequence[Target] = ()) -> Transport | StockTransport:
+def transport(target: Target, given: dict[str, Any]) -> Transport | StockTransport:
     """The path of measured requests: ours, or stock httpx where the environment demands a proxy.
 
-    Args:
-        others: Targets that it goes to beside this one.
     Raises:
-        LoadbenchError: A proxy is demanded and none is named, or not of each target the same one.
+        LoadbenchError: As of `proxy`.
+    """
+    from loadbench.transport import StockTransport, Transport
+
+    context, through = tls(target.base_url, given), proxy([target])
+    if through is None:
+        return Transport(clock=given.get("stamps"), tls=context)
+    return StockTransport(through, tls=context)
+
+
+def authorities(given: dict[str, Any]) -> str | None:
+    """The text of `--ca-file`, for whoever cannot read the file itself."""
+    return None if given["ca_file"] is None else Path(given["ca_file"]).read_text(encoding="ascii", errors="ignore")
+
+
+def proxy(targets: Sequence[Target]) -> str | None:
+    """The proxy that the environment demands for these targets; None where it demands none.
+
+    Raises:
+        LoadbenchError: None is named for one, or not of each target the same one.
     """
     from urllib.request import getproxies
 
     from loadbench.errors import LoadbenchError
-    from loadbench.transport import StockTransport, Transport
 
-    targets = [target, *others]
-    context = next((found for one in targets if (found := tls(one.base_url, given)) is not None), None)
     if not any(one.proxied for one in targets):
-        return Transport(clock=given.get("stamps"), tls=context)
+        return None
     named = getproxies()
     proxies = [one.proxied and (named.get(one.base_url.partition(":")[0]) or named.get("all")) for one in targets]
-    for one, proxy in zip(targets, proxies, strict=True):
-        if not proxy and one.proxied:
+    for one, found in zip(targets, proxies, strict=True):
+        if not found and one.proxied:
             raise LoadbenchError(f"{one.base_url} needs a proxy, but the environment names none for it")
-        if proxy != proxies[0]:
+        if found != proxies[0]:
             raise LoadbenchError(
-                f"{one.base_url} and {target.base_url} are not reached by one proxy: measure them in runs of their own"
+                f"{one.base_url} and {targets[0].base_url} are not reached by one proxy: measure each in a run "
+                "of its own"
             )
-    return StockTransport(str(proxies[0]), tls=context)
+    return str(proxies[0])

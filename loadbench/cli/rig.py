@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadbench import abort, plan, precision, prompts, scenario, store, target
 from loadbench.cli import place as places
-from loadbench.cli import reach, record, replicas, resume, verdict
+from loadbench.cli import reach, record, replicas, resume, verdict, workers
 from loadbench.cli.place import Place, Reached
 from loadbench.cli.watched import Shown, Watched
-from loadbench.client import Client, Parameters
+from loadbench.client import Parameters
+from loadbench.client.route import Route
 from loadbench.errors import UsageError
 from loadbench.plan import Plan
 from loadbench.precision import Rounds
@@ -61,7 +62,7 @@ def asked(wanted: Scenario, given: dict[str, Any], path: Path, stack: ExitStack,
     return Asked(wanted, given, places.find(wanted, given, stack, view.note), path, questions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rig:
     """A target that was reached.
 
@@ -87,6 +88,12 @@ class Rig:
     def servers(self) -> list[Target]:
         """All that take the requests in turns."""
         return [self.server, *(one.server for one in self.others)]
+
+    @cached_property
+    def spread(self) -> int | str | None:
+        """How many processes, or which cluster, share the load; None where this process makes it."""
+        began = None if self.asked.given["resume"] is None else store.read_info(self.asked.path)
+        return workers.wanted(self.asked.given, began, local=all(target.is_loopback(url) for url in self.urls if url))
 
     @property
     def models(self) -> list[str]:
@@ -133,7 +140,7 @@ class Rig:
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
         return found
 
-    def session(self, stack: AsyncExitStack, view: View, rounds: Rounds | None = None) -> Session:
+    async def session(self, stack: AsyncExitStack, view: View, rounds: Rounds | None = None) -> Session:
         """Its run, in a folder that is made or opened again; what it needs ends with the stack.
 
         Args:
@@ -144,23 +151,31 @@ class Rig:
             *(wanted.max_tokens, wanted.temperature, _extra_body(wanted, self.servers)),
             *(wanted.stream, _min_tokens(wanted, self.servers)),
         )
-        transport = reach.transport(server, given, self.servers[1:])
-        stack.push_async_callback(transport.aclose)
-        client = Client(
-            transport,
-            *replicas.client_endpoints(self.servers, self.models, wanted.weights),
-            headers=target.request_headers(wanted.headers, reach.key(wanted.api_key_env, wanted.api_key_file)),
-            parameters=parameters,
-            timeouts=wanted.timeouts,
-            now_ns=time.perf_counter_ns,
+        route = Route(
+            tuple(replicas.client_endpoints(self.servers, self.models, wanted.weights)),
+            target.request_headers(wanted.headers, reach.key(wanted.api_key_env, wanted.api_key_file)),
+            parameters,
+            wanted.timeouts,
+            stamps=given.get("stamps"),
+            ca_pem=reach.authorities(given),
+            insecure=given["insecure"],
+            proxy=reach.proxy(self.servers),
         )
+        client = route.open()
+        stack.push_async_callback(client.transport.aclose)
         watched = Watched(server, tuple(one.server for one in self.others))
         sampler = stack.enter_context(watched.sampling(given["telemetry"]))
+        shared = None if self.spread is None else await workers.begin(self.spread, route, view.note, stack)
+        if shared is not None and sampler is not None:
+            sampler.workers = shared.pids
         if given["resume"] is not None:
             folder = store.RunFolder.reopen(self.asked.path)
         else:
-            info = record.info(wanted, server, place.how, self.choice, parameters, self.asked.prompts, transport.clock)
+            info = record.info(
+                wanted, server, place.how, self.choice, parameters, self.asked.prompts, client.transport.clock
+            )
             info |= {"budget_s": self.budget_s, "telemetry": watched.facts(sampler), "insecure": given["insecure"]}
+            info["spread"] = None if shared is None else shared.facts(given)
             info["endpoints"] = replicas.facts([self.reached, *self.others], wanted.weights)
             info |= self.course.info(self.models) if self.course else {}
             info |= {"until": precision.begun(wanted)} if wanted.until is not None and self.course is None else {}
@@ -182,6 +197,7 @@ class Rig:
             origins={one.id: places.origin(place, one.facts) for one in chosen if one.facts is not None},
             budget_s=None if self.course else self.budget_s,
             runs=self.runs,
+            drive=None if shared is None else shared.drive,
             schedule=self.course.schedule(folder.info, view)
             if self.course
             else _levels(wanted, steps, folder, view, rounds),
@@ -215,19 +231,23 @@ async def reached(one: Asked, stack: AsyncExitStack, view: View, course: Course 
     return Rig(one, found, server, choice, steps, done, course, runs, tuple(others))
 
 
-def make_room(steps: Sequence[Plan], course: Course | None) -> None:
-    """Raise the open-files limit to what the streams need.
+def make_room(steps: Sequence[Plan], course: Course | None, spread: int | str | None = None) -> None:
+    """Raise the open-files limit to what the streams need; a cluster's workers do so themselves.
 
+    Args:
+        spread: How many processes share them.
     Raises:
         UsageError: This system does not let a process open so many.
     """
     from loadbench.transport.limits import raise_file_limit
 
     levels = [one for plan_ in steps for one in plan_.levels]
+    if isinstance(spread, str):
+        return
     streams = [one.level.concurrency or one.limits.max_streams for one in levels]
-    room = raise_file_limit(max(streams + ([course.streams] if course else [])))
+    room = raise_file_limit(-(-max(streams + ([course.streams] if course else [])) // (spread or 1)))
     worst = course.needed if course else max((one.level.concurrency or 0 for one in levels), default=0)
-    if room is not None and room < worst:
+    if room is not None and room < -(-worst // (spread or 1)):
         raise UsageError(
             f"{'--max' if course else '-c'} {worst}: this system lets a process open {room} streams; raise its limit "
             "(ulimit -Hn) or ask for fewer"

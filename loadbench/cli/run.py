@@ -24,6 +24,7 @@ from loadbench.cli.options import (
     whole,
 )
 from loadbench.cli.wanted import resumed, scenario_of
+from loadbench.cli.workers import number
 
 EPILOG = """\b
 Examples:
@@ -98,6 +99,8 @@ _FLAG: dict[str, Any] = {"is_flag": True, "variable": False}
 @_load("--trace", metavar="FILE", help="Replay Mooncake's .jsonl or BurstGPT's .csv.")
 @_load("--trace-speed", type=float, metavar="X", help="2 replays it in half its time.  [default: 1]")
 @_load("--think-time", metavar="2s", help="Users pause so, or 'exponential 2s', after answers.")
+@_load("--workers", callback=number, metavar="N", help="Processes that share the load, or auto.")
+@_load("--cluster", metavar="ADDRESS", help="Dask workers that share it: tcp://HOST:PORT, local:N.")
 @_load("--warmup", type=int, metavar="N", help="Unmeasured requests.  [default: as many as streams]")
 @_load("--repeat", type=int, metavar="K", help="Measure each level K times, in turns.")
 @_load("--until", callback=share, metavar="5%", help="Repeat until means of runs are known so well.")

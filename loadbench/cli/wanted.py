@@ -17,7 +17,7 @@ NOT_STORED = "(not stored)"
 """Stands in run.json for the value of a header that may be secret."""
 _BESIDE_RESUME = {
     *("resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"),
-    *("strict", "junit", "yes"),
+    *("strict", "junit", "yes", "workers", "cluster"),
 }
 
 

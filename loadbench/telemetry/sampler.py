@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class Sampler:
         sys_root: Path = Path("/sys"),
     ) -> None:
         self._trees = [ProcessTree(pid) for pid in pids if pid is not None]
+        self.workers: Callable[[], Iterable[int]] = tuple
         self._client = psutil.Process()
+        self._workers: dict[int, tuple[psutil.Process, float]] = {}  # with the CPU seconds they were last seen with
         self._machine = Machine(sys_root)
         self._rapl = Rapl(rapl_root)
         self._open_gpus = gpus
@@ -51,11 +54,26 @@ class Sampler:
         pids = frozenset[int]().union(*(tree.pids for tree in self._trees))
         return {
             "server": server,
-            "client": {"memory_bytes": self._client.memory_info().rss, "cpu_s": round(time.process_time(), 3)},
+            "client": self._clients(),
             "machine": self._machine.sample(),
             "gpus": self._nvml().sample(pids),
             "cpu_energy_j": self._rapl.energy_j(),
         }
+
+    def _clients(self) -> dict[str, Any]:
+        """This process and its workers; what ended ones used stays in `cpu_s`, so that it never falls."""
+        memory_bytes, cpu_s = self._client.memory_info().rss, time.process_time()
+        for pid in set(self.workers()) - self._workers.keys():
+            with contextlib.suppress(psutil.Error):
+                self._workers[pid] = psutil.Process(pid), 0.0
+        for pid, (process, seen_s) in self._workers.items():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                memory_bytes += process.memory_info().rss
+                seen_s = max(seen_s, times.user + times.system)
+                self._workers[pid] = process, seen_s
+            cpu_s += seen_s
+        return {"memory_bytes": memory_bytes, "cpu_s": round(cpu_s, 3)}
 
     def facts(self) -> dict[str, str | None]:
         """What the samples can tell, and why not: gpu_source, gpu_reason, cpu_energy_source, cpu_energy_reason."""

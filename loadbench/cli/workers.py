@@ -1,0 +1,115 @@
+"""`--workers` and `--cluster`: which workers share the load of a run, and what is told of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+import click
+
+from loadbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from loadbench.client.route import Route
+    from loadbench.session import Drive
+    from loadbench.spread import Pool
+
+MOST = 256
+"""Processes of one machine: more of them than cores gain nothing."""
+
+
+def number(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """A callback for 2 or auto."""
+    if value is None or value == "auto":
+        return value
+    if not value.isdecimal() or not 1 <= int(value) <= MOST:
+        raise click.BadParameter(f"{value!r}: give a number from 1 to {MOST}, or auto", ctx, param)
+    return int(value)
+
+
+def wanted(given: Mapping[str, Any], info: Mapping[str, Any] | None, *, local: bool) -> int | str | None:
+    """How many processes, or which cluster; None for this process alone.
+
+    Args:
+        info: run.json of a run that goes on: as it began, unless the options say otherwise.
+        local: Whether the server is on this machine, and needs cores too.
+    Raises:
+        UsageError: Both are given.
+    """
+    workers, cluster = given.get("workers"), given.get("cluster")
+    if workers is not None and cluster is not None:
+        raise UsageError("--workers and --cluster are both given: keep one")
+    if workers is None and cluster is None and info is not None:
+        began = info.get("spread") or {}
+        workers, cluster = began.get("asked_workers"), began.get("asked_cluster")
+    if workers == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = max(1, cores // 2) if local else cores
+    found: int | str | None = cluster if cluster is not None else workers
+    return found
+
+
+def told(asked: int | str | None) -> list[str]:
+    """What the opening says."""
+    if asked is None:
+        return []
+    if isinstance(asked, int):
+        return [f"workers   {asked} process{'es' * (asked > 1)} of this machine share each level"]
+    return [f"workers   those of the Dask cluster {asked} share each level"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Workers that are there.
+
+    Attributes:
+        drive: Makes what makes a session's load.
+    """
+
+    pool: Pool
+    drive: Drive
+
+    def pids(self) -> list[int]:
+        """Of those on this machine."""
+        here = socket.gethostname()
+        hellos = [one.hello for one in self.pool.places if one.hello is not None]
+        return [one.pid for one in hellos if one.host == here]
+
+    def facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What run.json says of them."""
+        return {
+            "kind": self.pool.kind,
+            "asked_workers": given.get("workers"),
+            "asked_cluster": given.get("cluster"),
+            "workers": [
+                {"name": one.name, "address": one.address, **asdict(one.hello)}
+                for one in self.pool.places
+                if one.hello is not None
+            ],
+        }
+
+
+async def begin(asked: int | str, route: Route, note: Callable[[str], None], stack: AsyncExitStack) -> Workers:
+    """Begin the workers, and look at them; they end with the stack.
+
+    Raises:
+        LoadbenchError: Some do not answer, have another version, or do not reach the target: all are named.
+    """
+    from loadbench.spread import Processes, Spread, greet
+
+    pool: Pool
+    if isinstance(asked, int):
+        pool = Processes(asked)
+    else:
+        from loadbench.spread import cluster
+
+        pool = await anyio.to_thread.run_sync(cluster.connect, asked)
+    stack.push_async_callback(pool.close)
+    await greet(pool.places, route)
+    return Workers(pool, partial(Spread, pool, route, note))
