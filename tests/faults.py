@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, cycle, repeat
@@ -18,10 +19,10 @@ from replay import HOLD, RECEIVE, Step, serve
 from wire import WHOLE
 
 from loadbench.client import Ask, Client, Parameters
-from loadbench.engine import Progress, facts
+from loadbench.engine import Engine, Limits, Progress, Settings, facts
 from loadbench.metrics import summarise
 from loadbench.result import ErrorKind, Result
-from loadbench.scenario import Timeouts
+from loadbench.scenario import Level, Timeouts
 from loadbench.store import LevelData, RunFolder, read
 from loadbench.transport import Clock, Transport, kernel_stamps_work
 
@@ -223,3 +224,68 @@ def each_path(*tables: Mapping[str, Fault]) -> list[tuple[str, str]]:
 def one_path(*tables: Mapping[str, Fault]) -> list[tuple[str, str]]:
     """Names of rows that do not depend on how a socket is read, each with one of the paths in turn."""
     return list(zip((name for table in tables for name in table), cycle(PATHS), strict=False))
+
+
+@dataclass(slots=True)
+class Load:
+    """A level through the real engine, client and sockets, against servers that fail; its records as they ended.
+
+    Attributes:
+        on_result: Called after each.
+    """
+
+    url: str
+    timeouts: Timeouts
+    requests: int
+    concurrency: int | None = None
+    request_rate_per_s: float | None = None
+    max_streams: int = 64
+    retries: int = 0
+    on_result: Callable[[Load], object] = lambda load: None
+    results: list[Result] = field(default_factory=list)
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        level = Level(
+            id="m@c1", model="m", concurrency=self.concurrency, request_rate_per_s=self.request_rate_per_s, repeat=1
+        )
+        self.progress = Progress(level, 1, Limits(self.requests, None, 2, self.max_streams))
+
+    def run(self, path: str) -> float:
+        """Run it to its end; how long that took, in s.
+
+        Raises:
+            AssertionError: If a task is left.
+        """
+        clock, loop = PATHS[path]
+        with asyncio.Runner(loop_factory=loop) as runner:
+            began_s = time.perf_counter()
+            runner.run(self.play(clock))
+            return time.perf_counter() - began_s
+
+    async def play(self, clock: Clock) -> None:
+        tasks = asyncio.all_tasks()
+        transport = Transport(clock=clock)
+        settings = Settings(seed=1, arrivals="constant", retries=self.retries, retry_backoff_s=0.01)
+        engine = Engine(
+            client(transport, self.url, self.timeouts), [PROMPT], settings, on_result=self._ended, on_tick=self._tick
+        )
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await engine.run(self.progress)
+        finally:
+            await transport.aclose()
+        for _ in range(50):  # a server on the same loop sees its clients leave a moment later
+            if asyncio.all_tasks() != tasks:
+                await asyncio.sleep(0.001)
+        assert asyncio.all_tasks() == tasks
+
+    def _ended(self, result: Result) -> None:
+        self.results.append(result)
+        self.on_result(self)
+
+    async def _tick(self, progress: Progress) -> None: ...
+
+    def kinds(self) -> Counter[str | None]:
+        """How often each kind of failure, None for what completed; warm-up among it."""
+        return Counter(result.error for result in self.results)
