@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check check-lowest bench-client lock clean
+.PHONY: help setup browser model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check audit check-lowest bench-client lock clean
 
 ARGS   ?=
 EXTRAS ?= all
@@ -117,12 +117,16 @@ browser: ## install headless Chromium for the tests of report.html, where apt-ge
 test: setup browser ## run the tests
 	$(PY) -m pytest $(ARGS)
 
-check: setup browser ## all that CI runs: format, lint, types, import order, tests
+check: setup browser ## all that CI runs: format, lint, types, import order, vulnerabilities, tests
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(BIN)/lint-imports
+	$(PY) tests/audit.py --uv "$(UV)"
 	$(PY) -m pytest $(ARGS)
+
+audit: $(STAMP) ## look for known vulnerabilities in the locked versions, where the index has advisories
+	$(PY) tests/audit.py --uv "$(UV)" $(ARGS)
 
 # On Python 3.11, the lowest too: newer ones lack wheels of some of these versions. --seed, as the tests call pip.
 check-lowest: ## run the tests with the oldest versions that pyproject.toml allows (needs uv)
@@ -139,6 +143,6 @@ lock: ## write requirements-dev.lock again after a change of dependencies (newer
 	"$(UV)" pip compile --quiet --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --custom-compile-command "make lock" $(ARGS) pyproject.toml -o requirements-dev.lock
 
-clean: ## remove .venv, .venv-lowest and caches; results and the model file stay
-	rm -rf .venv .venv.lock .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove .venv, those of other targets, and caches; results and the model file stay
+	rm -rf .venv .venv.lock .venv-lowest .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
