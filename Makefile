@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check audit check-lowest bench-client lock clean
+.PHONY: help setup browser model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check audit check-lowest bench-client soak lock clean
 
 ARGS   ?=
 EXTRAS ?= all
@@ -137,6 +137,9 @@ check-lowest: ## run the tests with the oldest versions that pyproject.toml allo
 
 bench-client: $(STAMP) ## what the client itself costs: CPU per token, lag, streams it can hold
 	$(PY) tests/bench_client.py $(ARGS)
+
+soak: $(STAMP) ## half an hour against a server that fails in every way: does memory grow, is a record missing?
+	$(PY) tests/soak.py $(ARGS)
 
 lock: ## write requirements-dev.lock again after a change of dependencies (newer versions: ARGS=--upgrade)
 	@[ -n "$(UV)" ] || { echo "lock: needs uv" >&2; exit 1; }

@@ -3,7 +3,8 @@
     make bench-client                            all loads, about six minutes
     make bench-client ARGS=--quick               a look, about 20 s
     make bench-client ARGS="--streams 512 --clients loadbench,aiohttp --repeat 3"
-    make bench-client ARGS="--install --report --soak"      what takes long
+    make bench-client ARGS="--install --report"             what takes long
+    make bench-client ARGS=--scale                          up to 10,000 slow streams, about nine minutes
 
 Each client is a process of its own and asks a simulator (first token 50 ms, then one each 10 ms), which says what it
 really did: every figure stands beside that truth. Nothing here is a test: on a shared machine timings vary, so look at
@@ -25,8 +26,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a checkout needs no installed loadbench
 
-from bench import commands, loads, machine
+from bench import commands, loads, machine, scale
 from bench.loads import Figures, Load
+from bench.table import aligned, number, off
 
 STREAMS = (1, 64, 512, 2000)
 CROWD = 2000
@@ -36,7 +38,6 @@ BUDGET_STREAMS = 512
 WITHIN = 0.01
 QUIET_CORES = 0.2
 """More CPU than this taken by others makes a run's figures doubtful."""
-SOAK_TOKENS = 10_000_000
 SUMMARISED = 100_000
 """Requests whose summary is timed beside the commands."""
 
@@ -110,19 +111,6 @@ def summary_budget(requests: int) -> Budget:
     return Budget(name, read_s + summarised_s, 3.0, "s", f"{read_s:.2f} s of it to read the folder")
 
 
-def soak(tokens: int) -> list[Budget]:
-    """Memory over many tokens: at a tenth of them, and at their end."""
-    full = load(BUDGET_STREAMS, tokens / load(BUDGET_STREAMS, 1, 100).tokens_per_s, 100)
-    short = replace(full, rounds=max(2, full.rounds // 10))
-    first, last = (loads.run("loadbench", each).peak_rss_mb for each in (short, full))
-    grown = None if first is None or last is None else last - first
-    note = "" if first is None or last is None else f"{first:.0f} MB after {short.requests * 100 / 1e6:.1f} M tokens"
-    return [
-        Budget(f"peak resident memory, {full.requests * 100 / 1e6:.1f} M tokens", last, 90.0, "MB", note),
-        Budget("of it grown after the first tenth", grown, 5.0, "MB"),
-    ]
-
-
 def middle(runs: Sequence[Figures]) -> Figures:
     """The run whose CPU per token is the median: its figures belong together."""
     return sorted(runs, key=lambda figures: figures.cpu_us_per_token)[(len(runs) - 1) // 2]
@@ -141,16 +129,16 @@ def table(rows: Sequence[Figures]) -> str:
     base = next((row.cpu_us_per_token for row in rows if row.client == "loadbench"), None)
     for row in rows:
         times = "" if not base or row.client == "loadbench" else f" ({row.cpu_us_per_token / base:.1f}x)"
-        compared = [cell for name in loads.COMPARED for cell in (_number(row.ms[name]), _off(row.error(name)))]
+        compared = [cell for name in loads.COMPARED for cell in (number(row.ms[name]), off(row.error(name)))]
         cells.append(
             (
                 row.client + ("" if not row.failed else f" ({row.failed} failed)"),
                 *compared,
                 f"{row.tokens_per_s:,.0f}",
                 f"{row.cpu_us_per_token:.1f}{times}",
-                _number(row.peak_rss_mb, 0),
+                number(row.peak_rss_mb, 0),
                 "-" if row.merged_share is None else f"{100 * row.merged_share:.3g} %",
-                _number(row.lag_p99_ms),
+                number(row.lag_p99_ms),
                 f"{row.others_cores:.2f}",
                 f"{row.steal_cores:.2f}",
             )
@@ -158,33 +146,13 @@ def table(rows: Sequence[Figures]) -> str:
     return aligned(cells)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns: the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
 def _truth(row: Figures) -> list[str]:
-    return [cell for name in loads.COMPARED for cell in (_number(row.truth_ms[name]), "")]
+    return [cell for name in loads.COMPARED for cell in (number(row.truth_ms[name]), "")]
 
 
 def _title(name: str) -> str:
     metric, _, p = name.partition("_")
     return f"{'TTFT' if metric == 'ttft' else metric} {p.replace('p999', 'p99.9')}"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
-
-
-def _off(error: float | None) -> str:
-    return "-" if error is None else f"{100 * error:+.2f} %" if abs(error) < 1 else f"x{1 + error:.0f}"
 
 
 def verdicts(rows: Sequence[Budget], *, colour: bool) -> str:
@@ -221,7 +189,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--install", action="store_true", help="count packages and MB of a new base install")
     parser.add_argument("--report", action="store_true", help="time the report of a million requests")
     parser.add_argument("--report-requests", type=int, default=1_000_000, help=argparse.SUPPRESS)
-    parser.add_argument("--soak", action="store_true", help="memory over 10 million tokens: four minutes")
+    parser.add_argument("--scale", action="store_true", help="slow streams, up to 10,000, and nothing else")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     given = parser.parse_args(argv)
     quick = given.quick
@@ -259,12 +227,28 @@ def measured(given: argparse.Namespace) -> list[Figures]:
     return found
 
 
+def scaled(given: argparse.Namespace) -> int:
+    """What slow streams cost, printed as they end."""
+    base_mb = loads.run("loadbench", Load(1, 4, 20)).peak_rss_mb
+    wanted = {rate: numbers[:1] for rate, numbers in scale.STREAMS.items()} if given.quick else scale.STREAMS
+    rows = []
+    for row in scale.measured(wanted):
+        rows.append(row)
+        print(f"{row.figures.load.streams} streams of {row.rate_per_s} tokens/s: {row.cores:.2f} cores", flush=True)
+    print(f"\nlag, TTFT and gap in ms; a single stream takes {number(base_mb, 0)} MB\n{scale.table(rows, base_mb)}")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; 0 whatever the verdicts, as they depend on the machine."""
     given = options(argv)
     began_s = time.perf_counter()
     seen = machine.idle_view(0.3 if given.quick else 1.0)
     print(f"{seen}\nms unless a unit is named; off: from the simulator's truth; others: cores that neither used.")
+    if given.scale:
+        return scaled(given)
     found = measured(given)
     rows = budgets(found)
     if given.commands:
@@ -276,8 +260,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         took_s, peak_mb = commands.report_of(given.report_requests)
         name = f"report of {given.report_requests:,} requests"
         rows += [Budget(name, took_s, 20, "s"), Budget(name, peak_mb, 1000, "MB")]
-    if given.soak:
-        rows += soak(SOAK_TOKENS)
     if rows:
         print("\n" + verdicts(rows, colour=sys.stdout.isatty()))
     print(f"\ntook {time.perf_counter() - began_s:.0f} s; timings on a shared machine are noisy: run it again")

@@ -31,13 +31,20 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """So many streams at once; each asks `rounds` times for `tokens` tokens, `ttft_ms` and `itl_ms` apart."""
+    """So many streams at once; each asks `rounds` times for `tokens` tokens, `ttft_ms` and `itl_ms` apart.
+
+    Attributes:
+        jitter: Spread of these times.
+        shortest: Answers have from so many to `tokens` tokens; unset, all have `tokens`.
+    """
 
     streams: int
     rounds: int
     tokens: int = 100
     ttft_ms: float = 50.0
     itl_ms: float = 10.0
+    jitter: float = 0.0
+    shortest: int | None = None
 
     @property
     def requests(self) -> int:
@@ -107,7 +114,8 @@ def run(client: str, load: Load) -> Figures:
     Raises:
         RuntimeError: If the client failed, or the truth could not be had for the same requests.
     """
-    with simulator.start(ttft_ms=load.ttft_ms, itl_ms=load.itl_ms) as server:
+    length = None if load.shortest is None else (load.shortest, load.tokens)
+    with simulator.start(ttft_ms=load.ttft_ms, itl_ms=load.itl_ms, jitter=load.jitter, length=length) as server:
         simulator.reset(server.url)
         for _ in range(_ATTEMPTS):
             figures = _ours(client, load, server.url) if client in OURS else _peer(client, load, server.url)
