@@ -133,7 +133,7 @@ def test_a_run_that_was_suspended_goes_on_and_says_that_it_stood_still(
     stamps: str, loadbench: Forks, server: Simulator, tmp_path: Path
 ) -> None:
     path = tmp_path / "run"
-    words = ("-c", "2", "-n", 200, "--max-tokens", 100, "--stamps", stamps, "--quiet", "-o", path, "--no-repeat-first")
+    words = ("-c", "2", "-n", 80, "--max-tokens", 100, "--stamps", stamps, "--quiet", "-o", path, "--no-repeat-first")
     command = loadbench.start("run", "-e", server.url, *words)
     until(lambda: records(path), command)
     command.signal(signal.SIGSTOP)
@@ -145,7 +145,7 @@ def test_a_run_that_was_suspended_goes_on_and_says_that_it_stood_still(
     doubts = {one["code"]: one["text"] for one in level["warnings"]}
 
     assert ended.code == 0, ended
-    assert (level["completed"], level["offered"]) == (200, 200)
+    assert (level["completed"], level["offered"]) == (80, 80)
     assert 1.3 < level["client_pause_s"] < 5
     assert doubts["paused"].startswith("this client stood still for ")
     assert "look at what the server did" not in doubts.get("stalls", "")
