@@ -173,3 +173,37 @@ def test_a_run_that_is_killed_again_and_again_loses_nothing(
         list(pool.map(Chain.run, chains))
 
     assert [chain.kills for chain in chains] == [len(PHASES)] * SIDE_BY_SIDE
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (("run", "-c", "1,2", "--repeat", "2", "-n", N), {"c1", "c2", "c1#2", "c2#2"}),
+        (("run", "-r", "100,200", "-n", 30), {"r100", "r200", "r100#end"}),
+        (("run", "-c", "2", "--until", "50%", "-n", 20), {"c2", "c2#2", "c2#3"}),
+        (("capacity", "--slo", "ttft_p95=5s", "--max", "2", "-n", 80), {"c1", "c2", "c2#2"}),
+        (("run", "-c", "1,2", "-n", N, "--against", "HERE"), {"c1", "c2", "c1#end"}),
+    ],
+)
+def test_whatever_is_measured_each_level_is_whole_once(
+    words: tuple[object, ...], whole: set[str], loadbench: Forks, server: Simulator, tmp_path: Path
+) -> None:
+    path, moment = tmp_path / "run", random.Random(str(words))
+    sides = [path / "base", path / "new"] if "--against" in words else [path]
+    begin = [server.url if word == "HERE" else word for word in words]
+    begin += ["-e", server.url, "--max-tokens", 4, "--quiet", "-o", path]
+    command = loadbench.start(*begin)
+    for _ in range(3):
+        while not all((side / "run.json").exists() for side in sides) and not command.over():
+            time.sleep(0.001)
+        time.sleep(moment.uniform(0, 0.5))
+        command.signal(signal.SIGKILL)
+        command.wait()
+        command = loadbench.start(words[0], "--resume", path, "--quiet")
+    ended = command.wait()
+
+    assert (ended.code, ended.err) == (0, "")
+    for side in sides:
+        complete = [one for one, status in levels(side) if status == "complete"]
+        assert len(complete) == len(set(complete))
+        assert {one.removeprefix("simulator@") for one in complete} >= whole
