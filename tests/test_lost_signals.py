@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sys
@@ -123,6 +124,24 @@ def test_twice_stops_at_once_and_records_what_was_in_flight(
 
     assert ended.code == 130, ended
     assert [level[name] for name in ("offered", "dropped", "attempted", "cancelled")] == [2, 0, 2, 2]
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_a_run_whose_reader_goes_away_ends_without_a_word_and_goes_on(
+    lines: int, loadbench: Forks, server: Simulator, tmp_path: Path
+) -> None:
+    path, pipe = tmp_path / "run", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    into_pipe = f"import os; os.dup2(os.open({str(pipe)!r}, os.O_WRONLY), 1)"
+    command = loadbench.start("run", "-e", server.url, "-c", "2", *BRIEF, "--json", "-o", path, before=into_pipe)
+    with pipe.open() as reader:
+        for _ in range(lines):
+            reader.readline()
+    ended = command.wait(20)
+    resumed = loadbench.run("run", "--resume", path, "--quiet")
+
+    assert (ended.code, ended.err) == (1, "")
+    assert resumed.code == 0, resumed
 
 
 # -- suspended

@@ -56,8 +56,8 @@ class Program(click.Group):
         except KeyboardInterrupt:
             click.echo("loadbench: interrupted", err=True)
             ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # of the last, whose reader went away, click makes exit code 1 without a word
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 _trace(error)
