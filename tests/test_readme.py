@@ -102,7 +102,7 @@ def test_a_run_of_the_readme_makes_a_plan(
     monkeypatch.chdir(ROOT)  # its paths are those of a checkout
     monkeypatch.setenv("HOME", str(tmp_path))
     words = shlex.split(line)[1:]
-    for name in ("-e", "-m", "--device"):
+    for name in ("-e", "--weights", "-m", "--device"):
         while name in words:
             del words[words.index(name) : words.index(name) + 2]
 

@@ -61,6 +61,10 @@ def _slow(rows: Sequence[Mapping[str, Any]]) -> str | None:
     if slow[2][0] <= SLOWER * fast[2][1]:
         return None
     return (
-        f"{slow[0]['url']} is slower than {fast[0]['url']}: {name} p50 {slow[1]['p50']:.3g} ms against "
-        f"{fast[1]['p50']:.3g} ms"
+        f"{slow[0]['url']} is slower than {fast[0]['url']}: {name} p50 {_ms(slow[1]['p50'])} against "
+        f"{_ms(fast[1]['p50'])}"
     )
+
+
+def _ms(time: float) -> str:
+    return f"{time:,.0f} ms" if time >= 1000 else f"{time:.3g} ms"
