@@ -7,15 +7,18 @@ Percentiles are HdrHistogram's of Java (nearest rank, ceil(p * n)), not those of
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,7 +36,16 @@ _COUNTS = (_BUCKETS + 1) * _HALF_STEPS
 _TOP_US = (1 << (_STEPS_BITS + _BUCKETS - 1)) - 1
 """The highest value that has a place of its own, 71 min: whole buckets reach beyond HIGHEST_US."""
 
-_LINE = re.compile(r"(?:Tag=(?P<tag>[^,]*),)?[\d.]+,[\d.]+,(?P<max>[\d.]+),(?P<counts>[A-Za-z0-9+/=]+)\s*")
+_packing = msgspec.msgpack.Decoder(tuple[int, int | None, int | None, str, int, bytes, bytes])
+_NUMBER = r"\d{1,18}(?:\.\d{0,18})?"
+_LINE = re.compile(
+    rf"(?:Tag=(?P<tag>[^,]*),)?{_NUMBER},{_NUMBER},(?P<max>{_NUMBER}),(?P<counts>[A-Za-z0-9+/=]+)\s*", re.ASCII
+)
+_LONGEST_LINE = 1 << 20
+_LARGEST_BYTES = 1 << 20  # of an inflated histogram: 9 bytes for each slot, and twice as many slots as ours
+_MOST_VALUES = 1 << 50
+_WRAPPING_BYTES = 8
+_SETTINGS = struct.Struct(">12xIQQ")  # of the inflated header: digits, lowest and highest value
 _MAX_UNITS_PER_US = 1000  # the log's third column is in ms, written to the us
 
 
@@ -189,6 +201,35 @@ class Histogram:
         twin.merge(self)
         return twin
 
+    def packed(self) -> bytes:
+        """All of it in a few kB, exact `min`, `max`, `sum` and `over` too: what workers send."""
+        slots = np.flatnonzero(self.counts)
+        columns = slots.astype("<i4").tobytes(), self.counts[slots].astype("<i8").tobytes()
+        return msgspec.msgpack.encode((self.count, self.min, self.max, str(self.sum), self.over, *columns))
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Histogram:
+        """Read `packed`'s form.
+
+        Raises:
+            ValueError: If it is damaged.
+
+        >>> ttft = Histogram()
+        >>> ttft.record_many([200_000, 210_000, 1_000_000])
+        >>> Histogram.unpacked(ttft.packed()).sum
+        1410000
+        """
+        histogram = cls()
+        try:
+            count, low, high, total, histogram.over, slots, counts = _packing.decode(packed)
+            histogram.counts[np.frombuffer(slots, "<i4")] = np.frombuffer(counts, "<i8")
+        except (msgspec.DecodeError, IndexError, ValueError) as error:
+            raise ValueError(f"a damaged histogram: {error}") from None
+        if int(histogram.counts.sum()) != count:
+            raise ValueError("a damaged histogram: its counts do not add up")
+        histogram.count, histogram.min, histogram.max, histogram.sum = count, low, high, int(total)
+        return histogram
+
     def encode(self) -> str:
         """HdrHistogram's portable form: base64 of the compressed V2 encoding. It keeps every count, not `over`.
 
@@ -213,22 +254,20 @@ class Histogram:
             LoadbenchError: If the package hdrhistogram is not installed.
         """
         hdrh = _hdrh()
-        damaged: tuple[type[Exception], ...] = (ValueError, zlib.error, *_hdrh_errors())
+        damaged: tuple[type[Exception], ...] = (ValueError, zlib.error, struct.error, *_hdrh_errors())
         try:
+            _check_size(encoded)
             source = hdrh.HdrHistogram.decode(encoded)
         except damaged as error:
             raise ValueError(f"a damaged histogram: {error or type(error).__name__}") from error
-        if source.lowest_trackable_value != 1 or source.significant_figures != SIGNIFICANT_DIGITS:
-            raise ValueError(
-                f"a histogram from {source.lowest_trackable_value} at {source.significant_figures} digits; "
-                f"read are those from 1 at {SIGNIFICANT_DIGITS}"
-            )
         counts = np.frombuffer(source.counts, dtype=np.int64)
         source.encoder = None  # as above
         slots = np.flatnonzero(counts)
         histogram = cls()
         if not slots.size:
             return histogram
+        if counts.min() < 0 or counts.sum(dtype=np.float64) > _MOST_VALUES:
+            raise ValueError("a damaged histogram: more values than anybody recorded")
         inside, above = counts[:_COUNTS], counts[_COUNTS:]  # a wider range only appends slots
         histogram.counts[: inside.size] = inside
         histogram.over = int(above.sum())
@@ -268,40 +307,77 @@ def log_header(start_s: float, comment: str = "loadbench: durations in us, maxim
     )
 
 
-def read_log(path: Path) -> dict[str, Histogram]:
+def read_log(path: Path, tags: Container[str] | None = None) -> dict[str, Histogram]:
     """The histograms of an HdrHistogram log by tag, lines of one tag merged; "" for lines without a tag.
 
     A last line that a killed process left unfinished is passed over.
+
+    Args:
+        tags: Those that are wanted; all by default.
 
     Raises:
         StoreError: If the file cannot be read or a line is no histogram.
         LoadbenchError: If the package hdrhistogram is not installed.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            lines = list(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
     histograms: dict[str, Histogram] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in _log_lines(path):
         if line.startswith(("#", '"')) or not line.strip():
             continue
         try:
             match = _LINE.fullmatch(line)
             if match is None:
                 raise ValueError("not a line of a histogram log")
+            tag = urllib.parse.unquote(match["tag"] or "")
+            if tags is not None and tag not in tags:
+                continue
             histogram = Histogram.decode(match["counts"])
+            _restore_max(histogram, match["max"])
         except ValueError as error:
             if not line.endswith("\n"):
                 break
             raise StoreError(f"{path}, line {number}: {error}") from error
-        _restore_max(histogram, match["max"])
-        tag = urllib.parse.unquote(match["tag"] or "")
         if tag in histograms:
             histograms[tag].merge(histogram)
         else:
             histograms[tag] = histogram
     return histograms
+
+
+def _log_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a log with their numbers.
+
+    Raises:
+        StoreError: If it cannot be read, or a line is longer than that of any histogram.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            number = 0
+            while line := file.readline(_LONGEST_LINE):
+                number += 1
+                if len(line) == _LONGEST_LINE:
+                    raise StoreError(f"{path}, line {number}: is longer than that of any histogram")
+                yield number, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+
+
+def _check_size(encoded: str) -> None:
+    """Refuse what is no histogram of ours before the library makes room for it: a few bytes may inflate to GBs.
+
+    Raises:
+        ValueError: If it is too large, or of another range.
+        zlib.error: If it is damaged.
+        struct.error: If it is cut short.
+    """
+    inflating = zlib.decompressobj()
+    inflated = inflating.decompress(base64.b64decode(encoded)[_WRAPPING_BYTES:], _LARGEST_BYTES)
+    if inflating.unconsumed_tail:
+        raise ValueError("larger than any histogram")
+    digits, lowest, highest = _SETTINGS.unpack_from(inflated)
+    if (lowest, digits) != (1, SIGNIFICANT_DIGITS):
+        raise ValueError(f"a histogram from {lowest} at {digits} digits; read are those from 1 at {SIGNIFICANT_DIGITS}")
+    if not 2 <= highest < 1 << 62:
+        raise ValueError(f"a histogram up to {highest}")
 
 
 def _restore_max(histogram: Histogram, logged_ms: str) -> None:

@@ -40,7 +40,7 @@ def stream(
         sent_ns=round(sent * MS),
         connect_ns=0,
         headers_ns=round((sent + 10) * MS),
-        first_event_ns=round((sent + 50) * MS),
+        first_event_ns=round(min(sent + 50, arrivals[0]) * MS),
         first_token_ns=round(arrivals[0] * MS),
         last_token_ns=round(arrivals[-1] * MS),
         end_ns=round((arrivals[-1] + 5) * MS),

@@ -20,7 +20,7 @@ from loadbench.metrics.searched import searched
 from loadbench.metrics.thresholds import thresholds
 from loadbench.scaling import scaling
 from loadbench.scenario import Bound
-from loadbench.store import Run
+from loadbench.store import LevelData, Run
 
 __all__ = ["Requests", "summarise"]
 
@@ -64,10 +64,10 @@ def summarise(run: Run) -> dict[str, Any]:
         levels.append(found | {"simulated": _simulated(run.info), "clock": run.info.get("clock")})
     curves = scaling(levels)
     rows = {row["id"]: row for curve in curves for row in curve["levels"]}
-    for found in levels:
+    for found, data in zip(levels, run.levels, strict=True):
         row = rows.get(found["id"], {})
         found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
-        found["warnings"] = validity.warnings(found, asked)
+        found["warnings"] = [*_damage(data), *validity.warnings(found, asked)]
     bands = noise.bands(levels)
     return {
         "schema": SCHEMA,
@@ -89,6 +89,11 @@ def summarise(run: Run) -> dict[str, Any]:
 
 def _simulated(info: Mapping[str, Any]) -> bool:
     return (info.get("target") or {}).get("kind") == "simulator"
+
+
+def _damage(data: LevelData) -> list[validity.Doubt]:
+    remedy = "no figure of it can be trusted: take the folder from a copy, or measure again"
+    return [{"code": "records", "severity": "red", "text": f"{what}; {remedy}"} for what in data.damage]
 
 
 def _unreadable(run: Run) -> list[validity.Doubt]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from loadbench.errors import ScenarioError, StoreError, UsageError
+from loadbench.errors import ScenarioError, UsageError
 from loadbench.scenario.files import parse_json, printable, read_text
-from loadbench.store import read_info
+from loadbench.store import Check, read_info, read_lines
 
 PROMPTS, ANSWERS = "prompts.json", "answers.jsonl"
 
@@ -58,6 +58,7 @@ class Scored:
         questions: By the prompt's id, in the file's order.
         answers: In the order in which they were first given.
         unreadable_lines: Of answers.jsonl: a process died while it wrote.
+        damage: Levels whose answers are not those that were written, and why.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Scored:
     questions: dict[str, Question]
     answers: tuple[Answer, ...]
     unreadable_lines: int = 0
+    damage: tuple[str, ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -93,12 +95,12 @@ def read(path: Path, prompts: Path | None = None) -> Scored:
         ScenarioError: A prompts file cannot be.
     """
     info = read_info(path)
-    answers, unreadable = _answers(path / ANSWERS, _counted(info))
+    answers, unreadable, damage = _answers(path / ANSWERS, _counted(info))
     questions = read_questions(path / PROMPTS) if (path / PROMPTS).exists() else {}
     for name, told in ({} if prompts is None else read_questions(prompts)).items():
         asked = questions.get(name)  # in the run's own words, with its system message
         questions[name] = told if asked is None else replace(asked, expected=told.expected, checks=told.checks)
-    return Scored(path, info, questions, answers, unreadable)
+    return Scored(path, info, questions, answers, unreadable, damage)
 
 
 def read_questions(path: Path) -> dict[str, Question]:
@@ -169,14 +171,14 @@ def _content(content: object) -> str:
     return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
-def _counted(info: Mapping[str, Any]) -> set[tuple[str, int]]:
+def _counted(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The attempt of each level that counts: the last complete one, else the last."""
     counted: dict[str, Mapping[str, Any]] = {}
     for level in info["levels"]:
         before = counted.get(level["id"])
         if before is None or before["status"] != "complete" or level["status"] == "complete":
             counted[level["id"]] = level
-    return {(level["id"], level["attempt"]) for level in counted.values()}
+    return list(counted.values())
 
 
 class _Line(msgspec.Struct):
@@ -187,32 +189,28 @@ class _Line(msgspec.Struct):
     text: str
 
 
-def _answers(path: Path, counted: set[tuple[str, int]]) -> tuple[tuple[Answer, ...], int]:
+def _answers(path: Path, levels: Sequence[Mapping[str, Any]]) -> tuple[tuple[Answer, ...], int, tuple[str, ...]]:
+    """The answers of the attempts that count, the number of lines that are none, and what is not as it was written."""
+    if not path.exists():
+        raise UsageError(f"{path.parent}: holds no answers to score: none came, or the run was made with --no-answers")
     decoder = msgspec.json.Decoder(_Line)
+    checks = {(level["id"], level["attempt"]): Check((level.get("written") or {}).get("answers")) for level in levels}
     counts: dict[tuple[str, str, str], int] = {}
     unreadable = 0
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if not line.strip():
-                    continue
-                try:
-                    one = decoder.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    unreadable += 1
-                    continue
-                if (one.level, one.attempt) in counted:
-                    key = one.prompt, one.model, one.text
-                    counts[key] = counts.get(key, 0) + 1
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path.parent}: holds no answers to score: none came, or the run was made with --no-answers"
-        ) from None
-    except OSError as error:
-        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
+    for _, line in read_lines(path):
+        try:
+            one = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            unreadable += 1
+            continue
+        if (check := checks.get((one.level, one.attempt))) is not None:
+            check.feed(line)
+            key = one.prompt, one.model, one.text
+            counts[key] = counts.get(key, 0) + 1
     if not counts:
         raise UsageError(f"{path.parent}: holds no answers to score: no level that counts has any")
     answers = tuple(
         Answer(row_id(prompt, model, text), prompt, model, text, n) for (prompt, model, text), n in counts.items()
     )
-    return answers, unreadable
+    faults = ((level, check.fault(path.name)) for (level, _), check in checks.items())
+    return answers, unreadable, tuple(f"{level}: {fault}" for level, fault in faults if fault is not None)

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from loadbench.errors import StoreError
+from loadbench.store import read_lines
 
 FILE = "scores.jsonl"
 LOWEST, HIGHEST = 1, 5
@@ -95,21 +96,15 @@ def read(folder: Path) -> tuple[list[Score], int]:
         StoreError: The file cannot be read.
     """
     path = folder / FILE
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+    if not path.exists():
         return [], 0
-    except OSError as error:
-        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
     decoder = msgspec.json.Decoder(Score)
     scores: list[Score] = []
     unreadable = 0
-    for line in lines:
-        if not line.strip():
-            continue
+    for _, line in read_lines(path):
         try:
             score = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
             continue
         if all(_in_range(value) for value in (score.score, *score.aspects.values())):

@@ -269,6 +269,7 @@ def _warnings(
 ) -> Iterable[str]:
     if run.unreadable_lines:
         yield f"answers.jsonl: {run.unreadable_lines} lines cannot be read"
+    yield from run.damage
     if unreadable:
         yield f"scores.jsonl: {unreadable} lines cannot be read"
     if lost := len({score.row for score in scores} - known):

@@ -16,7 +16,7 @@ import msgspec
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.report import clean, levels, units
 from loadbench.report.tables import Cell, Column, Table
-from loadbench.store import read_info
+from loadbench.store import read_bounded, read_info
 
 CUT_SHORT = "cut short"
 """Status of a run whose process died: it is still running by its own word, and nothing was written for a while."""
@@ -108,7 +108,7 @@ def _entry(path: Path, now_s: float) -> Entry:
         return _read(path, info, summary, now_s)
     except (LoadbenchError, msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
         return Entry(path, path.name, None, "broken", error=clean.one_line(error))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:  # JSON, but not of our making
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:  # JSON, but not of our making
         return Entry(path, path.name, None, "broken", error=clean.one_line(f"{path}: cannot be read: {error!r}"))
 
 
@@ -117,7 +117,7 @@ _decoder = msgspec.json.Decoder(_Summary)
 
 def _summary(path: Path) -> _Summary:
     """Empty where none was written yet."""
-    return _decoder.decode(path.read_bytes()) if path.exists() else _Summary()
+    return _decoder.decode(read_bounded(path)) if path.exists() else _Summary()
 
 
 def _read(path: Path, info: Mapping[str, Any], summary: _Summary, now_s: float) -> Entry:

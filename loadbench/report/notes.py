@@ -28,8 +28,9 @@ GATES = {
     "power": "power source",
     "stalls": "answers that stood still",
     "endpoints": "endpoints that differ",
+    "workers": "workers that are not well",
     "offered": "requests lost",
-    "records": "unreadable records",
+    "records": "damaged records",
     "samples": "unreadable samples",
 }
 _ORDER = {"red": 0, "warn": 1, "note": 2}

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required, TypedDict
 
+import msgspec
 import orjson
+from msgspec import Meta
 
 from loadbench import compare, metrics, quality, store
 from loadbench.errors import LoadbenchError, StoreError, UsageError
+from loadbench.scenario.files import printable
 from loadbench.select.candidate import Measured, candidates
 from loadbench.select.choice import Record, choose
 from loadbench.store import Run
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Points = Annotated[float, Meta(ge=1, le=5)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 def read(folder: Path) -> Measured:
@@ -36,16 +43,45 @@ def scores(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / quality.FILE
     try:
-        found = orjson.loads(path.read_bytes())
+        found = orjson.loads(store.read_bounded(path))
     except FileNotFoundError:
         return _rules(folder)
     except OSError as error:
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
     except orjson.JSONDecodeError as error:
         raise StoreError(f"{path}: is damaged: {error}; `loadbench score {folder}` writes it again") from None
-    if not isinstance(found, dict) or not isinstance(found.get("models"), list):
-        raise StoreError(f"{path}: is no scores.json of loadbench; `loadbench score {folder}` writes it again")
-    return found
+    try:
+        msgspec.convert(found, _Scores)
+    except msgspec.ValidationError as error:
+        what = f"is no scores.json of loadbench: {printable(str(error))}"
+        raise StoreError(f"{path}: {what}; `loadbench score {folder}` writes it again") from None
+    scored: dict[str, Any] = found
+    return scored
+
+
+class _Share(TypedDict, total=False):
+    pass_rate: Required[Share]
+    ci95: tuple[Share, Share] | None
+    n: Required[Count]
+
+
+class _Mean(TypedDict, total=False):
+    mean: Required[Points]
+    ci95: tuple[Points, Points] | None
+    n: Required[Count]
+
+
+class _Row(TypedDict, total=False):
+    model: str
+    score: _Mean | None
+    checks: _Share | None
+
+
+class _Scores(TypedDict, total=False):
+    """What is read of scores.json: types and ranges of what may be there."""
+
+    method: str | None
+    models: Required[list[_Row]]
 
 
 def _rules(folder: Path) -> dict[str, Any] | None:

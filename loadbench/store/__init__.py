@@ -4,12 +4,23 @@
 replaced by rename, so that whoever reads it sees a whole one. A level is either complete or done again.
 """
 
-from loadbench.store.files import SCHEMA, hlog_works, log_tag, read_info, utc_now, write_atomically
+from loadbench.store.files import (
+    SCHEMA,
+    Check,
+    hlog_works,
+    log_tag,
+    read_bounded,
+    read_info,
+    read_lines,
+    utc_now,
+    write_atomically,
+)
 from loadbench.store.folder import RunFolder, check_new
 from loadbench.store.reading import LevelData, Run, read
 
 __all__ = [
     "SCHEMA",
+    "Check",
     "LevelData",
     "Run",
     "RunFolder",
@@ -17,7 +28,9 @@ __all__ = [
     "hlog_works",
     "log_tag",
     "read",
+    "read_bounded",
     "read_info",
+    "read_lines",
     "utc_now",
     "write_atomically",
 ]

@@ -6,10 +6,13 @@ import contextlib
 import dataclasses
 import errno
 import importlib.util
+import io
 import os
 import re
 import sys
 import tempfile
+import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,19 @@ import orjson
 
 from loadbench.errors import StoreError, UsageError
 from loadbench.result import Result
+from loadbench.scenario.files import printable
+from loadbench.store.schema import Part, check_run
 
 SCHEMA = 1
+LARGEST_LINE_BYTES = 64 * 1024 * 1024
+"""Of a file of lines: a longer one is none of ours, and is not read into memory."""
+TOO_LONG = b"(a line that is too long)"
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name != "text")
 """Of a record in requests.jsonl; the text goes to answers.jsonl."""
 HISTOGRAMS = ("ttft", "itl", "tpot", "e2e", "client_lag")
 """Metrics with a log of their own, NAME.hlog."""
 _LEFT = re.compile(r"\.\w+\.(json|md|csv|html)\.\w{8}")
-_MAX_RUN_BYTES = 64 * 1024 * 1024
+_MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -136,13 +144,11 @@ def read_info(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: If the folder is no run folder.
-        StoreError: If it cannot be read, or it is of a newer schema.
+        StoreError: If it cannot be read, is of a newer schema, or holds what no run writes.
     """
     file = path / "run.json"
     try:
-        if file.stat().st_size > _MAX_RUN_BYTES:
-            raise StoreError(f"{file}: is larger than any run.json; is this a run folder?")
-        info = orjson.loads(file.read_bytes())
+        info = orjson.loads(read_bounded(file))
     except FileNotFoundError:
         what = "is not a run folder: no run.json in it" if path.is_dir() else "no such run folder"
         raise UsageError(f"{path}: {what}; runs are in results/ unless -o said otherwise") from None
@@ -165,4 +171,75 @@ def read_info(path: Path) -> dict[str, Any]:
         for level in levels
     ):
         raise StoreError(f"{file}: is damaged: its levels cannot be read")
+    try:
+        check_run(info)
+    except ValueError as error:
+        raise StoreError(f"{file}: is damaged: {printable(str(error))}") from None
     return info
+
+
+def read_bounded(path: Path) -> bytes:
+    """The content of a file that is read as one.
+
+    Raises:
+        StoreError: If it is larger than any of ours.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise StoreError(f"{path}: is larger than any {path.name} of loadbench; is this a run folder?")
+    return content
+
+
+def read_lines(path: Path, most_bytes: int = LARGEST_LINE_BYTES) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, without their ends, with their numbers from 1.
+
+    In place of a line that is too long there is `TOO_LONG`, which is no JSON.
+
+    Raises:
+        StoreError: If it cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=io.DEFAULT_BUFFER_SIZE * 64) as file:
+            number = 0
+            while line := file.readline(most_bytes):
+                number += 1
+                if len(line) == most_bytes and not line.endswith(b"\n"):
+                    line = TOO_LONG
+                    while (rest := file.readline(1 << 20)) and not rest.endswith(b"\n"):
+                        pass
+                if line := line.strip():
+                    yield number, line
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def count_line(part: Part, line: bytes) -> None:
+    """Count one more line, without its end, of what a level wrote to a file."""
+    part["lines"] += 1
+    part["crc32"] = zlib.crc32(line, part["crc32"])
+
+
+class Check:
+    """Whether the lines of a level's attempt are those that were written: fed with them, in their order."""
+
+    __slots__ = ("_found", "_more", "_wanted")
+
+    def __init__(self, wanted: Part | None) -> None:
+        self._wanted, self._found, self._more = wanted, Part(lines=0, crc32=0), 0
+
+    def feed(self, line: bytes) -> None:
+        if self._wanted is None or self._found["lines"] < self._wanted["lines"]:
+            count_line(self._found, line)
+        else:
+            self._more += 1
+
+    def fault(self, name: str) -> str | None:
+        """What is wrong with the lines of a file, in words; None where nothing is, or nobody knows."""
+        if self._wanted is None:
+            return None
+        lines = self._wanted["lines"]
+        if self._found["lines"] < lines or self._more:
+            return f"{name} has {self._found['lines'] + self._more} lines of it, and {lines} were written"
+        return None if self._found == self._wanted else f"its lines of {name} are not as they were written"

@@ -19,6 +19,7 @@ from loadbench.store.files import (
     HISTOGRAMS,
     SCHEMA,
     cannot_write,
+    count_line,
     end_lines,
     hlog_works,
     hold,
@@ -28,6 +29,7 @@ from loadbench.store.files import (
     utc_now,
     write_atomically,
 )
+from loadbench.store.schema import Part
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone
 MIN_FREE_BYTES = 50 * 1024 * 1024
@@ -70,6 +72,7 @@ class RunFolder:
         self._raw_gaps = 0
         # One buffer each: a record of orjson's keeps 16 KB to itself, which a thousand streams that end together feel.
         self._requests, self._texts, self._samples = bytearray(), bytearray(), bytearray()
+        self._written: dict[str, Part] = {}  # of the present level
         self._files: dict[str, BinaryIO] = {}
         self._held = hold(path)
         for left in left_behind(path):
@@ -137,6 +140,7 @@ class RunFolder:
         """
         attempt = self._next_attempt(level)
         self.info["levels"].append({**level, "attempt": attempt, "status": "running", "began": utc_now("milliseconds")})
+        self._written = {}
         self._write_info()
         return attempt
 
@@ -149,7 +153,7 @@ class RunFolder:
         self._raw_gaps += len(result.gaps_us)
         if self._raw_gaps > MAX_RAW_GAPS:
             record["gaps_us"] = None
-        self._requests += orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        self._requests += self._line("requests", record)
         if self._answers and result.text and not result.warmup:
             answer = {
                 "level": result.level,
@@ -159,11 +163,18 @@ class RunFolder:
                 "model": self.info["levels"][-1]["model"],
                 "text": result.text,
             }
-            self._texts += orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
+            self._texts += self._line("answers", answer)
 
     def add_sample(self, sample: Mapping[str, Any]) -> None:
         """A look at the server and the machine: a line of telemetry.jsonl, on disk as `add` says."""
-        self._samples += orjson.dumps(sample, option=orjson.OPT_APPEND_NEWLINE)
+        self._samples += self._line("telemetry" if sample.get("phase") == "level" else None, sample)
+
+    def _line(self, kind: str | None, content: Mapping[str, Any]) -> bytes:
+        """A line of a file, counted among those of the present level where it is of one."""
+        line = orjson.dumps(content)
+        if kind is not None:
+            count_line(self._written.setdefault(kind, Part(lines=0, crc32=0)), line)
+        return line + b"\n"
 
     def take(self) -> Callable[[], None]:
         """What has ended since the last call, as the work of writing it, which may be done in a thread.
@@ -204,7 +215,7 @@ class RunFolder:
         """
         self.take()()
         level = self.info["levels"][-1]
-        level.update(facts)
+        level.update({**facts, "written": self._written})
         tag = log_tag(level["id"], level["attempt"])
         for name, histogram in histograms.items():
             self._log(name, tag, histogram, level.get("duration_s") or 0.0)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from array import array
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import orjson
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from loadbench.errors import StoreError
 from loadbench.histogram import Histogram, read_log
 from loadbench.result import Results
-from loadbench.store.files import hlog_works, log_tag, read_info
+from loadbench.store.files import HISTOGRAMS, Check, hlog_works, log_tag, read_info, read_lines
+from loadbench.store.sample import is_sample
+from loadbench.store.schema import Count, Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,15 @@ class LevelData:
         results: Its requests, as columns.
         histograms: By metric (ttft, itl, tpot, e2e, client_lag), in us; without entries where no .hlog could be read.
         gaps_kept: Whether `results` holds every gap; else `histograms["itl"]` alone does.
+        damage: Why its records or samples are not those that were written, a line each; empty where all is well, and
+            where nobody knows.
     """
 
     facts: dict[str, Any]
     results: Results
     histograms: dict[str, Histogram]
     gaps_kept: bool
+    damage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,53 +77,68 @@ def read(path: Path) -> Run:
         before = counted.get(level["id"])
         if before is None or before["status"] != "complete" or level["status"] == "complete":
             counted[level["id"]] = level
-    columns = {(level["id"], level["attempt"]): _Columns() for level in counted.values()}
+    columns = {(level["id"], level["attempt"]): _Columns(level) for level in counted.values()}
     unreadable = _read_requests(path / "requests.jsonl", columns)
-    files = {name: path / f"{name}.hlog" for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
-    logs = {name: read_log(file) for name, file in files.items() if file.exists() and hlog_works()}
+    checks = {log_tag(*key): column.of_samples for key, column in columns.items()}
+    samples, unreadable_samples = _read_samples(path / "telemetry.jsonl", checks)
+    files = {name: path / f"{name}.hlog" for name in HISTOGRAMS}
+    logs = {name: read_log(file, checks) for name, file in files.items() if file.exists() and hlog_works()}
     levels = []
     for level in counted.values():
         tag = log_tag(level["id"], level["attempt"])
         column = columns[level["id"], level["attempt"]]
         histograms = {name: log[tag] for name, log in logs.items() if tag in log}
-        levels.append(LevelData(level, column.results(), histograms, column.gaps_kept))
-    samples, unreadable_samples = _read_samples(path / "telemetry.jsonl", {log_tag(*key) for key in columns})
+        levels.append(LevelData(level, column.results(), histograms, column.gaps_kept, column.damage()))
     return Run(path, info, levels, unreadable, samples, unreadable_samples)
+
+
+Gap = Annotated[int, Meta(ge=0, le=2**43)]
 
 
 class _Record(msgspec.Struct):
     """Result, as a line of requests.jsonl; fields that a later version adds are passed over."""
 
     level: str
-    attempt: int
-    request: int
+    attempt: Count
+    request: Count
     prompt: str
     warmup: bool
-    due_ns: int
-    end_ns: int
-    sent_ns: int | None = None
-    connect_ns: int | None = None
-    headers_ns: int | None = None
-    first_event_ns: int | None = None
-    first_token_ns: int | None = None
-    last_token_ns: int | None = None
-    gaps_us: list[int] | None = None
-    first_events: int = 0
-    text_events: int = 0
-    merged_arrivals: int = 0
-    first_tokens: int | None = None
-    input_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-    characters: int = 0
-    words: int = 0
+    due_ns: Mark
+    end_ns: Mark
+    sent_ns: Mark | None = None
+    connect_ns: Count | None = None
+    headers_ns: Mark | None = None
+    first_event_ns: Mark | None = None
+    first_token_ns: Mark | None = None
+    last_token_ns: Mark | None = None
+    gaps_us: list[Gap] | None = None
+    first_events: Count = 0
+    text_events: Count = 0
+    merged_arrivals: Count = 0
+    first_tokens: Count | None = None
+    input_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    output_tokens: Count | None = None
+    characters: Count = 0
+    words: Count = 0
     finish_reason: str | None = None
-    status: int | None = None
-    retries: int = 0
-    retry_of: int | None = None
-    endpoint: int = 0
+    status: Count | None = None
+    retries: Count = 0
+    retry_of: Count | None = None
+    endpoint: Count = 0
     error: str | None = None
     error_message: str | None = None
+
+    def backwards(self) -> str | None:
+        """The mark that lies before one which cannot come after it; None where time runs on."""
+        latest = self.sent_ns
+        for name in ("first_event_ns", "first_token_ns", "last_token_ns", "end_ns"):
+            at = getattr(self, name)
+            if at is not None:
+                if latest is not None and at < latest:
+                    return name
+                latest = at
+        return None
 
 
 _REAL = {
@@ -141,12 +161,18 @@ _WHOLE = ("request", "first_events", "text_events", "merged_arrivals", "characte
 _NAN = float("nan")
 ROWS = 50_000
 """Rows whose gaps are put in order at once."""
+LARGEST_SAMPLE_BYTES = 1 << 20
+MOST_SAMPLES = 2_000_000
+"""Two kB each, one a second: of three weeks. More are counted as unreadable."""
 
 
 class _Columns:
     """The columns of one level while its lines are read: 8 bytes a value, whatever the number of requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        written = facts.get("written") or {}
+        self._of_records = Check(written.get("requests"))
+        self.of_samples = Check(written.get("telemetry"))
         self._reals = {name: array("d") for name in _REAL}
         self._wholes = {name: array("q") for name in _WHOLE}
         self._warmup = array("b")
@@ -156,7 +182,8 @@ class _Columns:
         self._offsets = array("q", [0])
         self.gaps_kept = True
 
-    def add(self, record: _Record) -> None:
+    def add(self, record: _Record, line: bytes) -> None:
+        self._of_records.feed(line)
         for name, reals in self._reals.items():
             value = getattr(record, name)
             reals.append(_NAN if value is None else value)
@@ -171,6 +198,16 @@ class _Columns:
         else:
             self._gaps.extend(record.gaps_us)
         self._offsets.append(len(self._gaps))
+
+    def damage(self) -> tuple[str, ...]:
+        """Why records or samples are not those that were written."""
+        requests = np.sort(np.frombuffer(self._wholes["request"], np.int64))
+        twice = requests[1:][requests[1:] == requests[:-1]]
+        records = self._of_records.fault("requests.jsonl")
+        if records is None and len(twice):
+            records = f"requests.jsonl has more than one record of request {twice[0]}"
+        found = (records, self.of_samples.fault("telemetry.jsonl"))
+        return tuple(one for one in found if one is not None)
 
     def results(self) -> Results:
         order = np.argsort(np.frombuffer(self._wholes["request"], np.int64), kind="stable")
@@ -206,49 +243,44 @@ def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> i
         return 0
     decoder = msgspec.json.Decoder(_Record)
     unreadable = 0
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         try:
             record = decoder.decode(line)
-            column = columns.get((record.level, record.attempt))
-            if column is not None:
-                column.add(record)
         except msgspec.ValidationError as error:
             raise StoreError(f"{path}, line {number}: is no record of loadbench: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
-        except OverflowError:
-            raise StoreError(f"{path}, line {number}: a number in it is out of range") from None
+            continue
+        if (name := record.backwards()) is not None:
+            raise StoreError(
+                f"{path}, line {number}: is no record of loadbench: its {name} lies before an earlier mark"
+            )
+        column = columns.get((record.level, record.attempt))
+        if column is not None:
+            column.add(record, line)
     return unreadable
 
 
-def _read_samples(path: Path, counted: Container[str]) -> tuple[list[dict[str, Any]], int]:
+def _read_samples(path: Path, counted: Mapping[str, Check]) -> tuple[list[dict[str, Any]], int]:
     """The samples outside of levels and of the attempts (by tag) that count; the number of lines that are none."""
     samples: list[dict[str, Any]] = []
     if not path.exists():
         return samples, 0
     unreadable = 0
-    for _, line in _lines(path):
+    for _, line in read_lines(path, LARGEST_SAMPLE_BYTES):
         try:
             sample = orjson.loads(line)
         except orjson.JSONDecodeError:
             sample = None
-        if not isinstance(sample, dict) or not isinstance(sample.get("at_s"), int | float):
+        if not is_sample(sample) or len(samples) == MOST_SAMPLES:
             unreadable += 1
-        elif sample.get("phase") != "level" or _tag(sample) in counted:
+        elif sample.get("phase") != "level":
+            samples.append(sample)
+        elif (check := counted.get(_tag(sample))) is not None:
+            check.feed(line)
             samples.append(sample)
     return samples, unreadable
 
 
 def _tag(sample: Mapping[str, Any]) -> str:
     return log_tag(str(sample.get("level")), sample.get("attempt") or 0)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1."""
-    try:
-        with path.open("rb", buffering=io.DEFAULT_BUFFER_SIZE * 64) as file:
-            for number, line in enumerate(file, start=1):
-                if line := line.strip():
-                    yield number, line
-    except OSError as error:
-        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error

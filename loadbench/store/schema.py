@@ -1,0 +1,340 @@
+"""What run.json may hold: the types and ranges that every reader of it rests on.
+
+All keys may be missing or null, and keys that a later version adds pass; a key that is here and of another type means
+that the file was damaged, or is somebody else's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from loadbench.errors import UsageError
+from loadbench.scenario import Bound, Threshold
+
+MOST_LEVELS = 20_000
+"""Attempts of levels in one run.json: each takes some kB while it is read."""
+DEEPEST = 60
+"""Objects and lists within each other; readers and writers of JSON differ in how many they take."""
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Ms = Annotated[float, Meta(ge=0, le=1e12)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Amount = Annotated[float, Meta(ge=0, le=1e18)]
+Figure = Annotated[float, Meta(ge=-1e18, le=1e18)]
+Mark = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+
+
+class _Lag(TypedDict, total=False):
+    n: Count | None
+    mean: Amount | None
+    p50: Amount | None
+    p90: Amount | None
+    p95: Amount | None
+    p99: Amount | None
+    p999: Amount | None
+    max: Amount | None
+
+
+class Part(TypedDict):
+    """What one attempt of a level wrote to a file of lines: how many, and the CRC-32 of them without their ends."""
+
+    lines: Count
+    crc32: Count
+
+
+class _Level(TypedDict, total=False):
+    id: str
+    attempt: Count
+    status: str
+    model: str | None
+    endpoint: str | None
+    device: str | None
+    execution_provider: str | None
+    alias: str | None
+    asked_device: str | None
+    repeat: Annotated[int, Meta(ge=1, le=1_000_000)] | None
+    concurrency: Annotated[int, Meta(ge=1, le=10_000_000)] | None
+    request_rate_per_s: Annotated[float, Meta(gt=0, le=1e9)] | None
+    shape: str | None
+    closing: bool | None
+    began: str | None
+    reason: str | None
+    aborted: str | None
+    duration_s: Seconds | None
+    measured_from_ns: Mark | None
+    full_ns: Mark | None
+    last_issue_ns: Mark | None
+    offered: Count | None
+    dropped: Count | None
+    warmup_requests: Count | None
+    requests_planned: Count | None
+    duration_planned_s: Seconds | None
+    think_time_s: Seconds | None
+    round_trip_ms: Ms | None
+    client_cpu_s: Amount | None
+    client_lag_us: _Lag | None
+    workers: list[dict[str, Any]] | None
+    written: dict[str, Part] | None
+
+
+class _Ran(TypedDict, total=False):
+    id: str | None
+    device: str | None
+    execution_provider: str | None
+
+
+class _Model(TypedDict, total=False):
+    model: str | None
+    name: str | None
+    alias: str | None
+    asked_device: str | None
+    asked_execution_provider: str | None
+    ran: _Ran | None
+    served_as: str | None
+    was_loaded: bool | None
+    load_s: Seconds | None
+    load_source: str | None
+    load_error: str | None
+    memory_before_load_bytes: Amount | None
+    memory_after_load_bytes: Amount | None
+    memory_after_unload_bytes: Amount | None
+    disk_bytes: Amount | None
+    disk_source: str | None
+
+
+class _Probe(TypedDict, total=False):
+    model: str | None
+    purpose: str | None
+    cold: bool | None
+    after_s: Seconds | None
+    every_s: Seconds | None
+    requests: Count | None
+    error: str | None
+    error_message: str | None
+    ttft_ms: Ms | None
+    e2e_ms: Ms | None
+
+
+class _Facts(TypedDict, total=False):
+    id: str | None
+    aliases: list[str] | None
+    size_bytes: Amount | None
+    context: Count | None
+    quantization: str | None
+    device: str | None
+    execution_provider: str | None
+    licence: str | None
+    task: str | None
+    base_url: str | None
+    capabilities: list[str] | None
+
+
+class _Target(TypedDict, total=False):
+    base_url: str | None
+    url: str | None
+    kind: str | None
+    version: str | None
+    server_header: str | None
+    models: list[_Facts] | None
+    slots: Count | None
+    proxied: bool | None
+
+
+class _Endpoint(TypedDict, total=False):
+    url: str | None
+    weight: Count | None
+    kind: str | None
+    version: str | None
+    round_trip_ms: Ms | None
+
+
+class _Scenario(TypedDict, total=False):
+    name: str | None
+    description: str | None
+    endpoint: str | list[str] | None
+    model_facts: dict[str, dict[str, Any]] | None
+    prompts: str | list[str] | None
+    system: str | None
+    max_tokens: Count | None
+    temperature: Figure | None
+    seed: Count | None
+    request_rate: list[Amount] | None
+    shape: str | list[str] | None
+    arrivals: str | None
+    requests: Count | None
+    repeat: Count | None
+    until: Amount | None
+    slo: list[str] | None
+    fail_if: list[str | dict[str, Any]] | None
+    shared_prefix: Amount | None
+    distinct_prompts: bool | None
+    stream: bool | None
+    extra_body: dict[str, Any] | None
+    execution_provider: str | None
+    device: list[str] | None
+    price_per_kwh: Amount | None
+    declared_watts: Amount | None
+    stall_threshold: Annotated[float, Meta(ge=1, le=1e6)] | None
+
+
+class _Prompts(TypedDict, total=False):
+    count: Count | None
+    source: str | None
+    sha256: str | None
+    own_limits: bool | None
+
+
+class _Parameters(TypedDict, total=False):
+    max_tokens: Count | None
+    temperature: Figure | None
+    extra_body: dict[str, Any] | None
+    stream: bool | None
+
+
+class _Environment(TypedDict, total=False):
+    cpu: str | None
+    cores: Annotated[int, Meta(ge=1, le=1_000_000)] | None
+    machine_cores: Annotated[int, Meta(ge=1, le=1_000_000)] | None
+    memory_bytes: Amount | None
+    gpu: str | list[str] | None
+    os: str | None
+    power: str | None
+
+
+class _Telemetry(TypedDict, total=False):
+    interval_s: Seconds | None
+    local: bool | None
+    server_pid: Count | None
+    server_pids: list[Count] | None
+    gpu_source: str | None
+    gpu_reason: str | None
+    cpu_energy_source: str | None
+    cpu_energy_reason: str | None
+
+
+class _Absent(TypedDict, total=False):
+    name: str | None
+    device: str | None
+    execution_provider: str | None
+    reason: str | None
+
+
+class _Share(TypedDict):
+    bound: str
+    share: Figure | None
+    wanted: Figure | None
+    attained: bool | None
+    interval: tuple[Figure, Figure] | None
+
+
+class _Step(TypedDict):
+    load: Amount
+    level: str
+    verdict: str
+    requests: Count
+    counted: bool
+    reason: str | None
+    shares: list[_Share]
+
+
+class _Search(TypedDict):
+    """A search for the capacity is gone on with: here every key must be there."""
+
+    model: str
+    by: str
+    start: Amount
+    most: Amount
+    within: Amount
+    found: Amount | None
+    bracket: tuple[Amount | None, Amount | None]
+    slo: list[str]
+    looks: Count
+    confidence: Amount
+    steps: list[_Step]
+    contradictions: list[Amount]
+    reason: str | None
+
+
+class _Until(TypedDict, total=False):
+    wanted: Amount | None
+    reached: bool | None
+
+
+class _Against(TypedDict, total=False):
+    side: str | None
+    other: str | None
+
+
+class _Run(TypedDict, total=False):
+    name: str | None
+    start: str | None
+    ended: str | None
+    status: str | None
+    command: list[str] | None
+    versions: dict[str, str] | None
+    scenario: _Scenario | None
+    seed: Count | None
+    prompts: _Prompts | None
+    parameters: _Parameters | None
+    target: _Target | None
+    target_found: str | None
+    endpoints: list[_Endpoint] | None
+    absent: list[_Absent] | None
+    environment: _Environment | None
+    telemetry: _Telemetry | None
+    clock: str | None
+    hlog: bool | None
+    budget_s: Seconds | None
+    answers: bool | None
+    models: list[_Model] | None
+    probes: list[_Probe] | None
+    levels: Annotated[list[_Level], Meta(max_length=MOST_LEVELS)]
+    capacity: list[_Search] | None
+    until: _Until | None
+    against: _Against | None
+
+
+def check_run(info: Mapping[str, Any]) -> None:
+    """Whether every known key of a run.json is of its type and in its range.
+
+    Raises:
+        ValueError: Where it is not; it names the place.
+    """
+    if _is_deep(info):
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    try:
+        msgspec.convert(info, _Run)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+    attempts = Counter((level["id"], level["attempt"]) for level in info["levels"])
+    for (level, attempt), n in attempts.items():
+        if n > 1:
+            raise ValueError(f"it has level {level!r} of attempt {attempt} {n} times")
+    scenario = info.get("scenario") or {}
+    try:
+        for text in scenario.get("slo") or ():
+            Bound.parse(text)
+        for rule in scenario.get("fail_if") or ():
+            Threshold.of(rule)
+    except (UsageError, msgspec.ValidationError, ValueError) as error:
+        raise ValueError(f"its scenario: {error}") from None
+
+
+def _is_deep(value: object) -> bool:
+    """Whether objects and lists are nested deeper than DEEPEST."""
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
