@@ -51,6 +51,10 @@ class Endless:
         return chain(self.first, chain.from_iterable(repeat(self.then)))
 
 
+SLOW = Endless([], [RECEIVE, 0.2, WHOLE])
+"""Sound answers, late enough that many requests are in flight at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One row: what a server does with the first connection, and what the record of the first request then says.

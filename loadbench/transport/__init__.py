@@ -10,6 +10,7 @@ Source: MEASURING.md's measurements; on the same law stock httpx reports a TTFT 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import time
@@ -44,6 +45,10 @@ _SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 
 _CONNECTING = 256  # at once, ahead of need: beyond a server's backlog the kernel lets connects wait a second and more
 
 
+MOST_BODY_BYTES = 64 << 20
+"""Of an ordinary response, which a hostile server may make endless."""
+
+
 class Body:
     """The sink of an ordinary request: it collects the response."""
 
@@ -63,6 +68,8 @@ class Body:
     def body(self, data: bytes, at_ns: int) -> None:
         self.first_token_ns = self.first_token_ns or at_ns
         self.content += data
+        if len(self.content) > MOST_BODY_BYTES:
+            raise ExchangeError("protocol", f"a response of more than {MOST_BODY_BYTES >> 20} MiB")
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -221,8 +228,10 @@ class Transport(httpx.AsyncBaseTransport):
         for family, address in await _resolve(loop, host, port):
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:
-                raise os_error(error, default="local") from error
+            except OSError as error:  # this system may not have IPv6, which a name stands for too
+                failure = os_error(error, default="local")
+                failure.__cause__ = error
+                continue
             connection = Connection(loop, self._now_ns)
             try:
                 sock.setblocking(False)
@@ -230,6 +239,9 @@ class Transport(httpx.AsyncBaseTransport):
                 began = self._now_ns()
                 await loop.sock_connect(sock, address)
                 took = self._now_ns() - began
+                if sock.getsockname() == address:
+                    # Nobody listens, and the kernel chose this very port as ours: such a connection is to itself.
+                    raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
                 # The shortest: in the others there is this process's own work too.
                 self.round_trip_ns = took if self.round_trip_ns is None else min(took, self.round_trip_ns)
                 if self.clock == "kernel":
@@ -256,6 +268,8 @@ async def _resolve(
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         raise ExchangeError("dns", f"no address for {host}: {error}") from None
+    except OSError as error:  # no file left for the question
+        raise os_error(error, default="dns") from error
     return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 
