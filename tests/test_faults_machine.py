@@ -55,7 +55,7 @@ def alone() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
 @pytest.mark.parametrize(("path", "host"), [*((path, "127.0.0.1") for path in PATHS), ("user stamps", "localhost")])
-def test_requests_for_which_no_file_is_left_are_local_failures_and_the_others_complete(path: str, host: str) -> None:
+def test_requests_for_which_no_file_is_left_are_local_failures(path: str, host: str) -> None:
     with serve(SLOW) as server:
         found = starved("files", path, server.url.replace("127.0.0.1", host))
 
@@ -65,7 +65,7 @@ def test_requests_for_which_no_file_is_left_are_local_failures_and_the_others_co
 
 @linux
 @pytest.mark.usefixtures("alone")
-def test_requests_for_which_no_local_port_is_left_are_local_failures_and_the_others_complete() -> None:
+def test_requests_for_which_no_local_port_is_left_are_local_failures() -> None:
     found = starved("ports", next(iter(PATHS)), alone=True)
 
     assert set(found["kinds"]) == {"local", "None"}, found
