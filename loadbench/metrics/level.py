@@ -66,6 +66,7 @@ def summary(
     prompts, left_out = table.prompts(results, requests)
     return {
         **_named(facts),
+        "workers": facts.get("workers"),
         **counted,
         "failure_share": rounded(figures["failed"], 6),
         "streamed": streamed,
@@ -231,6 +232,9 @@ def _merged_share(results: Results, population: Flags) -> float | None:
 
 
 def _cpu_share(facts: Mapping[str, Any]) -> float | None:
-    """Share of one core that the client kept busy."""
+    """Share of one core that the client kept busy; of several workers, the busiest."""
+    shares = [row["cpu_share"] for row in facts.get("workers") or () if row.get("cpu_share") is not None]
+    if shares:
+        return rounded(max(shares), 6)
     cpu_s, duration_s = facts.get("client_cpu_s"), facts.get("duration_s")
     return None if cpu_s is None or not duration_s else rounded(cpu_s / duration_s, 6)

@@ -21,6 +21,7 @@ from loadbench.report import (
     scaling,
     tables,
     thresholds,
+    workers,
 )
 from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
@@ -49,6 +50,7 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     yield section(capacity.steps(summary))
     yield section(tables.headline(summary))
     yield section(endpoints.tables(summary))
+    yield section(workers.tables(summary))
     yield section(repeats.tables(summary))
     yield section(scaling.lines(summary))
     yield from (section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)

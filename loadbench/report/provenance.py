@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from loadbench.report import clean, levels, ran, units
+from loadbench.report import clean, levels, ran, units, workers
 from loadbench.report.levels import Summary
 
 SIMULATED = "SIMULATED: these figures come from loadbench's simulator, not from a model"
@@ -42,6 +42,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("took", _took(run, summary)),
         ("clock", _clock(run, summary)),
         ("client", _machine(run)),
+        ("workers", workers.of(run)),
         ("watched", ran.watched(run)),
         ("not known", ran.unwatched(run)),
         ("assumed", ran.assumed(run)),

@@ -29,6 +29,7 @@ from loadbench.report import (
     repeats,
     scaling,
     thresholds,
+    workers,
 )
 from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
@@ -75,6 +76,7 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         capacity.steps(summary),
         headline_tables(summary),
         endpoints.tables(summary),
+        workers.tables(summary),
         repeats.tables(summary),
         gaps(summary),
         answers(summary),

@@ -106,11 +106,8 @@ def figures(part: Part, progress: Progress) -> dict[str, Any]:
     ended_ns = part.mark("ended_ns")
     lasted_s = (ended_ns if ended_ns and ended_ns > 0 else max(0, progress.ended_ns - progress.began_ns)) / 1e9
 
-    def us(name: str, p: float) -> int | None:
-        return own[name].percentile(p) if name in own else None
-
     def ms(name: str, p: float) -> float | None:
-        value_us = us(name, p)
+        value_us = own[name].percentile(p) if name in own else None
         return None if value_us is None else value_us / 1e3
 
     rate = level.request_rate_per_s
@@ -128,7 +125,7 @@ def figures(part: Part, progress: Progress) -> dict[str, Any]:
         "unknown": said.counts.get("issued", 0) - said.counts.get("ended", 0) if part.lost else 0,
         "ttft_ms": {"p50": ms("ttft", 0.5), "p99": ms("ttft", 0.99)},
         "itl_ms": {"p50": ms("itl", 0.5), "p99": ms("itl", 0.99)},
-        "lag_us": {"p50": us("client_lag", 0.5), "p99": us("client_lag", 0.99)},
+        "client_lag_ms": {"p50": ms("client_lag", 0.5), "p99": ms("client_lag", 0.99)},
         "cpu_s": round(said.cpu_s, 3),
         "cpu_share": round(said.cpu_s / lasted_s, 4) if lasted_s else None,
         "round_trip_ms": None if said.round_trip_ns is None else round(said.round_trip_ns / 1e6, 3),

@@ -13,6 +13,10 @@ from loadbench.spread import worker
 from loadbench.spread.place import MOST_UNCERTAIN_NS, Lost, Place
 
 
+BEGIN_S = 60.0
+"""For the first answer: a worker has Python and its libraries to load."""
+
+
 class Pool(Protocol):
     """Where shares run.
 
@@ -49,7 +53,7 @@ async def greet(places: Sequence[Place], route: Route | None) -> None:
 async def _greet(place: Place, route: Route | None) -> str | None:
     """What keeps a worker from taking part; None where nothing does."""
     try:
-        place.hello = await place.call(worker.hello)
+        place.hello = await place.call_within(BEGIN_S, worker.hello)
         if place.hello.version != loadbench.__version__:
             return (
                 f"worker {place.told} has loadbench {place.hello.version}, this is {loadbench.__version__}: "

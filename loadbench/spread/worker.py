@@ -6,6 +6,7 @@ executor. Who is not asked any more ends by itself: nobody is there to read what
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
@@ -19,6 +20,7 @@ from collections import deque
 from contextlib import AbstractContextManager
 
 import anyio
+import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import loadbench
@@ -28,7 +30,7 @@ from loadbench.errors import LoadbenchError
 from loadbench.result import Result
 from loadbench.spread import order as orders
 from loadbench.spread.order import Hello, Order
-from loadbench.transport import kernel_stamps_work
+from loadbench.transport import ExchangeError, kernel_stamps_work
 from loadbench.transport.limits import raise_file_limit
 
 ABANDONED_S = 20.0
@@ -87,6 +89,8 @@ class _Running:
                 self._engine.asks(order.prompts, order.line)
                 _freeze()
                 self._client = client
+                with contextlib.suppress(ExchangeError):  # alone: what it takes is the way's, not this process's
+                    await client.transport.reach(httpx.URL(order.route.endpoints[0].chat_url), order.route.timeouts)
                 await self._engine.run(self._progress, self._begins)
         except Exception as failure:  # whatever it is, the other side is to know
             error = f"{type(failure).__name__}: {failure}"

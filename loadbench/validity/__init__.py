@@ -4,6 +4,7 @@ Each gate is a pure function of the level's entry in summary.json and of the sce
 warning. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should know.
 
 machine.py  the gates that look at the machine
+workers.py  the gate on those that shared a level
 steady.py   the gates that ask whether the server was in one state
 doubt.py    a gate's word
 """
@@ -19,6 +20,7 @@ from loadbench.validity import endpoints, machine, steady
 from loadbench.validity.doubt import Doubt, Level, Scenario, graded, percent, said
 from loadbench.validity.endpoints import alike
 from loadbench.validity.steady import noise
+from loadbench.validity.workers import workers
 
 __all__ = ["Doubt", "alike", "forbids", "noise", "warnings"]
 
@@ -37,7 +39,7 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
     of_requests = (failures, length, tokens, network, machine.others, steady.drift, percentiles, burst, cache)
     of_machine = (machine.paused, machine.fallback, machine.throttled, machine.power)
     gates = (balance, window, in_flight, client, *of_requests, *of_machine, steady.stalls, endpoints.endpoints)
-    asked = gates if level.get("attempted") else (balance, in_flight)
+    asked = (*gates, workers) if level.get("attempted") else (balance, in_flight, workers)
     found = [gate(level, scenario or {}) for gate in asked]
     return [warning for warning in found if warning is not None]
 

@@ -19,6 +19,7 @@ from loadbench.report import (
     repeats,
     tables,
     thresholds,
+    workers,
 )
 from loadbench.report.html import grid
 from loadbench.report.html.markup import Markup, tag
@@ -36,7 +37,13 @@ def verdict(summary: Summary) -> Section:
     body: list[Any] = [tag("ul", _sentences(summary), class_="verdict")]
     if not levels.levels(summary):
         body.append(tag("p", "No level was measured."))
-    body += [tables.headline(summary), endpoints.tables(summary), repeats.tables(summary), capacity.steps(summary)]
+    body += [
+        tables.headline(summary),
+        endpoints.tables(summary),
+        workers.tables(summary),
+        repeats.tables(summary),
+        capacity.steps(summary),
+    ]
     return Section("verdict", "In short", body)
 
 
