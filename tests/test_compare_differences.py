@@ -46,6 +46,7 @@ CASES = [
     (("models", "0", "ran"), {"device": "CPU", "execution_provider": "Other"}, "execution provider", "red"),
     (("target", "kind"), "ollama", "server", "red"),
     (("target", "version"), "b2", "server version", "red"),
+    (("endpoints",), [{"weight": 3}, {"weight": 1}], "endpoints", "red"),
     (("prompts", "sha256"), "bb", "prompts", "red"),
     (("parameters", "max_tokens"), 64, "max_tokens", "red"),
     (("parameters", "temperature"), 0.7, "temperature", "red"),

@@ -148,12 +148,18 @@ def _loop(info: Info) -> Any:
     return "closed loop" if scenario.get("request_rate") is None else f"open loop, {scenario.get('arrivals')}"
 
 
+def _endpoints(info: Info) -> str | None:
+    """As `3:1`: how many took turns, and their weights; None of one."""
+    return ":".join(str(one.get("weight")) for one in info.get("endpoints") or ()) or None
+
+
 _FACTS: dict[str, tuple[_Read, Severity]] = {
     "model": (_models, "red"),
     "device": (_ran("device"), "red"),
     "execution provider": (_ran("execution_provider"), "red"),
     "server": (_at("target", "kind"), "red"),
     "server version": (_at("target", "version"), "red"),
+    "endpoints": (_endpoints, "red"),
     "prompts": (_at("prompts", "sha256"), "red"),
     "max_tokens": (_at("parameters", "max_tokens"), "red"),
     "temperature": (_at("parameters", "temperature"), "red"),
@@ -182,7 +188,7 @@ _OF_LEVEL: dict[str, Callable[[Lap], str | None]] = {
 OF_LEVEL = tuple(_OF_LEVEL)
 """Facts that two levels are asked for one by one: a run may hold several models."""
 NAMES = tuple(_FACTS)
-_OPTIONAL = ("system message", "requests", "duration", "warmup")
+_OPTIONAL = ("endpoints", "system message", "requests", "duration", "warmup")
 """Of these None is a value: the option was not given."""
 
 
