@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any
+from contextlib import aclosing
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -14,6 +15,10 @@ from loadbench.scenario import Duration, Timeouts
 from loadbench.target.access import CONNECT_S
 from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
 from loadbench.target.secrets import Secrets
+
+
+MOST_BYTES = 64 << 20
+"""Of an answer to a control call; lists of models take some."""
 
 
 async def call(
@@ -30,13 +35,14 @@ async def call(
     timeouts = Timeouts(connect=Duration(connect_s), first_token=late_s, idle=late_s, total=late_s)
     try:
         async with asyncio.timeout(within_s):
-            response = await http.request(
+            async with http.stream(
                 method,
                 url,
                 json=document,
                 timeout=httpx.Timeout(within_s, connect=connect_s),
                 extensions={"timeouts": timeouts},
-            )
+            ) as streamed:
+                response = await _whole(streamed)
     except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
         Secrets.of(http.headers).hide(error)
         raise _failed(url, error, connect_s, within_s) from error
@@ -113,6 +119,27 @@ def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
     return one_line(Secrets.of(http.headers).hidden(message))
 
 
+async def _whole(streamed: httpx.Response) -> httpx.Response:
+    """The response with its body, which a hostile server may make endless.
+
+    Raises:
+        TargetError: It is larger than anything that is asked for.
+    """
+    content = bytearray()
+    async with aclosing(cast("AsyncGenerator[bytes, None]", streamed.aiter_bytes())) as pieces:
+        async for piece in pieces:
+            content += piece
+            if len(content) > MOST_BYTES:
+                raise TargetError(f"{streamed.request.url} answers more than {MOST_BYTES >> 20} MiB: is it an API?")
+    return _anew(streamed, streamed.headers.multi_items(), bytes(content))
+
+
+def _anew(response: httpx.Response, headers: list[tuple[str, str]], content: bytes) -> httpx.Response:
+    """The response with these headers and this body, as it is after decompression."""
+    kept = [pair for pair in headers if pair[0].lower() not in ("content-encoding", "content-length")]
+    return httpx.Response(response.status_code, headers=kept, content=content, request=response.request)
+
+
 def _without_secrets(response: httpx.Response, secrets: Secrets) -> httpx.Response:
     """The response as it would be from a server that repeats no key, in its headers neither."""
     document = parsed(response)
@@ -122,8 +149,7 @@ def _without_secrets(response: httpx.Response, secrets: Secrets) -> httpx.Respon
     if clean == said and clean_headers == headers:
         return response
     content = clean.encode() if document is None else orjson.dumps(clean)
-    kept = [(name, value) for name, value in clean_headers if name not in ("content-encoding", "content-length")]
-    return httpx.Response(response.status_code, headers=kept, content=content, request=response.request)
+    return _anew(response, clean_headers, content)
 
 
 async def _json(
