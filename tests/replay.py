@@ -25,11 +25,12 @@ CAPTURES = Path(__file__).parent / "captures"
 CERTIFICATE = Path(__file__).parent / "loopback.pem"
 
 RECEIVE = "receive"  # read one whole request, head and body
+HEAR = "hear"  # read a byte, of whatever it is
 RESET = "reset"  # close with an RST
 HALF_CLOSE = "half-close"  # send a FIN, go on reading
 HOLD = "hold"  # keep the connection open, silent, until the client or the server leaves
 
-Step = bytes | float | asyncio.Event | threading.Event | Literal["receive", "reset", "half-close", "hold"]
+Step = bytes | float | asyncio.Event | threading.Event | Literal["receive", "hear", "reset", "half-close", "hold"]
 """Bytes to send; seconds of silence; a gate to wait at until `Server.open`; an event to set, which tells the test; a
 word from above."""
 
@@ -186,6 +187,8 @@ async def _play(
             await step.wait()
         elif step == RECEIVE:
             server.requests.append(await _request(reader))
+        elif step == HEAR:
+            await reader.readexactly(1)
         elif step == RESET:
             # A FIN is what close() sends; without time to linger it is an RST.
             linger = struct.pack("ii", 1, 0)

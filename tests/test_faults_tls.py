@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from asking import seconds
 from faults import PATHS, asked, kept, marks, nothing_left_open
-from replay import CERTIFICATE, HOLD, RECEIVE, RESET, Step, serve
+from replay import CERTIFICATE, HEAR, HOLD, RECEIVE, RESET, Step, serve
 from wire import HEAD, WHOLE, chunk, event
 
 from loadbench.result import ErrorKind
@@ -64,13 +64,15 @@ ROWS: dict[str, Row] = {
     "a certificate that has expired": Row(lambda: served(EXPIRED), "tls", "expired", trusts=EXPIRED),
     "a certificate for another host": Row(lambda: served(ELSEWHERE), "tls", "127.0.0.1", trusts=ELSEWHERE),
     "a certificate that nobody vouches for": Row(served, "tls", "certificate not accepted", trusts=ELSEWHERE),
-    "closed amid the handshake": Row(None, "tls", "handshake", (b"\x16\x03\x03\x00\x40",)),
-    "reset amid the handshake": Row(None, "tls", "handshake", (0.02, b"\x16\x03\x03\x00\x40", RESET)),
+    "closed amid the handshake": Row(None, "tls", "handshake", (HEAR, b"\x16\x03\x03\x00\x40")),
+    "reset amid the handshake": Row(None, "tls", "handshake", (HEAR, b"\x16\x03\x03\x00\x40", RESET)),
     "half a handshake and then silence": Row(
-        None, "timeout_connect", "", (b"\x16\x03\x03\x00\x40", HOLD), timeouts=seconds(connect=0.1)
+        None, "timeout_connect", "", (HEAR, b"\x16\x03\x03\x00\x40", HOLD), timeouts=seconds(connect=0.1)
     ),
-    "another protocol": Row(None, "tls", "", (b"SSH-2.0-OpenSSH_9.6\r\n", HOLD)),
-    "plain HTTP": Row(None, "tls", "", (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", HOLD)),
+    "a server that speaks first, and no TLS": Row(None, "tls", "", (b"SSH-2.0-OpenSSH_9.6\r\n", HOLD)),
+    "plain HTTP": Row(
+        None, "tls", "WRONG_VERSION_NUMBER", (HEAR, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", HOLD)
+    ),
     "reset in mid-stream": Row(
         served, "reset", "", (RECEIVE, HEAD + chunk(event("A")), 0.05, RESET), marks="sent headers event text"
     ),
