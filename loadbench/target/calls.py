@@ -16,7 +16,6 @@ from loadbench.target.access import CONNECT_S
 from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
 from loadbench.target.secrets import Secrets
 
-
 MOST_BYTES = 64 << 20
 """Of an answer to a control call; lists of models take some."""
 
