@@ -134,7 +134,8 @@ async def to_the_end(sessions: Sequence[Session], shown: live.View) -> None:
 @contextmanager
 def terminable() -> Iterator[None]:
     """Within it SIGTERM is what Ctrl-C is: what this command started ends with it, whatever it is at."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Not the same handler: an event loop has one of its own for SIGINT, which lets its tasks come to their ends.
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
