@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hdrh.histogram import HdrHistogram
 
@@ -34,11 +36,13 @@ class Parrot:
         url: Its address.
         fails: Whether chats are refused; the key stands in the error.
         asked: The headers of each request.
+        at_chat: Called at each chat.
     """
 
     url: str = ""
     fails: bool = False
     asked: list[dict[str, str]] = field(default_factory=list)
+    at_chat: Callable[[], None] = lambda: None
 
 
 def _handler(parrot: Parrot) -> type[http.server.BaseHTTPRequestHandler]:
@@ -75,6 +79,7 @@ def _handler(parrot: Parrot) -> type[http.server.BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             key = self._key()
             self.rfile.read(int(self.headers["Content-Length"]))
+            parrot.at_chat()
             if parrot.fails:
                 said = {"error": {"message": f"Incorrect API key provided: {key}", "type": key, "code": key}}
                 self._send(401, json.dumps(said).encode(), "application/json", key)
@@ -163,6 +168,28 @@ def test_nothing_that_a_run_writes_or_says_holds_the_key(parrot: Parrot, tmp_pat
     assert (tmp_path / "there" / "report.html").exists(), done.stderr
     assert "x-api-key" in parrot.asked[-1] or parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
     assert leaks(tmp_path, done) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="command lines are read from /proc")
+def test_no_process_that_a_run_starts_has_the_key_on_its_command_line(parrot: Parrot, tmp_path: Path) -> None:
+    seen: set[str] = set()
+    parrot.at_chat = lambda: seen.update(" ".join(line) for line in _lines(psutil.Process()))
+
+    done = loadbench(
+        *(tmp_path, "run", "-e", parrot.url, "-m", "m", "-c", "2", "-n", "4", "--workers", "2", "-o", "there"),
+        API_KEY=KEY,
+    )
+
+    assert (tmp_path / "there" / "report.html").exists(), done.stderr
+    assert len(seen) >= 2, "the command and its workers"
+    assert [line for line in seen if _tells(line)] == []
+    assert leaks(tmp_path, done) == []
+
+
+def _lines(process: psutil.Process) -> Iterator[list[str]]:
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield child.cmdline()
 
 
 def test_an_answer_that_repeats_the_key_is_kept_without_it_and_counted_with_it(parrot: Parrot, tmp_path: Path) -> None:
