@@ -87,7 +87,7 @@ def table(rows: Sequence[Row], base_mb: float | None) -> str:
                     number(found.lag_p99_ms, 1),
                 ),
                 *("-" if found.merged_share is None else f"{100 * found.merged_share:.3f} %", *errors),
-                *(f"{found.others_cores:.2f}", found.v3 or "green"),
+                *(f"{found.others_cores:.2f}", "doubted" if found.v3 else "green"),
             )
         )
     return aligned(cells)
