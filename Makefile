@@ -7,12 +7,14 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check audit check-lowest bench-client soak lock clean
+.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check audit check-lowest bench-client soak lock clean
 
 ARGS   ?=
 EXTRAS ?= all
 LOCKED ?=
 PYTHON ?=
+FUZZ   ?= sse recorder framing scenario folder
+FUZZ_SECONDS ?= 60
 UV     ?= $(shell command -v uv 2>/dev/null)
 
 BIN    := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
@@ -127,6 +129,17 @@ check: setup browser ## all that CI runs: format, lint, types, import order, vul
 
 audit: $(STAMP) ## look for known vulnerabilities in the locked versions, where the index has advisories
 	$(PY) tests/audit.py --uv "$(UV)" $(ARGS)
+
+# Atheris has wheels for Linux and macOS alone, so that it is no part of the extra dev.
+fuzz: $(STAMP) ## look for inputs that break a reader, FUZZ_SECONDS for each (60): FUZZ="sse folder" chooses
+	@$(PY) -c 'import atheris' 2>/dev/null || $(if $(UV),"$(UV)" pip install --quiet --python $(PY),$(PY) -m pip install --quiet) \
+	  atheris || { echo "fuzz: atheris cannot be installed here; the tests in tests/test_fuzz_*.py run without it" >&2; exit 1; }
+	@for target in $(FUZZ); do \
+	  echo "fuzz: $$target, $(FUZZ_SECONDS) s"; \
+	  $(PY) tests/fuzz/targets.py $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=fuzz- $(ARGS) >fuzz-$$target.log 2>&1 || \
+	    { tail -n 40 fuzz-$$target.log; exit 1; }; \
+	  rm fuzz-$$target.log; \
+	done
 
 # On Python 3.11, the lowest too: newer ones lack wheels of some of these versions. --seed, as the tests call pip.
 check-lowest: ## run the tests with the oldest versions that pyproject.toml allows (needs uv)

@@ -254,7 +254,7 @@ class Histogram:
             LoadbenchError: If the package hdrhistogram is not installed.
         """
         hdrh = _hdrh()
-        damaged: tuple[type[Exception], ...] = (ValueError, zlib.error, struct.error, *_hdrh_errors())
+        damaged: tuple[type[Exception], ...] = (ValueError, OverflowError, zlib.error, struct.error, *_hdrh_errors())
         try:
             _check_size(encoded)
             source = hdrh.HdrHistogram.decode(encoded)

@@ -24,8 +24,9 @@ EVERYWHERE = {"msgspec", "numpy", "orjson"}
 """Our own records, arrays and JSON: nothing that would be swapped for another library in one place."""
 
 HOMES = {
-    "anyio": {"engine", "session", "judge", "cli"},
+    "anyio": {"engine", "session", "spread", "judge", "cli"},
     "click": {"cli"},
+    "dask": {"spread"},
     "distributed": {"spread"},
     "foundry_local_sdk": {"foundry"},
     "hdrh": {"histogram"},
@@ -116,6 +117,22 @@ def test_the_standard_streams_belong_to_the_command_line_the_reports_and_the_chi
     ]
 
     assert writes == []
+
+
+UNSAFE = {"dill", "cloudpickle", "joblib", "marshal", "pickle", "shelve", "yaml"}
+"""Their readers run what a file says; in loadbench nothing needs them."""
+
+
+def test_nothing_that_is_read_is_run() -> None:
+    found = [f"{path}:{line} imports {name}" for _, path, tree in sources() for name, line in imported(tree)]
+    calls = [
+        f"{path}:{node.lineno} calls {name}"
+        for _, path, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and (name := getattr(node.func, "id", None)) in {"eval", "exec", "compile"}
+    ]
+
+    assert [one for one in found if one.rpartition(" ")[2] in UNSAFE] + calls == []
 
 
 def test_every_dependency_is_locked() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NO_SECRETS = Secrets()
 MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
+MAX_STREAM_BYTES = 512 * 1024 * 1024  # of an event stream: about two million tokens
 
 
 class Recorder:
@@ -35,6 +36,7 @@ class Recorder:
         "_is_stream",
         "_merged",
         "_raw",
+        "_stream_bytes",
         "_tail",
         "_usage_alone",
         "answer",
@@ -86,6 +88,7 @@ class Recorder:
         self.choices = 0
         self._decoder = Decoder()
         self._arrivals: list[int] = []
+        self._stream_bytes = 0
         self._bodies = 0  # pieces of the body so far: HTTP chunks, or reads where the body is not chunked
         self._arrival_body = 0  # the first one of the present arrival
         self._merged = False  # the present arrival has text from a second one
@@ -115,6 +118,9 @@ class Recorder:
                 raise ExchangeError("protocol", "an answer without a stream, of more than 16 MiB")
             return
         self._bodies += 1
+        self._stream_bytes += len(data)
+        if self._stream_bytes > MAX_STREAM_BYTES:
+            raise ExchangeError("protocol", f"a stream of more than {MAX_STREAM_BYTES >> 20} MiB")
         head = self._head
         if head is not None and data.startswith(head) and data.endswith(self._tail):
             # The same event as before but for a plain text: the same JSON, a third of the time.

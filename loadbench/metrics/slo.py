@@ -117,12 +117,14 @@ class Objectives:
             return row | {"attained": None if figure is None else bound.holds(figure)}
         if bound.metric in self.undecided or not self.offered:
             return row
+        # A damaged folder may have more records than its level offered requests; a gate says so.
+        offered = max(self.offered, int(self.requests.measured.sum()))
         hits = int((self.meets(bound) & self.requests.measured).sum())
-        share = intervals.wilson(hits, self.offered)
+        share = intervals.wilson(hits, offered)
         return row | {
-            "attainment": rounded(hits / self.offered, 6),
-            "attained": self._attained(bound, hits, self.offered, figures),
-            "n": self.offered,
+            "attainment": rounded(hits / offered, 6),
+            "attained": self._attained(bound, hits, offered, figures),
+            "n": offered,
             "ci95": [rounded(end, 6) for end in share] if share else None,
         }
 

@@ -96,6 +96,7 @@ def _figure(bound: Bound, level: Level) -> tuple[float | None, int | None, Any]:
         hits, n = (level.get(name) for name in _SHARES[metric])
         if hits is None or not n:
             return None, n, None
+        n = max(hits, n)  # of a damaged folder, which a gate names
         ends = intervals.wilson(hits, n)
         return hits / n, n, [rounded(end, 6) for end in ends] if ends else None
     if metric in SIZES:

@@ -132,7 +132,8 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
         return
     name = item.get("id")
     name = name if isinstance(name, str) and name else default
-    turns = [turn for turn in item.get("turns") or () if isinstance(turn, str)]
+    told = item.get("turns")
+    turns = [turn for turn in told if isinstance(turn, str)] if isinstance(told, list) else []
     messages = item.get("messages")
     if not isinstance(messages, list):
         first = item["prompt"] if "prompt" in item else turns.pop(0) if turns else None

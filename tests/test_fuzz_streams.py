@@ -1,0 +1,179 @@
+"""What a server sends, damaged in any way and cut anywhere: one Result, the same whatever the cuts, and no surprise."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mutations import damaged, edited, examples, pieces
+from replay import capture, names
+
+from loadbench import sse
+from loadbench.client import recorder
+from loadbench.client.recorder import Recorder
+from loadbench.result import Result
+from loadbench.scenario import Timeouts
+from loadbench.sse import Decoder, EventTooLarge
+from loadbench.transport import ExchangeError
+from loadbench.transport.connection import Connection
+
+RESPONSES = [response for name in names() if len(response := capture(name).response) < 12_000]
+STREAMS = [response.partition(b"\r\n\r\n")[2] for response in RESPONSES if b"text/event-stream" in response.lower()]
+CHUNK = {
+    "id": "c1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "delta": {"role": "assistant", "content": "hi"}, "finish_reason": None}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}},
+}
+HEADERS = [(b"content-type", b"text/event-stream")]
+NOW_NS = 5_000_000
+
+
+def result(sink: Recorder) -> Result:
+    """The record, without what says how the bytes came: arrivals that were merged depend on the cuts by design."""
+    from asking import PROMPT
+
+    from loadbench.client import Ask
+
+    asked = Ask("l", 1, 0, "m", PROMPT, warmup=False, due_ns=0)
+    return dataclasses.replace(sink.result(asked, 0, NOW_NS, retried=False), merged_arrivals=0)
+
+
+def recorded(chunks: Sequence[bytes], status: int = 200) -> Result:
+    """What a recorder makes of a body that came in these pieces, all at one time."""
+    sink, error = Recorder(), None
+    sink.sent(0)
+    sink.headers(NOW_NS, status, HEADERS)
+    try:
+        for chunk in chunks:
+            sink.body(chunk, NOW_NS)
+    except ExchangeError as failed:
+        error = failed
+    sink.close(error, NOW_NS)
+    return result(sink)
+
+
+class Feed:
+    """A wire without a socket: what is sent is answered with these pieces, then the connection is closed."""
+
+    unsent = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection, chunks: Sequence[bytes]) -> None:
+        self._loop, self._connection, self._chunks = loop, connection, chunks
+
+    def look(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def send(self, data: bytes) -> None:
+        self._loop.call_soon(self._answer)
+
+    def _answer(self) -> None:
+        for chunk in self._chunks:
+            if self._connection.closed:
+                return
+            if chunk:
+                self._connection.received(chunk, NOW_NS)
+        if not self._connection.closed:
+            self._connection.lost(None)
+
+
+def exchanged(chunks: Sequence[bytes]) -> Result:
+    """What a connection and a recorder make of a whole response in these pieces."""
+
+    async def run() -> Result:
+        loop = asyncio.get_running_loop()
+        connection = Connection(loop, lambda: 0)
+        connection.wire = Feed(loop, connection, chunks)
+        sink, error = Recorder(), None
+        try:
+            await connection.exchange(b"GET / HTTP/1.1\r\n\r\n", sink, Timeouts())
+        except ExchangeError as failed:
+            error = failed
+        sink.close(error, NOW_NS)
+        return result(sink)
+
+    return asyncio.run(run())
+
+
+def decoded(chunks: Sequence[bytes]) -> list[sse.Event]:
+    decoder = Decoder()
+    return [event for chunk in chunks for event in decoder.feed(chunk)] + decoder.finish()
+
+
+@examples(120)
+@given(damaged(*STREAMS), st.data())
+def test_the_cuts_of_a_damaged_stream_change_none_of_its_events(stream: bytes, data: st.DataObject) -> None:
+    chunks = data.draw(pieces(stream))
+
+    assert decoded(chunks) == decoded([stream])
+
+
+@examples(120)
+@given(damaged(*STREAMS), st.sampled_from([200, 400, 500]), st.data())
+def test_a_damaged_body_has_one_result_whatever_the_cuts(body: bytes, status: int, data: st.DataObject) -> None:
+    chunks = data.draw(pieces(body))
+
+    assert recorded(chunks, status) == recorded([body], status)
+
+
+@examples(120)
+@given(st.lists(edited(CHUNK, ("error", "choices", "usage", "object")), min_size=1, max_size=4), st.data())
+def test_events_of_any_shape_have_one_result_whatever_the_cuts(events: list[object], data: st.DataObject) -> None:
+    import json
+
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    chunks = data.draw(pieces(body))
+
+    found = recorded(chunks)
+
+    assert found == recorded([body])
+    assert found.error is not None or found.first_token_ns is not None
+    assert all(count is None or count >= 0 for count in (found.input_tokens, found.output_tokens, found.cached_tokens))
+
+
+@examples(120)
+@given(damaged(*RESPONSES), st.data())
+def test_a_damaged_response_has_one_result_whatever_the_cuts(response: bytes, data: st.DataObject) -> None:
+    chunks = data.draw(pieces(response))
+
+    assert exchanged(chunks) == exchanged([response])
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_captured_response_that_is_cut_short_anywhere_is_never_taken_for_a_whole_one(name: str) -> None:
+    response = capture(name).response
+    whole = exchanged([response])
+    step = max(1, len(response) // 40)
+
+    for end in range(0, len(response) - 1, step):
+        found = exchanged([response[:end]])
+        assert found.error is not None or found == whole
+
+
+def test_an_event_without_end_is_left_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 1000)
+    decoder = Decoder()
+    for _ in range(15):
+        decoder.feed(b"data: " + b"x" * 60 + b"\n")
+
+    with pytest.raises(EventTooLarge):
+        decoder.feed(b"data: " + b"x" * 200 + b"\n")
+
+
+def test_a_stream_without_end_is_left_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MAX_STREAM_BYTES", 1 << 20)
+    event = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
+
+    found = recorded([event] * 20_000)
+
+    assert (found.error, found.error_message) == ("protocol", "a stream of more than 1 MiB")
+    assert found.text_events < 20_000
