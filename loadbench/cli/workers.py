@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
 import click
 
 from loadbench.errors import UsageError
@@ -107,6 +106,8 @@ async def begin(asked: int | str, route: Route, note: Callable[[str], None], sta
     if isinstance(asked, int):
         pool = Processes(asked)
     else:
+        import anyio.to_thread
+
         from loadbench.spread import cluster
 
         pool = await anyio.to_thread.run_sync(cluster.connect, asked)

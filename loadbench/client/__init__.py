@@ -128,6 +128,14 @@ class Client:
         for endpoint, own in wanted.items():
             await self.transport.warm(self._urls[endpoint], own, self._timeouts)
 
+    async def reach(self, endpoint: int = 0) -> None:
+        """Open a connection, alone: what that takes is the network's.
+
+        Raises:
+            ExchangeError: None can be opened.
+        """
+        await self.transport.reach(self._urls[endpoint], self._timeouts)
+
     async def prepare(
         self, model: str, prompt: Prompt, *, keep: bool = True, endpoint: int = 0
     ) -> tuple[httpx.Request, bytes]:

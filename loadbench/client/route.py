@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import httpx
-
 from loadbench.client import Client, Endpoint, Parameters
 from loadbench.scenario import Timeouts
 from loadbench.transport import Clock, ExchangeError, StockTransport, Transport, tls_context
@@ -53,13 +51,13 @@ class Route:
 
     async def reach(self) -> str | None:
         """Connect to each endpoint once: None, or which one cannot be reached and why."""
-        transport = self.open().transport
+        client = self.open()
         try:
-            for one in self.endpoints:
+            for endpoint, one in enumerate(self.endpoints):
                 try:
-                    await transport.reach(httpx.URL(one.chat_url), self.timeouts)
+                    await client.reach(endpoint)
                 except ExchangeError as error:
                     return f"{one.chat_url}: {error.kind}: {error}"
         finally:
-            await transport.aclose()
+            await client.transport.aclose()
         return None

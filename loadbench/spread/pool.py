@@ -12,7 +12,6 @@ from loadbench.errors import LoadbenchError
 from loadbench.spread import worker
 from loadbench.spread.place import MOST_UNCERTAIN_NS, Lost, Place
 
-
 BEGIN_S = 60.0
 """For the first answer: a worker has Python and its libraries to load."""
 

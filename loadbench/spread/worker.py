@@ -17,11 +17,10 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
 
 import anyio
-import httpx
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 import loadbench
 from loadbench.client.route import Route
@@ -42,16 +41,25 @@ _guard = threading.Lock()
 
 
 class _Loop:
-    """This process's event loop, in a thread of its own: it stays for all levels."""
+    """This process's event loop, in a thread of its own that no exit waits for: it stays for all levels."""
 
     def __init__(self) -> None:
+        began: Future[BlockingPortal] = Future()
         options = {"use_uvloop": _has_uvloop()}
-        self._context: AbstractContextManager[BlockingPortal] = start_blocking_portal("asyncio", options)
-        self.portal = self._context.__enter__()
+        self._thread = threading.Thread(target=anyio.run, args=(_serve, began), kwargs={"backend_options": options})
+        self._thread.daemon = True
+        self._thread.start()
+        self.portal = began.result()
 
     def close(self) -> None:
         self.portal.call(self.portal.stop, True)
-        self._context.__exit__(None, None, None)
+        self._thread.join(timeout=5)
+
+
+async def _serve(began: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        began.set_result(portal)
+        await portal.sleep_until_stopped()
 
 
 class _Running:
@@ -90,7 +98,7 @@ class _Running:
                 _freeze()
                 self._client = client
                 with contextlib.suppress(ExchangeError):  # alone: what it takes is the way's, not this process's
-                    await client.transport.reach(httpx.URL(order.route.endpoints[0].chat_url), order.route.timeouts)
+                    await client.reach()
                 await self._engine.run(self._progress, self._begins)
         except Exception as failure:  # whatever it is, the other side is to know
             error = f"{type(failure).__name__}: {failure}"
