@@ -19,7 +19,7 @@ from loadbench.scenario.threshold import FailIf, Threshold
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=10_000)]
-Streams = Annotated[int, Meta(ge=1, le=100_000)]
+Streams = Annotated[int, Meta(ge=1, le=2_000_000)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
