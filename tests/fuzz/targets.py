@@ -135,7 +135,10 @@ def main() -> None:
     put(corpus, {f"seed{number}": seed for number, seed in enumerate(seeds(target))})
     if not any(not word.startswith("-") for word in sys.argv[1:]):
         sys.argv.append(str(corpus))
-    atheris.Setup([*sys.argv, "-rss_limit_mb=4096", "-timeout=60", "-len_control=0", "-max_len=65536"], TARGETS[target])
+    atheris.Setup(
+        [*sys.argv, "-rss_limit_mb=4096", "-timeout=60", "-len_control=0", "-max_len=65536", "-keep_seed=1"],
+        TARGETS[target],
+    )
     atheris.Fuzz()
 
 
