@@ -271,6 +271,15 @@ async def test_a_worker_that_cannot_begin_is_lost_before_the_start(server: Simul
 
 
 @pytest.mark.anyio
+async def test_a_scheduler_without_loadbench_is_named_as_such() -> None:
+    unread = RuntimeError("Error during deserialization of the task graph. This frequentlyoccurs if the Scheduler and")
+    pool = Threads.of(Failing(after(0, "hello"), error=unread))
+
+    with pytest.raises(LoadbenchError, match="install the same loadbench where the scheduler runs"):
+        await spread.greet(pool.places, None)
+
+
+@pytest.mark.anyio
 async def test_who_has_another_version_is_refused_by_name(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spread.pool.loadbench, "__version__", "9.9.9")
     theirs = worker.hello()

@@ -128,4 +128,6 @@ def _why(error: Exception) -> str:
         return "its process died"
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: install the same loadbench there"
+    if "deserialization of the task graph" in str(error):  # a scheduler looks at what it passes on
+        return "its scheduler cannot read the call: install the same loadbench where the scheduler runs"
     return f"{type(error).__name__}: {error}"
