@@ -82,7 +82,7 @@ def test_what_a_run_writes_is_what_later_steps_read() -> None:
 def test_the_server_that_is_started_is_the_one_that_is_measured() -> None:
     serve, run = (parsed(line).params for line in COMMANDS[:2])
 
-    assert run["endpoint"] == f"http://127.0.0.1:{serve['port']}"
+    assert run["endpoint"] == (f"http://127.0.0.1:{serve['port']}",)
     assert run["wait_for"] > 0
 
 

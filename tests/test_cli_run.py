@@ -698,7 +698,7 @@ ADDED = {
     *("server_metrics", "server_output_tokens_per_s", "server_threads_peak", "temperature_c_max", "throttled"),
     *("characters_per_s_ci95", "input_tokens_per_s_ci95", "output_tokens_per_s_ci95", "requests_per_s_ci95"),
     *("aborted", "closing", "drift", "shape", "stalls", "think_time_s", "timeline", "wh_per_1000_tokens"),
-    *("course", "endpoints", "spectra", "client_pause_s", "client_pause_at_s"),
+    *("course", "endpoints", "spectra", "client_pause_s", "client_pause_at_s", "workers"),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 
