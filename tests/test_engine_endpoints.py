@@ -53,7 +53,7 @@ async def test_a_retry_is_a_turn_of_its_own_and_the_conversation_stays_where_it_
 
 @pytest.mark.anyio
 async def test_shares_of_a_level_meet_each_endpoint_as_the_whole_does() -> None:
-    shares = [level_of(closed(2), uneven, requests=20, warmup=0, share=Share(index, 2)) for index in range(2)]
+    shares = [level_of(closed(2), uneven, requests=40, warmup=0, share=Share(index, 2)) for index in range(2)]
     asked = [[one.conversation % 2 for one in (await share.run()).server.asked] for share in shares]
 
     assert [Counter(each) for each in asked] == [{0: 10, 1: 10}] * 2

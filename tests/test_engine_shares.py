@@ -8,7 +8,7 @@ import pytest
 from test_engine import ALIKE, ROUNDING_NS, Answer, Played, closed, level_of, opened, uneven
 from trio.testing import MockClock
 
-from loadbench.engine import Limits, Share
+from loadbench.engine import Share
 from loadbench.scenario import Level, Pause
 
 COUNTS = [1, 2, 3, 5]
@@ -20,21 +20,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 async def shares(level: Level, of: int, law: object = ALIKE, **options: object) -> list[Played]:
-    limits = Limits(options.pop("requests", None), None, options.pop("warmup", 0), options.pop("max_streams", 1024))  # type: ignore[arg-type]
-    played = []
-    for index in range(of):
-        share = Share(index, of)
-        own = share.limits(limits)
-        one = level_of(  # type: ignore[call-arg]
-            *(level, law),  # type: ignore[arg-type]
-            requests=own.requests,
-            warmup=own.warmup,
-            max_streams=own.max_streams,
-            share=share,
-            **options,
-        )
-        played.append(await one.run())
-    return played
+    return [await level_of(level, law, share=Share(index, of), **options).run() for index in range(of)]  # type: ignore[call-arg, arg-type]
 
 
 @pytest.mark.anyio
@@ -109,3 +95,24 @@ async def test_prefixes_of_shares_are_those_of_the_whole() -> None:
 
     assert len(asked) == 30
     assert asked == {str(ask.prompt.messages) for ask in whole.server.asked}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("of", COUNTS)
+@pytest.mark.parametrize("warmup", [0, 3])
+async def test_shares_of_a_rate_end_when_the_whole_would(of: int, warmup: int) -> None:
+    whole = (await shares(opened(0.5), 1, duration_s=20.0, warmup=warmup))[0]
+
+    parts = await shares(opened(0.5), of, duration_s=20.0, warmup=warmup)
+    due = sorted(one.due_ns for part in parts for one in part.results)
+
+    assert due == pytest.approx(sorted(one.due_ns for one in whole.results), abs=ROUNDING_NS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("of", COUNTS)
+async def test_no_share_waits_beyond_the_levels_end(of: int) -> None:
+    parts = await shares(opened(0.1), of, duration_s=15.0, arrivals="constant", warmup=0)
+
+    assert sorted(one.due_ns for part in parts for one in part.results) == pytest.approx([0, 10e9], abs=ROUNDING_NS)
+    assert max(part.facts["duration_s"] for part in parts) == pytest.approx(15, abs=0.1)

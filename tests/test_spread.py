@@ -6,12 +6,14 @@ import asyncio
 import gc
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import anyio
+import msgspec
 import numpy as np
 import pytest
 import spreading
@@ -28,6 +30,7 @@ from loadbench.simulator import Simulator
 from loadbench.spread import place as places
 from loadbench.spread import worker
 from loadbench.spread.order import Order
+from loadbench.transport import Transport
 
 P = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 
@@ -350,3 +353,167 @@ async def test_a_cluster_that_takes_a_call_away_has_lost_the_worker() -> None:
 
     with pytest.raises(places.Lost, match="took it away"):
         await pool.places[0].call(worker.hello)
+
+
+# -- what goes wrong on the way
+
+
+class Late(ThreadPoolExecutor):
+    """A worker that takes long to make ready."""
+
+    def submit(self, work: Any, /, *words: Any, **named: Any) -> Any:
+        def later() -> Any:
+            if work.__name__ == "begin":
+                time.sleep(1.0)
+            return work(*words, **named)
+
+        return super().submit(later)
+
+
+@pytest.mark.anyio
+async def test_a_share_that_is_ready_early_waits_for_the_others(
+    server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "ABANDONED_S", 0.5)
+    ran = await run(Threads.of(ThreadPoolExecutor(1), Late(1)), server, closed(4), Limits(40, None, 0))
+
+    assert [one["completed"] for one in ran.workers] == [20, 20]
+
+
+@pytest.mark.anyio
+async def test_a_share_that_ended_by_itself_is_missing(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = ready(threads(2), server, closed(4), Limits(None, 60.0, 0))
+    assert ran.spread is not None
+    async with anyio.create_task_group() as group:
+        group.start_soon(ran.spread.run, ran.progress)
+        await until(lambda: ran.measured)
+        monkeypatch.setattr(worker, "ABANDONED_S", -1.0)  # as if this process had stood still
+
+    assert ran.facts["status"] == "incomplete"
+    assert "it ended by itself: nobody had asked for its reports" in ran.facts["reason"]
+    assert ran.balanced()
+
+
+class Babbling(ThreadPoolExecutor):
+    """A worker whose reports are of another version from the so-many-th on."""
+
+    def __init__(self, damage: Any) -> None:
+        super().__init__(1)
+        self._damage, self._reports = damage, 0
+
+    def submit(self, work: Any, /, *words: Any, **named: Any) -> Any:
+        def other() -> Any:
+            said = work(*words, **named)
+            if work.__name__ != "report" or not spread.order.read(said):
+                return said
+            self._reports += 1
+            return said if self._reports < 3 else self._damage(said)
+
+        return super().submit(other)
+
+
+def _other_histograms(said: bytes) -> bytes:
+    reports = spread.order.read(said)
+    for one in reports:
+        one.histograms = {"ttft": b"\x00"}
+    return msgspec.msgpack.encode(reports)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("damage", [lambda said: b"\xc1", _other_histograms])
+async def test_a_worker_that_cannot_be_understood_is_lost(server: Simulator, damage: Any) -> None:
+    pool = Threads.of(ThreadPoolExecutor(1), Babbling(damage))
+    ran = await run(pool, server, closed(4), Limits(400, None, 0))
+
+    assert ran.workers[0]["completed"] == 200
+    assert "what it says cannot be read" in ran.workers[1]["reason"]
+    assert ran.balanced()
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_began_anew_knows_nothing_of_its_share(
+    server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = ready(threads(1), server, closed(2), Limits(None, 60.0, 0))
+    assert ran.spread is not None
+    async with anyio.create_task_group() as group:
+        group.start_soon(ran.spread.run, ran.progress)
+        await until(lambda: ran.measured)
+        monkeypatch.setattr(worker, "_running", {})
+
+    assert "it knows nothing of its share" in ran.facts["reason"]
+    assert ran.balanced()
+
+
+@pytest.mark.anyio
+async def test_a_level_that_no_worker_can_take_is_to_be_measured_again(server: Simulator) -> None:
+    full = Failing(lambda name: True, error=OSError(11, "Resource temporarily unavailable"))
+    ran = await run(Threads.of(full), server, closed(4), Limits(8, None, 0))
+
+    assert ran.facts["status"] == "incomplete"
+    assert "no worker could take a share (without worker w1: BlockingIOError" in ran.facts["reason"]
+
+
+@pytest.mark.anyio
+async def test_what_hangs_while_a_level_is_cut_short_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "CUT_S", 0.5)
+    with simulator.start(ttft_ms=30_000) as slow:
+        hangs = Failing(lambda name: ran.progress.in_flight == 4)
+        ran = ready(Threads.of(ThreadPoolExecutor(1), hangs), slow, closed(4), Limits(None, 60.0, 0))
+        assert ran.spread is not None
+        async with anyio.create_task_group() as group:
+            group.start_soon(ran.spread.run, ran.progress)
+            await until(lambda: hangs.failed)
+            group.cancel_scope.cancel()
+
+    assert [one.error for one in ran.results] == ["cancelled"] * 2
+    assert ran.balanced()
+
+
+@pytest.mark.anyio
+async def test_what_breaks_in_a_worker_is_told_by_its_name(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError("of its own")
+
+    monkeypatch.setattr("loadbench.engine.loop.LevelRun._ask", breaks)
+    ran = await run(threads(1), server, closed(2), Limits(8, None, 0))
+
+    assert ran.workers[0]["reason"] == "ZeroDivisionError: of its own"
+
+
+@pytest.mark.anyio
+async def test_a_share_whose_connections_do_not_close_is_over_all_the_same(
+    server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Transport.aclose
+
+    async def breaks(transport: Transport) -> None:
+        await really(transport)
+        raise OSError("not now")
+
+    monkeypatch.setattr(Transport, "aclose", breaks)
+    with anyio.fail_after(20):
+        ran = await run(threads(1), server, closed(2), Limits(8, None, 0))
+
+    assert ran.progress.completed == 8
+    assert ran.workers[0]["reason"] == "OSError: not now"
+
+
+@pytest.mark.anyio
+async def test_a_worker_lets_go_of_the_levels_before(server: Simulator) -> None:
+    pool, runs = threads(1), []
+    for _ in range(3):
+        await run(pool, server, closed(2), Limits(4, None, 0))
+        runs += [weakref.ref(one) for one in worker._running.values()]
+    alive = [one() is not None for one in runs]
+    await pool.places[0].call(worker.close)
+
+    assert alive == [False, False, True]
+    assert worker._running == {}
+
+
+@pytest.mark.anyio
+async def test_in_closed_loop_the_cap_of_streams_leaves_out_no_worker(server: Simulator) -> None:
+    ran = await run(threads(2), server, closed(4), Limits(8, None, 0, max_streams=1))
+
+    assert [one["streams"] for one in ran.workers] == [2, 2]

@@ -147,3 +147,32 @@ def test_workers_end_with_the_one_who_asked() -> None:
 
     assert len(workers) == 2
     assert alive == []
+
+
+@pytest.mark.anyio
+async def test_a_process_that_dies_between_levels_is_replaced(pool: Processes, server: Simulator) -> None:
+    for pid in pids(pool):
+        os.kill(pid, signal.SIGKILL)
+    ran = await run(pool, server, closed(4), Limits(16, None, 0))
+
+    assert ran.facts["status"] == "complete"
+    assert len(ran.workers) == 2
+
+
+@pytest.mark.anyio
+async def test_where_no_process_takes_its_place_the_others_share_the_level(
+    pool: Processes, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    os.kill(pids(pool)[1], signal.SIGKILL)
+    monkeypatch.setattr("concurrent.futures.process.ProcessPoolExecutor._spawn_process", refused)
+    ran = await run(pool, server, closed(4), Limits(16, None, 0))
+    monkeypatch.undo()
+    again = await run(pool, server, closed(4), Limits(16, None, 0))
+
+    assert [one["name"] for one in ran.workers] == ["w1"]
+    assert ran.facts["status"] == "complete"
+    assert any("worker w2: BlockingIOError" in note for note in ran.notes)
+    assert [one["name"] for one in again.workers] == ["w1", "w2"]

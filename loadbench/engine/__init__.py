@@ -47,7 +47,7 @@ class Engine:
         client: Sends the requests.
         prompts: What is asked, see `asks`.
         settings: How.
-        share: Of each level, what this engine makes; limits given to `run` are its own.
+        share: Of each level, what this engine makes; limits given to `run` are the whole level's.
         on_result: Called with each Result as it ends.
         on_tick: Awaited about twice a second while a level runs, and at its end: flushes records, draws.
         now_ns: The monotonic clock of all marks.
@@ -112,9 +112,10 @@ class Engine:
         Args:
             begins: Awaited once connections are open; when the level begins, in ns of `now_ns`. Unset, it does then.
         """
-        level, limits = progress.level, progress.limits
+        level, share = progress.level, self._load.share
+        limits = share.limits(progress.limits)
         in_open_loop = min(limits.warmup, limits.max_streams)
-        streams = in_open_loop if level.concurrency is None else self._load.share.part(level.concurrency)
+        streams = in_open_loop if level.concurrency is None else share.part(level.concurrency)
         await self._client.warm(streams)
         self._client.take_lags_ns()
         progress.round_trip_ns = self._client.round_trip_ns()

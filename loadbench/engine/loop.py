@@ -27,6 +27,8 @@ class LevelRun:
     def __init__(self, load: Load, progress: Progress) -> None:
         self._load, self._progress = load, progress
         self._now_ns = load.now_ns
+        self._limits = load.share.limits(progress.limits)
+        self._deadline_ns = math.inf
         level, settings = progress.level, load.settings
         self._next_prompt: Iterator[Prompt] = (
             (written(prompt, load.line) for prompt in load.share.take(load.prompts))
@@ -88,10 +90,10 @@ class LevelRun:
     async def open_loop(self, level: Level) -> None:
         progress = self._progress
         async with anyio.create_task_group() as requests:
-            for start_ns in self._load.share.take(self._starts(level)):
+            for start_ns in self._load.share.take(self._seen(self._starts(level))):
                 due_ns = progress.began_ns + start_ns
                 recorded = next(self._next_prompt) if level.is_replay else None  # made up before it is due
-                await self._wait_until(due_ns)
+                await self._wait_until(min(due_ns, self._deadline_ns))
                 if self._over(due_ns):  # what is due is offered, however late this process is
                     break
                 if self._full():
@@ -99,6 +101,13 @@ class LevelRun:
                 else:
                     requests.start_soon(self._send, self._ask(due_ns, recorded=recorded), recorded is None)
             progress.phase = "draining"
+
+    def _seen(self, starts: Iterator[int]) -> Iterator[int]:
+        """The same; the level's duration counts from its first measured start, whichever share makes that."""
+        for number, start_ns in enumerate(starts):
+            if number == self._progress.limits.warmup:
+                self._set_deadline(self._progress.began_ns + start_ns)
+            yield start_ns
 
     def _starts(self, level: Level) -> Iterator[int]:
         """When requests of the whole level are due, in ns since it began."""
@@ -112,16 +121,13 @@ class LevelRun:
         rate_per_s = level.request_rate_per_s or 1.0
         return pacer.poisson(rate_per_s, rng) if by_chance else pacer.constant(rate_per_s)
 
-    def _past_deadline(self, at_ns: int) -> bool:
-        progress = self._progress
-        limit = progress.limits.duration_s
-        if limit is None or progress.measured_from_ns is None:
-            return False
-        return at_ns - progress.measured_from_ns >= limit * 1e9
+    def _set_deadline(self, from_ns: int) -> None:
+        if self._deadline_ns == math.inf and self._limits.duration_s is not None:
+            self._deadline_ns = from_ns + self._limits.duration_s * 1e9
 
     def _over(self, at_ns: int) -> bool:
         """Whether a request of this time, and any later one, is not to start. Retries come on top of the number."""
-        progress, limits = self._progress, self._progress.limits
+        progress, limits = self._progress, self._limits
         asked = progress.issued + progress.dropped - progress.retried
         if self._ended(at_ns) or (limits.requests is not None and asked >= limits.requests):
             progress.phase = "draining"
@@ -132,15 +138,15 @@ class LevelRun:
         """Whether nothing of this time is to start, a retry neither."""
         progress = self._progress
         ended = self._load.stopping or progress.enough or progress.gone >= FAILURES_IN_A_ROW
-        return ended or self._past_deadline(at_ns)
+        return ended or at_ns >= self._deadline_ns
 
     def _full(self) -> bool:
         """Open loop: whether a request more would go beyond the cap of streams."""
         progress = self._progress
-        return progress.level.concurrency is None and progress.in_flight >= progress.limits.max_streams
+        return progress.level.concurrency is None and progress.in_flight >= self._limits.max_streams
 
     def _is_warmup(self) -> bool:
-        return self._number < self._progress.limits.warmup
+        return self._number < self._limits.warmup
 
     def _drop(self, due_ns: int) -> None:
         warmup = self._is_warmup()
@@ -154,6 +160,7 @@ class LevelRun:
         progress = self._progress
         if progress.measured_from_ns is None:
             progress.measured_from_ns, progress.phase = due_ns, "measuring"
+            self._set_deadline(due_ns)
 
     def _ask(
         self,
@@ -264,7 +271,7 @@ class LevelRun:
         elif error != "http_429":
             progress.gone = 0  # an answer all the same; 429 says neither: a full server refuses in 1 ms
 
-    async def _wait_until(self, at_ns: int) -> None:
+    async def _wait_until(self, at_ns: float) -> None:
         """Sleep, unless the run is stopped."""
         scope = anyio.CancelScope()
         self._load.waiting.add(scope)
@@ -274,7 +281,7 @@ class LevelRun:
         finally:
             self._load.waiting.discard(scope)
 
-    async def _sleep_until(self, at_ns: int) -> None:
+    async def _sleep_until(self, at_ns: float) -> None:
         await anyio.sleep(max(0, at_ns - self._now_ns()) / 1e9)
         # uvloop rounds to whole ms, down too: what begins before it is due may be answered before it is due.
         while (early_ns := at_ns - self._now_ns()) > 0:  # noqa: ASYNC110 - time itself is waited for

@@ -15,6 +15,7 @@ merge.py      shares put together
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -108,24 +109,27 @@ class Spread:
                 ticker.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._all(parts, progress, self._cut_short)
+                await self._all(parts, progress, lambda part: self._cut_short(part, progress))
             progress.ended_ns = max(progress.began_ns, time.perf_counter_ns())
             merge.into(progress, parts)
             progress.workers = [merge.figures(part, progress) for part in parts]
-            progress.incomplete = merge.missing(parts, progress)
+            progress.incomplete = merge.missing(parts, progress) or progress.incomplete
 
     async def _cut(self, progress: Progress) -> list[Part]:
         """The level in shares, each with its place; a worker whose clock cannot be used gets none."""
         level, limits = progress.level, progress.limits
         clocks = await asyncio.gather(*(_clock(place) for place in self._pool.places))
-        usable = []
+        usable, without = [], []
         for place, clock in zip(self._pool.places, clocks, strict=True):
             if clock is not None and clock.uncertain_ns <= MOST_UNCERTAIN_NS:
                 usable.append((place, clock))
             else:
                 why = place.lost or "its clock is not known well enough: calls to it take too long"
-                self._note(f"{level.id}: without worker {place.told}: {why}")
-        most = [level.concurrency, limits.requests, limits.max_streams]
+                without.append(f"without worker {place.told}: {why}")
+                self._note(f"{level.id}: {without[-1]}")
+        if not usable:
+            progress.incomplete = f"no worker could take a share ({'; '.join(without)}): --resume measures it"
+        most = [limits.max_streams if level.concurrency is None else level.concurrency, limits.requests]
         of = min(len(usable), *(one for one in most if one is not None))
         return [
             Part(place, Share(index, of), clock, f"{level.id}/{progress.attempt}/{uuid.uuid4()}")
@@ -135,7 +139,7 @@ class Spread:
     async def _together(self, parts: Sequence[Part], progress: Progress) -> None:
         """Open all connections, then agree on a start."""
         self._salt += 1
-        await self._all(parts, progress, lambda part: self._ready(part, progress))
+        await self._all(parts, progress, lambda part: self._ready(part, parts, progress))
         longest_ns = max((part.clock.uncertain_ns for part in parts), default=0)
         progress.began_ns = time.perf_counter_ns() + round(HEAD_START_S * 1e9) + 4 * longest_ns
         await self._all(
@@ -144,15 +148,17 @@ class Spread:
             lambda part: part.place.call(worker.go, part.order_id, progress.began_ns + part.clock.offset_ns),
         )
 
-    async def _ready(self, part: Part, progress: Progress) -> None:
-        settings = replace(self._settings, salt=self._salt)
-        own = part.share.limits(progress.limits)
-        told = (self._route, self._prompts, self._line, settings, part.share, progress.level, progress.attempt, own)
+    async def _ready(self, part: Part, parts: Sequence[Part], progress: Progress) -> None:
+        settings, level = replace(self._settings, salt=self._salt), progress.level
+        told = (self._route, self._prompts, self._line, settings, part.share, level, progress.attempt, progress.limits)
         await part.place.call(worker.begin, Order(part.order_id, *told))
         async with asyncio.timeout(CONNECT_LIMIT_S):
             while not part.started:
                 await self._ask(part, "stop" if self._stopping else "")
                 await asyncio.sleep(0.02)
+        while not all(one.started or one.ended for one in parts):  # who is not asked ends by itself
+            await asyncio.sleep(ASK_S)
+            await self._ask(part, "stop" if self._stopping else "")
 
     async def _follow(self, part: Part, progress: Progress) -> None:
         """Ask for reports until the share is over."""
@@ -164,17 +170,21 @@ class Spread:
                 await asyncio.sleep(ASK_S / 5)
             await self._ask(part, "stop" if self._stopping or progress.enough else "")
 
-    async def _cut_short(self, part: Part) -> None:
+    async def _cut_short(self, part: Part, progress: Progress) -> None:
         """Where the level was ended from outside: what is in flight ends, and its records are fetched."""
         if part.ended:
             return
-        with anyio.move_on_after(CUT_S):
+        with anyio.move_on_after(CUT_S), contextlib.suppress(LoadbenchError):
             while not part.ended:
                 await self._ask(part, "cut")
                 await asyncio.sleep(0.02)
+        if not part.ended:  # its last report still counts what was in flight
+            part.lost = part.place.lost or "it did not end when it was told to"
+            part.lost_ns = max(0, time.perf_counter_ns() - progress.began_ns)
 
     async def _ask(self, part: Part, ending: str) -> None:
         for said in order.read(await part.place.call(worker.report, part.order_id, part.seen, ending)):
+            part.histograms = order.histograms(said)
             part.last, part.seen = said, part.seen + 1
             for result in said.records:
                 self._on_result(result)

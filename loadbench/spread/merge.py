@@ -9,7 +9,7 @@ from typing import Any
 
 from loadbench.engine import Progress, Share
 from loadbench.histogram import Histogram
-from loadbench.spread.order import COUNTS, Report, histograms
+from loadbench.spread.order import COUNTS, Report
 from loadbench.spread.place import Clock, Place
 
 WARMING, MEASURING, DRAINING = "warming up", "measuring", "draining"
@@ -21,7 +21,7 @@ class Part:
 
     Attributes:
         seen: How many reports came.
-        last: The last one.
+        last: The last one; `histograms` are its own, unpacked.
         lost: Why nothing more will come of it; None while all is well.
         lost_ns: When that was noticed, in ns since the level began.
     """
@@ -32,6 +32,7 @@ class Part:
     order_id: str
     seen: int = 0
     last: Report = field(default_factory=lambda: Report("connecting"))
+    histograms: dict[str, Histogram] = field(default_factory=dict)
     lost: str | None = None
     lost_ns: int | None = None
 
@@ -76,8 +77,8 @@ def into(progress: Progress, parts: Sequence[Part]) -> None:
         progress.phase = WARMING if WARMING in phases else DRAINING if DRAINING in phases else MEASURING
     merged = {name: Histogram() for name in progress.histograms}
     for part in parts:
-        for name, histogram in histograms(part.last).items():
-            merged[name].merge(histogram)
+        for name in merged.keys() & part.histograms.keys():
+            merged[name].merge(part.histograms[name])
     progress.histograms.update(merged)
 
 
@@ -101,10 +102,8 @@ def _marks(progress: Progress, parts: Sequence[Part]) -> None:
 def figures(part: Part, progress: Progress) -> dict[str, Any]:
     """What run.json says of a worker's share."""
     place, said, share, level = part.place, part.last, part.share, progress.level
-    own = histograms(said)
-    hello = place.hello
-    ended_ns = part.mark("ended_ns")
-    lasted_s = (ended_ns if ended_ns and ended_ns > 0 else max(0, progress.ended_ns - progress.began_ns)) / 1e9
+    own, hello = part.histograms, place.hello
+    lasted_s = (part.mark("ended_ns") or 0) / 1e9  # 0 of a share that did not end, or did not begin
 
     def ms(name: str, p: float) -> float | None:
         value_us = own[name].percentile(p) if name in own else None
@@ -127,7 +126,7 @@ def figures(part: Part, progress: Progress) -> dict[str, Any]:
         "itl_ms": {"p50": ms("itl", 0.5), "p99": ms("itl", 0.99)},
         "client_lag_ms": {"p50": ms("client_lag", 0.5), "p99": ms("client_lag", 0.99)},
         "cpu_s": round(said.cpu_s, 3),
-        "cpu_share": round(said.cpu_s / lasted_s, 4) if lasted_s else None,
+        "cpu_share": round(said.cpu_s / lasted_s, 4) if lasted_s > 0 else None,
         "round_trip_ms": None if said.round_trip_ns is None else round(said.round_trip_ns / 1e6, 3),
         "clock_uncertain_ms": round(part.clock.uncertain_ns / 1e6, 3),
         "wall_clock_offset_ms": round(part.clock.wall_offset_ns / 1e6, 3),

@@ -10,6 +10,7 @@ import msgspec
 
 from loadbench.client.route import Route
 from loadbench.engine import Limits, Progress, Settings, Share
+from loadbench.errors import LoadbenchError
 from loadbench.histogram import Histogram
 from loadbench.prompts import Line, Prompt
 from loadbench.result import Result
@@ -22,7 +23,7 @@ class Order:
 
     Attributes:
         id: Unlike that of any other order.
-        limits: The share's own.
+        limits: The level's: `share.limits` has the share's own.
         line: How the server counts the words of prompts that are to be made up.
     """
 
@@ -93,7 +94,6 @@ class Report(msgspec.Struct):
     last_error: str | None = None
     phase: str = ""
     gone: int = 0
-    enough: bool = False
     think_time_s: float | None = None
     round_trip_ns: int | None = None
     cpu_s: float = 0.0
@@ -122,7 +122,7 @@ def report(
     began_ns = progress.began_ns
 
     def since(at_ns: int | None) -> int | None:
-        return None if at_ns is None else at_ns - began_ns
+        return at_ns - began_ns if at_ns else None
 
     counts = {name: getattr(progress, name) for name in COUNTS}
     counts["text_events"] += text_events_in_flight
@@ -153,11 +153,25 @@ def read(message: bytes) -> list[Report]:
     """The reports of a message, in order.
 
     Raises:
-        msgspec.DecodeError: It is none.
+        LoadbenchError: It is none.
     """
-    return _decoder.decode(message)
+    try:
+        return _decoder.decode(message)
+    except msgspec.DecodeError as error:
+        raise _unreadable(error) from None
 
 
 def histograms(said: Report) -> dict[str, Histogram]:
-    """A report's histograms, by metric."""
-    return {name: Histogram.unpacked(packed) for name, packed in said.histograms.items()}
+    """A report's histograms, by metric.
+
+    Raises:
+        LoadbenchError: They are none.
+    """
+    try:
+        return {name: Histogram.unpacked(packed) for name, packed in said.histograms.items()}
+    except ValueError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> LoadbenchError:
+    return LoadbenchError(f"what it says cannot be read ({error}): install the same loadbench there")

@@ -8,6 +8,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from loadbench.errors import LoadbenchError
 from loadbench.spread import worker
 from loadbench.spread.place import Lost, Place
 from loadbench.spread.pool import greet
@@ -27,7 +28,8 @@ class Processes:
         """A process can always be begun again."""
 
     async def renew(self) -> list[str]:
-        """A new process for each that was lost."""
+        """A new process for each that was lost, meanwhile too."""
+        await asyncio.gather(*(_try(place) for place in self.places))
         done, begun = [], []
         for at, place in enumerate(self.places):
             if place.lost is not None:
@@ -35,7 +37,10 @@ class Processes:
                 done.append(f"{place.told} was lost ({place.lost}): a new process takes its place")
                 self.places[at] = _place(place.name)
                 begun.append(self.places[at])
-        await greet(begun, None)
+        try:
+            await greet(begun, None)
+        except LoadbenchError as error:  # the level is shared by the others, and the next one tries again
+            done.append(str(error))
         return done
 
     async def close(self) -> None:
@@ -46,6 +51,11 @@ class Processes:
 def _place(name: str) -> Place:
     spawn = multiprocessing.get_context("spawn")
     return Place(name, ProcessPoolExecutor(1, mp_context=spawn, initializer=worker.started))
+
+
+async def _try(place: Place) -> None:
+    with contextlib.suppress(Lost):
+        await place.call(worker.clock)
 
 
 async def _end(place: Place) -> None:

@@ -23,6 +23,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 import loadbench
+from loadbench.client import Client
 from loadbench.client.route import Route
 from loadbench.engine import Engine, Progress
 from loadbench.errors import LoadbenchError
@@ -75,68 +76,75 @@ class _Running:
         self._late_ns = 0
         self._asked_s = time.monotonic()
         self._cpu_s = time.process_time()
+        self._client: Client | None = None
         self._engine: Engine | None = None
         self._progress = Progress(order.level, order.attempt, order.limits)
         self._scope = anyio.CancelScope()
+        self._error: str | None = None
         self.over = False
 
     async def run(self) -> None:
-        error: str | None = None
-        order = self.order
-        client = order.route.open()
         try:
             with self._scope:
-                self._engine = Engine(
-                    client,
-                    order.prompts,
-                    order.settings,
-                    share=order.share,
-                    on_result=self._on_result,
-                    on_tick=self._on_tick,
-                )
-                self._engine.asks(order.prompts, order.line)
-                _freeze()
-                self._client = client
-                with contextlib.suppress(ExchangeError):  # alone: what it takes is the way's, not this process's
-                    await client.reach()
-                await self._engine.run(self._progress, self._begins)
+                await self._measure()
         except Exception as failure:  # whatever it is, the other side is to know
-            error = f"{type(failure).__name__}: {failure}"
+            self._error = _told(failure)
+        self._say("over")
+        self.over = True
+
+    async def _measure(self) -> None:
+        order = self.order
+        self._client = client = order.route.open()
+        try:
+            self._engine = Engine(
+                *(client, order.prompts, order.settings),
+                share=order.share,
+                on_result=self._on_result,
+                on_tick=self._on_tick,
+            )
+            self._engine.asks(order.prompts, order.line)
+            _freeze()
+            with contextlib.suppress(ExchangeError):  # alone: what it takes is the way's, not this process's
+                await client.reach()
+            await self._engine.run(self._progress, self._begins)
         finally:
             with anyio.CancelScope(shield=True):
                 await client.transport.aclose()
-            self._say("over", error)
-            self.over = True
 
     async def _begins(self) -> int:
         self._progress.began_ns = time.perf_counter_ns()
-        self._say("ready", None)
-        with anyio.move_on_after(ABANDONED_S) as waiting:
-            await self._go.wait()
-        if waiting.cancelled_caught:
-            self._scope.cancel()
-            await anyio.lowlevel.checkpoint()
+        self._say("ready")
+        while not self._go.is_set():
+            with anyio.move_on_after(ABANDONED_S / 4):
+                await self._go.wait()
+            self._end_if_abandoned()
+        self._cpu_s = time.process_time()
         self._late_ns = max(0, time.perf_counter_ns() - self._began_ns)
         return self._began_ns
+
+    def _end_if_abandoned(self) -> None:
+        """What is left unmade of its load is missing, should somebody ask after all: one who stood still."""
+        if (silent_s := time.monotonic() - self._asked_s) > ABANDONED_S:
+            self._error = f"it ended by itself: nobody had asked for its reports for {silent_s:.0f} s"
+            self._scope.cancel()
 
     def _on_result(self, result: Result) -> None:
         self._records.append(orders.record(result))
 
     async def _on_tick(self, progress: Progress) -> None:
-        self._say("running", None)
-        if time.monotonic() - self._asked_s > ABANDONED_S:
-            self._scope.cancel()
+        self._say("running")
+        self._end_if_abandoned()
 
-    def _say(self, state: str, error: str | None) -> None:
+    def _say(self, state: str) -> None:
         records, self._records = self._records, []
-        client = getattr(self, "_client", None)
+        client = self._client
         self._out.append(
             orders.report(
                 *(self._progress, state, records),
                 text_events_in_flight=0 if client is None else client.text_events_in_flight(),
                 cpu_s=time.process_time() - self._cpu_s,
                 late_ns=self._late_ns,
-                error=error,
+                error=self._error,
             )
         )
 
@@ -201,7 +209,8 @@ def reach(route: Route) -> str | None:
 def begin(order: Order) -> None:
     """Make ready for a share: open its connections. It waits for `go`."""
     concurrency = order.level.concurrency
-    streams = order.limits.max_streams if concurrency is None else order.share.part(concurrency)
+    most = order.share.limits(order.limits).max_streams
+    streams = most if concurrency is None else order.share.part(concurrency)
     room = raise_file_limit(streams)
     if concurrency is not None and room is not None and room < streams:
         raise LoadbenchError(
@@ -216,7 +225,7 @@ def begin(order: Order) -> None:
 
 def go(order_id: str, began_ns: int) -> None:
     """The level begins at this time of this worker's clock."""
-    _portal().call(_running[order_id].go, began_ns)
+    _portal().call(_share(order_id).go, began_ns)
 
 
 def report(order_id: str, seen: int, ending: str = "") -> bytes:
@@ -226,16 +235,23 @@ def report(order_id: str, seen: int, ending: str = "") -> bytes:
         seen: How many it has: what an answer held that got lost is told again.
         ending: stop: no further request is to start; cut: those in flight are to end at once.
     """
-    return orders.together(_portal().call(_running[order_id].take, ending, seen))
+    return orders.together(_portal().call(_share(order_id).take, ending, seen))
+
+
+def _share(order_id: str) -> _Running:
+    if (found := _running.get(order_id)) is None:
+        raise LoadbenchError("it knows nothing of its share: it began anew, or another run uses it")
+    return found
 
 
 def close() -> None:
-    """End what runs, and the event loop."""
+    """End what runs, and the event loop; nothing of it is kept, least of all the route's key."""
     global _loop
     with _guard:
         if _loop is not None:
             _loop.close()
             _loop = None
+    _running.clear()
 
 
 def _portal() -> BlockingPortal:
@@ -246,8 +262,16 @@ def _portal() -> BlockingPortal:
         return _loop.portal
 
 
+def _told(failure: BaseException) -> str:
+    """What happened, of a group the first one: task groups wrap all that ends them."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return f"{type(failure).__name__}: {failure}"
+
+
 def _freeze() -> None:
     """What is alive now lives to the end of the level: no need to look at it while tokens arrive."""
+    gc.unfreeze()  # what the level before was made of is in circles
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
