@@ -235,6 +235,22 @@ def test_a_server_that_went_away_says_nothing_of_the_load() -> None:
     assert record["reason"] == "m@c4: no request completed"
 
 
+def test_a_load_of_which_a_part_was_missing_is_tried_again_and_once_more_is_too_often() -> None:
+    asked = scenario()
+    (record,) = kept = records(asked)
+    search = Search(asked, kept, quiet)
+    tried = []
+    while (planned := search.following()) is not None:
+        tried.append(planned.level.id)
+        lost = {"status": "incomplete", "reason": "worker w2 was lost"}
+        one_level(search, planned, slow_from(9), **(lost if planned.level.id in ("m@c2", "m@c4", "m@c4#2") else {}))
+
+    assert tried == ["m@c1", "m@c2", "m@c2#2", "m@c4", "m@c4#2"]
+    assert [step["counted"] for step in record["steps"]] == [True, False, True, False, False]
+    assert (record["found"], record["bracket"]) == (None, [2, None])
+    assert record["reason"] == "m@c4#2: worker w2 was lost"
+
+
 def test_a_load_at_which_every_request_fails_is_too_high() -> None:
     asked = scenario()
     (record,) = kept = records(asked)

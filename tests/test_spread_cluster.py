@@ -94,7 +94,7 @@ async def test_a_scheduler_that_goes_away_ends_the_level_with_what_was_collected
     assert ran.spread.gone is not None
 
 
-@pytest.mark.parametrize("address", ["here", "local:0", "http://127.0.0.1:8786", "tcp://"])
+@pytest.mark.parametrize("address", ["here", "local:0", "local:100000", "http://127.0.0.1:8786", "tcp://"])
 def test_what_is_no_address_of_a_cluster_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="--cluster"):
         connect(address)

@@ -104,17 +104,19 @@ class Search:
             record["reason"] = INTERRUPTED
             return
         gone = facts["status"] == "failed" and bool(progress.errors) and set(progress.errors) <= set(UNREACHABLE)
+        lost = facts["status"] == "incomplete"
+        again = lost and any(step["load"] == _load(level) and not step["counted"] for step in record["steps"])
         decision = probe.close({"id": level.id, "model": level.model, **level.load_facts, **facts})
         step = {
-            "load": level.concurrency if level.concurrency is not None else level.request_rate_per_s,
+            "load": _load(level),
             "level": level.id,
             **asdict(decision),
-            # What a budget cut short, and a server that went away, say nothing of the load.
-            "counted": not (gone or (self._cut and decision.verdict == "undecided")),
+            # What a budget cut short, a server that went away and a part that is missing say nothing of the load.
+            "counted": not (gone or lost or (self._cut and decision.verdict == "undecided")),
         }
         record["steps"].append(step)
         self._conclude(record)
-        if gone:
+        if gone or again:
             self._give_up(record, f"{level.id}: {facts['reason']}")
         self.tell(record, step)
 
@@ -173,6 +175,10 @@ class Search:
                 if high is None
                 else "confirmed by a second probe"
             )
+
+
+def _load(level: Level) -> float | None:
+    return level.concurrency if level.concurrency is not None else level.request_rate_per_s
 
 
 def _grid(record: Mapping[str, Any]) -> Grid:

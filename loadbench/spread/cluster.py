@@ -13,6 +13,7 @@ from loadbench.errors import LoadbenchError, UsageError
 from loadbench.spread.place import Place
 
 CONNECT_S = 15.0
+MOST_LOCAL = 256
 _LOCAL = re.compile(r"local:(\d+)")
 
 
@@ -75,9 +76,12 @@ def connect(address: str) -> Cluster:
             "the workers"
         ) from None
     if local := _LOCAL.fullmatch(address):
-        if not int(local[1]):
-            raise UsageError("--cluster local:0: give at least one worker, as local:2")
-        return _local(distributed, address, int(local[1]))
+        if not 1 <= int(local[1]) <= MOST_LOCAL:
+            raise UsageError(f"--cluster {address}: give 1 to {MOST_LOCAL} workers, as local:2")
+        try:
+            return _local(distributed, address, int(local[1]))
+        except (OSError, RuntimeError) as error:
+            raise LoadbenchError(f"--cluster {address}: its workers cannot be begun: {_line(error)}") from None
     if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://\S+", address):
         raise UsageError(f"--cluster {address}: give tcp://HOST:PORT of a Dask scheduler, or local:N")
     try:
@@ -105,7 +109,7 @@ def _local(distributed: Any, address: str, count: int) -> Cluster:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # it has one in any case; no other port warns where Dask runs already
             scheduler_kwargs={"dashboard": False},
             memory_limit=None,
             silence_logs=logging.CRITICAL,
