@@ -83,7 +83,7 @@ def test_what_cannot_share_a_load_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def begin(server: Simulator, folder: Path, *more: object) -> subprocess.Popen[str]:
+def begin(server: Simulator, folder: Path, *more: object, records: str = "requests.jsonl") -> subprocess.Popen[str]:
     """A run with two workers, that measures already."""
     run = subprocess.Popen(
         [sys.executable, "-m", "loadbench", *words(server, folder, "--workers", 2, *more)],
@@ -92,8 +92,8 @@ def begin(server: Simulator, folder: Path, *more: object) -> subprocess.Popen[st
         text=True,
         start_new_session=True,
     )
-    records = folder / "requests.jsonl"
-    while run.poll() is None and not (records.exists() and records.read_bytes().count(b'"warmup":false') > 8):
+    kept = folder / records
+    while run.poll() is None and not (kept.exists() and kept.read_bytes().count(b'"warmup":false') > 8):
         time.sleep(0.05)
     return run
 
@@ -153,3 +153,18 @@ def test_a_search_for_capacity_is_shared_too(tmp_path: Path) -> None:
 
     assert ran.exit_code in (0, 3), ran.output
     assert all(level["workers"] for level in summary_of(tmp_path / "run")["levels"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
+def test_a_side_that_lost_a_worker_is_no_success(server: Simulator, tmp_path: Path) -> None:
+    root = tmp_path / "both"
+    run = begin(server, root, "--against", server.url, "-c", "2,4", "-n", 60, records="base/requests.jsonl")
+    for worker in workers_of(run)[:2]:  # those of the base, which began first
+        worker.kill()
+    said, _ = run.communicate(timeout=100)
+    statuses = [level["status"] for side in ("base", "new") for level in summary_of(root / side)["levels"]]
+
+    assert run.returncode == 1, said
+    assert "workers   2 processes of this machine share each level" in said
+    assert f"measure them again with: loadbench run --resume {root}" in said
+    assert statuses == ["incomplete", "complete", "complete", "complete"]

@@ -15,7 +15,7 @@ import click
 from msgspec import structs
 
 from loadbench import compare, scenario, store
-from loadbench.cli import INTERRUPTED, live, measure, opening, reach, rig, verdict
+from loadbench.cli import INTERRUPTED, live, measure, opening, reach, rig, verdict, workers
 from loadbench.cli.live.sides import Sided, named
 from loadbench.cli.pair import MEANT, SIDES, folders
 from loadbench.cli.rig import Asked, Rig
@@ -78,6 +78,8 @@ def _measure(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, A
                 click.echo(f"interrupted; go on with: loadbench run --resume {shlex.quote(str(root))}", err=True)
             return INTERRUPTED
         record = _compared(root, summaries, both, shown)
+        if measure.tell_incomplete(summaries, root):
+            return 1
         return _exit_code(sessions, summaries, record, strict=bool(both["strict"]))
 
 
@@ -139,6 +141,7 @@ def _opening(root: Path, sides: Sequence[Rig], steps: Plan) -> list[str]:
         fails_if=verdict.lines(wanted, search=False),
         key=reach.key_source(wanted.api_key_env, wanted.api_key_file),
         done=sum(len(one.done) for one in sides),
+        workers=workers.told(sides[0].spread),
         dry_run=given["dry_run"],
     )
 

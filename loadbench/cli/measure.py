@@ -81,10 +81,11 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
                 command = course.command if course else "run"
                 click.echo(f"interrupted; go on with: loadbench {command} --resume {shlex.quote(str(path))}", err=True)
             return INTERRUPTED
-        if session.failed or tell_incomplete(summary, path):
+        if session.failed:
             return 1
-        info = session.folder.info
-        return course.exit_code(info) if course else verdict.exit_code(summary, strict=bool(given["strict"]))
+        if course is not None:  # which tries again by itself
+            return course.exit_code(session.folder.info)
+        return 1 if tell_incomplete([summary], path) else verdict.exit_code(summary, strict=bool(given["strict"]))
 
 
 async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Session | None:
@@ -163,9 +164,14 @@ def tell_failures(session: Session, name: str = "") -> None:
         click.echo(live.harmless(f"loadbench: {name}{model}: {reason}"), err=True)
 
 
-def tell_incomplete(summary: Mapping[str, Any], path: Path) -> bool:
-    """Say which levels lost a part of their load on the way; whether there are any."""
-    lost = [level for level in summary["levels"] if level.get("status") == "incomplete"]
+def tell_incomplete(summaries: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """Say which levels lost a part of their load on the way; whether there are any.
+
+    Args:
+        path: With which they are measured again.
+    """
+    levels = [level for summary in summaries for level in summary["levels"]]
+    lost = [level for level in levels if level.get("status") == "incomplete"]
     for level in lost:
         click.echo(live.harmless(f"loadbench: {level['id']}: {level['reason']}"), err=True)
     if lost:
