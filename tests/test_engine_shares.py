@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from test_engine import ALIKE, ROUNDING_NS, Answer, Played, closed, level_of, opened, uneven
+from test_engine_shapes import REPLAY, recorded, shaped
 from trio.testing import MockClock
 
 from loadbench.engine import Share
@@ -116,3 +117,27 @@ async def test_no_share_waits_beyond_the_levels_end(of: int) -> None:
 
     assert sorted(one.due_ns for part in parts for one in part.results) == pytest.approx([0, 10e9], abs=ROUNDING_NS)
     assert max(part.facts["duration_s"] for part in parts) == pytest.approx(15, abs=0.1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("of", COUNTS)
+async def test_shares_of_a_replay_ask_what_the_trace_has_when_the_trace_has_it(of: int) -> None:
+    trace = recorded(0, 0.5, 0.5, 40)  # of five shares one has nothing to do
+
+    parts = await shares(REPLAY, of, prompts=trace)
+    asked = {one.request: (one.prompt, one.due_ns) for part in parts for one in part.results}
+
+    assert [asked[number][0] for number in range(4)] == ["t1", "t2", "t3", "t4"]
+    assert [asked[n][1] for n in range(4)] == pytest.approx([0, 0.5e9, 0.5e9, 40e9], abs=ROUNDING_NS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("of", COUNTS)
+async def test_shares_of_a_shape_start_when_the_whole_would_and_end(of: int) -> None:
+    level = shaped("ramp 1..8 over 20s")
+    whole = (await shares(level, 1))[0]
+
+    parts = await shares(level, of)
+    due = sorted(one.due_ns for part in parts for one in part.results)
+
+    assert due == pytest.approx(sorted(one.due_ns for one in whole.results), abs=ROUNDING_NS)

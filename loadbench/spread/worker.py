@@ -97,7 +97,7 @@ class _Running:
         self._client = client = order.route.open()
         try:
             self._engine = Engine(
-                *(client, order.prompts, order.settings),
+                *(client, (), order.settings),  # what it asks is made up once, by `asks`
                 share=order.share,
                 on_result=self._on_result,
                 on_tick=self._on_tick,
