@@ -49,7 +49,7 @@ class Engine:
         settings: How.
         share: Of each level, what this engine makes; limits given to `run` are the whole level's.
         on_result: Called with each Result as it ends.
-        on_tick: Awaited about twice a second while a level runs, and at its end: flushes records, draws.
+        on_tick: Awaited about twice a second while a level runs: flushes records, draws.
         now_ns: The monotonic clock of all marks.
         cpu_s: CPU seconds of this process.
     """
@@ -98,11 +98,6 @@ class Engine:
     def _wake(self) -> None:
         for scope in list(self._load.waiting):
             scope.cancel()  # the next request may be due in minutes
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it was stopped."""
-        return self._load.stopping
 
     async def run(self, progress: Progress, begins: Callable[[], Awaitable[int]] | None = None) -> None:
         """Run one level to its end, drain included; `progress` tells how it goes.
