@@ -9,7 +9,10 @@ import httpx
 
 from loadbench.result import ErrorKind
 
-_LOCAL_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EACCES}
+# EBUSY is what glibc may say where no file is left to look a name up.
+_LOCAL_ERRNOS = {
+    *(errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EACCES, errno.EBUSY),
+}
 
 RETRY_NS = 1_000_000_000
 """Later than this after it was sent, a request died of something else than an old connection."""
