@@ -55,11 +55,14 @@ def alone() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
 @pytest.mark.parametrize(("path", "host"), [*((path, "127.0.0.1") for path in PATHS), ("user stamps", "localhost")])
-def test_requests_for_which_no_file_is_left_are_local_failures(path: str, host: str) -> None:
+def test_requests_for_which_no_file_is_left_fail_and_do_not_end_the_run(path: str, host: str) -> None:
     with serve(SLOW) as server:
         found = starved("files", path, server.url.replace("127.0.0.1", host))
 
-    assert set(found["kinds"]) == {"local", "None"}, found
+    failed = set(found["kinds"]) - {"None"}
+    # A name is looked up by the system, which without a file may say that it finds none.
+    assert failed
+    assert failed <= ({"local", "dns"} if host == "localhost" else {"local"}), found
     assert found["kinds"]["None"] >= 8
 
 

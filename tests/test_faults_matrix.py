@@ -86,7 +86,7 @@ MATRIX = {
     "DNS failure": "client_failures::a_name_that_does_not_exist_is_a_dns_failure",
     "server killed, restarted": "faults_levels::a_server_that_is_killed_and_started_again_costs_the_requests_between",
     "listen queue full": "faults_levels::a_level_against_a_full_listen_queue_ends_within_its_time_outs",
-    "out of files": "faults_machine::requests_for_which_no_file_is_left_are_local_failures",
+    "out of files": "faults_machine::requests_for_which_no_file_is_left_fail_and_do_not_end_the_run",
     "out of local ports": "faults_machine::requests_for_which_no_local_port_is_left_are_local_failures",
     "all of it at random": "faults_levels::a_closed_loop_over_all_faults_counts_every_request_and_ends_in_time",
 }
