@@ -374,8 +374,8 @@ class Late(ThreadPoolExecutor):
 async def test_a_share_that_is_ready_early_waits_for_the_others(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "ABANDONED_S", 0.5)
-    ran = await run(Threads.of(ThreadPoolExecutor(1), Late(1)), server, closed(4), Limits(40, None, 0))
+    monkeypatch.setattr(worker, "ABANDONED_S", 1.5)
+    ran = await run(Threads.of(ThreadPoolExecutor(1), Late(3)), server, closed(4), Limits(40, None, 0))
 
     assert [one["completed"] for one in ran.workers] == [20, 20]
 

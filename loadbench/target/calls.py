@@ -135,7 +135,12 @@ async def _whole(streamed: httpx.Response) -> httpx.Response:
 
 def _anew(response: httpx.Response, headers: list[tuple[str, str]], content: bytes) -> httpx.Response:
     """The response with these headers and this body, as it is after decompression."""
-    kept = [pair for pair in headers if pair[0].lower() not in ("content-encoding", "content-length")]
+    as_sent = response.headers.encoding  # httpx itself would take ASCII alone
+    kept = [
+        (name.encode(as_sent), value.encode(as_sent))
+        for name, value in headers
+        if name.lower() not in ("content-encoding", "content-length")
+    ]
     return httpx.Response(response.status_code, headers=kept, content=content, request=response.request)
 
 
