@@ -25,6 +25,15 @@ def is_local_name(host: str) -> bool:
         return False
 
 
+def is_local_address(address: str) -> bool:
+    """Whether a server that listens there is reached from this machine alone.
+
+    >>> is_local_address("::1"), is_local_address("0.0.0.0")
+    (True, False)
+    """
+    return is_local_name(f"[{address}]" if ":" in address else address)
+
+
 class Admission:
     """The check of each request's head.
 
@@ -38,7 +47,7 @@ class Admission:
 
     def __init__(self, host: str, key: str | None) -> None:
         self._bearer = None if key is None else f"Bearer {key}".encode()
-        self._local = is_local_name(f"[{host}]" if ":" in host else host)
+        self._local = is_local_address(host)
 
     def refusal(self, host: str, origin: str | None, authorization: bytes) -> tuple[int, str, str] | None:
         """Status, message and code for a request that is not answered; None for one that is."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -40,3 +42,21 @@ def invoke(*words: object, **variables: str) -> Result:
         sys.setswitchinterval(kept[0])
         gc.set_threshold(*kept[1])
         gc.unfreeze()
+
+
+def invoked(*words: object, **variables: str) -> Result:
+    """The same, where only an exit may end it: what else it raises, is raised here."""
+    ended = invoke(*words, **variables)
+    if ended.exception is not None and not isinstance(ended.exception, SystemExit):
+        raise ended.exception
+    return ended
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and home, and no settings from this machine's environment."""
+    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,3 +188,12 @@ def _become(told: Mapping[str, Any], main: Any) -> None:
 
 if __name__ == "__main__":
     serve()
+
+
+def until(true: Callable[[], object], command: Command, within_s: float = 30.0) -> None:
+    """Wait for something to come true while the command runs."""
+    end_s = time.monotonic() + within_s
+    while not true():
+        assert not command.over(), command.said()
+        assert time.monotonic() < end_s, "it did not come true"
+        time.sleep(0.002)

@@ -13,22 +13,15 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import invoke
+from conftest import invoke, invoked
 
 from loadbench import simulator
 from loadbench.simulator import Simulator
 
+pytestmark = pytest.mark.usefixtures("place")
+
 ROOT = Path(__file__).parents[1]
 WORDS = ("-c", "1,2", "-n", "16", "--max-tokens", "4", "--no-telemetry", "--repeat", "2", "-o", "both")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +31,7 @@ def slow() -> Iterator[Simulator]:
 
 
 def run(*words: object) -> Result:
-    done = invoke("run", *words)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return invoked("run", *words)
 
 
 def levels(side: str) -> list[dict[str, Any]]:

@@ -13,30 +13,19 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import invoke
+from conftest import invoke, invoked
 
 from loadbench import simulator
 from loadbench.simulator import Simulator
+
+pytestmark = pytest.mark.usefixtures("place")
 
 ROOT = Path(__file__).parents[1]
 BRIEF = ("--max-tokens", "4", "--no-telemetry", "--no-answers")
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory and home, and no settings from this machine's environment."""
-    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def capacity(*words: object, **variables: str) -> Result:
-    done = invoke("capacity", *words, **variables)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return invoked("capacity", *words, **variables)
 
 
 def summary(folder: str = "run") -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,22 +11,15 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import invoke
+from conftest import invoke, invoked
 
 from loadbench import api, simulator
 from loadbench.api.event import Event
 from loadbench.simulator import Simulator
 
+pytestmark = pytest.mark.usefixtures("place")
+
 BRIEF = ("-c", "2", "-n", "24", "--max-tokens", "4", "--no-repeat-first", "--quiet")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +29,7 @@ def other() -> Iterator[Simulator]:
 
 
 def run(*words: object, **variables: str) -> Result:
-    done = invoke("run", *words, **variables)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return invoked("run", *words, **variables)
 
 
 def read(name: str) -> dict[str, Any]:

@@ -8,12 +8,11 @@ import os
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Command, Ended, Forks, forks
+from forks import Ended, Forks, forks, until
 
 from loadbench import simulator, store
 from loadbench.simulator import Simulator
@@ -40,14 +39,6 @@ def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
         under = [setpriv, "--bounding-set=-all", "--inh-caps=-all"]
     with forks(tmp_path_factory.mktemp("forks"), under) as running:
         yield running
-
-
-def until(true: Callable[[], object], command: Command, within_s: float = 30.0) -> None:
-    end_s = time.monotonic() + within_s
-    while not true():
-        assert not command.over(), command.said()
-        assert time.monotonic() < end_s, "it did not come true"
-        time.sleep(0.002)
 
 
 def measured(path: Path, levels: int = 1) -> bool:

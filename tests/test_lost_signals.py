@@ -8,11 +8,11 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Command, Forks, forks
+from forks import Forks, forks, until
 
 from loadbench import llama, simulator, store
 from loadbench.simulator import Simulator
@@ -32,14 +32,6 @@ def server() -> Iterator[Simulator]:
 def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     with forks(tmp_path_factory.mktemp("forks")) as running:
         yield running
-
-
-def until(true: Callable[[], object], command: Command, within_s: float = 30.0) -> None:
-    end_s = time.monotonic() + within_s
-    while not true():
-        assert not command.over(), command.said()
-        assert time.monotonic() < end_s, "it did not come true"
-        time.sleep(0.002)
 
 
 def records(path: Path) -> list[dict[str, object]]:

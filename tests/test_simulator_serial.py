@@ -6,7 +6,6 @@ test_cli_capacity.py finds planted limits, test_cli_compare.py planted slow-down
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,7 @@ from conftest import invoke
 
 from loadbench import simulator
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory and home, and no settings from this machine's environment."""
-    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def measured(folder: str, words: tuple[str, ...], **law: Any) -> str:

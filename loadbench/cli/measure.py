@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shlex
 import signal
 import sys
@@ -16,8 +15,9 @@ import anyio
 import click
 
 from loadbench import report, select, store
-from loadbench.cli import INTERRUPTED, live, opening, reach, record, rig, verdict, workers
+from loadbench.cli import INTERRUPTED, live, opening, reach, rig, verdict, workers
 from loadbench.cli.rig import Asked
+from loadbench.engine import process
 from loadbench.errors import UsageError
 from loadbench.scenario import Scenario
 from loadbench.session import Schedule, Session, in_turns
@@ -122,10 +122,7 @@ async def _alone(asked: Asked, shown: live.View, course: Course | None) -> Sessi
 
 async def to_the_end(sessions: Sequence[Session], shown: live.View) -> None:
     """Run them to their ends, the collector of garbage held back."""
-    # What is alive now lives to the end: it need not be looked at while tokens arrive.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    process.hold_collector()
     try:
         await in_turns(sessions, shown.note)
     finally:
@@ -145,13 +142,13 @@ def terminable() -> Iterator[None]:
 
 def view(given: Mapping[str, Any]) -> live.View:
     """What shows the run to this user."""
-    sys.setswitchinterval(0.001)  # a thread that draws or writes holds up the reader for this long at most
+    process.share_the_interpreter()
     return live.view(as_json=given["as_json"], quiet=given["quiet"], progress=not given["no_progress"])
 
 
 def run(work: Callable[[*Words], Awaitable[T]], *words: *Words) -> T:
     """Run async work on the event loop that measures best here."""
-    return anyio.run(work, *words, backend="asyncio", backend_options={"use_uvloop": record.has_uvloop()})
+    return anyio.run(work, *words, backend="asyncio", backend_options={"use_uvloop": process.has_uvloop()})
 
 
 def tell_failures(session: Session, name: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from loadbench import scenario, store, telemetry
 from loadbench.cli.wanted import NOT_STORED
 from loadbench.client import Parameters
+from loadbench.engine import process
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
 from loadbench.target import Choice, Target
@@ -55,7 +55,7 @@ def info(
         "absent": [asdict(one) for one in choice.absent],
         "environment": telemetry.environment(),
         "clock": clock,
-        "event_loop": "uvloop" if has_uvloop() else "asyncio",
+        "event_loop": "uvloop" if process.has_uvloop() else "asyncio",
         "hlog": store.hlog_works(),
     }
 
@@ -68,11 +68,6 @@ def _command(words: Sequence[str]) -> list[str]:
         if colon and _SECRET.search(name) and (shown[i - 1] == "--header" or word.startswith("--header=")):
             shown[i] = f"{name}: {NOT_STORED}"
     return shown
-
-
-def has_uvloop() -> bool:
-    """Whether uvloop is here: it is not on Windows."""
-    return importlib.util.find_spec("uvloop") is not None
 
 
 def _digest(questions: Sequence[Prompt]) -> str:

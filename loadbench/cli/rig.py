@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -241,13 +242,14 @@ def make_room(steps: Sequence[Plan], course: Course | None, spread: int | str | 
     """
     from loadbench.transport.limits import raise_file_limit
 
-    levels = [one for plan_ in steps for one in plan_.levels]
     if isinstance(spread, str):
         return
+    of = spread or 1
+    levels = [one for plan_ in steps for one in plan_.levels]
     streams = [one.level.concurrency or one.limits.max_streams for one in levels]
-    room = raise_file_limit(-(-max(streams + ([course.streams] if course else [])) // (spread or 1)))
+    room = raise_file_limit(ceil(max(streams + ([course.streams] if course else [])) / of))
     worst = course.needed if course else max((one.level.concurrency or 0 for one in levels), default=0)
-    if room is not None and room < -(-worst // (spread or 1)):
+    if room is not None and room < ceil(worst / of):
         raise UsageError(
             f"{'--max' if course else '-c'} {worst}: this system lets a process open {room} streams; raise its limit "
             "(ulimit -Hn) or ask for fewer"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from loadbench import simulator
+from loadbench.cli import measure
 from loadbench.cli.checks import Check
 from loadbench.client import Client, Parameters
 from loadbench.engine import Engine, Limits, Progress, Settings
@@ -35,9 +35,7 @@ def check(*, streams: int = STREAMS, duration_s: float = 2.0) -> Check:
     """Tokens per second, CPU per token, and how far TTFT and gaps are from the truth."""
     try:
         with simulator.start(ttft_ms=TTFT_MS, itl_ms=GAP_MS) as server:
-            facts = anyio.run(
-                _measure, server, streams, duration_s, backend="asyncio", backend_options={"use_uvloop": _uvloop()}
-            )
+            facts = measure.run(_measure, server, streams, duration_s)
     except (LoadbenchError, OSError) as error:
         return Check("self-test", "fail", f"the simulator cannot be measured: {error}", "report this, with --json")
     return verdict(facts)
@@ -118,13 +116,3 @@ def _facts(progress: Progress, truth: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _nothing(progress: Progress) -> None: ...
-
-
-def _uvloop() -> bool:
-    if sys.platform == "win32":
-        return False
-    try:
-        import uvloop
-    except ImportError:
-        return False
-    return uvloop is not None

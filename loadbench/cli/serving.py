@@ -47,7 +47,7 @@ def key_of(host: str, name: str | None, file: str | None) -> str | None:
     from loadbench.cli import reach
 
     key = reach.key(name, file) if name or file else None
-    if admission.is_local_name(f"[{host}]" if ":" in host else host):
+    if admission.is_local_address(host):
         return key
     said = f"Warning: {host} can be reached from other machines, which must send the key, unencrypted:"
     if key is not None:

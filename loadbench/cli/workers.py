@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -48,7 +47,9 @@ def wanted(given: Mapping[str, Any], info: Mapping[str, Any] | None, *, local: b
         began = info.get("spread") or {}
         workers, cluster = began.get("asked_workers"), began.get("asked_cluster")
     if workers == "auto":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        from loadbench import telemetry
+
+        cores = telemetry.cores() or 1
         workers = max(1, cores // 2) if local else cores
     found: int | str | None = cluster if cluster is not None else workers
     return found

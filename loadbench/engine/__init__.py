@@ -4,6 +4,7 @@ A level's requests start either when a slot comes free (closed loop) or when the
 over without a drain: the first requests are marked and the load goes on, else the start burst would own TTFT's tail.
 
 load.py       what all levels have in common
+process.py    its process: the event loop, the collector of garbage, threads
 share.py      which streams, starts and prompts of a level are one client's
 loop.py       one level: who starts next, and what becomes of each Result
 progress.py   when a level ends, how it goes, what run.json says of it

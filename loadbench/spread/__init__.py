@@ -179,8 +179,7 @@ class Spread:
                 await self._ask(part, "cut")
                 await asyncio.sleep(0.02)
         if not part.ended:  # its last report still counts what was in flight
-            part.lost = part.place.lost or "it did not end when it was told to"
-            part.lost_ns = max(0, time.perf_counter_ns() - progress.began_ns)
+            part.lose(part.place.lost or "it did not end when it was told to", progress)
 
     async def _ask(self, part: Part, ending: str) -> None:
         for said in order.read(await part.place.call(worker.report, part.order_id, part.seen, ending)):
@@ -197,9 +196,8 @@ class Spread:
         async def one(part: Part) -> None:
             try:
                 await work(part)
-            except (Lost, TimeoutError, LoadbenchError) as error:
-                part.lost = str(error) or "it did not open its connections in time"
-                part.lost_ns = max(0, time.perf_counter_ns() - progress.began_ns)
+            except (TimeoutError, LoadbenchError) as error:
+                part.lose(str(error) or "it did not open its connections in time", progress)
                 self._note(f"{progress.level.id}: worker {part.place.told} was lost: {part.lost}")
 
         async with anyio.create_task_group() as group:

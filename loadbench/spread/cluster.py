@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.spread.place import Place
 
-CONNECT_S = 15.0
+CONNECT_S, CLOSE_S = 15.0, 2.0
 MOST_LOCAL = 256
 _LOCAL = re.compile(r"local:(\d+)")
 
@@ -47,14 +46,7 @@ class Cluster:
 
     async def close(self) -> None:
         """Let go of the cluster; one that was begun for this run ends."""
-        from loadbench.spread import worker
-        from loadbench.spread.place import Lost
-
-        async def end(place: Place) -> None:
-            with contextlib.suppress(Lost):
-                await place.call_within(2.0, worker.close)
-
-        await asyncio.gather(*(end(place) for place in self.places if self.gone is None))
+        await asyncio.gather(*(place.end(CLOSE_S) for place in self.places if self.gone is None))
         await asyncio.to_thread(self._close)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,10 @@ class Part:
         if self.lost is not None and name in ("issued", "in_flight"):
             return counts.get("ended", 0) if name == "issued" else 0
         return counts.get(name, 0)
+
+    def lose(self, why: str, progress: Progress) -> None:
+        """Nothing more will come of it, as is noticed now."""
+        self.lost, self.lost_ns = why, max(0, time.perf_counter_ns() - progress.began_ns)
 
     def mark(self, name: str) -> int | None:
         return self.last.marks.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -80,6 +81,11 @@ class Place:
         """The same, with another limit."""
         return (await self._timed(limit_s, work, *words))[0]
 
+    async def end(self, within_s: float) -> None:
+        """Have it end what runs there; one that does not answer is lost, and that is all."""
+        with contextlib.suppress(Lost):
+            await self.call_within(within_s, worker.close)
+
     async def clock(self) -> Clock:
         """How its clocks stand against ours, by the shortest of some round trips."""
         best: Clock | None = None
@@ -101,7 +107,6 @@ class Place:
         def answered(_: Future[T]) -> None:
             answered_ns.append(time.perf_counter_ns())
 
-        future: Future[T] | None = None
         try:
             future = self.executor.submit(work, *words, **named)
             future.add_done_callback(answered)

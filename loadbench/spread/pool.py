@@ -10,7 +10,7 @@ import loadbench
 from loadbench.client.route import Route
 from loadbench.errors import LoadbenchError
 from loadbench.spread import worker
-from loadbench.spread.place import MOST_UNCERTAIN_NS, Lost, Place
+from loadbench.spread.place import MOST_UNCERTAIN_NS, Place
 
 BEGIN_S = 60.0
 """For the first answer: a worker has Python and its libraries to load."""
@@ -66,8 +66,6 @@ async def _greet(place: Place, route: Route | None) -> str | None:
             )
         if route is not None and (problem := await place.call(worker.reach, route)) is not None:
             return f"worker {place.told} does not reach the target: {problem}"
-    except Lost as lost:
-        return f"worker {place.told}: {lost}"
     except LoadbenchError as error:
         return f"worker {place.told}: {error}"
     return None

@@ -59,8 +59,7 @@ async def _try(place: Place) -> None:
 
 
 async def _end(place: Place) -> None:
-    with contextlib.suppress(Lost):
-        await place.call_within(CLOSE_S, worker.close)
+    await place.end(CLOSE_S)
     if place.lost is not None:
         _kill(place)
     await asyncio.to_thread(_shutdown, place.executor)

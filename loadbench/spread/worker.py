@@ -7,8 +7,6 @@ executor. Who is not asked any more ends by itself: nobody is there to read what
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib.util
 import os
 import platform
 import signal
@@ -23,9 +21,10 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 import loadbench
+from loadbench import telemetry
 from loadbench.client import Client
 from loadbench.client.route import Route
-from loadbench.engine import Engine, Progress
+from loadbench.engine import Engine, Progress, process
 from loadbench.errors import LoadbenchError
 from loadbench.result import Result
 from loadbench.spread import order as orders
@@ -46,7 +45,7 @@ class _Loop:
 
     def __init__(self) -> None:
         began: Future[BlockingPortal] = Future()
-        options = {"use_uvloop": _has_uvloop()}
+        options = {"use_uvloop": process.has_uvloop()}
         self._thread = threading.Thread(target=anyio.run, args=(_serve, began), kwargs={"backend_options": options})
         self._thread.daemon = True
         self._thread.start()
@@ -103,7 +102,7 @@ class _Running:
                 on_tick=self._on_tick,
             )
             self._engine.asks(order.prompts, order.line)
-            _freeze()
+            process.hold_collector()
             with contextlib.suppress(ExchangeError):  # alone: what it takes is the way's, not this process's
                 await client.reach()
             await self._engine.run(self._progress, self._begins)
@@ -190,9 +189,9 @@ def hello() -> Hello:
         python=platform.python_version(),
         host=socket.gethostname(),
         pid=os.getpid(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=telemetry.cores() or 1,
         stamps="kernel" if kernel_stamps_work() else "user",
-        event_loop="uvloop" if _has_uvloop() else "asyncio",
+        event_loop="uvloop" if process.has_uvloop() else "asyncio",
     )
 
 
@@ -216,7 +215,7 @@ def begin(order: Order) -> None:
         raise LoadbenchError(
             f"its system lets a process open {room} streams, not {streams}: raise its limit (ulimit -Hn)"
         )
-    sys.setswitchinterval(0.001)  # a thread that answers calls holds up the reader for this long at most
+    process.share_the_interpreter()
     for id_ in [id_ for id_, one in _running.items() if one.over]:
         del _running[id_]
     running = _running[order.id] = _portal().call(_Running, order)
@@ -267,15 +266,3 @@ def _told(failure: BaseException) -> str:
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
     return f"{type(failure).__name__}: {failure}"
-
-
-def _freeze() -> None:
-    """What is alive now lives to the end of the level: no need to look at it while tokens arrive."""
-    gc.unfreeze()  # what the level before was made of is in circles
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
-
-
-def _has_uvloop() -> bool:
-    return importlib.util.find_spec("uvloop") is not None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from loadbench.admission import is_local_name
 from loadbench.errors import UsageError
 
 # Full URLs as documentation and logs show them; only the base is kept.
@@ -77,13 +78,7 @@ def server_root(base_url: str) -> str:
 
 def is_loopback(url: str) -> bool:
     """Whether the server is on this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_local_name(urlsplit(url).netloc)
 
 
 def _scheme(text: str) -> tuple[str, str]:

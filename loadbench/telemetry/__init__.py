@@ -8,7 +8,7 @@ Every figure stands for itself: what cannot be read is None, with the reason in 
 from __future__ import annotations
 
 from loadbench.telemetry.gpu import Gpus, gpu_free_memory_bytes, open_nvml
-from loadbench.telemetry.machine import environment, free_memory_bytes, versions
+from loadbench.telemetry.machine import cores, environment, free_memory_bytes, versions
 from loadbench.telemetry.process import ProcessTree, find_pid
 from loadbench.telemetry.sampler import Sampler
 
@@ -16,6 +16,7 @@ __all__ = [
     "Gpus",
     "ProcessTree",
     "Sampler",
+    "cores",
     "environment",
     "find_pid",
     "free_memory_bytes",

@@ -22,12 +22,17 @@ _SENSORS = {"coretemp", "k10temp", "zenpower", "x86_pkg_temp", "soc_thermal", "s
 """Names of CPU sensors in Linux, beside all that start with "cpu"."""
 
 
+def cores() -> int | None:
+    """How many this process may use; None where nobody knows."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def environment() -> dict[str, Any]:
     """This machine: cpu, cores (ours, and all of them), memory in bytes, GPUs, os, power source; None for unknowns."""
     power, _ = _battery()
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "machine_cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpu": gpu.names(),

@@ -108,7 +108,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        origin = _origin(url)
         timeouts = request.extensions.get("timeouts") or Timeouts()
         sink: Sink = request.extensions.get("sink") or Body()
         wire = request.extensions.get("wire") or await encode(request)
@@ -140,12 +140,12 @@ class Transport(httpx.AsyncBaseTransport):
         Raises:
             ExchangeError: None can be opened.
         """
-        origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        origin = _origin(url)
         self._give(origin, await self._connect(origin, timeouts))
 
     async def warm(self, url: httpx.URL, connections: int, timeouts: Timeouts) -> None:
         """Open connections ahead of need, until `connections` are idle, or one fails: the requests will meet that."""
-        origin: Origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        origin = _origin(url)
         missing = connections - len(self._idle.get(origin, ()))
         gate = asyncio.Semaphore(_CONNECTING)
         failed = False
@@ -259,6 +259,10 @@ class Transport(httpx.AsyncBaseTransport):
                 sock.close()
                 raise
         raise failure or ExchangeError("dns", f"no address for {host}")
+
+
+def _origin(url: httpx.URL) -> Origin:
+    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
 async def _resolve(
