@@ -8,21 +8,18 @@ Percentiles are HdrHistogram's of Java (nearest rank, ceil(p * n)), not those of
 from __future__ import annotations
 
 import base64
-import re
 import struct
-import time
 import urllib.parse
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from loadbench.errors import LoadbenchError, StoreError
+from loadbench.errors import LoadbenchError
 
 HIGHEST_US = 3_600_000_000
 SIGNIFICANT_DIGITS = 3
@@ -33,20 +30,15 @@ _STEPS_BITS = 11
 _HALF_STEPS = 1024
 _BUCKETS = 22
 _COUNTS = (_BUCKETS + 1) * _HALF_STEPS
-_TOP_US = (1 << (_STEPS_BITS + _BUCKETS - 1)) - 1
+TOP_US = (1 << (_STEPS_BITS + _BUCKETS - 1)) - 1
 """The highest value that has a place of its own, 71 min: whole buckets reach beyond HIGHEST_US."""
 
 _packing = msgspec.msgpack.Decoder(tuple[int, int | None, int | None, str, int, bytes, bytes])
-_NUMBER = r"\d{1,18}(?:\.\d{0,18})?"
-_LINE = re.compile(
-    rf"(?:Tag=(?P<tag>[^,]*),)?{_NUMBER},{_NUMBER},(?P<max>{_NUMBER}),(?P<counts>[A-Za-z0-9+/=]+)\s*", re.ASCII
-)
-_LONGEST_LINE = 1 << 20
 _LARGEST_BYTES = 1 << 20  # of an inflated histogram: 9 bytes for each slot, and twice as many slots as ours
 _MOST_VALUES = 1 << 50
 _WRAPPING_BYTES = 8
 _SETTINGS = struct.Struct(">12xIQQ")  # of the inflated header: digits, lowest and highest value
-_MAX_UNITS_PER_US = 1000  # the log's third column is in ms, written to the us
+MAX_UNITS_PER_US = 1000  # the log's third column is in ms, written to the us
 
 
 class Histogram:
@@ -88,11 +80,11 @@ class Histogram:
         us = int(us)
         if us < 0:
             raise ValueError(f"a duration of {us} us: time does not run backwards")
-        if us > _TOP_US:
+        if us > TOP_US:
             self.over += 1
             self.counts[-1] += 1
         else:
-            self.counts[_slot(us)] += 1
+            self.counts[slot_of(us)] += 1
         self._note(1, us, us, us)
 
     def record_many(self, us: ArrayLike) -> None:
@@ -112,9 +104,9 @@ class Histogram:
         if low < 0:
             raise ValueError(f"a duration of {low} us: time does not run backwards")
         placed = values
-        if high > _TOP_US:
-            self.over += int(np.count_nonzero(values > _TOP_US))
-            placed = np.minimum(values, _TOP_US)
+        if high > TOP_US:
+            self.over += int(np.count_nonzero(values > TOP_US))
+            placed = np.minimum(values, TOP_US)
         # frexp's exponent is the bit length, exactly, for whole numbers below 2**53.
         bucket = np.maximum(np.frexp(placed.astype(np.float64))[1] - _STEPS_BITS, 0)
         slots = np.bincount((placed >> bucket) + bucket * _HALF_STEPS)
@@ -174,7 +166,7 @@ class Histogram:
         >>> histogram.above(2), histogram.above(70)
         (2, 0)
         """
-        return int(self.counts[_slot(min(us, _TOP_US)) + 1 :].sum()) if us < _TOP_US else self.over
+        return int(self.counts[slot_of(min(us, TOP_US)) + 1 :].sum()) if us < TOP_US else self.over
 
     def slots(self) -> Iterator[tuple[int, int, int]]:
         """The slots that hold values, ascending: lowest and highest value in us that each stands for, and its count.
@@ -240,7 +232,7 @@ class Histogram:
         np.frombuffer(target.counts, dtype=np.int64)[:] = self.counts
         target.total_count = self.count
         # Only slots up to the one of max_value are written.
-        target.max_value = min(self.max or 0, _TOP_US)
+        target.max_value = min(self.max or 0, TOP_US)
         encoded: bytes = target.encode()
         target.encoder = None  # the two hold each other: 180 kB that only the collector of garbage would find
         return encoded.decode("ascii")
@@ -290,75 +282,9 @@ class Histogram:
         Raises:
             LoadbenchError: If the package hdrhistogram is not installed.
         """
-        high_ms = (self.max or 0) / _MAX_UNITS_PER_US
+        high_ms = (self.max or 0) / MAX_UNITS_PER_US
         times = f"{max(start_s, 0.0):.3f},{max(duration_s, 0.0):.3f},{high_ms:.3f}"
         return f"Tag={_quote(tag)},{times},{self.encode()}\n"
-
-
-def log_header(start_s: float, comment: str = "loadbench: durations in us, maximum in ms") -> str:
-    """The first lines of an HdrHistogram log whose lines count from `start_s`, in s since the epoch."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start_s))
-    return (
-        f"#[{comment}]\n"
-        "#[Histogram log format version 1.3]\n"
-        f"#[StartTime: {start_s:.3f} (seconds since epoch), {stamp}]\n"
-        f"#[BaseTime: {start_s:.3f} (seconds since epoch)]\n"
-        '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n'
-    )
-
-
-def read_log(path: Path, tags: Container[str] | None = None) -> dict[str, Histogram]:
-    """The histograms of an HdrHistogram log by tag, lines of one tag merged; "" for lines without a tag.
-
-    A last line that a killed process left unfinished is passed over.
-
-    Args:
-        tags: Those that are wanted; all by default.
-
-    Raises:
-        StoreError: If the file cannot be read or a line is no histogram.
-        LoadbenchError: If the package hdrhistogram is not installed.
-    """
-    histograms: dict[str, Histogram] = {}
-    for number, line in _log_lines(path):
-        if line.startswith(("#", '"')) or not line.strip():
-            continue
-        try:
-            match = _LINE.fullmatch(line)
-            if match is None:
-                raise ValueError("not a line of a histogram log")
-            tag = urllib.parse.unquote(match["tag"] or "")
-            if tags is not None and tag not in tags:
-                continue
-            histogram = Histogram.decode(match["counts"])
-            _restore_max(histogram, match["max"])
-        except ValueError as error:
-            if not line.endswith("\n"):
-                break
-            raise StoreError(f"{path}, line {number}: {error}") from error
-        if tag in histograms:
-            histograms[tag].merge(histogram)
-        else:
-            histograms[tag] = histogram
-    return histograms
-
-
-def _log_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a log with their numbers.
-
-    Raises:
-        StoreError: If it cannot be read, or a line is longer than that of any histogram.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            number = 0
-            while line := file.readline(_LONGEST_LINE):
-                number += 1
-                if len(line) == _LONGEST_LINE:
-                    raise StoreError(f"{path}, line {number}: is longer than that of any histogram")
-                yield number, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
 
 
 def _check_size(encoded: str) -> None:
@@ -380,19 +306,8 @@ def _check_size(encoded: str) -> None:
         raise ValueError(f"a histogram up to {highest}")
 
 
-def _restore_max(histogram: Histogram, logged_ms: str) -> None:
-    """Take the exact maximum from the log's third column, where it is one: others write it in other units."""
-    if histogram.max is None:
-        return
-    logged_us = int(Decimal(logged_ms) * _MAX_UNITS_PER_US)
-    if _slot(min(logged_us, _TOP_US)) == _slot(min(histogram.max, _TOP_US)):
-        histogram.max = logged_us
-        if logged_us > _TOP_US:
-            histogram.over = max(histogram.over, 1)  # how many more, the log does not say
-
-
-def _slot(us: int) -> int:
-    """Where a value in [0, _TOP_US] is counted."""
+def slot_of(us: int) -> int:
+    """Where a value in [0, TOP_US] is counted."""
     bucket = max(us.bit_length() - _STEPS_BITS, 0)
     return (us >> bucket) + bucket * _HALF_STEPS
 
