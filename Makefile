@@ -7,9 +7,15 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo test check audit check-lowest bench-client soak lock clean
+.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo unit test check endurance audit check-lowest bench-client soak lock clean
+
+#   make test JOBS=0                one process, to debug in
+
+# The tests start many Python processes: without cached bytecode each compiles all of loadbench anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 ARGS   ?=
+JOBS   ?= 4
 EXTRAS ?= all
 LOCKED ?=
 PYTHON ?=
@@ -20,6 +26,7 @@ UV     ?= $(shell command -v uv 2>/dev/null)
 BIN    := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 PY     := $(BIN)/python
 LOWEST := $(subst .venv,.venv-lowest,$(PY))
+PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 STAMP  := .venv/$(if $(LOCKED),locked,installed)
 
 help: ## list the targets
@@ -116,8 +123,11 @@ browser: ## install headless Chromium for the tests of report.html, where apt-ge
 	  echo "browser: LOADBENCH_NO_BROWSER=1 leaves out the tests that need one" >&2; \
 	fi
 
-test: setup browser ## run the tests
-	$(PY) -m pytest $(ARGS)
+unit: $(STAMP) ## run the tests that start no process
+	$(PYTEST) -m "not system and not endurance" $(ARGS)
+
+test: setup browser ## run the unit and system tests
+	$(PYTEST) $(ARGS)
 
 check: setup browser ## all that CI runs: format, lint, types, import order, vulnerabilities, tests
 	$(PY) -m ruff format --check .
@@ -125,7 +135,12 @@ check: setup browser ## all that CI runs: format, lint, types, import order, vul
 	$(PY) -m mypy
 	$(BIN)/lint-imports
 	$(PY) tests/audit.py --uv "$(UV)"
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# Before a release, and whenever its subject changes.
+endurance: setup browser ## run what takes long: kills, coverage of intervals, many hosts, fuzzed inputs
+	$(PYTEST) -m endurance --timeout 900 $(ARGS)
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),400) $(PYTEST) --timeout 900 tests/test_fuzz_*.py
 
 audit: $(STAMP) ## look for known vulnerabilities in the locked versions, where the index has advisories
 	$(PY) tests/audit.py --uv "$(UV)" $(ARGS)
@@ -146,7 +161,7 @@ check-lowest: ## run the tests with the oldest versions that pyproject.toml allo
 	@[ -n "$(UV)" ] || { echo "check-lowest: needs uv; pip cannot choose the oldest versions" >&2; exit 1; }
 	"$(UV)" venv --quiet --clear --seed --python "$(or $(PYTHON),3.11)" .venv-lowest
 	"$(UV)" pip install --quiet --python $(LOWEST) --resolution lowest-direct -e ".[llama,html,dev]"
-	$(LOWEST) -m pytest $(ARGS)
+	$(LOWEST) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench-client: $(STAMP) ## what the client itself costs: CPU per token, lag, streams it can hold
 	$(PY) tests/bench_client.py $(ARGS)

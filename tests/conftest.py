@@ -1,7 +1,8 @@
-"""Fixtures that several test modules share; servers of a slower kind are in servers.py."""
+"""The tiers of the suite, and fixtures that several test modules share; servers of a slower kind are in servers.py."""
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import sys
@@ -14,6 +15,72 @@ from click.testing import CliRunner, Result
 from loadbench import simulator
 from loadbench.cli import main
 from loadbench.simulator import Simulator
+
+SERVERS = {"quick", "locked", "llama_server", "browser"}
+"""Session-scoped fixtures that start a process: who asks for one is a system test."""
+
+_unit_test: str | None = None
+"""The unit test that runs in this process now."""
+
+
+def _refuse_processes(event: str, _: object) -> None:
+    if _unit_test is not None and event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"):
+        raise AssertionError(f"{_unit_test} starts a process: mark it with @pytest.mark.system")
+
+
+if os.environ.get("LOADBENCH_TIERS"):
+    sys.addaudithook(_refuse_processes)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its tier and its group, the longest groups first, those that need the machine alone last.
+
+    Tests that share a fixture of their module stay on one worker, so that it is set up once.
+    """
+    for item in items:
+        fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+        if SERVERS.intersection(fixtures):
+            item.add_marker("system")
+        if item.get_closest_marker("alone"):
+            group = "alone"
+        elif "llama_server" in fixtures:
+            group = "llama"
+        else:
+            group = item.path.stem
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("alone"):
+        return 2
+    return 0 if item.get_closest_marker("system") else 1
+
+
+@pytest.fixture(autouse=True)
+def _place_on_the_machine(request: pytest.FixtureRequest, machine: int) -> Iterator[None]:
+    """Beside others, or alone; a unit test may start no process."""
+    global _unit_test
+    fcntl.flock(machine, fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH)
+    if not request.node.get_closest_marker("system"):
+        _unit_test = request.node.nodeid
+    try:
+        yield
+    finally:
+        _unit_test = None
+        fcntl.flock(machine, fcntl.LOCK_UN)
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A file that the workers of this session share a lock on: held together by tests, or by one that runs alone."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    file = os.open(folder / "machine.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    yield file
+    os.close(file)
 
 
 @pytest.fixture(scope="session")

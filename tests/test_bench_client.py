@@ -10,6 +10,8 @@ import pytest
 from bench import commands, loads, peers
 from bench.loads import Load
 
+pytestmark = pytest.mark.endurance
+
 TINY = Load(streams=3, rounds=2, tokens=5, ttft_ms=20.0, itl_ms=5.0)
 
 

@@ -246,6 +246,7 @@ def queue(rng: np.random.Generator, load: float, n: int, *, slots: int = 4, spre
     return due, np.array(stays)
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("spread", [0.0, 1.0], ids=["constant service", "exponential service"])
 @pytest.mark.parametrize("load", [0.5, 0.8, 0.9])
 def test_a_server_that_keeps_up_is_seldom_said_to_have_a_backlog(load: float, spread: float) -> None:

@@ -250,6 +250,7 @@ def test_one_run_against_several_rests_on_what_varies_within_them() -> None:
 SHAPES = [{"prompts": 12, "times": 10}, {"prompts": 60, "times": 1}, {"prompts": 6, "times": 4, "runs": 3}]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("shape", SHAPES)
 def test_without_any_margin_equal_servers_are_told_apart_in_one_comparison_of_twenty(shape: dict[str, int]) -> None:
     # The hardest test of the intervals: any of the metrics judged, of servers that are equal to the last digit.
@@ -263,6 +264,7 @@ def test_without_any_margin_equal_servers_are_told_apart_in_one_comparison_of_tw
     assert sum(beyond) / TRIALS <= 0.005
 
 
+@pytest.mark.endurance
 def test_a_slow_down_of_a_fifth_is_called_slower_at_the_default_margin() -> None:
     # One run a side of 30 x 12 requests, and ten runs a side of 24 requests that differ by 2 % from run to run.
     one = words(200, Server(), Server(slower=1.2), prompts=12, times=30)
@@ -274,12 +276,14 @@ def test_a_slow_down_of_a_fifth_is_called_slower_at_the_default_margin() -> None
     assert share(ten, "output_tokens_per_s", "slower") >= 0.95
 
 
+@pytest.mark.endurance
 def test_a_slow_down_of_eight_percent_is_called_slower_at_a_margin_of_four() -> None:
     found = words(200, Server(), Server(slower=1.08), ["ttft"], margin=0.04, prompts=12, times=120)
 
     assert share(found, "ttft", "slower") >= 0.9
 
 
+@pytest.mark.endurance
 def test_the_runs_that_a_verdict_asks_for_are_about_enough() -> None:
     base, new = Server(between_runs=0.04), Server(slower=1.2, between_runs=0.04)
     asked = [
@@ -293,6 +297,7 @@ def test_the_runs_that_a_verdict_asks_for_are_about_enough() -> None:
     assert share(words(200, base, new, ["ttft"], prompts=6, times=4, runs=runs), "ttft", "slower") >= 0.5
 
 
+@pytest.mark.endurance
 def test_pairing_by_prompt_sees_eight_percent_over_sixty_prompts_where_comparing_the_sides_does_not() -> None:
     """METRICS.md §5: power 0.80 paired by Student's test, 0.00 unpaired; what blocks cost of it is in the last line."""
     base, new = Server(noise=0.15, memory=0.0), Server(noise=0.15, memory=0.0, slower=1.08)
@@ -310,6 +315,7 @@ def test_pairing_by_prompt_sees_eight_percent_over_sixty_prompts_where_comparing
     assert paired / TRIALS >= 0.58
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("metric", "least"), [("e2e_p50", 0.94), ("e2e_p95", 0.94), ("e2e_mean", 0.93)])
 def test_the_ratio_of_two_statistics_of_one_run_a_side_is_covered(metric: str, least: float) -> None:
     server = Server(memory=0.5)
@@ -320,6 +326,7 @@ def test_the_ratio_of_two_statistics_of_one_run_a_side_is_covered(metric: str, l
     assert least - 0.015 <= sum(v.low <= 1.3 <= v.high for v in given) / len(given) < 1
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("prompts", "times", "memory"), [(60, 1, 0.6), (60, 2, 0.3), (12, 10, 0.3), (4, 40, 0.6)])
 def test_the_typical_ratio_of_one_run_a_side_is_covered(prompts: int, times: int, memory: float) -> None:
     server = Server(memory=memory)
@@ -342,6 +349,7 @@ def test_what_neighbours_share_counts_once_where_both_sides_asked_in_the_same_or
     assert other.high / other.low == pytest.approx(same.high / same.low, rel=0.2)  # the new order shows nothing more
 
 
+@pytest.mark.endurance
 def test_the_ratio_of_gaps_is_covered_though_gaps_of_a_request_resemble_each_other() -> None:
     generator = np.random.default_rng(4)
     sizes = np.full(60, 20)

@@ -112,6 +112,7 @@ def test_a_run_without_outcomes_has_no_verdict_on_shares() -> None:
     assert judge(failing([False] * 10), side_of(lap_of([1.0])), ["failed", "attainment"]) == []
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("differ", "most"), [(False, 0.05), (True, 0.12)])
 def test_runs_that_fail_by_turns_raise_few_false_alarms(differ: bool, most: float) -> None:
     """Each run has a share of failures of its own; as if all requests were of one run half of the comparisons err."""

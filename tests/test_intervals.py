@@ -127,6 +127,7 @@ def test_intervals_of_gaps_hold_what_they_promise_though_gaps_of_a_request_resem
     assert _coverage(sizes, 0.5, p, clustered=False) < 0.7  # what METRICS.md §5 warns of
 
 
+@pytest.mark.endurance
 def test_intervals_of_gaps_hold_what_they_promise_though_requests_resemble_their_neighbours() -> None:
     generator = np.random.default_rng(3)
     sizes, owner = np.full(200, 20), np.repeat(np.arange(200), 20)

@@ -46,11 +46,13 @@ COVERAGE = [
 ]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("law", "n", "p", "least"), COVERAGE)
 def test_intervals_of_percentiles_hold_the_truth_as_often_as_they_say(law: str, n: int, p: float, least: float) -> None:
     assert simulations.coverage_of_percentile(law, n, p, TRIALS) >= least - DOUBT
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("n", "p"), [(60, 0.5), (200, 0.5), (200, 0.95), (1000, 0.99)])
 def test_independent_requests_are_covered_at_least_as_discreteness_allows(n: int, p: float) -> None:
     exact = simulations.exact_coverage(n, p)
@@ -82,6 +84,7 @@ def test_intervals_of_means_hold_the_truth_as_often_as_they_say(law: str, n: int
     assert simulations.coverage_of_mean(law, n, TRIALS) >= least - DOUBT
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("sigma", "seconds", "least"), [(0.3, 60, 0.95), (0.3, 20, 0.93), (1.0, 60, 0.92)])
 def test_intervals_of_rates_hold_the_truth_as_often_as_they_say(sigma: float, seconds: float, least: float) -> None:
     assert simulations.coverage_of_rate(sigma, seconds, TRIALS) >= least - DOUBT

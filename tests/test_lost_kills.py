@@ -164,7 +164,7 @@ class Chain:
         assert [path.name for path in self._path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("seed", CHAINS)
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.endurance] if seed else []) for seed in CHAINS])
 def test_a_run_that_is_killed_again_and_again_loses_nothing(
     seed: int, loadbench: Forks, server: Simulator, tmp_path: Path
 ) -> None:

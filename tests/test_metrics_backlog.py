@@ -45,6 +45,7 @@ def test_a_constant_rate_needs_thirty_requests_to_show_a_backlog() -> None:
     ]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("n", [30, 300])
 @pytest.mark.parametrize("load", [0.3, 0.5, 0.7])
 def test_a_healthy_server_has_no_backlog_whatever_chance_does(load: float, n: int) -> None:

@@ -105,6 +105,7 @@ def dependent(n: int, seed: int) -> list:
     return found
 
 
+@pytest.mark.endurance
 def test_requests_that_resemble_each_other_raise_no_more_alarms_than_stated() -> None:
     levels = [summed(dependent(120, seed)) for seed in range(150)]
 

@@ -110,6 +110,7 @@ def test_a_rate_that_never_changes_has_an_interval_of_its_own_width() -> None:
     assert high - low < 0.01 * level["requests_per_s"]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("name", ["output_tokens_per_s", "characters_per_s", "input_tokens_per_s", "requests_per_s"])
 def test_the_interval_of_a_rate_holds_the_true_one(name: str) -> None:
     per_request = {"output_tokens_per_s": 20, "characters_per_s": 80, "input_tokens_per_s": 10, "requests_per_s": 1}

@@ -215,6 +215,7 @@ def test_a_script_that_somebody_brought_in_would_not_run(browser: Browser, pages
         assert any("Content Security Policy" in line for line in found.said)
 
 
+@pytest.mark.endurance
 def test_thirty_models_at_twelve_loads_open_soon_and_stay_below_10_mb(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "large.html"
     file.write_text(html.render(large(30)), encoding="utf-8")

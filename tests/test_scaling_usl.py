@@ -72,6 +72,7 @@ def test_the_fit_is_the_least_of_all_squares() -> None:
     assert least < min(tried)
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("law", [LAW, (50.0, 0.06, 0.0)])
 def test_the_intervals_hold_the_truth_about_95_times_in_100(law: tuple[float, float, float]) -> None:
     trials, held = 300, np.zeros(3)

@@ -36,6 +36,7 @@ def record(error: str | None = None, retries: int = 0) -> str:
 WHOLE = [record(), record("reset", retries=1), record()]
 
 
+@pytest.mark.endurance
 def test_a_short_soak_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = soak.main(["--seconds", "10", "--folder", str(tmp_path / "runs")])
 

@@ -40,6 +40,7 @@ def words(server: Simulator, folder: Path, *more: object) -> list[str]:
     return [str(word) for word in ("run", "-e", server.url, "-o", folder, *plain, *more)]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_of_spreading_is_near_the_truth(tmp_path: Path, way: str) -> None:
     if "--cluster" in WAYS[way]:
@@ -144,6 +145,7 @@ def test_ctrl_c_reaches_all_workers_and_leaves_none(server: Simulator, tmp_path:
     assert store.read(folder).unreadable_lines == 0
 
 
+@pytest.mark.endurance
 def test_a_search_for_capacity_is_shared_too(tmp_path: Path) -> None:
     with simulator.start(ttft_ms=10, itl_ms=1, slots=4) as small:
         ran = invoke(
@@ -155,6 +157,7 @@ def test_a_search_for_capacity_is_shared_too(tmp_path: Path) -> None:
     assert all(level["workers"] for level in summary_of(tmp_path / "run")["levels"])
 
 
+@pytest.mark.endurance
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
 def test_a_side_that_lost_a_worker_is_no_success(server: Simulator, tmp_path: Path) -> None:
     root = tmp_path / "both"

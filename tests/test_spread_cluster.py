@@ -72,6 +72,7 @@ async def test_a_worker_that_is_killed_is_lost_and_left_out_of_the_next_level(
     assert again.facts["status"] == "complete"
 
 
+@pytest.mark.endurance
 @pytest.mark.anyio
 async def test_a_scheduler_that_goes_away_ends_the_level_with_what_was_collected(
     server: Simulator, monkeypatch: pytest.MonkeyPatch

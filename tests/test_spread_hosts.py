@@ -19,7 +19,7 @@ from loadbench import simulator, store
 
 pytest.importorskip("distributed")
 HERE, BRIDGE = "10.77.31.1", f"lb{os.getpid()}"
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.endurance, pytest.mark.filterwarnings("default"), pytest.mark.timeout(240)]
 
 
 def ip(*words: str) -> None:

@@ -92,6 +92,7 @@ def number(cell: str) -> float | None:
     return float(cell) if re.fullmatch(r"\d+(\.\d+)?", cell) else None
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("name", "trials"), QUICK.items())
 def test_the_tables_are_what_simulation_says(name: str, trials: int) -> None:
     there, again = table(name), rows_of(replace(TABLES[name], trials=trials).markdown())
