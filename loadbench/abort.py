@@ -173,7 +173,9 @@ class Trial:
             case "dropped", False:
                 return issued, due, 1 - bound.value
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
-        return self._hits, issued - failed - progress.cancelled, 1 - p if above else p
+        # A request that failed or was dropped never had its answer: it is slower than any limit.
+        hits = self._hits + failed + dropped if above else self._hits
+        return hits, due - progress.cancelled, 1 - p if above else p
 
     def _what(self) -> str:
         bound = self.threshold.bound
@@ -189,7 +191,8 @@ class Trial:
                 return "were sent"
             case "failed" | "success", _:
                 return "completed"
-        return f"had a {bound.metric} {bound.op} {bound.value:g} ms"
+        failed = " or failed" if above else ""
+        return f"had a {bound.metric} {bound.op} {bound.value:g} ms{failed}"
 
 
 def chance(hits: int, n: int, share: float) -> float:

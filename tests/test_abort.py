@@ -106,12 +106,15 @@ def test_a_percentile_fails_by_the_requests_on_its_wrong_side(written: str, slow
     assert stops(schedule, completed=40) is ends
 
 
-def test_requests_that_failed_have_no_latency() -> None:
+@pytest.mark.parametrize("counts", [{"failed": 40}, {"completed": 30, "failed": 10}, {"completed": 30, "dropped": 10}])
+def test_a_request_that_failed_or_was_dropped_is_slower_than_any_limit(counts: dict[str, int]) -> None:
     schedule = begun("ttft_p95 > 800ms")
-    for number in range(40):
-        schedule.heard(result(number, 900.0, error="http_5xx"))
 
-    assert not stops(schedule, failed=40)
+    assert stops(schedule, **counts)
+
+
+def test_a_request_that_failed_is_quicker_than_no_limit() -> None:
+    assert not stops(begun("ttft_p95 < 800ms"), failed=40)
 
 
 def test_warm_up_requests_end_no_run() -> None:
@@ -228,6 +231,15 @@ def test_a_run_against_a_server_that_fails_every_second_request_ends_early_with_
     rows = json.loads((place / "run" / "summary.json").read_bytes())["thresholds"]
     assert [(row["result"], row["aborted"]) for row in rows] == [("failed", True), ("unknown", False)]
     assert "<failure" in (place / "junit.xml").read_text(encoding="utf-8")
+
+
+def test_a_threshold_of_latency_fails_a_server_that_fails_every_second_request(place: Path) -> None:
+    with simulator.start(ttft_ms=1, itl_ms=0.2, faults={"500": 0.5}) as server:
+        words = ["-c", "2", "-n", "40", "--max-tokens", "4", "--no-telemetry", "-o", "run"]
+        done = invoke("run", "-e", server.url, *words, "--fail-if", "ttft_p95 > 800ms")
+
+    assert done.exit_code == 3, done.output
+    assert "requests: they never ended" in done.stderr
 
 
 def test_a_run_that_passes_its_thresholds_is_fine_and_strict_asks_for_more(place: Path) -> None:

@@ -94,6 +94,23 @@ def test_a_mean_is_held_as_a_mean_not_request_by_request() -> None:
     assert (row["attainment"], row["attained"]) == (0.5, True)
 
 
+def test_a_mean_of_requests_of_which_one_failed_has_no_end() -> None:
+    [row] = slo([stream(0, ttft=100), stream(1, ttft=100), failed(2)], "ttft_mean=500ms")
+
+    assert row["attained"] is False
+
+
+def test_failures_that_come_together_make_a_share_less_sure() -> None:
+    scattered = [failed(i) if i % 10 == 0 else stream(i) for i in range(400)]
+    together = [failed(i) if i < 40 else stream(i) for i in range(400)]
+
+    [one], [other] = slo(scattered, "success>=85%"), slo(together, "success>=85%")
+
+    assert one["attainment"] == other["attainment"] == 0.9
+    assert one["ci95"][0] > 0.86
+    assert other["ci95"][0] < 0.7
+
+
 def test_failed_is_a_share_of_the_attempted() -> None:
     results = [*(stream(i) for i in range(49)), failed(49)]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from choosing import GB, candidate, choose, doubts, lap, row
 
+from loadbench.compare.side import Outcomes
 from loadbench.errors import UsageError
-from loadbench.select import parse
+from loadbench.report.choice import words
+from loadbench.select import Candidate, parse
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,28 @@ def test_failures_are_counted_over_all_runs_with_their_interval() -> None:
     need = row(record, "a")["needs"][0]
     assert (need["value"], need["outcome"]) == (pytest.approx(0.02), "missed")
     assert need["low"] < 0.015 < need["high"]
+
+
+def test_a_model_that_fails_every_second_request_misses_what_the_others_would_meet() -> None:
+    times = np.where(np.arange(200) % 2, 200.0, np.inf)
+    half = lap(due_values=dict.fromkeys(("ttft", "tpot", "e2e", "client_queue"), times))
+    record = choose(candidate("half", [half]), candidate("whole", ttft=900), needs=["ttft_p95<1500ms"])
+
+    need = row(record, "half")["needs"][0]
+    assert (record["winner"], need["outcome"], need["sure"]) == ("whole", "missed", True)
+    assert words.value(need, need["value"]) == "no end, as requests failed"
+
+
+def test_failures_that_come_together_make_a_need_less_sure() -> None:
+    def failing(flags: np.ndarray) -> Candidate:
+        some = lap(outcomes={"failed": Outcomes(flags, ["p"] * 200)})
+        return candidate("a", [some], level={"failed": 20, "completed": 180})
+
+    scattered = row(choose(failing(np.arange(200) % 10 == 0), needs=["failed<20%"]), "a")["needs"][0]
+    together = row(choose(failing(np.arange(200) < 20), needs=["failed<20%"]), "a")["needs"][0]
+
+    assert (scattered["value"], scattered["sure"]) == (0.1, True)
+    assert (together["value"], together["sure"]) == (0.1, False)
 
 
 def test_when_nobody_is_left_nobody_wins() -> None:

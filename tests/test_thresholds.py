@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from streams import failed, stream, summed
 from summaries import summary_of
 
 from loadbench.cli import verdict
@@ -31,6 +32,7 @@ def level(**changes: Any) -> dict[str, Any]:
         **{"characters_per_s": 220.0, "requests_per_s": 2.0, "goodput_per_s": None, "efficiency": 0.4},
         **{"server_memory_peak_bytes": 3_000_000_000, "gpu_memory_peak_bytes": None, "stalls": {"n": 1}},
         **{"j_per_1000_tokens": 12.0, "cost_per_1000_tokens": None},
+        **{"share_ci95": {"failed": [0.0055, 0.07]}, "with_failures_ms": None},
         **changes,
     }
 
@@ -69,7 +71,7 @@ def test_a_threshold_passes_where_its_condition_does_not_hold(written: str) -> N
 def test_a_row_has_the_interval_of_its_figure() -> None:
     assert one("ttft_p95 > 1s")["interval"] == [650.0, 800.0]
     assert one("output_tokens_per_s < 1")["interval"] == [45.0, 55.0]
-    assert one("failed > 5%")["interval"] == [pytest.approx(0.0055, abs=1e-4), pytest.approx(0.07, abs=1e-3)]
+    assert one("failed > 5%")["interval"] == [0.0055, 0.07]
     assert one("ttft_p99 > 1s")["interval"] is None
 
 
@@ -90,6 +92,52 @@ def test_what_was_not_measured_is_not_known_and_says_why(written: str, changes: 
     row = one(written, **changes)
 
     assert (row["result"], row["value"], row["reason"]) == ("unknown", None, reason)
+
+
+def every_second(n: int, **changes: Any) -> dict[str, Any]:
+    """A level of n requests, of which every second one failed and the others were quick."""
+    results = [stream(i, ttft=100) if i % 2 else failed(i) for i in range(n)]
+    return {**summed(results), **changes}
+
+
+@pytest.mark.parametrize("metric", ["ttft", "tpot", "itl", "e2e", "client_queue"])
+@pytest.mark.parametrize("statistic", ["p95", "p99", "max", "mean"])
+def test_a_server_that_fails_every_second_request_has_no_latency_to_pass_with(metric: str, statistic: str) -> None:
+    [row] = thresholds([every_second(40)], [f"{metric}_{statistic} > 10s"])
+
+    assert (row["result"], row["value"]) == ("failed", None)
+    assert row["reason"] == "20 failed of 40 requests: they never ended"
+
+
+def test_what_half_the_requests_reach_holds_of_a_server_that_fails_the_others() -> None:
+    [row] = thresholds([every_second(41)], ["ttft_p50 > 10s"])  # 21 of 41 failed
+
+    assert row["result"] == "failed"
+    assert thresholds([every_second(40)], ["ttft_p50 > 10s"])[0]["value"] == 100.0
+
+
+def test_dropped_requests_count_as_failed_ones() -> None:
+    level = summed([stream(i) for i in range(18)], offered=20, dropped=2, concurrency=None, request_rate_per_s=5.0)
+
+    [row] = thresholds([level], ["e2e_p95 > 10s"])
+
+    assert (row["result"], row["reason"]) == ("failed", "2 were dropped of 20 requests: they never ended")
+
+
+def test_requests_that_we_cancelled_are_no_failures() -> None:
+    level = summed([*(stream(i) for i in range(18)), failed(18, error="cancelled"), failed(19, error="cancelled")])
+
+    [row] = thresholds([level], ["e2e_p95 > 10s"])
+
+    assert row["result"] == "passed"
+
+
+def test_answers_asked_for_whole_have_no_first_token_however_many_fail() -> None:
+    level = summed([failed(0), stream(1)], scenario={"stream": False})
+
+    [row] = thresholds([level], ["ttft_p95 > 10s"])
+
+    assert row["result"] == "unknown"
 
 
 def test_in_open_loop_ttft_counts_from_when_a_request_was_due() -> None:

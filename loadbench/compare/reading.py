@@ -81,6 +81,8 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         "e2e": requests.e2e,
         "client_queue": requests.client_queue,
     }
+    dropped = int(facts.get("dropped") or 0)
+    due = request.due_times(requests, dropped, opened) if dropped or _any_failed(requests) else {}
     has_gaps = streamed and not burst and data.gaps_kept
     sizes = np.diff(results.gap_offsets)
     reasons = Counter(results.finish_reason[row] or "none" for row in chosen)
@@ -92,6 +94,7 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         began=str(facts.get("began") or ""),
         prompts=[results.prompt[row] for row in chosen],
         values={name: column[chosen] / 1e6 for name, column in values.items()},
+        due_values={name: column / 1e6 for name, column in due.items() if name != "tpot" or not burst},
         gaps_ms=results.gaps_us[np.repeat(requests.population, sizes)] / 1e3 if has_gaps else None,
         gap_sizes=sizes[chosen] if has_gaps else None,
         flows=_flows(facts, results, requests, objectives),
@@ -104,6 +107,10 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         execution_provider=ran.get("execution_provider") or facts.get("execution_provider"),
         info=run.info,
     )
+
+
+def _any_failed(requests: Requests) -> bool:
+    return bool((requests.measured & ~requests.completed & ~requests.cancelled).any())
 
 
 def load_of(facts: Mapping[str, Any]) -> str:

@@ -54,6 +54,8 @@ class Lap:
         began: When, ISO 8601.
         prompts: Ids of the prompts of the measured requests that completed, in the order of start.
         values: By metric (`figures.DURATIONS`), one value in ms for each of those requests; NaN where undefined.
+        due_values: The same of all requests that were due, infinite where one failed or was dropped; empty where all
+            completed.
         gaps_ms: Gaps between tokens of those requests, request after request, flat; None where they do not exist.
         gap_sizes: Gaps of each of those requests.
         flows: By metric (`figures.RATES`).
@@ -70,6 +72,7 @@ class Lap:
     began: str
     prompts: list[str]
     values: Mapping[str, Reals]
+    due_values: Mapping[str, Reals] = field(default_factory=dict)
     gaps_ms: Reals | None = None
     gap_sizes: NDArray[np.int64] | None = None
     flows: Mapping[str, Flow] = field(default_factory=dict)

@@ -99,10 +99,17 @@ def percentile_interval(values: NDArray[np.number], p: float, tail: float = TAIL
     return interval(np.sort(values), p, independent_requests(values, p, tail), tail)
 
 
-def share_interval(flags: NDArray[np.bool_], tail: float = TAIL) -> Bounds | None:
-    """Wilson's interval of the share of flags, in the order of start, with n as many as they are worth."""
-    worth = independent_flags(flags, tail)
-    return wilson(float(flags.mean()) * worth, worth, tail) if worth else None
+def share_interval(flags: NDArray[np.bool_], of: int | None = None, tail: float = TAIL) -> Bounds | None:
+    """Wilson's interval of the share of flags, in the order of start, with n as many as they are worth.
+
+    Args:
+        of: What the share is of, where that is more than there are flags: requests that were never sent are misses.
+    """
+    n = max(of or 0, len(flags))
+    if not len(flags):
+        return wilson(0, n, tail)
+    effective = independent_flags(flags, tail) * n / len(flags)
+    return wilson(int(flags.sum()) / n * effective, effective, tail)
 
 
 def independent_flags(flags: NDArray[np.bool_], tail: float = TAIL) -> int:

@@ -75,6 +75,12 @@ def of_gaps(results: Results, chosen: Flags, ascending: NDArray[np.int64]) -> di
     return _object(ascending, mean, independent, US_PER_MS)
 
 
+def without_intervals(ascending: NDArray[np.float64], per_unit: float = 1.0) -> dict[str, Any]:
+    """The metric object of sorted values whose dependence nobody knows: no percentile has an interval."""
+    mean = float(ascending.mean()) / per_unit if len(ascending) else None
+    return _object(ascending, mean, dict.fromkeys(PERCENTILES, 0), per_unit)
+
+
 def of_histogram(histogram: Histogram) -> dict[str, Any]:
     """The metric object in ms of values that were kept in a histogram alone; it has no intervals."""
     if not histogram.count:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from loadbench import intervals
 from loadbench.histogram import Histogram
 from loadbench.metrics import drift, flow, gaps, request, spectra, stalls, table, window
 from loadbench.metrics.distribution import (
@@ -19,6 +20,7 @@ from loadbench.metrics.distribution import (
     of_histogram,
     rounded,
     significant,
+    without_intervals,
 )
 from loadbench.metrics.request import Flags, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
@@ -69,8 +71,10 @@ def summary(
         "workers": facts.get("workers"),
         **counted,
         "failure_share": rounded(figures["failed"], 6),
+        "share_ci95": _share_intervals(requests, counted),
         "streamed": streamed,
         **_durations(data, requests, opened, without_gaps=burst or not streamed),
+        "with_failures_ms": _with_failures(data, requests, counted, opened, without_gaps=burst or not streamed),
         **_gaps(data, requests, stall_threshold, opened=opened, without_gaps=burst or not streamed),
         **_tokens(results, requests),
         **_flow(steady, results, requests, opened),
@@ -127,6 +131,45 @@ def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> L
         "recovered": int((again & requests.completed).sum()),
         "warmup_requests": int(results.warmup.sum()),
     }
+
+
+def _share_intervals(requests: Requests, counted: Level) -> Level:
+    """95 % intervals of the shares that failed, of the attempted, and that completed, of the offered."""
+    measured = requests.measured
+    failed = ~(requests.completed | requests.cancelled)
+    found = {"failed": intervals.share_interval(failed[measured])}
+    if counted["offered"] is not None:
+        found["success"] = intervals.share_interval(requests.completed[measured], counted["offered"])
+    return {name: [rounded(end, 6) for end in ends] if ends else None for name, ends in found.items()}
+
+
+def _with_failures(
+    data: LevelData, requests: Requests, counted: Level, opened: bool, *, without_gaps: bool
+) -> Level | None:
+    """Times in ms of all requests that were due, those that failed or were dropped taken as without end.
+
+    What a threshold or a requirement is held against: the requests that completed say nothing of those that did not.
+    A request that we cancelled is left out. A percentile without end is None. Its intervals end there too.
+
+    Returns:
+        {"ttft", "tpot", "e2e", "client_queue", "itl"}: metric objects, None where the metric has no meaning; None where
+        every request completed, so that the other figures say the same.
+    """
+    dropped = counted["dropped"] or 0
+    missing = counted["failed"] + dropped
+    if not missing:
+        return None
+    found: Level = dict.fromkeys(("ttft", "tpot", "e2e", "client_queue"))
+    for name, values in request.due_times(requests, dropped, opened).items():
+        if not (name == "tpot" and without_gaps):
+            found[name] = distribution(values)
+    found["itl"] = None
+    if not without_gaps and data.gaps_kept:
+        # A request that failed counts for as many gaps as one that completed has.
+        ascending = gaps.ascending(data.results, requests.population).astype(np.float64)
+        each = max(1, round(len(ascending) / max(1, counted["completed"])))
+        found["itl"] = without_intervals(np.append(ascending, np.full(missing * each, np.inf)), US_PER_MS)
+    return found
 
 
 def _durations(data: LevelData, requests: Requests, opened: bool, *, without_gaps: bool) -> Level:

@@ -101,6 +101,30 @@ class Requests:
         )
 
 
+def due_times(requests: Requests, dropped: int, opened: bool) -> dict[str, Reals]:
+    """Times in ns of all measured requests that were due, by metric: infinite of those that failed or were dropped.
+
+    What is promised to users is promised to all of them: a server that fails every second request has no p95. Requests
+    that we cancelled are left out. In the order of start, the dropped ones, whose place is not known, at the end.
+
+    Args:
+        opened: Requests start at a rate: TTFT counts from when they were due.
+    """
+    due = requests.measured & ~requests.cancelled
+    times = {
+        "ttft": requests.ttft_from_due if opened else requests.ttft,
+        "tpot": requests.tpot,
+        "e2e": requests.e2e,
+        "client_queue": requests.client_queue,
+    }
+    if not requests.streamed:
+        del times["ttft"], times["tpot"]
+    endless = np.full(dropped, np.inf)
+    return {
+        name: np.append(np.where(requests.completed, values, np.inf)[due], endless) for name, values in times.items()
+    }
+
+
 def micro_tpot(requests: Requests, results: Results) -> float | None:
     """Sum(last - first) / sum(tokens - k) over the population, ns per token: every token weighs the same."""
     defined = requests.population & ~np.isnan(requests.tpot)

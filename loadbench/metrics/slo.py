@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,9 +56,9 @@ class Objectives:
     def rows(self, figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
         """One row a bound: {"bound", "attainment", "attained", "n", "ci95"}.
 
-        `attainment` is the share of offered requests that meet the bound, `ci95` its Wilson interval. `attained` says
-        whether a percentile's bound holds for that share of them, and for means, shares and rates whether the figure
-        itself meets it; None where nothing was measured.
+        `attainment` is the share of offered requests that meet the bound, `ci95` its interval, which knows that
+        requests resemble their neighbours. `attained` says whether a percentile's bound holds for that share of them,
+        and for means, shares and rates whether the figure itself meets it; None where nothing was measured.
 
         Args:
             figures: "failed" (a share of the attempted), "output_tokens_per_s" and "goodput" of the level.
@@ -119,8 +120,9 @@ class Objectives:
             return row
         # A damaged folder may have more records than its level offered requests; a gate says so.
         offered = max(self.offered, int(self.requests.measured.sum()))
-        hits = int((self.meets(bound) & self.requests.measured).sum())
-        share = intervals.wilson(hits, offered)
+        met = self.meets(bound)[self.requests.measured]
+        hits = int(met.sum())
+        share = intervals.share_interval(met, offered)
         return row | {
             "attainment": rounded(hits / offered, 6),
             "attained": self._attained(bound, hits, offered, figures),
@@ -135,7 +137,9 @@ class Objectives:
             failed = figures.get("failed")
             return None if failed is None else bound.holds(failed)
         if bound.statistic == "mean":
-            mean = self._mean_ms(bound.metric)
+            ended_well = self.requests.measured & (self.requests.completed | self.requests.cancelled)
+            missing = offered - int(ended_well.sum())
+            mean = math.inf if missing > 0 else self._mean_ms(bound.metric)
             return None if mean is None else bound.holds(mean)
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
         return hits >= intervals.rank(p, offered)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadbench import intervals
-from loadbench.metrics.distribution import rounded, significant
+from loadbench.metrics.distribution import significant
 from loadbench.metrics.level import BURST
 from loadbench.metrics.slo import STREAMED, WHOLE
 from loadbench.scenario import Bound, Threshold
@@ -43,13 +43,14 @@ def thresholds(levels: Sequence[Level], written: Sequence[str | Mapping[str, Any
 
 def _row(one: Threshold, level: Level) -> Row:
     value, n, interval = _figure(one.bound, level)
+    endless = value == math.inf
     status = level.get("status")
     whole = status in (None, "complete")
     reason = None
     if value is None:
         result, reason = "unknown", _missing(one.bound, level)
     elif one.bound.holds(value):
-        result = "failed"
+        result, reason = "failed", _without_end(level) if endless else None
     elif whole:
         result = "passed"
     else:
@@ -58,7 +59,7 @@ def _row(one: Threshold, level: Level) -> Row:
         **_named(one),
         "model": level.get("model"),
         "level": level.get("id"),
-        "value": significant(value, 9),
+        "value": significant(value, 9),  # None where it is without end
         "n": n,
         "interval": interval,
         "result": result,
@@ -91,14 +92,16 @@ def _figure(bound: Bound, level: Level) -> tuple[float | None, int | None, Any]:
     if metric in DURATIONS:
         found = _times(metric, level)
         statistic = bound.statistic or ""
-        return found.get(statistic), found.get("n"), (found.get("ci95") or {}).get(statistic)
+        value = found.get(statistic)
+        if value is None and found.get("n") and level.get("with_failures_ms"):
+            value = math.inf
+        return value, found.get("n"), (found.get("ci95") or {}).get(statistic)
     if metric in _SHARES:
         hits, n = (level.get(name) for name in _SHARES[metric])
         if hits is None or not n:
             return None, n, None
         n = max(hits, n)  # of a damaged folder, which a gate names
-        ends = intervals.wilson(hits, n)
-        return hits / n, n, [rounded(end, 6) for end in ends] if ends else None
+        return hits / n, n, (level.get("share_ci95") or {}).get(metric)
     if metric in SIZES:
         return level.get(_PEAKS[metric]), None, None
     if metric == "stalls":
@@ -108,9 +111,19 @@ def _figure(bound: Bound, level: Level) -> tuple[float | None, int | None, Any]:
 
 
 def _times(metric: str, level: Level) -> Mapping[str, Any]:
-    """The distribution that leads: TTFT counts from when a request was due, where requests start at a rate."""
+    """The distribution that counts: with failures, if there are any; in open loop TTFT counts from `due`."""
+    if level.get("with_failures_ms"):
+        return level["with_failures_ms"].get(metric) or {}
     from_due = metric == "ttft" and level.get("request_rate_per_s") is not None
     return level.get("ttft_from_due_ms" if from_due else f"{metric}_ms") or {}
+
+
+def _without_end(level: Level) -> str:
+    """Why a percentile is without end."""
+    failed, dropped = level.get("failed") or 0, level.get("dropped") or 0
+    counts = [f"{n} {word}" for n, word in ((failed, "failed"), (dropped, "were dropped")) if n]
+    due = level.get("offered") or level.get("attempted")
+    return f"{' and '.join(counts)} of {due} requests: they never ended"
 
 
 def _missing(bound: Bound, level: Level) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loadbench.report import levels, units
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import (
@@ -97,7 +99,7 @@ def slo(summary: Summary) -> Table | None:
                 (
                     Cell(levels.full_label(level, summary)),
                     Cell(str(bound.get("bound"))),
-                    Cell(units.share(bound.get("attainment"))),
+                    Cell(units.share(bound.get("attainment")), _share_interval(bound.get("ci95"))),
                     Cell(units.count(bound.get("n"))),
                     Cell(met),
                     Cell(goodput),
@@ -115,6 +117,10 @@ def slo(summary: Summary) -> Table | None:
         () if levels.is_streamed(summary) else ("met -: not decided, a whole answer has no first token and no gaps",)
     )
     return Table("Service-level objectives", columns, tuple(rows), notes) if rows else None
+
+
+def _share_interval(ends: Sequence[float] | None) -> str:
+    return "–".join(units.share(end) for end in ends) if ends else ""
 
 
 def prompts(level: Level, most: int) -> Table | None:

@@ -71,7 +71,7 @@ def rows(summary: Summary) -> list[Row]:
 def told(row: Row, summary: Summary) -> str:
     """One row in words: "ttft_p95 > 800ms at c8 (1.24 s)"."""
     where = place(row, summary)
-    why = value(row) if row["result"] == "failed" else row["reason"]
+    why = row["reason"] or value(row)
     return f"{row['text']}{f' at {where}' if where else ''} ({why})"
 
 
@@ -83,6 +83,8 @@ def place(row: Row, summary: Summary) -> str:
 
 def value(row: Row) -> str:
     """The figure with its unit."""
+    if row["value"] is None and row["result"] == "failed":
+        return "no end"
     return units.with_unit(row["value"], row["unit"])
 
 
@@ -97,7 +99,7 @@ def _grouped(found: Sequence[Row], summary: Summary) -> str:
     """Rows in words: what one threshold says of several levels is one part, and so is one reason of several levels."""
     by_text: dict[str, dict[str, list[str]]] = {}
     for row in found:
-        why = value(row) if row["result"] == "failed" else str(row["reason"])
+        why = str(row["reason"] or value(row))
         by_text.setdefault(str(row["text"]), {}).setdefault(why, []).append(place(row, summary))
     said = []
     for text, reasons in by_text.items():

@@ -141,7 +141,7 @@ def met(need: Need, candidates: Sequence[Candidate], load: str, known: Mapping[s
     """
     if need.bound is None:
         return {one.name: _of_words(need, one) for one in candidates}
-    found = known.get(need.name)
+    found = known.get(need.name) if need.bound.statistic is None else None
     if found is None:
         found = _figures(need.bound, candidates, load)
     return {one.name: _of_figure(need, need.bound, found.get(one.name)) for one in candidates}
@@ -149,7 +149,7 @@ def met(need: Need, candidates: Sequence[Candidate], load: str, known: Mapping[s
 
 def _figures(bound: Bound, candidates: Sequence[Candidate], load: str) -> values.Figures:
     if bound.statistic is not None:
-        return values.of_times(candidates, load, bound.metric, bound.statistic)
+        return values.of_times(candidates, load, bound.metric, bound.statistic, with_failures=True)
     if bound.metric in ("failed", "success"):
         return values.of_shares(candidates, load, bound.metric)
     if bound.metric == "goodput":

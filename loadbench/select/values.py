@@ -10,6 +10,7 @@ import numpy as np
 
 from loadbench import intervals
 from loadbench.compare import Lap, Side
+from loadbench.compare.side import Reals
 from loadbench.select.candidate import Candidate, Level
 from loadbench.select.figure import Figure, Part, combined
 
@@ -31,9 +32,22 @@ def figures(candidates: Sequence[Candidate], load: str) -> dict[str, Figures]:
     return found
 
 
-def of_times(candidates: Sequence[Candidate], load: str, metric: str, statistic: str) -> Figures:
-    """A percentile, the mean or the longest of a time, in ms."""
-    return combined({one.name: _parts(one.sides.get(load), metric, statistic) for one in candidates})
+def of_times(
+    candidates: Sequence[Candidate], load: str, metric: str, statistic: str, *, with_failures: bool = False
+) -> Figures:
+    """A percentile, the mean or the longest of a time, in ms.
+
+    Args:
+        with_failures: Requests that failed or were dropped count as without end, so that a figure may be infinite.
+    """
+    parts = {one.name: _parts(one.sides.get(load), metric, statistic, with_failures) for one in candidates}
+    endless = {name: some for name, some in parts.items() if any(math.isinf(part.value) for part in some)}
+    found = combined({name: some for name, some in parts.items() if name not in endless})
+    for name, some in endless.items():
+        lows = [part.low for part in some if part.low is not None]
+        low = min(lows) if len(lows) == len(some) else None
+        found[name] = Figure(math.inf, low, math.inf, sum(part.n for part in some), len(some))
+    return found
 
 
 def of_rates(candidates: Sequence[Candidate], load: str, metric: str) -> Figures:
@@ -52,10 +66,18 @@ def of_shares(candidates: Sequence[Candidate], load: str, metric: str) -> Figure
         if not known:
             return None
         hit, n = sum(hit for hit, _ in known), sum(n for _, n in known)
-        ends = intervals.wilson(hit, n) or (None, None)
+        worth = _worth(one.sides.get(load))
+        ends = intervals.wilson(hit * worth, n * worth) or (None, None)
         return Figure(hit / n, ends[0], ends[1], n, len(known))
 
     return _each(candidates, read)
+
+
+def _worth(side: Side | None) -> float:
+    """How many independent requests one of these is worth: failures come together."""
+    flags = [lap.outcomes["failed"].flags for lap in (side.laps if side else ()) if "failed" in lap.outcomes]
+    n = sum(map(len, flags))
+    return sum(map(intervals.independent_flags, flags)) / n if n else 1.0
 
 
 def of_levels(candidates: Sequence[Candidate], load: str, name: str) -> Figures:
@@ -63,19 +85,22 @@ def of_levels(candidates: Sequence[Candidate], load: str, name: str) -> Figures:
     return combined({one.name: [Part(v) for v in _known(one.levels.get(load, ()), name)] for one in candidates})
 
 
-def _parts(side: Side | None, metric: str, statistic: str) -> list[Part]:
-    found = [_part(lap, metric, statistic) for lap in (side.laps if side else ())]
+def _parts(side: Side | None, metric: str, statistic: str, with_failures: bool) -> list[Part]:
+    found = [_part(lap, metric, statistic, with_failures) for lap in (side.laps if side else ())]
     known = [part for part in found if part is not None]
     return known if len(known) == len(found) else []
 
 
-def _part(lap: Lap, metric: str, statistic: str) -> Part | None:
+def _part(lap: Lap, metric: str, statistic: str, with_failures: bool) -> Part | None:
     values = lap.gaps_ms if metric == "itl" else lap.values.get(metric)
+    if with_failures and lap.due_values:
+        values = _with_failures(lap, metric, values)
     values = np.zeros(0) if values is None else values[~np.isnan(values)]
     if not len(values):
         return None
     if statistic == "mean":
-        bounds = intervals.mean_interval(values) if metric != "itl" else None
+        endless = bool(np.isinf(values).any())
+        bounds = None if metric == "itl" or endless else intervals.mean_interval(values)
         return _bounded(float(values.mean()), bounds, len(values))
     if statistic == "max":
         return Part(float(values.max()), n=len(values))
@@ -83,6 +108,15 @@ def _part(lap: Lap, metric: str, statistic: str) -> Part | None:
     value = intervals.percentile(np.sort(values), p)
     bounds = intervals.percentile_interval(values, p) if metric != "itl" else None
     return None if value is None else _bounded(float(value), bounds, len(values))
+
+
+def _with_failures(lap: Lap, metric: str, values: Reals | None) -> Reals | None:
+    """All that was due: a request that failed counts for as many endless gaps as one that completed has."""
+    if metric != "itl" or values is None:
+        return lap.due_values.get(metric, values)
+    missing = int(np.isinf(lap.due_values["e2e"]).sum())
+    each = max(1, round(len(values) / max(1, len(lap.prompts))))
+    return np.append(values, np.full(missing * each, np.inf))
 
 
 def _rate_parts(side: Side | None, metric: str) -> list[Part]:

@@ -164,12 +164,14 @@ def value(figure: Mapping[str, Any], number: float | str | None) -> str:
     """
     if number is None or isinstance(number, str):
         return number or units.ABSENT
+    if math.isinf(number):
+        return "no end, as requests failed"
     return units.with_unit(float(number), figure["unit"])  # the label says per what
 
 
 def interval(figure: Mapping[str, Any], low: float | None, high: float | None) -> str:
     """ "[1.2 s to 1.4 s]" behind a figure, "" where it has none."""
-    if low is None or high is None:
+    if low is None or high is None or math.isinf(high):
         return ""
     return f" [{value(figure, low)} to {value(figure, high)}]"
 
