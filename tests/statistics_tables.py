@@ -119,6 +119,19 @@ def shares(_: int) -> list[Row]:
     return rows
 
 
+def queued_shares(trials: int) -> list[Row]:
+    rows: list[Row] = [("load of an M/M/1 queue", "share that meets a bound", "n", "Wilson", "loadbench")]
+    for load in (0.3, 0.5, 0.7):
+        for true in (0.5, 0.9, 0.95):
+            bound = -math.log(1 - true) / (1 - load)
+            flags = simulations.queue(np.random.default_rng(SEED), trials, 400, load) <= bound
+            plain = sum(holds(intervals.wilson(int(one.sum()), 400), true) for one in flags)
+            ours = sum(holds(intervals.share_interval(one), true) for one in flags)
+            cells = (_percent(covered / trials) for covered in (plain, ours))
+            rows.append((f"{100 * load:g} %", f"{100 * true:g} %", "400", *cells))
+    return rows
+
+
 SHAPES = (
     ("1 run, 12 prompts x 10", {"prompts": 12, "times": 10}),
     ("1 run, 60 prompts once", {"prompts": 60, "times": 1}),
@@ -257,6 +270,7 @@ TABLES = {
     "rates": Table(rates),
     "gaps": Table(gaps),
     "shares": Table(shares),
+    "queued_shares": Table(queued_shares, 1000),
     "alarms": Table(alarms),
     "power": Table(power, 1000),
     "pairing": Table(pairing),

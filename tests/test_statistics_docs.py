@@ -84,6 +84,7 @@ def test_a_table_is_written_between_its_marks() -> None:
 QUICK = {
     **dict.fromkeys(("counts", "shares", "knees"), 0),
     **{"means": 200, "gaps": 150, "outliers": 100, "usl": 60, "serial": 100, "capacity": 200, "backlog": 40},
+    "queued_shares": 200,
     **{"alarms": 40, "power": 20, "failing_runs": 50, "over_levels": 40, "drift": 20, "kappa": 40, "until": 100},
 }
 
