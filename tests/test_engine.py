@@ -19,11 +19,13 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streams import stream
 from trio.testing import MockClock
 
 from loadbench import pacer
 from loadbench.client import Ask
 from loadbench.engine import FAILURES_IN_A_ROW, Engine, Limits, Progress, Settings, Share, facts
+from loadbench.engine.loop import _record as record
 from loadbench.engine.share import WHOLE
 from loadbench.prompts import DEFAULT, Prompt
 from loadbench.result import Result
@@ -464,6 +466,20 @@ async def test_a_request_is_sent_when_it_is_due() -> None:
     played = await level_of(opened(50.0), Answer(ttft_s=100), requests=100).run()
 
     assert max(abs((one.sent_ns or 0) - one.due_ns) for one in played.results) <= ROUNDING_NS
+
+
+@pytest.mark.parametrize(
+    ("level", "ms"),
+    [(opened(5.0), {"ttft": 250, "ttft_from_sent": 200}), (closed(1), {"ttft": 200})],
+    ids=["open", "closed"],
+)
+def test_in_open_loop_ttft_is_recorded_from_due_and_from_sent(level: Level, ms: dict[str, float]) -> None:
+    progress = Progress(level, 1, Limits(1, None, 0))
+
+    record(progress, stream(queued=50, ttft=200), streamed=True)
+
+    found = {name: histogram.max for name, histogram in progress.histograms.items() if name.startswith("ttft")}
+    assert found == pytest.approx({name: value * 1000 for name, value in ms.items()}, rel=2e-3)
 
 
 @pytest.mark.anyio

@@ -82,7 +82,7 @@ def test_several_histograms_go_into_a_folder_named_by_level_and_metric(folder: P
     [
         (["--format", "hgrm"], "12 files: name a folder for them with -o, or choose by --level and --metric"),
         (["--format", "hgrm", "--level", "c9"], "--level 'c9'"),
-        (["--format", "hgrm", "--metric", "tftt"], "write one of ttft, itl, tpot, e2e, client_lag"),
+        (["--format", "hgrm", "--metric", "tftt"], "write one of ttft, ttft_from_sent, itl, tpot, e2e, client_lag"),
         (["--format", "hgrm", "--metric", "client_lag"], "nothing of client_lag was measured there"),
         (["--format", "vllm", "--metric", "ttft"], "--metric is for --format hgrm"),
         (["--format", "csv", "--level", "c4"], "--level is for --format hgrm and vllm, not for csv"),

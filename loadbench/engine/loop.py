@@ -296,7 +296,12 @@ def _record(progress: Progress, result: Result, *, streamed: bool) -> None:
     histograms["e2e"].record((result.last_token_ns - result.due_ns + 500) // 1000)
     if not streamed:
         return
-    histograms["ttft"].record((result.first_token_ns - result.sent_ns + 500) // 1000)
+    from_sent_us = (result.first_token_ns - result.sent_ns + 500) // 1000
+    if "ttft_from_sent" in histograms:
+        histograms["ttft"].record((result.first_token_ns - result.due_ns + 500) // 1000)
+        histograms["ttft_from_sent"].record(from_sent_us)
+    else:
+        histograms["ttft"].record(from_sent_us)
     progress.gaps_us += result.gaps_us
     tokens = result.output_tokens if result.output_tokens is not None else result.text_events
     first = result.first_tokens or tokens * result.first_events / result.text_events

@@ -70,6 +70,11 @@ class Progress:
         default_factory=lambda: {name: Histogram() for name in ("ttft", "itl", "tpot", "e2e", "client_lag")}
     )
 
+    def __post_init__(self) -> None:
+        if self.level.request_rate_per_s is not None:
+            # TTFT counts from when a request was due, as in reports: waiting in the client is no gift to the server.
+            self.histograms["ttft_from_sent"] = Histogram()
+
 
 def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
     """What run.json says of a level that is over. Times in ns count from its beginning."""

@@ -8,8 +8,7 @@ from loadbench.histogram import Histogram
 from loadbench.metrics import gaps
 from loadbench.metrics.request import Reals, Requests
 from loadbench.store import LevelData
-
-NAMES = ("ttft", "itl", "tpot", "e2e", "client_lag")
+from loadbench.store.files import HISTOGRAMS
 
 
 def histograms(data: LevelData, *, streamed: bool = True) -> dict[str, Histogram]:
@@ -21,13 +20,18 @@ def histograms(data: LevelData, *, streamed: bool = True) -> dict[str, Histogram
     requests = Requests.of(data.results, streamed=streamed)
     chosen = requests.population
     found = {name: histogram for name, histogram in data.histograms.items() if histogram.count}
-    for name, values in (("ttft", requests.ttft), ("tpot", requests.tpot), ("e2e", requests.e2e)):
+    times = {"ttft": requests.ttft, "tpot": requests.tpot, "e2e": requests.e2e}
+    if data.facts.get("request_rate_per_s") is not None:
+        times |= {"ttft": requests.ttft_from_due, "ttft_from_sent": requests.ttft}
+        if "ttft_from_sent" not in found:
+            found.pop("ttft", None)  # of an earlier version, whose log counts from when requests were sent
+    for name, values in times.items():
         if name not in found:
             found[name] = _of(values[chosen])
     if "itl" not in found and data.gaps_kept and streamed:
         found["itl"] = Histogram()
         found["itl"].record_many(gaps.ascending(data.results, chosen))
-    return {name: found[name] for name in NAMES if name in found and found[name].count}
+    return {name: found[name] for name in HISTOGRAMS if name in found and found[name].count}
 
 
 def _of(ns: Reals) -> Histogram:

@@ -9,9 +9,9 @@ from typing import Any
 from loadbench.errors import UsageError
 from loadbench.report import hgrm, vllm
 from loadbench.store import LevelData, Run
+from loadbench.store.files import HISTOGRAMS
 
 FORMATS = ("hgrm", "vllm")
-METRICS = ("ttft", "itl", "tpot", "e2e", "client_lag")
 _MOST_CHARACTERS = 120
 
 
@@ -37,8 +37,8 @@ def files(
     if kind == "vllm" and metrics:
         raise UsageError("--metric is for --format hgrm: a file of vLLM's holds all of them")
     for name in metrics:
-        if name not in METRICS:
-            raise UsageError(f"--metric {name!r}: there is no such histogram: write one of {', '.join(METRICS)}")
+        if name not in HISTOGRAMS:
+            raise UsageError(f"--metric {name!r}: there is no such histogram: write one of {', '.join(HISTOGRAMS)}")
     found: dict[str, str] = {}
     if kind == "vllm" and not levels:
         chosen = [data for data in chosen if not data.facts.get("closing")]

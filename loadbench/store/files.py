@@ -30,8 +30,9 @@ LARGEST_LINE_BYTES = 64 * 1024 * 1024
 TOO_LONG = b"(a line that is too long)"
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name != "text")
 """Of a record in requests.jsonl; the text goes to answers.jsonl."""
-HISTOGRAMS = ("ttft", "itl", "tpot", "e2e", "client_lag")
-"""Metrics with a log of their own, NAME.hlog."""
+HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag")
+"""Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,
+and `ttft_from_sent` stands beside it."""
 _LEFT = re.compile(r"\.\w+\.(json|md|csv|html)\.\w{8}")
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 
