@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from loadbench.result import ErrorKind
+from loadbench.target.rows import whole
 
 _MESSAGE_CHARACTERS = 300
 
@@ -54,7 +55,7 @@ def one_line(text: str) -> str:
 
 def count(value: Any) -> int | None:
     """A number of tokens; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return whole(value)
 
 
 def other_text(delta: Any) -> str | None:
