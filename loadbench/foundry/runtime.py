@@ -136,7 +136,6 @@ class Runtime:
         from loadbench.target.device import placed
         from loadbench.target.facts import ModelFacts
         from loadbench.target.licence import licence_name
-
         from loadbench.target.rows import whole
 
         registered = row.pop("registered")

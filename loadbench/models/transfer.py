@@ -140,7 +140,9 @@ async def _pull_foundry(http: httpx.AsyncClient, root: str, name: str, progress:
     if outcome is None:
         raise NotReady(f"{name}: the download broke off before its end")
     if field(outcome, "success") is not True:
-        raise TargetError(refusal("download", name, 400, _sentence(field(outcome, "errorMessage")) or "no reason given"))
+        raise TargetError(
+            refusal("download", name, 400, _sentence(field(outcome, "errorMessage")) or "no reason given")
+        )
 
 
 def _wanted(rows: list[Any] | None, name: str) -> Any:
