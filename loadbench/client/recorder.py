@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind
+from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind, word_count
 from loadbench.result import ErrorKind, Result
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.target import Secrets
