@@ -15,7 +15,7 @@ from replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
 from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
 from loadbench.client.recorder import Recorder
-from loadbench.transport import Clock
+from loadbench.transport import Clock, Transport
 from loadbench.transport.connection import Connection
 
 CLOCKS: list[Clock] = ["kernel", "user"]
@@ -193,6 +193,23 @@ def test_a_step_of_the_wall_clock_makes_no_arrival_early(step_s: int, calls: int
     steps = itertools.chain([0], itertools.cycle([step_s] * calls + [0] * calls))
     with serve([RECEIVE, 0.05, WHOLE] * 5 + [HOLD]) as server:
         results = ask_many(server.url, 5, clock="kernel", wall_ns=lambda: time.time_ns() + next(steps) * 1_000_000_000)
+    ttfts_ns = [(result.first_token_ns or 0) - (result.sent_ns or 0) for result in results]
+
+    assert min(ttfts_ns) >= 45_000_000
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, -5, 5, 3600])
+def test_under_a_wall_clock_that_is_not_the_kernels_the_client_stamps_and_says_so(ahead_s: int) -> None:
+    assert Transport(wall_ns=lambda: time.time_ns() + ahead_s * 1_000_000_000).clock == "user"
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+def test_a_stamp_before_its_request_was_sent_is_no_stamp(ahead_s: int) -> None:
+    def wall_ns() -> int:
+        return time.time_ns() + ahead_s * 1_000_000_000
+
+    with serve([RECEIVE, 0.05, WHOLE] * 3 + [HOLD]) as server:
+        results = ask_many(server.url, 3, clock="kernel", wall_ns=wall_ns)
     ttfts_ns = [(result.first_token_ns or 0) - (result.sent_ns or 0) for result in results]
 
     assert min(ttfts_ns) >= 45_000_000

@@ -133,7 +133,7 @@ def excess(response: httpx.Response) -> str | None:
     try:
         deep = is_deep(orjson.loads(response.content), DEEPEST)
     except orjson.JSONDecodeError as error:
-        deep = "recursion" in error.msg.lower()
+        deep = error.msg.startswith(("depth limit", "Recursion limit"))  # orjson's of 3.11 and of older ones
     return f"answers JSON that is nested deeper than {DEEPEST} levels" if deep else None
 
 
