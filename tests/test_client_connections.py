@@ -1,10 +1,12 @@
 """Whole answers complete however they are framed; connections are kept, dropped and retried; marks are the truth."""
 
 import asyncio
+import contextlib
 import gc
 import gzip
 import itertools
 import json
+import socket
 import threading
 import time
 
@@ -17,6 +19,7 @@ from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 from loadbench.client.recorder import Recorder
 from loadbench.transport import Clock, Transport
 from loadbench.transport.connection import Connection
+from loadbench.transport.wire import KernelWires
 
 CLOCKS: list[Clock] = ["kernel", "user"]
 
@@ -213,6 +216,43 @@ def test_a_stamp_before_its_request_was_sent_is_no_stamp(ahead_s: int) -> None:
     ttfts_ns = [(result.first_token_ns or 0) - (result.sent_ns or 0) for result in results]
 
     assert min(ttfts_ns) >= 45_000_000
+
+
+def test_reading_leaves_the_event_loop_its_turn_and_goes_on_with_the_sockets_that_waited() -> None:
+    """Sixty-four streams of one-byte chunks kept Ctrl-C waiting for half a minute."""
+
+    class Slow:
+        """A connection whose every read takes a second."""
+
+        began_ns = arrival_ns = stamp = 0
+        wire: object = None
+
+        def __init__(self, name: int) -> None:
+            self.name = name
+
+        def received(self, data: memoryview, at_ns: int) -> None:
+            nonlocal now_ns
+            now_ns += 1_000_000_000
+            read.append(self.name)
+
+    now_ns = 0
+    read: list[int] = []
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(contextlib.closing(asyncio.new_event_loop()))
+        wires = KernelWires(loop, lambda: now_ns, lambda: now_ns, [])
+        stack.callback(wires.close)
+        for name in range(4):
+            near, far = (stack.enter_context(sock) for sock in socket.socketpair())
+            wires.open(near, Slow(name))  # type: ignore[arg-type]
+            near.setblocking(False)
+            far.sendall(b"x" * 100_000)
+        turns = []
+        for _ in range(4):
+            wires.look()
+            turns.append(len(read))
+
+    assert turns == [2, 4, 6, 8]
+    assert sorted(read[:4]) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

@@ -97,8 +97,8 @@ def clock(
     if kernel:
         return Check("clock", "ok", text, facts=facts)
     advice = (
-        "the client's own lag is in each arrival: keep to few streams, and heed gate V3 (Linux has kernel stamps, where "
-        "this process reads the kernel's own wall clock: not under libfaketime)"
+        "the client's own lag is in each arrival: keep to few streams, and heed gate V3 (Linux has kernel stamps, "
+        "where this process reads the kernel's own wall clock: not under libfaketime)"
     )
     return Check("clock", "warn", text, advice, facts)
 
