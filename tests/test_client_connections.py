@@ -1,10 +1,12 @@
 """Whole answers complete however they are framed; connections are kept, dropped and retried; marks are the truth."""
 
 import asyncio
+import contextlib
 import gc
 import gzip
 import itertools
 import json
+import socket
 import threading
 import time
 
@@ -15,8 +17,9 @@ from replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
 from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
 from loadbench.client.recorder import Recorder
-from loadbench.transport import Clock
+from loadbench.transport import Clock, Transport
 from loadbench.transport.connection import Connection
+from loadbench.transport.wire import KernelWires
 
 CLOCKS: list[Clock] = ["kernel", "user"]
 
@@ -196,6 +199,60 @@ def test_a_step_of_the_wall_clock_makes_no_arrival_early(step_s: int, calls: int
     ttfts_ns = [(result.first_token_ns or 0) - (result.sent_ns or 0) for result in results]
 
     assert min(ttfts_ns) >= 45_000_000
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, -5, 5, 3600])
+def test_under_a_wall_clock_that_is_not_the_kernels_the_client_stamps_and_says_so(ahead_s: int) -> None:
+    assert Transport(wall_ns=lambda: time.time_ns() + ahead_s * 1_000_000_000).clock == "user"
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+def test_a_stamp_before_its_request_was_sent_is_no_stamp(ahead_s: int) -> None:
+    def wall_ns() -> int:
+        return time.time_ns() + ahead_s * 1_000_000_000
+
+    with serve([RECEIVE, 0.05, WHOLE] * 3 + [HOLD]) as server:
+        results = ask_many(server.url, 3, clock="kernel", wall_ns=wall_ns)
+    ttfts_ns = [(result.first_token_ns or 0) - (result.sent_ns or 0) for result in results]
+
+    assert min(ttfts_ns) >= 45_000_000
+
+
+def test_reading_leaves_the_event_loop_its_turn_and_goes_on_with_the_sockets_that_waited() -> None:
+    """Sixty-four streams of one-byte chunks kept Ctrl-C waiting for half a minute."""
+
+    class Slow:
+        """A connection whose every read takes a second."""
+
+        began_ns = arrival_ns = stamp = 0
+        wire: object = None
+
+        def __init__(self, name: int) -> None:
+            self.name = name
+
+        def received(self, data: memoryview, at_ns: int) -> None:
+            nonlocal now_ns
+            now_ns += 1_000_000_000
+            read.append(self.name)
+
+    now_ns = 0
+    read: list[int] = []
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(contextlib.closing(asyncio.new_event_loop()))
+        wires = KernelWires(loop, lambda: now_ns, lambda: now_ns, [])
+        stack.callback(wires.close)
+        for name in range(4):
+            near, far = (stack.enter_context(sock) for sock in socket.socketpair())
+            wires.open(near, Slow(name))  # type: ignore[arg-type]
+            near.setblocking(False)
+            far.sendall(b"x" * 100_000)
+        turns = []
+        for _ in range(4):
+            wires.look()
+            turns.append(len(read))
+
+    assert turns == [2, 4, 6, 8]
+    assert sorted(read[:4]) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

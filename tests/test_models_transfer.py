@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from scripted import Answer, Scripted, scripted
 from loadbench import models
 from loadbench.errors import TargetError
 from loadbench.target import Kind, ModelFacts, NotReady, Target, open_http
+from tests.replay import RECEIVE, serve
 
 Heard = list[tuple[float | None, str]]
 
@@ -90,6 +91,52 @@ def test_a_download_that_stands_still_may_be_tried_again(monkeypatch: pytest.Mon
     answers = stream(*BEGUN, headers={"Content-Length": "9999"})
 
     assert refused("ollama", answers, "phi4", NotReady).endswith("sent nothing for 0.05 s")
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadbench.models.transfer.STALL_S", 0.2)
+
+
+def streaming(line: bytes, status: bytes = b"200 OK") -> Iterator[str]:
+    """A server that sends this for ever, whatever it is asked."""
+    head = b"HTTP/1.1 " + status + b"\r\nContent-Type: application/x-ndjson\r\n\r\n"
+    with serve([RECEIVE, head, *[line * (65_536 // len(line))] * 3_000]) as server:
+        yield server.url
+
+
+ENDLESS = {
+    "a line without end": (b"x" * 65_536, b"200 OK", TargetError, "a line of more than 1 MiB"),
+    "an error without end": (b"x" * 65_536, b"500 Oh", TargetError, "more than 64 MiB|sent nothing for"),
+    "one status again and again": (b'{"status":"pulling"}\n', b"200 OK", NotReady, "no progress for 0.2 s .pulling."),
+    "two in turns": (b'{"status":"a"}\n{"status":"b"}\n', b"200 OK", NotReady, "no progress for 0.2 s"),
+    "a layer that stands still": (
+        b'{"status":"a","digest":"d","total":9,"completed":1e308}\n',
+        b"200 OK",
+        NotReady,
+        "no progress for 0.2 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_a_download_without_end_is_left(case: str, hasty: None) -> None:
+    line, status, error, message = ENDLESS[case]
+
+    async def run(url: str) -> None:
+        async with open_http(url) as http:
+            await models.pull(Target(f"{url}/v1", "ollama"), http, "phi4", lambda percent, words: None)
+
+    for url in streaming(line, status):
+        with pytest.raises(error, match=message):
+            asyncio.run(run(url))
+
+
+def test_numbers_of_a_layer_that_cannot_be_are_passed_over() -> None:
+    odd = {"status": "pulling", "digest": "d", "total": 1, "completed": 10**300}
+    heard, _ = pulled("ollama", stream({"status": "a", "digest": "e", "total": 1e308}, odd, *ENDED), "phi4")
+
+    assert heard[-1][1] == "success"
 
 
 ERRORS = {
@@ -172,6 +219,27 @@ def test_an_alias_of_several_variants_wants_one_of_them() -> None:
     message = refused("foundry0", foundry(PHI, CUDA), "phi-4-mini")
 
     assert message == f"'phi-4-mini' may be any of {PHI['name']}, {CUDA['name']}: name one of them"
+
+
+ODD = {
+    "dots": b'("a", 1.2.3)\n',
+    "digits": b'("a", ' + b"9" * 400 + b")\n" + b"1" * 100_000 + b" %\n",
+    "brackets": b'("' * 100_000 + b"\n",
+    "depth": b"",
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_progress_of_generation_0_that_is_none_is_passed_over(case: str) -> None:
+    heard, _ = pulled("foundry0", foundry(PHI, body=ODD[case] + PROGRESS + DONE), PHI["name"])
+
+    assert heard[-1] == (100.0, "")
+
+
+def test_an_end_of_generation_0_that_is_nested_deep_is_none() -> None:
+    body = PROGRESS + b'{"a":' * 900 + b"1" + b"}" * 900
+
+    assert "broke off" in refused("foundry0", foundry(PHI, body=body), PHI["name"], NotReady)
 
 
 FAILED = {

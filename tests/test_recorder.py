@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from wire import DONE, event
 
-from loadbench.client import Ask
+from loadbench.client import Ask, recorder
+from loadbench.client.dialect import word_count
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
 from loadbench.result import Result
+from loadbench.transport import ExchangeError
 
 MS = 1_000_000
 ASK = Ask("m@c1", 1, 0, "m", Prompt("p", ({"role": "user", "content": "Hi"},)), warmup=False, due_ns=0)
@@ -80,3 +86,88 @@ def test_events_that_differ_in_their_text_alone_are_read_alike_whatever_the_text
 
     assert result.text == "".join(texts)
     assert result.text_events == len(texts) - 1
+
+
+# -- bounds
+
+
+@pytest.mark.parametrize("count", [2**53 + 1, 2**64 - 1, 1e30])
+def test_a_count_that_no_run_folder_holds_is_not_told(count: float) -> None:
+    usage = {"completion_tokens": count, "prompt_tokens": count, "prompt_tokens_details": {"cached_tokens": count}}
+    result = recorded((10, event("A")), (20, event("B", "stop", usage=usage)))
+
+    assert (result.output_tokens, result.input_tokens, result.cached_tokens) == (None, None, None)
+
+
+def peak_bytes(pieces: Iterable[bytes], kind: bytes) -> tuple[int, Result]:
+    """How far this process grows while an answer in these pieces becomes a Result; what it came in was there before."""
+    sink = Recorder()
+    sink.headers(0, 200, [(b"content-type", kind)])
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: proc(5)
+    before = resident("VmRSS")
+    for at_ns, piece in enumerate(pieces):
+        sink.body(piece, at_ns)
+    sink.close(None, 1 << 40)
+    result = sink.result(ASK, 0, 1 << 40, retried=False)
+    return resident("VmHWM") - before, result
+
+
+def resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
+
+
+WORDS = "ab " * 20_000
+STREAMED = [event(WORDS)] * 100 + [event("", "stop") + DONE]
+WHOLE = json.dumps({"choices": [{"message": {"content": WORDS * 100}, "finish_reason": "stop"}]}).encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        (STREAMED, b"text/event-stream"),
+        ([WHOLE[at : at + 65_536] for at in range(0, len(WHOLE), 65_536)], b"application/json"),
+    ],
+)
+def test_an_answer_of_short_words_takes_at_most_three_times_its_size(pieces: list[bytes], kind: bytes) -> None:
+    peak, result = peak_bytes(pieces, kind)
+
+    assert (result.error, result.words, result.characters) == (None, 2_000_000, 6_000_000)
+    assert peak <= 3 * sum(map(len, pieces))
+
+
+def test_an_answer_of_more_text_than_any_model_writes_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MAX_TEXT", 1 << 20)
+    word = event("x" * 100)
+    sink = Recorder()
+    sink.headers(0, 200, [])
+
+    def fed() -> None:
+        for at_ns in range(20_000):
+            sink.body(word, at_ns)
+
+    with pytest.raises(ExchangeError, match="an answer of more than 1 million characters"):
+        fed()
+
+    assert sum(map(len, sink.answer)) <= (1 << 20) + 100
+
+
+def test_so_is_one_that_is_not_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MAX_TEXT", 1 << 20)
+
+    sink = Recorder()
+    sink.headers(0, 200, [(b"content-type", b"application/json")])
+    sink.body(WHOLE, 0)
+    sink.close(None, 1)
+    result = sink.result(ASK, 0, 1, retried=False)
+
+    assert (result.error, result.error_message) == ("protocol", "an answer of more than 1 million characters")
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "a", "ab " * 50_000, "x" * 200_000, "\n" * 70_000 + "a", " a" * 32_768 + "b"]
+)
+def test_words_are_counted_as_they_would_be_in_a_list(text: str) -> None:
+    assert word_count(text) == len(text.split())

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -154,3 +155,91 @@ def test_a_host_that_only_looks_local_is_none(host: str) -> None:
 
     assert refusal is not None
     assert refusal[0] == 403
+
+
+BODY = 16 * 1024 * 1024
+
+
+def said(url: str, *pieces: bytes) -> bytes:
+    """What comes back for these bytes, until the server closes."""
+    host, port = url.removeprefix("http://").partition("/")[0].split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as sock:
+        for piece in pieces:
+            with contextlib.suppress(OSError):  # it need not take them all
+                sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+        got = bytearray()
+        with contextlib.suppress(ConnectionError):
+            while data := sock.recv(65_536):
+                got += data
+    return bytes(got)
+
+
+def posted(length: int, key: str | None = None, more: str = "") -> bytes:
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    size = f"Content-Length: {length}\r\n" if length else ""
+    return f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{authorization}{size}{more}\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[dict[str, str]]:
+    """An adapter and a simulator that want KEY."""
+    with simulator.start(api_key=KEY) as one, adapter.start("echo", api_key=KEY) as other:
+        yield {"simulator": one.url, "adapter": other.url}
+
+
+TOO_MUCH: dict[str, tuple[list[bytes], bytes]] = {
+    "a body that is announced too long": ([posted(BODY + 1, KEY)], b"413"),
+    "one that is": ([posted(BODY + 1, KEY), b"x" * (BODY + 1)], b"413"),
+    "one of more digits than a number has": ([posted(0, KEY, f"Content-Length: {'9' * 5_000}\r\n")], b"41|40"),
+    "one without a key": ([posted(1_000, "wrong"), b"x" * 1_000], b"401"),
+    "one without a key that is never sent": ([posted(1_000)], b"401"),
+    "one without a key that is too long": ([posted(BODY - 1), b"x" * (BODY - 1)], b"401"),
+}
+
+
+@pytest.mark.parametrize("kind", ["simulator", "adapter"])
+@pytest.mark.parametrize("case", TOO_MUCH)
+def test_a_request_is_refused_by_its_head_before_its_body_is_read(
+    guarded: dict[str, str], kind: str, case: str
+) -> None:
+    pieces, status = TOO_MUCH[case]
+
+    answer = said(guarded[kind], *pieces)
+
+    assert re.match(rb"HTTP/1\.1 (" + status + rb")", answer), answer[:200]
+    assert asked(guarded[kind] + "/models", Authorization=f"Bearer {KEY}")[0] == 200
+
+
+ENDLESS = {
+    "chunks": [posted(0, KEY, "Transfer-Encoding: chunked\r\n"), *[b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"] * 20],
+    "headers": [b"GET /v1/models HTTP/1.1\r\n", *[b"X-A: " + b"a" * 60_000 + b"\r\n"] * 20],
+    "one header": [b"GET /v1/models HTTP/1.1\r\nX-A: ", *[b"a" * 60_000] * 20],
+    "requests": [b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n" * 50_000],
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_what_does_not_end_fills_no_memory_of_the_simulator(guarded: dict[str, str], case: str) -> None:
+    with simulator.start(api_key=KEY) as server:
+        before = psutil.Process(server.pid).memory_info().rss
+        said(server.url, *ENDLESS[case])
+        grown = psutil.Process(server.pid).memory_info().rss - before
+        answers = asked(server.url + "/models", Authorization=f"Bearer {KEY}")[0]
+
+    assert answers == 200
+    assert grown < 64 << 20
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("n", [10**12, 10**4000, 1_000_001])
+def test_an_answer_without_end_is_refused_by_the_simulator(
+    urls: dict[str, str], name: str, stream: bool, n: int
+) -> None:
+    chat = {"model": "simulator", "messages": MESSAGES, name: n, "stream": stream}
+
+    status, answer = asked(urls["simulator"] + "/chat/completions", chat)
+
+    assert status == 400
+    assert len(answer["error"]["message"]) < 500

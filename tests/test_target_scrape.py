@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import threading
+import time
+from typing import Any
 
 import pytest
 from scripted import Answer, scripted
 
 from loadbench.target import open_http, scrape
-from loadbench.target.scrape import MAX_NAMES, read_metrics
+from loadbench.target.scrape import MAX_NAME, MAX_NAMES, read_metrics
 
 LLAMA_CPP = """\
 # HELP llamacpp:prompt_tokens_total Number of prompt tokens processed, excluding cached tokens
@@ -93,6 +97,12 @@ def test_what_says_nothing_of_the_model_is_left_out() -> None:
         ("a", {}),
         ("<html>", {}),
         ("a 1 # {trace_id=x} 1", {}),
+        ("a 1e19", {}),
+        ("a -1e19\nb 1", {"b": 1.0}),
+        ("a 1e308\na 1e308", {}),
+        ("a 1e18\na 1e18", {}),  # each of them would do
+        ('a{x="' + "b" * MAX_NAME + '"} 1', {}),
+        ("m{" + "a" * 60_000 + "} 1\nb 1", {"b": 1.0}),
     ],
 )
 def test_lines_at_the_edge_of_the_format(line: str, metrics: dict[str, float]) -> None:
@@ -107,6 +117,18 @@ def test_the_number_of_names_is_bounded() -> None:
     text = "\n".join(f"m{number} 1" for number in range(MAX_NAMES + 50))
 
     assert len(read_metrics(text)) == MAX_NAMES
+
+
+def test_two_megabytes_of_one_line_or_of_many_cost_no_more_than_their_length() -> None:
+    def took_ns(text: str) -> int:
+        began = time.thread_time_ns()
+        read_metrics(text)
+        return time.thread_time_ns() - began
+
+    plain = took_ns("m 1\n" * 500_000)
+
+    assert took_ns("m{" + "a" * 1_999_990 + "} 1") < plain
+    assert took_ns(("m{" + "a" * 1_900 + "} 1\n") * 1_050) < 10 * plain
 
 
 async def _scraped(answer: Answer) -> dict[str, float] | None:
@@ -133,3 +155,19 @@ def test_a_server_that_is_gone_gives_none() -> None:
             return await scrape(http, "http://127.0.0.1:9")
 
     assert asyncio.run(run()) is None
+
+
+def test_lines_are_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[Any] = []
+    module = sys.modules["loadbench.target.scrape"]  # its function has the same name
+    monkeypatch.setattr(module, "read_metrics", lambda text: threads.append(threading.current_thread()))
+
+    asyncio.run(_scraped(Answer(b"a 1\n")))
+
+    assert threads != [threading.main_thread()]
+    assert len(threads) == 1
+
+
+@pytest.mark.parametrize("depth", [500, 5_000])
+def test_a_json_string_that_is_none_but_nested_deep_is_left_out(depth: int) -> None:
+    assert read_metrics('"' + "[" * depth) == {}

@@ -53,12 +53,14 @@ def read(body: bytes, model: str) -> Ask:
     if not isinstance(value, dict):
         raise Refused(400, "The body must be a JSON object.")
     if value.get("model") != model:
-        raise Refused(400, f"'model' is {value.get('model')!r}: there is {model!r} alone.", "model", "model_not_found")
+        raise Refused(
+            400, f"'model' is {repr(value.get('model'))[:200]}: there is {model!r} alone.", "model", "model_not_found"
+        )
     stream = value.get("stream") or False
     if not isinstance(stream, bool):
-        raise Refused(400, f"'stream' is {stream!r}: it must be true or false.", "stream")
+        raise Refused(400, f"'stream' is {repr(stream)[:200]}: it must be true or false.", "stream")
     if value.get("n") not in (None, 1):
-        raise Refused(400, f"'n' is {value['n']!r}: there is one answer to a request.", "n")
+        raise Refused(400, f"'n' is {repr(value['n'])[:200]}: there is one answer to a request.", "n")
     options = value.get("stream_options")
     params = {name: given for name, given in value.items() if name not in _OURS and given is not None}
     for name in ("max_completion_tokens", "max_tokens"):  # the first is OpenAI's newer name and has the last word
@@ -66,7 +68,7 @@ def read(body: bytes, model: str) -> Ask:
         if limit is None:
             continue
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise Refused(400, f"'{name}' is {limit!r}: it must be a whole number of 1 or more.", name)
+            raise Refused(400, f"'{name}' is {repr(limit)[:200]}: it must be a whole number of 1 or more.", name)
         params.setdefault("max_tokens", limit)
     return Ask(
         messages=_messages(value.get("messages")),

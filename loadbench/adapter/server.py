@@ -30,6 +30,7 @@ from loadbench.errors import LoadbenchError
 
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a million tokens of text are a third of it
 _SWALLOWED_BYTES = 4 * MAX_BODY_BYTES  # of a body that is too long, so that its sender lives to read the answer
+_SWALLOWED_S = 5.0
 RETRY_AFTER_S = 1
 STOP_CHECK_S = 0.1
 _PEEK: int | None = socket.MSG_PEEK | socket.MSG_DONTWAIT if hasattr(socket, "MSG_DONTWAIT") else None
@@ -108,8 +109,10 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """A chat completion."""
+        if self._turned_away():
+            return
         body = self._body()
-        if body is None or self._turned_away():
+        if body is None:
             return
         if self._path() == "/v1/chat/completions":
             self._chat(body)
@@ -216,7 +219,11 @@ class Connection(http.server.BaseHTTPRequestHandler):
         if refusal is None:
             return False
         status, message, code = refusal
+        length = self._length()
+        if length != 0:
+            self.close_connection = True  # what follows is its body
         self._error(status, message, code=code)
+        self._discard(length or 0)
         return True
 
     def _path(self) -> str:
@@ -224,20 +231,34 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         """The request's body; None where it was refused."""
-        given = self.headers.get("Content-Length", "")
-        if not (given.isascii() and given.isdigit()):
+        length = self._length()
+        if length is None:
             self.close_connection = True  # where the next request begins is not known
-            self._error(411, f"Content-Length is {given!r}: a body needs one.")
+            given = self.headers.get("Content-Length", "")
+            self._error(411, f"Content-Length is {given[:40]!r}: a body needs one.")
             return None
-        length = int(given)
         if length > MAX_BODY_BYTES:
             self.close_connection = True
-            left = min(length, _SWALLOWED_BYTES)
-            while left and (data := self.rfile.read(min(left, 65_536))):
-                left -= len(data)
             self._error(413, f"The body has {length} bytes; at most {MAX_BODY_BYTES} are read.")
+            self._discard(length)
             return None
         return self.rfile.read(length)
+
+    def _length(self) -> int | None:
+        """What the head says of the body; 0 where it names none and none is to come, None where nobody knows."""
+        given = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
+        known = given.isascii() and given.isdigit() and len(given) < 19
+        return int(given) if known and "Transfer-Encoding" not in self.headers else None
+
+    def _discard(self, length: int) -> None:
+        """Take a body that is not wanted, so that its sender lives to read why; some of it, and not for long."""
+        left = min(length, _SWALLOWED_BYTES)
+        with contextlib.suppress(OSError):
+            if left:
+                self.connection.shutdown(socket.SHUT_WR)
+                self.connection.settimeout(_SWALLOWED_S)
+            while left and (data := self.rfile.read1(min(left, 65_536))):
+                left -= len(data)
 
     def _error(
         self,

@@ -96,7 +96,10 @@ def clock(
         return Check("clock", "warn", text, "gaps under a few of these steps cannot be told apart", facts)
     if kernel:
         return Check("clock", "ok", text, facts=facts)
-    advice = "the client's own lag is in each arrival: keep to few streams, and heed gate V3 (Linux has kernel stamps)"
+    advice = (
+        "the client's own lag is in each arrival: keep to few streams, and heed gate V3 (Linux has kernel stamps, "
+        "where this process reads the kernel's own wall clock: not under libfaketime)"
+    )
     return Check("clock", "warn", text, advice, facts)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind
+from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind, word_count
 from loadbench.result import ErrorKind, Result
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.target import Secrets
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NO_SECRETS = Secrets()
 MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
 MAX_STREAM_BYTES = 512 * 1024 * 1024  # of an event stream: about two million tokens
+MAX_TEXT = 8 * 1024 * 1024  # characters of one answer, all its text together: those tokens too
 
 
 class Recorder:
@@ -34,6 +35,7 @@ class Recorder:
         "_decoder",
         "_head",
         "_is_stream",
+        "_look_bytes",
         "_merged",
         "_raw",
         "_stream_bytes",
@@ -89,6 +91,7 @@ class Recorder:
         self._decoder = Decoder()
         self._arrivals: list[int] = []
         self._stream_bytes = 0
+        self._look_bytes = min(MAX_TEXT, MAX_STREAM_BYTES)  # of the stream, from which on its text may be too long
         self._bodies = 0  # pieces of the body so far: HTTP chunks, or reads where the body is not chunked
         self._arrival_body = 0  # the first one of the present arrival
         self._merged = False  # the present arrival has text from a second one
@@ -119,8 +122,8 @@ class Recorder:
             return
         self._bodies += 1
         self._stream_bytes += len(data)
-        if self._stream_bytes > MAX_STREAM_BYTES:
-            raise ExchangeError("protocol", f"a stream of more than {MAX_STREAM_BYTES >> 20} MiB")
+        if self._stream_bytes > self._look_bytes:
+            self._bound()
         head = self._head
         if head is not None and data.startswith(head) and data.endswith(self._tail):
             # The same event as before but for a plain text: the same JSON, a third of the time.
@@ -135,6 +138,15 @@ class Recorder:
                     self._text(at_ns)
                     return
         self._read(data, at_ns)
+
+    def _bound(self) -> None:
+        """Refuse a stream or a text without end; the next look is when the text may have grown over its bound."""
+        if self._stream_bytes > MAX_STREAM_BYTES:
+            raise ExchangeError("protocol", f"a stream of more than {MAX_STREAM_BYTES >> 20} MiB")
+        left = MAX_TEXT - sum(map(len, self.answer)) - sum(map(len, self.other_text))
+        if left < 0:
+            raise ExchangeError("protocol", f"an answer of more than {MAX_TEXT >> 20} million characters")
+        self._look_bytes = min(self._stream_bytes + left, MAX_STREAM_BYTES)
 
     def _read(self, data: bytes, at_ns: int) -> None:
         try:
@@ -256,8 +268,14 @@ class Recorder:
             if sound and self.error == "protocol":
                 self.error, self.error_message = "truncated", "the stream ended within an event"
         elif error is None:
-            self._event((b"", bytes(self._raw)), end_ns)  # the server did not stream: all text at once
+            raw, self._raw = bytes(self._raw), bytearray()
+            self._event((b"", raw), end_ns)  # the server did not stream: all text at once
             self.done = True
+        if error is None:
+            try:
+                self._bound()
+            except ExchangeError as too_long:
+                error = too_long
         if error is not None and (self.error is None or error.kind == "cancelled"):
             self.error, self.error_message = error.kind, str(error)
         if self.error is not None:
@@ -320,7 +338,7 @@ class Recorder:
             # Some servers send a usage of zeros: that is no count.
             output_tokens=None if self.output_tokens == 0 and self.text_events else self.output_tokens,
             characters=len(text),
-            words=len(text.split()),
+            words=word_count(text),
             finish_reason=self.finish_reason and one_line(secrets.hidden(self.finish_reason)),
             status=self.status,
             retries=int(retried),

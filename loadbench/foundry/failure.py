@@ -16,7 +16,7 @@ _MEMORY = re.compile(
     r"bad.?alloc|bad allocation|out of memory|failed to allocate|cannot allocate|not enough memory|ALLOC_FAILED", re.I
 )
 _PROVIDER = re.compile(r"requires (\w+) which is not registered")
-_IN_USE = re.compile(r"(\d+) session\(s\) still using it")
+_IN_USE = re.compile(r"(?<!\d)(\d{1,9}) session\(s\) still using it")
 
 
 class Busy(LoadbenchError):

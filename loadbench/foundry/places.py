@@ -73,7 +73,7 @@ def _downloaded(cache: Path) -> Iterator[Path]:
 def _registered(cache: Path) -> list[object]:
     try:
         listed = json.loads((cache / REGISTERED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     models = listed.get("models") if isinstance(listed, dict) else None
     return models if isinstance(models, list) else []

@@ -49,7 +49,7 @@ def _settings(folder: Path) -> dict[str, object]:
         raise UsageError(
             f"{folder} holds no {CONFIG}: it must be a model in the format of ONNX Runtime GenAI"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{folder / CONFIG} cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise UsageError(f"{folder / CONFIG} holds no settings: it must be an object")

@@ -136,8 +136,10 @@ class Runtime:
         from loadbench.target.device import placed
         from loadbench.target.facts import ModelFacts
         from loadbench.target.licence import licence_name
+        from loadbench.target.rows import whole
 
         registered = row.pop("registered")
+        row |= {name: whole(row[name]) for name in ("size_bytes", "context")}  # as the catalogue tells them
         lists: dict[str, Any] = {name: tuple(row.pop(name)) for name in ("aliases", "capabilities")}
         base_url = self._root + LOCAL if registered and self._root else None
         facts = ModelFacts(**row, **lists, base_url=base_url)

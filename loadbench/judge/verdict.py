@@ -26,7 +26,8 @@ def read(reply: str, names: Sequence[str]) -> dict[str, int]:
     ValueError: overall is "5": not a whole number from 1 to 5
     """
     try:
-        value = parse(_THOUGHT.sub("", reply, count=1) if _THOUGHT.match(reply) else reply)
+        thought = _THOUGHT.match(reply)
+        value = parse(reply[thought.end() :] if thought else reply)
     except ValueError as error:
         raise ValueError(f"not JSON alone: {error}" if reply.strip() else "no text in it") from None
     if not isinstance(value, dict):

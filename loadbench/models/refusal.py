@@ -19,8 +19,8 @@ LOAD_S = 600.0
 UNLOAD_S = 60.0
 
 _MEMORY = re.compile(
-    r"bad.alloc|out.of.memory|not enough (?:\w+ )?memory|insufficient (?:\w+ )*memory|requires more (?:system )?memory"
-    r"|failed to allocate|cannot allocate|allocation failed|\boom\b",
+    r"bad.alloc|out.of.memory|not enough (?:\w+ )?memory|insufficient (?:\w{1,20} ){0,3}memory"
+    r"|requires more (?:system )?memory|failed to allocate|cannot allocate|allocation failed|\boom\b",
     re.IGNORECASE,
 )
 _ABSENT = re.compile(r"not.cached|not.downloaded|must be downloaded|try pulling", re.IGNORECASE)

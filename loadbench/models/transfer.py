@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from loadbench.errors import TargetError
 from loadbench.models.refusal import UNLOAD_S, ask, refusal
 from loadbench.target import ModelFacts, NotReady, Target, server_root
-from loadbench.target.calls import get_json, post_lines
+from loadbench.target.calls import get_json, post_lines, read_json
 from loadbench.target.device import placed
+from loadbench.target.failure import one_line
 from loadbench.target.rows import count, field, model_facts, model_rows, text
 
 if TYPE_CHECKING:
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 STALL_S = 60.0
 CATALOG_S = 20.0
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-_SHARE = re.compile(r'\(\s*"(.*)"\s*,\s*([0-9.]+)\s*\)')
+MOST_LAYERS = 1_000
+MOST_END = 1 << 20
+"""Characters of what a service says at the end of a download."""
+_PERCENT = re.compile(r"(?<![\d.])(\d{1,3}(?:\.\d{1,20})?) {0,4}%")
+_SHARE = re.compile(r'\( {0,4}"([^"]*+)" {0,4}, {0,4}(\d(?:\.\d{1,20})?) {0,4}\)')
 
 Progress = Callable[[float | None, str], None]
 
@@ -35,7 +38,7 @@ async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Pro
         name: As the server's catalog has it: an id, for Foundry Local an unambiguous alias too.
         progress: Told percent (0 to 100, never falling; None while unknown) and what is being done.
     Raises:
-        NotReady: It broke off, or stood still for `STALL_S` seconds: another try goes on from there.
+        NotReady: It broke off, or made no progress for `STALL_S` seconds, whatever it said: another try goes on there.
         TargetError: The server has no such model, or downloads nothing over HTTP.
     """
     root = server_root(target.base_url)
@@ -80,17 +83,20 @@ async def _pull_ollama(http: httpx.AsyncClient, root: str, name: str, progress: 
     layers: dict[str, tuple[int, int]] = {}
     percent: float | None = None
     done, error = False, None
+    pace = _Pace(name)
     async with aclosing(post_lines(http, root + "/api/pull", {"model": name}, stall_s=STALL_S)) as lines:
         async for line in lines:
-            row = _json(line)
-            error = error or text(row, "error")
+            row = read_json(line)
+            error = error or _sentence(field(row, "error"))
             status = text(row, "status") or ""
             done = done or status == "success"
-            if total := count(row, "total"):
-                layers[text(row, "digest") or status] = (count(row, "completed") or 0, total)
+            digest = text(row, "digest") or status
+            if (total := count(row, "total")) and (digest in layers or len(layers) < MOST_LAYERS):
+                layers[digest] = (count(row, "completed") or 0, total)
                 now = 100 * sum(one for one, _ in layers.values()) / sum(one for _, one in layers.values())
                 # A layer that is told later makes the sum grow.
                 percent = max(percent or 0.0, min(now, 100.0))
+            pace.look(percent, status)
             progress(percent, status)
     if error is not None:
         raise TargetError(refusal("download", name, 400, error))
@@ -117,20 +123,26 @@ async def _pull_foundry(http: httpx.AsyncClient, root: str, name: str, progress:
         "IgnorePipeReport": True,
     }
     percent: float | None = None
-    end: list[str] = []
+    end = ""
+    pace = _Pace(name)
     async with aclosing(post_lines(http, root + "/openai/download", document, stall_s=STALL_S)) as lines:
         async for line in lines:
             if end or line.startswith("{"):
-                end.append(line)
+                end += line
+                if len(end) > MOST_END:
+                    raise NotReady(f"{name}: the service says no end of its download")
                 continue
             file, told = _told(line)
             percent = percent if told is None else max(percent or 0.0, min(told, 100.0))
+            pace.look(percent, file)
             progress(percent, file)
-    outcome = _json("".join(end))
+    outcome = read_json(end)
     if outcome is None:
         raise NotReady(f"{name}: the download broke off before its end")
     if field(outcome, "success") is not True:
-        raise TargetError(refusal("download", name, 400, text(outcome, "errorMessage") or "no reason given"))
+        raise TargetError(
+            refusal("download", name, 400, _sentence(field(outcome, "errorMessage")) or "no reason given")
+        )
 
 
 def _wanted(rows: list[Any] | None, name: str) -> Any:
@@ -168,8 +180,28 @@ def _told(line: str) -> tuple[str, float | None]:
     return line, float(found[1]) if found else None
 
 
-def _json(line: str) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
+def _sentence(told: Any) -> str | None:
+    return one_line(told) or None if isinstance(told, str) else None
+
+
+class _Pace:
+    """Whether a download gets on: a server may say that it works for ever."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._now_s = name, asyncio.get_running_loop().time
+        self._seen: set[str] = set()
+        self._percent, self._since_s = -1.0, self._now_s()
+
+    def look(self, percent: float | None, status: str) -> None:
+        """Another line came: a higher percentage is progress, and so is a step that was not told before.
+
+        Raises:
+            NotReady: Nothing of the kind came for `STALL_S` seconds.
+        """
+        step = status not in self._seen and len(self._seen) < MOST_LAYERS
+        if step or (percent is not None and percent > self._percent):
+            self._since_s, self._percent = self._now_s(), max(self._percent, percent or 0.0)
+            if step:
+                self._seen.add(status)
+        elif self._now_s() - self._since_s > STALL_S:
+            raise NotReady(f"{self._name}: no progress for {STALL_S:g} s ({one_line(status) or 'no word'})")

@@ -168,6 +168,25 @@ def check(data: object, where: str) -> None:
             raise ScenarioError(f"{where}: {at(keys[:3])}: nested deeper than {DEEPEST} levels")
 
 
+def is_deep(value: object, most: int) -> bool:
+    """Whether objects and lists are nested in more levels than that.
+
+    >>> is_deep([[1]], 2), is_deep({"a": [[]]}, 2)
+    (False, True)
+    """
+    level: list[object] = [value]
+    for _ in range(most):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
+
+
 def _key(keys: Keys, key: object, where: str) -> Keys:
     if not isinstance(key, str) or _problem(key):
         raise ScenarioError(f"{where}: {at(keys) or 'it'} has the key {shown(key)}: a key must be text")

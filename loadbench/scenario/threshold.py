@@ -15,6 +15,7 @@ from loadbench.scenario.files import shown
 
 AFTER_S = 10.0
 """Measured time before which nothing is aborted, unless `after` says otherwise."""
+MOST_CHARACTERS = 300
 OF_TIMES = ("ttft", "tpot", "e2e", "client_queue")
 OF_COUNTS = ("failed", "success", "dropped")
 _THRESHOLD = re.compile(r"\s*(?P<head>[^{<>=]*?)\s*(?:\{(?P<level>[^{}]*)\}\s*)?(?P<tail>[<>=].*)", re.DOTALL)
@@ -60,6 +61,8 @@ class Threshold(msgspec.Struct, frozen=True):
         Raises:
             UsageError: If it is none; one line that says what to write.
         """
+        if len(text) > MOST_CHARACTERS:  # its expressions take the cube of that
+            raise UsageError(f"{shown(text)} is no threshold: it has more than {MOST_CHARACTERS} characters")
         ending = _ABORT.fullmatch(text)
         condition = (ending["bound"] if ending else text).strip()
         found = _THRESHOLD.fullmatch(condition)

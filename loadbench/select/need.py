@@ -23,7 +23,7 @@ WORDS = ("licence", "device", "model")
 _SAME = {"license": "licence", "tokens_per_s": "output_tokens_per_s"}
 _OWN = ("memory", "disk", "quality", "rules", "energy", "cost", "characters_per_s", "requests_per_s")
 _NEED = re.compile(r"\s*([A-Za-z]\w*)\s*(<=|>=|<|>|=)\s*(\S.*?)\s*", re.ASCII | re.DOTALL)
-_NUMBER = re.compile(r"(?:EUR|USD|GBP|[€$£])?\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%€$£]*)")
+_NUMBER = re.compile(r"(?:EUR|USD|GBP|[€$£])?\s*((?:[0-9]*\.)?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%€$£]*)")
 _MONEY = ("", "eur", "usd", "gbp", "€", "$", "£")
 
 

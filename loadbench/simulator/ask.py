@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+MOST_TOKENS = 1_000_000
+"""Of one answer, which the simulator makes up in its memory."""
 TEMPLATE_TOKENS = 3
 MESSAGE_TOKENS = 4
 
@@ -67,18 +69,19 @@ def read(body: bytes, models: Sequence[str]) -> Ask:
         raise Refused(400, "'model' is required: a string.", "model")
     if model not in models:
         raise Refused(
-            404, f"The model {model!r} does not exist; there is {', '.join(models)}.", "model", "model_not_found"
+            404, f"The model {model[:200]!r} does not exist; there is {', '.join(models)}.", "model", "model_not_found"
         )
     texts = _texts(value.get("messages"))
     options = value.get("stream_options")
     options = options if isinstance(options, dict) else {}
     name = "max_completion_tokens" if value.get("max_completion_tokens") is not None else "max_tokens"
     limit = value.get(name)
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise Refused(400, f"{name!r} is {limit!r}: it must be a whole number of 1 or more.", name)
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST_TOKENS):
+        said = repr(limit)[:200]
+        raise Refused(400, f"{name!r} is {said}: it must be a whole number from 1 to {MOST_TOKENS:,}.", name)
     stream = value.get("stream", False)
     if not isinstance(stream, bool | None):
-        raise Refused(400, f"'stream' is {stream!r}: it must be true or false.", "stream")
+        raise Refused(400, f"'stream' is {repr(stream)[:200]}: it must be true or false.", "stream")
     return Ask(
         model=model,
         stream=bool(stream),

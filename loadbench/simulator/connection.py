@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from loadbench.simulator import answer
+from loadbench.simulator.ask import Refused
 
 if TYPE_CHECKING:
     from loadbench.simulator.job import Answer
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 """Socket option of Linux: a wall-clock stamp, taken as a segment arrives, comes with every read."""
 
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Of a request: a million tokens of text are a third of it."""
+_MOST_HEAD_BYTES = 256 * 1024
+_MOST_DISCARDED_BYTES = 4 * MAX_BODY_BYTES  # of a body that was refused, so that its sender lives to read why
+_MOST_WAITING = 1_000
+"""Requests that a client may send before it has its answers."""
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -29,6 +36,7 @@ _REASONS = {
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    413: "Content Too Large",
 } | {
     429: "Too Many Requests",
     500: "Internal Server Error",
@@ -68,8 +76,13 @@ class Connection:
         "_arrival_ns",
         "_authorization",
         "_body",
+        "_body_bytes",
         "_closing",
+        "_deaf",
+        "_discarded_bytes",
         "_expects",
+        "_has_body",
+        "_head_bytes",
         "_host",
         "_keep_alive",
         "_origin",
@@ -93,6 +106,9 @@ class Connection:
         self._out = bytearray()
         self._closing = self._proceeding = False
         self._keep_alive = True
+        self._deaf = False  # a request was refused before it was whole: what follows is thrown away
+        self._discarded_bytes = 0
+        self._head_bytes = 0  # read since the last piece of a body, or the last whole request
         self._arrival_ns = 0
         self._parser: Any = httptools.HttpRequestParser(self)
         self.on_message_begin()
@@ -114,14 +130,37 @@ class Connection:
         if not data:
             self._server.closed(self)
             return
+        if self._deaf:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > _MOST_DISCARDED_BYTES:
+                self._server.closed(self)
+            return
         now = time.perf_counter_ns()
         if ancillary:
             # The stamp is on the wall clock: taken as an age, a step of that clock cannot shift it for long.
             seconds, ns = struct.unpack("qq", ancillary[0][2][:16])
             now -= max(0, time.time_ns() - (seconds * 1_000_000_000 + ns))
         self._arrival_ns = now
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
+            waiting_bytes = sum(len(request.body) for request in self._pending)
+            if self._head_bytes > _MOST_HEAD_BYTES or waiting_bytes > MAX_BODY_BYTES:
+                raise Refused(400, "Headers, or requests ahead of their answers, without end.")
+            if len(self._pending) > _MOST_WAITING:
+                raise Refused(400, f"More than {_MOST_WAITING:,} requests ahead of their answers.")
+        except (Refused, httptools.HttpParserCallbackError) as error:
+            refused = error if isinstance(error, Refused) else error.__context__
+            if not isinstance(refused, Refused):
+                raise
+            self._deaf = True
+            self._keep_alive = False
+            if self.current is None:
+                self._pending.clear()
+                self._server.refuse(self, refused)
+            else:
+                self._server.closed(self)
+            return
         except httptools.HttpParserUpgrade:
             self._parser = httptools.HttpRequestParser(self)  # no upgrade is on offer: the request was taken as it is
         except httptools.HttpParserError as error:
@@ -147,6 +186,8 @@ class Connection:
     def on_message_begin(self) -> None:
         self._url = b""
         self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._has_body = False
         self._authorization = self._host = b""
         self._origin: bytes | None = None
         self._expects = False
@@ -164,26 +205,43 @@ class Connection:
             self._origin = value
         elif lowered == b"expect":
             self._expects = True
+        elif lowered == b"transfer-encoding":
+            self._has_body = True
+        elif lowered == b"content-length":
+            self._has_body = value != b"0"
+            if len(value) > 18 or (value.isdigit() and int(value) > MAX_BODY_BYTES):
+                raise Refused(
+                    413, f"The body has {value[:40].decode('latin-1')} bytes; at most {MAX_BODY_BYTES} are read."
+                )
 
     def on_headers_complete(self) -> None:
+        refused = self._server.refusal(self._request(b"")) if self._has_body else None
+        if refused is not None:
+            raise refused
         if self._expects and self.current is None:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
+        self._head_bytes = 0
+        self._body_bytes += len(data)
+        if self._body_bytes > MAX_BODY_BYTES:
+            raise Refused(413, f"The body has more than {MAX_BODY_BYTES} bytes.")
         self._body.append(data)
 
     def on_message_complete(self) -> None:
-        self._pending.append(
-            Request(
-                method=self._parser.get_method(),
-                path=_path(self._url),
-                host="" if self._url.startswith(b"http://") else self._host.decode("latin-1"),
-                origin=None if self._origin is None else self._origin.decode("latin-1"),
-                authorization=self._authorization,
-                body=b"".join(self._body),
-                keep_alive=self._parser.should_keep_alive(),
-                arrival_ns=self._arrival_ns,
-            )
+        self._head_bytes = 0
+        self._pending.append(self._request(b"".join(self._body)))
+
+    def _request(self, body: bytes) -> Request:
+        return Request(
+            method=self._parser.get_method(),
+            path=_path(self._url),
+            host="" if self._url.startswith(b"http://") else self._host.decode("latin-1"),
+            origin=None if self._origin is None else self._origin.decode("latin-1"),
+            authorization=self._authorization,
+            body=body,
+            keep_alive=self._parser.should_keep_alive(),
+            arrival_ns=self._arrival_ns,
         )
 
     # Writing
@@ -238,7 +296,7 @@ class Connection:
         if not self._out:
             self._server.poller.writing(self.sock, False)
             if self._closing:
-                self._server.closed(self)
+                self.close()
 
     def done(self, *, close: bool = False) -> None:
         """The answer is out: close where that was agreed (or is the fault), else take the next request."""
@@ -259,9 +317,12 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """Close when all is sent."""
+        """Close when all is sent, and after a refusal when the other side does: a reset would overtake the answer."""
         if self._out:
             self._closing = True
+        elif self._deaf:
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
         else:
             self._server.closed(self)
 

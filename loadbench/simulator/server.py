@@ -30,6 +30,7 @@ from loadbench.simulator.whole import Whole
 
 clock = time.perf_counter_ns
 _CHAT, _MODELS, _TRUTH = (b"POST", b"/v1/chat/completions"), (b"GET", b"/v1/models"), (b"GET", b"/truth")
+_HEALTH = (b"GET", b"/health")
 _ROUTES = (_CHAT, _MODELS, _TRUTH, (b"POST", b"/truth/reset"), (b"DELETE", b"/truth"))
 BATCH = 64
 """Events sent before sockets are looked at again: 64 take about 0.4 ms."""
@@ -207,15 +208,11 @@ class Server:
     def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request, or begin to."""
         route = (request.method, request.path)
-        refusal = self._admission.refusal(request.host, request.origin, request.authorization)
-        if route == (b"GET", b"/health"):
+        refused = self.refusal(request)
+        if refused is not None:
+            self.refuse(connection, refused)
+        elif route == _HEALTH:
             connection.reply(200, b'{"status":"ok"}')
-        elif route not in _ROUTES:
-            method, path = request.method.decode(), request.path.decode(errors="replace")
-            self._refuse(connection, ask.Refused(404, f"There is no {method} {path}."))
-        elif refusal is not None:
-            status, message, code = refusal
-            self._refuse(connection, ask.Refused(status, message, code=code))
         elif route == _CHAT:
             self._chat(connection, request)
         elif route == _MODELS:
@@ -226,6 +223,20 @@ class Server:
             self._report()
             self.truth = Truth()
             connection.reply(200, b"{}")
+
+    def refusal(self, request: Request) -> ask.Refused | None:
+        """Why a request is not answered, by its head alone; None for one that is."""
+        route = (request.method, request.path)
+        if route == _HEALTH:
+            return None
+        if route not in _ROUTES:
+            method, path = request.method.decode(), request.path[:200].decode(errors="replace")
+            return ask.Refused(404, f"There is no {method} {path}.")
+        refusal = self._admission.refusal(request.host, request.origin, request.authorization)
+        if refusal is None:
+            return None
+        status, message, code = refusal
+        return ask.Refused(status, message, code=code)
 
     def _models(self) -> dict[str, Any]:
         one = {"object": "model", "created": self.run, "owned_by": "loadbench"}
@@ -246,7 +257,8 @@ class Server:
             **self.truth.report(),
         }
 
-    def _refuse(self, connection: Connection, refused: ask.Refused) -> None:
+    def refuse(self, connection: Connection, refused: ask.Refused) -> None:
+        """Answer with an error."""
         self.truth.rejected += 1
         error = answer.error(refused.status, refused.message, refused.param, refused.code)
         connection.reply(refused.status, error)
@@ -255,7 +267,7 @@ class Server:
         try:
             asked = ask.read(request.body, self.models)
         except ask.Refused as refused:
-            self._refuse(connection, refused)
+            self.refuse(connection, refused)
             return
         truth = self.truth
         truth.requests += 1

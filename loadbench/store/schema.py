@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from loadbench.errors import UsageError
 from loadbench.scenario import Bound, Threshold
+from loadbench.scenario.files import is_deep
 
 MOST_LEVELS = 20_000
 """Attempts of levels in one run.json: each takes some kB while it is read."""
@@ -305,7 +306,7 @@ def check_run(info: Mapping[str, Any]) -> None:
     Raises:
         ValueError: Where it is not; it names the place.
     """
-    if _is_deep(info):
+    if is_deep(info, DEEPEST):
         raise ValueError(f"it is nested deeper than {DEEPEST} levels")
     try:
         msgspec.convert(info, _Run)
@@ -323,18 +324,3 @@ def check_run(info: Mapping[str, Any]) -> None:
             Threshold.of(rule)
     except (UsageError, msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"its scenario: {error}") from None
-
-
-def _is_deep(value: object) -> bool:
-    """Whether objects and lists are nested deeper than DEEPEST."""
-    level: list[object] = [value]
-    for _ in range(DEEPEST):
-        level = [
-            item
-            for one in level
-            if isinstance(one, dict | list)
-            for item in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return False
-    return any(isinstance(one, dict | list) for one in level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, cast
@@ -12,12 +13,18 @@ import orjson
 
 from loadbench.errors import TargetError
 from loadbench.scenario import Duration, Timeouts
+from loadbench.scenario.files import DEEPEST, is_deep
 from loadbench.target.access import CONNECT_S
 from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
 from loadbench.target.secrets import Secrets
 
 MOST_BYTES = 64 << 20
-"""Of an answer to a control call; lists of models take some."""
+"""Of an answer to a control call."""
+MOST_JSON_BYTES = 8 << 20
+"""Of JSON in one; the longest lists of models have 2 MB."""
+MOST_LINE_BYTES = 1 << 20
+"""Of one line of a streamed answer."""
+_LINE_END = re.compile(rb"[\r\n]+")
 
 
 async def call(
@@ -83,11 +90,13 @@ async def post_lines(
     try:
         async with http.stream("POST", url, json=document, timeout=timeout) as response:
             if response.status_code >= 400:
-                await response.aread()
-                raise TargetError(f"{url} answered {response.status_code}: {said(response, http) or 'no reason given'}")
-            async for line in response.aiter_lines():
-                yield secrets.hidden(line.strip())
-    except httpx.ReadTimeout as error:
+                async with asyncio.timeout(stall_s):
+                    refused = await _whole(response)
+                raise TargetError(f"{url} answered {response.status_code}: {said(refused, http) or 'no reason given'}")
+            async with aclosing(_lines(response)) as lines:
+                async for line in lines:
+                    yield secrets.hidden(line.decode("utf-8", "replace").strip())
+    except (httpx.ReadTimeout, TimeoutError) as error:
         raise NotReady(f"{url} sent nothing for {stall_s:g} s") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:
         secrets.hide(error)
@@ -100,11 +109,32 @@ async def post_lines(
 
 
 def parsed(response: httpx.Response) -> Any:
-    """The body as JSON; None where it is none."""
+    """The body as JSON; None where it is none, and where it is more than is read."""
+    return read_json(response.content)
+
+
+def read_json(content: bytes | str) -> Any:
+    """JSON of a server; None where it is none, and where `excess` names a bound."""
+    if len(content) > MOST_JSON_BYTES:
+        return None
     try:
-        return orjson.loads(response.content)
+        document = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
+    # orjson takes 1,000 levels; whatever walks through them afterwards does not.
+    return None if is_deep(document, DEEPEST) else document
+
+
+def excess(response: httpx.Response) -> str | None:
+    """Which bound its JSON passes, in words; None where it passes none, or is no JSON."""
+    size = len(response.content)
+    if size > MOST_JSON_BYTES:
+        return f"answers {size / 1e6:.0f} MB, and {MOST_JSON_BYTES >> 20} MiB of JSON are read"
+    try:
+        deep = is_deep(orjson.loads(response.content), DEEPEST)
+    except orjson.JSONDecodeError as error:
+        deep = error.msg.startswith(("depth limit", "Recursion limit"))  # orjson's of 3.11 and of older ones
+    return f"answers JSON that is nested deeper than {DEEPEST} levels" if deep else None
 
 
 def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
@@ -116,6 +146,27 @@ def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
     if not isinstance(message, str):
         message = "" if document is not None or "html" in kind else response.text
     return one_line(Secrets.of(http.headers).hidden(message))
+
+
+async def _lines(streamed: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The lines of a body, each when it is whole.
+
+    Raises:
+        TargetError: One is longer than any that is asked for.
+    """
+    rest = bytearray()
+    async with aclosing(cast("AsyncGenerator[bytes, None]", streamed.aiter_bytes())) as pieces:
+        async for piece in pieces:
+            rest += piece
+            if _LINE_END.search(piece):  # so that a line that comes byte by byte costs its length, not its square
+                *lines, left = _LINE_END.split(bytes(rest))
+                for line in lines:
+                    yield line
+                rest = bytearray(left)
+            if len(rest) > MOST_LINE_BYTES:
+                raise TargetError(f"{streamed.request.url} answers a line of more than {MOST_LINE_BYTES >> 20} MiB")
+    if rest:
+        yield bytes(rest)
 
 
 async def _whole(streamed: httpx.Response) -> httpx.Response:
@@ -141,7 +192,10 @@ def _anew(response: httpx.Response, headers: list[tuple[str, str]], content: byt
         for name, value in headers
         if name.lower() not in ("content-encoding", "content-length")
     ]
-    return httpx.Response(response.status_code, headers=kept, content=content, request=response.request)
+    made = httpx.Response(response.status_code, headers=kept, content=content, request=response.request)
+    # A server may name any of Python's codecs, those of zip, hex and punycode among them: httpx would use it.
+    made.encoding = "utf-8"
+    return made
 
 
 def _without_secrets(response: httpx.Response, secrets: Secrets) -> httpx.Response:

@@ -6,7 +6,6 @@ folder, and what the `foundry` command says, where that is installed.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadbench.errors import UsageError
+from loadbench.target.calls import read_json
 from loadbench.target.endpoint import normalise
 from loadbench.target.rows import field
 
@@ -95,10 +95,7 @@ def _read(path: Path) -> Any:
 
 
 def _json(said: str) -> Any:
-    try:
-        return json.loads(said)
-    except ValueError:
-        return None
+    return read_json(said)
 
 
 def _ask(command: list[str], environ: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -83,13 +83,24 @@ def _with_loaded(models: Sequence[ModelFacts], loaded: Any) -> tuple[ModelFacts,
     )
 
 
-def _names(document: Any) -> list[str] | None:
+def _names(document: Any) -> dict[str, list[str]] | None:
+    """The ids of a list, by what they are called without their version."""
     rows = model_rows(document)
-    return None if rows is None else [facts.id for row in rows if (facts := model_facts(row)) is not None]
+    if rows is None:
+        return None
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if (facts := model_facts(row)) is not None:
+            names.setdefault(_stem(facts.id), []).append(facts.id)
+    return names
 
 
-def _among(facts: ModelFacts, names: Sequence[str]) -> bool:
-    return any(is_same(facts.id, name) for name in names)
+def _among(facts: ModelFacts, names: Mapping[str, Sequence[str]]) -> bool:
+    return any(is_same(facts.id, name) for name in names.get(_stem(facts.id), ()))
+
+
+def _stem(name: str) -> str:
+    return _bare(name).partition(":")[0]
 
 
 def _prefix(base_url: str) -> str:

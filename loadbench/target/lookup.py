@@ -10,12 +10,12 @@ import httpx
 
 from loadbench.errors import TargetError, UsageError
 from loadbench.target.access import is_proxied
-from loadbench.target.calls import get, parsed, said
+from loadbench.target.calls import excess, get, parsed, said
 from loadbench.target.endpoint import normalise
 from loadbench.target.facts import Target
 from loadbench.target.failure import NotReady, one_line
 from loadbench.target.probe import PROBE_S, identify
-from loadbench.target.rows import model_rows
+from loadbench.target.rows import MOST_CHARACTERS, MOST_MODELS, field, model_rows
 
 # Foundry Local 2.x asks its catalog first: 4.5 s where that cannot be reached.
 LIST_S = 20.0
@@ -39,9 +39,9 @@ async def find(endpoint: str, *, http: httpx.AsyncClient, within_s: float = LIST
     base_url = normalise(endpoint)
     url = base_url + "/models"
     response = await get(http, url, within_s=within_s)
-    unlisted = _refusal(url, response, http)
+    unlisted = _refusal(url, response, http) or _too_much(url, response)
     rows = _rows(url, response, http) if unlisted is None else None
-    server = response.headers.get("server")
+    server = (response.headers.get("server") or "")[:MOST_CHARACTERS] or None
     identity = await identify(http, base_url, server=server, rows=rows, within_s=min(PROBE_S, within_s))
     return Target(
         base_url=base_url,
@@ -112,6 +112,17 @@ def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str
         raise NotReady(f"{answered}: the server is busy or starting", _WAIT)
     # transformers serve answers its list with 500 and chats all the same.
     return None if response.is_success else answered
+
+
+def _too_much(url: str, response: httpx.Response) -> str | None:
+    """Why its list is larger than any that is read; None where it is not."""
+    if (bound := excess(response)) is not None:
+        return f"{url} {bound}"
+    document = parsed(response)
+    rows = document if isinstance(document, list) else field(document, "data", "models")
+    if isinstance(rows, list) and len(rows) > MOST_MODELS:
+        return f"{url} lists {len(rows):,} models, and {MOST_MODELS:,} are read"
+    return None
 
 
 def _wants_key(url: str, answered: str, sent: bool) -> str:

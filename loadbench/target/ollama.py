@@ -13,7 +13,7 @@ from loadbench.target.calls import get_all, post_json
 from loadbench.target.facts import ModelFacts
 from loadbench.target.foundry import with_rows
 from loadbench.target.licence import licence_name
-from loadbench.target.rows import count, field, merged, model_facts, model_rows, text
+from loadbench.target.rows import count, field, merged, model_facts, model_rows, text, words
 
 _SHOWN = 20  # models asked one by one; those loaded first
 
@@ -52,12 +52,12 @@ def _placed(facts: ModelFacts, row: Any) -> ModelFacts:
 
 async def _shown(http: httpx.AsyncClient, root: str, model: str, within_s: float) -> ModelFacts:
     shown = await post_json(http, root + "/api/show", {"model": model}, within_s=within_s)
-    model_info, told = field(shown, "model_info"), field(shown, "capabilities")
+    model_info, licence = field(shown, "model_info"), field(shown, "license")
     contexts = [key for key in model_info if key.endswith(".context_length")] if isinstance(model_info, dict) else []
     return ModelFacts(
         model,
         context=count(model_info, *contexts),
         quantization=text(field(shown, "details"), "quantization_level"),
-        licence=licence_name(text(shown, "license")),
-        capabilities=tuple(word for word in told if isinstance(word, str)) if isinstance(told, list) else (),
+        licence=licence_name(licence) if isinstance(licence, str) else None,
+        capabilities=words(field(shown, "capabilities")),
     )

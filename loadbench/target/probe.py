@@ -52,7 +52,7 @@ async def identify(
         return Identity("vllm", text(told, "version"), models=_all_loaded(models))
     routes = ("/status", "/openai/status", "/api/version", "/api/v0/models", "/props", "/version")
     status, status0, ollama, lmstudio, props, told = await get_all(http, [root + route for route in routes], within_s)
-    if field(status, "modelCachePath") and count(status, "pid"):
+    if field(status, "modelCachePath") and field(status, "pid") is not None:
         models = await generation_2(http, base_url, models, within_s)
         return Identity("foundry2", pid=count(status, "pid"), models=models)
     if field(status, "modelDirPath"):

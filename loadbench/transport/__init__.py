@@ -81,7 +81,7 @@ class Transport(httpx.AsyncBaseTransport):
         now_ns, wall_ns: The monotonic and the wall clock.
 
     Attributes:
-        clock: The stamps in use.
+        clock: The stamps in use; `user` as soon as one of the kernel's turned out to be of another clock than ours.
         lags_ns: Processed minus arrived, of each read since the list was last cleared; empty without kernel stamps.
         round_trip_ns: Of the network: the shortest TCP connect so far; None before the first.
         retries: Requests sent again because a reused connection had died before its first byte.
@@ -95,7 +95,7 @@ class Transport(httpx.AsyncBaseTransport):
         now_ns: Callable[[], int] = time.perf_counter_ns,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.clock: Clock = clock or ("kernel" if kernel_stamps_work() else "user")
+        self._clock: Clock = clock or ("kernel" if kernel_stamps_work(wall_ns) else "user")
         self.lags_ns: list[int] = []
         self.round_trip_ns: int | None = None
         self.retries = 0
@@ -105,6 +105,11 @@ class Transport(httpx.AsyncBaseTransport):
         self._reused: set[Origin] = set()  # where a connection has served a second request
         self._died: Counter[Origin] = Counter()  # how often one died instead
         self._wires: KernelWires | None = None
+
+    @property
+    def clock(self) -> Clock:
+        doubted = self._wires is not None and self._wires.doubted
+        return "user" if doubted else self._clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -244,7 +249,7 @@ class Transport(httpx.AsyncBaseTransport):
                     raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
                 # The shortest: in the others there is this process's own work too.
                 self.round_trip_ns = took if self.round_trip_ns is None else min(took, self.round_trip_ns)
-                if self.clock == "kernel":
+                if self._clock == "kernel":
                     if self._wires is None:
                         self._wires = KernelWires(loop, self._now_ns, self._wall_ns, self.lags_ns)
                     self._wires.open(sock, connection)
