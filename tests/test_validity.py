@@ -97,27 +97,48 @@ CASES = [
     ({**BACKLOG, **FEW, "ended_per_s": 79.0 / 30}, [("V2", "red")]),
     # … the worse of a backlog and of drops speaks
     ({**BACKLOG, "ended_per_s": 500 / 30, "attempted": 900, "completed": 900, "dropped": 100}, [("V2", "red")]),
-    # V3: lag p99 against a gap p50 of 10 ms
-    ({"client_lag_ms": {"p99": 2.5}}, []),
-    ({"client_lag_ms": {"p99": 2.51}}, [("V3", "warn")]),
-    ({"client_lag_ms": {"p99": 5.0}}, [("V3", "warn")]),
-    ({"client_lag_ms": {"p99": 5.01}}, [("V3", "red")]),
-    ({"client_lag_ms": None}, []),
-    ({"client_lag_ms": {"p99": 9.0}, "itl_ms": None}, []),
-    # V3: merged arrivals, unless answers come in one burst
-    ({"merged_share": 0.001}, []),
-    ({"merged_share": 0.0011}, [("V3", "warn")]),
-    ({"merged_share": 0.01}, [("V3", "warn")]),
-    ({"merged_share": 0.0101}, [("V3", "red")]),
-    ({"merged_share": 0.99}, [("V3", "red")]),  # a starved client
-    ({"merged_share": 0.99, "burst_share": 0.5}, [("V3", "red")]),
-    ({"merged_share": 0.99, "burst_share": 0.51}, [("V13", "red")]),
-    ({"merged_share": None}, []),
-    # V3: the client's share of a core is never red
-    ({"client_cpu_share": 0.8}, []),
+    # V3: merged arrivals, as far as late reads explain them
+    ({"client_lag_ms": {"p99": 9.0}}, []),  # a lag alone: the kernel stamps what arrives
+    ({"merged_share": 0.99}, []),
+    ({"merged_share": 0.99, "late_share": 0.005}, []),
+    ({"merged_share": 0.99, "late_share": 0.0051}, [("V3", "warn")]),
+    ({"merged_share": 0.99, "late_share": 0.025}, [("V3", "warn")]),
+    ({"merged_share": 0.99, "late_share": 0.0251}, [("V3", "red")]),
+    ({"merged_share": 0.01, "late_share": 0.5}, []),
+    ({"merged_share": 0.0101, "late_share": 0.5}, [("V3", "warn")]),
+    ({"merged_share": 0.05, "late_share": 0.5}, [("V3", "warn")]),
+    ({"merged_share": 0.0501, "late_share": 0.5}, [("V3", "red")]),
+    ({"events_per_arrival": 1.06, "late_share": 0.5}, [("V3", "red")]),  # of one read each
+    ({"merged_share": 0.99, "late_share": 0.5, "burst_share": 0.51}, [("V13", "red")]),
+    ({"merged_share": None, "late_share": 0.5}, []),
+    # V3: the client's share of a core alone is never red
+    ({"client_cpu_share": 0.8, "merged_share": 0.06}, []),
     ({"client_cpu_share": 0.81}, [("V3", "warn")]),
+    ({"client_cpu_share": 0.81, "merged_share": 0.06}, [("V3", "red")]),
     ({"client_cpu_share": 1.9}, [("V3", "warn")]),
     ({"client_cpu_share": None}, []),
+    # the client's own wait for a core; with one event an arrival no time is off
+    ({"client_wait_share": 0.05}, []),
+    ({"client_wait_share": 0.051}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.9}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.1, "events_per_arrival": 1.03}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.101, "events_per_arrival": 1.02}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.101, "events_per_arrival": 1.03}, [("cpu-contention", "red")]),
+    ({"client_wait_share": 0.101, "clock": "user"}, [("cpu-contention", "red")]),
+    ({"client_wait_share": None}, []),
+    # several events an arrival: the server's or a proxy's, unless the client's lateness explains half of them
+    ({"events_per_arrival": 1.1}, []),
+    ({"events_per_arrival": 1.11}, [("gathered-events", "warn")]),
+    ({"events_per_arrival": 2.0, "client_wait_share": 0.249}, [("cpu-contention", "red"), ("gathered-events", "warn")]),
+    ({"events_per_arrival": 2.0, "client_wait_share": 0.25}, [("cpu-contention", "red")]),
+    ({"events_per_arrival": 2.0, "late_share": 0.125}, [("V3", "red")]),
+    ({"events_per_arrival": 65.0, "burst_share": 0.51}, [("V13", "red")]),
+    ({"events_per_arrival": None}, []),
+    # the hold of Foundry Local 2.x
+    ({"server_kind": "foundry2", "held_share": 0.5}, []),
+    ({"server_kind": "foundry2", "held_share": 0.51}, [("first-token-hold", "note")]),
+    ({"server_kind": "foundry1", "held_share": 1.0}, []),
+    ({"server_kind": "foundry2", "held_share": None}, []),
     # V4: failures among 1000
     ({"failed": 1, "completed": 999, "errors": {"reset": 1}}, [("V4", "warn")]),
     ({"failed": 10, "completed": 990, "errors": {"reset": 10}}, [("V4", "warn")]),
@@ -253,6 +274,31 @@ def test_a_gate_gives_the_figure_the_reason_and_the_remedy() -> None:
         "11 of 1000 requests failed (http_5xx 2, reset 9): times are of the others alone; "
         "read error_message in requests.jsonl"
     )
+
+
+def test_a_doubt_carries_its_number_and_its_name() -> None:
+    [said] = warnings(SOUND | {"window_s": 10.0}, {})
+
+    assert (said["code"], said["name"]) == ("V1", "short-window")
+
+
+def test_a_proxy_that_gathers_events_is_named_with_what_switches_it_off() -> None:
+    # https://github.com/dstackai/dstack/issues/4269
+    [said] = warnings(SOUND | {"events_per_arrival": 65.0, "itl_ms": {"p50": 651.0}}, {})
+
+    assert said["text"].startswith("text came 65 events at once, an arrival each 651 ms (median): ")
+    for word in ("proxy", "buffering", "proxy_buffering off", "X-Accel-Buffering", "option http-no-delay", "gzip"):
+        assert word in said["text"]
+
+
+def test_a_client_that_waited_for_a_core_is_told_of_before_a_proxy_is() -> None:
+    starved = SOUND | {"client_wait_share": 0.4, "events_per_arrival": 12.0, "burst_share": 0.9}
+
+    texts = {said["code"]: said["text"] for said in warnings(starved, {})}
+
+    assert set(texts) == {"cpu-contention", "V13"}
+    assert "proxy" not in texts["V13"]
+    assert "waited for a core 40 % of the time" in texts["V13"]
 
 
 def test_too_few_requests_are_told_with_the_number_needed() -> None:

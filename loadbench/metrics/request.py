@@ -14,6 +14,8 @@ Flags = NDArray[np.bool_]
 
 FEWEST_TOKENS = 4
 """A shorter answer is no burst: there is nothing to spread."""
+HELD_NS = (38e6, 50e6)
+"""40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,6 +135,17 @@ def tokens_per_event(requests: Requests, results: Results) -> float | None:
     both = requests.population & requests.counted & (results.text_events > 0)
     events = int(results.text_events[both].sum())
     return float(requests.tokens[both].sum()) / events if events else None
+
+
+def held_share(requests: Requests, results: Results) -> float | None:
+    """Share of the first tokens that came as long after the response's header as a delayed acknowledgement takes.
+
+    Linux delays it by 40 ms: a server that waits for it (Nagle's algorithm) sends its second packet then, however soon
+    the token was there. None of whole answers, and where no token came.
+    """
+    held = (results.first_token - results.headers)[requests.population] if requests.streamed else np.zeros(0)
+    held = held[~np.isnan(held)]
+    return float(((held >= HELD_NS[0]) & (held <= HELD_NS[1])).mean()) if len(held) else None
 
 
 def burst_share(requests: Requests, results: Results) -> float | None:
