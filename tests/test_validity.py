@@ -1,11 +1,17 @@
 """The gates of METRICS.md §7, each with cases just below and just above its thresholds."""
 
+import re
 from typing import Any
 
 import pytest
-from streams import in_turn, summed
+from asking import ask_many
+from checks_page import PAGE, page
+from replay import RECEIVE, Step, serve
+from streams import in_turn, level_data, run, summed
+from wire import DONE, HEAD, LAST, chunk, event
 
-from loadbench.validity import warnings
+from loadbench.metrics import summarise
+from loadbench.validity import CHECKS, NAMES, warnings
 
 SOUND: dict[str, Any] = {
     "attempted": 1000,
@@ -291,6 +297,22 @@ def test_a_proxy_that_gathers_events_is_named_with_what_switches_it_off() -> Non
         assert word in said["text"]
 
 
+def test_a_stream_that_a_proxy_gathers_is_told_of_from_its_bytes_on() -> None:
+    # https://github.com/dstackai/dstack/issues/4269: 65 events in one write, again and again
+    gathered: list[Step] = [b"".join(chunk(event(f"{i} ")) for i in range(65)), 0.05]
+    usage = {"prompt_tokens": 9, "completion_tokens": 195}
+    end = chunk(event(finish="stop")) + chunk(event(usage=usage)) + chunk(DONE) + LAST
+    with serve([RECEIVE, HEAD, *gathered * 3, end] * 4) as server:
+        results = ask_many(server.url, 4)
+
+    [level] = summarise(run(level_data(results, client_wait_share=0.0)))["levels"]
+
+    assert level["itl_name"] == "inter-event"
+    assert level["tokens_per_arrival"] == pytest.approx(65, rel=0.1)
+    assert [said["severity"] for said in level["warnings"] if said["code"] == "gathered-events"] == ["warn"]
+    assert "V3" not in {said["code"] for said in level["warnings"]}
+
+
 def test_a_client_that_waited_for_a_core_is_told_of_before_a_proxy_is() -> None:
     starved = SOUND | {"client_wait_share": 0.4, "events_per_arrival": 12.0, "burst_share": 0.9}
 
@@ -319,3 +341,31 @@ def test_the_summary_of_a_run_holds_its_warnings() -> None:
         ("V5", "warn"),
         ("V12", "warn"),
     ]
+
+
+def test_docs_checks_md_is_the_table_of_checks() -> None:
+    """After a change: `python tests/checks_page.py`."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_every_code_that_the_house_speaks_of_is_in_the_table_of_checks() -> None:
+    house = PAGE.parent.parent / "loadbench"
+    files = [house / "metrics" / "__init__.py", *(house / "validity").glob("*.py")]
+    sources = "".join(path.read_text(encoding="utf-8") for path in files)
+    spoken = set(re.findall(r'(?:said|graded)\(\s*(?:"(?:red|warn|note)",\s*)?"([A-Za-z][\w-]*)"', sources))
+
+    assert len(spoken) > 15
+    assert spoken - {check.code for check in CHECKS} == set()
+
+
+def test_names_of_checks_are_one_of_a_kind() -> None:
+    assert len({check.name for check in CHECKS}) == len({check.code for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in PAGE.parent.glob("*.md"))])
+def test_a_document_that_has_the_number_of_a_check_has_its_name_and_where_all_are(document: str) -> None:
+    text = (PAGE.parent.parent / document).read_text(encoding="utf-8")
+    codes = set(re.findall(r"\bV\d+\b", text)) & {*NAMES}
+
+    assert {code for code in codes if NAMES[code] not in text} == set()
+    assert not codes or "checks.md" in text or document == "docs/checks.md"
