@@ -343,6 +343,26 @@ def test_the_summary_of_a_run_holds_its_warnings() -> None:
     ]
 
 
+SICK = [
+    # a worker of two, arrivals merged in its level, what is said of it
+    ({"wait_share": 0.05}, 0.0, None),
+    ({"wait_share": 0.06}, 0.0, "worker w1 waited for a core 6% of the time"),
+    ({"wait_share": None, "client_lag_ms": {"p99": 9.0}, "itl_ms": {"p50": 10.0}}, 0.01, None),
+    ({"client_lag_ms": {"p99": 9.0}, "itl_ms": {"p50": 10.0}}, 0.02, "worker w1 lags 9 ms (p99) behind, 90% of a gap"),
+]
+
+
+@pytest.mark.parametrize(("worker", "merged", "told"), SICK)
+def test_a_worker_is_named_that_waits_for_a_core_or_lags_where_arrivals_are_merged(
+    worker: dict[str, Any], merged: float, told: str | None
+) -> None:
+    rows = [{"name": "w1", "status": "complete", **worker}, {"name": "w2", "status": "complete"}]
+
+    found = [said["text"] for said in warnings(SOUND | {"workers": rows, "merged_share": merged}, {})]
+
+    assert [text.partition(":")[0] for text in found] == ([told] if told else [])
+
+
 def test_docs_checks_md_is_the_table_of_checks() -> None:
     """After a change: `python tests/checks_page.py`."""
     assert PAGE.read_text(encoding="utf-8") == page()
@@ -352,7 +372,9 @@ def test_every_code_that_the_house_speaks_of_is_in_the_table_of_checks() -> None
     house = PAGE.parent.parent / "loadbench"
     files = [house / "metrics" / "__init__.py", *(house / "validity").glob("*.py")]
     sources = "".join(path.read_text(encoding="utf-8") for path in files)
-    spoken = set(re.findall(r'(?:said|graded)\(\s*(?:"(?:red|warn|note)",\s*)?"([A-Za-z][\w-]*)"', sources))
+    said = r'said\(\s*"(?:red|warn|note)",\s*"([\w-]+)"'
+    graded = r'graded\(\s*"([\w-]+)"'
+    spoken = {*re.findall(said, sources), *re.findall(graded, sources)}
 
     assert len(spoken) > 15
     assert spoken - {check.code for check in CHECKS} == set()

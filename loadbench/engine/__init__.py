@@ -73,7 +73,7 @@ class Engine:
         self._load = Load(client, settings, prompts, on_result, now_ns, settings.salt, share)
         self._client, self._now_ns, self._on_tick, self._cpu_s = client, now_ns, on_tick, cpu_s
         self._waited_s = CoreWait() if waited_s is None else waited_s
-        self._waited_before_s: float | None = None
+        self._waited_before: tuple[int, float | None] = 0, None  # when, in ns of `now_ns`, and how long by then
         self.asks(prompts)
 
     @property
@@ -125,7 +125,7 @@ class Engine:
         self._load.salt += 1
         loop = LevelRun(self._load, progress)
         progress.began_ns = self._now_ns() if begins is None else await begins()
-        cpu_s, self._waited_before_s = self._cpu_s(), self._waited_s()
+        cpu_s, self._waited_before = self._cpu_s(), (self._now_ns(), self._waited_s())  # a share may begin later
         try:
             over = anyio.Event()
             async with anyio.create_task_group() as ticker:
@@ -153,7 +153,7 @@ class Engine:
         progress.histograms["itl"].record_many(np.array(gaps_us, np.int64))
         if lags := self._client.take_lags_ns():
             progress.histograms["client_lag"].record_many(np.array(lags, np.int64) // 1000)
-        before_s, now_s = self._waited_before_s, self._waited_s()
-        lasted_ns = self._now_ns() - progress.began_ns
+        (from_ns, before_s), now_s = self._waited_before, self._waited_s()
+        lasted_ns = self._now_ns() - from_ns
         if before_s is not None and now_s is not None and lasted_ns > 0:
             progress.client_wait_share = (now_s - before_s) / (lasted_ns / 1e9)
