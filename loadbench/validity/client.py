@@ -37,7 +37,10 @@ def lag(level: Level, scenario: Scenario) -> Doubt | None:
         )
     if busy:
         texts.append(f"the client used {percent(cpu or 0.0)} of a core")
-    text = "; ".join(texts) + ": gaps and first tokens may be the client's own; use fewer streams or a faster client"
+    remedy = "use fewer streams or a faster client"
+    if (level.get("client_wait_share") or 0.0) > WAIT_WARN:
+        remedy = "it waited for a core, see cpu-contention"
+    text = f"{'; '.join(texts)}: gaps and first tokens may be the client's own; {remedy}"
     return graded("V3", text, warn=busy or merged > MERGED_WARN, red=merged > MERGED_RED)
 
 
