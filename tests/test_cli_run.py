@@ -696,7 +696,15 @@ ADDED = {
     *("characters_per_s_ci95", "input_tokens_per_s_ci95", "output_tokens_per_s_ci95", "requests_per_s_ci95"),
     *("aborted", "closing", "drift", "shape", "stalls", "think_time_s", "timeline", "wh_per_1000_tokens"),
     *("course", "endpoints", "spectra", "client_pause_s", "client_pause_at_s", "workers"),
-    *("client_wait_share", "late_share", "held_share", "events_per_arrival", "tokens_per_arrival", "server_kind"),
+    *(
+        "client_wait_share",
+        "late_share",
+        "held_share",
+        "first_together_share",
+        "events_per_arrival",
+        "tokens_per_arrival",
+        "server_kind",
+    ),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 

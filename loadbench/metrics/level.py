@@ -73,6 +73,7 @@ def summary(
         **_durations(data, requests, opened, without_gaps=burst or not streamed),
         **_gaps(data, requests, stall_threshold, opened=opened, without_gaps=burst or not streamed),
         **_tokens(results, requests, _arrivals(data, requests)),
+        "first_together_share": rounded(request.first_together_share(requests, results), 6),
         "held_share": rounded(request.held_share(requests, results), 6),
         **_flow(steady, results, requests, opened),
         **{name: significant(rate) for name, rate in rates.items()},

@@ -137,6 +137,14 @@ def tokens_per_event(requests: Requests, results: Results) -> float | None:
     return float(requests.tokens[both].sum()) / events if events else None
 
 
+def first_together_share(requests: Requests, results: Results) -> float | None:
+    """Share of the requests whose first arrival carried several text events; None of whole answers, or without text."""
+    answered = requests.population & (results.text_events > 0)
+    if not requests.streamed or not answered.any():
+        return None
+    return float((results.first_events[answered] > 1).mean())
+
+
 def held_share(requests: Requests, results: Results) -> float | None:
     """Share of the first tokens that came as long after the response's header as a delayed acknowledgement takes.
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from loadbench.validity.doubt import Doubt, Level, Scenario, graded, percent, said
 
-MERGED_WARN, MERGED_RED = 0.01, 0.05
-"""Of all arrivals, merged by this client: below the first no p99 moves by more than a rank."""
+MERGED_WARN, MERGED_RED = 0.01, 0.1
+"""Of all arrivals, merged by this client: below the first a p99 hardly moves, below the second a median."""
 BUSY_CORE = 0.8
 WAIT_WARN, WAIT_RED = 0.05, 0.1
 """Of the level's time. Gaps are off by no more than that on average, first tokens perhaps by more."""
-SINGLE = 1.02
-"""Events per arrival, up to which a wait for a core changed hardly a time."""
-GATHERED = 1.1
+GATHERED, FIRST_TOGETHER = 1.1, 0.25
+"""Events per arrival, and requests whose first arrival had several: up to there a wait for a core moves no median."""
 HELD = 0.5
 UNBUFFERED = (
     "switch buffering off (nginx: proxy_buffering off, or the header X-Accel-Buffering: no; HAProxy: option "
@@ -47,10 +46,12 @@ def lag(level: Level, scenario: Scenario) -> Doubt | None:
 def contention(level: Level, scenario: Scenario) -> Doubt | None:
     """This client had a core when it needed one."""
     waited = level.get("client_wait_share") or 0.0
-    kept = level.get("clock") != "user" and (level.get("events_per_arrival") or 1.0) <= SINGLE
+    apart = (level.get("events_per_arrival") or 1.0) <= GATHERED
+    first_apart = (level.get("first_together_share") or 0.0) <= FIRST_TOGETHER
+    kept = level.get("clock") != "user" and apart and first_apart
     told = "what arrived meanwhile carries the time of the newest, so first tokens and gaps may be the client's own"
     if kept:
-        told = "no arrivals were merged by it this time, requests may be sent late"
+        told = "few arrivals were merged by it, so medians hold; the highest percentiles may be the client's own"
     text = (
         f"this client waited for a core {percent(waited)} of the time: {told}; give it a core of its own (taskset, "
         "chrt), the server fewer threads, or run it on another machine"
