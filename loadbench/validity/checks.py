@@ -156,8 +156,8 @@ CHECKS = (
         code="cpu-contention",
         name="cpu-contention",
         warn="this client's threads waited for a core over 5 % of the level's time",
-        red="over 10 %, and over 1.1 events per arrival, or several in the first one of over 25 % of requests, or times "
-        "are taken by this client instead of the kernel",
+        red="over 10 %, and over 1.1 events per arrival, or several in the first one of over 25 % of requests, or "
+        "times are taken by this client instead of the kernel",
         means="what arrived while the client waited carries the newest time: TTFT and gaps may be the client's own. "
         "Not known where the system does not count it (`/proc/self/task/*/schedstat` of Linux)",
         remedy="a core of its own for the client (taskset, chrt), fewer threads for the server, another machine",
