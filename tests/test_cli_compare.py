@@ -92,8 +92,8 @@ def test_a_difference_is_named_and_takes_the_verdict_away(runs: Path) -> None:
 def test_a_red_gate_takes_the_verdict_away_and_is_named(runs: Path) -> None:
     printed = " ".join(compare("a", "failing").stdout.split())
 
-    assert "no verdict on TTFT, TTFT p95, TPOT, E2E, tokens/s (red: V4 of NEW)" in printed
-    assert "! V4 red (c1): NEW:" in printed
+    assert "no verdict on TTFT, TTFT p95, TPOT, E2E, tokens/s (red: V4 failures of NEW)" in printed
+    assert "! V4 failures red (c1): NEW:" in printed
 
 
 def test_a_folder_of_folders_is_one_side_of_so_many_runs(runs: Path) -> None:

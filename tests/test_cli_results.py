@@ -79,8 +79,8 @@ def test_the_first_level_measured_again_is_not_the_best(tmp_path: Path) -> None:
 
 RESULTS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing speaks against it": ({}, "no doubts"),
-    "a gate of the run": ({"warnings": [DOUBT]}, "warn V12"),
-    "red before warn": ({"warnings": [DOUBT, {**DOUBT, "code": "V3", "severity": "red"}]}, "red V3"),
+    "a gate of the run": ({"warnings": [DOUBT]}, "warn V12 few-requests"),
+    "red before warn": ({"warnings": [DOUBT, {**DOUBT, "code": "V3", "severity": "red"}]}, "red V3 client-lag"),
     "a note is no doubt": ({"warnings": [{**DOUBT, "severity": "note"}]}, "no doubts"),
     "a threshold failed": ({"thresholds": [{"result": "passed"}, {"result": "failed"}]}, "thresholds failed"),
     "thresholds passed": ({"thresholds": [{"result": "passed"}]}, "thresholds passed"),

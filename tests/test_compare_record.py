@@ -23,6 +23,15 @@ def group(*paths: Path, **more: Any) -> Group:
     return gather([store.read(path) for path in paths], **more)
 
 
+def red(path: Path, code: str) -> Group:
+    """A run with a red gate at each level."""
+    run = store.read(path)
+    summary = metrics.summarise(run)
+    for level in summary["levels"]:
+        level["warnings"] = [{"code": code, "severity": "red", "text": "for a reason"}]
+    return gather([run], summaries={run.path: summary})
+
+
 def words(record: dict[str, Any], level: int = 0) -> dict[str, str]:
     return {verdict["metric"]: verdict["word"] for verdict in record["levels"][level]["verdicts"]}
 
@@ -65,13 +74,36 @@ def test_what_is_compared_on_purpose_forbids_nothing(base: Group, tmp_path: Path
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_red_gate_of_either_side_forbids_a_verdict(base: Group, tmp_path: Path, turned: bool) -> None:
-    short = group(folder(tmp_path / "new", 1.2, seed=2, n=8))  # a window under 5 s: V1
+    new = red(folder(tmp_path / "new", 1.2, seed=2), "V3")
 
-    record = compare_runs(*((short, base) if turned else (base, short)))
+    record = compare_runs(*((new, base) if turned else (base, new)), Terms(metrics=["ttft", "output_tokens_per_s"]))
 
     assert set(words(record).values()) == {"no verdict"}
-    assert f"V1 of {'BASE' if turned else 'NEW'}" in record["levels"][0]["verdicts"][0]["note"]
+    assert f"V3 client-lag of {'BASE' if turned else 'NEW'}" in record["levels"][0]["verdicts"][0]["note"]
     assert record["levels"][0]["gates"][0]["side"] == ("base" if turned else "new")
+
+
+@pytest.mark.parametrize("code", ["V1", "V2", "V3", "V9", "V10", "V13", "cpu-contention", "paused"])
+def test_no_red_gate_takes_the_verdict_away_that_more_requests_fail(base: Group, tmp_path: Path, code: str) -> None:
+    new = red(folder(tmp_path / "new", seed=5, failing=0.3), code)
+
+    assert words(compare_runs(base, new))["failed"] == "worse"
+
+
+@pytest.mark.parametrize("code", ["records", "offered"])
+def test_where_records_are_missing_nobody_says_that_more_requests_fail(base: Group, tmp_path: Path, code: str) -> None:
+    new = red(folder(tmp_path / "new", seed=5, failing=0.3), code)
+
+    assert words(compare_runs(base, new))["failed"] == "no verdict"
+
+
+def test_a_short_window_forbids_verdicts_on_rates_alone(base: Group, tmp_path: Path) -> None:
+    new = red(folder(tmp_path / "new", 1.2, seed=2), "V1")
+
+    found = words(compare_runs(base, new))
+
+    assert {metric for metric, word in found.items() if word == "no verdict"} == {"output_tokens_per_s"}
+    assert found["ttft"] == "slower"
 
 
 def test_failures_forbid_verdicts_on_times_and_not_the_one_on_failures(base: Group, tmp_path: Path) -> None:
@@ -144,7 +176,10 @@ def test_a_machine_that_throttled_forbids_the_verdicts_of_the_model_it_was_seen_
 
     record = compare_runs(base, gather([run], summaries={run.path: warned}), Terms(metrics=["ttft"]))
 
-    assert [level["verdicts"][0]["note"] for level in record["levels"]] == ["red: V11 of NEW", "red: V11 of NEW", ""]
+    assert [level["verdicts"][0]["note"] for level in record["levels"]] == [
+        *["red: V11 noise-band of NEW"] * 2,
+        "",
+    ]
 
 
 def test_a_level_that_stands_out_from_the_mean_is_named(tmp_path: Path) -> None:

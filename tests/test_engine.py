@@ -195,6 +195,7 @@ def level_of(
         on_tick=played.on_tick,
         now_ns=now_ns,
         cpu_s=trio.current_time,  # a process that computes all the time
+        waited_s=lambda: trio.current_time() / 4,  # and waits for a core a quarter of it
     )
     return played
 
@@ -756,6 +757,7 @@ async def test_facts_count_from_the_beginning_of_the_level() -> None:
         "duration_planned_s": None,
         "think_time_s": None,
         "client_cpu_s": pytest.approx(4, abs=0.001),
+        "client_wait_share": pytest.approx(0.25, abs=0.001),
         "workers": None,
         "client_lag_us": None,  # no lags came, so none was measured
         "round_trip_ms": 0.25,

@@ -18,13 +18,15 @@ from streams import MS, failed, in_turn, level_data, run, stream
 
 from loadbench import compare
 from loadbench.compare.reading import sides
+from loadbench.histogram import Histogram
 from loadbench.metrics import summarise
 from loadbench.result import Result
 from loadbench.store import Run
 
 STAY_MS = 825.0
 """How long a request of `in_turn` is in flight: 200 ms to its first token, 31 gaps of 20 ms, 5 ms to the end."""
-CODES = [f"V{number}" for number in range(1, 16)]
+CODES = [*(f"V{number}" for number in range(1, 16)), "cpu-contention", "gathered-events", "first-token-hold"]
+USER = {"clock": "user"}
 FORCED = {"extra_body": {"ignore_eos": True}, "max_tokens": 32}
 
 
@@ -33,9 +35,9 @@ def one(results: list[Result], *, scenario: dict[str, Any] | None = None, info: 
     return run(level_data(results, **facts), scenario=scenario, **(info or {}))
 
 
-def good(n: int = 100, **facts: Any) -> Run:
+def good(n: int = 100, results: list[Result] | None = None, **facts: Any) -> Run:
     """82 s of one stream that nothing speaks against."""
-    return one(in_turn(n), **{"client_cpu_s": 8.0, "client_lag_us": lag(100), "round_trip_ms": 1.0, **facts})
+    return one(results or in_turn(n), **{"client_cpu_s": 8.0, "client_lag_us": lag(100), "round_trip_ms": 1.0, **facts})
 
 
 def later(results: list[Result]) -> list[Result]:
@@ -69,10 +71,22 @@ def dropping(n: int) -> Run:
     return one(results, concurrency=None, request_rate_per_s=1.0, offered=100 + n, dropped=n)
 
 
-def merged(arrivals: int) -> Run:
-    """So many of 6400 arrivals that carried several events."""
+def merged(arrivals: int, late: int) -> Run:
+    """So many of 6400 arrivals that carried several events, and of 10,000 reads that came 15 ms late."""
     results = in_turn(200)
-    return one([replace(results[0], merged_arrivals=arrivals), *results[1:]])
+    lags = Histogram()
+    lags.record_many([15_000] * late + [100] * (10_000 - late))
+    return one([replace(results[0], merged_arrivals=arrivals), *results[1:]], histograms={"client_lag": lags})
+
+
+def pairs(**facts: Any) -> Run:
+    """Two events at once, each 40 ms."""
+    return good(results=in_turn(100, tokens=32, per_event=2, text_events=32, first_events=2), **facts)
+
+
+def foundry(kind: str, hold_ms: float) -> Run:
+    """First tokens so long after the response's header, of a Foundry Local."""
+    return one(in_turn(100, ttft=10.0 + hold_ms), info={"target": {"kind": kind, "version": "2.1"}})
 
 
 def failing(n: int, of: int = 200) -> Run:
@@ -149,15 +163,16 @@ CASES: list[tuple[str, str, Run, str | None]] = [
     # V2: Little's law. 1.65 in flight by X*R, more by count: each that hangs is one more
     ("V2", "X*R fits N", hanging(0), None),
     ("V2", "X*R off by a third", hanging(1), "red"),
-    # V3: lag against gaps of 20 ms, merged arrivals of 6400, processor time of 82.5 s
-    ("V3", "lag of 25 %", good(client_lag_us=lag(5_000)), None),
-    ("V3", "lag of 25.5 %", good(client_lag_us=lag(5_100)), "warn"),
-    ("V3", "lag of 50 %", good(client_lag_us=lag(10_000)), "warn"),
-    ("V3", "lag of 50.5 %", good(client_lag_us=lag(10_100)), "red"),
-    ("V3", "0.094 % merged", merged(6), None),
-    ("V3", "0.11 % merged", merged(7), "warn"),
-    ("V3", "1 % merged", merged(64), "warn"),
-    ("V3", "1.02 % merged", merged(65), "red"),
+    # V3: arrivals of 6400 that were merged, and reads later than half of a gap of 20 ms; processor time of 82.5 s
+    ("V3", "a lag of half a gap, nothing merged", good(client_lag_us=lag(10_100)), None),
+    ("V3", "all merged by the server", merged(6400, late=0), None),
+    ("V3", "all merged, 0.5 % of reads late", merged(6400, late=50), None),
+    ("V3", "all merged, 0.51 % of reads late", merged(6400, late=51), "warn"),
+    ("V3", "all merged, 5 % of reads late", merged(6400, late=500), "warn"),
+    ("V3", "all merged, 5.1 % of reads late", merged(6400, late=510), "red"),
+    ("V3", "1 % merged, all reads late", merged(64, late=10_000), None),
+    ("V3", "1.02 % merged, all reads late", merged(65, late=10_000), "warn"),
+    ("V3", "10.02 % merged, all reads late", merged(641, late=10_000), "red"),
     ("V3", "79 % of a core", good(client_cpu_s=65.2), None),
     ("V3", "81 % of a core", good(client_cpu_s=66.9), "warn"),
     # V4: of 200
@@ -207,6 +222,20 @@ CASES: list[tuple[str, str, Run, str | None]] = [
     ("V15", "as asked", ran("GPU"), None),
     ("V15", "fell back", ran("CPU"), "red"),
     ("V15", "nobody knows", ran(None), None),
+    # this client's own wait for a core
+    ("cpu-contention", "5 % of the level", good(client_wait_share=0.05), None),
+    ("cpu-contention", "half of it, and nothing was merged", good(client_wait_share=0.5), "warn"),
+    ("cpu-contention", "half of it, and events share arrivals", pairs(client_wait_share=0.5), "red"),
+    ("cpu-contention", "half of it, by this client's clock", good(client_wait_share=0.5, info=USER), "red"),
+    ("cpu-contention", "nobody counts it", good(client_wait_share=None), None),
+    # events that the server or a proxy sends several at once
+    ("gathered-events", "one at a time", good(), None),
+    ("gathered-events", "pairs", pairs(), "warn"),
+    ("gathered-events", "pairs that the client's wait explains", pairs(client_wait_share=0.5), None),
+    # Foundry Local 2.x
+    ("first-token-hold", "40 ms", foundry("foundry2", 41.0), "note"),
+    ("first-token-hold", "a slower model", foundry("foundry2", 80.0), None),
+    ("first-token-hold", "another server", foundry("vllm", 41.0), None),
 ]
 
 
@@ -231,6 +260,13 @@ def test_of_a_good_run_no_gate_speaks() -> None:
     found = summarise(good())
 
     assert (found["levels"][0]["warnings"], found["warnings"]) == ([], [])
+
+
+def test_a_server_that_writes_two_tokens_at_a_time_has_no_red_gate() -> None:
+    """HAProxy merges so by default, as do Foundry Local 2.2.1 and 1.2.4."""
+    [level] = summarise(pairs(client_wait_share=0.02))["levels"]
+
+    assert [(said["code"], said["severity"]) for said in level["warnings"]] == [("gathered-events", "warn")]
 
 
 def test_each_word_has_a_figure_a_reason_and_a_remedy() -> None:

@@ -103,8 +103,8 @@ def test_a_case_a_threshold_bound_and_gate() -> None:
         "slo ttft_p95=1s": "passed",
         "slo e2e_p99=1s": "failure",
         "slo itl_p99=1s": "skipped",
-        "V1 steady window": "failure",
-        "V12 too few requests": "passed",
+        "V1 short-window": "failure",
+        "V12 few-requests": "passed",
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,10 +135,53 @@ def test_gaps_kept_in_a_histogram_alone_are_read_from_it() -> None:
         ({"text_events": 31}, "inter-token"),  # the end-of-text token is counted but carries no text
         ({"per_event": 4}, "inter-event"),
         ({"usage": False}, "inter-event"),  # nobody knows what an event carries
+        ({"per_event": 2, "text_events": 32}, "inter-event"),  # single events that arrive in pairs
     ],
 )
-def test_gaps_are_called_inter_token_only_where_an_event_is_a_token(shape: dict[str, int], name: str) -> None:
+def test_gaps_are_called_inter_token_only_where_an_arrival_is_a_token(shape: dict[str, int], name: str) -> None:
     assert summed([stream(**shape)])["itl_name"] == name
+
+
+def test_what_came_together_is_counted_by_arrivals() -> None:
+    pairs = summed([stream(per_event=2, text_events=32)])
+    kept_in_a_histogram = Histogram()
+    kept_in_a_histogram.record_many([40_000] * 15)
+    alone = summed(
+        [stream(per_event=2, text_events=32, gaps_us=[])], gaps_kept=False, histograms={"itl": kept_in_a_histogram}
+    )
+
+    assert (pairs["events_per_arrival"], pairs["tokens_per_arrival"]) == (2.0, 2.0)
+    assert (alone["events_per_arrival"], alone["tokens_per_arrival"]) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("shape", [{"error": "truncated"}, {"warmup": True}])
+def test_where_nothing_arrived_nobody_knows_what_an_arrival_carries(shape: dict[str, Any]) -> None:
+    level = summed([stream(**shape)])
+
+    assert (level["events_per_arrival"], level["tokens_per_arrival"], level["late_share"]) == (None, None, None)
+
+
+LATENESS = [
+    # the lag's histogram in us, the level's facts of it, reads later than half a gap of 20 ms
+    ([5_000] * 90 + [15_000] * 10, None, 0.1),
+    ([5_000] * 100, None, 0.0),
+    (None, {"n": 100, "p50": 20, "p99": 9_000, "p999": 11_000, "max": 30_000}, 0.01),
+    (None, {"n": 100, "p50": 20, "p99": 9_000, "p999": 9_500, "max": 9_900}, 0.0),
+    (None, {"n": 100, "p50": 11_000, "p99": 19_000, "p999": 19_500, "max": 19_900}, 1.0),
+    (None, None, None),
+]
+
+
+@pytest.mark.parametrize(("lags", "facts", "share"), LATENESS)
+def test_late_reads_are_those_later_than_half_a_gap(
+    lags: list[int] | None, facts: dict[str, int] | None, share: float | None
+) -> None:
+    histograms = {}
+    if lags is not None:
+        histograms["client_lag"] = Histogram()
+        histograms["client_lag"].record_many(lags)
+
+    assert summed([stream()], client_lag_us=facts, histograms=histograms)["late_share"] == share
 
 
 def test_one_server_count_and_one_estimate_make_a_mixed_source() -> None:

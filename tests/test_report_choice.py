@@ -122,7 +122,7 @@ def test_the_recommendation_names_the_winner_and_why() -> None:
 
 def test_a_red_doubt_stands_before_the_choice() -> None:
     assert words.headline(doubtful()).startswith(
-        "No plain recommendation (V9, V8 red, see Doubts); by these figures: choose "
+        "No plain recommendation (V9 other-load, V8 different-setup red, see Doubts); by these figures: choose "
     )
 
 

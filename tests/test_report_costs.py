@@ -256,7 +256,7 @@ def test_an_open_loop_carries_requests_per_second() -> None:
 @pytest.mark.parametrize(
     ("code", "severity", "hedge"),
     [
-        ("V1", "red", ", by figures that are in doubt (V1 red)"),
+        ("V1", "red", ", by figures that are in doubt (V1 short-window red)"),
         ("V12", "warn", ", by few requests"),
         ("V1", "warn", ""),
     ],

@@ -188,7 +188,7 @@ def test_tokens_that_nobody_counted_are_left_out_not_0(tmp_path: Path) -> None:
 
 
 def test_gates_that_spoke_go_with_the_figures(folder: Path, tmp_path: Path) -> None:
-    assert "V12 warn" in vllm(folder, tmp_path)["loadbench_doubts"]
+    assert "V12 few-requests warn" in vllm(folder, tmp_path)["loadbench_doubts"]
 
 
 # A reader of such files

@@ -78,7 +78,7 @@ def test_no_number_is_in_scientific_notation() -> None:
 def test_a_red_gate_forbids_the_verdict_in_the_first_sentence() -> None:
     doubt = headline.sentences(summary_of("errors_and_gates"))[0].doubt
 
-    assert doubt == "not a basis for a verdict: V1, V4 red at c4"
+    assert doubt == "not a basis for a verdict: V1 short-window, V4 failures red at c4"
 
 
 def test_warnings_alone_do_not_forbid_it() -> None:

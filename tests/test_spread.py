@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from spreading import Failing, Threads, closed, opened, ready, route_to, run, threads, until
 
 import loadbench
-from loadbench import simulator, spread
+from loadbench import engine, simulator, spread
 from loadbench.engine import Limits, Share
 from loadbench.errors import LoadbenchError
 from loadbench.histogram import Histogram
@@ -92,6 +92,24 @@ def test_a_packed_histogram_that_is_damaged_is_refused(damage: Any) -> None:
 
 
 # -- levels in shares
+
+
+@pytest.mark.anyio
+async def test_the_wait_for_a_core_is_that_of_the_worker_who_waited_most(
+    server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces = iter((0.5, 0.1))
+
+    def waits() -> Callable[[], float]:
+        pace = next(paces)
+        return lambda: pace * time.perf_counter()
+
+    monkeypatch.setattr(engine, "CoreWait", waits)
+    ran = await run(threads(2), server, closed(4), Limits(8, None, 0))
+
+    shares = sorted(one["wait_share"] for one in ran.workers)
+    assert shares == pytest.approx([0.1, 0.5], rel=0.5)
+    assert ran.facts["client_wait_share"] == pytest.approx(shares[1], abs=1e-3)
 
 
 @pytest.mark.anyio

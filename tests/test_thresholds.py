@@ -244,7 +244,7 @@ def test_only_what_failed_fails_a_run_unless_strict() -> None:
     assert verdict.reasons(found, strict=True) == [
         "not known: gpu_memory > 1GB at c1 (nobody could sample it)",
         "not known: gpu_memory > 1GB at c4 (nobody could sample it)",
-        "V1 red at c4: no basis for a verdict",
+        "V1 short-window red at c4: no basis for a verdict",
     ]
 
 

@@ -1,11 +1,17 @@
 """The gates of METRICS.md §7, each with cases just below and just above its thresholds."""
 
+import re
 from typing import Any
 
 import pytest
-from streams import in_turn, summed
+from asking import ask_many
+from checks_page import PAGE, page
+from replay import RECEIVE, Step, serve
+from streams import in_turn, level_data, run, summed
+from wire import DONE, HEAD, LAST, chunk, event
 
-from loadbench.validity import warnings
+from loadbench.metrics import summarise
+from loadbench.validity import CHECKS, NAMES, warnings
 
 SOUND: dict[str, Any] = {
     "attempted": 1000,
@@ -97,27 +103,50 @@ CASES = [
     ({**BACKLOG, **FEW, "ended_per_s": 79.0 / 30}, [("V2", "red")]),
     # … the worse of a backlog and of drops speaks
     ({**BACKLOG, "ended_per_s": 500 / 30, "attempted": 900, "completed": 900, "dropped": 100}, [("V2", "red")]),
-    # V3: lag p99 against a gap p50 of 10 ms
-    ({"client_lag_ms": {"p99": 2.5}}, []),
-    ({"client_lag_ms": {"p99": 2.51}}, [("V3", "warn")]),
-    ({"client_lag_ms": {"p99": 5.0}}, [("V3", "warn")]),
-    ({"client_lag_ms": {"p99": 5.01}}, [("V3", "red")]),
-    ({"client_lag_ms": None}, []),
-    ({"client_lag_ms": {"p99": 9.0}, "itl_ms": None}, []),
-    # V3: merged arrivals, unless answers come in one burst
-    ({"merged_share": 0.001}, []),
-    ({"merged_share": 0.0011}, [("V3", "warn")]),
-    ({"merged_share": 0.01}, [("V3", "warn")]),
-    ({"merged_share": 0.0101}, [("V3", "red")]),
-    ({"merged_share": 0.99}, [("V3", "red")]),  # a starved client
-    ({"merged_share": 0.99, "burst_share": 0.5}, [("V3", "red")]),
-    ({"merged_share": 0.99, "burst_share": 0.51}, [("V13", "red")]),
-    ({"merged_share": None}, []),
-    # V3: the client's share of a core is never red
-    ({"client_cpu_share": 0.8}, []),
+    # V3: merged arrivals, as far as late reads explain them
+    ({"client_lag_ms": {"p99": 9.0}}, []),  # a lag alone: the kernel stamps what arrives
+    ({"merged_share": 0.99}, []),
+    ({"merged_share": 0.99, "late_share": 0.005}, []),
+    ({"merged_share": 0.99, "late_share": 0.0051}, [("V3", "warn")]),
+    ({"merged_share": 0.99, "late_share": 0.05}, [("V3", "warn")]),
+    ({"merged_share": 0.99, "late_share": 0.0501}, [("V3", "red")]),
+    ({"merged_share": 0.01, "late_share": 0.5}, []),
+    ({"merged_share": 0.0101, "late_share": 0.5}, [("V3", "warn")]),
+    ({"merged_share": 0.1, "late_share": 0.5}, [("V3", "warn")]),
+    ({"merged_share": 0.101, "late_share": 0.5}, [("V3", "red")]),
+    ({"events_per_arrival": 1.12, "late_share": 0.5}, [("V3", "red")]),  # of one read each
+    ({"merged_share": 0.99, "late_share": 0.5, "burst_share": 0.51}, [("V13", "red")]),
+    ({"merged_share": None, "late_share": 0.5}, []),
+    # V3: the client's share of a core alone is never red
+    ({"client_cpu_share": 0.8, "merged_share": 0.11}, []),
     ({"client_cpu_share": 0.81}, [("V3", "warn")]),
+    ({"client_cpu_share": 0.81, "merged_share": 0.11}, [("V3", "red")]),
     ({"client_cpu_share": 1.9}, [("V3", "warn")]),
     ({"client_cpu_share": None}, []),
+    # the client's own wait for a core; with one event an arrival no time is off
+    ({"client_wait_share": 0.05}, []),
+    ({"client_wait_share": 0.051}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.9}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.1, "first_together_share": 1.0}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.101, "events_per_arrival": 1.1}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.101, "events_per_arrival": 1.11}, [("cpu-contention", "red")]),
+    ({"client_wait_share": 0.101, "first_together_share": 0.25}, [("cpu-contention", "warn")]),
+    ({"client_wait_share": 0.101, "first_together_share": 0.26}, [("cpu-contention", "red")]),
+    ({"client_wait_share": 0.101, "clock": "user"}, [("cpu-contention", "red")]),
+    ({"client_wait_share": None}, []),
+    # several events an arrival: the server's or a proxy's, unless the client's lateness explains half of them
+    ({"events_per_arrival": 1.1}, []),
+    ({"events_per_arrival": 1.11}, [("gathered-events", "warn")]),
+    ({"events_per_arrival": 2.0, "client_wait_share": 0.249}, [("cpu-contention", "red"), ("gathered-events", "warn")]),
+    ({"events_per_arrival": 2.0, "client_wait_share": 0.25}, [("cpu-contention", "red")]),
+    ({"events_per_arrival": 2.0, "late_share": 0.125}, [("V3", "red")]),
+    ({"events_per_arrival": 65.0, "burst_share": 0.51}, [("V13", "red")]),
+    ({"events_per_arrival": None}, []),
+    # the hold of Foundry Local 2.x
+    ({"server_kind": "foundry2", "held_share": 0.5}, []),
+    ({"server_kind": "foundry2", "held_share": 0.51}, [("first-token-hold", "note")]),
+    ({"server_kind": "foundry1", "held_share": 1.0}, []),
+    ({"server_kind": "foundry2", "held_share": None}, []),
     # V4: failures among 1000
     ({"failed": 1, "completed": 999, "errors": {"reset": 1}}, [("V4", "warn")]),
     ({"failed": 10, "completed": 990, "errors": {"reset": 10}}, [("V4", "warn")]),
@@ -255,6 +284,47 @@ def test_a_gate_gives_the_figure_the_reason_and_the_remedy() -> None:
     )
 
 
+def test_a_doubt_carries_its_number_and_its_name() -> None:
+    [said] = warnings(SOUND | {"window_s": 10.0}, {})
+
+    assert (said["code"], said["name"]) == ("V1", "short-window")
+
+
+def test_a_proxy_that_gathers_events_is_named_with_what_switches_it_off() -> None:
+    # https://github.com/dstackai/dstack/issues/4269
+    [said] = warnings(SOUND | {"events_per_arrival": 65.0, "itl_ms": {"p50": 651.0}}, {})
+
+    assert said["text"].startswith("text came 65 events at once, an arrival each 651 ms (median): ")
+    for word in ("proxy", "buffering", "proxy_buffering off", "X-Accel-Buffering", "option http-no-delay", "gzip"):
+        assert word in said["text"]
+
+
+def test_a_stream_that_a_proxy_gathers_is_told_of_from_its_bytes_on() -> None:
+    # https://github.com/dstackai/dstack/issues/4269: 65 events in one write, again and again
+    gathered: list[Step] = [b"".join(chunk(event(f"{i} ")) for i in range(65)), 0.05]
+    usage = {"prompt_tokens": 9, "completion_tokens": 195}
+    end = chunk(event(finish="stop")) + chunk(event(usage=usage)) + chunk(DONE) + LAST
+    with serve([RECEIVE, HEAD, *gathered * 3, end] * 4) as server:
+        results = ask_many(server.url, 4)
+
+    [level] = summarise(run(level_data(results, client_wait_share=0.0)))["levels"]
+
+    assert level["itl_name"] == "inter-event"
+    assert level["tokens_per_arrival"] == pytest.approx(65, rel=0.1)
+    assert [said["severity"] for said in level["warnings"] if said["code"] == "gathered-events"] == ["warn"]
+    assert "V3" not in {said["code"] for said in level["warnings"]}
+
+
+def test_a_client_that_waited_for_a_core_is_told_of_before_a_proxy_is() -> None:
+    starved = SOUND | {"client_wait_share": 0.4, "events_per_arrival": 12.0, "burst_share": 0.9}
+
+    texts = {said["code"]: said["text"] for said in warnings(starved, {})}
+
+    assert set(texts) == {"cpu-contention", "V13"}
+    assert "proxy" not in texts["V13"]
+    assert "waited for a core 40 % of the time" in texts["V13"]
+
+
 def test_too_few_requests_are_told_with_the_number_needed() -> None:
     [said] = warnings(SOUND | {"ttft_ms": {"n": 5, "p50": 100.0}}, {})
 
@@ -273,3 +343,53 @@ def test_the_summary_of_a_run_holds_its_warnings() -> None:
         ("V5", "warn"),
         ("V12", "warn"),
     ]
+
+
+SICK = [
+    # a worker of two, arrivals merged in its level, what is said of it
+    ({"wait_share": 0.05}, 0.0, None),
+    ({"wait_share": 0.06}, 0.0, "worker w1 waited for a core 6% of the time"),
+    ({"wait_share": None, "client_lag_ms": {"p99": 9.0}, "itl_ms": {"p50": 10.0}}, 0.01, None),
+    ({"client_lag_ms": {"p99": 9.0}, "itl_ms": {"p50": 10.0}}, 0.02, "worker w1 lags 9 ms (p99) behind, 90% of a gap"),
+]
+
+
+@pytest.mark.parametrize(("worker", "merged", "told"), SICK)
+def test_a_worker_is_named_that_waits_for_a_core_or_lags_where_arrivals_are_merged(
+    worker: dict[str, Any], merged: float, told: str | None
+) -> None:
+    rows = [{"name": "w1", "status": "complete", **worker}, {"name": "w2", "status": "complete"}]
+
+    found = [said["text"] for said in warnings(SOUND | {"workers": rows, "merged_share": merged}, {})]
+
+    assert [text.partition(":")[0] for text in found] == ([told] if told else [])
+
+
+def test_docs_checks_md_is_the_table_of_checks() -> None:
+    """After a change: `python tests/checks_page.py`."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_every_code_that_the_house_speaks_of_is_in_the_table_of_checks() -> None:
+    house = PAGE.parent.parent / "loadbench"
+    files = [house / "metrics" / "__init__.py", *(house / "validity").glob("*.py")]
+    sources = "".join(path.read_text(encoding="utf-8") for path in files)
+    said = r'said\(\s*"(?:red|warn|note)",\s*"([\w-]+)"'
+    graded = r'graded\(\s*"([\w-]+)"'
+    spoken = {*re.findall(said, sources), *re.findall(graded, sources)}
+
+    assert len(spoken) > 15
+    assert spoken - {check.code for check in CHECKS} == set()
+
+
+def test_names_of_checks_are_one_of_a_kind() -> None:
+    assert len({check.name for check in CHECKS}) == len({check.code for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in PAGE.parent.glob("*.md"))])
+def test_a_document_that_has_the_number_of_a_check_has_its_name_and_where_all_are(document: str) -> None:
+    text = (PAGE.parent.parent / document).read_text(encoding="utf-8")
+    codes = set(re.findall(r"\bV\d+\b", text)) & {*NAMES}
+
+    assert {code for code in codes if NAMES[code] not in text} == set()
+    assert not codes or "checks.md" in text or document == "docs/checks.md"

@@ -12,6 +12,7 @@ from loadbench.cli.harmless import harmless
 from loadbench.errors import UsageError
 from loadbench.report import levels, thresholds
 from loadbench.scenario import Scenario, Threshold
+from loadbench.validity import titled
 
 FAILED = 3
 """Exit code of a run whose threshold failed; with --strict also of one that nobody can judge."""
@@ -33,7 +34,7 @@ def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
     for level, warning in levels.warnings(summary):
         if warning.get("severity") == "red":
             where = levels.full_label(level, summary) if level else "the whole run"
-            red.setdefault(where, []).append(str(warning.get("code")))
+            red.setdefault(where, []).append(titled(str(warning.get("code"))))
     return said + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
 
 

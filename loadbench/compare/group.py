@@ -15,7 +15,7 @@ from loadbench.store import Run
 Key = tuple[str, str]
 """Model and load."""
 Gate = dict[str, str]
-"""{"code", "severity", "text", "run", "level"}; the level is "" of a gate about its whole run."""
+"""{"code", "name", "severity", "text", "run", "level"}; the level is "" of a gate about its whole run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,4 +94,6 @@ def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -
 
 
 def _gate(warning: Mapping[str, str], run: Run, level: str) -> Gate:
-    return {**{name: warning[name] for name in ("code", "severity", "text")}, "run": run.path.name, "level": level}
+    name = validity.NAMES.get(warning["code"], warning["code"])
+    told = {key: warning[key] for key in ("code", "severity", "text")}
+    return {**told, "name": name, "run": run.path.name, "level": level}

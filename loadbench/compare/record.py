@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from loadbench.compare.differences import OF_LEVEL, Difference, between, differences, ran
-from loadbench.compare.figures import DEFAULT, OF_MODELS, figure
+from loadbench.compare.figures import DEFAULT, DURATIONS, GAPS, OF_MODELS, RATES, SHARES, figure
 from loadbench.compare.group import Gate, Group
 from loadbench.compare.judging import judge, over_levels
 from loadbench.compare.overall import overall, row
@@ -15,18 +15,24 @@ from loadbench.compare.reading import against, matched
 from loadbench.compare.side import Side, interleaved
 from loadbench.compare.verdict import MARGIN, SHARE_MARGIN, Verdict, withheld
 from loadbench.metrics.distribution import significant
+from loadbench.validity import titled
 
 Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]
 SCHEMA = 1
 _SEVERITIES = ("red", "warn", "note")
-_SPARED: Mapping[str, tuple[str, ...]] = {
-    "V4": ("failed", "attainment"),
+_ALL = frozenset((*DURATIONS, GAPS, *RATES, *SHARES))
+_SPARED: Mapping[str, Collection[str]] = {
+    "V1": _ALL - {*RATES},
+    "V4": SHARES,
     "V5": ("ttft", "tpot", "itl", "client_queue", "failed"),
-    "V6": ("ttft", "e2e", "itl", "client_queue", "characters_per_s", "requests_per_s", "failed", "attainment"),
+    "V6": _ALL - {"output_tokens_per_s", "input_tokens_per_s", "goodput", "tpot"},
 }
-"""Metrics that a red gate leaves a verdict: failures are no reason not to say that more fail, other lengths none not to
-compare first tokens, two counts of tokens none not to compare characters."""
+"""Metrics that a red gate leaves a verdict: a short window makes rates accidental and nothing else, failures are no
+reason not to say that more fail, other lengths none not to compare first tokens, two counts of tokens none not to
+compare characters."""
+_UNSPARING = ("records", "offered")
+"""Red gates that take away even the verdict that more requests fail: records are missing, so nobody can count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +201,20 @@ def _gates(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
 def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Gate]) -> Verdict:
     """The verdict, or why there is none: a red difference, or a red gate of either side."""
     metric = figure(verdict.metric).metric
-    reds = [(one.code, f"{one.code} {one.what}") for one in found if one.severity == "red"]
-    reds += [(one["code"], f"{one['code']} of {one['side'].upper()}") for one in gates if one["severity"] == "red"]
-    why = dict.fromkeys(text for code, text in reds if metric not in _SPARED.get(code, ()))
-    return withheld(verdict, f"red: {', '.join(why)}") if why else verdict
+    why = [
+        f"{one.code} {one.what}" for one in found if one.severity == "red" and metric not in _SPARED.get(one.code, ())
+    ]
+    why += [
+        f"{titled(one['code'])} of {one['side'].upper()}"
+        for one in gates
+        if one["severity"] == "red" and not _spares(one["code"], metric)
+    ]
+    return withheld(verdict, f"red: {', '.join(dict.fromkeys(why))}") if why else verdict
+
+
+def _spares(code: str, metric: str) -> bool:
+    """Whether a red gate leaves a metric its verdict: that more requests fail is said whatever else is in doubt."""
+    return metric in _SPARED.get(code, ()) or (metric == "failed" and code not in _UNSPARING)
 
 
 def _means(judged: Sequence[Judged]) -> list[tuple[tuple[str, str], int, Verdict]]:

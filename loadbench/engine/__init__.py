@@ -24,6 +24,7 @@ from loadbench.engine.progress import FAILURES_IN_A_ROW, MAX_STREAMS, Limits, Pr
 from loadbench.engine.share import WHOLE, Share
 from loadbench.prompts import UNKNOWN, Line, Prompt, written
 from loadbench.result import Result
+from loadbench.telemetry import CoreWait
 
 __all__ = [
     "FAILURES_IN_A_ROW",
@@ -53,6 +54,7 @@ class Engine:
         on_tick: Awaited about twice a second while a level runs: flushes records, draws.
         now_ns: The monotonic clock of all marks.
         cpu_s: CPU seconds of this process.
+        waited_s: Seconds that its threads waited for a core, cumulative; None where nobody counts them.
     """
 
     def __init__(
@@ -66,9 +68,12 @@ class Engine:
         on_tick: Callable[[Progress], Awaitable[None]],
         now_ns: Callable[[], int] = time.perf_counter_ns,
         cpu_s: Callable[[], float] = time.process_time,
+        waited_s: Callable[[], float | None] | None = None,
     ) -> None:
         self._load = Load(client, settings, prompts, on_result, now_ns, settings.salt, share)
         self._client, self._now_ns, self._on_tick, self._cpu_s = client, now_ns, on_tick, cpu_s
+        self._waited_s = CoreWait() if waited_s is None else waited_s
+        self._waited_before: tuple[int, float | None] = 0, None  # when, in ns of `now_ns`, and how long by then
         self.asks(prompts)
 
     @property
@@ -120,7 +125,7 @@ class Engine:
         self._load.salt += 1
         loop = LevelRun(self._load, progress)
         progress.began_ns = self._now_ns() if begins is None else await begins()
-        cpu_s = self._cpu_s()
+        cpu_s, self._waited_before = self._cpu_s(), (self._now_ns(), self._waited_s())  # a share may begin later
         try:
             over = anyio.Event()
             async with anyio.create_task_group() as ticker:
@@ -143,8 +148,12 @@ class Engine:
             await self._on_tick(progress)
 
     def _count(self, progress: Progress) -> None:
-        """Into their histograms: what comes in too great a number to be counted one by one."""
+        """What is counted now and then: into their histograms what comes in great numbers; the wait for a core."""
         gaps_us, progress.gaps_us = progress.gaps_us, []
         progress.histograms["itl"].record_many(np.array(gaps_us, np.int64))
         if lags := self._client.take_lags_ns():
             progress.histograms["client_lag"].record_many(np.array(lags, np.int64) // 1000)
+        (from_ns, before_s), now_s = self._waited_before, self._waited_s()
+        lasted_ns = self._now_ns() - from_ns
+        if before_s is not None and now_s is not None and lasted_ns > 0:
+            progress.client_wait_share = (now_s - before_s) / (lasted_ns / 1e9)

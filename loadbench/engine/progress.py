@@ -43,6 +43,9 @@ class Progress:
     began_ns: int = 0
     ended_ns: int = 0
     client_cpu_s: float = 0.0
+    client_wait_share: float | None = (
+        None  # of the level so far, that it waited for a core; of several workers the worst
+    )
     round_trip_ns: int | None = None
     phase: str = "warming up"
     in_flight: int = 0
@@ -108,6 +111,7 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         "think_time_s": progress.think_time_s,
         "round_trip_ms": None if progress.round_trip_ns is None else round(progress.round_trip_ns / 1e6, 3),
         "client_cpu_s": round(progress.client_cpu_s, 3),
+        "client_wait_share": None if progress.client_wait_share is None else round(progress.client_wait_share, 6),
         "workers": progress.workers,
         "client_lag_us": None
         if lag.percentile(0.5) is None

@@ -10,7 +10,6 @@ breakdowns, `thresholds` what failed the run, `level` one level's part; `samples
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from loadbench import validity
@@ -61,7 +60,10 @@ def summarise(run: Run) -> dict[str, Any]:
             device=(found["ran"] or {}).get("device") or found["device"],
         )
         found["course"] = course.course(own, run.info, (found["ran"] or {}).get("device") or found["device"])
-        levels.append(found | {"simulated": _simulated(run.info), "clock": run.info.get("clock")})
+        server = (run.info.get("target") or {}).get("kind")
+        levels.append(
+            found | {"simulated": server == "simulator", "server_kind": server, "clock": run.info.get("clock")}
+        )
     curves = scaling(levels)
     rows = {row["id"]: row for curve in curves for row in curve["levels"]}
     for found, data in zip(levels, run.levels, strict=True):
@@ -87,13 +89,9 @@ def summarise(run: Run) -> dict[str, Any]:
     }
 
 
-def _simulated(info: Mapping[str, Any]) -> bool:
-    return (info.get("target") or {}).get("kind") == "simulator"
-
-
 def _damage(data: LevelData) -> list[validity.Doubt]:
     remedy = "no figure of it can be trusted: take the folder from a copy, or measure again"
-    return [{"code": "records", "severity": "red", "text": f"{what}; {remedy}"} for what in data.damage]
+    return [validity.said("red", "records", f"{what}; {remedy}") for what in data.damage]
 
 
 def _unreadable(run: Run) -> list[validity.Doubt]:
@@ -101,8 +99,8 @@ def _unreadable(run: Run) -> list[validity.Doubt]:
     died = "cannot be read: a process died while it wrote"
     if run.unreadable_lines:
         text = f"{run.unreadable_lines} lines of requests.jsonl {died}; --resume repeats its level"
-        found.append({"code": "records", "severity": "warn", "text": text})
+        found.append(validity.said("warn", "records", text))
     if run.unreadable_samples:
         text = f"{run.unreadable_samples} lines of telemetry.jsonl {died}; peaks may be missing"
-        found.append({"code": "samples", "severity": "note", "text": text})
+        found.append(validity.said("note", "samples", text))
     return found

@@ -29,7 +29,7 @@ from loadbench.scenario import Bound
 from loadbench.store import LevelData
 
 ABOUT_ONE = 0.1
-"""Tokens per event within 1 ± this are called one token per event: an end-of-text token is counted but not sent."""
+"""Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent."""
 BURST = 0.5
 """Share of burst responses from which TPOT and ITL say nothing (gate V13)."""
 
@@ -76,16 +76,20 @@ def summary(
         **_durations(data, requests, opened, without_gaps=burst or not streamed),
         "with_failures_ms": _with_failures(data, requests, counted, opened, without_gaps=burst or not streamed),
         **_gaps(data, requests, stall_threshold, opened=opened, without_gaps=burst or not streamed),
-        **_tokens(results, requests),
+        **_tokens(results, requests, _arrivals(data, requests)),
+        "first_together_share": rounded(request.first_together_share(requests, results), 6),
+        "held_share": rounded(request.held_share(requests, results), 6),
         **_flow(steady, results, requests, opened),
         **{name: significant(rate) for name, rate in rates.items()},
         **window.rate_intervals(steady, results, requests),
         "drift": None if facts.get("shape") else drift.drift(steady, results, requests, tpot=streamed and not burst),
         "timeline": flow.timeline(facts, results, requests),
         "whole_run": {k: significant(v) for k, v in window.whole_run(facts, results, requests).items()},
+        "late_share": _late_share(data, requests, arrived_together=burst or not streamed),
         "merged_share": rounded(_merged_share(results, requests.population), 6),
         "burst_share": rounded(burst_share, 6),
         "client_cpu_share": _cpu_share(facts),
+        "client_wait_share": rounded(facts.get("client_wait_share"), 6),
         "goodput_per_s": significant(goodput),
         "slo": objectives.rows(figures),
         "prompts": prompts,
@@ -226,10 +230,50 @@ def _lag(data: LevelData) -> Level | None:
     return of_histogram(histogram) if histogram else of_facts(data.facts.get("client_lag_us"))
 
 
-def _tokens(results: Results, requests: Requests) -> Level:
+def _arrivals(data: LevelData, requests: Requests) -> int | None:
+    """How many arrivals of text the population had; None of whole answers, and where there was no text."""
+    answered = requests.population & ~np.isnan(data.results.first_token)
+    if not requests.streamed or not answered.any():
+        return None
+    if data.gaps_kept:
+        later = int(gaps.sizes(data.results)[answered].sum())
+    else:
+        later = data.histograms.get("itl", Histogram()).count
+    return int(answered.sum()) + later
+
+
+def _late_share(data: LevelData, requests: Requests, *, arrived_together: bool) -> float | None:
+    """Share of reads that came later than half a mean gap after what they read had arrived; None where nobody knows.
+
+    The kernel's stamp is of the newest of what waited. Where a late client merges arrivals, the newest of them came
+    anywhere between two gaps: so twice this share bounds what it merged.
+    """
+    arrivals = _arrivals(data, requests)
+    if arrived_together or arrivals is None:
+        return None
+    answered = requests.population & ~np.isnan(data.results.first_token)
+    later = arrivals - int(answered.sum())
+    if not later:
+        return None
+    spans_ns = (data.results.last_token - data.results.first_token)[answered]
+    limit_us = float(spans_ns.sum()) / later / 2 / 1e3
+    histogram = data.histograms.get("client_lag")
+    if histogram is not None and histogram.count:
+        return rounded(histogram.above(int(limit_us)) / histogram.count, 6)
+    known = data.facts.get("client_lag_us") or {}
+    tails = {"max": 0.0, "p999": 0.001, "p99": 0.01, "p50": 0.5}
+    below = [tail for name, tail in tails.items() if known.get(name) is not None and known[name] <= limit_us]
+    return min(below, default=1.0) if known.get("n") else None
+
+
+def _tokens(results: Results, requests: Requests, arrivals: int | None) -> Level:
     population = requests.population
     per_event = request.tokens_per_event(requests, results)
-    single = per_event is not None and abs(per_event - 1) <= ABOUT_ONE
+    per_arrival = None
+    events_per_arrival = int(results.text_events[population].sum()) / arrivals if arrivals else None
+    if per_event is not None and events_per_arrival is not None:
+        per_arrival = per_event * events_per_arrival
+    single = per_arrival is not None and abs(per_arrival - 1) <= ABOUT_ONE
     both = population & ~np.isnan(results.cached_tokens) & (results.input_tokens > 0)
     cached = float(results.cached_tokens[both].sum() / results.input_tokens[both].sum()) if both.any() else None
     known = population & ~np.isnan(results.input_tokens)
@@ -237,6 +281,8 @@ def _tokens(results: Results, requests: Requests) -> Level:
     return {
         "token_source": request.token_source(requests),
         "tokens_per_event": significant(per_event),
+        "tokens_per_arrival": significant(per_arrival),
+        "events_per_arrival": significant(events_per_arrival),
         "itl_name": "inter-token" if single else "inter-event",
         "output_tokens": {
             **distribution(requests.tokens[population], 1.0),

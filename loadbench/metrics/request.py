@@ -14,6 +14,8 @@ Flags = NDArray[np.bool_]
 
 FEWEST_TOKENS = 4
 """A shorter answer is no burst: there is nothing to spread."""
+HELD_NS = (38e6, 50e6)
+"""40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +159,25 @@ def tokens_per_event(requests: Requests, results: Results) -> float | None:
     both = requests.population & requests.counted & (results.text_events > 0)
     events = int(results.text_events[both].sum())
     return float(requests.tokens[both].sum()) / events if events else None
+
+
+def first_together_share(requests: Requests, results: Results) -> float | None:
+    """Share of the requests whose first arrival carried several text events; None of whole answers, or without text."""
+    answered = requests.population & (results.text_events > 0)
+    if not requests.streamed or not answered.any():
+        return None
+    return float((results.first_events[answered] > 1).mean())
+
+
+def held_share(requests: Requests, results: Results) -> float | None:
+    """Share of the first tokens that came as long after the response's header as a delayed acknowledgement takes.
+
+    Linux delays it by 40 ms: a server that waits for it (Nagle's algorithm) sends its second packet then, however soon
+    the token was there. None of whole answers, and where no token came.
+    """
+    held = (results.first_token - results.headers)[requests.population] if requests.streamed else np.zeros(0)
+    held = held[~np.isnan(held)]
+    return float(((held >= HELD_NS[0]) & (held <= HELD_NS[1])).mean()) if len(held) else None
 
 
 def burst_share(requests: Requests, results: Results) -> float | None:

@@ -60,6 +60,11 @@ def behind(summary: Summary) -> list[Table]:
         (Column("client lag p99", "ms"), lambda level: Cell(units.figure(levels.value(level, "client_lag_ms", "p99")))),
         (Column("merged arrivals"), lambda level: Cell(units.share(level.get("merged_share")))),
     ]
+    if any(level.get("client_wait_share") is not None for level in rows):
+        # Runs from before it was counted, and systems that do not count it, have no such column.
+        columns.append(
+            (Column("client wait", "for a core"), lambda level: Cell(units.share(level.get("client_wait_share"))))
+        )
     return _told(per_model("Behind the figures", summary, columns, tpot_notes(rows)), summary)
 
 

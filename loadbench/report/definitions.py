@@ -9,7 +9,7 @@ DEFINITIONS = (
     (
         "ITL",
         "inter-token latency: each gap between two arrivals of text; what arrives together is one arrival, "
-        "never a gap of 0. Called inter-event time (IET) where an event does not carry about one token.",
+        "never a gap of 0. Called inter-event time (IET) where an arrival does not carry about one token.",
     ),
     (
         "TPOT",

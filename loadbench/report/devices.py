@@ -8,6 +8,7 @@ from typing import Any
 from loadbench.report import costs, levels, units
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table, Times, known
+from loadbench.validity import titled
 
 
 def side_by_side(summary: Summary) -> list[Table]:
@@ -151,7 +152,7 @@ def _device(rows: Sequence[Level]) -> str:
 def _hedge(deciding: Sequence[Level]) -> str:
     """What makes the word of the deciding levels uncertain."""
     said = {(w.get("code"), w.get("severity")) for level in deciding for w in level.get("warnings") or ()}
-    red = sorted(str(code) for code, severity in said if severity == "red")
+    red = sorted(titled(str(code)) for code, severity in said if severity == "red")
     if red:
         return f", by figures that are in doubt ({', '.join(red)} red)"
     return ", by few requests" if any(code == "V12" for code, _ in said) else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from loadbench.report import devices, levels, scaling, tables, units
 from loadbench.report.levels import Level, Summary
+from loadbench.validity import titled
 
 STEADY = 1.1
 """A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
@@ -177,5 +178,5 @@ def _doubt(rows: Sequence[Level], summary: Summary) -> str:
     gates: dict[str, list[str]] = {}
     for code, where in at.items():
         gates.setdefault(levels.joined(where), []).append(code)
-    said = "; ".join(f"{levels.joined(codes)} red at {where}" for where, codes in gates.items())
+    said = "; ".join(f"{levels.joined(map(titled, codes))} red at {where}" for where, codes in gates.items())
     return f"not a basis for a verdict: {said}" if said else ""

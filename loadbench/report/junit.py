@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from loadbench.report import clean, levels, notes, ran, thresholds, units
+from loadbench.report import clean, levels, ran, thresholds, units
 from loadbench.report.levels import Level, Summary
+from loadbench.validity import titled
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 WHOLE_RUN = "the whole run"
@@ -179,7 +180,7 @@ def _bound(bound: Mapping[str, Any], group: str) -> Case:
 def _gate(warning: Mapping[str, Any], group: str) -> Case:
     """A gate that spoke: red is a failure, all else is told."""
     code, text = str(warning.get("code")), str(warning.get("text") or "")
-    name = f"{code} {notes.GATES.get(code, '')}".strip()
+    name = titled(code)
     if warning.get("severity") == "red":
         return Case(name, group, "failure", code, text)
     return Case(name, group, told=f"{warning.get('severity')}: {text}")

@@ -17,6 +17,7 @@ from loadbench.errors import LoadbenchError, UsageError
 from loadbench.report import clean, levels, units
 from loadbench.report.tables import Cell, Column, Table
 from loadbench.store import read_bounded, read_info
+from loadbench.validity import titled
 
 CUT_SHORT = "cut short"
 """Status of a run whose process died: it is still running by its own word, and nothing was written for a while."""
@@ -229,7 +230,7 @@ def _said(one: Entry) -> Iterable[str]:
     for name, n in (one.capacity or {}).items():
         yield f"carries {units.figure(n)} {'users' if name == 'concurrency' else 'requests/s'}"
     if one.gates is not None and one.gates["severity"] != "note":
-        yield f"{one.gates['severity']} {levels.joined(one.gates['codes'])}"
+        yield f"{one.gates['severity']} {levels.joined(map(titled, one.gates['codes']))}"
     elif one.status == "complete" and one.best is not None:
         yield "no doubts"
     if one.status == "complete" and one.best is None and one.capacity is None:

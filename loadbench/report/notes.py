@@ -6,40 +6,16 @@ from dataclasses import dataclass
 
 from loadbench.report import levels, units
 from loadbench.report.levels import Summary
+from loadbench.validity import NAMES
 
-GATES = {
-    "V1": "steady window",
-    "V2": "load that was reached",
-    "V3": "speed of the client",
-    "V4": "failures",
-    "V5": "output length",
-    "V6": "token source",
-    "V7": "network",
-    "V8": "same subject",
-    "V9": "other load on the machine",
-    "V10": "drift",
-    "V11": "noise band",
-    "V12": "too few requests",
-    "V13": "burst delivery",
-    "V14": "prompt cache",
-    "V15": "device fallback",
-    "paused": "client stood still",
-    "throttled": "heat or power limit",
-    "power": "power source",
-    "stalls": "answers that stood still",
-    "endpoints": "endpoints that differ",
-    "workers": "workers that are not well",
-    "offered": "requests lost",
-    "records": "damaged records",
-    "samples": "unreadable samples",
-}
 _ORDER = {"red": 0, "warn": 1, "note": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One gate's doubt: its code and name, how bad ("red" forbids a verdict), and its text at each level.
+    """One gate's doubt: its code, how bad ("red" forbids a verdict), and its text at each level.
 
+    `name` is "" where the code is one.
     `texts` are pairs of the levels' names ("" for the whole run) and what is said there, reason and remedy.
     """
 
@@ -57,7 +33,7 @@ def gates(summary: Summary) -> list[Note]:
         at = found.setdefault(gate, {}).setdefault(str(warning.get("text") or ""), [])
         at.append(levels.full_label(level, summary) if level else "")
     said = [
-        Note(code, GATES.get(code, ""), severity, tuple((levels.joined(at), text) for text, at in texts.items()))
+        Note(code, _name(code), severity, tuple((levels.joined(at), text) for text, at in texts.items()))
         for (code, severity), texts in found.items()
     ]
     return sorted(said, key=lambda note: (_ORDER.get(note.severity, 2), _number(note.code)))
@@ -101,6 +77,11 @@ def capacity(summary: Summary) -> str:
     found = [units.plural(int(streams), "stream")] if streams is not None else []
     found += [f"{rate:g} req/s"] if rate is not None else []
     return f"capacity within the SLO: {' or '.join(found)}" if found else ""
+
+
+def _name(code: str) -> str:
+    name = NAMES.get(code, "")
+    return "" if name == code else name
 
 
 def _number(code: str) -> int:

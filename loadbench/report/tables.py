@@ -131,7 +131,7 @@ def gaps(summary: Summary) -> list[Table]:
     notes = _percentile_notes(itl, ("p50", "p99", "p999"), "gaps", name)
     notes += _percentile_notes([level.get("tpot_ms") for level in rows], ("p50",), "requests", "TPOT")
     if name == "IET":
-        notes.append("IET = inter-event time: an event of this server does not carry one token")
+        notes.append("IET = inter-event time: an arrival of text does not carry one token")
     notes += tpot_notes(rows)
     return per_model("Gaps between events" if name == "IET" else "Gaps between tokens", summary, columns, notes)
 

@@ -11,6 +11,7 @@ import orjson
 from loadbench.metrics.vllm import figures
 from loadbench.report import clean, levels, provenance
 from loadbench.store import LevelData
+from loadbench.validity import titled
 
 BACKEND = "openai-chat"
 
@@ -51,7 +52,9 @@ def _facts(level: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     gpu = (run.get("environment") or {}).get("gpu")
     gpus = [str(name) for name in (gpu if isinstance(gpu, list) else [gpu]) if name]
     device = (level.get("ran") or {}).get("device") or level.get("device")
-    doubts = [f"{one['code']} {one['severity']}" for one in level.get("warnings") or () if one["severity"] != "note"]
+    doubts = [
+        f"{titled(one['code'])} {one['severity']}" for one in level.get("warnings") or () if one["severity"] != "note"
+    ]
     found = {
         "gpu": gpus[0] if gpus and device != "CPU" else None,
         "vllm_version": target.get("version") if target.get("kind") == "vllm" else None,

@@ -11,6 +11,7 @@ from loadbench.select.candidate import Candidate
 from loadbench.select.figure import FIGURES, Figure
 from loadbench.select.need import Met
 from loadbench.select.weights import CRITERIA
+from loadbench.validity import titled
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
 """What candidates differ in on purpose."""
@@ -43,13 +44,15 @@ def of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Itera
         for w in said:
             if w.get("severity") == "red":
                 reds.setdefault(str(w.get("code")), {})[str(w.get("text"))] = None
-        codes = ", ".join(reds)
+        codes = ", ".join(map(titled, reds))
         if one is winner:
             for code, (text, *more) in reds.items():
                 also = f" (and {len(more)} more time{'s' * (len(more) > 1)})" if more else ""
-                yield Doubt("red", code, one.name, f"{code} red at {load}: {text}{also}")
+                yield Doubt("red", code, one.name, f"{titled(code)} red at {load}: {text}{also}")
         elif reds:
-            yield Doubt("warn", codes, one.name, f"{codes} red for {one.name} at {load}: its place is not sure")
+            yield Doubt(
+                "warn", ", ".join(reds), one.name, f"{codes} red for {one.name} at {load}: its place is not sure"
+            )
 
 
 def of_runs(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterator[Doubt]:

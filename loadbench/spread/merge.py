@@ -75,6 +75,9 @@ def into(progress: Progress, parts: Sequence[Part]) -> None:
         (part.last.round_trip_ns for part in parts if part.last.round_trip_ns is not None), default=None
     )
     progress.client_cpu_s = sum(part.last.cpu_s for part in parts)
+    progress.client_wait_share = max(
+        (part.last.wait_share for part in parts if part.last.wait_share is not None), default=None
+    )
     _marks(progress, parts)
     phases = {part.last.phase for part in alive}
     if phases:
@@ -132,6 +135,7 @@ def figures(part: Part, progress: Progress) -> dict[str, Any]:
         "client_lag_ms": {"p50": ms("client_lag", 0.5), "p99": ms("client_lag", 0.99)},
         "cpu_s": round(said.cpu_s, 3),
         "cpu_share": round(said.cpu_s / lasted_s, 4) if lasted_s > 0 else None,
+        "wait_share": None if said.wait_share is None else round(said.wait_share, 4),
         "round_trip_ms": None if said.round_trip_ns is None else round(said.round_trip_ns / 1e6, 3),
         "clock_uncertain_ms": round(part.clock.uncertain_ns / 1e6, 3),
         "wall_clock_offset_ms": round(part.clock.wall_offset_ns / 1e6, 3),

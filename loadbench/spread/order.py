@@ -83,6 +83,7 @@ class Report(msgspec.Struct):
         counts, marks: By the names in COUNTS and MARKS.
         errors: Failures by kind.
         histograms: By metric, as `Histogram.packed` has them; from the beginning on.
+        wait_share: Of the level so far, that its threads waited for a core; None where nobody counts that.
         late_ns: How long after the agreed time it began; 0 where it was in time.
     """
 
@@ -97,6 +98,7 @@ class Report(msgspec.Struct):
     think_time_s: float | None = None
     round_trip_ns: int | None = None
     cpu_s: float = 0.0
+    wait_share: float | None = None
     late_ns: int = 0
     histograms: dict[str, bytes] = {}
     records: list[Result] = []
@@ -137,6 +139,7 @@ def report(
         think_time_s=progress.think_time_s,
         round_trip_ns=progress.round_trip_ns,
         cpu_s=cpu_s,
+        wait_share=progress.client_wait_share,
         histograms={name: histogram.packed() for name, histogram in progress.histograms.items() if histogram.count},
         records=[msgspec.Raw(one) for one in records],
         **more,

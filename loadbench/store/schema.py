@@ -78,6 +78,7 @@ class _Level(TypedDict, total=False):
     think_time_s: Seconds | None
     round_trip_ms: Ms | None
     client_cpu_s: Amount | None
+    client_wait_share: Amount | None
     client_lag_us: _Lag | None
     workers: list[dict[str, Any]] | None
     written: dict[str, Part] | None

@@ -3,6 +3,8 @@
 Each gate is a pure function of the level's entry in summary.json and of the scenario, and returns at most one
 warning. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should know.
 
+checks.py   the table of them all: names, thresholds, meanings, remedies
+client.py   the gates that ask whose the merged arrivals are: this client's, or those between it and the server
 machine.py  the gates that look at the machine
 workers.py  the gate on those that shared a level
 steady.py   the gates that ask whether the server was in one state
@@ -16,13 +18,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench import intervals
-from loadbench.validity import endpoints, machine, steady
+from loadbench.validity import client, endpoints, machine, steady
+from loadbench.validity.checks import CHECKS, NAMES, titled
 from loadbench.validity.doubt import Doubt, Level, Scenario, graded, percent, said
 from loadbench.validity.endpoints import alike
 from loadbench.validity.steady import noise
 from loadbench.validity.workers import workers
 
-__all__ = ["Doubt", "alike", "forbids", "noise", "warnings"]
+__all__ = ["CHECKS", "NAMES", "Doubt", "alike", "forbids", "noise", "said", "titled", "warnings"]
 
 FEWEST_TOKENS_SHARE = 0.95
 MOST_TOKENS_PER_EVENT = 1.5
@@ -34,11 +37,16 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
     """All gates that speak, in the order of their codes; of a level that attempted nothing, why.
 
     Returns:
-        {"code": "V1", "severity": "note" | "warn" | "red", "text": one sentence with figure, reason and remedy}
+        {"code": "V1", "name": "short-window", "severity": "note" | "warn" | "red", "text": one sentence with figure,
+        reason and remedy}
     """
-    of_requests = (failures, length, tokens, network, machine.others, steady.drift, percentiles, burst, cache)
+    of_requests = (failures, length, tokens, network, machine.others, steady.drift, percentiles, client.burst, cache)
+    between = (client.gathered, client.held)
     of_machine = (machine.paused, machine.fallback, machine.throttled, machine.power)
-    gates = (balance, window, in_flight, client, *of_requests, *of_machine, steady.stalls, endpoints.endpoints)
+    gates = (
+        *(balance, window, in_flight, client.lag, client.contention, *of_requests, *between),
+        *(*of_machine, steady.stalls, endpoints.endpoints),
+    )
     asked = (*gates, workers) if level.get("attempted") else (balance, in_flight, workers)
     found = [gate(level, scenario or {}) for gate in asked]
     return [warning for warning in found if warning is not None]
@@ -157,29 +165,6 @@ def _little(level: Level) -> Doubt | None:
     return graded("V2", text, warn=off > LITTLE_WARN + round_share, red=off > LITTLE_RED + round_share)
 
 
-def client(level: Level, scenario: Scenario) -> Doubt | None:
-    """V3: the client measured the server, not itself."""
-    gap_ms = (level.get("itl_ms") or {}).get("p50")
-    lag_ms = (level.get("client_lag_ms") or {}).get("p99")
-    merged, cpu = level.get("merged_share"), level.get("client_cpu_share")
-    doubts: list[tuple[str, bool, bool]] = []
-    if gap_ms and lag_ms is not None:
-        share = lag_ms / gap_ms
-        text = f"the client's lag p99 of {lag_ms:.3g} ms is {percent(share)} of the gap p50"
-        doubts.append((text, share > 0.25, share > 0.5))
-    # Answers that come in one burst are nobody's merger (V13).
-    if merged is not None and not _is_burst(level):
-        text = f"{percent(merged)} of arrivals carried several events where single ones were due"
-        doubts.append((text, merged > 0.001, merged > 0.01))
-    if cpu is not None:
-        doubts.append((f"the client used {percent(cpu)} of a core", cpu > 0.8, False))
-    worth = [text for text, warn, red in doubts if warn or red]
-    if not worth:
-        return None
-    text = "; ".join(worth) + ": gaps and first tokens may be the client's own; use fewer streams or a faster client"
-    return graded("V3", text, warn=True, red=any(red for _, _, red in doubts))
-
-
 def failures(level: Level, scenario: Scenario) -> Doubt | None:
     """V4: requests failed; the percentiles know only those that did not."""
     failed, attempted = level.get("failed") or 0, level.get("attempted") or 0
@@ -264,20 +249,6 @@ def percentiles(level: Level, scenario: Scenario) -> Doubt | None:
         f"{' and '.join(alike)}; use more requests"
     )
     return said("warn", "V12", text)
-
-
-def burst(level: Level, scenario: Scenario) -> Doubt | None:
-    """V13: answers came at once, so that gaps between tokens do not exist; TPOT and ITL are not given."""
-    share = level.get("burst_share")
-    text = (
-        f"{percent(share or 0)} of answers came in one burst: TPOT and ITL have no meaning and are not given; "
-        "look for a proxy that buffers, or a server that does not stream"
-    )
-    return graded("V13", text, red=_is_burst(level))
-
-
-def _is_burst(level: Level) -> bool:
-    return (level.get("burst_share") or 0) > 0.5
 
 
 def cache(level: Level, scenario: Scenario) -> Doubt | None:

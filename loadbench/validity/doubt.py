@@ -1,9 +1,11 @@
-"""One gate's word on one level: its code, how bad it is, and a sentence with figure, reason and remedy."""
+"""One gate's word on one level: its code and name, how bad it is, and a sentence with figure, reason and remedy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from loadbench.validity.checks import NAMES
 
 Level = Mapping[str, Any]
 Scenario = Mapping[str, Any]
@@ -17,7 +19,7 @@ def graded(code: str, text: str, *, warn: bool = False, red: bool = False) -> Do
 
 def said(severity: str, code: str, text: str) -> Doubt:
     """A doubt; "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should know."""
-    return {"code": code, "severity": severity, "text": text}
+    return {"code": code, "name": NAMES.get(code, code), "severity": severity, "text": text}
 
 
 def percent(share: float) -> str:

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from loadbench import intervals
+from loadbench.validity.client import WAIT_WARN
 from loadbench.validity.doubt import Doubt, Level, Scenario, said
 
 CODE = "workers"
@@ -15,6 +16,8 @@ SLOWER = 1.2
 FEWEST = 20
 """Requests of a worker, from which its median says something."""
 LAG_SHARE, CORE_SHARE, LATE_MS = 0.25, 0.8, 50.0
+MERGED = 0.01
+"""Of the level's arrivals; where fewer are merged, a lag changes no time: the kernel stamps what arrives."""
 
 Worker = Mapping[str, Any]
 
@@ -30,7 +33,8 @@ def workers(level: Level, scenario: Scenario) -> Doubt | None:
             f"{f', and {unknown} requests of theirs have no record' if unknown else ''}; measure the level again"
         )
         return said("red", CODE, text)
-    sick = [f"{_name(row)} {what}" for row in rows if (what := _what(row, rows)) is not None]
+    merged = (level.get("merged_share") or 0.0) > MERGED
+    sick = [f"{_name(row)} {what}" for row in rows if (what := _what(row, rows, merged)) is not None]
     if not sick:
         return None
     whose = "its figures are in part its own; give it less to do, or leave it out"
@@ -40,11 +44,13 @@ def workers(level: Level, scenario: Scenario) -> Doubt | None:
     return said("warn", CODE, text)
 
 
-def _what(row: Worker, rows: Sequence[Worker]) -> str | None:
+def _what(row: Worker, rows: Sequence[Worker], merged: bool) -> str | None:
     """What a worker suffers from; None where it is well."""
     others = [other for other in rows if other is not row]
     lag, gap = _of(row, "client_lag_ms", "p99"), _of(row, "itl_ms", "p50")
-    if lag is not None and gap and lag > LAG_SHARE * gap:
+    if (waited := row.get("wait_share")) is not None and waited > WAIT_WARN:
+        return f"waited for a core {waited:.0%} of the time"
+    if merged and lag is not None and gap and lag > LAG_SHARE * gap:
         return f"lags {lag:.3g} ms (p99) behind, {lag / gap:.0%} of a gap"
     if (busy := row.get("cpu_share")) is not None and busy > CORE_SHARE:
         return f"kept its core busy to {busy:.0%}"

@@ -1,4 +1,4 @@
-"""What goes wrong while a run goes on, level by level: failures, a slow client, throttling, other programs' load."""
+"""What goes wrong while a run goes on, level by level: failures, a client without a core, heat, other load."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from loadbench.metrics import machine
 if TYPE_CHECKING:
     from loadbench.engine import Progress
 
-_FEWEST = 200
-"""Lags and gaps of which a percentile says something."""
 _LOOK_EVERY = 4  # ticks
 
 
@@ -58,12 +56,9 @@ class Doubts:
         return [*self._others.values(), *self._requests.items()]
 
     def _client(self, progress: Progress) -> None:
-        lag, gap = progress.histograms["client_lag"], progress.histograms["itl"]
-        if min(lag.count, gap.count) < _FEWEST:
-            return
-        lag_us, gap_us = lag.percentile(0.99), gap.percentile(0.5)
-        level = {"client_lag_ms": {"p99": (lag_us or 0) / 1000}, "itl_ms": {"p50": (gap_us or 0) / 1000}}
-        self._note(progress.level.id, "client", validity.client(level, {}))
+        # Lag alone is no fault, and what was merged is known at the end.
+        waited = {"client_wait_share": progress.client_wait_share}
+        self._note(progress.level.id, "client", validity.client.contention(waited, {}))
 
     def _machine(self, level: str) -> None:
         sample = self._last

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadbench.report import units
+from loadbench.validity import titled
 
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -44,7 +45,7 @@ def headline(record: Record) -> str:
         word = record["robustness"]["word"]
         tail = {"firm": "", "likely": ", which is likely and not sure", "close": ", but it is a close call"}[word]
         said = f"Choose {winner['name']}: {scores}{tail}"
-    red = list(dict.fromkeys(doubt["code"] for doubt in reds(record)))
+    red = list(dict.fromkeys(titled(doubt["code"]) for doubt in reds(record)))
     if not red:
         return said
     plainly = said[:1].lower() + said[1:] if said.startswith("Choose") else said

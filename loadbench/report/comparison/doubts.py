@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadbench.report import clean, levels, notes, provenance, units
+from loadbench.report import clean, levels, provenance, units
 from loadbench.report.comparison import words
 from loadbench.report.comparison.words import Record
+from loadbench.validity import titled
 
 _ORDER = {"red": 0, "warn": 1, "note": 2}
 HOW = (
@@ -116,5 +117,4 @@ def _warned(record: Record) -> list[Doubt]:
         codes |= {gate["code"]: None for gate in level["gates"] if gate["severity"] == "warn"}
     if not codes:
         return []
-    named = [f"{code} {notes.GATES[code]}" if code in notes.GATES else code for code in codes]
-    return [Doubt("", "warn", "", f"the runs' own reports warn too: {', '.join(named)}")]
+    return [Doubt("", "warn", "", f"the runs' own reports warn too: {', '.join(map(titled, codes))}")]

@@ -9,6 +9,7 @@ from loadbench.report import clean, provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
 from loadbench.report.markdown import section
+from loadbench.validity import titled
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -30,7 +31,7 @@ def doubtful(record: Record) -> list[str]:
     lines = []
     for doubt in doubts.doubts(record):
         where = f" ({_text(doubt.where)})" if doubt.where else ""
-        lines.append(f"- **{_text(f'{doubt.code} {doubt.severity}'.strip())}**{where}: {_text(doubt.text)}")
+        lines.append(f"- **{_text(f'{titled(doubt.code)} {doubt.severity}'.strip())}**{where}: {_text(doubt.text)}")
     lines += [f"- {_text(line)}" for line in doubts.missing(record)]
     return ["\n".join(lines)] if lines else []
 

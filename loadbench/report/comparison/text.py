@@ -14,6 +14,7 @@ from loadbench.report import clean, provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
 from loadbench.report.text import SEVERITY_STYLES, bullet, for_output, grids, plain, print_parts
+from loadbench.validity import titled
 
 _STYLES = {
     "slower": "bold red",
@@ -52,7 +53,7 @@ def doubtful(record: Record) -> Iterable[RenderableType]:
     """Why not to trust it, where there is a reason."""
     lines: list[RenderableType] = []
     for doubt in doubts.doubts(record):
-        code = clean.one_line(f"{doubt.code} {doubt.severity}".strip())
+        code = clean.one_line(f"{titled(doubt.code)} {doubt.severity}".strip())
         said = Text.assemble((code, SEVERITY_STYLES.get(doubt.severity, "dim")))
         said.append(f" ({clean.one_line(doubt.where)})" if doubt.where else "", style="dim")
         lines.append(

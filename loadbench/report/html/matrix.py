@@ -219,7 +219,7 @@ def _doubts(summaries: Sequence[tuple[str, Summary]]) -> Section:
     body = []
     for run, summary in summaries:
         lines = [
-            f"{note.code} {note.severity} {note.name}: {at} {text}"
+            " ".join(filter(None, (note.code, note.severity, note.name))) + f": {at} {text}"
             for note in notes.gates(summary)
             for at, text in note.texts
         ]

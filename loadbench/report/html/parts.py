@@ -84,9 +84,7 @@ def doubts(summary: Summary) -> Section:
 def _gate(note: notes.Note) -> Markup:
     badge = tag("span", f"{note.code} {note.severity}", class_="badge", title=_SEVERITIES.get(note.severity))
     lines = [tag("li", tag("b", f"{at}: ") if at else None, said) for at, said in note.texts]
-    return tag(
-        "li", tag("p", badge, " ", tag("b", _capital(note.name))), tag("ul", lines), class_=f"gate {note.severity}"
-    )
+    return tag("li", tag("p", badge, " ", tag("b", note.name)), tag("ul", lines), class_=f"gate {note.severity}")
 
 
 def failures(summary: Summary) -> Section | None:
