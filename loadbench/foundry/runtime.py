@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,11 +176,13 @@ def start(
     Raises:
         LoadbenchError: The SDK is not here, too old, or does not start.
     """
+    from loadbench.target.child import python
+
     if reason := available():
         raise LoadbenchError(reason)
     cache = (cache or cache_folder(os.environ, Path.home())).expanduser().absolute()
     catalog_url = catalog_url or os.environ.get("LOADBENCH_CATALOG_URL")
-    command = [sys.executable, "-m", "loadbench.foundry", f"--cache={cache}"]
+    command = python("loadbench.foundry", f"--cache={cache}")
     command += [f"--catalogue={catalog_url}"] if catalog_url else []
     with running(command, progress) as child:
         yield Runtime(child, cache)

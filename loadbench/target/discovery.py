@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadbench.errors import UsageError
+from loadbench.target.child import program
 from loadbench.target.endpoint import normalise
 from loadbench.target.rows import field
 
@@ -54,7 +54,7 @@ def discover(environ: Mapping[str, str], home: Path) -> Found | None:
 
 
 def _from_command(environ: Mapping[str, str]) -> Found | None:
-    foundry = shutil.which("foundry", path=environ.get("PATH", ""))
+    foundry = program("foundry", environ)
     if foundry is None:
         return None
     said = _ask([foundry, "server", "status", "--output", "json"], environ)
