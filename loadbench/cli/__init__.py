@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -33,6 +38,10 @@ DEBUG = "loadbench.debug"
 class Program(click.Group):
     """The top command: turns our errors and click's into one line on stderr and an exit code."""
 
+    def main(self, *words: Any, **extra: Any) -> Any:
+        with _terminable():
+            return super().main(*words, **extra)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
@@ -41,6 +50,9 @@ class Program(click.Group):
         except click.UsageError as error:
             _refuse(error, "loadbench")
             raise click.exceptions.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            click.echo("loadbench: interrupted", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -68,6 +80,28 @@ class Program(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a newcomer meets them
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM is what Ctrl-C is: what a command started ends with it, whatever it is at."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _interrupt)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a job that a shell put into the background
+        raise KeyboardInterrupt
+    # Not the same handler: an event loop has one of its own for SIGINT, which lets its tasks come to their ends.
+    signal.raise_signal(signal.SIGINT)
 
 
 def _trace(error: Exception) -> None:
