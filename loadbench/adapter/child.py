@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ def running(
     variables = {**os.environ, **({} if api_key is None else {_KEY: api_key})}
     command += ["--", spec, *([] if weights is None else [str(weights)])]
     with (
-        tempfile.TemporaryFile() as errors,
+        processes.complaints() as errors,
         processes.start(command, errors=None if verbose else errors, variables=variables) as child,
     ):
         patience_s = 0.0

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
@@ -36,7 +35,7 @@ def measure(
     Raises:
         KeyboardInterrupt: As it came, once the run has drained and is on disk; a second one stops it at once.
     """
-    with tempfile.TemporaryFile() as errors:
+    with processes.complaints() as errors:
         child = _start(["loadbench.cli.called"], errors)
         assert child.stdin is not None
         assert child.stdout is not None
@@ -76,7 +75,7 @@ def command(words: Sequence[str]) -> bytes:
     Raises:
         LoadbenchError: If it writes nothing there: what it said on stderr.
     """
-    with tempfile.TemporaryFile() as errors:
+    with processes.complaints() as errors:
         child = _start(["loadbench", *words], errors)
         try:
             out, _ = child.communicate()

@@ -18,6 +18,7 @@ from loadbench.foundry.child import Child, Question, running
 from loadbench.foundry.download import GRACE_S
 from loadbench.foundry.places import available, cache_folder, half_downloads
 from loadbench.foundry.registration import id_of
+from loadbench.scenario.files import expanded, home
 
 if TYPE_CHECKING:
     from loadbench.target.facts import ModelFacts
@@ -123,7 +124,7 @@ class Runtime:
         Raises:
             UsageError: It is no folder of such a model, or this is no id.
         """
-        path = path.expanduser().resolve()
+        path = expanded(path, "the model's folder").resolve()
         return self._facts(self._child.ask("register", path=str(path), model=id_of(path, name)))
 
     def path(self, id: str) -> Path | None:
@@ -180,7 +181,7 @@ def start(
 
     if reason := available():
         raise LoadbenchError(reason)
-    cache = (cache or cache_folder(os.environ, Path.home())).expanduser().absolute()
+    cache = expanded(cache or cache_folder(os.environ, home()), "--cache-dir").absolute()
     catalog_url = catalog_url or os.environ.get("LOADBENCH_CATALOG_URL")
     command = python("loadbench.foundry", f"--cache={cache}")
     command += [f"--catalogue={catalog_url}"] if catalog_url else []

@@ -5,7 +5,6 @@ import json
 import logging
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def start(
     if verbose:
         command.append("--verbose")
     with (
-        tempfile.TemporaryFile() as errors,
+        processes.complaints() as errors,
         processes.start(command, errors=None if verbose else errors) as child,
     ):
         try:

@@ -26,20 +26,32 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 def cache_dir(env: Mapping[str, str] = os.environ, system: str = sys.platform) -> Path:
     """The folder for downloads: LOADBENCH_CACHE, else XDG_CACHE_HOME/loadbench, else the system's place for caches.
 
+    Raises:
+        LoadbenchError: There is no home folder, and no variable names another.
+
     >>> cache_dir({"LOADBENCH_CACHE": "/big/disk", "XDG_CACHE_HOME": "/x"}, "linux").as_posix()
     '/big/disk'
     >>> cache_dir({"XDG_CACHE_HOME": "/x"}, "linux").as_posix()
     '/x/loadbench'
     """
+    from loadbench.scenario.files import expanded, home
+
     if env.get("LOADBENCH_CACHE"):
-        return Path(env["LOADBENCH_CACHE"]).expanduser()
+        return expanded(env["LOADBENCH_CACHE"], "LOADBENCH_CACHE")
     if env.get("XDG_CACHE_HOME"):
         return Path(env["XDG_CACHE_HOME"]) / "loadbench"
+    if system == "win32" and env.get("LOCALAPPDATA"):
+        return Path(env["LOCALAPPDATA"]) / "loadbench" / "Cache"
+    at = home()
+    if at is None:
+        raise LoadbenchError(
+            "there is no home folder to keep the embedded model in: set HOME, or LOADBENCH_CACHE to a folder"
+        )
     if system == "win32":
-        return Path(env.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "loadbench" / "Cache"
+        return at / "AppData" / "Local" / "loadbench" / "Cache"
     if system == "darwin":
-        return Path.home() / "Library" / "Caches" / "loadbench"
-    return Path.home() / ".cache" / "loadbench"
+        return at / "Library" / "Caches" / "loadbench"
+    return at / ".cache" / "loadbench"
 
 
 def fetch_model(

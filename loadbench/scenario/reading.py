@@ -11,7 +11,7 @@ import msgspec
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bound import Duration
 from loadbench.scenario.checks import LOADS
-from loadbench.scenario.files import at, check, nearest, parse_json, parse_toml, printable, read_text, shown
+from loadbench.scenario.files import at, check, expanded, nearest, parse_json, parse_toml, printable, read_text, shown
 from loadbench.scenario.schema import Scenario, Timeouts
 
 HIDDEN = "***"
@@ -204,7 +204,7 @@ def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
             raise ScenarioError(f"trace is {shown(data['trace'])}: must be the path of a .jsonl or .csv file")
         found["trace"] = str(folder / data["trace"])
     if isinstance(data.get("api_key_file"), str) and data["api_key_file"]:
-        found["api_key_file"] = str(folder / Path(data["api_key_file"]).expanduser())
+        found["api_key_file"] = str(folder / expanded(data["api_key_file"], "api_key_file"))
     if isinstance(prompts, str):
         if not prompts.lower().endswith((".json", ".jsonl", ".txt")):
             kinds = "must be the path of a .json, .jsonl or .txt file, or a list of texts"

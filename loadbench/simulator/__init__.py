@@ -71,7 +71,6 @@ def start(
         LoadbenchError: If it did not come up; the message holds what it said.
     """
     import subprocess
-    import tempfile
 
     from loadbench.target import child as processes
 
@@ -82,7 +81,7 @@ def start(
     command += [word for model in models for word in ("--model", model)]
     command += [] if api_key is None else ["--api-key-env", _KEY]
     variables = {**os.environ, **({} if api_key is None else {_KEY: api_key})}
-    with tempfile.TemporaryFile() as complaints:
+    with processes.complaints() as complaints:
         process = processes.start(command, errors=complaints, variables=variables)
         assert process.stdin is not None
         assert process.stdout is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import ssl
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from loadbench import __version__
-from loadbench.errors import UsageError
+from loadbench.errors import LoadbenchError, UsageError
 from loadbench.target.endpoint import is_loopback, normalise
 
 CONNECT_S = 5.0
@@ -109,7 +110,8 @@ def open_http(
     return httpx.AsyncClient(
         headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
         verify=_tls(verify, ca_file) if base_url.startswith("https:") else False,
-        trust_env=not is_loopback(base_url),
+        proxy=proxy_of(base_url) if transport is None else None,
+        trust_env=False,  # one reading of the environment, for measured requests too
         transport=transport,
         follow_redirects=False,
         timeout=httpx.Timeout(20.0, connect=CONNECT_S),
@@ -118,13 +120,58 @@ def open_http(
 
 def is_proxied(base_url: str) -> bool:
     """Whether the environment sends requests to this server through a proxy."""
+    return _proxy(base_url) is not None
+
+
+def proxy_of(base_url: str) -> str | None:
+    """The proxy through which the environment sends requests to this server; None where it sends them straight.
+
+    Raises:
+        UsageError: It is no URL of a proxy; the message names the variable and repeats no value, as passwords stand
+            in some.
+        LoadbenchError: It speaks SOCKS, and the package for that is not here.
+    """
+    found = _proxy(base_url)
+    if found is None:
+        return None
+    variable, value = found
+    url = value if "://" in value else f"http://{value}"  # as curl and httpx read it
+    straight = "or put the host into NO_PROXY"
+    try:
+        parts = urlsplit(url)
+        scheme, named = parts.scheme.lower(), parts.hostname and httpx.URL(url).host
+        fits = parts.port is None or parts.port > 0
+    except (ValueError, httpx.InvalidURL):
+        scheme, named, fits = "", None, False
+    if scheme in ("socks5", "socks5h") and named and fits:
+        if importlib.util.find_spec("socksio") is None:
+            raise LoadbenchError(
+                f"{variable} names a SOCKS proxy, which needs a package that is not here: pip install 'httpx[socks]', "
+                f"{straight}"
+            )
+        return url
+    if scheme not in ("http", "https") or not named or not fits or named in ("http", "https"):
+        raise UsageError(
+            f"{variable} holds no proxy that can be used: write it as http://HOST:PORT (https and socks5 too), "
+            f"{straight}"
+        )
+    return url
+
+
+def _proxy(base_url: str) -> tuple[str, str] | None:
+    """The variable that names a proxy for this server, and its value; None where none is for it."""
     if is_loopback(base_url):
-        return False
+        return None
     parts = urlsplit(base_url)
     proxies = urllib.request.getproxies()
-    if not (proxies.get(parts.scheme) or proxies.get("all")):
-        return False
-    return not urllib.request.proxy_bypass(parts.netloc)
+    scheme = parts.scheme if proxies.get(parts.scheme) else "all"
+    value = proxies.get(scheme)
+    if not value or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    # As `getproxies` reads them: in any case, in small letters first.
+    names = sorted((name for name in os.environ if name.lower() == f"{scheme}_proxy"), reverse=True)
+    variable = next((name for name in names if os.environ[name] == value), "the system's setting")
+    return variable, value
 
 
 def _printable(value: str) -> bool:

@@ -11,10 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+from loadbench.errors import LoadbenchError
 
 SAFE = "PYTHONSAFEPATH"
 """The variable that keeps the working folder off the path; processes that a child starts in its turn inherit it."""
@@ -55,16 +58,34 @@ def start(
     Args:
         errors: Where its stderr goes; None is this process's.
         variables: As of `environment`.
+    Raises:
+        LoadbenchError: The system starts no process.
     """
-    return subprocess.Popen(
-        command,
-        env=environment(variables),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        start_new_session=sys.platform != "win32",
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    )
+    try:
+        return subprocess.Popen(
+            command,
+            env=environment(variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=sys.platform != "win32",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+    except OSError as error:  # too many processes or open files, no memory
+        raise LoadbenchError(f"no process can be started: {(error.strerror or str(error)).lower()}") from None
+
+
+def complaints() -> IO[bytes]:
+    """A file for what a child says on stderr, which is read where it fails; gone when it is closed.
+
+    Raises:
+        LoadbenchError: No folder for temporary files can be written.
+    """
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise LoadbenchError(f"no temporary file can be made ({why}): set TMPDIR to a folder with room") from None
 
 
 def first_line(child: subprocess.Popen[bytes], within_s: float | None) -> bytes | None:
