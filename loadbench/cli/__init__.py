@@ -60,7 +60,7 @@ class Program(click.Group):
         except LoadbenchError as error:
             if ctx.meta.get(DEBUG):
                 _trace(error)
-            click.echo(harmless(f"loadbench: {error}"), err=True)
+            _say(f"loadbench: {error}")
             ctx.exit(error.exit_code)
         except click.UsageError as error:
             _refuse(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip())
@@ -74,8 +74,7 @@ class Program(click.Group):
             if ctx.meta.get(DEBUG):
                 _trace(error)
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            said = harmless(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
-            click.echo(said, err=True)
+            _say(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
             ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -108,7 +107,16 @@ def _trace(error: Exception) -> None:
     """The traceback, of which a terminal obeys nothing: errors repeat what servers and files say."""
     import traceback
 
-    click.echo(harmless_lines("".join(traceback.format_exception(error))), err=True)
+    from loadbench.scenario.secret import starred
+
+    click.echo(harmless_lines(starred("".join(traceback.format_exception(error)))), err=True)
+
+
+def _say(text: str) -> None:
+    """Say in a line what went wrong, without a key that was typed where it does not belong."""
+    from loadbench.scenario.secret import starred
+
+    click.echo(harmless(starred(text)), err=True)
 
 
 def _refuse(error: click.UsageError, where: str) -> None:
@@ -119,7 +127,7 @@ def _refuse(error: click.UsageError, where: str) -> None:
     if isinstance(error, click.BadParameter) and error.param is not None and error.param_hint is None:
         error.param_hint = variable(error.ctx, error.param)
     where = error.ctx.command_path if error.ctx else where
-    click.echo(harmless(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)"), err=True)
+    _say(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)")
 
 
 def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:

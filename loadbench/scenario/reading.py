@@ -13,9 +13,8 @@ from loadbench.scenario.bound import Duration
 from loadbench.scenario.checks import LOADS
 from loadbench.scenario.files import at, check, expanded, nearest, parse_json, parse_toml, printable, read_text, shown
 from loadbench.scenario.schema import Scenario, Timeouts
+from loadbench.scenario.secret import STARS, stored_body, stored_header
 
-HIDDEN = "***"
-_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""
 _BESIDE = {
@@ -104,14 +103,16 @@ def merge(scenario: Scenario, **overrides: Any) -> Scenario:
     return _scenario(data, "options", Path())
 
 
-def to_builtins(scenario: Scenario) -> dict[str, Any]:
+def to_builtins(scenario: Scenario, instead: str = STARS) -> dict[str, Any]:
     """The scenario in full as plain JSON data, for run.json; reads back with `from_json`.
 
-    The values of headers that look like secrets are replaced by "***": results are shared.
+    Args:
+        instead: What stands in place of what may be a secret, in headers and in `extra_body`: results are shared.
     """
-    data = _plain(scenario)
-    data["headers"] = {name: HIDDEN if _SECRET.search(name) else value for name, value in data["headers"].items()}
-    return dict(data)
+    data = dict(_plain(scenario))
+    data["headers"] = {name: stored_header(name, value, instead) for name, value in data["headers"].items()}
+    data["extra_body"] = stored_body(data["extra_body"], instead)
+    return data
 
 
 def read_models(path: Path) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ import httpx
 
 from loadbench import __version__
 from loadbench.errors import LoadbenchError, UsageError
+from loadbench.scenario.secret import looks_like_a_key
 from loadbench.target.endpoint import is_loopback, normalise
 
 CONNECT_S = 5.0
@@ -28,13 +29,14 @@ def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
     """The key that an environment variable holds; None where no variable is named.
 
     Raises:
-        UsageError: If the variable is not set.
+        UsageError: If the variable is not set; what looks like the key itself is not repeated.
     """
     if name is None:
         return None
     key = environ.get(name, "").strip()
     if not key:
-        raise UsageError(f"--api-key-env {name}: that environment variable is not set; put the key in it")
+        told = "--api-key-env" if looks_like_a_key(name) else f"--api-key-env {name}"
+        raise UsageError(f"{told}: that environment variable is not set; put the key in it")
     return key
 
 
@@ -42,19 +44,20 @@ def read_key_file(path: Path) -> str:
     """The key in a file: its text, without the line end behind it.
 
     Raises:
-        UsageError: It cannot be read, or holds no key. No message shows what is in it.
+        UsageError: It cannot be read, or holds no key. No message shows what is in it, or a name that looks like one.
     """
+    told = "--api-key-file" if looks_like_a_key(path.name) else f"--api-key-file {path}"
     try:
         key = path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise UsageError(f"--api-key-file {path}: holds no text: give a file with the key alone in it") from None
+        raise UsageError(f"{told}: holds no text: give a file with the key alone in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageError(f"--api-key-file {path}: cannot be read: {why}") from None
+        raise UsageError(f"{told}: cannot be read: {why}") from None
     if not key:
-        raise UsageError(f"--api-key-file {path}: is empty: put the key in it")
+        raise UsageError(f"{told}: is empty: put the key in it")
     if len(key.splitlines()) > 1:
-        raise UsageError(f"--api-key-file {path}: has several lines: give a file with the key alone in it")
+        raise UsageError(f"{told}: has several lines: give a file with the key alone in it")
     return key
 
 
