@@ -61,14 +61,25 @@ def _command(words: Sequence[str]) -> list[str]:
     """The command line, without what may be a secret in it."""
     shown = ["loadbench"]
     for before, word in pairwise(words):
-        option, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        option, equals, value = word.partition("=")
+        if not equals or not option.startswith("--"):
+            option, equals, value = before, "", word
         if option == "--header":
             name, _, text = value.partition(":")
             value = f"{name}: {stored_header(name, text.strip())}"
         elif option == "--extra-body":
-            value = json.dumps(stored_body(json.loads(value)))
+            value = _body(value)
         shown.append(starred(f"{option}={value}" if equals else value))
     return shown
+
+
+def _body(text: str) -> str:
+    try:
+        body = json.loads(text)
+    except ValueError:  # no body, but the word behind a value that is called like the option
+        return text
+    stored = stored_body(body)
+    return text if stored == body else json.dumps(stored)
 
 
 def _digest(questions: Sequence[Prompt]) -> str:
