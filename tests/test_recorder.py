@@ -11,6 +11,7 @@ from loadbench.client import Ask
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
 from loadbench.result import Result
+from loadbench.transport import ExchangeError
 
 MS = 1_000_000
 ASK = Ask("m@c1", 1, 0, "m", Prompt("p", ({"role": "user", "content": "Hi"},)), warmup=False, due_ns=0)
@@ -80,3 +81,26 @@ def test_events_that_differ_in_their_text_alone_are_read_alike_whatever_the_text
 
     assert result.text == "".join(texts)
     assert result.text_events == len(texts) - 1
+
+
+def test_an_answer_that_was_not_streamed_ends_when_its_last_byte_arrived() -> None:
+    recorder = Recorder()
+    recorder.sent(0)
+    recorder.headers(5 * MS, 200, [(b"content-type", b"application/json")])
+    whole = json.dumps({"choices": [{"index": 0, "message": {"content": "A whole one."}, "finish_reason": "stop"}]})
+    recorder.body(whole[:9].encode(), 5 * MS)
+    recorder.body(whole[9:].encode(), 40 * MS)
+    end_ns = recorder.close(None, 209 * MS)  # the process had to wait for a core
+    result = recorder.result(ASK, 0, end_ns, retried=False)
+
+    assert (result.error, result.text) == (None, "A whole one.")
+    assert (result.end_ns, result.first_token_ns, result.last_token_ns) == (40 * MS, 40 * MS, 40 * MS)
+
+
+def test_one_that_breaks_off_ends_when_that_is_known() -> None:
+    recorder = Recorder()
+    recorder.sent(0)
+    recorder.headers(5 * MS, 200, [(b"content-type", b"application/json")])
+    recorder.body(b'{"choices"', 5 * MS)
+
+    assert recorder.close(ExchangeError("truncated", "cut"), 50 * MS) == 50 * MS
