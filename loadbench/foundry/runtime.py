@@ -133,15 +133,16 @@ class Runtime:
         return Path(found) if found else None
 
     def _facts(self, row: dict[str, Any]) -> ModelFacts:
-        from loadbench.target.device import placed
+        from loadbench.target.device import placed, registered
         from loadbench.target.facts import ModelFacts
         from loadbench.target.licence import licence_name
 
-        registered = row.pop("registered")
+        is_registered = row.pop("registered")
         lists: dict[str, Any] = {name: tuple(row.pop(name)) for name in ("aliases", "capabilities")}
-        base_url = self._root + LOCAL if registered and self._root else None
+        base_url = self._root + LOCAL if is_registered and self._root else None
         facts = ModelFacts(**row, **lists, base_url=base_url)
-        return placed(dataclasses.replace(facts, licence=licence_name(facts.licence)))
+        facts = dataclasses.replace(facts, licence=licence_name(facts.licence))
+        return registered(facts) if is_registered else placed(facts)
 
     def _abandon(self, question: Question) -> None:
         """End a download whose caller is about to leave; where it does not end, end the child."""
