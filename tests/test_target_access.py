@@ -120,3 +120,9 @@ def test_no_proxy_is_looked_at_where_none_is_for_the_server(url: str, set_proxy:
 
     assert proxy_of(url) is None
     open_http(url)
+
+
+def test_a_log_of_session_keys_that_cannot_be_written_is_told_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/no/such/folder/keys")
+    with pytest.raises(UsageError, match=r"^SSLKEYLOGFILE: No such file or directory; give a file that can be written"):
+        open_http("https://127.0.0.1:9")

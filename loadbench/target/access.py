@@ -18,6 +18,7 @@ from loadbench import __version__
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.scenario.secret import looks_like_a_key
 from loadbench.target.endpoint import is_loopback, normalise
+from loadbench.transport.tls import tls_context
 
 CONNECT_S = 5.0
 USER_AGENT = f"loadbench/{__version__}"
@@ -184,6 +185,8 @@ def _printable(value: str) -> bool:
 def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
     if not verify:
         return False
+    if ca_file is None:
+        return tls_context()
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
