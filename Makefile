@@ -84,21 +84,21 @@ $(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
 # No stamp: the file is in the user's cache, which .venv knows nothing about; a look at it takes a moment.
 # Without it everything but the embedded model works, so this never stops a build.
 model: $(STAMP)
-	@$(PY) -m loadbench.llama --fetch-only >/dev/null || \
+	@$(PY) -P -m loadbench.llama --fetch-only >/dev/null || \
 	  echo "setup: no embedded model; with an endpoint, or --simulate, loadbench works without it" >&2
 
 bench: setup ## measure the embedded real model, or the Foundry Local service that is found here
-	$(PY) -m loadbench run scenarios/quickstart.toml $(ARGS)
+	$(PY) -P -m loadbench run scenarios/quickstart.toml $(ARGS)
 
 bench-cpu bench-gpu bench-npu: bench-%: setup
-	$(PY) -m loadbench run scenarios/profiles/$*.toml $(ARGS)
+	$(PY) -P -m loadbench run scenarios/profiles/$*.toml $(ARGS)
 
 bench-cpu: ## measure the variants for the processor: up to 4 streams
 bench-gpu: ## measure the variants for the GPU: up to 32 streams
 bench-npu: ## measure the variants for the NPU: up to 4 streams
 
 bench-remote: endpoint $(STAMP) ## measure the server at FOUNDRY_LOCAL_ENDPOINT
-	$(PY) -m loadbench run scenarios/profiles/remote.toml $(ARGS)
+	$(PY) -P -m loadbench run scenarios/profiles/remote.toml $(ARGS)
 
 endpoint:
 	@[ -n "$$FOUNDRY_LOCAL_ENDPOINT" ] || { \
@@ -106,10 +106,10 @@ endpoint:
 	  echo "  make bench-remote FOUNDRY_LOCAL_ENDPOINT=http://host:port/v1" >&2; exit 2; }
 
 stress: setup ## load the model until it saturates
-	$(PY) -m loadbench run scenarios/stress.toml $(ARGS)
+	$(PY) -P -m loadbench run scenarios/stress.toml $(ARGS)
 
 demo: $(STAMP) ## the whole way in a minute against the simulator: no model, invented figures
-	$(PY) -m loadbench run scenarios/quickstart.toml --simulate -d 10s $(ARGS)
+	$(PY) -P -m loadbench run scenarios/quickstart.toml --simulate -d 10s $(ARGS)
 
 # The tests open report.html in a real browser. Debian's needs root; elsewhere an installed Chrome or Edge is found.
 browser: ## install headless Chromium for the tests of report.html, where apt-get and root are there

@@ -1,8 +1,35 @@
-"""`python -m loadbench`: the command line where the script `loadbench` is not on the PATH."""
+"""The program: the script `loadbench`, and `python -m loadbench` where that is not on the PATH."""
 
+from __future__ import annotations
+
+import os
+import signal
 import sys
+from types import FrameType
 
-from loadbench.cli import main
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """The command line. Whoever is told to end before it is there ends like any command that is interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of a job that a shell put into the background
+            signal.signal(number, _leave)
+    from loadbench.cli import main as command
+
+    command()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Nothing has begun: there is nothing to put away."""
+    try:
+        os.write(2, b"loadbench: interrupted\n")
+    finally:
+        os._exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Python puts the working folder first for `-m`: a json.py there would be imported in place of the library.
+    if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
+        del sys.path[0]
+    main()

@@ -6,13 +6,14 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Forks, forks, until
+from forks import ENVIRONMENT, Forks, forks, until
 
 from loadbench import llama, simulator, store
 from loadbench.simulator import Simulator
@@ -63,6 +64,36 @@ def gone(mark: str, within_s: float = 10.0) -> bool:
 # -- told to end at any moment
 
 
+def told_at(module: str, number: int, folder: Path, before: str = "pass") -> tuple[int, str, str]:
+    """How `loadbench run` ends, and what it says, that gets a signal as it first looks for this module."""
+    program = (
+        "import os, signal, sys\n"
+        "class Moment:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), {int(number)})\n"
+        f"{before}\n"
+        "sys.meta_path.insert(0, Moment())\n"
+        "from loadbench.__main__ import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", program, "run", "-e", "127.0.0.1:9"]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["loadbench.cli", "click", "loadbench.cli.run", "loadbench.cli.measure", "httpx"])
+def test_told_to_end_as_it_starts_it_ends_as_ever(module: str, number: int, tmp_path: Path) -> None:
+    assert told_at(module, number, tmp_path) == (130, "", "loadbench: interrupted\n")
+
+
+@pytest.mark.parametrize("module", ["click", "loadbench.cli.measure"])
+def test_a_job_in_the_background_of_a_shell_is_ended_although_ctrl_c_is_not_for_it(module: str, tmp_path: Path) -> None:
+    ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+    assert told_at(module, signal.SIGTERM, tmp_path, ignored) == (130, "", "loadbench: interrupted\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("seed", range(6))
 def test_a_run_told_to_end_at_any_moment_ends_and_goes_on_where_it_was(
@@ -79,7 +110,7 @@ def test_a_run_told_to_end_at_any_moment_ends_and_goes_on_where_it_was(
     reported = loadbench.run("report", path, "--format", "json")
     second = loadbench.run("run", "--resume", path, "--quiet") if begun else loadbench.run(*words)
 
-    # Before it knows of signals, Python and click have words of their own.
+    # Before its first line, which sets the handlers, it is Python's alone.
     assert first.code in ((0, 130) if begun else (130, 1, -number)), first
     assert first.err in ("", "loadbench: interrupted\n") or not begun
     assert "Traceback" not in first.err

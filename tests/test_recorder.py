@@ -171,3 +171,29 @@ def test_so_is_one_that_is_not_streamed(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_words_are_counted_as_they_would_be_in_a_list(text: str) -> None:
     assert word_count(text) == len(text.split())
+
+
+# -- answers that were not streamed
+
+
+def test_an_answer_that_was_not_streamed_ends_when_its_last_byte_arrived() -> None:
+    recorder = Recorder()
+    recorder.sent(0)
+    recorder.headers(5 * MS, 200, [(b"content-type", b"application/json")])
+    whole = json.dumps({"choices": [{"index": 0, "message": {"content": "A whole one."}, "finish_reason": "stop"}]})
+    recorder.body(whole[:9].encode(), 5 * MS)
+    recorder.body(whole[9:].encode(), 40 * MS)
+    end_ns = recorder.close(None, 209 * MS)  # the process had to wait for a core
+    result = recorder.result(ASK, 0, end_ns, retried=False)
+
+    assert (result.error, result.text) == (None, "A whole one.")
+    assert (result.end_ns, result.first_token_ns, result.last_token_ns) == (40 * MS, 40 * MS, 40 * MS)
+
+
+def test_one_that_breaks_off_ends_when_that_is_known() -> None:
+    recorder = Recorder()
+    recorder.sent(0)
+    recorder.headers(5 * MS, 200, [(b"content-type", b"application/json")])
+    recorder.body(b'{"choices"', 5 * MS)
+
+    assert recorder.close(ExchangeError("truncated", "cut"), 50 * MS) == 50 * MS

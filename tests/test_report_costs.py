@@ -176,6 +176,16 @@ def test_devices_stand_side_by_side_and_absent_variants_are_marked() -> None:
     assert "absent: NPU: qwen2.5-0.5b is for GPU, CPU, not for NPU" in table.notes
 
 
+def test_a_device_that_only_a_name_tells_is_told_so_and_not_judged() -> None:
+    summary = summary_of("devices")
+    told = [dict(level, device_by_name=True) for level in summary["levels"]]
+    [table] = devices.side_by_side({**summary, "levels": told})
+
+    assert column(table, "device") == ["GPU by its name, not seen"] * 3 + ["CPU by its name, not seen"] * 2 + ["NPU"]
+    assert "a device told by the model's name alone was not seen" in table.notes[0]
+    assert " on GPU" not in devices.carried(told[:3])
+
+
 def test_an_absent_variant_is_found_by_the_name_that_was_asked_for() -> None:
     summary = with_models(name="qwen-small")
     summary["absent"][0]["name"] = "qwen-small"

@@ -126,3 +126,10 @@ def test_a_pod_is_one_worker_on_a_core_of_its_own() -> None:
     assert container["resources"]["limits"]["cpu"] == "1"
     assert "$(DASK_WORKER_NAME)" in container["args"]
     assert variables == {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+
+
+def test_both_documents_say_whom_a_cluster_must_be_trusted_by() -> None:
+    for document in ("SECURITY.md", "docs/scale.md"):
+        text = " ".join((Path(__file__).parents[1] / document).read_text(encoding="utf-8").split())
+
+        assert re.search(r"\*\*Connect only to (?:a cluster|clusters) that you trust as yourself\.\*\*", text)

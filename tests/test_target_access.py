@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 import pytest
 
-from loadbench.errors import UsageError
-from loadbench.target import open_http
+from loadbench.errors import LoadbenchError, UsageError
+from loadbench.target import is_proxied, open_http, proxy_of
 
 KEY = "sk-very-secret-0123456789"
 
@@ -36,3 +37,92 @@ def test_a_header_of_ones_own_goes_before_the_key() -> None:
 def test_a_header_that_http_cannot_carry_is_a_usage_error(headers: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="header"):
         open_http("http://127.0.0.1:1", headers=headers)
+
+
+# -- proxies of the environment
+
+PLACES = ("http", "https", "all", "no")
+
+
+@pytest.fixture
+def set_proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Set one variable of a proxy, and no other."""
+    for name in [f"{place}_proxy" for place in PLACES]:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch.setenv
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "All_Proxy"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "http//x",
+            "http:/x",
+            "http://",
+            "http://x:99999",
+            "http://x:0",
+            "http://x:port",
+            "http://[::1",
+            ":8080",
+            "://",
+        ),
+        *("socks4://x:1080", "socks://x", "ftp://x:21", "direct://", "htp://sesame:4711@x", "http://x\x01y:1"),
+    ],
+)
+def test_what_is_no_proxy_is_one_line_that_names_the_variable(
+    value: str, variable: str, set_proxy: Callable[[str, str], None]
+) -> None:
+    set_proxy(variable, value)
+    with pytest.raises(UsageError, match=rf"^{variable} holds no proxy .* NO_PROXY$") as caught:
+        open_http("http://model.test")
+
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["socks5://127.0.0.1:1080", "socks5h://user:sesame@x:1", "SOCKS5://x:1"])
+def test_a_socks_proxy_names_the_variable_and_the_package(
+    value: str, set_proxy: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    set_proxy("ALL_PROXY", value)
+    with pytest.raises(LoadbenchError, match=r"^ALL_PROXY names a SOCKS proxy.*httpx\[socks\].*NO_PROXY$") as caught:
+        open_http("http://model.test")
+
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "proxy"),
+    [
+        ("HTTP_PROXY", "proxy.test:3128", "http://proxy.test:3128"),
+        ("http_proxy", "http://user:a%40b@proxy.test", "http://user:a%40b@proxy.test"),
+        ("ALL_PROXY", "https://[::1]:3128/", "https://[::1]:3128/"),
+        ("HTTPS_PROXY", "nonsense://", None),  # for another scheme than that of the server
+        ("HTTP_PROXY", "", None),
+    ],
+)
+def test_a_proxy_is_taken_as_it_is_written(
+    variable: str, value: str, proxy: str | None, set_proxy: Callable[[str, str], None]
+) -> None:
+    set_proxy(variable, value)
+
+    assert (proxy_of("http://model.test/v1"), is_proxied("http://model.test/v1")) == (proxy, proxy is not None)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://localhost", "http://model.test:8000", "http://a.model.test"]
+)
+def test_no_proxy_is_looked_at_where_none_is_for_the_server(url: str, set_proxy: Callable[[str, str], None]) -> None:
+    set_proxy("ALL_PROXY", "socks5://x:1")
+    set_proxy("NO_PROXY", "model.test")
+
+    assert proxy_of(url) is None
+    open_http(url)
+
+
+def test_a_log_of_session_keys_that_cannot_be_written_is_told_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/no/such/folder/keys")
+    with pytest.raises(UsageError, match=r"^SSLKEYLOGFILE: No such file or directory; give a file that can be written"):
+        open_http("https://127.0.0.1:9")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadbench.target import ModelFacts, device_of_id, short_provider
-from loadbench.target.device import is_same, placed, stem_of_id
+from loadbench.target.device import is_same, placed, registered, stem_of_id
 
 IDS = {
     "Phi-4-mini-instruct-cuda-gpu:5": ("GPU", "CUDAExecutionProvider", "Phi-4-mini-instruct"),
@@ -62,3 +62,13 @@ def test_what_a_server_tells_goes_before_what_the_id_does() -> None:
 def test_an_id_without_version_is_that_of_any_version(one: str, other: str, same: bool) -> None:
     assert is_same(one, other) is same
     assert is_same(other, one) is same
+
+
+def test_the_name_of_a_registered_model_tells_a_device_that_nobody_saw() -> None:
+    named = registered(ModelFacts("tiny-a-generic-gpu:1"))
+    told = registered(ModelFacts("tiny-a-generic-gpu:1", device="CPU"))
+
+    assert (named.device, named.device_by_name) == ("GPU", True)
+    assert (told.device, told.device_by_name) == ("CPU", None)
+    assert placed(ModelFacts("phi-4-generic-gpu:1")).device_by_name is None, "a catalogue's names are true"
+    assert placed(named).device_by_name

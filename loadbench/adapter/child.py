@@ -8,9 +8,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -111,27 +108,27 @@ def running(
         verbose: Show what the adapter writes to stdout and stderr, on stderr.
         timeout_s: For loading; None waits for ever.
     """
+    from loadbench.target import child as processes  # with httpx, which the child itself does without
+
     words = {"--model": model, "--slots": slots, "--queue": queue, "--host": host, "--port": port}
     words |= {} if api_key is None else {"--api-key-env": _KEY}
-    command = [sys.executable, "-m", "loadbench.adapter"]
+    command = processes.python("loadbench.adapter")
     command += [f"{name}={value}" for name, value in words.items() if value is not None]
     command += [f"--option={key}={json.dumps(value, default=str)}" for key, value in (options or {}).items()]
+    # The working folder comes in only with the adapter (lookup.py).
+    variables = {**os.environ, **({} if api_key is None else {_KEY: api_key})}
     command += ["--", spec, *([] if weights is None else [str(weights)])]
     with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            command,
-            env={**_environment(), **({} if api_key is None else {_KEY: api_key})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if verbose else errors,
-            start_new_session=sys.platform != "win32",
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        ) as child,
+        processes.complaints() as errors,
+        processes.start(command, errors=None if verbose else errors, variables=variables) as child,
     ):
         patience_s = 0.0
         try:
-            line = _first_line(child, spec, timeout_s)
+            line = processes.first_line(child, timeout_s)
+            if line is None:
+                raise LoadbenchError(
+                    f"{spec} is not loaded after {timeout_s:g} s; `loadbench serve adapter` waits longer"
+                )
             if not line:
                 ending = _ending(child.wait())
                 errors.seek(0)
@@ -144,35 +141,6 @@ def running(
             yield child, AdapterServer(**announced)
         finally:
             _stop(child, patience_s)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this very package found first. The working folder comes in only with the adapter (lookup.py)."""
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-
-
-def _first_line(child: subprocess.Popen[bytes], spec: str, timeout_s: float | None) -> bytes:
-    """The child's first line, empty where it ended without one; a timer ends it, as Windows cannot poll a pipe."""
-    assert child.stdout is not None
-    if timeout_s is None:
-        return child.stdout.readline()
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        child.kill()
-
-    timer = threading.Timer(timeout_s, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        line = child.stdout.readline()
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise LoadbenchError(f"{spec} is not loaded after {timeout_s:g} s; `loadbench serve adapter` waits longer")
-    return line
 
 
 def _ending(returncode: int) -> str:

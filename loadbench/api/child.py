@@ -10,15 +10,13 @@ import contextlib
 import os
 import re
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from loadbench.errors import LoadbenchError, UsageError
+from loadbench.target import child as processes
 
 USAGE = 2
 _SETTINGS = re.compile(r"LOADBENCH_|BENCH_|RETRY_(ON_FAIL|BACKOFF)$")
@@ -37,7 +35,7 @@ def measure(
     Raises:
         KeyboardInterrupt: As it came, once the run has drained and is on disk; a second one stops it at once.
     """
-    with tempfile.TemporaryFile() as errors:
+    with processes.complaints() as errors:
         child = _start(["loadbench.cli.called"], errors)
         assert child.stdin is not None
         assert child.stdout is not None
@@ -77,7 +75,7 @@ def command(words: Sequence[str]) -> bytes:
     Raises:
         LoadbenchError: If it writes nothing there: what it said on stderr.
     """
-    with tempfile.TemporaryFile() as errors:
+    with processes.complaints() as errors:
         child = _start(["loadbench", *words], errors)
         try:
             out, _ = child.communicate()
@@ -97,18 +95,8 @@ def failure(code: int, said: Sequence[str]) -> LoadbenchError:
 
 
 def _start(module: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     kept = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
-    return subprocess.Popen(
-        [sys.executable, "-m", *module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        # Without the working folder on the path: a json.py there would be imported.
-        env={**kept, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-        start_new_session=sys.platform != "win32",  # Ctrl-C is the caller's
-    )
+    return processes.start(processes.python(*module), errors=errors, variables=kept)
 
 
 def _said(errors: IO[bytes]) -> list[str]:

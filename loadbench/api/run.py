@@ -199,7 +199,8 @@ def run(
         if progress is not None:
             progress(Event(event))
 
-    plain = scenario.to_builtins(asked) | {"headers": dict(asked.headers)}  # with what run.json does not show
+    kept = {"headers": dict(asked.headers), "extra_body": dict(asked.extra_body)}
+    plain = scenario.to_builtins(asked) | kept  # with what run.json does not show
     try:
         code, said = child.measure(plain, words, told)
     except KeyboardInterrupt as stop:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -33,6 +38,10 @@ DEBUG = "loadbench.debug"
 class Program(click.Group):
     """The top command: turns our errors and click's into one line on stderr and an exit code."""
 
+    def main(self, *words: Any, **extra: Any) -> Any:
+        with _terminable():
+            return super().main(*words, **extra)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
@@ -41,6 +50,9 @@ class Program(click.Group):
         except click.UsageError as error:
             _refuse(error, "loadbench")
             raise click.exceptions.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            click.echo("loadbench: interrupted", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -48,7 +60,7 @@ class Program(click.Group):
         except LoadbenchError as error:
             if ctx.meta.get(DEBUG):
                 _trace(error)
-            click.echo(harmless(f"loadbench: {error}"), err=True)
+            _say(f"loadbench: {error}")
             ctx.exit(error.exit_code)
         except click.UsageError as error:
             _refuse(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip())
@@ -62,19 +74,49 @@ class Program(click.Group):
             if ctx.meta.get(DEBUG):
                 _trace(error)
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            said = harmless(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
-            click.echo(said, err=True)
+            _say(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
             ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a newcomer meets them
 
 
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM is what Ctrl-C is: what a command started ends with it, whatever it is at."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _interrupt)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a job that a shell put into the background
+        raise KeyboardInterrupt
+    # Not the same handler: an event loop has one of its own for SIGINT, which lets its tasks come to their ends.
+    signal.raise_signal(signal.SIGINT)
+
+
 def _trace(error: Exception) -> None:
     """The traceback, of which a terminal obeys nothing: errors repeat what servers and files say."""
     import traceback
 
-    click.echo(harmless_lines("".join(traceback.format_exception(error))), err=True)
+    from loadbench.scenario.secret import starred
+
+    click.echo(harmless_lines(starred("".join(traceback.format_exception(error)))), err=True)
+
+
+def _say(text: str) -> None:
+    """Say in a line what went wrong, without a key that was typed where it does not belong."""
+    from loadbench.scenario.secret import starred
+
+    click.echo(harmless(starred(text)), err=True)
 
 
 def _refuse(error: click.UsageError, where: str) -> None:
@@ -85,7 +127,7 @@ def _refuse(error: click.UsageError, where: str) -> None:
     if isinstance(error, click.BadParameter) and error.param is not None and error.param_hint is None:
         error.param_hint = variable(error.ctx, error.param)
     where = error.ctx.command_path if error.ctx else where
-    click.echo(harmless(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)"), err=True)
+    _say(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)")
 
 
 def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:

@@ -18,6 +18,7 @@ import psutil
 
 from loadbench import llama, store, target, telemetry
 from loadbench.errors import LoadbenchError
+from loadbench.scenario.files import home as home_folder
 from loadbench.target import Target
 from loadbench.transport import kernel_stamps_work
 from loadbench.transport.limits import raise_file_limit
@@ -163,7 +164,10 @@ def embedded() -> Check:
     reason = llama.available()
     if reason:
         return Check("embedded model", "warn", f"not available: {reason}", None, {"available": False})
-    here = any((llama.cache_dir() / "models").glob("*.gguf"))
+    try:
+        here = any((llama.cache_dir() / "models").glob("*.gguf"))
+    except LoadbenchError as error:
+        return Check("embedded model", "warn", f"not available: {error}", None, {"available": False})
     facts = {"available": True, "fetched": here}
     text = f"{llama.MODEL} on llama.cpp" + ("" if here else ", 93 MB to fetch at the first run")
     return Check("embedded model", "ok", text, facts=facts)
@@ -182,7 +186,7 @@ async def servers(ports: Iterable[int] = tuple(PORTS), *, home: Path | None = No
     looks: dict[str, str | None] = {f"http://127.0.0.1:{port}/v1": None for port in ports}
     checks: list[Check] = []
     try:
-        found = await asyncio.to_thread(target.discover, os.environ, home or Path.home())
+        found = await asyncio.to_thread(target.discover, os.environ, home or home_folder())
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None

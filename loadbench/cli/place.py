@@ -17,6 +17,7 @@ from loadbench import foundry, models, target
 from loadbench.cli import reach, resume
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.scenario import Scenario
+from loadbench.scenario.files import home
 from loadbench.session import Control, Origin
 from loadbench.target import Choice, ModelFacts, Target
 from loadbench.transport import Transport
@@ -72,14 +73,17 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if given["resume"] is not None and again is None:
         found = resume.place(given["resume"])
     else:
-        found = None if again is not None else target.discover(os.environ, Path.home())
+        found = None if again is not None else target.discover(os.environ, home())
     if found is not None:
         return Place(found.endpoint, found.how)
-    cache = given.get("cache_dir") or foundry.cache_folder(os.environ, Path.home())
-    lacks = foundry.available() or (None if foundry.has_models(cache) else f"no model is in {cache}")
+    try:
+        cache = reach.cache(given)
+        lacks = foundry.available() or (None if foundry.has_models(cache) else f"no model is in {cache}")
+    except LoadbenchError as error:
+        cache, lacks = None, str(error)
     if again == "sdk" and lacks is not None:
         raise LoadbenchError(f"{given['resume']}: the run measured {SDK}, which cannot start now: {lacks}")
-    if again != "embedded" and lacks is None:
+    if again != "embedded" and cache is not None and lacks is None:
         return _sdk(cache, given, stack, note)
     return _embedded(asked, given, stack, note)
 

@@ -69,9 +69,10 @@ def variant_options(command: Command) -> Command:
 def found(given: dict[str, Any]) -> Found | None:
     """The server to ask: the one that is named, else a Foundry Local service; None where there is neither."""
     from loadbench import target
+    from loadbench.scenario.files import home
 
     place = given["endpoint"]
-    found = target.discover(os.environ, Path.home()) if place is None else target.Found(place, "as given")
+    found = target.discover(os.environ, home()) if place is None else target.Found(place, "as given")
     if found is None:
         return None
     source = key_source(given["api_key_env"], given["api_key_file"])
@@ -128,11 +129,16 @@ def listed(runtime: Runtime, given: dict[str, Any]) -> Target:
 
 
 def cache(given: dict[str, Any]) -> Path:
-    """Where the SDK keeps its models."""
-    from loadbench import foundry
+    """Where the SDK keeps its models.
 
-    folder: Path | None = given["cache_dir"]
-    return folder or foundry.cache_folder(os.environ, Path.home())
+    Raises:
+        LoadbenchError: As of `foundry.cache_folder`.
+    """
+    from loadbench import foundry
+    from loadbench.scenario.files import expanded, home
+
+    folder: Path | None = given.get("cache_dir")
+    return foundry.cache_folder(os.environ, home()) if folder is None else expanded(folder, "--cache-dir")
 
 
 def told(target: Target, how: str) -> str:
@@ -157,12 +163,13 @@ def key(name: str | None, file: str | None) -> str | None:
     """
     from loadbench import target
     from loadbench.errors import UsageError
+    from loadbench.scenario.files import expanded
 
     if file is None:
         return target.read_key(name or key_variable(), os.environ)
     if name is not None:
         raise UsageError("--api-key-env and --api-key-file are both given: keep one")
-    return target.read_key_file(Path(file).expanduser())
+    return target.read_key_file(expanded(file, "--api-key-file"))
 
 
 def key_source(name: str | None, file: str | None) -> str | None:
@@ -178,6 +185,7 @@ def with_key(how: str, source: str | None) -> str:
 def warnings(endpoint: str | None, given: Mapping[str, Any], key_file: str | None) -> list[str]:
     """What a person should know of how a server is reached, a line each."""
     from loadbench import target
+    from loadbench.scenario.files import expanded
 
     found = []
     if given["insecure"] and (endpoint is None or endpoint.lower().startswith("https:")):
@@ -185,7 +193,7 @@ def warnings(endpoint: str | None, given: Mapping[str, Any], key_file: str | Non
             "Warning: --insecure: no certificate is checked: whoever is on the way may read the key and the answers, "
             "and answer in the server's place"
         )
-    if key_file is not None and (warning := target.key_file_warning(Path(key_file).expanduser())) is not None:
+    if key_file is not None and (warning := target.key_file_warning(expanded(key_file, "--api-key-file"))) is not None:
         found.append(warning)
     return found
 
@@ -239,22 +247,16 @@ def proxy(targets: Sequence[Target]) -> str | None:
     """The proxy that the environment demands for these targets; None where it demands none.
 
     Raises:
-        LoadbenchError: None is named for one, or not of each target the same one.
+        LoadbenchError: It is none that can be used, or not of each target the same one.
     """
-    from urllib.request import getproxies
-
     from loadbench.errors import LoadbenchError
+    from loadbench.target import proxy_of
 
-    if not any(one.proxied for one in targets):
-        return None
-    named = getproxies()
-    proxies = [one.proxied and (named.get(one.base_url.partition(":")[0]) or named.get("all")) for one in targets]
+    proxies = [proxy_of(one.base_url) for one in targets]
     for one, found in zip(targets, proxies, strict=True):
-        if not found and one.proxied:
-            raise LoadbenchError(f"{one.base_url} needs a proxy, but the environment names none for it")
         if found != proxies[0]:
             raise LoadbenchError(
                 f"{one.base_url} and {targets[0].base_url} are not reached by one proxy: measure each in a run "
                 "of its own"
             )
-    return str(proxies[0])
+    return proxies[0]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from loadbench import scenario, store, telemetry
-from loadbench.cli.wanted import NOT_STORED
 from loadbench.client import Parameters
 from loadbench.engine import process
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
+from loadbench.scenario.secret import NOT_STORED, starred, stored_body, stored_header
 from loadbench.target import Choice, Target
-
-_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
 def info(
@@ -31,8 +30,6 @@ def info(
 ) -> dict[str, Any]:
     """What run.json says from the start. No key, no header that may hold one."""
     models = [one.id for one in choice.chosen]
-    stored = scenario.to_builtins(asked)
-    stored["headers"] = {name: NOT_STORED if _SECRET.search(name) else value for name, value in asked.headers.items()}
     facts = asdict(server)
     facts["models"] = [one for one in facts["models"] if one["id"] in models]
     own_limits = any(one.max_tokens is not None for one in questions)
@@ -41,7 +38,7 @@ def info(
         "start": store.utc_now(),
         "command": _command(sys.argv),
         "versions": telemetry.versions(),
-        "scenario": stored,
+        "scenario": scenario.to_builtins(asked, NOT_STORED),
         "seed": asked.seed,
         "prompts": {
             "count": len(questions),
@@ -49,7 +46,7 @@ def info(
             "sha256": _digest(questions),
             "own_limits": own_limits,
         },
-        "parameters": asdict(parameters),
+        "parameters": {**asdict(parameters), "extra_body": stored_body(parameters.extra_body)},
         "target": facts,
         "target_found": how,
         "absent": [asdict(one) for one in choice.absent],
@@ -61,13 +58,28 @@ def info(
 
 
 def _command(words: Sequence[str]) -> list[str]:
-    """The command line, without the values of headers that may be secret."""
-    shown = ["loadbench", *words[1:]]
-    for i, word in enumerate(shown):
-        name, colon, _ = word.partition(":")
-        if colon and _SECRET.search(name) and (shown[i - 1] == "--header" or word.startswith("--header=")):
-            shown[i] = f"{name}: {NOT_STORED}"
+    """The command line, without what may be a secret in it."""
+    shown = ["loadbench"]
+    for before, word in pairwise(words):
+        option, equals, value = word.partition("=")
+        if not equals or not option.startswith("--"):
+            option, equals, value = before, "", word
+        if option == "--header":
+            name, _, text = value.partition(":")
+            value = f"{name}: {stored_header(name, text.strip())}"
+        elif option == "--extra-body":
+            value = _body(value)
+        shown.append(starred(f"{option}={value}" if equals else value))
     return shown
+
+
+def _body(text: str) -> str:
+    try:
+        body = json.loads(text)
+    except ValueError:  # no body, but the word behind a value that is called like the option
+        return text
+    stored = stored_body(body)
+    return text if stored == body else json.dumps(stored)
 
 
 def _digest(questions: Sequence[Prompt]) -> str:

@@ -11,6 +11,7 @@ from loadbench import prompts, store, target
 from loadbench.errors import TargetError
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
+from loadbench.scenario.files import home
 from loadbench.target import Found, Target
 
 PROMPTS = "prompts.json"
@@ -40,7 +41,7 @@ def began_as(folder: Path | None) -> str | None:
 def place(folder: Path) -> Found | None:
     """Where the run's server was; a Foundry Local service may have moved to another port since."""
     server = _server(folder)
-    if str(server.get("kind") or "").startswith("foundry") and (found := target.discover(os.environ, Path.home())):
+    if str(server.get("kind") or "").startswith("foundry") and (found := target.discover(os.environ, home())):
         return found
     url = server.get("base_url")
     return Found(url, "as the run began") if url else None

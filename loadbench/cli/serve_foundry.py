@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,20 +46,16 @@ def foundry(**given: Any) -> None:
     """
     from loadbench import foundry
 
-    terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with foundry.start(cache=reach.cache(given), progress=reach.note) as runtime:
-            root = runtime.serve(given["port"])  # first: what is listed then has its URL
-            served = chosen(runtime.models(), given)
-            for facts in served:
-                _load(runtime, facts)
-            try:
-                _announce(runtime, root, served, given)
-                runtime.wait()
-            except KeyboardInterrupt:
-                return
-    finally:
-        signal.signal(signal.SIGTERM, terminated)
+    with foundry.start(cache=reach.cache(given), progress=reach.note) as runtime:
+        root = runtime.serve(given["port"])  # first: what is listed then has its URL
+        served = chosen(runtime.models(), given)
+        for facts in served:
+            _load(runtime, facts)
+        try:
+            _announce(runtime, root, served, given)
+            runtime.wait()
+        except KeyboardInterrupt:
+            return
 
 
 def chosen(models: Sequence[ModelFacts], given: dict[str, Any]) -> list[ModelFacts]:

@@ -13,10 +13,8 @@ from loadbench.cli.options import header_lines
 if TYPE_CHECKING:
     from loadbench.scenario import Scenario
 
-NOT_STORED = "(not stored)"
-"""Stands in run.json for the value of a header that may be secret."""
 _BESIDE_RESUME = {
-    *("resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "insecure", "ca_file"),
+    *("resume", "json", "as_json", "quiet", "no_progress", "wait_for", "headers", "extra_body", "insecure", "ca_file"),
     *("strict", "junit", "yes", "workers", "cluster"),
 }
 
@@ -33,6 +31,7 @@ def resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     """The scenario of the run that is continued, its models and budget as they were; options against it are refused."""
     from loadbench import scenario as scenarios
     from loadbench.errors import UsageError
+    from loadbench.scenario.secret import NOT_STORED, not_stored
     from loadbench.store import read_info
 
     source = click.core.ParameterSource
@@ -54,6 +53,14 @@ def resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
             raise UsageError(
                 f"{given['resume']}: sent a header {name}, whose value is not stored: give it with --header"
             )
+    body, lacking = _extra_body(given["extra_body"]) or {}, not_stored(scenario.extra_body)
+    if lacking != [name for name in lacking if name in body]:
+        raise UsageError(
+            f"{given['resume']}: sent {', '.join(lacking)} in extra_body, whose value is not stored: give it with "
+            "--extra-body"
+        )
+    if set(body) - set(lacking):
+        raise UsageError("--resume takes its plan from the folder: leave out --extra-body, but for what is not stored")
     for name in [name for name in scenario.headers if name.lower() in again]:
         del scenario.headers[name]
     budget_s = info.get("budget_s")
@@ -61,7 +68,7 @@ def resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     models = None
     if scenario.models == "auto" and isinstance(facts := info.get("target"), dict):
         models = [one["id"] for one in facts.get("models") or () if isinstance(one, dict) and "id" in one]
-    return scenarios.merge(scenario, headers=headers, models=models or None)
+    return scenarios.merge(scenario, headers=headers, extra_body=body or None, models=models or None)
 
 
 def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:

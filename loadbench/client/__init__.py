@@ -175,8 +175,7 @@ class Client:
             raise
         finally:
             del self._in_flight[id(recorder)]
-            end_ns = self._now_ns()
-            recorder.close(failure, end_ns)
+            end_ns = recorder.close(failure, self._now_ns())
             failure = None  # its traceback holds this frame: a circle that only the collector of garbage would find
             if recorder.served_as is not None:
                 self._served[ask.model] = one_line(self._secrets.hidden(recorder.served_as))

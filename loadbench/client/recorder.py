@@ -38,6 +38,7 @@ class Recorder:
         "_look_bytes",
         "_merged",
         "_raw",
+        "_raw_ns",
         "_stream_bytes",
         "_tail",
         "_usage_alone",
@@ -98,6 +99,7 @@ class Recorder:
         self._usage_alone = 0  # usage events without choices
         self._is_stream = True
         self._raw = bytearray()
+        self._raw_ns: int | None = None  # when its last piece arrived
         self._head: bytes | None = None  # the last event up to its text, where the text was all that was new in it
         self._tail = b""
 
@@ -116,6 +118,7 @@ class Recorder:
 
     def body(self, data: bytes, at_ns: int) -> None:
         if not self._is_stream:
+            self._raw_ns = at_ns
             self._raw += data[: MAX_ERROR_BYTES - len(self._raw)] if self.status != 200 else data
             if len(self._raw) > MAX_EVENT_BYTES:
                 raise ExchangeError("protocol", "an answer without a stream, of more than 16 MiB")
@@ -257,19 +260,24 @@ class Recorder:
 
     # -- the end
 
-    def close(self, error: ExchangeError | None, end_ns: int) -> None:
-        """Judge the response: what failed, if anything. Called once, when the exchange is over."""
+    def close(self, error: ExchangeError | None, now_ns: int) -> int:
+        """Judge the response: what failed, if anything. Called once, when the exchange is over.
+
+        Returns:
+            When the request ended: an answer that was not streamed as its last byte arrived, any other one now.
+        """
         if self.status is not None and self.status != 200:
             self.error, self.error_message = status_kind(self.status), body_said(self.status, bytes(self._raw))
         elif error is None and self._is_stream:
             sound = self.error is None
             for event in self._decoder.finish():
-                self._event(event, self.last_token_ns or end_ns)
+                self._event(event, self.last_token_ns or now_ns)
             if sound and self.error == "protocol":
                 self.error, self.error_message = "truncated", "the stream ended within an event"
         elif error is None:
             raw, self._raw = bytes(self._raw), bytearray()
-            self._event((b"", raw), end_ns)  # the server did not stream: all text at once
+            # The server did not stream: all text at once, when it arrived and not when this process came to read it.
+            self._event((b"", raw), self._raw_ns or now_ns)
             self.done = True
         if error is None:
             try:
@@ -279,11 +287,12 @@ class Recorder:
         if error is not None and (self.error is None or error.kind == "cancelled"):
             self.error, self.error_message = error.kind, str(error)
         if self.error is not None:
-            return
+            return now_ns
         if self.first_event_ns is not None and not self.done and self.finish_reason is None:
             self.error, self.error_message = "truncated", "the stream ended without a finish event or [DONE]"
         elif self.first_token_ns is None:
             self.error, self.error_message = "empty", "a response without any text"
+        return now_ns if self._raw_ns is None or self.error is not None else self._raw_ns
 
     def gaps_us(self) -> list[int]:
         """Gaps between arrivals in us, rounded so that any stretch of them sums to within 1 us of the truth."""

@@ -196,7 +196,10 @@ def _is_local(info: Info) -> bool:
     local = _at("telemetry", "local")(info)
     if local is not None:
         return bool(local)
-    return urlsplit(str(_at("target", "base_url")(info) or "")).hostname in LOCAL
+    try:
+        return urlsplit(str(_at("target", "base_url")(info) or "")).hostname in LOCAL
+    except ValueError:  # no URL: the file is somebody's
+        return False
 
 
 def _lengths(base: Side, new: Side) -> Difference | None:

@@ -9,10 +9,8 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from loadbench import errors
@@ -206,23 +204,12 @@ def running(command: Sequence[str], note: Callable[[str], None] | None = None) -
     Args:
         note: Told in a line what takes a while, or is missing.
     """
-    with subprocess.Popen(
-        command,
-        env=_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=sys.platform != "win32",
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    ) as process:
+    from loadbench.target import child as processes  # with httpx, which the child itself does without
+
+    variables = {**os.environ, "CI": "true"}  # which keeps the runtime's telemetry in
+    with processes.start(command, errors=subprocess.PIPE, variables=variables) as process:
         child = Child(process, note)
         try:
             yield child
         finally:
             child.stop()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this very package found first and without the working folder; CI keeps the runtime's telemetry in."""
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "CI": "true"}

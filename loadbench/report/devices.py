@@ -65,14 +65,20 @@ def _table(family: str, rows: Sequence[Level], absent: Sequence[Mapping[str, Any
         Column("J", "/1k tokens"),
         Column("energy of", left=True),
     )
-    notes = [f"absent: {_asked(row)}: {row.get('reason')}" for row in absent]
+    notes = [_UNSEEN] if any(level.get("device_by_name") for level in rows) else []
+    notes += [f"absent: {_asked(row)}: {row.get('reason')}" for row in absent]
     if any(levels.is_marked(levels.lead(level), p) for level in rows for p in ("p50", "p95")):
         notes.append("* too few requests for an interval")
     return Table(f"Devices side by side: {family}", columns, tuple(cells), tuple(notes))
 
 
+_UNSEEN = "a device told by the model's name alone was not seen: the rows are no comparison of devices"
+
+
 def words(level: Level) -> str:
     """What the level ran on, as "GPU webgpu", and what was asked where that is another; else its model."""
+    if level.get("device_by_name"):
+        return f"{level.get('device') or level.get('model')} by its name, not seen"
     ran = level.get("ran") or {}
     device = ran.get("device") or level.get("device")
     provider = ran.get("execution_provider") or level.get("execution_provider")
@@ -145,6 +151,8 @@ def _unit(level: Level, load: float | None) -> str:
 
 
 def _device(rows: Sequence[Level]) -> str:
+    if any(level.get("device_by_name") for level in rows):
+        return ""
     found = dict.fromkeys(str((level.get("ran") or {}).get("device") or level.get("device") or "") for level in rows)
     return f" on {next(iter(found))}" if len(found) == 1 and next(iter(found)) else ""
 

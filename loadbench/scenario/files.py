@@ -30,6 +30,30 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def home() -> Path | None:
+    """The user's home folder; None where there is none, as for a container's uid that has no entry and no HOME."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def expanded(path: str | Path, told: str) -> Path:
+    """A path, a `~` at its start made good.
+
+    Args:
+        told: What gave it, for the message: an option, a variable, a file's field.
+    Raises:
+        ScenarioError: There is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        who = printable(Path(path).parts[0])
+        whose = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
+        raise ScenarioError(f"{told} {printable(str(path))}: {whose}: write the path in full") from None
+
+
 def at(keys: Sequence[str | int]) -> str:
     """A place in the data: `concurrency[2]`, `timeouts.total`, `headers."X Y"`."""
     text = ""

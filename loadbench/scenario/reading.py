@@ -11,11 +11,10 @@ import msgspec
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bound import Duration
 from loadbench.scenario.checks import LOADS
-from loadbench.scenario.files import at, check, nearest, parse_json, parse_toml, printable, read_text, shown
+from loadbench.scenario.files import at, check, expanded, nearest, parse_json, parse_toml, printable, read_text, shown
 from loadbench.scenario.schema import Scenario, Timeouts
+from loadbench.scenario.secret import STARS, stored_body, stored_header
 
-HIDDEN = "***"
-_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""
 _BESIDE = {
@@ -104,14 +103,16 @@ def merge(scenario: Scenario, **overrides: Any) -> Scenario:
     return _scenario(data, "options", Path())
 
 
-def to_builtins(scenario: Scenario) -> dict[str, Any]:
+def to_builtins(scenario: Scenario, instead: str = STARS) -> dict[str, Any]:
     """The scenario in full as plain JSON data, for run.json; reads back with `from_json`.
 
-    The values of headers that look like secrets are replaced by "***": results are shared.
+    Args:
+        instead: What stands in place of what may be a secret, in headers and in `extra_body`: results are shared.
     """
-    data = _plain(scenario)
-    data["headers"] = {name: HIDDEN if _SECRET.search(name) else value for name, value in data["headers"].items()}
-    return dict(data)
+    data = dict(_plain(scenario))
+    data["headers"] = {name: stored_header(name, value, instead) for name, value in data["headers"].items()}
+    data["extra_body"] = stored_body(data["extra_body"], instead)
+    return data
 
 
 def read_models(path: Path) -> dict[str, dict[str, Any]]:
@@ -204,7 +205,7 @@ def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
             raise ScenarioError(f"trace is {shown(data['trace'])}: must be the path of a .jsonl or .csv file")
         found["trace"] = str(folder / data["trace"])
     if isinstance(data.get("api_key_file"), str) and data["api_key_file"]:
-        found["api_key_file"] = str(folder / Path(data["api_key_file"]).expanduser())
+        found["api_key_file"] = str(folder / expanded(data["api_key_file"], "api_key_file"))
     if isinstance(prompts, str):
         if not prompts.lower().endswith((".json", ".jsonl", ".txt")):
             kinds = "must be the path of a .json, .jsonl or .txt file, or a list of texts"

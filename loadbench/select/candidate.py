@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from loadbench.compare import Lap, Side, sides
 from loadbench.compare.reading import load_of
+from loadbench.scenario.secret import plain
 from loadbench.store import Run
 
 Level = Mapping[str, Any]
@@ -178,4 +179,8 @@ def _name(key: _Key, keys: Sequence[_Key]) -> str:
 
 
 def _short(endpoint: str | None) -> str:
-    return urlsplit(endpoint or "").netloc.rpartition("@")[2] or "a server of its run"
+    try:
+        netloc = urlsplit(endpoint or "").netloc
+    except ValueError:  # no file can hold us up
+        netloc = ""
+    return plain(netloc).rpartition("@")[2] or "a server of its run"

@@ -25,7 +25,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from loadbench.errors import LoadbenchError
@@ -72,33 +71,22 @@ def start(
         LoadbenchError: If it did not come up; the message holds what it said.
     """
     import subprocess
-    import tempfile
+
+    from loadbench.target import child as processes
 
     if law is not None and options:
         raise ValueError("give a law or its fields, not both")
     law = Law(**options) if law is None else law
-    words = [sys.executable, "-m", "loadbench.simulator", "--host", host, "--port", str(port), *law.argv()]
-    words += [word for model in models for word in ("--model", model)]
-    words += [] if api_key is None else ["--api-key-env", _KEY]
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            env={**os.environ, "PYTHONPATH": path, **({} if api_key is None else {_KEY: api_key})},
-            start_new_session=True,  # Ctrl-C is the caller's, who may still drain requests
-        )
+    command = processes.python("loadbench.simulator", "--host", host, "--port", str(port), *law.argv())
+    command += [word for model in models for word in ("--model", model)]
+    command += [] if api_key is None else ["--api-key-env", _KEY]
+    variables = {**os.environ, **({} if api_key is None else {_KEY: api_key})}
+    with processes.complaints() as complaints:
+        process = processes.start(command, errors=complaints, variables=variables)
         assert process.stdin is not None
         assert process.stdout is not None
-        late = threading.Timer(timeout_s, process.kill)
-        late.daemon = True  # where Ctrl-C comes as it starts, nobody waits for it
         try:
-            late.start()
-            line = process.stdout.readline()
-            late.cancel()
+            line = processes.first_line(process, timeout_s)
             if not line:
                 process.wait()
                 complaints.seek(0)
@@ -108,7 +96,6 @@ def start(
                 )
             yield Simulator(**json.loads(line))
         finally:
-            late.cancel()
             process.stdin.close()  # which ends it
             try:
                 process.wait(5)

@@ -10,6 +10,7 @@ from typing import Any
 
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.spread.place import Place
+from loadbench.target.child import keep_working_folder_out
 
 CONNECT_S, CLOSE_S = 15.0, 2.0
 MOST_LOCAL = 256
@@ -95,6 +96,7 @@ def _local(distributed: Any, address: str, count: int) -> Cluster:
 
     for name in ("distributed", "bokeh", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of them, this run says itself
+    keep_working_folder_out()
     with dask.config.set(_QUIET):
         local = distributed.LocalCluster(
             n_workers=count,

@@ -12,6 +12,7 @@ from loadbench.errors import LoadbenchError
 from loadbench.spread import worker
 from loadbench.spread.place import Lost, Place
 from loadbench.spread.pool import greet
+from loadbench.target.child import keep_working_folder_out
 
 CLOSE_S = 5.0
 
@@ -49,6 +50,7 @@ class Processes:
 
 
 def _place(name: str) -> Place:
+    keep_working_folder_out()
     spawn = multiprocessing.get_context("spawn")
     return Place(name, ProcessPoolExecutor(1, mp_context=spawn, initializer=worker.started))
 

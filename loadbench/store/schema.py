@@ -134,6 +134,7 @@ class _Facts(TypedDict, total=False):
     task: str | None
     base_url: str | None
     capabilities: list[str] | None
+    device_by_name: bool | None
 
 
 class _Target(TypedDict, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import ssl
@@ -14,8 +15,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from loadbench import __version__
-from loadbench.errors import UsageError
+from loadbench.errors import LoadbenchError, UsageError
+from loadbench.scenario.secret import looks_like_a_key
 from loadbench.target.endpoint import is_loopback, normalise
+from loadbench.transport.tls import tls_context
 
 CONNECT_S = 5.0
 USER_AGENT = f"loadbench/{__version__}"
@@ -27,13 +30,14 @@ def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
     """The key that an environment variable holds; None where no variable is named.
 
     Raises:
-        UsageError: If the variable is not set.
+        UsageError: If the variable is not set; what looks like the key itself is not repeated.
     """
     if name is None:
         return None
     key = environ.get(name, "").strip()
     if not key:
-        raise UsageError(f"--api-key-env {name}: that environment variable is not set; put the key in it")
+        told = "--api-key-env" if looks_like_a_key(name) else f"--api-key-env {name}"
+        raise UsageError(f"{told}: that environment variable is not set; put the key in it")
     return key
 
 
@@ -41,19 +45,20 @@ def read_key_file(path: Path) -> str:
     """The key in a file: its text, without the line end behind it.
 
     Raises:
-        UsageError: It cannot be read, or holds no key. No message shows what is in it.
+        UsageError: It cannot be read, or holds no key. No message shows what is in it, or a name that looks like one.
     """
+    told = "--api-key-file" if looks_like_a_key(path.name) else f"--api-key-file {path}"
     try:
         key = path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise UsageError(f"--api-key-file {path}: holds no text: give a file with the key alone in it") from None
+        raise UsageError(f"{told}: holds no text: give a file with the key alone in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageError(f"--api-key-file {path}: cannot be read: {why}") from None
+        raise UsageError(f"{told}: cannot be read: {why}") from None
     if not key:
-        raise UsageError(f"--api-key-file {path}: is empty: put the key in it")
+        raise UsageError(f"{told}: is empty: put the key in it")
     if len(key.splitlines()) > 1:
-        raise UsageError(f"--api-key-file {path}: has several lines: give a file with the key alone in it")
+        raise UsageError(f"{told}: has several lines: give a file with the key alone in it")
     return key
 
 
@@ -109,7 +114,8 @@ def open_http(
     return httpx.AsyncClient(
         headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
         verify=_tls(verify, ca_file) if base_url.startswith("https:") else False,
-        trust_env=not is_loopback(base_url),
+        proxy=proxy_of(base_url) if transport is None else None,
+        trust_env=False,  # one reading of the environment, for measured requests too
         transport=transport,
         follow_redirects=False,
         timeout=httpx.Timeout(20.0, connect=CONNECT_S),
@@ -118,13 +124,58 @@ def open_http(
 
 def is_proxied(base_url: str) -> bool:
     """Whether the environment sends requests to this server through a proxy."""
+    return _proxy(base_url) is not None
+
+
+def proxy_of(base_url: str) -> str | None:
+    """The proxy through which the environment sends requests to this server; None where it sends them straight.
+
+    Raises:
+        UsageError: It is no URL of a proxy; the message names the variable and repeats no value, as passwords stand
+            in some.
+        LoadbenchError: It speaks SOCKS, and the package for that is not here.
+    """
+    found = _proxy(base_url)
+    if found is None:
+        return None
+    variable, value = found
+    url = value if "://" in value else f"http://{value}"  # as curl and httpx read it
+    straight = "or put the host into NO_PROXY"
+    try:
+        parts = urlsplit(url)
+        scheme, named = parts.scheme.lower(), parts.hostname and httpx.URL(url).host
+        fits = parts.port is None or parts.port > 0
+    except (ValueError, httpx.InvalidURL):
+        scheme, named, fits = "", None, False
+    if scheme in ("socks5", "socks5h") and named and fits:
+        if importlib.util.find_spec("socksio") is None:
+            raise LoadbenchError(
+                f"{variable} names a SOCKS proxy, which needs a package that is not here: pip install 'httpx[socks]', "
+                f"{straight}"
+            )
+        return url
+    if scheme not in ("http", "https") or not named or not fits or named in ("http", "https"):
+        raise UsageError(
+            f"{variable} holds no proxy that can be used: write it as http://HOST:PORT (https and socks5 too), "
+            f"{straight}"
+        )
+    return url
+
+
+def _proxy(base_url: str) -> tuple[str, str] | None:
+    """The variable that names a proxy for this server, and its value; None where none is for it."""
     if is_loopback(base_url):
-        return False
+        return None
     parts = urlsplit(base_url)
     proxies = urllib.request.getproxies()
-    if not (proxies.get(parts.scheme) or proxies.get("all")):
-        return False
-    return not urllib.request.proxy_bypass(parts.netloc)
+    scheme = parts.scheme if proxies.get(parts.scheme) else "all"
+    value = proxies.get(scheme)
+    if not value or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    # As `getproxies` reads them: in any case, in small letters first.
+    names = sorted((name for name in os.environ if name.lower() == f"{scheme}_proxy"), reverse=True)
+    variable = next((name for name in names if os.environ[name] == value), "the system's setting")
+    return variable, value
 
 
 def _printable(value: str) -> bool:
@@ -134,6 +185,8 @@ def _printable(value: str) -> bool:
 def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
     if not verify:
         return False
+    if ca_file is None:
+        return tls_context()
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:

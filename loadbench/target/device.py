@@ -85,6 +85,12 @@ def placed(facts: ModelFacts) -> ModelFacts:
     return replace(facts, device=facts.device or device, execution_provider=facts.execution_provider or provider)
 
 
+def registered(facts: ModelFacts) -> ModelFacts:
+    """The same of a model that somebody registered: a catalogue's names are true, this one was chosen freely."""
+    found = placed(facts)
+    return replace(found, device_by_name=True) if facts.device is None and found.device is not None else found
+
+
 def is_for_device(facts: ModelFacts, device: str) -> bool:
     """Whether a model is told to run on a device; of one that is split over two, the first counts."""
     return (facts.device or "").upper().partition("+")[0] == device.upper()

@@ -7,7 +7,6 @@ folder, and what the `foundry` command says, where that is installed.
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from loadbench.errors import UsageError
 from loadbench.target.calls import read_json
+from loadbench.target.child import program
 from loadbench.target.endpoint import normalise
 from loadbench.target.rows import field
 
@@ -35,11 +35,13 @@ class Found:
     how: str
 
 
-def discover(environ: Mapping[str, str], home: Path) -> Found | None:
+def discover(environ: Mapping[str, str], home: Path | None) -> Found | None:
     """The endpoint of the environment, or of a Foundry Local service that runs on this machine.
 
     Blocks: some microseconds, and at worst the seconds that the `foundry` command takes, where it is installed.
 
+    Args:
+        home: The user's home folder; None where there is none.
     Raises:
         UsageError: The variable holds no URL; it names the variable.
     """
@@ -49,12 +51,12 @@ def discover(environ: Mapping[str, str], home: Path) -> Found | None:
             return Found(normalise(given), VARIABLE)
         except UsageError as error:
             raise UsageError(f"{VARIABLE}: {error}") from error
-    daemon = home / ".foundry" / "daemon.json"
-    return _first(_web_urls(_read(daemon)), "~/.foundry/daemon.json") or _from_command(environ)
+    left = None if home is None else _read(home / ".foundry" / "daemon.json")
+    return _first(_web_urls(left), "~/.foundry/daemon.json") or _from_command(environ)
 
 
 def _from_command(environ: Mapping[str, str]) -> Found | None:
-    foundry = shutil.which("foundry", path=environ.get("PATH", ""))
+    foundry = program("foundry", environ)
     if foundry is None:
         return None
     said = _ask([foundry, "server", "status", "--output", "json"], environ)

@@ -27,6 +27,7 @@ class ModelFacts:
         task: e.g. ``chat-completion``, ``embeddings``.
         base_url: Where it answers, if not at the target's: models registered with a Foundry Local 2.x have a prefix.
         capabilities: As the server lists them, e.g. ``vision``, ``tools``.
+        device_by_name: True where the device is that of a name which whoever registered the model chose.
     """
 
     id: str
@@ -42,6 +43,7 @@ class ModelFacts:
     task: str | None = None
     base_url: str | None = None
     capabilities: tuple[str, ...] = ()
+    device_by_name: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from loadbench.target.calls import get_all
-from loadbench.target.device import is_same, placed, stem_of_id
+from loadbench.target.device import is_same, placed, registered, stem_of_id
 from loadbench.target.endpoint import FOUNDRY_CATALOG, server_root
 from loadbench.target.facts import ModelFacts
 from loadbench.target.rows import merged, model_facts, model_rows
@@ -54,8 +54,8 @@ async def generation_2(
         (loaded,) = await get_all(http, [local + "/models/loaded"], max(within_s, _CATALOG_S))
         return tuple(_registered(facts, None) for facts in _with_loaded(models, loaded))
     routes = (prefix + "/models/loaded", local + "/models/loaded", local + "/v1/models")
-    loaded, local_loaded, registered = await get_all(http, routes, max(within_s, _CATALOG_S))
-    own = tuple(facts for row in model_rows(registered) or () if (facts := model_facts(row)) is not None)
+    loaded, local_loaded, local_rows = await get_all(http, routes, max(within_s, _CATALOG_S))
+    own = tuple(facts for row in model_rows(local_rows) or () if (facts := model_facts(row)) is not None)
     ids = {facts.id for facts in own}
     of_catalog = (placed(facts) for facts in _with_loaded(models, loaded) if facts.id not in ids)
     return (*of_catalog, *(_registered(facts, local + "/v1") for facts in _with_loaded(own, local_loaded)))
@@ -70,7 +70,7 @@ def with_rows(models: Sequence[ModelFacts], rows: Sequence[Any] | None) -> tuple
 def _registered(facts: ModelFacts, base_url: str | None) -> ModelFacts:
     """Its alias is what the runtime makes of its id: `tiny` for tiny-generic-cpu:1."""
     aliases = tuple(name for name in (stem_of_id(facts.id),) if name != facts.id)
-    return placed(replace(facts, aliases=facts.aliases or aliases, cached=True, base_url=base_url))
+    return registered(replace(facts, aliases=facts.aliases or aliases, cached=True, base_url=base_url))
 
 
 def _with_loaded(models: Sequence[ModelFacts], loaded: Any) -> tuple[ModelFacts, ...]:

@@ -6,17 +6,15 @@ import base64
 import binascii
 import html
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-STARS = "***"
+from loadbench.scenario.secret import NAMES, STARS, looks_like_a_key
+
 LEAST = 6
 """Characters of a secret. What is shorter is guessed at once, and stands in many a word by chance."""
-NAMES = re.compile(r"auth|key|token|secret|cookie|passw|credential", re.IGNORECASE)
-"""Names of headers whose values are secret."""
 _PLACEHOLDERS = ("ollama", "lm-studio")
 """What servers that want no key are given as one, by their own documentation: their models are called so too."""
 
@@ -41,7 +39,7 @@ class Secrets:
         found = {
             form
             for name, value in headers.items()
-            if NAMES.search(name)
+            if NAMES.search(name) or looks_like_a_key(value)
             for word in _parts(value.strip())
             if len(word) >= LEAST and word not in _PLACEHOLDERS
             for form in _forms(word)

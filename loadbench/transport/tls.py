@@ -19,6 +19,9 @@ def tls_context(*, ca_file: str | None = None, ca_pem: str | None = None, insecu
         context = ssl.create_default_context(cafile=ca_file, cadata=ca_pem)
     except (OSError, ssl.SSLError) as error:
         why = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
+        if ca_file is None and ca_pem is None:  # all else that a context opens: Python writes session keys there
+            told = f"SSLKEYLOGFILE: {why}; give a file that can be written, or unset the variable"
+            raise UsageError(told) from None
         raise UsageError(f"--ca-file {ca_file}: {why}; give a PEM file of certificate authorities") from None
     if insecure:
         context.check_hostname = False
