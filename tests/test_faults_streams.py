@@ -65,12 +65,9 @@ PACES: dict[str, Fault] = {
         text=None,
         timeouts=seconds(total=0.3),
     ),
-    "[DONE], and then silence": Fault(
-        [RECEIVE, WHOLE[: -len(LAST)], HOLD],
-        "timeout_idle",
-        marks=WHOLE_MARKS,
-        text="AB",
-        timeouts=seconds(idle=0.05),
+    "[DONE], and then silence": Fault([RECEIVE, WHOLE[: -len(LAST)], HOLD], None, marks=WHOLE_MARKS, text="AB"),
+    "[DONE], and then silence for longer than the idle limit": Fault(
+        [RECEIVE, WHOLE[: -len(LAST)], HOLD], None, marks=WHOLE_MARKS, text="AB", timeouts=seconds(idle=0.05)
     ),
     "events without text, and then silence": Fault(
         [RECEIVE, HEAD + chunk(event("")), HOLD],

@@ -4,7 +4,7 @@ A failed request is a Result with an `error`, never an exception. First token = 
 taken wherever it comes.
 
     recorder.py    reads one response as it arrives
-    dialect.py     what servers write differently
+    dialect.py     what servers write differently, in tables
     endpoints.py   which of several replicas a conversation goes to
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import orjson
 
-from loadbench.client.dialect import one_line
+from loadbench.client.dialect import count, one_line
 from loadbench.client.endpoints import Endpoint, cycle
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
@@ -65,6 +65,11 @@ class Parameters:
     extra_body: Mapping[str, Any]
     stream: bool = True
     min_tokens: bool = False
+
+    @property
+    def several(self) -> bool:
+        """Whether each asks for more than one choice."""
+        return (count(self.extra_body.get("n")) or 1) > 1
 
     def body(self, model: str, prompt: Prompt) -> bytes:
         """The JSON body of a chat completion; `extra_body` has the last word."""
@@ -157,7 +162,7 @@ class Client:
             origin_ns: The beginning of the level: the Result's marks count from it.
             keep: Whether the prompt will be asked again, so that the built request is worth its memory.
         """
-        recorder = self._last = Recorder()
+        recorder = self._last = Recorder(several=self._parameters.several)
         endpoint = self.endpoint_of(ask.conversation) if ask.endpoint is None else ask.endpoint
         prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep, endpoint=endpoint)
         extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
@@ -175,8 +180,7 @@ class Client:
             raise
         finally:
             del self._in_flight[id(recorder)]
-            end_ns = self._now_ns()
-            recorder.close(failure, end_ns)
+            end_ns = recorder.close(failure, self._now_ns())
             failure = None  # its traceback holds this frame: a circle that only the collector of garbage would find
             if recorder.served_as is not None:
                 self._served[ask.model] = one_line(self._secrets.hidden(recorder.served_as))
@@ -197,8 +201,10 @@ class Client:
         if last is None:
             return "", ""
         # A key that an answer repeats comes in pieces: while more may come, what may be a part of one waits.
-        clean = self._secrets.settled if id(last) in self._in_flight else self._secrets.hidden
-        return clean("".join(last.other_text)), clean("".join(last.answer))
+        flies = id(last) in self._in_flight
+        clean = self._secrets.settled if flies else self._secrets.hidden
+        other, answer = last.texts(final=not flies)
+        return clean(other), clean(answer)
 
     def served_as(self, model: str) -> str | None:
         """The name that the last response carried for a model; None where none told one."""
