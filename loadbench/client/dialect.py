@@ -314,10 +314,11 @@ def said(document: Any) -> str:
         if isinstance(document, list) and len(document) == 1:
             document = document[0]
         elif isinstance(document, dict):
-            inner = next((document[name] for name in SAYS if _is_meant(document.get(name))), None)
-            if inner is None:
+            named = (name for name in (*SAYS, *filter(_is_error_name, document)) if _is_meant(document.get(name)))
+            name = next(named, None)
+            if name is None:
                 break
-            document = inner
+            document = document[name]
         else:
             break
     if isinstance(document, str):
@@ -361,9 +362,13 @@ def has_failed(state: str) -> bool:
 def _names_error(document: Mapping[str, Any]) -> bool:
     """Whether a field or a state of it says that it is about an error, whatever else there is."""
     for name, value in document.items():
-        if len(name) < _LONGEST_NAME and not ERROR_NAMES.isdisjoint(_words(name)) and _is_meant(value):
+        if _is_error_name(name) and _is_meant(value):
             return True
     return any(isinstance(state := document.get(name), str) and has_failed(state) for name in STATES)
+
+
+def _is_error_name(name: str) -> bool:
+    return len(name) < _LONGEST_NAME and not ERROR_NAMES.isdisjoint(_words(name))
 
 
 def _codes_error(document: Mapping[str, Any]) -> bool:

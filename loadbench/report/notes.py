@@ -27,6 +27,7 @@ GATES = {
     "throttled": "heat or power limit",
     "power": "power source",
     "stalls": "answers that stood still",
+    "dialect": "unknown to loadbench",
     "endpoints": "endpoints that differ",
     "workers": "workers that are not well",
     "offered": "requests lost",
