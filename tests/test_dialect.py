@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import dialect_page
 import orjson
 import pytest
 
 from loadbench.client import dialect
 from loadbench.client.dialect import Spoken, failure, finish, read_json, said, spoken, usage
+from loadbench.transport.exchange import GRACE_S, LESSONS
 
 # -- text
 
@@ -323,3 +325,19 @@ def test_an_event_of_very_many_objects_is_not_searched_to_its_end() -> None:
 
     assert usage(orjson.loads(orjson.dumps({"w": wide}))) is None
     assert usage({"d": deep}) is None
+
+
+# -- the page
+
+
+def test_the_page_is_up_to_date_with_the_tables() -> None:
+    page = dialect_page.PAGE.read_text(encoding="utf-8")
+
+    assert dialect_page.written(page) == page
+
+
+def test_the_page_has_the_grace_that_is_given() -> None:
+    page = dialect_page.PAGE.read_text(encoding="utf-8")
+
+    assert f"\n{GRACE_S:g} s;" in page
+    assert LESSONS == 3

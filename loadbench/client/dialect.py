@@ -74,6 +74,7 @@ SILENT = frozenset(
     }
 )
 """Fields of a delta or message that hold no text of the answer."""
+_TEXTLESS = SILENT - {"tool_calls", "function_call"}
 
 CHOICE_FIELDS = frozenset(
     {
@@ -448,6 +449,11 @@ def spoken(message: Any) -> Spoken:
     Raises:
         AttributeError, TypeError: If it is no object of a chat completion.
     """
+    names = [name for name, value in message.items() if value and name not in _TEXTLESS]
+    if not names:
+        return Spoken()
+    if len(names) == 1 and names[0] in TEXTS and isinstance(value := message[names[0]], str):
+        return Spoken(value) if TEXTS[names[0]][0] == "answer" else Spoken("", value)  # nearly every one
     found: dict[str, Text] = {}
     for name, (kind, _) in TEXTS.items():
         value = message.get(name)
@@ -463,7 +469,7 @@ def spoken(message: Any) -> Spoken:
     for call in calls:
         function = call.get("function") or call.get("function_call") or call.get("custom") or {}
         arguments += [text for key in TOOL_TEXTS if isinstance(text := function.get(key), str)]
-    strange = message.keys() - TEXTS.keys() - SILENT
+    strange = [name for name in names if name not in TEXTS and name not in SILENT]
     return Spoken(
         "".join(text for text, kind in found.items() if kind == "answer"),
         "".join([*(text for text, kind in found.items() if kind != "answer"), *arguments]),
@@ -552,8 +558,13 @@ def count(value: Any) -> int | None:
 def usage(chunk: Mapping[str, Any]) -> Usage | None:
     """The token counts of an event, from the place that tells most; None where it has none."""
     plain = chunk.get("usage")
-    if isinstance(plain, dict) and (found := _counted("usage", plain)) is not None and found.output:
-        return found
+    if isinstance(plain, dict):
+        if plain.keys() == _PLAIN_USAGE:  # nearly every one, in each event of a stream that counts along
+            output, input_ = plain["completion_tokens"], plain["prompt_tokens"]
+            if type(output) is int and type(input_) is int and 0 < output < MOST_TOKENS and 0 <= input_ < MOST_TOKENS:
+                return Usage(output, input_)
+        if (found := _counted("usage", plain)) is not None and found.output:
+            return found
     best: Usage | None = None
     for path, fields in _places(chunk):
         found = _counted(path, fields)
@@ -582,10 +593,6 @@ def _places(chunk: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 def _counted(path: str, fields: Mapping[str, Any]) -> Usage | None:
     """The counts of one object; None where it has neither input nor output."""
-    if fields.keys() == _PLAIN_USAGE:
-        output, input_ = fields["completion_tokens"], fields["prompt_tokens"]
-        if type(output) is int and type(input_) is int and 0 <= output <= MOST_TOKENS and 0 <= input_ <= MOST_TOKENS:
-            return Usage(output, input_)  # the same answer, in a stream that counts along
     last = path.rpartition(".")[2]
     is_usage = not {"usage", "token", "tokens"}.isdisjoint(_words(last))
     named: dict[str, int] = {}

@@ -23,6 +23,7 @@ MAX_STREAM_BYTES = 512 * 1024 * 1024  # of an event stream: about two million to
 MOST_UNKNOWN = 4  # things of a response that no table knows, told in its record
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # before a body, a byte-order mark among it
 _LONGEST_UNKNOWN = 60
+_PLAIN_DELTA = {"role", "content"}  # nearly every one
 _TIMEOUTS = ("timeout_idle", "timeout_total")
 
 
@@ -296,7 +297,8 @@ class Recorder:
         if index and isinstance(index, int) and index >= self.choices:
             self.choices = index + 1
         other = ""
-        if not delta or len(delta) > 1 or not isinstance(text := delta.get("content"), str):
+        text = delta.get("content") if delta else None
+        if not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
             text, other = self._spoken(choice, delta, ended=means != "none" or self.finish_reason is not None)
         elif means != "none" and self.text_events > 1:
             text = _new(text, self.answer, whole=True)
