@@ -8,19 +8,19 @@ import dialect_page
 import orjson
 import pytest
 
-from loadbench.client import dialect
+from loadbench.client import dialect, tables
 from loadbench.client.dialect import Spoken, failure, finish, read_json, said, spoken, usage
 from loadbench.transport.exchange import GRACE_S, LESSONS
 
 # -- text
 
 
-@pytest.mark.parametrize("name", dialect.TEXTS.keys() - {"audio"})
+@pytest.mark.parametrize("name", tables.TEXTS.keys() - {"audio"})
 def test_each_field_of_the_table_holds_text(name: str) -> None:
     found = spoken({"role": "assistant", name: "word"})
 
     assert (found.answer or found.other, found.unknown) == ("word", ())
-    assert bool(found.answer) == (dialect.TEXTS[name][0] == "answer")
+    assert bool(found.answer) == (tables.TEXTS[name][0] == "answer")
 
 
 @pytest.mark.parametrize(

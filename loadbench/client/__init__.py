@@ -4,7 +4,8 @@ A failed request is a Result with an `error`, never an exception. First token = 
 taken wherever it comes.
 
     recorder.py    reads one response as it arrives
-    dialect.py     what servers write differently, in tables
+    dialect.py     what servers write differently
+    tables.py      where they do, as data
     endpoints.py   which of several replicas a conversation goes to
 """
 

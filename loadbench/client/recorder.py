@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from loadbench.client import dialect
+from loadbench.client import dialect, tables
 from loadbench.client.dialect import body_said, one_line, read_json, status_kind
 from loadbench.result import ErrorKind, Result
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
@@ -250,14 +250,17 @@ class Recorder:
                 elif payload:
                     self._fail("protocol", f"an event that is not UTF-8 JSON: {error}")
                 return
-        for each in chunk if isinstance(chunk, list) and chunk else (chunk,):
-            self._chunk(name, each, at_ns)
+        if not isinstance(chunk, list) or not chunk:
+            self._chunk(name, chunk, at_ns)
+        else:
+            for each in chunk:
+                self._chunk(name, each, at_ns)
 
     def _chunk(self, name: bytes, chunk: Any, at_ns: int) -> None:
         """One event's document, in which everything but the text may be missing."""
-        is_plain = not name and isinstance(chunk, dict) and chunk.keys() <= dialect.CHUNK_FIELDS
-        choices = chunk.get("choices") if is_plain else None
-        if not choices or not is_plain or chunk.get("object") == "error":
+        is_plain = isinstance(chunk, dict) and chunk.keys() <= tables.CHUNK_FIELDS
+        choices = chunk.get("choices") if is_plain and not name else None
+        if not choices or chunk.get("object") == "error":
             words = dialect.failure(name, chunk)
             if words is not None:
                 self._fail("stream_error", words)
@@ -279,7 +282,7 @@ class Recorder:
         counted = self._usage(chunk, at_ns) if usage or not is_plain else False
         if not choices and not counted and "choices" not in chunk and chunk:
             kind = name.decode("utf-8", "replace") or chunk.get("type") or chunk.get("event") or chunk.get("object")
-            if str(kind).lower() not in dialect.KEEP_ALIVE:
+            if str(kind).lower() not in tables.KEEP_ALIVE:
                 self._tell(f"event {kind}" if kind else f"event of {', '.join(sorted(map(str, chunk))[:3])}")
 
     def _choice(self, choice: Any, at_ns: int, siblings: int) -> bool:
@@ -287,12 +290,12 @@ class Recorder:
         index = choice.get("index", 0)
         delta = choice.get("delta")
         reason = choice.get("finish_reason")
-        is_plain: bool = choice.keys() <= dialect.CHOICE_FIELDS
+        is_plain: bool = choice.keys() <= tables.CHOICE_FIELDS
         if not is_plain:
             words = dialect.failure(b"", {"error": choice.get("error")})
             if words is not None:
                 self._fail("stream_error", words)
-            reason = reason or next((choice[name] for name in dialect.FINISH_FIELDS if choice.get(name)), None)
+            reason = reason or next((choice[name] for name in tables.FINISH_FIELDS if choice.get(name)), None)
         means = dialect.finish(str(reason)) if reason else "none"
         if index and isinstance(index, int) and index >= self.choices:
             self.choices = index + 1
