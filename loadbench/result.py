@@ -52,12 +52,15 @@ class Result:
         merged_arrivals: Arrivals that carried more than one text event.
         first_tokens: Tokens in the first text arrival, where the server counted as it went; else None.
         input_tokens, cached_tokens, output_tokens: As the server's usage says; None where it said nothing.
+        reasoning_tokens: Of the output tokens, as the usage says; text of them may have come or not.
         characters, words: Of the text received.
         finish_reason: As sent (of the first choice), None where none came.
         status: HTTP status.
         retries: Silent retries on a reused connection that died before its first byte (0 or 1).
         retry_of: Number of the failed request that this one asks again; None for a first try.
         endpoint: Place in the run's list of endpoints of the one that it went to; 0 where there is one.
+        unknown: What of the answer the client does not know, in words joined by "; ": a field with text, a finish
+            reason, an event, a place of usage; None where it knows it all.
         error: Kind of failure, None when it completed.
         error_message: What the server or the transport said, one line.
         text: The answer; kept in answers.jsonl, not in requests.jsonl.
@@ -84,6 +87,7 @@ class Result:
     input_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
+    reasoning_tokens: int | None = None
     characters: int = 0
     words: int = 0
     finish_reason: str | None = None
@@ -91,6 +95,7 @@ class Result:
     retries: int = 0
     retry_of: int | None = None
     endpoint: int = 0
+    unknown: str | None = None
     error: ErrorKind | None = None
     error_message: str | None = None
     text: str = ""
@@ -128,6 +133,7 @@ class Results:
         retries: Silent retries (0 or 1), int64.
         retry_of: Number of the failed request that this one asks again, float64, NaN for a first try.
         endpoint: Place in the run's list of endpoints, int64.
+        unknown: What of the answer the client does not know, joined by "; ", None where it knows it all.
         error: Kind of failure (ERROR_KINDS), None when it completed.
         error_message: One line, None when it completed.
         gaps_us: Gaps between successive text arrivals of all requests in us, int64, request after request, flat.
@@ -159,6 +165,7 @@ class Results:
     retries: NDArray[np.int64]
     retry_of: NDArray[np.float64]
     endpoint: NDArray[np.int64]
+    unknown: list[str | None]
     error: list[str | None]
     error_message: list[str | None]
     gaps_us: NDArray[np.int64]
@@ -220,6 +227,7 @@ class Results:
             retries=counts([row.retries for row in rows]),
             retry_of=reals([row.retry_of for row in rows]),
             endpoint=counts([row.endpoint for row in rows]),
+            unknown=[row.unknown for row in rows],
             error=[row.error for row in rows],
             error_message=[row.error_message for row in rows],
             gaps_us=np.array([gap for row in rows for gap in row.gaps_us], dtype=np.int64),

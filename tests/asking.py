@@ -11,7 +11,7 @@ from loadbench.client import Ask, Client, Parameters
 from loadbench.prompts import Prompt
 from loadbench.result import Result
 from loadbench.scenario import Duration, Timeouts
-from loadbench.transport import Clock, Transport
+from loadbench.transport import Clock, StockTransport, Transport
 
 PROMPT = Prompt("sea", ({"role": "user", "content": "Write two sentences about the sea."},))
 
@@ -25,12 +25,13 @@ def ask_many(
     timeouts: Timeouts | None = None,
     loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     wall_ns: Callable[[], int] = time.time_ns,
+    proxy: str | None = None,
 ) -> list[Result]:
-    """Ask n times, one after the other, over one transport; marks count from the beginning."""
+    """Ask n times, one after the other, over one transport, or through a proxy; marks count from the beginning."""
     results: list[Result] = []
 
     async def run() -> None:
-        transport = Transport(clock=clock, tls=tls, wall_ns=wall_ns)
+        transport = StockTransport(proxy) if proxy else Transport(clock=clock, tls=tls, wall_ns=wall_ns)
         client = Client(
             transport,
             f"{url}/v1/chat/completions",

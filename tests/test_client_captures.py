@@ -40,25 +40,26 @@ TABLE = {
     # -- llama.cpp: usage in an event without choices, on request
     # the role event shares one HTTP chunk with the first token, finish and usage share another; 45 tokens, 44 events
     "llamacpp/stream_usage": Expected(SEA, 210, 44, (37, 45, 0), "stop"),
-    "llamacpp/stream_nousage": Expected(SEA, 77, 16, finish_reason="length"),
+    # … else in the `timings` of its last event: prompt_n and cache_n are the input
+    "llamacpp/stream_nousage": Expected(SEA, 77, 16, (37, 16, 22), "length"),
     "llamacpp/stream_emoji": Expected("🎉🎊你好世界！🎉🎊", 18, 18, (53, 40, 24), "length"),  # 40 tokens in 18 events
     "llamacpp/stream_n2": Expected("The sea is a", 76, 16, (37, 16, 36), "length"),  # 8 + 8, each with its own usage
     "llamacpp/stream_max_tokens_0": Expected("The", 3, 1, (37, 1, 36), "length"),
     "llamacpp/stream_max_tokens_1": Expected("The", 3, 1, (37, 1, 36), "length"),
     "llamacpp/stream_stop": Expected("The sea is a ", 13, 5, (37, 5, 36), "stop"),
     "llamacpp/stream_logprobs": Expected("The sea is a", 12, 4, (37, 4, 36), "length"),
-    "llamacpp/stream_timings_per_token": Expected("The sea is a", 12, 4, finish_reason="length"),
-    "llamacpp/stream_return_progress": Expected("The sea is a", 12, 4, finish_reason="length"),  # three role events
+    "llamacpp/stream_timings_per_token": Expected("The sea is a", 12, 4, (37, 4, 36), "length"),
+    "llamacpp/stream_return_progress": Expected("The sea is a", 12, 4, (37, 4, 0), "length"),  # three role events
     "llamacpp/stream_ping_prefill": Expected("You've already started", 38, 8, (1233, 8, 0), "length"),  # 16 comments
-    "llamacpp/stream_queued_ping": Expected(SEA, 77, 16, finish_reason="length"),
-    "llamacpp/stream_keepalive_conn": Expected(SEA, 77, 16, finish_reason="length"),  # it says keep-alive and closes
+    "llamacpp/stream_queued_ping": Expected(SEA, 77, 16, (37, 16, 25), "length"),
+    "llamacpp/stream_keepalive_conn": Expected(SEA, 77, 16, (37, 16, 36), "length"),  # it says keep-alive and closes
     "llamacpp/completions_stream": Expected(", the city of New Haven", 23, 6, (4, 6, 0), "length"),
     "llamacpp/stream_ctx_exceeded_1": Expected(
         "The story of the brave and fea", 2032, 478, error="stream_error", says="Context size has been exceeded."
     ),
     "llamacpp/stream_server_killed": Expected("The city of Erebo", 141, 35, error="truncated"),
     # another API's events: never a completed request
-    "llamacpp/responses_stream": Expected(error="truncated", says="without a finish event"),
+    "llamacpp/responses_stream": Expected(usage=(32, 6, 24), error="truncated", says="without a finish event"),
     "llamacpp/nonstream": Expected(SEA, 210, 1, (37, 45, 36), "stop"),
     "llamacpp/nonstream_queued_ping": Expected(SEA, 210, 1, (37, 45, 36), "stop"),
     "llamacpp/err_unknown_model": Expected("Hello there! How", 16, 1, (31, 4, 0), "length"),  # any name will do

@@ -19,6 +19,7 @@ from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 from loadbench.client.recorder import Recorder
 from loadbench.transport import Clock, Transport
 from loadbench.transport.connection import Connection
+from loadbench.transport.exchange import Patience
 from loadbench.transport.wire import KernelWires
 
 CLOCKS: list[Clock] = ["kernel", "user"]
@@ -141,6 +142,65 @@ def test_bytes_after_the_end_of_an_answer_spoil_the_connection_alone() -> None:
 
     assert [(result.error, result.text) for result in results] == [(None, "AB")] * 2
     assert server.connections == 2
+
+
+# -- an answer that is over before its body is: https://github.com/agentscope-ai/agentscope-java/issues/2073
+
+FINISHED = HEAD + chunk(event("A")) + chunk(event("B", "stop"))
+USAGE = event(usage={"completion_tokens": 2, "prompt_tokens": 7})
+LINGERING: dict[str, list[Step]] = {
+    "[DONE]": [RECEIVE, FINISHED + chunk(DONE), HOLD],
+    "[DONE] in a body without framing": [
+        RECEIVE,
+        HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + event("A") + event("B", "stop") + DONE,
+        HOLD,
+    ],
+    "a finish reason, and heartbeats": [RECEIVE, FINISHED, *[0.01, chunk(b": ping\n\n")] * 200, HOLD],
+    "a finish reason and usage": [RECEIVE, FINISHED, chunk(USAGE), HOLD],
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("name", LINGERING)
+def test_a_request_does_not_wait_for_a_body_that_goes_on_after_its_answer(name: str, clock: Clock) -> None:
+    with serve(LINGERING[name]) as server:
+        results = ask_many(server.url, 6, clock=clock, timeouts=seconds())
+
+    assert [(result.error, result.text) for result in results] == [(None, "AB")] * 6
+    assert all(result.end_ns - (result.last_token_ns or 0) < 10e9 for result in results)
+    assert server.connections == 6
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_usage_that_comes_a_moment_after_the_finish_reason_is_read_each_time(clock: Clock) -> None:
+    with serve([RECEIVE, FINISHED, 0.02, chunk(USAGE), HOLD]) as server:
+        results = ask_many(server.url, 6, clock=clock, timeouts=seconds())
+
+    assert [result.output_tokens for result in results] == [2] * 6
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_connection_whose_body_ends_a_moment_after_done_is_reused(clock: Clock) -> None:
+    with serve([RECEIVE, FINISHED + chunk(DONE), 0.02, LAST] * 6 + [HOLD]) as server:
+        results = ask_many(server.url, 6, clock=clock, timeouts=seconds())
+
+    assert [result.error for result in results] == [None] * 6
+    assert server.connections == 1
+
+
+def test_what_never_came_is_not_waited_for_any_more_and_what_came_is() -> None:
+    patience, origin = Patience(), ("http", "h", 80)
+    before = patience.seconds(origin, "end")
+    for _ in range(3):
+        patience.learn(origin, "end")
+
+    assert (before > 0, patience.seconds(origin, "end")) == (True, 0)
+    assert patience.seconds(origin, "usage") == before
+    assert patience.seconds(("http", "other", 80), "end") == before
+
+    patience.learn(origin, None)
+
+    assert patience.seconds(origin, "end") == before
 
 
 # -- times

@@ -15,6 +15,7 @@ from loadbench.sse import MAX_EVENT_BYTES
 NEXT: list[Step] = [RECEIVE, WHOLE, HOLD]
 A = HEAD + chunk(event("A"))
 HALF = event("B")[:-10]
+CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 JSON = b"Content-Type: application/json\r\n"
 
 PACES: dict[str, Fault] = {
@@ -65,12 +66,18 @@ PACES: dict[str, Fault] = {
         text=None,
         timeouts=seconds(total=0.3),
     ),
-    "[DONE], and then silence": Fault(
-        [RECEIVE, WHOLE[: -len(LAST)], HOLD],
-        "timeout_idle",
+    "[DONE], and then silence": Fault([RECEIVE, WHOLE[: -len(LAST)], HOLD], None, marks=WHOLE_MARKS, text="AB"),
+    "[DONE], and then silence for longer than the idle limit": Fault(
+        [RECEIVE, WHOLE[: -len(LAST)], HOLD], None, marks=WHOLE_MARKS, text="AB", timeouts=seconds(idle=0.05)
+    ),
+    "a finish reason, and then heartbeats": Fault(
+        Endless([RECEIVE, A + chunk(event("B", "stop"))], [chunk(b": ping\n\n"), 0.02]),
+        None,
         marks=WHOLE_MARKS,
         text="AB",
-        timeouts=seconds(idle=0.05),
+    ),
+    "[DONE] in a body without framing, and then silence": Fault(
+        [RECEIVE, CLOSE_DELIMITED + event("A") + event("B", "stop") + DONE, HOLD], None, marks=WHOLE_MARKS, text="AB"
     ),
     "events without text, and then silence": Fault(
         [RECEIVE, HEAD + chunk(event("")), HOLD],

@@ -22,16 +22,24 @@ MS = 1_000_000
 ASK = Ask("m@c1", 1, 0, "m", Prompt("p", ({"role": "user", "content": "Hi"},)), warmup=False, due_ns=0)
 
 
-def recorded(*arrivals: tuple[int, bytes]) -> Result:
-    """The Result of a whole stream whose pieces of body arrived at these times in ms."""
-    recorder = Recorder()
+def recorded(*arrivals: tuple[int, bytes], kind: bytes = b"text/event-stream", several: bool = False) -> Result:
+    """The Result of a whole body of this type whose pieces arrived at these times in ms."""
+    recorder = Recorder(several=several)
     recorder.sent(0)
-    recorder.headers(0, 200, [(b"content-type", b"text/event-stream")])
+    recorder.headers(0, 200, [(b"content-type", kind)] if kind else [])
     for at_ms, body in arrivals:
         recorder.body(body, at_ms * MS)
-    end_ns = arrivals[-1][0] * MS
-    recorder.close(None, end_ns)
+    end_ns = recorder.close(None, arrivals[-1][0] * MS)
     return recorder.result(ASK, 0, end_ns, retried=False)
+
+
+def chunk(choice: object, **more: object) -> bytes:
+    """An event with one choice of any shape."""
+    return b"data: %s\n\n" % json.dumps({"choices": [choice], **more}).encode()
+
+
+def each(every_ms: int, *events: bytes, begin_ms: int = 0) -> list[tuple[int, bytes]]:
+    return [(begin_ms + every_ms * (i + 1), one) for i, one in enumerate(events)]
 
 
 def test_events_of_one_write_are_one_arrival_and_no_merger() -> None:
@@ -197,3 +205,331 @@ def test_one_that_breaks_off_ends_when_that_is_known() -> None:
     recorder.body(b'{"choices"', 5 * MS)
 
     assert recorder.close(ExchangeError("truncated", "cut"), 50 * MS) == 50 * MS
+
+
+# -- choices
+
+
+@pytest.mark.parametrize("with_message", [False, True])
+def test_an_index_that_counts_up_is_one_answer(with_message: bool) -> None:
+    """https://github.com/microsoft/foundry-local/issues/263 and 144."""
+    texts = [{"role": "assistant", "content": f" w{i}"} for i in range(10)]
+    choices = [
+        {"index": i, "delta": text, **({"message": text} if with_message else {})} for i, text in enumerate(texts)
+    ]
+    last = chunk({"index": 0, "delta": {}, "finish_reason": "stop"})
+    result = recorded(*each(20, *map(chunk, choices), last + DONE))
+
+    assert result.text == "".join(f" w{i}" for i in range(10))
+    assert (result.text_events, result.characters, result.gaps_us) == (10, 30, [20_000] * 9)
+
+
+def test_choices_that_were_asked_for_stay_apart_even_in_turn() -> None:
+    choices = [{"index": i, "delta": {"content": f"{i}"}} for i in range(3)]
+    result = recorded(*each(10, *map(chunk, choices), DONE), several=True)
+
+    assert (result.text, result.characters) == ("0", 3)
+
+
+def test_choices_that_come_in_turns_stay_apart() -> None:
+    events = [chunk({"index": i % 2, "delta": {"content": "ab"[i % 2]}}) for i in range(6)]
+    result = recorded(*each(10, *events, DONE))
+
+    assert (result.text, result.characters, result.text_events) == ("aaa", 6, 6)
+
+
+def test_several_choices_of_one_document_stay_apart() -> None:
+    choices = [{"index": i, "message": {"content": "ab"[i]}, "finish_reason": "stop"} for i in range(2)]
+    result = recorded((10, json.dumps({"choices": choices}).encode()), kind=b"application/json")
+
+    assert (result.text, result.characters) == ("a", 2)
+
+
+# -- text
+
+
+def test_the_first_thought_in_parts_is_the_first_token() -> None:
+    """Mistral's: https://github.com/BerriAI/litellm/issues/16272."""
+    thought = chunk({"delta": {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "thnk "}]}]}})
+    events = [thought] * 20 + [event("word ")] * 5
+    usage = event(finish="stop", usage={"prompt_tokens": 7, "completion_tokens": 25})
+    result = recorded(*each(20, *events, usage + DONE, begin_ms=80))
+
+    assert (result.first_token_ns, result.last_token_ns) == (100 * MS, 580 * MS)
+    assert (result.characters, result.text_events, result.output_tokens) == (125, 25, 25)
+    assert result.text == "word " * 5
+
+
+def test_a_thought_in_two_fields_counts_once() -> None:
+    """StepFun's: https://github.com/MoonshotAI/kimi-code/issues/3928."""
+    thought = chunk({"delta": {"reasoning": "thnk ", "reasoning_content": "thnk "}})
+    result = recorded(*each(20, *[thought] * 8, *[event("word ")] * 4, event(finish="stop") + DONE))
+
+    assert (result.characters, result.text, result.text_events) == (60, "word " * 4, 12)
+
+
+WHOLE_AGAIN = {
+    "beside an empty delta": {"delta": {}, "message": {"role": "assistant", "content": "one two three "}},
+    "beside a delta that is null": {"delta": None, "message": {"content": "one two three "}},
+    "beside an empty text": {"delta": {"content": ""}, "message": {"content": "one two three "}},
+    "without a delta": {"message": {"content": "one two three "}},
+    "trimmed": {"delta": {}, "message": {"content": "one two three"}},
+    "as the last delta": {"delta": {"content": "one two three "}},
+    "as text": {"delta": {}, "text": "one two three "},
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_AGAIN)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_whole_text_again_at_the_end_counts_once(name: str, at_once: bool) -> None:
+    texts = [event("one "), event("two "), event("three ")]
+    again = WHOLE_AGAIN[name] | ({"finish_reason": "stop"} if at_once or name == "as the last delta" else {})
+    result = recorded(*each(10, *texts, chunk(again), event(finish="stop") + DONE))
+
+    assert (result.text, result.characters, result.text_events) == ("one two three ", 14, 3)
+
+
+def test_what_a_last_message_adds_counts() -> None:
+    last = {"delta": {}, "message": {"content": "one two three"}, "finish_reason": "stop"}
+    result = recorded(*each(10, event("one "), event("two "), chunk(last), DONE))
+
+    assert (result.text, result.text_events) == ("one two three", 3)
+
+
+def test_the_halves_of_a_utf_16_pair_meet_though_they_come_in_two_events() -> None:
+    halves = [b'data: {"choices": [{"delta": {"content": "\\u%s"}}]}\n\n' % half for half in (b"d83d", b"de00")]
+    result = recorded(*each(10, event("Hi "), *halves, event("!"), event(finish="stop") + DONE))
+
+    assert (result.text, result.text_events, result.characters, result.error) == ("Hi 😀!", 4, 5, None)
+
+
+def test_half_a_utf_16_pair_becomes_a_replacement_character_that_can_be_written() -> None:
+    half = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
+    result = recorded((10, half), (20, DONE))
+
+    assert result.text == "a\ufffd"
+
+
+def test_a_half_that_waits_for_the_other_is_not_shown_yet() -> None:
+    recorder = Recorder()
+    recorder.headers(0, 200, [])
+    recorder.body(b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n', MS)
+
+    assert recorder.texts(final=False) == ("", "a")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_have_are_read_as_every_python_client_does(number: str) -> None:
+    logprobs = event("A").replace(b'"finish_reason": null', b'"logprobs": [%s]' % number.encode())
+    result = recorded((10, logprobs), (20, logprobs), (30, event(finish="stop") + DONE))
+
+    assert (result.text, result.error) == ("AA", None)
+
+
+# -- counts
+
+
+def test_usage_of_the_last_choice_is_the_count() -> None:
+    """Moonshot's: https://github.com/maximhq/bifrost/issues/191."""
+    usage = {"prompt_tokens": 7, "completion_tokens": 20, "total_tokens": 27}
+    last = chunk({"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage})
+    result = recorded(*each(10, *[event("a b c d ")] * 5, last, DONE))
+
+    assert (result.input_tokens, result.output_tokens, result.unknown) == (7, 20, None)
+
+
+def test_usage_after_done_is_the_count() -> None:
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 20}}\n\n'
+    result = recorded((10, event("A")), (20, event(finish="stop") + DONE), (30, usage))
+
+    assert (result.input_tokens, result.output_tokens, result.error) == (7, 20, None)
+
+
+def test_reasoning_that_the_output_leaves_out_is_added() -> None:
+    """xAI's: https://github.com/UKGovernmentBEIS/inspect_ai/issues/5528, https://github.com/vercel/ai/issues/12425."""
+    thought, usage = (
+        chunk({"delta": {"reasoning_content": "hm "}}),
+        {
+            "prompt_tokens": 7,
+            "completion_tokens": 10,
+            "total_tokens": 57,
+            "completion_tokens_details": {"reasoning_tokens": 40},
+        },
+    )
+    result = recorded(*each(10, *[thought] * 40, *[event("word ")] * 10, event(finish="stop", usage=usage) + DONE))
+
+    assert (result.output_tokens, result.reasoning_tokens, result.text_events) == (50, 40, 50)
+
+
+def test_timings_do_not_replace_a_usage() -> None:
+    usage = event(finish="stop", usage={"prompt_tokens": 7, "completion_tokens": 20})
+    timings = b'data: {"choices": [], "timings": {"prompt_n": 1, "predicted_n": 2}}\n\n'
+    result = recorded((10, event("A")), (20, usage), (30, timings + DONE))
+
+    assert (result.input_tokens, result.output_tokens) == (7, 20)
+
+
+# -- failures and what nobody knows
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        # https://github.com/vllm-project/vllm/issues/57082
+        (event(finish="abort"), "finish_reason abort"),
+        (event(finish="error"), "finish_reason error"),
+        # https://github.com/infiniflow/ragflow/issues/15266
+        (b'data: {"code":500,"message":"failed to encode response"}\n\n', "failed to encode response"),
+        (b'data: {"status":"error","detail":"no memory"}\n\n', "no memory"),
+        (b"event: error\ndata: no memory\n\n", "no memory"),
+        (chunk({"delta": {"content": ""}, "finish_reason": "error", "error": {"message": "no memory"}}), "no memory"),
+    ],
+)
+def test_a_failure_after_some_words_is_one_with_the_servers_words(last: bytes, says: str) -> None:
+    result = recorded(*each(10, *[event("word ")] * 4, last, DONE))
+
+    assert result.error == "stream_error"
+    assert says in (result.error_message or "")
+    assert result.text == "word " * 4
+
+
+@pytest.mark.parametrize(
+    ("strange", "told"),
+    [
+        (event(finish="weird"), "finish_reason weird"),
+        (chunk({"delta": {"analysis": "hm"}}), "text in delta.analysis"),
+        (b'data: {"type": "status", "note": "x"}\n\n', "event status"),
+        (b'event: progress\ndata: {"n": 1}\n\n', "event progress"),
+        (b'data: {"a": 1, "b": 2}\n\n', "event of a, b"),
+        (b'data: {"choices": [], "stats": {"output_tokens": 3}}\n\n', "usage in stats"),
+    ],
+)
+def test_what_no_table_knows_is_told_and_fails_nothing(strange: bytes, told: str) -> None:
+    result = recorded(*each(10, event("A"), strange, event("B", "stop") + DONE))
+
+    assert (result.text, result.error, result.unknown) == ("AB", None, told)
+
+
+def test_events_that_only_keep_the_connection_are_not_told() -> None:
+    pings = b'data: {"type": "ping"}\n\ndata: {}\n\nevent: ping\ndata: {"a": 1}\n\n'
+    result = recorded((10, pings), (20, event("A", "stop") + DONE))
+
+    assert result.unknown is None
+
+
+def test_little_is_kept_of_much_that_is_unknown() -> None:
+    strange = [chunk({"delta": {f"{'x' * 200}{i};": "hm"}}) for i in range(50)]
+    result = recorded(*each(1, *strange, event("A", "stop") + DONE))
+
+    assert len(result.unknown or "") < 300
+
+
+def test_an_answer_without_text_names_the_field_that_has_some() -> None:
+    result = recorded(*each(10, chunk({"delta": {"analysis": "hm"}}), event(finish="stop") + DONE))
+
+    assert result.error == "empty"
+    assert "text in delta.analysis" in (result.error_message or "")
+
+
+def test_an_answer_that_is_all_hidden_reasoning_says_so() -> None:
+    usage = {"completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 50}}
+    result = recorded((10, event("")), (20, event(finish="length", usage=usage) + DONE))
+
+    assert result.error == "empty"
+    assert "50 tokens went into hidden reasoning" in (result.error_message or "")
+
+
+# -- what a body is called
+
+DOCUMENT = json.dumps({"choices": [{"message": {"content": "AB"}, "finish_reason": "stop"}]}).encode()
+KINDS = [b"application/json", b"text/event-stream", b"text/plain", b"application/octet-stream", b"text/html", b""]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_stream_is_one_whatever_it_is_called(kind: bytes) -> None:
+    result = recorded(*each(10, event("A"), event("B"), event(finish="stop") + DONE), kind=kind)
+
+    assert (result.text, result.text_events, result.gaps_us, result.error) == ("AB", 2, [10_000], None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "body", [DOCUMENT, b"\n  \n" + DOCUMENT + b"\n", json.dumps(json.loads(DOCUMENT), indent=1).encode()]
+)
+def test_a_json_document_is_one_whatever_it_is_called(kind: bytes, body: bytes) -> None:
+    whole = recorded((10, body), kind=kind)
+    in_bytes = recorded(*((10, body[i : i + 1]) for i in range(len(body))), kind=kind)
+
+    assert (whole.text, whole.text_events, whole.error) == ("AB", 1, None)
+    assert whole == in_bytes
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"text/event-stream", b""])
+def test_an_error_document_is_a_failure_whatever_it_is_called(kind: bytes) -> None:
+    result = recorded((10, b'{"error": {"message": "no memory"}}'), kind=kind)
+
+    assert (result.error, result.error_message) == ("stream_error", "no memory")
+
+
+def test_a_document_a_line_is_a_stream() -> None:
+    texts = [json.dumps({"message": {"role": "assistant", "content": text}, "done": False}) for text in ("A", "B")]
+    last = json.dumps({"done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": 2, "response": ""})
+    result = recorded(*each(10, *(line.encode() + b"\n" for line in (*texts, last))), kind=b"application/x-ndjson")
+
+    assert (result.text, result.text_events, result.gaps_us, result.error) == ("AB", 2, [10_000], None)
+    assert (result.input_tokens, result.output_tokens, result.finish_reason) == (7, 2, "stop")
+
+
+def test_lines_of_json_that_end_within_one_are_truncated() -> None:
+    line = json.dumps({"choices": [{"delta": {"content": "A"}}]}).encode() + b"\n"
+    result = recorded((10, line), (20, line), (30, line[:20]), kind=b"")
+
+    assert (result.error, result.text) == ("truncated", "AA")
+
+
+# -- the end
+
+
+def test_a_request_ends_at_done_and_not_with_its_body() -> None:
+    result = recorded((10, event("A")), (20, event("B", "stop") + DONE), (4000, b": heartbeat\n\n"))
+
+    assert result.end_ns == 20 * MS
+
+
+def test_text_after_done_is_none_of_the_answer() -> None:
+    result = recorded((10, event("A", "stop") + DONE), (20, event("B")))
+
+    assert (result.text, result.end_ns) == ("A", 10 * MS)
+
+
+def endings(*bodies: bytes) -> list[str | None]:
+    """What may still follow after each of these pieces of body."""
+    recorder, found = Recorder(), []
+    recorder.headers(0, 200, [(b"content-type", b"text/event-stream")])
+    for body in bodies:
+        recorder.body(body, MS)
+        found.append(recorder.ending)
+    return found
+
+
+def test_an_answer_is_over_with_its_finish_reason_and_its_usage_or_with_done() -> None:
+    usage = b'data: {"choices": [], "usage": {"completion_tokens": 1}}\n\n'
+    counted = event("A", usage={"completion_tokens": 1})
+
+    assert endings(event("A"), event(finish="stop"), b": ping\n\n", usage) == [None, "usage", "usage", "end"]
+    assert endings(counted, event(finish="stop")) == [None, "usage"]
+    assert endings(event("A"), event(finish="stop", usage={"completion_tokens": 1})) == [None, "end"]
+    assert endings(event("A"), event(finish="stop"), DONE, usage) == [None, "usage", "usage", "end"]
+    assert endings(event("A"), DONE) == [None, "usage"]
+
+
+def test_an_answer_that_goes_on_after_a_finish_reason_is_not_over() -> None:
+    assert endings(event("A", "stop"), event("B", "stop"), event("C")) == ["usage", "usage", None]
+    assert endings(event("A"), event(finish="tool_calls")) == [None, None]
+
+
+def test_several_choices_are_over_with_the_last_one() -> None:
+    texts = [chunk({"index": i % 2, "delta": {"content": "a"}}) for i in range(4)]
+    ends = [chunk({"index": i, "delta": {}, "finish_reason": "stop"}) for i in range(2)]
+
+    assert endings(*texts, *ends) == [None] * 5 + ["usage"]

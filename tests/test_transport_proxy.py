@@ -9,7 +9,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from wire import DONE, event, plain
+import pytest
+from asking import ask_many, seconds
+from replay import HOLD, RECEIVE, Step, serve
+from wire import DONE, HEAD, LAST, chunk, event, plain
 
 from loadbench import simulator
 
@@ -53,6 +56,23 @@ def test_a_proxy_that_is_down_is_named(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "proxy" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rest", [[HOLD], [0.01, chunk(b": ping\n\n")] * 500])
+def test_a_body_that_goes_on_behind_a_proxy_is_not_waited_for(rest: list[Step]) -> None:
+    with serve([RECEIVE, HEAD + chunk(event("A")) + chunk(event("B", "stop") + DONE), *rest]) as proxy:
+        results = ask_many("http://model.test", 5, proxy=proxy.url, timeouts=seconds())
+
+    assert [(result.error, result.text) for result in results] == [(None, "AB")] * 5
+    assert all(result.end_ns == result.last_token_ns for result in results)
+
+
+def test_a_connection_to_a_proxy_is_kept_where_the_body_ends_a_moment_after_done() -> None:
+    with serve([RECEIVE, HEAD + chunk(event("A", "stop") + DONE), 0.02, LAST] * 4 + [HOLD]) as proxy:
+        results = ask_many("http://model.test", 4, proxy=proxy.url, timeouts=seconds())
+
+    assert [result.error for result in results] == [None] * 4
+    assert proxy.connections == 1
 
 
 def test_gzip_is_read_behind_a_proxy_too(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from asking import ask_many
 from checks_page import PAGE, page
 from replay import RECEIVE, Step, serve
-from streams import in_turn, level_data, run, summed
+from streams import in_turn, level_data, run, stream, summed
 from wire import DONE, HEAD, LAST, chunk, event
 
 from loadbench.metrics import summarise
@@ -160,6 +160,13 @@ CASES = [
     ({"tokens_per_event": 1.51}, [("V6", "warn")]),
     ({"tokens_per_event": None}, []),
     ({"tokens_per_event": 4.0, "token_source": "mixed"}, [("V6", "red")]),
+    ({"undercounted": 0}, []),
+    ({"undercounted": 1}, [("V6", "warn")]),
+    ({"undercounted": 1, "token_source": "mixed"}, [("V6", "red")]),
+    ({"undercounted": None}, []),
+    # what the client's tables do not know
+    ({"unknown": {}}, []),
+    ({"unknown": {"finish_reason odd": 4}}, [("dialect", "note")]),
     # V7: round trip against a TTFT p50 of 100 ms
     ({"round_trip_ms": 30.0}, []),
     ({"round_trip_ms": 30.1}, [("V7", "warn")]),
@@ -393,3 +400,27 @@ def test_a_document_that_has_the_number_of_a_check_has_its_name_and_where_all_ar
 
     assert {code for code in codes if NAMES[code] not in text} == set()
     assert not codes or "checks.md" in text or document == "docs/checks.md"
+
+
+def test_fewer_tokens_than_events_with_text_are_warned_of_whenever_it_happens() -> None:
+    """https://github.com/UKGovernmentBEIS/inspect_ai/issues/5528."""
+    level = summed([*in_turn(3, tokens=50), stream(3, due=4000, tokens=50, output_tokens=49)])
+    [warning] = [warning for warning in warnings(level) if warning["code"] == "V6"]
+
+    assert level["undercounted"] == 1
+    assert "in 1 of 4 requests" in warning["text"]
+
+
+def test_whole_answers_have_no_events_to_count() -> None:
+    level = summed(in_turn(4, tokens=50, output_tokens=1), scenario={"stream": False})
+
+    assert level["undercounted"] is None
+
+
+def test_what_requests_bring_that_nobody_knows_is_one_note_with_their_number() -> None:
+    odd = [stream(i, due=2000 * i, unknown="finish_reason odd; text in delta.x") for i in range(3)]
+    level = summed([*odd, stream(3, due=8000, unknown="finish_reason odd")])
+    [note] = [warning for warning in warnings(level) if warning["code"] == "dialect"]
+
+    assert level["unknown"] == {"finish_reason odd": 4, "text in delta.x": 3}
+    assert "finish_reason odd (4 of 4 requests), text in delta.x (3 of 4 requests)" in note["text"]

@@ -5,6 +5,7 @@ taken wherever it comes.
 
     recorder.py    reads one response as it arrives
     dialect.py     what servers write differently
+    tables.py      where they do, as data
     endpoints.py   which of several replicas a conversation goes to
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 import httpx
 import orjson
 
-from loadbench.client.dialect import one_line
+from loadbench.client.dialect import count, one_line
 from loadbench.client.endpoints import Endpoint, cycle
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
@@ -65,6 +66,11 @@ class Parameters:
     extra_body: Mapping[str, Any]
     stream: bool = True
     min_tokens: bool = False
+
+    @property
+    def several(self) -> bool:
+        """Whether each asks for more than one choice."""
+        return (count(self.extra_body.get("n")) or 1) > 1
 
     def body(self, model: str, prompt: Prompt) -> bytes:
         """The JSON body of a chat completion; `extra_body` has the last word."""
@@ -157,7 +163,7 @@ class Client:
             origin_ns: The beginning of the level: the Result's marks count from it.
             keep: Whether the prompt will be asked again, so that the built request is worth its memory.
         """
-        recorder = self._last = Recorder()
+        recorder = self._last = Recorder(several=self._parameters.several)
         endpoint = self.endpoint_of(ask.conversation) if ask.endpoint is None else ask.endpoint
         prototype, wire = await self.prepare(ask.model, ask.prompt, keep=keep, endpoint=endpoint)
         extensions = {"sink": recorder, "timeouts": self._timeouts, "wire": wire}
@@ -196,8 +202,10 @@ class Client:
         if last is None:
             return "", ""
         # A key that an answer repeats comes in pieces: while more may come, what may be a part of one waits.
-        clean = self._secrets.settled if id(last) in self._in_flight else self._secrets.hidden
-        return clean("".join(last.other_text)), clean("".join(last.answer))
+        flies = id(last) in self._in_flight
+        clean = self._secrets.settled if flies else self._secrets.hidden
+        other, answer = last.texts(final=not flies)
+        return clean(other), clean(answer)
 
     def served_as(self, model: str) -> str | None:
         """The name that the last response carried for a model; None where none told one."""

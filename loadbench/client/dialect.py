@@ -1,16 +1,106 @@
-"""What servers write differently: where the text is, where the count, and how they say what went wrong."""
+"""What servers write differently: where the text is, where the count, and how they say what went wrong.
+
+The tables of it are in tables.py. What none of them knows is told: see `Spoken.unknown`, `Usage.unknown` and `finish`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import codecs
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
 
 import orjson
 
+from loadbench.client.tables import (
+    BESIDE_CHOICES,
+    CODES,
+    COUNT_FILLERS,
+    COUNT_WORDS,
+    COUNTS,
+    ERROR_NAMES,
+    FAILURE_WORDS,
+    FINE,
+    FINISH_FIELDS,
+    FINISHES,
+    FLAGS,
+    GOES_ON,
+    NO_REASONS,
+    PARTS,
+    SAYS,
+    SILENT,
+    STATES,
+    TEXTS,
+    TOOL_TEXTS,
+    USAGE_PLACES,
+    Text,
+)
 from loadbench.result import ErrorKind
-from loadbench.target.rows import whole
+from loadbench.target.rows import MOST, whole
 
+_REASONING_PART = re.compile("think|reason|thought")  # a part's type, as Mistral's and Anthropic's "thinking"
+_DEEPEST = 8  # parts within parts
+_TEXTLESS = SILENT - {"tool_calls", "function_call"}
+_MOST_STATE_WORDS = 3  # "response.failed" and "internal_server_error" are states, a sentence with "error" in it is none
+_CACHE_FILLERS = COUNT_FILLERS | COUNT_WORDS["input"] | {"hit", "hits", "read", "content"}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_LONGEST_NAME = 60
+_MOST_PLACES = 200  # looked into for a usage, of one event
 _MESSAGE_CHARACTERS = 300
 _PIECE = 65_536
+
+
+# -- JSON as it comes
+
+
+def read_json(payload: bytes) -> Any:
+    """A JSON document, with what every Python client reads: NaN, Infinity, halves of a UTF-16 pair.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as strict:
+        try:
+            return json.loads(payload.decode("utf-8-sig"))
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+        except ValueError:
+            raise ValueError(str(strict)) from None
+
+
+def paired(text: str, *, final: bool = True) -> str:
+    """A text whose UTF-16 pairs may have come in halves, one in each of two events; a half alone becomes U+FFFD.
+
+    Args:
+        final: Nothing follows; else a half at the end is left out, as the other one may come.
+
+    >>> paired("Hi " + chr(0xD83D) + chr(0xDE00)), paired("Hi " + chr(0xD83D), final=False)
+    ('Hi 😀', 'Hi ')
+    """
+    return codecs.utf_16_le_decode(text.encode("utf-16-le", "surrogatepass"), "replace", final)[0]
+
+
+def looks_streamed(start: int, declared: bytes) -> bool:
+    """Whether a body that begins with this byte is an event stream: the body says so, where it says so, not its type.
+
+    Args:
+        start: Its first byte that is no blank.
+        declared: Its content type, in small letters.
+
+    >>> looks_streamed(ord("d"), b"application/json"), looks_streamed(ord("{"), b"text/event-stream")
+    (True, False)
+    """
+    if start in b"{[":
+        return False
+    return start in b":deir" or not declared.startswith(b"application/json")  # comment, data, event, id, retry
+
+
+# -- failures
 
 
 def status_kind(status: int) -> ErrorKind:
@@ -27,25 +117,99 @@ def status_kind(status: int) -> ErrorKind:
 def body_said(status: int, body: bytes) -> str:
     """An error response in words: its status, and what its body says, JSON or not."""
     try:
-        words = said(orjson.loads(body))
-    except orjson.JSONDecodeError:
+        words = said(read_json(body))
+    except ValueError:
         words = body.decode("utf-8", "replace").strip()
     return f"HTTP {status}: {words}" if words else f"HTTP {status}"
 
 
 def said(document: Any) -> str:
     """The message in an error document, of whatever shape."""
-    while isinstance(document, dict):
-        inner = next((document[key] for key in ("error", "message", "detail", "msg") if document.get(key)), None)
-        if inner is None:
+    while True:
+        if isinstance(document, list) and len(document) == 1:
+            document = document[0]
+        elif isinstance(document, dict):
+            named = (name for name in (*SAYS, *filter(_is_error_name, document)) if _is_meant(document.get(name)))
+            name = next(named, None)
+            if name is None:
+                break
+            document = document[name]
+        else:
             break
-        document = inner
     if isinstance(document, str):
         return document
     try:
         return orjson.dumps(document).decode()
     except orjson.JSONEncodeError:  # it reads more levels than it writes
         return "an error of too many levels"
+
+
+def failure(name: bytes, document: Any) -> str | None:
+    """What went wrong, in the server's words; None where the event names no error.
+
+    Args:
+        name: Of the event, b"" where it has none.
+        document: Its data.
+    """
+    if not isinstance(document, dict) or has_failed(name.decode("utf-8", "replace")):
+        return said(document)
+    if _names_error(document):
+        return said(document)
+    if document.get("choices"):
+        return None
+    inner = [value for value in document.values() if isinstance(value, dict)]
+    for each in (document, *inner):
+        if _codes_error(each) or (each is not document and _names_error(each)):
+            return said(each)
+    return None
+
+
+def has_failed(state: str) -> bool:
+    """Whether an event's name or a state has a word of failure in it.
+
+    >>> has_failed("response.failed"), has_failed("InternalError"), has_failed("stop")
+    (True, True, False)
+    """
+    words = _words(state) if len(state) < _LONGEST_NAME else ()
+    return len(words) <= _MOST_STATE_WORDS and not FAILURE_WORDS.isdisjoint(words)
+
+
+def _names_error(document: Mapping[str, Any]) -> bool:
+    """Whether a field or a state of it says that it is about an error, whatever else there is."""
+    for name, value in document.items():
+        if _is_error_name(name) and _is_meant(value):
+            return True
+    return any(isinstance(state := document.get(name), str) and has_failed(state) for name in STATES)
+
+
+def _is_error_name(name: str) -> bool:
+    return len(name) < _LONGEST_NAME and not ERROR_NAMES.isdisjoint(_words(name))
+
+
+def _codes_error(document: Mapping[str, Any]) -> bool:
+    """Whether an event without choices has a flag or a code of failure, or the detail that FastAPI gives alone."""
+    if any(document.get(name) is False for name in FLAGS):
+        return True
+    words = any(isinstance(document.get(name), str) and _is_meant(document[name]) for name in SAYS)
+    for name in CODES:
+        code = document.get(name)
+        if isinstance(code, str) and code.isdecimal():
+            code = int(code[:9])
+        if isinstance(code, int | float) and not isinstance(code, bool):
+            if code >= 400 or (words and code != 0 and not 200 <= code < 300 and name != "status"):
+                return True
+        elif name == "code" and isinstance(code, str) and words and _is_meant(code):
+            return True
+    return _is_meant(document.get("detail")) and document.keys().isdisjoint({*STATES, *CODES, *FLAGS})
+
+
+def _is_meant(value: Any) -> bool:
+    """Whether a field of an error says anything: not null, false, 0, "ok", nor an object of nothing else."""
+    if isinstance(value, str):
+        return value.strip().lower() not in FINE
+    if isinstance(value, dict):
+        return any(each and (not isinstance(each, str) or each.strip().lower() not in FINE) for each in value.values())
+    return bool(value)
 
 
 def one_line(text: str) -> str:
@@ -69,27 +233,253 @@ def word_count(text: str) -> int:
     return words
 
 
+# -- how an answer ends
+
+Finish = Literal["none", "ends", "goes on", "failed", "unknown"]
+
+
+def finish(reason: str) -> Finish:
+    """What a finish reason means.
+
+    >>> finish("FinishReason.MAX_TOKENS"), finish("abort"), finish("tool_calls"), finish("zzz")
+    ('ends', 'failed', 'goes on', 'unknown')
+    """
+    word = reason[:_LONGEST_NAME].rpartition(".")[2].strip().lower().removeprefix("finish_reason_")
+    if word in NO_REASONS:
+        return "none"
+    if word in GOES_ON:
+        return "goes on"
+    if word in FINISHES:
+        return "ends"
+    return "unknown" if FAILURE_WORDS.isdisjoint(_words(word)) else "failed"
+
+
+# -- text
+
+
+@dataclass(slots=True)
+class Spoken:
+    """The text of one delta or message.
+
+    Attributes:
+        answer: Its content.
+        other: Reasoning, a refusal, tool calls.
+        unknown: Fields that hold text and are in no table; their text is in neither.
+    """
+
+    answer: str = ""
+    other: str = ""
+    unknown: tuple[str, ...] = ()
+
+
+def spoken(message: Any) -> Spoken:
+    """The text of a delta or message, each text once in however many fields it stands.
+
+    Raises:
+        AttributeError, TypeError: If it is no object of a chat completion.
+    """
+    names = [name for name, value in message.items() if value and name not in _TEXTLESS]
+    if not names:
+        return Spoken()
+    if len(names) == 1 and names[0] in TEXTS and isinstance(value := message[names[0]], str):
+        return Spoken(value) if TEXTS[names[0]][0] == "answer" else Spoken("", value)  # nearly every one
+    found: dict[str, Text] = {}
+    for name, (kind, _) in TEXTS.items():
+        value = message.get(name)
+        if not value:
+            continue
+        pieces = list(_pieces(value, kind))
+        if name == "content" and not pieces and not isinstance(value, list):
+            raise TypeError(value)
+        for of in {piece for piece, _ in pieces}:
+            found.setdefault("".join(text for piece, text in pieces if piece == of), of)
+    calls = message.get("tool_calls") or ([message] if message.get("function_call") else [])
+    arguments: list[str] = []
+    for call in calls:
+        function = call.get("function") or call.get("function_call") or call.get("custom") or {}
+        arguments += [text for key in TOOL_TEXTS if isinstance(text := function.get(key), str)]
+    strange = [name for name in names if name not in TEXTS and name not in SILENT]
+    return Spoken(
+        "".join(text for text, kind in found.items() if kind == "answer"),
+        "".join([*(text for text, kind in found.items() if kind != "answer"), *arguments]),
+        tuple(sorted(name for name in strange if any(text.strip() for _, text in _pieces(message[name], "answer")))),
+    )
+
+
+def _pieces(value: Any, kind: Text, depth: int = 0) -> Iterator[tuple[Text, str]]:
+    """The texts of a field's value, of the parts in it too, each with its kind."""
+    if isinstance(value, str):
+        if value:
+            yield kind, value
+    elif depth == _DEEPEST:
+        return
+    elif isinstance(value, list):
+        for each in value:
+            yield from _pieces(each, kind, depth + 1)
+    elif isinstance(value, dict):
+        if value.get("thought") is True or _REASONING_PART.search(str(value.get("type"))[:_LONGEST_NAME]):
+            kind = "reasoning"
+        for name, of in PARTS.items():
+            if name in value:
+                yield from _pieces(value[name], of or kind, depth + 1)
+
+
+def beside_choices(chunk: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An event without choices as the choice that it stands for; None where it holds no text of an answer."""
+    if "type" in chunk:  # another API's events, which repeat themselves: counted, they would count twice
+        return None
+    for name in BESIDE_CHOICES:
+        value = chunk.get(name)
+        if (isinstance(value, str) and name != "message") or (isinstance(value, dict) and _is_said(value)):
+            ending = {key: chunk[key] for key in FINISH_FIELDS if chunk.get(key)}
+            return {"message": value, **ending} if isinstance(value, dict) else {"text": value, **ending}
+    candidates = chunk.get("candidates")  # Gemini's
+    if isinstance(candidates, list) and candidates and isinstance(candidates[0], dict):
+        one = candidates[0]
+        ending = {key: one[key] for key in FINISH_FIELDS if one.get(key)}
+        return {"message": {"content": one.get("content")}, **ending}
+    return None
+
+
+def _is_said(message: Mapping[str, Any]) -> bool:
+    return "role" in message or not message.keys().isdisjoint(TEXTS)
+
+
+# -- token counts
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts of one event; None where it does not say.
+
+    Attributes:
+        output: Reasoning included, whether the server includes it or not.
+        reasoning: How many of the output's are reasoning.
+        is_named: From a field that is called usage, which others do not replace.
+        unknown: What no table knows of it, in words.
+    """
+
+    output: int | None = None
+    input: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+    is_named: bool = True
+    unknown: str | None = None
+
+
 def count(value: Any) -> int | None:
-    """A number of tokens; None for anything else."""
+    """A number of tokens, also as 20.0 and "20"; None for anything else.
+
+    >>> count(20), count(20.0), count("20"), count(True), count(-1), count(20.5), count(float("inf"))
+    (20, 20, 20, None, None, None, None)
+    """
+    if isinstance(value, str):
+        if len(value) > 20 or not re.fullmatch(r"\d+(\.0+)?", value, re.ASCII):
+            return None
+        value = float(value) if "." in value else int(value)
     return whole(value)
 
 
-def other_text(delta: Any) -> str | None:
-    """Text of a delta that is not its content: reasoning by its several names, tool calls, a refusal."""
-    found = [
-        text
-        for key in ("reasoning_content", "reasoning", "refusal")
-        if isinstance(text := delta.get(key), str) and text
-    ]
-    calls = delta.get("tool_calls") or ([delta] if delta.get("function_call") else [])
-    for call in calls:
-        function = call.get("function") or call.get("function_call") or {}
-        found += [text for key in ("name", "arguments") if isinstance(text := function.get(key), str) and text]
-    return "".join(found) or None
+def usage(chunk: Mapping[str, Any]) -> Usage | None:
+    """The token counts of an event, from the place that tells most; None where it has none."""
+    plain = chunk.get("usage")
+    if isinstance(plain, dict):
+        output: Any = plain.get("completion_tokens")
+        input_: Any = plain.get("prompt_tokens")
+        are_counts = len(plain) == 3 and "total_tokens" in plain and type(output) is int and type(input_) is int
+        if are_counts and 0 < output <= MOST and 0 <= input_ <= MOST:
+            return Usage(output, input_)  # nearly every one, in each event of a stream that counts along
+        if (found := _counted("usage", plain)) is not None and found.output:
+            return found
+    best: Usage | None = None
+    for path, fields in _places(chunk):
+        found = _counted(path, fields)
+        if found is None:
+            continue
+        if found.output:
+            return found
+        if best is None or (found.output is not None and best.output is None):
+            best = found
+    return best
 
 
-def parts_text(content: Any) -> str:
-    """Content given as a list of parts. Raises TypeError for anything else."""
-    if not isinstance(content, list):
-        raise TypeError(content)
-    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+def _places(chunk: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All objects of an event that may hold counts, by their path: the known ones first, then the outer ones."""
+    found: list[tuple[str, Mapping[str, Any]]] = [("", chunk)]
+    for path, fields in found:
+        if len(found) > _MOST_PLACES or path.count(".") >= _DEEPEST:
+            break
+        for name, value in fields.items():
+            below = value[:_DEEPEST] if isinstance(value, list) else (value,)
+            if len(name) < _LONGEST_NAME and name != "logprobs" and not name.endswith("_details"):
+                found += [(f"{path}.{name}" if path else name, one) for one in below if isinstance(one, dict)]
+    order = list(USAGE_PLACES)
+    return iter(sorted(found, key=lambda one: order.index(one[0]) if one[0] in USAGE_PLACES else len(order)))
+
+
+def _counted(path: str, fields: Mapping[str, Any]) -> Usage | None:
+    """The counts of one object; None where it has neither input nor output."""
+    last = path.rpartition(".")[2]
+    is_usage = not {"usage", "token", "tokens"}.isdisjoint(_words(last))
+    named: dict[str, int] = {}
+    for name, value in fields.items():
+        if len(name) >= _LONGEST_NAME:
+            continue
+        if isinstance(value, dict):
+            if name.endswith(("details", "Details")):
+                for inner, n in value.items():
+                    role = _role(inner, True) if len(inner) < _LONGEST_NAME else None
+                    if role in ("reasoning", "cached"):
+                        _note(named, role, count(n))
+        else:
+            _note(named, _role(name, is_usage), count(value))
+    output, input_, total = named.get("output"), named.get("input"), named.get("total")
+    reasoning, cached = named.get("reasoning"), named.get("cached")
+    if "evaluated" in named:
+        input_ = named["evaluated"] + (cached or 0)
+    if output is None and input_ is None:
+        if last != "usage" or not fields or total is not None:
+            return None
+        return Usage(unknown=f"usage of {', '.join(sorted(map(str, fields))[:3])}")
+    if output is None and total is not None and total > (input_ or 0):
+        output = total - (input_ or 0)
+    elif output is not None and reasoning:
+        # xAI's and Gemini's output leaves the reasoning out; where it is more than all of the output it does so too.
+        left_out = total is not None and total == (input_ or 0) + output + reasoning
+        if left_out or reasoning > output:
+            output += reasoning
+    if input_ is None and total is not None and output is not None and total >= output:
+        input_ = total - output
+    unknown = None if path in USAGE_PLACES else f"usage in {path}"
+    return Usage(output, input_, cached, reasoning, is_named=is_usage, unknown=unknown)
+
+
+def _note(named: dict[str, int], role: str | None, n: int | None) -> None:
+    """Keep the first count of a role that is not 0."""
+    if role is not None and n is not None and not named.get(role):
+        named[role] = n
+
+
+@lru_cache(maxsize=1024)
+def _role(name: str, is_usage: bool) -> str | None:
+    """Which count a name stands for: output, input, reasoning, cached, total; None for none.
+
+    Args:
+        is_usage: What it stands in is called usage or tokens, so that its name need not say so.
+    """
+    if name in COUNTS:
+        return COUNTS[name]
+    words = frozenset(_words(name))
+    if not is_usage and words.isdisjoint({"token", "tokens"}):
+        return None
+    if words & COUNT_WORDS["cached"]:
+        return "cached" if words - COUNT_WORDS["cached"] <= _CACHE_FILLERS else None
+    for role, of in COUNT_WORDS.items():
+        if words & of and words - of <= COUNT_FILLERS:
+            return role
+    return "total" if "total" in words and words <= COUNT_FILLERS else None
+
+
+@lru_cache(maxsize=1024)
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _WORD.findall(name))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind, word_count
+from loadbench.client import dialect, tables
+from loadbench.client.dialect import body_said, one_line, read_json, status_kind, word_count
 from loadbench.result import ErrorKind, Result
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.target import Secrets
-from loadbench.transport import ExchangeError, Headers
+from loadbench.transport import Ending, ExchangeError, Headers
 
 if TYPE_CHECKING:
     from loadbench.client import Ask
@@ -20,6 +21,11 @@ NO_SECRETS = Secrets()
 MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
 MAX_STREAM_BYTES = 512 * 1024 * 1024  # of an event stream: about two million tokens
 MAX_TEXT = 8 * 1024 * 1024  # characters of one answer, all its text together: those tokens too
+MOST_UNKNOWN = 4  # things of a response that no table knows, told in its record
+_BLANK = b" \t\r\n\xef\xbb\xbf"  # before a body, a byte-order mark among it
+_LONGEST_UNKNOWN = 60
+_PLAIN_DELTA = {"role", "content"}  # nearly every one
+_TIMEOUTS = ("timeout_idle", "timeout_total")
 
 
 class Recorder:
@@ -32,21 +38,37 @@ class Recorder:
         "_arrival_body",
         "_arrivals",
         "_bodies",
+        "_declared",
         "_decoder",
+        "_documents",
+        "_finish",
+        "_finish_events",
+        "_finishes",
+        "_further",
+        "_has_final_usage",
+        "_has_halves",
         "_head",
+        "_index",
+        "_is_line",
         "_is_stream",
         "_look_bytes",
         "_merged",
+        "_other_text",
+        "_over_ns",
         "_raw",
         "_raw_ns",
+        "_several",
         "_stream_bytes",
         "_tail",
+        "_unknown",
         "_usage_alone",
+        "_usage_named",
         "answer",
         "cached_tokens",
         "choices",
         "connect_ns",
         "done",
+        "ending",
         "error",
         "error_message",
         "finish_reason",
@@ -58,15 +80,20 @@ class Recorder:
         "input_tokens",
         "last_token_ns",
         "merged_arrivals",
-        "other_text",
         "output_tokens",
+        "reasoning_tokens",
         "sent_ns",
         "served_as",
         "status",
         "text_events",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool = False) -> None:
+        """Begin.
+
+        Args:
+            several: Whether more than one choice was asked for.
+        """
         self.connect_ns: int | None = None
         self.sent_ns: int | None = None
         self.headers_ns: int | None = None
@@ -84,11 +111,16 @@ class Recorder:
         self.input_tokens: int | None = None
         self.cached_tokens: int | None = None
         self.output_tokens: int | None = None
+        self.reasoning_tokens: int | None = None
         self.finish_reason: str | None = None
         self.done = False  # [DONE] came
-        self.answer: list[str] = []
-        self.other_text: list[str] = []  # reasoning, tool calls, further choices
+        self.ending: Ending | None = None
+        self.answer: list[str] = []  # of the first choice
         self.choices = 0
+        self._further: list[str] = []  # of choices with another index: parts of the answer, unless they are several
+        self._other_text: list[str] = []  # reasoning, tool calls
+        self._index = 0  # of the last choice that had text
+        self._several = several
         self._decoder = Decoder()
         self._arrivals: list[int] = []
         self._stream_bytes = 0
@@ -97,9 +129,20 @@ class Recorder:
         self._arrival_body = 0  # the first one of the present arrival
         self._merged = False  # the present arrival has text from a second one
         self._usage_alone = 0  # usage events without choices
-        self._is_stream = True
-        self._raw = bytearray()
-        self._raw_ns: int | None = None  # when its last piece arrived
+        self._usage_named = False  # the counts are from a field that is called usage
+        self._has_final_usage = False  # usage came with or after the last finish reason
+        self._finish: dialect.Finish = "none"
+        self._finishes = 0  # finish reasons so far
+        self._finish_events = 0  # text events when the last one came
+        self._over_ns: int | None = None
+        self._is_stream = False  # known once the body began
+        self._declared: bytes | None = b""  # the content type; None once the body began
+        self._raw = bytearray()  # of a body that is no event stream
+        self._raw_ns = 0  # when the last of it came
+        self._is_line = True  # it may still be one JSON document a line
+        self._documents = 0  # read of it
+        self._has_halves = False  # there may be halves of UTF-16 pairs in the text
+        self._unknown: dict[str, None] = {}
         self._head: bytes | None = None  # the last event up to its text, where the text was all that was new in it
         self._tail = b""
 
@@ -113,15 +156,11 @@ class Recorder:
 
     def headers(self, at_ns: int, status: int, headers: Headers) -> None:
         self.headers_ns, self.status = at_ns, status
-        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"").lower()
-        self._is_stream = status == 200 and not kind.startswith(b"application/json")
+        self._declared = next((value for name, value in headers if name.lower() == b"content-type"), b"").lower()
 
     def body(self, data: bytes, at_ns: int) -> None:
-        if not self._is_stream:
-            self._raw_ns = at_ns
-            self._raw += data[: MAX_ERROR_BYTES - len(self._raw)] if self.status != 200 else data
-            if len(self._raw) > MAX_EVENT_BYTES:
-                raise ExchangeError("protocol", "an answer without a stream, of more than 16 MiB")
+        if not self._is_stream and not self._begins_stream(data):
+            self._read_raw(data, at_ns)
             return
         self._bodies += 1
         self._stream_bytes += len(data)
@@ -146,26 +185,66 @@ class Recorder:
         """Refuse a stream or a text without end; the next look is when the text may have grown over its bound."""
         if self._stream_bytes > MAX_STREAM_BYTES:
             raise ExchangeError("protocol", f"a stream of more than {MAX_STREAM_BYTES >> 20} MiB")
-        left = MAX_TEXT - sum(map(len, self.answer)) - sum(map(len, self.other_text))
+        left = MAX_TEXT - sum(map(len, self.answer)) - sum(map(len, self._other_text)) - sum(map(len, self._further))
         if left < 0:
             raise ExchangeError("protocol", f"an answer of more than {MAX_TEXT >> 20} million characters")
         self._look_bytes = min(self._stream_bytes + left, MAX_STREAM_BYTES)
+
+    def _begins_stream(self, data: bytes) -> bool:
+        """Whether the body is an event stream: what it begins with decides, not what it is called."""
+        start = data.lstrip(_BLANK)
+        if self.status == 200 and self._declared is not None and start:
+            self._is_stream, self._declared = dialect.looks_streamed(start[0], self._declared), None
+        return self._is_stream
+
+    def _read_raw(self, data: bytes, at_ns: int) -> None:
+        """More of a body that is no event stream: an error's, one JSON document, or one a line."""
+        if self.status != 200:
+            self._raw += data[: MAX_ERROR_BYTES - len(self._raw)]
+            return
+        self._raw += data
+        self._raw_ns = at_ns
+        self._stream_bytes += len(data)
+        if self._stream_bytes > self._look_bytes:
+            self._bound()
+        if len(self._raw) > MAX_EVENT_BYTES:
+            raise ExchangeError("protocol", "an answer without a stream, of more than 16 MiB")
+        if not self._is_line or b"\n" not in data:
+            return
+        *lines, rest = bytes(self._raw).split(b"\n")
+        for line in filter(None, map(bytes.strip, lines)):
+            if not self._documents:
+                try:
+                    read_json(line)
+                except ValueError:  # one document on several lines
+                    self._is_line = False
+                    return
+            self._documents += 1
+            self._event((b"", line), at_ns)
+        self._raw = bytearray(rest)
+        self._look_for_end(at_ns)
 
     def _read(self, data: bytes, at_ns: int) -> None:
         try:
             events = self._decoder.feed(data)
         except EventTooLarge as error:
             raise ExchangeError("protocol", str(error)) from None
-        texts, others, counted = len(self.answer), len(self.other_text), self.text_events
+        texts, others, counted = len(self.answer), len(self._other_text) + len(self._further), self.text_events
         for event in events:
             self._event(event, at_ns)
         self._head = None
-        grew = len(self.answer) - texts, len(self.other_text) - others, self.text_events - counted
+        if self.finish_reason is not None or self.done:
+            self._look_for_end(at_ns)
+            return
+        others = len(self._other_text) + len(self._further) - others
+        grew = len(self.answer) - texts, others, self.text_events - counted
         if len(events) == 1 and grew == (1, 0, 1) and not self._decoder.open:
-            literal = b'"' + self.answer[-1].encode() + b'"'
-            if data.count(literal) == 1 and b"\\" not in literal and self.answer[-1].isprintable():
-                at = data.index(literal)
-                self._head, self._tail = data[: at + 1], data[at + len(literal) - 1 :]
+            text = self.answer[-1]
+            if text.isprintable():
+                literal = b'"' + text.encode() + b'"'
+                if data.count(literal) == 1 and b"\\" not in literal:
+                    at = data.index(literal)
+                    self._head, self._tail = data[: at + 1], data[at + len(literal) - 1 :]
 
     def _event(self, event: Event, at_ns: int) -> None:
         name, payload = event
@@ -173,55 +252,138 @@ class Recorder:
             self.first_event_ns = at_ns
         try:
             chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
+        except orjson.JSONDecodeError:
             if payload.strip() == b"[DONE]":
                 self.done = True
-            elif payload and self.error is None:
-                self.error, self.error_message = "protocol", f"an event that is not UTF-8 JSON: {error}"
-            return
-        if name == b"error" or not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
-            if self.error is None:
-                self.error, self.error_message = "stream_error", said(chunk)
-            return
+                return
+            try:
+                chunk = read_json(payload)
+                self._has_halves = True
+            except ValueError as error:
+                if payload and dialect.has_failed(name.decode("utf-8", "replace")):
+                    self._fail("stream_error", payload.decode("utf-8", "replace"))
+                elif payload:
+                    self._fail("protocol", f"an event that is not UTF-8 JSON: {error}")
+                return
+        if not isinstance(chunk, list) or not chunk:
+            self._chunk(name, chunk, at_ns)
+        else:
+            for each in chunk:
+                self._chunk(name, each, at_ns)
+
+    def _chunk(self, name: bytes, chunk: Any, at_ns: int) -> None:
+        """One event's document, in which everything but the text may be missing."""
+        is_plain = isinstance(chunk, dict) and chunk.keys() <= tables.CHUNK_FIELDS
+        choices = chunk.get("choices") if is_plain and not name else None
+        if not choices or chunk.get("object") == "error":
+            words = dialect.failure(name, chunk)
+            if words is not None:
+                self._fail("stream_error", words)
+                return
+            choices = chunk.get("choices")
         if self.served_as is None and isinstance(served_as := chunk.get("model"), str) and served_as:
             self.served_as = served_as
+        if not choices and "choices" not in chunk and (one := dialect.beside_choices(chunk)) is not None:
+            choices = [one]
         usage = chunk.get("usage")
-        choices = chunk.get("choices")
         if choices:
             try:
                 for choice in choices:
-                    self._choice(choice, at_ns)
+                    is_plain = self._choice(choice, at_ns, len(choices)) and is_plain
             except (AttributeError, TypeError):
-                if self.error is None:
-                    self.error, self.error_message = "protocol", "choices that are no objects of a chat completion"
+                self._fail("protocol", "choices that are no objects of a chat completion")
         elif usage:
             self._usage_alone += 1
-        if usage:
-            self._usage(usage, at_ns)
+        counted = self._usage(chunk, at_ns) if usage or not is_plain else False
+        if not choices and not counted and "choices" not in chunk and chunk:
+            kind = name.decode("utf-8", "replace") or chunk.get("type") or chunk.get("event") or chunk.get("object")
+            if str(kind).lower() not in tables.KEEP_ALIVE:
+                self._tell(f"event {kind}" if kind else f"event of {', '.join(sorted(map(str, chunk))[:3])}")
 
-    def _choice(self, choice: Any, at_ns: int) -> None:
+    def _choice(self, choice: Any, at_ns: int, siblings: int) -> bool:
+        """One choice of an event; whether there is nothing unusual in it."""
         index = choice.get("index", 0)
         delta = choice.get("delta")
-        if delta is None:
-            delta = choice.get("message") or {"content": choice.get("text")}
         reason = choice.get("finish_reason")
-        text = delta.get("content")
-        other = None
-        if len(delta) > 1 or not text or not isinstance(text, str):  # nearly every delta is a text alone
-            other = other_text(delta)
-            if text and not isinstance(text, str):
-                text = parts_text(text)
-        if reason and self.finish_reason is None:
-            self.finish_reason = str(reason)
+        is_plain: bool = choice.keys() <= tables.CHOICE_FIELDS
+        if not is_plain:
+            words = dialect.failure(b"", {"error": choice.get("error")})
+            if words is not None:
+                self._fail("stream_error", words)
+            reason = reason or next((choice[name] for name in tables.FINISH_FIELDS if choice.get(name)), None)
+        means = dialect.finish(str(reason)) if reason else "none"
         if index and isinstance(index, int) and index >= self.choices:
             self.choices = index + 1
-        if not text and not other:
-            return
-        if text:
-            (self.other_text if index else self.answer).append(text)
-        if other:
-            self.other_text.append(other)
-        self._text(at_ns)
+        other = ""
+        text = delta.get("content") if delta else None
+        if not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
+            text, other = self._spoken(choice, delta, ended=means != "none" or self.finish_reason is not None)
+        elif means != "none" and self.text_events > 1:
+            text = _new(text, self.answer, whole=True)
+        if (text or other) and not self.done:  # what follows [DONE] is no text of the answer
+            if index != self._index or siblings > 1:
+                self._turn_to(index, siblings)
+            if text:
+                (self._further if index else self.answer).append(text)
+            if other:
+                self._other_text.append(other)
+            self._text(at_ns)
+        if means != "none":
+            self._finished(means, str(reason))
+        return is_plain
+
+    def _spoken(self, choice: Any, delta: Any, *, ended: bool) -> tuple[str, str]:
+        """The answer's text and the other text of a choice: of its delta, else what is new in its message or text.
+
+        Args:
+            ended: Whether its finish reason came, before or with this.
+        """
+        found = dialect.spoken({} if delta is None else delta)
+        for name in found.unknown:
+            self._tell(f"text in delta.{name}")
+        if found.answer or found.other:
+            return found.answer, found.other
+        message = choice.get("message")
+        if message is None:
+            message = {"text": choice.get("text")}
+        found = dialect.spoken(message)
+        for name in found.unknown:
+            self._tell(f"text in message.{name}")
+        if not self.text_events:
+            return found.answer, found.other
+        # A last message may repeat the whole answer; before it has ended, only the very same text is no news.
+        if not ended and self.text_events == 1:
+            return found.answer, found.other
+        answer = _new(found.answer, [*self.answer, *self._further], whole=not ended)
+        return answer, _new(found.other, self._other_text, whole=not ended)
+
+    def _turn_to(self, index: Any, siblings: int) -> None:
+        """Text of another choice than before. An index that counts up, in an event each, is still one answer's."""
+        index = index if isinstance(index, int) else 0
+        if index < self._index or siblings > 1 or self._finishes:
+            self._several = True
+        self._index = index
+
+    def _finished(self, means: dialect.Finish, reason: str) -> None:
+        if self.finish_reason is None:
+            self.finish_reason = reason
+        if means == "failed":
+            self._fail("stream_error", f"the answer ended with finish_reason {reason}")
+        elif means == "unknown":
+            self._tell(f"finish_reason {reason}")
+        self._finish, self._finish_events = means, self.text_events
+        self._finishes += 1
+        self._has_final_usage = False
+
+    def _fail(self, kind: ErrorKind, message: str) -> None:
+        """The first failure counts."""
+        if self.error is None:
+            self.error, self.error_message = kind, message
+
+    def _tell(self, what: str) -> None:
+        """Remember something that no table knows."""
+        if len(self._unknown) < MOST_UNKNOWN:
+            self._unknown[one_line(what.replace(";", ","))[:_LONGEST_UNKNOWN]] = None
 
     def _text(self, at_ns: int) -> None:
         """Text came: an arrival of its own, or one more event of the present arrival."""
@@ -242,30 +404,56 @@ class Recorder:
             if len(self._arrivals) == 1:
                 self.first_events += 1
 
-    def _usage(self, usage: Any, at_ns: int) -> None:
-        if not isinstance(usage, dict):
-            return
-        output, input_ = count(usage.get("completion_tokens")), count(usage.get("prompt_tokens"))
-        if output is not None:
+    def _usage(self, chunk: Any, at_ns: int) -> bool:
+        """The token counts of an event; whether it has any."""
+        found = dialect.usage(chunk)
+        if found is None:
+            return False
+        if found.unknown is not None:
+            self._tell(found.unknown)
+        if self._usage_named and not found.is_named:
+            return True
+        self._usage_named = found.is_named
+        output = found.output
+        if output is not None and (output or not self.output_tokens):
             # llama.cpp ends each of several choices with its own usage event; all others count them together.
-            several = self._usage_alone > 1 and self.choices > 1
+            several = self._usage_alone > 1 and self.choices > 1 and self._several
             self.output_tokens = (self.output_tokens or 0) + output if several else output
+            self._has_final_usage = self.finish_reason is not None or self.done
             if at_ns == self.first_token_ns and not self._usage_alone and self.finish_reason is None and output:
                 self.first_tokens = output  # usage that counts along: these are the first arrival's tokens
-        if input_ is not None:
-            self.input_tokens = input_
-        details = usage.get("prompt_tokens_details")
-        if isinstance(details, dict) and (cached := count(details.get("cached_tokens"))) is not None:
-            self.cached_tokens = cached
+        if found.input is not None:
+            self.input_tokens = found.input
+        if found.cached is not None:
+            self.cached_tokens = found.cached
+        if found.reasoning is not None:
+            self.reasoning_tokens = found.reasoning
+        return True
 
     # -- the end
+
+    def _look_for_end(self, at_ns: int) -> None:
+        """Whether the answer is over though the body may not be: at [DONE], or at its finish reason and usage."""
+        ending: Ending | None = None
+        finished = self._finishes >= (self.choices if self._several else 1)
+        if self.done:
+            ending = "end" if self.finish_reason is not None and self._has_final_usage else "usage"
+        elif finished and self._finish_events == self.text_events:
+            if self._has_final_usage:
+                ending = "end"
+            elif self._finish != "goes on":
+                ending = "usage"
+        if ending != self.ending:
+            self.ending, self._over_ns = ending, None if ending is None else at_ns
 
     def close(self, error: ExchangeError | None, now_ns: int) -> int:
         """Judge the response: what failed, if anything. Called once, when the exchange is over.
 
         Returns:
-            When the request ended: an answer that was not streamed as its last byte arrived, any other one now.
+            When the request ended: at the end of the answer, where that is known, else now.
         """
+        if error is not None and error.kind in _TIMEOUTS and self.ending is not None:
+            error = None  # all that is missing is the end of the connection
         if self.status is not None and self.status != 200:
             self.error, self.error_message = status_kind(self.status), body_said(self.status, bytes(self._raw))
         elif error is None and self._is_stream:
@@ -274,11 +462,14 @@ class Recorder:
                 self._event(event, self.last_token_ns or now_ns)
             if sound and self.error == "protocol":
                 self.error, self.error_message = "truncated", "the stream ended within an event"
-        elif error is None:
+        elif error is None and (self._raw.strip(_BLANK) or not self._documents):
+            # The server did not stream: all text at once, unless lines of JSON came before.
             raw, self._raw = bytes(self._raw), bytearray()
-            # The server did not stream: all text at once, when it arrived and not when this process came to read it.
             self._event((b"", raw), self._raw_ns or now_ns)
-            self.done = True
+            if self._documents and self.error == "protocol":
+                self.error, self.error_message = "truncated", "the answer ended within a line of JSON"
+            self._documents += 1
+        self.done = self.done or self._documents == 1
         if error is None:
             try:
                 self._bound()
@@ -286,13 +477,37 @@ class Recorder:
                 error = too_long
         if error is not None and (self.error is None or error.kind == "cancelled"):
             self.error, self.error_message = error.kind, str(error)
+        if self.error is None and self.first_event_ns is not None and not self.done and self.finish_reason is None:
+            self._fail("truncated", f"the stream ended without a finish event or [DONE]{self._hint()}")
+        elif self.error is None and self.first_token_ns is None:
+            self._fail("empty", f"a response without any text{self._hint()}")
         if self.error is not None:
             return now_ns
-        if self.first_event_ns is not None and not self.done and self.finish_reason is None:
-            self.error, self.error_message = "truncated", "the stream ended without a finish event or [DONE]"
-        elif self.first_token_ns is None:
-            self.error, self.error_message = "empty", "a response without any text"
-        return now_ns if self._raw_ns is None or self.error is not None else self._raw_ns
+        if self._over_ns is not None:
+            return self._over_ns
+        # An answer that was not streamed ended as its last byte arrived, not when this process came to read it.
+        return now_ns if self._is_stream else self._raw_ns or now_ns
+
+    def _hint(self) -> str:
+        """What may explain that there is no text."""
+        if self.reasoning_tokens and self.first_token_ns is None:
+            return f": {self.reasoning_tokens} tokens went into hidden reasoning; allow more with --max-tokens"
+        return f"; it has {', '.join(self._unknown)}, which loadbench does not know" if self._unknown else ""
+
+    def texts(self, *, final: bool) -> tuple[str, str]:
+        """What was said beside the answer, and the answer.
+
+        Args:
+            final: Nothing more comes.
+        """
+        answer, other = "".join(self.answer), "".join(self._other_text)
+        if self._several:
+            other = "".join(self._further) + other
+        else:
+            answer += "".join(self._further)
+        if self._has_halves:
+            return dialect.paired(other, final=final), dialect.paired(answer, final=final)
+        return other, answer
 
     def gaps_us(self) -> list[int]:
         """Gaps between arrivals in us, rounded so that any stretch of them sums to within 1 us of the truth."""
@@ -317,8 +532,8 @@ class Recorder:
         Args:
             secrets: Starred out of what the server said, of the answer too: its length stays that of what came.
         """
-        answer = "".join(self.answer)
-        text = answer + "".join(self.other_text)
+        other, answer = self.texts(final=True)
+        text = answer + other
 
         def since(at_ns: int | None) -> int | None:
             return None if at_ns is None else at_ns - origin_ns
@@ -346,6 +561,7 @@ class Recorder:
             cached_tokens=self.cached_tokens,
             # Some servers send a usage of zeros: that is no count.
             output_tokens=None if self.output_tokens == 0 and self.text_events else self.output_tokens,
+            reasoning_tokens=self.reasoning_tokens,
             characters=len(text),
             words=word_count(text),
             finish_reason=self.finish_reason and one_line(secrets.hidden(self.finish_reason)),
@@ -353,7 +569,24 @@ class Recorder:
             retries=int(retried),
             retry_of=ask.retry_of,
             endpoint=endpoint,
+            unknown=secrets.hidden("; ".join(self._unknown)) or None,
             error=self.error,
             error_message=self.error_message and one_line(secrets.hidden(self.error_message)),
             text=secrets.hidden(answer),
         )
+
+
+def _new(text: str, before: list[str], *, whole: bool) -> str:
+    """What of a text did not come before: nothing where it repeats all of that.
+
+    Args:
+        whole: Text that goes on after the repetition is all new.
+    """
+    if not text:
+        return ""
+    if len(text) < len(before):  # no piece is empty: a look at all of them at each event would cost their square
+        return text
+    came = "".join(before)
+    if came and text.strip() == came.strip():
+        return ""
+    return text if whole or not came or not text.startswith(came) else text[len(came) :]

@@ -32,6 +32,8 @@ ABOUT_ONE = 0.1
 """Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent."""
 BURST = 0.5
 """Share of burst responses from which TPOT and ITL say nothing (gate V13)."""
+MOST_UNKNOWN = 8
+"""Things that no table of the client knows, named for a level."""
 
 Level = dict[str, Any]
 
@@ -121,6 +123,7 @@ def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> L
     completed_rows = np.flatnonzero(requests.population)
     again = requests.measured & ~np.isnan(results.retry_of)
     reasons = Counter(results.finish_reason[row] or "none" for row in completed_rows)
+    unknown = Counter(what for row in measured for what in (results.unknown[row] or "").split("; ") if what)
     return {
         "offered": offered,
         "dropped": dropped,
@@ -130,6 +133,7 @@ def _counts(facts: Mapping[str, Any], results: Results, requests: Requests) -> L
         "cancelled": cancelled,
         "errors": dict(sorted(errors.items())),
         "finish_reasons": dict(sorted(reasons.items())),
+        "unknown": dict(unknown.most_common(MOST_UNKNOWN)),
         "retries": int(results.retries[requests.measured].sum()),
         "retried": int(again.sum()),
         "recovered": int((again & requests.completed).sum()),
@@ -283,6 +287,7 @@ def _tokens(results: Results, requests: Requests, arrivals: int | None) -> Level
         "tokens_per_event": significant(per_event),
         "tokens_per_arrival": significant(per_arrival),
         "events_per_arrival": significant(events_per_arrival),
+        "undercounted": request.undercounted(requests, results),
         "itl_name": "inter-token" if single else "inter-event",
         "output_tokens": {
             **distribution(requests.tokens[population], 1.0),

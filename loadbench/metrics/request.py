@@ -180,6 +180,16 @@ def held_share(requests: Requests, results: Results) -> float | None:
     return float(((held >= HELD_NS[0]) & (held <= HELD_NS[1])).mean()) if len(held) else None
 
 
+def undercounted(requests: Requests, results: Results) -> int | None:
+    """Requests of which the server counted fewer tokens than it sent events with text; None of whole answers.
+
+    No text comes without a token. A count of 0 beside text is no count at all, and not among them.
+    """
+    if not requests.streamed:
+        return None
+    return int((requests.population & requests.counted & (requests.tokens < results.text_events)).sum())
+
+
 def burst_share(requests: Requests, results: Results) -> float | None:
     """Share of the responses with at least 4 output tokens that came in a burst (gate V13).
 

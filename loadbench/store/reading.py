@@ -126,6 +126,7 @@ class _Record(msgspec.Struct):
     retries: Count = 0
     retry_of: Count | None = None
     endpoint: Count = 0
+    unknown: str | None = None
     error: str | None = None
     error_message: str | None = None
 
@@ -158,6 +159,7 @@ _REAL = {
     "retry_of": "retry_of",
 }
 _WHOLE = ("request", "first_events", "text_events", "merged_arrivals", "characters", "words", "retries", "endpoint")
+_WORDS = ("prompt", "finish_reason", "unknown", "error", "error_message")
 _NAN = float("nan")
 ROWS = 50_000
 """Rows whose gaps are put in order at once."""
@@ -176,7 +178,7 @@ class _Columns:
         self._reals = {name: array("d") for name in _REAL}
         self._wholes = {name: array("q") for name in _WHOLE}
         self._warmup = array("b")
-        self._words: dict[str, list[str | None]] = {"prompt": [], "finish_reason": [], "error": [], "error_message": []}
+        self._words: dict[str, list[str | None]] = {name: [] for name in _WORDS}
         self._known: dict[str, str] = {}
         self._gaps = array("q")
         self._offsets = array("q", [0])

@@ -22,13 +22,25 @@ import httpx
 
 from loadbench.scenario import Timeouts
 from loadbench.transport.connection import Connection
-from loadbench.transport.exchange import RETRY_NS, Clock, ExchangeError, Headers, Sink, os_error
+from loadbench.transport.exchange import (
+    LESSONS,
+    RETRY_NS,
+    Clock,
+    Ending,
+    ExchangeError,
+    Headers,
+    Origin,
+    Patience,
+    Sink,
+    os_error,
+)
 from loadbench.transport.stock import StockTransport
 from loadbench.transport.tls import tls_context
 from loadbench.transport.wire import KernelWires, UserWire, kernel_stamps_work
 
 __all__ = [
     "Clock",
+    "Ending",
     "ExchangeError",
     "Headers",
     "Sink",
@@ -38,8 +50,6 @@ __all__ = [
     "tls_context",
 ]
 
-Origin = tuple[str, str, int]
-_LESSONS = 3  # connections that died unheard, and none that was reused, before an origin gets a new one each time
 
 _SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 ms of lag
 _CONNECTING = 256  # at once, ahead of need: beyond a server's backlog the kernel lets connects wait a second and more
@@ -54,6 +64,7 @@ class Body:
 
     def __init__(self) -> None:
         self.first_token_ns: int | None = None
+        self.ending: Ending | None = None
         self.status = 0
         self.header_list: Headers = []
         self.content = bytearray()
@@ -104,6 +115,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._idle: dict[Origin, dict[Connection, None]] = {}  # the youngest last
         self._reused: set[Origin] = set()  # where a connection has served a second request
         self._died: Counter[Origin] = Counter()  # how often one died instead
+        self._patience = Patience()
         self._wires: KernelWires | None = None
 
     @property
@@ -200,9 +212,10 @@ class Transport(httpx.AsyncBaseTransport):
     async def _exchange(
         self, origin: Origin, connection: Connection, wire: bytes, sink: Sink, timeouts: Timeouts
     ) -> None:
-        await connection.exchange(wire, sink, timeouts)
+        await connection.exchange(wire, sink, timeouts, partial(self._patience.seconds, origin))
+        self._patience.learn(origin, connection.left_at)
         # llama.cpp closes after each stream although it promises keep-alive: after a few lessons we do so first.
-        if origin not in self._reused and self._died[origin] >= _LESSONS:
+        if origin not in self._reused and self._died[origin] >= LESSONS:
             connection.close()
         elif not connection.closed:
             self._give(origin, connection)

@@ -16,7 +16,7 @@ import httptools
 from loadbench.result import ErrorKind
 from loadbench.scenario import Timeouts
 from loadbench.transport.coding import inflater
-from loadbench.transport.exchange import ExchangeError, Headers, Sink, os_error
+from loadbench.transport.exchange import Ending, ExchangeError, Headers, Sink, os_error
 
 MAX_HEADER_BYTES = 256 * 1024
 
@@ -38,6 +38,8 @@ class Connection:
         "_bare_bytes",
         "_body_ends_at_close",
         "_complete",
+        "_ending",
+        "_grace",
         "_handshake",
         "_headers",
         "_incoming",
@@ -46,6 +48,7 @@ class Connection:
         "_now_ns",
         "_outgoing",
         "_parser",
+        "_patience",
         "_sink",
         "_timeouts",
         "_timer",
@@ -56,6 +59,7 @@ class Connection:
         "began_ns",
         "closed",
         "heard",
+        "left_at",
         "on_idle_close",
         "reusable",
         "stamp",
@@ -71,6 +75,7 @@ class Connection:
         self.used = False  # an exchange was on it
         self.reusable = False
         self.heard = False  # a byte of the present response came
+        self.left_at: Ending | None = None  # where the last answer was over and its body was not waited for
         self.began_ns = 0  # of the present exchange, else of the last one
         self.arrival_ns = 0  # of the last bytes
         self.stamp = 0  # the kernel's, of the last bytes; 0 where there is none
@@ -84,6 +89,8 @@ class Connection:
         self._sink: Sink | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._ending: Ending | None = None  # the sink's, as it was last seen
+        self._grace: asyncio.TimerHandle | None = None  # until the connection is left
         self._tls: ssl.SSLObject | None = None
         self._handshake: asyncio.Future[None] | None = None
 
@@ -102,9 +109,14 @@ class Connection:
         finally:
             self._handshake = None
 
-    async def exchange(self, request: bytes, sink: Sink, timeouts: Timeouts) -> None:
+    async def exchange(
+        self, request: bytes, sink: Sink, timeouts: Timeouts, patience: Callable[[Ending], float] = lambda ending: 0.0
+    ) -> None:
         """Send a request's bytes and feed its response to the sink; returns when the response is whole.
 
+        Args:
+            patience: How many seconds an answer that is over may wait for what follows it. If that does not come, the
+                exchange returns all the same, and the connection is closed.
         Raises:
             ExchangeError: With the kind of failure. The connection is then closed.
         """
@@ -114,7 +126,8 @@ class Connection:
         if self.closed:
             raise ExchangeError(*self._unasked)
         self._parser = httptools.HttpResponseParser(self)
-        self._sink, self._timeouts = sink, timeouts
+        self._sink, self._timeouts, self._patience = sink, timeouts, patience
+        self._ending = self.left_at = None
         self._reset_message()
         self._bare_bytes = 0  # of the response, since its last piece of body
         self.used = True
@@ -133,9 +146,10 @@ class Connection:
         finally:
             # The parser holds this connection, and this the parser: a circle once the connection is closed.
             self._sink = self._waiter = self._parser = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            for timer in (self._timer, self._grace):
+                if timer is not None:
+                    timer.cancel()
+            self._timer = self._grace = None
         if not self.reusable or self.wire.unsent:  # a server may refuse a request before it has read it all
             self.close()
 
@@ -252,6 +266,22 @@ class Connection:
             # Headers, trailers, chunk sizes or responses of 1xx without end: the parser would keep them all, or go on.
             if self._bare_bytes > MAX_HEADER_BYTES and not self._complete:
                 self._fail(ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB"))
+            elif self._sink.ending != self._ending and not self._complete:
+                self._wait_for(self._sink.ending)
+
+    def _wait_for(self, ending: Ending | None) -> None:
+        """The answer is over, or goes on after all: wait for what may follow, then leave the connection."""
+        self._ending = ending
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        if ending is not None:
+            self._grace = self._loop.call_later(self._patience(ending), self._leave)
+
+    def _leave(self) -> None:
+        self.left_at = self._ending
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # -- called by the HTTP parser ------------------------------------------------------------------------------------
 

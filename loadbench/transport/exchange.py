@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from typing import Literal, Protocol
 
 import httpx
@@ -19,6 +20,14 @@ RETRY_NS = 1_000_000_000
 
 Headers = list[tuple[bytes, bytes]]
 Clock = Literal["kernel", "user"]
+Origin = tuple[str, str, int]
+Ending = Literal["usage", "end"]
+"""What may still follow an answer that is over: its usage, or the end of the body alone."""
+
+LESSONS = 3
+"""After so many of a kind, all alike, an origin is taken to do the same always."""
+GRACE_S = 0.2
+"""By which what follows an answer may be late: busy servers write the end of the body apart, tens of ms later."""
 
 
 class ExchangeError(httpx.TransportError):
@@ -33,11 +42,36 @@ class Sink(Protocol):
     """Who reads a response. Each time is an arrival in ns on the transport's clock; body may raise ExchangeError."""
 
     first_token_ns: int | None
+    ending: Ending | None
+    """None while the answer goes on."""
 
     def connected(self, duration_ns: int) -> None: ...
     def sent(self, at_ns: int) -> None: ...
     def headers(self, at_ns: int, status: int, headers: Headers) -> None: ...
     def body(self, data: bytes, at_ns: int) -> None: ...
+
+
+class Patience:
+    """How long to wait for what may follow an answer that is over; not at all where it never came.
+
+    The body's end makes the connection fit for the next request, and a late usage has the counts; but some servers
+    keep the body open for seconds (agentscope-java #2073), or for ever, with heartbeats.
+    """
+
+    def __init__(self) -> None:
+        self._in_vain: Counter[tuple[Origin, Ending]] = Counter()
+
+    def seconds(self, origin: Origin, ending: Ending) -> float:
+        return 0.0 if self._in_vain[origin, ending] >= LESSONS else GRACE_S
+
+    def learn(self, origin: Origin, left_at: Ending | None) -> None:
+        """What became of an answer: left while this was waited for, or None where its body came to its end."""
+        if left_at is not None:
+            self._in_vain[origin, left_at] += 1
+        if left_at != "usage":
+            del self._in_vain[origin, "usage"]
+        if left_at is None:
+            del self._in_vain[origin, "end"]
 
 
 def os_error(error: OSError, *, default: ErrorKind = "reset") -> ExchangeError:

@@ -10,7 +10,7 @@ import httpx
 
 from loadbench.scenario import Timeouts
 from loadbench.transport.coding import inflater
-from loadbench.transport.exchange import RETRY_NS, Clock, ExchangeError, Sink
+from loadbench.transport.exchange import RETRY_NS, Clock, Ending, ExchangeError, Patience, Sink
 from loadbench.transport.tls import tls_context
 
 
@@ -22,6 +22,7 @@ class StockTransport(httpx.AsyncBaseTransport):
         self.lags_ns: list[int] = []
         self.round_trip_ns: int | None = None  # the proxy's would be no measure of the server's
         self.retries = 0
+        self._patience = Patience()
         self._now_ns = time.perf_counter_ns
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._stock = httpx.AsyncHTTPTransport(proxy=httpx.Proxy(proxy), limits=limits, verify=tls or tls_context())
@@ -51,6 +52,9 @@ class StockTransport(httpx.AsyncBaseTransport):
                 sink.connected(self._now_ns() - set_up)
                 sink.sent(self._now_ns())
 
+        origin = request.url.scheme, request.url.host, request.url.port or 0
+        ending: Ending | None = None
+        changed = 0.0
         limits: dict[str, float | None] = {"connect": timeouts.connect, "read": None, "write": None, "pool": None}
         request.extensions |= {"trace": trace, "timeout": limits}
         try:
@@ -65,9 +69,17 @@ class StockTransport(httpx.AsyncBaseTransport):
                         sink.body(data if inflate is None else inflate(data), self._now_ns())
                         if sink.first_token_ns is not None:
                             deadline.reschedule(min(began + timeouts.total, loop.time() + timeouts.idle))
+                        if sink.ending != ending:
+                            ending, changed = sink.ending, loop.time()
+                        if ending is not None:  # what may follow has its grace, not more
+                            deadline.reschedule(changed + self._patience.seconds(origin, ending))
+                    self._patience.learn(origin, None)
                 finally:
                     await response.aclose()
         except TimeoutError:
+            if ending is not None:
+                self._patience.learn(origin, ending)
+                return httpx.Response(response.status_code, request=request)
             if loop.time() - began >= timeouts.total:
                 raise ExchangeError("timeout_total", f"total: over {timeouts.total:g} s") from None
             if sink.first_token_ns is None:

@@ -40,7 +40,10 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
         {"code": "V1", "name": "short-window", "severity": "note" | "warn" | "red", "text": one sentence with figure,
         reason and remedy}
     """
-    of_requests = (failures, length, tokens, network, machine.others, steady.drift, percentiles, client.burst, cache)
+    of_requests = (
+        *(failures, length, tokens, unknown, network),
+        *(machine.others, steady.drift, percentiles, client.burst, cache),
+    )
     between = (client.gathered, client.held)
     of_machine = (machine.paused, machine.fallback, machine.throttled, machine.power)
     gates = (
@@ -209,12 +212,34 @@ def tokens(level: Level, scenario: Scenario) -> Doubt | None:
                 "tokens are the server's count for some requests and events for others: "
                 "tokens per second mix two units; compare characters per second instead",
             )
+    under = level.get("undercounted") or 0
+    if under:
+        return said(
+            "warn",
+            "V6",
+            f"the server counts fewer tokens than it sent events with text in {under} of {level.get('completed')} "
+            "requests, which cannot be: its usage leaves some out, as reasoning; TPOT and tokens per second are wrong: "
+            "compare characters per second instead",
+        )
     per_event = level.get("tokens_per_event") or 0.0
     text = (
         f"the server counts {per_event:.3g} tokens per text event: events carry several, or reasoning that is not sent "
         "is counted: TPOT and tokens per second mean that count; compare characters per second instead"
     )
     return graded("V6", text, warn=per_event > MOST_TOKENS_PER_EVENT)
+
+
+def unknown(level: Level, scenario: Scenario) -> Doubt | None:
+    """What the server sends that the client's tables do not know: it enters no figure."""
+    found = level.get("unknown") or {}
+    if not found:
+        return None
+    named = ", ".join(f"{what} ({n} of {level.get('attempted')} requests)" for what, n in found.items())
+    text = (
+        f"the server sends what loadbench does not know: {named}; text in unknown fields is not counted: "
+        "docs/dialects.md has what is known; please report it"
+    )
+    return said("note", "dialect", text)
 
 
 def network(level: Level, scenario: Scenario) -> Doubt | None:

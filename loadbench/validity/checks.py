@@ -80,6 +80,15 @@ CHECKS = (
         remedy="compare characters per second",
     ),
     Check(
+        code="dialect",
+        name="unknown-dialect",
+        warn="-",
+        red="-",
+        note="a field with text, a finish reason or an event that no table of the client knows",
+        means="figures may lack what it holds (see dialects.md)",
+        remedy="report it with the server's name and version",
+    ),
+    Check(
         code="V7",
         name="network",
         warn="round trip over 30 % of TTFT p50",
