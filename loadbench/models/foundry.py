@@ -14,6 +14,7 @@ from loadbench.models.refusal import LOAD_S, UNLOAD_S, absent, answer, ask, refu
 from loadbench.target import Kind, ModelFacts, server_root
 from loadbench.target.calls import get_json, parsed, said
 from loadbench.target.device import is_same, placed, stem_of_id
+from loadbench.target.endpoint import prefix
 from loadbench.target.rows import model_facts, model_rows, text
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class FoundryControl:
 
     def _root(self, model: ModelFacts) -> str:
         base_url = model.base_url or self.base_url
-        return server_root(base_url) if self.kind == "foundry0" else base_url.rpartition("/")[0]
+        return server_root(base_url) if self.kind == "foundry0" else prefix(base_url)
 
 
 def _accept(what: str, model: ModelFacts, response: httpx.Response, http: httpx.AsyncClient) -> None:

@@ -15,7 +15,7 @@ import httpx
 
 from loadbench import __version__
 from loadbench.errors import UsageError
-from loadbench.target.endpoint import is_loopback, normalise
+from loadbench.target.endpoint import is_loopback, normalise, query
 
 CONNECT_S = 5.0
 USER_AGENT = f"loadbench/{__version__}"
@@ -108,6 +108,7 @@ def open_http(
     base_url = normalise(endpoint)
     return httpx.AsyncClient(
         headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
+        params=query(base_url),
         verify=_tls(verify, ca_file) if base_url.startswith("https:") else False,
         trust_env=not is_loopback(base_url),
         transport=transport,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from loadbench.target.endpoint import route
+
 Kind = Literal["foundry0", "foundry1", "foundry2", "llama.cpp", "vllm", "ollama", "lmstudio", "simulator", "openai"]
 """Foundry Local by generation of its web service; `openai` is any other server of that API."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -85,7 +87,7 @@ class Target:
     """A server that answered.
 
     Attributes:
-        base_url: Ends in ``/v1``, without a trailing slash.
+        base_url: As `normalise` has it: nearly always it ends in ``/v1``.
         kind: Which server it is.
         version: Where the server tells it.
         server_header: The `Server` header, as sent.
@@ -109,17 +111,17 @@ class Target:
     @property
     def chat_url(self) -> str:
         """Where chat completions are posted."""
-        return self.base_url + "/chat/completions"
+        return route(self.base_url)
 
     @property
     def models_url(self) -> str:
         """Where the models are listed."""
-        return self.base_url + "/models"
+        return route(self.base_url, "models")
 
     def chat_url_of(self, model: str) -> str:
         """Where chat completions of this model, by its id, are posted: some have a base URL of their own."""
         own = next((facts.base_url for facts in self.models if facts.id == model and facts.base_url), self.base_url)
-        return own + "/chat/completions"
+        return route(own)
 
 
 def ignore_eos_supported(kind: Kind) -> bool:

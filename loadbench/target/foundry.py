@@ -10,7 +10,7 @@ import httpx
 
 from loadbench.target.calls import get_all
 from loadbench.target.device import is_same, placed, stem_of_id
-from loadbench.target.endpoint import FOUNDRY_CATALOG, server_root
+from loadbench.target.endpoint import FOUNDRY_CATALOG, prefix, server_root
 from loadbench.target.facts import ModelFacts
 from loadbench.target.rows import merged, model_facts, model_rows
 
@@ -37,7 +37,7 @@ async def generation_1(
     http: httpx.AsyncClient, base_url: str, models: Sequence[ModelFacts], within_s: float
 ) -> tuple[ModelFacts, ...]:
     """The models listed, and which of them are loaded."""
-    (loaded,) = await get_all(http, [_prefix(base_url) + "/models/loaded"], max(within_s, _CATALOG_S))
+    (loaded,) = await get_all(http, [prefix(base_url) + "/models/loaded"], max(within_s, _CATALOG_S))
     return tuple(placed(facts) for facts in _with_loaded(models, loaded))
 
 
@@ -48,17 +48,16 @@ async def generation_2(
 
     The list tells nothing of what is downloaded: `cached` stays None unless a model is loaded or registered.
     """
-    prefix = _prefix(base_url)
-    local = server_root(base_url) + FOUNDRY_CATALOG
-    if prefix == local:
+    own, local = prefix(base_url), server_root(base_url) + FOUNDRY_CATALOG
+    if own == local:
         (loaded,) = await get_all(http, [local + "/models/loaded"], max(within_s, _CATALOG_S))
         return tuple(_registered(facts, None) for facts in _with_loaded(models, loaded))
-    routes = (prefix + "/models/loaded", local + "/models/loaded", local + "/v1/models")
+    routes = (own + "/models/loaded", local + "/models/loaded", local + "/v1/models")
     loaded, local_loaded, registered = await get_all(http, routes, max(within_s, _CATALOG_S))
-    own = tuple(facts for row in model_rows(registered) or () if (facts := model_facts(row)) is not None)
-    ids = {facts.id for facts in own}
+    added = tuple(facts for row in model_rows(registered) or () if (facts := model_facts(row)) is not None)
+    ids = {facts.id for facts in added}
     of_catalog = (placed(facts) for facts in _with_loaded(models, loaded) if facts.id not in ids)
-    return (*of_catalog, *(_registered(facts, local + "/v1") for facts in _with_loaded(own, local_loaded)))
+    return (*of_catalog, *(_registered(facts, local + "/v1") for facts in _with_loaded(added, local_loaded)))
 
 
 def with_rows(models: Sequence[ModelFacts], rows: Sequence[Any] | None) -> tuple[ModelFacts, ...]:
@@ -90,10 +89,6 @@ def _names(document: Any) -> list[str] | None:
 
 def _among(facts: ModelFacts, names: Sequence[str]) -> bool:
     return any(is_same(facts.id, name) for name in names)
-
-
-def _prefix(base_url: str) -> str:
-    return base_url.rpartition("/")[0]
 
 
 def _bare(name: str) -> str:

@@ -11,7 +11,7 @@ import httpx
 from loadbench.errors import TargetError, UsageError
 from loadbench.target.access import is_proxied
 from loadbench.target.calls import get, parsed, said
-from loadbench.target.endpoint import normalise
+from loadbench.target.endpoint import normalise, route
 from loadbench.target.facts import Target
 from loadbench.target.failure import NotReady, one_line
 from loadbench.target.probe import PROBE_S, identify
@@ -37,7 +37,7 @@ async def find(endpoint: str, *, http: httpx.AsyncClient, within_s: float = LIST
         TargetError: It does not answer, wants a key, or is something else; `NotReady` where waiting may help.
     """
     base_url = normalise(endpoint)
-    url = base_url + "/models"
+    url = route(base_url, "models")
     response = await get(http, url, within_s=within_s)
     unlisted = _refusal(url, response, http)
     rows = _rows(url, response, http) if unlisted is None else None
@@ -128,7 +128,7 @@ def _redirect(response: httpx.Response) -> str:
         moved = normalise(location) if location.rstrip("/").endswith("/models") else None
     except UsageError:
         moved = None
-    if moved is not None and moved != str(response.request.url).removesuffix("/models"):
+    if moved is not None and moved != str(response.request.url).partition("?")[0].removesuffix("/models"):
         return f"redirects to {shown}: requests would not follow, so give that one: -e {moved}"
     return f"redirects to {shown}: that is no OpenAI-compatible API: check the address and the path of -e URL"
 
