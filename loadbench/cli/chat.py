@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -22,6 +22,7 @@ from loadbench.prompts import Prompt
 from loadbench.result import Result, Results
 from loadbench.scenario import Scenario
 from loadbench.session import Control
+from loadbench.session.turn import advised
 from loadbench.target import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport
 
@@ -128,7 +129,10 @@ class Stage:
             await client.chat(ask, now_ns, results.append, keep=False)
             group.cancel_scope.cancel()
         show_new()
-        return results[0], client.last_texts()[0]
+        result = results[0]
+        if result.error_message is not None:
+            result = replace(result, error_message=advised(result.error_message, self.asked))
+        return result, client.last_texts()[0]
 
 
 @asynccontextmanager

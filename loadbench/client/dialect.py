@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from loadbench.result import ErrorKind
+from loadbench.target.failure import without_markup
 
 _MESSAGE_CHARACTERS = 300
 
@@ -27,8 +28,19 @@ def body_said(status: int, body: bytes) -> str:
     try:
         words = said(orjson.loads(body))
     except orjson.JSONDecodeError:
-        words = body.decode("utf-8", "replace").strip()
+        words = without_markup(body.decode("utf-8", "replace")).strip()
     return f"HTTP {status}: {words}" if words else f"HTTP {status}"
+
+
+def nothing_said(finish_reason: str | None, output_tokens: int | None) -> str:
+    """Why an answer that ended as it should has no text, and what to do about it."""
+    if finish_reason not in ("length", "max_tokens"):
+        return "a response without any text"
+    spent = f"all {output_tokens} tokens" if output_tokens else "all tokens that were allowed"
+    return (
+        f"{spent} went into hidden reasoning (finish reason {finish_reason}), none into an answer: allow more with "
+        """--max-tokens, or less reasoning, as --extra-body '{"reasoning_effort": "low"}'"""
+    )
 
 
 def said(document: Any) -> str:
@@ -39,7 +51,7 @@ def said(document: Any) -> str:
             break
         document = inner
     if isinstance(document, str):
-        return document
+        return without_markup(document)
     try:
         return orjson.dumps(document).decode()
     except orjson.JSONEncodeError:  # it reads more levels than it writes

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from loadbench.client.dialect import body_said, count, one_line, other_text, parts_text, said, status_kind
+from loadbench.client.dialect import body_said, count, nothing_said, one_line, other_text, parts_text, said, status_kind
 from loadbench.result import ErrorKind, Result
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.target import Secrets
+from loadbench.target.failure import retry_after_s
 from loadbench.transport import ExchangeError, Headers
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Recorder:
         "merged_arrivals",
         "other_text",
         "output_tokens",
+        "retry_after_s",
         "sent_ns",
         "served_as",
         "status",
@@ -71,6 +73,7 @@ class Recorder:
         self.first_token_ns: int | None = None
         self.last_token_ns: int | None = None
         self.status: int | None = None
+        self.retry_after_s: float | None = None
         self.served_as: str | None = None  # the model, as the response names it
         self.error: ErrorKind | None = None
         self.error_message: str | None = None
@@ -108,6 +111,9 @@ class Recorder:
 
     def headers(self, at_ns: int, status: int, headers: Headers) -> None:
         self.headers_ns, self.status = at_ns, status
+        if status == 429:
+            told = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+            self.retry_after_s = retry_after_s(told)
         kind = next((value for name, value in headers if name.lower() == b"content-type"), b"").lower()
         self._is_stream = status == 200 and not kind.startswith(b"application/json")
 
@@ -265,7 +271,7 @@ class Recorder:
         if self.first_event_ns is not None and not self.done and self.finish_reason is None:
             self.error, self.error_message = "truncated", "the stream ended without a finish event or [DONE]"
         elif self.first_token_ns is None:
-            self.error, self.error_message = "empty", "a response without any text"
+            self.error, self.error_message = "empty", nothing_said(self.finish_reason, self.output_tokens)
 
     def gaps_us(self) -> list[int]:
         """Gaps between arrivals in us, rounded so that any stretch of them sums to within 1 us of the truth."""
@@ -326,6 +332,7 @@ class Recorder:
             retries=int(retried),
             retry_of=ask.retry_of,
             endpoint=endpoint,
+            retry_after_s=self.retry_after_s,
             error=self.error,
             error_message=self.error_message and one_line(secrets.hidden(self.error_message)),
             text=secrets.hidden(answer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, cast
@@ -13,11 +14,13 @@ import orjson
 from loadbench.errors import TargetError
 from loadbench.scenario import Duration, Timeouts
 from loadbench.target.access import CONNECT_S
-from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
+from loadbench.target.failure import NotReady, one_line, origin_of, retry_after_s, unreachable, without_markup
 from loadbench.target.secrets import Secrets
 
 MOST_BYTES = 64 << 20
 """Of an answer to a control call; lists of models take some."""
+PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Before a call is made again that came too early, where the server does not say when it may come."""
 
 
 async def call(
@@ -25,15 +28,32 @@ async def call(
 ) -> httpx.Response:
     """One request, with a JSON body where there is one, answered within the time; our keys are starred out of it.
 
+    Where a server answers that it is asked too often (429), it is asked again when it may be, if that is in time.
+
     Raises:
         TargetError: No HTTP answer came; `NotReady` where it may come later.
     """
+    now_s = asyncio.get_running_loop().time
+    end_s = now_s() + within_s
+    for pause_s in (*PAUSES_S, math.inf):
+        response = await _once(http, method, url, document, within_s, end_s)
+        asked_s = retry_after_s(response.headers.multi_items())
+        wait_s = pause_s if asked_s is None else asked_s
+        if response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
+            break
+        await asyncio.sleep(wait_s)
+    return _without_secrets(response, Secrets.of(http.headers))
+
+
+async def _once(
+    http: httpx.AsyncClient, method: str, url: str, document: Mapping[str, Any] | None, within_s: float, end_s: float
+) -> httpx.Response:
     connect_s = min(CONNECT_S, within_s)
     # Our own transport reads its time-outs here; the one below ends the call.
     late_s = Duration(within_s + 1)
     timeouts = Timeouts(connect=Duration(connect_s), first_token=late_s, idle=late_s, total=late_s)
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout_at(end_s):
             async with http.stream(
                 method,
                 url,
@@ -41,11 +61,10 @@ async def call(
                 timeout=httpx.Timeout(within_s, connect=connect_s),
                 extensions={"timeouts": timeouts},
             ) as streamed:
-                response = await _whole(streamed)
+                return await _whole(streamed)
     except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
         Secrets.of(http.headers).hide(error)
         raise _failed(url, error, connect_s, within_s) from error
-    return _without_secrets(response, Secrets.of(http.headers))
 
 
 async def get(http: httpx.AsyncClient, url: str, *, within_s: float) -> httpx.Response:
@@ -112,9 +131,8 @@ def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
     document = parsed(response)
     error = document.get("error", document) if isinstance(document, dict) else document
     message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-    kind = response.headers.get("content-type", "")
     if not isinstance(message, str):
-        message = "" if document is not None or "html" in kind else response.text
+        message = "" if document is not None else without_markup(response.text)
     return one_line(Secrets.of(http.headers).hidden(message))
 
 

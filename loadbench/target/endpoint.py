@@ -224,7 +224,8 @@ def _base_path(path: str, text: str) -> str:
 
 def _has_version(segments: Sequence[str]) -> bool:
     """Whether a path ends where routes begin: in a version, or as Google's, /v1beta/openai."""
-    return any(_VERSION.fullmatch(one) for one in segments[-1:] + segments[-2:-1] * (segments[-1:] == ["openai"]))
+    last = segments[-2:-1] if segments[-1:] == ["openai"] else segments[-1:]
+    return any(_VERSION.fullmatch(one) for one in last)
 
 
 def _chat_of(address: str) -> str | None:
