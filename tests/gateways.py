@@ -25,7 +25,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One response; a dict or list body is sent as JSON, bytes as a web page, a list of dicts in `events` as a stream."""
+    """One response; a dict or list body is sent as JSON, bytes as a web page, what `events` has as a stream."""
 
     status: int = 200
     body: Any = b""

@@ -1,9 +1,8 @@
-"""`loadbench run` and `probe` on gateways: their routes, what they refuse, what they hide, how often they may be asked."""
+"""`loadbench run` and `probe` on gateways: their routes, what they refuse, what they hide, how often they answer."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ import pytest
 from click.testing import Result
 from conftest import KEY, invoked, place
 from gateways import NOT_FOUND, PAGE, Answered, Asked, chat, gateway, listed
+
+from loadbench.session import turn
+from loadbench.target import calls
 
 __all__ = ["place"]  # the fixture
 pytestmark = pytest.mark.usefixtures("place")
@@ -194,7 +196,9 @@ def calls_tools(asked: Asked) -> Answered:
     if asked.body["max_tokens"] < 20:
         return chat(finish="length", usage={"prompt_tokens": 7, "completion_tokens": asked.body["max_tokens"]})
     call = {"index": 0, "function": {"name": "weather", "arguments": '{"city": "Faro"}'}}
-    return Answered(events=[{"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}])
+    return Answered(
+        events=[{"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}]
+    )
 
 
 def test_a_server_without_text_in_a_few_tokens_is_measured_by_the_runs_own_limit() -> None:
@@ -293,23 +297,62 @@ def test_a_refusal_of_something_else_is_not_advised_away() -> None:
 # -- how often a server may be asked
 
 
-class Bucket:
-    """Two requests a second, and a burst of six; a clock that the test turns."""
+class Refuses:
+    """The first two requests of each method come too early."""
 
-    def __init__(self, *, page: bool = False, retry_after: str | None = "0.02", per_s: float = 100.0) -> None:
-        self._left, self._at_s, self._per_s = 6.0, time.monotonic(), per_s
+    def __init__(self, retry_after: str | None) -> None:
         headers = {} if retry_after is None else {"Retry-After": retry_after}
-        self._refusal = Answered(429, PAGE if page else {"error": {"message": "slow down"}}, headers)
-        self.refused = 0
+        self._refusal = Answered(429, PAGE, headers)
+        self._left = {"GET": 2, "POST": 2}
 
     def __call__(self, asked: Asked) -> Answered:
-        now_s = time.monotonic()
-        self._left = min(6.0, self._left + (now_s - self._at_s) * self._per_s)
-        self._at_s = now_s
-        if self._left < 1:
-            self.refused += 1
+        if self._left[asked.method]:
+            self._left[asked.method] -= 1
             return self._refusal
-        self._left -= 1
-        if asked.method == "POST":
-            return HELLO
-        return listed("m") if asked.path == "/v1/models" else NOT_FOUND
+        return HELLO if asked.method == "POST" else only_list(asked)
+
+
+@pytest.mark.parametrize("retry_after", ["0.02", None, "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_gateway_that_answers_so_often_and_no_oftener_is_measured(
+    retry_after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "PAUSES_S", (0.02,) * 5)
+    monkeypatch.setattr(turn, "PAUSES_S", (0.02,) * 5)
+    monkeypatch.setattr(turn, "REST_S", 0.02)
+    with gateway(Refuses(retry_after)) as server:
+        done = run(server.url)
+
+    assert (done.exit_code, completed()) == (0, 2)
+    assert len(server.chats) == 6  # two that were refused, the probes, those that are measured
+
+
+def test_few_gets_are_made_to_learn_who_a_gateway_is() -> None:
+    with gateway(lambda asked: HELLO if asked.method == "POST" else only_list(asked)) as server:
+        run(server.url)
+
+    assert len(server.gets) <= 4
+
+
+def only_list(asked: Asked) -> Answered:
+    return listed("m", owned_by="openai") if asked.path == "/v1/models" else NOT_FOUND
+
+
+def test_who_is_refused_too_often_all_the_same_is_told_in_words_and_shown_no_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turn, "PAUSES_S", (0.0,))
+    with gateway(lambda asked: Answered(429, PAGE) if asked.method == "POST" else only_list(asked)) as server:
+        done = run(server.url)
+
+    assert done.exit_code == 1
+    assert "http_429: HTTP 429: Sign in" in done.stderr
+    assert "<" not in done.stderr
+
+
+def test_a_wait_that_is_longer_than_anybody_has_is_not_waited_for() -> None:
+    refusal = Answered(429, {"error": {"message": "come back tomorrow"}}, {"Retry-After": "86400"})
+    with gateway(lambda asked: refusal if asked.method == "POST" else only_list(asked)) as server:
+        done = run(server.url)
+
+    assert done.exit_code == 1
+    assert "come back tomorrow" in done.stderr

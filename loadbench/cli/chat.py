@@ -91,11 +91,19 @@ class Stage:
         except TargetError as error:
             reach.note(f"{facts.id}: not unloaded: {error}")
 
-    async def ask(self, model: Chosen, text: str, shown: Callable[[str], None] | None = None) -> tuple[Result, str]:
+    async def ask(
+        self,
+        model: Chosen,
+        text: str,
+        shown: Callable[[str], None] | None = None,
+        *,
+        max_tokens: int | None = None,
+    ) -> tuple[Result, str]:
         """One request, made as those of a run are: what came of it, and the reasoning before its answer.
 
         Args:
             shown: Called with each new piece of reasoning and answer, as it comes.
+            max_tokens: Unset, those of the scenario.
         """
         cold = {"cache_prompt": False} if target.cache_prompt_supported(self.server.kind) else {}
         client = Client(
@@ -108,7 +116,7 @@ class Stage:
         )
         results: list[Result] = []
         now_ns = time.perf_counter_ns()
-        prompt = Prompt("probe", ({"role": "user", "content": text},))
+        prompt = Prompt("probe", ({"role": "user", "content": text},), max_tokens=max_tokens)
         ask = Ask(f"{model.id}@probe", 1, 0, model.id, prompt, warmup=False, due_ns=now_ns)
         seen = ("", "")
 

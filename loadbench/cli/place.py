@@ -142,7 +142,8 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
         transport=transport,
     ) as http:
         wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
-        server = _with_known(await target.wait(endpoint, http=http, wait_s=wait_s, waiting=note), place)
+        named = asked.models != "auto"
+        server = _with_known(await target.wait(endpoint, http=http, wait_s=wait_s, waiting=note, named=named), place)
         root = target.server_root(server.base_url)
         scrape = (lambda: target.scrape(http, root)) if server.kind in METRICS else None
         round_trip_ns = None if transport is None else transport.round_trip_ns

@@ -27,6 +27,8 @@ PROBES = 3
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Before a probe that came too early is made again, where the server does not say when it may come."""
 LONGEST_PAUSE_S = 60.0
+REST_S = 5.0
+"""After requests that came too early, before the measurement: what a gateway lets through at once is used up."""
 _OF_TOKENS = re.compile(r"token|budget|length|minimum|too (?:small|short|low)", re.IGNORECASE)
 """A refusal that may be of the few tokens that a probe asks for, not of what the run asks for."""
 SETTLE_S = 1.0
@@ -96,6 +98,7 @@ class Turn:
     origin: Origin
     salt: int
     record: dict[str, Any] = field(default_factory=dict)
+    limited: bool = False  # the server refused already to be asked so often
     _unloads: bool = False  # this run loaded what was not loaded before
     _asked: int = 0
     _whole: bool = False  # probes ask as the run itself does: with few tokens there is no answer
@@ -136,6 +139,11 @@ class Turn:
             if await self.sleep(0):
                 await self._probe("warm")
                 await self._idle()
+            if self.limited:
+                self.observer.note(
+                    f"{self.chosen.id}: a rest of {REST_S:g} s, as the server limits how often it is asked"
+                )
+                await self.sleep(REST_S)
         return error
 
     async def end(self) -> None:
@@ -273,7 +281,10 @@ class Turn:
         for pause_s in PAUSES_S:
             refused = results[-1]
             wait_s = pause_s if refused.retry_after_s is None else refused.retry_after_s
-            if refused.error != "http_429" or wait_s > LONGEST_PAUSE_S:
+            if refused.error != "http_429":
+                break
+            self.limited = True
+            if wait_s > LONGEST_PAUSE_S:
                 break
             self.observer.note(f"{self.chosen.id}: the server is asked too often: waiting {wait_s:g} s")
             if not await self.sleep(wait_s):
@@ -310,6 +321,8 @@ _INSTEAD = {"max_tokens": ("max_completion_tokens", "max_output_tokens", "max_ne
 
 def advised(message: str, asked: Scenario) -> str:
     """A refusal's words with what to do, where they blame a key that was sent."""
+    if message.startswith(("HTTP 401", "HTTP 403")):
+        return f"{message}: does the server want a key, or refuse this one? --api-key-env NAME names its variable"
     keys = [*_SENT, *(key for key in asked.extra_body if key not in _SENT)]
     named = [key for key in keys if re.search(rf"(?<![\w]){re.escape(key)}(?![\w])", message)]
     blamed = next((key for key in named if asked.extra_body.get(key, ...) is not None), None)

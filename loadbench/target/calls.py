@@ -24,11 +24,18 @@ PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 async def call(
-    http: httpx.AsyncClient, method: str, url: str, *, within_s: float, document: Mapping[str, Any] | None = None
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    within_s: float,
+    document: Mapping[str, Any] | None = None,
+    again: bool = True,
 ) -> httpx.Response:
     """One request, with a JSON body where there is one, answered within the time; our keys are starred out of it.
 
-    Where a server answers that it is asked too often (429), it is asked again when it may be, if that is in time.
+    Where a server answers that it is asked too often (429), it is asked again when it may be, if that is in time;
+    unless `again` is False.
 
     Raises:
         TargetError: No HTTP answer came; `NotReady` where it may come later.
@@ -39,7 +46,7 @@ async def call(
         response = await _once(http, method, url, document, within_s, end_s)
         asked_s = retry_after_s(response.headers.multi_items())
         wait_s = pause_s if asked_s is None else asked_s
-        if response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
+        if not again or response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
             break
         await asyncio.sleep(wait_s)
     return _without_secrets(response, Secrets.of(http.headers))

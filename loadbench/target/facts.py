@@ -96,6 +96,7 @@ class Target:
         pid: Of the server, where it tells it (Foundry Local 2.x).
         slots: Requests it answers at once, where it tells it (llama.cpp).
         proxied: Requests go through a forward proxy of the environment.
+        limited: It refused to be asked so often, before anything was measured.
     """
 
     base_url: str
@@ -107,6 +108,7 @@ class Target:
     pid: int | None = None
     slots: int | None = None
     proxied: bool = False
+    limited: bool = False
 
     @property
     def chat_url(self) -> str:

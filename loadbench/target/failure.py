@@ -30,11 +30,12 @@ class NotReady(TargetError):
 
     Attributes:
         problem: The message without the advice to wait, for one who waits already.
+        listless: The server answers, and only its model list is not to be had.
     """
 
-    def __init__(self, problem: str, advice: str | None = None) -> None:
+    def __init__(self, problem: str, advice: str | None = None, *, listless: bool = False) -> None:
         super().__init__(f"{problem}; {advice}" if advice else problem)
-        self.problem = problem
+        self.problem, self.listless = problem, listless
 
 
 def one_line(message: str) -> str:
