@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loadbench import simulator
-from loadbench.cli import main
+from loadbench.cli import main, nearby
 from loadbench.simulator import Simulator
 
 
@@ -50,6 +50,12 @@ def invoked(*words: object, **variables: str) -> Result:
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         raise ended.exception
     return ended
+
+
+@pytest.fixture(autouse=True)
+def no_servers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever listens on this machine is no server that a test finds."""
+    monkeypatch.setattr(nearby, "PORTS", {})
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,11 +15,11 @@ import anyio
 import anyio.to_thread
 
 from loadbench import foundry, models, target
-from loadbench.cli import reach, resume
-from loadbench.errors import LoadbenchError, TargetError
+from loadbench.cli import nearby, reach, resume
+from loadbench.errors import LoadbenchError, TargetError, UsageError
 from loadbench.scenario import Scenario
 from loadbench.session import Control, Origin
-from loadbench.target import Choice, ModelFacts, Target
+from loadbench.target import Choice, Found, ModelFacts, Target
 from loadbench.transport import Transport
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if given["resume"] is not None and again is None:
         found = resume.place(given["resume"])
     else:
-        found = None if again is not None else target.discover(os.environ, Path.home())
+        found = _found(asked, note) if again is None else None
     if found is not None:
         return Place(found.endpoint, found.how)
     cache = given.get("cache_dir") or foundry.cache_folder(os.environ, Path.home())
@@ -82,6 +83,28 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if again != "embedded" and lacks is None:
         return _sdk(cache, given, stack, note)
     return _embedded(asked, given, stack, note)
+
+
+def _found(asked: Scenario, note: Note) -> Found | None:
+    """The one server that is here: the one that the environment names, or a service that listens on this machine.
+
+    Raises:
+        UsageError: There are several.
+    """
+    told = target.discover(os.environ, Path.home())
+    if told is not None and told.how == target.VARIABLE:
+        return told
+    here = {} if told is None else {told.endpoint: f"Foundry Local, {told.how}"}
+    has_key = reach.key_source(asked.api_key_env, asked.api_key_file) is not None
+    for one in asyncio.run(nearby.look(nearby.PORTS)):
+        if one.is_locked and not has_key:
+            note(f"{one.endpoint} wants a key: to measure it, add -e {one.endpoint} --api-key-env NAME")
+        else:
+            here.setdefault(one.endpoint, one.kind)
+    if len(here) > 1:
+        several = " or ".join(f"-e {url} ({kind})" for url, kind in here.items())
+        raise UsageError(f"{len(here)} servers are here: name the one that is meant: {several}")
+    return told or next((Found(url, nearby.HOW) for url in here), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +238,7 @@ def _embedded(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: No
 
     if reason := llama.available():
         raise LoadbenchError(
-            f"no server to measure: no -e URL, no FOUNDRY_LOCAL_ENDPOINT, no Foundry Local service found, and the "
+            f"no server to measure: no -e URL, no FOUNDRY_LOCAL_ENDPOINT, no server found on this machine, and the "
             f"embedded model cannot run here ({reason}); name a server with -e, or try --simulate"
         )
     # llama.cpp tells neither device nor licence, but we start it.

@@ -62,9 +62,9 @@ def nothing_left(target: Target, lacking: Sequence[Absent]) -> str:
     return f"nothing to measure at {target.base_url}: {reasons}{ask}"
 
 
-def some(models: Iterable[ModelFacts]) -> str:
+def some(models: Iterable[ModelFacts | str]) -> str:
     """The first few ids, and how many more there are."""
-    ids = list(dict.fromkeys(facts.id for facts in models))
+    ids = list(dict.fromkeys(one if isinstance(one, str) else one.id for one in models))
     return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
