@@ -178,7 +178,8 @@ def _known_target(place: Place) -> Target | None:
     if place.runtime is not None:
         base_url = SDK if place.endpoint is None else target.normalise(place.endpoint)
         models = tuple(place.runtime.models())
-        return Target(base_url, "foundry2", place.runtime.version, models=models, pid=place.runtime.pid)
+        runtime = place.runtime
+        return Target(base_url, "foundry2", runtime.version, models=models, pid=runtime.pid, is_ours=True)
     if place.endpoint is None:
         return Target(place.how.partition(",")[0], "openai", models=place.models)
     return None

@@ -96,6 +96,7 @@ class Target:
         pid: Of the server, where it tells it (Foundry Local 2.x).
         slots: Requests it answers at once, where it tells it (llama.cpp).
         proxied: Requests go through a forward proxy of the environment.
+        is_ours: It is Foundry Local's SDK, in a process of ours.
         limited: It refused to be asked so often, before anything was measured.
     """
 
@@ -109,6 +110,7 @@ class Target:
     slots: int | None = None
     proxied: bool = False
     limited: bool = False
+    is_ours: bool = False
 
     @property
     def chat_url(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from loadbench.target.calls import get_all
-from loadbench.target.device import is_same, placed, stem_of_id
+from loadbench.target.device import alias_of_id, is_same, placed
 from loadbench.target.endpoint import FOUNDRY_CATALOG, prefix, server_root
 from loadbench.target.facts import ModelFacts
 from loadbench.target.rows import merged, model_facts, model_rows
@@ -68,7 +68,7 @@ def with_rows(models: Sequence[ModelFacts], rows: Sequence[Any] | None) -> tuple
 
 def _registered(facts: ModelFacts, base_url: str | None) -> ModelFacts:
     """Its alias is what the runtime makes of its id: `tiny` for tiny-generic-cpu:1."""
-    aliases = tuple(name for name in (stem_of_id(facts.id),) if name != facts.id)
+    aliases = tuple(name for name in (alias_of_id(facts.id),) if name != facts.id)
     return placed(replace(facts, aliases=facts.aliases or aliases, cached=True, base_url=base_url))
 
 

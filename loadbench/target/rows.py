@@ -7,6 +7,10 @@ from typing import Any
 
 from loadbench.target.facts import ModelFacts
 
+LONGEST_NAME = 1000
+"""Characters of a model's id; what is longer is no name, and would make records that nobody can read."""
+MOST_MODELS = 10_000
+
 
 def field(row: Any, *names: str) -> Any:
     """The first of the names that the row has with a value; the casing of keys varies between versions.
@@ -37,7 +41,7 @@ def count(row: Any, *names: str) -> int | None:
 def model_facts(row: Any) -> ModelFacts | None:
     """A row of ``/v1/models`` (any dialect), of Ollama's tags, of LM Studio's list or of Foundry's catalog."""
     name = row.strip() if isinstance(row, str) else text(row, "id", "model", "name", "key")
-    if not name:
+    if not name or len(name) > LONGEST_NAME:
         return None
     meta, details, runtime = field(row, "meta"), field(row, "details"), field(row, "runtime")
     return ModelFacts(
@@ -59,7 +63,7 @@ def model_facts(row: Any) -> ModelFacts | None:
 def model_rows(document: Any) -> list[Any] | None:
     """The rows of a model list in whichever wrapping; None where the document is no model list."""
     rows = document if isinstance(document, list) else field(document, "data", "models")
-    return rows if isinstance(rows, list) else None
+    return rows[:MOST_MODELS] if isinstance(rows, list) else None
 
 
 def merged(first: ModelFacts, second: ModelFacts) -> ModelFacts:
@@ -79,7 +83,8 @@ def _aliases(row: Any, name: str) -> tuple[str, ...]:
     # Foundry Local names the alias `parent` in some versions; vLLM's `parent` is a LoRA's base, another model.
     if text(row, "owned_by") != "vllm":
         names = (*names, text(row, "alias"), text(row, "parent"))
-    return tuple(dict.fromkeys(other for other in names if isinstance(other, str) and other and other != name))
+    short = (other for other in names if isinstance(other, str) and other and len(other) <= LONGEST_NAME)
+    return tuple(dict.fromkeys(other for other in short if other != name))
 
 
 def _flag(row: Any, *names: str) -> bool | None:
