@@ -103,7 +103,7 @@ class Rig:
     @property
     def urls(self) -> list[str]:
         """Of all servers that get requests; none that is started for the run."""
-        urls = [url for one in self.servers for url in (one.base_url, *map(one.chat_url_of, self.models))]
+        urls = [url for one in self.servers for url in (one.base_url, *one.chat_urls(self.models).values())]
         return urls if self.server.base_url else []
 
     @property

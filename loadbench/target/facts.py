@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -122,10 +123,14 @@ class Target:
         """Where the models are listed."""
         return route(self.base_url, "models")
 
+    def chat_urls(self, models: Iterable[str]) -> dict[str, str]:
+        """Where chat completions of these models, by their ids, are posted: some have a base URL of their own."""
+        own = {facts.id: facts.base_url for facts in reversed(self.models) if facts.base_url}
+        return {model: route(own.get(model, self.base_url)) for model in models}
+
     def chat_url_of(self, model: str) -> str:
-        """Where chat completions of this model, by its id, are posted: some have a base URL of their own."""
-        own = next((facts.base_url for facts in self.models if facts.id == model and facts.base_url), self.base_url)
-        return route(own)
+        """Where those of one model are posted."""
+        return self.chat_urls([model])[model]
 
 
 def ignore_eos_supported(kind: Kind) -> bool:
