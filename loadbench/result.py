@@ -64,6 +64,7 @@ class Result:
         error: Kind of failure, None when it completed.
         error_message: What the server or the transport said, one line.
         text: The answer; kept in answers.jsonl, not in requests.jsonl.
+        retry_after_s: How long a refusal asked to wait; kept nowhere.
     """
 
     level: str
@@ -99,6 +100,7 @@ class Result:
     error: ErrorKind | None = None
     error_message: str | None = None
     text: str = ""
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

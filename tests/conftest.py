@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, settings
 
 from loadbench import simulator
-from loadbench.cli import main
+from loadbench.cli import main, nearby
 from loadbench.simulator import Simulator
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 SERVERS = {"quick", "locked", "llama_server", "browser"}
 """Session-scoped fixtures that start a process: who asks for one is a system test."""
@@ -117,6 +121,12 @@ def invoked(*words: object, **variables: str) -> Result:
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         raise ended.exception
     return ended
+
+
+@pytest.fixture(autouse=True)
+def no_servers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever listens on this machine is no server that a test finds."""
+    monkeypatch.setattr(nearby, "PORTS", {})
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ class FakeRuntime:
     downloads: list[Sequence[Step]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     registered: list[tuple[Path, str | None]] = field(default_factory=list)
+    thoughts: list[Sequence[str] | None] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
@@ -76,8 +77,9 @@ class FakeRuntime:
     def remove(self, id: str) -> None:
         self.removed.append(id)
 
-    def register(self, path: Path, name: str | None) -> ModelFacts:
+    def register(self, path: Path, name: str | None, reasoning: Sequence[str] | None = None) -> ModelFacts:
         self.registered.append((path, name))
+        self.thoughts.append(reasoning)
         return ModelFacts(f"{name or path.name}:1", aliases=(name or path.name,), cached=True)
 
 

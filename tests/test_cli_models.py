@@ -261,6 +261,18 @@ def test_a_folder_is_registered_and_how_to_serve_it_told(monkeypatch: pytest.Mon
     assert runtime.registered == [(place / "mine", None)]
 
 
+def test_texts_around_a_models_thoughts_are_told_as_it_is_registered(
+    monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    (place / "mine").mkdir()
+    (place / "mine" / "genai_config.json").write_text("{}")
+    runtime = FakeRuntime([])
+    install(monkeypatch, runtime)
+    models("register", "mine", "--reasoning", "<think>", "</think>")
+
+    assert runtime.thoughts == [("<think>", "</think>")]
+
+
 @pytest.mark.parametrize(("made", "why"), [(False, "no such folder"), (True, "no genai_config.json in it")])
 def test_what_is_no_model_is_not_registered(place: Path, made: bool, why: str) -> None:
     if made:

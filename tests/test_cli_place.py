@@ -13,13 +13,15 @@ from typing import Any
 import anyio
 import pytest
 from catalogues import ServedRuntime, Service, serving
+from gateways import PAGE, Answered, gateway
 from sdk import install
 from test_cli_models import PHI_CPU, PHI_GPU, place
 
 from loadbench import foundry, llama, simulator
+from loadbench.cli import nearby
 from loadbench.cli import place as places
 from loadbench.cli.place import Place, Reached, RuntimeControl
-from loadbench.errors import LoadbenchError, TargetError
+from loadbench.errors import LoadbenchError, TargetError, UsageError
 from loadbench.llama import LlamaServer
 from loadbench.scenario import Scenario
 from loadbench.session import Origin
@@ -138,6 +140,77 @@ def test_models_of_the_sdk_are_looked_for_in_the_folder_that_is_given(world: Wor
     (world.home / "mine").mkdir()
 
     assert world.find(cache_dir=world.home / "mine").how.startswith("the embedded")
+
+
+# -- servers that nobody named
+
+
+def listening(monkeypatch: pytest.MonkeyPatch, *services: Service) -> None:
+    """Make their ports those where servers usually listen."""
+    monkeypatch.setattr(nearby, "PORTS", {int(one.url.rpartition(":")[2]): one.kind for one in services})
+
+
+def test_the_one_server_that_listens_on_this_machine_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_service(world)
+    with serving("ollama", rows={"m": {}}) as ollama:
+        listening(monkeypatch, ollama)
+        found = world.find()
+
+    assert found == Place(f"{ollama.url}/v1", "found on this machine")
+
+
+def test_of_several_servers_none_is_taken_and_each_is_named_as_one_would_type_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_service(world)
+    with serving("ollama", rows={"m": {}}) as ollama, serving("openai", rows={"n": {}}) as other:
+        listening(monkeypatch, ollama, other)
+        with pytest.raises(UsageError) as caught:
+            world.find()
+
+    assert str(caught.value) == (
+        f"2 servers are here: name the one that is meant: -e {ollama.url}/v1 (ollama 0.9) or -e {other.url}/v1 (openai)"
+    )
+
+
+def test_a_foundry_service_is_one_of_several(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving("ollama", rows={"m": {}}) as ollama:
+        listening(monkeypatch, ollama)
+        with pytest.raises(UsageError, match=rf"-e {world.service}/v1 \(Foundry Local.* or -e {ollama.url}"):
+            world.find()
+
+
+def test_what_the_environment_names_is_taken_whatever_else_listens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", NAMED)
+    with serving("ollama", rows={"m": {}}) as ollama:
+        listening(monkeypatch, ollama)
+
+        assert world.find().endpoint == NAMED
+
+
+def test_a_web_server_of_another_kind_is_passed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_service(world)
+    without_models_of_the_sdk(world)
+    with gateway(lambda asked: Answered(404, PAGE)) as web:
+        monkeypatch.setattr(nearby, "PORTS", {int(web.url.rpartition(":")[2]): "web"})
+
+        assert world.find().how.startswith("the embedded")
+
+
+@pytest.mark.parametrize("key", [None, "sesame"])
+def test_a_server_that_wants_a_key_is_taken_where_there_is_one(
+    world: World, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_service(world)
+    without_models_of_the_sdk(world)
+    monkeypatch.setenv("API_KEY", key or "")
+    with gateway(lambda asked: Answered(401, {"error": "no"})) as locked:
+        monkeypatch.setattr(nearby, "PORTS", {int(locked.url.rpartition(":")[2]): "vLLM"})
+        found = world.find()
+
+    assert (found.endpoint == f"{locked.url}/v1") == (key is not None)
 
 
 def test_a_server_that_is_named_is_not_asked_yet(world: World) -> None:

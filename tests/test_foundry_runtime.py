@@ -208,6 +208,18 @@ def test_a_port_of_choice_is_taken_and_what_was_loaded_stays_so(tmp_path: Path) 
         assert [facts.id for facts in here.runtime.models() if facts.loaded] == [model.id]
 
 
+def test_thoughts_are_streamed_where_the_texts_around_them_were_told(tmp_path: Path) -> None:
+    """Without them 2.2.1 drops thoughts from the stream, and counts them all the same."""
+    with started(tmp_path) as here:
+        model = here.runtime.register(bigram.make(tmp_path / "tiny"), "tiny-generic-cpu", (" word0", " word3"))
+        here.runtime.load(model.id)
+        url = here.runtime.serve() + "/catalogs/local/v1"
+        answer = chat(url, model.id, max_tokens=6, stream=True).text
+
+    assert '"reasoning_content":" word1"' in answer
+    assert '"content":" word4"' in answer
+
+
 # -- errors
 
 

@@ -137,6 +137,19 @@ def test_generation_2_is_tried_with_the_names_an_alias_may_be() -> None:
     assert fake.asked == ["/models/load/Phi-4-mini-instruct", "/models/load/phi-4-mini", "/models/loaded"]
 
 
+def test_generation_2_loads_a_registered_model_by_the_alias_that_the_runtime_makes_of_its_id() -> None:
+    ours = "tiny-a-gpu:1"  # beside tiny-a-generic-gpu:1, whose alias is tiny-a: seen in 2.2.1
+    answers = {
+        f"{LOCAL}/load/tiny-a-gpu": {"status": "loaded"},
+        f"{LOCAL}/load/tiny-a": {"status": "loaded"},
+        f"{LOCAL}/loaded": [ours],
+    }
+
+    _, fake = told("foundry2", answers, load(ModelFacts(ours)), prefix="/catalogs/local")
+
+    assert fake.asked == [f"{LOCAL}/load/tiny-a-gpu", f"{LOCAL}/loaded"]
+
+
 def test_generation_2_that_loads_another_variant_is_undone_and_told() -> None:
     cpu = "Phi-4-mini-instruct-generic-cpu:5"
     answers = {

@@ -1,6 +1,7 @@
 """From the names that people use to the ids that requests need."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,13 +97,31 @@ ADVICE: dict[str, tuple[Target, list[str], str]] = {
         HERE,
         ["qwen2.5-0.5b", "phi-3.5-mini", "phi-4-mini"],
         "'qwen2.5-0.5b', 'phi-3.5-mini' or 'phi-4-mini': it has smollm2-135m-instruct: name one with -m, take what it "
-        "has with -m auto, or pull them with Foundry Local (`foundry model download NAME`) and measure its service",
+        "has with -m auto, or add them to what this server offers",
     ),
     "one of one": (
         HERE,
         ["qwen2.5-0.5b"],
-        "'qwen2.5-0.5b': it has smollm2-135m-instruct: name one with -m, take what it has with -m auto, or pull it "
-        "with Foundry Local (`foundry model download qwen2.5-0.5b`) and measure its service",
+        "'qwen2.5-0.5b': it has smollm2-135m-instruct: name one with -m, take what it has with -m auto, or add it to "
+        "what this server offers",
+    ),
+    "vLLM's": (
+        server(ModelFacts("a"), kind="vllm"),
+        ["org/big"],
+        "'org/big': it has a: name one with -m, take what it has with -m auto, or start its server with it "
+        "(`vllm serve org/big`)",
+    ),
+    "llama.cpp's": (
+        server(ModelFacts("a"), kind="llama.cpp"),
+        ["big"],
+        "'big': it has a: name one with -m, take what it has with -m auto, or start llama-server with it (-m FILE, or "
+        "-hf REPOSITORY)",
+    ),
+    "the SDK's": (
+        replace(server(PHI_CPU, kind="foundry2"), is_ours=True),
+        ["qwen2.5-1.5b"],
+        "'qwen2.5-1.5b': it has Phi-4-mini-instruct-generic-cpu:5: name one with -m, take what it has with -m auto, or "
+        "pull it with `loadbench models pull qwen2.5-1.5b`",
     ),
     "some of several": (
         server(PHI_CPU, QWEN, kind="foundry0"),
@@ -166,3 +185,21 @@ def test_auto_never_takes_a_whole_catalog() -> None:
 def test_auto_of_an_empty_server_is_an_error() -> None:
     with pytest.raises(TargetError, match=r"http://127.0.0.1:1/v1/models lists no model: load one there, or name one"):
         choose(server(), "auto")
+
+
+def test_the_id_that_foundry_1s_sdk_tells_is_taken_though_its_list_has_no_versions() -> None:
+    there = server(ModelFacts("tiny-generic-cpu"), kind="foundry1")
+
+    assert ids(there, ["tiny-generic-cpu:1"]) == ["tiny-generic-cpu"]
+
+
+def test_a_version_that_is_listed_is_no_other_one() -> None:
+    with pytest.raises(TargetError, match="did you mean tiny-generic-cpu:1"):
+        choose(server(ModelFacts("tiny-generic-cpu:1"), kind="foundry2"), ["tiny-generic-cpu:2"])
+
+
+def test_a_provider_that_no_model_has_is_named_in_a_sentence() -> None:
+    there = server(PHI_CPU, kind="foundry2")
+
+    with pytest.raises(TargetError, match="no model is there with cuda"):
+        choose(there, "auto", execution_provider="cuda")

@@ -62,6 +62,15 @@ GENERATION_2: dict[str, Any] = {
 }
 
 
+def test_two_registered_models_have_the_aliases_that_the_runtime_gives_them() -> None:
+    """`tiny-a` was taken for both, and the other one loaded."""
+    rows = {"data": [{"id": "tiny-a-gpu:1"}, {"id": "tiny-a-generic-gpu:1"}]}
+
+    target = found({**GENERATION_2, "/catalogs/local/v1/models": rows, "/v1/models": {"data": []}})
+
+    assert [facts.aliases for facts in target.models] == [("tiny-a-gpu",), ("tiny-a",)]
+
+
 def ids(target: Target) -> list[str]:
     return [facts.id for facts in target.models]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -22,6 +22,7 @@ from loadbench.prompts import Prompt
 from loadbench.result import Result, Results
 from loadbench.scenario import Scenario
 from loadbench.session import Control
+from loadbench.session.turn import advised
 from loadbench.target import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport
 
@@ -90,11 +91,19 @@ class Stage:
         except TargetError as error:
             reach.note(f"{facts.id}: not unloaded: {error}")
 
-    async def ask(self, model: Chosen, text: str, shown: Callable[[str], None] | None = None) -> tuple[Result, str]:
+    async def ask(
+        self,
+        model: Chosen,
+        text: str,
+        shown: Callable[[str], None] | None = None,
+        *,
+        max_tokens: int | None = None,
+    ) -> tuple[Result, str]:
         """One request, made as those of a run are: what came of it, and the reasoning before its answer.
 
         Args:
             shown: Called with each new piece of reasoning and answer, as it comes.
+            max_tokens: Unset, those of the scenario.
         """
         cold = {"cache_prompt": False} if target.cache_prompt_supported(self.server.kind) else {}
         client = Client(
@@ -107,7 +116,7 @@ class Stage:
         )
         results: list[Result] = []
         now_ns = time.perf_counter_ns()
-        prompt = Prompt("probe", ({"role": "user", "content": text},))
+        prompt = Prompt("probe", ({"role": "user", "content": text},), max_tokens=max_tokens)
         ask = Ask(f"{model.id}@probe", 1, 0, model.id, prompt, warmup=False, due_ns=now_ns)
         seen = ("", "")
 
@@ -128,7 +137,10 @@ class Stage:
             await client.chat(ask, now_ns, results.append, keep=False)
             group.cancel_scope.cancel()
         show_new()
-        return results[0], client.last_texts()[0]
+        result = results[0]
+        if result.error_message is not None:
+            result = replace(result, error_message=advised(result.error_message, self.asked))
+        return result, client.last_texts()[0]
 
 
 @asynccontextmanager

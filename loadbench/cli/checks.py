@@ -17,6 +17,7 @@ from typing import Any, Literal
 import psutil
 
 from loadbench import llama, store, target, telemetry
+from loadbench.cli import nearby
 from loadbench.errors import LoadbenchError
 from loadbench.scenario.files import home as home_folder
 from loadbench.target import Target
@@ -25,15 +26,6 @@ from loadbench.transport.limits import raise_file_limit
 
 Mark = Literal["ok", "warn", "fail"]
 
-PORTS = {
-    8080: "llama.cpp",
-    11434: "Ollama",
-    8000: "vLLM",
-    1234: "LM Studio",
-    5272: "Foundry Local",
-    5273: "Foundry Local",
-}
-"""Where servers listen when nobody tells them otherwise."""
 EXTRAS = {
     "foundry": "foundry-local-sdk",
     "llama": "xllamacpp",
@@ -43,8 +35,6 @@ EXTRAS = {
 }
 """Each extra by the package that makes it work."""
 _LOW_MEMORY = 500_000_000  # the embedded model takes 338 MB with 4 slots
-_GLANCE_S = 0.5
-_LOOK_S = 6.0  # Foundry Local 2.x takes 4.5 s where its catalog cannot be reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,47 +166,29 @@ def embedded() -> Check:
 async def named(endpoint: str, **access: Any) -> Check:
     """The server that the user named; what it takes to get in goes to `target.open_http`."""
     try:
-        return _answers(await _find(endpoint, _LOOK_S, **access), "as given")
+        return _answers(await nearby.find(endpoint, nearby.LOOK_S, **access), "as given")
     except LoadbenchError as error:
         return Check("server", "fail", str(error), facts={"endpoint": endpoint})
 
 
-async def servers(ports: Iterable[int] = tuple(PORTS), *, home: Path | None = None) -> list[Check]:
+async def servers(ports: Iterable[int] | None = None, *, home: Path | None = None) -> list[Check]:
     """The server a run would find by itself, and what listens where servers usually do."""
-    looks: dict[str, str | None] = {f"http://127.0.0.1:{port}/v1": None for port in ports}
     checks: list[Check] = []
     try:
         found = await asyncio.to_thread(target.discover, os.environ, home or home_folder())
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None
-    if found is not None:
-        looks = {found.endpoint: found.how, **{url: None for url in looks if url != found.endpoint}}
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_look(url, how)) for url, how in looks.items()]
-    checks += [check for task in tasks if (check := task.result()) is not None]
+    for seen in await nearby.look(nearby.PORTS if ports is None else ports, found):
+        if seen.server is not None:
+            checks.append(_answers(seen.server, seen.how))
+        else:
+            facts = {"endpoint": seen.endpoint, "how": seen.how}
+            checks.append(Check("server", "warn", str(seen.problem), facts=facts))
     if checks:
         return checks
     advice = "`loadbench run` takes the embedded model; name a server with -e URL"
     return [Check("server", "ok", "none found on this machine", advice)]
-
-
-async def _look(url: str, how: str | None) -> Check | None:
-    """A server that may be there; None where nothing that speaks our language is, unless something said it was."""
-    try:
-        found = await _find(url, _LOOK_S if how else _GLANCE_S)
-    except LoadbenchError as error:
-        # Something that will answer a run in a while, or with a key.
-        if how or "loading" in str(error) or "--api-key-env" in str(error):
-            return Check("server", "warn", str(error), facts={"endpoint": url, "how": how})
-        return None
-    # Any web server answers 404.
-    return _answers(found, how) if how or found.unlisted is None or found.kind != "openai" else None
-
-
-async def _find(endpoint: str, within_s: float, **access: Any) -> Target:
-    async with target.open_http(endpoint, **access) as http:
-        return await target.find(endpoint, http=http, within_s=within_s)
 
 
 def _answers(found: Target, how: str | None) -> Check:

@@ -1,21 +1,32 @@
-"""A large load on somebody else's machine is asked about first: a slip of the finger must not flood a server."""
+"""What is asked about first: a large load on somebody else's machine, and models by the dozen that nobody named."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from loadbench import target
+from loadbench.cli.harmless import harmless
 from loadbench.errors import UsageError
 from loadbench.plan import PlannedLevel
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario, Shape
+from loadbench.target import Choice, Target
+from loadbench.target.advice import some
 
 MOST_STREAMS = 1000
+_DOZEN = 12
+"""Models that a run takes without a word where the server holds them, or does not tell."""
+_LISTED = 40
+"""Models, to a person who is to choose."""
 MOST_PER_S = 1000.0
 """Requests; of both, what nobody is asked about."""
 
@@ -40,6 +51,44 @@ def ask(urls: Iterable[str], streams: int, per_s: float, given: Mapping[str, Any
         raise UsageError(f"{asks}: that is much for a server on another machine: if it is meant, add --yes")
     if not click.confirm(f"This asks for {asks}; go on?", err=True):
         raise UsageError(f"{asks}: not confirmed, nothing was sent")
+
+
+def which(server: Target, choice: Choice, asked: Scenario, given: Mapping[str, Any]) -> Choice:
+    """What to measure of what is at hand: several models that are not loaded take a word, as each takes its time.
+
+    Args:
+        given: The command's options: `models`, `as_json`.
+    Raises:
+        UsageError: Nobody can be asked which, or the answer names none.
+    """
+    loaded = [one.facts.loaded if one.facts is not None else None for one in choice.chosen]
+    idle = Counter(one.device for one, state in zip(choice.chosen, loaded, strict=True) if state is False)
+    few = max(idle.values(), default=0) < 2 and len(choice.chosen) <= _DOZEN
+    if asked.models != "auto" or few or takes_all(given):
+        return choice
+    ids = list(dict.fromkeys(one.id for one in choice.chosen))
+    many = f"{server.base_url} has {len(ids)} models" + (", none of them loaded" if idle.total() == len(loaded) else "")
+    if given["as_json"] or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{many}: choose with -m, as -m {shlex.quote(ids[0])}, or take all with -m all ({some(ids)})")
+    click.echo(f"{many}:", err=True)
+    for number, name in enumerate(ids[:_LISTED], start=1):
+        click.echo(f"{number:4}  {harmless(name)}", err=True)
+    if len(ids) > _LISTED:
+        click.echo(f"      and {len(ids) - _LISTED} more", err=True)
+    said = str(click.prompt("Which ones (numbers or names, as 1,3, or all)", err=True))
+    words = [word.strip() for word in said.split(",") if word.strip()]
+    if words == ["all"]:
+        return choice
+    picked = {ids[int(word) - 1] if word.isdecimal() and 0 < int(word) <= len(ids) else word for word in words}
+    if unknown := picked - set(ids):
+        raise UsageError(f"{', '.join(sorted(unknown))}: no such model there: choose with -m")
+    return replace(choice, chosen=tuple(one for one in choice.chosen if one.id in picked))
+
+
+def takes_all(given: Mapping[str, Any]) -> bool:
+    """Whether all models at hand are meant, by that word."""
+    words = given.get("models") or [os.environ.get("BENCH_MODELS", "")]
+    return [word.strip().lower() for word in words] == ["all"]
 
 
 def most(asked: Scenario, levels: Sequence[PlannedLevel], prompts: Sequence[Prompt]) -> tuple[int, float]:

@@ -71,9 +71,9 @@ async def _court(given: Mapping[str, Any]) -> AsyncIterator[Court]:
     for warning in reach.warnings(endpoint, given, given["judge_key_file"]):
         reach.note(warning)
     access = {"verify": not given["insecure"], "ca_file": given["ca_file"], "headers": given["headers"], "key": key}
-    async with target.open_http(endpoint, **access) as http:
-        server = await target.wait(endpoint, http=http, wait_s=0.0, waiting=reach.note)
     wanted = given["judge_model"]
+    async with target.open_http(endpoint, **access) as http:
+        server = await target.wait(endpoint, http=http, wait_s=0.0, waiting=reach.note, named=wanted is not None)
     if wanted is None:
         listed = [facts.id for facts in server.models]
         if len(listed) != 1:

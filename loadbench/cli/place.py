@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,12 +15,12 @@ import anyio
 import anyio.to_thread
 
 from loadbench import foundry, models, target
-from loadbench.cli import reach, resume
-from loadbench.errors import LoadbenchError, TargetError
+from loadbench.cli import nearby, reach, resume
+from loadbench.errors import LoadbenchError, TargetError, UsageError
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import home
 from loadbench.session import Control, Origin
-from loadbench.target import Choice, ModelFacts, Target
+from loadbench.target import Choice, Found, ModelFacts, Target
 from loadbench.transport import Transport
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if given["resume"] is not None and again is None:
         found = resume.place(given["resume"])
     else:
-        found = None if again is not None else target.discover(os.environ, home())
+        found = _found(asked, note) if again is None else None
     if found is not None:
         return Place(found.endpoint, found.how)
     try:
@@ -86,6 +87,28 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if again != "embedded" and cache is not None and lacks is None:
         return _sdk(cache, given, stack, note)
     return _embedded(asked, given, stack, note)
+
+
+def _found(asked: Scenario, note: Note) -> Found | None:
+    """The one server that is here: the one that the environment names, or a service that listens on this machine.
+
+    Raises:
+        UsageError: There are several.
+    """
+    told = target.discover(os.environ, home())
+    if told is not None and told.how == target.VARIABLE:
+        return told
+    here = {} if told is None else {told.endpoint: f"Foundry Local, {told.how}"}
+    has_key = reach.key_source(asked.api_key_env, asked.api_key_file) is not None
+    for one in asyncio.run(nearby.look(nearby.PORTS)):
+        if one.is_locked and not has_key:
+            note(f"{one.endpoint} wants a key: to measure it, add -e {one.endpoint} --api-key-env NAME")
+        else:
+            here.setdefault(one.endpoint, one.kind)
+    if len(here) > 1:
+        several = " or ".join(f"-e {url} ({kind})" for url, kind in here.items())
+        raise UsageError(f"{len(here)} servers are here: name the one that is meant: {several}")
+    return told or next((Found(url, nearby.HOW) for url in here), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +169,8 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
         transport=transport,
     ) as http:
         wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
-        server = _with_known(await target.wait(endpoint, http=http, wait_s=wait_s, waiting=note), place)
+        named = asked.models != "auto"
+        server = _with_known(await target.wait(endpoint, http=http, wait_s=wait_s, waiting=note, named=named), place)
         root = target.server_root(server.base_url)
         scrape = (lambda: target.scrape(http, root)) if server.kind in METRICS else None
         round_trip_ns = None if transport is None else transport.round_trip_ns
@@ -158,7 +182,8 @@ def _known_target(place: Place) -> Target | None:
     if place.runtime is not None:
         base_url = SDK if place.endpoint is None else target.normalise(place.endpoint)
         models = tuple(place.runtime.models())
-        return Target(base_url, "foundry2", place.runtime.version, models=models, pid=place.runtime.pid)
+        runtime = place.runtime
+        return Target(base_url, "foundry2", runtime.version, models=models, pid=runtime.pid, is_ours=True)
     if place.endpoint is None:
         return Target(place.how.partition(",")[0], "openai", models=place.models)
     return None
@@ -218,7 +243,7 @@ def _embedded(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: No
 
     if reason := llama.available():
         raise LoadbenchError(
-            f"no server to measure: no -e URL, no FOUNDRY_LOCAL_ENDPOINT, no Foundry Local service found, and the "
+            f"no server to measure: no -e URL, no FOUNDRY_LOCAL_ENDPOINT, no server found on this machine, and the "
             f"embedded model cannot run here ({reason}); name a server with -e, or try --simulate"
         )
     # llama.cpp tells neither device nor licence, but we start it.

@@ -123,7 +123,8 @@ def listed(runtime: Runtime, given: dict[str, Any]) -> Target:
     """The SDK's models, as a server would list them; a line says where they are from. Blocks: 4 s where offline."""
     from loadbench.target import Target
 
-    target = Target(SDK, "foundry2", runtime.version, models=tuple(runtime.models()), pid=runtime.pid)
+    models = tuple(runtime.models())
+    target = Target(SDK, "foundry2", runtime.version, models=models, pid=runtime.pid, is_ours=True)
     tell(target, f"cache {cache(given)}", given)
     return target
 

@@ -47,7 +47,7 @@ def check(choice: Choice, others: Sequence[Reached]) -> None:
 def client_endpoints(servers: Sequence[Target], models: Sequence[str], weights: Sequence[int] | None) -> list[Endpoint]:
     """Where the requests for these models go."""
     return [
-        Endpoint(server.chat_url, {name: server.chat_url_of(name) for name in models}, weight)
+        Endpoint(server.chat_url, server.chat_urls(models), weight)
         for server, weight in zip(servers, weights or [1] * len(servers), strict=True)
     ]
 

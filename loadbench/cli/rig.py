@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadbench import abort, plan, precision, prompts, scenario, store, target
+from loadbench.cli import consent, reach, record, replicas, resume, verdict, workers
 from loadbench.cli import place as places
-from loadbench.cli import reach, record, replicas, resume, verdict, workers
 from loadbench.cli.place import Place, Reached
 from loadbench.cli.watched import Shown, Watched
 from loadbench.client import Parameters
@@ -103,7 +103,7 @@ class Rig:
     @property
     def urls(self) -> list[str]:
         """Of all servers that get requests; none that is started for the run."""
-        urls = [url for one in self.servers for url in (one.base_url, *map(one.chat_url_of, self.models))]
+        urls = [url for one in self.servers for url in (one.base_url, *one.chat_urls(self.models).values())]
         return urls if self.server.base_url else []
 
     @property
@@ -218,7 +218,7 @@ async def reached(one: Asked, stack: AsyncExitStack, view: View, course: Course 
     server = found.server
     if given["resume"] is not None and one.place.endpoint is not None:
         resume.check_servers(one.path, [server, *(each.server for each in others)])
-    choice = found.choose(wanted)
+    choice = consent.which(server, found.choose(wanted), wanted, given)
     replicas.check(choice, others)
     names = [chosen.id for chosen in choice.chosen]
     if one.place.endpoint is None:
@@ -262,8 +262,6 @@ def confirm(rigs: Sequence[Rig], course: Course | None) -> None:
     Raises:
         UsageError: It is not, or nobody says so.
     """
-    from loadbench.cli import consent
-
     mosts = [consent.most(one.asked.scenario, one.to_come.levels, one.asked.prompts) for one in rigs]
     if course is not None:
         mosts.append((course.needed, course.per_s))

@@ -180,7 +180,8 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     """Measure models at several loads.
 
     Without SCENARIO and options it measures 1, 2, 4 and 8 streams on the server that is found: FOUNDRY_LOCAL_ENDPOINT,
-    else a Foundry Local service, else the embedded model. Records, summary and report go to a folder in results/.
+    else the one server that listens on this machine, else the embedded model. Records, summary and report go to a
+    folder in results/.
     """
     from loadbench.cli import against, measure
     from loadbench.cli.pair import folders

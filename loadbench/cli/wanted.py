@@ -113,7 +113,7 @@ def scenario_of(ctx: click.Context, given: dict[str, Any]) -> Scenario:
         return scenarios.merge(
             scenario,
             **overrides,
-            models="auto" if models == ["auto"] else models or None,
+            models="auto" if [name.lower() for name in models] in (["auto"], ["all"]) else models or None,
             endpoint=_endpoint(given["endpoint"]),
             against=given.get("against"),
             against_model=others or None,

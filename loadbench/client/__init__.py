@@ -73,20 +73,19 @@ class Parameters:
         return (count(self.extra_body.get("n")) or 1) > 1
 
     def body(self, model: str, prompt: Prompt) -> bytes:
-        """The JSON body of a chat completion; `extra_body` has the last word."""
+        """The JSON body of a chat completion; `extra_body` has the last word, and what is None in it is not sent."""
         streamed = {"stream": True, "stream_options": {"include_usage": True}}
         most = prompt.max_tokens or self.max_tokens
-        return orjson.dumps(
-            {
-                "model": model,
-                "messages": list(prompt.messages),
-                "max_tokens": most,
-                **({"min_tokens": most} if self.min_tokens else {}),
-                "temperature": self.temperature,
-                **(streamed if self.stream else {"stream": False}),
-                **self.extra_body,
-            }
-        )
+        body = {
+            "model": model,
+            "messages": list(prompt.messages),
+            "max_tokens": most,
+            **({"min_tokens": most} if self.min_tokens else {}),
+            "temperature": self.temperature,
+            **(streamed if self.stream else {"stream": False}),
+            **self.extra_body,
+        }
+        return orjson.dumps({key: value for key, value in body.items() if value is not None})
 
 
 class Client:

@@ -39,6 +39,7 @@ from loadbench.client.tables import (
     Text,
 )
 from loadbench.result import ErrorKind
+from loadbench.target.failure import without_markup
 from loadbench.target.rows import MOST, whole
 
 _REASONING_PART = re.compile("think|reason|thought")  # a part's type, as Mistral's and Anthropic's "thinking"
@@ -119,8 +120,19 @@ def body_said(status: int, body: bytes) -> str:
     try:
         words = said(read_json(body))
     except ValueError:
-        words = body.decode("utf-8", "replace").strip()
+        words = without_markup(body.decode("utf-8", "replace")).strip()
     return f"HTTP {status}: {words}" if words else f"HTTP {status}"
+
+
+def nothing_said(finish_reason: str | None, output_tokens: int | None) -> str:
+    """Why an answer that ended as it should has no text, and what to do about it."""
+    if finish_reason not in ("length", "max_tokens"):
+        return "a response without any text"
+    spent = f"all {output_tokens} tokens" if output_tokens else "all tokens that were allowed"
+    return (
+        f"{spent} went into hidden reasoning (finish reason {finish_reason}), none into an answer: allow more with "
+        """--max-tokens, or less reasoning, as --extra-body '{"reasoning_effort": "low"}'"""
+    )
 
 
 def said(document: Any) -> str:
@@ -137,7 +149,7 @@ def said(document: Any) -> str:
         else:
             break
     if isinstance(document, str):
-        return document
+        return without_markup(document)
     try:
         return orjson.dumps(document).decode()
     except orjson.JSONEncodeError:  # it reads more levels than it writes

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from loadbench.client import dialect, tables
-from loadbench.client.dialect import body_said, one_line, read_json, status_kind, word_count
+from loadbench.client.dialect import body_said, nothing_said, one_line, read_json, status_kind, word_count
 from loadbench.result import ErrorKind, Result
 from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.target import Secrets
+from loadbench.target.failure import retry_after_s
 from loadbench.transport import Ending, ExchangeError, Headers
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Recorder:
         "merged_arrivals",
         "output_tokens",
         "reasoning_tokens",
+        "retry_after_s",
         "sent_ns",
         "served_as",
         "status",
@@ -101,6 +103,7 @@ class Recorder:
         self.first_token_ns: int | None = None
         self.last_token_ns: int | None = None
         self.status: int | None = None
+        self.retry_after_s: float | None = None
         self.served_as: str | None = None  # the model, as the response names it
         self.error: ErrorKind | None = None
         self.error_message: str | None = None
@@ -157,6 +160,9 @@ class Recorder:
     def headers(self, at_ns: int, status: int, headers: Headers) -> None:
         self.headers_ns, self.status = at_ns, status
         self._declared = next((value for name, value in headers if name.lower() == b"content-type"), b"").lower()
+        if status == 429:
+            told = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+            self.retry_after_s = retry_after_s(told)
 
     def body(self, data: bytes, at_ns: int) -> None:
         if not self._is_stream and not self._begins_stream(data):
@@ -480,13 +486,19 @@ class Recorder:
         if self.error is None and self.first_event_ns is not None and not self.done and self.finish_reason is None:
             self._fail("truncated", f"the stream ended without a finish event or [DONE]{self._hint()}")
         elif self.error is None and self.first_token_ns is None:
-            self._fail("empty", f"a response without any text{self._hint()}")
+            self._fail("empty", self._nothing_said())
         if self.error is not None:
             return now_ns
         if self._over_ns is not None:
             return self._over_ns
         # An answer that was not streamed ended as its last byte arrived, not when this process came to read it.
         return now_ns if self._is_stream else self._raw_ns or now_ns
+
+    def _nothing_said(self) -> str:
+        """Why there is no text."""
+        if self.finish_reason in ("length", "max_tokens") and not self._unknown:
+            return nothing_said(self.finish_reason, self.output_tokens)
+        return f"a response without any text{self._hint()}"
 
     def _hint(self) -> str:
         """What may explain that there is no text."""
@@ -570,6 +582,7 @@ class Recorder:
             retry_of=ask.retry_of,
             endpoint=endpoint,
             unknown=secrets.hidden("; ".join(self._unknown)) or None,
+            retry_after_s=self.retry_after_s,
             error=self.error,
             error_message=self.error_message and one_line(secrets.hidden(self.error_message)),
             text=secrets.hidden(answer),

@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,17 +115,21 @@ class Runtime:
         """Delete a download from the disk; forget a registered model, whose files stay."""
         self._child.ask("remove", model=id)
 
-    def register(self, path: Path, name: str | None = None) -> ModelFacts:
+    def register(self, path: Path, name: str | None = None, reasoning: Sequence[str] | None = None) -> ModelFacts:
         """Enter a folder with an ONNX model into the local catalogue; its settings are read again, unless it is loaded.
 
         Args:
             name: The id, as NAME or NAME:VERSION; None makes it of the folder's name and the device that its settings
                 name, as my-model-generic-cpu:1.
+            reasoning: The texts before and after the model's thoughts, as <think> and </think>; None where it has none.
         Raises:
             UsageError: It is no folder of such a model, or this is no id.
         """
         path = expanded(path, "the model's folder").resolve()
-        return self._facts(self._child.ask("register", path=str(path), model=id_of(path, name)))
+        asked: dict[str, Any] = {"path": str(path), "model": id_of(path, name)}
+        if reasoning is not None:
+            asked["reasoning"] = list(reasoning)
+        return self._facts(self._child.ask("register", **asked))
 
     def path(self, id: str) -> Path | None:
         """The folder of its files; None where it is not downloaded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,12 @@ class Sdk:
             else:
                 found.remove_from_cache()
 
-    def register(self, path: str, model: str) -> dict[str, Any]:
-        """Enter a model's folder into the local catalogue, or read its settings again, unless it is loaded."""
+    def register(self, path: str, model: str, reasoning: Sequence[str] | None = None) -> dict[str, Any]:
+        """Enter a model's folder into the local catalogue, or read its settings again, unless it is loaded.
+
+        Args:
+            reasoning: The texts before and after the model's thoughts: 2.2.1 streams them then, else it counts them.
+        """
         from foundry_local_sdk import ModelInfoBuilder
 
         there = self._local.get_model_variant(model)
@@ -122,6 +126,10 @@ class Sdk:
             if there is not None:
                 self._local.unregister_model(model)  # what its settings say is read as it is registered
             facts.set_string_property("task", "chat-completion")
+            if reasoning is not None:
+                facts.set_string_property("reasoning_start", reasoning[0])
+                facts.set_string_property("reasoning_end", reasoning[1])
+                facts.set_int_property("supports_reasoning", 1)
             return _row(self._local.register_model(path, model, facts), True)
 
     def path(self, model: str) -> str | None:

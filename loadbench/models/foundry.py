@@ -13,7 +13,8 @@ from loadbench.errors import TargetError
 from loadbench.models.refusal import LOAD_S, UNLOAD_S, absent, answer, ask, refusal
 from loadbench.target import Kind, ModelFacts, server_root
 from loadbench.target.calls import get_json, parsed, said
-from loadbench.target.device import is_same, placed, stem_of_id
+from loadbench.target.device import alias_of_id, is_same, placed, stem_of_id
+from loadbench.target.endpoint import prefix
 from loadbench.target.rows import model_facts, model_rows, text
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ TTL_S = 86_400
 """How long generation 0 keeps an idle model: its SDK's ten minutes would end within a long run."""
 LIST_S = 10.0
 _PAUSES_S = (0.1, 0.3, 1.0, 2.0, 0.0)
+
+
+class OtherVariant(TargetError):
+    """The service loads another variant for an alias than the one that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +82,14 @@ class FoundryControl:
         if text(parsed(response), "status") == "loaded":
             with contextlib.suppress(TargetError):
                 await self.unload(ran)
-        raise TargetError(
-            f"{model.id}: the service loads {ran.id} for that alias: measure that one with -m, or leave out --device "
-            "and --ep"
-        )
+        raise OtherVariant(f"{model.id}: the service loads {ran.id} for that alias: measure that one with -m")
 
     async def _by_alias(self, what: str, model: ModelFacts, within_s: float) -> httpx.Response:
         """The answer under the first name that the server knows; its lists do not tell aliases."""
         stem = stem_of_id(model.id)
-        names = dict.fromkeys((*model.aliases, stem, stem.lower().removesuffix("-instruct"), model.id))
+        names = dict.fromkeys(
+            (*model.aliases, alias_of_id(model.id), stem, stem.lower().removesuffix("-instruct"), model.id)
+        )
         for name in names:
             url = self._root(model) + _route(what, name)
             for pause_s in _PAUSES_S:
@@ -100,7 +104,7 @@ class FoundryControl:
 
     def _root(self, model: ModelFacts) -> str:
         base_url = model.base_url or self.base_url
-        return server_root(base_url) if self.kind == "foundry0" else base_url.rpartition("/")[0]
+        return server_root(base_url) if self.kind == "foundry0" else prefix(base_url)
 
 
 def _accept(what: str, model: ModelFacts, response: httpx.Response, http: httpx.AsyncClient) -> None:

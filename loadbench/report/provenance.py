@@ -138,7 +138,7 @@ def _asked(run: Mapping[str, Any]) -> str:
             "each made distinct" if scenario.get("distinct_prompts") else None,
             f"at most {units.plural(scenario['max_tokens'], 'token')}" if scenario.get("max_tokens") else None,
             f"temperature {temperature:g}" if temperature is not None else None,
-            *(f"{name} {json.dumps(value)}" for name, value in extra.items()),
+            *(f"without {name}" if value is None else f"{name} {json.dumps(value)}" for name, value in extra.items()),
             f"seed {seed}" if seed is not None else None,
             f"repeated {repeat} times" if repeat > 1 and until is None else None,
             f"repeated until means of runs were known to {100 * until:g}%" if until is not None else None,

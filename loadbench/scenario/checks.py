@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OURS = {
     "model": "it comes from models",
     "messages": "they come from prompts",
-    "stream": "set stream outside extra_body",
+    "stream": "set stream outside extra_body (--no-stream)",
     "max_tokens": "set max_tokens outside extra_body",
     "temperature": "set temperature outside extra_body",
 }
@@ -142,7 +142,9 @@ def _workload(scenario: Scenario) -> None:
 
 
 def _request(scenario: Scenario) -> None:
-    for key in scenario.extra_body:
+    for key, value in scenario.extra_body.items():
+        if value is None and (key != "stream" or not scenario.stream):
+            continue  # taken out of the request
         if key in OURS:
             raise ScenarioError(f"extra_body.{key}: not here, {OURS[key]}")
         if key in scenario.__struct_fields__ and key != "seed":  # written below [extra_body], TOML counts it to it

@@ -169,7 +169,7 @@ def _scenario(data: Any, where: str, folder: Path) -> Scenario:
     if isinstance(data.get("timeouts"), dict):
         _known(data["timeouts"], Timeouts, ("timeouts",), where)
     try:
-        data = data | _files(data, folder)
+        data = data | _files(data, folder) | _extra_body(data)
         return msgspec.convert(data, Scenario, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{where}: {_line(str(error), data)}") from None
@@ -186,6 +186,12 @@ def _known(data: dict[str, Any], kind: type[msgspec.Struct], keys: tuple[str, ..
             ):  # written below a table's heading, TOML counts it to the table
                 hint = f": move it above [{keys[0]}]"
             raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{hint}")
+
+
+def _extra_body(data: dict[str, Any]) -> dict[str, Any]:
+    """More keys of the request that are written as JSON: TOML has no null, which takes a key out."""
+    text = data.get("extra_body")
+    return {"extra_body": parse_json(text, "extra_body")} if isinstance(text, str) else {}
 
 
 def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:

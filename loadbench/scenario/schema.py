@@ -158,7 +158,9 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, Meta(ge=0, le=100, description="New requests after a failed one, each with its own marks.")
     ] = 0
     retry_backoff: Annotated[Duration, Meta(description="Wait before a retry; doubles with each.")] = _after(1)
-    extra_body: Annotated[dict[str, Any], Meta(description="More keys of each request, as ignore_eos.")] = {}
+    extra_body: Annotated[
+        dict[str, Any], Meta(description="More keys of each request, as ignore_eos; null takes one out.")
+    ] = {}
     headers: Annotated[dict[str, str], Meta(description="More HTTP headers.")] = {}
     api_key_env: Annotated[Text | None, Meta(description="Name of the environment variable that holds the key.")] = None
     api_key_file: Annotated[Text | None, Meta(description="Path of a file with the key alone in it.")] = None
@@ -299,4 +301,7 @@ def json_schema() -> dict[str, Any]:
     timeouts = Timeouts()
     for name, field in schema["$defs"]["Timeouts"]["properties"].items():
         field["default"] = str(getattr(timeouts, name))
+    table = schema["$defs"]["Scenario"]["properties"]["extra_body"]
+    # TOML has no null.
+    table["anyOf"] = [{"type": table.pop("type")}, {"type": "string", "description": "The same as JSON."}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "loadbench scenario", **schema}

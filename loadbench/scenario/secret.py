@@ -33,7 +33,7 @@ _BODY_NAMES = re.compile(
 """Names in a request's body; of tokens there, most are counts."""
 _MADE_AS_KEYS = (
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|gsk|xai|hf|r8|nvapi|gh[oprsu]|github_pat|glpat|xox[abeoprs])[-_][\w-]{8,}"
-    r"|(?:AKIA|ASIA|AIza)[\w-]{12,}|eyJ[\w-]{8,}(?:\.[\w-]*)*)"
+    r"|(?:AKIA|ASIA|AIza)[\w-]{6,}|eyJ[\w-]{6,}(?:\.[\w-]*)*)"
 )
 """As services make them; a JWT."""
 _KNOWN = re.compile(_MADE_AS_KEYS)

@@ -193,6 +193,7 @@ class Session:
             self.folder.info["probes"],
             self.origins.get(model, Origin()),
             salt=time.time_ns(),
+            limited=self.target.limited,
         )
         self.folder.info.setdefault("models", []).append(self._turn.record)
         error = await self._turn.begin()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +21,16 @@ from loadbench.session.watch import Watch
 from loadbench.target import Chosen, ModelFacts
 
 PROBE_TOKENS = 8
+"""Of the answers before the measurement, unless a server has no answer so short."""
 PING_TOKENS = 1
 PROBES = 3
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Before a probe that came too early is made again, where the server does not say when it may come."""
+LONGEST_PAUSE_S = 60.0
+REST_S = 5.0
+"""After requests that came too early, before the measurement: what a gateway lets through at once is used up."""
+_OF_TOKENS = re.compile(r"token|budget|length|minimum|too (?:small|short|low)", re.IGNORECASE)
+"""A refusal that may be of the few tokens that a probe asks for, not of what the run asks for."""
 SETTLE_S = 1.0
 """From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""
 
@@ -88,8 +98,10 @@ class Turn:
     origin: Origin
     salt: int
     record: dict[str, Any] = field(default_factory=dict)
+    limited: bool = False  # the server refused already to be asked so often
     _unloads: bool = False  # this run loaded what was not loaded before
     _asked: int = 0
+    _whole: bool = False  # probes ask as the run itself does: with few tokens there is no answer
 
     def __post_init__(self) -> None:
         facts = self.chosen.facts
@@ -127,6 +139,11 @@ class Turn:
             if await self.sleep(0):
                 await self._probe("warm")
                 await self._idle()
+            if self.limited:
+                self.observer.note(
+                    f"{self.chosen.id}: a rest of {REST_S:g} s, as the server limits how often it is asked"
+                )
+                await self.sleep(REST_S)
         return error
 
     async def end(self) -> None:
@@ -217,12 +234,19 @@ class Turn:
     async def _probe(
         self, purpose: str, *, after_s: float | None = None, every_s: float | None = None, endpoint: int = 0
     ) -> str | None:
-        """One short request, an endpoint's first again after a failure that may pass; what failed, if it did."""
+        """One short request, an endpoint's first again after a failure that may pass; what failed, if it did.
+
+        Whatever is asked again is asked as the run asks: a server that has no answer in a few tokens can be measured.
+        """
         results: list[Result] = []
         for _ in range(PROBES if purpose in ("first", "replica") else 1):
-            results.append(await self._ask(PROBE_TOKENS, endpoint))
-            if results[-1].error in (None, "http_4xx") or not await self.sleep(0):
+            results += await self._in_time(endpoint)
+            error, message = results[-1].error, results[-1].error_message or ""
+            if error is None or (error == "http_4xx" and (self._whole or not _OF_TOKENS.search(message))):
                 break
+            if not await self.sleep(0):
+                break
+            self._whole = self._whole or purpose in ("first", "replica")
         last = results[-1]
         facts = self.chosen.facts
         sent, first = last.sent_ns, last.first_token_ns
@@ -238,7 +262,7 @@ class Turn:
             "every_s": every_s,
             "requests": len(results),
             "error": last.error,
-            "error_message": last.error_message,
+            "error_message": last.error_message and advised(last.error_message, self.scenario),
             "ttft_ms": round(((first or 0) - (sent or 0)) / 1e6, 3) if streamed else None,
             "e2e_ms": None if last.error else round(last.end_ns / 1e6, 3),
             "input_tokens": last.input_tokens,
@@ -249,15 +273,61 @@ class Turn:
         self.probes.append(probe)
         self.observer.probed(probe)
         at = f"{self.scenario.endpoints[endpoint]}: " if len(self.scenario.endpoints) > 1 else ""
-        return None if last.error is None else f"{at}{last.error}: {last.error_message}"
+        return None if last.error is None else f"{at}{last.error}: {probe['error_message']}"
 
-    async def _ask(self, max_tokens: int, endpoint: int = 0) -> Result:
+    async def _in_time(self, endpoint: int) -> list[Result]:
+        """One request, again where the server says that it came too early."""
+        results = [await self._ask(None if self._whole else PROBE_TOKENS, endpoint)]
+        for pause_s in PAUSES_S:
+            refused = results[-1]
+            wait_s = pause_s if refused.retry_after_s is None else refused.retry_after_s
+            if refused.error != "http_429":
+                break
+            self.limited = True
+            if wait_s > LONGEST_PAUSE_S:
+                break
+            self.observer.note(f"{self.chosen.id}: the server is asked too often: waiting {wait_s:g} s")
+            if not await self.sleep(wait_s):
+                break
+            results.append(await self._ask(None if self._whole else PROBE_TOKENS, endpoint))
+        return results
+
+    async def _ask(self, max_tokens: int | None, endpoint: int = 0) -> Result:
+        """One request.
+
+        Args:
+            max_tokens: None asks for as many as the run does.
+        """
         results: list[Result] = []
         prompt = distinct(self.prompts[0], self.salt * 1_000_003 + self._asked)
-        prompt = replace(prompt, id="probe", max_tokens=max_tokens)
+        prompt = replace(prompt, id="probe", max_tokens=max_tokens or prompt.max_tokens)
         now_ns = time.perf_counter_ns()
         about = (f"{self.chosen.id}@probe", 1, self._asked, self.chosen.id, prompt)
         ask = Ask(*about, warmup=True, due_ns=now_ns, endpoint=endpoint)
         self._asked += 1
         await self.client.chat(ask, now_ns, results.append, keep=False)
         return results[0]
+
+
+_SENT = ("max_tokens", "temperature", "stream_options", "min_tokens", "cache_prompt", "ignore_eos")
+"""Keys that each request may carry, whoever asked for them."""
+_UNWANTED = re.compile(
+    r"not (?:be )?(?:support|permit|allow|recogni|known|valid)|unsupported|unrecogni|unknown|unexpected"
+    r"|extra (?:input|field)|invalid (?:param|arg|field|key)|instead|deprecated|removed",
+    re.IGNORECASE,
+)
+_INSTEAD = {"max_tokens": ("max_completion_tokens", "max_output_tokens", "max_new_tokens")}
+
+
+def advised(message: str, asked: Scenario) -> str:
+    """A refusal's words with what to do, where they blame a key that was sent."""
+    if message.startswith(("HTTP 401", "HTTP 403")):
+        return f"{message}: does the server want a key, or refuse this one? --api-key-env NAME names its variable"
+    keys = [*_SENT, *(key for key in asked.extra_body if key not in _SENT)]
+    named = [key for key in keys if re.search(rf"(?<![\w]){re.escape(key)}(?![\w])", message)]
+    blamed = next((key for key in named if asked.extra_body.get(key, ...) is not None), None)
+    if blamed is None or not message.startswith("HTTP 4") or not _UNWANTED.search(message):
+        return message
+    instead = next((key for key in _INSTEAD.get(blamed, ()) if key in message), None)
+    body = {blamed: None} | ({instead: asked.max_tokens} if instead else {})
+    return f"{message}: null takes a key out of the request: --extra-body '{json.dumps(body)}'"

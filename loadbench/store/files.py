@@ -28,7 +28,7 @@ SCHEMA = 1
 LARGEST_LINE_BYTES = 64 * 1024 * 1024
 """Of a file of lines: a longer one is none of ours, and is not read into memory."""
 TOO_LONG = b"(a line that is too long)"
-FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name != "text")
+FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name not in ("text", "retry_after_s"))
 """Of a record in requests.jsonl; the text goes to answers.jsonl."""
 HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag")
 """Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,

@@ -16,7 +16,7 @@ from loadbench.target.access import (
 )
 from loadbench.target.choice import choose
 from loadbench.target.device import device_of_id, short_provider
-from loadbench.target.discovery import Found, discover
+from loadbench.target.discovery import VARIABLE, Found, discover
 from loadbench.target.endpoint import distinct, is_loopback, normalise, server_root
 from loadbench.target.facts import (
     KINDS,
@@ -41,6 +41,7 @@ from loadbench.target.secrets import Secrets
 __all__ = [
     "KINDS",
     "USER_AGENT",
+    "VARIABLE",
     "Absent",
     "Choice",
     "Chosen",

@@ -17,7 +17,7 @@ import httpx
 from loadbench import __version__
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.scenario.secret import looks_like_a_key
-from loadbench.target.endpoint import is_loopback, normalise
+from loadbench.target.endpoint import is_loopback, normalise, query
 from loadbench.transport.tls import tls_context
 
 CONNECT_S = 5.0
@@ -113,6 +113,7 @@ def open_http(
     base_url = normalise(endpoint)
     return httpx.AsyncClient(
         headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
+        params=query(base_url),
         verify=_tls(verify, ca_file) if base_url.startswith("https:") else False,
         proxy=proxy_of(base_url) if transport is None else None,
         trust_env=False,  # one reading of the environment, for measured requests too

@@ -6,7 +6,7 @@ import difflib
 import shlex
 from collections.abc import Iterable, Sequence
 
-from loadbench.target.facts import Absent, Kind, ModelFacts, Target
+from loadbench.target.facts import Absent, ModelFacts, Target
 
 _SHOWN = 5
 _CLOSE = 0.6  # difflib's own: below it, words are offered that share no more than a few letters
@@ -25,7 +25,7 @@ def absent(target: Target, names: Sequence[str], present: Sequence[str]) -> str:
     """What to do about wanted models that are not there; `present` are the others that were wanted."""
     *others, last = [repr(name) for name in names]
     said = f"{target.base_url} has no model {', '.join(others)}{' or ' if others else ''}{last}"
-    pull = _pull(target.kind, names)
+    pull = _pull(target, names)
     if present:
         return f"{said}: measure the others with {' '.join(f'-m {shlex.quote(name)}' for name in present)}, or {pull}"
     near = _near(target.models, names[0]) if len(names) == 1 else []
@@ -36,13 +36,13 @@ def absent(target: Target, names: Sequence[str], present: Sequence[str]) -> str:
 
 def empty(target: Target) -> str:
     """A server that lists nothing."""
-    advice = LOAD.get(target.kind, "load one there, or name one with -m MODEL")
+    advice = _load(target, "load one there, or name one with -m MODEL")
     return f"{target.models_url} lists no model: {advice}"
 
 
 def idle(target: Target) -> str:
     """A server that lists models and holds none."""
-    advice = LOAD.get(target.kind, "load one there")
+    advice = _load(target, "load one there")
     return f"no model is loaded at {target.base_url}: {advice}, or name one with -m ({some(target.models)})"
 
 
@@ -62,21 +62,35 @@ def nothing_left(target: Target, lacking: Sequence[Absent]) -> str:
     return f"nothing to measure at {target.base_url}: {reasons}{ask}"
 
 
-def some(models: Iterable[ModelFacts]) -> str:
+def some(models: Iterable[ModelFacts | str]) -> str:
     """The first few ids, and how many more there are."""
-    ids = list(dict.fromkeys(facts.id for facts in models))
+    ids = list(dict.fromkeys(one if isinstance(one, str) else one.id for one in models))
     return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
-def _pull(kind: Kind, names: Sequence[str]) -> str:
+def _load(target: Target, otherwise: str) -> str:
+    if target.is_ours:  # it loads by itself what it has
+        return "pull one with `loadbench models pull NAME`"
+    return LOAD.get(target.kind, otherwise)
+
+
+def _pull(target: Target, names: Sequence[str]) -> str:
     them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
-    match kind:
+    if target.is_ours:
+        return f"pull {them} with `loadbench models pull {name}`"
+    match target.kind:
         case "foundry0" | "foundry1" | "foundry2":
             return f"pull {them} with `foundry model download {name}`"
         case "ollama":
             return f"pull {them} with `ollama pull {name}`"
         case "lmstudio":
             return f"download {them} in LM Studio"
+        case "llama.cpp":
+            return f"start llama-server with {them} (-m FILE, or -hf REPOSITORY)"
+        case "vllm":
+            return f"start its server with {them} (`vllm serve {name}`)"
+        case "openai":
+            return f"add {them} to what this server offers"
         case _:
             return f"pull {them} with Foundry Local (`foundry model download {name}`) and measure its service"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
@@ -15,7 +16,7 @@ from loadbench.errors import TargetError
 from loadbench.scenario import Duration, Timeouts
 from loadbench.scenario.files import DEEPEST, is_deep
 from loadbench.target.access import CONNECT_S
-from loadbench.target.failure import NotReady, one_line, origin_of, unreachable
+from loadbench.target.failure import NotReady, one_line, origin_of, retry_after_s, unreachable, without_markup
 from loadbench.target.secrets import Secrets
 
 MOST_BYTES = 64 << 20
@@ -24,23 +25,49 @@ MOST_JSON_BYTES = 8 << 20
 """Of JSON in one; the longest lists of models have 2 MB."""
 MOST_LINE_BYTES = 1 << 20
 """Of one line of a streamed answer."""
+PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Before a call is made again that came too early, where the server does not say when it may come."""
 _LINE_END = re.compile(rb"[\r\n]+")
 
 
 async def call(
-    http: httpx.AsyncClient, method: str, url: str, *, within_s: float, document: Mapping[str, Any] | None = None
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    within_s: float,
+    document: Mapping[str, Any] | None = None,
+    again: bool = True,
 ) -> httpx.Response:
     """One request, with a JSON body where there is one, answered within the time; our keys are starred out of it.
+
+    Where a server answers that it is asked too often (429), it is asked again when it may be, if that is in time;
+    unless `again` is False.
 
     Raises:
         TargetError: No HTTP answer came; `NotReady` where it may come later.
     """
+    now_s = asyncio.get_running_loop().time
+    end_s = now_s() + within_s
+    for pause_s in (*PAUSES_S, math.inf):
+        response = await _once(http, method, url, document, within_s, end_s)
+        asked_s = retry_after_s(response.headers.multi_items())
+        wait_s = pause_s if asked_s is None else asked_s
+        if not again or response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
+            break
+        await asyncio.sleep(wait_s)
+    return _without_secrets(response, Secrets.of(http.headers))
+
+
+async def _once(
+    http: httpx.AsyncClient, method: str, url: str, document: Mapping[str, Any] | None, within_s: float, end_s: float
+) -> httpx.Response:
     connect_s = min(CONNECT_S, within_s)
     # Our own transport reads its time-outs here; the one below ends the call.
     late_s = Duration(within_s + 1)
     timeouts = Timeouts(connect=Duration(connect_s), first_token=late_s, idle=late_s, total=late_s)
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout_at(end_s):
             async with http.stream(
                 method,
                 url,
@@ -48,11 +75,10 @@ async def call(
                 timeout=httpx.Timeout(within_s, connect=connect_s),
                 extensions={"timeouts": timeouts},
             ) as streamed:
-                response = await _whole(streamed)
+                return await _whole(streamed)
     except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
         Secrets.of(http.headers).hide(error)
         raise _failed(url, error, connect_s, within_s) from error
-    return _without_secrets(response, Secrets.of(http.headers))
 
 
 async def get(http: httpx.AsyncClient, url: str, *, within_s: float) -> httpx.Response:
@@ -142,9 +168,8 @@ def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
     document = parsed(response)
     error = document.get("error", document) if isinstance(document, dict) else document
     message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-    kind = response.headers.get("content-type", "")
     if not isinstance(message, str):
-        message = "" if document is not None or "html" in kind else response.text
+        message = "" if document is not None else without_markup(response.text)
     return one_line(Secrets.of(http.headers).hidden(message))
 
 

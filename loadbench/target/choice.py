@@ -8,7 +8,7 @@ from typing import Literal
 
 from loadbench.errors import TargetError
 from loadbench.target import advice
-from loadbench.target.device import is_for_device, is_for_provider, placed, stem_of_id
+from loadbench.target.device import is_for_device, is_for_provider, is_same, placed, stem_of_id
 from loadbench.target.facts import Absent, Choice, Chosen, Kind, ModelFacts, Target
 
 _NO_CHAT = ("embed", "speech", "transcri", "rerank")
@@ -112,7 +112,7 @@ def _automatic(target: Target, asked: Sequence[_Asked]) -> Choice:
         if fitting:
             reason = f"no model for {one} is loaded or cached ({advice.some(fitting)}): load one, or name it with -m"
         elif one.alone or any(facts.device for facts in chatting):
-            reason = f"no model is for {one}"
+            reason = f"no model is {'for ' if one.device else 'there '}{one}"
         else:
             reason = _untold("its models run")
         absent.append(_absent("auto", one, reason))
@@ -155,8 +155,10 @@ def _matches(target: Target, name: str) -> list[ModelFacts]:
         if facts.id == name:
             return [facts]
     sought = name.strip().lower()
-    families = (_instruct, _family) if target.kind.startswith("foundry") else ()
-    for names in (_ids, _told_names, _short_names, *families):
+    is_foundry = target.kind.startswith("foundry")
+    families = (_instruct, _family) if is_foundry else ()
+    versions = (_other_version,) if is_foundry else ()
+    for names in (_ids, *versions, _told_names, _short_names, *families):
         if matches := [facts for facts in target.models if names(facts, sought)]:
             return matches
     return []
@@ -164,6 +166,11 @@ def _matches(target: Target, name: str) -> list[ModelFacts]:
 
 def _ids(facts: ModelFacts, sought: str) -> bool:
     return facts.id.lower() == sought
+
+
+def _other_version(facts: ModelFacts, sought: str) -> bool:
+    """Foundry Local 1.x lists ids without their version, and its SDK tells them with it."""
+    return ":" not in facts.id and is_same(facts.id, sought)
 
 
 def _told_names(facts: ModelFacts, sought: str) -> bool:

@@ -54,7 +54,7 @@ def device_of_id(model: str) -> tuple[str | None, str | None]:
 
 
 def stem_of_id(model: str) -> str:
-    """An id without version, execution provider and device; where it was registered by hand, that is its alias.
+    """An id without version, execution provider and device.
 
     >>> stem_of_id("Phi-4-mini-instruct-cuda-gpu:5"), stem_of_id("tiny:1")
     ('Phi-4-mini-instruct', 'tiny')
@@ -65,6 +65,20 @@ def stem_of_id(model: str) -> str:
     word = (found[1] or "").lower()
     named = word == "generic" or _ALSO.get(word, word) in _PROVIDERS
     return model[: found.start() if named else found.start(2) - 1]
+
+
+def alias_of_id(model: str) -> str:
+    """The alias that Foundry Local 2.x makes of the id of a model that is registered by hand.
+
+    A device without a provider before it is a part of the name (seen in 2.2.1).
+
+    >>> alias_of_id("tiny-a-generic-gpu:1"), alias_of_id("tiny-a-gpu:1")
+    ('tiny-a', 'tiny-a-gpu')
+    """
+    found = _VARIANT.search(model)
+    word = (found[1] or "").lower() if found else ""
+    named = word == "generic" or _ALSO.get(word, word) in _PROVIDERS
+    return stem_of_id(model) if named else model.partition(":")[0]
 
 
 def is_same(one: str, other: str) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from loadbench.target.endpoint import route
 
 Kind = Literal["foundry0", "foundry1", "foundry2", "llama.cpp", "vllm", "ollama", "lmstudio", "simulator", "openai"]
 """Foundry Local by generation of its web service; `openai` is any other server of that API."""
@@ -87,7 +90,7 @@ class Target:
     """A server that answered.
 
     Attributes:
-        base_url: Ends in ``/v1``, without a trailing slash.
+        base_url: As `normalise` has it: nearly always it ends in ``/v1``.
         kind: Which server it is.
         version: Where the server tells it.
         server_header: The `Server` header, as sent.
@@ -96,6 +99,8 @@ class Target:
         pid: Of the server, where it tells it (Foundry Local 2.x).
         slots: Requests it answers at once, where it tells it (llama.cpp).
         proxied: Requests go through a forward proxy of the environment.
+        is_ours: It is Foundry Local's SDK, in a process of ours.
+        limited: It refused to be asked so often, before anything was measured.
     """
 
     base_url: str
@@ -107,21 +112,27 @@ class Target:
     pid: int | None = None
     slots: int | None = None
     proxied: bool = False
+    limited: bool = False
+    is_ours: bool = False
 
     @property
     def chat_url(self) -> str:
         """Where chat completions are posted."""
-        return self.base_url + "/chat/completions"
+        return route(self.base_url)
 
     @property
     def models_url(self) -> str:
         """Where the models are listed."""
-        return self.base_url + "/models"
+        return route(self.base_url, "models")
+
+    def chat_urls(self, models: Iterable[str]) -> dict[str, str]:
+        """Where chat completions of these models, by their ids, are posted: some have a base URL of their own."""
+        own = {facts.id: facts.base_url for facts in reversed(self.models) if facts.base_url}
+        return {model: route(own.get(model, self.base_url)) for model in models}
 
     def chat_url_of(self, model: str) -> str:
-        """Where chat completions of this model, by its id, are posted: some have a base URL of their own."""
-        own = next((facts.base_url for facts in self.models if facts.id == model and facts.base_url), self.base_url)
-        return own + "/chat/completions"
+        """Where those of one model are posted."""
+        return self.chat_urls([model])[model]
 
 
 def ignore_eos_supported(kind: Kind) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +18,11 @@ from loadbench.errors import TargetError
 from loadbench.target.access import is_proxied
 
 _NO_HTTP = ("protocol", "reset", "truncated")
+_PAGE = re.compile(r"<(?:!doctype|html|head|title|body)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<(title|h1)\b[^<>]{0,200}>([^<]{1,300})", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+_PAGE_BEGINNING = 4096
+"""Characters of a web page that are looked at: endless ones take no time."""
 
 
 class NotReady(TargetError):
@@ -20,17 +30,55 @@ class NotReady(TargetError):
 
     Attributes:
         problem: The message without the advice to wait, for one who waits already.
+        listless: The server answers, and only its model list is not to be had.
     """
 
-    def __init__(self, problem: str, advice: str | None = None) -> None:
+    def __init__(self, problem: str, advice: str | None = None, *, listless: bool = False) -> None:
         super().__init__(f"{problem}; {advice}" if advice else problem)
-        self.problem = problem
+        self.problem, self.listless = problem, listless
 
 
 def one_line(message: str) -> str:
     """At most 200 printable characters on one line."""
     text = " ".join("".join(sign if sign.isprintable() else " " for sign in message).split())
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def without_markup(text: str) -> str:
+    """What a web page says, in place of an API's answer; any other text as it is.
+
+    >>> without_markup("<html><head><title>429 Too Many Requests</title></head><body><hr>nginx</body></html>")
+    '429 Too Many Requests'
+    """
+    beginning = text[:_PAGE_BEGINNING]
+    if not beginning.lstrip().startswith("<") or not _PAGE.search(beginning):
+        return text
+    title = _TITLE.search(beginning)
+    return html.unescape(title[2] if title else _TAG.sub(" ", beginning)).strip()
+
+
+def retry_after_s(headers: Iterable[tuple[str, str]], now_s: float | None = None) -> float | None:
+    """How long a refusal asks to wait, in s; None where its headers do not say so.
+
+    Args:
+        now_s: Of the wall clock; None reads it where a date is given.
+
+    >>> retry_after_s([("Retry-After", "2")]), retry_after_s([("retry-after-ms", "250"), ("retry-after", "1")])
+    (2.0, 0.25)
+    """
+    told = {name.lower(): value.strip() for name, value in headers}
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(told.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        return seconds if 0 <= seconds < float("inf") else None
+    try:
+        until = parsedate_to_datetime(told.get("retry-after", ""))
+    except (ValueError, TypeError):
+        return None
+    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
+    return max(0.0, until.timestamp() - (time.time() if now_s is None else now_s))
 
 
 def origin_of(url: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 
 from loadbench.target.calls import get_all
-from loadbench.target.device import is_same, placed, registered, stem_of_id
-from loadbench.target.endpoint import FOUNDRY_CATALOG, server_root
+from loadbench.target.device import alias_of_id, is_same, placed, registered
+from loadbench.target.endpoint import FOUNDRY_CATALOG, prefix, server_root
 from loadbench.target.facts import ModelFacts
 from loadbench.target.rows import merged, model_facts, model_rows
 
@@ -37,7 +37,7 @@ async def generation_1(
     http: httpx.AsyncClient, base_url: str, models: Sequence[ModelFacts], within_s: float
 ) -> tuple[ModelFacts, ...]:
     """The models listed, and which of them are loaded."""
-    (loaded,) = await get_all(http, [_prefix(base_url) + "/models/loaded"], max(within_s, _CATALOG_S))
+    (loaded,) = await get_all(http, [prefix(base_url) + "/models/loaded"], max(within_s, _CATALOG_S))
     return tuple(placed(facts) for facts in _with_loaded(models, loaded))
 
 
@@ -48,17 +48,16 @@ async def generation_2(
 
     The list tells nothing of what is downloaded: `cached` stays None unless a model is loaded or registered.
     """
-    prefix = _prefix(base_url)
-    local = server_root(base_url) + FOUNDRY_CATALOG
-    if prefix == local:
+    own, local = prefix(base_url), server_root(base_url) + FOUNDRY_CATALOG
+    if own == local:
         (loaded,) = await get_all(http, [local + "/models/loaded"], max(within_s, _CATALOG_S))
         return tuple(_registered(facts, None) for facts in _with_loaded(models, loaded))
-    routes = (prefix + "/models/loaded", local + "/models/loaded", local + "/v1/models")
+    routes = (own + "/models/loaded", local + "/models/loaded", local + "/v1/models")
     loaded, local_loaded, local_rows = await get_all(http, routes, max(within_s, _CATALOG_S))
-    own = tuple(facts for row in model_rows(local_rows) or () if (facts := model_facts(row)) is not None)
-    ids = {facts.id for facts in own}
+    added = tuple(facts for row in model_rows(local_rows) or () if (facts := model_facts(row)) is not None)
+    ids = {facts.id for facts in added}
     of_catalog = (placed(facts) for facts in _with_loaded(models, loaded) if facts.id not in ids)
-    return (*of_catalog, *(_registered(facts, local + "/v1") for facts in _with_loaded(own, local_loaded)))
+    return (*of_catalog, *(_registered(facts, local + "/v1") for facts in _with_loaded(added, local_loaded)))
 
 
 def with_rows(models: Sequence[ModelFacts], rows: Sequence[Any] | None) -> tuple[ModelFacts, ...]:
@@ -69,7 +68,7 @@ def with_rows(models: Sequence[ModelFacts], rows: Sequence[Any] | None) -> tuple
 
 def _registered(facts: ModelFacts, base_url: str | None) -> ModelFacts:
     """Its alias is what the runtime makes of its id: `tiny` for tiny-generic-cpu:1."""
-    aliases = tuple(name for name in (stem_of_id(facts.id),) if name != facts.id)
+    aliases = tuple(name for name in (alias_of_id(facts.id),) if name != facts.id)
     return registered(replace(facts, aliases=facts.aliases or aliases, cached=True, base_url=base_url))
 
 
@@ -101,10 +100,6 @@ def _among(facts: ModelFacts, names: Mapping[str, Sequence[str]]) -> bool:
 
 def _stem(name: str) -> str:
     return _bare(name).partition(":")[0]
-
-
-def _prefix(base_url: str) -> str:
-    return base_url.rpartition("/")[0]
 
 
 def _bare(name: str) -> str:

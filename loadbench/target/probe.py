@@ -1,4 +1,4 @@
-"""Which server answers: few, short, parallel GETs, none of which can make a run fail.
+"""Which server answers: few short GETs, none of which can make a run fail.
 
 Source: FOUNDRY.md §2 for Foundry Local's generations; llama.cpp and the simulator name themselves in `Server`;
 `/api/version` is Ollama's, `/version` vLLM's, `/api/v0/models` LM Studio's own.
@@ -6,14 +6,16 @@ Source: FOUNDRY.md §2 for Foundry Local's generations; llama.cpp and the simula
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
-from loadbench.target.calls import get_all, get_json
+from loadbench.errors import TargetError
+from loadbench.target.calls import call, get_json, parsed
 from loadbench.target.endpoint import server_root
 from loadbench.target.facts import Kind, ModelFacts
 from loadbench.target.foundry import generation_0, generation_1, generation_2, with_rows
@@ -34,6 +36,7 @@ class Identity:
     pid: int | None = None
     models: tuple[ModelFacts, ...] = ()
     slots: int | None = None
+    limited: bool = False
 
 
 async def identify(
@@ -50,26 +53,62 @@ async def identify(
     if any(text(row, "owned_by") == "vllm" for row in rows or ()):
         told = await get_json(http, root + "/version", within_s=within_s)
         return Identity("vllm", text(told, "version"), models=_all_loaded(models))
-    routes = ("/status", "/openai/status", "/api/version", "/api/v0/models", "/props", "/version")
-    status, status0, ollama, lmstudio, props, told = await get_all(http, [root + route for route in routes], within_s)
+    return await _by_its_routes(http, base_url, models, [text(row, "owned_by") for row in rows or ()], within_s)
+
+
+async def _by_its_routes(
+    http: httpx.AsyncClient,
+    base_url: str,
+    models: tuple[ModelFacts, ...],
+    owners: Sequence[str | None],
+    within_s: float,
+) -> Identity:
+    """Who answers on a route of its own; one after the other, as gateways count what they are asked.
+
+    Routes that the model list speaks against are left out.
+    """
+    root, end_s = server_root(base_url), asyncio.get_running_loop().time() + 2 * within_s
+    owned = bool(owners) and all(owners)
+
+    limited = False
+
+    async def told(route: str) -> Any:
+        nonlocal limited
+        left_s = end_s - asyncio.get_running_loop().time()
+        if limited or left_s <= 0:
+            return None
+        try:
+            response = await call(http, "GET", root + route, within_s=min(within_s, left_s), again=False)
+        except TargetError:
+            return None
+        limited = response.status_code == 429
+        return parsed(response) if response.status_code == 200 else None
+
+    status = await told("/status")
     if field(status, "modelCachePath") and field(status, "pid") is not None:
         models = await generation_2(http, base_url, models, within_s)
         return Identity("foundry2", pid=count(status, "pid"), models=models)
     if field(status, "modelDirPath"):
         models = await generation_1(http, base_url, models, within_s)
         return Identity("foundry1", pid=count(status, "pid"), models=models)
-    if field(status0, "modelDirPath", "endpoints"):
+    if (not owned or "Microsoft" in owners) and field(await told("/openai/status"), "modelDirPath", "endpoints"):
         return Identity("foundry0", models=await generation_0(http, root, models, within_s))
-    if any(text(row, "state") for row in model_rows(lmstudio) or ()):
-        return Identity("lmstudio", models=await _lmstudio(http, root, models, lmstudio, within_s))
-    if text(ollama, "version"):
-        models = await ollama_models(http, root, models, within_s)
-        return Identity("ollama", text(ollama, "version"), models=models)
+    if not owned or "organization_owner" in owners:
+        lmstudio = await told("/api/v0/models")
+        if any(text(row, "state") for row in model_rows(lmstudio) or ()):
+            return Identity("lmstudio", models=await _lmstudio(http, root, models, lmstudio, within_s))
+    # Each of Ollama's names has a tag.
+    if not owned or any(":" in facts.id for facts in models):
+        version = text(await told("/api/version"), "version")
+        if version:
+            return Identity("ollama", version, models=await ollama_models(http, root, models, within_s))
+    props = await told("/props")
     if field(props, "default_generation_settings") is not None:
         return _llama(props, models)
-    if isinstance(told, Mapping) and set(told) == {"version"}:
-        return Identity("vllm", text(told, "version"), models=_all_loaded(models))
-    return Identity("openai", models=models)
+    version = await told("/version")
+    if isinstance(version, Mapping) and set(version) == {"version"}:
+        return Identity("vllm", text(version, "version"), models=_all_loaded(models))
+    return Identity("openai", models=models, limited=limited)
 
 
 def _llama(props: Any, models: tuple[ModelFacts, ...]) -> Identity:

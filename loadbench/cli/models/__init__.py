@@ -185,11 +185,19 @@ Examples:
 )
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @_models("--name", metavar="NAME", variable=False, help="To call it.  [default: the folder's name]")
+@_models(
+    "--reasoning",
+    nargs=2,
+    metavar="START END",
+    variable=False,
+    help="Texts around its thoughts, as '<think>' '</think>'.",
+)
 @reach.cache_option
 @_json
 def register(**given: Any) -> None:
     """Register the folder of an ONNX model (with its genai_config.json) in Foundry Local's local catalogue.
 
+    The thoughts of a reasoning model are streamed where --reasoning tells them; else Foundry Local counts them alone.
     Its files stay where they are. `loadbench serve foundry -m NAME` serves it, `loadbench run` measures it then.
     """
     from loadbench.cli.models import files

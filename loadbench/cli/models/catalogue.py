@@ -65,9 +65,9 @@ def empty(target: Target) -> str:
             f"{target.base_url} lists no model, as its catalogue cannot be reached from here: go online, or register a "
             "model of your own with `loadbench models register PATH`"
         )
-    return (
-        f"{target.base_url} lists no model{f': {target.unlisted}' if target.unlisted else ''}: load or pull one there"
-    )
+    if target.unlisted is not None:
+        return f"{target.unlisted}: it shows no list of models; `loadbench probe -m MODEL` asks one by its name"
+    return f"{target.base_url} lists no model: load or pull one there"
 
 
 def rows(models: Iterable[ModelFacts], *, devices: Sequence[str] = (), cached: bool = False) -> list[ModelFacts]:

@@ -21,6 +21,8 @@ from loadbench.target import Chosen
 
 QUESTION = "Say hello."
 TOKENS = 8
+MOST_TOKENS = 512
+"""Of an answer that comes with so few tokens not at all, as after hidden reasoning."""
 _LISTED, _ANSWERS = "is listed", "answers"
 
 
@@ -84,6 +86,9 @@ async def _answer(stage: Stage, model: Chosen) -> tuple[bool, str]:
     try:
         async with stage.loaded(model) as load_s:
             result, reasoning = await stage.ask(model, QUESTION)
+            if result.error in ("empty", "http_4xx"):
+                again, reasoning = await stage.ask(model, QUESTION, max_tokens=MOST_TOKENS)
+                result = again if again.error is None else result
     except TargetError as error:
         return False, f"it does not load: {error}"
     if result.error is not None:

@@ -99,8 +99,11 @@ def register(given: dict[str, Any]) -> None:
             else "no genai_config.json in it"
         )
         raise UsageError(f"{path}: {why}: give the folder of an ONNX model made for onnxruntime-genai")
+    if given["reasoning"] is not None and not all(given["reasoning"]):
+        raise UsageError("--reasoning takes two texts, as --reasoning '<think>' '</think>': one of them is empty")
     with reach.sdk(given, "registering takes Foundry Local's SDK") as runtime:
-        facts = runtime.register(path.resolve(), given["name"])
+        thoughts = {} if given["reasoning"] is None else {"reasoning": given["reasoning"]}
+        facts = runtime.register(path.resolve(), given["name"], **thoughts)
     name = catalogue.alias(facts)
     outcome.say(
         {"action": "register", "path": str(path.resolve()), **asdict(facts)},

@@ -13,6 +13,7 @@ from loadbench.cli import reach
 from loadbench.cli.models import outcome
 from loadbench.cli.watched import Watched
 from loadbench.errors import LoadbenchError, TargetError
+from loadbench.models.foundry import OtherVariant
 from loadbench.report.units import size, span
 from loadbench.session import Control
 from loadbench.target import Found, ModelFacts, Target
@@ -50,6 +51,10 @@ async def _change(found: Found, given: dict[str, Any], load: bool) -> bool:
         for facts in chosen:
             try:
                 said = await (_load if load else _unload)(server, control, facts)
+            except OtherVariant as error:
+                asked = given.get("devices") or given.get("execution_provider")
+                advice = ", or leave out --device and --ep" if asked else ""
+                ok = outcome.failed(facts.id, TargetError(f"{error}{advice}"), given)
             except TargetError as error:
                 ok = outcome.failed(facts.id, error, given)
             else:

@@ -1,0 +1,137 @@
+"""Models at hand that nobody named: which of them a run measures, and where it asks or stops first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from catalogues import Service, serving
+from conftest import invoked, place
+from gateways import NOT_FOUND, Answered, Asked, Law, chat, gateway, listed
+from terminals import on_terminal
+
+from loadbench.cli import consent
+from loadbench.scenario import Scenario
+from loadbench.target import Choice, Chosen, ModelFacts, Target
+from loadbench.target.rows import MOST_CHARACTERS, MOST_MODELS
+
+__all__ = ["place"]  # the fixture
+pytestmark = pytest.mark.usefixtures("place")
+DRY = ("-c", "1,4,16", "--dry-run")
+IDLE = [f"model{number}:latest" for number in range(12)]
+
+
+@pytest.fixture
+def ollama() -> Iterator[Service]:
+    with serving("ollama", rows={name: {} for name in IDLE}) as service:
+        yield service
+
+
+def test_a_dozen_models_that_are_not_loaded_are_not_measured_without_a_word(ollama: Service) -> None:
+    done = invoked("run", "-e", ollama.url, *DRY)
+
+    assert done.exit_code == 2
+    assert done.stderr == (
+        f"loadbench: {ollama.url}/v1 has 12 models, none of them loaded: choose with -m, as -m model0:latest, or take "
+        f"all with -m all ({', '.join(IDLE[:5])} and 7 more)\n"
+    )
+
+
+def test_that_is_so_for_auto_too(ollama: Service) -> None:
+    assert invoked("run", "-e", ollama.url, "-m", "auto", *DRY).exit_code == 2
+
+
+def test_all_of_them_are_measured_by_that_word(ollama: Service) -> None:
+    done = invoked("run", "-e", ollama.url, "-m", "all", *DRY)
+
+    assert done.exit_code == 0
+    assert f"models    {', '.join(IDLE)}\n" in done.stderr
+
+
+def test_the_one_that_is_loaded_is_measured_beside_idle_ones(ollama: Service) -> None:
+    ollama.loaded = {IDLE[3]}
+    done = invoked("run", "-e", ollama.url, *DRY)
+
+    assert done.exit_code == 0
+    assert f"models    {IDLE[3]}\n" in done.stderr
+
+
+def test_a_single_one_that_is_not_loaded_is_measured() -> None:
+    with serving("ollama", rows={"one:latest": {}}) as service:
+        done = invoked("run", "-e", service.url, *DRY)
+
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "models"),
+    [("2\n", "model1:latest"), ("3, model0:latest\n", "model0:latest, model2:latest"), ("all\n", ", ".join(IDLE))],
+)
+def test_a_person_is_asked_which(ollama: Service, typed: str, models: str) -> None:
+    code, screen = on_terminal("run", "-e", ollama.url, *DRY, typed=typed, columns=200)
+
+    assert code == 0
+    assert "   2  model1:latest" in screen
+    assert models in screen.partition("models    ")[2]
+
+
+def test_an_answer_that_names_none_of_them_ends_it(ollama: Service) -> None:
+    code, screen = on_terminal("run", "-e", ollama.url, *DRY, typed="99\n", columns=200)
+
+    assert code == 2
+    assert "99: no such model there: choose with -m" in screen
+
+
+def chosen(*loaded: bool | None, device: str | None = None) -> Choice:
+    return Choice(
+        tuple(Chosen(f"m{n}", f"m{n}", ModelFacts(f"m{n}", loaded=one), device) for n, one in enumerate(loaded))
+    )
+
+
+@pytest.mark.parametrize("loaded", [(True,) * 12, (None,) * 12, (False,), (True, False)])
+def test_what_is_loaded_or_does_not_tell_is_measured_up_to_a_dozen(loaded: tuple[bool | None, ...]) -> None:
+    choice = chosen(*loaded)
+
+    assert consent.which(Target("http://h/v1", "openai"), choice, Scenario(), {"models": (), "as_json": True}) is choice
+
+
+def test_a_variant_for_each_device_is_what_was_asked_for() -> None:
+    choice = Choice((*chosen(False, device="CPU").chosen, *chosen(False, device="GPU").chosen))
+
+    assert consent.which(Target("http://h/v1", "foundry2"), choice, Scenario(), {"models": (), "as_json": True})
+
+
+# -- long lists, long names
+
+
+def lists(*names: str) -> Law:
+    def law(asked: Asked) -> Answered:
+        if asked.method == "POST":
+            return chat("A", "B")
+        return listed(*names) if asked.path == "/v1/models" else NOT_FOUND
+
+    return law
+
+
+def test_a_list_without_end_is_refused_in_a_line() -> None:
+    with gateway(lists(*(f"m{number}" for number in range(MOST_MODELS + 1)))) as server:
+        done = invoked("run", "-e", server.url, "-m", "auto", "--dry-run")
+
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "lists 5,001 models, and 5,000 are read" in done.stderr
+
+
+def test_a_list_of_many_that_do_not_tell_what_is_loaded_is_asked_about() -> None:
+    with gateway(lists(*(f"m{number}" for number in range(100)))) as server:
+        done = invoked("run", "-e", server.url, "-m", "auto", "--dry-run")
+
+    assert done.exit_code == 2
+    assert "has 100 models: choose with -m" in done.stderr
+
+
+def test_a_name_without_end_is_no_model() -> None:
+    with gateway(lists("m" * (MOST_CHARACTERS + 1), "short")) as server:
+        done = invoked("run", "-e", server.url, "--dry-run")
+
+    assert done.exit_code == 0
+    assert "models    short\n" in done.stderr
