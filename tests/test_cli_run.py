@@ -215,7 +215,7 @@ WRONG = {
         "--prompts p.json", ("p.json: no prompts in it", "give at least one"), files={"p.json": "[]"}
     ),
     "an empty prompts file": Wrong("--prompts p.txt", ("p.txt: the file is empty",), files={"p.txt": ""}),
-    "prompts of another kind": Wrong("--prompts p.csv", ("--prompts", "p.csv", ".json, .jsonl or .txt")),
+    "prompts of another kind": Wrong("--prompts p.xls", ("--prompts", "p.xls", ".json, .jsonl, .csv, .tsv or .txt")),
     "a blank prompt": Wrong("--prompt=", ('prompts[0] is ""', "must hold text")),
     "prompts twice": Wrong("--prompt a --prompts p.txt", ("--prompt and --prompts", "keep one")),
     "no streams": Wrong("-c 0", ("-c: concurrency[0] is 0", "must be at least 1")),

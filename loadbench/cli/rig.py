@@ -56,7 +56,7 @@ def asked(wanted: Scenario, given: dict[str, Any], path: Path, stack: ExitStack,
         path: The run folder: a new one, or that of `--resume`.
     """
     if given["resume"] is None:
-        questions = prompts.for_scenario(wanted)
+        questions = prompts.for_scenario(wanted, view.note)
         store.check_new(path)
     else:
         questions = resume.questions(path, wanted)
