@@ -82,6 +82,8 @@ def _prompts(found: Iterable[Item], where: str, draw: Draw, note: Note) -> list[
             continue
         value = item.value()
         try:
+            if item.kind == "row":
+                value = shapes.of_cells(value)
             prompt = shapes.prompt(value, f"p{item.number}", remarks)
         except ValueError as error:
             if item.kind == "object":

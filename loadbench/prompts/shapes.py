@@ -112,6 +112,20 @@ def prompt(value: object, default: str, remarks: Remarks) -> Prompt | None:
     return _row(value, default, remarks)
 
 
+def of_cells(row: Mapping[str, str]) -> dict[str, Any]:
+    """The row of a table as an object; a cell that is empty says nothing.
+
+    Raises:
+        ValueError: A cell of JSON is none.
+    """
+    kept: dict[str, Any] = {key: cell for key, cell in row.items() if cell.strip() or key in SHAPES}
+    if "expected" in kept:
+        kept["expected"] = [aspect.strip() for aspect in kept["expected"].split(";") if aspect.strip()]
+    if "checks" in kept:
+        kept["checks"] = _parsed(kept["checks"])
+    return kept
+
+
 def _wrapped(value: dict[str, Any], key: str, inside: dict[str, Any], name: str, remarks: Remarks) -> Prompt | None:
     """A line of a batch file: its request is sent as it is, an answer at its end too."""
     try:
@@ -318,7 +332,7 @@ def _texts(value: object, place: str, remarks: Remarks) -> _Asked:
 def _text_or_more(value: object, place: str, remarks: Remarks) -> _Asked:
     """One text; a list of them is asked turn by turn, a list of messages is sent."""
     if place == ".prompt" and not isinstance(value, list):
-        return _Asked(turns=(_message({"role": "user", "content": value}, place, remarks)["content"],))
+        _message({"role": "user", "content": value}, place, remarks)
     if isinstance(value, str):
         return _Asked(turns=(value,) if value.strip() else ())
     if isinstance(value, list) and value and all(isinstance(one, str) and one.strip() for one in value):

@@ -148,7 +148,8 @@ def _rows(source: Source, largest_cell: int) -> Iterator[Item]:
     try:
         rows = csv.reader((f"{line}\n" for _, line in source.lines()), delimiter=delimiter)
         columns = tuple(name.strip() for name in next(rows))
-        for number, row in enumerate(filter(None, rows), start=1):
+        filled = (row for row in rows if any(map(str.strip, row)))
+        for number, row in enumerate(filled, start=1):
             yield Item(number, source.where, "", rows.line_num, "row", columns, row)
     except csv.Error as error:
         raise ScenarioError(f"{source.where}: not valid CSV: {error}") from None
