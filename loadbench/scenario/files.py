@@ -19,6 +19,7 @@ LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
 WRITER_WAIT_S = 5.0
 """For the first byte of a named pipe: one that nobody writes to would be waited for without end."""
+_BUFFER_BYTES = 1 << 19
 Keys = tuple[str | int, ...]
 
 
@@ -78,7 +79,7 @@ def open_file(path: Path, *, pipes: bool = False) -> BinaryIO:
                 os.set_blocking(descriptor, True)
         else:
             check_regular(mode)
-        return os.fdopen(descriptor, "rb")
+        return os.fdopen(descriptor, "rb", buffering=_BUFFER_BYTES)
     except BaseException:
         os.close(descriptor)
         raise

@@ -146,11 +146,13 @@ def _rows(source: Source, largest_cell: int) -> Iterator[Item]:
     delimiter = max(",;\t", key=head.count)
     limit = csv.field_size_limit(largest_cell)
     try:
-        rows = csv.reader((f"{line}\n" for _, line in source.lines()), delimiter=delimiter)
+        rows = csv.reader((line + "\n" for _, line in source.lines()), delimiter=delimiter)
         columns = tuple(name.strip() for name in next(rows))
-        filled = (row for row in rows if any(map(str.strip, row)))
-        for number, row in enumerate(filled, start=1):
-            yield Item(number, source.where, "", rows.line_num, "row", columns, row)
+        number = 0
+        for row in rows:
+            if row and (row[0] or any(map(str.strip, row))):
+                number += 1
+                yield Item(number, source.where, "", rows.line_num, "row", columns, row)
     except csv.Error as error:
         raise ScenarioError(f"{source.where}: not valid CSV: {error}") from None
     finally:

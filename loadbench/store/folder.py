@@ -25,8 +25,10 @@ from loadbench.store.files import (
     hold,
     left_behind,
     log_tag,
+    open_append,
     read_info,
     utc_now,
+    write_all,
     write_atomically,
 )
 from loadbench.store.schema import Part
@@ -199,10 +201,8 @@ class RunFolder:
         try:
             file = self._files.get(name)
             if file is None:
-                file = self._files[name] = (self.path / name).open("ab", buffering=0)
-            written = file.write(content)
-            while written < len(content):
-                written += file.write(content[written:])
+                file = self._files[name] = open_append(self.path / name)
+            write_all(file, content)
         except OSError as error:
             raise cannot_write(self.path / name, error) from error
 

@@ -15,9 +15,11 @@ import httpx
 
 from loadbench import __version__
 from loadbench.errors import UsageError
+from loadbench.scenario.files import open_file
 from loadbench.target.endpoint import is_loopback, normalise
 
 CONNECT_S = 5.0
+LARGEST_KEY_BYTES = 64 * 1024
 USER_AGENT = f"loadbench/{__version__}"
 """Who asks, as the log of a server shows it."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110's field names
@@ -44,7 +46,8 @@ def read_key_file(path: Path) -> str:
         UsageError: It cannot be read, or holds no key. No message shows what is in it.
     """
     try:
-        key = path.read_text(encoding="utf-8-sig").strip()
+        with open_file(path, pipes=True) as file:
+            key = file.read(LARGEST_KEY_BYTES + 1).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise UsageError(f"--api-key-file {path}: holds no text: give a file with the key alone in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -52,6 +55,8 @@ def read_key_file(path: Path) -> str:
         raise UsageError(f"--api-key-file {path}: cannot be read: {why}") from None
     if not key:
         raise UsageError(f"--api-key-file {path}: is empty: put the key in it")
+    if len(key) > LARGEST_KEY_BYTES // 4:
+        raise UsageError(f"--api-key-file {path}: is no key, it is too long: give a file with the key alone in it")
     if len(key.splitlines()) > 1:
         raise UsageError(f"--api-key-file {path}: has several lines: give a file with the key alone in it")
     return key
