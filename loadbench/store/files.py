@@ -29,6 +29,8 @@ LARGEST_LINE_BYTES = 64 * 1024 * 1024
 TOO_LONG = b"(a line that is too long)"
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name != "text")
 """Of a record in requests.jsonl; the text goes to answers.jsonl."""
+TOLD = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "status")
+"""Fields of a record that hold what a server said: a number that cannot be true is as none."""
 HISTOGRAMS = ("ttft", "itl", "tpot", "e2e", "client_lag")
 """Metrics with a log of their own, NAME.hlog."""
 _LEFT = re.compile(r"\.\w+\.(json|md|csv|html)\.\w{8}")
@@ -118,15 +120,21 @@ def end_lines(path: Path) -> None:
 
     A record that was cut off stays, and is counted by whoever reads it. Of a log of histograms it is dropped: other
     programs read that too, and the level it was of is measured again.
+
+    Raises:
+        StoreError: If it cannot be written.
     """
     if not os.path.lexists(path):
         return
-    with open_append(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        if path.suffix == ".hlog":
-            file.truncate(_last_line_end(file, size))
-        elif size and not _ends_line(file, size):
-            write_all(file, b"\n")
+    try:
+        with open_append(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            if path.suffix == ".hlog":
+                file.truncate(_last_line_end(file, size))
+            elif size and not _ends_line(file, size):
+                write_all(file, b"\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def _last_line_end(file: BinaryIO, size: int) -> int:
@@ -288,6 +296,11 @@ def read_lines(path: Path, most_bytes: int = LARGEST_LINE_BYTES) -> Iterator[tup
 def _check_filling(path: Path, number: int, passed_over: int) -> None:
     if passed_over > _MOST_PASSED_OVER_BYTES:
         raise StoreError(f"{path}, line {number}: is no line of loadbench's, and has no end; is this a run folder?")
+
+
+def is_told(value: object) -> bool:
+    """Whether a server's count is one: nothing, or a whole number that every JSON reader takes."""
+    return value is None or (isinstance(value, int) and 0 <= value <= 2**53)
 
 
 def count_line(part: Part, line: bytes) -> None:

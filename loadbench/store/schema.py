@@ -6,8 +6,9 @@ that the file was damaged, or is somebody else's.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -20,6 +21,11 @@ MOST_LEVELS = 20_000
 """Attempts of levels in one run.json: each takes some kB while it is read."""
 DEEPEST = 60
 """Objects and lists within each other; readers and writers of JSON differ in how many they take."""
+
+FROM_SERVERS = ("target", "endpoints", "telemetry")
+"""What servers say of themselves."""
+MOST_FORGOTTEN = 1000
+HUGE = 1e18
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Ms = Annotated[float, Meta(ge=0, le=1e12)]
@@ -307,6 +313,7 @@ def check_run(info: Mapping[str, Any]) -> None:
     """
     if _is_deep(info):
         raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    forget(info, FROM_SERVERS)
     try:
         msgspec.convert(info, _Run)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -323,6 +330,56 @@ def check_run(info: Mapping[str, Any]) -> None:
             Threshold.of(rule)
     except (UsageError, msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"its scenario: {error}") from None
+
+
+def forget(info: Mapping[str, Any], sections: Sequence[str]) -> None:
+    """Make null what is a number and none that a run.json may hold: a server said it, and nobody knows the truth.
+
+    Args:
+        sections: Keys of it whose values are looked at.
+    """
+    some = {name: info[name] for name in sections if info.get(name) is not None}
+    _forget_huge(some)
+    for _ in range(MOST_FORGOTTEN):
+        try:
+            msgspec.convert(some, _Run)
+        except msgspec.ValidationError as error:
+            if not _forget_at(some, str(error)):
+                return
+        else:
+            return
+
+
+def _forget_huge(value: object) -> None:
+    """Also where no type is known: JSON writers take no whole number beyond 64 bits."""
+    rest: list[Any] = [value]
+    while rest:
+        one = rest.pop()
+        rest += one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+        for key, item in one.items() if isinstance(one, dict) else ():
+            if isinstance(item, int | float) and not abs(item) <= HUGE:
+                one[key] = None
+
+
+def _forget_at(info: Any, message: str) -> bool:
+    """Whether the number at the place that a message names is gone now; False where no number is there."""
+    found = re.search(r" - at `\$(.+)`$", message)
+    keys: list[str | int] = []
+    for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", found[1] if found else ""):
+        keys.append(name or (int(index) if index != "..." else index))
+    try:
+        for key in keys[:-1]:
+            info = info[key]
+        value = info[keys[-1]]
+    except (LookupError, TypeError):
+        return False
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(info, dict | list):
+        return False
+    if isinstance(info, list):
+        info.remove(value)
+    else:
+        info[keys[-1]] = None
+    return True
 
 
 def _is_deep(value: object) -> bool:
