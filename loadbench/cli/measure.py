@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
@@ -22,6 +23,7 @@ from loadbench.errors import UsageError
 from loadbench.scenario import Scenario
 from loadbench.session import Schedule, Session, in_turns
 
+_MOST_IN_A_SECOND = 1000
 T = TypeVar("T")
 Words = TypeVarTuple("Words")
 
@@ -65,9 +67,9 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
     """
     if wanted.against is not None:
         raise UsageError("against: only the command loadbench run measures two servers: leave it out here")
-    path = given["resume"] or given["output"] or default_folder(wanted)
     shown = view(given)
     with ExitStack() as stack:
+        path = given["resume"] or given["output"] or default_folder(wanted, stack, claim=not given["dry_run"])
         stack.enter_context(terminable())
         asked = rig.asked(wanted, given, path, stack, shown)
         stack.callback(shown.close)
@@ -176,9 +178,37 @@ def tell_incomplete(summaries: Sequence[Mapping[str, Any]], path: Path) -> bool:
     return bool(lost)
 
 
-def default_folder(asked: Scenario) -> Path:
-    """Where a run goes that was given no place: results/<UTC time>-<its name>."""
-    return Path("results") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{asked.name}"
+def default_folder(asked: Scenario, stack: ExitStack, *, claim: bool) -> Path:
+    """Where a run goes that was given no place: results/<UTC time>-<its name>, with a number where that is taken.
+
+    Args:
+        stack: With it goes the folder, where nothing came into it.
+        claim: Make it, so that no other run that begins in this second takes it.
+
+    Raises:
+        StoreError: It cannot be made.
+    """
+    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{asked.name}"
+    path = Path("results") / name
+    for number in range(2, _MOST_IN_A_SECOND):
+        try:
+            if claim:
+                path.mkdir(parents=True)
+                stack.callback(_remove_empty, path)
+                return path
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise store.cannot_write(path, error) from error
+        if not os.path.lexists(path):
+            return path
+        path = path.with_name(f"{name}-{number}")
+    return path
+
+
+def _remove_empty(path: Path) -> None:
+    with suppress(OSError):
+        path.rmdir()
 
 
 def write_report(path: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ GATES = {
     "workers": "workers that are not well",
     "offered": "requests lost",
     "records": "damaged records",
+    "conversations": "conversations cut short",
     "samples": "unreadable samples",
 }
 _ORDER = {"red": 0, "warn": 1, "note": 2}

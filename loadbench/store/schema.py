@@ -53,6 +53,38 @@ class Part(TypedDict):
     crc32: Count
 
 
+class _Percentiles(TypedDict, total=False):
+    p50: Amount | None
+    p99: Amount | None
+
+
+class _Worker(TypedDict, total=False):
+    name: str | None
+    address: str | None
+    host: str | None
+    pid: Count | None
+    status: str | None
+    reason: str | None
+    lost_s: Amount | None
+    streams: Count | None
+    request_rate_per_s: Amount | None
+    issued: Count | None
+    completed: Count | None
+    failed: Count | None
+    cancelled: Count | None
+    dropped: Count | None
+    unknown: Count | None
+    ttft_ms: _Percentiles | None
+    itl_ms: _Percentiles | None
+    client_lag_ms: _Percentiles | None
+    cpu_s: Amount | None
+    cpu_share: Amount | None
+    round_trip_ms: Amount | None
+    clock_uncertain_ms: Amount | None
+    wall_clock_offset_ms: Figure | None
+    late_ms: Figure | None
+
+
 class _Level(TypedDict, total=False):
     id: str
     attempt: Count
@@ -84,7 +116,7 @@ class _Level(TypedDict, total=False):
     round_trip_ms: Ms | None
     client_cpu_s: Amount | None
     client_lag_us: _Lag | None
-    workers: list[dict[str, Any]] | None
+    workers: list[_Worker] | None
     written: dict[str, Part] | None
 
 
@@ -276,6 +308,11 @@ class _Against(TypedDict, total=False):
     other: str | None
 
 
+class _Spread(TypedDict, total=False):
+    kind: str | None
+    workers: list[dict[str, Any]] | None
+
+
 class _Run(TypedDict, total=False):
     name: str | None
     start: str | None
@@ -303,6 +340,7 @@ class _Run(TypedDict, total=False):
     capacity: list[_Search] | None
     until: _Until | None
     against: _Against | None
+    spread: _Spread | None
 
 
 def check_run(info: Mapping[str, Any]) -> None:
