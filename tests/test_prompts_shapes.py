@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 from test_prompts import fault, user, written
 
-from loadbench import prompts
+from loadbench import prompts, quality
+from loadbench import scenario as scenarios
 from loadbench.errors import ScenarioError
 from loadbench.prompts import Prompt, trace
 from loadbench.prompts.draw import Draw
@@ -427,3 +430,51 @@ def test_of_a_long_trace_a_stretch_in_a_row_is_replayed(tmp_path: Path) -> None:
     assert said[0] == f"{path}: 10 of 95 requests, a stretch in a row that the seed (0) chose"
     assert trace.read(path, most=10, seed=3) == trace.read(path, most=10, seed=3)
     assert len(trace.read(path, most=95)) == 95
+
+
+# -- rules, and files that are none
+
+
+def test_rules_are_kept_with_their_prompt(tmp_path: Path) -> None:
+    asked = [{"id": "a", "prompt": "One", "expected": ["x"], "checks": [{"contains": "x"}, {"max_words": 5}]}]
+    read = prompts.read(written(tmp_path, asked))
+    (tmp_path / "kept.json").write_bytes(prompts.to_json(read))
+
+    assert read[0].checks == ({"contains": "x"}, {"max_words": 5})
+    assert prompts.read(tmp_path / "kept.json") == read
+    assert quality.read_questions(tmp_path / "kept.json")["a"].checks == read[0].checks
+
+
+def test_whole_numbers_name_a_question_as_they_name_its_prompt(tmp_path: Path) -> None:
+    path = written(tmp_path, [{"question_id": 81, "turns": ["One"], "checks": [{"contains": "x"}]}])
+
+    assert set(quality.read_questions(path)) == {one.id for one in prompts.read(path)} == {"81"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such files")
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+@pytest.mark.parametrize("read", [prompts.read, trace.read, scenarios.read, scenarios.read_models])
+def test_an_input_without_end_or_writer_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, read: Any
+) -> None:
+    monkeypatch.setattr("loadbench.scenario.files.WRITER_WAIT_S", 0.0)
+    path = tmp_path / ("f.jsonl" if read in (prompts.read, trace.read) else "f.json")
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+
+    with pytest.raises(ScenarioError, match=rf"f\.jsonl?: cannot be read: a {kind}"):
+        read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such files")
+def test_prompts_come_through_a_pipe_that_somebody_writes_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.jsonl")
+    writer = threading.Thread(target=lambda: (tmp_path / "p.jsonl").write_text('"One"\n"Two"\n'))
+    writer.start()
+
+    read = prompts.read(tmp_path / "p.jsonl")
+    writer.join()
+
+    assert read == [spoken("One"), spoken("Two", name="p2")]

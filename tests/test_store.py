@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -971,3 +972,101 @@ def test_records_that_wait_for_the_disk_take_little_more_memory_than_their_text(
     run.close("complete")
 
     assert taken < 3 * (path / "requests.jsonl").stat().st_size
+
+
+# -- whose files they are, and a disk that comes back
+
+
+@pytest.fixture
+def private() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no umask")
+@pytest.mark.usefixtures("private")
+def test_nobody_else_may_read_a_run_where_the_umask_says_so(path: Path) -> None:
+    written(path, [stream(0)])
+    write_atomically(path / "report.html", b"x")
+    write_atomically(path / "report.html", b"again")
+
+    assert {file.name: oct(file.stat().st_mode & 0o077) for file in path.iterdir()} == dict.fromkeys(
+        (file.name for file in path.iterdir()), "0o0"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right there")
+@pytest.mark.parametrize("name", ["requests.jsonl", "answers.jsonl", "telemetry.jsonl", "itl.hlog"])
+def test_a_link_in_a_folder_of_somebodys_is_not_followed(path: Path, tmp_path: Path, name: str) -> None:
+    """A run folder is a thing that people send each other: what it points to is not ours to write to."""
+    written(path, [stream(0)])
+    aim = tmp_path / "profile"
+    aim.write_text("mine")
+    (path / name).unlink(missing_ok=True)
+    (path / name).symlink_to(aim)
+
+    with pytest.raises(StoreError, match=rf"{name}: cannot write: A symbolic link, not a file"):
+        RunFolder.reopen(path)
+    assert aim.read_text() == "mine"
+
+
+def test_a_link_that_appears_meanwhile_is_not_followed(path: Path, tmp_path: Path) -> None:
+    run = RunFolder.create(path, {})
+    run.begin(LEVEL)
+    (path / "requests.jsonl").symlink_to(tmp_path / "profile")
+    run.add(stream(0))
+
+    with pytest.raises(StoreError, match="A symbolic link, not a file"):
+        run.take()()
+    run._release()
+    assert not (tmp_path / "profile").exists()
+
+
+def test_a_disk_that_is_busy_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(FullDisk):
+        def write(self, content: Any) -> int:
+            return cast(int, None)  # what a file without a buffer makes of EAGAIN
+
+    run = RunFolder.create(path, {})
+    monkeypatch.setattr(folder, "open_append", lambda path: Busy(cast(Any, store.files.open_append(path)), 0))
+    run.begin(LEVEL)
+    run.add(stream(0))
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl: cannot write: Resource temporarily unavailable; let it be"):
+        run.take()()
+    run.close("incomplete")
+
+
+@pytest.mark.parametrize(("times", "kept"), [(1, b"new"), (2, b"new"), (9, b"old")])
+def test_a_network_disk_that_was_away_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, kept: bytes
+) -> None:
+    file = tmp_path / "run.json"
+    write_atomically(file, b"old")
+    real, stale = os.replace, iter(range(times))
+
+    def replaced(*paths: Any) -> None:
+        if next(stale, None) is not None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        real(*paths)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    try:
+        write_atomically(file, b"new")
+    except StoreError as error:
+        assert "cannot write: Stale file handle; let it be written again, then continue with --resume" in str(error)  # noqa: PT017
+
+    assert file.read_bytes() == kept
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_cannot_even_be_looked_at_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "stat", stale)
+
+    said = store.cannot_write(tmp_path / "run.json", OSError(errno.ESTALE, "Stale file handle"))
+
+    assert "cannot write: Stale file handle" in str(said)

@@ -10,11 +10,12 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from damaged_runs import Files, make, put
+from damaged_runs import Files, make, put, read_all
 
 from loadbench import quality, select, store
 from loadbench.errors import LoadbenchError, StoreError
@@ -273,3 +274,51 @@ def test_a_summary_nested_without_end_is_a_broken_run_in_the_list(tmp_path: Path
     [entry] = listing.entries(path.parent)[0]
 
     assert entry.status == "broken"
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [[{"name": 7}], [{"cpu_share": "a"}], [{"ttft_ms": 5}], [{"client_lag_ms": {"p99": "x"}}], [{"completed": -1}]],
+)
+def test_workers_that_no_run_writes_are_refused(tmp_path: Path, files: Files, workers: Any) -> None:
+    path = changed(tmp_path, files, "run.json", lambda _: of_level(files, workers=workers))
+
+    with pytest.raises(StoreError, match=r"levels\[0\]\.workers"):
+        store.read(path)
+
+
+SMALLEST = 1e-300
+NUMBERS = (
+    "duration_s",
+    "request_rate_per_s",
+    "think_time_s",
+    "round_trip_ms",
+    "client_cpu_s",
+    "full_ns",
+    "last_issue_ns",
+)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [0, SMALLEST, 1, 1e9])
+def test_a_level_of_extreme_numbers_is_reported_or_refused(
+    tmp_path: Path, files: Files, name: str, value: float
+) -> None:
+    facts = {name: value} | ({"concurrency": None} if name == "request_rate_per_s" else {})
+    path = changed(tmp_path, files, "run.json", lambda _: of_level(files, **facts))
+    put(tmp_path / "whole", files)
+
+    with suppress(LoadbenchError):
+        assert read_all(path, tmp_path / "whole", page=value == SMALLEST)
+
+
+def test_a_run_whose_gaps_are_all_0_has_a_page(tmp_path: Path, files: Files) -> None:
+    def still(content: bytes) -> bytes:
+        records = [json.loads(line) for line in content.splitlines()]
+        return b"\n".join(json.dumps({**one, "gaps_us": [0] * len(one["gaps_us"])}).encode() for one in records)
+
+    path = changed(tmp_path, files, "requests.jsonl", still)
+    (path / "itl.hlog").unlink(missing_ok=True)
+    put(tmp_path / "whole", files)
+
+    assert read_all(path, tmp_path / "whole", page=True)

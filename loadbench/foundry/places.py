@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from loadbench.scenario.files import read_bytes
+
 CONFIG = "genai_config.json"
 """What every model folder holds: the settings of ONNX Runtime GenAI."""
 REGISTERED = "foundry.local.modelinfo.json"
@@ -72,7 +74,7 @@ def _downloaded(cache: Path) -> Iterator[Path]:
 
 def _registered(cache: Path) -> list[object]:
     try:
-        listed = json.loads((cache / REGISTERED).read_text(encoding="utf-8"))
+        listed = json.loads(read_bytes(cache / REGISTERED))
     except (OSError, ValueError):
         return []
     models = listed.get("models") if isinstance(listed, dict) else None

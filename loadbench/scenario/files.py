@@ -85,6 +85,19 @@ def open_file(path: Path, *, pipes: bool = False) -> BinaryIO:
         raise
 
 
+def read_bytes(path: Path, most: int = LARGEST_BYTES, *, pipes: bool = False) -> bytes:
+    """All of a file that is read as one.
+
+    Raises:
+        OSError: As of `open_file`, or it is too large.
+    """
+    with open_file(path, pipes=pipes) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return data
+
+
 def check_regular(mode: int) -> None:
     """Refuse what is no regular file.
 
