@@ -190,11 +190,12 @@ def default_folder(asked: Scenario, stack: ExitStack, *, claim: bool) -> Path:
     """
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{asked.name}"
     path = Path("results") / name
+    made = [] if os.path.lexists(path.parent) else [path.parent]
     for number in range(2, _MOST_IN_A_SECOND):
         try:
             if claim:
                 path.mkdir(parents=True)
-                stack.callback(_remove_empty, path)
+                stack.callback(_remove_empty, [path, *made])
                 return path
         except FileExistsError:
             pass
@@ -206,9 +207,10 @@ def default_folder(asked: Scenario, stack: ExitStack, *, claim: bool) -> Path:
     return path
 
 
-def _remove_empty(path: Path) -> None:
+def _remove_empty(folders: Sequence[Path]) -> None:
     with suppress(OSError):
-        path.rmdir()
+        for folder in folders:
+            folder.rmdir()
 
 
 def write_report(path: Path) -> dict[str, Any]:
