@@ -918,4 +918,4 @@ def test_runs_that_begin_in_one_second_have_folders_of_their_own(
         dry = measure.default_folder(Scenario(name="a"), stack, claim=False)
 
     assert [path.name for path in (*folders, dry)] == [f"20261122T101500Z-a{n}" for n in ("", "-2", "-3", "-4")]
-    assert list((tmp_path / "results").iterdir()) == [folders[1]]
+    assert list(Path("results").iterdir()) == [folders[1]]
