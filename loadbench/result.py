@@ -33,6 +33,10 @@ ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 """METRICS.md's closed list. `cancelled` is counted apart from the failures."""
 
 
+SPEECHLESS = "the answer has no text: its conversation ended here"
+"""`error_message` of a completed request whose conversation had more turns: what has no text cannot be sent back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One request: all its marks in ns since the level began, on one monotonic clock; `None` where it never happened.
@@ -137,7 +141,7 @@ class Results:
         endpoint: Place in the run's list of endpoints, int64.
         unknown: What of the answer the client does not know, joined by "; ", None where it knows it all.
         error: Kind of failure (ERROR_KINDS), None when it completed.
-        error_message: One line, None when it completed.
+        error_message: One line, None when it completed; SPEECHLESS where that ended its conversation.
         gaps_us: Gaps between successive text arrivals of all requests in us, int64, request after request, flat.
         gap_offsets: int64, shape (n + 1,): the gaps of row i are ``gaps_us[gap_offsets[i]:gap_offsets[i + 1]]``.
     """

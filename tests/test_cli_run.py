@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +24,7 @@ from click.testing import Result
 from conftest import KEY, invoke, invoked
 
 from loadbench import llama, plan, simulator
+from loadbench.cli import measure
 from loadbench.scenario import Scenario
 from loadbench.simulator import Simulator
 
@@ -215,7 +217,12 @@ WRONG = {
         "--prompts p.json", ("p.json: no prompts in it", "give at least one"), files={"p.json": "[]"}
     ),
     "an empty prompts file": Wrong("--prompts p.txt", ("p.txt: the file is empty",), files={"p.txt": ""}),
-    "prompts of another kind": Wrong("--prompts p.csv", ("--prompts", "p.csv", ".json, .jsonl or .txt")),
+    "a rule that is none": Wrong(
+        "--prompts p.json",
+        ("prompt a: checks[0]", "did you mean contains?"),
+        files={"p.json": '[{"id": "a", "prompt": "One", "checks": [{"contain": "x"}]}]'},
+    ),
+    "prompts of another kind": Wrong("--prompts p.xls", ("--prompts", "p.xls", ".json, .jsonl, .csv, .tsv or .txt")),
     "a blank prompt": Wrong("--prompt=", ('prompts[0] is ""', "must hold text")),
     "prompts twice": Wrong("--prompt a --prompts p.txt", ("--prompt and --prompts", "keep one")),
     "no streams": Wrong("-c 0", ("-c: concurrency[0] is 0", "must be at least 1")),
@@ -907,3 +914,17 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path) -> None:
         said = reporting.stderr.read()
 
     assert "Traceback" not in said
+
+
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("loadbench.cli.measure.time.strftime", lambda *_: "20261122T101500Z")
+    with ExitStack() as stack:
+        folders = [measure.default_folder(Scenario(name="a"), stack, claim=True) for _ in range(3)]
+        (folders[1] / "run.json").touch()
+        dry = measure.default_folder(Scenario(name="a"), stack, claim=False)
+
+    assert [path.name for path in (*folders, dry)] == [f"20261122T101500Z-a{n}" for n in ("", "-2", "-3", "-4")]
+    assert list(Path("results").iterdir()) == [folders[1]]

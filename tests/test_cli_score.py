@@ -421,3 +421,19 @@ def test_an_interruption_keeps_what_was_judged(run: Path) -> None:
     assert told.splitlines()[-1] == "loadbench: interrupted"
     assert len(quality.read_scores(run)[0]) == 2
     assert summary(run)["judges"][0]["usable"] == 2
+
+
+# -- a folder of somebody's
+
+
+def test_scores_are_not_written_where_a_link_points(run: Path, tmp_path: Path) -> None:
+    score(run, "--stub", "sheet.csv")
+    filled(Path("sheet.csv"), [5, 1, 2, 4])
+    (tmp_path / "profile").write_text("mine", encoding="utf-8")
+    (run / "scores.jsonl").symlink_to(tmp_path / "profile")
+
+    done = score(run, "--read", "sheet.csv", "--by", "anna")
+
+    assert done.exit_code == 1
+    assert "scores.jsonl: cannot write: A symbolic link, not a file" in done.stderr
+    assert (tmp_path / "profile").read_text(encoding="utf-8") == "mine"

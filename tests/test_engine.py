@@ -53,6 +53,7 @@ class Answer:
     events: int = 1
     per_event: int = 1  # tokens
     error: str | None = None
+    text: str = "word"
 
     @property
     def takes_s(self) -> float:
@@ -116,6 +117,7 @@ class Server:
             output_tokens=None if error else answer.events * answer.per_event,
             error=error,
             error_message=error and "as the law says",
+            text="" if error else answer.text,
             retry_of=ask.retry_of,
         )
 

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from loadbench import pacer, prompts
 from loadbench.client import Ask
 from loadbench.prompts import Prompt, Recipe
-from loadbench.result import Result
+from loadbench.result import SPEECHLESS, Result
 from loadbench.scenario import Level, Pause, Shape
 
 
@@ -269,6 +269,26 @@ async def test_a_turn_that_fails_ends_its_conversation_and_later_turns_are_not_c
 
     assert [ask.prompt.id for ask in played.server.asked] == ["a", "a/2", "a", "a/2", "a/3"]
     assert (played.facts["offered"], played.progress.failed) == (5, 1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", ["", " \n"])
+async def test_an_answer_without_text_ends_its_conversation_and_is_marked(text: str) -> None:
+    def law(ask: Ask) -> Answer:
+        return Answer(text=text) if ask.request == 1 else Answer()
+
+    played = await level_of(closed(1), law, requests=5, warmup=0, prompts=[THREE]).run()
+
+    assert [ask.prompt.id for ask in played.server.asked] == ["a", "a/2", "a", "a/2", "a/3"]
+    assert [one.error_message for one in played.measured] == [None, SPEECHLESS, None, None, None]
+    assert played.progress.failed == 0
+
+
+@pytest.mark.anyio
+async def test_a_last_answer_without_text_is_not_marked() -> None:
+    played = await level_of(closed(1), lambda ask: Answer(text=""), requests=1, warmup=0).run()
+
+    assert played.measured[0].error_message is None
 
 
 @pytest.mark.anyio

@@ -14,7 +14,7 @@ from streams import MS, failed, in_turn, level_data, run, stream, summed
 from loadbench.histogram import Histogram
 from loadbench.metrics import Requests, summarise
 from loadbench.metrics.distribution import distribution
-from loadbench.result import Results
+from loadbench.result import SPEECHLESS, Results
 
 STREAMS = [
     # METRICS.md §1: token source, TTFT, TPOT, whether k was estimated
@@ -291,6 +291,17 @@ def test_an_output_length_is_forced_on_prompts_without_limits_of_their_own(promp
     [level] = summarise(run(level_data(in_turn(9)), scenario=forced, prompts=prompts))["levels"]
 
     assert [warning["code"] for warning in level["warnings"]].count("V5") == told
+
+
+def test_conversations_that_ended_early_are_told() -> None:
+    cut = replace(stream(), error_message=SPEECHLESS)
+
+    [level] = summarise(run(level_data([cut, replace(stream(), request=1)])))["levels"]
+
+    assert (level["completed"], level["failed"]) == (2, 0)
+    assert [one["text"][:58] for one in level["warnings"] if one["code"] == "conversations"] == [
+        "1 conversation ended before the last turn: an answer had n"
+    ]
 
 
 def test_lines_that_could_not_be_read_are_told() -> None:

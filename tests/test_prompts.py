@@ -80,7 +80,7 @@ def test_lines_of_a_text_file_are_prompts(tmp_path: Path) -> None:
         ([{"id": "a"}], "p.json: [0]: give either prompt or messages"),
         ([{"prompt": "a", "messages": []}], "p.json: [0]: give either prompt or messages, not both"),
         ([{"prompt": " "}], 'p.json: [0].prompt is " ": a prompt must hold text'),
-        ([{"id": 7, "prompt": "a"}], "p.json: [0].id is 7: must be a text, not empty"),
+        ([{"id": [7], "prompt": "a"}], "p.json: [0].id is [7]: must be a text, not empty"),
         ([{"id": "a\nb", "prompt": "a"}], 'p.json: [0].id is "a\\nb": must be one line of at most 200 characters'),
         ([{"prompt": "a", "max_tokens": 0}], "p.json: [0].max_tokens is 0: must be a whole number, 1 to 1000000"),
         ([{"prompt": "a", "max_tokens": True}], "p.json: [0].max_tokens is true: must be a whole number, 1 to 1000000"),
@@ -103,7 +103,7 @@ def test_a_fault_in_jsonl_names_the_line_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_kind_or_none_is_refused(tmp_path: Path) -> None:
-    assert fault(tmp_path / "p.csv").startswith("p.csv: a prompts file ends in .json, .jsonl or .txt")
+    assert fault(tmp_path / "p.xls").startswith("p.xls: a prompts file ends in .json, .jsonl, .csv, .tsv or .txt")
     assert fault(tmp_path / "p.json") == "p.json: no such file"
 
 

@@ -170,3 +170,15 @@ def test_an_enum_takes_its_own_values_and_no_others(value: Any, other: Any) -> N
 def test_json_that_readers_take_differently_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"twice|NaN|not valid|nested"):
         shape.parse(text)
+
+
+@pytest.mark.parametrize(
+    "digits", ["9" * 1_000_000, f"0.{'3' * 1_000_000}", f"1{',000' * 300_000}", f"-{'1' * 5000}e300"]
+)
+def test_a_number_of_a_million_digits_is_none_that_is_asked_for(digits: str) -> None:
+    for where in ("last", "any"):
+        assert why({"number": 42, "where": where, "tolerance": 0.5}, f"It is {digits}") is not None
+
+
+def test_a_long_fraction_is_the_number_that_it_is() -> None:
+    assert why({"number": 0.3333, "tolerance": 0.001}, f"It is 0.{'3' * 1_000_000}.") is None

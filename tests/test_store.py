@@ -7,12 +7,13 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -354,7 +355,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(path: Path, monkeypatch: py
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(os, "open", refuse)
 
     with pytest.raises(StoreError) as caught:
         RunFolder.create(path, {})
@@ -393,7 +394,7 @@ def test_a_replaced_file_is_the_new_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("step", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize("step", ["replace", "fsync", "open"])
 def test_a_failed_replacement_leaves_the_old_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -435,17 +436,14 @@ class FullDisk(io.RawIOBase):
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Gives files that are opened from now on so many bytes each."""
-    opened, real = [], Path.open
+    opened: list[FullDisk] = []
 
     def after(room: int) -> None:
-        def limited(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-            file = real(self, mode, *arguments, **options)
-            if "a" in mode:
-                file = FullDisk(file, room)
-                opened.append(file)
-            return file
+        def limited(path: Path) -> Any:
+            opened.append(FullDisk(cast(Any, store.files.open_append(path)), room))
+            return opened[-1]
 
-        monkeypatch.setattr(Path, "open", limited)
+        monkeypatch.setattr(folder, "open_append", limited)
 
     yield after
     assert all(file.closed for file in opened), "a run that failed closes its files"
@@ -471,19 +469,11 @@ def test_a_disk_that_fills_up_is_one_line_and_costs_only_what_did_not_fit(
 
 
 def test_a_write_of_which_the_system_takes_a_part_is_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.open
-
     class Sips(FullDisk):
         def write(self, content: Any) -> int:
             return self._file.write(content[:100])
 
-    monkeypatch.setattr(
-        Path,
-        "open",
-        lambda self, mode="r", **options: (
-            Sips(real(self, mode, **options), 0) if "a" in mode else real(self, mode, **options)
-        ),
-    )
+    monkeypatch.setattr(folder, "open_append", lambda path: Sips(cast(Any, store.files.open_append(path)), 0))
 
     assert len(read(written(path, [stream(i) for i in range(4)])).levels[0].results) == 4
 
@@ -759,14 +749,79 @@ def test_a_damaged_run_json_is_one_line(path: Path, content: bytes) -> None:
         ("error", []),
     ],
 )
-def test_a_record_of_other_types_is_named_by_its_line(path: Path, field: str, value: Any) -> None:
+def test_a_record_of_other_types_costs_its_line_alone_and_that_is_told(path: Path, field: str, value: Any) -> None:
     written(path, [stream(0), stream(1)])
     records = lines(path)
     records[1][field] = value
     (path / "requests.jsonl").write_text("\n\n".join(json.dumps(record) for record in records))
+    run = read(path)
 
-    with pytest.raises(StoreError, match=r"requests\.jsonl, line 3: "):
+    assert run.levels[0].results.request.tolist() == [0]
+    assert run.unreadable_lines == 1
+    assert "requests.jsonl" in run.levels[0].damage[0]
+
+
+def test_records_of_which_none_is_one_are_named_by_the_first_line(path: Path) -> None:
+    written(path, [stream(0), stream(1)])
+    records = [{**record, "due_ns": "soon"} for record in lines(path)]
+    (path / "requests.jsonl").write_text("\n\n".join(json.dumps(record) for record in records))
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl, line 1: is no record of loadbench: .*due_ns"):
         read(path)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, 2**63, 10**30, 1e400, -1, 1.5])
+@pytest.mark.parametrize("field", store.files.TOLD)
+def test_a_count_that_cannot_be_true_is_as_none_where_it_is_written(path: Path, field: str, value: Any) -> None:
+    run = read(written(path, [replace(stream(0), **{field: value}), stream(1)]))
+
+    assert np.isnan(getattr(run.levels[0].results, field)[0])
+    assert (run.unreadable_lines, run.levels[0].damage) == (0, ())
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, 2**63, 10**30, -1, 1.5])
+def test_a_count_that_cannot_be_true_is_as_none_in_a_folder_that_has_it(path: Path, value: Any) -> None:
+    written(path, [stream(0), stream(1)])
+    records = [{**record, "output_tokens": value} if record["request"] else record for record in lines(path)]
+    (path / "requests.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    run = read(path)
+
+    assert run.unreadable_lines == 0
+    assert np.isnan(run.levels[0].results.output_tokens).tolist() == [False, True]
+
+
+SERVER_SAID = {
+    "target": {
+        "base_url": "http://x/v1",
+        "slots": 2**60,
+        "models": [{"id": "m", "context": 2**53 + 1, "size_bytes": 10**19}, {"id": "n", "context": -1}],
+    },
+    "endpoints": [{"url": "http://x/v1", "weight": 10**30}],
+    "telemetry": {"interval_s": 1.0, "server_pid": 2**70, "server_pids": [7, 2**60]},
+}
+
+
+def test_what_a_server_says_of_itself_and_cannot_be_true_is_as_none_where_it_is_written(path: Path) -> None:
+    run = RunFolder.create(path, json.loads(json.dumps(SERVER_SAID)))
+    run.info["probes"].append({"model": "m", "input_tokens": 10**40})
+    write(run, [stream(0)])
+    run.close("complete")
+    info = read(path).info
+
+    assert [one["context"] for one in info["target"]["models"]] == [None, None]
+    assert info["target"]["slots"] is info["telemetry"]["server_pid"] is info["endpoints"][0]["weight"] is None
+    assert info["telemetry"]["server_pids"] == [7]
+    assert info["probes"][0]["input_tokens"] is None
+
+
+def test_what_a_server_says_of_itself_and_cannot_be_true_is_as_none_in_a_folder_that_has_it(path: Path) -> None:
+    written(path, [stream(0)])
+    info = json.loads((path / "run.json").read_bytes())
+    (path / "run.json").write_text(json.dumps({**info, **SERVER_SAID}))
+    info = read(path).info
+
+    assert info["target"]["models"][0] == {"id": "m", "context": None, "size_bytes": None}
+    assert info["target"]["base_url"] == "http://x/v1"
 
 
 @pytest.mark.parametrize("line", [b"{}", b"null", b"7", b'"text"', b"[]"])
@@ -917,3 +972,101 @@ def test_records_that_wait_for_the_disk_take_little_more_memory_than_their_text(
     run.close("complete")
 
     assert taken < 3 * (path / "requests.jsonl").stat().st_size
+
+
+# -- whose files they are, and a disk that comes back
+
+
+@pytest.fixture
+def private() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no umask")
+@pytest.mark.usefixtures("private")
+def test_nobody_else_may_read_a_run_where_the_umask_says_so(path: Path) -> None:
+    written(path, [stream(0)])
+    write_atomically(path / "report.html", b"x")
+    write_atomically(path / "report.html", b"again")
+
+    assert {file.name: oct(file.stat().st_mode & 0o077) for file in path.iterdir()} == dict.fromkeys(
+        (file.name for file in path.iterdir()), "0o0"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right there")
+@pytest.mark.parametrize("name", ["requests.jsonl", "answers.jsonl", "telemetry.jsonl", "itl.hlog"])
+def test_a_link_in_a_folder_of_somebodys_is_not_followed(path: Path, tmp_path: Path, name: str) -> None:
+    """A run folder is a thing that people send each other: what it points to is not ours to write to."""
+    written(path, [stream(0)])
+    aim = tmp_path / "profile"
+    aim.write_text("mine")
+    (path / name).unlink(missing_ok=True)
+    (path / name).symlink_to(aim)
+
+    with pytest.raises(StoreError, match=rf"{name}: cannot write: A symbolic link, not a file"):
+        RunFolder.reopen(path)
+    assert aim.read_text() == "mine"
+
+
+def test_a_link_that_appears_meanwhile_is_not_followed(path: Path, tmp_path: Path) -> None:
+    run = RunFolder.create(path, {})
+    run.begin(LEVEL)
+    (path / "requests.jsonl").symlink_to(tmp_path / "profile")
+    run.add(stream(0))
+
+    with pytest.raises(StoreError, match="A symbolic link, not a file"):
+        run.take()()
+    run._release()
+    assert not (tmp_path / "profile").exists()
+
+
+def test_a_disk_that_is_busy_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(FullDisk):
+        def write(self, content: Any) -> int:
+            return cast(int, None)  # what a file without a buffer makes of EAGAIN
+
+    run = RunFolder.create(path, {})
+    monkeypatch.setattr(folder, "open_append", lambda path: Busy(cast(Any, store.files.open_append(path)), 0))
+    run.begin(LEVEL)
+    run.add(stream(0))
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl: cannot write: Resource temporarily unavailable; let it be"):
+        run.take()()
+    run.close("incomplete")
+
+
+@pytest.mark.parametrize(("times", "kept"), [(1, b"new"), (2, b"new"), (9, b"old")])
+def test_a_network_disk_that_was_away_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, kept: bytes
+) -> None:
+    file = tmp_path / "run.json"
+    write_atomically(file, b"old")
+    real, stale = os.replace, iter(range(times))
+
+    def replaced(*paths: Any) -> None:
+        if next(stale, None) is not None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        real(*paths)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    try:
+        write_atomically(file, b"new")
+    except StoreError as error:
+        assert "cannot write: Stale file handle; let it be written again, then continue with --resume" in str(error)  # noqa: PT017
+
+    assert file.read_bytes() == kept
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_cannot_even_be_looked_at_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "stat", stale)
+
+    said = store.cannot_write(tmp_path / "run.json", OSError(errno.ESTALE, "Stale file handle"))
+
+    assert "cannot write: Stale file handle" in str(said)

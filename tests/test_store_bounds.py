@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import struct
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from damaged_runs import Files, make, put
+from damaged_runs import Files, make, put, read_all
 
 from loadbench import quality, select, store
-from loadbench.errors import StoreError
+from loadbench.errors import LoadbenchError, StoreError
 from loadbench.histogram import Histogram, read_log
 from loadbench.report import listing
 from loadbench.store import files as store_files
@@ -132,13 +135,67 @@ def test_a_run_json_that_no_run_writes_is_refused_in_one_line(
         (b'"sent_ns":', b'"sent_ns":9000000000000000,"was":'),  # a request that was sent after its answer
     ],
 )
-def test_a_record_with_numbers_that_no_run_writes_is_refused_in_one_line(
+def test_a_record_with_numbers_that_no_run_writes_is_a_red_doubt_and_the_others_are_read(
     tmp_path: Path, files: Files, old: bytes, new: bytes
 ) -> None:
     path = changed(tmp_path, files, "requests.jsonl", lambda content: content.replace(old, new, 1))
 
-    with pytest.raises(StoreError, match=r"requests\.jsonl, line 1: is no record of loadbench"):
-        store.read(path)
+    assert red(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n" * 2000])
+def test_a_file_filled_with_nothing_is_refused_before_its_end(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(content)
+    os.truncate(path, len(content) or 1 << 40)  # sparse: it takes no room
+    monkeypatch.setattr(store_files, "_MOST_PASSED_OVER_BYTES", 1000)
+
+    with pytest.raises(StoreError, match=r"requests\.jsonl, line \d+: is no line of loadbench's, and has no end"):
+        list(store.read_lines(path, most_bytes=1 << 20))
+
+
+ALL_FILES = (
+    "run.json",
+    "requests.jsonl",
+    "telemetry.jsonl",
+    "itl.hlog",
+    "answers.jsonl",
+    "prompts.json",
+    "scores.json",
+)
+
+
+@pytest.mark.parametrize("name", [*ALL_FILES, "scores.jsonl", "summary.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_a_file_that_is_none_is_refused_at_once_in_one_line(
+    tmp_path: Path, files: Files, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadbench.scenario.files.WRITER_WAIT_S", 0.0)
+    path = tmp_path / "run"
+    put(path, files)
+    (path / name).unlink(missing_ok=True)
+    match kind:
+        case "pipe":
+            os.mkfifo(path / name)
+        case "device":
+            (path / name).symlink_to("/dev/zero")
+        case _:
+            (path / name).mkdir()
+    said = []
+    for read in (store.read, quality.read, quality.read_scores, select.reading.scores, store.RunFolder.reopen):
+        try:
+            found = read(path)
+            if isinstance(found, store.RunFolder):
+                found.close("interrupted")
+        except LoadbenchError as error:
+            said.append(str(error))
+    said += [one.error for one in listing.entries(tmp_path)[0] if one.error is not None]
+
+    assert said, "whoever reads it says so"
+    assert [line for line in said if not (name in line and line.isprintable())] == []
 
 
 def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,3 +274,51 @@ def test_a_summary_nested_without_end_is_a_broken_run_in_the_list(tmp_path: Path
     [entry] = listing.entries(path.parent)[0]
 
     assert entry.status == "broken"
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [[{"name": 7}], [{"cpu_share": "a"}], [{"ttft_ms": 5}], [{"client_lag_ms": {"p99": "x"}}], [{"completed": -1}]],
+)
+def test_workers_that_no_run_writes_are_refused(tmp_path: Path, files: Files, workers: Any) -> None:
+    path = changed(tmp_path, files, "run.json", lambda _: of_level(files, workers=workers))
+
+    with pytest.raises(StoreError, match=r"levels\[0\]\.workers"):
+        store.read(path)
+
+
+SMALLEST = 1e-300
+NUMBERS = (
+    "duration_s",
+    "request_rate_per_s",
+    "think_time_s",
+    "round_trip_ms",
+    "client_cpu_s",
+    "full_ns",
+    "last_issue_ns",
+)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [0, SMALLEST, 1, 1e9])
+def test_a_level_of_extreme_numbers_is_reported_or_refused(
+    tmp_path: Path, files: Files, name: str, value: float
+) -> None:
+    facts = {name: value} | ({"concurrency": None} if name == "request_rate_per_s" else {})
+    path = changed(tmp_path, files, "run.json", lambda _: of_level(files, **facts))
+    put(tmp_path / "whole", files)
+
+    with suppress(LoadbenchError):
+        assert read_all(path, tmp_path / "whole", page=value == SMALLEST)
+
+
+def test_a_run_whose_gaps_are_all_0_has_a_page(tmp_path: Path, files: Files) -> None:
+    def still(content: bytes) -> bytes:
+        records = [json.loads(line) for line in content.splitlines()]
+        return b"\n".join(json.dumps({**one, "gaps_us": [0] * len(one["gaps_us"])}).encode() for one in records)
+
+    path = changed(tmp_path, files, "requests.jsonl", still)
+    (path / "itl.hlog").unlink(missing_ok=True)
+    put(tmp_path / "whole", files)
+
+    assert read_all(path, tmp_path / "whole", page=True)

@@ -37,11 +37,12 @@ def against(wanted: Scenario, given: dict[str, Any]) -> int:
         wanted: Names the other one in `against`, and its models in `against_model` where they differ.
         given: The command's options.
     """
-    root: Path = given["output"] or measure.default_folder(wanted)
-    store.check_new(root)
-    base = structs.replace(wanted, against=None, against_model=None)
-    new = scenario.merge(base, endpoint=wanted.against, models=wanted.against_model)
-    return _measure(root, (base, new), (given, given | {"endpoint": wanted.against, "simulate": False}))
+    with ExitStack() as stack:
+        root: Path = given["output"] or measure.default_folder(wanted, stack, claim=not given["dry_run"])
+        store.check_new(root)
+        base = structs.replace(wanted, against=None, against_model=None)
+        new = scenario.merge(base, endpoint=wanted.against, models=wanted.against_model)
+        return _measure(root, (base, new), (given, given | {"endpoint": wanted.against, "simulate": False}))
 
 
 def again(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, Any]]) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
@@ -21,6 +22,7 @@ from loadbench.errors import UsageError
 from loadbench.scenario import Scenario
 from loadbench.session import Schedule, Session, in_turns
 
+_MOST_IN_A_SECOND = 1000
 T = TypeVar("T")
 Words = TypeVarTuple("Words")
 
@@ -64,9 +66,9 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
     """
     if wanted.against is not None:
         raise UsageError("against: only the command loadbench run measures two servers: leave it out here")
-    path = given["resume"] or given["output"] or default_folder(wanted)
     shown = view(given)
     with ExitStack() as stack:
+        path = given["resume"] or given["output"] or default_folder(wanted, stack, claim=not given["dry_run"])
         asked = rig.asked(wanted, given, path, stack, shown)
         stack.callback(shown.close)
         session = run(_alone, asked, shown, course)
@@ -163,9 +165,39 @@ def tell_incomplete(summaries: Sequence[Mapping[str, Any]], path: Path) -> bool:
     return bool(lost)
 
 
-def default_folder(asked: Scenario) -> Path:
-    """Where a run goes that was given no place: results/<UTC time>-<its name>."""
-    return Path("results") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{asked.name}"
+def default_folder(asked: Scenario, stack: ExitStack, *, claim: bool) -> Path:
+    """Where a run goes that was given no place: results/<UTC time>-<its name>, with a number where that is taken.
+
+    Args:
+        stack: With it goes the folder, where nothing came into it.
+        claim: Make it, so that no other run that begins in this second takes it.
+
+    Raises:
+        StoreError: It cannot be made.
+    """
+    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{asked.name}"
+    path = Path("results") / name
+    made = [] if os.path.lexists(path.parent) else [path.parent]
+    for number in range(2, _MOST_IN_A_SECOND):
+        try:
+            if claim:
+                path.mkdir(parents=True)
+                stack.callback(_remove_empty, [path, *made])
+                return path
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise store.cannot_write(path, error) from error
+        if not os.path.lexists(path):
+            return path
+        path = path.with_name(f"{name}-{number}")
+    return path
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def write_report(path: Path) -> dict[str, Any]:

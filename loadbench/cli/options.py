@@ -143,9 +143,12 @@ def certificates(ctx: click.Context, param: click.Parameter, value: str | None) 
     """A callback for a file of certificate authorities, read once here: before anything is started."""
     import ssl
 
+    from loadbench.scenario.files import open_file
+
     if value is None:
         return None
     try:
+        open_file(Path(value)).close()
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
     except FileNotFoundError:
         why = "no such file"

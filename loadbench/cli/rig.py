@@ -21,6 +21,7 @@ from loadbench.errors import UsageError
 from loadbench.plan import Plan
 from loadbench.precision import Rounds
 from loadbench.prompts import Prompt
+from loadbench.quality import Question, checks
 from loadbench.scenario import Scenario
 from loadbench.session import Fixed, Schedule, Session, Watch
 from loadbench.target import Choice, Target
@@ -56,7 +57,9 @@ def asked(wanted: Scenario, given: dict[str, Any], path: Path, stack: ExitStack,
         path: The run folder: a new one, or that of `--resume`.
     """
     if given["resume"] is None:
-        questions = prompts.for_scenario(wanted)
+        questions = prompts.for_scenario(wanted, view.note)
+        for one in questions:  # a rule that nobody understands is told now, not after the run
+            checks.parse(Question(one.id, "", checks=one.checks))
         store.check_new(path)
     else:
         questions = resume.questions(path, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import anyio
 import numpy as np
@@ -13,7 +14,7 @@ from loadbench.client import Ask
 from loadbench.engine.load import Load
 from loadbench.engine.progress import FAILURES_IN_A_ROW, Progress
 from loadbench.prompts import Prompt, answered, distinct, order, written
-from loadbench.result import Result
+from loadbench.result import SPEECHLESS, Result
 from loadbench.scenario import Level, Shape
 
 _UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
@@ -66,10 +67,10 @@ class LevelRun:
             progress.full_ns = self._now_ns()
 
     async def _conversation(self, ask: Ask, rng: np.random.Generator | None) -> None:
-        """All turns, each with the real answers before it; one that fails, or the level's end, ends it."""
+        """All turns, each with the real answers before it; one that fails or is empty, or the level's end, ends it."""
         result = await self._send(ask)
         turn = 1
-        while ask.prompt.turns and result.error is None:
+        while ask.prompt.turns and result.error is None and result.text.strip():
             due_ns, turn = await self._next_due_ns(rng), turn + 1
             if self._over(due_ns):
                 return
@@ -240,6 +241,8 @@ class LevelRun:
         finally:
             progress.in_flight -= 1
             for result in results:
+                if ask.prompt.turns and result.error is None and not result.text.strip():
+                    result = replace(result, error_message=SPEECHLESS)
                 self._done(result)
         return results[0]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from loadbench.errors import LoadbenchError
-from loadbench.scenario.files import expanded
+from loadbench.scenario.files import expanded, read_bytes
 
 CONFIG = "genai_config.json"
 """What every model folder holds: the settings of ONNX Runtime GenAI."""
@@ -85,7 +85,7 @@ def _downloaded(cache: Path) -> Iterator[Path]:
 
 def _registered(cache: Path) -> list[object]:
     try:
-        listed = json.loads((cache / REGISTERED).read_text(encoding="utf-8"))
+        listed = json.loads(read_bytes(cache / REGISTERED))
     except (OSError, ValueError, RecursionError):
         return []
     models = listed.get("models") if isinstance(listed, dict) else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loadbench.errors import UsageError
 from loadbench.foundry.places import CONFIG
+from loadbench.scenario.files import read_bytes
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(:\d+)?", re.ASCII)
 _VARIANTS = {
@@ -44,7 +45,7 @@ def _settings(folder: Path) -> dict[str, object]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder: name the one that holds the model's {CONFIG}")
     try:
-        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        settings = json.loads(read_bytes(folder / CONFIG))
     except FileNotFoundError:
         raise UsageError(
             f"{folder} holds no {CONFIG}: it must be a model in the format of ONNX Runtime GenAI"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 import urllib.parse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from loadbench.errors import StoreError
 from loadbench.histogram.values import MAX_UNITS_PER_US, TOP_US, Histogram, slot_of
+from loadbench.scenario.files import open_file
 
 _NUMBER = r"\d{1,18}(?:\.\d{0,18})?"
 _LINE = re.compile(
@@ -74,7 +76,7 @@ def _log_lines(path: Path) -> Iterator[tuple[int, str]]:
         StoreError: If it cannot be read, or a line is longer than that of any histogram.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
             number = 0
             while line := file.readline(_LONGEST_LINE):
                 number += 1

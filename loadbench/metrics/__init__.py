@@ -17,6 +17,7 @@ from loadbench.metrics import course, endpoints, level, machine, models, noise, 
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import searched
 from loadbench.metrics.thresholds import thresholds
+from loadbench.result import SPEECHLESS
 from loadbench.scaling import scaling
 from loadbench.scenario import Bound
 from loadbench.store import LevelData, Run
@@ -72,7 +73,7 @@ def summarise(run: Run) -> dict[str, Any]:
     for found, data in zip(levels, run.levels, strict=True):
         row = rows.get(found["id"], {})
         found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
-        found["warnings"] = [*_damage(data), *validity.warnings(found, asked)]
+        found["warnings"] = [*_damage(data), *_speechless(data), *validity.warnings(found, asked)]
     bands = noise.bands(levels)
     return {
         "schema": SCHEMA,
@@ -97,9 +98,18 @@ def _damage(data: LevelData) -> list[validity.Doubt]:
     return [validity.said("red", "records", f"{what}; {remedy}") for what in data.damage]
 
 
+def _speechless(data: LevelData) -> list[validity.Doubt]:
+    ended = data.results.error_message.count(SPEECHLESS)
+    if not ended:
+        return []
+    what = f"{ended} conversation{'s' * (ended != 1)} ended before the last turn: an answer had no text"
+    text = f"{what}; raise --max-tokens, where thoughts used all of it, or see what the server answers"
+    return [validity.said("note", "conversations", text)]
+
+
 def _unreadable(run: Run) -> list[validity.Doubt]:
     found = []
-    died = "cannot be read: a process died while it wrote"
+    died = "cannot be read: a process died while it wrote, or they were changed"
     if run.unreadable_lines:
         text = f"{run.unreadable_lines} lines of requests.jsonl {died}; --resume repeats its level"
         found.append(validity.said("warn", "records", text))

@@ -2,6 +2,8 @@
 
 prompt.py     a prompt; order, unique prefixes, the next turn of a conversation
 reading.py    files of several formats
+shapes.py     what a row of them asks: the keys of data sets and tools
+draw.py       a sample of a large file
 recipe.py     texts of wanted lengths, and how a server counts them
 trace.py      recorded traffic
 workload.py   the prompts of a scenario

@@ -21,6 +21,7 @@ class Prompt:
         messages: As the chat API takes them: `{"role": "user", "content": "..."}`.
         group: What it stands for, as "meeting notes"; None where nobody said.
         expected: Aspects that a good answer names; scoring reads them.
+        checks: Rules that an answer must pass, as the file has them; scoring reads them.
         max_tokens: Most tokens of this answer; None leaves it to the scenario.
         turns: What the user says next, a text an answer.
         recipe: How the user's message is to be made up; None where `messages` is all there is. See `written`.
@@ -37,6 +38,7 @@ class Prompt:
     recipe: Recipe | None = None
     shared_characters: int = 0
     at_s: float | None = None
+    checks: tuple[dict[str, Any], ...] = ()
 
     @property
     def characters(self) -> int:

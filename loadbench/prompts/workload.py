@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from loadbench.errors import ScenarioError
 from loadbench.prompts import trace
 from loadbench.prompts.builtin import DEFAULT
+from loadbench.prompts.draw import MOST, Draw
 from loadbench.prompts.prompt import Prompt, with_system
-from loadbench.prompts.reading import from_texts, read
+from loadbench.prompts.reading import Note, from_texts, read
 from loadbench.prompts.recipe import UNKNOWN, Line, Recipe
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ _MOST_IN_ALL = 4_000_000  # of words, characters or tokens
 _INPUTS, _OUTPUTS = 1, 2  # streams of chance of one seed
 
 
-def for_scenario(scenario: Scenario) -> list[Prompt]:
+def for_scenario(scenario: Scenario, note: Note = lambda _: None) -> list[Prompt]:
     """The scenario's prompts, with its system message, its answer lengths and its number of turns.
+
+    Args:
+        note: Told in a line what of a file was not used, and that a large one gave a sample.
 
     Raises:
         ScenarioError: If they cannot be read, or are conversations of several turns in an open loop.
     """
-    prompts = [with_system(prompt, scenario.system) for prompt in _prompts(scenario)]
+    prompts = [with_system(prompt, scenario.system) for prompt in _prompts(scenario, note)]
     if scenario.turns is not None:
         prompts = [replace(prompt, turns=prompt.turns[: scenario.turns - 1]) for prompt in prompts]
     load = next((name for name in ("request_rate", "shape") if getattr(scenario, name) is not None), None)
@@ -42,20 +46,29 @@ def for_scenario(scenario: Scenario) -> list[Prompt]:
     return _with_outputs(prompts, scenario)
 
 
-def _prompts(scenario: Scenario) -> Sequence[Prompt]:
+def _prompts(scenario: Scenario, note: Note) -> Sequence[Prompt]:
+    asked = scenario.requests or 0
     if scenario.trace is not None:
+        most = max(trace.MOST, asked)
         try:
-            return trace.read(Path(scenario.trace), scenario.trace_speed)
+            return trace.read(
+                Path(scenario.trace), scenario.trace_speed, most=most, seed=scenario.seed, note=_named("trace", note)
+            )
         except ScenarioError as error:
             raise ScenarioError(f"trace: {error}") from None
     if (length := scenario.lengths[0]) is not None:
         return made_up(length, scenario.shared_prefix, scenario.seed)
     if isinstance(scenario.prompts, str):
         try:
-            return read(Path(scenario.prompts))
+            draw = Draw(max(MOST, asked), scenario.seed)
+            return read(Path(scenario.prompts), draw, _named("prompts", note))
         except ScenarioError as error:
             raise ScenarioError(f"prompts: {error}") from None
     return DEFAULT if scenario.prompts is None else from_texts(scenario.prompts)
+
+
+def _named(what: str, note: Note) -> Note:
+    return lambda text: note(f"{what}: {text}")
 
 
 def made_up(length: Length, shared: float, seed: int) -> list[Prompt]:

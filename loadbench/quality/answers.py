@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import ScenarioError, UsageError
-from loadbench.scenario.files import parse_json, printable, read_text
+from loadbench.scenario.files import printable
+from loadbench.scenario.items import items, name_of
 from loadbench.store import Check, read_info, read_lines
 
 PROMPTS, ANSWERS = "prompts.json", "answers.jsonl"
@@ -104,25 +105,17 @@ def read(path: Path, prompts: Path | None = None) -> Scored:
 
 
 def read_questions(path: Path) -> dict[str, Question]:
-    """The prompts of a .json or .jsonl file by id, with their expected aspects and checks.
+    """The prompts of a file by id, with their expected aspects and checks.
 
     What only a run needs is passed over, so that prompts of another version can be scored too.
 
     Raises:
         ScenarioError: It cannot be read.
     """
-    where = printable(str(path))
-    text = read_text(path)
-    if path.suffix.lower() == ".jsonl":
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        items = [parse_json(line, where, number) for number, line in lines]
-    else:
-        data = parse_json(text, where)
-        items = data["prompts"] if isinstance(data, dict) and isinstance(data.get("prompts"), list) else data
-    if not isinstance(items, list):
-        raise ScenarioError(f"{where}: must be a list of prompts")
-    questions = (one for number, item in enumerate(items, start=1) for one in _questions(item, f"p{number}", where))
-    return {question.id: question for question in questions}
+    found: dict[str, Question] = {}
+    for item in items(path):
+        found |= {question.id: question for question in _questions(item.value(), f"p{item.number}", item.file)}
+    return found
 
 
 def _questions(item: object, default: str, where: str) -> Iterator[Question]:
@@ -130,8 +123,7 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     if not isinstance(item, dict):
         yield Question(default, _said(item if isinstance(item, list) else [{"content": item}]))
         return
-    name = item.get("id")
-    name = name if isinstance(name, str) and name else default
+    name = name_of(item) or default
     told = item.get("turns")
     turns = [turn for turn in told if isinstance(turn, str)] if isinstance(told, list) else []
     messages = item.get("messages")

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
+LONGEST = 1000
+"""Digits of a number that are looked at."""
 _FOUND = re.compile(r"([-+−]?)(\d+(?:[.,]\d+)*|\.\d+)([eE][+-]?\d{1,3}(?!\w))?")
 _PLAIN = re.compile(r"\d*\.\d+|\d+")
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
@@ -31,6 +33,8 @@ def _numbers(text: str) -> Iterator[Decimal]:
         before = text[match.start() - 1] if match.start() else " "
         if before.isalpha() or before == "_":
             continue
+        # No more digits than a reader compares: Decimal computes with no number of a million.
+        run = run[:LONGEST]
         minus = "-" if sign in ("-", "−") and not (before.isdigit() or before == ")") else ""
         for plain in _plain(run):
             yield Decimal(minus + plain + exponent)

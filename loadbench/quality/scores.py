@@ -12,6 +12,7 @@ import orjson
 
 from loadbench.errors import StoreError
 from loadbench.store import read_lines
+from loadbench.store.files import end_lines, open_append, write_all
 
 FILE = "scores.jsonl"
 LOWEST, HIGHEST = 1, 5
@@ -77,13 +78,9 @@ def append(folder: Path, scores: Sequence[Score]) -> None:
     path = folder / FILE
     lines = b"".join(orjson.dumps(msgspec.to_builtins(score), option=orjson.OPT_APPEND_NEWLINE) for score in scores)
     try:
-        with path.open("ab+", buffering=0) as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a line that a killed process left unfinished
-                    lines = b"\n" + lines
-            while lines:
-                lines = lines[file.write(lines) :]
+        end_lines(path)  # of a process that was killed
+        with open_append(path) as file:
+            write_all(file, lines)
             os.fsync(file.fileno())
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}; what was written before stays") from error

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from loadbench.errors import LoadbenchError, UsageError
+from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.report import clean, levels, units
 from loadbench.report.tables import Cell, Column, Table
 from loadbench.store import read_bounded, read_info
@@ -118,7 +118,10 @@ _decoder = msgspec.json.Decoder(_Summary)
 
 def _summary(path: Path) -> _Summary:
     """Empty where none was written yet."""
-    return _decoder.decode(read_bounded(path)) if path.exists() else _Summary()
+    try:
+        return _decoder.decode(read_bounded(path)) if path.exists() else _Summary()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
 def _read(path: Path, info: Mapping[str, Any], summary: _Summary, now_s: float) -> Entry:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
+import select
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from loadbench.errors import ScenarioError
 
 LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
+WRITER_WAIT_S = 5.0
+"""For the first byte of a named pipe: one that nobody writes to would be waited for without end."""
+_BUFFER_BYTES = 1 << 19
 Keys = tuple[str | int, ...]
 
 
@@ -74,6 +81,91 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f": use one of {', '.join(names)}"
 
 
+def open_file(path: Path, *, pipes: bool = False) -> BinaryIO:
+    """Open a file to read its bytes, and never wait: a device has no end, a pipe may have no writer.
+
+    Args:
+        pipes: Take pipes and terminals too, for what a person names: `--api-key-file <(pass show key)`.
+
+    Raises:
+        OSError: It cannot be opened, or is neither a regular file nor what may stand for one.
+    """
+    extra = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
+    descriptor = os.open(path, os.O_RDONLY | extra)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if pipes and (stat.S_ISFIFO(mode) or os.isatty(descriptor)):
+            # A descriptor that a shell handed over has its writer; a pipe with a name may wait for one for ever.
+            named = stat.S_ISFIFO(mode) and not str(path).startswith(("/dev/", "/proc/"))
+            if named and not _has_writer(descriptor):
+                raise OSError(errno.EPIPE, "A pipe that nobody writes to")
+            if hasattr(os, "set_blocking"):  # not on Windows, which opened it to block
+                os.set_blocking(descriptor, True)
+        else:
+            check_regular(mode)
+        return os.fdopen(descriptor, "rb", buffering=_BUFFER_BYTES)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: Path, most: int = LARGEST_BYTES, *, pipes: bool = False) -> bytes:
+    """All of a file that is read as one.
+
+    Raises:
+        OSError: As of `open_file`, or it is too large.
+    """
+    with open_file(path, pipes=pipes) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return data
+
+
+def check_regular(mode: int) -> None:
+    """Refuse what is no regular file.
+
+    Args:
+        mode: `st_mode` of what was opened.
+
+    Raises:
+        OSError: It is a folder, a pipe, a socket or a device.
+    """
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"A {'pipe' if stat.S_ISFIFO(mode) else 'device'}, not a file")
+
+
+def _has_writer(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(WRITER_WAIT_S * 1000))
+
+
+def open_input(path: Path) -> BinaryIO:
+    """Open a file that a person named.
+
+    Raises:
+        ScenarioError: It cannot be; names the file and why.
+    """
+    where = printable(str(path))
+    try:
+        return open_file(path, pipes=True)
+    except FileNotFoundError:
+        raise ScenarioError(f"{where}: no such file{_sibling(path)}") from None
+    except IsADirectoryError:
+        raise ScenarioError(f"{where}: a folder, not a file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> ScenarioError:
+    """The message on an input file that the system refuses to read."""
+    why = getattr(error, "strerror", None) or str(error)
+    return ScenarioError(f"{printable(str(path))}: cannot be read: {why.lower()}")
+
+
 def read_text(path: Path) -> str:
     """The text of an input file, UTF-8 with or without a byte order mark.
 
@@ -82,15 +174,10 @@ def read_text(path: Path) -> str:
     """
     where = printable(str(path))
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             data = file.read(LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise ScenarioError(f"{where}: no such file{_sibling(path)}") from None
-    except IsADirectoryError:
-        raise ScenarioError(f"{where}: a folder, not a file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = getattr(error, "strerror", None) or str(error)
-        raise ScenarioError(f"{where}: cannot be read: {why.lower()}") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if len(data) > LARGEST_BYTES:
         raise ScenarioError(f"{where}: larger than {LARGEST_BYTES >> 20} MiB: split it")
     try:
@@ -114,20 +201,24 @@ def _sibling(path: Path) -> str:
     return f"; did you mean {printable(str(path.with_name(close[0])))}?" if close else ""
 
 
-def parse_json(text: str, file: str, line: int | None = None) -> Any:
+def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = (), nan: bool = False) -> Any:
     """Plain data from JSON, stricter than the standard library: no NaN, no key twice in one object.
 
     Args:
         text: One document.
         file: Its name in messages.
         line: Where the document starts, if it is one of several in the file.
+        keys: Where it stands in the file, if it is a part of a larger one.
+        nan: Take NaN for null, as data sets have it in place of what is missing.
 
     Raises:
         ScenarioError: With line and column, or with the place in the data.
     """
     where = file if line is None else f"{file}, line {line}"
 
-    def constant(name: str) -> float:
+    def constant(name: str) -> None:
+        if nan:
+            return
         raise ScenarioError(f"{where}: {name} is not a JSON number")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -147,7 +238,7 @@ def parse_json(text: str, file: str, line: int | None = None) -> Any:
         raise ScenarioError(f"{where}: nested deeper than {DEEPEST} levels") from None
     except ValueError:  # Python refuses integers beyond 4300 digits
         raise ScenarioError(f"{where}: holds a number with thousands of digits") from None
-    check(data, where)
+    check(data, where, keys)
     return data
 
 
@@ -173,13 +264,13 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def check(data: object, where: str) -> None:
+def check(data: object, where: str, keys: Keys = ()) -> None:
     """Refuse what cannot be sent or stored as JSON: dates, NaN, huge integers, half characters, deep nesting.
 
     Raises:
         ScenarioError: With the place in the data.
     """
-    rest: list[tuple[Keys, object]] = [((), data)]
+    rest: list[tuple[Keys, object]] = [(keys, data)]
     while rest:
         keys, value = rest.pop()
         if isinstance(value, dict):

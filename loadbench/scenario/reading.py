@@ -12,6 +12,7 @@ from loadbench.errors import ScenarioError
 from loadbench.scenario.bound import Duration
 from loadbench.scenario.checks import LOADS
 from loadbench.scenario.files import at, check, expanded, nearest, parse_json, parse_toml, printable, read_text, shown
+from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import Scenario, Timeouts
 from loadbench.scenario.secret import STARS, stored_body, stored_header
 
@@ -207,14 +208,14 @@ def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     elif isinstance(models, str) and models != "auto" and models:
         found["models"] = [models]
     if isinstance(data.get("trace"), str) and data["trace"]:
-        if not data["trace"].lower().endswith((".jsonl", ".csv")):
+        if ending(data["trace"]) not in TRACES:
             raise ScenarioError(f"trace is {shown(data['trace'])}: must be the path of a .jsonl or .csv file")
         found["trace"] = str(folder / data["trace"])
     if isinstance(data.get("api_key_file"), str) and data["api_key_file"]:
         found["api_key_file"] = str(folder / expanded(data["api_key_file"], "api_key_file"))
     if isinstance(prompts, str):
-        if not prompts.lower().endswith((".json", ".jsonl", ".txt")):
-            kinds = "must be the path of a .json, .jsonl or .txt file, or a list of texts"
+        if ending(prompts) not in PROMPTS:
+            kinds = f"must be the path of a {', '.join(PROMPTS[:-1])} or {PROMPTS[-1]} file, or a list of texts"
             raise ScenarioError(f"prompts is {shown(prompts)}: {kinds}; write [{shown(prompts)}]")
         found["prompts"] = str(folder / prompts)
     return found

@@ -81,7 +81,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     prompts: Annotated[
         str | Annotated[list[str], Meta(min_length=1)] | None,
-        Meta(description="A list of texts, or the path of a .json, .jsonl or .txt file; unset: a built-in set."),
+        Meta(description="A list of texts, or the path of a .json, .jsonl, .csv, .tsv or .txt; unset: built-in ones."),
     ] = None
     system: Annotated[Text | None, Meta(description="System message for the prompts that have none.")] = None
     max_tokens: Annotated[Count, Meta(description="Most tokens of an answer.")] = 128
@@ -101,7 +101,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     trace: Annotated[
         Text | None,
-        Meta(description="Replay this file: Mooncake's .jsonl or BurstGPT's .csv, its times and lengths."),
+        Meta(description="Replay this file: Mooncake's .jsonl, BurstGPT's or Azure's .csv, its times and lengths."),
     ] = None
     trace_speed: Annotated[Positive, Meta(description="2 replays a trace in half its time.")] = 1.0
     think_time: Annotated[

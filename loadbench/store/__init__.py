@@ -7,6 +7,7 @@ replaced by rename, so that whoever reads it sees a whole one. A level is either
 from loadbench.store.files import (
     SCHEMA,
     Check,
+    cannot_write,
     hlog_works,
     log_tag,
     read_bounded,
@@ -24,6 +25,7 @@ __all__ = [
     "LevelData",
     "Run",
     "RunFolder",
+    "cannot_write",
     "check_new",
     "hlog_works",
     "log_tag",

@@ -6,22 +6,21 @@ import contextlib
 import dataclasses
 import errno
 import importlib.util
-import io
 import os
 import re
+import secrets
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import orjson
 
 from loadbench.errors import StoreError, UsageError
 from loadbench.result import Result
-from loadbench.scenario.files import printable
+from loadbench.scenario.files import check_regular, open_file, printable
 from loadbench.store.schema import Part, check_run
 
 SCHEMA = 1
@@ -30,33 +29,86 @@ LARGEST_LINE_BYTES = 64 * 1024 * 1024
 TOO_LONG = b"(a line that is too long)"
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name not in ("text", "retry_after_s"))
 """Of a record in requests.jsonl; the text goes to answers.jsonl."""
+TOLD = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "status")
+"""Fields of a record that hold what a server said: a number that cannot be true is as none."""
 HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag")
 """Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,
 and `ttft_from_sent` stands beside it."""
 _LEFT = re.compile(r"\.\w+\.(json|md|csv|html)\.\w{8}")
 _MAX_FILE_BYTES = 64 * 1024 * 1024
+_MOST_PASSED_OVER_BYTES = 256 * 1024 * 1024
+_BLOCK_BYTES = 1 << 20
+TRIES = 3
+"""Of a call to a network disk whose server was away."""
+_PLAIN = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+"""Open a file itself, neither what a link in its place points to, nor a pipe that would be waited for."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by a whole one, or not at all.
+    """Replace a file by a whole one, or not at all; who may read it, the umask says.
 
     Raises:
         StoreError: If the folder cannot be written.
     """
-    temporary = None
+    for tried in range(1, TRIES + 1):
+        try:
+            _replace(path, content)
+        except OSError as error:
+            if error.errno == errno.ESTALE and tried < TRIES:
+                continue  # a network disk that came back: the same call finds the file again
+            raise cannot_write(path, error) from error
+        return
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        # Not by tempfile, which lets nobody else read it whatever the umask is.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o666)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            write_all(file, content)
+            os.fsync(descriptor)
         os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def open_append(path: Path) -> BinaryIO:
+    """Open a file of a run folder to add to it, without a buffer; it is made where it is missing.
+
+    A folder may come from somebody else: a link in it would have us write where it points.
+
+    Raises:
+        OSError: It cannot be opened, or is a link, a pipe, a device.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _PLAIN, 0o666)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise cannot_write(path, error) from error
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "A symbolic link, not a file") from None
+        raise
+    try:
+        check_regular(os.fstat(descriptor).st_mode)
+        return cast(BinaryIO, os.fdopen(descriptor, "ab+", buffering=0))
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def write_all(file: IO[bytes], content: bytes | bytearray) -> None:
+    """Write all of it to a file without a buffer, which may take a part at a time.
+
+    Raises:
+        OSError: It cannot be written; what was, stays.
+    """
+    rest = memoryview(content)
+    while rest:
+        written = file.write(rest)
+        if written is None:  # what Python makes of EAGAIN
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        rest = rest[written:]
 
 
 def left_behind(folder: Path) -> list[Path]:
@@ -69,16 +121,38 @@ def end_lines(path: Path) -> None:
 
     A record that was cut off stays, and is counted by whoever reads it. Of a log of histograms it is dropped: other
     programs read that too, and the level it was of is measured again.
+
+    Raises:
+        StoreError: If it cannot be written.
     """
-    if not path.exists() or not path.stat().st_size:
+    if not os.path.lexists(path):
         return
-    with path.open("rb+") as file:
-        if path.suffix == ".hlog":
-            file.truncate(file.read().rfind(b"\n") + 1)
-            return
-        file.seek(-1, os.SEEK_END)
-        if file.read() != b"\n":
-            file.write(b"\n")
+    try:
+        with open_append(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            if path.suffix == ".hlog":
+                file.truncate(_last_line_end(file, size))
+            elif size and not _ends_line(file, size):
+                write_all(file, b"\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _last_line_end(file: BinaryIO, size: int) -> int:
+    """How many bytes there are up to the end of the last whole line: of a file of any size, from its end."""
+    while size:
+        begins = max(0, size - _BLOCK_BYTES)
+        file.seek(begins)
+        found = file.read(size - begins).rfind(b"\n")
+        if found >= 0:
+            return begins + found + 1
+        size = begins
+    return 0
+
+
+def _ends_line(file: BinaryIO, size: int) -> bool:
+    file.seek(size - 1)
+    return file.read(1) == b"\n"
 
 
 def hold(path: Path) -> int | None:
@@ -107,7 +181,7 @@ def hold(path: Path) -> int | None:
 def cannot_write(path: Path, error: OSError) -> StoreError:
     """What to tell a user whose folder refuses a write."""
     advice, folder = "choose another folder with -o", path.parent
-    if (folder / "run.json").exists():
+    if os.path.exists(folder / "run.json"):  # of a Path it raises, where the disk is gone
         on = f"then continue with --resume {folder}: what was written before stays"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             advice = f"free some space, {on}"
@@ -186,7 +260,7 @@ def read_bounded(path: Path) -> bytes:
         StoreError: If it is larger than any of ours.
         OSError: If it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(_MAX_FILE_BYTES + 1)
     if len(content) > _MAX_FILE_BYTES:
         raise StoreError(f"{path}: is larger than any {path.name} of loadbench; is this a run folder?")
@@ -199,21 +273,35 @@ def read_lines(path: Path, most_bytes: int = LARGEST_LINE_BYTES) -> Iterator[tup
     In place of a line that is too long there is `TOO_LONG`, which is no JSON.
 
     Raises:
-        StoreError: If it cannot be read.
+        StoreError: If it cannot be read, or is filled with what no run writes: without end, or nearly so.
     """
     try:
-        with path.open("rb", buffering=io.DEFAULT_BUFFER_SIZE * 64) as file:
-            number = 0
+        with open_file(path) as file:
+            number = passed_over = 0
             while line := file.readline(most_bytes):
                 number += 1
                 if len(line) == most_bytes and not line.endswith(b"\n"):
                     line = TOO_LONG
-                    while (rest := file.readline(1 << 20)) and not rest.endswith(b"\n"):
-                        pass
+                    while (rest := file.readline(_BLOCK_BYTES)) and not rest.endswith(b"\n"):
+                        passed_over += len(rest)
+                        _check_filling(path, number, passed_over)
                 if line := line.strip():
                     yield number, line
+                else:
+                    passed_over += 1
+                    _check_filling(path, number, passed_over)
     except OSError as error:
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def _check_filling(path: Path, number: int, passed_over: int) -> None:
+    if passed_over > _MOST_PASSED_OVER_BYTES:
+        raise StoreError(f"{path}, line {number}: is no line of loadbench's, and has no end; is this a run folder?")
+
+
+def is_told(value: object) -> bool:
+    """Whether a server's count is one: nothing, or a whole number that every JSON reader takes."""
+    return value is None or (isinstance(value, int) and 0 <= value <= 2**53)
 
 
 def count_line(part: Part, line: bytes) -> None:

@@ -18,18 +18,22 @@ from loadbench.store.files import (
     FIELDS,
     HISTOGRAMS,
     SCHEMA,
+    TOLD,
     cannot_write,
     count_line,
     end_lines,
     hlog_works,
     hold,
+    is_told,
     left_behind,
     log_tag,
+    open_append,
     read_info,
     utc_now,
+    write_all,
     write_atomically,
 )
-from loadbench.store.schema import Part
+from loadbench.store.schema import FROM_SERVERS, Part, forget
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone
 MIN_FREE_BYTES = 50 * 1024 * 1024
@@ -118,14 +122,12 @@ class RunFolder:
             if level["status"] == "running":
                 level["status"] = "incomplete"
         try:
-            for name in (
-                *("requests.jsonl", "answers.jsonl", "telemetry.jsonl"),
-                *(f"{one}.hlog" for one in HISTOGRAMS),
-            ):
+            for name in ("requests.jsonl", "answers.jsonl", "telemetry.jsonl", *(f"{one}.hlog" for one in HISTOGRAMS)):
                 end_lines(path / name)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        folder._write_info()
+            folder._write_info()
+        except StoreError:
+            folder._release()
+            raise
         return folder
 
     def complete(self) -> set[str]:
@@ -150,6 +152,9 @@ class RunFolder:
     def add(self, result: Result) -> None:
         """A request ended. It is on disk once `take` was called and its work done."""
         record = {name: getattr(result, name) for name in FIELDS}
+        for name in TOLD:
+            if not is_told(record[name]):
+                record[name] = None
         self._raw_gaps += len(result.gaps_us)
         if self._raw_gaps > MAX_RAW_GAPS:
             record["gaps_us"] = None
@@ -199,10 +204,8 @@ class RunFolder:
         try:
             file = self._files.get(name)
             if file is None:
-                file = self._files[name] = (self.path / name).open("ab", buffering=0)
-            written = file.write(content)
-            while written < len(content):
-                written += file.write(content[written:])
+                file = self._files[name] = open_append(self.path / name)
+            write_all(file, content)
         except OSError as error:
             raise cannot_write(self.path / name, error) from error
 
@@ -254,4 +257,5 @@ class RunFolder:
         self._append(path.name, (head + line).encode())
 
     def _write_info(self) -> None:
+        forget(self.info, (*FROM_SERVERS, "models", "probes"))
         write_atomically(self.path / "run.json", orjson.dumps(self.info, option=orjson.OPT_INDENT_2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from loadbench.errors import StoreError
 from loadbench.histogram import Histogram, read_log
 from loadbench.result import Results
-from loadbench.store.files import HISTOGRAMS, Check, hlog_works, log_tag, read_info, read_lines
+from loadbench.scenario.files import printable
+from loadbench.store.files import HISTOGRAMS, TOLD, Check, hlog_works, is_told, log_tag, read_info, read_lines
 from loadbench.store.sample import is_sample
 from loadbench.store.schema import Count, Mark
 
@@ -50,7 +52,8 @@ class Run:
         path: The folder.
         info: run.json.
         levels: In the order they were first begun.
-        unreadable_lines: Lines of requests.jsonl that are no records: a process died while it wrote.
+        unreadable_lines: Lines of requests.jsonl that are no records: a process died while it wrote, or they were
+            changed.
         samples: Of telemetry.jsonl, in its order; those of a level's attempts that do not count are left out.
         unreadable_samples: Lines of telemetry.jsonl that are no samples.
     """
@@ -67,7 +70,7 @@ def read(path: Path) -> Run:
     """Read a run folder, whole or cut short.
 
     Raises:
-        StoreError: If it is no run folder, or a record in it was changed to something that is none.
+        StoreError: If it is no run folder, or none of its records is one.
     """
     info = read_info(path)
     counted: dict[str, dict[str, Any]] = {}
@@ -164,6 +167,8 @@ _NAN = float("nan")
 ROWS = 50_000
 """Rows whose gaps are put in order at once."""
 LARGEST_SAMPLE_BYTES = 1 << 20
+_MOST_UNREADABLE = 10_000
+"""Lines before the first record, of a file that is somebody else's."""
 MOST_SAMPLES = 2_000_000
 """Two kB each, one a second: of three weeks. More are counted as unreadable."""
 
@@ -240,27 +245,57 @@ class _Columns:
 
 
 def _read_requests(path: Path, columns: Mapping[tuple[str, int], _Columns]) -> int:
-    """Read the records of the attempts that count; the number of lines that are no JSON."""
+    """Read the records of the attempts that count; the number of lines that are none.
+
+    Raises:
+        StoreError: No line is one, and some are JSON: the file is somebody else's.
+    """
     if not path.exists():
         return 0
     decoder = msgspec.json.Decoder(_Record)
-    unreadable = 0
+    records = unreadable = 0
+    fault = None
     for number, line in read_lines(path):
+        record = None
         try:
             record = decoder.decode(line)
         except msgspec.ValidationError as error:
-            raise StoreError(f"{path}, line {number}: is no record of loadbench: {error}") from None
+            record = _without_untold(line)
+            why = printable(str(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
             continue
-        if (name := record.backwards()) is not None:
-            raise StoreError(
-                f"{path}, line {number}: is no record of loadbench: its {name} lies before an earlier mark"
-            )
+        if record is not None and (name := record.backwards()) is not None:
+            record, why = None, f"its {name} lies before an earlier mark"
+        if record is None:
+            unreadable += 1
+            fault = fault or f"{path}, line {number}: is no record of loadbench: {why}"
+            if not records and unreadable > _MOST_UNREADABLE:
+                break
+            continue
+        records += 1
         column = columns.get((record.level, record.attempt))
         if column is not None:
             column.add(record, line)
+    if fault is not None and not records:
+        raise StoreError(fault)
     return unreadable
+
+
+def _without_untold(line: bytes) -> _Record | None:
+    """A record whose counts of the server's are no such counts, without them; None where that is not all."""
+    try:
+        found = json.loads(line)
+        told = {
+            name: None if name in TOLD and _is_number(one) and not is_told(one) else one for name, one in found.items()
+        }
+        return msgspec.convert(told, _Record)
+    except (msgspec.MsgspecError, ValueError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _read_samples(path: Path, counted: Mapping[str, Check]) -> tuple[list[dict[str, Any]], int]:

@@ -6,8 +6,9 @@ that the file was damaged, or is somebody else's.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -21,6 +22,11 @@ MOST_LEVELS = 20_000
 """Attempts of levels in one run.json: each takes some kB while it is read."""
 DEEPEST = 60
 """Objects and lists within each other; readers and writers of JSON differ in how many they take."""
+
+FROM_SERVERS = ("target", "endpoints", "telemetry")
+"""What servers say of themselves."""
+MOST_FORGOTTEN = 1000
+HUGE = 1e18
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Ms = Annotated[float, Meta(ge=0, le=1e12)]
@@ -46,6 +52,38 @@ class Part(TypedDict):
 
     lines: Count
     crc32: Count
+
+
+class _Percentiles(TypedDict, total=False):
+    p50: Amount | None
+    p99: Amount | None
+
+
+class _Worker(TypedDict, total=False):
+    name: str | None
+    address: str | None
+    host: str | None
+    pid: Count | None
+    status: str | None
+    reason: str | None
+    lost_s: Amount | None
+    streams: Count | None
+    request_rate_per_s: Amount | None
+    issued: Count | None
+    completed: Count | None
+    failed: Count | None
+    cancelled: Count | None
+    dropped: Count | None
+    unknown: Count | None
+    ttft_ms: _Percentiles | None
+    itl_ms: _Percentiles | None
+    client_lag_ms: _Percentiles | None
+    cpu_s: Amount | None
+    cpu_share: Amount | None
+    round_trip_ms: Amount | None
+    clock_uncertain_ms: Amount | None
+    wall_clock_offset_ms: Figure | None
+    late_ms: Figure | None
 
 
 class _Level(TypedDict, total=False):
@@ -80,7 +118,7 @@ class _Level(TypedDict, total=False):
     client_cpu_s: Amount | None
     client_wait_share: Amount | None
     client_lag_us: _Lag | None
-    workers: list[dict[str, Any]] | None
+    workers: list[_Worker] | None
     written: dict[str, Part] | None
 
 
@@ -273,6 +311,11 @@ class _Against(TypedDict, total=False):
     other: str | None
 
 
+class _Spread(TypedDict, total=False):
+    kind: str | None
+    workers: list[dict[str, Any]] | None
+
+
 class _Run(TypedDict, total=False):
     name: str | None
     start: str | None
@@ -300,6 +343,7 @@ class _Run(TypedDict, total=False):
     capacity: list[_Search] | None
     until: _Until | None
     against: _Against | None
+    spread: _Spread | None
 
 
 def check_run(info: Mapping[str, Any]) -> None:
@@ -310,6 +354,7 @@ def check_run(info: Mapping[str, Any]) -> None:
     """
     if is_deep(info, DEEPEST):
         raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    forget(info, FROM_SERVERS)
     try:
         msgspec.convert(info, _Run)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -326,3 +371,53 @@ def check_run(info: Mapping[str, Any]) -> None:
             Threshold.of(rule)
     except (UsageError, msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"its scenario: {error}") from None
+
+
+def forget(info: Mapping[str, Any], sections: Sequence[str]) -> None:
+    """Make null what is a number and none that a run.json may hold: a server said it, and nobody knows the truth.
+
+    Args:
+        sections: Keys of it whose values are looked at.
+    """
+    some = {name: info[name] for name in sections if info.get(name) is not None}
+    _forget_huge(some)
+    for _ in range(MOST_FORGOTTEN):
+        try:
+            msgspec.convert(some, _Run)
+        except msgspec.ValidationError as error:
+            if not _forget_at(some, str(error)):
+                return
+        else:
+            return
+
+
+def _forget_huge(value: object) -> None:
+    """Also where no type is known: JSON writers take no whole number beyond 64 bits."""
+    rest: list[Any] = [value]
+    while rest:
+        one = rest.pop()
+        rest += one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+        for key, item in one.items() if isinstance(one, dict) else ():
+            if isinstance(item, int | float) and not abs(item) <= HUGE:
+                one[key] = None
+
+
+def _forget_at(info: Any, message: str) -> bool:
+    """Whether the number at the place that a message names is gone now; False where no number is there."""
+    found = re.search(r" - at `\$(.+)`$", message)
+    keys: list[str | int] = []
+    for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", found[1] if found else ""):
+        keys.append(name or (int(index) if index != "..." else index))
+    try:
+        for key in keys[:-1]:
+            info = info[key]
+        value = info[keys[-1]]
+    except (LookupError, TypeError):
+        return False
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(info, dict | list):
+        return False
+    if isinstance(info, list):
+        info.remove(value)
+    else:
+        info[keys[-1]] = None
+    return True

@@ -16,11 +16,13 @@ import httpx
 
 from loadbench import __version__
 from loadbench.errors import LoadbenchError, UsageError
+from loadbench.scenario.files import read_bytes
 from loadbench.scenario.secret import looks_like_a_key
 from loadbench.target.endpoint import is_loopback, normalise, query
 from loadbench.transport.tls import tls_context
 
 CONNECT_S = 5.0
+LARGEST_KEY_BYTES = 64 * 1024
 USER_AGENT = f"loadbench/{__version__}"
 """Who asks, as the log of a server shows it."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110's field names
@@ -49,7 +51,7 @@ def read_key_file(path: Path) -> str:
     """
     told = "--api-key-file" if looks_like_a_key(path.name) else f"--api-key-file {path}"
     try:
-        key = path.read_text(encoding="utf-8-sig").strip()
+        key = read_bytes(path, LARGEST_KEY_BYTES, pipes=True).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise UsageError(f"{told}: holds no text: give a file with the key alone in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

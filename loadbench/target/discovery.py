@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadbench.errors import UsageError
+from loadbench.scenario.files import read_bytes
 from loadbench.target.calls import read_json
 from loadbench.target.child import program
 from loadbench.target.endpoint import normalise
@@ -91,7 +92,7 @@ def _web_urls(document: Any) -> list[str]:
 
 def _read(path: Path) -> Any:
     try:
-        return _json(path.read_text(encoding="utf-8-sig"))
+        return _json(read_bytes(path).decode("utf-8-sig"))
     except (OSError, UnicodeError):
         return None
 

@@ -89,6 +89,15 @@ CHECKS = (
         remedy="report it with the server's name and version",
     ),
     Check(
+        code="conversations",
+        name="conversations-cut-short",
+        warn="-",
+        red="-",
+        note="a conversation ended before its last turn, as an answer had no text",
+        means="later turns were not asked: fewer long prompts than the file has",
+        remedy="a higher --max-tokens, another prompt, another model",
+    ),
+    Check(
         code="V7",
         name="network",
         warn="round trip over 30 % of TTFT p50",

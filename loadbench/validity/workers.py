@@ -58,7 +58,7 @@ def _what(row: Worker, rows: Sequence[Worker], merged: bool) -> str | None:
         return f"began {late:.0f} ms after the others"
     ttft, usual = _of(row, "ttft_ms", "p50"), [_of(other, "ttft_ms", "p50") for other in others]
     known = [one for one in usual if one is not None]
-    if ttft is not None and known and row.get("completed", 0) >= FEWEST and ttft > SLOWER * median(known):
+    if ttft is not None and known and (row.get("completed") or 0) >= FEWEST and ttft > SLOWER * median(known):
         return f"saw TTFT p50 {ttft:.3g} ms, the others {median(known):.3g} ms"
     mine, theirs = _failed([row]), _failed(others)
     if mine[1] and theirs[1] and (more := intervals.newcombe(theirs, mine)) is not None and more[0] > 0:

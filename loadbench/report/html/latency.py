@@ -247,7 +247,8 @@ def _some(found: Sequence[Drawn]) -> Sequence[Drawn]:
 
 def _apart(ends: Sequence[trace.Trace], axis: Mapping[str, Any]) -> list[trace.Trace]:
     """Names at the lines' ends; those that would lie on each other become one: "c1, c2"."""
-    least = 10 ** (_LINE_SHARE * (axis["range"][1] - axis["range"][0]))
+    low, high = axis.get("range", (0.0, 0.0))  # none where no value lies above 0
+    least = 10 ** (_LINE_SHARE * (high - low))
     groups: list[list[int]] = []
     for i in sorted(range(len(ends)), key=lambda i: -float(ends[i]["y"])):
         if groups and float(ends[i]["y"]) * least >= float(ends[groups[-1][0]]["y"]):

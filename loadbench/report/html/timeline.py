@@ -110,7 +110,7 @@ def _steps(placed: Sequence[tuple[float, Level]], name: str) -> Columns:
     for begin, level in placed:
         line = level["timeline"]
         values = line.get(name)
-        if values is None:
+        if not values or not line["t_s"]:
             continue
         rows = list(zip((_second(begin + t) for t in line["t_s"]), values, strict=False))
         # A step is told by where it begins: what stays as it was needs no points of its own.
