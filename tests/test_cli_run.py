@@ -712,6 +712,7 @@ ADDED = {
         "tokens_per_arrival",
         "server_kind",
     ),
+    *("share_ci95", "with_failures_ms", "undercounted", "unknown"),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 
