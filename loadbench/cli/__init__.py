@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -23,6 +25,7 @@ from loadbench.cli.run import run
 from loadbench.cli.score import score
 from loadbench.cli.select import select
 from loadbench.cli.serve import serve
+from loadbench.cli.surroundings import guarded, lacking, terminable
 from loadbench.errors import LoadbenchError
 
 INTERRUPTED = 130
@@ -33,6 +36,23 @@ DEBUG = "loadbench.debug"
 class Program(click.Group):
     """The top command: turns our errors and click's into one line on stderr and an exit code."""
 
+    def main(self, *args: Any, **words: Any) -> Any:
+        """Run it. What stdout does not take is one line at the end and exit code 1: nothing else is lost by that."""
+        with guarded() as out, terminable():
+            try:
+                return super().main(*args, **words)
+            except SystemExit as end:
+                with suppress(BrokenPipeError):
+                    sys.stdout.flush()
+                if out is None or out.error is None or isinstance(out.error, BrokenPipeError):
+                    raise
+                why = out.error.strerror or out.error
+                click.echo(f"loadbench: stdout cannot be written: {why}: what was printed is not whole", err=True)
+                sys.exit(end.code or 1)
+            except KeyboardInterrupt:  # between two steps of click's
+                click.echo("loadbench: interrupted", err=True)
+                sys.exit(INTERRUPTED)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
@@ -41,6 +61,9 @@ class Program(click.Group):
         except click.UsageError as error:
             _refuse(error, "loadbench")
             raise click.exceptions.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            click.echo("loadbench: interrupted", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -61,6 +84,9 @@ class Program(click.Group):
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 _trace(error)
+            if (lack := lacking(error)) is not None:
+                click.echo(f"loadbench: {lack}", err=True)
+                ctx.exit(1)
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             said = harmless(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
             click.echo(said, err=True)

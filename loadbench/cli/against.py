@@ -62,7 +62,6 @@ def _measure(root: Path, wanted: Sequence[Scenario], given: Sequence[dict[str, A
         )
     shown = measure.view(both)
     with ExitStack() as stack:
-        stack.enter_context(measure.terminable())
         sides = zip(SIDES, wanted, given, strict=True)
         asked = [rig.asked(one, own, root / name, stack, shown) for name, one, own in sides]
         stack.callback(shown.close)

@@ -145,11 +145,6 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
     records = _records(folders, given, terms)
     document = comparing.document(records)
     kind, output = given["kind"], given["output"]
-    if given["junit"] is not None:
-        from loadbench.cli.report import write
-        from loadbench.report.comparison import junit
-
-        write(given["junit"], junit.render(document, strict=given["strict"]))
     if output is not None:
         from loadbench.cli.report import write
 
@@ -162,6 +157,11 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
         text.show(document, Console(file=sys.stdout))
     else:
         click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
+    if given["junit"] is not None:
+        from loadbench.cli.report import write
+        from loadbench.report.comparison import junit
+
+        write(given["junit"], junit.render(document, strict=given["strict"]))
     if any(_fails(record, given["fail_on"], strict=given["strict"]) for record in records):
         click.get_current_context().exit(3)
 

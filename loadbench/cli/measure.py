@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
@@ -68,7 +67,6 @@ def measure(wanted: Scenario, given: dict[str, Any], course: Course | None = Non
     path = given["resume"] or given["output"] or default_folder(wanted)
     shown = view(given)
     with ExitStack() as stack:
-        stack.enter_context(terminable())
         asked = rig.asked(wanted, given, path, stack, shown)
         stack.callback(shown.close)
         session = run(_alone, asked, shown, course)
@@ -129,17 +127,6 @@ async def to_the_end(sessions: Sequence[Session], shown: live.View) -> None:
         shown.close()
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Within it SIGTERM is what Ctrl-C is: what this command started ends with it, whatever it is at."""
-    # Not the same handler: an event loop has one of its own for SIGINT, which lets its tasks come to their ends.
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def view(given: Mapping[str, Any]) -> live.View:
     """What shows the run to this user."""
     process.share_the_interpreter()
@@ -191,14 +178,13 @@ def write_report(path: Path) -> dict[str, Any]:
 def _report(path: Path, given: dict[str, Any], view: live.View) -> dict[str, Any]:
     summary = write_report(path)
     view.summary(summary)
-    if given["junit"] is not None:
+    if not given["quiet"] and not given["as_json"]:
+        from rich.console import Console
+
+        from loadbench.report import text
+
+        text.tables(summary, Console(file=sys.stdout))
+        click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
+    if given["junit"] is not None:  # last: where it cannot be written, all else was said
         verdict.write_junit(given["junit"], summary, strict=bool(given["strict"]))
-    if given["quiet"] or given["as_json"]:
-        return summary
-    from rich.console import Console
-
-    from loadbench.report import text
-
-    text.tables(summary, Console(file=sys.stdout))
-    click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
     return summary
