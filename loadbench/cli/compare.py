@@ -150,11 +150,10 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
 
         write(output, comparison.FORMATS[kind](document))
     elif kind == "text":
-        from rich.console import Console
-
         from loadbench.report.comparison import text
+        from loadbench.report.text import console
 
-        text.show(document, Console(file=sys.stdout))
+        text.show(document, console(sys.stdout))
     else:
         click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
     if given["junit"] is not None:

@@ -169,8 +169,6 @@ def write(path: Path, content: str) -> None:
 
 
 def _print(summary: Mapping[str, Any]) -> None:
-    from rich.console import Console
-
     from loadbench.report import text
 
-    text.tables(summary, Console(file=sys.stdout))
+    text.tables(summary, text.console(sys.stdout))

@@ -267,13 +267,13 @@ def _percentile_notes(metrics: Sequence[Any], statistics: Sequence[str], noun: s
         needed = levels.REQUESTS_NEEDED[statistic]
         subject = f"{name} {levels.STATISTIC_NAMES[statistic]}".strip()
         have = sorted({int(m.get("n") or 0) for m in metrics if m and levels.is_marked(m, statistic)})
-        few = [n for n in have if n < needed]
+        few, enough = [n for n in have if n < needed], [n for n in have if n >= needed]
         if few:
             notes.append(f"* {subject} needs ≥ {needed:,} {noun}, has {_range(few)}")
-        elif have:
+        if enough:
             # Enough in number, but those that resemble each other count as fewer than they are.
             alike = "from too few requests" if noun == "gaps" else "resemble each other too much"
-            notes.append(f"* {subject}: no 95% interval; {_range(have)} {noun} {alike}")
+            notes.append(f"* {subject}: no 95% interval; {_range(enough)} {noun} {alike}")
     return notes
 
 
