@@ -170,6 +170,7 @@ def _check(given: dict[str, Any]) -> None:
     from loadbench.compare import NAMES, figure
     from loadbench.errors import UsageError
     from loadbench.scenario import Bound
+    from loadbench.scenario.bound import check_written
 
     for name in given["expected"]:
         if name not in NAMES:
@@ -177,7 +178,7 @@ def _check(given: dict[str, Any]) -> None:
     for name in given["metrics"]:
         figure(name)
     for bound in given["slo"]:
-        Bound.parse(bound)
+        check_written(Bound.parse(bound))
 
 
 def _metrics(given: dict[str, Any]) -> tuple[str, ...] | None:
