@@ -72,10 +72,11 @@ def unknown_variables(environment: Mapping[str, str], program: click.Command) ->
             known |= {param.envvar} if isinstance(param.envvar, str) else {*(param.envvar or ())}
     told = []
     for name in sorted({*looks_like} - known):
-        near = get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.75)
+        prefix, _, rest = name.upper().partition("_")
+        near = get_close_matches(rest, sorted(one.removeprefix(f"{prefix}_") for one in known), n=1, cutoff=0.75)
         if near:
-            told.append(f"{name} (did you mean {near[0]}?)")
-        elif name.startswith("LOADBENCH_"):  # BENCH_ is a name that others use too
+            told.append(f"{name} (did you mean {prefix}_{near[0]}?)")
+        elif prefix == "LOADBENCH":  # BENCH_ is a name that others use too
             told.append(name)
     return harmless(f"loadbench: no setting, ignored: {', '.join(told)}") if told else None
 
