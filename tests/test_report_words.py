@@ -12,6 +12,7 @@ from summaries import CASES, summary_of, with_levels
 
 from loadbench import report
 from loadbench.report import headline, notes, text
+from loadbench.scaling import scaling
 
 
 def sentence(summary: dict[str, Any]) -> str:
@@ -343,3 +344,14 @@ def test_what_made_up_prompts_have_in_common_is_told() -> None:
     summary["run"]["scenario"] = {**(summary["run"].get("scenario") or {}), "max_tokens": 8, "shared_prefix": 0.5}
 
     assert "50% of each in common" in " ".join(text.render(summary, 100).split())
+
+
+def test_a_flat_doubling_below_a_load_with_much_more_is_not_called_saturation() -> None:
+    """c4 has 1.8 times the tokens/s of c1: the first doubling that gained nothing is no end of growth."""
+    summary = summary_of("closed_loop")
+    model = summary["levels"][0]["model"]
+    rows = [level for level in summary["levels"] if level["model"] == model][:3]
+    rates = zip(rows, (50.0, 51.0, 90.0), strict=True)
+    flat = [{**level, "output_tokens_per_s": x, "output_tokens_per_s_ci95": [x - 1, x + 1]} for level, x in rates]
+
+    assert "saturated" not in sentence({**summary, "levels": flat, "scaling": scaling(flat)})

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import psutil
 
 from loadbench import llama, store, target, telemetry
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, how_to_install
 from loadbench.target import Target
 from loadbench.transport import kernel_stamps_work
 from loadbench.transport.limits import raise_file_limit
@@ -134,7 +134,7 @@ def extras() -> Check:
     found = {extra: _version(package) for extra, package in EXTRAS.items()}
     text = ", ".join(f"{extra} {number}" for extra, number in found.items() if number) or "none"
     missing = [extra for extra, number in found.items() if not number]
-    advice = f"not installed: pip install 'loadbench[{','.join(missing)}]'" if missing else None
+    advice = f"not installed: {how_to_install(*missing)}" if missing else None
     return Check("extras", "ok", text, advice, facts=found)
 
 

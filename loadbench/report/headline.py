@@ -74,9 +74,9 @@ def _word(firsts: Sequence[Level], curve: Mapping[str, Any] | None) -> str:
     waits = times[1] / times[0] if times[0] and times[1] else None
     if (last.get("efficiency") or 0) >= SCALES and waits is not None and waits <= WAITS:
         return f"scales well to {levels.load_words(last)}: "
-    knee = (curve.get("knees") or {}).get("doubling") or {}
-    if knee.get("from_n") is not None:
-        return f"saturated from {units.plural(int(knee['from_n']), 'stream')} on: "
+    n = curve.get("saturated_n")
+    if n is not None and n < levels.load(last):
+        return f"saturated from {units.plural(int(n), 'stream')} on: "
     return ""
 
 
