@@ -11,17 +11,19 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """The command line. Whoever is told to end before it is there ends like any command that is interrupted."""
+    """Run the command line. Ctrl-C and SIGTERM end it with one line from the first moment on."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as of a job that a shell put into the background
             signal.signal(number, _leave)
-    from loadbench.cli import main as command
-
+    try:
+        from loadbench.cli import main as command
+    except (ImportError, MemoryError, OSError) as error:
+        sys.exit(f"loadbench: cannot start: {' '.join(str(error).split())[:300] or 'not enough memory'}")
     command()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Nothing has begun: there is nothing to put away."""
+    # Nothing is open yet, and an exception here would be a traceback of whatever is being imported.
     try:
         os.write(2, b"loadbench: interrupted\n")
     finally:

@@ -32,3 +32,12 @@ class UsageError(LoadbenchError):
 
 class ScenarioError(UsageError):
     """A scenario, prompts or trace file is wrong; the message names the file and the path in it."""
+
+
+def how_to_install(*extras: str) -> str:
+    """How to get optional parts, for the end of a message; it works from a clone: no package of that name is published.
+
+    >>> how_to_install("html")
+    '`make setup` or `pip install -e ".[html]"` in the clone of loadbench'
+    """
+    return f'`make setup` or `pip install -e ".[{",".join(extras)}]"` in the clone of loadbench'

@@ -181,8 +181,9 @@ def _become(told: Mapping[str, Any], main: Any) -> None:
         code = end.code
     threading._shutdown()  # type: ignore[attr-defined]  # what an interpreter does at its end, but for
     atexit._run_exitfuncs()  # taking all modules down, which is four fifths of what `loadbench --version` takes
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 

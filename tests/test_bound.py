@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loadbench.errors import UsageError
 from loadbench.scenario import Bound, Duration
-from loadbench.scenario.bound import DURATIONS, LONGEST_S, METRICS, STATISTICS
+from loadbench.scenario.bound import DURATIONS, LONGEST_S, METRICS, STATISTICS, check_written, share
 
 
 def refusal(text: str) -> str:
@@ -29,6 +29,11 @@ def refusal(text: str) -> str:
         ("1.5m", 90),
         (" 2 h ", 7200),
         ("30", 30),  # a bare number is seconds
+        ("1m30s", 90),
+        ("1m 30s", 90),
+        ("1h5m", 3900),
+        (" 1h 5m 1.5s 500ms ", 3902),
+        ("1s500ms", 1.5),
         (0.25, 0.25),
         (0, 0),  # a wait of nothing; a scenario refuses it where it makes no sense
     ],
@@ -42,15 +47,19 @@ def test_durations_are_read_in_seconds(text: str | float, seconds: float) -> Non
     [
         ("5min", 'unknown unit "min" in "5min": use ms, s, m or h'),
         ("5 S", 'unknown unit "S" in "5 S": use ms, s, m or h'),
-        ("", '"" is no duration: write 500ms, 30s, 5m or 1h'),
-        ("s", '"s" is no duration: write 500ms, 30s, 5m or 1h'),
-        ("1m30s", '"1m30s" is no duration: write 500ms, 30s, 5m or 1h'),
-        ("٣s", '"٣s" is no duration: write 500ms, 30s, 5m or 1h'),  # digits, but not ours
-        ("nan", '"nan" is no duration: write 500ms, 30s, 5m or 1h'),
+        ("", '"" is no duration: write 500ms, 30s, 5m, 1h or 1m30s'),
+        ("s", '"s" is no duration: write 500ms, 30s, 5m, 1h or 1m30s'),
+        ("1m30", '"1m30" is no duration: write 500ms, 30s, 5m, 1h or 1m30s'),
+        ("1m,30s", '"1m,30s" is no duration: write 500ms, 30s, 5m, 1h or 1m30s'),
+        ("30s1m", '"30s1m" is no duration: write the larger unit first, as 1h5m or 1m30s'),
+        ("1m1m", '"1m1m" is no duration: write the larger unit first, as 1h5m or 1m30s'),
+        ("-1m30s", '"-1m30s" is out of range: a duration is at least 0 and at most 168h'),
+        ("٣s", '"٣s" is no duration: write 500ms, 30s, 5m, 1h or 1m30s'),  # digits, but not ours
+        ("nan", '"nan" is no duration: write 500ms, 30s, 5m, 1h or 1m30s'),
         ("-3s", '"-3s" is out of range: a duration is at least 0 and at most 168h'),
         ("1e300h", '"1e300h" is out of range: a duration is at least 0 and at most 168h'),
         (math.nan, "NaN is out of range: a duration is at least 0 and at most 168h"),
-        (True, "true is no duration: write 500ms, 30s, 5m or 1h"),
+        (True, "true is no duration: write 500ms, 30s, 5m, 1h or 1m30s"),
     ],
 )
 def test_a_wrong_duration_says_what_to_write(text: str | float, line: str) -> None:
@@ -82,6 +91,7 @@ def test_a_written_duration_reads_back_to_the_same_float(seconds: float) -> None
     [
         ("ttft_p95=800ms", ("ttft", "p95", "<=", 800)),  # "=" is the good direction
         ("itl_p999 < 0.05s", ("itl", "p999", "<", 50)),  # ms inside
+        ("e2e_p95 < 1m 30s", ("e2e", "p95", "<", 90_000)),
         ("TPOT_MEAN<=1m", ("tpot", "mean", "<=", 60_000)),
         ("client_queue_max=5ms", ("client_queue", "max", "<=", 5)),
         ("e2e_p50>1s", ("e2e", "p50", ">", 1000)),
@@ -155,3 +165,48 @@ def test_a_bound_holds_up_to_its_value(text: str, held: float, missed: float) ->
 
     assert bound.holds(held)
     assert not bound.holds(missed)
+
+
+# -- what people write and do not mean
+
+
+@pytest.mark.parametrize("text", ["failed<1", "failed <= 1.0", "failed=1", "success>=1", "success=1"])
+def test_a_share_of_1_is_refused_as_1_percent_may_be_meant(text: str) -> None:
+    with pytest.raises(UsageError, match="1 is all of them: write 1%, or 100% where all are meant"):
+        check_written(Bound.parse(text))
+
+
+@pytest.mark.parametrize("text", ["failed<1%", "failed<=100%", "failed<0.01", "success=100%", "goodput>1", "failed>0"])
+def test_a_share_that_can_be_meant_in_one_way_alone_is_taken(text: str) -> None:
+    check_written(Bound.parse(text), holds=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "turned"),
+    [
+        ("ttft_p95>300ms", "ttft_p95 <= 300ms"),
+        ("e2e_max >= 2s", "e2e_max <= 2s"),
+        ("failed>1%", "failed <= 1%"),
+        ("success<99%", "success >= 99%"),
+        ("goodput<=2", "goodput >= 2"),
+        ("output_tokens_per_s < 25.5", "output_tokens_per_s >= 25.5"),
+    ],
+)
+def test_an_slo_that_calls_for_a_bad_figure_is_refused_with_the_sign_turned(text: str, turned: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_written(Bound.parse(text))
+
+    assert str(caught.value) == f'"{text}": this says what is to hold, and that would be bad: write {turned}'
+
+
+@pytest.mark.parametrize("text", ["0", "20%", "0.2", "100%", "1%", "0.999", " 5 % "])
+def test_a_share_alone_is_read(text: str) -> None:
+    number = float(text.strip(" %"))
+
+    assert share(text) == (number / 100 if "%" in text else number)
+
+
+@pytest.mark.parametrize("text", ["1", "1.0", "2", "101%", "-1%", "wide", "", "nan", "1e999", "9" * 5000])
+def test_what_is_no_share_alone_says_what_to_write(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write (a share as 20% or 0\.2|1%, or 100%)"):
+        share(text)

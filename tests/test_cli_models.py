@@ -16,6 +16,7 @@ from terminals import on_terminal
 
 from loadbench import foundry
 from loadbench.cli.models.catalogue import cells, rows
+from loadbench.errors import how_to_install
 from loadbench.target import ModelFacts
 
 GB = 1_000_000_000
@@ -52,7 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("PATH", "")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(foundry, "available", lambda: "not installed: pip install 'loadbench[foundry]'")
+    monkeypatch.setattr(foundry, "available", lambda: f"not installed: {how_to_install('foundry')}")
     return tmp_path
 
 
@@ -170,7 +171,7 @@ def test_without_server_and_sdk_one_line_says_how_to_get_each() -> None:
 
     assert done.exit_code == 1
     assert len(done.stderr.splitlines()) == 1
-    assert all(words in done.stderr for words in ("no server was named or found", "loadbench[foundry]", "-e URL"))
+    assert all(words in done.stderr for words in ("no server was named or found", ".[foundry]", "-e URL"))
 
 
 def test_an_offline_catalogue_is_told_and_what_is_cached_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from test_cli_models import models, place
 
 from loadbench import foundry, telemetry
 from loadbench.cli.models import loading
+from loadbench.errors import how_to_install
 
 __all__ = ["place"]  # the fixture
 GB = 1_000_000_000
@@ -223,7 +224,7 @@ def test_without_a_service_and_the_sdk_one_line_says_what_to_install() -> None:
     done = models("load", "phi-4-mini")
 
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
-    assert "pip install 'loadbench[foundry]'" in done.stderr
+    assert how_to_install("foundry") in done.stderr
 
 
 def test_the_service_of_the_environment_is_told_with_the_key_that_it_gets(ollama: Service) -> None:

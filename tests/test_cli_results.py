@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 from conftest import invoke
+from rich.console import Console
 
 from loadbench.report import listing
+from loadbench.report import text as report_text
 
 DOUBT = {"code": "V12", "severity": "warn", "text": "too few"}
 
@@ -186,14 +189,41 @@ def test_names_of_others_do_not_reach_the_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in text(tmp_path).stdout
 
 
-def test_no_line_is_wider_than_the_terminal(tmp_path: Path) -> None:
-    for case in ("a", "b"):
-        run(tmp_path / f"20260112T090000Z-{case * 30}", *(level(model=f"{'model-' * 8}{i}") for i in range(4)))
+LONG = ("Meta-Llama-3.1-8B-Instruct", "phi-4-mini-instruct-generic-cpu:5", "qwen2.5-0.5b", "smollm2-135m-instruct")
 
-    done = invoke("results", tmp_path, COLUMNS="80")
 
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "2 more" in " ".join(done.stdout.split())
+def long_runs(folder: Path) -> None:
+    """Runs with long names, models and fates."""
+    for name, status in (("sweep", "interrupted"), ("quickstart", "complete")):
+        levels = [level(model=model) for model in LONG]
+        thresholds = [{"result": "failed"}]
+        run(folder / f"20260112T090000Z-{name}", *levels, status=status, thresholds=thresholds, warnings=[DOUBT])
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_a_terminal_shows_whole_words_and_no_line_wider_than_itself(columns: int, tmp_path: Path) -> None:
+    long_runs(tmp_path)
+    screen = io.StringIO()
+    console = Console(file=screen, width=columns, force_terminal=True, color_system=None)
+    for part in report_text.grids([listing.table(listing.entries(tmp_path)[0], tmp_path)], console):
+        report_text.print_part(part, console)
+    shown = screen.getvalue()
+
+    assert max(map(len, shown.splitlines()[1:])) <= columns
+    assert {"interrupted,", "thresholds", "failed,", "sweep", "quickstart"} <= set(shown.replace("-", " ").split())
+    if columns >= 80:
+        assert {"Llama", "3.1", "Instruct,"} <= set(shown.replace("-", " ").split())
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+def test_a_pipe_gets_every_run_whole_in_a_line_of_its_own(columns: str, tmp_path: Path) -> None:
+    long_runs(tmp_path)
+    lines = invoke("results", tmp_path, COLUMNS=columns).stdout.splitlines()
+    [sweep] = [line for line in lines if "sweep" in line]
+
+    assert "20260112T090000Z-sweep" in sweep
+    assert f"{LONG[0]}, {LONG[1]}, 2 more" in sweep
+    assert sweep.endswith("interrupted, thresholds failed, warn V12")
 
 
 WRONG = {"gone": "no such folder", "file": "is a file", "good": "is a run; print it with `loadbench report"}

@@ -238,8 +238,16 @@ WRONG = {
     "an unknown bound": Wrong("--slo tftt_p95=1s", ("--slo", "tftt", "did you mean ttft")),
     "a bound without a statistic": Wrong("--slo ttft=1s", ("--slo", "which statistic of ttft", "ttft_p95")),
     "a name that is a path": Wrong("--name ../x", ("--name", '"../x"', "use up to 64 letters")),
-    "a body that is no JSON": Wrong("--extra-body {seed:1}", ("--extra-body", "'{seed:1}'", "is no JSON")),
-    "a body that is a list": Wrong("--extra-body [1]", ("--extra-body '[1]'", "must be a JSON object, as")),
+    "a body that is no JSON": Wrong("--extra-body {seed:1}", ("--extra-body", "column 2", "not valid JSON")),
+    "a body that is a list": Wrong("--extra-body [1]", ('--extra-body "[1]"', "must be a JSON object, as")),
+    "a body that is nested deeply": Wrong(f"--extra-body {'[' * 100_000}", ("--extra-body", "nested deeper")),
+    "a body with a huge number": Wrong(f"--extra-body [{'9' * 5000}]", ("--extra-body", "thousands of digits")),
+    "workers of thousands of digits": Wrong(f"--workers {'9' * 5000}", ("--workers", "a number from 1 to 256")),
+    "retries of thousands of digits": Wrong(f"--retries {'9' * 5000}", ("--retries", "write a whole number")),
+    "a share that may be 1 percent": Wrong("--max-failed 1", ("--max-failed", "write 1%, or 100%")),
+    "an SLO of all": Wrong("--slo failed<1", ("--slo", '"failed<1"', "write 1%, or 100%")),
+    "an SLO turned round": Wrong("--slo ttft_p95>300ms", ("--slo", "write ttft_p95 <= 300ms")),
+    "a threshold of all": Wrong("--fail-if failed>1", ("--fail-if", "write 1%, or 100%")),
     "a body with our own key": Wrong(
         '--extra-body {"model":"x"}', ("--extra-body", "extra_body.model", "it comes from models")
     ),
@@ -929,3 +937,40 @@ def test_runs_that_begin_in_one_second_have_folders_of_their_own(
 
     assert [path.name for path in (*folders, dry)] == [f"20261122T101500Z-a{n}" for n in ("", "-2", "-3", "-4")]
     assert list(Path("results").iterdir()) == [folders[1]]
+
+
+# -- variables that look like settings
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("LOADBENCH_CONCURENCY", "LOADBENCH_CONCURENCY (did you mean LOADBENCH_CONCURRENCY?)"),
+        ("LOADBENCH_MAXTOKENS", "LOADBENCH_MAXTOKENS (did you mean LOADBENCH_MAX_TOKENS?)"),
+        ("BENCH_ROUND", "BENCH_ROUND (did you mean BENCH_ROUNDS?)"),
+        ("BENCH_MODEL", "BENCH_MODEL (did you mean BENCH_MODELS?)"),
+        ("LOADBENCH_WEATHER", "LOADBENCH_WEATHER"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_in_one_line(name: str, says: str, place: Path) -> None:
+    done = run("--simulate", "--dry-run", **{name: "1,2"})
+
+    assert done.exit_code == 0
+    assert done.stderr.startswith(f"loadbench: no setting, ignored: {says}\n")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"LOADBENCH_CONCURRENCY": "1"}, {"BENCH_ROUNDS": "5"}, {"LOADBENCH_CACHE": "x"}, {"BENCH_OF_MINE": "1"}],
+    ids=str,
+)
+def test_settings_and_variables_of_others_are_not_named(variables: dict[str, str], place: Path) -> None:
+    assert "no setting" not in run("--simulate", "--dry-run", **variables).stderr
+
+
+def test_several_are_one_line_and_a_quiet_run_says_nothing(place: Path) -> None:
+    odd = {"LOADBENCH_WEATHER": "1", "LOADBENCH_MOD\x1b[31mEL": "2"}
+
+    assert run("--simulate", "--dry-run", **odd).stderr.count("no setting") == 1
+    assert "\x1b" not in run("--simulate", "--dry-run", **odd).stderr
+    assert "no setting" not in run("--simulate", "--dry-run", "--quiet", **odd).stderr

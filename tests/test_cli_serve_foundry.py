@@ -20,7 +20,7 @@ from runtimes import chat, ends, needs_sdk
 from sdk import FakeRuntime, install
 
 from loadbench.cli.serve_foundry import chosen
-from loadbench.errors import LoadbenchError, TargetError
+from loadbench.errors import LoadbenchError, TargetError, how_to_install
 from loadbench.target import ModelFacts
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +155,7 @@ def test_without_the_sdk_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
     done = invoke("serve", "foundry")
 
     assert done.exit_code == 1
-    assert done.stderr == "loadbench: Foundry Local's SDK is not installed: pip install -U 'loadbench[foundry]'\n"
+    assert done.stderr == f"loadbench: Foundry Local's SDK is not installed: {how_to_install('foundry')}\n"
 
 
 def test_a_model_that_does_not_load_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

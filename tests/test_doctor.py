@@ -18,6 +18,7 @@ from loadbench import simulator
 from loadbench.cli import checks, selftest
 from loadbench.cli.checks import Check
 from loadbench.cli.doctor import doctor
+from loadbench.errors import how_to_install
 from loadbench.telemetry import Sampler, open_nvml
 from loadbench.transport.limits import SPARE_FILES, raise_file_limit
 
@@ -194,7 +195,7 @@ def test_missing_extras_come_with_the_command_that_installs_them(monkeypatch: py
 
     row = checks.extras()
 
-    assert row.advice == "not installed: pip install 'loadbench[gone]'"
+    assert row.advice == f"not installed: {how_to_install('gone')}"
     assert row.text.startswith("here ")
 
 

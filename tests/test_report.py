@@ -25,6 +25,7 @@ from loadbench import report
 from loadbench.errors import StoreError
 from loadbench.report import levels, text
 from loadbench.report.breakdowns import prompts
+from loadbench.report.tables import headline
 
 RENDERED = {
     "80.txt": lambda summary: text.render(summary, 80),
@@ -55,6 +56,46 @@ def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
     longest = max(text.render(summary_of(case), width).splitlines(), key=len)
 
     assert len(longest) <= width, longest
+
+
+FIGURE = re.compile(r"(?<!\S)[~>≥]?[\d,.]+\*?(?!\S)")
+
+
+def piped(case: str) -> str:
+    file = io.StringIO()
+    console = text.console(file)
+    text.tables(summary_of(case), console)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("case", CASES)
+def test_no_figure_of_any_table_is_cut_on_a_narrow_terminal(case: str, width: int) -> None:
+    tables = [line for line in piped(case).splitlines() if len(re.findall(r"\S {2,}\S", line)) > 2]
+    figures = {figure for line in tables for figure in FIGURE.findall(line)}
+
+    assert figures <= set(re.split(r"[\s\[\]]+", text.render(summary_of(case), width)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pipe_gets_each_level_in_one_line_with_its_intervals(case: str) -> None:
+    lines = piped(case).splitlines()
+    rows = [row for table in headline(summary_of(case)) for row in table.rows]
+
+    assert all(any(all(c.text in line and c.interval in line for c in row) for line in lines) for row in rows)
+
+
+def test_each_starred_figure_has_its_reason_beneath() -> None:
+    """Of 72 requests that resemble each other, beside levels of 60: neither reason stands for the other."""
+    few = {"n": 60, "p50": 300.0, "p95": 500.0, "p50_ci95": [290.0, 310.0], "p95_ci95": None}
+    alike = {"n": 72, "p50": 2500.0, "p95": 2800.0, "p50_ci95": [2400.0, 2600.0], "p95_ci95": None}
+    summary = summary_of("closed_loop")
+    rows = [{**level, "ttft_ms": ttft} for level, ttft in zip(summary["levels"][:2], (few, alike), strict=True)]
+    table = headline({**summary, "levels": rows})[0]
+
+    assert [cell.marked for row in table.rows for cell in row if cell.text in ("500", "2,800")] == [True, True]
+    assert "* p95 needs ≥ 72 requests, has 60" in table.notes
+    assert "* p95: no 95% interval; 72 requests resemble each other too much" in table.notes
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

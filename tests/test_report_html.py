@@ -16,6 +16,7 @@ from pages import HOSTILE, LOADS, hostile, large, rich
 from playwright.sync_api import Browser, expect
 from summaries import GOLDEN, summary_of
 
+from loadbench.errors import how_to_install
 from loadbench.report import html, tables
 from loadbench.report.html import grid, markup
 
@@ -164,6 +165,35 @@ def test_it_prints_in_light_colours_with_its_plots_even_from_a_dark_screen(dark:
     assert dark.said == []
 
 
+CUT_ON_PAPER = """() => {
+  window.dispatchEvent(new Event("beforeprint"));
+  const cut = [];
+  for (const plot of document.querySelectorAll("[data-plot]")) {
+    if (plot.offsetParent === null) continue;
+    const place = plot.getBoundingClientRect();
+    if (place.width > 186 / 25.4 * 96 + 1) cut.push(`${plot.dataset.plot}: wider than the paper`);
+    for (const text of plot.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle, .trace path.point")) {
+      const box = text.getBoundingClientRect();
+      const within = box.left >= place.left - 1 && box.right <= place.right + 1
+        && box.top >= place.top - 1 && box.bottom <= place.bottom + 1;
+      if (!within) cut.push(`${plot.dataset.plot}: ${text.textContent || text.getAttribute("class")}`);
+    }
+  }
+  const labels = document.querySelectorAll(".xtick text").length;
+  window.dispatchEvent(new Event("afterprint"));
+  return [labels, cut];
+}"""
+
+
+def test_every_plot_on_paper_is_whole_with_its_levels_and_labels(pages: Path, browser: Browser) -> None:
+    with opened(browser, pages / "rich.html", width=1800) as wide:
+        wide.page.pdf()  # draws them all
+        labels, cut = wide.page.evaluate(CUT_ON_PAPER)
+
+    assert labels > 20
+    assert cut == []
+
+
 def test_the_theme_follows_the_system_and_the_button_changes_page_and_plots(dark: Opened) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     ticks = "getComputedStyle(document.querySelector('#scaling .xtick text')).fill"
@@ -241,7 +271,7 @@ def test_without_plotly_the_page_has_its_tables_and_says_how_to_get_the_plots(
     file.write_text(html.render(rich()), encoding="utf-8")
 
     with opened(browser, file) as found:
-        assert 'pip install "loadbench[html]"' in (found.page.locator(".hint").text_content() or "")
+        assert how_to_install("html").replace("`", "") in (found.page.locator(".hint").text_content() or "")
         assert found.page.locator("[data-plot]").count() == 0
         assert found.page.locator("#latency table").count() > 0
         assert found.said == []

@@ -11,7 +11,9 @@ from rich.console import Console
 from summaries import CASES, summary_of, with_levels
 
 from loadbench import report
-from loadbench.report import headline, notes, text
+from loadbench.report import breakdowns, headline, notes, tables, text
+from loadbench.report.html import latency
+from loadbench.scaling import scaling
 
 
 def sentence(summary: dict[str, Any]) -> str:
@@ -343,3 +345,88 @@ def test_what_made_up_prompts_have_in_common_is_told() -> None:
     summary["run"]["scenario"] = {**(summary["run"].get("scenario") or {}), "max_tokens": 8, "shared_prefix": 0.5}
 
     assert "50% of each in common" in " ".join(text.render(summary, 100).split())
+
+
+def test_a_flat_doubling_below_a_load_with_much_more_is_not_called_saturation() -> None:
+    """c4 has 1.8 times the tokens/s of c1: the first doubling that gained nothing is no end of growth."""
+    summary = summary_of("closed_loop")
+    model = summary["levels"][0]["model"]
+    rows = [level for level in summary["levels"] if level["model"] == model][:3]
+    rates = zip(rows, (50.0, 51.0, 90.0), strict=True)
+    flat = [{**level, "output_tokens_per_s": x, "output_tokens_per_s_ci95": [x - 1, x + 1]} for level, x in rates]
+
+    assert "saturated" not in sentence({**summary, "levels": flat, "scaling": scaling(flat)})
+
+
+# -- one answer
+
+
+def searched(verdict: str, found: int | None) -> dict[str, Any]:
+    """Two levels that a search for the capacity tried, the second with this verdict."""
+    summary = summary_of("closed_loop")
+    model = summary["levels"][0]["model"]
+    rows = [level for level in summary["levels"] if level["model"] == model][:2]
+    bound = {"bound": "ttft_p95=800ms", "attainment": 0.97, "attained": True, "n": 60}
+    tried = [{**level, "slo": [bound], "warnings": []} for level in rows]
+    share = {"bound": "ttft_p95=800ms", "share": 0.97, "wanted": 0.95, "interval": [0.9, 1.0], "attained": None}
+    steps = [
+        {"level": level["id"], "load": n, "verdict": word, "requests": 60, "shares": [share], "reason": None}
+        for level, n, word in zip(tried, (1, 2), ("met", verdict), strict=True)
+    ]
+    record = {"model": model, "by": "concurrency", "slo": ["ttft_p95=800ms"], "found": found, "bracket": [1, 2]}
+    more = {"steps": steps, "looks": 1, "confidence": 0.95, "contradictions": [], "reason": None}
+    return {**summary, "levels": tried, "scaling": scaling(tried), "capacity": [record | more]}
+
+
+def test_a_report_on_a_search_gives_its_answer_and_no_other() -> None:
+    shown = text.render(searched("undecided", found=1), 120)
+
+    assert "capacity 1 stream within ttft_p95=800ms; 2 streams not" in shown
+    assert "carries" not in shown
+    assert "too many" not in shown
+
+
+@pytest.mark.parametrize(("verdict", "word"), [("undecided", "undecided"), ("not met", "NO"), ("met", "yes")])
+def test_the_slo_table_says_of_a_probe_what_the_search_decided(verdict: str, word: str) -> None:
+    [table] = [breakdowns.slo(searched(verdict, found=1))]
+
+    assert table is not None
+    assert [row[4].text for row in table.rows] == ["yes", word]
+
+
+def mixed(*names: str | None) -> dict[str, Any]:
+    """Levels whose gaps are so; None of a level without one."""
+    summary = summary_of("closed_loop")
+    model = summary["levels"][0]["model"]
+    rows = [level for level in summary["levels"] if level["model"] == model][: len(names)]
+    changed = [
+        {**level, "itl_name": name or "inter-event", "itl_ms": level["itl_ms"] if name else {"n": 0, "p50": None}}
+        for level, name in zip(rows, names, strict=True)
+    ]
+    return {**summary, "levels": changed}
+
+
+def test_a_level_without_gaps_renames_none_of_the_others() -> None:
+    table = tables.gaps(mixed("inter-token", "inter-token", None))[0]
+
+    assert (table.title, table.columns[1].name) == ("Gaps between tokens", "ITL p50")
+    assert "IET" not in " ".join(table.notes)
+    assert latency.kinds(mixed("inter-token", None))[1].name == "ITL"
+
+
+def test_gaps_of_two_kinds_are_named_level_by_level() -> None:
+    table = tables.gaps(mixed("inter-token", "inter-event", None))[0]
+
+    assert [row[1].text for row in table.rows] == ["ITL", "IET", "-"]
+    assert table.columns[2].name == "gap p50"
+    assert latency.kinds(mixed("inter-token", "inter-event"))[1].name == "ITL/IET"
+
+
+@pytest.mark.parametrize(("done", "more"), [(3.79, True), (3.05, False), (2.0, False)])
+def test_more_completed_than_planned_is_put_down_to_chance(done: float, more: bool) -> None:
+    summary = summary_of("open_loop")
+    level = {**summary["levels"][-1], "request_rate_per_s": 3.0, "requests_per_s": done}
+    said = sentence({**summary, "levels": [level]})
+
+    assert f"planned, {done:.3g}" in said
+    assert ("more than planned by chance" in said) == more

@@ -145,3 +145,46 @@ def test_an_objective_that_nobody_could_judge_has_no_crossing() -> None:
     found[0]["slo"][0]["attained"] = None
 
     assert knees(found)["slo"] is None
+
+
+# -- where throughput grows no more
+
+
+def saturated(curve: dict[int, float], half: float | None = None) -> float | None:
+    found = levels(curve)
+    for level in found if half is not None else ():
+        x = level["output_tokens_per_s"]
+        level["output_tokens_per_s_ci95"] = [x * (1 - half), x * (1 + half)]
+    [one] = scaling(found)
+    return one["saturated_n"]
+
+
+@pytest.mark.parametrize(
+    ("curve", "n"),
+    [
+        ({1: 50.0, 2: 51.0, 4: 90.0}, None),  # 1.8 times the tokens/s of one stream: the flat doubling was none
+        ({1: 50.0, 2: 51.0, 4: 90.0, 8: 92.0}, 4),
+        ({1: 50.0, 2: 95.0, 4: 96.0, 8: 97.0}, 2),
+        ({1: 50.0, 2: 49.0, 4: 51.0, 8: 50.0}, 1),
+        ({1: 50.0, 2: 100.0, 4: 80.0, 8: 60.0}, 2),  # falls
+        ({1: 50.0, 2: 51.0, 4: 52.0, 8: 53.0}, 2),  # creeps: 6 % over three doublings are more than one stream has
+        ({1: 50.0, 2: 100.0, 4: 200.0}, None),
+        ({1: 50.0, 2: 51.0}, None),  # two points have no bend
+        ({1: 50.0, 8: 100.0, 9: 101.0}, None),  # a step of an eighth says nothing
+    ],
+)
+def test_a_curve_is_saturated_from_where_no_higher_load_has_more(curve: dict[int, float], n: int | None) -> None:
+    assert saturated(curve) == n
+
+
+def test_a_gain_within_the_intervals_is_no_growth() -> None:
+    curve = {1: 50.0, 2: 90.0, 4: 97.0, 8: 98.0}
+
+    assert saturated(curve, half=0.01) == 4
+    assert saturated(curve, half=0.1) == 2
+
+
+def test_an_open_loop_has_no_such_load() -> None:
+    found = [{**level, "request_rate_per_s": level.pop("concurrency")} for level in levels()]
+
+    assert scaling(found)[0]["saturated_n"] is None

@@ -110,7 +110,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
         ("models = 'none.json'", "s.toml: models: none.json: no such file"),
         ("duration = '5 parsecs'", 's.toml: duration: unknown unit "parsecs" in "5 parsecs": use ms, s, m or h'),
         ("duration = 0", "s.toml: duration is 0s: must be more than 0"),
-        ("[timeouts]\nidle = true", "s.toml: timeouts.idle: true is no duration: write 500ms, 30s, 5m or 1h"),
+        ("[timeouts]\nidle = true", "s.toml: timeouts.idle: true is no duration: write 500ms, 30s, 5m, 1h or 1m30s"),
         ("slo = ['success=99']", 's.toml: slo[0]: "success=99": a share is at most 1 or 100%: write 99%'),
         ("headers = { X = 1 }", "s.toml: headers.X is 1: must be a text"),
         ('headers = { X = "a\\nb" }', "s.toml: headers.X: a header's value must be printable ASCII on one line"),

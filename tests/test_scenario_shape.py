@@ -144,7 +144,7 @@ def test_a_trace_is_found_beside_its_scenario(tmp_path: Path) -> None:
         ({"trace": "a.csv", "output_length": "3"}, "output_length and trace are both given: a trace says"),
         ({"trace": "a.csv", "trace_speed": 0}, "trace_speed is 0: must be more than 0"),
         ({"trace_speed": 2}, "trace_speed is 2: give a trace to replay, or leave it out"),
-        ({"think_time": "soon"}, 'think_time: "soon" is no duration: write 500ms, 30s, 5m or 1h'),
+        ({"think_time": "soon"}, 'think_time: "soon" is no duration: write 500ms, 30s, 5m, 1h or 1m30s'),
         ({"think_time": "2s", "request_rate": [1]}, "think_time and request_rate are both given: users pause in"),
         ({"think_time": "often 2s"}, 'think_time: "often 2s" is no pause: write 2s or exponential 2s'),
         ({"think_time": "0s"}, 'think_time: "0s" must be more than 0; leave it out'),

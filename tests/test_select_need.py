@@ -29,6 +29,7 @@ from loadbench.select import Candidate, parse
         ("cost<0.002€", "cost", "<", 0.002),
         ("cost<$0.5", "cost", "<", 0.5),
         ("energy=3J", "energy", "<=", 3.0),
+        ("e2e_mean<1m30s", "e2e_mean", "<", 90_000.0),
     ],
 )
 def test_a_need_is_read(text: str, name: str, op: str, value: float) -> None:
@@ -45,7 +46,13 @@ def test_a_need_is_read(text: str, name: str, op: str, value: float) -> None:
         ("memory<4", '"4" is no size: write 4GB or 500MB'),
         ("memory<manyGB", "is no size"),
         ("quality>=9", "is no score: write a number from 1 to 5"),
-        ("rules>=900%", "is no share"),
+        ("rules>=900%", "write a share as 20% or 0.2"),
+        ("rules=1", "1 is all of them: write 1%, or 100% where all are meant"),
+        ("failed<1", "1 is all of them: write 1%, or 100% where all are meant"),
+        ("ttft_p95>1s", "that would be bad: write ttft_p95 <= 1s"),
+        ("tokens_per_s<25", "that would be bad: write output_tokens_per_s >= 25"),
+        ("memory>4GB", "that would be bad: write memory <= 4GB"),
+        ("quality<=3", "that would be bad: write quality >= 3"),
         ("license<mit", "write license=a,b"),
         ("licence=,", "write licence=a,b"),
         ("speed<1s", 'unknown figure "speed"'),

@@ -9,6 +9,7 @@ import pynvml
 import pytest
 from nvml import GB, H100, NOT_SUPPORTED, Nvml, using
 
+from loadbench.errors import how_to_install
 from loadbench.telemetry import Gpus, environment, gpu_free_memory_bytes, open_nvml
 
 QUERIES = sorted(name for name in H100 if "Processes" not in name)
@@ -178,7 +179,7 @@ def test_without_its_extra_the_reason_names_it() -> None:
     gpus = open_nvml(missing)
 
     assert gpus.sample() is None
-    assert "pip install 'loadbench[gpu]'" in (gpus.reason or "")
+    assert how_to_install("gpu") in (gpus.reason or "")
 
 
 def test_a_driver_without_a_gpu_is_no_gpu() -> None:

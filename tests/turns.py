@@ -74,6 +74,9 @@ class Answers:
     def served_as(self, model: str) -> str | None:
         return self.name
 
+    def text_events_in_flight(self) -> int:
+        return 0
+
 
 class Watcher:
     """Remembers notes and probes."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from types import FrameType
+import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -28,6 +25,7 @@ from loadbench.cli.run import run
 from loadbench.cli.score import score
 from loadbench.cli.select import select
 from loadbench.cli.serve import serve
+from loadbench.cli.surroundings import guarded, lacking, terminable
 from loadbench.errors import LoadbenchError
 
 INTERRUPTED = 130
@@ -38,9 +36,22 @@ DEBUG = "loadbench.debug"
 class Program(click.Group):
     """The top command: turns our errors and click's into one line on stderr and an exit code."""
 
-    def main(self, *words: Any, **extra: Any) -> Any:
-        with _terminable():
-            return super().main(*words, **extra)
+    def main(self, *args: Any, **words: Any) -> Any:
+        """Run it. What stdout does not take is one line at the end and exit code 1: nothing else is lost by that."""
+        with guarded() as out, terminable():
+            try:
+                return super().main(*args, **words)
+            except SystemExit as end:
+                with suppress(BrokenPipeError):
+                    sys.stdout.flush()
+                if out is None or out.error is None or isinstance(out.error, BrokenPipeError):
+                    raise
+                why = out.error.strerror or out.error
+                click.echo(f"loadbench: stdout cannot be written: {why}: what was printed is not whole", err=True)
+                sys.exit(end.code or 1)
+            except KeyboardInterrupt:  # between two steps of click's
+                click.echo("loadbench: interrupted", err=True)
+                sys.exit(INTERRUPTED)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -73,34 +84,15 @@ class Program(click.Group):
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 _trace(error)
+            if (lack := lacking(error)) is not None:
+                click.echo(f"loadbench: {lack}", err=True)
+                ctx.exit(1)
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             _say(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
             ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order a newcomer meets them
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Within it SIGTERM is what Ctrl-C is: what a command started ends with it, whatever it is at."""
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _interrupt)):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a job that a shell put into the background
-        raise KeyboardInterrupt
-    # Not the same handler: an event loop has one of its own for SIGINT, which lets its tasks come to their ends.
-    signal.raise_signal(signal.SIGINT)
 
 
 def _trace(error: Exception) -> None:

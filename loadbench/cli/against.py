@@ -161,11 +161,10 @@ def _compared(
         store.write_atomically(root / f"compare.{end}", comparison.FORMATS[kind](document).encode())
     shown.compared(document)
     if not given["quiet"] and not given["as_json"]:
-        from rich.console import Console
-
         from loadbench.report.comparison import text
+        from loadbench.report.text import console
 
-        text.show(document, Console(file=sys.stdout))
+        text.show(document, console(sys.stdout))
         click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}")
     return found
 

@@ -18,7 +18,7 @@ import psutil
 
 from loadbench import llama, store, target, telemetry
 from loadbench.cli import nearby
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, how_to_install
 from loadbench.scenario.files import home as home_folder
 from loadbench.target import Target
 from loadbench.transport import kernel_stamps_work
@@ -128,7 +128,7 @@ def extras() -> Check:
     found = {extra: _version(package) for extra, package in EXTRAS.items()}
     text = ", ".join(f"{extra} {number}" for extra, number in found.items() if number) or "none"
     missing = [extra for extra, number in found.items() if not number]
-    advice = f"not installed: pip install 'loadbench[{','.join(missing)}]'" if missing else None
+    advice = f"not installed: {how_to_install(*missing)}" if missing else None
     return Check("extras", "ok", text, advice, facts=found)
 
 

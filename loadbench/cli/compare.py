@@ -145,23 +145,22 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
     records = _records(folders, given, terms)
     document = comparing.document(records)
     kind, output = given["kind"], given["output"]
-    if given["junit"] is not None:
-        from loadbench.cli.report import write
-        from loadbench.report.comparison import junit
-
-        write(given["junit"], junit.render(document, strict=given["strict"]))
     if output is not None:
         from loadbench.cli.report import write
 
         write(output, comparison.FORMATS[kind](document))
     elif kind == "text":
-        from rich.console import Console
-
         from loadbench.report.comparison import text
+        from loadbench.report.text import console
 
-        text.show(document, Console(file=sys.stdout))
+        text.show(document, console(sys.stdout))
     else:
         click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
+    if given["junit"] is not None:
+        from loadbench.cli.report import write
+        from loadbench.report.comparison import junit
+
+        write(given["junit"], junit.render(document, strict=given["strict"]))
     if any(_fails(record, given["fail_on"], strict=given["strict"]) for record in records):
         click.get_current_context().exit(3)
 
@@ -171,6 +170,7 @@ def _check(given: dict[str, Any]) -> None:
     from loadbench.compare import NAMES, figure
     from loadbench.errors import UsageError
     from loadbench.scenario import Bound
+    from loadbench.scenario.bound import check_written
 
     for name in given["expected"]:
         if name not in NAMES:
@@ -178,7 +178,7 @@ def _check(given: dict[str, Any]) -> None:
     for name in given["metrics"]:
         figure(name)
     for bound in given["slo"]:
-        Bound.parse(bound)
+        check_written(Bound.parse(bound))
 
 
 def _metrics(given: dict[str, Any]) -> tuple[str, ...] | None:

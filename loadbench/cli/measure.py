@@ -210,14 +210,11 @@ def write_report(path: Path) -> dict[str, Any]:
 def _report(path: Path, given: dict[str, Any], view: live.View) -> dict[str, Any]:
     summary = write_report(path)
     view.summary(summary)
-    if given["junit"] is not None:
+    if not given["quiet"] and not given["as_json"]:
+        from loadbench.report import text
+
+        text.tables(summary, text.console(sys.stdout))
+        click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
+    if given["junit"] is not None:  # last: where it cannot be written, all else was said
         verdict.write_junit(given["junit"], summary, strict=bool(given["strict"]))
-    if given["quiet"] or given["as_json"]:
-        return summary
-    from rich.console import Console
-
-    from loadbench.report import text
-
-    text.tables(summary, Console(file=sys.stdout))
-    click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
     return summary

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,49 @@ class HeadedCommand(click.Command):
                 # click fits the columns of each section to its longest name: padded, all fit the same.
                 padded = [(f"{names:<{_NAMES_WIDTH}}", text) for names, text in rows]
                 formatter.write_dl(padded, col_max=_NAMES_WIDTH)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        line = unknown_variables(os.environ, ctx.find_root().command)
+        if line and not ctx.params.get("quiet"):
+            click.echo(line, err=True)
+        return super().invoke(ctx)
+
+
+_NO_OPTIONS = (
+    *("LOADBENCH_CACHE", "LOADBENCH_CATALOG_URL", "LOADBENCH_BROWSER", "LOADBENCH_NO_BROWSER", "LOADBENCH_KILLS"),
+    *("LOADBENCH_UPDATE_GOLDEN", "LOADBENCH_SIMULATOR_KEY", "LOADBENCH_ADAPTER_KEY", "BENCH_MODELS"),
+)
+"""Variables that stand for no option of a command."""
+
+
+def unknown_variables(environment: Mapping[str, str], program: click.Command) -> str | None:
+    """A line on variables that look like settings and are none; None where there is no such.
+
+    Args:
+        program: Whose options' variables are known, those of its commands included.
+    """
+    from difflib import get_close_matches
+
+    from loadbench.cli.harmless import harmless
+
+    looks_like = [name for name in environment if name.startswith(("LOADBENCH_", "BENCH_"))]
+    if not looks_like:
+        return None
+    known, commands = {*_NO_OPTIONS}, [program]
+    while commands:
+        command = commands.pop()
+        commands += command.commands.values() if isinstance(command, click.Group) else ()
+        for param in command.params:
+            known |= {param.envvar} if isinstance(param.envvar, str) else {*(param.envvar or ())}
+    told = []
+    for name in sorted({*looks_like} - known):
+        prefix, _, rest = name.upper().partition("_")
+        near = get_close_matches(rest, sorted(one.removeprefix(f"{prefix}_") for one in known), n=1, cutoff=0.75)
+        if near:
+            told.append(f"{name} (did you mean {prefix}_{near[0]}?)")
+        elif prefix == "LOADBENCH":  # BENCH_ is a name that others use too
+            told.append(name)
+    return harmless(f"loadbench: no setting, ignored: {', '.join(told)}") if told else None
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -98,7 +142,7 @@ def _numbers(kind: type[int] | type[float], value: str, ctx: click.Context, para
         return [kind(part) for part in value.split(",")]
     except ValueError:
         what = "whole numbers as 1,2,4" if kind is int else "numbers as 0.5,1"
-        raise click.BadParameter(f"{value!r}: write {what}", ctx, param) from None
+        raise click.BadParameter(f"{value[:60]!r}: write {what}", ctx, param) from None
 
 
 def devices(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
@@ -114,16 +158,23 @@ def devices(ctx: click.Context, param: click.Parameter, value: str | None) -> li
 
 def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """A callback for 20% or 0.2."""
+    from loadbench.scenario.bound import share
+
     if value is None:
         return None
-    text = value.strip()
     try:
-        part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        part = -1.0
-    if not 0 <= part <= 1:
-        raise click.BadParameter(f"{value!r}: write a share as 20% or 0.2", ctx, param)
-    return part
+        return share(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def count(text: str) -> int | None:
+    """A whole number of at most 18 digits; None of any other text: Python refuses thousands of them, JSON more than 19.
+
+    >>> count("12"), count("-1"), count("9" * 19), count("٣")
+    (12, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
 _SWITCH = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
@@ -134,9 +185,10 @@ def tries(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     text = (value or "").strip().lower()
     if not text:
         return None
-    if text not in _SWITCH and not text.isdecimal():
-        raise click.BadParameter(f"{value!r}: write a whole number, 0 for none", ctx, param)
-    return _SWITCH[text] if text in _SWITCH else int(text)
+    number = _SWITCH[text] if text in _SWITCH else count(text)
+    if number is None:
+        raise click.BadParameter(f"{text[:60]!r}: write a whole number, 0 for none", ctx, param)
+    return number
 
 
 def certificates(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

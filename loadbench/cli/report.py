@@ -102,10 +102,6 @@ def report(
     except StoreError as error:
         # A folder that cannot be written, such as a mounted archive, can still be read.
         click.echo(harmless(f"warning: {error}"), err=True)
-    if junit is not None:
-        from loadbench.cli import verdict
-
-        verdict.write_junit(junit, summary, strict=strict)
     if kind in EXPORTS:
         from loadbench.cli import exported
 
@@ -119,6 +115,10 @@ def report(
     else:
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
         click.echo(FORMATS[kind](summary).encode(), nl=False)
+    if junit is not None:
+        from loadbench.cli import verdict
+
+        verdict.write_junit(junit, summary, strict=strict)
     if strict:
         from loadbench.cli import verdict
 
@@ -146,21 +146,29 @@ def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
 
 
 def write(path: Path, content: str) -> None:
-    """Write a report where -o says: a file whole or not at all, a pipe as it is."""
-    from loadbench.errors import UsageError
+    """Write a report where the user says: a file whole or not at all, a pipe as it is.
+
+    Raises:
+        UsageError: If its folder is not there.
+        StoreError: If it cannot be written.
+    """
+    from loadbench.errors import StoreError, UsageError
     from loadbench.store import write_atomically
 
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: no folder {path.parent}; make it first or choose another -o")
-    if path.exists() and not path.is_file():
-        path.write_text(content, encoding="utf-8")  # /dev/stderr or a pipe: must not be replaced by a file
-    else:
-        write_atomically(path.resolve(), content.encode())
+    try:
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: no folder {path.parent}; make it first or choose another -o")
+        if path.exists() and not path.is_file():
+            path.write_text(content, encoding="utf-8")  # /dev/stderr or a pipe: must not be replaced by a file
+        else:
+            write_atomically(path.resolve(), content.encode())
+    except (OSError, StoreError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        why = getattr(cause, "strerror", None) or cause
+        raise StoreError(f"{path}: cannot write: {why}; free some space, or name another file") from error
 
 
 def _print(summary: Mapping[str, Any]) -> None:
-    from rich.console import Console
-
     from loadbench.report import text
 
-    text.tables(summary, Console(file=sys.stdout))
+    text.tables(summary, text.console(sys.stdout))

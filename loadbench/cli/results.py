@@ -60,10 +60,8 @@ def results(folder: Path, last: int | None, as_json: bool) -> None:
 
 
 def _print(shown: list[Entry], folder: Path) -> None:
-    from rich.console import Console
-
     from loadbench.report import listing, text
 
-    console = Console(file=sys.stdout)
+    console = text.console(sys.stdout)
     for part in text.grids([listing.table(shown, folder)], console):
-        console.print(text.for_output(part, console), highlight=False)
+        text.print_part(part, console)

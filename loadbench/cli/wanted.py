@@ -177,16 +177,12 @@ def _workshop_models() -> list[str]:
 
 
 def _extra_body(text: str | None) -> dict[str, Any] | None:
-    import json
-
     from loadbench.errors import UsageError
+    from loadbench.scenario.files import parse_json, shown
 
     if text is None:
         return None
-    try:
-        body = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"--extra-body {text!r} is no JSON: {error}") from None
+    body = parse_json(text, "--extra-body")
     if not isinstance(body, dict):
-        raise UsageError(f"--extra-body {text!r}: must be a JSON object, as '{{\"ignore_eos\": true}}'")
+        raise UsageError(f"--extra-body {shown(text)}: must be a JSON object, as '{{\"ignore_eos\": true}}'")
     return body

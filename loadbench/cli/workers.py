@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loadbench.cli.options import count
 from loadbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def number(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     """A callback for 2 or auto."""
     if value is None or value == "auto":
         return value
-    if not value.isdecimal() or not 1 <= int(value) <= MOST:
-        raise click.BadParameter(f"{value!r}: give a number from 1 to {MOST}, or auto", ctx, param)
-    return int(value)
+    found = count(value)
+    if found is None or not 1 <= found <= MOST:
+        raise click.BadParameter(f"{value[:60]!r}: give a number from 1 to {MOST}, or auto", ctx, param)
+    return found
 
 
 def wanted(given: Mapping[str, Any], info: Mapping[str, Any] | None, *, local: bool) -> int | str | None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, how_to_install
 from loadbench.scenario.files import expanded, read_bytes
 
 CONFIG = "genai_config.json"
@@ -18,7 +18,7 @@ REGISTERED = "foundry.local.modelinfo.json"
 """The runtime's list of registered models, in the cache folder."""
 
 _OLDEST = (2, 1)
-_INSTALL = "pip install -U 'loadbench[foundry]'"
+_INSTALL = how_to_install("foundry")
 _COMPLETE, _UNDER_WAY = "inference_model.json", "download.tmp"
 
 
@@ -29,8 +29,8 @@ def available(installed: Callable[[str], str | None] | None = None) -> str | Non
         installed: The version of a distribution, None where it is not there; for tests.
 
     >>> available({"foundry-local-sdk": "2.2.1"}.get)
-    >>> available({"foundry-local-sdk": "1.2.4"}.get)
-    "Foundry Local's SDK 1.2.4 is too old, 2.1 or newer is needed: pip install -U 'loadbench[foundry]'"
+    >>> str(available({"foundry-local-sdk": "1.2.4"}.get)).partition(": ")[0]
+    "Foundry Local's SDK 1.2.4 is too old, 2.1 or newer is needed"
     """
     version = (installed or _installed)("foundry-local-sdk")
     if version is None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from loadbench.errors import LoadbenchError, UsageError
+from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.llama.model import MODEL, fetch_model
 
 SLOTS = 8
@@ -53,7 +53,7 @@ def available(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
         if not _has_wheel():
             machine = f"{platform.system()} on {platform.machine()}"
             return f"the embedded model has no wheel for {machine}: pass a server with -e URL"
-        return "the embedded model needs xllamacpp: `pip install 'loadbench[llama]'` or `make setup`"
+        return f"the embedded model needs xllamacpp: {how_to_install('llama')}"
     if sys.platform == "linux" and platform.machine() == "x86_64":
         with contextlib.suppress(OSError):
             if "avx2" not in cpuinfo.read_text().split():

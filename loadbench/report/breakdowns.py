@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loadbench.report import levels, units
+from loadbench.report import capacity, levels, units
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import (
     Cell,
@@ -100,6 +100,7 @@ def slo(summary: Summary) -> Table | None:
         goodput = units.figure(level.get("goodput_per_s"))
         for bound in level.get("slo") or []:
             met = {True: "yes", False: "NO"}.get(bound.get("attained"), units.ABSENT)
+            met = capacity.verdict(summary, level) or met  # of all bounds: a search decides a load
             rows.append(
                 (
                     Cell(levels.full_label(level, summary)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadbench.report import notes, units
-from loadbench.report.levels import Summary
+from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table
 
 Record = Mapping[str, Any]
@@ -19,6 +19,18 @@ def sentences(summary: Summary) -> list[str]:
         found = notes.capacity(summary)
         return [found] if found else []
     return [f"{one['model']}: {_answer(one)}" if len(records) > 1 else _answer(one) for one in records]
+
+
+def is_searched(summary: Summary, model: str) -> bool:
+    """Whether a search says how much load a model carries."""
+    return any(str(record.get("model")) == model for record in _records(summary))
+
+
+def verdict(summary: Summary, level: Level) -> str | None:
+    """What the search decided of a level, as the SLO table says it; None of a level that is no step of a search."""
+    steps = {str(step["level"]): str(step["verdict"]) for one in _records(summary) for step in one.get("steps") or []}
+    said = steps.get(str(level.get("id")))
+    return {"met": "yes", "not met": "NO"}.get(said, said) if said is not None else None
 
 
 def steps(summary: Summary) -> list[Table]:

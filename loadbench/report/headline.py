@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadbench.report import devices, levels, scaling, tables, units
+from loadbench.report import capacity, devices, levels, scaling, tables, units
 from loadbench.report.levels import Level, Summary
 from loadbench.validity import titled
 
 STEADY = 1.1
 """A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
+MORE_THAN_PLANNED = 1.05
 SCALES, WAITS = 0.8, 2.0
 """Least efficiency, and most growth of the median TTFT (of whole answers E2E), of what is said to scale well."""
 
@@ -30,7 +31,11 @@ def sentences(summary: Summary) -> list[Sentence]:
     return [
         Sentence(
             model,
-            _with_carried(_text(rows, scaling.of_model(summary, model), with_characters=len(models) > 1), rows),
+            _with_carried(
+                _text(rows, scaling.of_model(summary, model), with_characters=len(models) > 1),
+                # Where a search was made its answer stands above, which undecided levels do not change.
+                () if capacity.is_searched(summary, model) else rows,
+            ),
             _doubt(rows, summary),
         )
         for model, rows in models.items()
@@ -75,9 +80,9 @@ def _word(firsts: Sequence[Level], curve: Mapping[str, Any] | None) -> str:
     waits = times[1] / times[0] if times[0] and times[1] else None
     if (last.get("efficiency") or 0) >= SCALES and waits is not None and waits <= WAITS:
         return f"scales well to {levels.load_words(last)}: "
-    knee = (curve.get("knees") or {}).get("doubling") or {}
-    if knee.get("from_n") is not None:
-        return f"saturated from {units.plural(int(knee['from_n']), 'stream')} on: "
+    n = curve.get("saturated_n")
+    if n is not None and n < levels.load(last):
+        return f"saturated from {units.plural(int(n), 'stream')} on: "
     return ""
 
 
@@ -109,7 +114,11 @@ def _throughput(firsts: Sequence[Level], ordered: Sequence[Level], with_characte
     peak = _peak(firsts)
     if levels.is_open(last):
         done = units.figure(last.get("requests_per_s"))
-        return f"{_rate(last, ordered, with_characters)} at {levels.load_words(last)} offered, {done} req/s completed"
+        planned, completed = last.get("request_rate_per_s"), last.get("requests_per_s")
+        # Nothing completes that was not started: a window of few arrivals holds more or fewer than planned.
+        above = planned and completed and completed > MORE_THAN_PLANNED * planned
+        done += " req/s completed, more than planned by chance" if above else " req/s completed"
+        return f"{_rate(last, ordered, with_characters)} at {levels.load_words(last)} planned, {done}"
     said = f"{_rate(peak, ordered, with_characters)} at {levels.load_words(peak)}{_gain(peak, firsts[0])}"
     if peak is last:
         return said

@@ -51,6 +51,13 @@ def is_estimated(level: Level) -> bool:
     return level.get("token_source") in ("events", "estimated", "mixed")
 
 
+def gap_name(level: Level) -> str | None:
+    """What its gaps are: ITL, or IET where an event carries other than one token; None where none was measured."""
+    if not (level.get("itl_ms") or {}).get("n"):
+        return None
+    return "IET" if level.get("itl_name") == "inter-event" else "ITL"
+
+
 def is_tpot_estimated(level: Level) -> bool:
     """Whether TPOT rests on a guess of how many tokens the first arrival carried; one token an event is no guess."""
     return bool(level.get("tpot_k_estimated")) and level.get("itl_name") == "inter-event"

@@ -190,13 +190,13 @@ def _by_number(code: str) -> tuple[int, str]:
 def table(found: Sequence[Entry], folder: Path) -> Table:
     """A row a run."""
     columns = [
-        Column("began (UTC)"),
+        Column("began", "(UTC)", left=True),
         Column("run", left=True),
         Column("models", left=True),
         Column("levels"),
-        Column("tokens/s"),
+        Column("tokens", "/s"),
         Column("at", left=True),
-        Column("TTFT p50"),
+        Column("TTFT", "p50"),
         Column("result", left=True),
     ]
     return Table(str(folder), tuple(columns), tuple(_row(one, folder) for one in found))

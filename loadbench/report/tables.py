@@ -118,7 +118,8 @@ def gaps(summary: Summary) -> list[Table]:
     rows = levels.levels(summary)
     itl = [level.get("itl_ms") for level in rows]
     times = Times.of(itl)
-    name = "IET" if any(level.get("itl_name") == "inter-event" for level in rows) else "ITL"
+    names = {named for level in rows if (named := levels.gap_name(level))}
+    name = "ITL" if not names else names.pop() if len(names) == 1 else "gap"
     columns: list[tuple[Column, Read]] = [
         (Column("level", left=True), level_name),
         *(
@@ -128,10 +129,16 @@ def gaps(summary: Summary) -> list[Table]:
         (Column("TPOT p50", times.unit), tpot(time_of(times, metric("tpot_ms"), "p50"))),
         (Column("tokens", "/event"), figure("tokens_per_event")),
     ]
+    if name == "gap":
+        columns.insert(1, (Column("gap", left=True), lambda level: Cell(levels.gap_name(level) or units.ABSENT)))
     notes = _percentile_notes(itl, ("p50", "p99", "p999"), "gaps", name)
     notes += _percentile_notes([level.get("tpot_ms") for level in rows], ("p50",), "requests", "TPOT")
     if name == "IET":
         notes.append("IET = inter-event time: an arrival of text does not carry one token")
+    if name == "gap":
+        notes.append(
+            "ITL = inter-token latency; IET = inter-event time: an arrival does not carry one token at that level"
+        )
     notes += tpot_notes(rows)
     return per_model("Gaps between events" if name == "IET" else "Gaps between tokens", summary, columns, notes)
 
@@ -267,13 +274,13 @@ def _percentile_notes(metrics: Sequence[Any], statistics: Sequence[str], noun: s
         needed = levels.REQUESTS_NEEDED[statistic]
         subject = f"{name} {levels.STATISTIC_NAMES[statistic]}".strip()
         have = sorted({int(m.get("n") or 0) for m in metrics if m and levels.is_marked(m, statistic)})
-        few = [n for n in have if n < needed]
+        few, enough = [n for n in have if n < needed], [n for n in have if n >= needed]
         if few:
             notes.append(f"* {subject} needs ≥ {needed:,} {noun}, has {_range(few)}")
-        elif have:
+        if enough:
             # Enough in number, but those that resemble each other count as fewer than they are.
             alike = "from too few requests" if noun == "gaps" else "resemble each other too much"
-            notes.append(f"* {subject}: no 95% interval; {_range(have)} {noun} {alike}")
+            notes.append(f"* {subject}: no 95% interval; {_range(enough)} {noun} {alike}")
     return notes
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -39,12 +40,21 @@ from loadbench.report.tables import headline as headline_tables
 WORST_PROMPTS = 3
 _FOLDED = 12
 """What a column of text may shrink to before figures give way."""
+_ENDLESS = 1_000_000
+"""Columns that a pipe has."""
+_PIECE = re.compile(r"\S*?\w[/_@-](?=[^\W\d_]{2})|\S+\s*|\s+")
+"""What stays together where a column folds: a word, or a part of a name up to the sign that ends it."""
 SEVERITY_STYLES = {"red": "bold red", "warn": "yellow"}
 
 
 def render(summary: Summary, width: int = 100) -> str:
     """The report as text without colour, at most `width` columns wide."""
     return plain(lambda console: tables(summary, console), width)
+
+
+def console(stream: TextIO) -> Console:
+    """Where a command prints its tables: on a terminal as wide as that is, into a pipe or a file a row a line."""
+    return Console(file=stream, soft_wrap=not stream.isatty())
 
 
 def tables(summary: Summary, console: Console) -> None:
@@ -62,8 +72,14 @@ def plain(show: Callable[[Console], None], width: int) -> str:
 def print_parts(parts: Iterable[RenderableType], console: Console) -> None:
     """Prints the parts of a report, an empty line after each."""
     for part in parts:
-        console.print(for_output(part, console), highlight=False)
+        print_part(part, console)
         console.print()
+
+
+def print_part(part: RenderableType, console: Console) -> None:
+    """Prints a part of a report. Prose fits the console; a table may be wider, and is not cut."""
+    shown = for_output(part, console)
+    console.print(shown, highlight=False, soft_wrap=shown is not part, crop=False)
 
 
 def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
@@ -163,18 +179,49 @@ def grids(found: Sequence[Table], console: Console) -> Iterable[RenderableType]:
     """One table a model, under one another with the same widths; what all their notes say is said once, beneath."""
     if not found:
         return
-    layout = next((layout for layout in _LAYOUTS if _width(found, layout) <= console.width), _LAYOUTS[-1])
-    columns = _columns(found, layout)
+    room = _ENDLESS if console.soft_wrap else console.width
     parts: list[RenderableType] = []
-    for table in found:
-        title = Text(clean.one_line(table.title), style="bold") if table is found[0] else Text()
-        if len(found) > 1:
-            title.append(Text(f"{' · ' if title.plain else ''}{clean.one_line(table.model)}", style="bold cyan"))
-        parts += [title] if table is found[0] else [Text(), title]
-        parts.append(_grid(table, layout, columns))
-    hidden = layout.intervals == "nowhere" and any(cell.interval for t in found for row in t.rows for cell in row)
+    hidden = False
+    for some in _side_by_side(found, room):
+        layout = _layout(some, room)
+        columns = _columns(some, layout)
+        widths = _widths(some, layout, columns, room)
+        hidden |= layout.intervals == "nowhere" and any(cell.interval for t in some for row in t.rows for cell in row)
+        for table in some:
+            title = Text(clean.one_line(table.title) if not parts else "", style="bold")
+            if len(found) > 1:
+                title.append(Text(f"{' · ' if title.plain else ''}{clean.one_line(table.model)}", style="bold cyan"))
+            parts += [Text()] if parts else []
+            parts += [title] if title.plain else []
+            parts.append(_grid(table, layout, columns, widths))
     said = dict.fromkeys(note for table in found for note in table.notes)
     yield Group(*parts, *(_note(n) for n in (*said, *(("95% intervals are in report.md",) if hidden else ()))))
+
+
+def _side_by_side(found: Sequence[Table], room: int) -> Iterable[Sequence[Table]]:
+    """The tables; where even the tightest layout has no room for a row, with some columns first, then with the others.
+
+    A figure that is cut would be another figure.
+    """
+    layout = _layout(found, room)
+    widths = _least(found, _columns(found, layout), broken=True)
+    groups: list[list[int]] = [[0]]
+    for i in range(1, len(widths)):
+        group = [*groups[-1], i]
+        fits = sum(widths[at] for at in group) + layout.gap * (len(group) - 1) <= room
+        if fits or len(groups[-1]) == 1:
+            groups[-1] = group
+        else:
+            groups.append([0, i])
+    for group in groups:
+        yield [
+            replace(
+                table,
+                columns=tuple(table.columns[i] for i in group),
+                rows=tuple(tuple(row[i] for i in group) for row in table.rows),
+            )
+            for table in found
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,26 +233,84 @@ class _Shape:
     marked: bool
 
 
-def _grid(table: Table, layout: _Layout, shapes: Sequence[_Shape]) -> Grid:
+def _grid(table: Table, layout: _Layout, shapes: Sequence[_Shape], widths: Sequence[int]) -> Grid:
     grid = Grid(
         box=box.SIMPLE_HEAD, padding=(0, layout.gap - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
     )
-    for i, (column, shape) in enumerate(zip(table.columns, shapes, strict=True)):
-        folds = _folds(table, i)
-        width = min(shape.width, _FOLDED) if folds else shape.width
-        head = _aligned(_head(column), 0 if column.left else shape.width)
-        grid.add_column(head, overflow="fold", no_wrap=not folds, min_width=width, vertical="top")
+    grid.width = sum(widths) + layout.gap * (len(widths) - 1)  # or rich would cut it to the console's
+    for column, shape, width in zip(table.columns, shapes, widths, strict=True):
+        head = _folded(_head(column), width) if column.left else _aligned(_head(column), shape.width)
+        grid.add_column(head, no_wrap=True, width=width, vertical="top")
     for row in table.rows:
-        cells = zip(row, table.columns, shapes, strict=True)
-        grid.add_row(*(_aligned(_lines(cell, layout, s), 0 if c.left else s.width) for cell, c, s in cells))
+        cells = []
+        for cell, column, shape, width in zip(row, table.columns, shapes, widths, strict=True):
+            lines = _lines(cell, layout, shape)
+            cells.append(_folded(lines, width) if column.left else _aligned(lines, shape.width))
+        grid.add_row(*cells)
     return grid
 
 
-def _width(found: Sequence[Table], layout: _Layout) -> int:
-    """The least width of the tables in a layout."""
-    widths = [shape.width for shape in _columns(found, layout)]
-    least = (min(width, _FOLDED) if _folds(found[0], i) else width for i, width in enumerate(widths))
-    return sum(least) + layout.gap * (len(widths) - 1)
+def _layout(found: Sequence[Table], room: int) -> _Layout:
+    """The roomiest layout in which all words are whole; else in which what may fold does so anywhere."""
+    for broken in (False, True):
+        for layout in _LAYOUTS:
+            least = _least(found, _columns(found, layout), broken=broken)
+            if sum(least) + layout.gap * (len(least) - 1) <= room:
+                return layout
+    return _LAYOUTS[-1]
+
+
+def _widths(found: Sequence[Table], layout: _Layout, shapes: Sequence[_Shape], room: int) -> list[int]:
+    """Each column's width: those that fold share the room that the figures leave, what would be tallest first."""
+    room -= layout.gap * (len(shapes) - 1)
+    widths = [shape.width for shape in shapes]
+    if sum(widths) <= room:
+        return widths
+    widths = _least(found, shapes, broken=False)
+    if sum(widths) > room:
+        widths = _least(found, shapes, broken=True)
+    may_fold = [i for i in range(len(shapes)) if _folds(found[0], i)]
+    while sum(widths) > room and (wide := [i for i in may_fold if widths[i] > 1]):
+        widths[max(wide, key=lambda i: widths[i])] -= 1
+    while sum(widths) < room and (narrow := [i for i in may_fold if widths[i] < shapes[i].width]):
+        widths[max(narrow, key=lambda i: shapes[i].width / widths[i])] += 1
+    return widths
+
+
+def _least(found: Sequence[Table], shapes: Sequence[_Shape], *, broken: bool) -> list[int]:
+    """The least width of each column; one that folds keeps its longest piece whole, unless it may be broken."""
+    widths = []
+    for i, shape in enumerate(shapes):
+        width = shape.width
+        if _folds(found[0], i):
+            texts = [line.plain for line in _head(found[0].columns[i])]
+            texts += [clean.one_line(row[i].text) for table in found for row in table.rows]
+            longest = max(cell_len(piece.rstrip()) for text in texts for piece in _PIECE.findall(text))
+            width = min(width, _FOLDED if broken else max(longest, _FOLDED))
+        widths.append(width)
+    return widths
+
+
+def _folded(lines: Sequence[Text], width: int) -> Text:
+    """Lines cut into such of a width: between words, else after the signs that part names, else anywhere.
+
+    >>> _folded([Text("20260112T090000Z-sweep interrupted")], 18).plain.split("\\n")
+    ['20260112T090000Z-', 'sweep interrupted']
+    """
+    folded: list[Text] = []
+    for line in lines:
+        ends, begun = [], 0
+        for piece in _PIECE.finditer(line.plain):
+            if begun < piece.start() and cell_len(line.plain[begun : piece.end()].rstrip()) > width:
+                begun = piece.start()
+                ends.append(begun)
+            while cell_len(line.plain[begun : piece.end()].rstrip()) > width:
+                begun += max(1, width // 2 if cell_len(line.plain[begun]) > 1 else width)
+                ends.append(begun)
+        for part in line.divide(ends):
+            part.rstrip()
+            folded.append(part)
+    return Text("\n").join(folded)
 
 
 def _folds(table: Table, i: int) -> bool:
@@ -301,6 +406,6 @@ def for_output(part: RenderableType, console: Console) -> RenderableType:
     if console.is_terminal and not plain:
         return part
     with console.capture() as captured:
-        console.print(part, highlight=False)
+        console.print(part, highlight=False, soft_wrap=False, crop=False)
     lines = "\n".join(line.rstrip() for line in captured.get().splitlines())
     return Text.from_ansi(clean.ascii_only(lines) if plain else lines, no_wrap=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadbench.scaling import usl
-from loadbench.scaling.knees import knees
+from loadbench.scaling.knees import knees, saturated_n
 from loadbench.scaling.points import Level, Point, is_whole, load, points, r_ms, x_per_s
 from loadbench.scaling.serial import serial
 
@@ -23,12 +23,13 @@ def scaling(levels: Sequence[Level]) -> list[dict[str, Any]]:
     """One entry a model (and kind of loop), in the order of the run, its levels by load; closing levels left out.
 
     {"model", "loop": "closed" | "open", "base_n", "levels": [{"id", "n", "x_per_s", "efficiency", "speedup",
-    "stretch", "ideal_x_per_s", "serial_x_per_s"}], "usl", "usl_reason", "knees", "serial"}: n is the concurrency, in
-    open loop the request rate; x_per_s the output tokens per second of the steady window. With X and R (mean E2E) of a
-    level, and X0, R0 those of `base_n`, the lowest load that has a throughput (mean over its repeats): efficiency
-    (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines are X0*n/n0 (every stream gets what one of the
-    lowest load gets) and X0 (a server that answers one by one). None where X or R is, and where the level did not run
-    to its end: such a level is no base either. The law, the knees and `serial` are of closed loops alone.
+    "stretch", "ideal_x_per_s", "serial_x_per_s"}], "usl", "usl_reason", "knees", "saturated_n", "serial"}: n is the
+    concurrency, in open loop the request rate; x_per_s the output tokens per second of the steady window. With X
+    and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a throughput (mean over its
+    repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines are X0*n/n0 (every stream
+    gets what one of the lowest load gets) and X0 (a server that answers one by one). None where X or R is, and
+    where the level did not run to its end: such a level is no base either. The law, the knees and `serial` are of
+    closed loops alone.
 
     Args:
         levels: Entries of summary.json's `levels`.
@@ -52,10 +53,17 @@ def _curve(members: Sequence[Level], loop: str) -> dict[str, Any]:
             "usl": None,
             "usl_reason": None,
             "serial": None,
+            "saturated_n": None,
             "knees": nothing | {"slo": knees([], members)["slo"]},
         }
     law, reason = _law(curve)
-    return found | {"usl": law, "usl_reason": reason, "serial": serial(curve), "knees": knees(curve, members)}
+    return found | {
+        "usl": law,
+        "usl_reason": reason,
+        "serial": serial(curve),
+        "saturated_n": saturated_n(curve),
+        "knees": knees(curve, members),
+    }
 
 
 def _row(level: Level, base: Point | None) -> dict[str, Any]:

@@ -67,6 +67,29 @@ def doubling(curve: Sequence[Point]) -> Knee | None:
     return None if reached is None else {"n": reached, "relation": ">"}
 
 
+def saturated_n(curve: Sequence[Point]) -> float | None:
+    """The lowest load above which throughput grows no more: no higher load has over 5 % more, beyond both intervals.
+
+    One flat doubling is none where a later one gains: batches and slots fill in steps. None where it still grows.
+    """
+    for i, lower in enumerate(curve):
+        higher = curve[i + 1 :]
+        if len(curve) < FEWEST_LOADS or not any(point.n >= LEAST_STEP * lower.n for point in higher):
+            return None
+        if not any(_grows(lower, point) for point in higher):
+            return lower.n
+    return None
+
+
+def _grows(lower: Point, higher: Point) -> bool:
+    gain = math.log(higher.x_per_s / lower.x_per_s)
+    if gain < math.log1p(GAIN):
+        return False
+    if lower.log_half is None or higher.log_half is None:
+        return True
+    return gain > math.hypot(lower.log_half, higher.log_half)
+
+
 def corner(curve: Sequence[Point]) -> Knee | None:
     """X_max * R(1): streams that would keep the server as busy as it gets if none had to wait for another.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, Self
 
 import msgspec
@@ -16,9 +17,10 @@ _ALIKE = 0.65
 """Of difflib: the names are short, and at 0.5 `speed` passes for `e2e`, at 0.6 `p95` for `itl_p95`."""
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_AS = "500ms, 30s, 5m, 1h or 1m30s"
 LONGEST_S = 7 * 24 * 3600.0
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+"
-_DURATION = re.compile(rf"([+-]?(?:{_NUMBER}))\s*([^\W\d_]*)", re.ASCII)
+_PART = re.compile(rf"\s*({_NUMBER})\s*([^\W\d_]*)", re.ASCII)
 
 DURATIONS = ("ttft", "itl", "tpot", "e2e", "client_queue")
 SHARES = ("success", "failed")
@@ -45,12 +47,12 @@ _BYTES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "ki": 2.0**10, "Ki": 2.0**10,
 
 
 class Duration(float):
-    """Seconds, written "500ms", "30s", "5m", "1h" or as a bare number of seconds.
+    """Seconds, written "500ms", "30s", "5m", "1h", "1m30s" or as a bare number of seconds.
 
     >>> Duration.parse("500ms") + 1
     1.5
-    >>> str(Duration.parse("90s")), str(Duration.parse(300))
-    ('90s', '5m')
+    >>> str(Duration.parse("90s")), str(Duration.parse(300)), float(Duration.parse("1h 5m"))
+    ('90s', '5m', 3900.0)
     """
 
     __slots__ = ()
@@ -63,16 +65,23 @@ class Duration(float):
             ValueError: If it is no duration, negative, or longer than a week; the text says what to write.
         """
         if isinstance(text, bool) or not isinstance(text, str | int | float):
-            raise ValueError(f"{shown(text)} is no duration: write 500ms, 30s, 5m or 1h")
+            raise ValueError(f"{shown(text)} is no duration: write {_AS}")
         if not isinstance(text, str):
             return cls._within(text, shown(text))
-        found = _DURATION.fullmatch(text.strip())
-        if not found:
-            raise ValueError(f"{shown(text)} is no duration: write 500ms, 30s, 5m or 1h")
-        unit = found[2] or "s"
-        if unit not in UNITS:
-            raise ValueError(f"unknown unit {shown(unit)} in {shown(text)}: use ms, s, m or h")
-        return cls._within(float(found[1]) * UNITS[unit], shown(text))
+        written = text.strip()
+        parts = _parts(written.removeprefix("-").removeprefix("+"))
+        if not parts or (len(parts) > 1 and not all(unit for _, unit in parts)):
+            raise ValueError(f"{shown(text)} is no duration: write {_AS}")
+        units = [unit or "s" for _, unit in parts]
+        for unit in units:
+            if unit not in UNITS:
+                raise ValueError(f"unknown unit {shown(unit)} in {shown(text)}: use ms, s, m or h")
+        sizes = [UNITS[unit] for unit in units]
+        if any(first <= second for first, second in pairwise(sizes)):
+            raise ValueError(f"{shown(text)} is no duration: write the larger unit first, as 1h5m or 1m30s")
+        # The smallest last: 0.1 and 0.001 are no binary fractions, and one part alone must read back as it was written.
+        seconds = math.fsum(float(number) * size for (number, _), size in zip(parts, sizes, strict=True))
+        return cls._within(-seconds if written.startswith("-") else seconds, shown(text))
 
     @classmethod
     def _within(cls, seconds: float, text: str) -> Self:
@@ -92,6 +101,15 @@ class Duration(float):
 
     def __repr__(self) -> str:
         return f"Duration({float(self)!r})"
+
+
+def _parts(text: str) -> list[tuple[str, str]]:
+    """Numbers and their units, from end to end; empty where something else is in it."""
+    parts, at = [], 0
+    while found := _PART.match(text, at):
+        parts.append((found[1], found[2]))
+        at = found.end()
+    return parts if at == len(text) else []
 
 
 class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,6 +163,44 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return value > self.value
             case ">=":
                 return value >= self.value
+
+
+def check_written(bound: Bound, *, holds: bool = True) -> None:
+    """Refuse what people write but do not mean. Older runs may hold such bounds: they are read all the same.
+
+    Args:
+        holds: Whether it says what is to hold, as an SLO and a need do; a threshold says what fails.
+    Raises:
+        UsageError: A share of 1 without %, or a bound that calls for a bad figure; it says what to write.
+    """
+    if bound.metric in _SHARES and bound.value == 1 and not bound.text.rstrip().endswith("%"):
+        raise UsageError(f"{shown(bound.text)}: {_ALL}")
+    good: Op = ">=" if bound.metric in MORE_IS_BETTER else "<="
+    if holds and bound.op[0] != good[0]:
+        [figure, value] = re.split(r"[<>=]+", bound.text, maxsplit=1)
+        turned = f"{figure.strip()} {good} {value.strip()}"
+        raise UsageError(f"{shown(bound.text)}: this says what is to hold, and that would be bad: write {turned}")
+
+
+_ALL = "1 is all of them: write 1%, or 100% where all are meant"
+
+
+def share(text: str) -> float:
+    """A share of a whole, written "20%" or "0.2".
+
+    Raises:
+        ValueError: If it is none; the text says what to write.
+
+    >>> share("20%"), share("0.2")
+    (0.2, 0.2)
+    """
+    found = _VALUE.fullmatch(text.strip())
+    value = math.nan if found is None else float(found[1]) / (100 if found[2] else 1)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{shown(text)}: write a share as 20% or 0.2")
+    if found is not None and value == 1 and not found[2]:
+        raise ValueError(f"{shown(text)}: {_ALL}")
+    return value
 
 
 def read_op(written: str, *, more_is_better: bool) -> Op:

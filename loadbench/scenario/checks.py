@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from loadbench.errors import ScenarioError, UsageError
-from loadbench.scenario.bound import Bound
+from loadbench.scenario.bound import Bound, check_written
 from loadbench.scenario.files import at, shown
 from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.shape import Shape
@@ -166,11 +166,11 @@ def _request(scenario: Scenario) -> None:
 def _bounds(scenario: Scenario) -> None:
     for index, text in enumerate(scenario.slo):
         try:
-            Bound.parse(text)
+            check_written(Bound.parse(text))
         except UsageError as error:
             raise ScenarioError(f"{at(('slo', index))}: {error}") from None
     for index, written in enumerate(scenario.fail_if):
         try:
-            Threshold.of(written)
+            check_written(Threshold.of(written).bound, holds=False)
         except UsageError as error:
             raise ScenarioError(f"{at(('fail_if', index))}: {error}") from None

@@ -104,16 +104,17 @@ class Pause:
         Raises:
             UsageError: If it is none; one line that says what to write.
         """
-        kind, _, rest = " ".join(text.split()).rpartition(" ")
-        if kind.lower() not in ("", "constant", "exponential"):
+        words = text.split()
+        kind = words.pop(0).lower() if len(words) > 1 and words[0].isalpha() else ""
+        if kind not in ("", "constant", "exponential"):
             raise UsageError(f"{shown(text)} is no pause: write 2s or exponential 2s")
         try:
-            mean = Duration.parse(rest)
+            mean = Duration.parse(" ".join(words))
         except ValueError as error:
             raise UsageError(str(error)) from None
         if not mean > 0:
             raise UsageError(f"{shown(text)} must be more than 0; leave it out where users do not pause")
-        return cls(float(mean), kind.lower() == "exponential")
+        return cls(float(mean), kind == "exponential")
 
     def draw_ns(self, rng: np.random.Generator) -> int:
         """The next pause in ns."""

@@ -294,7 +294,9 @@ def json_schema() -> dict[str, Any]:
 
     def hook(kind: type) -> dict[str, Any]:
         if kind is Duration:
-            return {"anyOf": [{"type": "string", "pattern": r"^[0-9.]+ *(ms|s|m|h)?$"}, {"type": "number"}]}
+            return {
+                "anyOf": [{"type": "string", "pattern": r"^([0-9.]+ *(ms|s|m|h) *)+$|^[0-9.]+$"}, {"type": "number"}]
+            }
         raise NotImplementedError
 
     schema = msgspec.json.schema(Scenario, schema_hook=hook)

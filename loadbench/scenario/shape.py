@@ -12,7 +12,7 @@ from loadbench.scenario.files import shown
 
 FASTEST_PER_S = 1_000_000
 EXAMPLES = '"ramp 1..8 over 2m", "steps 1,2,4 each 30s" or "spike 1 to 10 at 30s for 10s"'
-_RATE, _TIME = r"([^\s,]+?)", r"(\S+)"
+_RATE, _TIME = r"([^\s,]+?)", r"(\S+(?: \d\S*){0,3})"
 _RAMP = re.compile(rf"ramp {_RATE} ?\.\. ?{_RATE} over {_TIME}")
 _STEPS = re.compile(rf"steps (.+) each {_TIME}")
 _SPIKE = re.compile(rf"spike {_RATE} to {_RATE} at {_TIME} for {_TIME}(?: over {_TIME})?")

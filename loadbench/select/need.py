@@ -10,7 +10,7 @@ from typing import Literal
 
 from loadbench.errors import UsageError
 from loadbench.scenario import Bound, read_op
-from loadbench.scenario.bound import METRICS
+from loadbench.scenario.bound import METRICS, check_written, share
 from loadbench.scenario.files import nearest, shown
 from loadbench.select import values
 from loadbench.select.candidate import Candidate
@@ -96,6 +96,7 @@ def parse(text: str) -> Need:
             known = [*WORDS, *_OWN, "ttft_p95", "e2e_mean", "tpot_p50", "itl_p99", "output_tokens_per_s", "failed"]
             raise UsageError(f"{shown(text)}: unknown figure {shown(name)}{nearest(name, known)}")
         bound = Bound.parse(f"{name} {found[2]} {found[3]}")
+        check_written(bound)
         full = bound.metric if bound.statistic is None else f"{bound.metric}_{bound.statistic}"
         unit = "ms" if bound.statistic else "share" if bound.metric in ("success", "failed") else "/s"
         return Need(text.strip(), full, bound, unit=unit)
@@ -103,6 +104,9 @@ def parse(text: str) -> Need:
     op = read_op(found[2], more_is_better=good)
     unit = FIGURES[name].unit if name in FIGURES else "/s"
     bound = Bound(metric=name, statistic=None, op=op, value=_value(unit, found[3], text), text=text)
+    if op[0] != (">" if good else "<"):
+        turned = f"{found[1]} {'>=' if good else '<='} {found[3]}"
+        raise UsageError(f"{shown(text)}: a need says what is to hold, and that would be bad: write {turned}")
     return Need(text.strip(), name, bound, unit=unit)
 
 
@@ -115,10 +119,10 @@ def _value(unit: str, written: str, text: str) -> float:
                 return number * SIZES[suffix]
             raise UsageError(f"{shown(text)}: {shown(written)} is no size: write 4GB or 500MB")
         case "share":
-            share = number / 100 if suffix == "%" else number
-            if suffix in ("", "%") and 0 <= share <= 1:
-                return share
-            raise UsageError(f"{shown(text)}: {shown(written)} is no share: write 90% or 0.9")
+            try:
+                return share(written)
+            except ValueError as error:
+                raise UsageError(f"{shown(text)}: {error}") from None
         case "points":
             if suffix == "" and 1 <= number <= 5:
                 return number

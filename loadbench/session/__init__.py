@@ -35,6 +35,7 @@ from loadbench.session.drive import Drive, Drives
 from loadbench.session.observer import Observer
 from loadbench.session.pulse import Pulse
 from loadbench.session.schedule import Fixed, Schedule
+from loadbench.session.silence import Silence
 from loadbench.session.turn import PROBE_TOKENS, Control, Origin, Turn
 from loadbench.session.turns import in_turns
 from loadbench.session.watch import Watch
@@ -97,6 +98,7 @@ class Session:
     _engine: Drives | None = None
     _whole: set[str] = field(default_factory=set)  # levels that were complete when it began
     _deadline_s: float | None = None  # of the budget
+    _silence: Silence | None = None  # of the present level
     _overhead_s: float = 0.0  # warm-up and drain of the last level
     _stop: anyio.Event = field(default_factory=anyio.Event)
     _turn: Turn | None = None  # the model that has its turn
@@ -241,7 +243,7 @@ class Session:
         self.observer.began(progress, planned)
         about = {"model": level.model, "level": level.id, "attempt": attempt}
         await self.watch.sample("level", **about)
-        stopped, pulse = True, Pulse()
+        stopped, pulse, self._silence = True, Pulse(), Silence(self.scenario)
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(lambda: self.watch.each_second("level", **about))
@@ -298,7 +300,16 @@ class Session:
         self._schedule.heard(result)
 
     async def _on_tick(self, progress: Progress) -> None:
-        write, text_events = self.folder.take(), progress.text_events + self.client.text_events_in_flight()
+        in_flight = self.client.text_events_in_flight()
+        write, text_events = self.folder.take(), progress.text_events + in_flight
+        silent = self._silence and self._silence.look(
+            in_flight=progress.in_flight,
+            ended=progress.ended + progress.warmup_requests,
+            tokens=text_events,
+            begun=in_flight > 0,
+        )
+        if silent is not None:
+            self.observer.note(f"{progress.level.id}: {silent}")
 
         def work() -> bool:
             write()

@@ -17,6 +17,7 @@ from loadbench.errors import TargetError
 from loadbench.prompts import Prompt, distinct
 from loadbench.result import Result
 from loadbench.scenario import Scenario
+from loadbench.session.silence import TOLD_AFTER_S, words
 from loadbench.session.watch import Watch
 from loadbench.target import Chosen, ModelFacts
 
@@ -40,6 +41,7 @@ class Chats(Protocol):
 
     async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None: ...
     def served_as(self, model: str) -> str | None: ...
+    def text_events_in_flight(self) -> int: ...
 
 
 class Control(Protocol):
@@ -83,6 +85,7 @@ class Turn:
         sleep: Waits so many seconds; False where the user ended the run meanwhile.
         record: What run.json says of this model; filled as it goes.
         probes: The list in run.json that takes each probe.
+        pause: Lets so many seconds pass.
         salt: Makes the prefixes differ from those of other runs.
     """
 
@@ -97,6 +100,7 @@ class Turn:
     probes: list[dict[str, Any]]
     origin: Origin
     salt: int
+    pause: Callable[[float], Awaitable[None]] = anyio.sleep
     record: dict[str, Any] = field(default_factory=dict)
     limited: bool = False  # the server refused already to be asked so often
     _unloads: bool = False  # this run loaded what was not loaded before
@@ -305,8 +309,23 @@ class Turn:
         about = (f"{self.chosen.id}@probe", 1, self._asked, self.chosen.id, prompt)
         ask = Ask(*about, warmup=True, due_ns=now_ns, endpoint=endpoint)
         self._asked += 1
-        await self.client.chat(ask, now_ns, results.append, keep=False)
+        failure: Exception | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._tell_silence)
+            try:
+                await self.client.chat(ask, now_ns, results.append, keep=False)
+            except Exception as error:  # as it is, not in a group
+                failure = error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         return results[0]
+
+    async def _tell_silence(self) -> None:
+        """Say of an answer that is long in coming that it is waited for."""
+        await self.pause(TOLD_AFTER_S)
+        if not self.client.text_events_in_flight():
+            self.observer.note(f"{self.chosen.id}: {words(self.scenario)}")
 
 
 _SENT = ("max_tokens", "temperature", "stream_options", "min_tokens", "cache_prompt", "ignore_eos")

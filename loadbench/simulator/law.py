@@ -27,6 +27,7 @@ FAULTS = {
 }
 """Every fault by name; a number from 400 to 599 is a fault too: that HTTP status instead of an answer."""
 
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|µs|ms|s|m)")
 _UNITS_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
 
@@ -36,13 +37,13 @@ def milliseconds(text: str) -> float:
     Raises:
         ValueError: If there is no number, no unit or an unknown one.
 
-    >>> milliseconds("50ms"), milliseconds("0.5s"), milliseconds("200us")
-    (50.0, 500.0, 0.2)
+    >>> milliseconds("50ms"), milliseconds("0.5s"), milliseconds("200us"), milliseconds("1m 30s")
+    (50.0, 500.0, 0.2, 90000.0)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|µs|ms|s|m)", text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no duration: write it like 50ms, 200us or 1.5s")
-    return float(match[1]) * _UNITS_MS[match[2]]
+    parts = _PART.findall(text)
+    if not parts or "".join(f"{number}{unit}" for number, unit in parts) != "".join(text.split()):
+        raise ValueError(f"{text[:60]!r} is no duration: write it like 50ms, 200us, 1.5s or 1m30s")
+    return sum(float(number) * _UNITS_MS[unit] for number, unit in parts)
 
 
 def faults(texts: Sequence[str]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from loadbench.errors import LoadbenchError, UsageError
+from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.spread.place import Place
 from loadbench.target.child import keep_working_folder_out
 
@@ -65,8 +65,8 @@ def connect(address: str) -> Cluster:
         import distributed
     except ImportError:
         raise LoadbenchError(
-            "--cluster needs Dask's distributed, which is not installed: pip install 'loadbench[cluster]', here and on "
-            "the workers"
+            f"--cluster needs Dask's distributed, which is not installed, here and on the workers: "
+            f"{how_to_install('cluster')}"
         ) from None
     if local := _LOCAL.fullmatch(address):
         if not 1 <= int(local[1]) <= MOST_LOCAL:

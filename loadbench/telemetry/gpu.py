@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from loadbench.errors import how_to_install
+
 _THROTTLED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 """Reasons that hold the clock down against the load: power cap, hardware slowdown, thermal (2), power brake.
 
@@ -134,7 +136,7 @@ def open_nvml(load: Callable[[], Any] = _load) -> Gpus:
     try:
         library = load()
     except ImportError:
-        return Gpus(None, "NVIDIA GPUs are read by NVML: pip install 'loadbench[gpu]'")
+        return Gpus(None, f"NVIDIA GPUs are read by NVML: {how_to_install('gpu')}")
     try:
         library.nvmlInit()
     except library.NVMLError as error:

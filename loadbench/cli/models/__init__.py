@@ -42,7 +42,7 @@ def models() -> None:
     """Which models are here; bring them, load them, check them, remove them.
 
     Of the server given with -e, else of the Foundry Local service that is found (FOUNDRY_LOCAL_ENDPOINT first), else of
-    Foundry Local's SDK (pip install 'loadbench[foundry]'). NAMES are ids or aliases. An alias may stand for variants
+    Foundry Local's SDK (the extra foundry). NAMES are ids or aliases. An alias may stand for variants
     for several devices: --device and --ep choose one.
     """
 

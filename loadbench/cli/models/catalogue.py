@@ -136,30 +136,14 @@ def columns(texts: Sequence[Sequence[str]]) -> list[str]:
 
 def _fitted(texts: Sequence[Sequence[str]]) -> None:
     """What no model tells has no column: it is named below, so that there is room for the rest."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from loadbench.report import text
+    from loadbench.report.tables import Cell, Column, Table
 
     untold = [name for i, name in enumerate(_HEADS) if all(row[i] == ABSENT for row in texts)]
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     shown = [i for i, name in enumerate(_HEADS) if name not in untold]
-    for i in shown:
-        name = _HEADS[i]
-        justify: Any = "right" if name in _RIGHT else "left"
-        if name == "id":
-            grid.add_column(name, justify=justify, overflow="fold", ratio=1)
-        else:
-            grid.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", max_width=16)
-    for row in texts:
-        grid.add_row(*(Text(row[i], _style(_HEADS[i], row[i])) for i in shown))
-    console = Console()
-    console.print(grid)
-    if untold:
-        console.print(Text(f"not told: {', '.join(untold)}", "dim"))
-
-
-def _style(name: str, text: str) -> str:
-    if name in ("cached", "loaded"):
-        return "green" if text == "yes" else "dim"
-    return "bold" if name == "alias" else ""
+    heads = tuple(Column(_HEADS[i], left=_HEADS[i] not in _RIGHT) for i in shown)
+    rows = tuple(tuple(Cell(row[i]) for i in shown) for row in texts)
+    notes = (f"not told: {', '.join(untold)}",) if untold else ()
+    console = text.console(sys.stdout)
+    for part in text.grids([Table("", heads, rows, notes)], console):
+        text.print_part(part, console)

@@ -13,7 +13,7 @@ from rich.text import Text
 from loadbench.report import clean, provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
-from loadbench.report.text import SEVERITY_STYLES, bullet, for_output, grids, plain, print_parts
+from loadbench.report.text import SEVERITY_STYLES, bullet, grids, plain, print_part, print_parts
 from loadbench.validity import titled
 
 _STYLES = {
@@ -35,7 +35,7 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     for record in document["comparisons"]:
         print_parts(_parts(record, console), console)
     how = Group(*(Text(line, style="dim") for line in doubts.HOW))
-    console.print(for_output(how, console), highlight=False)
+    print_part(how, console)
 
 
 def verdict(record: Record) -> RenderableType:

@@ -9,7 +9,9 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
-HOW = 'pip install "loadbench[html]"'
+from loadbench.errors import how_to_install
+
+HOW = how_to_install("html")
 """How to get the plots."""
 
 

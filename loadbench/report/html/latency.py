@@ -55,8 +55,8 @@ def kinds(summary: Summary) -> list[Kind]:
     )
     if not levels.is_streamed(summary):
         return [e2e]
-    between = any(level.get("itl_name") == "inter-event" for level in levels.levels(summary))
-    gap = "IET" if between else "ITL"
+    names = sorted({name for level in levels.levels(summary) if (name := levels.gap_name(level))})
+    gap = "/".join(reversed(names)) or "ITL"
     ttft = Kind(
         "TTFT", levels.ttft, ("ttft_from_due_ms", "ttft_ms"), "requests", ("ttft",), "The time to the first token."
     )

@@ -121,7 +121,8 @@ def _contents(sections: Sequence[Section]) -> Markup:
 def _without_plots(library: bundle.Bundle | None) -> Markup:
     if library is None:
         words = ("The tables below hold every figure; the plots need plotly, which is not installed. To get them: ",)
-        return tag("p", *words, tag("code", bundle.HOW), ", then ", tag("code", "loadbench report RUN"), class_="hint")
+        how = (tag("code", part) if i % 2 else part for i, part in enumerate(bundle.HOW.split("`")))
+        return tag("p", *words, *how, ", then ", tag("code", "loadbench report RUN"), class_="hint")
     words = ("Plots need JavaScript. The same figures are in the tables beneath them.",)
     return Markup(f"<noscript>{tag('p', *words, class_='hint')}</noscript>")
 

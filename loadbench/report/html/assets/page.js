@@ -50,7 +50,9 @@ const loadbench = (() => {
     return found;
   };
 
-  const layout = (spec, color) => {
+  let onPaper = false; // while it is printed: plots are then as wide as their places on paper, not as on the screen
+
+  const layout = (spec, color, place) => {
     const axis = {
       gridcolor: color("@rule"), linecolor: color("@rule"), zerolinecolor: color("@rule"), zerolinewidth: 1,
       tickfont: { color: color("@muted"), size: 11 }, automargin: true, fixedrange: coarse,
@@ -69,6 +71,7 @@ const loadbench = (() => {
     };
     const axes = Object.keys(spec).filter((key) => /^[xy]axis\d*$/.test(key));
     for (const name of new Set(["xaxis", "yaxis", ...axes])) base[name] = axis;
+    if (onPaper) Object.assign(base, { width: place.clientWidth, height: place.clientHeight, autosize: false });
     return merged(base, colored(spec, color));
   };
 
@@ -82,7 +85,7 @@ const loadbench = (() => {
     const traces = spec.traces.map((trace) => (typeof trace === "number" ? page.shared[trace] : trace));
     const color = palette();
     drawn.set(element, spec);
-    return Plotly.react(element, colored(traces, color), layout(spec.layout, color), config).then(() => {
+    return Plotly.react(element, colored(traces, color), layout(spec.layout, color, element), config).then(() => {
       element.dataset.state = "drawn";
     });
   };
@@ -169,11 +172,15 @@ const loadbench = (() => {
     window.addEventListener("beforeprint", () => {
       before = root.dataset.theme;
       root.dataset.theme = "light";
+      root.classList.add("paper"); // the page's own layout is not yet that of @media print
+      onPaper = true;
       plots.filter((element) => element.offsetParent !== null).forEach(drawPlot);
       paint();
     });
     window.addEventListener("afterprint", () => {
       if (before === undefined) delete root.dataset.theme; else root.dataset.theme = before;
+      root.classList.remove("paper");
+      onPaper = false;
       paint();
     });
     root.dataset.ready = "true";

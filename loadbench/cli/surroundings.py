@@ -1,0 +1,180 @@
+"""What a command finds around it: streams that may be full or closed, signals, memory and files that run out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+_LACKS = {
+    errno.EMFILE: "too few files may be open at once: raise the limit with ulimit -n",
+    errno.ENFILE: "this system has no more files to open: end other programs, or raise its limit",
+    errno.ENOMEM: "not enough memory: free some, or raise the limit (ulimit -v, the container's)",
+    errno.EAGAIN: "no more processes or threads may be started: raise the limit (ulimit -u, the container's pids)",
+}
+"""What ran out, by error number, and what to do."""
+_SAID = {
+    "can't start new thread": errno.EAGAIN,  # a RuntimeError without a number
+    "failed to map segment": errno.ENOMEM,  # of a library that is loaded
+    **{os.strerror(number): number for number in _LACKS},
+}
+
+
+class Guarded(io.RawIOBase):
+    """A stream that takes every write: what does not arrive is passed over, and the first reason kept.
+
+    A full disk behind stdout must not end a run that has been measured for an hour.
+
+    Attributes:
+        error: Why something did not arrive.
+    """
+
+    def __init__(self, raw: io.RawIOBase | None, *, tells_when_unread: bool) -> None:
+        """Guard a stream.
+
+        Args:
+            raw: None where the stream was closed from the start.
+            tells_when_unread: Whether a reader that went away is an error, once: `loadbench report … | head` ends then.
+        """
+        self._raw = raw
+        self._tells = tells_when_unread
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self.error is not None:
+            return size
+        try:
+            if self._raw is None:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            while (written := self._raw.write(data)) is None:
+                select.select([], [self._raw], [])  # the other end made it non-blocking
+        except OSError as error:
+            self.error = error
+            if isinstance(error, BrokenPipeError) and self._tells:
+                raise
+            return size
+        return written
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        if self._raw is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw is not None and self._raw.isatty()
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[Guarded | None]:
+    """Within it stdout and stderr take every write; yields what tells whether stdout's arrived, None of a fake one."""
+    _fill_gaps()
+    before = sys.stdin, sys.stdout, sys.stderr
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - it lives as long as the command
+    out, sys.stdout = _guard(sys.stdout, tells_when_unread=True)
+    _, sys.stderr = _guard(sys.stderr, tells_when_unread=False)
+    try:
+        yield out
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _guard(stream: Any, *, tells_when_unread: bool) -> tuple[Guarded | None, Any]:
+    """A stream's guard, and the stream with it; the stream as it is where a test put a fake there."""
+    if stream is None:
+        gone = Guarded(None, tells_when_unread=tells_when_unread)
+        return gone, io.TextIOWrapper(io.BufferedWriter(gone), encoding="utf-8", errors="replace")
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)  # python -u has no buffer between
+    if not isinstance(raw, io.RawIOBase) or isinstance(raw, Guarded):
+        return None, stream
+    with contextlib.suppress(OSError):
+        stream.flush()
+    guard = Guarded(raw, tells_when_unread=tells_when_unread)
+    return guard, io.TextIOWrapper(
+        io.BufferedWriter(guard),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _fill_gaps() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: or the next file opened gets its number and its text."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM is what Ctrl-C is: what this command started ends with it, whatever it is at."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if callable(signal.getsignal(signal.SIGINT)):  # not so in the background of a shell, which ignores Ctrl-C there
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _interrupt(*_: Any) -> None:
+    # Not the same handler: an event loop has one of its own for SIGINT, which lets its tasks come to their ends.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
+def lacking(error: BaseException) -> str | None:
+    """What this machine ran out of, and what to do, where that is what an error comes from; None where it is not.
+
+    >>> lacking(OSError(24, "Too many open files"))
+    'too few files may be open at once: raise the limit with ulimit -n'
+    >>> lacking(ValueError("24")) is None
+    True
+    """
+    seen: set[int] = set()
+    to_see: list[BaseException | None] = [error]
+    while to_see:
+        one = to_see.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        number = _number(one)
+        if number is not None:
+            return _LACKS[number]
+        to_see += [one.__context__, one.__cause__]
+        if isinstance(one, BaseExceptionGroup):
+            to_see += one.exceptions
+    return None
+
+
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError):
+        return error.errno if error.errno in _LACKS else None
+    if isinstance(error, ImportError | RuntimeError):
+        return next((number for text, number in _SAID.items() if text in str(error)), None)
+    return None
