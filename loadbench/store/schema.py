@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -230,6 +230,7 @@ class _Share(TypedDict):
     wanted: Figure | None
     attained: bool | None
     interval: tuple[Figure, Figure] | None
+    worth: NotRequired[Figure | None]
 
 
 class _Step(TypedDict):
