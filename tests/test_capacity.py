@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import failed, stream
 
-from loadbench.capacity import Grid, Rule, Tried
+from loadbench.capacity import Grid, Rule
 from loadbench.capacity.backlog import backlog
 from loadbench.capacity.grid import bracket, contradictions, following, found
 from loadbench.capacity.probe import Probe
 from loadbench.capacity.rule import wanted
+from loadbench.metrics.searched import Tried
 from loadbench.errors import UsageError
 from loadbench.scenario import Bound, Level, Scenario
 
@@ -34,7 +35,7 @@ def search(meets: Callable[[float], bool], grid: Grid) -> list[Tried]:
     """All that a search tries."""
     tried: list[Tried] = []
     while (load := following(tried, grid)) is not None:
-        tried.append(Tried(load, meets(load)))
+        tried.append(Tried(load, "met" if meets(load) else "not met"))
         assert len(tried) < 100
     return tried
 

@@ -24,6 +24,8 @@ from loadbench.metrics.slo import OF_REQUESTS
 from loadbench.scenario import Bound, Level
 
 LOOKS = 3
+CONFIRM_LOOKS = 2
+"""At a rate, where a look comes as late as a queue needs."""
 ROUNDS = 20
 """Least requests of a probe per stream where nobody says how many."""
 FEWEST = 100
@@ -92,9 +94,12 @@ class Rule:
             return math.ceil(max(_least(shares, looks), least_s * rate_per_s) / (1 - WARMUP))
 
         fewest = _least(shares, 1) if rate_per_s is None else math.ceil(_least(shares, 1) / (1 - WARMUP))
+        most = LOOKS if shares else 1
+        if rate_per_s is not None and confirms:
+            most = min(most, CONFIRM_LOOKS)
         if requests is None:
             rounds = math.ceil(ROUNDS * (level.concurrency or 1))
-            requests = max(FEWEST, 2 ** (LOOKS - 1) * first(LOOKS), rounds)
+            requests = max(FEWEST, 2 ** (most - 1) * first(most), rounds)
         elif requests < fewest:
             strictest = max(share for share in shares if share < 1)
             raise UsageError(
@@ -102,8 +107,8 @@ class Rule:
                 f"{fewest} without a miss; give -n {fewest} or more, or none"
             )
         requests = max(requests, first(1))
-        looks = next((n for n in range(LOOKS, 1, -1) if 2 ** (n - 1) * first(n) <= requests), 1)
-        return cls(shares, tuple(requests // 2**n for n in reversed(range(looks if shares else 1))), least_s)
+        looks = next((n for n in range(most, 1, -1) if 2 ** (n - 1) * first(n) <= requests), 1)
+        return cls(shares, tuple(requests // 2**n for n in reversed(range(looks))), least_s)
 
     def skipped(self, n: int) -> int:
         """How many of the first n requests are warm-up for the word *met*."""

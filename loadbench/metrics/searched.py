@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from loadbench import intervals
+
+BEYOND = 1.05
+"""How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky at one load for minutes."""
 
 Verdict = Literal["met", "not met", "undecided"]
 
@@ -91,26 +95,26 @@ def estimate(steps: Sequence[Mapping[str, Any]], by: str | None) -> dict[str, An
     Args:
         steps: Those that count.
         by: "concurrency" or "rate". At a rate a queue makes requests depend on each other more than they can tell, so
-            that the interval is never narrower than what the zones leave open.
+            that the interval is never narrower than what the zones leave open, and BEYOND.
     """
     bounds = [(share["bound"], share["wanted"]) for share in (steps[0]["shares"] if steps else ())]
     if not bounds or any(wanted is None or not 0 < wanted < 1 for _, wanted in bounds):
         return None
-    crossings = [intervals.crossing(*_columns(steps, bound), wanted) for bound, wanted in bounds]
-    crossed = [one for one in crossings if one is not None]
-    if not crossed:
-        return None
-    first = min(crossed, key=lambda one: one.load)
     found = zones([Tried(step["load"], step["verdict"]) for step in steps])
+    crossings = [intervals.crossing(*_columns(steps, bound), wanted) for bound, wanted in bounds]
+    first = min((one for one in crossings if one is not None), key=lambda one: one.load, default=None)
+    ends: list[float] = []
+    if by == "rate" and found.meets is not None and found.misses is not None:
+        ends = [found.meets / BEYOND, found.misses * BEYOND]
+        first = first or intervals.Crossing(math.sqrt(found.meets * found.misses), None, None)
+    if first is None:
+        return None
     load = max(first.load, found.meets or 0.0)
     if found.misses is not None:
         load = min(load, found.misses)
-    if first.low is None or first.high is None:
-        return {"load": load, "ci95": None}
-    ends = [first.low, load, first.high]
-    if by == "rate":
-        ends += [end for end in (found.meets, found.misses) if end is not None]
-    return {"load": load, "ci95": [min(ends), max(ends)]}
+    if first.low is not None and first.high is not None:
+        ends += [first.low, load, first.high]
+    return {"load": _short(load), "ci95": [_short(min(ends)), _short(max(ends))] if ends else None}
 
 
 def _columns(steps: Sequence[Mapping[str, Any]], bound: str) -> tuple[list[float], list[float], list[float]]:
@@ -128,3 +132,8 @@ def _columns(steps: Sequence[Mapping[str, Any]], bound: str) -> tuple[list[float
         hits.append(0.0 if gone else share["share"] * worth)
         n.append(worth)
     return loads, hits, n
+
+
+def _short(load: float) -> float:
+    """A load, in three digits."""
+    return float(f"{load:.3g}")
