@@ -67,19 +67,20 @@ def backlog(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], tail: float
     return Backlog(round(slope, 6), round(float(y[0]), 6), round(float(y[-1]), 6))
 
 
-def is_steady(due_s: NDArray[np.float64], stay_s: NDArray[np.float64]) -> bool:
+def is_steady(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], after: int = 0) -> bool:
     """Whether neither the time that requests stay nor the number in flight grows, as far as anybody can tell.
 
     Args:
         due_s: When each request was due, ascending.
         stay_s: From then to its end.
+        after: The first requests, which are in flight with the others but were the warm-up.
 
     >>> at = np.arange(200.0)
     >>> is_steady(at, np.ones(200)), is_steady(at, 1 + 0.1 * at)
     (True, False)
     """
     begun, ended = np.arange(1.0, len(due_s) + 1), np.searchsorted(np.sort(due_s + stay_s), due_s, side="right")
-    return all(backlog(due_s, series, TREND) is None for series in (stay_s, begun - ended))
+    return all(backlog(due_s[after:], series[after:], TREND) is None for series in (stay_s, begun - ended))
 
 
 def _batches(values: NDArray[np.float64]) -> NDArray[np.float64]:

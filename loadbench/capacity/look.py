@@ -75,19 +75,32 @@ def looked(rule: Rule, sample: Sample, *, at: int | None = None, dropped: int = 
         return whole
     if queues and due_at < rule.sizes[0] and not last:
         return _open(whole)
-    window = sample.after(rule.skipped(len(sample)))
-    found = whole if len(window) == len(sample) else _judged(rule, window, dropped, last=last)
+    skipped = _warm_up(rule, sample) if queues else 0
+    found = _judged(rule, sample.after(skipped), dropped, last=last) if queues else whole
     if found.verdict == "not met":  # but for the warm-up it would be: of the whole probe that is not sure
         return _open(found)
     if not queues or found.verdict != "met":
         return found
-    lasted_s = float(window.due_s[-1] - window.due_s[0])
-    if len(sample) < rule.sizes[0] and lasted_s < ALMOST * rule.least_s:
-        return _open(found, f"{lasted_s:.3g} s after the warm-up are too short to see whether a queue grows")
-    ended = ~np.isnan(window.stay_s)
-    if not is_steady(window.due_s[ended], window.stay_s[ended]):
+    lasted_s = float(sample.due_s[-1] - sample.due_s[skipped])
+    is_as_planned = due_at >= rule.sizes[0] and skipped == rule.skipped(len(sample))
+    if not is_as_planned and lasted_s < ALMOST * rule.least_s:
+        return _open(
+            found, f"{lasted_s:.3g} s after the warm-up are too short to see whether a queue grows; allow more with -n"
+        )
+    ended = ~np.isnan(sample.stay_s)
+    if not is_steady(sample.due_s[ended], sample.stay_s[ended], int(ended[:skipped].sum())):
         return _open(found, UNSTEADY)
     return found
+
+
+def _warm_up(rule: Rule, sample: Sample) -> int:
+    """How many of the requests are warm-up: until the first ones end, ever more are in flight."""
+    stays_s = sample.stay_s[~np.isnan(sample.stay_s)]
+    if not len(stays_s):
+        return rule.skipped(len(sample))
+    filled_s = sample.due_s[0] + np.quantile(stays_s, 0.95)
+    filled = int(np.searchsorted(sample.due_s, filled_s))
+    return max(rule.skipped(len(sample)), min(filled, len(sample) - 1))
 
 
 def _open(found: Looked, reason: str | None = None) -> Looked:

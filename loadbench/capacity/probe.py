@@ -172,15 +172,14 @@ class Probe:
 
     def _hopeless(self, dropped: int) -> Decision | None:
         n = self._read + dropped
-        misses = [missed + dropped for missed in self._misses]
-        if not n or not self.rule.is_hopeless(misses):
+        if not n or not self.rule.is_hopeless(self._misses, dropped):
             return None
         sample = self._all()
         found = looked(self.rule, sample, dropped=dropped)
         if found.verdict == "not met":
             return self._decided(found, sample)
         most = self.rule.sizes[-1]
-        reason = f"{max(misses)} of {n} missed it: {most} requests can no longer say that it is met"
+        reason = f"{max(self._misses) + dropped} of {n} missed it: {most} requests can no longer say that it is met"
         return self._decided(replace(found, verdict="undecided", reason=reason), sample)
 
     def _all(self) -> Sample:

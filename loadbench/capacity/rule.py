@@ -163,12 +163,17 @@ class Rule:
             return "not met"
         return "undecided" if "undecided" in verdicts else "met"
 
-    def is_hopeless(self, misses: Sequence[int]) -> bool:
-        """Whether so many missed a bound that no look to come can say *met*, whatever follows."""
+    def is_hopeless(self, misses: Sequence[int], dropped: int = 0) -> bool:
+        """Whether so many missed a bound that no look to come can say *met*, whatever follows.
+
+        Args:
+            misses: Of the requests that were sent.
+            dropped: Requests that were not: streams were all taken, which is no matter of warm-up.
+        """
         spare = self.skipped(self.sizes[-1])  # they may all have been in the warm-up
         most = self.sizes[-1] - spare
         return any(
-            self._one(share, max(most - max(missed - spare, 0), 0), most, most, most, self.tail) != "met"
+            self._one(share, max(most - max(missed - spare, 0) - dropped, 0), most, most, most, self.tail) != "met"
             for share, missed in zip(self.shares, misses, strict=True)
         )
 

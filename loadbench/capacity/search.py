@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -80,7 +81,7 @@ class Search:
     _ends_s: float | None = None  # of the whole budget
     _turn_ends_s: float | None = None  # of this model's share of it
     _probe: Probe | None = None
-    _cut: bool = False  # whether the budget shortened the present probe
+    _cut: bool = False  # whether the budget may end the present probe
     _given_up: set[str] = field(default_factory=set)
 
     def following(self) -> PlannedLevel | None:
@@ -111,13 +112,15 @@ class Search:
         gone = facts["status"] == "failed" and bool(progress.errors) and set(progress.errors) <= set(UNREACHABLE)
         lost = facts["status"] == "incomplete"
         again = lost and any(step["load"] == _load(level) and not step["counted"] for step in record["steps"])
+        asked = progress.issued + progress.dropped
+        cut = self._cut and probe.decision is None and asked < (progress.limits.requests or math.inf)
         decision = probe.close({"id": level.id, "model": level.model, **level.load_facts, **facts})
         step = {
             "load": _load(level),
             "level": level.id,
             **asdict(decision),
             # What a budget cut short, a server that went away and a part that is missing say nothing of the load.
-            "counted": not (gone or lost or (self._cut and decision.verdict == "undecided")),
+            "counted": not (gone or lost or (cut and decision.verdict == "undecided")),
         }
         record["steps"].append(step)
         self._conclude(record)
