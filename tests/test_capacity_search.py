@@ -31,7 +31,7 @@ def slow_from(streams: int) -> Callable[[int, float], Result]:
 
 
 def gentle(n: int, load: float) -> Result:
-    """A server of which ever more requests miss a second: none at 6 streams, one in 14 at 7 and 8, a third from 9 on."""
+    """A server of which ever more requests are slow: none at 6 streams, one in 14 at 7 and 8, a third from 9 on."""
     every = 3 if load >= 9 else 14
     return stream(n, due=10.0 * n, ttft=5000.0 if load >= 7 and n % every == 0 else 200.0)
 
