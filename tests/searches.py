@@ -134,9 +134,10 @@ def probe(rule: Rule, sample: Sample) -> Said:
                 said = replace(said, verdict="undecided", reason="V2")
             if said.verdict == "undecided" and said.reason != "V2" and n < rule.sizes[-1]:
                 said = None
-        if said is None and n == hopeless:
+        if said is None and n >= hopeless and (n == hopeless or n in rule.sizes):
             said = looked(rule, until)
-            said = said if said.verdict == "not met" else replace(said, verdict="undecided")
+            if said.verdict != "not met":
+                said = replace(said, verdict="undecided") if n in rule.sizes else None
         if said is not None:
             took_s = float(until.due_s[-1] + until.stay_s[-1])
             return Said(said, took_s, independent(until) if queues else math.inf)

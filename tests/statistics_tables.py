@@ -279,7 +279,7 @@ TABLES = {
     "serial": Table(serials),
     "capacity": Table(capacities, 4000),
     "capacity_by_rate": Table(capacities_by_rate, 200),
-    "capacity_estimates": Table(capacity_estimates, 1000),
+    "capacity_estimates": Table(capacity_estimates, 400),
     "backlog": Table(backlogs, 1000),
     "drift": Table(drifts, 1000),
     "kappa": Table(kappas, 1000),

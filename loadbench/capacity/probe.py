@@ -87,6 +87,7 @@ class Probe:
     _rows: list[_Row] = field(default_factory=list)  # the first ones, all of which have ended
     _misses: list[int] = field(init=False)  # of all that have ended
     _next_test: float = FEWEST
+    _is_hopeless: bool = False
 
     def __post_init__(self) -> None:
         self._misses = [0] * len(self.rule.shares)
@@ -108,7 +109,7 @@ class Probe:
             return self.decision
         before = len(self._rows)
         self._take()
-        found = self._backlog() or self._at_size(before, dropped) or self._hopeless(dropped)
+        found = self._backlog() or self._at_size(before, dropped) or self._hopeless(before, dropped)
         if self._results and self._results[-1].error in UNREACHABLE:
             return None
         self.decision = found
@@ -170,14 +171,24 @@ class Probe:
             return self._decided(found, sample) if sizes[-1] == self.rule.sizes[-1] and found.reason else None
         return self._decided(found, sample)
 
-    def _hopeless(self, dropped: int) -> Decision | None:
+    def _hopeless(self, before: int, dropped: int) -> Decision | None:
+        """What a load that can no longer be met comes to: *not met* where that is sure, undecided at its next look.
+
+        Where requests depend on each other, a few more of them may tell a load that is missed from one that is open.
+        """
         n = self._read + dropped
         if not n or not self.rule.is_hopeless(self._misses, dropped):
+            return None
+        is_first, self._is_hopeless = not self._is_hopeless, True
+        is_look = any(before < size <= len(self._rows) for size in self.rule.sizes)
+        if not (is_first or is_look or dropped):
             return None
         sample = self._all()
         found = looked(self.rule, sample, dropped=dropped)
         if found.verdict == "not met":
             return self._decided(found, sample)
+        if not (is_look or dropped):
+            return None
         most = self.rule.sizes[-1]
         reason = f"{max(self._misses) + dropped} of {n} missed it: {most} requests can no longer say that it is met"
         return self._decided(replace(found, verdict="undecided", reason=reason), sample)

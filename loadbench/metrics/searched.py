@@ -10,7 +10,7 @@ from typing import Any, Literal
 from loadbench import intervals
 
 BEYOND = 1.05
-"""How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky at one load for minutes."""
+"""How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky for minutes."""
 
 Verdict = Literal["met", "not met", "undecided"]
 
