@@ -19,9 +19,9 @@ Examples:
 
 \b
 A share is met where its interval says so: 95 % takes 109 requests without a
-miss, 99 % takes 568. By rate a probe takes 27 s at least, the one that confirms
-the answer 80 s: queues take time. What is neither surely met nor missed is
-called undecided. --budget ends with a bracket, as 8 to 16.
+miss, 99 % takes 568. By rate a probe takes 27 s at least, and 80 s to confirm
+the answer: queues take time. What is neither surely met nor surely missed is
+undecided. --budget ends with a bracket, as 8 to 16.
 
 \b
 Exit: 0 found, or a bracket where the budget ended; 1 target or machine
