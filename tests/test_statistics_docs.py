@@ -94,7 +94,7 @@ MIXED = ("usl", "until", "capacity_by_rate", "capacity_estimates")
 
 
 def number(cell: str) -> float | None:
-    return float(cell) if re.fullmatch(r"\d+(\.\d+)?", cell) else None
+    return float(cell) if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell) else None
 
 
 @pytest.mark.parametrize(("name", "trials"), QUICK.items())
