@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import searches
 import test_capacity
 import test_metrics_drift
 import test_scaling_knees
@@ -141,6 +142,72 @@ def _is_found(random: np.random.Generator, rule: Rule, limit: int) -> bool:
 
     answer = answer_of(test_capacity.search(meets, test_capacity.STREAMS), test_capacity.STREAMS) or 0
     return answer <= limit <= max(answer, answer * 1.05)
+
+
+def capacities_by_rate(trials: int) -> list[Row]:
+    """Whole searches of M/M/1 by rate, from 1 request per second on."""
+    rows: list[Row] = [
+        (
+            "M/M/1 of",
+            "exact answer",
+            "answer at most the server's maximum: held",
+            "answer within 8 %: held",
+            "zones held the exact answer",
+            "interval held it",
+            "estimate off by, median %",
+            "minutes, median",
+            "nine in ten",
+        )
+    ]
+    for per_s, bound_s in searches.QUEUES:
+        random, exact = np.random.default_rng(SEED), searches.exact(per_s, bound_s)
+        done = [searches.by_rate(random, searches.single(per_s), bound_s) for _ in range(trials)]
+        answers = np.array([one.found or 0.0 for one in done])
+        minutes = np.array([one.took_s / 60 for one in done])
+        shares = (
+            np.mean(answers <= per_s),
+            np.mean(np.abs(answers / exact - 1) <= 0.08),
+            np.mean([one.zones_hold(exact) for one in done]),
+            np.mean([one.interval_holds(exact) for one in done]),
+        )
+        others = (_bias(done, exact), *(f"{np.quantile(minutes, share):.0f}" for share in (0.5, 0.9)))
+        name = f"{per_s:g}/s, e2e_p95={bound_s:g}s"
+        rows.append((name, f"{exact:.1f}", *(_percent(float(share)) for share in shares), *others))
+    return rows
+
+
+def capacity_estimates(trials: int) -> list[Row]:
+    """Searches by concurrency of curves on which ever more requests miss the SLO: 5 % at the exact answer."""
+    rows: list[Row] = [
+        (
+            "share that misses it grows as",
+            "exact answer",
+            "meets up to, median",
+            "misses from, median",
+            "zones held the exact answer",
+            "interval held it",
+            "estimate off by, median %",
+        )
+    ]
+    for power in (1.5, 3.0, 8.0, 20.0):
+        for exact in (7.0, 25.0):
+            random = np.random.default_rng(SEED)
+
+            def share(streams: float, power: float = power, exact: float = exact) -> float:
+                return max(0.0, 1 - 0.05 * (streams / exact) ** power)
+
+            done = [searches.by_concurrency(random, share) for _ in range(trials)]
+            ends = ([one.meets or 0 for one in done], [one.misses or math.inf for one in done])
+            held = ([one.zones_hold(exact) for one in done], [one.interval_holds(exact) for one in done])
+            medians = (f"{np.median(end):.0f}" for end in ends)
+            cells = (*medians, *(_percent(float(np.mean(flags))) for flags in held), _bias(done, exact))
+            rows.append((f"streams^{power:g}", f"{exact:g}", *cells))
+    return rows
+
+
+def _bias(done: Sequence[searches.Searched], exact: float) -> str:
+    known = [one.estimate["load"] / exact - 1 for one in done if one.estimate is not None]
+    return f"{100 * float(np.median(known)):+.1f}"
 
 
 def backlogs(trials: int) -> list[Row]:

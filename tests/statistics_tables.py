@@ -18,7 +18,18 @@ import numpy as np
 import simulations
 from comparisons import Server, comparisons, lap_of, share, share_of_any, side_of, words
 from simulations import SEED, holds
-from statistics_of_loads import backlogs, capacities, drifts, kappas, knees_of_a_curve, serials, untils, usl_recovery
+from statistics_of_loads import (
+    backlogs,
+    capacities,
+    capacities_by_rate,
+    capacity_estimates,
+    drifts,
+    kappas,
+    knees_of_a_curve,
+    serials,
+    untils,
+    usl_recovery,
+)
 
 from loadbench import intervals
 from loadbench.compare import Outcomes, Side, judge, over_levels
@@ -281,6 +292,8 @@ TABLES = {
     "knees": Table(knees_of_a_curve),
     "serial": Table(serials),
     "capacity": Table(capacities, 4000),
+    "capacity_by_rate": Table(capacities_by_rate, 200),
+    "capacity_estimates": Table(capacity_estimates, 400),
     "backlog": Table(backlogs, 1000),
     "drift": Table(drifts, 1000),
     "kappa": Table(kappas, 1000),

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import failed, stream
 
-from loadbench.capacity import Grid, Rule, Tried
+from loadbench.capacity import Grid, Rule
 from loadbench.capacity.backlog import backlog
 from loadbench.capacity.grid import bracket, contradictions, following, found
 from loadbench.capacity.probe import Probe
 from loadbench.capacity.rule import wanted
 from loadbench.errors import UsageError
+from loadbench.metrics.searched import Tried, Zones, zones
 from loadbench.scenario import Bound, Level, Scenario
 
 STREAMS = Grid("concurrency", 1, 1024)
@@ -34,7 +35,7 @@ def search(meets: Callable[[float], bool], grid: Grid) -> list[Tried]:
     """All that a search tries."""
     tried: list[Tried] = []
     while (load := following(tried, grid)) is not None:
-        tried.append(Tried(load, meets(load)))
+        tried.append(Tried(load, "met" if meets(load) else "not met"))
         assert len(tried) < 100
     return tried
 
@@ -99,6 +100,23 @@ def test_an_answer_that_is_not_confirmed_counts_as_failed_and_is_reported() -> N
     assert contradictions(tried) == [6]
 
 
+def test_above_an_undecided_load_the_lowest_that_misses_is_looked_for() -> None:
+    """Exact capacity 7 on a gentle curve: 7 and 8 cannot be told, 9 is missed."""
+    verdicts = {7: "undecided", 8: "undecided"}
+    tried: list[Tried] = []
+    while (load := following(tried, STREAMS)) is not None:
+        tried.append(Tried(load, verdicts.get(int(load), "met" if load < 7 else "not met")))  # type: ignore[arg-type]
+
+    assert [one.load for one in tried] == [1, 2, 4, 8, 6, 7, 6, 16, 12, 10, 9]
+    assert (found(tried, STREAMS), zones(tried)) == (6, Zones(6, 9, (7, 8)))
+
+
+def test_an_undecided_lowest_load_is_no_answer_and_no_miss() -> None:
+    tried = [Tried(1, "undecided"), Tried(2, "not met")]
+
+    assert (following(tried, STREAMS), found(tried, STREAMS), bracket(tried)) == (None, None, (None, 2))
+
+
 def test_where_nothing_contradicts_itself_nothing_is_reported() -> None:
     assert contradictions(search(lambda load: load <= 6, STREAMS)) == []
 
@@ -142,6 +160,26 @@ def test_a_probe_is_looked_at_where_a_load_without_a_miss_is_decided(
     slo: list[str], load: int, requests: int | None, sizes: tuple[int, ...]
 ) -> None:
     assert Rule.of([Bound.parse(text) for text in slo], level(load), requests).sizes == sizes
+
+
+@pytest.mark.parametrize(
+    ("slo", "rate", "requests", "confirms", "sizes"),
+    [
+        ("ttft_p95=1s", 1, None, False, (146, 292, 584)),  # 109 without a miss, after a quarter of warm-up
+        ("ttft_p95=1s", 60, None, False, (1600, 3200, 6400)),  # 20 s after it
+        ("ttft_p95=100ms", 60, None, True, (4800, 9600)),  # 60 s
+        ("ttft_p95=2s", 15, None, True, (2400, 4800)),  # 120 s: 4 times what a queue takes to wander across 2 s
+        ("ttft_p95=60s", 15, None, True, (6000, 12000)),  # 5 minutes at most
+        ("ttft_p95=1s", 60, 200, False, (1600,)),  # fewer requests than a queue takes are no probe
+        ("ttft_mean=1s", 60, None, False, (1600,)),
+    ],
+)
+def test_a_probe_at_a_rate_lasts_as_long_as_queues_take(
+    slo: str, rate: float, requests: int | None, confirms: bool, sizes: tuple[int, ...]
+) -> None:
+    rule = Rule.of([Bound.parse(slo)], level(rate, opened=True), requests, confirms=confirms)
+
+    assert rule.sizes == sizes
 
 
 def test_so_few_requests_that_nothing_can_be_shown_are_refused() -> None:
@@ -373,6 +411,94 @@ def test_an_open_loop_whose_requests_wait_longer_and_longer_is_saturated_althoug
     assert decided is not None
     assert decided.verdict == "not met"
     assert (decided.reason or "").startswith("saturated: with each second requests stay 0.5 s longer")
+
+
+def paced(one: Probe, stays_ms: Any, rate_per_s: float = 8.0) -> None:
+    """Requests at a constant rate that stay so long."""
+    for n, stay_ms in enumerate(stays_ms, 1):
+        one.heard(stream(n, due=1000.0 * n / rate_per_s, ttft=stay_ms - 8, per_token=1.0, tokens=9))
+
+
+def at_rate(slo: str, rate_per_s: float = 8.0) -> Probe:
+    bounds = [Bound.parse(slo)]
+    return Probe(bounds, Rule.of(bounds, level(rate_per_s, opened=True)), first=1, opened=True)
+
+
+OPENED = {**FACTS, "id": "m@r8", "concurrency": None, "request_rate_per_s": 8.0}
+
+
+def test_a_rate_is_met_after_twenty_seconds_behind_its_warm_up_and_not_before() -> None:
+    one = at_rate("e2e_p95=1s")
+    paced(one, [100.0] * 213)
+    before = one.look()
+    one.heard(stream(214, due=125.0 * 214, ttft=92.0, per_token=1.0, tokens=9))
+    decided = one.look()
+
+    assert before is None
+    assert decided is not None
+    assert (decided.verdict, decided.requests) == ("met", 161)  # those after the first quarter
+
+
+def test_a_rate_at_which_requests_stay_longer_and_longer_is_not_met_though_all_keep_the_slo() -> None:
+    """They grow too unevenly for the test that says *not met* at 0.1 %."""
+    one = at_rate("e2e_p95=60s")
+    rng = np.random.default_rng(6)
+    paced(one, 200 + np.linspace(0, 2000, 856) + rng.uniform(0, 1500, 856))
+    decided = one.close(OPENED)
+
+    assert decided.verdict != "met"
+    assert decided.shares[0].share == 1.0
+    assert decided.reason
+
+
+def test_a_red_gate_v2_vetoes_a_rate_that_was_met() -> None:
+    one = at_rate("e2e_p95=1s")
+    paced(one, [100.0] * 214)
+    decided = one.look()
+    assert decided is not None
+    assert decided.verdict == "met"
+    # The rate was not held: a third of what was due was dropped.
+    facts = {**OPENED, "offered": 321, "dropped": 107, "measured_from_ns": 125_000_000, "last_issue_ns": 26_750_000_000}
+    vetoed = one.close(facts)
+
+    assert vetoed.verdict == "undecided"
+    assert (vetoed.reason or "").startswith("V2: 107 of 321 due requests were dropped")
+
+
+def test_answers_that_are_longer_than_a_quarter_of_the_probe_are_all_its_warm_up() -> None:
+    """Until the first answers end ever more are in flight, which is no backlog."""
+    one = at_rate("e2e_p95=60s")
+    paced(one, [30_000.0] * 428)
+    decided = one.look()
+
+    assert decided is not None
+    assert (decided.verdict, decided.requests) == ("met", 428 - 241)
+
+
+def test_a_rate_of_which_all_requests_miss_is_missed_after_ten() -> None:
+    one = at_rate("e2e_p95=50ms")
+    paced(one, [100.0] * 10)
+    decided = one.look()
+
+    assert decided is not None
+    assert (decided.verdict, decided.requests) == ("not met", 10)
+
+
+def test_misses_that_come_together_are_worth_fewer_requests() -> None:
+    """21 in 436 miss it: spread evenly they are as sure as 436 requests are, in one row they are not."""
+
+    def interval(missing: set[int]) -> Any:
+        one = probe(["success=90%"], requests=436)
+        for n in range(1, 437):
+            one.heard(failed(n) if n in missing else stream(n))
+        return one.close(FACTS)
+
+    apart, together = interval(set(range(20, 437, 20))), interval(set(range(200, 221)))
+
+    assert apart.verdict == "met"
+    assert together.verdict == "undecided"
+    assert together.shares[0].worth is not None
+    assert together.shares[0].worth < 100
 
 
 def test_a_closed_loop_has_no_backlog() -> None:

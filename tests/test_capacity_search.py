@@ -27,7 +27,13 @@ def records(asked: Scenario, *models: str, grid: Grid = GRID) -> list[dict[str, 
 
 def slow_from(streams: int) -> Callable[[int, float], Result]:
     """A server whose TTFT is 200 ms, and 5 s from so many streams (or requests per second) on."""
-    return lambda n, load: stream(n, due=10.0 * n, ttft=5000.0 if load >= streams else 200.0)
+    return lambda n, load: stream(n, due=1000.0 * n / load, ttft=5000.0 if load >= streams else 200.0)
+
+
+def gentle(n: int, load: float) -> Result:
+    """A server of which ever more requests are slow: none at 6 streams, one in 14 at 7 and 8, a third from 9 on."""
+    every = 3 if load >= 9 else 14
+    return stream(n, due=10.0 * n, ttft=5000.0 if load >= 7 and n % every == 0 else 200.0)
 
 
 def play(
@@ -79,6 +85,7 @@ def test_the_answer_and_every_step_are_in_the_record() -> None:
                 "wanted": 0.95,
                 "interval": (pytest.approx(0.951, abs=0.001), 1.0),
                 "attained": True,
+                "worth": 111,
             },
         ),
         "reason": None,
@@ -165,9 +172,9 @@ def test_a_probe_lasts_no_longer_than_the_budget_and_says_nothing_where_that_cut
     assert record["bracket"] == [None, None]
 
 
-def test_what_a_probes_own_limit_leaves_undecided_counts_as_not_met() -> None:
+def test_what_a_probes_own_limit_leaves_undecided_is_neither_met_nor_missed() -> None:
     asked = scenario(duration=20.0, requests=200)
-    (record,) = kept = records(asked)
+    (record,) = kept = records(asked, grid=Grid("concurrency", 1, 1))
     search = Search(asked, kept, quiet)
     planned = search.following()
     assert planned is not None
@@ -177,7 +184,44 @@ def test_what_a_probes_own_limit_leaves_undecided_counts_as_not_met() -> None:
 
     assert (planned.limits.duration_s, planned.limits.requests) == (20, 200)
     assert [(step["verdict"], step["counted"]) for step in record["steps"]] == [("undecided", True)]
-    assert (record["found"], record["bracket"]) == (None, [None, 1])
+    assert search.following() is None
+    assert (record["found"], record["bracket"]) == (None, [None, None])
+    assert record["reason"] == "the lowest load does not surely meet it"
+
+
+def test_loads_that_nobody_can_tell_lie_between_the_two_ends_of_the_bracket() -> None:
+    asked = scenario()
+    (record,) = kept = records(asked)
+    given = play(Search(asked, kept, quiet), gentle)
+
+    assert given == ["m@c1", "m@c2", "m@c4", "m@c8", "m@c6", "m@c7", "m@c6#2", "m@c16", "m@c12", "m@c10", "m@c9"]
+    assert [step["verdict"] for step in record["steps"] if step["load"] in (7, 8)] == ["undecided"] * 2
+    assert (record["found"], record["bracket"], record["reason"]) == (6, [6, 9], "confirmed by a second probe")
+
+
+def test_an_answer_that_was_confirmed_stands_though_the_budget_ends_what_follows() -> None:
+    asked, now_s = scenario(), [0.0]
+    (record,) = kept = records(asked)
+
+    def minute(planned: PlannedLevel) -> None:
+        now_s[0] += 60
+
+    given = play(Search(asked, kept, quiet, 470, lambda: now_s[0]), gentle, each=minute)
+
+    assert given[-2:] == ["m@c6#2", "m@c16"]
+    assert (record["found"], record["bracket"], record["reason"]) == (6, [6, 16], "confirmed by a second probe")
+
+
+def test_the_probe_that_confirms_a_rate_lasts_a_minute_after_its_warm_up() -> None:
+    asked = scenario("ttft_p95=1s", duration=20.0)
+    kept = records(asked, grid=Grid("rate", 8.0, 8.0))
+    search, limits = Search(asked, kept, quiet), []
+    while (planned := search.following()) is not None:
+        limits.append(planned.limits)
+        one_level(search, planned, slow_from(99))
+
+    assert [round((one.duration_s or 0) * 8) for one in limits] == [round(1.2 * 8 * s / 0.75) for s in (20, 60)]
+    assert [one.requests for one in limits] == [4 * 214, 2 * 640]
 
 
 def test_a_search_goes_on_where_it_was_interrupted() -> None:

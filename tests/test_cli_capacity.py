@@ -16,6 +16,7 @@ from click.testing import Result
 from conftest import invoke, invoked
 
 from loadbench import simulator
+from loadbench.capacity import rule
 from loadbench.simulator import Simulator
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -75,6 +76,14 @@ def test_a_gap_that_grows_with_every_stream_gives_the_stream_at_which_it_meets_t
     assert summary()["capacity_concurrency"] in (2, 3, 4)
 
 
+@pytest.fixture
+def quick_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes at a rate that last a second where they would last a minute: what queues need is tested elsewhere."""
+    for name, seconds in (("STEADY_S", 0.5), ("CONFIRM_S", 1.0)):
+        monkeypatch.setattr(rule, name, seconds)
+
+
+@pytest.mark.usefixtures("quick_queues")
 def test_a_rate_is_found_where_slots_can_serve_no_more() -> None:
     """2 slots, 20 ms a request: 100 requests per second."""
     with simulator.start(ttft_ms=5, itl_ms=5, slots=2) as server:
@@ -133,6 +142,15 @@ def test_the_plan_comes_first_and_a_dry_run_ends_there(quick: Simulator) -> None
         "search    c1 (streams at once), doubled up to c1000 until the SLO fails, then bisected to 5 %" in done.stderr
     )
     assert "judged after 568, 1136, 2272, each time by an interval of 98.33 %" in done.stderr
+
+
+def test_a_search_by_rate_says_how_long_it_takes(quick: Simulator) -> None:
+    done = capacity("-e", quick.url, "--slo", "e2e_p95=2s", "--by", "rate", "-o", "run", "--dry-run")
+    shown = " ".join(done.stderr.split())
+
+    assert "met only where its queue is steady for 20 s after a warm-up, for 60 s or as long as the SLO needs" in shown
+    assert "a probe that meets it takes 146 s at r1 and 27 s or more at higher rates" in shown
+    assert "10 to 20 minutes; --budget 10m sets an end" in shown
 
 
 def test_json_lines_hold_every_step(quick: Simulator) -> None:

@@ -374,14 +374,16 @@ def searched(verdict: str, found: int | None) -> dict[str, Any]:
         for level, n, word in zip(tried, (1, 2), ("met", verdict), strict=True)
     ]
     record = {"model": model, "by": "concurrency", "slo": ["ttft_p95=800ms"], "found": found, "bracket": [1, 2]}
-    more = {"steps": steps, "looks": 1, "confidence": 0.95, "contradictions": [], "reason": None}
+    more = {"steps": steps, "looks": 1, "confidence": 0.95, "contradictions": [], "reason": None, "estimate": None}
+    more |= {"meets": 1, "misses": 2 if verdict == "not met" else None}
+    more |= {"undecided": [2] if verdict == "undecided" else []}
     return {**summary, "levels": tried, "scaling": scaling(tried), "capacity": [record | more]}
 
 
 def test_a_report_on_a_search_gives_its_answer_and_no_other() -> None:
     shown = text.render(searched("undecided", found=1), 120)
 
-    assert "capacity 1 stream within ttft_p95=800ms; 2 streams not" in shown
+    assert "capacity 1 stream within ttft_p95=800ms, undecided above" in shown
     assert "carries" not in shown
     assert "too many" not in shown
 

@@ -64,6 +64,7 @@ def test_a_law_survives_the_way_through_its_options() -> None:
         ({"ping_ms": 0}, "ping_ms is 0"),
         ({"length": (5, 4)}, "its bounds must be 1 or more, and ascend"),
         ({"jitter": 2, "jitter_shape": "uniform"}, "a uniform one is at most 1"),
+        ({"jitter": 2, "jitter_shape": "exponential"}, "an exponential one is at most 1"),
         ({"faults": {"curt": 0.1}}, "no fault is named 'curt': there are stall, cut"),
         ({"faults": {"200": 0.1}}, "no fault is named '200'"),
         ({"faults": {"cut": 1.5}}, "must lie in 0 to 1"),
@@ -152,6 +153,16 @@ def test_jitter_keeps_the_median_of_a_lognormal_and_the_bounds_of_a_uniform() ->
     assert 0.7 <= min(uniform.factors) / 65536 < 0.71
     assert 1.29 < max(uniform.factors) / 65536 <= 1.3
     assert draws.Draws(Law()).jittered_ns(123, 5) == 123
+
+
+def test_exponential_jitter_has_the_mean_and_the_tail_of_its_law() -> None:
+    whole = draws.Draws(Law(jitter=1, jitter_shape="exponential"))
+    half = draws.Draws(Law(jitter=0.5, jitter_shape="exponential"))
+    factors = [factor / 65536 for factor in whole.factors]
+
+    assert statistics.fmean(factors) == pytest.approx(1, abs=0.04)
+    assert sum(factor > 3 for factor in factors) / len(factors) == pytest.approx(math.exp(-3), abs=0.01)
+    assert min(half.factors) / 65536 >= 0.5
 
 
 def test_latencies_grow_with_the_prompt_and_the_batch() -> None:

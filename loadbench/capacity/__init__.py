@@ -8,9 +8,9 @@ search.py    the schedule of a run: it asks the grid, gives levels, and keeps ev
 words.py     a step and an answer as a person reads them
 """
 
-from loadbench.capacity.grid import Grid, Tried
+from loadbench.capacity.grid import Grid
 from loadbench.capacity.rule import Rule
 from loadbench.capacity.search import Search, begun, level_of
 from loadbench.capacity.words import line
 
-__all__ = ["Grid", "Rule", "Search", "Tried", "begun", "level_of", "line"]
+__all__ = ["Grid", "Rule", "Search", "begun", "level_of", "line"]

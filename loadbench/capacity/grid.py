@@ -7,20 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loadbench.metrics.searched import Tried, zones
+
 LOWEST_RATE = 1 / 64
 """Of the first rate: how far down a search goes for a rate that meets the SLO."""
 CONFIRMED = 2
 """Probes that the answer must meet, the one that found it among them."""
 
 By = Literal["concurrency", "rate"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A load that was measured, and whether it met the SLO."""
-
-    load: float
-    met: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +62,49 @@ class Grid:
 
 
 def bracket(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
-    """The highest load that met the SLO below all that did not, and the lowest that did not; None where there is none.
+    """The highest load that surely met the SLO, and the lowest that surely missed it; None where there is none.
 
-    A load that met it once and once did not counts as one that did not.
-
-    >>> bracket([Tried(8, True), Tried(16, False), Tried(12, False)])
-    (8, 12)
+    >>> bracket([Tried(8, "met"), Tried(16, "not met"), Tried(12, "undecided")])
+    (8, 16)
     """
-    high = min((one.load for one in tried if not one.met), default=None)
-    low = max((one.load for one in tried if one.met and (high is None or one.load < high)), default=None)
-    return low, high
+    found = zones(tried)
+    return found.meets, found.misses
 
 
 def following(tried: Sequence[Tried], grid: Grid) -> float | None:
     """The load to try next; None where the search is over.
 
-    It doubles until a load fails (or halves until one does not), bisects until the two are neighbours, and measures
-    the answer once more. If it then fails, the search goes on below it.
+    It doubles until a load does not surely meet the SLO (or halves until one does), bisects until the two are
+    neighbours, and measures the answer once more. If that fails, the search goes on below it. Where loads above the
+    answer are undecided, it then looks for the lowest one that misses it.
 
     >>> following([], Grid("concurrency", 1, 1024))
     1
-    >>> following([Tried(1, True), Tried(2, False)], Grid("concurrency", 1, 1024))
+    >>> following([Tried(1, "met"), Tried(2, "not met")], Grid("concurrency", 1, 1024))
     1
     """
-    low, high = bracket(tried)
+    for_answer = _towards_answer(tried, grid)
+    return _towards_misses(tried, grid) if for_answer is None else for_answer
+
+
+def found(tried: Sequence[Tried], grid: Grid) -> float | None:
+    """The answer, confirmed; None while it is not, and where no load met the SLO."""
+    return None if _towards_answer(tried, grid) is not None else zones(tried).meets
+
+
+def is_confirming(tried: Sequence[Tried], load: float) -> bool:
+    """Whether a probe of this load asks for the second time whether it meets the SLO."""
+    return any(one.load == load and one.verdict == "met" for one in tried)
+
+
+def contradictions(tried: Sequence[Tried]) -> list[float]:
+    """Loads that met the SLO although they, or lower ones, did not surely meet it another time."""
+    doubtful = _doubtful(tried)
+    return sorted({one.load for one in tried if one.verdict == "met" and doubtful is not None and one.load >= doubtful})
+
+
+def _towards_answer(tried: Sequence[Tried], grid: Grid) -> float | None:
+    low, high = zones(tried).meets, _doubtful(tried)
     if low is None:
         if high is None:
             return grid.start
@@ -105,15 +118,19 @@ def following(tried: Sequence[Tried], grid: Grid) -> float | None:
     return low if met < CONFIRMED else None
 
 
-def found(tried: Sequence[Tried], grid: Grid) -> float | None:
-    """The answer of a search that is over; None while it is not, and where no load met the SLO."""
-    return None if following(tried, grid) is not None else bracket(tried)[0]
+def _towards_misses(tried: Sequence[Tried], grid: Grid) -> float | None:
+    zone = zones(tried)
+    if not zone.undecided:
+        return None
+    top = zone.undecided[-1]
+    if zone.misses is None:
+        return grid.doubled(top) if top < grid.most else None
+    return grid.between(top, zone.misses)
 
 
-def contradictions(tried: Sequence[Tried]) -> list[float]:
-    """Loads that met the SLO although they, or lower ones, did not meet it another time."""
-    high = bracket(tried)[1]
-    return sorted({one.load for one in tried if one.met and high is not None and one.load >= high})
+def _doubtful(tried: Sequence[Tried]) -> float | None:
+    """The lowest load that did not surely meet the SLO."""
+    return min((one.load for one in tried if one.verdict != "met"), default=None)
 
 
 def _short(rate: float) -> float:

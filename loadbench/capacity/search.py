@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from loadbench.capacity import grid
-from loadbench.capacity.grid import Grid, Tried
+from loadbench.capacity.grid import Grid
 from loadbench.capacity.probe import UNREACHABLE, Probe
 from loadbench.capacity.rule import Rule
 from loadbench.engine import MAX_STREAMS, Limits, Progress
+from loadbench.metrics.searched import Tried
 from loadbench.plan import PlannedLevel
 from loadbench.result import Result
 from loadbench.scenario import Level, Scenario
 
 SHORTEST_S = 1.0
 """Of a budget's rest: with less no probe is begun."""
+LATE = 1.2
+"""Of the time that a probe at a rate takes: what it must be allowed, for requests come by chance."""
 INTERRUPTED = "the search was interrupted"
 BUDGET = "the budget of time was spent"
+CONFIRMED = "confirmed by a second probe"
+UNDECIDED = "the lowest load does not surely meet it"
 
 Record = MutableMapping[str, Any]
 
@@ -75,7 +81,7 @@ class Search:
     _ends_s: float | None = None  # of the whole budget
     _turn_ends_s: float | None = None  # of this model's share of it
     _probe: Probe | None = None
-    _cut: bool = False  # whether the budget shortened the present probe
+    _cut: bool = False  # whether the budget may end the present probe
     _given_up: set[str] = field(default_factory=set)
 
     def following(self) -> PlannedLevel | None:
@@ -101,18 +107,20 @@ class Search:
         """Add the step and its consequence to the record, which the run folder writes together with the level."""
         record, level, probe = self.records[self._at], progress.level, self._probe
         if facts["status"] == "interrupted" or probe is None:
-            record["reason"] = INTERRUPTED
+            self._reason(record, INTERRUPTED)
             return
         gone = facts["status"] == "failed" and bool(progress.errors) and set(progress.errors) <= set(UNREACHABLE)
         lost = facts["status"] == "incomplete"
         again = lost and any(step["load"] == _load(level) and not step["counted"] for step in record["steps"])
+        asked = progress.issued + progress.dropped
+        cut = self._cut and probe.decision is None and asked < (progress.limits.requests or math.inf)
         decision = probe.close({"id": level.id, "model": level.model, **level.load_facts, **facts})
         step = {
             "load": _load(level),
             "level": level.id,
             **asdict(decision),
             # What a budget cut short, a server that went away and a part that is missing say nothing of the load.
-            "counted": not (gone or lost or (self._cut and decision.verdict == "undecided")),
+            "counted": not (gone or lost or (cut and decision.verdict == "undecided")),
         }
         record["steps"].append(step)
         self._conclude(record)
@@ -133,7 +141,8 @@ class Search:
 
     def _next_of(self, record: Record) -> PlannedLevel | None:
         loads = _grid(record)
-        load = grid.following(_tried(record), loads)
+        tried = _tried(record)
+        load = grid.following(tried, loads)
         if load is None or record["model"] in self._given_up:
             return None
         left_s = None if self._turn_ends_s is None else self._turn_ends_s - self.now_s()
@@ -142,9 +151,10 @@ class Search:
             return None
         repeat = 1 + sum(step["load"] == load for step in record["steps"])
         level = level_of(record["model"], loads, load, repeat)
-        rule = Rule.of(self.asked.bounds, level, self.asked.requests)
+        confirms = grid.is_confirming(tried, load)
+        rule = Rule.of(self.asked.bounds, level, self.asked.requests, confirms=confirms)
         warmup = self.asked.warmup_for(level)
-        duration_s = None if self.asked.duration is None else float(self.asked.duration)
+        duration_s = None if self.asked.duration is None else max(float(self.asked.duration), LATE * rule.warmed_up_s)
         self._cut = left_s is not None and (duration_s is None or left_s < duration_s)
         limits = Limits(
             requests=rule.sizes[-1],
@@ -158,23 +168,27 @@ class Search:
 
     def _give_up(self, record: Record, reason: str) -> None:
         self._given_up.add(record["model"])
-        record["reason"] = reason
+        self._reason(record, reason)
+
+    def _reason(self, record: Record, reason: str) -> None:
+        """Why there is no answer; one that was confirmed stands, whatever ends the search after it."""
+        if record["found"] is None:
+            record["reason"] = reason
 
     def _conclude(self, record: Record) -> None:
         """The answer as far as the steps go."""
         loads, tried = _grid(record), _tried(record)
-        record["bracket"] = list(grid.bracket(tried))
+        low, high = grid.bracket(tried)
+        record["bracket"] = [low, high]
         record["contradictions"] = grid.contradictions(tried)
-        if grid.following(tried, loads) is None:
-            record["found"] = low = grid.found(tried, loads)
-            high = record["bracket"][1]
-            record["reason"] = (
-                "not even the lowest load meets it"
-                if low is None
-                else "the highest load that was allowed meets it"
-                if high is None
-                else "confirmed by a second probe"
-            )
+        record["found"] = grid.found(tried, loads)
+        if record["found"] is not None:
+            beyond = any(one.load > low for one in tried if low is not None)
+            record["reason"] = CONFIRMED if beyond else "the highest load that was allowed meets it"
+        elif grid.following(tried, loads) is None:
+            record["reason"] = "not even the lowest load meets it" if high == loads.lowest else UNDECIDED
+        else:
+            record["reason"] = INTERRUPTED
 
 
 def _load(level: Level) -> float | None:
@@ -186,4 +200,4 @@ def _grid(record: Mapping[str, Any]) -> Grid:
 
 
 def _tried(record: Mapping[str, Any]) -> list[Tried]:
-    return [Tried(step["load"], step["verdict"] == "met") for step in record["steps"] if step["counted"]]
+    return [Tried(step["load"], step["verdict"]) for step in record["steps"] if step["counted"]]

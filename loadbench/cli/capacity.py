@@ -19,12 +19,14 @@ Examples:
 
 \b
 A share is met where its interval says so: 95 % takes 109 requests without a
-miss, 99 % takes 568. --budget ends with a bracket, as 8 to 16.
+miss, 99 % takes 568. By rate a probe takes 27 s at least, and 80 s to confirm
+the answer: queues take time. What is neither surely met nor surely missed is
+undecided. --budget ends with a bracket, as 8 to 16.
 
 \b
 Exit: 0 found, or a bracket where the budget ended; 1 target or machine
-unusable; 2 arguments or files; 3 not even the lowest load meets the SLO;
-130 interrupted.
+unusable; 2 arguments or files; 3 not even the lowest load surely meets the
+SLO; 130 interrupted.
 """
 
 _search = under("Search")
@@ -44,15 +46,28 @@ _search = under("Search")
 @_search("--max", "most", type=float, default=1000.0, metavar="N", help="Highest load.  [default: 1000]")
 @_search("--within", callback=share, default="5%", metavar="5%", help="How near a load that fails must be.")
 @_search("--budget", callback=duration, metavar="10m", help="End after this time, with a bracket.")
-@_search("-n", "--requests", type=int, metavar="N", help="Most requests of a probe.  [default: as the SLO needs]")
-@_search("-d", "--duration", callback=duration, metavar="60s", help="Longest measured time of a probe.")
+@_search(
+    "-n",
+    "--requests",
+    type=int,
+    metavar="N",
+    help="Most requests of a probe; by rate 27 s of them at least.  [default: as the SLO needs]",
+)
+@_search(
+    "-d",
+    "--duration",
+    callback=duration,
+    metavar="60s",
+    help="Longest measured time of a probe; by rate at least what it needs.",
+)
 @click.pass_context
 def capacity(ctx: click.Context, /, **given: Any) -> None:
     """Find the highest concurrency, or request rate, that meets an SLO.
 
     It doubles the load until the SLO fails, bisects between, and measures the answer once more. Each load is measured
-    until Wilson's interval of the share of requests that meet each bound decides, or no longer can. All steps go to a
-    run folder, as `loadbench run` writes it.
+    until an interval of the share of requests that meet each bound decides, or no longer can. The answer is up to where
+    the SLO is met, from where on it is missed, what is undecided between, and an estimate from all probes together.
+    All steps go to a run folder, as `loadbench run` writes it.
     """
     from loadbench.cli import measure, searching
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from loadbench import store
 from loadbench.capacity import Grid, Rule, Search, begun, level_of, line
+from loadbench.capacity.rule import CONFIRM_S, STEADY_S
+from loadbench.capacity.search import UNDECIDED
 from loadbench.cli.live import View
 from loadbench.engine import MAX_STREAMS
 from loadbench.errors import UsageError
@@ -17,7 +19,7 @@ from loadbench.scenario import Scenario
 from loadbench.session import Schedule
 
 BELOW = 3
-"""Exit code where not even the lowest load meets the SLO."""
+"""Exit code where not even the lowest load surely meets the SLO."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +51,30 @@ class Course:
         looks = (
             f"judged after {', '.join(map(str, rule.sizes))}, each time by an interval of {100 * rule.confidence:.4g} %"
         )
+        if loads.by == "rate":
+            looks += (
+                f"; met only where its queue is steady for {STEADY_S:g} s after a warm-up, for {CONFIRM_S:g} s or as "
+                "long as the SLO needs where the answer is confirmed"
+            )
         return [
             f"slo       {', '.join(asked.slo)}",
             f"search    {each}{loads.start:g} ({what}), doubled up to {each}{loads.most:g} until the SLO fails, then "
             f"bisected to {100 * loads.within:g} %{' for each model' if len(models) > 1 else ''}",
             f"probes    of up to {' or '.join(ends)}, more at higher loads; {looks}",
-            "time      "
-            + (
-                "open; --budget 10m sets an end"
-                if self.budget_s is None
-                else f"{self.budget_s:g} s at most, by --budget"
-            ),
+            f"time      {self._time(rule)}",
         ]
+
+    def _time(self, rule: Rule) -> str:
+        if self.budget_s is not None:
+            return f"{self.budget_s:g} s at most, by --budget"
+        if self.loads.by == "concurrency":
+            return "open; --budget 10m sets an end"
+        first_s, last = rule.sizes[0] / self.loads.start, rule.warmed_up_s
+        return (
+            f"a probe that meets it takes {max(first_s, last):.0f} s at r{self.loads.start:g} and {last:.0f} s or more "
+            "at higher rates; a search of 10 to 15 probes 10 to 20 minutes; --budget 10m sets an end, --from N begins "
+            "nearer to it"
+        )
 
     def info(self, models: Sequence[str]) -> dict[str, Any]:
         return {"capacity": begun(models, self.loads, self.asked)}
@@ -75,7 +89,7 @@ class Course:
 
     def exit_code(self, info: Mapping[str, Any]) -> int:
         below = [one for one in info["capacity"] if one["found"] is None and one["bracket"][0] is None]
-        return BELOW if any(one["bracket"][1] is not None for one in below) else 0
+        return BELOW if any(one["bracket"][1] is not None or one["reason"] == UNDECIDED for one in below) else 0
 
 
 def grid(given: Mapping[str, Any]) -> Grid:

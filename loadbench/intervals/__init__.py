@@ -8,6 +8,7 @@ ranks.py      percentiles by nearest rank, and their order-statistic intervals
 blocks.py     requests that depend on each other: blocks over the order of start
 clusters.py   gaps that resemble those of the same request, shares of several runs
 shares.py     Wilson, Newcombe, McNemar
+logistic.py   the load at which a share crosses what is wanted
 ratios.py     the ratio of two estimates, each with its own doubt
 outliers.py   the modified z
 """
@@ -25,6 +26,7 @@ from loadbench.intervals.blocks import (
     share_interval,
 )
 from loadbench.intervals.clusters import independent_gaps, independent_in_runs
+from loadbench.intervals.logistic import Crossing, crossing
 from loadbench.intervals.outliers import OUTLIER_Z, outliers
 from loadbench.intervals.quantiles import TAIL, Z, normal, student
 from loadbench.intervals.ranks import interval, interval_ranks, needed, needed_within, percentile, rank
@@ -36,9 +38,11 @@ __all__ = [
     "SLICES",
     "TAIL",
     "Bounds",
+    "Crossing",
     "Estimate",
     "Z",
     "block_length",
+    "crossing",
     "difference",
     "flawless",
     "independent_flags",

@@ -74,6 +74,9 @@ def summarise(run: Run) -> dict[str, Any]:
         row = rows.get(found["id"], {})
         found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
         found["warnings"] = [*_damage(data), *_speechless(data), *validity.warnings(found, asked)]
+    if run.info.get("capacity"):
+        for curve in curves:  # the search has the answer to where the objectives are crossed
+            curve["knees"]["slo"] = None
     bands = noise.bands(levels)
     return {
         "schema": SCHEMA,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadbench.report import notes, units
@@ -56,22 +56,45 @@ def _records(summary: Summary) -> list[Record]:
 
 
 def _answer(record: Record) -> str:
-    """As "capacity 6 streams: they meet ttft_p95=800ms, 7 streams do not (confirmed by a second probe)"."""
-    low, high = record["bracket"]
-    slo, reason = " and ".join(record["slo"]), record.get("reason") or ""
+    """As "capacity 6 streams within ttft_p95=1s, not from 9 streams on, undecided between (confirmed by ...)"."""
+    reason = record.get("reason") or ""
     because = f" ({reason})" if reason else ""
+    return f"{_zones(record)}{because}{_estimate(record)}"
+
+
+def _zones(record: Record) -> str:
+    """Up to where the SLO is met, from where on it is missed, and what lies between."""
+    low, high, undecided = record["meets"], record["misses"], record["undecided"]
+    slo = " and ".join(record["slo"])
+    above = ", undecided above" if undecided else ""
+    between = ", undecided between" if undecided else ""
     if record["found"] is not None:
         said = f"capacity {_load(record['found'], record)} within {slo}"
         if high is None:
-            return f"{said}, or more{because}"
-        return f"{said}; {_load(high, record)} not{because}"
+            return said + (above or ", or more")
+        return (
+            f"{said}, not from {_load(high, record)} on{between}" if undecided else f"{said}; {_load(high, record)} not"
+        )
     if low is None and high is None:
-        return f"capacity within {slo} not known{because}"
+        return f"capacity within {slo} not known" + (f": undecided at {_loads(undecided, record)}" if undecided else "")
     if low is None:
-        return f"capacity below {_load(high, record)}: {slo} not met there{because}"
+        return f"capacity below {_load(high, record)}: {slo} not met there{', undecided below' if undecided else ''}"
     if high is None:
-        return f"capacity at least {_load(low, record)} within {slo}{because}"
-    return f"capacity at least {_load(low, record)}, fewer than {_load(high, record)} within {slo}{because}"
+        return f"capacity at least {_load(low, record)} within {slo}{above}"
+    return f"capacity at least {_load(low, record)}, fewer than {_load(high, record)} within {slo}{between}"
+
+
+def _estimate(record: Record) -> str:
+    """What all probes together say, where the zones leave something open."""
+    found, low, high = record["estimate"], record["meets"], record["misses"]
+    neighbours = record["by"] == "concurrency" and low is not None and high == low + 1
+    if found is None or neighbours:
+        return ""
+    unit = "streams" if record["by"] == "concurrency" else "req/s"
+    said = f"; by all probes together about {found['load']:g} {unit}"
+    if found["ci95"] is None:
+        return said
+    return f"{said} (95% interval {found['ci95'][0]:g} to {found['ci95'][1]:g})"
 
 
 def _rows(step: Record, record: Record) -> list[tuple[Cell, ...]]:
@@ -105,13 +128,21 @@ def _notes(record: Record) -> list[str]:
     steps = record.get("steps") or []
     said = [f"{_label(step, record)}: {step['reason']}" for step in steps if step.get("reason")]
     twice = [_load(load, record) for load in record.get("contradictions") or []]
-    said += [f"{load} met the SLO once and once did not: counted as not met" for load in twice]
+    said += [f"{load} met the SLO once and not surely another time: not counted as met" for load in twice]
     looks = f"at each of {record['looks']} looks, 95% for all of them" if record["looks"] > 1 else "at one look"
+    knows = any("worth" in share for step in steps for share in step.get("shares") or ())
+    taken = ", wider where requests depend on each other" if knows else ", which takes requests as independent"
     said.append(
-        f"met by = share of requests, with Wilson's interval ({100 * record['confidence']:.3g}% {looks}), which takes "
-        "requests as independent; undecided counts as not met"
+        f"met by = share of requests, with Wilson's interval ({100 * record['confidence']:.3g}% {looks}){taken}; "
+        "undecided = neither surely met nor surely missed"
     )
+    if knows and record["by"] == "rate":
+        said.append("at a rate a load is met only once its queue is steady: the first quarter of a probe is warm-up")
     return said
+
+
+def _loads(loads: Sequence[float], record: Record) -> str:
+    return " and ".join(_load(load, record) for load in loads)
 
 
 def _load(load: float, record: Record) -> str:

@@ -28,23 +28,13 @@ class Sentence:
 
 def sentences(summary: Summary) -> list[Sentence]:
     models = levels.by_model(summary)
-    return [
-        Sentence(
-            model,
-            _with_carried(
-                _text(rows, scaling.of_model(summary, model), with_characters=len(models) > 1),
-                # Where a search was made its answer stands above, which undecided levels do not change.
-                () if capacity.is_searched(summary, model) else rows,
-            ),
-            _doubt(rows, summary),
-        )
-        for model, rows in models.items()
-    ]
-
-
-def _with_carried(text: str, rows: Sequence[Level]) -> str:
-    carried = devices.carried(rows)
-    return f"{text}; {carried}" if carried else text
+    found = []
+    for model, rows in models.items():
+        text = _text(rows, scaling.of_model(summary, model), with_characters=len(models) > 1)
+        # A search says for itself what the model carries, from more than the levels' shares alone.
+        carried = "" if capacity.is_searched(summary, model) else devices.carried(rows)
+        found.append(Sentence(model, f"{text}; {carried}" if carried else text, _doubt(rows, summary)))
+    return found
 
 
 def _text(rows: Sequence[Level], curve: Mapping[str, Any] | None, *, with_characters: bool) -> str:

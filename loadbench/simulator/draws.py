@@ -27,6 +27,8 @@ class Draws:
         self.factors: tuple[int, ...] = ()
         if spread and law.jitter_shape == "uniform":
             self.factors = tuple(round(65536 * draw.uniform(1 - spread, 1 + spread)) for _ in range(SIZE))
+        elif spread and law.jitter_shape == "exponential":
+            self.factors = tuple(round(65536 * (1 - spread + spread * draw.expovariate(1.0))) for _ in range(SIZE))
         elif spread:
             self.factors = tuple(round(65536 * draw.lognormvariate(0.0, spread)) for _ in range(SIZE))
 

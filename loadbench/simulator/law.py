@@ -88,9 +88,10 @@ class Law:
         itl_ms: Inter-token latency of a stream that is alone.
         itl_per_stream_ms: Added for every other request that holds a slot.
         slots: Requests served at once; the rest wait first come, first served. None is no limit, 1 a serial server.
-        jitter: Spread of the factor on every TTFT and ITL: sigma of a lognormal with median 1, or half the width of a
-            uniform around 1. 0 is none.
-        jitter_shape: Which of the two.
+        jitter: Spread of the factor on every TTFT and ITL: sigma of a lognormal with median 1, half the width of a
+            uniform around 1, or the part that is exponential with mean 1 (at 1 all of it: the service of M/M/1). 0 is
+            none.
+        jitter_shape: Which of the three.
         length: Tokens of an answer that ends by itself, drawn between two bounds by seed and prompt (the same prompt
             gives the same length, as at temperature 0). None: as many as `max_tokens` allows. `ignore_eos` in a
             request overrides it, as in llama.cpp and vLLM.
@@ -113,7 +114,7 @@ class Law:
     itl_per_stream_ms: float = 0.0
     slots: int | None = None
     jitter: float = 0.0
-    jitter_shape: Literal["lognormal", "uniform"] = "lognormal"
+    jitter_shape: Literal["lognormal", "uniform", "exponential"] = "lognormal"
     length: tuple[int, int] | None = None
     default_max_tokens: int = 128
     tokens_per_event: int = 1
@@ -137,8 +138,9 @@ class Law:
                 raise ValueError(f"{name} is {value}: it must be {least} or more")
         if self.ping_ms is not None and not self.ping_ms > 0:
             raise ValueError(f"ping_ms is {self.ping_ms}: it must be more than 0")
-        if self.jitter_shape == "uniform" and self.jitter > 1:
-            raise ValueError(f"jitter is {self.jitter}: a uniform one is at most 1")
+        if self.jitter_shape != "lognormal" and self.jitter > 1:
+            article = "a" if self.jitter_shape == "uniform" else "an"
+            raise ValueError(f"jitter is {self.jitter}: {article} {self.jitter_shape} one is at most 1")
         if self.length is not None and not 1 <= self.length[0] <= self.length[1]:
             raise ValueError(f"length is {self.length}: its bounds must be 1 or more, and ascend")
         for name, rate in self.faults.items():
@@ -186,7 +188,7 @@ _HELP: dict[str, tuple[str, str | None, Callable[[str], Any] | tuple[str, ...] |
     "itl_per_stream_ms": ("added for every other stream in the batch", "TIME", milliseconds),
     "slots": ("requests served at once; others queue", "N", int),
     "jitter": ("spread of every TTFT and ITL, e.g. 0.1", "SHARE", float),
-    "jitter_shape": ("shape of that spread", None, ("lognormal", "uniform")),
+    "jitter_shape": ("shape of that spread", None, ("lognormal", "uniform", "exponential")),
     "length": ("tokens of an answer that ends by itself", "A..B", _length),
     "default_max_tokens": ("limit where a request names none", "N", int),
     "tokens_per_event": ("tokens in each event", "N", int),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -271,6 +271,7 @@ class _Share(TypedDict):
     wanted: Figure | None
     attained: bool | None
     interval: tuple[Figure, Figure] | None
+    worth: NotRequired[Figure | None]
 
 
 class _Step(TypedDict):
