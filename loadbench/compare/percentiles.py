@@ -92,7 +92,7 @@ def _endless(columns: Sequence[Sequence[Reals]], p: float, tail: float) -> Findi
 
 def _variance(bounds: Sequence[Bounds | None]) -> float | None:
     """Variance of the logarithm of one run's percentile, read off the widths of their intervals."""
-    widths = [math.log(high / low) for low, high in (one for one in bounds if one) if 0 < low and high < math.inf]
+    widths = [math.log(high / low) for low, high in (one for one in bounds if one) if low > 0 and high < math.inf]
     if len(widths) < len(bounds):
         return None
     return math.fsum((width / 2 / intervals.normal()) ** 2 for width in widths) / len(widths)

@@ -13,7 +13,7 @@ from loadbench.intervals import Estimate
 from loadbench.intervals.blocks import reach
 
 QUIET = 0.02
-"""What runs of a machine that is left alone differ by (standard deviation of a logarithm): supposed until runs speak."""
+"""What runs of a machine left alone differ by (standard deviation of a logarithm): supposed until runs say more."""
 SUPPOSED = 10.0
 """Degrees of freedom that this is worth. Where runs clearly differ by more, it is worth none."""
 _MANY = 1000.0

@@ -164,8 +164,8 @@ def runs_needed(
 ) -> int | None:
     """About how many runs a side it takes until four comparisons of five like this one are settled.
 
-    Until the interval of all runs together, these among them, lies on one side of the edges: it gets narrower, Student's
-    quantile smaller, and the estimate moves to where the runs to come take it.
+    Until the interval of all runs together, these among them, lies on one side of the edges: it gets narrower,
+    Student's quantile smaller, and the estimate moves to where the runs to come take it.
 
     Args:
         effect, variance: Of these runs.
