@@ -32,7 +32,7 @@ def percentile(metric: str, p: float, base: Side, new: Side, pairs: bool, tail: 
         return None
     unit = "gaps" if metric == GAPS else "requests"
     n_base, n_new = (sum(len(values) for values in side) for side in columns)
-    if math.inf in (*found[0], *found[1]):
+    if _reaches_lost(columns, p, tail):
         return _endless(columns, p, tail)
     first, second = ([math.log(value) for value in side] for side in found)
     measured = Measured((first, second), n_base, n_new)
@@ -50,6 +50,20 @@ def percentile(metric: str, p: float, base: Side, new: Side, pairs: bool, tail: 
     weights = [-1 / base.runs] * base.runs + [1 / new.runs] * new.runs
     both = intervals.mover([*first, *second], known, weights)
     return measured.found(both, method, runs=measured.single(within))
+
+
+def _reaches_lost(columns: Sequence[Sequence[Reals]], p: float, tail: float) -> bool:
+    """Whether so many requests of a side have no end that its percentile has none, or may have none."""
+    for side in columns:
+        values = np.concatenate(side)
+        if not np.isinf(values).any():
+            continue
+        if any(intervals.percentile(np.sort(one), p) == math.inf for one in side):
+            return True
+        bounds = intervals.percentile_interval(values, p, tail)
+        if bounds is not None and bounds[1] == math.inf:
+            return True
+    return False
 
 
 def _endless(columns: Sequence[Sequence[Reals]], p: float, tail: float) -> Finding:

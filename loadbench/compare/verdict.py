@@ -50,8 +50,8 @@ class Verdict:
         low, high: Interval of the ratio, of shares of the difference new - base; None where it does not exist.
         word: By the interval and the margin. "better" and "worse" are those of shares; "slightly slower" is surely
             slower, but within the margin.
-        runs_needed: About how many runs a side it takes until four comparisons of five like this one have another
-            word; None unless the word is "can't tell", and where nobody knows.
+        runs_needed: About how many runs a side settle four comparisons of five whose true ratio is the one measured;
+            None unless the word is "can't tell", and where nobody knows.
         method: How the interval was made, in words.
         n_base, n_new: Requests (gaps, for those of gaps) that the figures rest on.
         runs_base, runs_new: Runs a side. With one the interval knows what varies within it, and between runs only
@@ -162,10 +162,10 @@ def slight(low: float, high: float, *, more_is_better: bool, share: bool = False
 def runs_needed(
     effect: float, variance: float, runs: int, edge: float, tail: float = TAIL, freedom: float = math.inf
 ) -> int | None:
-    """About how many runs a side it takes until four comparisons of five like this one are settled.
+    """About how many runs a side settle four comparisons of five whose true effect is the one measured here.
 
-    Until the interval of all runs together, these among them, lies on one side of the edges: it gets narrower,
-    Student's quantile smaller, and the estimate moves to where the runs to come take it.
+    Settled is where the interval lies on one side of the edges: with the number of runs it gets narrower, Student's
+    quantile smaller, and the estimate steadier.
 
     Args:
         effect, variance: Of these runs.
@@ -175,29 +175,31 @@ def runs_needed(
         freedom: Degrees of freedom of the variance; so few make it likely to be too small.
 
     >>> runs_needed(0.02, 0.002, 5, 0.0953), runs_needed(0.25, 0.002, 1, 0.0953)
-    (28, 2)
+    (15, 2)
     """
-    unit = variance * runs * (freedom / (freedom - 2) if 3 < freedom < math.inf else 3.0 if freedom <= 3 else 1.0)
+    unit = variance * runs
+    if freedom < math.inf:
+        unit *= freedom / (freedom - 2) if freedom > 3 else 3.0
     few, many = runs, runs + 1
-    while _settled(effect, unit, runs, many, edge, tail, freedom) < _SETTLED:
+    while _settled(effect, unit / many, freedom * many / runs, edge, tail) < _SETTLED:
         few, many = many, math.ceil(many * 1.5)
         if many > _MOST_RUNS:
             return _MOST_RUNS
     while many - few > 1:
         middle = (few + many) // 2
-        if _settled(effect, unit, runs, middle, edge, tail, freedom) < _SETTLED:
+        if _settled(effect, unit / middle, freedom * middle / runs, edge, tail) < _SETTLED:
             few = middle
         else:
             many = middle
     return many
 
 
-def _settled(effect: float, unit: float, runs: int, total: int, edge: float, tail: float, freedom: float) -> float:
-    """How likely the interval of so many runs in all lies on one side of the edges, after what these runs say."""
-    half = student(freedom * total / runs, tail) * math.sqrt(unit / total)
-    moves = NormalDist(effect, math.sqrt(unit * (1 / runs - 1 / total)) or 1e-12)
-    beyond = moves.cdf(-edge - half) + 1 - moves.cdf(edge + half)
-    within = moves.cdf(edge - half) - moves.cdf(half - edge) if half < edge else 0.0
+def _settled(effect: float, variance: float, freedom: float, edge: float, tail: float) -> float:
+    """How likely an interval of that variance lies on one side of the edges."""
+    half = student(freedom, tail) * math.sqrt(variance)
+    estimate = NormalDist(effect, math.sqrt(variance) or 1e-12)
+    beyond = estimate.cdf(-edge - half) + 1 - estimate.cdf(edge + half)
+    within = estimate.cdf(edge - half) - estimate.cdf(half - edge) if half < edge else 0.0
     return beyond + within
 
 
