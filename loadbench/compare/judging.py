@@ -176,8 +176,15 @@ def _doubted(at: _At, runs: Runs | None, doubt: Estimate | None) -> _At:
         method = finding.method
         if method.startswith("within one run a side"):
             method = f"{method}, and how much runs differ"
-        ends = {"low": doubt.value - half, "high": doubt.value + half}
-        return replace(finding, method=method, runs=runs, note="", freedom=doubt.freedom, **ends)
+        return replace(
+            finding,
+            low=doubt.value - half,
+            high=doubt.value + half,
+            freedom=doubt.freedom,
+            method=method,
+            note="",
+            runs=runs,
+        )
 
     return with_runs
 

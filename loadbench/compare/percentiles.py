@@ -91,9 +91,10 @@ def _endless(columns: Sequence[Sequence[Reals]], p: float, tail: float) -> Findi
         n_new=len(sides[1]),
         note=f"{lost} failed or were dropped: they have no end",
     )
-    if bounds[0] is None or bounds[1] is None or min(found) == math.inf:
+    of_base, of_new = bounds
+    if of_base is None or of_new is None or min(found) == math.inf:
         return finding
-    (base_low, base_high), (low, high) = bounds
+    (base_low, base_high), (low, high) = of_base, of_new
     if low == base_high == math.inf or high == base_low == math.inf:
         return finding
     return replace(
