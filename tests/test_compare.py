@@ -299,8 +299,8 @@ def test_the_runs_that_a_verdict_asks_for_are_about_enough() -> None:
     ]
     runs = int(np.median([n for n in asked if n is not None]))
 
-    assert 5 <= runs <= 12
-    assert share(words(200, base, new, ["ttft"], prompts=6, times=4, runs=runs), "ttft", "slower") >= 0.5
+    assert 5 <= runs <= 40
+    assert share(words(200, base, new, ["ttft"], prompts=6, times=4, runs=runs), "ttft", "slower") >= 0.8
 
 
 @pytest.mark.endurance
