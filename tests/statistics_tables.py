@@ -195,7 +195,7 @@ def levels(trials: int) -> list[Row]:
         ("3 runs", 3, False),
         ("5 runs", 5, False),
     ):
-        for between in (0.02, 0.05, 0.1):
+        for between in (0.02, 0.05):
             cells = (_percent(share) for share in _over_four(runs, closing, between, trials))
             rows.append((name, f"{100 * between:g} %", *cells))
     return rows
@@ -346,13 +346,13 @@ TABLES = {
     "gaps": Table(gaps),
     "shares": Table(shares),
     "queued_shares": Table(queued_shares, 1000),
-    "alarms": Table(alarms, 200),
-    "power": Table(power, 200),
-    "levels": Table(levels, 60),
+    "alarms": Table(alarms, 120),
+    "power": Table(power, 120),
+    "levels": Table(levels, 40),
     "settled": Table(settled, 60),
     "pairing": Table(pairing),
     "failing_runs": Table(failing_runs, 1000),
-    "over_levels": Table(over, 200),
+    "over_levels": Table(over, 120),
     "outliers": Table(outliers),
     "usl": Table(usl_recovery, 1000),
     "knees": Table(knees_of_a_curve),
