@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -79,19 +79,46 @@ def lap(generator: np.random.Generator, server: Server, centres: Mapping[str, fl
 
 
 def comparisons(
-    trials: int, base: Server, new: Server, *, prompts: int = 12, times: int = 10, runs: int = 1
+    trials: int, base: Server, new: Server, *, prompts: int = 12, times: int = 10, runs: int = 1, seed: int = SEED
 ) -> Iterator[tuple[Side, Side]]:
     """Independent repetitions of a whole comparison, the runs of both sides taking turns (A B, B A, …)."""
+    generator = np.random.default_rng(seed)
+    for _ in range(trials):
+        yield _level(generator, (base, new), prompts, times, runs)
+
+
+def of_levels(
+    trials: int, base: Server, new: Server, levels: int, *, times: int = 4, runs: int = 1, closing: bool = False
+) -> Iterator[list[tuple[Side, Side]]]:
+    """The same of several levels with 12 prompts, each level of a run apart from the server's law by itself.
+
+    Args:
+        closing: Whether each run measures its first level once more at its end.
+    """
     generator = np.random.default_rng(SEED)
     for _ in range(trials):
-        centres = {f"p{i}": 5 + base.between_prompts * generator.standard_normal() for i in range(prompts)}
-        laps: tuple[list[Lap], list[Lap]] = ([], [])
-        for run in range(runs):
-            turn = (0, 1) if run % 2 == 0 else (1, 0)
-            for place, number in enumerate(turn):
-                began = f"{2 * run + place:04}"
-                laps[number].append(lap(generator, (base, new)[number], centres, times, began))
-        yield side_of(*laps[0]), side_of(*laps[1])
+        yield [_level(generator, (base, new), 12, times, runs, closing and at == 0) for at in range(levels)]
+
+
+def _level(
+    generator: np.random.Generator,
+    servers: tuple[Server, Server],
+    prompts: int,
+    times: int,
+    runs: int,
+    closing: bool = False,
+) -> tuple[Side, Side]:
+    centres = {f"p{i}": 5 + servers[0].between_prompts * generator.standard_normal() for i in range(prompts)}
+    laps: tuple[list[Lap], list[Lap]] = ([], [])
+    for run in range(runs):
+        turn = (0, 1) if run % 2 == 0 else (1, 0)
+        for place, number in enumerate(turn):
+            began = f"{2 * run + place:04}"
+            found = lap(generator, servers[number], centres, times, began)
+            if closing:
+                found = replace(found, again=lap(generator, servers[number], centres, times, began))
+            laps[number].append(found)
+    return side_of(*laps[0]), side_of(*laps[1])
 
 
 def words(

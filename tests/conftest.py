@@ -36,6 +36,7 @@ if os.environ.get("LOADBENCH_TIERS"):
     sys.addaudithook(_refuse_processes)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its tier and its group, the longest groups first, those that need the machine alone last.
 

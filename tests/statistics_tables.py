@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import simulations
-from comparisons import Server, comparisons, lap_of, share, share_of_any, side_of, words
+from comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
 from simulations import SEED, holds
 from statistics_of_loads import (
     backlogs,
@@ -32,7 +32,8 @@ from statistics_of_loads import (
 )
 
 from loadbench import intervals
-from loadbench.compare import Outcomes, Side, judge, over_levels
+from loadbench.compare import Outcomes, Side, judge, judge_levels, over_levels
+from loadbench.compare import means as means_of
 
 TRIALS = 2000
 SIZES = (20, 60, 200, 1000)
@@ -169,6 +170,11 @@ def power(trials: int) -> list[Row]:
     cases: tuple[tuple[float, float, str, dict[str, int], float, tuple[str, ...]], ...] = (
         (1.2, 0.1, "1 run, 12 prompts x 10, six metrics", {"prompts": 12, "times": 10}, 0.0, ()),
         (1.2, 0.1, "1 run, 12 prompts x 30, six metrics", {"prompts": 12, "times": 30}, 0.0, ()),
+        (1.2, 0.1, "1 run of 48 requests, six metrics", {"prompts": 12, "times": 4}, 0.02, ()),
+        (1.2, 0.1, "3 runs of 48 requests, six metrics", {"prompts": 12, "times": 4, "runs": 3}, 0.02, ()),
+        (1.2, 0.1, "5 runs of 48 requests, six metrics", {"prompts": 12, "times": 4, "runs": 5}, 0.02, ()),
+        (1.2, 0.1, "1 run, 12 prompts x 10, six metrics, runs differ", {"prompts": 12, "times": 10}, 0.02, ()),
+        (1.2, 0.1, "3 runs, 12 prompts x 10, six metrics", {"prompts": 12, "times": 10, "runs": 3}, 0.02, ()),
         (1.2, 0.1, "5 runs of 24 requests, six metrics", {"prompts": 6, "times": 4, "runs": 5}, 0.02, ()),
         (1.2, 0.1, "10 runs of 24 requests, six metrics", {"prompts": 6, "times": 4, "runs": 10}, 0.02, ()),
         (1.08, 0.04, "1 run, 12 prompts x 30, TTFT alone", {"prompts": 12, "times": 30}, 0.0, ("ttft",)),
@@ -182,6 +188,75 @@ def power(trials: int) -> list[Row]:
             (f"{100 * (slower - 1):.0f} %", f"{100 * margin:.0f} %", name, _percent(share(found, "ttft", "slower")))
         )
     return rows
+
+
+def levels(trials: int) -> list[Row]:
+    rows: list[Row] = [
+        (
+            "a side, 48 requests a level",
+            "runs differ by",
+            "20 % slower: TTFT of a level",
+            "mean over levels",
+            "equal, any",
+        )
+    ]
+    for name, runs, closing in (
+        ("1 run", 1, False),
+        ("1 run, its first level twice", 1, True),
+        ("3 runs", 3, False),
+        ("5 runs", 5, False),
+    ):
+        for between in (0.02, 0.05):
+            cells = (_percent(share) for share in _over_four(runs, closing, between, trials))
+            rows.append((name, f"{100 * between:g} %", *cells))
+    return rows
+
+
+def _over_four(runs: int, closing: bool, between: float, trials: int) -> tuple[float, float, float]:
+    """Of four levels: how often TTFT of the first, and of the mean, is called slower, and equal servers different."""
+    server = Server(between_runs=between)
+    first = mean = equal = 0
+    for level in of_levels(trials, server, replace(server, slower=1.2), 4, runs=runs, closing=closing):
+        found = judge_levels(level)
+        over = means_of([[verdicts[i] for verdicts in found] for i in range(len(found[0]))])
+        first += found[0][0].word == "slower"
+        mean += over[0] is not None and over[0].word == "slower"
+    for level in of_levels(trials, server, server, 4, runs=runs, closing=closing):
+        said = {verdict.word for verdicts in judge_levels(level) for verdict in verdicts}
+        equal += bool(said & {"slower", "faster", "worse", "better"})
+    return first / trials, mean / trials, equal / trials
+
+
+def settled(trials: int) -> list[Row]:
+    rows: list[Row] = [
+        ("NEW is slower by", "runs a side of 48 requests", "open at first", "asked for, median", "settled then")
+    ]
+    for slower in (1.0, 1.05, 1.2):
+        for runs in (1, 3, 5):
+            asked, after = _followed(Server(between_runs=0.03), slower, runs, trials)
+            median = f"{np.median(asked):.0f}" if asked else "-"
+            share = _percent(float(np.mean(after))) if after else "-"
+            rows.append((f"{100 * (slower - 1):.0f} %", str(runs), _percent(len(asked) / trials), median, share))
+    return rows
+
+
+def _followed(server: Server, slower: float, runs: int, trials: int) -> tuple[list[int], list[bool]]:
+    """What the open comparisons of TTFT ask for, and whether as many runs, the first among them, settle it.
+
+    Those that ask for more than 100 runs are not followed.
+    """
+    asked, after = [], []
+    law = {"prompts": 12, "times": 4}
+    for trial in range(trials):
+        first = next(comparisons(1, server, replace(server, slower=slower), runs=runs, seed=trial, **law))
+        verdict = judge(*first, ["ttft", "e2e"])[0]
+        if verdict.word != "can't tell":
+            continue
+        asked.append(verdict.runs_needed or 0)
+        if asked[-1] <= 100:
+            then = next(comparisons(1, server, replace(server, slower=slower), runs=asked[-1], seed=trial, **law))
+            after.append(judge(*then, ["ttft", "e2e"])[0].word != "can't tell")
+    return asked, after
 
 
 def pairing(trials: int) -> list[Row]:
@@ -282,11 +357,13 @@ TABLES = {
     "gaps": Table(gaps),
     "shares": Table(shares),
     "queued_shares": Table(queued_shares, 1000),
-    "alarms": Table(alarms),
-    "power": Table(power, 1000),
+    "alarms": Table(alarms, 120),
+    "power": Table(power, 120),
+    "levels": Table(levels, 40),
+    "settled": Table(settled, 60),
     "pairing": Table(pairing),
     "failing_runs": Table(failing_runs, 1000),
-    "over_levels": Table(over, 1000),
+    "over_levels": Table(over, 120),
     "outliers": Table(outliers),
     "usl": Table(usl_recovery, 1000),
     "knees": Table(knees_of_a_curve),

@@ -63,10 +63,12 @@ def test_the_margin_decides_what_is_the_same(runs: Path) -> None:
         (["slower", "--fail-on", "slower"], 3),
         (["slower", "--fail-on", "faster"], 0),
         (["c", "--fail-on", "slower"], 0),
-        (["c", "--fail-on", "can't-tell"], 3),  # 100 requests say nothing of p95 among six metrics
-        (["c", "--fail-on", "slower,can't tell"], 3),
+        (["c", "--fail-on", "can't-tell"], 0),  # without a failure nobody waits for a word on shares
+        (["c", "--metric", "ttft", "--metric", "ttft_p99", "--fail-on", "can't-tell"], 3),  # 100 requests have no p99
+        (["c", "--metric", "ttft", "--metric", "ttft_p99", "--fail-on", "slower,can't tell"], 3),
         (["c", "--metric", "ttft", "--fail-on", "same"], 3),
-        (["c", "--strict"], 3),
+        (["c", "--strict"], 0),
+        (["c", "--metric", "ttft", "--metric", "ttft_p99", "--strict"], 3),
         (["c", "--metric", "ttft", "--strict"], 0),
         (["failing", "--metric", "failed", "--fail-on", "slower"], 3),  # worse is slower, of shares
         (["other"], 0),
@@ -79,6 +81,32 @@ def test_the_exit_code_is_that_of_the_verdict_where_one_asks_for_it(runs: Path, 
     done = compare("a", *words)
 
     assert done.exit_code == code, done.output
+
+
+def test_what_nobody_can_tell_leaves_the_others_the_same_and_is_named(runs: Path) -> None:
+    done = compare("a", "c", "--metric", "ttft", "--metric", "ttft_p99")
+
+    assert done.stdout.startswith("● c is the same as a within 10%; open: TTFT p99.")
+
+
+def test_what_is_surely_slower_within_the_margin_has_a_word_of_its_own(runs: Path) -> None:
+    folder(runs / "four", 1.04, seed=6)
+
+    printed = " ".join(compare("a", "four", "--metric", "ttft", "--metric", "tpot").stdout.split())
+
+    assert printed.startswith("● four is the same as a within 10%. slightly slower: TTFT +")
+
+
+@pytest.mark.parametrize(("runs_a_side", "says"), [(1, "one run a side"), (2, "2 runs a side"), (3, "")])
+def test_a_build_that_fails_by_fewer_than_three_pairs_is_told_so(runs: Path, runs_a_side: int, says: str) -> None:
+    for side, slower in (("before", 1.0), ("after", 1.2)):
+        for i in range(runs_a_side):
+            folder(runs / side / str(i), slower, seed=i)
+
+    done = compare("before", "after", "--metric", "ttft", "--fail-on", "slower")
+
+    assert done.exit_code == 3, done.output
+    assert (f"--fail-on rests on {says}" in done.stderr) is bool(says)
 
 
 def test_a_difference_is_named_and_takes_the_verdict_away(runs: Path) -> None:

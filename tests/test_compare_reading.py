@@ -33,6 +33,16 @@ def test_repeats_and_folders_of_one_level_are_runs_of_one_side() -> None:
     assert [lap.run for lap in found["m", "c4"].laps] == ["earlier", "run", "run"]
 
 
+def test_the_closing_level_stands_with_the_first_and_is_no_run_of_its_own() -> None:
+    closing = level_data(in_turn(5), id="m@c4#end", model="m", began="2026-01-02T00:00:00Z", closing=True)
+
+    (side,) = sides([run(named("m@c4").levels[0], closing)]).values()
+
+    assert (side.load, side.runs) == ("c4", 1)
+    assert side.laps[0].again is not None
+    assert len(side.laps[0].again.prompts) == 5
+
+
 def test_a_models_name_may_hold_what_ids_are_made_of() -> None:
     level = level_data(in_turn(3), id="org/m@2#3@r0.5#2", model="org/m@2#3")
 

@@ -189,7 +189,7 @@ def test_a_level_that_stands_out_from_the_mean_is_named(tmp_path: Path) -> None:
 
     record = compare_runs(base, new, Terms(metrics=["ttft"]))
 
-    assert record["over_levels"][0]["word"] == "same"
+    assert record["over_levels"][0]["word"] == "slightly slower"
     assert record["word"] == "slower"
     assert [(one["load"], one["word"]) for one in record["exceptions"]] == [("c8", "slower")]
 

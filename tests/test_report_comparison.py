@@ -134,6 +134,7 @@ def verdict(**changes: Any) -> dict[str, Any]:
             "-0.1 to +5.0 pp",
         ),
         ({"base": None, "new": None, "ratio": None, "low": None, "high": None}, "-", ""),
+        ({"new": None, "ratio": None, "low": 1.5, "high": None}, "-", "over +50%"),  # too many of NEW's requests failed
     ],
 )
 def test_a_change_is_said_with_its_sign_and_its_interval(changes: dict[str, Any], change: str, interval: str) -> None:

@@ -86,11 +86,21 @@ QUICK = {
     **{"means": 200, "gaps": 150, "outliers": 100, "usl": 60, "serial": 100, "capacity": 200, "backlog": 40},
     "queued_shares": 200,
     **{"capacity_by_rate": 8, "capacity_estimates": 40},
-    **{"alarms": 40, "power": 20, "failing_runs": 50, "over_levels": 40, "drift": 20, "kappa": 40, "until": 100},
+    **{
+        "alarms": 40,
+        "power": 20,
+        "levels": 20,
+        "settled": 20,
+        "failing_runs": 50,
+        "over_levels": 40,
+        "drift": 20,
+        "kappa": 40,
+        "until": 100,
+    },
 }
 
 
-MIXED = ("usl", "until", "capacity_by_rate", "capacity_estimates")
+MIXED = ("usl", "until", "settled", "capacity_by_rate", "capacity_estimates")
 """Tables of which only the columns that say how often something held are shares."""
 
 

@@ -183,8 +183,9 @@ def _exit_code(
         for name, summary in zip(SIDES, summaries, strict=True)
         for reason in verdict.reasons(summary, strict=strict)
     ]
-    if strict and record["word"] in ("can't tell", "no verdict"):
-        reasons.append(f"{record['word']}, and --strict wants one")
+    if strict and (record["word"] == "no verdict" or verdict.unsettled(record)):
+        word = "no verdict" if record["word"] == "no verdict" else "can't tell"
+        reasons.append(f"{word}, and --strict wants one")
     for reason in reasons:
         click.echo(f"loadbench: {live.harmless(reason)}", err=True)
     return verdict.FAILED if reasons else 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from loadbench.cli import verdict
 from loadbench.cli.options import MORE, HeadedCommand, file_of_end, under
 from loadbench.cli.options import share as part
 
@@ -28,13 +30,16 @@ Examples:
 A folder that holds several run folders is one side of as many runs: with
 five runs a side the verdict knows what changes from run to run.
 Words: faster, slower, same, can't tell (about k more runs); of shares better
-and worse. A red gate, or sides that differ in more than what is compared
-(V8), leave the figures and take the verdict away.
+and worse; slightly slower is sure, but within the margin. A red gate, or
+sides that differ in more than what is compared (V8), leave the figures and
+take the verdict away.
 
 \b
 Exit: 0 whatever the verdict, unless --fail-on or --strict; 2 arguments or
 files; 3 a verdict that --fail-on names, or none where one of both is given.
 """
+FEWEST_RUNS = 3
+"""Runs a side from which a build may fail by them without a word."""
 WORDS = ("slower", "worse", "faster", "better", "same", "can't-tell")
 
 _what, _terms, _out = under("What"), under("On which terms"), under(MORE)
@@ -156,6 +161,8 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
         text.show(document, console(sys.stdout))
     else:
         click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
+    if given["fail_on"]:
+        _warn_of_few_runs(records)
     if given["junit"] is not None:
         from loadbench.cli.report import write
         from loadbench.report.comparison import junit
@@ -264,14 +271,28 @@ def _loads(group: Group) -> str:
     return "; ".join(f"{model} at {', '.join(names)}" for model, names in loads.items())
 
 
+def _warn_of_few_runs(records: Sequence[dict[str, Any]]) -> None:
+    """Why a build that fails by so few runs may fail by chance."""
+    fewest = min(min(level["runs_base"], level["runs_new"]) for record in records for level in record["levels"])
+    if fewest >= FEWEST_RUNS:
+        return
+    runs = "one run" if fewest == 1 else f"{fewest} runs"
+    click.echo(
+        f"loadbench: --fail-on rests on {runs} a side, which hardly say how much runs differ: measure three pairs or "
+        "more, as `loadbench run --against URL --repeat 3`",
+        err=True,
+    )
+
+
 def _fails(record: dict[str, Any], words: tuple[str, ...], *, strict: bool) -> bool:
     """Whether a comparison is one that --fail-on or --strict refuse: what cannot be judged passes neither."""
-    said = {verdict["word"] for level in record["levels"] for verdict in level["verdicts"]}
-    said |= {verdict["word"] for verdict in record["over_levels"]}
+    said = {one["word"] for level in record["levels"] for one in level["verdicts"]} - {"can't tell"}
+    said |= {one["word"] for one in record["over_levels"]} - {"can't tell"}
     if (words or strict) and (record["word"] == "no verdict" or "no verdict" in said):
         return True
-    if strict and record["word"] == "can't tell":
+    if strict and verdict.unsettled(record):
         return True
-    one_level = said & {"slower", "worse", "faster", "better"}
+    said |= {"can't tell"} if verdict.unsettled(record) else set()
+    one_level = said & {"slower", "worse", "faster", "better", "can't tell"}
     wanted = {*words, *(("worse",) if "slower" in words else ()), *(("better",) if "faster" in words else ())}
     return bool(wanted & {*one_level, record["word"]})

@@ -19,6 +19,11 @@ FAILED = 3
 _SLOW = ("ttft", "itl", "tpot", "e2e", "client_queue", "failed", "dropped", "memory", "gpu_memory", "stalls")
 
 
+def unsettled(record: Mapping[str, Any]) -> bool:
+    """Whether nobody can tell if a comparison's sides are the same: nothing differs, and not all was settled."""
+    return record["word"] == "can't tell" or (record["word"] == "same" and bool(record["open"]))
+
+
 def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
     """Why the run failed, a line each; empty where it did not.
 

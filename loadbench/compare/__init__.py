@@ -11,6 +11,7 @@ figures.py      the metrics that a verdict can be about
 judging.py      the verdicts of a level, and of a metric over levels
 typical.py percentiles.py flows.py outcomes.py   each kind of metric: its estimate and its doubt
 inference.py    from each run's logarithm to the interval of the ratio
+spread.py       how much runs differ, by what all metrics and levels say of it
 verdict.py      the word, and how many runs it takes
 differences.py  what makes sides incomparable
 group.py        runs that count as one side, and the gates that spoke against them
@@ -24,7 +25,7 @@ docs/statistics.md has each formula in words and the simulation that checks it.
 from loadbench.compare.differences import NAMES, Difference, between, differences
 from loadbench.compare.figures import DEFAULT, OF_MODELS, Figure, figure
 from loadbench.compare.group import Group, gather
-from loadbench.compare.judging import judge, over_levels
+from loadbench.compare.judging import judge, judge_levels, means, over_levels
 from loadbench.compare.models import summarise
 from loadbench.compare.reading import against, lap, matched, sides
 from loadbench.compare.record import Terms, compare_models, compare_runs, document
@@ -57,8 +58,10 @@ __all__ = [
     "gather",
     "interleaved",
     "judge",
+    "judge_levels",
     "lap",
     "matched",
+    "means",
     "over_levels",
     "sides",
     "summarise",

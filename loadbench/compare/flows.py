@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from loadbench import intervals
-from loadbench.compare.inference import Measured, log_of
+from loadbench.compare.inference import Measured, log_of, variances
 from loadbench.compare.side import Flow, Side
 from loadbench.compare.verdict import Finding
 from loadbench.intervals import Estimate
@@ -25,8 +25,9 @@ def rate(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Findin
     first, second = ([math.log(flow.per_s) for flow in side] for side in known)
     n_base, n_new = (sum(len(lap.prompts) for lap in side.laps) for side in (base, new))
     measured = Measured((first, second), n_base, n_new)
-    return measured.between_runs(pairs, tail, "rate of each run") or measured.within_runs(
-        [[_of_flow(flow) for flow in side] for side in known],
+    doubts = [[_of_flow(flow) for flow in side] for side in known]
+    return measured.between_runs(pairs, "rate of each run", variances(doubts)) or measured.within_runs(
+        doubts,
         tail,
         "within one run a side, blocks of time",
         "the steady window is too short for four blocks that are longer than a request",
@@ -42,8 +43,9 @@ def mean(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Findin
     first, second = ([math.log(float(values.mean())) for values in side] for side in columns)
     n_base, n_new = (sum(len(values) for values in side) for side in columns)
     measured = Measured((first, second), n_base, n_new)
-    return measured.between_runs(pairs, tail, "mean of each run") or measured.within_runs(
-        [[log_of(intervals.mean_variance(values)) for values in side] for side in columns],
+    doubts = [[log_of(intervals.mean_variance(values)) for values in side] for side in columns]
+    return measured.between_runs(pairs, "mean of each run", variances(doubts)) or measured.within_runs(
+        doubts,
         tail,
         "within one run a side, blocks of requests",
         "too few requests",

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadbench import intervals
+from loadbench.compare.spread import Runs
 from loadbench.compare.verdict import Finding
 from loadbench.intervals import Bounds, Estimate
 
 Logs = tuple[Sequence[float], Sequence[float]]
+Doubts = Sequence[Sequence[Estimate | None]]
+"""What each run of BASE and of NEW knows of its own logarithm; None where a run does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +36,77 @@ class Measured:
         return mean_of(self.logs[1]) - mean_of(self.logs[0])
 
     def found(
-        self,
-        bounds: Bounds | None,
-        method: str,
-        *,
-        by_run: tuple[float, ...] = (),
-        note: str = "",
-        paired: bool = False,
+        self, bounds: Bounds | None, method: str, *, runs: Runs | None = None, paired: bool = False, note: str = ""
     ) -> Finding:
         low, high = bounds or (None, None)
         base, new = (math.exp(mean_of(side)) for side in self.logs)
         first, second = self.outliers or (None, None)
-        n = self.n_base, self.n_new
-        return Finding(base, new, self.effect, low, high, method, *n, by_run, first, second, note=note, paired=paired)
+        return Finding(
+            base=base,
+            new=new,
+            effect=self.effect,
+            low=low,
+            high=high,
+            method=method,
+            n_base=self.n_base,
+            n_new=self.n_new,
+            by_run=self.by_run,
+            outliers_base=first,
+            outliers_new=second,
+            note=note,
+            paired=paired,
+            runs=runs,
+        )
 
-    def between_runs(self, pairs: bool, tail: float, of: str) -> Finding | None:
-        """The run is the unit: Student's interval of the pairs' log ratios, or Welch's; None with one run on a side.
+    @property
+    def by_run(self) -> tuple[float, ...]:
+        base, new = self.logs
+        return tuple(n - b for b, n in zip(base, new, strict=True)) if len(base) == len(new) > 1 else ()
+
+    def between_runs(self, pairs: bool, of: str, within: Sequence[float | None]) -> Finding | None:
+        """The run is the unit: the runs of both sides, or their pairs; None with one run on a side.
+
+        The interval is made later, when it is known how much runs differ in all metrics and levels.
+
+        Args:
+            pairs: Whether runs took turns.
+            of: What the figure of each run is, in words.
+            within: Variance of the logarithm of a run of BASE, and of NEW, by what varies within it.
 
         Source: Georges, Buytaert & Eeckhout 2007; Kalibera & Jones 2013.
         """
-        base, new = self.logs
-        first, second = intervals.one_sample(base), intervals.one_sample(new)
-        if first is None or second is None:
+        sizes = [len(side) for side in self.logs]
+        if min(sizes) < 2:
             return None
-        by_run = tuple(n - b for b, n in zip(base, new, strict=True)) if len(base) == len(new) else ()
-        both = intervals.one_sample(by_run) if pairs else None
-        if both is None:
-            bounds = intervals.difference(first, second, tail)
-            return self.found(bounds, f"{len(base)} and {len(new)} runs, {of}", by_run=by_run)
-        half = intervals.student(both.freedom, tail) * math.sqrt(both.variance)
-        bounds = both.value - half, both.value + half
-        return self.found(bounds, f"{len(by_run)} pairs of runs, {of}", by_run=by_run, paired=True)
+        if pairs:
+            method = f"{sizes[0]} pairs of runs, {of}"
+            return self.found(None, method, runs=self._pairs(within), paired=True)
+        return self.found(None, f"{sizes[0]} and {sizes[1]} runs, {of}", runs=self.single(within))
 
-    def within_runs(
-        self, estimates: Sequence[Sequence[Estimate | None]], tail: float, method: str, short: str
-    ) -> Finding:
+    def single(self, within: Sequence[float | None]) -> Runs:
+        """What runs say that are no pairs: each against the mean of its side."""
+        residuals = [log - mean_of(side) for side in self.logs for log in side]
+        known = [one for one in within if one is not None]
+        return Runs(
+            effect=self.effect,
+            within=mean_of(known) if len(known) == len(within) else None,
+            part=math.fsum(1 / len(side) for side in self.logs),
+            residuals=tuple(residuals) if len(residuals) > len(self.logs) else (),
+            freedom=len(residuals) - len(self.logs),
+        )
+
+    def _pairs(self, within: Sequence[float | None]) -> Runs:
+        known = [one for one in within if one is not None]
+        return Runs(
+            effect=self.effect,
+            within=math.fsum(known) if len(known) == len(within) else None,
+            part=1 / len(self.by_run),
+            paired=True,
+            residuals=tuple(one - self.effect for one in self.by_run),
+            freedom=len(self.by_run) - 1,
+        )
+
+    def within_runs(self, estimates: Doubts, tail: float, method: str, short: str) -> Finding:
         """Welch's interval where each run knows the doubt of its own logarithm; `short` says why one does not."""
         known = [[one for one in side if one is not None] for side in estimates]
         if [len(side) for side in known] != [len(side) for side in self.logs]:
@@ -75,7 +114,16 @@ class Measured:
         base, new = (_averaged(side) for side in known)
         low, high = intervals.difference(base, new, tail)
         shift = self.effect - (new.value - base.value)
-        return self.found((low + shift, high + shift), method)
+        return self.found((low + shift, high + shift), method, runs=self.single(variances(estimates)))
+
+
+def variances(estimates: Doubts) -> list[float | None]:
+    """Variance of the logarithm of one run of BASE, and of one of NEW; None where a run does not know it."""
+    found: list[float | None] = []
+    for side in estimates:
+        known = [one.variance for one in side if one is not None]
+        found.append(mean_of(known) if len(known) == len(side) else None)
+    return found
 
 
 def log_of(estimate: Estimate | None) -> Estimate | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,15 @@ from loadbench.store import LevelData, Run
 BURST = 0.5
 """Share of burst responses from which TPOT and gaps say nothing (gate V13)."""
 _REPEAT = re.compile(r"#\d+$")
+_CLOSING = re.compile(r"#end$")
 
 
 def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[tuple[str, str], Side]:
     """Everything that some runs measured of each level, by (model, load), in the order it was first begun.
 
     The load is as the level's id writes it: "c4" of "phi-4-mini@c4#2". Levels that did not run to their end are left
-    out, those in which no request completed, and those that repeat the first one at the end of a run.
+    out, and those in which no request completed. One that repeats the first one at the end of a run stands with that
+    (`Lap.again`): it says how much the same level differs from one time to the next.
 
     Args:
         runs: Run folders of one side, read.
@@ -36,11 +39,19 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[tuple[s
     """
     gathered: dict[tuple[str, str], list[Lap]] = {}
     for run in runs:
-        for data in run.levels:
-            counts = data.facts.get("status") == "complete" and not data.facts.get("closing")
-            found = lap(run, data, slo) if counts else None
-            if found is not None:
-                gathered.setdefault((found.model, load_of(data.facts)), []).append(found)
+        own: dict[tuple[str, str], list[Lap]] = {}
+        for data in sorted(run.levels, key=lambda one: bool(one.facts.get("closing"))):
+            found = lap(run, data, slo) if data.facts.get("status") == "complete" else None
+            if found is None:
+                continue
+            laps = own.setdefault((found.model, _CLOSING.sub("", load_of(data.facts))), [])
+            if not data.facts.get("closing"):
+                laps.append(found)
+            elif laps:
+                laps[0] = replace(laps[0], again=found)
+        for key, laps in own.items():
+            if laps:
+                gathered.setdefault(key, []).extend(laps)
     return {key: Side(*key, tuple(sorted(laps, key=lambda one: one.began))) for key, laps in gathered.items()}
 
 

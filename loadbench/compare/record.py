@@ -9,7 +9,7 @@ from typing import Any
 from loadbench.compare.differences import OF_LEVEL, Difference, between, differences, ran
 from loadbench.compare.figures import DEFAULT, DURATIONS, GAPS, OF_MODELS, RATES, SHARES, figure
 from loadbench.compare.group import Gate, Group
-from loadbench.compare.judging import judge, over_levels
+from loadbench.compare.judging import judge_levels, means
 from loadbench.compare.overall import overall, row
 from loadbench.compare.reading import against, matched
 from loadbench.compare.side import Side, interleaved
@@ -123,13 +123,11 @@ def _judged(
     levels: list[Record] = []
     judged: list[Judged] = []
     metrics = list(dict.fromkeys(terms.metrics or DEFAULT))
-    for one, other in pairs:
+    found_at = judge_levels(pairs, metrics, margin=terms.margin, share_margin=terms.share_margin)
+    for (one, other), verdicts_of in zip(pairs, found_at, strict=True):
         of_level = [*ran(one, other, terms.meant), *between(one, other)]
         gates = _gates(groups, (one, other))
-        verdicts = [
-            _held_back(verdict, [*found, *of_level], gates)
-            for verdict in judge(one, other, metrics, margin=terms.margin, share_margin=terms.share_margin)
-        ]
+        verdicts = [_held_back(verdict, [*found, *of_level], gates) for verdict in verdicts_of]
         judged.append((one, other, verdicts))
         levels.append(
             {
@@ -144,7 +142,7 @@ def _judged(
                 "verdicts": [_plain(verdict) for verdict in verdicts],
             }
         )
-    means = _means(judged)
+    over = _means(judged)
     return {
         "margin": terms.margin,
         "share_margin": terms.share_margin,
@@ -154,11 +152,11 @@ def _judged(
         "levels": levels,
         "over_levels": [
             {"base_model": names[0], "new_model": names[1], "levels": n, **_plain(verdict)}
-            for names, n, verdict in means
+            for names, n, verdict in over
         ],
         **overall(
             [row(v, one.model, other.model, one.load) for one, other, verdicts in judged for v in verdicts],
-            [row(verdict, *names, None) for names, _, verdict in means],
+            [row(verdict, *names, None) for names, _, verdict in over],
         ),
     }
 
@@ -224,12 +222,18 @@ def _means(judged: Sequence[Judged]) -> list[tuple[tuple[str, str], int, Verdict
         for verdict in verdicts:
             if verdict.word != "no verdict":
                 found.setdefault(((one.model, other.model), verdict.metric), []).append(verdict)
-    means = [(names, len(verdicts), over_levels(verdicts)) for (names, _), verdicts in found.items()]
-    return [(names, n, mean) for names, n, mean in means if mean is not None]
+    means_of: list[tuple[tuple[str, str], int, Verdict]] = []
+    for names in dict.fromkeys(names for names, _ in found):
+        rows = [verdicts for (of, _), verdicts in found.items() if of == names]
+        for verdicts, mean in zip(rows, means(rows), strict=True):
+            if mean is not None:
+                means_of.append((names, len(verdicts), mean))
+    return means_of
 
 
 def _plain(verdict: Verdict) -> Record:
-    fields = {name: _plain_value(value) for name, value in asdict(verdict).items()}
+    fields = {name: _plain_value(value) for name, value in asdict(replace(verdict, evidence=None)).items()}
+    del fields["evidence"]
     by_run = [significant(ratio) for ratio in verdict.by_run]
     return {**fields, "by_run": by_run, "more_is_better": figure(verdict.metric).more_is_better}
 

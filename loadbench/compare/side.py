@@ -63,6 +63,7 @@ class Lap:
         output_tokens: Mean of those requests; None where nobody counted.
         token_source: "usage", "events", "mixed" or None.
         finish_reasons: Of those requests, with their number.
+        again: The same level, measured once more at the end of the run; None where it was not.
         model: As the run names it.
         device, execution_provider: That it ran on, as far as is known.
         info: run.json.
@@ -80,6 +81,7 @@ class Lap:
     output_tokens: float | None = None
     token_source: str | None = None
     finish_reasons: Mapping[str, int] = field(default_factory=dict)
+    again: Lap | None = None
     model: str = ""
     device: str | None = None
     execution_provider: str | None = None

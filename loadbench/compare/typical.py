@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import intervals
-from loadbench.compare.inference import Measured
+from loadbench.compare.inference import Measured, mean_of, variances
 from loadbench.compare.side import Flags, Lap, Reals, Side
 from loadbench.compare.verdict import Finding
 from loadbench.intervals import Estimate
@@ -42,23 +43,39 @@ def typical(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Fin
     ]
     measured = Measured((first, second), n_base, n_new, (flagged[0], flagged[1]))
     of = f"paired by prompt ({prompts})" if numbers else "not paired, as the prompts differ"
-    several = measured.between_runs(pairs, tail, of)
-    if several is not None:
-        return several
-    if all(_again(number, prompts) for side in rows for _, number in side):
-        estimates = [
+    again = all(_again(number, prompts) for side in rows for _, number in side)
+    if again:
+        doubts = [
             [_of_distances(one, centre) for one, centre in zip(*side, strict=True)]
             for side in zip(rows, centres, strict=True)
         ]
+        within = variances(doubts)
+    else:
+        within = _of_pairs(rows, centres)
+    several = measured.between_runs(pairs, of, within)
+    if several is not None:
+        return several
+    if again:
         method = f"within one run a side, {of}, blocks of requests"
-        return measured.within_runs(estimates, tail, method, "too few requests")
+        return measured.within_runs(doubts, tail, method, "too few requests")
     before, after = (np.mean(side, axis=0) for side in centres)
     estimate = _of_prompts(after - before, *(rows_of[0][1] for rows_of in rows))
     method = f"within one run a side, {of}, blocks of prompts"
     if estimate is None:
         return measured.found(None, method, note="too few prompts in common")
     half = intervals.student(estimate.freedom, tail) * math.sqrt(estimate.variance)
-    return measured.found((estimate.value - half, estimate.value + half), method)
+    bounds = estimate.value - half, estimate.value + half
+    return measured.found(bounds, method, runs=measured.single(within))
+
+
+def _of_pairs(rows: Sequence[Sequence[Rows]], centres: Sequence[Sequence[Reals]]) -> list[float | None]:
+    """Variance of the logarithm of a run of either side, of prompts asked once: half of that of two runs' ratio."""
+    found = []
+    for base, new, before, after in zip(*rows, *centres, strict=False):
+        estimate = _of_prompts(after - before, base[1], new[1])
+        found.append(None if estimate is None else estimate.variance / 2)
+    known = [one for one in found if one is not None]
+    return [mean_of(known) if len(known) == len(found) else None] * 2
 
 
 def _of_prompts(ratios: Reals, base: NDArray[np.int64], new: NDArray[np.int64]) -> Estimate | None:

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 from typing import Literal
 
-from loadbench.intervals import TAIL, one_sample, student
+from loadbench.compare.spread import Runs
+from loadbench.intervals import TAIL, Bounds, student
 
-Word = Literal["faster", "slower", "better", "worse", "same", "can't tell", "no verdict"]
+Slight = Literal["slightly slower", "slightly faster", "slightly worse", "slightly better"]
+Word = Literal["faster", "slower", "better", "worse", "same", Slight, "can't tell", "no verdict"]
 BAD: tuple[Word, ...] = ("slower", "worse")
+WITHIN: tuple[Word, ...] = ("same", "slightly slower", "slightly faster", "slightly worse", "slightly better")
+"""Within the margin: nobody would notice, though it may be sure which is slower."""
 MARGIN = 0.1
 """A ratio within 1.1 either way is the same: what nobody would notice."""
 SHARE_MARGIN = 0.01
 """A share within one percentage point is the same."""
 _MOST_RUNS = 100_000
+_SETTLED = 0.8
+"""Share of comparisons that are to be settled by as many runs as a verdict asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verdict was read off, for the mean over levels.
+
+    Attributes:
+        bounds: The interval at any tail.
+        runs: What its runs say of how much runs differ; None of shares.
+    """
+
+    bounds: Callable[[float], Bounds | None]
+    runs: Runs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +48,23 @@ class Verdict:
         base, new: The figure of each side, over all its runs; None where not measured.
         ratio: new / base; None for shares.
         low, high: Interval of the ratio, of shares of the difference new - base; None where it does not exist.
-        word: By the interval and the margin. "better" and "worse" are those of shares.
-        runs_needed: About how many runs a side it takes until the interval lies on one side of the nearer edge of the
-            margin; None unless the word is "can't tell", and where the estimate lies on that edge.
+        word: By the interval and the margin. "better" and "worse" are those of shares; "slightly slower" is surely
+            slower, but within the margin.
+        runs_needed: About how many runs a side settle four comparisons of five whose true ratio is the one measured;
+            None unless the word is "can't tell", and where nobody knows.
         method: How the interval was made, in words.
         n_base, n_new: Requests (gaps, for those of gaps) that the figures rest on.
-        runs_base, runs_new: Runs a side. With one the interval knows what varies within it, not between runs.
+        runs_base, runs_new: Runs a side. With one the interval knows what varies within it, and between runs only
+            what a closing level says of it.
         margin: Of the ratio, of shares of the difference.
-        confidence: Of the interval: 0.95, or more where several metrics are judged (Bonferroni).
+        confidence: Of the interval: 0.95, or more where several metrics are judged (Holm).
         by_run: NEW / BASE run by run, where there are as many; else empty.
         paired: Whether the runs took turns, so that each of `by_run` is of a pair that met the same machine.
         outliers_base, outliers_new: Requests far from the others of the same prompt: flagged, never dropped. None where
             nobody looked.
         p_value: McNemar's, of shares on the same prompts.
         note: What a reader should know; "" for nothing.
+        evidence: What it was read off; no part of the record.
     """
 
     metric: str
@@ -65,6 +89,7 @@ class Verdict:
     p_value: float | None = None
     note: str = ""
     paired: bool = False
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
     @property
     def bad(self) -> bool:
@@ -84,6 +109,8 @@ class Finding:
         n_base, n_new: What the figures rest on.
         by_run: Effects run by run.
         outliers_base, outliers_new, p_value, note, paired: As of the Verdict.
+        runs: What its runs say of how much runs differ; None of shares, and without an effect.
+        freedom: Degrees of freedom of its interval; infinite where that knows no spread between runs.
     """
 
     base: float | None
@@ -100,6 +127,8 @@ class Finding:
     p_value: float | None = None
     note: str = ""
     paired: bool = False
+    runs: Runs | None = None
+    freedom: float = math.inf
 
 
 def word(low: float, high: float, edge: float, *, more_is_better: bool, share: bool = False) -> Word:
@@ -116,32 +145,62 @@ def word(low: float, high: float, edge: float, *, more_is_better: bool, share: b
     return "same" if low > -edge and high < edge else "can't tell"
 
 
-def runs_needed(effect: float, low: float, high: float, edge: float, runs: int) -> int | None:
-    """About how many runs a side: runs * (half-width / distance from the estimate to the nearer edge)^2.
+def slight(low: float, high: float, *, more_is_better: bool, share: bool = False) -> Word:
+    """The word for what lies within the margin: which way it surely goes, else "same".
 
-    >>> runs_needed(0.02, -0.18, 0.22, 0.0953, 5)
-    36
+    >>> slight(0.01, 0.05, more_is_better=False), slight(-0.01, 0.05, more_is_better=False)
+    ('slightly slower', 'same')
     """
-    distance = min(abs(effect - edge), abs(effect + edge))
-    if not distance > 0:
-        return None
-    needed = math.ceil(runs * ((high - low) / 2 / distance) ** 2 - 1e-9)
-    return max(needed, runs + 1)
+    if low <= 0 <= high:
+        return "same"
+    good = (low > 0) == more_is_better
+    if share:
+        return "slightly better" if good else "slightly worse"
+    return "slightly faster" if good else "slightly slower"
 
 
-def runs_needed_by_run(effects: tuple[float, ...], edge: float, tail: float = TAIL) -> int | None:
-    """The same where the spread between runs is known: Student's quantile shrinks too as runs are added."""
-    known = one_sample(effects)
-    if known is None:
-        return None
-    spread = math.sqrt(known.variance * len(effects))
-    distance = min(abs(known.value - edge), abs(known.value + edge))
-    if not distance > 0:
-        return None
-    runs = max(len(effects) + 1, math.ceil((student(10**6, tail) * spread / distance) ** 2))
-    while runs < _MOST_RUNS and student(runs - 1, tail) * spread / math.sqrt(runs) > distance:
-        runs = runs + 1 if runs < 1000 else math.ceil(runs * 1.001)
-    return runs
+def runs_needed(
+    effect: float, variance: float, runs: int, edge: float, tail: float = TAIL, freedom: float = math.inf
+) -> int | None:
+    """About how many runs a side settle four comparisons of five whose true effect is the one measured here.
+
+    Settled is where the interval lies on one side of the edges: with the number of runs it gets narrower, Student's
+    quantile smaller, and the estimate steadier.
+
+    Args:
+        effect, variance: Of these runs.
+        runs: How many they are a side.
+        edge: Of the margin.
+        tail: Of the interval.
+        freedom: Degrees of freedom of the variance; so few make it likely to be too small.
+
+    >>> runs_needed(0.02, 0.002, 5, 0.0953), runs_needed(0.25, 0.002, 1, 0.0953)
+    (15, 2)
+    """
+    unit = variance * runs
+    if freedom < math.inf:
+        unit *= freedom / (freedom - 2) if freedom > 3 else 3.0
+    few, many = runs, runs + 1
+    while _settled(effect, unit / many, freedom * many / runs, edge, tail) < _SETTLED:
+        few, many = many, math.ceil(many * 1.5)
+        if many > _MOST_RUNS:
+            return _MOST_RUNS
+    while many - few > 1:
+        middle = (few + many) // 2
+        if _settled(effect, unit / middle, freedom * middle / runs, edge, tail) < _SETTLED:
+            few = middle
+        else:
+            many = middle
+    return many
+
+
+def _settled(effect: float, variance: float, freedom: float, edge: float, tail: float) -> float:
+    """How likely an interval of that variance lies on one side of the edges."""
+    half = student(freedom, tail) * math.sqrt(variance)
+    estimate = NormalDist(effect, math.sqrt(variance) or 1e-12)
+    beyond = estimate.cdf(-edge - half) + 1 - estimate.cdf(edge + half)
+    within = estimate.cdf(edge - half) - estimate.cdf(half - edge) if half < edge else 0.0
+    return beyond + within
 
 
 def withheld(verdict: Verdict, reason: str) -> Verdict:

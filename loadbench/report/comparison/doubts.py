@@ -14,11 +14,11 @@ from loadbench.validity import titled
 _ORDER = {"red": 0, "warn": 1, "note": 2}
 HOW = (
     "A verdict is read off the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
-    "or better), wholly within it the same, else nobody can tell yet.",
-    "The intervals of a level hold 95% together (Bonferroni over the metrics judged). Metrics without a statistic are "
-    "geometric means over prompts, each prompt of the same weight.",
-    "With one run a side an interval knows what varies within a run, not what changes from run to run: repeat both "
-    "sides in turns (five runs a side) before you decide by a small difference.",
+    "or better), wholly within it the same (slightly slower: surely so, but within it), else nobody can tell yet.",
+    "Of the verdicts of a level one is wrong in 5% of comparisons at most (Holm over the metrics judged). Metrics "
+    "without a statistic are geometric means over prompts, each prompt of the same weight.",
+    "With one run a side an interval knows what varies within a run, and of what changes from run to run only what the "
+    "closing level shows: repeat both sides in turns (five runs a side) before you decide by a small difference.",
     "Formulas, sources and the simulations that check them: docs/statistics.md of loadbench.",
 )
 

@@ -11,6 +11,8 @@ Record = Mapping[str, Any]
 Verdict = Mapping[str, Any]
 
 BAD, GOOD = ("slower", "worse"), ("faster", "better")
+SLIGHT = ("slightly slower", "slightly worse", "slightly faster", "slightly better")
+"""Surely so, but within the margin."""
 MOST_FIGURES = 4
 MOST_RUNS = 1000
 _NAMES = {
@@ -78,8 +80,10 @@ def _signed(value: float) -> str:
 
 def interval(verdict: Verdict, join: str = " to ") -> str:
     """The interval of the change: "+17 to +25%"; "" where there is none."""
-    if verdict["low"] is None or verdict["high"] is None:
+    if verdict["low"] is None:
         return ""
+    if verdict["high"] is None:
+        return f"over {change(verdict, 'low')}"  # of a percentile that has no end, as too many requests failed
     low, high = change(verdict, "low"), change(verdict, "high")
     unit = " pp" if high.endswith(" pp") else "%"
     return f"{low.removesuffix(unit)}{join}{high}"
@@ -118,11 +122,17 @@ def headline(record: Record) -> str:
     within = f"within {units.share(record['margin'])}"
     base, new = sides(record)
     return {
-        "same": f"{new} is the same as {base} {within}",
+        "same": f"{new} is the same as {base} {within}{_open(record)}",
         "can't tell": f"can't tell whether {new} is the same as {base} {within}",
         "no verdict": f"no verdict on {new} against {base}",
         "mixed": f"{new} is better than {base} in some figures or levels and worse in others",
     }.get(record["word"], f"{new} is {record['word']} than {base}{_somewhere(record)}")
+
+
+def _open(record: Record) -> str:
+    """ "; open: TTFT p95", what nobody can tell beside what is the same; records of before have no such field."""
+    names = dict.fromkeys(metric(row["metric"]) for row in record.get("open") or ())
+    return f"; open: {_listed(list(names))}" if names else ""
 
 
 def _somewhere(record: Record) -> str:
@@ -152,7 +162,7 @@ def _sentence(record: Record, decisive: Sequence[Any], exceptions: Sequence[Any]
     n_levels = sum((level["base_model"], level["new_model"]) in names for level in record["levels"])
     several = n_levels > 1
     parts = []
-    for word in (*BAD, *GOOD):
+    for word in (*BAD, *GOOD, *SLIGHT):
         figures = [_figure(row, v, several) for row, v in found if v["word"] == word]
         parts += [f"{word}: {_listed(figures)}"] if figures else []
     same = [(row, "") for row, v in found if v["word"] == "same"]
