@@ -13,7 +13,7 @@ from typing import Any
 
 from loadbench.scaling import usl
 from loadbench.scaling.knees import knees
-from loadbench.scaling.points import Level, Point, is_whole, load, points, r_ms, x_per_s
+from loadbench.scaling.points import Level, Point, is_whole, load, log_half_of, points, r_ms, x_per_s
 from loadbench.scaling.serial import serial
 
 __all__ = ["load", "scaling"]
@@ -84,10 +84,13 @@ def _law(curve: Sequence[Point]) -> tuple[Mapping[str, Any] | None, str | None]:
         return None, f"needs {usl.FEWEST_LOADS} loads or more, has {loads}"
     single = [(level, point) for point in curve for level in point.levels]
     streams = [float(level.get("in_flight_mean") or point.n) for level, point in single]
+    throughputs = [float(x_per_s(level) or 0) for level, _ in single]
     try:
-        law = usl.fit(streams, [float(x_per_s(level) or 0) for level, _ in single])
+        law = usl.fit(streams, throughputs)
     except ValueError as error:
         return None, str(error)
+    if not usl.fits(law, streams, throughputs, [log_half_of(level) for level, _ in single]):
+        return None, f"does not fit these levels: it would be off by {100 * law.rms:.0f} % on average"
     figures = {"lambda_per_s": law.lambda_per_s, "sigma": law.sigma, "kappa": law.kappa, "peak_n": law.peak_n}
     return {
         **{name: _digits(figure) for name, figure in figures.items()},
