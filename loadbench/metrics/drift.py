@@ -49,19 +49,19 @@ def drift(steady: Window | None, results: Results, requests: Requests, *, tpot: 
     wanders = set()
     for name, values in columns.items():
         thirds = [values[chosen] for chosen in inside]
-        estimates[name] = [_times(thirds[0]), _times(thirds[2])]
-        if not steady.by_share and _memory(thirds) > LONG_MEMORY:
+        estimates[name] = [times(thirds[0]), times(thirds[2])]
+        if not steady.by_share and memory(thirds) > LONG_MEMORY:
             wanders.add(name)
     if steady.by_share:
         estimates["output_tokens_per_s"] = [_rate(window, results, requests) for window in (first, last)]
-    found = {name: _against(*pair) for name, pair in estimates.items()}
+    found = {name: against(*pair) for name, pair in estimates.items()}
     for name in wanders:
         if (row := found[name]) is not None:
             found[name] = {**row, "significant": False}
     return {name: row for name, row in found.items() if row} or None
 
 
-def _times(values: Reals) -> intervals.Estimate | None:
+def times(values: Reals) -> intervals.Estimate | None:
     """The mean logarithm, with a variance that is never below that of independent values."""
     logs = np.log(values[values > 0])
     estimate = intervals.mean_variance(logs) if len(logs) >= FEWEST else None
@@ -71,7 +71,7 @@ def _times(values: Reals) -> intervals.Estimate | None:
     return intervals.Estimate(estimate.value, max(estimate.variance, alone), estimate.freedom)
 
 
-def _memory(thirds: list[Reals]) -> float:
+def memory(thirds: list[Reals]) -> float:
     """The correlation of neighbours within the thirds, each around its own mean: a drift between them is none.
 
     Corrected for the bias that the means of few values bring (Kendall 1954, as in `intervals.mean_variance`).
@@ -80,8 +80,8 @@ def _memory(thirds: list[Reals]) -> float:
     squares = sum(float(np.square(one).sum()) for one in away)
     if not squares > 0:
         return 0.0
-    memory = sum(float((one[1:] * one[:-1]).sum()) for one in away) / squares
-    return memory + (1 + 3 * memory) * len(away) / sum(map(len, away))
+    found = sum(float((one[1:] * one[:-1]).sum()) for one in away) / squares
+    return found + (1 + 3 * found) * len(away) / sum(map(len, away))
 
 
 def _rate(window: Window, results: Results, requests: Requests) -> intervals.Estimate | None:
@@ -96,7 +96,7 @@ def _rate(window: Window, results: Results, requests: Requests) -> intervals.Est
     return intervals.Estimate(math.log(rate.value), rate.variance / rate.value**2, rate.freedom)
 
 
-def _against(first: intervals.Estimate | None, last: intervals.Estimate | None) -> Mapping[str, Any] | None:
+def against(first: intervals.Estimate | None, last: intervals.Estimate | None) -> Mapping[str, Any] | None:
     if first is None or last is None:
         return None
     low, high = intervals.difference(first, last, _TAIL)

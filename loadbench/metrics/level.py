@@ -58,7 +58,7 @@ def summary(
     opened = facts.get("request_rate_per_s") is not None
     undecided = WHOLE if not streamed else STREAMED if burst else () if data.gaps_kept else ("itl",)
     objectives = Objectives(bounds, results, requests, counted["offered"], opened, undecided)
-    goodput = objectives.goodput_per_s(steady)
+    good, goodput = objectives.good(), objectives.goodput_per_s(steady)
     attempted = counted["attempted"]
     without_gaps = burst or not streamed
     depends = dependence.dependence(requests, opened=opened, without_gaps=without_gaps)
@@ -95,6 +95,9 @@ def summary(
         "client_cpu_share": _cpu_share(facts),
         "client_wait_share": rounded(facts.get("client_wait_share"), 6),
         "goodput_per_s": significant(goodput),
+        "goodput_per_s_ci95": None
+        if good is None
+        else window.goodput_interval(goodput, good, steady, results, requests),
         "slo": objectives.rows(figures),
         "prompts": prompts,
         "prompts_left_out": left_out,
@@ -184,6 +187,9 @@ def _durations(data: LevelData, requests: Requests, opened: bool, strong: Set[st
     results = data.results
     population = requests.population
     micro = None if without_gaps else request.micro_tpot(requests, results)
+    of_micro = None
+    if micro is not None and "tpot" not in strong:
+        of_micro = request.micro_tpot_interval(requests, results)
 
     def times(name: str, values: Reals) -> Level:
         return distribution(values[population], saturated=name in strong)
@@ -194,6 +200,7 @@ def _durations(data: LevelData, requests: Requests, opened: bool, strong: Set[st
         "ttfe_ms": times("ttft", requests.ttfe),
         "tpot_ms": None if without_gaps else times("tpot", requests.tpot),
         "tpot_micro_ms": None if micro is None else rounded(micro / NS_PER_MS),
+        "tpot_micro_ms_ci95": None if of_micro is None else [rounded(end / NS_PER_MS) for end in of_micro],
         "tpot_k_estimated": bool(requests.k_estimated[population].any()),
         "e2e_ms": times("e2e", requests.e2e),
         "client_queue_ms": distribution(requests.client_queue[population]),

@@ -8,6 +8,7 @@ serial.py  whether a server answers one request at a time
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,12 +24,13 @@ def scaling(levels: Sequence[Level]) -> list[dict[str, Any]]:
     """One entry a model (and kind of loop), in the order of the run, its levels by load; closing levels left out.
 
     {"model", "loop": "closed" | "open", "base_n", "levels": [{"id", "n", "x_per_s", "efficiency", "speedup",
-    "stretch", "ideal_x_per_s", "serial_x_per_s"}], "usl", "usl_reason", "knees", "serial"}: n is the concurrency, in
-    open loop the request rate; x_per_s the output tokens per second of the steady window. With X and R (mean E2E) of a
-    level, and X0, R0 those of `base_n`, the lowest load that has a throughput (mean over its repeats): efficiency
-    (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines are X0*n/n0 (every stream gets what one of the
-    lowest load gets) and X0 (a server that answers one by one). None where X or R is, and where the level did not run
-    to its end: such a level is no base either. The law, the knees and `serial` are of closed loops alone.
+    "stretch", "ideal_x_per_s", "serial_x_per_s", "efficiency_ci95", "speedup_ci95"}], "usl", "usl_reason", "knees",
+    "serial"}: n is the concurrency, in open loop the request rate; x_per_s the output tokens per second of the
+    steady window. With X and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a
+    throughput (mean over its repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines
+    are X0*n/n0 (every stream gets what one of the lowest load gets) and X0 (a server that answers one by one). None
+    where X or R is, and where the level did not run to its end: such a level is no base either. The law, the knees
+    and `serial` are of closed loops alone.
 
     Args:
         levels: Entries of summary.json's `levels`.
@@ -74,7 +76,23 @@ def _row(level: Level, base: Point | None) -> dict[str, Any]:
             "stretch": stays / base.r_ms if stays is not None and base.r_ms else None,
         }
     rounded = {name: None if figure is None else round(figure, 4) for name, figure in found.items()}
-    return {"id": level.get("id"), "n": n, "x_per_s": x} | rounded
+    factor = _factor(level, base)
+    ends = {
+        f"{name}_ci95": _around(found[name], factor) if is_whole(level) else None for name in ("efficiency", "speedup")
+    }
+    return {"id": level.get("id"), "n": n, "x_per_s": x} | rounded | ends
+
+
+def _factor(level: Level, base: Point | None) -> float | None:
+    """What the ratio of the level's throughput to the base's may be off by, as a factor; None of the base itself."""
+    half = log_half_of(level)
+    if base is None or base.log_half is None or half is None or level in base.levels:
+        return None
+    return math.exp(math.hypot(half, base.log_half))
+
+
+def _around(figure: float | None, factor: float | None) -> list[float] | None:
+    return None if figure is None or factor is None else [round(figure / factor, 4), round(figure * factor, 4)]
 
 
 def _law(curve: Sequence[Point]) -> tuple[Mapping[str, Any] | None, str | None]:
