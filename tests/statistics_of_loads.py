@@ -44,6 +44,31 @@ def usl_recovery(trials: int) -> list[Row]:
     return rows
 
 
+def usl_misfits(trials: int) -> list[Row]:
+    """Curves at 1 to 32 streams whose levels have intervals as wide as their noise: is a law given?"""
+    rows: list[Row] = [("throughput", "no law, noise 2 %", "no law, noise 5 %")]
+    n = np.array([1.0, 2, 4, 8, 16, 32])
+    curves = {
+        "the law itself": test_scaling_usl.curve(*test_scaling_usl.LAW, n),
+        "one by one": 10 * np.ones(6),
+        "four hard slots": 10 * np.minimum(n, 4),
+        "eight hard slots": 10 * np.minimum(n, 8),
+        "N^1.2": 10 * n**1.2,
+        "N^0.5": 10 * n**0.5,
+    }
+    for name, x in curves.items():
+        cells = []
+        for noise in (0.02, 0.05):
+            random, refused = np.random.default_rng(SEED), 0
+            for _ in range(trials):
+                seen = x * np.exp(noise * random.standard_normal(6))
+                law = usl.fit(n, seen, samples=1)
+                refused += not usl.fits(law, n, seen, [1.96 * noise] * 6)
+            cells.append(_percent(refused / trials))
+        rows.append((name, *cells))
+    return rows
+
+
 def knees_of_a_curve(_: int) -> list[Row]:
     """One curve, four answers."""
     ttft_p95_ms = {n: 200.0 * n for n in test_scaling_knees.CURVE}

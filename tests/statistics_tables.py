@@ -28,12 +28,14 @@ from statistics_of_loads import (
     knees_of_a_curve,
     serials,
     untils,
+    usl_misfits,
     usl_recovery,
 )
 
 from loadbench import intervals
 from loadbench.compare import Outcomes, Side, judge, judge_levels, over_levels
 from loadbench.compare import means as means_of
+from loadbench.metrics import dependence, drift
 
 TRIALS = 2000
 SIZES = (20, 60, 200, 1000)
@@ -68,24 +70,75 @@ def counts(_: int) -> list[Row]:
 
 def percentiles(trials: int) -> list[Row]:
     rows: list[Row] = [
-        ("percentile", "requests", "n", "exact", "as if independent", "loadbench", "none given", "of those given")
+        (
+            *("percentile", "requests", "n", "exact", "as if independent", "loadbench"),
+            *("both ends given", "of those held", "lower end alone", "of those held"),
+        )
     ]
     for p in (0.5, 0.95, 0.99):
         for law in simulations.LAWS:
-            rows += [_percentile(law, n, p, trials) for n in SIZES if n >= intervals.needed(p)]
+            fewest = intervals.needed(p)
+            sizes = SIZES if p == 0.5 else (fewest, *(n for n in SIZES if n > fewest))
+            rows += [_percentile(law, n, p, trials) for n in sizes]
     return rows
 
 
 def _percentile(law: str, n: int, p: float, trials: int) -> Row:
     truth = simulations.LAWS[law].quantile(p)
-    found = [intervals.percentile_interval(row, p) for row in simulations.series(law, trials, n)]
-    given = [bounds for bounds in found if bounds is not None]
-    held = sum(holds(bounds, truth) for bounds in given)
+    rows = simulations.series(law, trials, n)
+    found = [intervals.ends(np.sort(row), p, intervals.independent_requests(row, p)) for row in rows]
+    given = [(low, math.inf if high is None else high) for low, high in found if low is not None]
+    both = [bounds for bounds in given if bounds[1] < math.inf]
+    lower = [bounds for bounds in given if bounds[1] == math.inf]
     plain = simulations.coverage_of_percentile(law, n, p, trials, blocks=False)
     exact = simulations.exact_coverage(n, p) if law in ("independent", "lognormal") else None
-    of_given = _percent(held / len(given)) if len(given) >= 0.02 * trials else "-"
-    cells = (_percent(exact), _percent(plain), _percent(held / trials), _percent(1 - len(given) / trials), of_given)
+    cells = [_percent(exact), _percent(plain), _held(given, truth, trials)]
+    for some in (both, lower):
+        cells += [_percent(len(some) / trials), _held(some, truth, trials)]
     return f"p{100 * p:g}", law, str(n), *cells
+
+
+def _held(given: Sequence[tuple[float, float]], truth: float, trials: int) -> str:
+    if len(given) < 0.02 * trials:
+        return "-"
+    return _percent(sum(holds(bounds, truth) for bounds in given) / len(given))
+
+
+def near_saturation(trials: int) -> list[Row]:
+    """How often the check speaks, and what intervals it withholds would have held."""
+    rows: list[Row] = [
+        ("requests", "n", "withheld", "p50 interval held", "... of those not withheld", "V10 red before", "V10 red")
+    ]
+    series = {f"queue at {100 * load:.0f} %": load for load in (0.3, 0.5, 0.7, 0.8, 0.9)}
+    for name, load in {"independent": None, "memory 0.5": None, **series}.items():
+        for n in (200, 400, 1000):
+            generator = np.random.default_rng(SEED)
+            if load is not None:
+                times, median = simulations.queue(generator, trials, n, load), math.log(2) / (1 - load)
+            else:
+                memory = 0.5 if name == "memory 0.5" else 0.0
+                times, median = np.exp(0.3 * simulations.ar1(generator, trials, n, memory)), 1.0
+            rows.append((name, str(n), *_saturated(times, median)))
+    return rows
+
+
+def _saturated(times: np.ndarray, median: float) -> Row:
+    withheld = [bool((dependence.of(row, opened=True) or {})["strong"]) for row in times]
+    held = [holds(intervals.percentile_interval(row, 0.5), median) for row in times]
+    kept = [one for one, strong in zip(held, withheld, strict=True) if not strong]
+    reds = [drift_of_thirds(row) for row in times]
+    cells = [_percent(np.mean(column)) for column in (withheld, held)]
+    cells.append(_percent(np.mean(kept)) if len(kept) >= 0.02 * len(held) else "-")
+    return (*cells, *(_percent(np.mean(column)) for column in zip(*reds, strict=True)))
+
+
+def drift_of_thirds(times: np.ndarray) -> tuple[bool, bool]:
+    """Whether V10 would be red of such requests, at equal gaps in open loop: by the thirds alone, and as it is."""
+    thirds = np.array_split(times, 3)
+    against = drift.against(drift.times(thirds[0]), drift.times(thirds[2]))
+    if against is None or not against["significant"] or max(against["ratio"], 1 / against["ratio"]) <= 1.2:
+        return False, False
+    return True, drift.memory(thirds) <= drift.LONG_MEMORY
 
 
 def means(trials: int) -> list[Row]:
@@ -352,6 +405,7 @@ def outliers(trials: int) -> list[Row]:
 TABLES = {
     "counts": Table(counts),
     "percentiles": Table(percentiles),
+    "near_saturation": Table(near_saturation, 1000),
     "means": Table(means),
     "rates": Table(rates),
     "gaps": Table(gaps),
@@ -366,6 +420,7 @@ TABLES = {
     "over_levels": Table(over, 120),
     "outliers": Table(outliers),
     "usl": Table(usl_recovery, 1000),
+    "usl_misfit": Table(usl_misfits, 400),
     "knees": Table(knees_of_a_curve),
     "serial": Table(serials),
     "capacity": Table(capacities, 4000),

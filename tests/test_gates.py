@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simulations
 from samples import machine, sample, server
 from streams import MS, failed, in_turn, level_data, run, stream
 
@@ -25,7 +26,13 @@ from loadbench.store import Run
 
 STAY_MS = 825.0
 """How long a request of `in_turn` is in flight: 200 ms to its first token, 31 gaps of 20 ms, 5 ms to the end."""
-CODES = [*(f"V{number}" for number in range(1, 16)), "cpu-contention", "gathered-events", "first-token-hold"]
+CODES = [
+    *(f"V{number}" for number in range(1, 16)),
+    "cpu-contention",
+    "gathered-events",
+    "first-token-hold",
+    "near-saturation",
+]
 USER = {"clock": "user"}
 FORCED = {"extra_body": {"ignore_eos": True}, "max_tokens": 32}
 
@@ -40,13 +47,29 @@ def good(n: int = 100, results: list[Result] | None = None, **facts: Any) -> Run
     return one(results or in_turn(n), **{"client_cpu_s": 8.0, "client_lag_us": lag(100), "round_trip_ms": 1.0, **facts})
 
 
-def later(results: list[Result]) -> list[Result]:
-    """After 36 requests of `in_turn`."""
-    by = round(36 * STAY_MS * MS)
-    marks = [name for name in Result.__slots__ if name.endswith("_ns") and name != "connect_ns"]
-    return [
-        replace(one, request=36 + one.request, **{name: getattr(one, name) + by for name in marks}) for one in results
+def in_kinds(each: int) -> Run:
+    """72 requests, so many quick ones and as many slow ones by turns."""
+    return one([stream(i, due=i * 1025.0, ttft=400.0 if (i // each) % 2 else 200.0) for i in range(72)])
+
+
+def queued(load: float) -> Run:
+    """Poisson arrivals at a server that answers one at a time, in exponential times of 1 s on average."""
+    random = np.random.default_rng(1)
+    [times] = simulations.queue(random, 1, 400, load)
+    due_ms = np.cumsum(random.exponential(1000 / load, 400))
+    results = [
+        stream(i, due=float(at), ttft=1000 * float(t), tokens=5)
+        for i, (at, t) in enumerate(zip(due_ms, times, strict=True))
     ]
+    return one(results, concurrency=None, request_rate_per_s=load)
+
+
+def in_line(streams: int) -> Run:
+    """A closed loop at such a server: each request waits for those of all other streams."""
+    ends = np.cumsum(np.random.default_rng(1).exponential(1000.0, 400 + streams))
+    waits = ends[streams:] - ends[:-streams]
+    results = [stream(i, due=float(ends[i]), ttft=float(wait), tokens=5) for i, wait in enumerate(waits)]
+    return one(results, concurrency=streams)
 
 
 def lag(p99_us: int) -> dict[str, int]:
@@ -210,7 +233,14 @@ CASES: list[tuple[str, str, Run, str | None]] = [
     # V12
     ("V12", "72 requests", good(72), None),
     ("V12", "71 requests", good(71), "warn"),
-    ("V12", "72 requests that come in two kinds", one(in_turn(36) + later(in_turn(36, ttft=400.0))), "warn"),
+    ("V12", "72 requests of two kinds, three of each in turn", in_kinds(3), "warn"),
+    ("V12", "two kinds whose intervals are withheld", in_kinds(36), None),
+    # requests that hardly differ from their neighbours
+    ("near-saturation", "two kinds, three of each in turn", in_kinds(3), None),
+    ("near-saturation", "36 of each", in_kinds(36), "warn"),
+    ("near-saturation", "a queue at half load", queued(0.5), None),
+    ("near-saturation", "a queue at 90 % load", queued(0.9), "warn"),
+    ("near-saturation", "as many streams as wait, one served at a time", in_line(8), None),
     # V13
     ("V13", "half", bursts(50), None),
     ("V13", "51 %", bursts(51), "red"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simulations
 from hypothesis import given
 from hypothesis import strategies as st
 from streams import MS, failed, in_turn, level_data, run, stream, summed
@@ -59,7 +60,7 @@ def test_tpot_without_a_second_token_is_none_and_no_failure(result) -> None:
     level = summed([result])
 
     assert level["tpot_ms"] == {"n": 0, **dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "p999", "max")), "ci95":
-        dict.fromkeys(("p50", "p90", "p95", "p99", "p999"))}  # fmt: skip
+        dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "p999"))}  # fmt: skip
     assert level["tpot_micro_ms"] is None
     assert (level["completed"], level["failed"]) == (1, 0)
 
@@ -308,3 +309,49 @@ def test_lines_that_could_not_be_read_are_told() -> None:
     broken = replace(run(level_data([stream()])), unreadable_lines=2)
 
     assert [w["code"] for w in summarise(broken)["warnings"]] == ["records"]
+
+
+def test_means_and_the_mean_over_all_tokens_have_intervals() -> None:
+    random = np.random.default_rng(1)
+    results = [
+        stream(i, due=2000.0 * i, ttft=200 + 50 * float(random.random()), per_token=20 + float(random.random()))
+        for i in range(60)
+    ]
+
+    level = summed(results)
+
+    for name in ("ttft_ms", "tpot_ms", "e2e_ms", "itl_ms"):
+        low, high = level[name]["ci95"]["mean"]
+
+        assert low < level[name]["mean"] < high < 1.1 * low
+    low, high = level["tpot_micro_ms_ci95"]
+    assert low < level["tpot_micro_ms"] < high
+
+
+def test_of_too_few_requests_for_a_p95_its_lower_end_is_given() -> None:
+    random = np.random.default_rng(1)
+    results = [stream(i, due=2000.0 * i, ttft=200 + 50 * float(random.random())) for i in range(60)]
+
+    level = summed(results)
+
+    low, high = level["ttft_ms"]["ci95"]["p95"]
+    assert low < level["ttft_ms"]["p95"]
+    assert high is None
+
+
+def test_near_saturation_withholds_every_interval_of_those_times_and_of_no_others() -> None:
+    random = np.random.default_rng(1)
+    [waits] = simulations.queue(random, 1, 400, 0.9)
+    due_ms = np.cumsum(random.exponential(1000 / 0.9, 400))
+    results = [
+        stream(i, due=float(due), ttft=1000 * float(wait), per_token=20 + float(random.random()))
+        for i, (due, wait) in enumerate(zip(due_ms, waits, strict=True))
+    ]
+
+    level = summed(results, concurrency=None, request_rate_per_s=0.9)
+
+    assert set(level["ttft_from_due_ms"]["ci95"].values()) == {None}
+    assert level["ttft_from_due_ms"]["p50"] is not None
+    assert level["tpot_ms"]["ci95"]["p50"] is not None
+    [text] = [w["text"] for w in level["warnings"] if w["code"] == "near-saturation"]
+    assert "TTFT and E2E have no intervals to be trusted: a queue near saturation" in text

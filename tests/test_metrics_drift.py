@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simulations
 from streams import MS, level_data, run, stream, summed
 
 from loadbench.metrics import summarise
@@ -112,6 +113,37 @@ def test_requests_that_resemble_each_other_raise_no_more_alarms_than_stated() ->
     alarms = sum(any(row["significant"] for row in level["drift"].values()) for level in levels)
 
     assert alarms <= 5  # 1 % of 150 is 1.5; more than 5 come by chance once in 200 times
+
+
+def red_levels(load: float, n: int, levels: int) -> int:
+    """How many levels of a queue in its steady state, at Poisson arrivals, have a red V10."""
+    random, red = np.random.default_rng(1), 0
+    for times in simulations.queue(random, levels, n, load):
+        due_ms = np.cumsum(random.exponential(1000 / load, n))
+        results = [
+            stream(i, due=float(at), ttft=1000 * float(time), tokens=5)
+            for i, (at, time) in enumerate(zip(due_ms, times, strict=True))
+        ]
+        found = said(summed(results, concurrency=None, request_rate_per_s=load), "V10")
+        red += any(severity == "red" for severity, _ in found)
+    return red
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("load", [0.8, 0.9])
+def test_a_queue_near_saturation_that_is_in_one_state_is_seldom_red(load: float) -> None:
+    assert red_levels(load, 400, 100) <= 4  # 1 % of 100 is 1; more than 4 come by chance once in 250 times
+
+
+def test_a_server_that_slows_down_at_a_rate_drifts_though_some_requests_wait() -> None:
+    random = np.random.default_rng(2)
+    noise = simulations.ar1(random, 1, 300)[0]
+    results = [
+        stream(i, due=1000.0 * i, ttft=float(200 * (1 + i / 300) * math.exp(0.1 * noise[i])), tokens=5)
+        for i in range(300)
+    ]
+
+    assert [s for s, _ in said(summed(results, concurrency=None, request_rate_per_s=1.0), "V10")] == ["red"]
 
 
 # Stalls

@@ -168,6 +168,18 @@ def test_goodput_is_the_rate_of_requests_that_met_every_bound() -> None:
     assert (level["goodput_per_s"], level["requests_per_s"]) == (0.5, 0.55)
 
 
+def test_goodput_has_an_interval_that_holds_it_and_is_that_of_all_where_all_are_good() -> None:
+    results = in_turn(100)
+
+    good = summed(results, scenario={"slo": ["e2e_p95=5s"]})
+    half = [stream(i, due=825.0 * i, ttft=900 if i % 2 else 200) for i in range(100)]
+    some = summed(half, scenario={"slo": ["ttft_p95=800ms"]})
+
+    assert good["goodput_per_s_ci95"] == good["requests_per_s_ci95"]
+    assert some["goodput_per_s_ci95"][0] < some["goodput_per_s"] < some["goodput_per_s_ci95"][1]
+    assert some["goodput_per_s_ci95"][1] < some["requests_per_s"]
+
+
 def test_without_objectives_there_is_no_goodput() -> None:
     level = summed(in_turn(10))
 

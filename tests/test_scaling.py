@@ -139,3 +139,14 @@ def test_an_open_loop_has_no_law_and_no_knee_but_that_of_its_objectives() -> Non
 
     assert (curve["usl"], curve["usl_reason"], curve["serial"]) == (None, None, None)
     assert {name for name, knee in curve["knees"].items() if knee} == {"slo"}
+
+
+def test_efficiency_and_speed_up_have_intervals_from_those_of_both_throughputs() -> None:
+    one = level(1, 50.0, output_tokens_per_s_ci95=[48.0, 52.0])
+    four = level(4, 100.0, output_tokens_per_s_ci95=[97.0, 103.0])
+    unsure = level(8, 110.0)
+
+    [curve] = scaling([one, four, unsure])
+
+    found = [(row["efficiency_ci95"], row["speedup_ci95"]) for row in curve["levels"]]
+    assert found == [(None, None), ([0.4756, 0.5256], [1.9024, 2.1026]), (None, None)]

@@ -1,10 +1,13 @@
 """The Universal Scalability Law, found again in curves that were made from it (METRICS.md §6)."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loadbench.scaling import usl
+from loadbench.scaling import scaling, usl
 
 LEVELS = np.array([1.0, 2, 4, 8, 16, 32, 64])
 LAW = (50.0, 0.06, 0.0008)
@@ -117,3 +120,41 @@ def test_the_same_curve_has_the_same_intervals_each_time() -> None:
 def test_too_few_loads_or_nothing_in_flight_is_an_error(x: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="needs 6 different loads"):
         usl.fit(x, np.full(len(x), 50.0))
+
+
+def levels_of(x: NDArray[np.float64], n: NDArray[np.float64] = LEVELS, half: float = 0.03) -> list[dict[str, Any]]:
+    """Entries of summary.json of a closed loop, with intervals of such a half-width."""
+    return [
+        {
+            "id": f"m@c{streams:g}",
+            "model": "m",
+            "concurrency": int(streams),
+            "output_tokens_per_s": float(rate),
+            "output_tokens_per_s_ci95": [float(rate * np.exp(-half)), float(rate * np.exp(half))],
+        }
+        for streams, rate in zip(n, x, strict=True)
+    ]
+
+
+FEW = np.array([1.0, 2, 3, 4, 6, 8, 16])
+NO_LAW = [
+    pytest.param(LEVELS, 10 * np.minimum(LEVELS, 4), id="four slots"),
+    pytest.param(FEW, 10 * np.minimum(FEW, 4), id="four slots, looked at closely"),
+    pytest.param(LEVELS, 10 * LEVELS**1.2, id="superlinear"),
+]
+
+
+@pytest.mark.parametrize(("n", "x"), NO_LAW)
+def test_what_has_another_law_is_told_to_have_none_and_how_far_off_it_would_be(
+    n: NDArray[np.float64], x: NDArray[np.float64]
+) -> None:
+    [curve] = scaling(levels_of(x, n))
+
+    assert curve["usl"] is None
+    assert re.fullmatch(r"does not fit these levels: it would be off by \d+ % on average", curve["usl_reason"])
+
+
+def test_a_law_with_noise_that_the_levels_own_intervals_allow_is_kept() -> None:
+    kept = sum(scaling(levels_of(noisy(LAW, seed, 0.05), half=0.1))[0]["usl"] is not None for seed in range(60))
+
+    assert kept >= 54

@@ -16,7 +16,7 @@ from statistics_tables import TABLES, written
 from loadbench import intervals
 from loadbench.capacity import backlog, look, rule
 from loadbench.compare import flows, judging, outcomes, overall, percentiles, typical, verdict
-from loadbench.metrics import drift, noise, repeats, stalls
+from loadbench.metrics import dependence, drift, noise, repeats, stalls
 from loadbench.quality import agreement
 from loadbench.scaling import knees, serial, usl
 
@@ -27,7 +27,7 @@ NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead"
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
     *(usl, knees, serial, typical, percentiles, flows, outcomes, judging, verdict, overall),
-    *(backlog, look, rule, drift, noise, repeats, stalls, agreement),
+    *(backlog, look, rule, dependence, drift, noise, repeats, stalls, agreement),
 )
 
 
@@ -85,6 +85,7 @@ QUICK = {
     **dict.fromkeys(("counts", "shares", "knees"), 0),
     **{"means": 200, "gaps": 150, "outliers": 100, "usl": 60, "serial": 100, "capacity": 200, "backlog": 40},
     "queued_shares": 200,
+    **{"near_saturation": 60, "usl_misfit": 40},
     **{"capacity_by_rate": 8, "capacity_estimates": 40},
     **{
         "alarms": 40,
@@ -100,7 +101,7 @@ QUICK = {
 }
 
 
-MIXED = ("usl", "until", "settled", "capacity_by_rate", "capacity_estimates")
+MIXED = ("usl", "usl_misfit", "until", "settled", "capacity_by_rate", "capacity_estimates")
 """Tables of which only the columns that say how often something held are shares."""
 
 

@@ -15,21 +15,26 @@ outliers.py   the modified z
 
 from loadbench.intervals.blocks import (
     SLICES,
+    Worth,
     block_length,
     independent_flags,
     independent_requests,
+    is_dependent,
     mean_interval,
     mean_variance,
+    neighbours,
     percentile_interval,
+    percentile_worth,
     rate_interval,
     rate_variance,
+    ratio_interval,
     share_interval,
 )
 from loadbench.intervals.clusters import independent_gaps, independent_in_runs
 from loadbench.intervals.logistic import Crossing, crossing
 from loadbench.intervals.outliers import OUTLIER_Z, outliers
 from loadbench.intervals.quantiles import TAIL, Z, normal, student
-from loadbench.intervals.ranks import interval, interval_ranks, needed, needed_within, percentile, rank
+from loadbench.intervals.ranks import ends, interval, interval_ranks, needed, needed_within, percentile, rank
 from loadbench.intervals.ratios import Bounds, Estimate, difference, mover, one_sample
 from loadbench.intervals.shares import flawless, mcnemar, newcombe, newcombe_paired, wilson
 
@@ -40,10 +45,12 @@ __all__ = [
     "Bounds",
     "Crossing",
     "Estimate",
+    "Worth",
     "Z",
     "block_length",
     "crossing",
     "difference",
+    "ends",
     "flawless",
     "independent_flags",
     "independent_gaps",
@@ -51,12 +58,14 @@ __all__ = [
     "independent_requests",
     "interval",
     "interval_ranks",
+    "is_dependent",
     "mcnemar",
     "mean_interval",
     "mean_variance",
     "mover",
     "needed",
     "needed_within",
+    "neighbours",
     "newcombe",
     "newcombe_paired",
     "normal",
@@ -64,9 +73,11 @@ __all__ = [
     "outliers",
     "percentile",
     "percentile_interval",
+    "percentile_worth",
     "rank",
     "rate_interval",
     "rate_variance",
+    "ratio_interval",
     "share_interval",
     "student",
     "wilson",

@@ -56,6 +56,22 @@ def needed_within(p: float, margin: float, tail: float = TAIL) -> int:
 
 
 @lru_cache(maxsize=16384)
+def _ranks(p: float, n: int, tail: float) -> tuple[int, int]:
+    """The ranks of `interval_ranks`; one that does not exist is 0 or n + 1."""
+    # 12 standard deviations to each side hold all but 1e-30 of the mass, so that n = 20 million costs 50,000 terms.
+    reach = 12 * math.sqrt(n * p * (1 - p)) + 30
+    first, last = max(0, math.floor(n * p - reach)), min(n, math.ceil(n * p + reach))
+    successes = np.arange(first, last, dtype=np.float64)
+    ratios = np.log((n - successes) / (successes + 1)) + math.log(p) - math.log1p(-p)
+    log_mass = np.concatenate(([0.0], np.cumsum(ratios)))
+    mass = np.exp(log_mass - log_mass.max())
+    cumulative = np.cumsum(mass)
+    cumulative /= cumulative[-1]
+    lower = first + int(np.searchsorted(cumulative, tail, side="right"))
+    upper = first + int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
+    return lower, upper
+
+
 def interval_ranks(p: float, n: int, tail: float = TAIL) -> tuple[int, int] | None:
     """Ranks (lower, upper), 1-based, of the two values that enclose the p-quantile with confidence 1 - 2*tail.
 
@@ -68,17 +84,7 @@ def interval_ranks(p: float, n: int, tail: float = TAIL) -> tuple[int, int] | No
     """
     if n < 1:
         return None
-    # 12 standard deviations to each side hold all but 1e-30 of the mass, so that n = 20 million costs 50,000 terms.
-    reach = 12 * math.sqrt(n * p * (1 - p)) + 30
-    first, last = max(0, math.floor(n * p - reach)), min(n, math.ceil(n * p + reach))
-    successes = np.arange(first, last, dtype=np.float64)
-    ratios = np.log((n - successes) / (successes + 1)) + math.log(p) - math.log1p(-p)
-    log_mass = np.concatenate(([0.0], np.cumsum(ratios)))
-    mass = np.exp(log_mass - log_mass.max())
-    cumulative = np.cumsum(mass)
-    cumulative /= cumulative[-1]
-    lower = first + int(np.searchsorted(cumulative, tail, side="right"))
-    upper = first + int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
+    lower, upper = _ranks(p, n, tail)
     return (lower, upper) if lower >= 1 and upper <= n else None
 
 
@@ -94,12 +100,27 @@ def interval(
             `independent_gaps`).
         tail: What each side may miss.
     """
+    low, high = ends(ascending, p, independent, tail)
+    return None if low is None or high is None else (low, high)
+
+
+def ends(
+    ascending: NDArray[np.number], p: float, independent: int | None = None, tail: float = TAIL
+) -> tuple[float | None, float | None]:
+    """As `interval`, each end by itself: of too few values for a p95 its lower bound may exist, and none above it.
+
+    >>> ends(np.arange(1.0, 61.0), 0.95), ends(np.arange(1.0, 73.0), 0.95), ends(np.arange(5.0), 0.5)
+    ((53.0, None), (65.0, 72.0), (None, None))
+    """
     n = len(ascending)
     worth = n if independent is None else min(independent, n)
-    ranks = interval_ranks(p, worth, tail)
-    if ranks is None:
-        return None
-    lower, upper = ranks
-    if worth < n:  # the same shares of the values, outward
-        lower, upper = (lower - 1) * n // worth + 1, -(-upper * n // worth)
-    return float(ascending[lower - 1]), float(ascending[upper - 1])
+    if worth < 1:
+        return None, None
+    lower, upper = _ranks(p, worth, tail)
+    low = high = None
+    # The same shares of the values, outward, where they are worth fewer than they are.
+    if lower >= 1:
+        low = float(ascending[(lower - 1) * n // worth])
+    if upper <= worth:
+        high = float(ascending[-(-upper * n // worth) - 1])
+    return low, high

@@ -72,7 +72,8 @@ def summarise(run: Run) -> dict[str, Any]:
     rows = {row["id"]: row for curve in curves for row in curve["levels"]}
     for found, data in zip(levels, run.levels, strict=True):
         row = rows.get(found["id"], {})
-        found |= {name: row.get(name) for name in ("efficiency", "speedup", "stretch")}
+        names = ("efficiency", "efficiency_ci95", "speedup", "speedup_ci95", "stretch")
+        found |= {name: row.get(name) for name in names}
         found["warnings"] = [*_damage(data), *_speechless(data), *validity.warnings(found, asked)]
     if run.info.get("capacity"):
         for curve in curves:  # the search has the answer to where the objectives are crossed

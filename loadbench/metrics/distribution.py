@@ -38,20 +38,32 @@ def significant(value: float | None, digits: int = 6) -> float | None:
     return float(f"{value:.{digits}g}") if value is not None and np.isfinite(value) else None
 
 
-def distribution(values: NDArray[np.float64], per_unit: float = NS_PER_MS) -> dict[str, Any]:
+def distribution(
+    values: NDArray[np.float64], per_unit: float = NS_PER_MS, *, saturated: bool = False
+) -> dict[str, Any]:
     """The metric object of summary.json: {"n", "mean", "p50" … "p999", "max", "ci95": {"p50": [lo, hi] | null, …}}.
 
-    Requests of one run resemble their neighbours (they share a queue, a cache, a machine): the intervals rest on as
-    many requests as those would be worth if they did not (`intervals.independent_requests`).
+    Requests of one run resemble their neighbours (they share a queue, a cache, a machine): where that is clear, the
+    intervals rest on as many requests as those would be worth if they did not (`intervals.percentile_worth`). Where it
+    is not clear, "ci95_in_doubt" has the percentiles whose interval may be too narrow. Of too few requests for both
+    ends of an interval one may exist; the other is None.
 
     Args:
         values: One value a request, in the order of start; NaN (undefined) is left out and not counted in n.
         per_unit: Divides each value: 1e6 turns ns into ms.
+        saturated: Requests depend so strongly that no interval can be trusted (`dependence`): there is none.
     """
     known = values[~np.isnan(values)]
     ascending = np.sort(known) / per_unit
-    independent = {name: intervals.independent_requests(known, p) for name, p in PERCENTILES.items()}
-    return _object(ascending, float(ascending.mean()) if len(ascending) else None, independent)
+    mean = float(ascending.mean()) if len(ascending) else None
+    if saturated:
+        return _object(ascending, mean, dict.fromkeys(PERCENTILES, intervals.Worth(0)))
+    clear = intervals.is_dependent(known)
+    worth = {name: intervals.percentile_worth(known, p, clear=clear) for name, p in PERCENTILES.items()}
+    bounds = None
+    if np.isfinite(known).all():
+        bounds = intervals.mean_interval(known / per_unit)
+    return _object(ascending, mean, worth, of_mean=bounds)
 
 
 def of_gaps(results: Results, chosen: Flags, ascending: NDArray[np.int64]) -> dict[str, Any]:
@@ -65,20 +77,22 @@ def of_gaps(results: Results, chosen: Flags, ascending: NDArray[np.int64]) -> di
     """
     sizes = gaps.sizes(results)
     with_gaps = chosen & (sizes > 0)
-    independent = {}
+    worth = {}
     for name, p in PERCENTILES.items():
         at = intervals.percentile(ascending, p)
         if at is not None:
             below, at_most = (gaps.sums(results, partial(of, at)) for of in (np.greater, np.greater_equal))
-            independent[name] = intervals.independent_gaps(below[with_gaps], at_most[with_gaps], sizes[with_gaps])
+            gaps_worth = intervals.independent_gaps(below[with_gaps], at_most[with_gaps], sizes[with_gaps])
+            worth[name] = intervals.Worth(gaps_worth)
     mean = float(ascending.sum(dtype=np.int64)) / len(ascending) / US_PER_MS if len(ascending) else None
-    return _object(ascending, mean, independent, US_PER_MS)
+    totals = gaps.sums(results, np.asarray)[with_gaps] / US_PER_MS
+    return _object(ascending, mean, worth, US_PER_MS, intervals.ratio_interval(totals, sizes[with_gaps]))
 
 
 def without_intervals(ascending: NDArray[np.float64], per_unit: float = 1.0) -> dict[str, Any]:
     """The metric object of sorted values whose dependence nobody knows: no percentile has an interval."""
     mean = float(ascending.mean()) / per_unit if len(ascending) else None
-    return _object(ascending, mean, dict.fromkeys(PERCENTILES, 0), per_unit)
+    return _object(ascending, mean, dict.fromkeys(PERCENTILES, intervals.Worth(0)), per_unit)
 
 
 def of_histogram(histogram: Histogram) -> dict[str, Any]:
@@ -87,7 +101,7 @@ def of_histogram(histogram: Histogram) -> dict[str, Any]:
         return _object(np.zeros(0), None, {})
     found: dict[str, Any] = {"n": int(histogram.count), "mean": _ms(histogram.mean), "max": _ms(histogram.max)}
     found |= {name: _ms(histogram.percentile(p)) for name, p in PERCENTILES.items()}
-    return found | {"ci95": dict.fromkeys(PERCENTILES)}
+    return found | {"ci95": dict.fromkeys(("mean", *PERCENTILES))}
 
 
 def of_facts(known: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -95,11 +109,15 @@ def of_facts(known: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not known or not known.get("n"):
         return None
     found: dict[str, Any] = {name: _ms(known.get(name)) for name in ("mean", *PERCENTILES, "max")}
-    return found | {"n": int(known["n"]), "ci95": dict.fromkeys(PERCENTILES)}
+    return found | {"n": int(known["n"]), "ci95": dict.fromkeys(("mean", *PERCENTILES))}
 
 
 def _object(
-    ascending: NDArray[Any], mean: float | None, independent: Mapping[str, int], per_unit: float = 1.0
+    ascending: NDArray[Any],
+    mean: float | None,
+    worth: Mapping[str, intervals.Worth],
+    per_unit: float = 1.0,
+    of_mean: intervals.Bounds | None = None,
 ) -> dict[str, Any]:
     def shown(value: float | None) -> float | None:
         return None if value is None else rounded(value / per_unit)
@@ -107,8 +125,14 @@ def _object(
     found: dict[str, Any] = {"n": len(ascending), "mean": rounded(mean)}
     found |= {name: shown(intervals.percentile(ascending, p)) for name, p in PERCENTILES.items()}
     found["max"] = shown(float(ascending[-1])) if len(ascending) else None
-    enclosed = {name: intervals.interval(ascending, p, independent.get(name)) for name, p in PERCENTILES.items()}
-    return found | {"ci95": {name: [shown(b) for b in bounds] if bounds else None for name, bounds in enclosed.items()}}
+    found["ci95"] = {"mean": [rounded(end) for end in of_mean] if of_mean else None}
+    for name, p in PERCENTILES.items():
+        low, high = intervals.ends(ascending, p, worth[name].requests if name in worth else 0)
+        found["ci95"][name] = None if low is None and high is None else [shown(low), shown(high)]
+    doubtful = [name for name, one in worth.items() if one.doubtful and found["ci95"][name] is not None]
+    if doubtful:
+        found["ci95_in_doubt"] = doubtful
+    return found
 
 
 def _ms(us: float | None) -> float | None:

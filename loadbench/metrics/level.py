@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from loadbench import intervals
 from loadbench.histogram import Histogram
-from loadbench.metrics import drift, flow, gaps, request, spectra, stalls, table, window
+from loadbench.metrics import dependence, drift, flow, gaps, request, spectra, stalls, table, window
 from loadbench.metrics.distribution import (
     NS_PER_MS,
     US_PER_MS,
@@ -22,7 +22,7 @@ from loadbench.metrics.distribution import (
     significant,
     without_intervals,
 )
-from loadbench.metrics.request import Flags, Requests
+from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.result import Results
 from loadbench.scenario import Bound
@@ -60,8 +60,11 @@ def summary(
     opened = facts.get("request_rate_per_s") is not None
     undecided = WHOLE if not streamed else STREAMED if burst else () if data.gaps_kept else ("itl",)
     objectives = Objectives(bounds, results, requests, counted["offered"], opened, undecided)
-    goodput = objectives.goodput_per_s(steady)
+    good, goodput = objectives.good(), objectives.goodput_per_s(steady)
     attempted = counted["attempted"]
+    without_gaps = burst or not streamed
+    depends = dependence.dependence(requests, opened=opened, without_gaps=without_gaps)
+    strong = {name for name, row in depends.items() if row["strong"]}
     figures = {
         "failed": counted["failed"] / attempted if attempted else None,
         "output_tokens_per_s": rates["output_tokens_per_s"],
@@ -75,24 +78,28 @@ def summary(
         "failure_share": rounded(figures["failed"], 6),
         "share_ci95": _share_intervals(requests, counted),
         "streamed": streamed,
-        **_durations(data, requests, opened, without_gaps=burst or not streamed),
-        "with_failures_ms": _with_failures(data, requests, counted, opened, without_gaps=burst or not streamed),
-        **_gaps(data, requests, stall_threshold, opened=opened, without_gaps=burst or not streamed),
+        **_durations(data, requests, opened, strong, without_gaps=without_gaps),
+        "with_failures_ms": _with_failures(data, requests, counted, opened, strong, without_gaps=without_gaps),
+        **_gaps(data, requests, stall_threshold, opened=opened, without_gaps=without_gaps),
         **_tokens(results, requests, _arrivals(data, requests)),
         "first_together_share": rounded(request.first_together_share(requests, results), 6),
         "held_share": rounded(request.held_share(requests, results), 6),
         **_flow(steady, results, requests, opened),
         **{name: significant(rate) for name, rate in rates.items()},
         **window.rate_intervals(steady, results, requests),
-        "drift": None if facts.get("shape") else drift.drift(steady, results, requests, tpot=streamed and not burst),
+        "dependence": depends,
+        "drift": None if facts.get("shape") else drift.drift(steady, results, requests, tpot=not without_gaps),
         "timeline": flow.timeline(facts, results, requests),
         "whole_run": {k: significant(v) for k, v in window.whole_run(facts, results, requests).items()},
-        "late_share": _late_share(data, requests, arrived_together=burst or not streamed),
+        "late_share": _late_share(data, requests, arrived_together=without_gaps),
         "merged_share": rounded(_merged_share(results, requests.population), 6),
         "burst_share": rounded(burst_share, 6),
         "client_cpu_share": _cpu_share(facts),
         "client_wait_share": rounded(facts.get("client_wait_share"), 6),
         "goodput_per_s": significant(goodput),
+        "goodput_per_s_ci95": None
+        if good is None
+        else window.goodput_interval(goodput, good, steady, results, requests),
         "slo": objectives.rows(figures),
         "prompts": prompts,
         "prompts_left_out": left_out,
@@ -152,7 +159,7 @@ def _share_intervals(requests: Requests, counted: Level) -> Level:
 
 
 def _with_failures(
-    data: LevelData, requests: Requests, counted: Level, opened: bool, *, without_gaps: bool
+    data: LevelData, requests: Requests, counted: Level, opened: bool, strong: Set[str], *, without_gaps: bool
 ) -> Level | None:
     """Times in ms of all requests that were due, those that failed or were dropped taken as without end.
 
@@ -170,7 +177,7 @@ def _with_failures(
     found: Level = dict.fromkeys(("ttft", "tpot", "e2e", "client_queue"))
     for name, values in request.due_times(requests, dropped, opened).items():
         if not (name == "tpot" and without_gaps):
-            found[name] = distribution(values)
+            found[name] = distribution(values, saturated=name in strong)
     found["itl"] = None
     if not without_gaps and data.gaps_kept:
         # A request that failed counts for as many gaps as one that completed has.
@@ -180,18 +187,26 @@ def _with_failures(
     return found
 
 
-def _durations(data: LevelData, requests: Requests, opened: bool, *, without_gaps: bool) -> Level:
+def _durations(data: LevelData, requests: Requests, opened: bool, strong: Set[str], *, without_gaps: bool) -> Level:
     results = data.results
     population = requests.population
     micro = None if without_gaps else request.micro_tpot(requests, results)
+    of_micro = None
+    if micro is not None and "tpot" not in strong:
+        of_micro = request.micro_tpot_interval(requests, results)
+
+    def times(name: str, values: Reals) -> Level:
+        return distribution(values[population], saturated=name in strong)
+
     return {
-        "ttft_ms": distribution(requests.ttft[population]),
-        "ttft_from_due_ms": distribution(requests.ttft_from_due[population]) if opened else None,
-        "ttfe_ms": distribution(requests.ttfe[population]),
-        "tpot_ms": None if without_gaps else distribution(requests.tpot[population]),
+        "ttft_ms": times("ttft", requests.ttft),
+        "ttft_from_due_ms": times("ttft", requests.ttft_from_due) if opened else None,
+        "ttfe_ms": times("ttft", requests.ttfe),
+        "tpot_ms": None if without_gaps else times("tpot", requests.tpot),
         "tpot_micro_ms": None if micro is None else rounded(micro / NS_PER_MS),
+        "tpot_micro_ms_ci95": None if of_micro is None else [rounded(end / NS_PER_MS) for end in of_micro],
         "tpot_k_estimated": bool(requests.k_estimated[population].any()),
-        "e2e_ms": distribution(requests.e2e[population]),
+        "e2e_ms": times("e2e", requests.e2e),
         "client_queue_ms": distribution(requests.client_queue[population]),
         "client_lag_ms": _lag(data),
         "client_pause_s": data.facts.get("client_pause_s"),

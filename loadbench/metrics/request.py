@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench import intervals
 from loadbench.result import Results
 
 Reals = NDArray[np.float64]
@@ -132,6 +133,13 @@ def micro_tpot(requests: Requests, results: Results) -> float | None:
     defined = requests.population & ~np.isnan(requests.tpot)
     left = float((requests.tokens - requests.first_tokens)[defined].sum())
     return float((results.last_token - results.first_token)[defined].sum()) / left if left > 0 else None
+
+
+def micro_tpot_interval(requests: Requests, results: Results) -> intervals.Bounds | None:
+    """The 95 % interval of `micro_tpot`, ns per token: requests, which share a queue, are what is counted."""
+    defined = requests.population & ~np.isnan(requests.tpot)
+    spans = (results.last_token - results.first_token)[defined]
+    return intervals.ratio_interval(spans, (requests.tokens - requests.first_tokens)[defined])
 
 
 def token_source(requests: Requests) -> str | None:

@@ -97,17 +97,38 @@ def rate_intervals(window: Window | None, results: Results, requests: Requests) 
     if window is None or window.length_ns < SHORTEST_NS:
         return found
     rates = _rates(window, window.length_s, results, requests)
+    for name, flowed in _flowed(_edges(window), window.by_share, results, requests).items():
+        found[f"{name}_ci95"] = _interval(rates[name], flowed, window, requests)
+    return found
+
+
+def goodput_interval(
+    goodput_per_s: float | None, good: Flags, window: Window | None, results: Results, requests: Requests
+) -> list[float] | None:
+    """The 95 % interval of the requests per second that met every bound, as `rate_intervals` has it of all."""
+    if goodput_per_s is None or window is None:
+        return None
+    begin = results.sent if window.by_share else results.last_token
+    flowed = flow.by(_edges(window), begin, results.last_token, np.where(good, 1.0, np.nan))
+    return _interval(goodput_per_s, flowed, window, requests)
+
+
+def _edges(window: Window) -> Reals:
+    edges: Reals = np.linspace(window.start_ns, window.end_ns, intervals.SLICES + 1)
+    return edges
+
+
+def _interval(rate: float | None, flowed: Reals, window: Window, requests: Requests) -> list[float] | None:
+    """The interval of a rate, from what had flowed by each edge of the window's slices."""
     lasted = requests.in_flight[~np.isnan(requests.in_flight)]
     dependent_s = float(lasted.mean()) / 1e9 if len(lasted) else 0.0
-    edges = np.linspace(window.start_ns, window.end_ns, intervals.SLICES + 1)
-    for name, flowed in _flowed(edges, window.by_share, results, requests).items():
-        rate, amounts = rates[name], np.diff(flowed)
-        ends = None if rate is None else intervals.rate_interval(amounts, window.length_s, dependent_s)
-        if rate is not None and ends is not None:
-            # The slices spread what arrives evenly over each request; the rate itself does not.
-            off = rate - float(amounts.sum()) / window.length_s
-            found[f"{name}_ci95"] = [float(f"{max(0.0, end + off):.6g}") for end in ends]
-    return found
+    amounts = np.diff(flowed)
+    ends = None if rate is None else intervals.rate_interval(amounts, window.length_s, dependent_s)
+    if rate is None or ends is None:
+        return None
+    # The slices spread what arrives evenly over each request; the rate itself does not.
+    off = rate - float(amounts.sum()) / window.length_s
+    return [float(f"{max(0.0, end + off):.6g}") for end in ends]
 
 
 def _flowed(edges: Reals, by_share: bool, results: Results, requests: Requests) -> dict[str, Reals]:

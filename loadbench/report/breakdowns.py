@@ -97,7 +97,9 @@ def slo(summary: Summary) -> Table | None:
     """Attainment of each bound; None when no SLO was given."""
     rows = []
     for level in levels.levels(summary):
-        goodput = units.figure(level.get("goodput_per_s"))
+        low, high = level.get("goodput_per_s_ci95") or (None, None)
+        ends = "" if low is None or high is None else f"{units.figure(low)}–{units.figure(high)}"
+        goodput = Cell(units.figure(level.get("goodput_per_s")), ends)
         for bound in level.get("slo") or []:
             met = {True: "yes", False: "NO"}.get(bound.get("attained"), units.ABSENT)
             met = capacity.verdict(summary, level) or met  # of all bounds: a search decides a load
@@ -108,7 +110,7 @@ def slo(summary: Summary) -> Table | None:
                     Cell(units.share(bound.get("attainment")), _share_interval(bound.get("ci95"))),
                     Cell(units.count(bound.get("n"))),
                     Cell(met),
-                    Cell(goodput),
+                    goodput,
                 )
             )
     columns = (

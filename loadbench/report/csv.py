@@ -157,7 +157,7 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
             continue
         for statistic in STATISTICS:
             if distribution.get(statistic) is not None:
-                low, high = levels.interval(distribution, statistic) or (None, None)
+                low, high = levels.ends(distribution, statistic)
                 yield metric, statistic, distribution[statistic], unit, distribution.get("n"), low, high
     for metric, unit in FIGURES.items():
         if level.get(metric) is not None:

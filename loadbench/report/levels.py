@@ -124,10 +124,22 @@ def value(level: Level, metric: str, statistic: str) -> float | None:
 
 def interval(metric: Mapping[str, Any], statistic: str) -> tuple[float, float] | None:
     """The 95 % interval, None where it or one of its ends does not exist."""
+    low, high = ends(metric, statistic)
+    return None if low is None or high is None else (low, high)
+
+
+def ends(metric: Mapping[str, Any], statistic: str) -> tuple[float | None, float | None]:
+    """Each end of the 95 % interval by itself: of few requests the lower one may be all there is."""
     bounds = (metric.get("ci95") or {}).get(statistic)
-    if not bounds or len(bounds) != 2 or any(bound is None for bound in bounds):
-        return None
-    return float(bounds[0]), float(bounds[1])
+    if not bounds or len(bounds) != 2:
+        return None, None
+    low, high = bounds
+    return None if low is None else float(low), None if high is None else float(high)
+
+
+def is_doubtful(metric: Mapping[str, Any], statistic: str) -> bool:
+    """Whether requests may resemble their neighbours, so that the interval may be too narrow."""
+    return statistic in (metric.get("ci95_in_doubt") or ()) and interval(metric, statistic) is not None
 
 
 def is_marked(metric: Mapping[str, Any], statistic: str) -> bool:

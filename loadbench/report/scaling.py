@@ -40,6 +40,11 @@ def lines(summary: Summary) -> list[Table]:
         interval = "" if low is None else f"{units.figure(low)}–{units.figure(high)}"
         return Cell(units.figure(level.get("output_tokens_per_s")), interval)
 
+    def speedup(level: levels.Level) -> Cell:
+        low, high = level.get("speedup_ci95") or (None, None)
+        interval = "" if low is None else f"{units.figure(low)}–{units.figure(high)}"
+        return Cell(units.figure(level.get("speedup")), interval)
+
     columns = [
         (Column("level", left=True), level_name),
         (Column("in flight", "mean"), figure("in_flight_mean")),
@@ -47,7 +52,7 @@ def lines(summary: Summary) -> list[Table]:
         (Column("ideal", "/s"), of_row("ideal_x_per_s")),
         (Column("one by one", "/s"), of_row("serial_x_per_s")),
         (Column("efficiency"), lambda level: Cell(units.percent(level.get("efficiency")))),
-        (Column("speed-up"), figure("speedup")),
+        (Column("speed-up"), speedup),
         (Column("stretch"), figure("stretch")),
     ]
     notes = ["ideal = each stream gets what one of the lowest level gets; one by one = all of them together get that"]

@@ -17,11 +17,16 @@ columns can be scanned."""
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure: its text, its 95% interval ("205–216") or "", and whether too few requests stand behind it."""
+    """One figure: its text, its 95% interval ("205–216") or "", and whether too few requests stand behind it.
+
+    Attributes:
+        doubtful: Marked, since the interval may be too narrow, not since it is missing.
+    """
 
     text: str
     interval: str = ""
     marked: bool = False
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,14 @@ class Times:
         number = metric.get(statistic)
         if number is None:
             return Cell(units.ABSENT)
-        bounds = levels.interval(metric, statistic)
-        ends = "–".join(units.figure(bound / self.scale) for bound in bounds) if bounds else ""
-        return Cell(units.figure(float(number) / self.scale), ends, levels.is_marked(metric, statistic))
+        low, high = levels.ends(metric, statistic)
+        shown = [units.figure(end / self.scale) for end in (low, high) if end is not None]
+        ends = "–".join(shown)
+        if low is not None and high is None:
+            ends = f"≥ {ends}"
+        doubtful = levels.is_doubtful(metric, statistic)
+        marked = doubtful or levels.is_marked(metric, statistic)
+        return Cell(units.figure(float(number) / self.scale), ends, marked, doubtful)
 
 
 def headline(summary: Summary) -> list[Table]:
@@ -280,7 +290,13 @@ def _percentile_notes(metrics: Sequence[Any], statistics: Sequence[str], noun: s
         if enough:
             # Enough in number, but those that resemble each other count as fewer than they are.
             alike = "from too few requests" if noun == "gaps" else "resemble each other too much"
-            notes.append(f"* {subject}: no 95% interval; {_range(enough)} {noun} {alike}")
+            lower = any(
+                m and levels.is_marked(m, statistic) and levels.ends(m, statistic)[0] is not None for m in metrics
+            )
+            missing = "no upper end of the 95% interval" if lower else "no 95% interval"
+            notes.append(f"* {subject}: {missing}; {_range(enough)} {noun} {alike}")
+        if any(m and levels.is_doubtful(m, statistic) for m in metrics):
+            notes.append(f"* {subject}: {noun} may resemble their neighbours: its 95% interval may be too narrow")
     return notes
 
 

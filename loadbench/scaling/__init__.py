@@ -8,12 +8,13 @@ serial.py  whether a server answers one request at a time
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadbench.scaling import usl
 from loadbench.scaling.knees import knees, saturated_n
-from loadbench.scaling.points import Level, Point, is_whole, load, points, r_ms, x_per_s
+from loadbench.scaling.points import Level, Point, is_whole, load, log_half_of, points, r_ms, x_per_s
 from loadbench.scaling.serial import serial
 
 __all__ = ["load", "scaling"]
@@ -23,13 +24,13 @@ def scaling(levels: Sequence[Level]) -> list[dict[str, Any]]:
     """One entry a model (and kind of loop), in the order of the run, its levels by load; closing levels left out.
 
     {"model", "loop": "closed" | "open", "base_n", "levels": [{"id", "n", "x_per_s", "efficiency", "speedup",
-    "stretch", "ideal_x_per_s", "serial_x_per_s"}], "usl", "usl_reason", "knees", "saturated_n", "serial"}: n is the
-    concurrency, in open loop the request rate; x_per_s the output tokens per second of the steady window. With X
-    and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a throughput (mean over its
-    repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines are X0*n/n0 (every stream
-    gets what one of the lowest load gets) and X0 (a server that answers one by one). None where X or R is, and
-    where the level did not run to its end: such a level is no base either. The law, the knees and `serial` are of
-    closed loops alone.
+    "stretch", "ideal_x_per_s", "serial_x_per_s", "efficiency_ci95", "speedup_ci95"}], "usl", "usl_reason", "knees",
+    "saturated_n", "serial"}: n is the concurrency, in open loop the request rate; x_per_s the output tokens per second
+    of the steady window. With X and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a
+    throughput (mean over its repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines
+    are X0*n/n0 (every stream gets what one of the lowest load gets) and X0 (a server that answers one by one). None
+    where X or R is, and where the level did not run to its end: such a level is no base either. The law, the knees
+    and `serial` are of closed loops alone.
 
     Args:
         levels: Entries of summary.json's `levels`.
@@ -82,7 +83,23 @@ def _row(level: Level, base: Point | None) -> dict[str, Any]:
             "stretch": stays / base.r_ms if stays is not None and base.r_ms else None,
         }
     rounded = {name: None if figure is None else round(figure, 4) for name, figure in found.items()}
-    return {"id": level.get("id"), "n": n, "x_per_s": x} | rounded
+    factor = _factor(level, base)
+    ends = {
+        f"{name}_ci95": _around(found[name], factor) if is_whole(level) else None for name in ("efficiency", "speedup")
+    }
+    return {"id": level.get("id"), "n": n, "x_per_s": x} | rounded | ends
+
+
+def _factor(level: Level, base: Point | None) -> float | None:
+    """What the ratio of the level's throughput to the base's may be off by, as a factor; None of the base itself."""
+    half = log_half_of(level)
+    if base is None or base.log_half is None or half is None or level in base.levels:
+        return None
+    return math.exp(math.hypot(half, base.log_half))
+
+
+def _around(figure: float | None, factor: float | None) -> list[float] | None:
+    return None if figure is None or factor is None else [round(figure / factor, 4), round(figure * factor, 4)]
 
 
 def _law(curve: Sequence[Point]) -> tuple[Mapping[str, Any] | None, str | None]:
@@ -92,10 +109,13 @@ def _law(curve: Sequence[Point]) -> tuple[Mapping[str, Any] | None, str | None]:
         return None, f"needs {usl.FEWEST_LOADS} loads or more, has {loads}"
     single = [(level, point) for point in curve for level in point.levels]
     streams = [float(level.get("in_flight_mean") or point.n) for level, point in single]
+    throughputs = [float(x_per_s(level) or 0) for level, _ in single]
     try:
-        law = usl.fit(streams, [float(x_per_s(level) or 0) for level, _ in single])
+        law = usl.fit(streams, throughputs)
     except ValueError as error:
         return None, str(error)
+    if not usl.fits(law, streams, throughputs, [log_half_of(level) for level, _ in single]):
+        return None, f"does not fit these levels: it would be off by {100 * law.rms:.0f} % on average"
     figures = {"lambda_per_s": law.lambda_per_s, "sigma": law.sigma, "kappa": law.kappa, "peak_n": law.peak_n}
     return {
         **{name: _digits(figure) for name, figure in figures.items()},

@@ -78,7 +78,7 @@ def mean(figures: Sequence[float | None]) -> float | None:
 
 
 def _point(n: float, same: Sequence[Level]) -> Point:
-    halves = [_log_half(level) for level in same]
+    halves = [log_half_of(level) for level in same]
     sure = [half for half in halves if half is not None]
     return Point(
         n=n,
@@ -93,6 +93,7 @@ def _point(n: float, same: Sequence[Level]) -> Point:
     )
 
 
-def _log_half(level: Level) -> float | None:
+def log_half_of(level: Level) -> float | None:
+    """Half the width of the 95 % interval of ln X; None where no interval is known."""
     low, high = level.get("output_tokens_per_s_ci95") or (None, None)
     return math.log(high / low) / 2 if low and high else None

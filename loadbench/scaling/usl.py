@@ -15,11 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.intervals import Z, normal
+from loadbench.intervals.blocks import reach
+
 Reals = NDArray[np.float64]
 
 FEWEST_LOADS = 6
+FITS, MISFIT = 0.06, 0.1
+"""Root mean square of the residuals of ln X: below the first a law fits, beyond the second it does not; between them
+the levels' own intervals say whether chance alone is that large."""
 SAMPLES = 1000
 SEED = 20070101
+CLEAR = 0.05
+"""The chance by which residuals of a law that fits are told not to be chance."""
 STEPS, HALVINGS = 40, 12
 _FREE = ((0, 1, 2), (0, 1), (0, 2), (0,))
 
@@ -104,6 +112,28 @@ def fit(n: Sequence[float], x_per_s: Sequence[float], samples: int = SAMPLES) ->
             "peak_n": (_within(peaks[0], measured_to), _within(peaks[1], measured_to)),
         },
     )
+
+
+def fits(law: Usl, n: Sequence[float], x_per_s: Sequence[float], log_halves: Sequence[float | None]) -> bool:
+    """Whether the law is that of the levels at all: it is one of queueing and coherence, and has no hard edge.
+
+    Four slots give a straight line and a ceiling; what is fitted to them has a peak that nobody measured. Superlinear
+    throughput has no such law, and lambda comes out too high by half.
+
+    Args:
+        n, x_per_s: What was fitted.
+        log_halves: Half the 95 % interval of each ln X, None where it is not known.
+    """
+    if law.rms <= FITS or law.rms > MISFIT:
+        return law.rms <= FITS
+    squares = 0.0
+    for streams, x, half in zip(n, x_per_s, log_halves, strict=True):
+        fitted = law.x_per_s(streams)
+        if fitted is None or not half:
+            return True
+        squares += (math.log(x / fitted) / (half / Z)) ** 2
+    freedom = len(n) - 3
+    return squares / freedom <= reach(freedom, normal(CLEAR))
 
 
 def _solve(basis: Reals, y: Reals) -> Reals:

@@ -41,8 +41,8 @@ def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
         reason and remedy}
     """
     of_requests = (
-        *(failures, length, tokens, unknown, network),
-        *(machine.others, steady.drift, percentiles, client.burst, cache),
+        *(failures, length, tokens, unknown, network, machine.others),
+        *(steady.drift, percentiles, steady.saturation, client.burst, cache),
     )
     between = (client.gathered, client.held)
     of_machine = (machine.paused, machine.fallback, machine.throttled, machine.power)
@@ -256,7 +256,7 @@ def network(level: Level, scenario: Scenario) -> Doubt | None:
 
 
 def percentiles(level: Level, scenario: Scenario) -> Doubt | None:
-    """V12: the headline percentiles rest on enough requests; the others are only marked, by a null interval."""
+    """V12: the headline percentiles rest on enough requests; of the others what is missing is marked."""
     name, metric = "TTFT", "ttft_ms" if level.get("request_rate_per_s") is None else "ttft_from_due_ms"
     if level.get("streamed") is False:
         name, metric = "E2E", "e2e_ms"
@@ -266,11 +266,11 @@ def percentiles(level: Level, scenario: Scenario) -> Doubt | None:
     if n and few:
         text = f"too few requests for {name}'s intervals: {', '.join(few)}, have {n}; use more requests"
         return said("warn", "V12", text)
-    alike = [statistic for statistic in HEADLINE if n and statistic in ends and ends[statistic] is None]
-    if not alike:
-        return None
+    alike = [statistic for statistic in HEADLINE if n and statistic in ends and None in (ends[statistic] or [None])]
+    if not alike or steady.is_saturated(level, name.lower()):
+        return None  # near-saturation says it
     text = (
-        f"{n} requests that resemble their neighbours say too little for an interval of {name}'s "
+        f"{n} requests that clearly resemble their neighbours say too little for an interval of {name}'s "
         f"{' and '.join(alike)}; use more requests"
     )
     return said("warn", "V12", text)

@@ -146,6 +146,16 @@ CHECKS = (
         remedy="more requests",
     ),
     Check(
+        code="near-saturation",
+        name="near-saturation",
+        warn="in open loop, times of neighbouring requests correlate by over 0.85; in any loop, their median is worth "
+        "under 20 independent requests (of fewer than 200, under a tenth)",
+        red="-",
+        means="requests depend on each other for longer than the level can tell, as in a queue near saturation: an "
+        "interval would be too narrow, so there is none of these times",
+        remedy="a lower load, a much longer level, or `--repeat`, since runs do not depend on each other",
+    ),
+    Check(
         code="V13",
         name="burst",
         warn="-",

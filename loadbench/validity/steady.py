@@ -33,6 +33,34 @@ def drift(level: Level, scenario: Scenario) -> Doubt | None:
     return graded("V10", text, warn=bool(moved), red=any(_off(ratio) > RED_DRIFT for ratio in moved.values()))
 
 
+def saturation(level: Level, scenario: Scenario) -> Doubt | None:
+    """Requests do not depend on each other so strongly that no interval of one run can be trusted."""
+    strong = [name for name in ("ttft", "e2e", "tpot") if is_saturated(level, name)]
+    if not strong:
+        return None
+    row = level["dependence"][strong[0]]
+    names = " and ".join(NAMES[name] for name in strong)
+    correlation = f", correlation {row['neighbours']:.2f}" if row["neighbours"] is not None else ""
+    text = (
+        f"requests depend so strongly on their neighbours (by {NAMES[strong[0]]}{correlation}, the median is worth "
+        f"{_plural(row['independent'], 'independent request')}) that {names} have no intervals to be trusted: "
+        f"{_queue(level)}; lower the load, measure much longer, or repeat the level (--repeat)"
+    )
+    return said("warn", "near-saturation", text)
+
+
+def is_saturated(level: Level, metric: str) -> bool:
+    """Whether the requests' times depend so strongly on each other that their intervals are withheld."""
+    row = (level.get("dependence") or {}).get(metric) or {}
+    return bool(row.get("strong"))
+
+
+def _queue(level: Level) -> str:
+    if level.get("request_rate_per_s") is not None:
+        return "a queue near saturation remembers longer than the level lasts"
+    return "what changes in the server lasts as long as the level"
+
+
 def noise(bands: Iterable[Mapping[str, Any]]) -> list[Doubt]:
     """V11: the first level, measured again at the end, gives the same; one doubt a model.
 

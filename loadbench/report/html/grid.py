@@ -9,6 +9,7 @@ from loadbench.report.html.markup import Markup, joined, tag
 from loadbench.report.tables import Cell, Column, Table
 
 FEW = "too few requests for a 95% interval"
+NARROW = "requests may resemble their neighbours: the 95% interval may be too narrow"
 
 
 def block(found: Sequence[Table], *, heading: bool = True) -> Markup:
@@ -55,7 +56,7 @@ def _head(column: Column) -> Markup:
 
 
 def _cell(cell: Cell, column: Column, place: int) -> Markup:
-    mark = tag("abbr", "*", class_="mark", title=FEW) if cell.marked else None
+    mark = tag("abbr", "*", class_="mark", title=NARROW if cell.doubtful else FEW) if cell.marked else None
     interval = [" ", tag("span", f"[{cell.interval}]", class_="ci")] if cell.interval else None
     words = joined([cell.text, mark, interval])
     if place == 0 and column.left:
