@@ -162,7 +162,7 @@ def neighbours(values: NDArray[np.number]) -> float | None:
     """The correlation of each finite value with the next; None where they are all alike, or fewer than 4.
 
     >>> round(neighbours(np.repeat([1.0, 2.0], 50)), 2), neighbours(np.ones(9))
-    (0.99, None)
+    (0.97, None)
     """
     known = values[np.isfinite(values)]
     away = known - known.mean() if len(known) >= FEWEST_BLOCKS else known

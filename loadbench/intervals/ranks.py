@@ -110,7 +110,7 @@ def ends(
     """As `interval`, each end by itself: of too few values for a p95 its lower bound may exist, and none above it.
 
     >>> ends(np.arange(1.0, 61.0), 0.95), ends(np.arange(1.0, 73.0), 0.95), ends(np.arange(5.0), 0.5)
-    ((53.0, None), (65.0, 72.0), (None, None))
+    ((53.0, None), (64.0, 72.0), (None, None))
     """
     n = len(ascending)
     worth = n if independent is None else min(independent, n)
