@@ -20,6 +20,8 @@ from loadbench.result import Result
 from loadbench.scenario import Level, Scenario, Threshold
 from loadbench.session import Fixed
 
+pytestmark = pytest.mark.system
+
 SECOND_NS = 1_000_000_000
 
 

@@ -20,6 +20,8 @@ import pytest
 from loadbench import adapter
 from loadbench.errors import LoadbenchError, UsageError
 
+pytestmark = pytest.mark.system
+
 MODULE = [sys.executable, "-m", "loadbench.adapter"]
 ADAPTERS = """
 import os, pathlib, signal, sys, time

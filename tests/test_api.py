@@ -25,6 +25,8 @@ from loadbench.scenario import Scenario
 from loadbench.simulator import Simulator
 from loadbench.store import RunFolder
 
+pytestmark = pytest.mark.system
+
 QUICK = {"requests": 6, "warmup": 1, "max_tokens": 4, "repeat_first": False}
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 

@@ -12,6 +12,8 @@ import loadbench
 from loadbench import simulator
 from loadbench.api.run import FORMATS
 
+pytestmark = pytest.mark.system
+
 TEXT = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}

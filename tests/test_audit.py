@@ -10,6 +10,8 @@ from tests import audit
 from tests.replay import RECEIVE, nobody, serve
 from tests.wire import plain
 
+pytestmark = pytest.mark.system
+
 FINE = {"name": "httpx", "version": "1.0", "vulns": []}
 SKIPPED = {"name": "foundry", "skip_reason": "Dependency not found on PyPI"}
 FLAW = {"id": "GHSA-1", "fix_versions": ["1.1"], "aliases": [], "description": ""}

@@ -16,6 +16,8 @@ from loadbench import scenario, simulator
 from loadbench.scenario import Threshold
 from loadbench.scenario.bound import DURATIONS, FIGURES, STATISTICS
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "ci.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from conftest import invoke, invoked
 from loadbench import simulator
 from loadbench.simulator import Simulator
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("-c", "1,2", "-n", "16", "--max-tokens", "4", "--no-telemetry", "--repeat", "2", "-o", "both")

@@ -19,7 +19,7 @@ from loadbench import simulator
 from loadbench.capacity import rule
 from loadbench.simulator import Simulator
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
 ROOT = Path(__file__).parents[1]
 BRIEF = ("--max-tokens", "4", "--no-telemetry", "--no-answers")

@@ -16,7 +16,7 @@ from loadbench.target import Choice, Chosen, ModelFacts, Target
 from loadbench.target.rows import MOST_CHARACTERS, MOST_MODELS
 
 __all__ = ["place"]  # the fixture
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 DRY = ("-c", "1,4,16", "--dry-run")
 IDLE = [f"model{number}:latest" for number in range(12)]
 

@@ -18,6 +18,8 @@ from conftest import invoke
 from loadbench import simulator
 from loadbench.compare import NAMES
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -17,7 +17,7 @@ from loadbench import api, simulator
 from loadbench.api.event import Event
 from loadbench.simulator import Simulator
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
 BRIEF = ("-c", "2", "-n", "24", "--max-tokens", "4", "--no-repeat-first", "--quiet")
 

@@ -14,6 +14,8 @@ from terminals import Glass, on_terminal
 
 from loadbench.simulator import Simulator
 
+pytestmark = pytest.mark.system
+
 WEIRD = ("[bold]x", "[/]", "a\x1b[2Jb", "模型/" * 9, "phi-4-mini-instruct-cuda-gpu:5-and-what-else-may-come")
 
 

@@ -19,6 +19,8 @@ from loadbench.cli.models.catalogue import cells, rows
 from loadbench.errors import how_to_install
 from loadbench.target import ModelFacts
 
+pytestmark = pytest.mark.system
+
 GB = 1_000_000_000
 PHI_CPU = ModelFacts(
     "Phi-4-mini-instruct-generic-cpu:5",

@@ -22,6 +22,8 @@ from loadbench.cli.models.progress import JsonLines, Lines
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.target import ModelFacts, NotReady
 
+pytestmark = pytest.mark.system
+
 __all__ = ["place"]  # the fixture
 NEW = "new:1b"
 

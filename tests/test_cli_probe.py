@@ -25,6 +25,8 @@ from loadbench.cli.probe import PROMPT, line
 from loadbench.simulator import Simulator
 from loadbench.target import Chosen, ModelFacts, Target
 
+pytestmark = pytest.mark.system
+
 __all__ = ["place"]  # the fixture
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"
 FIGURES = r"TTFT [\d.,]+ m?s, 3 tokens(, [\d,.]+ tokens/s after the first)?, E2E [\d.,]+ m?s"

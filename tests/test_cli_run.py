@@ -28,6 +28,8 @@ from loadbench.cli import measure
 from loadbench.scenario import Scenario
 from loadbench.simulator import Simulator
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY")
 BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--max-tokens", "4")

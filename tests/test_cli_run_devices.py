@@ -22,6 +22,8 @@ from loadbench import foundry, simulator, telemetry
 from loadbench.session import turn
 from loadbench.simulator import Simulator
 
+pytestmark = pytest.mark.system
+
 __all__ = ["place"]  # the fixture
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"
 PHI = ("-m", "phi-4-mini", *BRIEF, "-o", "there")

@@ -23,6 +23,8 @@ from judges import MODEL, Reply, judge, names, scores
 from loadbench import quality
 from loadbench.judge import court
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -18,6 +18,8 @@ from loadbench import llama, simulator
 from loadbench.scenario.reading import read_models
 from loadbench.store import RunFolder
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from loadbench.cli.serve import serve
 from loadbench.simulator.law import FAULTS
 
+pytestmark = pytest.mark.system
+
 SERVE = [sys.executable, "-c", "from loadbench.cli.serve import serve; serve(prog_name='loadbench serve')"]
 
 

@@ -14,6 +14,8 @@ from conftest import invoke
 
 from loadbench import adapter
 
+pytestmark = pytest.mark.system
+
 SERVE = [sys.executable, "-m", "loadbench", "serve", "adapter"]
 
 

@@ -23,6 +23,8 @@ from loadbench.cli.serve_foundry import chosen
 from loadbench.errors import LoadbenchError, TargetError, how_to_install
 from loadbench.target import ModelFacts
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 LOCAL = "http://127.0.0.1:5273/catalogs/local/v1"
 

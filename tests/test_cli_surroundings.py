@@ -23,6 +23,8 @@ from loadbench import store
 from loadbench.cli import Program, live, main
 from loadbench.simulator import Simulator
 
+pytestmark = pytest.mark.system
+
 EXAMPLES = Path(__file__).parents[1] / "results"
 BRIEF = ("-c", "2", "-n", 8, "--max-tokens", 6, "--no-repeat-first")
 LOST = "loadbench: stdout cannot be written: No space left on device: what was printed is not whole\n"

@@ -22,6 +22,8 @@ from loadbench.errors import how_to_install
 from loadbench.telemetry import Sampler, open_nvml
 from loadbench.transport.limits import SPARE_FILES, raise_file_limit
 
+pytestmark = pytest.mark.system
+
 MODELS = {"/v1/models": {"data": [{"id": "m"}]}}
 
 

@@ -30,6 +30,8 @@ from loadbench.transport import Transport
 from loadbench.transport.connection import Connection
 from loadbench.transport.wire import KernelWires
 
+pytestmark = pytest.mark.system
+
 STARVED = Path(__file__).with_name("starved.py")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import invoke
 from runtimes import Started, needs_sdk, started, until
 
-pytestmark = needs_sdk
+pytestmark = [pytest.mark.system, needs_sdk]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ from loadbench.errors import LoadbenchError, TargetError, UsageError, how_to_ins
 from loadbench.foundry import Runtime
 from loadbench.target import ModelFacts
 
-pytestmark = needs_sdk
+pytestmark = [pytest.mark.system, needs_sdk]
 
 PARENT = """
 import os, signal, sys

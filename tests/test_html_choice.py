@@ -16,6 +16,8 @@ from loadbench.report import html
 from loadbench.report.html import bundle, choice
 from loadbench.report.html.markup import Markup
 
+pytestmark = pytest.mark.system
+
 HOSTILE = "<img src=x onerror=\"document.title='hurt'\"></script><script>document.title='hurt'</script>"
 NAMES = ("quick", "good", HOSTILE)
 

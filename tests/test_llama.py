@@ -21,6 +21,8 @@ from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.llama.model import GGUF, WHEEL, _install_command
 from loadbench.llama.server import _cause
 
+pytestmark = pytest.mark.system
+
 pytest_plugins = ["servers"]
 
 MODULE = [sys.executable, "-m", "loadbench.llama"]

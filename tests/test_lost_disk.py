@@ -17,7 +17,7 @@ from forks import Ended, Forks, forks, until
 from loadbench import simulator, store
 from loadbench.simulator import Simulator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, mounts, limits")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="forks, mounts, limits")]
 
 N = 200
 LONG = ("-c", "2,4", "-n", N, "--no-repeat-first", "--max-tokens", 6, "--quiet")

@@ -23,7 +23,7 @@ from loadbench import simulator, store
 from loadbench.errors import UsageError
 from loadbench.simulator import Simulator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and signals them")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="forks, and signals them")]
 
 N, TOKENS = 12, 6
 LEVELS = {"simulator@c2": 2, "simulator@c4": 4, "simulator@c2#end": 2}

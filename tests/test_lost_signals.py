@@ -18,7 +18,10 @@ from forks import ENVIRONMENT, Forks, forks, until
 from loadbench import llama, simulator, store
 from loadbench.simulator import Simulator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals, looks into /proc")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(sys.platform != "linux", reason="forks, signals, looks into /proc"),
+]
 
 BRIEF = ("-n", 12, "--max-tokens", 6)
 

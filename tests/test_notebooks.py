@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from notebook import cells
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 

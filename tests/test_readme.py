@@ -22,6 +22,8 @@ from loadbench.simulator import Simulator
 from loadbench.simulator.law import FAULTS, Law
 from loadbench.target.discovery import VARIABLE
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ANEW = """from loadbench.scenario import json_schema

@@ -17,6 +17,8 @@ from conftest import invoke
 
 from loadbench import llama
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 STREAMS = (1, 4, 8)
 REQUESTS = TOKENS = 8

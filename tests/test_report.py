@@ -27,6 +27,8 @@ from loadbench.report import levels, text
 from loadbench.report.breakdowns import prompts
 from loadbench.report.tables import headline
 
+pytestmark = pytest.mark.system
+
 RENDERED = {
     "80.txt": lambda summary: text.render(summary, 80),
     "120.txt": lambda summary: text.render(summary, 120),

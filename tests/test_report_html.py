@@ -20,6 +20,8 @@ from loadbench.errors import how_to_install
 from loadbench.report import html, tables
 from loadbench.report.html import grid, markup
 
+pytestmark = pytest.mark.system
+
 DRAW_ALL = "loadbench.drawAll()"
 
 

@@ -19,7 +19,7 @@ import pytest
 from loadbench import simulator, store
 from loadbench.simulator import Simulator
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")]
 
 ROOT = Path(__file__).parents[1]
 N = 44

@@ -18,6 +18,8 @@ import psutil
 import pytest
 from hdrh.histogram import HdrHistogram
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 KEY = "sk-live-8f3Kq/Zx+91=secret"
 CLEAN = {

@@ -22,6 +22,8 @@ from tests.replay import RECEIVE, Server, serve
 from tests.terminals import on_terminal
 from tests.wire import plain
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 GIVEN: dict[str, Any] = {"yes": False, "as_json": False}
 MODELS = plain("200 OK", b'{"data":[{"id":"m"}]}', b"Content-Type: application/json\r\n")

@@ -22,6 +22,8 @@ import pytest
 from loadbench import adapter, simulator
 from loadbench.admission import Admission
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 KEY = "sesame-of-this-server-0815"
 MESSAGES = [{"role": "user", "content": "x"}]

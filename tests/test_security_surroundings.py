@@ -23,6 +23,8 @@ from loadbench.spread.processes import Processes
 from loadbench.target import child, discover
 from tests.conftest import invoked
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 STRANGERS = sorted({*sys.stdlib_module_names, "loadbench", "pip", "click", "httpx", "msgspec", "orjson", "numpy"})
 

@@ -17,6 +17,8 @@ from loadbench.report import clean
 from tests.conftest import invoke
 from tests.terminals import Glass, on_terminal
 
+pytestmark = pytest.mark.system
+
 OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY")
 BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4")
 SIGNS = {

@@ -25,6 +25,8 @@ from loadbench import simulator
 from loadbench.errors import LoadbenchError
 from loadbench.simulator import answer
 
+pytestmark = pytest.mark.system
+
 QUICK: dict[str, Any] = {"ttft_ms": 2.0, "itl_ms": 0.5}
 
 

@@ -14,7 +14,7 @@ from conftest import invoke
 
 from loadbench import simulator
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
 
 def measured(folder: str, words: tuple[str, ...], **law: Any) -> str:

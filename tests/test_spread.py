@@ -32,6 +32,8 @@ from loadbench.spread import worker
 from loadbench.spread.order import Order
 from loadbench.transport import Transport
 
+pytestmark = pytest.mark.system
+
 P = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 

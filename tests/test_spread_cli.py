@@ -19,7 +19,7 @@ from conftest import invoke
 from loadbench import simulator, store
 from loadbench.simulator import Simulator
 
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("default"), pytest.mark.timeout(240)]
 WAYS = {"one process": (), "two processes": ("--workers", "2"), "a cluster": ("--cluster", "local:2")}
 
 

@@ -20,6 +20,7 @@ from loadbench.spread.cluster import connect
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
+    pytest.mark.system,
     pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems"),
     pytest.mark.filterwarnings("default"),  # Dask's own are not ours
 ]

@@ -19,7 +19,7 @@ from loadbench.simulator import Simulator
 from loadbench.spread import Processes
 from loadbench.spread import place as places
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")]
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from nvml import GB, H100, Nvml, using
 from loadbench import telemetry
 from loadbench.telemetry.machine import Machine
 
+pytestmark = pytest.mark.system
+
 WORKER = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)

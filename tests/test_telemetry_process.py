@@ -18,6 +18,8 @@ import pytest
 from loadbench.telemetry import find_pid, process
 from loadbench.telemetry.process import ProcessTree, Reading
 
+pytestmark = pytest.mark.system
+
 MB = 10**6
 KEEP = "import sys; held = b'x' * 50_000_000; print('ready', flush=True); sys.stdin.read()"
 FAMILY = f"""

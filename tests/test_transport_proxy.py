@@ -16,6 +16,8 @@ from wire import DONE, HEAD, LAST, chunk, event, plain
 
 from loadbench import simulator
 
+pytestmark = pytest.mark.system
+
 
 def through_proxy(proxy: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """A run against a host that only the proxy knows."""

@@ -21,6 +21,8 @@ import pytest
 from loadbench import simulator
 from loadbench.session import PROBE_TOKENS
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 NOISE_US = 200
 """How far two stamps of one clock, taken by two processes at two ends of a socket, may lie apart."""

@@ -233,7 +233,7 @@ def one_line(text: str) -> str:
 def word_count(text: str) -> int:
     """How many words a text has, without a list of them all: that would take twenty times its memory.
 
-    >>> word_count(" so many  words\n"), word_count("ab " * 30_000)
+    >>> word_count(" so many  words "), word_count("ab " * 30_000)
     (3, 30000)
     """
     words = 0
