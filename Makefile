@@ -26,7 +26,7 @@ UV     ?= $(shell command -v uv 2>/dev/null)
 BIN    := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 PY     := $(BIN)/python
 LOWEST := $(subst .venv,.venv-lowest,$(PY))
-PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 STAMP  := .venv/$(if $(LOCKED),locked,installed)
 
 help: ## list the targets
@@ -161,7 +161,7 @@ check-lowest: ## run the tests with the oldest versions that pyproject.toml allo
 	@[ -n "$(UV)" ] || { echo "check-lowest: needs uv; pip cannot choose the oldest versions" >&2; exit 1; }
 	"$(UV)" venv --quiet --clear --seed --python "$(or $(PYTHON),3.11)" .venv-lowest
 	"$(UV)" pip install --quiet --python $(LOWEST) --resolution lowest-direct -e ".[llama,html,dev]"
-	$(LOWEST) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(LOWEST) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench-client: $(STAMP) ## what the client itself costs: CPU per token, lag, streams it can hold
 	$(PY) tests/bench_client.py $(ARGS)

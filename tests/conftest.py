@@ -36,24 +36,11 @@ if os.environ.get("LOADBENCH_TIERS"):
     sys.addaudithook(_refuse_processes)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its tier and its group, the longest groups first, those that need the machine alone last.
-
-    Tests that share a fixture of their module stay on one worker, so that it is set up once.
-    """
+    """Give each test its tier, and the order: the tier that takes longest first, what needs the machine alone last."""
     for item in items:
-        fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
-        if SERVERS.intersection(fixtures):
+        if isinstance(item, pytest.Function) and SERVERS.intersection(item.fixturenames):
             item.add_marker("system")
-        if item.get_closest_marker("alone"):
-            group = "alone"
-        elif "llama_server" in fixtures:
-            group = "llama"
-        else:
-            group = item.path.stem
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_turn)
 
 

@@ -52,9 +52,9 @@ def lines_of_run(name: str) -> list[dict[str, Any]]:
 
 
 def red(summary: Any) -> list[str]:
-    """The gates that are red, V1 and V9 left out: a run of milliseconds has neither window nor quiet machine."""
+    """The checks that are red, but for those on this machine: a run of milliseconds has no window and no quiet one."""
     warnings = [warning for level in summary["levels"] for warning in level["warnings"]]
-    return sorted({one["code"] for one in warnings if one["severity"] == "red"} - {"V1", "V9"})
+    return sorted({one["code"] for one in warnings if one["severity"] == "red"} - {"V1", "V3", "V9", "cpu-contention"})
 
 
 def errors(done: Result) -> list[str]:

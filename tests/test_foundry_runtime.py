@@ -171,7 +171,7 @@ def test_unloading_waits_a_moment_for_a_stream_to_end(runtime: Runtime, tmp_path
     model = runtime.register(bigram.make(tmp_path / "busy", burn=2000))
     runtime.load(model.id)
     url = runtime.serve() + "/catalogs/local/v1/chat/completions"
-    body = {"model": model.id, "messages": [{"role": "user", "content": "x"}], "max_tokens": 64, "stream": True}
+    body = {"model": model.id, "messages": [{"role": "user", "content": "x"}], "max_tokens": 16, "stream": True}
     with httpx.stream("POST", url, json=body) as answer:
         lines = answer.iter_lines()
         assert "chat.completion.chunk" in next(lines)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.cli import verdict
 from loadbench.cli.options import MORE, HeadedCommand, file_of_end, under
 from loadbench.cli.options import share as part
 
@@ -286,6 +285,8 @@ def _warn_of_few_runs(records: Sequence[dict[str, Any]]) -> None:
 
 def _fails(record: dict[str, Any], words: tuple[str, ...], *, strict: bool) -> bool:
     """Whether a comparison is one that --fail-on or --strict refuse: what cannot be judged passes neither."""
+    from loadbench.cli import verdict
+
     said = {one["word"] for level in record["levels"] for one in level["verdicts"]} - {"can't tell"}
     said |= {one["word"] for one in record["over_levels"]} - {"can't tell"}
     if (words or strict) and (record["word"] == "no verdict" or "no verdict" in said):

@@ -46,22 +46,33 @@ class Guarded(io.RawIOBase):
         self._raw = raw
         self._tells = tells_when_unread
         self.error: OSError | None = None
+        self._arrived = 0  # bytes of a write that an interrupt cut off, after which its buffer comes with them again
 
     def write(self, data: Any) -> int:
-        size = memoryview(data).nbytes
-        if self.error is not None:
+        view = memoryview(data).cast("B")
+        size, arrived = view.nbytes, min(self._arrived, view.nbytes)
+        if self.error is not None or arrived == size:
+            self._arrived -= arrived
             return size
+        done: list[int | None] = []
         try:
             if self._raw is None:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            while (written := self._raw.write(data)) is None:
+            # One call in C that writes and keeps the result: Ctrl-C may come right behind it, and not between the two.
+            done.extend(map(self._raw.write, (view[arrived:],)))
+            while done[-1] is None:
                 select.select([], [self._raw], [])  # the other end made it non-blocking
+                done.extend(map(self._raw.write, (view[arrived:],)))
+        except KeyboardInterrupt:
+            self._arrived = arrived + sum(filter(None, done))
+            raise
         except OSError as error:
             self.error = error
             if isinstance(error, BrokenPipeError) and self._tells:
                 raise
             return size
-        return written
+        self._arrived = 0
+        return arrived + done[-1]
 
     def writable(self) -> bool:
         return True

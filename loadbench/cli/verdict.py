@@ -12,7 +12,6 @@ from loadbench.cli.harmless import harmless
 from loadbench.errors import UsageError
 from loadbench.report import levels, thresholds
 from loadbench.scenario import Scenario, Threshold
-from loadbench.validity import titled
 
 FAILED = 3
 """Exit code of a run whose threshold failed; with --strict also of one that nobody can judge."""
@@ -35,6 +34,8 @@ def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
     if not strict:
         return said
     said += [f"not known: {thresholds.told(row, summary)}" for row in found if row["result"] == "unknown"]
+    from loadbench.validity import titled
+
     red: dict[str, list[str]] = {}
     for level, warning in levels.warnings(summary):
         if warning.get("severity") == "red":
