@@ -223,7 +223,7 @@ def test_a_pipe_gets_every_run_whole_in_a_line_of_its_own(columns: str, tmp_path
 
     assert "20260112T090000Z-sweep" in sweep
     assert f"{LONG[0]}, {LONG[1]}, 2 more" in sweep
-    assert sweep.endswith("interrupted, thresholds failed, warn V12")
+    assert sweep.endswith("interrupted, thresholds failed, warn V12 few-requests")
 
 
 WRONG = {"gone": "no such folder", "file": "is a file", "good": "is a run; print it with `loadbench report"}

@@ -302,8 +302,7 @@ def test_a_folder_of_nobody_is_told_with_the_variable_that_names_it(variable: st
     assert "~nouser/x: there is no user 'nouser': write the path in full" in ended.stderr
 
 
-def test_the_doctor_goes_on_without_a_home(homeless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.cli.checks.PORTS", {})
+def test_the_doctor_goes_on_without_a_home(homeless: Path) -> None:
     ended = invoked("doctor", "--quick")
 
     assert f"not available: {NO_HOME}" in " ".join(ended.stdout.split())

@@ -60,7 +60,7 @@ def as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "LOST_S", 2.0)
+    monkeypatch.setattr(places, "LOST_S", 6.0)
     monkeypatch.setattr(spread, "ASK_S", 0.05)
 
 
@@ -258,7 +258,7 @@ async def test_a_worker_that_hangs_is_lost_and_the_others_finish(server: Simulat
     well, lost = ran.workers
     assert (well["status"], lost["status"]) == ("complete", "lost")
     assert well["completed"] == 200
-    assert lost["reason"] == "no answer for 2 s"
+    assert lost["reason"] == "no answer for 6 s"
     assert ran.facts["status"] == "incomplete"
     assert "worker w2 was lost" in ran.facts["reason"].replace(" (process", "") or "w2" in ran.facts["reason"]
     assert "2 of 4 streams are missing" in ran.facts["reason"]
