@@ -27,7 +27,7 @@ FAULTS = {
 }
 """Every fault by name; a number from 400 to 599 is a fault too: that HTTP status instead of an answer."""
 
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|µs|ms|s|m)")
+_PART = re.compile(r"(?<![\d.])(\d+(?:\.\d*)?|\.\d+)\s*(us|µs|ms|s|m)")
 _UNITS_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
 
