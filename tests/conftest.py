@@ -32,8 +32,7 @@ def _refuse_processes(event: str, _: object) -> None:
         raise AssertionError(f"{_unit_test} starts a process: mark it with @pytest.mark.system")
 
 
-if os.environ.get("LOADBENCH_TIERS"):
-    sys.addaudithook(_refuse_processes)
+sys.addaudithook(_refuse_processes)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from loadbench import foundry
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.target import ModelFacts, Target, choose
 
-pytestmark = needs_sdk
+pytestmark = [pytest.mark.system, needs_sdk]
 
 
 @pytest.fixture(scope="module")

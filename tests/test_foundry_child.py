@@ -17,6 +17,8 @@ from loadbench.foundry import runtime as runtimes
 from loadbench.foundry.child import running
 from loadbench.foundry.runtime import Runtime
 
+pytestmark = pytest.mark.system
+
 MODEL = "tiny-generic-cpu:1"
 BEGIN = """
 import json, os, signal, sys, time

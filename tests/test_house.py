@@ -73,6 +73,7 @@ def dependencies() -> set[str]:
     return {re.sub(r"[-_.]+", "-", name).lower() for name in names} - {"loadbench"}
 
 
+@pytest.mark.system
 def test_imports_go_down_the_layers() -> None:
     lint_imports = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
     assert lint_imports, "import-linter is not installed: make setup"
@@ -208,6 +209,7 @@ def test_the_readme_shows_every_command() -> None:
     assert shown == set(main.commands)
 
 
+@pytest.mark.system
 def test_help_needs_no_heavy_library() -> None:
     script = (
         "import sys, loadbench.cli; print(*{'numpy', 'httpx', 'msgspec', 'orjson', 'rich', 'anyio'} & {*sys.modules})"

@@ -144,6 +144,7 @@ def test_a_key_in_place_of_something_else_is_not_repeated(words: tuple[str, ...]
     assert key[3:] not in ended.output
 
 
+@pytest.mark.system
 def test_run_json_holds_none_of_them_and_going_on_asks_for_them(
     quick: Simulator, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

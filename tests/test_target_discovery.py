@@ -13,7 +13,7 @@ import pytest
 from loadbench.errors import UsageError
 from loadbench.target import Found, discover
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake command is a shell script")
+pytestmark = [pytest.mark.system, pytest.mark.skipif(os.name == "nt", reason="the fake command is a shell script")]
 
 
 @pytest.fixture
