@@ -215,8 +215,8 @@ def test_a_scenarios_slo_serves_too(quick: Simulator) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
 def test_an_interrupted_search_holds_its_bracket_and_goes_on() -> None:
-    with simulator.start(ttft_ms=10, itl_ms=5, slots=2) as server:
-        words = ("--slo", "ttft_p90=25ms", "--from", "2", "-o", "run", *BRIEF)
+    with simulator.start(ttft_ms=40, itl_ms=20, slots=2) as server:
+        words = ("--slo", "ttft_p90=100ms", "--from", "2", "-o", "run", *BRIEF)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(
             [sys.executable, "-m", "loadbench", "capacity", "-e", server.url, *words],
