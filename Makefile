@@ -84,7 +84,7 @@ $(STAMP): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
 # No stamp: the file is in the user's cache, which .venv knows nothing about; a look at it takes a moment.
 # Without it everything but the embedded model works, so this never stops a build.
 model: $(STAMP)
-	@$(PY) -P -m loadbench.llama --fetch-only >/dev/null || \
+	@$(PY) -P -m loadbench.serve.llama --fetch-only >/dev/null || \
 	  echo "setup: no embedded model; with an endpoint, or --simulate, loadbench works without it" >&2
 
 bench: setup ## measure the embedded real model, or the Foundry Local service that is found here

@@ -1,11 +1,11 @@
 """Load-test the language models on your own machines.
 
-Data flows one way through flat files, named by the nouns of the field. Two halves meet only in the run folder:
+Data flows one way, and two halves meet only in the run folder:
 
-    run:   scenario -> prompts -> target -> pacer -> engine -> client -> transport -> sse -> result -> store
-    read:  store -> result, histogram -> metrics, intervals, scaling, validity -> report
+    run:   scenario -> prompts -> server -> engine -> client -> transport -> record -> store
+    read:  store -> metrics, stats -> compare, select -> report
 
-`cli` puts them together, `api` for Python: `loadbench.run`, `loadbench.read` … Neither half imports the other.
+`runner` measures, `cli` and `api` are its doors: `loadbench.run`, `loadbench.read` …
 """
 
 from importlib import import_module

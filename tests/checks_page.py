@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadbench.validity import CHECKS
+from loadbench.metrics.gates import CHECKS
 
 PAGE = Path(__file__).parent.parent / "docs" / "checks.md"
 HEAD = """\

@@ -1,21 +1,20 @@
-"""The tiers of the suite, and fixtures that several test modules share; servers of a slower kind are in servers.py."""
+"""The tiers of the suite, and fixtures that several test modules share; slower servers are in support/servers.py."""
 
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, settings
 
-from loadbench import simulator
-from loadbench.cli import main, nearby
-from loadbench.simulator import Simulator
+from loadbench.cli import nearby
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.command import KEY
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
@@ -81,33 +80,11 @@ def quick() -> Iterator[Simulator]:
         yield server
 
 
-KEY = "sesame-4711-do-not-store"
-
-
 @pytest.fixture(scope="session")
 def locked() -> Iterator[Simulator]:
     """A simulator that wants KEY as its bearer token."""
     with simulator.start(ttft_ms=1, itl_ms=0.2, api_key=KEY) as server:
         yield server
-
-
-def invoke(*words: object, **variables: str) -> Result:
-    """`loadbench` in this process. What a run changes in it for speed is undone."""
-    kept = sys.getswitchinterval(), gc.get_threshold()
-    try:
-        return CliRunner(env=variables).invoke(main, [str(word) for word in words], prog_name="loadbench")
-    finally:
-        sys.setswitchinterval(kept[0])
-        gc.set_threshold(*kept[1])
-        gc.unfreeze()
-
-
-def invoked(*words: object, **variables: str) -> Result:
-    """The same, where only an exit may end it: what else it raises, is raised here."""
-    ended = invoke(*words, **variables)
-    if ended.exception is not None and not isinstance(ended.exception, SystemExit):
-        raise ended.exception
-    return ended
 
 
 @pytest.fixture(autouse=True)

@@ -38,8 +38,8 @@ from bench import machine
 from bench.loads import MODEL, ROOT
 from bench.table import aligned
 
-from loadbench import simulator
-from loadbench.simulator import Law
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Law
 
 FAULTS = {
     **{"429": 0.02, "500": 0.01, "503": 0.01, "cut": 0.02, "reset": 0.02, "drop": 0.02, "close": 0.02, "hang": 0.002},

@@ -6,23 +6,23 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import searches
 import test_capacity
 import test_metrics_drift
 import test_scaling_knees
 import test_scaling_serial
 import test_scaling_usl
-from simulations import SEED, ar1
-from streams import MS, stream, summed
 from test_quality_agreement import answers, noisy, values
 
-from loadbench.capacity import Rule
-from loadbench.capacity.backlog import backlog
-from loadbench.capacity.grid import found as answer_of
 from loadbench.metrics.repeats import over_runs
 from loadbench.quality.agreement import agreement, weighted_kappa
-from loadbench.scaling import scaling, usl
+from loadbench.runner.capacity import Rule
+from loadbench.runner.capacity.backlog import backlog
+from loadbench.runner.capacity.grid import found as answer_of
 from loadbench.scenario import Bound
+from loadbench.stats.scaling import scaling, usl
+from tests.support import searches
+from tests.support.simulations import SEED, ar1
+from tests.support.streams import MS, stream, summed
 
 Row = Sequence[str]
 

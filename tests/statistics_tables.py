@@ -15,9 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import simulations
-from comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
-from simulations import SEED, holds
 from statistics_of_loads import (
     backlogs,
     capacities,
@@ -32,10 +29,13 @@ from statistics_of_loads import (
     usl_recovery,
 )
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare import Outcomes, Side, judge, judge_levels, over_levels
 from loadbench.compare import means as means_of
 from loadbench.metrics import dependence, drift
+from tests.support import simulations
+from tests.support.comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
+from tests.support.simulations import SEED, holds
 
 TRIALS = 2000
 SIZES = (20, 60, 200, 1000)
@@ -62,8 +62,8 @@ def counts(_: int) -> list[Row]:
         ("percentile", "95 % interval", "99 % interval", "flawless, 95 %", "MLPerf's inferences", "rounded")
     ]
     for p in (0.5, 0.9, 0.95, 0.99, 0.999):
-        inferences = intervals.needed_within(p, (1 - p) / 20, tail=0.005)
-        cells = (intervals.needed(p), intervals.needed(p, 0.005), intervals.flawless(p), inferences)
+        inferences = stats.needed_within(p, (1 - p) / 20, tail=0.005)
+        cells = (stats.needed(p), stats.needed(p, 0.005), stats.flawless(p), inferences)
         rows.append((f"p{100 * p:g}", *(f"{n:,}" for n in cells), f"{-(-inferences // 8192) * 8192:,}"))
     return rows
 
@@ -77,7 +77,7 @@ def percentiles(trials: int) -> list[Row]:
     ]
     for p in (0.5, 0.95, 0.99):
         for law in simulations.LAWS:
-            fewest = intervals.needed(p)
+            fewest = stats.needed(p)
             sizes = SIZES if p == 0.5 else (fewest, *(n for n in SIZES if n > fewest))
             rows += [_percentile(law, n, p, trials) for n in sizes]
     return rows
@@ -86,7 +86,7 @@ def percentiles(trials: int) -> list[Row]:
 def _percentile(law: str, n: int, p: float, trials: int) -> Row:
     truth = simulations.LAWS[law].quantile(p)
     rows = simulations.series(law, trials, n)
-    found = [intervals.ends(np.sort(row), p, intervals.independent_requests(row, p)) for row in rows]
+    found = [stats.ends(np.sort(row), p, stats.independent_requests(row, p)) for row in rows]
     given = [(low, math.inf if high is None else high) for low, high in found if low is not None]
     both = [bounds for bounds in given if bounds[1] < math.inf]
     lower = [bounds for bounds in given if bounds[1] == math.inf]
@@ -124,7 +124,7 @@ def near_saturation(trials: int) -> list[Row]:
 
 def _saturated(times: np.ndarray, median: float) -> Row:
     withheld = [bool((dependence.of(row, opened=True) or {})["strong"]) for row in times]
-    held = [holds(intervals.percentile_interval(row, 0.5), median) for row in times]
+    held = [holds(stats.percentile_interval(row, 0.5), median) for row in times]
     kept = [one for one, strong in zip(held, withheld, strict=True) if not strong]
     reds = [drift_of_thirds(row) for row in times]
     cells = [_percent(np.mean(column)) for column in (withheld, held)]
@@ -190,8 +190,8 @@ def queued_shares(trials: int) -> list[Row]:
         for true in (0.5, 0.9, 0.95):
             bound = -math.log(1 - true) / (1 - load)
             flags = simulations.queue(np.random.default_rng(SEED), trials, 400, load) <= bound
-            plain = sum(holds(intervals.wilson(int(one.sum()), 400), true) for one in flags)
-            ours = sum(holds(intervals.share_interval(one), true) for one in flags)
+            plain = sum(holds(stats.wilson(int(one.sum()), 400), true) for one in flags)
+            ours = sum(holds(stats.share_interval(one), true) for one in flags)
             cells = (_percent(covered / trials) for covered in (plain, ours))
             rows.append((f"{100 * load:g} %", f"{100 * true:g} %", "400", *cells))
     return rows
@@ -394,10 +394,8 @@ def outliers(trials: int) -> list[Row]:
     for n in (10, 40, 200):
         logs = 0.1 * generator.standard_normal((trials, n))
         slow = generator.random((trials, n)) < 0.05
-        plain = np.mean([intervals.outliers(np.exp(row)).mean() for row in logs])
-        flags = [
-            intervals.outliers(np.exp(row + math.log(2) * late)) & late for row, late in zip(logs, slow, strict=True)
-        ]
+        plain = np.mean([stats.outliers(np.exp(row)).mean() for row in logs])
+        flags = [stats.outliers(np.exp(row + math.log(2) * late)) & late for row, late in zip(logs, slow, strict=True)]
         rows.append((str(n), _percent(float(plain)), _percent(float(np.sum(flags) / slow.sum()))))
     return rows
 

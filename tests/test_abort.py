@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import invoke
 
-from loadbench import simulator
-from loadbench.abort import ERROR, FEWEST, Abort, Trial, chance, watched
 from loadbench.engine import Limits, Progress
-from loadbench.plan import PlannedLevel
-from loadbench.result import Result
+from loadbench.record import Result
+from loadbench.runner.abort import ERROR, FEWEST, Abort, Trial, chance, watched
+from loadbench.runner.plan import PlannedLevel
+from loadbench.runner.session import Fixed
 from loadbench.scenario import Level, Scenario, Threshold
-from loadbench.session import Fixed
+from loadbench.serve import simulator
+from tests.support.command import invoke
 
 pytestmark = pytest.mark.system
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from loadbench.adapter.ask import Ask
-from loadbench.adapter.echo import Echo
-from loadbench.adapter.model import Model, option
 from loadbench.errors import LoadbenchError, UsageError
+from loadbench.serve.adapter.ask import Ask
+from loadbench.serve.adapter.echo import Echo
+from loadbench.serve.adapter.model import Model, option
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -17,12 +17,12 @@ import httpx
 import psutil
 import pytest
 
-from loadbench import adapter
 from loadbench.errors import LoadbenchError, UsageError
+from loadbench.serve import adapter
 
 pytestmark = pytest.mark.system
 
-MODULE = [sys.executable, "-m", "loadbench.adapter"]
+MODULE = [sys.executable, "-m", "loadbench.serve.adapter"]
 ADAPTERS = """
 import os, pathlib, signal, sys, time
 print("imported")
@@ -159,7 +159,7 @@ def test_a_file_of_the_working_folder_is_not_taken_for_one_of_the_library(folder
 
 
 def test_an_unload_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.adapter.child.STOP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("loadbench.serve.adapter.child.STOP_TIMEOUT_S", 0.3)
     with adapter.start("mine:Hangs") as server:
         pass
 

@@ -13,10 +13,10 @@ from typing import Any
 import click
 import pytest
 
-from loadbench.adapter.ask import Ask
-from loadbench.adapter.lookup import GROUP, find
-from loadbench.adapter.model import Model
 from loadbench.cli import main
+from loadbench.serve.adapter.ask import Ask
+from loadbench.serve.adapter.lookup import GROUP, find
+from loadbench.serve.adapter.model import Model
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "adapter.md").read_text(encoding="utf-8")
 EOS = 2

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.adapter.echo import Echo
-from loadbench.adapter.lookup import find
 from loadbench.errors import LoadbenchError, UsageError
+from loadbench.serve.adapter.echo import Echo
+from loadbench.serve.adapter.lookup import find
 
 
 @pytest.fixture

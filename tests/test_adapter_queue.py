@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from adapters import BODY, Scripted, chat, serving, until
+
+from tests.support.adapters import BODY, Scripted, chat, serving, until
 
 
 def hung(root: str) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from adapters import BODY, Scripted, chat, serving
 
-from loadbench.adapter.echo import Echo
-from loadbench.adapter.server import MAX_BODY_BYTES
+from loadbench.serve.adapter.echo import Echo
+from loadbench.serve.adapter.server import MAX_BODY_BYTES
+from tests.support.adapters import BODY, Scripted, chat, serving
 
 
 @pytest.fixture(scope="module")

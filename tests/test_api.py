@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from streams import facts, in_turn, stream
 
 import loadbench
-from loadbench import simulator
 from loadbench.api.event import Event
 from loadbench.errors import LoadbenchError, ScenarioError, UsageError
 from loadbench.scenario import Scenario
-from loadbench.simulator import Simulator
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
 from loadbench.store import RunFolder
+from tests.support.streams import facts, in_turn, stream
 
 pytestmark = pytest.mark.system
 
@@ -152,7 +152,7 @@ def test_the_callers_process_stays_as_it_was(server: Simulator, tmp_path: Path) 
 
 
 def test_headers_reach_the_server_and_no_file(locked: Simulator, tmp_path: Path) -> None:
-    from conftest import KEY
+    from tests.support.command import KEY
 
     headers = {"Authorization": f"Bearer {KEY}"}
     run = loadbench.run(endpoint=locked.url, headers=headers, concurrency=1, folder=tmp_path / "run", **QUICK)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import loadbench
-from loadbench import simulator
 from loadbench.api.run import FORMATS
+from loadbench.serve import simulator
 
 pytestmark = pytest.mark.system
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests import audit
-from tests.replay import RECEIVE, nobody, serve
-from tests.wire import plain
+from tests.support.replay import RECEIVE, nobody, serve
+from tests.support.wire import plain
 
 pytestmark = pytest.mark.system
 

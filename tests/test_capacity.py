@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import failed, stream
 
-from loadbench.capacity import Grid, Rule
-from loadbench.capacity.backlog import backlog
-from loadbench.capacity.grid import bracket, contradictions, following, found
-from loadbench.capacity.probe import Probe
-from loadbench.capacity.rule import wanted
 from loadbench.errors import UsageError
 from loadbench.metrics.searched import Tried, Zones, zones
+from loadbench.runner.capacity import Grid, Rule
+from loadbench.runner.capacity.backlog import backlog
+from loadbench.runner.capacity.grid import bracket, contradictions, following, found
+from loadbench.runner.capacity.probe import Probe
+from loadbench.runner.capacity.rule import wanted
 from loadbench.scenario import Bound, Level, Scenario
+from tests.support.streams import failed, stream
 
 STREAMS = Grid("concurrency", 1, 1024)
 RATES = Grid("rate", 1.0, 1024.0)

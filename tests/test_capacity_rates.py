@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import searches
-from streams import stream
 
-from loadbench.capacity import Rule
-from loadbench.capacity.look import Sample
-from loadbench.capacity.probe import Probe
+from loadbench.runner.capacity import Rule
+from loadbench.runner.capacity.look import Sample
+from loadbench.runner.capacity.probe import Probe
 from loadbench.scenario import Bound, Scenario
+from tests.support import searches
+from tests.support.streams import stream
 
 SEARCHES = 6
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from streams import failed, stream
 
-from loadbench.capacity import Grid, Search, begun
 from loadbench.engine import Progress
-from loadbench.plan import PlannedLevel
-from loadbench.result import Result
+from loadbench.record import Result
+from loadbench.runner.capacity import Grid, Search, begun
+from loadbench.runner.plan import PlannedLevel
 from loadbench.scenario import Scenario
+from tests.support.streams import failed, stream
 
 GRID = Grid("concurrency", 1, 64)
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import invoke, invoked
 
-from loadbench import simulator
-from loadbench.capacity import rule
-from loadbench.simulator import Simulator
+from loadbench.runner.capacity import rule
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.command import invoke, invoked
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 

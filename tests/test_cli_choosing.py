@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from catalogues import Service, serving
-from conftest import invoked, place
-from gateways import NOT_FOUND, Answered, Asked, Law, chat, gateway, listed
-from terminals import on_terminal
 
 from loadbench.cli import consent
 from loadbench.scenario import Scenario
-from loadbench.target import Choice, Chosen, ModelFacts, Target
-from loadbench.target.rows import MOST_CHARACTERS, MOST_MODELS
+from loadbench.server import Choice, Chosen, ModelFacts, Target
+from loadbench.server.rows import MOST_CHARACTERS, MOST_MODELS
+from tests.support.catalogues import Service, serving
+from tests.support.command import invoked
+from tests.support.gateways import NOT_FOUND, Answered, Asked, Law, chat, gateway, listed
+from tests.support.terminals import on_terminal
 
-__all__ = ["place"]  # the fixture
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 DRY = ("-c", "1,4,16", "--dry-run")
 IDLE = [f"model{number}:latest" for number in range(12)]

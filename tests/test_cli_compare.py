@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from compared import folder
-from conftest import invoke
 
-from loadbench import simulator
 from loadbench.compare import NAMES
+from loadbench.serve import simulator
+from tests.support.command import invoke
+from tests.support.compared import folder
 
 pytestmark = pytest.mark.system
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import KEY, invoked, place
-from gateways import NOT_FOUND, PAGE, Answered, Asked, chat, gateway, listed
 
-from loadbench.session import turn
-from loadbench.target import calls
+from loadbench.runner.session import turn
+from loadbench.server import calls
+from tests.support.command import KEY, invoked
+from tests.support.gateways import NOT_FOUND, PAGE, Answered, Asked, chat, gateway, listed
 
-__all__ = ["place"]  # the fixture
 pytestmark = pytest.mark.usefixtures("place")
 BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--no-telemetry", "-o", "there")
 HELLO = chat("Hel", "lo", "!")

@@ -8,12 +8,12 @@ import sys
 import types
 
 import pytest
-from livelevels import ENDED, NOW_NS, PROBE, going, over, planned
 
 from loadbench.cli import live
 from loadbench.cli.live import JsonLines, Lines, Silent, clock, plain
 from loadbench.cli.live.screen import Screen
-from loadbench.histogram import Histogram
+from loadbench.store.histogram import Histogram
+from tests.support.livelevels import ENDED, NOW_NS, PROBE, going, over, planned
 
 
 @pytest.fixture(autouse=True)

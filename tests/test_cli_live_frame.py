@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from livelevels import ENDED, Terminal, going, over, planned, shown, still
 
 from loadbench.engine import Limits, Progress
-from loadbench.plan import Plan, PlannedLevel
+from loadbench.runner.plan import Plan, PlannedLevel
 from loadbench.scenario import Duration, Level
+from tests.support.livelevels import ENDED, Terminal, going, over, planned, shown, still
 
 SEARCH = Plan((), (), "")
 

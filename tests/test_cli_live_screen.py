@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from livelevels import ENDED, PROBE, Terminal, going, over, planned, shown, still
 from rich.cells import cell_len
-from terminals import Glass, on_terminal
 
-from loadbench.simulator import Simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.livelevels import ENDED, PROBE, Terminal, going, over, planned, shown, still
+from tests.support.terminals import Glass, on_terminal
 
 pytestmark = pytest.mark.system
 

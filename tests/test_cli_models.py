@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalogues import Service, serving
 from click.testing import Result
-from conftest import KEY, invoked
-from sdk import FakeRuntime, install
-from terminals import on_terminal
 
-from loadbench import foundry
 from loadbench.cli.models.catalogue import cells, rows
 from loadbench.errors import how_to_install
-from loadbench.target import ModelFacts
+from loadbench.serve import foundry
+from loadbench.server import ModelFacts
+from tests.support.catalogues import Service, serving
+from tests.support.command import KEY, invoked
+from tests.support.sdk import FakeRuntime, install
+from tests.support.terminals import on_terminal
 
 pytestmark = pytest.mark.system
 

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from catalogues import Service, serving
 from click.testing import Result
-from conftest import KEY
 from test_cli_models import models, place
 
-from loadbench import foundry, telemetry
+from loadbench import telemetry
 from loadbench.cli.models import loading
 from loadbench.errors import how_to_install
+from loadbench.serve import foundry
+from tests.support.catalogues import Service, serving
+from tests.support.command import KEY
 
 __all__ = ["place"]  # the fixture
 GB = 1_000_000_000

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from catalogues import Service, serving
 from click.testing import Result
-from conftest import KEY
 from test_cli_models import models, place
 
 from loadbench.cli.models.checklist import QUESTION, TOKENS
+from tests.support.catalogues import Service, serving
+from tests.support.command import KEY
 
 __all__ = ["place"]  # the fixture
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"

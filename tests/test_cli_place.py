@@ -12,21 +12,21 @@ from typing import Any
 
 import anyio
 import pytest
-from catalogues import ServedRuntime, Service, serving
-from gateways import PAGE, Answered, gateway
-from sdk import install
 from test_cli_models import PHI_CPU, PHI_GPU, place
 
-from loadbench import foundry, llama, simulator
 from loadbench.cli import nearby
 from loadbench.cli import place as places
 from loadbench.cli.place import Place, Reached, RuntimeControl
 from loadbench.errors import LoadbenchError, TargetError, UsageError
-from loadbench.llama import LlamaServer
+from loadbench.runner.session import Origin
 from loadbench.scenario import Scenario
-from loadbench.session import Origin
-from loadbench.simulator import Simulator
-from loadbench.target import ModelFacts
+from loadbench.serve import foundry, llama, simulator
+from loadbench.serve.llama import LlamaServer
+from loadbench.serve.simulator import Simulator
+from loadbench.server import ModelFacts
+from tests.support.catalogues import ServedRuntime, Service, serving
+from tests.support.gateways import PAGE, Answered, gateway
+from tests.support.sdk import install
 
 __all__ = ["place"]  # the fixture
 GIVEN = {"simulate": False, "resume": None, "dry_run": False, "insecure": False, "ca_file": None, "wait_for": None}

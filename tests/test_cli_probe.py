@@ -11,19 +11,20 @@ from typing import Any
 import anyio
 import click
 import pytest
-from catalogues import ServedRuntime, Service, serving
 from click.testing import Result
-from conftest import KEY, invoked
-from sdk import install
-from terminals import on_terminal
 from test_cli_models import PHI_CPU, PHI_GPU, place
 
-from loadbench import foundry, simulator, telemetry
+from loadbench import telemetry
 from loadbench.cli import chat
 from loadbench.cli.place import Reached, RuntimeControl
 from loadbench.cli.probe import PROMPT, line
-from loadbench.simulator import Simulator
-from loadbench.target import Chosen, ModelFacts, Target
+from loadbench.serve import foundry, simulator
+from loadbench.serve.simulator import Simulator
+from loadbench.server import Chosen, ModelFacts, Target
+from tests.support.catalogues import ServedRuntime, Service, serving
+from tests.support.command import KEY, invoked
+from tests.support.sdk import install
+from tests.support.terminals import on_terminal
 
 pytestmark = pytest.mark.system
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from streams import facts, in_turn
 
 from loadbench.cli import main
 from loadbench.store import RunFolder
+from tests.support.streams import facts, in_turn
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import invoke
 from rich.console import Console
 
 from loadbench.report import listing
 from loadbench.report import text as report_text
+from tests.support.command import invoke
 
 DOUBT = {"code": "V12", "severity": "warn", "text": "too few"}
 

@@ -21,12 +21,13 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import KEY, invoke, invoked
 
-from loadbench import llama, plan, simulator
 from loadbench.cli import measure
+from loadbench.runner import plan
 from loadbench.scenario import Scenario
-from loadbench.simulator import Simulator
+from loadbench.serve import llama, simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.command import KEY, invoke, invoked
 
 pytestmark = pytest.mark.system
 

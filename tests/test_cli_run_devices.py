@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from catalogues import ServedRuntime, Service, serving
 from click.testing import Result
-from conftest import KEY, invoke
-from sdk import install
 from test_cli_models import PHI_CPU, PHI_GPU
 from test_cli_run import BRIEF, files, place, run
 
-from loadbench import foundry, simulator, telemetry
-from loadbench.session import turn
-from loadbench.simulator import Simulator
+from loadbench import telemetry
+from loadbench.runner.session import turn
+from loadbench.serve import foundry, simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.catalogues import ServedRuntime, Service, serving
+from tests.support.command import KEY, invoke
+from tests.support.sdk import install
 
 pytestmark = pytest.mark.system
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answered import ANSWERS, CAPITAL, SUM, folder
 from click.testing import Result
-from conftest import invoked
-from judges import MODEL, Reply, judge, names, scores
 
 from loadbench import quality
-from loadbench.judge import court
+from loadbench.quality.judge import court
+from tests.support.answered import ANSWERS, CAPITAL, SUM, folder
+from tests.support.command import invoked
+from tests.support.judges import MODEL, Reply, judge, names, scores
 
 pytestmark = pytest.mark.system
 

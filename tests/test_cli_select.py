@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import invoke
-from streams import facts, in_turn
 
-from loadbench import llama, simulator
 from loadbench.scenario.reading import read_models
+from loadbench.serve import llama, simulator
 from loadbench.store import RunFolder
+from tests.support.command import invoke
+from tests.support.streams import facts, in_turn
 
 pytestmark = pytest.mark.system
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from loadbench.cli.serve import serve
-from loadbench.simulator.law import FAULTS
+from loadbench.serve.simulator.law import FAULTS
 
 pytestmark = pytest.mark.system
 
@@ -109,7 +109,8 @@ def test_help_of_the_simulator_gives_each_fault_a_line() -> None:
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    heavy = "{'httpx', 'numpy', 'rich', 'xllamacpp', 'asyncio', 'anyio', 'loadbench.llama', 'loadbench.simulator'}"
+    ours = "'loadbench.serve.llama', 'loadbench.serve.simulator'"
+    heavy = f"{{'httpx', 'numpy', 'rich', 'xllamacpp', 'asyncio', 'anyio', {ours}}}"
     code = f"import sys, loadbench.cli.serve; print(sorted({heavy} & set(sys.modules)))"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

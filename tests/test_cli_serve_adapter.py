@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import invoke
 
-from loadbench import adapter
+from loadbench.serve import adapter
+from tests.support.command import invoke
 
 pytestmark = pytest.mark.system
 

@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import bigram
-import catalogue
 import pytest
-from conftest import invoke
-from runtimes import chat, ends, needs_sdk
-from sdk import FakeRuntime, install
 
 from loadbench.cli.serve_foundry import chosen
 from loadbench.errors import LoadbenchError, TargetError, how_to_install
-from loadbench.target import ModelFacts
+from loadbench.server import ModelFacts
+from tests.support import bigram, catalogue
+from tests.support.command import invoke
+from tests.support.runtimes import chat, ends, needs_sdk
+from tests.support.sdk import FakeRuntime, install
 
 pytestmark = pytest.mark.system
 
@@ -153,7 +152,7 @@ def test_the_folder_of_the_models_is_the_one_that_is_named(monkeypatch: pytest.M
 
 
 def test_without_the_sdk_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.foundry.places._installed", lambda _: None)
+    monkeypatch.setattr("loadbench.serve.foundry.places._installed", lambda _: None)
     done = invoke("serve", "foundry")
 
     assert done.exit_code == 1

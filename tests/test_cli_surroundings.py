@@ -16,12 +16,12 @@ from typing import Any
 
 import click
 import pytest
-from conftest import invoke
-from forks import ENVIRONMENT, Forks, forks
 
 from loadbench import store
 from loadbench.cli import Program, live, main
-from loadbench.simulator import Simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.command import invoke
+from tests.support.forks import ENVIRONMENT, Forks, forks
 
 pytestmark = pytest.mark.system
 

@@ -6,11 +6,11 @@ import os
 from dataclasses import replace
 
 import pytest
-from catalogues import serving
 
 from loadbench import telemetry
 from loadbench.cli.watched import Watched
-from loadbench.target import Choice, Chosen, ModelFacts, Target
+from loadbench.server import Choice, Chosen, ModelFacts, Target
+from tests.support.catalogues import serving
 
 GB = 1_000_000_000
 LOCAL = Target("http://127.0.0.1:9/v1", "openai")

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import pytest
-from asking import ask
-from replay import CERTIFICATE, Cuts, capture, names, serve
 
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.transport import Clock, tls_context
+from tests.support.asking import ask
+from tests.support.replay import CERTIFICATE, Cuts, capture, names, serve
 
 try:
     from uvloop import new_event_loop

@@ -12,15 +12,15 @@ import time
 
 import pytest
 import uvloop
-from asking import ask, ask_many, seconds
-from replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
-from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
 from loadbench.client.recorder import Recorder
 from loadbench.transport import Clock, Transport
 from loadbench.transport.connection import Connection
 from loadbench.transport.exchange import Patience
 from loadbench.transport.wire import KernelWires
+from tests.support.asking import ask, ask_many, seconds
+from tests.support.replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
+from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
 CLOCKS: list[Clock] = ["kernel", "user"]
 

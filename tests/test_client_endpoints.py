@@ -11,15 +11,15 @@ from math import gcd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replay import CERTIFICATE, HOLD, RECEIVE, Server, serve
-from wire import WHOLE
 
 from loadbench.client import Ask, Client, Endpoint, Parameters
 from loadbench.client.endpoints import cycle
 from loadbench.prompts import Prompt
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.scenario import Timeouts
 from loadbench.transport import Transport, tls_context
+from tests.support.replay import CERTIFICATE, HOLD, RECEIVE, Server, serve
+from tests.support.wire import WHOLE
 
 WEIGHTS = st.lists(st.integers(1, 20), min_size=1, max_size=5)
 PROMPT = Prompt("sea", ({"role": "user", "content": "Write two sentences about the sea."},))

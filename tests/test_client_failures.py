@@ -6,14 +6,14 @@ import threading
 import time
 
 import pytest
-from asking import PROMPT, ask, seconds
-from replay import CERTIFICATE, HALF_CLOSE, HOLD, RECEIVE, RESET, Step, black_hole, nobody, serve
-from wire import DONE, HEAD, WHOLE, answer, chunk, event, plain
 
 from loadbench.client import Ask, Client, Parameters
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.scenario import Timeouts
 from loadbench.transport import Clock, Transport, tls_context
+from tests.support.asking import PROMPT, ask, seconds
+from tests.support.replay import CERTIFICATE, HALF_CLOSE, HOLD, RECEIVE, RESET, Step, black_hole, nobody, serve
+from tests.support.wire import DONE, HEAD, WHOLE, answer, chunk, event, plain
 
 CLOCKS: list[Clock] = ["kernel", "user"]
 

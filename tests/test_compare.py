@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare import Flow, figure, interleaved, judge, judge_levels, over_levels, withheld
 from loadbench.compare.spread import Runs, moderated
 from loadbench.compare.verdict import runs_needed, word
 from loadbench.errors import UsageError
+from tests.support.comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
 
 TRIALS = 1000
 ALARMS = 0.05 + 0.015
@@ -347,7 +347,7 @@ def test_what_neighbours_share_counts_once_where_both_sides_asked_in_the_same_or
     turned = np.random.default_rng(2).permutation(60)
     base, new = lap_of([100.0] * 60, names), lap_of(100 * np.exp(ratios), names)
     shuffled = lap_of(100 * np.exp(ratios[turned]), [names[i] for i in turned])
-    expected = intervals.mean_interval(ratios)
+    expected = stats.mean_interval(ratios)
 
     (same,), (other,) = judge(side_of(base), side_of(new), ["ttft"]), judge(side_of(base), side_of(shuffled), ["ttft"])
 

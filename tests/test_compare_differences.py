@@ -4,9 +4,9 @@ import copy
 from typing import Any
 
 import pytest
-from comparisons import lap_of, side_of
 
 from loadbench.compare import NAMES, between, differences
+from tests.support.comparisons import lap_of, side_of
 
 INFO: dict[str, Any] = {
     "levels": [{"model": "phi", "device": "CPU", "execution_provider": "CPUExecutionProvider"}],

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from comparisons import lap_of, side_of
 
 from loadbench.compare import Outcomes, Side, judge
-from loadbench.intervals import independent_in_runs, mcnemar, newcombe
+from loadbench.stats import independent_in_runs, mcnemar, newcombe
+from tests.support.comparisons import lap_of, side_of
 
 
 def failing(*flags: list[bool], prompts: list[str] | None = None, offered: int | None = None) -> Side:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from streams import MS, failed, in_turn, level_data, run, stream, summed
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare import against, judge, matched, sides
 from loadbench.store import LevelData, Run
+from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 
 
 def named(name: str, path: str = "run", began: str = "2026-01-01T00:00:00Z", **changes: object) -> Run:
@@ -139,7 +139,7 @@ def test_rates_are_the_reports_and_their_slices_add_up_to_them() -> None:
     for name in ("output_tokens_per_s", "characters_per_s", "input_tokens_per_s", "requests_per_s"):
         flow = lap.flows[name]
         assert flow.per_s == pytest.approx(steady[name], rel=1e-5)
-        assert len(flow.slices) == intervals.SLICES
+        assert len(flow.slices) == stats.SLICES
         assert flow.slices.sum() / flow.seconds == pytest.approx(flow.per_s)
     assert lap.flows["requests_per_s"].dependent_s == pytest.approx(0.825)
 

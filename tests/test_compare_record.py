@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compared import folder
 
 from loadbench import metrics, store
 from loadbench.compare import Group, Terms, compare_models, compare_runs, gather, summarise
 from loadbench.errors import UsageError
+from tests.support.compared import folder
 
 
 @pytest.fixture

@@ -41,6 +41,6 @@ def test_every_example_of_a_module_runs(name: str) -> None:
     assert (found.failed, found.attempted) == (0, SHOWN[name])
 
 
-@pytest.mark.parametrize("room", ["loadbench.histogram", "loadbench.intervals", "loadbench.metrics", "loadbench.store"])
+@pytest.mark.parametrize("room", ["loadbench.stats", "loadbench.metrics", "loadbench.store"])
 def test_what_people_call_from_python_shows_an_example(room: str) -> None:
     assert any(name == room or name.startswith(f"{room}.") for name in SHOWN)

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from nvml import H100, Nvml
-from scripted import Answer, scripted
 
-from loadbench import simulator
 from loadbench.cli import checks, selftest
 from loadbench.cli.checks import Check
 from loadbench.cli.doctor import doctor
 from loadbench.errors import how_to_install
+from loadbench.serve import simulator
 from loadbench.telemetry import Sampler, open_nvml
 from loadbench.transport.limits import SPARE_FILES, raise_file_limit
+from tests.support.nvml import H100, Nvml
+from tests.support.scripted import Answer, scripted
 
 pytestmark = pytest.mark.system
 

@@ -19,17 +19,16 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import stream
 from trio.testing import MockClock
 
-from loadbench import pacer
 from loadbench.client import Ask
-from loadbench.engine import FAILURES_IN_A_ROW, Engine, Limits, Progress, Settings, Share, facts
+from loadbench.engine import FAILURES_IN_A_ROW, Engine, Limits, Progress, Settings, Share, facts, pacer
 from loadbench.engine.loop import _record as record
 from loadbench.engine.share import WHOLE
 from loadbench.prompts import DEFAULT, Prompt
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.scenario import Level
+from tests.support.streams import stream
 
 NS = 1_000_000_000
 ROUNDING_NS = 10  # of virtual times, which are floats of seconds

@@ -14,10 +14,11 @@ import pytest
 from test_engine import NS, ROUNDING_NS, Answer, Played, closed, level_of, uneven
 from trio.testing import MockClock
 
-from loadbench import pacer, prompts
+from loadbench import prompts
 from loadbench.client import Ask
+from loadbench.engine import pacer
 from loadbench.prompts import Prompt, Recipe
-from loadbench.result import SPEECHLESS, Result
+from loadbench.record import SPEECHLESS, Result
 from loadbench.scenario import Level, Pause, Shape
 
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import invoke
 
 import loadbench
+from tests.support.command import invoke
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "example"

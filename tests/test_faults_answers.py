@@ -7,10 +7,11 @@ import zlib
 from pathlib import Path
 
 import pytest
-from asking import seconds
-from faults import WHOLE_MARKS, Endless, Fault, assert_row, each_path, one_path, play
-from replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step
-from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
+
+from tests.support.asking import seconds
+from tests.support.faults import WHOLE_MARKS, Endless, Fault, assert_row, each_path, one_path, play
+from tests.support.replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step
+from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
 NEXT: list[Step] = [RECEIVE, WHOLE, HOLD]
 """A server that is sound again takes the next request on the same connection."""

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import test_faults_answers
 import test_faults_streams
-from asking import seconds
-from faults import GRACE_S, PATHS, Endless, Load, kept, nothing_left_open
-from replay import HOLD, RECEIVE, Step, black_hole, nobody, serve
 from test_client_connections import SUCCESSES
 from test_client_failures import FAILURES, TIMEOUTS
-from wire import WHOLE
+
+from tests.support.asking import seconds
+from tests.support.faults import GRACE_S, PATHS, Endless, Load, kept, nothing_left_open
+from tests.support.replay import HOLD, RECEIVE, Step, black_hole, nobody, serve
+from tests.support.wire import WHOLE
 
 IMPATIENT = seconds(connect=0.3, first_token=0.3, idle=0.3, total=0.6)
 

@@ -17,28 +17,27 @@ from typing import Any
 
 import pytest
 import test_faults_answers
-from asking import PROMPT, seconds
-from faults import PATHS, SLOW, asked, client, kept, nothing_left_open, play
-from replay import HOLD, RECEIVE, serve
-from wire import WHOLE, plain
 
 from loadbench.client import Ask
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.transport import Transport
 from loadbench.transport.connection import Connection
 from loadbench.transport.wire import KernelWires
+from tests.support.asking import PROMPT, seconds
+from tests.support.faults import PATHS, SLOW, asked, client, kept, nothing_left_open, play
+from tests.support.replay import HOLD, RECEIVE, serve
+from tests.support.wire import WHOLE, plain
 
 pytestmark = pytest.mark.system
 
-STARVED = Path(__file__).with_name("starved.py")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 
 
 def starved(*words: str, alone: bool = False) -> dict[str, Any]:
     """What a starved process tells; `alone` gives it a network of its own."""
-    command = [*(["unshare", "-n"] if alone else []), sys.executable, str(STARVED), *words]
+    command = [*(["unshare", "-n"] if alone else []), sys.executable, "-m", "tests.support.starved", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

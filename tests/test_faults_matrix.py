@@ -12,7 +12,7 @@ import test_faults_answers
 import test_faults_streams
 import test_faults_tls
 
-from loadbench.result import ERROR_KINDS
+from loadbench.record import ERROR_KINDS
 
 TESTS = Path(__file__).parent
 DOCUMENT = (TESTS.parent / "docs/faults.md").read_text(encoding="utf-8")

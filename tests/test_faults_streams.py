@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from asking import seconds
-from faults import WHOLE_MARKS, Endless, Fault, assert_row, each_path, one_path, play
-from replay import HALF_CLOSE, HOLD, RECEIVE, Step
-from wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
-from loadbench.sse import MAX_EVENT_BYTES
+from loadbench.client.sse import MAX_EVENT_BYTES
+from tests.support.asking import seconds
+from tests.support.faults import WHOLE_MARKS, Endless, Fault, assert_row, each_path, one_path, play
+from tests.support.replay import HALF_CLOSE, HOLD, RECEIVE, Step
+from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
 NEXT: list[Step] = [RECEIVE, WHOLE, HOLD]
 A = HEAD + chunk(event("A"))

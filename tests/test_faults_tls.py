@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from asking import seconds
-from faults import PATHS, asked, kept, marks, nothing_left_open
-from replay import CERTIFICATE, HEAR, HOLD, RECEIVE, RESET, Step, serve
-from wire import HEAD, WHOLE, chunk, event
 
-from loadbench.result import ErrorKind
+from loadbench.record import ErrorKind
 from loadbench.scenario import Timeouts
 from loadbench.transport import tls_context
+from tests.support.asking import seconds
+from tests.support.faults import PATHS, asked, kept, marks, nothing_left_open
+from tests.support.replay import CERTIFICATE, HEAR, HOLD, RECEIVE, RESET, Step, serve
+from tests.support.wire import HEAD, WHOLE, chunk, event
 
 EXPIRED = CERTIFICATE.with_name("expired.pem")
 ELSEWHERE = CERTIFICATE.with_name("elsewhere.pem")

@@ -7,15 +7,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import bigram
-import catalogue
 import pytest
-from catalogue import BIGRAM_CPU, BIGRAM_CUDA, BIGRAM_NPU, BIGRAM_WEBGPU, MIB, TRIGRAM_CPU, VARIANTS
-from runtimes import Started, chat, home, needs_sdk, started
 
-from loadbench import foundry
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.target import ModelFacts, Target, choose
+from loadbench.serve import foundry
+from loadbench.server import ModelFacts, Target, choose
+from tests.support import bigram, catalogue
+from tests.support.catalogue import BIGRAM_CPU, BIGRAM_CUDA, BIGRAM_NPU, BIGRAM_WEBGPU, MIB, TRIGRAM_CPU, VARIANTS
+from tests.support.runtimes import Started, chat, home, needs_sdk, started
 
 pytestmark = [pytest.mark.system, needs_sdk]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from loadbench.errors import LoadbenchError, TargetError, UsageError
-from loadbench.foundry import child as processes
-from loadbench.foundry import runtime as runtimes
-from loadbench.foundry.child import running
-from loadbench.foundry.runtime import Runtime
+from loadbench.serve.foundry import child as processes
+from loadbench.serve.foundry import runtime as runtimes
+from loadbench.serve.foundry.child import running
+from loadbench.serve.foundry.runtime import Runtime
 
 pytestmark = pytest.mark.system
 

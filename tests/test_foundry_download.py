@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from loadbench.errors import LoadbenchError
-from loadbench.foundry.download import BACKOFF_S, GRACE_S, STALL_S, TRIES, Hung, check_space, pull
-from loadbench.foundry.failure import CANCELLED, INTERNAL, NETWORK
+from loadbench.serve.foundry.download import BACKOFF_S, GRACE_S, STALL_S, TRIES, Hung, check_space, pull
+from loadbench.serve.foundry.failure import CANCELLED, INTERNAL, NETWORK
 
 GB = 10**9
 HANG, STUCK = "hang", "stuck"

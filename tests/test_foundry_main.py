@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from loadbench.errors import TargetError
-from loadbench.foundry import __main__ as child
-from loadbench.foundry.download import Hung
+from loadbench.serve.foundry import __main__ as child
+from loadbench.serve.foundry.download import Hung
 
 
 class Sdk:

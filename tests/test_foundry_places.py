@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadbench.errors import how_to_install
-from loadbench.foundry.places import REGISTERED, available, cache_folder, half_downloads, has_models
+from loadbench.serve.foundry.places import REGISTERED, available, cache_folder, half_downloads, has_models
 
 
 @pytest.mark.parametrize("version", ["2.1", "2.1.0", "2.2.1", "2.10.0", "3.0.0rc1", "10.0"])
@@ -28,7 +28,7 @@ def test_no_sdk_says_what_to_install() -> None:
 
 
 def test_an_sdk_without_its_package_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.foundry.places._installed", lambda _: "2.2.1")
+    monkeypatch.setattr("loadbench.serve.foundry.places._installed", lambda _: "2.2.1")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
     assert str(available()).startswith("Foundry Local's SDK 2.2.1 is installed without its package foundry_local_sdk: ")

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bigram
 import pytest
-from conftest import invoke
-from runtimes import Started, needs_sdk, started, until
+
+from tests.support import bigram
+from tests.support.command import invoke
+from tests.support.runtimes import Started, needs_sdk, started, until
 
 pytestmark = [pytest.mark.system, needs_sdk]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")

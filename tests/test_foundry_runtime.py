@@ -10,17 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import bigram
-import catalogue
 import httpx
 import psutil
 import pytest
-from runtimes import chat, ends, home, needs_sdk, started
 
-from loadbench import foundry
 from loadbench.errors import LoadbenchError, TargetError, UsageError, how_to_install
-from loadbench.foundry import Runtime
-from loadbench.target import ModelFacts
+from loadbench.serve import foundry
+from loadbench.serve.foundry import Runtime
+from loadbench.server import ModelFacts
+from tests.support import bigram, catalogue
+from tests.support.runtimes import chat, ends, home, needs_sdk, started
 
 pytestmark = [pytest.mark.system, needs_sdk]
 
@@ -298,7 +297,7 @@ def test_ctrl_c_does_not_reach_it_and_it_ends_with_a_parent_that_was_killed(fold
 def test_without_the_sdk_it_says_what_to_install(
     installed: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadbench.foundry.places._installed", lambda _: installed)
+    monkeypatch.setattr("loadbench.serve.foundry.places._installed", lambda _: installed)
 
     with pytest.raises(LoadbenchError, match=rf"^{reason}") as caught, foundry.start():
         pass

@@ -10,15 +10,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from conftest import invoke
-from damaged_runs import LINES, Files, make, put, read_all
 from hypothesis import given
-from mutations import SEEDS, damage, edit, examples
 
 from loadbench import select, store
 from loadbench.errors import LoadbenchError
 from loadbench.report import listing
 from loadbench.store import RunFolder
+from tests.support.command import invoke
+from tests.support.damaged_runs import LINES, Files, make, put, read_all
+from tests.support.mutations import SEEDS, damage, edit, examples
 
 WHOLE = ("run.json", "scores.json", "summary.json", "prompts.json")
 LOGS = ("itl.hlog", "client_lag.hlog")

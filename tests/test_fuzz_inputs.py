@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import VALUES, damaged, edited, examples
 
 from loadbench import prompts, quality
 from loadbench import scenario as scenarios
@@ -20,6 +19,7 @@ from loadbench.prompts import trace
 from loadbench.quality import sheet
 from loadbench.quality.answers import row_id
 from loadbench.scenario import Bound, Duration, Length, Pause, Scenario, Shape, Threshold
+from tests.support.mutations import VALUES, damaged, edited, examples
 
 ROOT = Path(__file__).parents[1]
 TOML = [path.read_bytes() for path in sorted(ROOT.glob("scenarios/**/*.toml"))]

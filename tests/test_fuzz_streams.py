@@ -9,17 +9,16 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import damaged, edited, examples, pieces
-from replay import capture, names
 
-from loadbench import sse
-from loadbench.client import recorder
+from loadbench.client import recorder, sse
 from loadbench.client.recorder import Recorder
-from loadbench.result import Result
+from loadbench.client.sse import Decoder, EventTooLarge
+from loadbench.record import Result
 from loadbench.scenario import Timeouts
-from loadbench.sse import Decoder, EventTooLarge
 from loadbench.transport import ExchangeError
 from loadbench.transport.connection import Connection
+from tests.support.mutations import damaged, edited, examples, pieces
+from tests.support.replay import capture, names
 
 RESPONSES = [response for name in names() if len(response := capture(name).response) < 12_000]
 STREAMS = [response.partition(b"\r\n\r\n")[2] for response in RESPONSES if b"text/event-stream" in response.lower()]
@@ -37,9 +36,8 @@ NOW_NS = 5_000_000
 
 def result(sink: Recorder) -> Result:
     """The record, without what says how the bytes came: arrivals that were merged depend on the cuts by design."""
-    from asking import PROMPT
-
     from loadbench.client import Ask
+    from tests.support.asking import PROMPT
 
     asked = Ask("l", 1, 0, "m", PROMPT, warmup=False, due_ns=0)
     return dataclasses.replace(sink.result(asked, 0, NOW_NS, retried=False), merged_arrivals=0)

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import simulations
-from samples import machine, sample, server
-from streams import MS, failed, in_turn, level_data, run, stream
 
 from loadbench import compare
 from loadbench.compare.reading import sides
-from loadbench.histogram import Histogram
 from loadbench.metrics import summarise
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.store import Run
+from loadbench.store.histogram import Histogram
+from tests.support import simulations
+from tests.support.samples import machine, sample, server
+from tests.support.streams import MS, failed, in_turn, level_data, run, stream
 
 STAY_MS = 825.0
 """How long a request of `in_turn` is in flight: 200 ms to its first token, 31 gaps of 20 ms, 5 ms to the end."""

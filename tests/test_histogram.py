@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadbench.errors import LoadbenchError, StoreError
-from loadbench.histogram import HIGHEST_US, Histogram, log_header, read_log
+from loadbench.store.histogram import HIGHEST_US, Histogram, log_header, read_log
 
 GOLDEN = Path(__file__).parent / "golden"
 # Made with Java's HdrHistogram 2.2.2. histogram_java.hlog: its HistogramLogWriter, the values below in two intervals

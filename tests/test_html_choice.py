@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from choosing import GB, candidate, choose
-from summaries import summary_of
 
 from loadbench.report import html
 from loadbench.report.html import bundle, choice
 from loadbench.report.html.markup import Markup
+from tests.support.choosing import GB, candidate, choose
+from tests.support.summaries import summary_of
 
 pytestmark = pytest.mark.system
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulations import ar1
 
-from loadbench.intervals import (
+from loadbench.stats import (
     independent_gaps,
     interval,
     interval_ranks,
@@ -18,6 +17,7 @@ from loadbench.intervals import (
     rank,
     wilson,
 )
+from tests.support.simulations import ar1
 
 RANKS = [
     # p, n, ceil(p*n) as integers have it; the float products of some are a hair above a whole number

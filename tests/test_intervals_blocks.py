@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 import pytest
-import simulations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench import intervals
-from loadbench.intervals import (
+from loadbench import stats
+from loadbench.metrics.distribution import distribution
+from loadbench.stats import (
     block_length,
     independent_requests,
     mean_interval,
@@ -20,7 +20,7 @@ from loadbench.intervals import (
     rate_variance,
     share_interval,
 )
-from loadbench.metrics.distribution import distribution
+from tests.support import simulations
 
 TRIALS = 2000
 DOUBT = 0.015
@@ -104,7 +104,7 @@ def test_an_interval_by_blocks_is_never_narrower_than_the_one_by_order_statistic
 def test_the_interval_of_a_mean_is_never_narrower_than_that_of_independent_values(values: list[float]) -> None:
     found = mean_interval(np.array(values))
     n = len(values)
-    half = intervals.student(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    half = stats.student(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
     assert found is not None
     assert (found[1] - found[0]) / 2 >= half * (1 - 1e-6) - 1e-6
@@ -172,7 +172,7 @@ def test_the_published_number_of_requests_has_an_interval_where_they_are_indepen
 def test_values_that_are_worth_too_few_for_an_interval_have_its_lower_end() -> None:
     values = simulations.series("AR(1) 0.5", 400, 72)
 
-    found = [intervals.ends(np.sort(row), 0.95, independent_requests(row, 0.95)) for row in values]
+    found = [stats.ends(np.sort(row), 0.95, independent_requests(row, 0.95)) for row in values]
 
     truth = simulations.LAWS["AR(1) 0.5"].quantile(0.95)
     assert sum(high is None for _, high in found) > 300
@@ -183,7 +183,7 @@ def test_values_that_are_worth_too_few_for_an_interval_have_its_lower_end() -> N
 def test_independent_values_are_seldom_said_to_depend_on_each_other(n: int) -> None:
     rows = simulations.series("independent", 400, n)
 
-    said = sum(intervals.percentile_worth(row, 0.95).requests < n for row in rows)
+    said = sum(stats.percentile_worth(row, 0.95).requests < n for row in rows)
 
     assert said / 400 < 0.08
 
@@ -195,17 +195,17 @@ def test_an_interval_is_in_doubt_where_all_values_and_those_beyond_the_percentil
         values[i] = 9.0
     spread = np.array(values)
 
-    found = intervals.percentile_worth(spread, 0.96)
+    found = stats.percentile_worth(spread, 0.96)
 
-    assert intervals.is_dependent(spread)
+    assert stats.is_dependent(spread)
     assert found.doubtful
 
 
 def test_the_correlation_of_neighbours_is_that_of_the_series() -> None:
-    found = [intervals.neighbours(row) for row in simulations.series("AR(1) 0.5", 200, 1000)]
+    found = [stats.neighbours(row) for row in simulations.series("AR(1) 0.5", 200, 1000)]
 
     assert np.mean([one for one in found if one is not None]) == pytest.approx(0.5, abs=0.02)
-    assert intervals.neighbours(np.array([1.0, np.inf, np.nan])) is None
+    assert stats.neighbours(np.array([1.0, np.inf, np.nan])) is None
 
 
 def test_the_mean_over_all_tokens_has_an_interval_that_holds_it_as_often_as_it_says() -> None:
@@ -213,10 +213,10 @@ def test_the_mean_over_all_tokens_has_an_interval_that_holds_it_as_often_as_it_s
     for _ in range(1000):
         sizes = generator.integers(1, 200, 100)
         amounts = sizes * (20.0 + 4 * generator.standard_normal(100))
-        held += simulations.holds(intervals.ratio_interval(amounts, sizes), 20.0)
+        held += simulations.holds(stats.ratio_interval(amounts, sizes), 20.0)
 
     assert held / 1000 > 0.93
-    assert intervals.ratio_interval(np.zeros(0), np.zeros(0, dtype=np.int64)) is None
+    assert stats.ratio_interval(np.zeros(0), np.zeros(0, dtype=np.int64)) is None
 
 
 def test_equal_values_at_the_top_that_come_together_are_worth_few() -> None:
@@ -245,7 +245,7 @@ def test_a_share_of_failures_that_come_together_is_less_certain() -> None:
     assert wide is not None
     assert narrow is not None
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
-    assert share_interval(np.zeros(40, dtype=np.bool_))[1] >= intervals.wilson(0, 40)[1]  # type: ignore[index]
+    assert share_interval(np.zeros(40, dtype=np.bool_))[1] >= stats.wilson(0, 40)[1]  # type: ignore[index]
     assert share_interval(np.zeros(0, dtype=np.bool_)) is None
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from loadbench.intervals import flawless, interval_ranks, needed, needed_within, normal, percentile, student
+from loadbench.stats import flawless, interval_ranks, needed, needed_within, normal, percentile, student
 
 MLPERF = [
     # Inferences that MLPerf asks for: percentile, margin, count (arXiv:1911.02549, table IV; 99 % confidence)

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from simulations import series
 
-from loadbench.intervals import (
+from loadbench.stats import (
     Estimate,
     difference,
     mcnemar,
@@ -20,6 +19,7 @@ from loadbench.intervals import (
     student,
     wilson,
 )
+from tests.support.simulations import series
 
 NEWCOMBE = [
     # (hits, n) of two groups, interval of first - second: Newcombe 1998, table II, method 10

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.errors import TargetError
-from loadbench.judge import Case, Court, Prices, cases, court, rubric, to_come, verdict
 from loadbench.quality import Answer, Question, Score
-from loadbench.result import Result
+from loadbench.quality.judge import Case, Court, Prices, cases, court, rubric, to_come, verdict
+from loadbench.record import Result
 
 QUESTION = Question("capital", "Capital of Portugal, and its river?", ("Lisbon", "the Tagus"))
 NAMES = ["a1", "a2", "overall"]

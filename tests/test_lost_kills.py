@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forks import Command, Forks, forks
 
-from loadbench import simulator, store
+from loadbench import store
 from loadbench.errors import UsageError
-from loadbench.simulator import Simulator
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.forks import Command, Forks, forks
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="forks, and signals them")]
 

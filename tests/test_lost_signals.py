@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import ENVIRONMENT, Forks, forks, until
 
-from loadbench import llama, simulator, store
-from loadbench.simulator import Simulator
+from loadbench import store
+from loadbench.serve import llama, simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.forks import ENVIRONMENT, Forks, forks, until
 
 pytestmark = [
     pytest.mark.system,

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import simulations
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import MS, failed, in_turn, level_data, run, stream, summed
 
-from loadbench.histogram import Histogram
 from loadbench.metrics import Requests, summarise
 from loadbench.metrics.distribution import distribution
-from loadbench.result import SPEECHLESS, Results
+from loadbench.record import SPEECHLESS, Results
+from loadbench.store.histogram import Histogram
+from tests.support import simulations
+from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 
 STREAMS = [
     # METRICS.md §1: token source, TTFT, TPOT, whether k was estimated

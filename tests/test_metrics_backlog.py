@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from streams import stream, summed
+
+from tests.support.streams import stream, summed
 
 
 def served(

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from streams import MS, stream, summed
+
+from tests.support.streams import MS, stream, summed
 
 
 def test_a_burst_server_has_neither_itl_nor_tpot() -> None:

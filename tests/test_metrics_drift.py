@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import simulations
-from streams import MS, level_data, run, stream, summed
 
 from loadbench.metrics import summarise
+from tests.support import simulations
+from tests.support.streams import MS, level_data, run, stream, summed
 
 
 def one_by_one(n: int, ttft_ms: Callable[[float], float], *, per_token: float = 5.0, seed: int = 1) -> list:
@@ -207,7 +207,7 @@ def test_the_threshold_is_the_scenarios() -> None:
 
 
 def test_gaps_that_were_kept_in_a_histogram_alone_are_counted_without_a_name() -> None:
-    from loadbench.histogram import Histogram
+    from loadbench.store.histogram import Histogram
 
     histogram = Histogram()
     histogram.record_many([20_000] * 500 + [700_000, 900_000])

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from streams import MS, failed, level_data, run, stream
 
 from loadbench.metrics import summarise
-from loadbench.result import Result
+from loadbench.record import Result
+from tests.support.streams import MS, failed, level_data, run, stream
 
 TWO = [
     {"url": "http://a/v1", "weight": 3, "kind": "vllm", "version": "0.7", "round_trip_ms": 0.2},

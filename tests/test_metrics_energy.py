@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from samples import gpu, sample
 
 from loadbench.metrics import energy
+from tests.support.samples import gpu, sample
 
 
 def of(*samples: dict[str, Any], gpus: tuple[int, ...] = (0,), **asked: Any) -> dict[str, Any]:

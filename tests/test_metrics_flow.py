@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from streams import MS, failed, in_turn, level_data, run, stream, summed
 
 from loadbench.metrics import flow, summarise
+from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 
 S = 1_000 * MS
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from streams import stream, summed
 
 from loadbench.metrics import gaps
-from loadbench.result import Results
+from loadbench.record import Results
+from tests.support.streams import stream, summed
 
 RESULTS = Results.from_results(
     [

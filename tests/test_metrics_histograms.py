@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from streams import facts, stream
 
-from loadbench.histogram import Histogram
 from loadbench.metrics.histograms import histograms
-from loadbench.result import Results
+from loadbench.record import Results
 from loadbench.store import LevelData
+from loadbench.store.histogram import Histogram
+from tests.support.streams import facts, stream
 
 OPENED = {"concurrency": None, "request_rate_per_s": 5.0}
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from samples import GB, gpu, machine, sample, server
-from streams import level_data, run, stream
 
 from loadbench.metrics import summarise
 from loadbench.metrics.machine import figures, others_cpu_share, power, server_gpus, throttled
+from tests.support.samples import GB, gpu, machine, sample, server
+from tests.support.streams import level_data, run, stream
 
 LOCAL = {"telemetry": {"local": True}, "environment": {"cores": 4}}
 REMOTE = {"telemetry": {"local": False}, "environment": {"cores": 4}}

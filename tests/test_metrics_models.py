@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streams import level_data, run, stream
 
 from loadbench.metrics import summarise
 from loadbench.metrics.models import ran, records
+from tests.support.streams import level_data, run, stream
 
 
 def turn(**known: Any) -> dict[str, Any]:

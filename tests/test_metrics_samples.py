@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from samples import sample
 
 from loadbench.metrics.samples import by_level, growth, largest, mean, reader, within
+from tests.support.samples import sample
 
 READ = reader("server", "cpu_s")
 

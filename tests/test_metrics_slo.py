@@ -1,7 +1,8 @@
 """Objectives, goodput, and the tables by prompt and by length."""
 
 import pytest
-from streams import MS, failed, in_turn, stream, summed
+
+from tests.support.streams import MS, failed, in_turn, stream, summed
 
 S = 1_000 * MS
 

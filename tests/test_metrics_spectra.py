@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from samples import sample
 
-from loadbench.histogram import Histogram
 from loadbench.metrics.course import course
 from loadbench.metrics.spectra import of_histogram, of_values, spectrum
+from loadbench.store.histogram import Histogram
+from tests.support.samples import sample
 
 
 def test_a_spectrum_holds_nearest_ranks_and_ends_with_the_maximum_at_one_in_n() -> None:

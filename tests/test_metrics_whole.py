@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams import failed, in_turn, stream, summed
+from tests.support.streams import failed, in_turn, stream, summed
 
 WHOLE = {"stream": False}
 

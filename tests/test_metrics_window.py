@@ -1,9 +1,9 @@
 """Throughput and the steady window (METRICS.md §4)."""
 
 import pytest
-from streams import MS, failed, in_turn, level_data, run, stream, summed
 
 from loadbench.metrics import summarise
+from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 
 S = 1_000 * MS
 

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from replay import capture
-from scripted import Answer, Scripted, scripted
 
-from loadbench import models, target
+from loadbench import server as targets
 from loadbench.errors import TargetError
-from loadbench.target import Target
+from loadbench.server import Target, models
+from tests.support.replay import capture
+from tests.support.scripted import Answer, Scripted, scripted
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def service(*, loaded: str) -> dict[str, Answer]:
 
 
 async def found(fake: Scripted) -> Target:
-    async with target.open_http(fake.url) as http:
-        return await target.find(fake.url, http=http)
+    async with targets.open_http(fake.url) as http:
+        return await targets.find(fake.url, http=http)
 
 
 @pytest.mark.anyio
@@ -59,8 +59,8 @@ async def test_its_service_is_known_by_its_status_and_says_what_is_loaded(answer
 
 @pytest.mark.anyio
 async def test_its_models_are_loaded_and_unloaded_by_id() -> None:
-    async with scripted(service(loaded="loaded")) as fake, target.open_http(fake.url) as http:
-        server = await target.find(fake.url, http=http)
+    async with scripted(service(loaded="loaded")) as fake, targets.open_http(fake.url) as http:
+        server = await targets.find(fake.url, http=http)
         control = models.control(server, http)
         assert control is not None
         fake.asked.clear()
@@ -73,8 +73,8 @@ async def test_its_models_are_loaded_and_unloaded_by_id() -> None:
 
 @pytest.mark.anyio
 async def test_what_runs_is_told_with_its_version() -> None:
-    async with scripted(service(loaded="loaded")) as fake, target.open_http(fake.url) as http:
-        server = await target.find(fake.url, http=http)
+    async with scripted(service(loaded="loaded")) as fake, targets.open_http(fake.url) as http:
+        server = await targets.find(fake.url, http=http)
         control = models.control(server, http)
         assert control is not None
         running = await control.running(server.models[0])
@@ -85,11 +85,11 @@ async def test_what_runs_is_told_with_its_version() -> None:
 
 @pytest.mark.anyio
 async def test_a_model_that_it_cannot_load_is_one_line() -> None:
-    async with scripted(service(loaded="loaded_none")) as fake, target.open_http(fake.url) as http:
-        server = await target.find(fake.url, http=http)
+    async with scripted(service(loaded="loaded_none")) as fake, targets.open_http(fake.url) as http:
+        server = await targets.find(fake.url, http=http)
         control = models.control(server, http)
         assert control is not None
         with pytest.raises(TargetError, match="nosuch") as raised:
-            await control.load(target.ModelFacts("nosuch"))
+            await control.load(targets.ModelFacts("nosuch"))
 
     assert "\n" not in str(raised.value)

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from scripted import Answer, Scripted, scripted
 
-from loadbench import models
 from loadbench.errors import TargetError
-from loadbench.target import Kind, ModelFacts, NotReady, Target, open_http
-from tests.replay import RECEIVE, serve
+from loadbench.server import Kind, ModelFacts, NotReady, Target, models, open_http
+from tests.support.replay import RECEIVE, serve
+from tests.support.scripted import Answer, Scripted, scripted
 
 Heard = list[tuple[float | None, str]]
 
@@ -87,7 +86,7 @@ def test_a_download_whose_connection_breaks_may_be_tried_again() -> None:
 
 
 def test_a_download_that_stands_still_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.models.transfer.STALL_S", 0.05)
+    monkeypatch.setattr("loadbench.server.models.transfer.STALL_S", 0.05)
     answers = stream(*BEGUN, headers={"Content-Length": "9999"})
 
     assert refused("ollama", answers, "phi4", NotReady).endswith("sent nothing for 0.05 s")
@@ -95,7 +94,7 @@ def test_a_download_that_stands_still_may_be_tried_again(monkeypatch: pytest.Mon
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.models.transfer.STALL_S", 0.2)
+    monkeypatch.setattr("loadbench.server.models.transfer.STALL_S", 0.2)
 
 
 def streaming(line: bytes, status: bytes = b"200 OK") -> Iterator[str]:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from notebook import cells
+
+from tests.support.notebook import cells
 
 pytestmark = pytest.mark.system
 
@@ -21,7 +22,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the lesson prints in a fresh process."""
-    words = [sys.executable, "-W", "error", str(ROOT / "tests" / "notebook.py"), str(NOTEBOOKS[0])]
+    words = [sys.executable, "-W", "error", "-m", "tests.support.notebook", str(NOTEBOOKS[0])]
     words += ["STREAMS=[1, 4]", "SECONDS=0.5"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path_factory.mktemp("lesson"), check=False)
     assert done.returncode == 0, done.stdout + done.stderr

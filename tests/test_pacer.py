@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadbench.pacer import constant, poisson, replay, shaped, shaped_poisson, start_offsets_ns
+from loadbench.engine.pacer import constant, poisson, replay, shaped, shaped_poisson, start_offsets_ns
 from loadbench.scenario import Shape
 from loadbench.scenario.shape import Piece
 

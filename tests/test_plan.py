@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench import plan
 from loadbench.engine import MAX_STREAMS, Limits
 from loadbench.errors import UsageError
-from loadbench.plan import Plan
+from loadbench.runner import plan
+from loadbench.runner.plan import Plan
 from loadbench.scenario import Duration, Scenario
 
 REQUEST_S = 0.5 + 128 / 30

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answered import ANSWERS, CAPITAL, folder, line
 
 from loadbench import quality
 from loadbench.errors import LoadbenchError, ScenarioError, UsageError
 from loadbench.quality import determinism
 from loadbench.quality.answers import row_id
+from tests.support.answered import ANSWERS, CAPITAL, folder, line
 
 
 def test_each_different_answer_is_one_row_with_its_count(tmp_path: Path) -> None:

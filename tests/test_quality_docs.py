@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answered import ANSWERS, CAPITAL, SUM, folder
 
 from loadbench import quality
 from loadbench.cli import main
@@ -20,6 +19,7 @@ from loadbench.quality.agreement import Agreement
 from loadbench.quality.answers import row_id
 from loadbench.quality.determinism import Between, Repeats
 from loadbench.quality.shape import KEYWORDS, PROSE
+from tests.support.answered import ANSWERS, CAPITAL, SUM, folder
 
 TEXT = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
 NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}

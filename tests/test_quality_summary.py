@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answered import ANSWERS, CAPITAL, SUM, folder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from loadbench.quality import Score
 from loadbench.quality.answers import row_id
 from loadbench.quality.scores import latest, means
 from loadbench.quality.summary import mean_over_prompts
+from tests.support.answered import ANSWERS, CAPITAL, SUM, folder
 
 
 def score(model: str = "phi", prompt: str = "capital", text: str = "Lisbon.", **fields: Any) -> Score:

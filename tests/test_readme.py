@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import invoke
 
 from loadbench import scenario
 from loadbench.cli import main
 from loadbench.scenario import Bound, Duration
-from loadbench.simulator import Simulator
-from loadbench.simulator.law import FAULTS, Law
-from loadbench.target.discovery import VARIABLE
+from loadbench.serve.simulator import Simulator
+from loadbench.serve.simulator.law import FAULTS, Law
+from loadbench.server.discovery import VARIABLE
+from tests.support.command import invoke
 
 pytestmark = pytest.mark.system
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import invoke
 
-from loadbench import llama
+from loadbench.serve import llama
+from tests.support.command import invoke
 
 pytestmark = pytest.mark.system
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from wire import DONE, event
 
 from loadbench.client import Ask, recorder
 from loadbench.client.dialect import word_count
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.transport import ExchangeError
+from tests.support.wire import DONE, event
 
 MS = 1_000_000
 ASK = Ask("m@c1", 1, 0, "m", Prompt("p", ({"role": "user", "content": "Hi"},)), warmup=False, due_ns=0)

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import invoke
 
-from loadbench import precision
 from loadbench.engine import Progress
 from loadbench.metrics.repeats import entries, over_runs
-from loadbench.plan import make
-from loadbench.precision import Precise
+from loadbench.record import Result
 from loadbench.report import repeats as tables
-from loadbench.result import Result
+from loadbench.runner import precision
+from loadbench.runner.plan import make
+from loadbench.runner.precision import Precise
 from loadbench.scenario import Scenario
-from loadbench.simulator import Simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.command import invoke
 
 
 def level(name: str, tokens_per_s: float | None, ttft_ms: float = 200.0, **more: Any) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from summaries import CASES, GOLDEN, summary_of, with_levels
 
 from loadbench import report
 from loadbench.errors import StoreError
 from loadbench.report import levels, text
 from loadbench.report.breakdowns import prompts
 from loadbench.report.tables import headline
+from tests.support.summaries import CASES, GOLDEN, summary_of, with_levels
 
 pytestmark = pytest.mark.system
 

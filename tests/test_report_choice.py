@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from choosing import GB, candidate, choose, info, lap
 
 from loadbench.report import choice
 from loadbench.report.choice import text, words
+from tests.support.choosing import GB, candidate, choose, info, lap
 
 GOLDEN = Path(__file__).parent / "golden" / "choice"
 HOSTILE = "<script>alert(1)</script>|`x`\x1b[31m @all #1"

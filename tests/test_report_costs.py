@@ -7,11 +7,11 @@ import io
 from typing import Any
 
 import pytest
-from summaries import summary_of, with_levels
 
 from loadbench import report
 from loadbench.report import breakdowns, costs, devices, headline, models, provenance, ran, tables, text
 from loadbench.report.tables import Table
+from tests.support.summaries import summary_of, with_levels
 
 
 def heads(table: Table | None) -> list[str]:

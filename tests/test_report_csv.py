@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from summaries import CASES, summary_of, with_levels
 
 from loadbench.report import FORMATS
 from loadbench.report.csv import COLUMNS, rows
+from tests.support.summaries import CASES, summary_of, with_levels
 
 TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
 TABLE = TEXT[TEXT.index("| column | holds |") : TEXT.index("## hgrm")]

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import invoke
-from streams import failed, stream
 
 from loadbench import report
-from loadbench.histogram import Histogram
+from loadbench.record import Result
 from loadbench.report import exports
-from loadbench.result import Result
 from loadbench.store import RunFolder
+from loadbench.store.histogram import Histogram
+from tests.support.command import invoke
+from tests.support.streams import failed, stream
 
 # 40 requests, one after another: the first token after 200 to 239 ms, 32 tokens 20 ms apart.
 REQUESTS = [stream(i, due=1000.0 * i, ttft=200.0 + i) for i in range(40)]

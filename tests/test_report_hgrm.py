@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.histogram import Histogram, read_log
 from loadbench.report import hgrm
+from loadbench.store.histogram import Histogram, read_log
 
 GOLDEN = Path(__file__).parent / "golden"
 

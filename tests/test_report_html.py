@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Opened, opened, skip_or_fail, started
-from pages import HOSTILE, LOADS, hostile, large, rich
 from playwright.sync_api import Browser, expect
-from summaries import GOLDEN, summary_of
 
 from loadbench.errors import how_to_install
 from loadbench.report import html, tables
 from loadbench.report.html import grid, markup
+from tests.support.browsers import Opened, opened, skip_or_fail, started
+from tests.support.pages import HOSTILE, LOADS, hostile, large, rich
+from tests.support.summaries import GOLDEN, summary_of
 
 pytestmark = pytest.mark.system
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from summaries import CASES, summary_of, with_levels
 
 from loadbench import report
 from loadbench.report import breakdowns, headline, notes, tables, text
 from loadbench.report.html import latency
-from loadbench.scaling import scaling
+from loadbench.stats.scaling import scaling
+from tests.support.summaries import CASES, summary_of, with_levels
 
 
 def sentence(summary: dict[str, Any]) -> str:

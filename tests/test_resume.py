@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from loadbench import simulator, store
-from loadbench.simulator import Simulator
+from loadbench import store
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")]
 

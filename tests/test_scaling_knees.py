@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from loadbench.scaling import scaling
+from loadbench.stats.scaling import scaling
 
 CURVE = {1: 50.0, 2: 95.0, 4: 170.0, 8: 275.0, 16: 400.0, 32: 420.0}
 """Tokens/s by streams, of answers of 50 tokens: X/R is highest at 16, no doubling gains less than 5 %, X_max is 8.4/s

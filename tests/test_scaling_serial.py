@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from loadbench.scaling import scaling
+from loadbench.stats.scaling import scaling
 
 ONE_MS = 1000.0
 """What an answer takes alone: 200 ms to the first token, 800 ms for the others."""

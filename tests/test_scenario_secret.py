@@ -11,9 +11,9 @@ import pytest
 from loadbench.report.clean import bare_url
 from loadbench.scenario import Scenario, to_builtins
 from loadbench.scenario.secret import NOT_STORED, looks_like_a_key, starred, stored_body, stored_header
-from loadbench.simulator import Simulator
-from loadbench.target import Secrets
-from tests.conftest import invoked
+from loadbench.serve.simulator import Simulator
+from loadbench.server import Secrets
+from tests.support.command import invoked
 
 KEYS = (
     *(

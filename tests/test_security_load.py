@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 import loadbench
-from loadbench import plan, scenario
+from loadbench import scenario
 from loadbench.cli import consent
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
+from loadbench.runner import plan
 from loadbench.scenario import Scenario
-from tests.replay import RECEIVE, Server, serve
-from tests.terminals import on_terminal
-from tests.wire import plain
+from tests.support.replay import RECEIVE, Server, serve
+from tests.support.terminals import on_terminal
+from tests.support.wire import plain
 
 pytestmark = pytest.mark.system
 

@@ -20,7 +20,7 @@ import pytest
 
 from loadbench.quality import read as read_answers
 from loadbench.store import read as read_run
-from tests.conftest import invoke
+from tests.support.command import invoke
 
 BRIEF = ("-c", "1,2", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4")
 MARKUP = '</script><script>alert(1)</script><img src=x onerror="alert(2)">]]><x/> [a](javascript:b) | @all #1 `c` &'

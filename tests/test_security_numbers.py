@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import invoked
-from wire import event
 
 from loadbench import store
-from loadbench.target.rows import MOST, MOST_MODELS, model_facts, model_rows, whole
+from loadbench.server.rows import MOST, MOST_MODELS, model_facts, model_rows, whole
+from tests.support.command import invoked
+from tests.support.wire import event
 
 HUGE = 2**53 + 1
 CHAT = "/v1/chat/completions"

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import loadbench
-from tests.conftest import KEY, invoke
-from tests.replay import CERTIFICATE
+from tests.support.command import KEY, invoke
+from tests.support.replay import CERTIFICATE
 
 BRIEF = ("-m", "m", "-c", "1", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4", "-o", "there")
 OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY", "SSL_CERT")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.target import licence
+from loadbench.server import licence
 
 PACKAGE = Path(__file__).parents[1] / "loadbench"
 USES = {"search", "findall", "finditer", "sub", "split", "match", "fullmatch"}

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from loadbench import adapter, simulator
-from loadbench.admission import Admission
+from loadbench.serve import adapter, simulator
+from loadbench.serve.admission import Admission
 
 pytestmark = pytest.mark.system
 

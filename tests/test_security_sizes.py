@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from loadbench import target
+from loadbench import server as targets
 from loadbench.errors import TargetError
-from loadbench.target import calls, open_http
+from loadbench.server import calls, open_http
 from loadbench.transport import Transport
-from tests.replay import RECEIVE, serve
+from tests.support.replay import RECEIVE, serve
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
 PIECE = b" " * (1 << 20)
@@ -45,7 +45,7 @@ async def test_a_model_list_without_end_is_left_at_once() -> None:
 
     async with open_http("http://h", transport=transport) as http:
         with pytest.raises(TargetError, match="more than 64 MiB"):
-            await target.find("http://h", http=http)
+            await targets.find("http://h", http=http)
 
     assert body.taken <= calls.MOST_BYTES + len(PIECE)
     assert body.closed
@@ -54,7 +54,7 @@ async def test_a_model_list_without_end_is_left_at_once() -> None:
 def test_so_it_is_on_our_own_transport() -> None:
     async def ask(url: str) -> None:
         async with open_http(url, transport=Transport(clock="user")) as http:
-            await target.find(url, http=http)
+            await targets.find(url, http=http)
 
     with serve([RECEIVE, HEAD, *[PIECE] * 80]) as server, pytest.raises(TargetError, match="more than 64 MiB"):
         asyncio.run(ask(server.url))

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from loadbench import adapter, llama, simulator
+from loadbench import machine
 from loadbench.api import child as asked
 from loadbench.errors import LoadbenchError
-from loadbench.foundry.child import running
-from loadbench.llama import model
+from loadbench.runner.spread.processes import Processes
 from loadbench.scenario import files
-from loadbench.spread.processes import Processes
-from loadbench.target import child, discover
-from tests.conftest import invoked
+from loadbench.serve import adapter, llama, simulator
+from loadbench.serve.foundry.child import running
+from loadbench.serve.llama import model
+from loadbench.server import discover
+from tests.support.command import invoked
 
 pytestmark = pytest.mark.system
 
@@ -39,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (here / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name + ' '!r})\nraise SystemExit(9)\n")
     monkeypatch.chdir(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep + str(tmp_path / "more"))
-    monkeypatch.delenv(child.SAFE, raising=False)
+    monkeypatch.delenv(machine.SAFE, raising=False)
     return tmp_path
 
 
@@ -63,7 +64,7 @@ def foundry(folder: Path) -> None:
     fake = folder / "more" / "foundry_local_sdk.py"
     fake.parent.mkdir()
     fake.write_text("import json, socket, sys\nraise RuntimeError(len(sys.path))\n")
-    with running(child.python("loadbench.foundry", f"--cache={folder}")) as runtime:
+    with running(machine.python("loadbench.serve.foundry", f"--cache={folder}")) as runtime:
         runtime.ending()
 
 
@@ -86,7 +87,7 @@ def a_cluster(folder: Path) -> None:
     pytest.importorskip("distributed")
     from anyio import run
 
-    from loadbench.spread.cluster import connect
+    from loadbench.runner.spread.cluster import connect
 
     run(connect("local:1").close)
 
@@ -129,15 +130,15 @@ def test_every_process_is_started_where_the_working_folder_is_kept_out() -> None
     }
     inside = {"anyio.to_process", "anyio.open_process", "anyio.run_process"}
 
-    # Who is new here: take target/child.py's `start`, `environment`, `keep_working_folder_out` or `program`.
+    # Who is new here: take machine.py's `start`, `environment`, `keep_working_folder_out` or `program`.
     assert {one for one in found if one[1] in inside or not HARMLESS.fullmatch(one[1])} == {
-        ("target/child.py", "subprocess.Popen"),
-        ("target/child.py", "shutil.which"),
-        ("target/discovery.py", "subprocess.run"),  # the foundry command, as `program` finds it
-        ("llama/model.py", "subprocess.run"),  # pip, with `environment`
-        ("spread/processes.py", "multiprocessing.get_context"),
-        ("spread/processes.py", "ProcessPoolExecutor"),
-        ("spread/cluster.py", "distributed.LocalCluster"),
+        ("machine.py", "subprocess.Popen"),
+        ("machine.py", "shutil.which"),
+        ("server/discovery.py", "subprocess.run"),  # the foundry command, as `program` finds it
+        ("serve/llama/model.py", "subprocess.run"),  # pip, with `environment`
+        ("runner/spread/processes.py", "multiprocessing.get_context"),
+        ("runner/spread/processes.py", "ProcessPoolExecutor"),
+        ("runner/spread/cluster.py", "distributed.LocalCluster"),
     }
 
 
@@ -145,8 +146,8 @@ def test_what_pythonpath_names_is_found_as_ever(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "mine.py").write_text("print('here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    with child.start(child.python("mine"), errors=None) as started:
-        assert child.first_line(started, 30) == b"here\n"
+    with machine.start(machine.python("mine"), errors=None) as started:
+        assert machine.first_line(started, 30) == b"here\n"
 
 
 def test_python_m_loadbench_leaves_the_working_folder_behind(tmp_path: Path) -> None:
@@ -168,8 +169,8 @@ def test_a_program_is_one_of_path_and_none_of_the_working_folder(
         (tmp_path / name).chmod(0o755)
     monkeypatch.chdir(tmp_path)
 
-    assert [child.program("uv", {"PATH": path}) for path in ("", ".", f"{os.pathsep}bin", ".:..")] == [None] * 4
-    assert child.program("uv", {"PATH": str(tmp_path)}) == str(tmp_path / "uv")
+    assert [machine.program("uv", {"PATH": path}) for path in ("", ".", f"{os.pathsep}bin", ".:..")] == [None] * 4
+    assert machine.program("uv", {"PATH": str(tmp_path)}) == str(tmp_path / "uv")
     assert discover({"PATH": "."}, tmp_path) is None
     assert not (tmp_path / "ran").exists()
 
@@ -243,7 +244,7 @@ def homeless(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("HOME")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    monkeypatch.setattr("loadbench.foundry.available", lambda: None)
+    monkeypatch.setattr("loadbench.serve.foundry.available", lambda: None)
     return place
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from loadbench.cli.harmless import data, harmless_lines
 from loadbench.report import clean
-from tests.conftest import invoke
-from tests.terminals import Glass, on_terminal
+from tests.support.command import invoke
+from tests.support.terminals import Glass, on_terminal
 
 pytestmark = pytest.mark.system
 

@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 import pytest
-from choosing import GB, candidate, choose, doubts, info, lap, measured, row
-from streams import in_turn, level_data
-from streams import run as run_of
 
 from loadbench import select
 from loadbench.errors import UsageError
 from loadbench.metrics import summarise
 from loadbench.select import Measured
+from tests.support.choosing import GB, candidate, choose, doubts, info, lap, measured, row
+from tests.support.streams import in_turn, level_data
+from tests.support.streams import run as run_of
 
 
 def read(*levels: Any, **more: Any) -> Measured:

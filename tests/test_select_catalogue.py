@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from choosing import candidate, choose
 
 from loadbench import scenario, select
 from loadbench.scenario.reading import read_models
 from loadbench.select import Candidate
+from tests.support.choosing import candidate, choose
 
 MODELS = Path(__file__).parents[1] / "scenarios" / "models.json"
 

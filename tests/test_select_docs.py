@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from choosing import candidate, choose
 
 from loadbench import select
 from loadbench.cli import main
 from loadbench.select import FIGURES, NAMES, parse, policy
 from loadbench.select.weights import CRITERIA
+from tests.support.choosing import candidate, choose
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "select.md").read_text(encoding="utf-8")

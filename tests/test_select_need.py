@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from choosing import GB, candidate, choose, doubts, lap, row
 
 from loadbench.compare.side import Outcomes
 from loadbench.errors import UsageError
 from loadbench.report.choice import words
 from loadbench.select import Candidate, parse
+from tests.support.choosing import GB, candidate, choose, doubts, lap, row
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from choosing import GB, candidate, choose, row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from loadbench.errors import UsageError
 from loadbench.select import change, pareto, policy, rank, robust
 from loadbench.select.rank import Grid
 from loadbench.select.weights import shares
+from tests.support.choosing import GB, candidate, choose, row
 
 FIGURES = ("ttft_p95", "characters_per_s", "memory")
 amounts = st.lists(st.floats(0.01, 1e6), min_size=3, max_size=3)

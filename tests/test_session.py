@@ -17,19 +17,20 @@ from typing import Any
 
 import anyio
 import pytest
-from streams import failed, stream
 
-from loadbench import plan, session, store
+from loadbench import store
 from loadbench.client import Ask
 from loadbench.engine import Limits, Progress
 from loadbench.errors import StoreError
-from loadbench.plan import PlannedLevel
 from loadbench.prompts import DEFAULT
-from loadbench.result import Result
+from loadbench.record import Result
+from loadbench.runner import plan, session
+from loadbench.runner.plan import PlannedLevel
+from loadbench.runner.session import PROBE_TOKENS, Session, Watch
 from loadbench.scenario import Level, Scenario
-from loadbench.session import PROBE_TOKENS, Session, Watch
+from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.store import RunFolder
-from loadbench.target import Chosen, ModelFacts, Target
+from tests.support.streams import failed, stream
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")
 

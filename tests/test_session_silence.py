@@ -8,13 +8,13 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from turns import Answers, Story, turn_of
 
 from loadbench.client import Ask
-from loadbench.result import Result
+from loadbench.record import Result
+from loadbench.runner.session.silence import Silence, words
 from loadbench.scenario import Duration, Scenario, Timeouts
-from loadbench.session.silence import Silence, words
-from loadbench.target import ModelFacts
+from loadbench.server import ModelFacts
+from tests.support.turns import Answers, Story, turn_of
 
 FIRST = "no byte for 10 s: waiting for the first token, at most 5m from sending (timeouts.first_token)"
 

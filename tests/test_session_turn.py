@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from turns import Answers, Loads, Story, turn_of
 
+from loadbench.runner.session import PROBE_TOKENS, Origin
+from loadbench.runner.session.turn import SETTLE_S
 from loadbench.scenario import Duration
-from loadbench.session import PROBE_TOKENS, Origin
-from loadbench.session.turn import SETTLE_S
-from loadbench.target import ModelFacts
+from loadbench.server import ModelFacts
+from tests.support.turns import Answers, Loads, Story, turn_of
 
 COLD = ModelFacts("m-cpu:1", aliases=("m",), loaded=False, device="CPU")
 WARM = ModelFacts("m-cpu:1", aliases=("m",), loaded=True, device="CPU")

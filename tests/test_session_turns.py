@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from loadbench.errors import StoreError
-from loadbench.session import in_turns
+from loadbench.runner.session import in_turns
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import openai
 import pytest
 
 import loadbench
-from loadbench import simulator
 from loadbench.errors import LoadbenchError
-from loadbench.simulator import answer
+from loadbench.serve import simulator
+from loadbench.serve.simulator import answer
 
 pytestmark = pytest.mark.system
 
@@ -563,7 +563,7 @@ def test_a_reset_starts_the_truth_anew_even_in_the_middle_of_a_stream() -> None:
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stdin"])
 def test_a_signal_or_the_end_of_stdin_ends_it(how: str) -> None:
-    words = [sys.executable, "-m", "loadbench.simulator"]
+    words = [sys.executable, "-m", "loadbench.serve.simulator"]
     root = Path(loadbench.__file__).parents[1]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as process:
         assert process.stdin is not None

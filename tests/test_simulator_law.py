@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench import simulator
-from loadbench.simulator import Law, answer, ask, counts, draws, law
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Law, answer, ask, counts, draws, law
 
 
 def asked(words: str = "Hi", **fields: Any) -> ask.Ask:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import invoke
 
-from loadbench import simulator
+from loadbench.serve import simulator
+from tests.support.command import invoke
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 

@@ -16,21 +16,23 @@ import anyio
 import msgspec
 import numpy as np
 import pytest
-import spreading
 from hypothesis import given
 from hypothesis import strategies as st
-from spreading import Failing, Threads, closed, opened, ready, route_to, run, threads, until
 
 import loadbench
-from loadbench import engine, simulator, spread
+from loadbench import engine
 from loadbench.engine import Limits, Share
 from loadbench.errors import LoadbenchError
-from loadbench.histogram import Histogram
-from loadbench.simulator import Simulator
-from loadbench.spread import place as places
-from loadbench.spread import worker
-from loadbench.spread.order import Order
+from loadbench.runner import spread
+from loadbench.runner.spread import place as places
+from loadbench.runner.spread import worker
+from loadbench.runner.spread.order import Order
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from loadbench.store.histogram import Histogram
 from loadbench.transport import Transport
+from tests.support import spreading
+from tests.support.spreading import Failing, Threads, closed, opened, ready, route_to, run, threads, until
 
 pytestmark = pytest.mark.system
 

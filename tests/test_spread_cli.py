@@ -14,10 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import invoke
 
-from loadbench import simulator, store
-from loadbench.simulator import Simulator
+from loadbench import store
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.command import invoke
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("default"), pytest.mark.timeout(240)]
 WAYS = {"one process": (), "two processes": ("--workers", "2"), "a cluster": ("--cluster", "local:2")}

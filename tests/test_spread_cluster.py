@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
-from spreading import closed, ready, route_to, run, until
 
-from loadbench import simulator, spread
 from loadbench.engine import Limits
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.simulator import Simulator
-from loadbench.spread import place as places
-from loadbench.spread.cluster import connect
+from loadbench.runner import spread
+from loadbench.runner.spread import place as places
+from loadbench.runner.spread.cluster import connect
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.spreading import closed, ready, route_to, run, until
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
@@ -103,7 +104,7 @@ def test_what_is_no_address_of_a_cluster_is_refused(address: str) -> None:
 
 
 def test_where_no_scheduler_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.spread.cluster.CONNECT_S", 1.0)
+    monkeypatch.setattr("loadbench.runner.spread.cluster.CONNECT_S", 1.0)
 
     with pytest.raises(LoadbenchError, match=r"tcp://127.0.0.1:9: no Dask scheduler answers there within 1 s"):
         connect("tcp://127.0.0.1:9")

@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from daskers import running
 
-from loadbench import simulator, store
+from loadbench import store
+from loadbench.serve import simulator
+from tests.support.daskers import running
 
 pytest.importorskip("distributed")
 HERE, BRIDGE = "10.77.31.1", f"lb{os.getpid()}"

@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import psutil
 import pytest
-from spreading import closed, ready, route_to, run, until
 
-from loadbench import simulator, spread
 from loadbench.engine import Limits
-from loadbench.simulator import Simulator
-from loadbench.spread import Processes
-from loadbench.spread import place as places
+from loadbench.runner import spread
+from loadbench.runner.spread import Processes
+from loadbench.runner.spread import place as places
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
+from tests.support.spreading import closed, ready, route_to, run, until
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")]
 

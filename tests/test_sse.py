@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench import sse
-from loadbench.sse import Decoder, EventTooLarge
+from loadbench.client import sse
+from loadbench.client.sse import Decoder, EventTooLarge
 
 
 def decode(*chunks: bytes) -> list[tuple[bytes, bytes]]:

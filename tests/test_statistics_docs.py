@@ -13,12 +13,12 @@ from types import ModuleType
 import pytest
 from statistics_tables import TABLES, written
 
-from loadbench import intervals
-from loadbench.capacity import backlog, look, rule
+from loadbench import stats
 from loadbench.compare import flows, judging, outcomes, overall, percentiles, typical, verdict
 from loadbench.metrics import dependence, drift, noise, repeats, stalls
 from loadbench.quality import agreement
-from loadbench.scaling import knees, serial, usl
+from loadbench.runner.capacity import backlog, look, rule
+from loadbench.stats.scaling import knees, serial, usl
 
 HERE = Path(__file__).parent
 TEXT = (HERE.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
@@ -38,8 +38,8 @@ def functions(module: ModuleType) -> set[str]:
 
 
 def test_every_interval_is_named() -> None:
-    every = {name for name in intervals.__all__ if inspect.isroutine(getattr(intervals, name))}
-    cached = {name for name in intervals.__all__ if hasattr(getattr(intervals, name), "cache_info")}
+    every = {name for name in stats.__all__ if inspect.isroutine(getattr(stats, name))}
+    cached = {name for name in stats.__all__ if hasattr(getattr(stats, name), "cache_info")}
 
     assert len(every | cached) > 25
     assert (every | cached) - NAMED == set()

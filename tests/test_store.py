@@ -20,13 +20,13 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from streams import failed, stream
 
 from loadbench import store
 from loadbench.errors import StoreError, UsageError
-from loadbench.histogram import Histogram
-from loadbench.result import ERROR_KINDS, Result, Results
+from loadbench.record import ERROR_KINDS, Result, Results
 from loadbench.store import Run, RunFolder, folder, read, reading, write_atomically
+from loadbench.store.histogram import Histogram
+from tests.support.streams import failed, stream
 
 LEVEL = {"id": "m@c1", "model": "m", "concurrency": 1}
 COMPLETE = {"status": "complete", "reason": None, "duration_s": 1.5}

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damaged_runs import Files, make, put, read_all
 
 from loadbench import quality, select, store
 from loadbench.errors import LoadbenchError, StoreError
-from loadbench.histogram import Histogram, read_log
 from loadbench.report import listing
 from loadbench.store import files as store_files
+from loadbench.store.histogram import Histogram, read_log
+from tests.support.damaged_runs import Files, make, put, read_all
 
 needs_hlog = pytest.mark.skipif(not store.hlog_works(), reason="hdrhistogram has no wheel here")
 

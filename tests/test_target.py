@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from finding import found
-from scripted import Answer, scripted
 
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.target import (
+from loadbench.server import (
     KINDS,
     Chosen,
     Target,
@@ -24,6 +22,8 @@ from loadbench.target import (
     ignore_eos_supported,
     open_http,
 )
+from tests.support.finding import found
+from tests.support.scripted import Answer, scripted
 
 KEY = "sk-very-secret-0123456789"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.target import is_proxied, open_http, proxy_of
-from loadbench.target.access import read_key_file
+from loadbench.server import is_proxied, open_http, proxy_of
+from loadbench.server.access import read_key_file
 
 KEY = "sk-very-secret-0123456789"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loadbench.errors import TargetError
-from loadbench.target import Kind, ModelFacts, Target, choose
+from loadbench.server import Kind, ModelFacts, Target, choose
 
 PHI_CPU = ModelFacts("Phi-4-mini-instruct-generic-cpu:5", aliases=("phi-4-mini",))
 PHI_GPU = ModelFacts("Phi-4-mini-instruct-cuda-gpu:5", aliases=("phi-4-mini",))

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.errors import UsageError
-from loadbench.target import is_loopback, normalise, server_root
-from loadbench.target.endpoint import route
+from loadbench.server import is_loopback, normalise, server_root
+from loadbench.server.endpoint import route
 
 PASTED = {
     "http://127.0.0.1:8080": "http://127.0.0.1:8080/v1",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from finding import found
-
-from loadbench.target import Target, choose
+from loadbench.server import Target, choose
+from tests.support.finding import found
 
 GENERATION_0_AS_DOCUMENTED: dict[str, Any] = {
     "/v1/models": {

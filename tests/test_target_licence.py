@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadbench.target import ModelFacts, free_memory_warning
-from loadbench.target.licence import licence_name
+from loadbench.server import ModelFacts, free_memory_warning
+from loadbench.server.licence import licence_name
 
 # How the texts begin that Ollama shows.
 TEXTS = {

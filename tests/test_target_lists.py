@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from finding import found
 
-from loadbench.target import Target, choose
-from loadbench.target.ollama import device_of_row
+from loadbench.server import Target, choose
+from loadbench.server.ollama import device_of_row
+from tests.support.finding import found
 
 OLLAMA: dict[str, Any] = {
     "/v1/models": {"object": "list", "data": [{"id": "gemma3:latest", "owned_by": "library"}, {"id": "phi4:14b"}]},

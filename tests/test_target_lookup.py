@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from scripted import Answer, scripted
 
 from loadbench.errors import TargetError
-from loadbench.target import find, open_http, wait
+from loadbench.server import find, open_http, wait
+from tests.support.scripted import Answer, scripted
 
 HERE = "http://127.0.0.1:9"
 MODELS = Answer({"data": [{"id": "m"}]})

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.errors import TargetError
-from loadbench.target import Secrets, find, open_http
-from loadbench.target.calls import call
-from tests.scripted import Answer, scripted
+from loadbench.server import Secrets, find, open_http
+from loadbench.server.calls import call
+from tests.support.scripted import Answer, scripted
 
 KEY = "sk-4711/very+secret=0123"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted import CERTIFICATE, Answer, scripted
 
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.target import NotReady, Target, find, open_http, wait
+from loadbench.server import NotReady, Target, find, open_http, wait
 from loadbench.transport import Transport
+from tests.support.scripted import CERTIFICATE, Answer, scripted
 
 MODELS = {"/v1/models": {"data": [{"id": "m"}], "object": "list"}}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadbench.errors import TargetError
-from loadbench.target import Chosen, Kind, ModelFacts, Target, choose
+from loadbench.server import Chosen, Kind, ModelFacts, Target, choose
 
 CPU = ModelFacts("Phi-4-mini-instruct-generic-cpu:5", ("phi-4-mini",))
 CUDA = ModelFacts("Phi-4-mini-instruct-cuda-gpu:5", ("phi-4-mini",))

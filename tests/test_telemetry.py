@@ -13,10 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
-from nvml import GB, H100, Nvml, using
 
 from loadbench import telemetry
 from loadbench.telemetry.machine import Machine
+from tests.support.nvml import GB, H100, Nvml, using
 
 pytestmark = pytest.mark.system
 

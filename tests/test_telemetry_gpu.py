@@ -7,10 +7,10 @@ from typing import Any
 
 import pynvml
 import pytest
-from nvml import GB, H100, NOT_SUPPORTED, Nvml, using
 
 from loadbench.errors import how_to_install
 from loadbench.telemetry import Gpus, environment, gpu_free_memory_bytes, open_nvml
+from tests.support.nvml import GB, H100, NOT_SUPPORTED, Nvml, using
 
 QUERIES = sorted(name for name in H100 if "Processes" not in name)
 

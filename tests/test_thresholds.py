@@ -7,8 +7,6 @@ import re
 from typing import Any
 
 import pytest
-from streams import failed, stream, summed
-from summaries import summary_of
 
 from loadbench.cli import verdict
 from loadbench.errors import UsageError
@@ -16,6 +14,8 @@ from loadbench.metrics.thresholds import thresholds
 from loadbench.report import markdown, text
 from loadbench.report import thresholds as reported
 from loadbench.scenario import Scenario
+from tests.support.streams import failed, stream, summed
+from tests.support.summaries import summary_of
 
 TIMES = {"n": 100, "mean": 300.0, "p50": 250.0, "p90": 500.0, "p95": 700.0, "p99": 900.0, "p999": 950.0, "max": 1000.0}
 

@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from asking import ask_many, seconds
-from replay import HOLD, RECEIVE, Step, serve
-from wire import DONE, HEAD, LAST, chunk, event, plain
 
-from loadbench import simulator
+from loadbench.serve import simulator
+from tests.support.asking import ask_many, seconds
+from tests.support.replay import HOLD, RECEIVE, Step, serve
+from tests.support.wire import DONE, HEAD, LAST, chunk, event, plain
 
 pytestmark = pytest.mark.system
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from loadbench import simulator
-from loadbench.session import PROBE_TOKENS
+from loadbench.runner.session import PROBE_TOKENS
+from loadbench.serve import simulator
 
 pytestmark = pytest.mark.system
 

@@ -4,14 +4,14 @@ import re
 from typing import Any
 
 import pytest
-from asking import ask_many
 from checks_page import PAGE, page
-from replay import RECEIVE, Step, serve
-from streams import in_turn, level_data, run, stream, summed
-from wire import DONE, HEAD, LAST, chunk, event
 
 from loadbench.metrics import summarise
-from loadbench.validity import CHECKS, NAMES, warnings
+from loadbench.metrics.gates import CHECKS, NAMES, warnings
+from tests.support.asking import ask_many
+from tests.support.replay import RECEIVE, Step, serve
+from tests.support.streams import in_turn, level_data, run, stream, summed
+from tests.support.wire import DONE, HEAD, LAST, chunk, event
 
 SOUND: dict[str, Any] = {
     "attempted": 1000,
@@ -379,7 +379,7 @@ def test_docs_checks_md_is_the_table_of_checks() -> None:
 
 def test_every_code_that_the_house_speaks_of_is_in_the_table_of_checks() -> None:
     house = PAGE.parent.parent / "loadbench"
-    files = [house / "metrics" / "__init__.py", *(house / "validity").glob("*.py")]
+    files = [house / "metrics" / "__init__.py", *(house / "metrics" / "gates").glob("*.py")]
     sources = "".join(path.read_text(encoding="utf-8") for path in files)
     said = r'said\(\s*"(?:red|warn|note)",\s*"([\w-]+)"'
     graded = r'graded\(\s*"([\w-]+)"'

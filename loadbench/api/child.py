@@ -15,8 +15,8 @@ from typing import IO, Any
 
 import orjson
 
+from loadbench import machine
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.target import child as processes
 
 USAGE = 2
 _SETTINGS = re.compile(r"LOADBENCH_|BENCH_|RETRY_(ON_FAIL|BACKOFF)$")
@@ -35,7 +35,7 @@ def measure(
     Raises:
         KeyboardInterrupt: As it came, once the run has drained and is on disk; a second one stops it at once.
     """
-    with processes.complaints() as errors:
+    with machine.complaints() as errors:
         child = _start(["loadbench.cli.called"], errors)
         assert child.stdin is not None
         assert child.stdout is not None
@@ -75,7 +75,7 @@ def command(words: Sequence[str]) -> bytes:
     Raises:
         LoadbenchError: If it writes nothing there: what it said on stderr.
     """
-    with processes.complaints() as errors:
+    with machine.complaints() as errors:
         child = _start(["loadbench", *words], errors)
         try:
             out, _ = child.communicate()
@@ -96,7 +96,7 @@ def failure(code: int, said: Sequence[str]) -> LoadbenchError:
 
 def _start(module: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
     kept = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
-    return processes.start(processes.python(*module), errors=errors, variables=kept)
+    return machine.start(machine.python(*module), errors=errors, variables=kept)
 
 
 def _said(errors: IO[bytes]) -> list[str]:

@@ -20,11 +20,11 @@ from loadbench.cli.live.sides import Sided, named
 from loadbench.cli.pair import MEANT, SIDES, folders
 from loadbench.cli.rig import Asked, Rig
 from loadbench.errors import UsageError
-from loadbench.plan import Plan, PlannedLevel
-from loadbench.precision import Rounds
 from loadbench.report import comparison
+from loadbench.runner.plan import Plan, PlannedLevel
+from loadbench.runner.precision import Rounds
+from loadbench.runner.session import Session
 from loadbench.scenario import Scenario
-from loadbench.session import Session
 
 
 def against(wanted: Scenario, given: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from loadbench import target
+from loadbench import server as targets
 from loadbench.cli import place as places
 from loadbench.cli import reach
 from loadbench.cli.place import Place, Reached
@@ -19,11 +19,11 @@ from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import TargetError
 from loadbench.metrics.request import Requests
 from loadbench.prompts import Prompt
-from loadbench.result import Result, Results
+from loadbench.record import Result, Results
+from loadbench.runner.session import Control
+from loadbench.runner.session.turn import advised
 from loadbench.scenario import Scenario
-from loadbench.session import Control
-from loadbench.session.turn import advised
-from loadbench.target import Chosen, ModelFacts, Target
+from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport
 
 SHOW_EVERY_S = 0.05
@@ -105,7 +105,7 @@ class Stage:
             shown: Called with each new piece of reasoning and answer, as it comes.
             max_tokens: Unset, those of the scenario.
         """
-        cold = {"cache_prompt": False} if target.cache_prompt_supported(self.server.kind) else {}
+        cold = {"cache_prompt": False} if targets.cache_prompt_supported(self.server.kind) else {}
         client = Client(
             self.transport,
             self.server.chat_url_of(model.id),
@@ -150,7 +150,7 @@ async def stage(place: Place, asked: Scenario, given: dict[str, Any]) -> AsyncIt
     Raises:
         TargetError: Nobody answers there.
     """
-    headers = target.request_headers(asked.headers, reach.key(asked.api_key_env, asked.api_key_file))
+    headers = targets.request_headers(asked.headers, reach.key(asked.api_key_env, asked.api_key_file))
     async with places.reached(place, asked, given, reach.note) as reached:
         for warning in reach.warnings(reached.server.base_url, given, asked.api_key_file):
             reach.note(warning)

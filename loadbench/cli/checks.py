@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import psutil
 
-from loadbench import llama, store, target, telemetry
+from loadbench import server, store, telemetry
 from loadbench.cli import nearby
 from loadbench.errors import LoadbenchError, how_to_install
 from loadbench.scenario.files import home as home_folder
-from loadbench.target import Target
+from loadbench.serve import llama
+from loadbench.server import Target
 from loadbench.transport import kernel_stamps_work
 from loadbench.transport.limits import raise_file_limit
 
@@ -175,7 +176,7 @@ async def servers(ports: Iterable[int] | None = None, *, home: Path | None = Non
     """The server a run would find by itself, and what listens where servers usually do."""
     checks: list[Check] = []
     try:
-        found = await asyncio.to_thread(target.discover, os.environ, home or home_folder())
+        found = await asyncio.to_thread(server.discover, os.environ, home or home_folder())
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 import click
 
-from loadbench import target
+from loadbench import server as targets
 from loadbench.cli.harmless import harmless
 from loadbench.errors import UsageError
-from loadbench.plan import PlannedLevel
 from loadbench.prompts import Prompt
+from loadbench.runner.plan import PlannedLevel
 from loadbench.scenario import Scenario, Shape
-from loadbench.target import Choice, Target
-from loadbench.target.advice import some
+from loadbench.server import Choice, Target
+from loadbench.server.advice import some
 
 MOST_STREAMS = 1000
 _DOZEN = 12
@@ -41,7 +41,7 @@ def ask(urls: Iterable[str], streams: int, per_s: float, given: Mapping[str, Any
     Raises:
         UsageError: It was not confirmed; or nobody can be asked, and --yes was not given.
     """
-    hosts = dict.fromkeys(urlsplit(url).hostname or url for url in urls if url and not target.is_loopback(url))
+    hosts = dict.fromkeys(urlsplit(url).hostname or url for url in urls if url and not targets.is_loopback(url))
     large = [f"{streams:,} streams at once"] * (streams > MOST_STREAMS)
     large += [f"{per_s:,.6g} requests/s"] * (per_s > MOST_PER_S)
     if not hosts or not large or given["yes"]:

@@ -61,7 +61,7 @@ def doctor(
     for warning in reach.warnings(endpoint, {"insecure": insecure}, api_key_file):
         reach.note(warning)
     if endpoint is not None:
-        from loadbench.target import normalise
+        from loadbench.server import normalise
 
         endpoint = normalise(endpoint)
     rows: list[Check] = []

@@ -12,15 +12,16 @@ from typing import Any
 import anyio
 import click
 
-from loadbench import quality, store, target
+from loadbench import quality, store
+from loadbench import server as targets
 from loadbench.cli import reach
 from loadbench.cli.harmless import harmless
 from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import UsageError
-from loadbench.judge import Court, Prices, cases, to_come
 from loadbench.prompts import Prompt
 from loadbench.quality import Answer, Score, Scored
-from loadbench.result import Result
+from loadbench.quality.judge import Court, Prices, cases, to_come
+from loadbench.record import Result
 from loadbench.scenario import Timeouts
 
 
@@ -72,8 +73,8 @@ async def _court(given: Mapping[str, Any]) -> AsyncIterator[Court]:
         reach.note(warning)
     access = {"verify": not given["insecure"], "ca_file": given["ca_file"], "headers": given["headers"], "key": key}
     wanted = given["judge_model"]
-    async with target.open_http(endpoint, **access) as http:
-        server = await target.wait(endpoint, http=http, wait_s=0.0, waiting=reach.note, named=wanted is not None)
+    async with targets.open_http(endpoint, **access) as http:
+        server = await targets.wait(endpoint, http=http, wait_s=0.0, waiting=reach.note, named=wanted is not None)
     if wanted is None:
         listed = [facts.id for facts in server.models]
         if len(listed) != 1:
@@ -81,9 +82,9 @@ async def _court(given: Mapping[str, Any]) -> AsyncIterator[Court]:
                 f"--judge {server.base_url} has {len(listed)} models: name the one that judges with --judge-model"
             )
         [wanted] = listed
-    [model] = target.choose(server, [wanted]).chosen
+    [model] = targets.choose(server, [wanted]).chosen
     transport = reach.transport(server, dict(given))
-    headers = target.request_headers(given["headers"], key)
+    headers = targets.request_headers(given["headers"], key)
     limit = given["judge_timeout"]
     timeouts = Timeouts(first_token=limit, idle=limit, total=limit)
     asked = 0
@@ -125,7 +126,7 @@ def _key(name: str | None, file: str | None) -> str | None:
     """
     if name is not None and file is not None:
         raise UsageError("--judge-key-env and --judge-key-file are both given: keep one")
-    return target.read_key(name, os.environ) if file is None else reach.key(None, file)
+    return targets.read_key(name, os.environ) if file is None else reach.key(None, file)
 
 
 class Progress:

@@ -19,8 +19,8 @@ from loadbench.cli import INTERRUPTED, live, opening, reach, rig, verdict, worke
 from loadbench.cli.rig import Asked
 from loadbench.engine import process
 from loadbench.errors import UsageError
+from loadbench.runner.session import Schedule, Session, in_turns
 from loadbench.scenario import Scenario
-from loadbench.session import Schedule, Session, in_turns
 
 _MOST_IN_A_SECOND = 1000
 T = TypeVar("T")

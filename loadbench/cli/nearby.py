@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadbench import target
+from loadbench import server as targets
 from loadbench.errors import LoadbenchError
-from loadbench.target import Found, NotReady, Target
+from loadbench.server import Found, NotReady, Target
 
 PORTS = {
     8080: "llama.cpp",
@@ -71,8 +71,8 @@ async def look(ports: Iterable[int], told: Found | None = None) -> list[Seen]:
 
 async def find(endpoint: str, within_s: float, **access: Any) -> Target:
     """Who answers at an endpoint; what it takes to get in goes to `target.open_http`."""
-    async with target.open_http(endpoint, **access) as http:
-        return await target.find(endpoint, http=http, within_s=within_s)
+    async with targets.open_http(endpoint, **access) as http:
+        return await targets.find(endpoint, http=http, within_s=within_s)
 
 
 async def _look(url: str, how: str | None) -> Seen | None:

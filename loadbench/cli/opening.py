@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loadbench.plan import Plan, PlannedLevel
+from loadbench.runner.plan import Plan, PlannedLevel
 from loadbench.scenario import Level
-from loadbench.target import Choice, Target
+from loadbench.server import Choice, Target
 
 _MINUTES_FROM_S = 90.0
 

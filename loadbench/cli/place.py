@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from loadbench import foundry, models, target
+from loadbench import server as targets
 from loadbench.cli import nearby, reach, resume
 from loadbench.errors import LoadbenchError, TargetError, UsageError
+from loadbench.runner.session import Control, Origin
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import home
-from loadbench.session import Control, Origin
-from loadbench.target import Choice, Found, ModelFacts, Target
+from loadbench.serve import foundry
+from loadbench.server import Choice, Found, ModelFacts, Target, models
 from loadbench.transport import Transport
 
 if TYPE_CHECKING:
-    from loadbench.foundry import Runtime
+    from loadbench.serve.foundry import Runtime
 
 SDK = "Foundry Local's own runtime"
 METRICS = ("llama.cpp", "vllm")
@@ -69,7 +70,7 @@ def find(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -
     if given["simulate"] or again == "simulator":
         return _simulator(given, stack)
     if asked.endpoint is not None:
-        first, *others = target.distinct(asked.endpoints)
+        first, *others = targets.distinct(asked.endpoints)
         return Place(first, "as given", others=tuple(others))
     if given["resume"] is not None and again is None:
         found = resume.place(given["resume"])
@@ -95,8 +96,8 @@ def _found(asked: Scenario, note: Note) -> Found | None:
     Raises:
         UsageError: There are several.
     """
-    told = target.discover(os.environ, home())
-    if told is not None and told.how == target.VARIABLE:
+    told = targets.discover(os.environ, home())
+    if told is not None and told.how == targets.VARIABLE:
         return told
     here = {} if told is None else {told.endpoint: f"Foundry Local, {told.how}"}
     has_key = reach.key_source(asked.api_key_env, asked.api_key_file) is not None
@@ -138,7 +139,7 @@ class Reached:
     def chosen(self, wanted: Any, asked: Scenario) -> Choice:
         """These models, as the devices and the execution provider that were asked for allow."""
         devices, provider = asked.device or (), asked.execution_provider
-        return target.choose(self.server, wanted, devices=devices, execution_provider=provider)
+        return targets.choose(self.server, wanted, devices=devices, execution_provider=provider)
 
 
 @asynccontextmanager
@@ -157,10 +158,10 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
         yield Reached(known, control, None)
         return
     endpoint = place.endpoint or ""
-    base_url = target.normalise(endpoint)
+    base_url = targets.normalise(endpoint)
     # Ours sets up its first connection in 3 ms, stock httpx in 100.
-    transport = None if target.is_proxied(base_url) else Transport(clock="user", tls=reach.tls(base_url, given))
-    async with target.open_http(
+    transport = None if targets.is_proxied(base_url) else Transport(clock="user", tls=reach.tls(base_url, given))
+    async with targets.open_http(
         endpoint,
         verify=not given["insecure"],
         ca_file=given["ca_file"],
@@ -170,9 +171,9 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
     ) as http:
         wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
         named = asked.models != "auto"
-        server = _with_known(await target.wait(endpoint, http=http, wait_s=wait_s, waiting=note, named=named), place)
-        root = target.server_root(server.base_url)
-        scrape = (lambda: target.scrape(http, root)) if server.kind in METRICS else None
+        server = _with_known(await targets.wait(endpoint, http=http, wait_s=wait_s, waiting=note, named=named), place)
+        root = targets.server_root(server.base_url)
+        scrape = (lambda: targets.scrape(http, root)) if server.kind in METRICS else None
         round_trip_ns = None if transport is None else transport.round_trip_ns
         yield Reached(server, models.control(server, http), scrape, round_trip_ns)
 
@@ -180,7 +181,7 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
 def _known_target(place: Place) -> Target | None:
     """The server as this process knows it without asking over HTTP; None where it must be asked. May block for 4 s."""
     if place.runtime is not None:
-        base_url = SDK if place.endpoint is None else target.normalise(place.endpoint)
+        base_url = SDK if place.endpoint is None else targets.normalise(place.endpoint)
         models = tuple(place.runtime.models())
         runtime = place.runtime
         return Target(base_url, "foundry2", runtime.version, models=models, pid=runtime.pid, is_ours=True)
@@ -192,7 +193,7 @@ def _known_target(place: Place) -> Target | None:
 def _with_known(server: Target, place: Place) -> Target:
     """A server that answered, with what the place tells beside it."""
     known = {one.id: one for one in place.models}
-    models = (target.merged(one, known[one.id]) if one.id in known else one for one in server.models)
+    models = (targets.merged(one, known[one.id]) if one.id in known else one for one in server.models)
     return replace(server, models=tuple(models), pid=server.pid or place.pid)
 
 
@@ -223,7 +224,7 @@ class RuntimeControl:
 
 
 def _simulator(given: dict[str, Any], stack: ExitStack) -> Place:
-    from loadbench import simulator
+    from loadbench.serve import simulator
 
     if given["dry_run"]:
         return Place(None, "the simulator, started for the run", (ModelFacts(simulator.MODEL),))
@@ -239,7 +240,7 @@ def _sdk(cache: Path, given: dict[str, Any], stack: ExitStack, note: Note) -> Pl
 
 
 def _embedded(asked: Scenario, given: dict[str, Any], stack: ExitStack, note: Note) -> Place:
-    from loadbench import llama
+    from loadbench.serve import llama
 
     if reason := llama.available():
         raise LoadbenchError(

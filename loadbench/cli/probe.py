@@ -14,7 +14,7 @@ from loadbench.cli.options import LIST, HeadedCommand, under
 if TYPE_CHECKING:
     from loadbench.cli.place import Place
     from loadbench.scenario import Scenario
-    from loadbench.target import Chosen
+    from loadbench.server import Chosen
 
 PROMPT = "Explain in two sentences what a load test of a language model finds out."
 

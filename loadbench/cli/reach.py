@@ -15,8 +15,8 @@ from loadbench.cli.options import certificates, devices, duration, header_lines,
 if TYPE_CHECKING:
     import ssl
 
-    from loadbench.foundry import Runtime
-    from loadbench.target import Found, Target
+    from loadbench.serve.foundry import Runtime
+    from loadbench.server import Found, Target
     from loadbench.transport import StockTransport, Transport
 
 Command = Callable[..., Any]
@@ -68,15 +68,15 @@ def variant_options(command: Command) -> Command:
 
 def found(given: dict[str, Any]) -> Found | None:
     """The server to ask: the one that is named, else a Foundry Local service; None where there is neither."""
-    from loadbench import target
+    from loadbench import server as targets
     from loadbench.scenario.files import home
 
     place = given["endpoint"]
-    found = target.discover(os.environ, home()) if place is None else target.Found(place, "as given")
+    found = targets.discover(os.environ, home()) if place is None else targets.Found(place, "as given")
     if found is None:
         return None
     source = key_source(given["api_key_env"], given["api_key_file"])
-    return target.Found(found.endpoint, with_key(found.how, source))
+    return targets.Found(found.endpoint, with_key(found.how, source))
 
 
 @asynccontextmanager
@@ -86,11 +86,11 @@ async def server(found: Found, given: dict[str, Any]) -> AsyncIterator[tuple[Tar
     Raises:
         TargetError: Nobody does.
     """
-    from loadbench import target
+    from loadbench import server as targets
 
     for warning in warnings(found.endpoint, given, given["api_key_file"]):
         note(warning)
-    async with target.open_http(
+    async with targets.open_http(
         found.endpoint,
         verify=not given["insecure"],
         ca_file=given["ca_file"],
@@ -98,7 +98,7 @@ async def server(found: Found, given: dict[str, Any]) -> AsyncIterator[tuple[Tar
         key=key(given["api_key_env"], given["api_key_file"]),
     ) as http:
         wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
-        yield await target.wait(found.endpoint, http=http, wait_s=wait_s, waiting=note), http
+        yield await targets.wait(found.endpoint, http=http, wait_s=wait_s, waiting=note), http
 
 
 @contextmanager
@@ -110,8 +110,8 @@ def sdk(given: dict[str, Any], why: str = "no server was named or found") -> Ite
     Raises:
         LoadbenchError: It is not installed.
     """
-    from loadbench import foundry
     from loadbench.errors import LoadbenchError
+    from loadbench.serve import foundry
 
     if reason := foundry.available():
         raise LoadbenchError(f"{why}, and {SDK} is not at hand ({reason}): name a server with -e URL, or install it")
@@ -121,7 +121,7 @@ def sdk(given: dict[str, Any], why: str = "no server was named or found") -> Ite
 
 def listed(runtime: Runtime, given: dict[str, Any]) -> Target:
     """The SDK's models, as a server would list them; a line says where they are from. Blocks: 4 s where offline."""
-    from loadbench.target import Target
+    from loadbench.server import Target
 
     models = tuple(runtime.models())
     target = Target(SDK, "foundry2", runtime.version, models=models, pid=runtime.pid, is_ours=True)
@@ -135,8 +135,8 @@ def cache(given: dict[str, Any]) -> Path:
     Raises:
         LoadbenchError: As of `foundry.cache_folder`.
     """
-    from loadbench import foundry
     from loadbench.scenario.files import expanded, home
+    from loadbench.serve import foundry
 
     folder: Path | None = given.get("cache_dir")
     return foundry.cache_folder(os.environ, home()) if folder is None else expanded(folder, "--cache-dir")
@@ -162,15 +162,15 @@ def key(name: str | None, file: str | None) -> str | None:
     Raises:
         UsageError: Both are named; or the variable is not set, or the file holds no key.
     """
-    from loadbench import target
+    from loadbench import server as targets
     from loadbench.errors import UsageError
     from loadbench.scenario.files import expanded
 
     if file is None:
-        return target.read_key(name or key_variable(), os.environ)
+        return targets.read_key(name or key_variable(), os.environ)
     if name is not None:
         raise UsageError("--api-key-env and --api-key-file are both given: keep one")
-    return target.read_key_file(expanded(file, "--api-key-file"))
+    return targets.read_key_file(expanded(file, "--api-key-file"))
 
 
 def key_source(name: str | None, file: str | None) -> str | None:
@@ -185,7 +185,7 @@ def with_key(how: str, source: str | None) -> str:
 
 def warnings(endpoint: str | None, given: Mapping[str, Any], key_file: str | None) -> list[str]:
     """What a person should know of how a server is reached, a line each."""
-    from loadbench import target
+    from loadbench import server as targets
     from loadbench.scenario.files import expanded
 
     found = []
@@ -194,7 +194,7 @@ def warnings(endpoint: str | None, given: Mapping[str, Any], key_file: str | Non
             "Warning: --insecure: no certificate is checked: whoever is on the way may read the key and the answers, "
             "and answer in the server's place"
         )
-    if key_file is not None and (warning := target.key_file_warning(expanded(key_file, "--api-key-file"))) is not None:
+    if key_file is not None and (warning := targets.key_file_warning(expanded(key_file, "--api-key-file"))) is not None:
         found.append(warning)
     return found
 
@@ -251,7 +251,7 @@ def proxy(targets: Sequence[Target]) -> str | None:
         LoadbenchError: It is none that can be used, or not of each target the same one.
     """
     from loadbench.errors import LoadbenchError
-    from loadbench.target import proxy_of
+    from loadbench.server import proxy_of
 
     proxies = [proxy_of(one.base_url) for one in targets]
     for one, found in zip(targets, proxies, strict=True):

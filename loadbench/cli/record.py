@@ -16,7 +16,7 @@ from loadbench.engine import process
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
 from loadbench.scenario.secret import NOT_STORED, starred, stored_body, stored_header
-from loadbench.target import Choice, Target
+from loadbench.server import Choice, Target
 
 
 def info(

@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from loadbench import target
+from loadbench import server as targets
 from loadbench.cli import place as places
 from loadbench.cli.place import Place, Reached
 from loadbench.client import Endpoint
 from loadbench.errors import TargetError
 from loadbench.scenario import Scenario
-from loadbench.target import Choice, Target
+from loadbench.server import Choice, Target
 
 
 async def reached(
@@ -36,7 +36,7 @@ def check(choice: Choice, others: Sequence[Reached]) -> None:
     """
     for one in others:
         for model in choice.chosen:
-            found = target.choose(one.server, [model.id]).chosen[0].id
+            found = targets.choose(one.server, [model.id]).chosen[0].id
             if found != model.id:
                 raise TargetError(
                     f"{one.server.base_url} has {found}, not {model.id}: replicas serve one model, so name "

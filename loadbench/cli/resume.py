@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadbench import prompts, store, target
+from loadbench import prompts, store
+from loadbench import server as targets
 from loadbench.errors import TargetError
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import home
-from loadbench.target import Found, Target
+from loadbench.server import Found, Target
 
 PROMPTS = "prompts.json"
 
@@ -41,7 +42,7 @@ def began_as(folder: Path | None) -> str | None:
 def place(folder: Path) -> Found | None:
     """Where the run's server was; a Foundry Local service may have moved to another port since."""
     server = _server(folder)
-    if str(server.get("kind") or "").startswith("foundry") and (found := target.discover(os.environ, home())):
+    if str(server.get("kind") or "").startswith("foundry") and (found := targets.discover(os.environ, home())):
         return found
     url = server.get("base_url")
     return Found(url, "as the run began") if url else None

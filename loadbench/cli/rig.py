@@ -10,7 +10,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadbench import abort, plan, precision, prompts, scenario, store, target
+from loadbench import prompts, scenario, store
+from loadbench import server as targets
 from loadbench.cli import consent, reach, record, replicas, resume, verdict, workers
 from loadbench.cli import place as places
 from loadbench.cli.place import Place, Reached
@@ -18,13 +19,14 @@ from loadbench.cli.watched import Shown, Watched
 from loadbench.client import Parameters
 from loadbench.client.route import Route
 from loadbench.errors import UsageError
-from loadbench.plan import Plan
-from loadbench.precision import Rounds
 from loadbench.prompts import Prompt
 from loadbench.quality import Question, checks
+from loadbench.runner import abort, plan, precision
+from loadbench.runner.plan import Plan
+from loadbench.runner.precision import Rounds
+from loadbench.runner.session import Fixed, Schedule, Session, Watch
 from loadbench.scenario import Scenario
-from loadbench.session import Fixed, Schedule, Session, Watch
-from loadbench.target import Choice, Target
+from loadbench.server import Choice, Target
 
 if TYPE_CHECKING:
     from loadbench.cli.live import View
@@ -97,7 +99,7 @@ class Rig:
     def spread(self) -> int | str | None:
         """How many processes, or which cluster, share the load; None where this process makes it."""
         began = None if self.asked.given["resume"] is None else store.read_info(self.asked.path)
-        return workers.wanted(self.asked.given, began, local=all(target.is_loopback(url) for url in self.urls if url))
+        return workers.wanted(self.asked.given, began, local=all(targets.is_loopback(url) for url in self.urls if url))
 
     @property
     def models(self) -> list[str]:
@@ -140,7 +142,7 @@ class Rig:
         found = reach.warnings(secure, asked.given, asked.scenario.api_key_file)
         found += [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
         if self.asked.scenario.output_exact and not _exact(self.servers):
-            kind = next(one.kind for one in self.servers if not target.ignore_eos_supported(one.kind))
+            kind = next(one.kind for one in self.servers if not targets.ignore_eos_supported(one.kind))
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
         return found
 
@@ -157,7 +159,7 @@ class Rig:
         )
         route = Route(
             tuple(replicas.client_endpoints(self.servers, self.models, wanted.weights)),
-            target.request_headers(wanted.headers, reach.key(wanted.api_key_env, wanted.api_key_file)),
+            targets.request_headers(wanted.headers, reach.key(wanted.api_key_env, wanted.api_key_file)),
             parameters,
             wanted.timeouts,
             stamps=given.get("stamps"),
@@ -278,17 +280,17 @@ def _budget_s(given: dict[str, Any]) -> float | None:
 
 def _extra_body(wanted: Scenario, servers: Sequence[Target]) -> dict[str, Any]:
     """The scenario's extra keys; llama.cpp is told not to answer from its prompt cache unless they say otherwise."""
-    cold = {"cache_prompt": False} if all(target.cache_prompt_supported(one.kind) for one in servers) else {}
+    cold = {"cache_prompt": False} if all(targets.cache_prompt_supported(one.kind) for one in servers) else {}
     whole = {"ignore_eos": True} if wanted.output_exact and _exact(servers) else {}
     return {**cold, **whole, **wanted.extra_body}
 
 
 def _exact(servers: Sequence[Target]) -> bool:
-    return all(target.ignore_eos_supported(one.kind) for one in servers)
+    return all(targets.ignore_eos_supported(one.kind) for one in servers)
 
 
 def _min_tokens(wanted: Scenario, servers: Sequence[Target]) -> bool:
-    return wanted.output_exact and all(target.min_tokens_supported(one.kind) for one in servers)
+    return wanted.output_exact and all(targets.min_tokens_supported(one.kind) for one in servers)
 
 
 def _levels(wanted: Scenario, steps: Plan, folder: store.RunFolder, view: View, rounds: Rounds | None) -> Schedule:

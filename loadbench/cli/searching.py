@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import store
-from loadbench.capacity import Grid, Rule, Search, begun, level_of, line
-from loadbench.capacity.rule import CONFIRM_S, STEADY_S
-from loadbench.capacity.search import UNDECIDED
 from loadbench.cli.live import View
 from loadbench.engine import MAX_STREAMS
 from loadbench.errors import UsageError
 from loadbench.metrics.slo import WHOLE
+from loadbench.runner.capacity import Grid, Rule, Search, begun, level_of, line
+from loadbench.runner.capacity.rule import CONFIRM_S, STEADY_S
+from loadbench.runner.capacity.search import UNDECIDED
+from loadbench.runner.session import Schedule
 from loadbench.scenario import Scenario
-from loadbench.session import Schedule
 
 BELOW = 3
 """Exit code where not even the lowest load surely meets the SLO."""

@@ -9,16 +9,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from loadbench import simulator
 from loadbench.cli import measure
 from loadbench.cli.checks import Check
 from loadbench.client import Client, Parameters
 from loadbench.engine import Engine, Limits, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.scenario import Level, Timeouts
-from loadbench.simulator import Simulator
+from loadbench.serve import simulator
+from loadbench.serve.simulator import Simulator
 from loadbench.transport import Transport
 
 STREAMS = 128

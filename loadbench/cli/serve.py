@@ -58,7 +58,7 @@ def llama(as_json: bool, host: str, port: int, api_key_env: str | None, api_key_
     """
     from dataclasses import asdict
 
-    from loadbench import llama
+    from loadbench.serve import llama
 
     key = key_of(host, api_key_env, api_key_file)
     llama.serve(
@@ -83,7 +83,7 @@ class _LawCommand(click.Command):
         import argparse
         import re
 
-        from loadbench.simulator.law import FAULTS, add_options
+        from loadbench.serve.simulator.law import FAULTS, add_options
 
         between = re.compile(rf"[.;] (?=(?:400 to 599|{'|'.join(FAULTS)}): )")
 
@@ -130,7 +130,7 @@ def simulator(
     It answers as fast as it is told to, so a harness can be checked against the truth: GET /truth says what it really
     did. Its numbers say nothing about any model.
     """
-    from loadbench import simulator
+    from loadbench.serve import simulator
 
     arguments = ["--host", host, "--port", str(port), *_law(law)]
     arguments += [word for model in models for word in ("--model", model)]
@@ -148,7 +148,7 @@ def _law(words: tuple[str, ...]) -> list[str]:
     """The simulator's options, checked here so that a mistake is reported as any other of the command line."""
     import argparse
 
-    from loadbench.simulator.law import add_options, from_options
+    from loadbench.serve.simulator.law import add_options, from_options
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> Any:

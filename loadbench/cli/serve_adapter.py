@@ -54,7 +54,7 @@ def adapter(as_json: bool, spec: str, weights: str | None, options: tuple[str, .
     one). Its load gets WEIGHTS and the options; its generate yields the answer piece by piece. docs/adapter.md
     shows how to write one. It runs in a process of its own, whose output is shown on stderr.
     """
-    from loadbench import adapter
+    from loadbench.serve import adapter
 
     key = key_of(given["host"], given.pop("api_key_env"), given.pop("api_key_file"))
     adapter.serve(

@@ -11,8 +11,8 @@ from loadbench.cli import reach
 from loadbench.cli.serving import announce, local
 
 if TYPE_CHECKING:
-    from loadbench.foundry import Runtime
-    from loadbench.target import ModelFacts
+    from loadbench.serve.foundry import Runtime
+    from loadbench.server import ModelFacts
 
 
 @click.command(
@@ -44,7 +44,7 @@ def foundry(**given: Any) -> None:
     It loads the models named, of those downloaded or registered, serves them on this machine alone, and unloads them as
     it stops. Needs the extra foundry: pip install -e ".[foundry]" in the clone.
     """
-    from loadbench import foundry
+    from loadbench.serve import foundry
 
     with foundry.start(cache=reach.cache(given), progress=reach.note) as runtime:
         root = runtime.serve(given["port"])  # first: what is listed then has its URL
@@ -66,7 +66,7 @@ def chosen(models: Sequence[ModelFacts], given: dict[str, Any]) -> list[ModelFac
     Raises:
         TargetError: There is none, or no such one, or it is not downloaded, or there are several and none was named.
     """
-    from loadbench import target
+    from loadbench import server
     from loadbench.errors import TargetError
 
     names = [part.strip() for name in given["names"] for part in name.split(",") if part.strip()]
@@ -76,9 +76,9 @@ def chosen(models: Sequence[ModelFacts], given: dict[str, Any]) -> list[ModelFac
             f"no model is in {reach.cache(given)}: download one with `loadbench models pull NAME`, or register one of "
             "your own with `loadbench models register PATH`"
         )
-    there = target.Target(reach.SDK, "foundry2", models=tuple(models) if names else here)
+    there = server.Target(reach.SDK, "foundry2", models=tuple(models) if names else here)
     devices, provider = given["devices"] or (), given["execution_provider"]
-    choice = target.choose(there, names or "auto", devices=devices, execution_provider=provider)
+    choice = server.choose(there, names or "auto", devices=devices, execution_provider=provider)
     for one in choice.absent:
         raise TargetError(one.reason)
     found = [one.facts for one in choice.chosen if one.facts is not None]
@@ -91,11 +91,11 @@ def chosen(models: Sequence[ModelFacts], given: dict[str, Any]) -> list[ModelFac
 
 
 def _load(runtime: Runtime, facts: ModelFacts) -> None:
-    from loadbench import target, telemetry
+    from loadbench import server, telemetry
 
     on_gpu = "GPU" in (facts.device or "")
     free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
-    if (warning := target.free_memory_warning(facts, free_bytes)) is not None:
+    if (warning := server.free_memory_warning(facts, free_bytes)) is not None:
         reach.note(f"Warning: {warning}")
     runtime.load(facts.id)
 

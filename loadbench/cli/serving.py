@@ -43,8 +43,8 @@ def key_of(host: str, name: str | None, file: str | None) -> str | None:
     """
     import secrets
 
-    from loadbench import admission
     from loadbench.cli import reach
+    from loadbench.serve import admission
 
     key = reach.key(name, file) if name or file else None
     if admission.is_local_address(host):

@@ -34,7 +34,7 @@ def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
     if not strict:
         return said
     said += [f"not known: {thresholds.told(row, summary)}" for row in found if row["result"] == "unknown"]
-    from loadbench.validity import titled
+    from loadbench.metrics.gates import titled
 
     red: dict[str, list[str]] = {}
     for level, warning in levels.warnings(summary):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from loadbench import target, telemetry
-from loadbench.session.watch import INTERVAL_S, Keeps
-from loadbench.target import Choice, ModelFacts, Target
+from loadbench import server as targets
+from loadbench import telemetry
+from loadbench.runner.session.watch import INTERVAL_S, Keeps
+from loadbench.server import Choice, ModelFacts, Target
 
 if TYPE_CHECKING:
     from loadbench.cli.live import View
@@ -31,7 +32,7 @@ class Watched:
     def local(self) -> bool:
         """Whether it is on this machine, with all others."""
         urls = [one.base_url for one in (self.server, *self.others)]
-        return all(url and target.is_loopback(url) for url in urls)
+        return all(url and targets.is_loopback(url) for url in urls)
 
     @cached_property
     def pid(self) -> int | None:
@@ -77,7 +78,7 @@ class Watched:
             return None
         on_gpu = "GPU" in (facts.device or "")
         free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
-        return target.free_memory_warning(facts, free_bytes)
+        return targets.free_memory_warning(facts, free_bytes)
 
 
 @dataclass(frozen=True, slots=True)

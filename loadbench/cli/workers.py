@@ -16,8 +16,8 @@ from loadbench.errors import UsageError
 
 if TYPE_CHECKING:
     from loadbench.client.route import Route
-    from loadbench.session import Drive
-    from loadbench.spread import Pool
+    from loadbench.runner.session import Drive
+    from loadbench.runner.spread import Pool
 
 MOST = 256
 """Processes of one machine: more of them than cores gain nothing."""
@@ -103,7 +103,7 @@ async def begin(asked: int | str, route: Route, note: Callable[[str], None], sta
     Raises:
         LoadbenchError: Some do not answer, have another version, or do not reach the target: all are named.
     """
-    from loadbench.spread import Processes, Spread, greet
+    from loadbench.runner.spread import Processes, Spread, greet
 
     pool: Pool
     if isinstance(asked, int):
@@ -111,7 +111,7 @@ async def begin(asked: int | str, route: Route, note: Callable[[str], None], sta
     else:
         import anyio.to_thread
 
-        from loadbench.spread import cluster
+        from loadbench.runner.spread import cluster
 
         pool = await anyio.to_thread.run_sync(cluster.connect, asked)
     stack.push_async_callback(pool.close)

@@ -38,9 +38,9 @@ from loadbench.client.tables import (
     USAGE_PLACES,
     Text,
 )
-from loadbench.result import ErrorKind
-from loadbench.target.failure import without_markup
-from loadbench.target.rows import MOST, whole
+from loadbench.record import ErrorKind
+from loadbench.server.failure import without_markup
+from loadbench.server.rows import MOST, whole
 
 _REASONING_PART = re.compile("think|reason|thought")  # a part's type, as Mistral's and Anthropic's "thinking"
 _DEEPEST = 8  # parts within parts

@@ -9,10 +9,10 @@ import orjson
 
 from loadbench.client import dialect, tables
 from loadbench.client.dialect import body_said, nothing_said, one_line, read_json, status_kind, word_count
-from loadbench.result import ErrorKind, Result
-from loadbench.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
-from loadbench.target import Secrets
-from loadbench.target.failure import retry_after_s
+from loadbench.client.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
+from loadbench.record import ErrorKind, Result
+from loadbench.server import Secrets
+from loadbench.server.failure import retry_after_s
 from loadbench.transport import Ending, ExchangeError, Headers
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare.inference import Measured, log_of, variances
 from loadbench.compare.side import Flow, Side
 from loadbench.compare.verdict import Finding
-from loadbench.intervals import Estimate
+from loadbench.stats import Estimate
 
 
 def rate(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Finding | None:
@@ -43,7 +43,7 @@ def mean(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Findin
     first, second = ([math.log(float(values.mean())) for values in side] for side in columns)
     n_base, n_new = (sum(len(values) for values in side) for side in columns)
     measured = Measured((first, second), n_base, n_new)
-    doubts = [[log_of(intervals.mean_variance(values)) for values in side] for side in columns]
+    doubts = [[log_of(stats.mean_variance(values)) for values in side] for side in columns]
     return measured.between_runs(pairs, "mean of each run", variances(doubts)) or measured.within_runs(
         doubts,
         tail,
@@ -55,4 +55,4 @@ def mean(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Findin
 def _of_flow(flow: Flow) -> Estimate | None:
     if flow.slices is None:
         return None
-    return log_of(intervals.rate_variance(flow.slices, flow.seconds, flow.dependent_s))
+    return log_of(stats.rate_variance(flow.slices, flow.seconds, flow.dependent_s))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadbench import metrics, validity
+from loadbench import metrics
 from loadbench.compare.reading import load_of, sides
 from loadbench.compare.side import Side
+from loadbench.metrics import gates as checks
 from loadbench.store import Run
 
 Key = tuple[str, str]
@@ -83,7 +84,7 @@ def gather(
 def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -> None:
     """The warnings of a run's levels; at each of them those about its whole run, of the noise band its model's own."""
     whole = [warning for warning in summary["warnings"] if warning["code"] != "V11"]
-    noise = {str(band.get("model")): validity.noise([band]) for band in summary["noise"]}
+    noise = {str(band.get("model")): checks.noise([band]) for band in summary["noise"]}
     for level in summary["levels"]:
         if level.get("closing") or level.get("status") != "complete":
             continue
@@ -94,6 +95,6 @@ def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -
 
 
 def _gate(warning: Mapping[str, str], run: Run, level: str) -> Gate:
-    name = validity.NAMES.get(warning["code"], warning["code"])
+    name = checks.NAMES.get(warning["code"], warning["code"])
     told = {key: warning[key] for key in ("code", "severity", "text")}
     return {**told, "name": name, "run": run.path.name, "level": level}

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare.spread import Runs
 from loadbench.compare.verdict import Finding
-from loadbench.intervals import Bounds, Estimate
+from loadbench.stats import Bounds, Estimate
 
 Logs = tuple[Sequence[float], Sequence[float]]
 Doubts = Sequence[Sequence[Estimate | None]]
@@ -112,7 +112,7 @@ class Measured:
         if [len(side) for side in known] != [len(side) for side in self.logs]:
             return self.found(None, method, note=short)
         base, new = (_averaged(side) for side in known)
-        low, high = intervals.difference(base, new, tail)
+        low, high = stats.difference(base, new, tail)
         shift = self.effect - (new.value - base.value)
         return self.found((low + shift, high + shift), method, runs=self.single(variances(estimates)))
 

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare.figures import DEFAULT, Figure, figure
 from loadbench.compare.flows import mean, rate
 from loadbench.compare.inference import mean_of
@@ -29,7 +29,7 @@ from loadbench.compare.verdict import (
     slight,
     word,
 )
-from loadbench.intervals import TAIL, Bounds, Estimate
+from loadbench.stats import TAIL, Bounds, Estimate
 
 _At = Callable[[float], Finding | None]
 """What was found of a metric, with its interval at a tail."""
@@ -172,7 +172,7 @@ def _doubted(at: _At, runs: Runs | None, doubt: Estimate | None) -> _At:
         finding = at(TAIL)
         if finding is None:
             return None
-        half = intervals.student(doubt.freedom, tail) * math.sqrt(doubt.variance)
+        half = stats.student(doubt.freedom, tail) * math.sqrt(doubt.variance)
         method = finding.method
         if method.startswith("within one run a side"):
             method = f"{method}, and how much runs differ"
@@ -275,7 +275,7 @@ def _runs_needed(finding: Finding, bounds: Bounds, runs: int, edge: float, tail:
     half = (bounds[1] - bounds[0]) / 2
     if not math.isfinite(half):
         return None
-    variance = (half / intervals.student(finding.freedom, tail)) ** 2
+    variance = (half / stats.student(finding.freedom, tail)) ** 2
     if finding.freedom == math.inf and not is_share:
         variance += 2 * QUIET**2 / runs
     return runs_needed(finding.effect or 0.0, variance, runs, edge, tail, finding.freedom)
@@ -331,7 +331,7 @@ def _mean_at(verdicts: Sequence[Verdict]) -> _At | None:
             low, high, how = None, None, "of which one has no interval"
         elif single and not any(one.runs is not None and one.runs.freedom for one in evidence):
             effects = [math.log(v.ratio or 1.0) for v in verdicts]
-            low, high = intervals.mover(effects, known, [1 / n] * n)
+            low, high = stats.mover(effects, known, [1 / n] * n)
             how = "as if independent"
         else:
             low, high = (mean_of(ends) for ends in zip(*known, strict=True))

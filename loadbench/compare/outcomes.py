@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare.side import Flags, Outcomes, Side
 from loadbench.compare.verdict import Finding
 
@@ -31,7 +31,7 @@ def share(metric: str, base: Side, new: Side, tail: float) -> Finding | None:
     both = _paired(known)
     phi, p_value = (_phi(both), _mcnemar(both)) if both is not None else (0.0, None)
     first, second = ((h / k * w, w) for h, k, w in zip(hits, n, worth, strict=True))
-    bounds = intervals.newcombe_paired(first, second, phi, tail)
+    bounds = stats.newcombe_paired(first, second, phi, tail)
     if bounds is None:
         return None
     method = "Newcombe, paired by prompt" if both is not None else "Newcombe, not paired"
@@ -51,12 +51,10 @@ def _offered(one: Outcomes) -> int:
 def _worth(side: Sequence[Outcomes], tail: float) -> float:
     """As many independent requests as those of all runs are worth: fewer where the runs differ by more than chance."""
     within = sum(
-        _offered(one) * intervals.independent_flags(one.flags, tail) / len(one.flags) for one in side if len(one.flags)
+        _offered(one) * stats.independent_flags(one.flags, tail) / len(one.flags) for one in side if len(one.flags)
     )
     counted = [one for one in side if _offered(one)]
-    return intervals.independent_in_runs(
-        [_hits(one) for one in counted], [_offered(one) for one in counted], within, tail
-    )
+    return stats.independent_in_runs([_hits(one) for one in counted], [_offered(one) for one in counted], within, tail)
 
 
 def _paired(sides: Sequence[Sequence[Outcomes]]) -> tuple[Flags, Flags] | None:
@@ -88,4 +86,4 @@ def _phi(both: tuple[Flags, Flags]) -> float:
 
 def _mcnemar(both: tuple[Flags, Flags]) -> float:
     base, new = both
-    return intervals.mcnemar(int((new & ~base).sum()), int((base & ~new).sum()))
+    return stats.mcnemar(int((new & ~base).sum()), int((base & ~new).sum()))

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare.figures import GAPS
 from loadbench.compare.inference import Measured
 from loadbench.compare.side import Lap, Reals, Side
 from loadbench.compare.verdict import Finding
-from loadbench.intervals import Bounds
+from loadbench.stats import Bounds
 
 
 def percentile(metric: str, p: float, base: Side, new: Side, pairs: bool, tail: float) -> Finding | None:
@@ -27,7 +27,7 @@ def percentile(metric: str, p: float, base: Side, new: Side, pairs: bool, tail: 
     columns = [[_column(lap, metric) for lap in side.laps] for side in (base, new)]
     if not all(len(values) and values.max() > 0 for side in columns for values in side):
         return None
-    found = [[intervals.percentile(np.sort(values), p) or 0.0 for values in side] for side in columns]
+    found = [[stats.percentile(np.sort(values), p) or 0.0 for values in side] for side in columns]
     if min(value for side in found for value in side) <= 0:
         return None
     unit = "gaps" if metric == GAPS else "requests"
@@ -36,9 +36,9 @@ def percentile(metric: str, p: float, base: Side, new: Side, pairs: bool, tail: 
         return _endless(columns, p, tail)
     first, second = ([math.log(value) for value in side] for side in found)
     measured = Measured((first, second), n_base, n_new)
-    if min(n_base, n_new) < intervals.needed(p):
-        return measured.found(None, "none", note=f"needs >= {intervals.needed(p)} {unit} a side")
-    within = [_variance([_bounds(lap, metric, p, intervals.TAIL) for lap in side.laps]) for side in (base, new)]
+    if min(n_base, n_new) < stats.needed(p):
+        return measured.found(None, "none", note=f"needs >= {stats.needed(p)} {unit} a side")
+    within = [_variance([_bounds(lap, metric, p, stats.TAIL) for lap in side.laps]) for side in (base, new)]
     several = measured.between_runs(pairs, "percentile of each run", within)
     if several is not None:
         return several
@@ -48,7 +48,7 @@ def percentile(metric: str, p: float, base: Side, new: Side, pairs: bool, tail: 
     if len(known) < len(bounds):
         return measured.found(None, method, note=_short(unit, p, min(n_base, n_new), tail))
     weights = [-1 / base.runs] * base.runs + [1 / new.runs] * new.runs
-    both = intervals.mover([*first, *second], known, weights)
+    both = stats.mover([*first, *second], known, weights)
     return measured.found(both, method, runs=measured.single(within))
 
 
@@ -58,9 +58,9 @@ def _reaches_lost(columns: Sequence[Sequence[Reals]], p: float, tail: float) -> 
         values = np.concatenate(side)
         if not np.isinf(values).any():
             continue
-        if any(intervals.percentile(np.sort(one), p) == math.inf for one in side):
+        if any(stats.percentile(np.sort(one), p) == math.inf for one in side):
             return True
-        bounds = intervals.percentile_interval(values, p, tail)
+        bounds = stats.percentile_interval(values, p, tail)
         if bounds is not None and bounds[1] == math.inf:
             return True
     return False
@@ -73,8 +73,8 @@ def _endless(columns: Sequence[Sequence[Reals]], p: float, tail: float) -> Findi
     end. Where neither side has an end, nobody can tell.
     """
     sides = [np.concatenate(side) for side in columns]
-    found = [intervals.percentile(np.sort(values), p) or math.inf for values in sides]
-    bounds = [intervals.percentile_interval(values, p, tail) for values in sides]
+    found = [stats.percentile(np.sort(values), p) or math.inf for values in sides]
+    bounds = [stats.percentile_interval(values, p, tail) for values in sides]
     lost = " and ".join(
         f"{100 * float(np.isinf(values).mean()):.3g} % of {name}"
         for name, values in zip(("BASE", "NEW"), sides, strict=True)
@@ -110,11 +110,11 @@ def _variance(bounds: Sequence[Bounds | None]) -> float | None:
     widths = [math.log(high / low) for low, high in (one for one in bounds if one) if low > 0 and high < math.inf]
     if len(widths) < len(bounds):
         return None
-    return math.fsum((width / 2 / intervals.normal()) ** 2 for width in widths) / len(widths)
+    return math.fsum((width / 2 / stats.normal()) ** 2 for width in widths) / len(widths)
 
 
 def _short(unit: str, p: float, n: int, tail: float) -> str:
-    wanted = intervals.needed(p, tail)
+    wanted = stats.needed(p, tail)
     if n < wanted:
         return f"needs >= {wanted} {unit} a side, as several metrics are judged"
     return f"{unit} resemble their neighbours: they are worth less than the {wanted} independent ones it needs a side"
@@ -130,11 +130,11 @@ def _column(lap: Lap, metric: str) -> Reals:
 def _bounds(lap: Lap, metric: str, p: float, tail: float) -> Bounds | None:
     values = _column(lap, metric)
     if metric != GAPS:
-        return intervals.percentile_interval(values, p, tail)
+        return stats.percentile_interval(values, p, tail)
     ascending = np.sort(values)
-    at, sizes = intervals.percentile(ascending, p), lap.gap_sizes
+    at, sizes = stats.percentile(ascending, p), lap.gap_sizes
     if at is None or sizes is None:
         return None
     owner, held = np.repeat(np.arange(len(sizes)), sizes), sizes > 0
     below, at_most = (np.bincount(owner[hits], minlength=len(sizes))[held] for hits in (values < at, values <= at))
-    return intervals.interval(ascending, p, intervals.independent_gaps(below, at_most, sizes[held], tail), tail)
+    return stats.interval(ascending, p, stats.independent_gaps(below, at_most, sizes[held], tail), tail)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare.figures import RATES
 from loadbench.compare.side import Flags, Flow, Lap, Outcomes, Side
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import Window
-from loadbench.result import Results
+from loadbench.record import Results
 from loadbench.scenario import Bound
 from loadbench.store import LevelData, Run
 
@@ -138,7 +138,7 @@ def _flows(facts: Mapping[str, Any], results: Results, requests: Requests, objec
     rates["goodput"] = objectives.goodput_per_s(steady)
     if steady is None or rates["requests_per_s"] is None:
         return {}
-    edges = np.linspace(steady.start_ns, steady.end_ns, intervals.SLICES + 1)
+    edges = np.linspace(steady.start_ns, steady.end_ns, stats.SLICES + 1)
     pieces = [Window(*ends, steady.by_share) for ends in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
     amounts = [_amounts(piece, results, requests, good) for piece in pieces]
     stays = requests.in_flight[requests.population]

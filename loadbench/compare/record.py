@@ -15,7 +15,7 @@ from loadbench.compare.reading import against, matched
 from loadbench.compare.side import Side, interleaved
 from loadbench.compare.verdict import MARGIN, SHARE_MARGIN, Verdict, withheld
 from loadbench.metrics.distribution import significant
-from loadbench.validity import titled
+from loadbench.metrics.gates import titled
 
 Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadbench.compare.side import Reals
-from loadbench.intervals import Estimate
-from loadbench.intervals.blocks import reach
+from loadbench.stats import Estimate
+from loadbench.stats.blocks import reach
 
 QUIET = 0.02
 """What runs of a machine left alone differ by (standard deviation of a logarithm): supposed until runs say more."""

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare.inference import Measured, mean_of, variances
 from loadbench.compare.side import Flags, Lap, Reals, Side
 from loadbench.compare.verdict import Finding
-from loadbench.intervals import Estimate
+from loadbench.stats import Estimate
 
 LEAST_COMMON = 0.8
 """Share of each run's requests whose prompt all runs of both sides asked, from which they are paired by prompt."""
@@ -38,7 +38,7 @@ def typical(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Fin
     first, second = ([float(centre.mean()) for centre in side] for side in centres)
     n_base, n_new = (sum(len(logs) for logs, _ in side) for side in rows)
     flagged = [
-        sum(int(intervals.outliers(logs - centre[number]).sum()) for (logs, number), centre in zip(*side, strict=True))
+        sum(int(stats.outliers(logs - centre[number]).sum()) for (logs, number), centre in zip(*side, strict=True))
         for side in zip(rows, centres, strict=True)
     ]
     measured = Measured((first, second), n_base, n_new, (flagged[0], flagged[1]))
@@ -63,7 +63,7 @@ def typical(metric: str, base: Side, new: Side, pairs: bool, tail: float) -> Fin
     method = f"within one run a side, {of}, blocks of prompts"
     if estimate is None:
         return measured.found(None, method, note="too few prompts in common")
-    half = intervals.student(estimate.freedom, tail) * math.sqrt(estimate.variance)
+    half = stats.student(estimate.freedom, tail) * math.sqrt(estimate.variance)
     bounds = estimate.value - half, estimate.value + half
     return measured.found(bounds, method, runs=measured.single(within))
 
@@ -86,7 +86,7 @@ def _of_prompts(ratios: Reals, base: NDArray[np.int64], new: NDArray[np.int64]) 
         base, new: Numbers of the prompts as each side asked them.
     """
     orders = [list(dict.fromkeys(side.tolist())) for side in (base, new)]
-    first, second = (intervals.mean_variance(ratios[order]) for order in orders)
+    first, second = (stats.mean_variance(ratios[order]) for order in orders)
     if first is None or second is None or orders[0] == orders[1]:
         return first
     alone = float(ratios.var(ddof=1)) / len(ratios)
@@ -134,7 +134,7 @@ def _of_distances(rows: Rows, centre: Reals) -> Estimate | None:
     times = np.bincount(number, minlength=len(centre))[number]
     # A distance from a mean of few is too short by sqrt(1 - 1/times); each prompt weighs the same.
     away = (logs - centre[number]) * np.sqrt(times / (times - 1)) * len(logs) / (times * len(centre))
-    found = intervals.mean_variance(away)
+    found = stats.mean_variance(away)
     if found is None:
         return None
     # Lengthened so, what neighbours share is still too small by 1 - 1/times: the means have taken that part of it.

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from typing import Literal
 
 from loadbench.compare.spread import Runs
-from loadbench.intervals import TAIL, Bounds, student
+from loadbench.stats import TAIL, Bounds, student
 
 Slight = Literal["slightly slower", "slightly faster", "slightly worse", "slightly better"]
 Word = Literal["faster", "slower", "better", "worse", "same", Slight, "can't tell", "no verdict"]

@@ -11,7 +11,7 @@ import anyio
 from loadbench.client import Ask
 from loadbench.engine.share import WHOLE, Share
 from loadbench.prompts import UNKNOWN, Line, Prompt
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.scenario import Pause
 
 

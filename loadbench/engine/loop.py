@@ -9,12 +9,12 @@ from dataclasses import replace
 import anyio
 import numpy as np
 
-from loadbench import pacer
 from loadbench.client import Ask
+from loadbench.engine import pacer
 from loadbench.engine.load import Load
 from loadbench.engine.progress import FAILURES_IN_A_ROW, Progress
 from loadbench.prompts import Prompt, answered, distinct, order, written
-from loadbench.result import SPEECHLESS, Result
+from loadbench.record import SPEECHLESS, Result
 from loadbench.scenario import Level, Shape
 
 _UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")

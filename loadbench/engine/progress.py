@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadbench.histogram import Histogram
 from loadbench.scenario import Level
+from loadbench.store.histogram import Histogram
 
 FAILURES_IN_A_ROW = 50
 """A level ends when this many requests in a row failed in a way that says the model is gone, not slow."""

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadbench import validity
-from loadbench.metrics import course, endpoints, level, machine, models, noise, repeats, samples, stalls
+from loadbench.metrics import course, endpoints, gates, level, machine, models, noise, repeats, samples, stalls
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import searched
 from loadbench.metrics.thresholds import thresholds
-from loadbench.result import SPEECHLESS
-from loadbench.scaling import scaling
+from loadbench.record import SPEECHLESS
 from loadbench.scenario import Bound
+from loadbench.stats.scaling import scaling
 from loadbench.store import LevelData, Run
 
 __all__ = ["Requests", "summarise"]
@@ -74,7 +73,7 @@ def summarise(run: Run) -> dict[str, Any]:
         row = rows.get(found["id"], {})
         names = ("efficiency", "efficiency_ci95", "speedup", "speedup_ci95", "stretch")
         found |= {name: row.get(name) for name in names}
-        found["warnings"] = [*_damage(data), *_speechless(data), *validity.warnings(found, asked)]
+        found["warnings"] = [*_damage(data), *_speechless(data), *gates.warnings(found, asked)]
     if run.info.get("capacity"):
         for curve in curves:  # the search has the answer to where the objectives are crossed
             curve["knees"]["slo"] = None
@@ -85,7 +84,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "levels": levels,
         "models": models.records(run.info, levels),
         "absent": list(run.info.get("absent") or ()),
-        "warnings": [*_unreadable(run), *validity.alike(run.info), *validity.noise(bands)],
+        "warnings": [*_unreadable(run), *gates.alike(run.info), *gates.noise(bands)],
         "noise": bands,
         "repeats": repeats.entries(levels),
         "stall_threshold": threshold,
@@ -97,27 +96,27 @@ def summarise(run: Run) -> dict[str, Any]:
     }
 
 
-def _damage(data: LevelData) -> list[validity.Doubt]:
+def _damage(data: LevelData) -> list[gates.Doubt]:
     remedy = "no figure of it can be trusted: take the folder from a copy, or measure again"
-    return [validity.said("red", "records", f"{what}; {remedy}") for what in data.damage]
+    return [gates.said("red", "records", f"{what}; {remedy}") for what in data.damage]
 
 
-def _speechless(data: LevelData) -> list[validity.Doubt]:
+def _speechless(data: LevelData) -> list[gates.Doubt]:
     ended = data.results.error_message.count(SPEECHLESS)
     if not ended:
         return []
     what = f"{ended} conversation{'s' * (ended != 1)} ended before the last turn: an answer had no text"
     text = f"{what}; raise --max-tokens, where thoughts used all of it, or see what the server answers"
-    return [validity.said("note", "conversations", text)]
+    return [gates.said("note", "conversations", text)]
 
 
-def _unreadable(run: Run) -> list[validity.Doubt]:
+def _unreadable(run: Run) -> list[gates.Doubt]:
     found = []
     died = "cannot be read: a process died while it wrote, or they were changed"
     if run.unreadable_lines:
         text = f"{run.unreadable_lines} lines of requests.jsonl {died}; --resume repeats its level"
-        found.append(validity.said("warn", "records", text))
+        found.append(gates.said("warn", "records", text))
     if run.unreadable_samples:
         text = f"{run.unreadable_samples} lines of telemetry.jsonl {died}; peaks may be missing"
-        found.append(validity.said("note", "samples", text))
+        found.append(gates.said("note", "samples", text))
     return found

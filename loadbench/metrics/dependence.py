@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.metrics.distribution import rounded
 from loadbench.metrics.request import Reals, Requests
 
@@ -38,8 +38,8 @@ def of(values: Reals, *, opened: bool) -> Mapping[str, Any] | None:
     known = values[values == values]
     if len(known) < FEWEST:
         return None
-    correlation = intervals.neighbours(known)
-    independent = intervals.independent_requests(known, 0.5)
+    correlation = stats.neighbours(known)
+    independent = stats.independent_requests(known, 0.5)
     alike = opened and correlation is not None and correlation > MOST_CORRELATION
     few = independent < min(LEAST_INDEPENDENT, LEAST_SHARE * len(known))
     return {"neighbours": rounded(correlation), "independent": independent, "strong": alike or few}

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import intervals
-from loadbench.histogram import Histogram
+from loadbench import stats
 from loadbench.metrics import gaps
 from loadbench.metrics.request import Flags
-from loadbench.result import Results
+from loadbench.record import Results
+from loadbench.store.histogram import Histogram
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 NS_PER_MS = 1e6
@@ -57,12 +57,12 @@ def distribution(
     ascending = np.sort(known) / per_unit
     mean = float(ascending.mean()) if len(ascending) else None
     if saturated:
-        return _object(ascending, mean, dict.fromkeys(PERCENTILES, intervals.Worth(0)))
-    clear = intervals.is_dependent(known)
-    worth = {name: intervals.percentile_worth(known, p, clear=clear) for name, p in PERCENTILES.items()}
+        return _object(ascending, mean, dict.fromkeys(PERCENTILES, stats.Worth(0)))
+    clear = stats.is_dependent(known)
+    worth = {name: stats.percentile_worth(known, p, clear=clear) for name, p in PERCENTILES.items()}
     bounds = None
     if np.isfinite(known).all():
-        bounds = intervals.mean_interval(known / per_unit)
+        bounds = stats.mean_interval(known / per_unit)
     return _object(ascending, mean, worth, of_mean=bounds)
 
 
@@ -79,20 +79,20 @@ def of_gaps(results: Results, chosen: Flags, ascending: NDArray[np.int64]) -> di
     with_gaps = chosen & (sizes > 0)
     worth = {}
     for name, p in PERCENTILES.items():
-        at = intervals.percentile(ascending, p)
+        at = stats.percentile(ascending, p)
         if at is not None:
             below, at_most = (gaps.sums(results, partial(of, at)) for of in (np.greater, np.greater_equal))
-            gaps_worth = intervals.independent_gaps(below[with_gaps], at_most[with_gaps], sizes[with_gaps])
-            worth[name] = intervals.Worth(gaps_worth)
+            gaps_worth = stats.independent_gaps(below[with_gaps], at_most[with_gaps], sizes[with_gaps])
+            worth[name] = stats.Worth(gaps_worth)
     mean = float(ascending.sum(dtype=np.int64)) / len(ascending) / US_PER_MS if len(ascending) else None
     totals = gaps.sums(results, np.asarray)[with_gaps] / US_PER_MS
-    return _object(ascending, mean, worth, US_PER_MS, intervals.ratio_interval(totals, sizes[with_gaps]))
+    return _object(ascending, mean, worth, US_PER_MS, stats.ratio_interval(totals, sizes[with_gaps]))
 
 
 def without_intervals(ascending: NDArray[np.float64], per_unit: float = 1.0) -> dict[str, Any]:
     """The metric object of sorted values whose dependence nobody knows: no percentile has an interval."""
     mean = float(ascending.mean()) / per_unit if len(ascending) else None
-    return _object(ascending, mean, dict.fromkeys(PERCENTILES, intervals.Worth(0)), per_unit)
+    return _object(ascending, mean, dict.fromkeys(PERCENTILES, stats.Worth(0)), per_unit)
 
 
 def of_histogram(histogram: Histogram) -> dict[str, Any]:
@@ -115,19 +115,19 @@ def of_facts(known: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _object(
     ascending: NDArray[Any],
     mean: float | None,
-    worth: Mapping[str, intervals.Worth],
+    worth: Mapping[str, stats.Worth],
     per_unit: float = 1.0,
-    of_mean: intervals.Bounds | None = None,
+    of_mean: stats.Bounds | None = None,
 ) -> dict[str, Any]:
     def shown(value: float | None) -> float | None:
         return None if value is None else rounded(value / per_unit)
 
     found: dict[str, Any] = {"n": len(ascending), "mean": rounded(mean)}
-    found |= {name: shown(intervals.percentile(ascending, p)) for name, p in PERCENTILES.items()}
+    found |= {name: shown(stats.percentile(ascending, p)) for name, p in PERCENTILES.items()}
     found["max"] = shown(float(ascending[-1])) if len(ascending) else None
     found["ci95"] = {"mean": [rounded(end) for end in of_mean] if of_mean else None}
     for name, p in PERCENTILES.items():
-        low, high = intervals.ends(ascending, p, worth[name].requests if name in worth else 0)
+        low, high = stats.ends(ascending, p, worth[name].requests if name in worth else 0)
         found["ci95"][name] = None if low is None and high is None else [shown(low), shown(high)]
     doubtful = [name for name, one in worth.items() if one.doubtful and found["ci95"][name] is not None]
     if doubtful:

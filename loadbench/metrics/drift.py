@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.metrics import flow
 from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.metrics.window import Window
-from loadbench.result import Results
+from loadbench.record import Results
 
 FALSE_ALARMS = 0.01
 """Of levels in one state, the share that is told to drift: three figures are looked at, each in two directions."""
@@ -61,14 +61,14 @@ def drift(steady: Window | None, results: Results, requests: Requests, *, tpot: 
     return {name: row for name, row in found.items() if row} or None
 
 
-def times(values: Reals) -> intervals.Estimate | None:
+def times(values: Reals) -> stats.Estimate | None:
     """The mean logarithm, with a variance that is never below that of independent values."""
     logs = np.log(values[values > 0])
-    estimate = intervals.mean_variance(logs) if len(logs) >= FEWEST else None
+    estimate = stats.mean_variance(logs) if len(logs) >= FEWEST else None
     if estimate is None:
         return None
     alone = float(logs.var(ddof=1)) / len(logs)
-    return intervals.Estimate(estimate.value, max(estimate.variance, alone), estimate.freedom)
+    return stats.Estimate(estimate.value, max(estimate.variance, alone), estimate.freedom)
 
 
 def memory(thirds: list[Reals]) -> float:
@@ -84,20 +84,20 @@ def memory(thirds: list[Reals]) -> float:
     return found + (1 + 3 * found) * len(away) / sum(map(len, away))
 
 
-def _rate(window: Window, results: Results, requests: Requests) -> intervals.Estimate | None:
-    edges = np.linspace(window.start_ns, window.end_ns, intervals.SLICES + 1)
+def _rate(window: Window, results: Results, requests: Requests) -> stats.Estimate | None:
+    edges = np.linspace(window.start_ns, window.end_ns, stats.SLICES + 1)
     amounts = np.diff(flow.output(edges, results, requests, requests.tokens, by_share=window.by_share))
     inside: Flags = window.overlap(results.sent, results.end) > 0
     lasted = requests.in_flight[inside]
     dependent_s = float(lasted.mean()) / 1e9 if len(lasted) else 0.0
-    rate = intervals.rate_variance(amounts, window.length_s, dependent_s)
+    rate = stats.rate_variance(amounts, window.length_s, dependent_s)
     if rate is None or not rate.value > 0 or len(lasted) < FEWEST:
         return None
-    return intervals.Estimate(math.log(rate.value), rate.variance / rate.value**2, rate.freedom)
+    return stats.Estimate(math.log(rate.value), rate.variance / rate.value**2, rate.freedom)
 
 
-def against(first: intervals.Estimate | None, last: intervals.Estimate | None) -> Mapping[str, Any] | None:
+def against(first: stats.Estimate | None, last: stats.Estimate | None) -> Mapping[str, Any] | None:
     if first is None or last is None:
         return None
-    low, high = intervals.difference(first, last, _TAIL)
+    low, high = stats.difference(first, last, _TAIL)
     return {"ratio": round(math.exp(last.value - first.value), 4), "significant": bool(low > 0 or high < 0)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from loadbench.metrics.request import Flags, Reals, Requests
-from loadbench.result import Results
+from loadbench.record import Results
 
 MOST_POINTS = 120
 _STEPS_S = tuple(digit * 10.0**power for power in range(-1, 6) for digit in (1, 2, 5))

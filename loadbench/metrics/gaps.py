@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.metrics.request import Flags
-from loadbench.result import Results
+from loadbench.record import Results
 
 BLOCK = 1_000_000
 """Gaps that are worked on at once; keeps what a sum needs at 20 MB however long the run."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadbench.histogram import Histogram
 from loadbench.metrics import gaps
 from loadbench.metrics.request import Reals, Requests
 from loadbench.store import LevelData
 from loadbench.store.files import HISTOGRAMS
+from loadbench.store.histogram import Histogram
 
 
 def histograms(data: LevelData, *, streamed: bool = True) -> dict[str, Histogram]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loadbench import intervals
-from loadbench.histogram import Histogram
+from loadbench import stats
 from loadbench.metrics import dependence, drift, flow, gaps, request, spectra, stalls, table, window
 from loadbench.metrics.distribution import (
     NS_PER_MS,
@@ -24,9 +23,10 @@ from loadbench.metrics.distribution import (
 )
 from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
-from loadbench.result import Results
+from loadbench.record import Results
 from loadbench.scenario import Bound
 from loadbench.store import LevelData
+from loadbench.store.histogram import Histogram
 
 ABOUT_ONE = 0.1
 """Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent."""
@@ -152,9 +152,9 @@ def _share_intervals(requests: Requests, counted: Level) -> Level:
     """95 % intervals of the shares that failed, of the attempted, and that completed, of the offered."""
     measured = requests.measured
     failed = ~(requests.completed | requests.cancelled)
-    found = {"failed": intervals.share_interval(failed[measured])}
+    found = {"failed": stats.share_interval(failed[measured])}
     if counted["offered"] is not None:
-        found["success"] = intervals.share_interval(requests.completed[measured], counted["offered"])
+        found["success"] = stats.share_interval(requests.completed[measured], counted["offered"])
     return {name: [rounded(end, 6) for end in ends] if ends else None for name, ends in found.items()}
 
 

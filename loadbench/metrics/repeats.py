@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.metrics.noise import lead
 
 Level = Mapping[str, Any]
@@ -56,11 +56,11 @@ def over_runs(values: Sequence[float | None]) -> dict[str, Any]:
         return {"n": len(known)} | dict.fromkeys(("mean", "low", "high", "half_width", "spread", "cv"))
     logs = [math.log(value) for value in known]
     centre = math.fsum(logs) / len(logs)
-    sample = intervals.one_sample(logs)
+    sample = stats.one_sample(logs)
     bounds: tuple[float, float] | None = None
     half = 0.0
     if sample is not None and len(known) >= LEAST:
-        half = intervals.student(sample.freedom) * math.sqrt(sample.variance)
+        half = stats.student(sample.freedom) * math.sqrt(sample.variance)
         bounds = math.exp(centre - half), math.exp(centre + half)
     plain = math.fsum(known) / len(known)
     deviation = math.sqrt(math.fsum((value - plain) ** 2 for value in known) / max(len(known) - 1, 1))

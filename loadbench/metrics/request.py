@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import intervals
-from loadbench.result import Results
+from loadbench import stats
+from loadbench.record import Results
 
 Reals = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -135,11 +135,11 @@ def micro_tpot(requests: Requests, results: Results) -> float | None:
     return float((results.last_token - results.first_token)[defined].sum()) / left if left > 0 else None
 
 
-def micro_tpot_interval(requests: Requests, results: Results) -> intervals.Bounds | None:
+def micro_tpot_interval(requests: Requests, results: Results) -> stats.Bounds | None:
     """The 95 % interval of `micro_tpot`, ns per token: requests, which share a queue, are what is counted."""
     defined = requests.population & ~np.isnan(requests.tpot)
     spans = (results.last_token - results.first_token)[defined]
-    return intervals.ratio_interval(spans, (requests.tokens - requests.first_tokens)[defined])
+    return stats.ratio_interval(spans, (requests.tokens - requests.first_tokens)[defined])
 
 
 def token_source(requests: Requests) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loadbench import intervals
+from loadbench import stats
 
 BEYOND = 1.05
 """How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky for minutes."""
@@ -101,12 +101,12 @@ def estimate(steps: Sequence[Mapping[str, Any]], by: str | None) -> dict[str, An
     if not bounds or any(wanted is None or not 0 < wanted < 1 for _, wanted in bounds):
         return None
     found = zones([Tried(step["load"], step["verdict"]) for step in steps])
-    crossings = [intervals.crossing(*_columns(steps, bound), wanted) for bound, wanted in bounds]
+    crossings = [stats.crossing(*_columns(steps, bound), wanted) for bound, wanted in bounds]
     first = min((one for one in crossings if one is not None), key=lambda one: one.load, default=None)
     ends: list[float] = []
     if by == "rate" and found.meets is not None and found.misses is not None:
         ends = [found.meets / BEYOND, found.misses * BEYOND]
-        first = first or intervals.Crossing(math.sqrt(found.meets * found.misses), None, None)
+        first = first or stats.Crossing(math.sqrt(found.meets * found.misses), None, None)
     if first is None:
         return None
     load = max(first.load, found.meets or 0.0)

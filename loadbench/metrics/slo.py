@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.metrics import gaps
 from loadbench.metrics.distribution import NS_PER_MS, PERCENTILES, US_PER_MS, rounded
 from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.metrics.window import SHORTEST_NS, Window
-from loadbench.result import Results
+from loadbench.record import Results
 from loadbench.scenario import Bound
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -122,7 +122,7 @@ class Objectives:
         offered = max(self.offered, int(self.requests.measured.sum()))
         met = self.meets(bound)[self.requests.measured]
         hits = int(met.sum())
-        share = intervals.share_interval(met, offered)
+        share = stats.share_interval(met, offered)
         return row | {
             "attainment": rounded(hits / offered, 6),
             "attained": self._attained(bound, hits, offered, figures),
@@ -142,7 +142,7 @@ class Objectives:
             mean = math.inf if missing > 0 else self._mean_ms(bound.metric)
             return None if mean is None else bound.holds(mean)
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
-        return hits >= intervals.rank(p, offered)
+        return hits >= stats.rank(p, offered)
 
     def _mean_ms(self, metric: str) -> float | None:
         population = self.requests.population

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.histogram import Histogram
 from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, rounded
+from loadbench.store.histogram import Histogram
 
 STEPS_PER_DOUBLING = 4
 """Points between one in 2 and one in 4: they lie evenly on the axis, and a million requests have 84."""

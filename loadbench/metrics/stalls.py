@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.histogram import Histogram
 from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, rounded
 from loadbench.metrics.request import Requests
-from loadbench.result import Results
+from loadbench.record import Results
+from loadbench.store.histogram import Histogram
 
 THRESHOLD = 10.0
 """Times the median gap of the level."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.metrics.distribution import NS_PER_MS, rounded
 from loadbench.metrics.request import Requests
-from loadbench.result import Results
+from loadbench.record import Results
 
 MOST_PROMPTS = 200
 """Rows of a level's table; distinct prompts would make it as long as the requests. Those with the worst E2E stay."""
@@ -53,7 +53,7 @@ def input_lengths(results: Results, requests: Requests) -> list[dict[str, Any]]:
     distinct = np.unique(lengths)
     if len(distinct) > MOST_LENGTHS:
         ascending = np.sort(lengths)
-        edges = [intervals.percentile(ascending, p) for p in (0.25, 0.5, 0.75, 1.0)]
+        edges = [stats.percentile(ascending, p) for p in (0.25, 0.5, 0.75, 1.0)]
         distinct = np.unique([edge for edge in edges if edge is not None])
     quarter = np.searchsorted(distinct, lengths)
     return [_length_row(lengths[quarter == q], rows[quarter == q], requests) for q in range(len(distinct))]
@@ -85,11 +85,11 @@ def _worst_groups(
 
 def _outliers(values: NDArray[np.float64]) -> int | None:
     values = values[~np.isnan(values)]
-    return int(intervals.outliers(values).sum()) if len(values) >= FEWEST_FOR_OUTLIERS else None
+    return int(stats.outliers(values).sum()) if len(values) >= FEWEST_FOR_OUTLIERS else None
 
 
 def _median(values: NDArray[np.float64]) -> float | None:
-    return intervals.percentile(np.sort(values[~np.isnan(values)]), 0.5)
+    return stats.percentile(np.sort(values[~np.isnan(values)]), 0.5)
 
 
 def _median_ms(values: NDArray[np.float64]) -> float | None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.metrics import flow
 from loadbench.metrics.request import Flags, Reals, Requests
-from loadbench.result import Results
+from loadbench.record import Results
 
 SHORTEST_NS = 1e9
 """Rates over less than this are noise; they are not given."""
@@ -114,7 +114,7 @@ def goodput_interval(
 
 
 def _edges(window: Window) -> Reals:
-    edges: Reals = np.linspace(window.start_ns, window.end_ns, intervals.SLICES + 1)
+    edges: Reals = np.linspace(window.start_ns, window.end_ns, stats.SLICES + 1)
     return edges
 
 
@@ -123,7 +123,7 @@ def _interval(rate: float | None, flowed: Reals, window: Window, requests: Reque
     lasted = requests.in_flight[~np.isnan(requests.in_flight)]
     dependent_s = float(lasted.mean()) / 1e9 if len(lasted) else 0.0
     amounts = np.diff(flowed)
-    ends = None if rate is None else intervals.rate_interval(amounts, window.length_s, dependent_s)
+    ends = None if rate is None else stats.rate_interval(amounts, window.length_s, dependent_s)
     if rate is None or ends is None:
         return None
     # The slices spread what arrives evenly over each request; the rate itself does not.

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.intervals import TAIL
 from loadbench.quality.answers import Answer
+from loadbench.stats import TAIL
 
 SAMPLES = 2000
 LEAST_PROMPTS = 10

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from loadbench.intervals import student, wilson
 from loadbench.quality import agreement, checks, determinism
 from loadbench.quality.answers import Answer, Question, Scored
 from loadbench.quality.scores import HIGHEST, LOWEST, Score, latest, means
+from loadbench.stats import student, wilson
 
 SCHEMA = 1
 FILE = "scores.json"

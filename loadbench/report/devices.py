@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench.metrics.gates import titled
 from loadbench.report import costs, levels, units
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table, Times, known
-from loadbench.validity import titled
 
 
 def side_by_side(summary: Summary) -> list[Table]:

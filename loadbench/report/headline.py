@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadbench.metrics.gates import titled
 from loadbench.report import capacity, devices, levels, scaling, tables, units
 from loadbench.report.levels import Level, Summary
-from loadbench.validity import titled
 
 STEADY = 1.1
 """A TTFT or E2E that changes by less than this factor between two levels is said to stay."""

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 
-from loadbench.histogram import Histogram
+from loadbench.store.histogram import Histogram
 
 TICKS_PER_HALF_DISTANCE = 5
 BUCKETS, SUB_BUCKETS = 22, 2048

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+from loadbench.metrics.gates import titled
 from loadbench.report import clean, levels, ran, thresholds, units
 from loadbench.report.levels import Level, Summary
-from loadbench.validity import titled
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 WHOLE_RUN = "the whole run"

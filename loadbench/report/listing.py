@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import LoadbenchError, StoreError, UsageError
+from loadbench.metrics.gates import titled
 from loadbench.report import clean, levels, units
 from loadbench.report.tables import Cell, Column, Table
 from loadbench.store import read_bounded, read_info
-from loadbench.validity import titled
 
 CUT_SHORT = "cut short"
 """Status of a run whose process died: it is still running by its own word, and nothing was written for a while."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loadbench.metrics.gates import NAMES
 from loadbench.report import levels, units
 from loadbench.report.levels import Summary
-from loadbench.validity import NAMES
 
 _ORDER = {"red": 0, "warn": 1, "note": 2}
 

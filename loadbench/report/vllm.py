@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
+from loadbench.metrics.gates import titled
 from loadbench.metrics.vllm import figures
 from loadbench.report import clean, levels, provenance
 from loadbench.store import LevelData
-from loadbench.validity import titled
 
 BACKEND = "openai-chat"
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from loadbench.compare import between, differences
+from loadbench.metrics.gates import titled
 from loadbench.select.candidate import Candidate
 from loadbench.select.figure import FIGURES, Figure
 from loadbench.select.need import Met
 from loadbench.select.weights import CRITERIA
-from loadbench.validity import titled
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
 """What candidates differ in on purpose."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadbench import intervals
+from loadbench import stats
 
 Kind = Literal["ratio", "points", "words"]
 
@@ -102,7 +102,7 @@ def combined(parts: Mapping[str, Sequence[Part]]) -> dict[str, Figure]:
     for name, values in logs.items():
         some, k = parts[name], len(values)
         centre = math.fsum(values) / k
-        spread = intervals.student(freedom) * math.sqrt(between / k) if freedom else 0.0
+        spread = stats.student(freedom) * math.sqrt(between / k) if freedom else 0.0
         bounds = _within(some, values)
         down, up = bounds if bounds is not None else (0.0, 0.0)
         known = bounds is not None or k > 1

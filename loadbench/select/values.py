@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loadbench import intervals
+from loadbench import stats
 from loadbench.compare import Lap, Side
 from loadbench.compare.side import Reals
 from loadbench.select.candidate import Candidate, Level
@@ -67,7 +67,7 @@ def of_shares(candidates: Sequence[Candidate], load: str, metric: str) -> Figure
             return None
         hit, n = sum(hit for hit, _ in known), sum(n for _, n in known)
         worth = _worth(one.sides.get(load))
-        ends = intervals.wilson(hit * worth, n * worth) or (None, None)
+        ends = stats.wilson(hit * worth, n * worth) or (None, None)
         return Figure(hit / n, ends[0], ends[1], n, len(known))
 
     return _each(candidates, read)
@@ -77,7 +77,7 @@ def _worth(side: Side | None) -> float:
     """How many independent requests one of these is worth: failures come together."""
     flags = [lap.outcomes["failed"].flags for lap in (side.laps if side else ()) if "failed" in lap.outcomes]
     n = sum(map(len, flags))
-    return sum(map(intervals.independent_flags, flags)) / n if n else 1.0
+    return sum(map(stats.independent_flags, flags)) / n if n else 1.0
 
 
 def of_levels(candidates: Sequence[Candidate], load: str, name: str) -> Figures:
@@ -100,13 +100,13 @@ def _part(lap: Lap, metric: str, statistic: str, with_failures: bool) -> Part | 
         return None
     if statistic == "mean":
         endless = bool(np.isinf(values).any())
-        bounds = None if metric == "itl" or endless else intervals.mean_interval(values)
+        bounds = None if metric == "itl" or endless else stats.mean_interval(values)
         return _bounded(float(values.mean()), bounds, len(values))
     if statistic == "max":
         return Part(float(values.max()), n=len(values))
     p = PERCENTILES[statistic]
-    value = intervals.percentile(np.sort(values), p)
-    bounds = intervals.percentile_interval(values, p) if metric != "itl" else None
+    value = stats.percentile(np.sort(values), p)
+    bounds = stats.percentile_interval(values, p) if metric != "itl" else None
     return None if value is None else _bounded(float(value), bounds, len(values))
 
 
@@ -128,7 +128,7 @@ def _rate_parts(side: Side | None, metric: str) -> list[Part]:
             return []
         bounds = None
         if flow.slices is not None:
-            bounds = intervals.rate_interval(flow.slices, flow.seconds, flow.dependent_s)
+            bounds = stats.rate_interval(flow.slices, flow.seconds, flow.dependent_s)
         if bounds is not None and flow.slices is not None:
             # The slices spread what arrives evenly over each request; the rate itself does not.
             off = flow.per_s - float(flow.slices.sum()) / flow.seconds
@@ -137,7 +137,7 @@ def _rate_parts(side: Side | None, metric: str) -> list[Part]:
     return found
 
 
-def _bounded(value: float, bounds: intervals.Bounds | None, n: int) -> Part:
+def _bounded(value: float, bounds: stats.Bounds | None, n: int) -> Part:
     low, high = bounds or (None, None)
     return Part(value, low, high, n)
 

@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO, cast
 import orjson
 
 from loadbench.errors import StoreError, UsageError
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.scenario.files import check_regular, open_file, printable
 from loadbench.store.schema import Part, check_run
 

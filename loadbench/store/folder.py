@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from loadbench.errors import StoreError, UsageError
-from loadbench.histogram import Histogram, log_header
-from loadbench.result import Result
+from loadbench.record import Result
 from loadbench.store.files import (
     FIELDS,
     HISTOGRAMS,
@@ -33,6 +32,7 @@ from loadbench.store.files import (
     write_all,
     write_atomically,
 )
+from loadbench.store.histogram import Histogram, log_header
 from loadbench.store.schema import FROM_SERVERS, Part, forget
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone

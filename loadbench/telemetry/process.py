@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from loadbench.target import is_loopback
+from loadbench.server import is_loopback
 
 FORWARDERS = frozenset(
     {"caddy", "com.docker.backend", "docker-proxy", "envoy", "haproxy", "kubectl", "nginx", "pasta", "rootlessport"}

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import httptools
 
-from loadbench.result import ErrorKind
+from loadbench.record import ErrorKind
 from loadbench.scenario import Timeouts
 from loadbench.transport.coding import inflater
 from loadbench.transport.exchange import Ending, ExchangeError, Headers, Sink, os_error

@@ -19,7 +19,8 @@ from typing import Any
 
 from bench import instant
 from bench.loads import MODEL, ROOT
-from loadbench import metrics, simulator, store
+from loadbench import metrics, store
+from loadbench.serve import simulator
 
 _LOADBENCH = (sys.executable, "-m", "loadbench")
 GAPS = 20  # of a record in the summary of 100,000 and the report of a million

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
-from loadbench import simulator
+from loadbench.serve import simulator
 
 ROOT = Path(__file__).parents[2]
 OURS = ("loadbench", "loadbench-user")

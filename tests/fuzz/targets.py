@@ -22,8 +22,6 @@ except ImportError:
     sys.exit("fuzz: atheris is not installed: pip install atheris (Linux and macOS)")
 
 with atheris.instrument_imports(include=["loadbench", "httptools", "json", "tomllib", "hdrh"]):
-    from damaged_runs import Files, make, put
-    from replay import capture, names
     from test_fuzz_inputs import GRAMMARS, TOML
     from test_fuzz_streams import decoded, exchanged, recorded
 
@@ -31,6 +29,8 @@ with atheris.instrument_imports(include=["loadbench", "httptools", "json", "toml
     from loadbench import scenario as scenarios
     from loadbench.errors import LoadbenchError
     from loadbench.prompts import trace
+    from tests.support.damaged_runs import Files, make, put
+    from tests.support.replay import capture, names
 
 Cut = tuple[list[bytes], bytes]
 FOLDER = Path(tempfile.mkdtemp(prefix="loadbench-fuzz-"))

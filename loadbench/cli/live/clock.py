@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
-    from loadbench.plan import Plan
+    from loadbench.runner.plan import Plan
 
 
 def share(progress: Progress) -> float:

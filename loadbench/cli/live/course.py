@@ -14,7 +14,7 @@ from loadbench.cli.live.words import timed
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
-    from loadbench.plan import Plan
+    from loadbench.runner.plan import Plan
     from loadbench.scenario import Level
 
 State = Literal["to come", "present", "complete", "failed", "interrupted", "skipped"]

@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from loadbench import validity
 from loadbench.cli.live.words import failures
-from loadbench.metrics import machine
+from loadbench.metrics import gates, machine
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -58,7 +57,7 @@ class Doubts:
     def _client(self, progress: Progress) -> None:
         # Lag alone is no fault, and what was merged is known at the end.
         waited = {"client_wait_share": progress.client_wait_share}
-        self._note(progress.level.id, "client", validity.client.contention(waited, {}))
+        self._note(progress.level.id, "client", gates.client.contention(waited, {}))
 
     def _machine(self, level: str) -> None:
         sample = self._last
@@ -69,7 +68,7 @@ class Doubts:
             return
         samples = (self._first, sample)
         share = machine.others_cpu_share(samples, os.cpu_count())
-        self._note(level, "others", validity.machine.others({"others_cpu_share": share}, {}))
+        self._note(level, "others", gates.machine.others({"others_cpu_share": share}, {}))
         if machine.throttled(samples, machine.server_gpus(samples)):
             self._others["heat"] = level, "the processor or the GPU was throttled: too hot, or short of power"
 

@@ -14,11 +14,11 @@ import click
 
 from loadbench.cli.harmless import data, harmless
 from loadbench.cli.live.words import failures, is_news, probe_line, state, took
-from loadbench.session import Observer
+from loadbench.runner.session import Observer
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
-    from loadbench.plan import Plan, PlannedLevel
+    from loadbench.runner.plan import Plan, PlannedLevel
     from loadbench.scenario import Level
 
 _LINE_EVERY_S = 5.0

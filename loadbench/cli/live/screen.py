@@ -22,7 +22,7 @@ from loadbench.cli.live.words import is_news, probe_line
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
-    from loadbench.plan import Plan, PlannedLevel
+    from loadbench.runner.plan import Plan, PlannedLevel
     from loadbench.scenario import Level
 
 

@@ -12,7 +12,7 @@ from loadbench.cli.live.plain import View
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
-    from loadbench.plan import Plan, PlannedLevel
+    from loadbench.runner.plan import Plan, PlannedLevel
     from loadbench.scenario import Level
 
 

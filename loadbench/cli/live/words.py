@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
-    from loadbench.histogram import Histogram
+    from loadbench.store.histogram import Histogram
 
 
 def milliseconds(us: int | None) -> str:

@@ -17,7 +17,7 @@ from loadbench.cli.place import Place
 from loadbench.errors import TargetError
 from loadbench.report.units import span
 from loadbench.scenario import Scenario
-from loadbench.target import Chosen
+from loadbench.server import Chosen
 
 QUESTION = "Say hello."
 TOKENS = 8

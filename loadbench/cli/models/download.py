@@ -14,16 +14,15 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from loadbench import models
 from loadbench.cli import reach
 from loadbench.cli.models import catalogue, outcome
 from loadbench.cli.models.progress import View, view
 from loadbench.errors import LoadbenchError
 from loadbench.report.units import size, span
-from loadbench.target import Found, ModelFacts, NotReady, Target
+from loadbench.server import Found, ModelFacts, NotReady, Target, models
 
 if TYPE_CHECKING:
-    from loadbench.foundry import Runtime
+    from loadbench.serve.foundry import Runtime
 
 STALL_S = 120.0
 """Without progress for so long, a try is given up."""

@@ -11,15 +11,14 @@ import anyio
 import anyio.to_thread
 import click
 
-from loadbench import models
 from loadbench.cli import reach
 from loadbench.cli.models import catalogue, outcome
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.report.units import size
-from loadbench.target import Found, ModelFacts, Target
+from loadbench.server import Found, ModelFacts, Target, models
 
 if TYPE_CHECKING:
-    from loadbench.foundry import Runtime
+    from loadbench.serve.foundry import Runtime
 
 Delete = Callable[[ModelFacts], Awaitable[None]]
 

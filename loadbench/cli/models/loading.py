@@ -8,15 +8,17 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from loadbench import foundry, models, target, telemetry
+from loadbench import server as targets
+from loadbench import telemetry
 from loadbench.cli import reach
 from loadbench.cli.models import outcome
 from loadbench.cli.watched import Watched
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.models.foundry import OtherVariant
 from loadbench.report.units import size, span
-from loadbench.session import Control
-from loadbench.target import Found, ModelFacts, Target
+from loadbench.runner.session import Control
+from loadbench.serve import foundry
+from loadbench.server import Found, ModelFacts, Target, models
+from loadbench.server.models.foundry import OtherVariant
 
 SETTLE_S = 1.0
 """From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""
@@ -73,8 +75,8 @@ async def _load(server: Target, control: Control, facts: ModelFacts) -> dict[str
     said: dict[str, Any] = {"model": facts.id, "action": "load", "already": bool(facts.loaded)}
     if facts.loaded:
         return said
-    local = target.is_loopback(server.base_url)
-    if local and (warning := target.free_memory_warning(facts, _free_bytes(facts))) is not None:
+    local = targets.is_loopback(server.base_url)
+    if local and (warning := targets.free_memory_warning(facts, _free_bytes(facts))) is not None:
         reach.note(f"Warning: {warning}")
     before_bytes = await _memory_bytes(server)
     reach.note(f"{facts.id}: loading")

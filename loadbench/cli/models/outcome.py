@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from loadbench import target
+from loadbench import server
 from loadbench.cli import reach
 from loadbench.cli.harmless import data, harmless
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.target import ModelFacts, Target
+from loadbench.server import ModelFacts, Target
 
 
 def chosen(listed: Target, given: Mapping[str, Any]) -> tuple[list[ModelFacts], bool]:
@@ -21,7 +21,7 @@ def chosen(listed: Target, given: Mapping[str, Any]) -> tuple[list[ModelFacts], 
         TargetError: One of the names means none, or several.
     """
     provider = given.get("execution_provider")
-    choice = target.choose(listed, given["names"], devices=given.get("devices") or (), execution_provider=provider)
+    choice = server.choose(listed, given["names"], devices=given.get("devices") or (), execution_provider=provider)
     for one in choice.absent:
         failed(one.name, TargetError(one.reason), given)
     return [one.facts or ModelFacts(one.id) for one in choice.chosen], not choice.absent

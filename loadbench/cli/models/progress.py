@@ -12,7 +12,7 @@ import click
 
 from loadbench.cli.harmless import data, harmless
 from loadbench.report.units import size
-from loadbench.target import ModelFacts
+from loadbench.server import ModelFacts
 
 STEP = 10
 """Per cent between two lines."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench.metrics.gates import titled
 from loadbench.report import units
-from loadbench.validity import titled
 
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]

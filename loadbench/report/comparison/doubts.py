@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadbench.metrics.gates import titled
 from loadbench.report import clean, levels, provenance, units
 from loadbench.report.comparison import words
 from loadbench.report.comparison.words import Record
-from loadbench.validity import titled
 
 _ORDER = {"red": 0, "warn": 1, "note": 2}
 HOW = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from loadbench.metrics.gates import titled
 from loadbench.report import clean, provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
 from loadbench.report.markdown import section
-from loadbench.validity import titled
 
 
 def render(document: Mapping[str, Any]) -> str:

@@ -10,11 +10,11 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
+from loadbench.metrics.gates import titled
 from loadbench.report import clean, provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
 from loadbench.report.text import SEVERITY_STYLES, bullet, grids, plain, print_part, print_parts
-from loadbench.validity import titled
 
 _STYLES = {
     "slower": "bold red",

@@ -1,0 +1,203 @@
+"""The search as a run's schedule: it gives one level at a time and keeps every step in run.json."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from loadbench.engine import MAX_STREAMS, Limits, Progress
+from loadbench.metrics.searched import Tried
+from loadbench.record import Result
+from loadbench.runner.capacity import grid
+from loadbench.runner.capacity.grid import Grid
+from loadbench.runner.capacity.probe import UNREACHABLE, Probe
+from loadbench.runner.capacity.rule import Rule
+from loadbench.runner.plan import PlannedLevel
+from loadbench.scenario import Level, Scenario
+
+SHORTEST_S = 1.0
+"""Of a budget's rest: with less no probe is begun."""
+LATE = 1.2
+"""Of the time that a probe at a rate takes: what it must be allowed, for requests come by chance."""
+INTERRUPTED = "the search was interrupted"
+BUDGET = "the budget of time was spent"
+CONFIRMED = "confirmed by a second probe"
+UNDECIDED = "the lowest load does not surely meet it"
+
+Record = MutableMapping[str, Any]
+
+
+def begun(models: Sequence[str], loads: Grid, asked: Scenario) -> list[dict[str, Any]]:
+    """What run.json says under `capacity` at the start: a record for each model, which the search fills."""
+    rule = Rule.of(asked.bounds, level_of("", loads, loads.start, 1), asked.requests)
+    return [
+        {
+            "model": model,
+            "by": loads.by,
+            "slo": list(asked.slo),
+            "start": loads.start,
+            "most": loads.most,
+            "within": loads.within,
+            "looks": len(rule.sizes),
+            "confidence": round(rule.confidence, 6),
+            "steps": [],
+            "found": None,
+            "bracket": [None, None],
+            "contradictions": [],
+            "reason": INTERRUPTED,
+        }
+        for model in models
+    ]
+
+
+def level_of(model: str, loads: Grid, load: float, repeat: int) -> Level:
+    """A load on a model as a level, named as in any run: `m@c8`, `m@c8#2`."""
+    if loads.by == "concurrency":
+        return Scenario(concurrency=[int(load)], repeat=repeat).levels([model])[-1]
+    return Scenario(request_rate=[float(load)], repeat=repeat).levels([model])[-1]
+
+
+@dataclass(slots=True)
+class Search:
+    """A schedule that finds each model's capacity.
+
+    Attributes:
+        asked: Its SLO, its limits of a probe, its warm-up.
+        records: run.json's `capacity`. What is in it is not done again.
+        tell: Told of each step.
+        budget_s: How long it all may take.
+        now_s: A monotonic clock.
+    """
+
+    asked: Scenario
+    records: Sequence[Record]
+    tell: Callable[[Record, Mapping[str, Any]], None]
+    budget_s: float | None = None
+    now_s: Callable[[], float] = time.monotonic
+    _at: int = -1  # the model whose turn it is
+    _ends_s: float | None = None  # of the whole budget
+    _turn_ends_s: float | None = None  # of this model's share of it
+    _probe: Probe | None = None
+    _cut: bool = False  # whether the budget may end the present probe
+    _given_up: set[str] = field(default_factory=set)
+
+    def following(self) -> PlannedLevel | None:
+        while True:
+            if self._at >= 0 and (planned := self._next_of(self.records[self._at])) is not None:
+                return planned
+            if self._at + 1 == len(self.records):
+                return None
+            self._at += 1
+            self._begin_turn()
+
+    def left(self) -> int:
+        return 1
+
+    def heard(self, result: Result) -> None:
+        if self._probe is not None:
+            self._probe.heard(result)
+
+    def has_enough(self, progress: Progress) -> bool:
+        return self._probe is not None and self._probe.look(progress.dropped) is not None
+
+    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+        """Add the step and its consequence to the record, which the run folder writes together with the level."""
+        record, level, probe = self.records[self._at], progress.level, self._probe
+        if facts["status"] == "interrupted" or probe is None:
+            self._reason(record, INTERRUPTED)
+            return
+        gone = facts["status"] == "failed" and bool(progress.errors) and set(progress.errors) <= set(UNREACHABLE)
+        lost = facts["status"] == "incomplete"
+        again = lost and any(step["load"] == _load(level) and not step["counted"] for step in record["steps"])
+        asked = progress.issued + progress.dropped
+        cut = self._cut and probe.decision is None and asked < (progress.limits.requests or math.inf)
+        decision = probe.close({"id": level.id, "model": level.model, **level.load_facts, **facts})
+        step = {
+            "load": _load(level),
+            "level": level.id,
+            **asdict(decision),
+            # What a budget cut short, a server that went away and a part that is missing say nothing of the load.
+            "counted": not (gone or lost or (cut and decision.verdict == "undecided")),
+        }
+        record["steps"].append(step)
+        self._conclude(record)
+        if gone or again:
+            self._give_up(record, f"{level.id}: {facts['reason']}")
+        self.tell(record, step)
+
+    def skipped(self, planned: PlannedLevel, reason: str) -> None:
+        self._give_up(self.records[self._at], reason)
+
+    def _begin_turn(self) -> None:
+        if self.budget_s is None:
+            return
+        now_s = self.now_s()
+        if self._ends_s is None:
+            self._ends_s = now_s + self.budget_s
+        self._turn_ends_s = now_s + (self._ends_s - now_s) / (len(self.records) - self._at)
+
+    def _next_of(self, record: Record) -> PlannedLevel | None:
+        loads = _grid(record)
+        tried = _tried(record)
+        load = grid.following(tried, loads)
+        if load is None or record["model"] in self._given_up:
+            return None
+        left_s = None if self._turn_ends_s is None else self._turn_ends_s - self.now_s()
+        if left_s is not None and left_s < SHORTEST_S:
+            self._give_up(record, BUDGET)
+            return None
+        repeat = 1 + sum(step["load"] == load for step in record["steps"])
+        level = level_of(record["model"], loads, load, repeat)
+        confirms = grid.is_confirming(tried, load)
+        rule = Rule.of(self.asked.bounds, level, self.asked.requests, confirms=confirms)
+        warmup = self.asked.warmup_for(level)
+        duration_s = None if self.asked.duration is None else max(float(self.asked.duration), LATE * rule.warmed_up_s)
+        self._cut = left_s is not None and (duration_s is None or left_s < duration_s)
+        limits = Limits(
+            requests=rule.sizes[-1],
+            duration_s=left_s if self._cut else duration_s,
+            warmup=warmup,
+            max_streams=self.asked.max_streams or MAX_STREAMS,
+        )
+        opened = level.concurrency is None
+        self._probe = Probe(self.asked.bounds, rule, warmup, opened, self.asked.stream)
+        return PlannedLevel(level, limits, 0.0, limits.duration_s or 0.0)
+
+    def _give_up(self, record: Record, reason: str) -> None:
+        self._given_up.add(record["model"])
+        self._reason(record, reason)
+
+    def _reason(self, record: Record, reason: str) -> None:
+        """Why there is no answer; one that was confirmed stands, whatever ends the search after it."""
+        if record["found"] is None:
+            record["reason"] = reason
+
+    def _conclude(self, record: Record) -> None:
+        """The answer as far as the steps go."""
+        loads, tried = _grid(record), _tried(record)
+        low, high = grid.bracket(tried)
+        record["bracket"] = [low, high]
+        record["contradictions"] = grid.contradictions(tried)
+        record["found"] = grid.found(tried, loads)
+        if record["found"] is not None:
+            beyond = any(one.load > low for one in tried if low is not None)
+            record["reason"] = CONFIRMED if beyond else "the highest load that was allowed meets it"
+        elif grid.following(tried, loads) is None:
+            record["reason"] = "not even the lowest load meets it" if high == loads.lowest else UNDECIDED
+        else:
+            record["reason"] = INTERRUPTED
+
+
+def _load(level: Level) -> float | None:
+    return level.concurrency if level.concurrency is not None else level.request_rate_per_s
+
+
+def _grid(record: Mapping[str, Any]) -> Grid:
+    return Grid(record["by"], record["start"], record["most"], record["within"])
+
+
+def _tried(record: Mapping[str, Any]) -> list[Tried]:
+    return [Tried(step["load"], step["verdict"]) for step in record["steps"] if step["counted"]]

@@ -1,0 +1,326 @@
+"""One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on.
+
+calibration.py  how a server counts words that are made up
+drive.py        what makes the load: the engine here, or shares of it elsewhere
+observer.py     who watches
+pulse.py        whether this process could run all the time
+schedule.py     which level is next, and whether it may end early
+turn.py         one model: loaded, asked a few times, unloaded
+turns.py        runs that are measured together, a level each in turns
+watch.py        samples of server and machine, a second apart
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+from msgspec import structs
+
+from loadbench import engine
+from loadbench.engine import Engine, Progress, Settings
+from loadbench.prompts import DEFAULT, Prompt, longest_in_tokens
+from loadbench.record import Result
+from loadbench.runner.plan import Plan, PlannedLevel
+from loadbench.runner.session import turn
+from loadbench.runner.session.calibration import calibrate
+from loadbench.runner.session.drive import Drive, Drives
+from loadbench.runner.session.observer import Observer
+from loadbench.runner.session.pulse import Pulse
+from loadbench.runner.session.schedule import Fixed, Schedule
+from loadbench.runner.session.silence import Silence
+from loadbench.runner.session.turn import PROBE_TOKENS, Control, Origin, Turn
+from loadbench.runner.session.turns import in_turns
+from loadbench.runner.session.watch import Watch
+from loadbench.scenario import Level, Scenario
+from loadbench.server import Chosen, Target
+from loadbench.store import RunFolder
+
+__all__ = [
+    "PROBE_TOKENS",
+    "Chats",
+    "Control",
+    "Drive",
+    "Drives",
+    "Fixed",
+    "Observer",
+    "Origin",
+    "Schedule",
+    "Session",
+    "Watch",
+    "in_turns",
+]
+
+
+class Chats(engine.Chats, turn.Chats, Protocol):
+    """What a run needs of a client."""
+
+
+@dataclass(slots=True)
+class Session:
+    """A run.
+
+    Attributes:
+        chosen: The models to measure; the plan's levels name their ids.
+        watch: Takes samples; one without a sampler takes none.
+        control: Loads and unloads models; None where the server offers that not.
+        origins: What is known of models beside what the server tells, by id.
+        budget_s, runs: How long it may take, and how many runs share that time, this one among them.
+        schedule: Decides on the levels; unset, they are those of the plan.
+        drive: Makes what makes the load; unset, it is the engine in this process, on `client`.
+        interrupted: Whether the user ended it.
+        failed: Models that completed nothing, and why.
+    """
+
+    scenario: Scenario
+    prompts: Sequence[Prompt]
+    target: Target
+    chosen: Sequence[Chosen]
+    plan: Plan
+    folder: RunFolder
+    client: Chats
+    observer: Observer
+    watch: Watch
+    control: Control | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    budget_s: float | None = None
+    runs: int = 1
+    schedule: Schedule | None = None
+    drive: Drive | None = None
+    interrupted: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+    _engine: Drives | None = None
+    _whole: set[str] = field(default_factory=set)  # levels that were complete when it began
+    _deadline_s: float | None = None  # of the budget
+    _silence: Silence | None = None  # of the present level
+    _overhead_s: float = 0.0  # warm-up and drain of the last level
+    _stop: anyio.Event = field(default_factory=anyio.Event)
+    _turn: Turn | None = None  # the model that has its turn
+    _too_much: dict[str, tuple[float, str]] = field(default_factory=dict)  # the load at which a model failed too often
+    _came: set[str] = field(default_factory=set)  # models that had a turn
+    _answered: set[str] = field(default_factory=set)  # models that completed a measured request
+    _schedule: Schedule = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._schedule = Fixed(self.plan.levels) if self.schedule is None else self.schedule
+
+    async def run(self) -> None:
+        """Run all levels that are not complete yet, then close the folder.
+
+        Raises:
+            LoadbenchError: If the folder cannot be written any more; what was written stays.
+        """
+        await in_turns([self], self.observer.note)
+
+    async def step(self) -> bool:
+        """The next level, measured or skipped; False where there is none. `turns.in_turns` takes steps."""
+        if self._engine is None:
+            self._begin()
+        if self.interrupted or (planned := self._schedule.following()) is None:
+            return False
+        level = planned.level
+        if level.id in self._whole:
+            self._answered.add(level.model)
+            self.observer.note(f"{level.id}: complete already")
+            return True
+        reason = planned.skip or self._reason_to_skip(level)
+        if reason is None:
+            await self._give_turn(level.model)
+            reason = self._reason_to_skip(level)
+        if reason is not None:
+            self.folder.skip(self._entry(level), reason)
+            self.observer.skipped(level, reason)
+            self._schedule.skipped(planned, reason)
+        elif not self.interrupted:
+            left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
+            await self._level(
+                planned if left_s is None else self._cut(planned, left_s / self._schedule.left() / self.runs)
+            )
+        return True
+
+    def _begin(self) -> None:
+        settings = Settings(
+            seed=self.scenario.seed,
+            arrivals=self.scenario.arrivals,
+            distinct_prompts=self.scenario.distinct_prompts,
+            pause=self.scenario.pause,
+            retries=self.scenario.retries,
+            retry_backoff_s=float(self.scenario.retry_backoff),
+            streamed=self.scenario.stream,
+            salt=time.time_ns(),
+        )
+        drive = self.drive or partial(Engine, self.client)
+        self._engine = drive(self.prompts, settings, on_result=self._on_result, on_tick=self._on_tick)
+        self._whole = self.folder.complete()
+        self._deadline_s = None if self.budget_s is None else time.monotonic() + self.budget_s
+
+    async def end(self) -> None:
+        """After the last step: the model that has its turn is unloaded, if this run loaded it."""
+        await self._end_turn()
+
+    def stop(self) -> None:
+        """The user ends it: no further request starts, those in flight run to their end."""
+        self.interrupted = True
+        self._stop.set()
+        if self._engine is not None:
+            self._engine.stop()
+
+    def close(self, status: str) -> None:
+        """The folder takes no more."""
+        self.folder.close(status)
+
+    async def _give_turn(self, model: str) -> None:
+        if self._turn is not None and self._turn.chosen.id == model:
+            return
+        await self._end_turn()
+        chosen = next(one for one in self.chosen if one.id == model)
+        again = model in self._came
+        self._came.add(model)
+        self._turn = Turn(
+            chosen,
+            # In turns a model comes again: what its cold start and a pause do to it is known by then.
+            structs.replace(self.scenario, cold=False, idle_gap=None, keep_warm=None) if again else self.scenario,
+            DEFAULT if self.prompts[0].recipe else self.prompts,  # those that are made up may be long
+            self.client,
+            self.control,
+            self.watch,
+            self.observer,
+            self._sleep,
+            self.folder.info["probes"],
+            self.origins.get(model, Origin()),
+            salt=time.time_ns(),
+            limited=self.target.limited,
+        )
+        self.folder.info.setdefault("models", []).append(self._turn.record)
+        error = await self._turn.begin()
+        if error is not None:
+            self.failed[model] = error
+        elif longest_in_tokens(self.prompts) is not None and self._engine is not None:
+            record, note = self._turn.record, self.observer.note
+            salt = time.time_ns() if self.scenario.distinct_prompts else None
+            line = await calibrate(self.client, model, self.prompts, record, note, self._sleep, salt=salt)
+            self._engine.asks(self.prompts, line)
+
+    async def _end_turn(self) -> None:
+        if self._turn is not None:
+            await self._turn.end()
+            self._turn = None
+
+    async def _sleep(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            await self._stop.wait()
+        return not self.interrupted
+
+    def _reason_to_skip(self, level: Level) -> str | None:
+        if level.model in self.failed:
+            return f"its model failed: {self.failed[level.model]}"
+        if self._engine is not None and self._engine.gone is not None:
+            return self._engine.gone
+        load, reason = self._too_much.get(level.model, (math.inf, None))
+        if _load(level) >= load:
+            return reason
+        spent = self._deadline_s is not None and time.monotonic() > self._deadline_s
+        return "the budget of time is spent" if spent else None
+
+    def _cut(self, planned: PlannedLevel, share_s: float) -> PlannedLevel:
+        """The level within its share of the budget's rest, less what the last one took beside its measurement."""
+        longest_s = max(1.0, share_s - self._overhead_s)
+        if planned.limits.duration_s is not None and planned.limits.duration_s <= longest_s:
+            return planned
+        return replace(planned, limits=replace(planned.limits, duration_s=longest_s))
+
+    async def _level(self, planned: PlannedLevel) -> None:
+        assert self._engine is not None
+        level = planned.level
+        attempt = self.folder.begin(self._entry(level))
+        progress = Progress(level, attempt, planned.limits)
+        self.observer.began(progress, planned)
+        about = {"model": level.model, "level": level.id, "attempt": attempt}
+        await self.watch.sample("level", **about)
+        stopped, pulse, self._silence = True, Pulse(), Silence(self.scenario)
+        try:
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(lambda: self.watch.each_second("level", **about))
+                watching.start_soon(pulse.beat)
+                await self._engine.run(progress)
+                watching.cancel_scope.cancel()
+            await self.watch.sample("level", **about)
+            stopped = self.interrupted
+        finally:
+            facts = engine.facts(progress, stopped=stopped) | pulse.facts()
+            self._schedule.ended(progress, facts)
+            self.folder.end(facts, progress.histograms)
+            self.observer.ended(progress, facts)
+        if progress.completed:
+            self._answered.add(level.model)
+        self._mind_failures(progress)
+        if progress.measured_from_ns is not None and progress.last_issue_ns is not None:
+            measured_ns = progress.last_issue_ns - progress.measured_from_ns
+            self._overhead_s = (progress.ended_ns - progress.began_ns - measured_ns) / 1e9
+        if self._engine.gone is not None:
+            self.failed[level.model] = self._engine.gone
+        # A level that is too much for a model says nothing of its other levels; a server that went away does.
+        if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
+            self.failed[level.model] = facts["reason"]
+
+    def _mind_failures(self, progress: Progress) -> None:
+        """Remember a level whose failures say that higher loads are not worth their time."""
+        most, ended, level = self.scenario.max_failed, progress.completed + progress.failed, progress.level
+        if most is None or not ended or progress.failed / ended <= most:
+            return
+        share = f"{progress.failed} of {ended} requests failed at {level.id}"
+        if _load(level) < self._too_much.get(level.model, (math.inf, ""))[0]:
+            self._too_much[level.model] = _load(level), f"{share}, more than --max-failed {100 * most:g}%"
+
+    def _entry(self, level: Level) -> dict[str, Any]:
+        chosen = next((one for one in self.chosen if one.id == level.model), None)
+        facts = chosen.facts if chosen else None
+        return {
+            "id": level.id,
+            "model": level.model,
+            "endpoint": self.target.base_url if len(self.scenario.endpoints) < 2 else None,
+            "device": facts.device if facts else None,
+            "execution_provider": facts.execution_provider if facts else None,
+            "alias": facts.aliases[0] if facts and facts.aliases else None,
+            "asked_device": chosen.device if chosen else None,
+            **level.load_facts,
+            # Order, arrivals and pauses come of both: fresh ones each time, the same ones for every model and load.
+            "seed": [self.scenario.seed, level.repeat],
+            "closing": level.closing,
+        }
+
+    def _on_result(self, result: Result) -> None:
+        self.folder.add(result)
+        self._schedule.heard(result)
+
+    async def _on_tick(self, progress: Progress) -> None:
+        in_flight = self.client.text_events_in_flight()
+        write, text_events = self.folder.take(), progress.text_events + in_flight
+        silent = self._silence and self._silence.look(
+            in_flight=progress.in_flight,
+            ended=progress.ended + progress.warmup_requests,
+            tokens=text_events,
+            begun=in_flight > 0,
+        )
+        if silent is not None:
+            self.observer.note(f"{progress.level.id}: {silent}")
+
+        def work() -> bool:
+            write()
+            self.observer.tick(progress, text_events)
+            return not progress.enough and self._schedule.has_enough(progress)
+
+        with anyio.CancelScope(shield=True):  # what was taken is lost unless it is written
+            enough = await anyio.to_thread.run_sync(work)
+        if enough and self._engine is not None:
+            self._engine.end_level(progress)
+
+
+def _load(level: Level) -> float:
+    return level.concurrency or level.request_rate_per_s or 0.0

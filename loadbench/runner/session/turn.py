@@ -1,0 +1,352 @@
+"""A model's turn in a run: it is loaded, asked a few times before it is measured, and unloaded again."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import anyio
+
+from loadbench.client import Ask
+from loadbench.errors import TargetError
+from loadbench.prompts import Prompt, distinct
+from loadbench.record import Result
+from loadbench.runner.session.silence import TOLD_AFTER_S, words
+from loadbench.runner.session.watch import Watch
+from loadbench.scenario import Scenario
+from loadbench.server import Chosen, ModelFacts
+
+PROBE_TOKENS = 8
+"""Of the answers before the measurement, unless a server has no answer so short."""
+PING_TOKENS = 1
+PROBES = 3
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Before a probe that came too early is made again, where the server does not say when it may come."""
+LONGEST_PAUSE_S = 60.0
+REST_S = 5.0
+"""After requests that came too early, before the measurement: what a gateway lets through at once is used up."""
+_OF_TOKENS = re.compile(r"token|budget|length|minimum|too (?:small|short|low)", re.IGNORECASE)
+"""A refusal that may be of the few tokens that a probe asks for, not of what the run asks for."""
+SETTLE_S = 1.0
+"""From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""
+
+
+class Chats(Protocol):
+    """What a turn needs of a client; `client.Client` is one."""
+
+    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None: ...
+    def served_as(self, model: str) -> str | None: ...
+    def text_events_in_flight(self) -> int: ...
+
+
+class Control(Protocol):
+    """What loads and unloads models; `models.control` and Foundry's runtime give one."""
+
+    async def load(self, model: ModelFacts) -> None: ...
+    async def unload(self, model: ModelFacts) -> None: ...
+    async def running(self, model: ModelFacts) -> ModelFacts | None: ...
+
+
+class Watcher(Protocol):
+    """Who is told how a turn goes."""
+
+    def note(self, text: str) -> None: ...
+    def probed(self, probe: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of a model beside what its server tells.
+
+    Attributes:
+        load_s: How long the server took to start with its model in it, where this run started it.
+        disk_bytes: Of the model's files.
+        disk_source: `files` were measured, or the `server` told.
+    """
+
+    load_s: float | None = None
+    disk_bytes: int | None = None
+    disk_source: str | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """One model from its load to its unload.
+
+    Attributes:
+        chosen: The model, and for which device it was asked.
+        prompts: The first one is asked, behind a prefix of its own each time, so that no prompt cache answers.
+        control: None where the server offers no loading.
+        sleep: Waits so many seconds; False where the user ended the run meanwhile.
+        record: What run.json says of this model; filled as it goes.
+        probes: The list in run.json that takes each probe.
+        pause: Lets so many seconds pass.
+        salt: Makes the prefixes differ from those of other runs.
+    """
+
+    chosen: Chosen
+    scenario: Scenario
+    prompts: Sequence[Prompt]
+    client: Chats
+    control: Control | None
+    watch: Watch
+    observer: Watcher
+    sleep: Callable[[float], Awaitable[bool]]
+    probes: list[dict[str, Any]]
+    origin: Origin
+    salt: int
+    pause: Callable[[float], Awaitable[None]] = anyio.sleep
+    record: dict[str, Any] = field(default_factory=dict)
+    limited: bool = False  # the server refused already to be asked so often
+    _unloads: bool = False  # this run loaded what was not loaded before
+    _asked: int = 0
+    _whole: bool = False  # probes ask as the run itself does: with few tokens there is no answer
+
+    def __post_init__(self) -> None:
+        facts = self.chosen.facts
+        aliases = facts.aliases if facts else ()
+        started = self.origin.load_s is not None
+        self.record.update(
+            model=self.chosen.id,
+            name=self.chosen.name,
+            alias=aliases[0] if aliases else None,
+            asked_device=self.chosen.device,
+            asked_execution_provider=self.chosen.execution_provider,
+            ran=None,
+            served_as=None,
+            was_loaded=None if facts is None or started else facts.loaded,
+            load_s=self.origin.load_s,
+            load_source="start of the server" if started else None,
+            load_error=None,
+            memory_before_load_bytes=None,
+            memory_after_load_bytes=None,
+            memory_after_unload_bytes=None,
+            disk_bytes=self.origin.disk_bytes,
+            disk_source=self.origin.disk_source,
+        )
+
+    async def begin(self) -> str | None:
+        """Load the model if that is for this run to do, and ask it a few times; why it failed, if it did."""
+        error = await self._load()
+        if error is None:
+            error = await self._probe("first")
+        for endpoint in range(1, len(self.scenario.endpoints)):
+            if error is None:
+                error = await self._probe("replica", endpoint=endpoint)
+        if error is None:
+            await self._tell_what_ran()
+            if await self.sleep(0):
+                await self._probe("warm")
+                await self._idle()
+            if self.limited:
+                self.observer.note(
+                    f"{self.chosen.id}: a rest of {REST_S:g} s, as the server limits how often it is asked"
+                )
+                await self.sleep(REST_S)
+        return error
+
+    async def end(self) -> None:
+        """Unload the model if this run loaded it, and see how much memory that gives back."""
+        if not self._unloads or self.control is None or self.chosen.facts is None:
+            return
+        try:
+            await self.control.unload(self.chosen.facts)
+        except TargetError as error:
+            self.observer.note(f"{self.chosen.id}: not unloaded: {error}")
+            return
+        if await self.sleep(SETTLE_S):
+            self.record["memory_after_unload_bytes"] = await self._memory("after_unload")
+
+    async def _load(self) -> str | None:
+        facts, control = self.chosen.facts, self.control
+        loaded = facts.loaded if facts else None
+        if self.scenario.cold and control is None:
+            self.observer.note(f"{self.chosen.id}: --cold has no effect, this server offers no unloading")
+        if control is None or facts is None or not (loaded is False or (self.scenario.cold and loaded)):
+            self.record["memory_after_load_bytes"] = await self._memory("after_load")
+            return None
+        try:
+            if loaded:
+                await control.unload(facts)
+                await self.sleep(SETTLE_S)
+            self.record["memory_before_load_bytes"] = await self._memory("before_load")
+            self.observer.note(f"{facts.id}: loading")
+            began_s = time.monotonic()
+            await control.load(facts)
+        except TargetError as error:
+            self.record["load_error"] = str(error)
+            return str(error)
+        self._unloads = not loaded
+        self.record["load_s"] = round(time.monotonic() - began_s, 3)
+        self.record["load_source"] = "loaded by this run"
+        self.record["memory_after_load_bytes"] = await self._memory("after_load")
+        self.observer.note(f"{facts.id}: loaded in {self.record['load_s']:.3g} s")
+        return None
+
+    async def _memory(self, phase: str) -> int | None:
+        return await self.watch.sample(phase, model=self.chosen.id)
+
+    async def _tell_what_ran(self) -> None:
+        """What the server really runs, which need not be what was asked for."""
+        served = self.client.served_as(self.chosen.id)
+        self.record["served_as"] = served
+        ran = self.chosen.facts
+        if self.control is not None and self.chosen.facts is not None:
+            try:
+                ran = await self.control.running(self.chosen.facts) or ran
+            except TargetError as error:
+                self.observer.note(f"{self.chosen.id}: what runs is not told: {error}")
+        if ran is not None:
+            provider = ran.execution_provider
+            self.record["ran"] = {"id": ran.id, "device": ran.device, "execution_provider": provider}
+
+    async def _idle(self) -> None:
+        """A request after the gap, and where pings are asked for, one more after a gap with pings in it."""
+        gap_s = self.scenario.idle_gap
+        if gap_s is None:
+            return
+        self.observer.note(f"{self.chosen.id}: idle for {gap_s}")
+        if not await self._rest(float(gap_s), None):
+            return
+        await self._probe("idle", after_s=float(gap_s))
+        every_s = self.scenario.keep_warm
+        if every_s is None:
+            return
+        self.observer.note(f"{self.chosen.id}: idle for {gap_s}, with a ping every {every_s}")
+        if await self._rest(float(gap_s), float(every_s)):
+            await self._probe("kept_warm", after_s=float(gap_s), every_s=float(every_s))
+
+    async def _rest(self, gap_s: float, every_s: float | None) -> bool:
+        """Let the gap pass; whether it did."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: self.watch.each_second("idle", model=self.chosen.id))
+            end_s = time.monotonic() + gap_s
+            whole = True
+            while whole and every_s is not None and time.monotonic() + every_s < end_s:
+                whole = await self.sleep(every_s)
+                if whole:
+                    await self._ask(PING_TOKENS)
+            whole = whole and await self.sleep(max(0.0, end_s - time.monotonic()))
+            group.cancel_scope.cancel()
+        return whole
+
+    async def _probe(
+        self, purpose: str, *, after_s: float | None = None, every_s: float | None = None, endpoint: int = 0
+    ) -> str | None:
+        """One short request, an endpoint's first again after a failure that may pass; what failed, if it did.
+
+        Whatever is asked again is asked as the run asks: a server that has no answer in a few tokens can be measured.
+        """
+        results: list[Result] = []
+        for _ in range(PROBES if purpose in ("first", "replica") else 1):
+            results += await self._in_time(endpoint)
+            error, message = results[-1].error, results[-1].error_message or ""
+            if error is None or (error == "http_4xx" and (self._whole or not _OF_TOKENS.search(message))):
+                break
+            if not await self.sleep(0):
+                break
+            self._whole = self._whole or purpose in ("first", "replica")
+        last = results[-1]
+        facts = self.chosen.facts
+        sent, first = last.sent_ns, last.first_token_ns
+        streamed = self.scenario.stream and sent is not None and first is not None
+        probe = {
+            "model": self.chosen.id,
+            "purpose": purpose,
+            "endpoint": endpoint,
+            # A server that loads at the first request, unasked, is as cold.
+            "cold": purpose == "first"
+            and (self.record["load_source"] is not None or bool(facts and facts.loaded is False)),
+            "after_s": after_s,
+            "every_s": every_s,
+            "requests": len(results),
+            "error": last.error,
+            "error_message": last.error_message and advised(last.error_message, self.scenario),
+            "ttft_ms": round(((first or 0) - (sent or 0)) / 1e6, 3) if streamed else None,
+            "e2e_ms": None if last.error else round(last.end_ns / 1e6, 3),
+            "input_tokens": last.input_tokens,
+            "output_tokens": last.output_tokens,
+            "characters": last.characters,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self.probes.append(probe)
+        self.observer.probed(probe)
+        at = f"{self.scenario.endpoints[endpoint]}: " if len(self.scenario.endpoints) > 1 else ""
+        return None if last.error is None else f"{at}{last.error}: {probe['error_message']}"
+
+    async def _in_time(self, endpoint: int) -> list[Result]:
+        """One request, again where the server says that it came too early."""
+        results = [await self._ask(None if self._whole else PROBE_TOKENS, endpoint)]
+        for pause_s in PAUSES_S:
+            refused = results[-1]
+            wait_s = pause_s if refused.retry_after_s is None else refused.retry_after_s
+            if refused.error != "http_429":
+                break
+            self.limited = True
+            if wait_s > LONGEST_PAUSE_S:
+                break
+            self.observer.note(f"{self.chosen.id}: the server is asked too often: waiting {wait_s:g} s")
+            if not await self.sleep(wait_s):
+                break
+            results.append(await self._ask(None if self._whole else PROBE_TOKENS, endpoint))
+        return results
+
+    async def _ask(self, max_tokens: int | None, endpoint: int = 0) -> Result:
+        """One request.
+
+        Args:
+            max_tokens: None asks for as many as the run does.
+        """
+        results: list[Result] = []
+        prompt = distinct(self.prompts[0], self.salt * 1_000_003 + self._asked)
+        prompt = replace(prompt, id="probe", max_tokens=max_tokens or prompt.max_tokens)
+        now_ns = time.perf_counter_ns()
+        about = (f"{self.chosen.id}@probe", 1, self._asked, self.chosen.id, prompt)
+        ask = Ask(*about, warmup=True, due_ns=now_ns, endpoint=endpoint)
+        self._asked += 1
+        failure: Exception | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._tell_silence)
+            try:
+                await self.client.chat(ask, now_ns, results.append, keep=False)
+            except Exception as error:  # as it is, not in a group
+                failure = error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return results[0]
+
+    async def _tell_silence(self) -> None:
+        """Say of an answer that is long in coming that it is waited for."""
+        await self.pause(TOLD_AFTER_S)
+        if not self.client.text_events_in_flight():
+            self.observer.note(f"{self.chosen.id}: {words(self.scenario)}")
+
+
+_SENT = ("max_tokens", "temperature", "stream_options", "min_tokens", "cache_prompt", "ignore_eos")
+"""Keys that each request may carry, whoever asked for them."""
+_UNWANTED = re.compile(
+    r"not (?:be )?(?:support|permit|allow|recogni|known|valid)|unsupported|unrecogni|unknown|unexpected"
+    r"|extra (?:input|field)|invalid (?:param|arg|field|key)|instead|deprecated|removed",
+    re.IGNORECASE,
+)
+_INSTEAD = {"max_tokens": ("max_completion_tokens", "max_output_tokens", "max_new_tokens")}
+
+
+def advised(message: str, asked: Scenario) -> str:
+    """A refusal's words with what to do, where they blame a key that was sent."""
+    if message.startswith(("HTTP 401", "HTTP 403")):
+        return f"{message}: does the server want a key, or refuse this one? --api-key-env NAME names its variable"
+    keys = [*_SENT, *(key for key in asked.extra_body if key not in _SENT)]
+    named = [key for key in keys if re.search(rf"(?<![\w]){re.escape(key)}(?![\w])", message)]
+    blamed = next((key for key in named if asked.extra_body.get(key, ...) is not None), None)
+    if blamed is None or not message.startswith("HTTP 4") or not _UNWANTED.search(message):
+        return message
+    instead = next((key for key in _INSTEAD.get(blamed, ()) if key in message), None)
+    body = {blamed: None} | ({instead: asked.max_tokens} if instead else {})
+    return f"{message}: null takes a key out of the request: --extra-body '{json.dumps(body)}'"

@@ -1,0 +1,196 @@
+"""What goes with every call to a server: the key, headers, TLS, proxies; and the client for control calls."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import ssl
+import stat
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from loadbench import __version__
+from loadbench.errors import LoadbenchError, UsageError
+from loadbench.scenario.files import read_bytes
+from loadbench.scenario.secret import looks_like_a_key
+from loadbench.server.endpoint import is_loopback, normalise, query
+from loadbench.transport.tls import tls_context
+
+CONNECT_S = 5.0
+LARGEST_KEY_BYTES = 64 * 1024
+USER_AGENT = f"loadbench/{__version__}"
+"""Who asks, as the log of a server shows it."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110's field names
+
+
+def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
+    """The key that an environment variable holds; None where no variable is named.
+
+    Raises:
+        UsageError: If the variable is not set; what looks like the key itself is not repeated.
+    """
+    if name is None:
+        return None
+    key = environ.get(name, "").strip()
+    if not key:
+        told = "--api-key-env" if looks_like_a_key(name) else f"--api-key-env {name}"
+        raise UsageError(f"{told}: that environment variable is not set; put the key in it")
+    return key
+
+
+def read_key_file(path: Path) -> str:
+    """The key in a file: its text, without the line end behind it.
+
+    Raises:
+        UsageError: It cannot be read, or holds no key. No message shows what is in it, or a name that looks like one.
+    """
+    told = "--api-key-file" if looks_like_a_key(path.name) else f"--api-key-file {path}"
+    try:
+        key = read_bytes(path, LARGEST_KEY_BYTES, pipes=True).decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise UsageError(f"{told}: holds no text: give a file with the key alone in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        raise UsageError(f"{told}: cannot be read: {why}") from None
+    if not key:
+        raise UsageError(f"{told}: is empty: put the key in it")
+    if len(key.splitlines()) > 1:
+        raise UsageError(f"{told}: has several lines: give a file with the key alone in it")
+    return key
+
+
+def key_file_warning(path: Path) -> str | None:
+    """A line where others than its owner may read a key's file; None on Windows, whose rights are not looked at."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    if os.name == "nt" or not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return None
+    return f"Warning: --api-key-file {path}: others on this machine may read it: chmod 600 {path}"
+
+
+def request_headers(headers: Mapping[str, str] | None, key: str | None) -> dict[str, str]:
+    """The headers that go with every request; a header of one's own wins over the key's.
+
+    Raises:
+        UsageError: A name or value no header may have. Values can be secrets: no message repeats one.
+    """
+    sent: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        if not _TOKEN.fullmatch(name):
+            # Not shown either: a key pasted without its header's name stands in its place.
+            raise UsageError("a header's name is not valid: letters, digits and dashes only, as 'X-Team: blue'")
+        if not _printable(value):
+            raise UsageError(f"the value of header {name} holds a line break or a sign outside ASCII: mend it")
+        sent[name] = value.strip()
+    key = (key or "").strip()
+    if not _printable(key):
+        raise UsageError("the API key holds a line break or a sign outside ASCII: mend the variable it comes from")
+    if key and not any(name.lower() == "authorization" for name in sent):
+        sent["Authorization"] = f"Bearer {key}"
+    return sent
+
+
+def open_http(
+    endpoint: str,
+    *,
+    verify: bool = True,
+    ca_file: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    key: str | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> httpx.AsyncClient:
+    """A client for control calls to one endpoint; the caller closes it, and with it the transport where one is given.
+
+    A transport that is there already (its TLS is its own) saves import and set-up of the stock one, up to 0.17 s.
+    Redirects are refused, as a benchmark must know whom it measures. The environment's proxies serve hosts other than
+    this one. On plain http nothing is verified and no TLS context is made: that costs 20 ms (200 with stock httpx).
+    """
+    base_url = normalise(endpoint)
+    return httpx.AsyncClient(
+        headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
+        params=query(base_url),
+        verify=_tls(verify, ca_file) if base_url.startswith("https:") else False,
+        proxy=proxy_of(base_url) if transport is None else None,
+        trust_env=False,  # one reading of the environment, for measured requests too
+        transport=transport,
+        follow_redirects=False,
+        timeout=httpx.Timeout(20.0, connect=CONNECT_S),
+    )
+
+
+def is_proxied(base_url: str) -> bool:
+    """Whether the environment sends requests to this server through a proxy."""
+    return _proxy(base_url) is not None
+
+
+def proxy_of(base_url: str) -> str | None:
+    """The proxy through which the environment sends requests to this server; None where it sends them straight.
+
+    Raises:
+        UsageError: It is no URL of a proxy; the message names the variable and repeats no value, as passwords stand
+            in some.
+        LoadbenchError: It speaks SOCKS, and the package for that is not here.
+    """
+    found = _proxy(base_url)
+    if found is None:
+        return None
+    variable, value = found
+    url = value if "://" in value else f"http://{value}"  # as curl and httpx read it
+    straight = "or put the host into NO_PROXY"
+    try:
+        parts = urlsplit(url)
+        scheme, named = parts.scheme.lower(), parts.hostname and httpx.URL(url).host
+        fits = parts.port is None or parts.port > 0
+    except (ValueError, httpx.InvalidURL):
+        scheme, named, fits = "", None, False
+    if scheme in ("socks5", "socks5h") and named and fits:
+        if importlib.util.find_spec("socksio") is None:
+            raise LoadbenchError(
+                f"{variable} names a SOCKS proxy, which needs a package that is not here: pip install 'httpx[socks]', "
+                f"{straight}"
+            )
+        return url
+    if scheme not in ("http", "https") or not named or not fits or named in ("http", "https"):
+        raise UsageError(
+            f"{variable} holds no proxy that can be used: write it as http://HOST:PORT (https and socks5 too), "
+            f"{straight}"
+        )
+    return url
+
+
+def _proxy(base_url: str) -> tuple[str, str] | None:
+    """The variable that names a proxy for this server, and its value; None where none is for it."""
+    if is_loopback(base_url):
+        return None
+    parts = urlsplit(base_url)
+    proxies = urllib.request.getproxies()
+    scheme = parts.scheme if proxies.get(parts.scheme) else "all"
+    value = proxies.get(scheme)
+    if not value or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    # As `getproxies` reads them: in any case, in small letters first.
+    names = sorted((name for name in os.environ if name.lower() == f"{scheme}_proxy"), reverse=True)
+    variable = next((name for name in names if os.environ[name] == value), "the system's setting")
+    return variable, value
+
+
+def _printable(value: str) -> bool:
+    return all(" " <= sign <= "~" or sign == "\t" for sign in value.strip())
+
+
+def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
+    if not verify:
+        return False
+    if ca_file is None:
+        return tls_context()
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"--ca-file {ca_file!r} holds no certificates that can be read: {error}") from error

@@ -1,0 +1,92 @@
+"""A server's own /metrics: Prometheus text, read into one number per name."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+
+import httpx
+
+from loadbench.errors import TargetError
+from loadbench.server.calls import get, read_json
+
+SCRAPE_S = 2.0
+MAX_BYTES = 2_000_000
+MAX_NAMES = 200
+MAX_LINE = 2_000
+"""Characters of a line that is read."""
+MAX_NAME = 300
+"""Characters of a name with its labels: `MAX_NAMES` of them are kept each second."""
+MOST = 1e18
+"""The largest figure that a run folder holds, either side of 0."""
+_SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?\s*$")
+_LABEL = re.compile(r'(?<!\w)([A-Za-z_]\w*)="((?:[^"\\]|\\.)*+)"')
+_SUMMED = ("engine", "model", "model_name")
+_SHARES = ("_perc", "_ratio")
+_SKIPPED = ("_bucket", "_created", "_info")
+_OTHERS = ("python_", "http_")  # the interpreter's and the web framework's, dozens of them
+
+
+async def scrape(http: httpx.AsyncClient, root: str) -> dict[str, float] | None:
+    """The server's own figures by name, as of now; None where it has no metrics or does not answer in time.
+
+    Args:
+        root: The server's root, from `server_root`.
+    """
+    try:
+        response = await get(http, root + "/metrics", within_s=SCRAPE_S)
+    except TargetError:
+        return None
+    if response.status_code != 200 or len(response.content) > MAX_BYTES:
+        return None
+    # In a thread: 2 MB of them take the time of many tokens.
+    return await asyncio.to_thread(read_metrics, response.text) or None
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """Counters, gauges, and sums and counts of histograms, at most `MAX_NAMES`.
+
+    Series that differ by engine or model alone are added up; of those that are shares, the mean is taken. Other labels
+    stay in the name. What is no number now (NaN), or none that a run folder holds, is left out.
+
+    >>> read_metrics('a{engine="0",model_name="m"} 2\\na{engine="1",model_name="m"} 3\\nb{why="stop",engine="0"} 4e1')
+    {'a': 5.0, 'b{why="stop"}': 40.0}
+    """
+    if text.startswith('"'):  # some builds of llama.cpp send the text as a JSON string (ggml-org/llama.cpp#17384)
+        text = _unquoted(text)
+    series: dict[str, list[float]] = {}
+    for line in text.splitlines():
+        if line.startswith("#") or len(line) > MAX_LINE:
+            continue
+        found = _SAMPLE.match(line)
+        if found is None or found[1].endswith(_SKIPPED) or found[1].startswith(_OTHERS):
+            continue
+        value = _number(found[3])
+        name = _name(found[1], found[2])
+        if value is None or len(name) > MAX_NAME or (name not in series and len(series) >= MAX_NAMES):
+            continue
+        series.setdefault(name, []).append(value)
+    figures = {
+        name: math.fsum(values) / (len(values) if name.partition("{")[0].endswith(_SHARES) else 1)
+        for name, values in series.items()
+    }
+    return {name: value for name, value in figures.items() if abs(value) <= MOST}
+
+
+def _name(metric: str, labels: str | None) -> str:
+    kept = [f'{name}="{value}"' for name, value in _LABEL.findall(labels or "") if name not in _SUMMED]
+    return f"{metric}{{{','.join(kept)}}}" if kept else metric
+
+
+def _number(word: str) -> float | None:
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if abs(value) <= MOST else None  # not so NaN
+
+
+def _unquoted(text: str) -> str:
+    inner = read_json(text)
+    return inner if isinstance(inner, str) else ""

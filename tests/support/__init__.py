@@ -1,0 +1,1 @@
+"""What test modules share: scripted servers, fakes, declared data."""

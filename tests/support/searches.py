@@ -1,0 +1,175 @@
+"""Whole searches for a capacity on a virtual clock: what they find, of servers whose capacity is known.
+
+A probe is asked as `capacity.probe` asks it, by the same functions, but of arrays: an hour of requests takes
+milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.metrics import gates
+from loadbench.metrics.searched import Tried, estimate
+from loadbench.runner.capacity.backlog import FEWEST, backlog
+from loadbench.runner.capacity.grid import Grid, bracket, following, found, is_confirming
+from loadbench.runner.capacity.look import Looked, Sample, independent, looked
+from loadbench.runner.capacity.rule import Rule
+from loadbench.scenario import Bound, Scenario
+
+Reals = NDArray[np.float64]
+Serves = Callable[[np.random.Generator, float, int], tuple[Reals, Reals]]
+"""When n requests at a rate are due, and how long each stays."""
+WANTED = 0.95
+SATURATED = "saturated"
+QUEUES = ((50.0, 0.5), (50.0, 1.0), (20.0, 2.0))
+"""Servers that serve so many a second, one at a time, with the bound of their e2e_p95 in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search came to, and how many seconds of load it took."""
+
+    found: float | None
+    meets: float | None
+    misses: float | None
+    estimate: dict[str, Any] | None
+    took_s: float
+    steps: tuple[tuple[float, str], ...]
+
+    def zones_hold(self, exact: float) -> bool:
+        """Whether the exact answer lies between what meets the SLO and what misses it."""
+        return (self.meets or 0.0) <= exact <= (self.misses or math.inf)
+
+    def interval_holds(self, exact: float) -> bool:
+        """Whether the estimate's interval, where there is one, holds the exact answer."""
+        ends = self.estimate and self.estimate["ci95"]
+        return bool(ends) and ends[0] <= exact <= ends[1]
+
+
+def single(service_per_s: float) -> Serves:
+    """One slot, exponential service, Poisson arrivals: M/M/1 from an empty start."""
+
+    def serve(random: np.random.Generator, rate_per_s: float, n: int) -> tuple[Reals, Reals]:
+        between = random.exponential(1 / rate_per_s, n)
+        service = random.exponential(1 / service_per_s, n)
+        steps = np.concatenate(([0.0], service[:-1] - between[1:]))
+        walk = np.cumsum(steps)
+        return np.cumsum(between), walk - np.minimum.accumulate(np.minimum(walk, 0.0)) + service
+
+    return serve
+
+
+def exact(service_per_s: float, bound_s: float) -> float:
+    """The rate at which 95 % of the requests of M/M/1 stay at most so long."""
+    return service_per_s + math.log(1 - WANTED) / bound_s
+
+
+def by_rate(random: np.random.Generator, serve: Serves, bound_s: float, start: float = 1.0) -> Searched:
+    """A search by rate for e2e_p95."""
+    bound = Bound.parse(f"e2e_p95={bound_s}s")
+
+    def sampled(rate: float, n: int) -> Sample:
+        due_s, stay_s = serve(random, rate, n)
+        return Sample(due_s, stay_s, (stay_s <= bound_s)[:, None])
+
+    return _searched(bound, Grid("rate", start, 1000.0), sampled)
+
+
+def by_concurrency(random: np.random.Generator, share_of: Callable[[float], float]) -> Searched:
+    """A search by concurrency for ttft_p95, of a server whose requests meet it independently of each other."""
+
+    def sampled(streams: float, n: int) -> Sample:
+        return Sample(np.arange(float(n)), np.ones(n), (random.random(n) < share_of(streams))[:, None])
+
+    return _searched(Bound.parse("ttft_p95=1s"), Grid("concurrency", 1, 1000), sampled)
+
+
+def _searched(bound: Bound, loads: Grid, sampled: Callable[[float, int], Sample]) -> Searched:
+    tried: list[Tried] = []
+    steps: list[dict[str, Any]] = []
+    took_s = 0.0
+    while (load := following(tried, loads)) is not None:
+        # Of streams the least number of requests, as of few of them: rounds of many would only take longer.
+        asked = Scenario(request_rate=[load]) if loads.by == "rate" else Scenario(concurrency=[1])
+        rule = Rule.of([bound], asked.levels(["m"])[0], confirms=is_confirming(tried, load))
+        said = probe(rule, sampled(load, rule.sizes[-1]))
+        took_s += said.took_s
+        tried.append(Tried(load, said.looked.verdict))
+        steps.append(_step(load, said))
+    low, high = bracket(tried)
+    verdicts = tuple((one.load, one.verdict) for one in tried)
+    return Searched(found(tried, loads), low, high, estimate(steps, loads.by), took_s, verdicts)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a probe said, how long it took, and how many independent requests its queue is worth."""
+
+    looked: Looked
+    took_s: float
+    independent: float
+
+
+def probe(rule: Rule, sample: Sample) -> Said:
+    """A probe from its first request to its verdict, in the order in which `capacity.probe` asks."""
+    queues = rule.least_s > 0
+    tests = {math.ceil(FEWEST * 1.5**k) for k in range(40)} if queues else set()
+    allowed = bisect_left(range(len(sample) + 1), True, key=lambda missed: rule.is_hopeless([missed]))
+    hopeless = int(np.searchsorted(np.cumsum(~sample.met[:, 0]), allowed)) + 1
+    for n in sorted({n for n in {*tests, *rule.early, *rule.sizes, hopeless} if n <= len(sample)}):
+        until = Sample(sample.due_s[:n], sample.stay_s[:n], sample.met[:n])
+        said: Looked | None = None
+        if n in tests and backlog(until.due_s, until.stay_s) is not None:
+            said = replace(looked(rule, until), verdict="not met", reason=SATURATED)
+        elif n in rule.early or n in rule.sizes:
+            said = looked(rule, until)
+            if queues and said.verdict == "met" and is_red(until):
+                said = replace(said, verdict="undecided", reason="V2")
+            if said.verdict == "undecided" and said.reason != "V2" and n < rule.sizes[-1]:
+                said = None
+        if said is None and n >= hopeless and (n == hopeless or n in rule.sizes):
+            said = looked(rule, until)
+            if said.verdict != "not met":
+                said = replace(said, verdict="undecided") if n in rule.sizes else None
+        if said is not None:
+            took_s = float(until.due_s[-1] + until.stay_s[-1])
+            return Said(said, took_s, independent(until) if queues else math.inf)
+    raise AssertionError("the last look is the end")
+
+
+def is_red(sample: Sample) -> bool:
+    """Whether gate V2 is red of a level with these requests."""
+    end_s = sample.due_s + sample.stay_s
+    begin_s, last_s = float(sample.due_s[0]), float(sample.due_s[-1])
+    window_s = last_s - begin_s
+    ended = end_s < last_s
+    inside = np.minimum(end_s, last_s) - sample.due_s
+    third = len(sample) // 3
+    level = {
+        "request_rate_per_s": 1.0,
+        "offered": len(sample),
+        "dropped": 0,
+        "window_s": window_s,
+        "ended_per_s": float(ended.sum()) / window_s,
+        "requests_per_s": float(ended.sum()) / window_s,
+        "in_flight_mean": float(inside.sum()) / window_s,
+        "residence_ms": 1000 * float(sample.stay_s[ended].mean()),
+        "residence_growth": float(np.median(sample.stay_s[-third:]) / np.median(sample.stay_s[:third])),
+    }
+    return gates.forbids({"warnings": [doubt for doubt in [gates.in_flight(level, {})] if doubt]})
+
+
+def _step(load: float, said: Said) -> dict[str, Any]:
+    """As run.json keeps it, as far as the estimate reads it."""
+    one = said.looked
+    attained = False if one.verdict == "not met" and one.reason != SATURATED else None
+    worth = min(one.worth[0], said.independent)
+    share = {"bound": "e2e", "share": one.hits[0] / one.requests, "wanted": WANTED, "attained": attained}
+    return {"load": load, "verdict": one.verdict, "requests": one.requests, "shares": [share | {"worth": worth}]}
