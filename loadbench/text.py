@@ -88,7 +88,7 @@ def in_json(json: str) -> str:
 def csv_cell(value: object) -> object:
     """A cell of a CSV file: text on one line, without control characters, that no spreadsheet takes for a formula.
 
-    >>> cell("=cmd|x"), cell("a\\nb"), cell(-1.5)
+    >>> csv_cell("=cmd|x"), csv_cell("a\\nb"), csv_cell(-1.5)
     ("'=cmd|x", 'a b', -1.5)
     """
     if not isinstance(value, str):
