@@ -14,8 +14,8 @@ import orjson
 from loadbench.cli import reach
 from loadbench.cli.harmless import data, harmless
 from loadbench.errors import LoadbenchError
-from loadbench.report.units import ABSENT, count, size
 from loadbench.server import VENDORS, Found, ModelFacts, Target
+from loadbench.text import ABSENT, count, size
 
 _HEADS = ("alias", "id", "device", "provider", "size", "licence", "context", "quantisation", "cached", "loaded")
 _RIGHT = ("size", "context")
