@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from loadbench.cli.models.catalogue import cells, rows
+from loadbench.cli.models.listing import cells, rows
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry
 from loadbench.server import ModelFacts

@@ -13,8 +13,7 @@ import pytest
 from test_cli_models import PHI_CPU, PHI_GPU, models, place
 
 from loadbench.cli.models import download
-from loadbench.cli.models.download import by_sdk, check_space, persist
-from loadbench.cli.models.progress import JsonLines, Lines
+from loadbench.cli.models.download import JsonLines, Lines, by_sdk, check_space, persist
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.server import ModelFacts, NotReady
 from tests.support.catalogues import Service, serving
@@ -128,7 +127,7 @@ class Shown:
     def at(self, percent: float | None, words: str) -> None:
         self.percents.append(percent)
 
-    def told(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.notes.append(text)
 
 

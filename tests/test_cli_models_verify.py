@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from test_cli_models import models, place
 
-from loadbench.cli.models.checklist import QUESTION, TOKENS
+from loadbench.cli.models.verify import QUESTION, TOKENS
 from tests.support.catalogues import Service, serving
 from tests.support.command import KEY
 
