@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from loadbench.cli import nearby
-from loadbench.serve import simulator
+from loadbench.errors import how_to_install
+from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
-from tests.support.command import KEY
+from tests.support.command import KEY, OURS
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
@@ -96,8 +97,16 @@ def no_servers_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory and home, and no settings from this machine's environment."""
-    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_"))]:
+    for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def no_foundry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Foundry Local's SDK nor a command that a search of PATH would find."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(foundry, "available", lambda: f"not installed: {how_to_install('foundry')}")
