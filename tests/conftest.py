@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from loadbench.cli import nearby
+from loadbench.engine import process
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
@@ -43,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_turn)
 
 
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over the tests themselves, which stay: it would look at each many times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
 def _turn(item: pytest.Item) -> int:
     if item.get_closest_marker("alone"):
         return 2
@@ -72,6 +81,18 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     file = os.open(folder / "machine.lock", os.O_CREAT | os.O_RDWR, 0o600)
     yield file
     os.close(file)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _collector_left_alone() -> Iterator[None]:
+    """A run in this process is one of thousands: what it does to the whole process for speed is left out.
+
+    To collect garbage before each run took longer than most of the runs, with all that the tests before had left.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "hold_collector", lambda: None)
+        patch.setattr(process, "share_the_interpreter", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -48,16 +46,6 @@ def anyio_backend() -> str:
 def server() -> Iterator[Simulator]:
     with simulator.start(ttft_ms=20, itl_ms=2) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """What workers change for speed in their process, which here is this one, is undone."""
-    kept = sys.getswitchinterval(), gc.get_threshold()
-    yield
-    sys.setswitchinterval(kept[0])
-    gc.set_threshold(*kept[1])
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -19,14 +17,8 @@ KEY = "sesame-4711-do-not-store"
 
 
 def invoke(*words: object, **variables: str) -> Result:
-    """`loadbench` in this process. What a run changes in it for speed is undone."""
-    kept = sys.getswitchinterval(), gc.get_threshold()
-    try:
-        return CliRunner(env=variables).invoke(main, [str(word) for word in words], prog_name="loadbench")
-    finally:
-        sys.setswitchinterval(kept[0])
-        gc.set_threshold(*kept[1])
-        gc.unfreeze()
+    """`loadbench` in this process."""
+    return CliRunner(env=variables).invoke(main, [str(word) for word in words], prog_name="loadbench")
 
 
 def invoked(*words: object, **variables: str) -> Result:

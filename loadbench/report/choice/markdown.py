@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from loadbench.report import clean, provenance, units
+from loadbench import text as units
+from loadbench.report import provenance
 from loadbench.report.choice import tables, words
 from loadbench.report.choice.words import Record
 from loadbench.report.markdown import section
+from loadbench.text import markdown_code, markdown_prose
 
 
 def render(record: Record) -> str:
@@ -18,7 +20,7 @@ def render(record: Record) -> str:
 
 def _parts(record: Record) -> Iterable[str]:
     left = words.rows(record)
-    winner = clean.code(left[0]["name"]) if left else "none meets the needs"
+    winner = markdown_code(left[0]["name"]) if left else "none meets the needs"
     simulated = any(row["simulated"] for row in record["candidates"])
     yield f"## Which model to ship: {winner}{' (SIMULATED)' if simulated else ''}"
     if simulated:
@@ -111,4 +113,4 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _text(text: str) -> str:
-    return clean.escape(text, 4000)
+    return markdown_prose(text, 4000)

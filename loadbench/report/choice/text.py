@@ -8,10 +8,12 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from loadbench.report import clean, provenance, units
+from loadbench import text as units
+from loadbench.report import provenance
 from loadbench.report.choice import tables, words
 from loadbench.report.choice.words import Record
 from loadbench.report.text import SEVERITY_STYLES, bullet, grids, plain, print_parts
+from loadbench.text import one_line
 
 
 def render(record: Record, width: int = 100) -> str:
@@ -29,10 +31,10 @@ def _parts(record: Record, console: Console) -> Iterable[RenderableType]:
     yield Group(*_said(record))
     for table in tables.all_of(record):
         yield from grids([table], console)
-    lines = [bullet(Text(clean.one_line(f"{line}.", 500)), "-") for line in words.fell_out(record)]
+    lines = [bullet(Text(one_line(f"{line}.", 500)), "-") for line in words.fell_out(record)]
     if lines:
         yield Group(Text("Fell out", style="bold"), *lines)
-    changes = [bullet(Text(clean.one_line(f"{line}.", 500)), "-") for line in words.would_change(record)]
+    changes = [bullet(Text(one_line(f"{line}.", 500)), "-") for line in words.would_change(record)]
     if changes:
         yield Group(Text("What would change it", style="bold"), *changes)
     if record["doubts"]:
@@ -54,13 +56,13 @@ def _heading(record: Record) -> RenderableType:
 
 def _said(record: Record) -> Iterable[RenderableType]:
     style = "bold red" if words.reds(record) or not words.rows(record) else "bold"
-    yield bullet(Text(clean.one_line(f"{words.headline(record)}.", 500), style=style))
+    yield bullet(Text(one_line(f"{words.headline(record)}.", 500), style=style))
     for line in (*words.reasons(record), words.robustness(record), words.front(record)):
         if line:
-            yield Padding(Text(clean.one_line(f"{line}.", 2000)), (0, 0, 0, 2))
+            yield Padding(Text(one_line(f"{line}.", 2000)), (0, 0, 0, 2))
 
 
 def _doubt(doubt: words.Row) -> RenderableType:
     severity = doubt["severity"]
-    said = Text.assemble((severity, SEVERITY_STYLES.get(severity, "dim")), ": ", clean.one_line(doubt["text"], 500))
+    said = Text.assemble((severity, SEVERITY_STYLES.get(severity, "dim")), ": ", one_line(doubt["text"], 500))
     return bullet(said, "!" if severity == "red" else "-")

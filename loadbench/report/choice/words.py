@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import units
 
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
