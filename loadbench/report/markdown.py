@@ -39,7 +39,9 @@ def render(summary: Summary) -> str:
 
 def _parts(summary: Summary) -> Iterable[list[str]]:
     simulated = levels.is_simulated(summary)
-    yield [f"## loadbench: {clean.escape(provenance.title(summary))}{' (SIMULATED)' if simulated else ''}"]
+    date = provenance.date(summary)
+    when = f", {clean.escape(date)}" if date else ""
+    yield [f"## loadbench: {clean.escape(provenance.title(summary))}{when}{' (SIMULATED)' if simulated else ''}"]
     if simulated:
         yield ["> [!WARNING]\n> **SIMULATED**" + provenance.SIMULATED.removeprefix("SIMULATED") + "."]
     yield ["\n".join(_sentences(summary))]
@@ -55,20 +57,20 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     yield section(scaling.lines(summary))
     yield from (section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)
     yield section(tables.gaps(summary))
+    yield section(tables.answers(summary))
     yield section(breakdowns.open_loop(summary))
-    yield from (section([table]) for table in devices.side_by_side(summary))
     yield _against_each_other(summary)
+    yield from (section([table]) for table in devices.side_by_side(summary))
     yield from (
         section([table])
         for table in (thresholds.table(summary), breakdowns.slo(summary), breakdowns.errors(summary))
         if table
     )
-    yield _doubts(summary)
-    yield section(tables.answers(summary))
     yield from (section([table]) for table in (models.cold_start(summary), models.memory(summary)) if table)
     yield section(costs.machine(summary))
     yield section(costs.energy(summary))
     yield section(costs.server(summary))
+    yield _doubts(summary)
     yield _folded("Behind the figures", section(breakdowns.behind(summary))[1:])
     yield _folded("By prompt", _prompt_tables(summary))
     yield _folded("By input length", _length_tables(summary))
@@ -91,13 +93,13 @@ def _against_each_other(summary: Summary) -> list[str]:
     if not lines:
         return []
     said = "\n".join(f"- {clean.escape(line, 2000)}" for line in lines)
-    verdicts = section(of_run.tables(summary))[1:]
-    return [f"### {of_run.TITLE}", said, *(_folded("Every verdict", verdicts) if verdicts else [])]
+    means, verdicts = of_run.means(summary), of_run.tables(summary)
+    every = _folded("Every verdict", section(verdicts)[1:]) if means != verdicts else []
+    return [f"### {of_run.TITLE}", said, *section(means), *every]
 
 
 def _facts(summary: Summary) -> str:
-    facts = [("date", provenance.date(summary)), *provenance.facts(summary)]
-    return "\n".join(f"- **{name}**: {clean.escape(text)}" for name, text in facts if text)
+    return "\n".join(f"- **{name}**: {clean.escape(text)}" for name, text in provenance.facts(summary))
 
 
 def section(found: Sequence[Table]) -> list[str]:
