@@ -17,8 +17,8 @@ import httpx
 from loadbench import __version__
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.scenario.files import read_bytes
-from loadbench.scenario.secret import looks_like_a_key
 from loadbench.server.endpoint import is_loopback, normalise, query
+from loadbench.text import looks_like_a_key
 from loadbench.transport.tls import tls_context
 
 CONNECT_S = 5.0

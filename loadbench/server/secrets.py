@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from loadbench.scenario.secret import NAMES, STARS, looks_like_a_key
+from loadbench.text import NAMES, STARS, looks_like_a_key
 
 LEAST = 6
 """Characters of a secret. What is shorter is guessed at once, and stands in many a word by chance."""

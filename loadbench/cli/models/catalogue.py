@@ -14,8 +14,8 @@ import orjson
 from loadbench.cli import reach
 from loadbench.cli.harmless import data, harmless
 from loadbench.errors import LoadbenchError
-from loadbench.report.units import ABSENT, count, size
 from loadbench.server import Found, ModelFacts, Target
+from loadbench.text import ABSENT, count, size
 
 CATALOGUES = ("foundry1", "foundry2")
 """Kinds that list what can be downloaded, not only what is there."""

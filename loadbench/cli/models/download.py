@@ -18,8 +18,8 @@ from loadbench.cli import reach
 from loadbench.cli.models import catalogue, outcome
 from loadbench.cli.models.progress import View, view
 from loadbench.errors import LoadbenchError
-from loadbench.report.units import size, span
 from loadbench.server import Found, ModelFacts, NotReady, Target, models
+from loadbench.text import size, span
 
 if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime

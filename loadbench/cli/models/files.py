@@ -14,8 +14,8 @@ import click
 from loadbench.cli import reach
 from loadbench.cli.models import catalogue, outcome
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.report.units import size
 from loadbench.server import Found, ModelFacts, Target, models
+from loadbench.text import size
 
 if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime

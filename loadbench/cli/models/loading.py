@@ -14,11 +14,11 @@ from loadbench.cli import reach
 from loadbench.cli.models import outcome
 from loadbench.cli.watched import Watched
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.report.units import size, span
 from loadbench.runner.session import Control
 from loadbench.serve import foundry
 from loadbench.server import Found, ModelFacts, Target, models
 from loadbench.server.models.foundry import OtherVariant
+from loadbench.text import size, span
 
 SETTLE_S = 1.0
 """From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""

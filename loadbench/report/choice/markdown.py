@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from loadbench.report import clean
 from loadbench.report.choice import tables, words
 from loadbench.report.choice.words import Record
 from loadbench.report.markdown import section
+from loadbench.text import markdown_code, markdown_prose
 
 
 def render(record: Record) -> str:
@@ -17,7 +17,7 @@ def render(record: Record) -> str:
 
 
 def _parts(record: Record) -> Iterable[str]:
-    winner = clean.code(words.title(record)) if words.rows(record) else words.title(record)
+    winner = markdown_code(words.title(record)) if words.rows(record) else words.title(record)
     simulated = words.simulated(record)
     yield f"## Which model to ship: {winner}{' (SIMULATED)' if simulated else ''}"
     if simulated:
@@ -46,4 +46,4 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _text(text: str) -> str:
-    return clean.escape(text, 4000)
+    return markdown_prose(text, 4000)

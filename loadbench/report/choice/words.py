@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import provenance, units
+from loadbench.report import provenance
 
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
