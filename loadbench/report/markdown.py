@@ -160,8 +160,12 @@ def _doubts(summary: Summary) -> list[str]:
 
 def _gate(note: notes.Note) -> str:
     code = f"**{markdown_prose(f'{note.code} {note.severity}')}** {note.name}".rstrip()
-    lines = [f"{markdown_prose(at)}: {markdown_prose(text)}".removeprefix(": ") for at, text in note.texts]
-    return f"- {code}, {lines[0]}" if len(lines) == 1 else "\n".join([f"- {code}", *(f"  - {line}" for line in lines)])
+    if len(note.texts) > 1:
+        lines = [f"{markdown_prose(at)}: {markdown_prose(text)}".removeprefix(": ") for at, text in note.texts]
+        return "\n".join([f"- {code}", *(f"  - {line}" for line in lines)])
+    [(at, text)] = note.texts
+    where = f" ({markdown_prose(at)})" if at else ""
+    return f"- {code}{where}: {markdown_prose(text)}"
 
 
 def _prompt_tables(summary: Summary) -> list[str]:
