@@ -17,7 +17,7 @@ from loadbench import scenario
 from loadbench.scenario import Bound, Duration
 from loadbench.serve.simulator import Simulator
 from loadbench.serve.simulator.law import FAULTS
-from loadbench.server.discovery import VARIABLE
+from loadbench.server.foundry import VARIABLE
 from tests.support.command import invoke
 from tests.support.documents import COMMANDS, inline, options_of_all, parsed, typed
 

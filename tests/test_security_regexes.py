@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loadbench.server import licence
+from loadbench.server import facts
 
 PACKAGE = Path(__file__).parents[1] / "loadbench"
 USES = {"search", "findall", "finditer", "sub", "split", "match", "fullmatch"}
@@ -32,7 +32,7 @@ OWN = {
 @functools.cache
 def expressions() -> list[tuple[str, str, str | bytes, int]]:
     """File, use, pattern and flags of each that stands in the source as one text."""
-    found = {("server/licence.py", "findall", sign, int(re.IGNORECASE)) for sign, _ in licence._SIGNS}
+    found = {("server/facts.py", "findall", sign, int(re.IGNORECASE)) for sign, _ in facts._LICENCES}
     for path in sorted(PACKAGE.rglob("*.py")):
         file, source = path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8")
         if "re." not in source or file in OWN:
