@@ -13,12 +13,12 @@ import test_scaling_serial
 import test_scaling_usl
 from test_quality_agreement import answers, noisy, values
 
+from loadbench.bounds import Bound
 from loadbench.metrics.repeats import over_runs
 from loadbench.quality.agreement import agreement, weighted_kappa
 from loadbench.runner.capacity import Rule
 from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import found as answer_of
-from loadbench.scenario import Bound
 from loadbench.stats.scaling import scaling, usl
 from tests.support import searches
 from tests.support.simulations import SEED, ar1

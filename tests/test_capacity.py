@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadbench.bounds import Bound
 from loadbench.errors import UsageError
 from loadbench.metrics.searched import Tried, Zones, zones
 from loadbench.runner.capacity import Grid, Rule
@@ -18,7 +19,7 @@ from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import bracket, contradictions, following, found
 from loadbench.runner.capacity.probe import Probe
 from loadbench.runner.capacity.rule import wanted
-from loadbench.scenario import Bound, Level, Scenario
+from loadbench.scenario import Level, Scenario
 from tests.support.streams import failed, stream
 
 STREAMS = Grid("concurrency", 1, 1024)

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from loadbench import prompts, quality
 from loadbench import scenario as scenarios
+from loadbench.bounds import Bound, Duration, Threshold
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.prompts import trace
 from loadbench.quality import sheet
 from loadbench.quality.answers import row_id
-from loadbench.scenario import Bound, Duration, Length, Pause, Scenario, Shape, Threshold
+from loadbench.scenario import Length, Pause, Scenario, Shape
 from tests.support.mutations import VALUES, damaged, edited, examples
 
 ROOT = Path(__file__).parents[1]

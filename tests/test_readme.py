@@ -15,8 +15,8 @@ import click
 import pytest
 
 from loadbench import scenario
+from loadbench.bounds import Bound, Duration
 from loadbench.cli import main
-from loadbench.scenario import Bound, Duration
 from loadbench.serve.simulator import Simulator
 from loadbench.serve.simulator.law import FAULTS, Law
 from loadbench.server.discovery import VARIABLE

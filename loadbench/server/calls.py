@@ -12,8 +12,9 @@ from typing import Any, cast
 import httpx
 import orjson
 
+from loadbench.bounds import Duration
 from loadbench.errors import TargetError
-from loadbench.scenario import Duration, Timeouts
+from loadbench.scenario import Timeouts
 from loadbench.scenario.files import DEEPEST, is_deep
 from loadbench.server.access import CONNECT_S
 from loadbench.server.failure import NotReady, one_line, origin_of, retry_after_s, unreachable, without_markup
