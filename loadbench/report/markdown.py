@@ -39,7 +39,9 @@ def render(summary: Summary) -> str:
 
 def _parts(summary: Summary) -> Iterable[list[str]]:
     simulated = levels.is_simulated(summary)
-    yield [f"## loadbench: {markdown_prose(provenance.title(summary))}{' (SIMULATED)' if simulated else ''}"]
+    date = provenance.date(summary)
+    when = f", {markdown_prose(date)}" if date else ""
+    yield [f"## loadbench: {markdown_prose(provenance.title(summary))}{when}{' (SIMULATED)' if simulated else ''}"]
     if simulated:
         yield ["> [!WARNING]\n> **SIMULATED**" + provenance.SIMULATED.removeprefix("SIMULATED") + "."]
     yield ["\n".join(_sentences(summary))]
@@ -55,20 +57,20 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     yield section(scaling.lines(summary))
     yield from (section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)
     yield section(tables.gaps(summary))
+    yield section(tables.answers(summary))
     yield section(breakdowns.open_loop(summary))
-    yield from (section([table]) for table in devices.side_by_side(summary))
     yield _against_each_other(summary)
+    yield from (section([table]) for table in devices.side_by_side(summary))
     yield from (
         section([table])
         for table in (thresholds.table(summary), breakdowns.slo(summary), breakdowns.errors(summary))
         if table
     )
-    yield _doubts(summary)
-    yield section(tables.answers(summary))
     yield from (section([table]) for table in (models.cold_start(summary), models.memory(summary)) if table)
     yield section(costs.machine(summary))
     yield section(costs.energy(summary))
     yield section(costs.server(summary))
+    yield _doubts(summary)
     yield _folded("Behind the figures", section(breakdowns.behind(summary))[1:])
     yield _folded("By prompt", _prompt_tables(summary))
     yield _folded("By input length", _length_tables(summary))
@@ -91,13 +93,13 @@ def _against_each_other(summary: Summary) -> list[str]:
     if not lines:
         return []
     said = "\n".join(f"- {markdown_prose(line, 2000)}" for line in lines)
-    verdicts = section(of_run.tables(summary))[1:]
-    return [f"### {of_run.TITLE}", said, *(_folded("Every verdict", verdicts) if verdicts else [])]
+    means, verdicts = of_run.means(summary), of_run.tables(summary)
+    every = _folded("Every verdict", section(verdicts)[1:]) if means != verdicts else []
+    return [f"### {of_run.TITLE}", said, *section(means), *every]
 
 
 def _facts(summary: Summary) -> str:
-    facts = [("date", provenance.date(summary)), *provenance.facts(summary)]
-    return "\n".join(f"- **{name}**: {markdown_prose(text)}" for name, text in facts if text)
+    return "\n".join(f"- **{name}**: {markdown_prose(text)}" for name, text in provenance.facts(summary))
 
 
 def section(found: Sequence[Table]) -> list[str]:
@@ -145,10 +147,8 @@ def _doubts(summary: Summary) -> list[str]:
     blocks = []
     unfinished = notes.unfinished(summary)
     if unfinished:
-        blocks += [
-            "### Levels that did not run to their end",
-            "\n".join(f"- † {markdown_prose(u)}" for u in unfinished),
-        ]
+        blocks += ["### Levels that did not run to their end"]
+        blocks += ["\n".join(f"- † {markdown_prose(line)}" for line in unfinished)]
     again = notes.closing(summary)
     if again:
         blocks += ["### Measured again at the end", "\n".join(f"- {markdown_prose(line)}" for line in again)]
@@ -160,8 +160,12 @@ def _doubts(summary: Summary) -> list[str]:
 
 def _gate(note: notes.Note) -> str:
     code = f"**{markdown_prose(f'{note.code} {note.severity}')}** {note.name}".rstrip()
-    lines = [f"{markdown_prose(at)}: {markdown_prose(text)}".removeprefix(": ") for at, text in note.texts]
-    return f"- {code}, {lines[0]}" if len(lines) == 1 else "\n".join([f"- {code}", *(f"  - {line}" for line in lines)])
+    if len(note.texts) > 1:
+        lines = [f"{markdown_prose(at)}: {markdown_prose(text)}".removeprefix(": ") for at, text in note.texts]
+        return "\n".join([f"- {code}", *(f"  - {line}" for line in lines)])
+    [(at, text)] = note.texts
+    where = f" ({markdown_prose(at)})" if at else ""
+    return f"- {code}{where}: {markdown_prose(text)}"
 
 
 def _prompt_tables(summary: Summary) -> list[str]:

@@ -94,27 +94,25 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         endpoints.tables(summary),
         workers.tables(summary),
         repeats.tables(summary),
-        gaps(summary),
-        answers(summary),
-        breakdowns.open_loop(summary),
     ):
         yield from grids(by_model, console)
     for single in (scaling.knees(summary), scaling.law(summary)):
         yield from grids([single] if single else [], console)
+    for by_model in (gaps(summary), answers(summary), breakdowns.open_loop(summary)):
+        yield from grids(by_model, console)
+    yield from _against_each_other(summary, console)
     for table in devices.side_by_side(summary):
         yield from grids([table], console)
-    yield from _against_each_other(summary, console)
     for single in (
         thresholds.table(summary),
         breakdowns.slo(summary),
+        breakdowns.errors(summary),
         models.cold_start(summary),
         models.memory(summary),
     ):
         yield from grids([single] if single else [], console)
     for by_model in (costs.machine(summary), costs.energy(summary), costs.server(summary)):
         yield from grids(by_model, console)
-    failed = breakdowns.errors(summary)
-    yield from grids([failed] if failed else [], console)
     yield from grids(_worst_prompts(summary), console)
     yield from _doubts(summary)
     if console.is_terminal and levels.levels(summary):  # the beginning has scrolled away

@@ -22,9 +22,9 @@ def render(document: Mapping[str, Any]) -> str:
 
 def verdict(record: Record) -> list[str]:
     """The word in a sentence, and what makes it."""
-    blocks = [f"**{_text(words.headline(record))}.**"]
-    lines = [f"- {markdown_code(name) + ': ' if name else ''}{_text(text)}." for name, text in words.sentences(record)]
-    return [*blocks, "\n".join(lines)]
+    lines = [f"- **{_text(words.headline(record))}.**"]
+    lines += [f"- {markdown_code(name) + ': ' if name else ''}{_text(text)}." for name, text in words.sentences(record)]
+    return ["\n".join(lines)]
 
 
 def doubtful(record: Record) -> list[str]:
