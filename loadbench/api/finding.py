@@ -47,7 +47,10 @@ def comparison(base: Run, new: Run, terms: compare.Terms) -> Finding:
     Raises:
         UsageError: If they have no level in common.
     """
-    sides = [compare.gather([one._read], one.folder.resolve().name) for one in (base, new)]
+    sides = [
+        compare.gather([one._read], one.folder.resolve().name, apart=[other.folder])
+        for one, other in ((base, new), (new, base))
+    ]
     if not compare.matched(sides[0].sides, sides[1].sides):
         raise UsageError(
             f"{base.folder} and {new.folder}: no level in common was measured; measure the same models and loads"
