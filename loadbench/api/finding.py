@@ -105,7 +105,7 @@ def choose(
         UsageError: If nothing was measured, or a need or a weight is not understood.
     """
     policy = select.policy(None if weights is None else dict(weights), where="weights")
-    wanted = [select.parse(text) for text in (*policy.needs, *needs)]
+    wanted = [select.Need.parse(text) for text in (*policy.needs, *needs)]
     found = [select.read(Path(getattr(one, "folder", one))) for one in _listed(runs)]
     candidates = select.candidates(found)
     if not candidates:
