@@ -13,7 +13,7 @@ import pytest
 
 from loadbench.cli import main
 from loadbench.compare import NAMES
-from loadbench.compare.overall import Overall
+from loadbench.compare.record import Overall
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")

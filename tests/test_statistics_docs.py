@@ -14,7 +14,7 @@ import pytest
 from statistics_tables import TABLES, written
 
 from loadbench import stats
-from loadbench.compare import flows, judging, outcomes, overall, percentiles, typical, verdict
+from loadbench.compare import estimates, judging, record, verdict
 from loadbench.metrics import dependence, drift, noise, repeats, stalls
 from loadbench.quality import agreement
 from loadbench.runner.capacity import backlog, look, rule
@@ -24,9 +24,10 @@ HERE = Path(__file__).parent
 TEXT = (HERE.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
 NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}
 NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead", "agreements", "of_histogram"}
+NO_ESTIMATE |= {"compare_models", "compare_runs", "document", "earlier", "gather", "mean_of", "of_run", "summarise"}
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
-    *(usl, knees, serial, typical, percentiles, flows, outcomes, judging, verdict, overall),
+    *(usl, knees, serial, estimates, judging, verdict, record),
     *(backlog, look, rule, dependence, drift, noise, repeats, stalls, agreement),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadbench.compare import Lap, Side, sides
-from loadbench.compare.reading import load_of
+from loadbench.compare.sides import load_of
 from loadbench.store import Run
 from loadbench.text import plain
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from loadbench import stats
 from loadbench.compare import Lap, Side
-from loadbench.compare.side import Reals
+from loadbench.compare.sides import Reals
 from loadbench.figures import PERCENTILES
 from loadbench.figures import Figure as Declared
 from loadbench.select.candidate import Candidate
