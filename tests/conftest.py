@@ -18,11 +18,17 @@ from loadbench.errors import how_to_install
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.command import KEY, OURS
+from tests.support.forks import Forks, forks
 
-settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy machine",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "30")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("busy machine")
 
-SERVERS = {"quick", "locked", "llama_server", "browser"}
+SERVERS = {"quick", "locked", "llama_server", "browser", "loadbench"}
 """Session-scoped fixtures that start a process: who asks for one is a system test."""
 
 _unit_test: str | None = None
@@ -107,6 +113,15 @@ def locked() -> Iterator[Simulator]:
     """A simulator that wants KEY as its bearer token."""
     with simulator.start(ttft_ms=1, itl_ms=0.2, api_key=KEY) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Command lines in processes of their own that start within a few ms: for kills, signals and limits."""
+    if sys.platform != "linux":
+        pytest.skip("forks")
+    with forks(tmp_path_factory.mktemp("forks")) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
