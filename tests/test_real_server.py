@@ -50,7 +50,7 @@ def measured(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Meas
     words += ["--extra-body", '{"ignore_eos": true}', "-o", str(folder), "--quiet"]
     words += ["--prompt", "Name a fruit."]  # the built-in ones are longer: twice the time, on one thread
     with llama.start(slots=max(STREAMS), threads=1) as server:
-        done = loadbench.run("run", "-e", server.url, *words)
+        done = loadbench.start("run", "-e", server.url, *words).wait(110)
     assert done.code == 0, done.err
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in lines(folder / "requests.jsonl"):
