@@ -240,7 +240,7 @@ def test_no_command_that_asks_a_server_shows_the_key(parrot: Parrot, tmp_path: P
 
     done = loadbench(tmp_path, *words, "-e", parrot.url, "--debug", API_KEY=KEY)
 
-    assert any(one.get("authorization") == f"Bearer {KEY}" for one in parrot.asked)
+    assert any(one.get("authorization") == f"Bearer {KEY}" for one in parrot.asked), done.output
     assert leaks(tmp_path, done.stdout, done.stderr) == []
 
 
