@@ -257,14 +257,17 @@ def word_of(measured: Path, name: str, *words: str) -> str:
     return str(json.loads(done.stdout)["comparisons"][0]["word"])
 
 
+@pytest.mark.alone
 def test_a_server_against_itself_is_the_same_or_nobody_can_tell(measured: Path) -> None:
     assert word_of(measured, "again") in ("same", "can't tell")
 
 
+@pytest.mark.alone
 def test_a_server_that_is_20_percent_slower_is_called_slower(measured: Path) -> None:
     assert word_of(measured, "twenty") == "slower"
 
 
+@pytest.mark.alone
 def test_a_server_that_is_8_percent_slower_is_called_so_at_a_margin_of_4(measured: Path) -> None:
     assert word_of(measured, "eight", "--margin", "4%") == "slower"
     assert word_of(measured, "eight", "--margin", "20%") == "same"
