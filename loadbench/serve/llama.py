@@ -55,6 +55,7 @@ CONTEXT = 2048  # tokens a slot: a prompt of 1024 and an answer almost as long, 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 3.0
 HEALTHY_TIMEOUT_S = 30.0
+LOG_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +222,9 @@ def serve(
         except ImportError as error:
             raise LoadbenchError(f"xllamacpp cannot be loaded: {error}; pass another server with -e URL") from error
         except RuntimeError as error:
+            give_up = time.monotonic() + LOG_TIMEOUT_S
+            while " E " not in log() and time.monotonic() < give_up and not settings.verbose:
+                time.sleep(0.02)  # llama.cpp logs from a thread of its own, which may be behind
             raise LoadbenchError(_cause(log(), path, settings)) from error
         host, port = child.near(settings.host), int(server.listening_address.rpartition(":")[2])
         _wait_healthy(host, port)
