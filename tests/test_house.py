@@ -1,6 +1,7 @@
 """The rules of the house, held: import order, one home per library, who prints, what is locked, what the docs name."""
 
 import ast
+import functools
 import re
 import shlex
 import shutil
@@ -45,15 +46,17 @@ CHILDREN = {"serve/llama"}
 """Child processes: this one fetches its model for `make setup` too."""
 
 
-def sources() -> Iterator[tuple[str, str, ast.Module]]:
+@functools.cache
+def sources() -> list[tuple[str, str, ast.Module]]:
     """Every file of the package: its room, its path to show, its syntax tree."""
-    package = ROOT / "loadbench"
+    package, found = ROOT / "loadbench", []
     for path in sorted(package.rglob("*.py")):
         inside = path.relative_to(package)
         room = inside.parts[0].removesuffix(".py")
         if room == "serve":
             room = "/".join(inside.with_suffix("").parts[:2])
-        yield room, str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+        found.append((room, str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))))
+    return found
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -135,6 +138,18 @@ def test_nothing_that_is_read_is_run() -> None:
     ]
 
     assert [one for one in found if one.rpartition(" ")[2] in UNSAFE] + calls == []
+
+
+def test_no_test_imports_another() -> None:
+    """What two of them share lives in tests/support/, so that a file of tests can be changed or split on its own."""
+    imports = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from|import) (tests\.)?test_", line)
+    ]
+
+    assert imports == []
 
 
 def test_every_dependency_is_locked() -> None:
