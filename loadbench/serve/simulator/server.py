@@ -24,9 +24,9 @@ from loadbench.serve import chat
 from loadbench.serve.chat import Admission, Refused
 from loadbench.serve.simulator import answer
 from loadbench.serve.simulator.connection import SO_TIMESTAMPNS, Connection, Request
+from loadbench.serve.simulator.counts import Truth
 from loadbench.serve.simulator.law import MOST_TOKENS, Law
 from loadbench.serve.simulator.stream import Service, Stream
-from loadbench.serve.simulator.counts import Truth
 
 clock = time.perf_counter_ns
 _CHAT, _MODELS, _TRUTH = (b"POST", b"/v1/chat/completions"), (b"GET", b"/v1/models"), (b"GET", b"/truth")

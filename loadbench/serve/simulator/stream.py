@@ -12,8 +12,8 @@ from loadbench.serve import chat
 from loadbench.serve.chat import ChatRequest
 from loadbench.serve.simulator import answer
 from loadbench.serve.simulator.connection import Connection
-from loadbench.serve.simulator.law import Ask, Draws, Law, ask
 from loadbench.serve.simulator.counts import Truth
+from loadbench.serve.simulator.law import Ask, Draws, Law, ask
 
 HALF_WAY = frozenset(("stall", "cut", "reset", "error_event", "garbage"))
 AT_ONCE = frozenset(("burst", "empty"))
