@@ -190,8 +190,9 @@ class Law:
     @classmethod
     def from_builtins(cls, values: Mapping[str, Any]) -> Law:
         """The law that `to_builtins` wrote, by way of JSON."""
+        times = {name: float(value) for name, value in values.items() if name.endswith("_ms") and value is not None}
         length = values["length"]
-        return cls(**{**values, "length": None if length is None else tuple(length)})
+        return cls(**{**values, **times, "length": None if length is None else tuple(length)})
 
     def to_builtins(self) -> dict[str, object]:
         """The law as JSON would have it."""
