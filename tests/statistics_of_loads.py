@@ -19,7 +19,8 @@ from loadbench.runner.capacity import Rule
 from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import found as answer_of
 from loadbench.scenario import Bound
-from loadbench.stats.scaling import scaling, usl
+from loadbench.stats import usl
+from loadbench.stats.scaling import scaling
 from tests.support import searches
 from tests.support.simulations import SEED, ar1
 from tests.support.streams import MS, stream, summed

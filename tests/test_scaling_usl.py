@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loadbench.stats.scaling import scaling, usl
+from loadbench.stats import usl
+from loadbench.stats.scaling import scaling
 
 LEVELS = np.array([1.0, 2, 4, 8, 16, 32, 64])
 LAW = (50.0, 0.06, 0.0008)
