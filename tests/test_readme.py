@@ -19,7 +19,7 @@ from loadbench.cli import main
 from loadbench.scenario import Bound, Duration
 from loadbench.serve.simulator import Simulator
 from loadbench.serve.simulator.law import FAULTS, Law
-from loadbench.server.discovery import VARIABLE
+from loadbench.server.foundry import VARIABLE
 from tests.support.command import invoke
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.server import licence
+from loadbench.server import facts
 
 PACKAGE = Path(__file__).parents[1] / "loadbench"
 USES = {"search", "findall", "finditer", "sub", "split", "match", "fullmatch"}
@@ -48,8 +48,8 @@ def expressions() -> Iterator[tuple[str, str, str | bytes, int]]:
                     flags = sum({FLAGS[word] for word in words & FLAGS.keys()})
                     anchored = bool(uses) and uses <= {"match", "fullmatch"}
                     yield from ((file, use if anchored else "findall", pattern, flags) for use in uses)
-    for sign, _ in licence._SIGNS:
-        yield "target/licence.py", "findall", sign, re.IGNORECASE
+    for sign, _ in facts._LICENCES:
+        yield "server/facts.py", "findall", sign, re.IGNORECASE
 
 
 FOUND = sorted({one for one in expressions() if one[0] not in OWN}, key=str)

@@ -20,7 +20,7 @@ from loadbench.prompts import Prompt
 from loadbench.runner.plan import PlannedLevel
 from loadbench.scenario import Scenario, Shape
 from loadbench.server import Choice, Target
-from loadbench.server.advice import some
+from loadbench.server.choice import some
 
 MOST_STREAMS = 1000
 _DOZEN = 12

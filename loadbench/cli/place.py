@@ -21,7 +21,7 @@ from loadbench.runner.session import Control, Origin
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import home
 from loadbench.serve import foundry
-from loadbench.server import Choice, Found, ModelFacts, Target, models
+from loadbench.server import Choice, Found, ModelFacts, Target
 from loadbench.transport import Transport
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
         root = targets.server_root(server.base_url)
         scrape = (lambda: targets.scrape(http, root)) if server.kind in METRICS else None
         round_trip_ns = None if transport is None else transport.round_trip_ns
-        yield Reached(server, models.control(server, http), scrape, round_trip_ns)
+        yield Reached(server, targets.control(server, http), scrape, round_trip_ns)
 
 
 def _known_target(place: Place) -> Target | None:

@@ -15,8 +15,8 @@ from loadbench.client import Parameters
 from loadbench.engine import process
 from loadbench.prompts import Prompt
 from loadbench.scenario import Scenario
-from loadbench.scenario.secret import NOT_STORED, starred, stored_body, stored_header
 from loadbench.server import Choice, Target
+from loadbench.text import NOT_STORED, starred, stored_body, stored_header
 
 
 def info(

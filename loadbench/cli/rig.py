@@ -142,7 +142,7 @@ class Rig:
         found = reach.warnings(secure, asked.given, asked.scenario.api_key_file)
         found += [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
         if self.asked.scenario.output_exact and not _exact(self.servers):
-            kind = next(one.kind for one in self.servers if not targets.ignore_eos_supported(one.kind))
+            kind = next(one.kind for one in self.servers if not targets.VENDORS[one.kind].ignore_eos)
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
         return found
 
@@ -280,17 +280,17 @@ def _budget_s(given: dict[str, Any]) -> float | None:
 
 def _extra_body(wanted: Scenario, servers: Sequence[Target]) -> dict[str, Any]:
     """The scenario's extra keys; llama.cpp is told not to answer from its prompt cache unless they say otherwise."""
-    cold = {"cache_prompt": False} if all(targets.cache_prompt_supported(one.kind) for one in servers) else {}
+    cold = {"cache_prompt": False} if all(targets.VENDORS[one.kind].cache_prompt for one in servers) else {}
     whole = {"ignore_eos": True} if wanted.output_exact and _exact(servers) else {}
     return {**cold, **whole, **wanted.extra_body}
 
 
 def _exact(servers: Sequence[Target]) -> bool:
-    return all(targets.ignore_eos_supported(one.kind) for one in servers)
+    return all(targets.VENDORS[one.kind].ignore_eos for one in servers)
 
 
 def _min_tokens(wanted: Scenario, servers: Sequence[Target]) -> bool:
-    return wanted.output_exact and all(targets.min_tokens_supported(one.kind) for one in servers)
+    return wanted.output_exact and all(targets.VENDORS[one.kind].min_tokens for one in servers)
 
 
 def _levels(wanted: Scenario, steps: Plan, folder: store.RunFolder, view: View, rounds: Rounds | None) -> Schedule:

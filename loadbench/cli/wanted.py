@@ -31,8 +31,8 @@ def resumed(ctx: click.Context, given: dict[str, Any]) -> Scenario:
     """The scenario of the run that is continued, its models and budget as they were; options against it are refused."""
     from loadbench import scenario as scenarios
     from loadbench.errors import UsageError
-    from loadbench.scenario.secret import NOT_STORED, not_stored
     from loadbench.store import read_info
+    from loadbench.text import NOT_STORED, not_stored
 
     source = click.core.ParameterSource
     for name in given:
@@ -178,7 +178,8 @@ def _workshop_models() -> list[str]:
 
 def _extra_body(text: str | None) -> dict[str, Any] | None:
     from loadbench.errors import UsageError
-    from loadbench.scenario.files import parse_json, shown
+    from loadbench.scenario.files import parse_json
+    from loadbench.text import shown
 
     if text is None:
         return None

@@ -15,9 +15,9 @@ from loadbench.cli.chat import Stage
 from loadbench.cli.harmless import data, harmless
 from loadbench.cli.place import Place
 from loadbench.errors import TargetError
-from loadbench.report.units import span
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen
+from loadbench.text import span
 
 QUESTION = "Say hello."
 TOKENS = 8
