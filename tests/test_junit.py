@@ -7,14 +7,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from test_thresholds import TIMES, level
 
 from loadbench.metrics.thresholds import thresholds
 from loadbench.report import junit
 from loadbench.report.comparison import junit as comparisons
 from loadbench.report.junit import Case, Suite
 from loadbench.text import one_line
-from tests.support.summaries import CASES, summary_of
+from tests.support.summaries import CASES, TIMES, level, summary_of
 
 ATTRIBUTES = {
     "testsuites": {"name", "time", "tests", "failures", "errors"},
