@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
+from loadbench.bounds import Threshold
 from loadbench.cli.harmless import harmless
 from loadbench.errors import UsageError
 from loadbench.report import levels, thresholds
-from loadbench.scenario import Scenario, Threshold
+from loadbench.scenario import Scenario
 
 FAILED = 3
 """Exit code of a run whose threshold failed; with --strict also of one that nobody can judge."""
-_SLOW = ("ttft", "itl", "tpot", "e2e", "client_queue", "failed", "dropped", "memory", "gpu_memory", "stalls")
 
 
 def unsettled(record: Mapping[str, Any]) -> bool:
@@ -89,4 +89,4 @@ def check(asked: Scenario, models: Sequence[str]) -> None:
 
 def _is_odd(one: Threshold) -> bool:
     """Whether it fails what is good: k6 and --slo write what is to hold, which here is the failure."""
-    return one.bound.op.startswith("<") == (one.bound.metric in _SLOW)
+    return one.bound.op.startswith("<") != one.bound.figure.more_is_better
