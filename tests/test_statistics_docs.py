@@ -18,7 +18,7 @@ from loadbench.compare import estimates, judging, record, verdict
 from loadbench.metrics import dependence, drift, noise, repeats, stalls
 from loadbench.quality import agreement
 from loadbench.runner.capacity import backlog, look, rule
-from loadbench.stats.scaling import knees, serial, usl
+from loadbench.stats import scaling, usl
 
 HERE = Path(__file__).parent
 TEXT = (HERE.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead"
 NO_ESTIMATE |= {"compare_models", "compare_runs", "document", "earlier", "gather", "mean_of", "of_run", "summarise"}
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
-    *(usl, knees, serial, estimates, judging, verdict, record),
+    *(usl, scaling, estimates, judging, verdict, record),
     *(backlog, look, rule, dependence, drift, noise, repeats, stalls, agreement),
 )
 
