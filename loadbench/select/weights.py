@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from loadbench.errors import UsageError
 from loadbench.text import nearest, shown
 
-FILE_KEYS = ("needs", "licences")
-
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
