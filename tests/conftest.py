@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from loadbench.cli import nearby
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
+from loadbench.server import nearby
 from tests.support.command import KEY
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -16,8 +16,8 @@ from test_cli_models import PHI_CPU, PHI_GPU, place
 
 from loadbench import telemetry
 from loadbench.cli import chat
-from loadbench.cli.place import Reached, RuntimeControl
 from loadbench.cli.probe import PROMPT, line
+from loadbench.runner.connect import Reached, RuntimeControl
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.server import Chosen, ModelFacts, Target

@@ -43,7 +43,7 @@ HOMES = {
 """Rooms of loadbench that may import a library; in cli, psutil and pynvml are the doctor's."""
 
 SPEAKERS = {"cli", "report", "__main__"}
-CHILDREN = {"serve/llama", "serve/simulator"}
+CHILDREN = {"serve/llama", "serve/simulator", "runner/child"}
 """Child processes: they write one line on stdout when they are ready, and their errors, themselves."""
 
 
@@ -55,6 +55,8 @@ def sources() -> Iterator[tuple[str, str, ast.Module]]:
         room = inside.parts[0].removesuffix(".py")
         if room == "serve":
             room = inside.parent.as_posix()
+        if inside.as_posix() == "runner/child.py":
+            room = "runner/child"
         yield room, str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
 
 

@@ -86,12 +86,12 @@ def told_at(module: str, number: int, folder: Path, before: str = "pass") -> tup
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["loadbench.cli", "click", "loadbench.cli.run", "loadbench.cli.measure", "httpx"])
+@pytest.mark.parametrize("module", ["loadbench.cli", "click", "loadbench.cli.run", "loadbench.runner.measure", "httpx"])
 def test_told_to_end_as_it_starts_it_ends_as_ever(module: str, number: int, tmp_path: Path) -> None:
     assert told_at(module, number, tmp_path) == (130, "", "loadbench: interrupted\n")
 
 
-@pytest.mark.parametrize("module", ["click", "loadbench.cli.measure"])
+@pytest.mark.parametrize("module", ["click", "loadbench.runner.measure"])
 def test_a_job_in_the_background_of_a_shell_is_ended_although_ctrl_c_is_not_for_it(module: str, tmp_path: Path) -> None:
     ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
 

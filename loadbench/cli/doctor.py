@@ -55,10 +55,11 @@ def doctor(
 
     from loadbench.cli import reach
     from loadbench.cli.harmless import harmless
+    from loadbench.runner import connect
 
-    key = reach.key(api_key_env, api_key_file) if api_key_env or api_key_file else None
+    key = connect.key(api_key_env, api_key_file) if api_key_env or api_key_file else None
     access = {"key": key, "ca_file": ca_file, "verify": not insecure}
-    for warning in reach.warnings(endpoint, {"insecure": insecure}, api_key_file):
+    for warning in connect.warnings(endpoint, api_key_file, insecure=insecure):
         reach.note(warning)
     if endpoint is not None:
         from loadbench.server import normalise

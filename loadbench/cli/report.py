@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from loadbench.cli import reach
 from loadbench.cli.harmless import harmless
 from loadbench.cli.options import file_of_end
-from loadbench.report import FORMATS
+from loadbench.errors import FAILED
+from loadbench.report import FORMATS, thresholds
 
 EXPORTS = ("hgrm", "vllm")
 """Formats with a file a level: report/exports.py has them."""
@@ -116,13 +118,13 @@ def report(
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
         click.echo(FORMATS[kind](summary).encode(), nl=False)
     if junit is not None:
-        from loadbench.cli import verdict
+        from loadbench.report import junit as tests
 
-        verdict.write_junit(junit, summary, strict=strict)
+        write(junit, tests.render(summary, strict=strict))
     if strict:
-        from loadbench.cli import verdict
-
-        click.get_current_context().exit(verdict.exit_code(summary, strict=True))
+        reasons = thresholds.reasons(summary, strict=True)
+        reach.say(reasons)
+        click.get_current_context().exit(FAILED if reasons else 0)
 
 
 def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:

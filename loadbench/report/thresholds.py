@@ -108,3 +108,24 @@ def _grouped(found: Sequence[Row], summary: Summary) -> str:
         parts = [f"at {at} ({why})" if at else f"({why})" for at, why in places[:MOST_NAMED]]
         said.append(f"{text} {', '.join([*parts, *([f'and {left} more'] if left > 0 else [])])}")
     return "; ".join(said)
+
+
+def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
+    """Why the run failed, a line each; empty where it did not.
+
+    Args:
+        strict: Whether unknown thresholds and red gates fail it too.
+    """
+    judged = rows(summary)
+    found = [told(row, summary) for row in judged if row["result"] == "failed"]
+    if not strict:
+        return found
+    found += [f"not known: {told(row, summary)}" for row in judged if row["result"] == "unknown"]
+    from loadbench.metrics.gates import titled
+
+    red: dict[str, list[str]] = {}
+    for level, warning in levels.warnings(summary):
+        if warning.get("severity") == "red":
+            where = levels.full_label(level, summary) if level else "the whole run"
+            red.setdefault(where, []).append(titled(str(warning.get("code"))))
+    return found + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]

@@ -12,10 +12,10 @@ from loadbench import server as targets
 from loadbench import telemetry
 from loadbench.cli import reach
 from loadbench.cli.models import outcome
-from loadbench.cli.watched import Watched
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.report.units import size, span
 from loadbench.runner.session import Control
+from loadbench.runner.watched import Watched
 from loadbench.serve import foundry
 from loadbench.server import Found, ModelFacts, Target, models
 from loadbench.server.models.foundry import OtherVariant

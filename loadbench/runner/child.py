@@ -1,0 +1,171 @@
+"""A run in a process of its own: `python -m loadbench.runner.child` carries out the job on its standard input.
+
+A notebook or a server has threads and an event loop of its own, and signals that belong to it: a load generator beside
+them in one interpreter would measure those too. So nothing is measured in the caller's process.
+
+The job comes as a line of JSON; events go to stdout as JSON lines, errors to stderr, and the exit code is that of
+`loadbench run`. When its standard input ends, which is when the caller wants no more or has died, the run ends as by
+Ctrl-C: it drains, and its folder reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+import orjson
+
+from loadbench import machine
+from loadbench.errors import INTERRUPTED, LoadbenchError, UsageError
+from loadbench.runner.job import Job
+
+USAGE = 2
+_SETTINGS = re.compile(r"LOADBENCH_|BENCH_|RETRY_(ON_FAIL|BACKOFF)$")
+"""Variables that stand for options. A call says all that counts; keys and endpoints are still found."""
+
+
+# -- the caller's side
+
+
+def run(job: Job, heard: Callable[[dict[str, Any]], None]) -> tuple[int, list[str]]:
+    """Carry a job out in a child process; its exit code, and what it said on stderr.
+
+    Args:
+        heard: Called with each event.
+    Raises:
+        KeyboardInterrupt: As it came, once the run has drained and is on disk; a second one stops it at once.
+    """
+    with machine.complaints() as errors:
+        child = _start(["loadbench.runner.child"], errors)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it failed as it started: stderr says why
+                child.stdin.write(job.to_json() + b"\n")
+                child.stdin.flush()
+            for line in child.stdout:
+                heard(orjson.loads(line))
+            child.wait()
+        except BaseException:
+            _end(child)
+            raise
+        finally:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return child.returncode, _lines(errors)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Let the child drain and write its report."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with contextlib.suppress(OSError):
+        child.stdin.close()
+    for _ in child.stdout:
+        pass
+    child.wait()
+
+
+def command(words: Sequence[str]) -> bytes:
+    """What `loadbench WORDS` writes on stdout.
+
+    Raises:
+        LoadbenchError: If it writes nothing there: what it said on stderr.
+    """
+    with machine.complaints() as errors:
+        child = _start(["loadbench", *words], errors)
+        try:
+            out, _ = child.communicate()
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        if not out.strip():
+            raise failure(child.returncode, _lines(errors))
+        return out
+
+
+def failure(code: int, lines: Sequence[str]) -> LoadbenchError:
+    """The error that a child told on stderr."""
+    text = lines[-1].removeprefix("loadbench: ") if lines else f"the child process ended with exit code {code}"
+    return (UsageError if code == USAGE else LoadbenchError)(text)
+
+
+def _start(module: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    kept = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
+    return machine.start(machine.python(*module), errors=errors, variables=kept)
+
+
+def _lines(errors: IO[bytes]) -> list[str]:
+    errors.seek(0)
+    return [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+
+
+# -- the child's side
+
+
+def main() -> int:
+    """Carry out the job on standard input; the exit code."""
+    from loadbench.runner import outcome as outcomes
+    from loadbench.runner.measure import measure
+    from loadbench.runner.view import JsonLines
+
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what this run started ends with it
+    job = Job.from_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_caller, daemon=True).start()
+    view = JsonLines(sys.stdout.buffer)
+    outcome = measure(job, view)
+    if not outcome.runs:
+        return 0
+    summary = outcomes.reported(outcome.folder)
+    view.summary(summary)
+    verdict = outcomes.verdict(outcome, summary)
+    for reason in verdict.reasons:
+        _complain(reason)
+    return verdict.code
+
+
+def _complain(text: str) -> None:
+    """Say it on stderr in a line, without a key that was typed where it does not belong."""
+    from loadbench.scenario.secret import starred
+
+    line = "".join(sign for sign in starred(text) if sign.isprintable())
+    sys.stderr.write(f"loadbench: {line}\n")
+
+
+def _end_with_caller() -> None:
+    while os.read(0, 4096):
+        pass
+    if sys.platform == "win32":
+        import _thread
+
+        _thread.interrupt_main()
+    else:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except LoadbenchError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        code = INTERRUPTED
+    except Exception as error:
+        _complain(
+            machine.lacking(error) or f"a defect of loadbench: {type(error).__name__}: {error} (please report it)"
+        )
+        code = 1
+    sys.exit(code)
