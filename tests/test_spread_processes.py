@@ -124,7 +124,7 @@ async def test_workers_do_not_hear_the_signals_of_a_terminal(pool: Processes, se
 
 _ASKER = """
 import anyio, sys
-from loadbench import spread
+from loadbench.runner import spread
 
 async def main():
     pool = spread.Processes(2)
