@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from loadbench.serve import simulator
+from loadbench.engine import process
+from loadbench.errors import how_to_install
+from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.server import nearby
-from tests.support.command import KEY
+from tests.support.command import KEY, OURS
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
@@ -40,6 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and SERVERS.intersection(item.fixturenames):
             item.add_marker("system")
     items.sort(key=_turn)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over the tests themselves, which stay: it would look at each many times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def _turn(item: pytest.Item) -> int:
@@ -73,6 +83,18 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     os.close(file)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _collector_left_alone() -> Iterator[None]:
+    """A run in this process is one of thousands: what it does to the whole process for speed is left out.
+
+    To collect garbage before each run took longer than most of the runs, with all that the tests before had left.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "hold_collector", lambda: None)
+        patch.setattr(process, "share_the_interpreter", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def quick() -> Iterator[Simulator]:
     """A simulator that answers as fast as a run can ask: for tests of what is around a measurement."""
@@ -96,8 +118,16 @@ def no_servers_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory and home, and no settings from this machine's environment."""
-    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_"))]:
+    for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def no_foundry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Foundry Local's SDK nor a command that a search of PATH would find."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(foundry, "available", lambda: f"not installed: {how_to_install('foundry')}")

@@ -6,12 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import test_capacity
-import test_metrics_drift
-import test_scaling_knees
-import test_scaling_serial
-import test_scaling_usl
-from test_quality_agreement import answers, noisy, values
 
 from loadbench.metrics.repeats import over_runs
 from loadbench.quality.agreement import agreement, weighted_kappa
@@ -20,9 +14,10 @@ from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import found as answer_of
 from loadbench.scenario import Bound
 from loadbench.stats.scaling import scaling, usl
-from tests.support import searches
+from tests.support import curves, searches
+from tests.support.raters import answers, noisy, values
 from tests.support.simulations import SEED, ar1
-from tests.support.streams import MS, stream, summed
+from tests.support.streams import MS, said, stream, summed
 
 Row = Sequence[str]
 
@@ -32,9 +27,9 @@ def usl_recovery(trials: int) -> list[Row]:
     rows: list[Row] = [
         ("noise", "lambda 50", "sigma 0.06", "kappa 0.0008", "peak 34.3", "lambda held", "sigma held", "kappa held")
     ]
-    law = test_scaling_usl.LAW
+    law = curves.LAW
     for noise in (0.02, 0.05):
-        fits = [usl.fit(test_scaling_usl.LEVELS, test_scaling_usl.noisy(law, seed, noise)) for seed in range(trials)]
+        fits = [usl.fit(curves.LEVELS, curves.noisy(law, seed, noise)) for seed in range(trials)]
         medians = np.median([(f.lambda_per_s, f.sigma, f.kappa, f.peak_n or math.inf) for f in fits], axis=0)
         held = [
             np.mean([low - 1e-12 <= truth <= high for low, high in (f.ci95[name] for f in fits)])  # type: ignore[operator]
@@ -48,15 +43,15 @@ def usl_misfits(trials: int) -> list[Row]:
     """Curves at 1 to 32 streams whose levels have intervals as wide as their noise: is a law given?"""
     rows: list[Row] = [("throughput", "no law, noise 2 %", "no law, noise 5 %")]
     n = np.array([1.0, 2, 4, 8, 16, 32])
-    curves = {
-        "the law itself": test_scaling_usl.curve(*test_scaling_usl.LAW, n),
+    throughputs = {
+        "the law itself": curves.curve(*curves.LAW, n),
         "one by one": 10 * np.ones(6),
         "four hard slots": 10 * np.minimum(n, 4),
         "eight hard slots": 10 * np.minimum(n, 8),
         "N^1.2": 10 * n**1.2,
         "N^0.5": 10 * n**0.5,
     }
-    for name, x in curves.items():
+    for name, x in throughputs.items():
         cells = []
         for noise in (0.02, 0.05):
             random, refused = np.random.default_rng(SEED), 0
@@ -71,8 +66,8 @@ def usl_misfits(trials: int) -> list[Row]:
 
 def knees_of_a_curve(_: int) -> list[Row]:
     """One curve, four answers."""
-    ttft_p95_ms = {n: 200.0 * n for n in test_scaling_knees.CURVE}
-    levels = test_scaling_knees.levels()
+    ttft_p95_ms = {n: 200.0 * n for n in curves.CURVE}
+    levels = curves.levels()
     for level in levels:
         p95 = ttft_p95_ms[level["concurrency"]]
         row = {"bound": "ttft_p95<=1500ms", "attained": p95 <= 1500, "attainment": 1.0 if p95 <= 1500 else 0.5}
@@ -95,9 +90,9 @@ def serials(trials: int) -> list[Row]:
     """Servers at 1, 2, 4 and 8 streams, every figure with noise."""
     rows: list[Row] = [("server", "noise 3 %", "noise 8 %")]
     kinds = {
-        "one at a time": test_scaling_serial.queue,
-        "shares itself among the streams": test_scaling_serial.shared,
-        "answers them together": test_scaling_serial.batch,
+        "one at a time": curves.queue,
+        "shares itself among the streams": curves.shared,
+        "answers them together": curves.batch,
     }
     for name, made in kinds.items():
         cells = []
@@ -115,7 +110,7 @@ def serials(trials: int) -> list[Row]:
                         level["output_tokens_per_s"] / half,
                         level["output_tokens_per_s"] * half,
                     ]
-                said += test_scaling_serial.serial(*levels) is True
+                said += curves.serial(*levels) is True
             cells.append(_percent(said / trials))
         rows.append((name, *cells))
     return rows
@@ -134,10 +129,10 @@ def capacities(trials: int) -> list[Row]:
         )
     ]
     for text in ("ttft_p95=1s", "success=99%", "e2e_p50=1s"):
-        rule = Rule.of([Bound.parse(text)], test_capacity.level())
+        rule = Rule.of([Bound.parse(text)], searches.level())
         [wanted] = rule.shares
         random = np.random.default_rng(SEED)
-        below = np.mean([test_capacity.simulated(random, rule, wanted - 1e-9) for _ in range(trials)])
+        below = np.mean([searches.simulated(random, rule, wanted - 1e-9) for _ in range(trials)])
         refused, hopeless = (
             np.mean([_refused(random, rule, share) for _ in range(trials)]) for share in (wanted, wanted * 0.8)
         )
@@ -163,9 +158,9 @@ def _refused(random: np.random.Generator, rule: Rule, share: float) -> bool:
 def _is_found(random: np.random.Generator, rule: Rule, limit: int) -> bool:
     def meets(load: float) -> bool:
         share = 1 - (1 - rule.shares[0]) / 20 if load <= limit else rule.shares[0] * 0.8
-        return test_capacity.simulated(random, rule, share)
+        return searches.simulated(random, rule, share)
 
-    answer = answer_of(test_capacity.search(meets, test_capacity.STREAMS), test_capacity.STREAMS) or 0
+    answer = answer_of(searches.search(meets, searches.STREAMS), searches.STREAMS) or 0
     return answer <= limit <= max(answer, answer * 1.05)
 
 
@@ -243,7 +238,7 @@ def backlogs(trials: int) -> list[Row]:
         for spread in (0.0, 1.0):
             random, seen = np.random.default_rng(SEED), 0
             for _ in range(trials):
-                due_s, stay_s = test_capacity.queue(random, load, 450, spread=spread)
+                due_s, stay_s = searches.queue(random, load, 450, spread=spread)
                 seen += any(backlog(due_s[:n], stay_s[:n]) is not None for n in (40, 60, 90, 135, 202, 303, 450))
             cells.append(_percent(seen / trials))
         rows.append((f"{100 * load:.0f} %", *cells))
@@ -268,7 +263,7 @@ def _drifts(ttft_ms: np.ndarray) -> bool:
     for number, ttft in enumerate(ttft_ms):
         found.append(stream(number, due=at, ttft=float(ttft), per_token=5.0, tokens=8))
         at = found[-1].end_ns / MS
-    return bool(test_metrics_drift.said(summed(found), "V10"))
+    return bool(said(summed(found), "V10"))
 
 
 def kappas(trials: int) -> list[Row]:

@@ -135,7 +135,7 @@ def test_the_child_stops_on_a_signal(number: int, folder: Path) -> None:
 
 def test_the_child_does_not_outlive_a_killed_parent() -> None:
     parent = (
-        "import time; from loadbench import adapter\n"
+        "import time; from loadbench.serve import adapter\n"
         "with adapter.start('echo') as server: print(server.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:

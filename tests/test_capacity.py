@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,26 +17,12 @@ from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import bracket, contradictions, following, found
 from loadbench.runner.capacity.probe import Probe
 from loadbench.runner.capacity.rule import wanted
-from loadbench.scenario import Bound, Level, Scenario
+from loadbench.scenario import Bound
+from tests.support.searches import STREAMS, level, queue, search, simulated
 from tests.support.streams import failed, stream
 
-STREAMS = Grid("concurrency", 1, 1024)
 RATES = Grid("rate", 1.0, 1024.0)
 TTFT = [Bound.parse("ttft_p95=100ms")]
-
-
-def level(load: float = 1, *, opened: bool = False) -> Level:
-    loads: dict[str, Any] = {"request_rate": [load]} if opened else {"concurrency": [load]}
-    return Scenario(**loads).levels(["m"])[0]
-
-
-def search(meets: Callable[[float], bool], grid: Grid) -> list[Tried]:
-    """All that a search tries."""
-    tried: list[Tried] = []
-    while (load := following(tried, grid)) is not None:
-        tried.append(Tried(load, "met" if meets(load) else "not met"))
-        assert len(tried) < 100
-    return tried
 
 
 # -- which load is next
@@ -223,17 +208,6 @@ def test_one_miss_of_a_maximum_is_one_too_many() -> None:
 # -- how often it errs
 
 
-def simulated(rng: np.random.Generator, rule: Rule, share: float) -> bool:
-    """Whether a probe says *met* of a load that this share of requests meets."""
-    hits = before = 0
-    for size in rule.sizes:
-        hits += int(rng.binomial(size - before, share))
-        before = size
-        if (verdict := rule.judged([hits], size)) != "undecided":
-            return verdict == "met"
-    return False
-
-
 @pytest.mark.parametrize(("text", "share"), [("ttft_p95=1s", 0.95), ("success=99%", 0.99), ("e2e_p50=1s", 0.5)])
 def test_a_load_right_below_the_slo_is_called_met_in_fewer_than_one_in_forty_probes(text: str, share: float) -> None:
     rng = np.random.default_rng(1)
@@ -269,19 +243,6 @@ def test_where_attainment_falls_slowly_the_answer_is_seldom_too_high() -> None:
 
 
 # -- a backlog
-
-
-def queue(rng: np.random.Generator, load: float, n: int, *, slots: int = 4, spread: float = 1.0) -> Any:
-    """When n requests are due and how long they stay, at a server with slots whose service takes 1 s on average."""
-    due = np.cumsum(rng.exponential(1 / (load * slots), n))
-    service = rng.exponential(1, n) * spread + (1 - spread)
-    free = np.zeros(slots)
-    stays = []
-    for at, takes in zip(due, service, strict=True):
-        slot = int(free.argmin())
-        free[slot] = max(free[slot], at) + takes
-        stays.append(free[slot] - at)
-    return due, np.array(stays)
 
 
 @pytest.mark.endurance

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from test_readme import inline, options_of_all, parsed, typed
 
 from loadbench import scenario
 from loadbench.scenario import Threshold
 from loadbench.scenario.bound import DURATIONS, FIGURES, STATISTICS
 from loadbench.serve import simulator
 from tests.support.command import invoke
+from tests.support.documents import inline, options_of_all, parsed, typed
 
 pytestmark = pytest.mark.system
 

@@ -9,7 +9,7 @@ import pytest
 from loadbench.runner.job import Job
 from loadbench.runner.measure import Nobody, which
 from loadbench.server import Choice, Chosen, ModelFacts, Target
-from loadbench.server.rows import MOST_CHARACTERS, MOST_MODELS
+from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS
 from tests.support.catalogues import Service, serving
 from tests.support.command import invoked
 from tests.support.gateways import NOT_FOUND, Answered, Asked, Law, chat, gateway, listed

@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 
 from loadbench.cli.models.catalogue import cells, rows
-from loadbench.errors import how_to_install
-from loadbench.serve import foundry
 from loadbench.server import ModelFacts
-from tests.support.catalogues import Service, serving
-from tests.support.command import KEY, invoked
+from tests.support.catalogues import PHI_CPU, PHI_GPU, Service, serving
+from tests.support.command import KEY, models
 from tests.support.sdk import FakeRuntime, install
 from tests.support.terminals import on_terminal
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place", "no_foundry")]
 
 GB = 1_000_000_000
-PHI_CPU = ModelFacts(
-    "Phi-4-mini-instruct-generic-cpu:5",
-    aliases=("phi-4-mini",),
-    loaded=False,
-    cached=True,
-    size_bytes=4_800_000_000,
-    context=131_072,
-    device="CPU",
-    execution_provider="CPUExecutionProvider",
-    licence="MIT",
-)
-PHI_GPU = ModelFacts(
-    "Phi-4-mini-instruct-cuda-gpu:5",
-    aliases=("phi-4-mini",),
-    loaded=False,
-    cached=False,
-    size_bytes=3_700_000_000,
-    device="GPU",
-    execution_provider="CUDAExecutionProvider",
-    licence="MIT",
-)
 QWEN = ModelFacts("qwen2.5-0.5b-instruct-generic-cpu:4", ("qwen2.5-0.5b",), loaded=True, cached=True, device="CPU")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory and home, no Foundry Local on it, and no settings from this machine's environment."""
-    for name in [name for name in os.environ if name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_", "API_KEY"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(foundry, "available", lambda: f"not installed: {how_to_install('foundry')}")
-    return tmp_path
 
 
 @pytest.fixture
@@ -64,11 +26,6 @@ def ollama() -> Iterator[Service]:
     small = {"size": 522_000_000, "details": {"quantization_level": "Q4_K_M"}}
     with serving("ollama", rows={"qwen3:0.6b": small, "zephyr:7b": {"size": 4 * GB}}, loaded={"zephyr:7b"}) as service:
         yield service
-
-
-def models(*words: object, **variables: str) -> Result:
-    """`loadbench models` in this process; only its own exits are let through."""
-    return invoked("models", *words, **variables)
 
 
 # -- list

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from test_cli_models import models, place
 
 from loadbench import telemetry
 from loadbench.cli.models import loading
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry
 from tests.support.catalogues import Service, serving
-from tests.support.command import KEY
+from tests.support.command import KEY, models
 
-__all__ = ["place"]  # the fixture
+pytestmark = pytest.mark.usefixtures("place", "no_foundry")
+
 GB = 1_000_000_000
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"
 MEMORY = r"; the server's memory: [\d.]+ [MG]B, now [\d.]+ [MG]B"

@@ -10,21 +10,19 @@ from typing import Any
 
 import anyio
 import pytest
-from test_cli_models import PHI_CPU, PHI_GPU, models, place
 
 from loadbench.cli.models import download
 from loadbench.cli.models.download import by_sdk, check_space, persist
 from loadbench.cli.models.progress import JsonLines, Lines
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.server import ModelFacts, NotReady
-from tests.support.catalogues import Service, serving
-from tests.support.command import invoke
+from tests.support.catalogues import PHI_CPU, PHI_GPU, Service, serving
+from tests.support.command import invoke, models
 from tests.support.sdk import FOREVER, FakeRuntime, install
 from tests.support.terminals import on_terminal
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place", "no_foundry")]
 
-__all__ = ["place"]  # the fixture
 NEW = "new:1b"
 
 

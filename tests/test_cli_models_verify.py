@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from test_cli_models import models, place
 
 from loadbench.cli.models.checklist import QUESTION, TOKENS
 from tests.support.catalogues import Service, serving
-from tests.support.command import KEY
+from tests.support.command import KEY, models
 
-__all__ = ["place"]  # the fixture
+pytestmark = pytest.mark.usefixtures("place", "no_foundry")
+
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-from test_cli_models import PHI_CPU, PHI_GPU, place
 
 from loadbench.errors import LoadbenchError, TargetError, UsageError
 from loadbench.runner import connect
@@ -24,11 +23,12 @@ from loadbench.serve import foundry, llama, simulator
 from loadbench.serve.llama import LlamaServer
 from loadbench.serve.simulator import Simulator
 from loadbench.server import ModelFacts, nearby
-from tests.support.catalogues import ServedRuntime, Service, serving
+from tests.support.catalogues import PHI_CPU, PHI_GPU, ServedRuntime, Service, serving
 from tests.support.gateways import PAGE, Answered, gateway
 from tests.support.sdk import install
 
-__all__ = ["place"]  # the fixture
+pytestmark = pytest.mark.usefixtures("place", "no_foundry")
+
 NAMED = "http://named:1/v1"
 SIZE_BYTES = 93_000_000
 

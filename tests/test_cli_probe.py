@@ -12,7 +12,6 @@ import anyio
 import click
 import pytest
 from click.testing import Result
-from test_cli_models import PHI_CPU, PHI_GPU, place
 
 from loadbench import telemetry
 from loadbench.cli import chat
@@ -21,14 +20,13 @@ from loadbench.runner.connect import Reached, RuntimeControl
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.server import Chosen, ModelFacts, Target
-from tests.support.catalogues import ServedRuntime, Service, serving
+from tests.support.catalogues import PHI_CPU, PHI_GPU, ServedRuntime, Service, serving
 from tests.support.command import KEY, invoked
 from tests.support.sdk import install
 from tests.support.terminals import on_terminal
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place", "no_foundry")]
 
-__all__ = ["place"]  # the fixture
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"
 FIGURES = r"TTFT [\d.,]+ m?s, 3 tokens(, [\d,.]+ tokens/s after the first)?, E2E [\d.,]+ m?s"
 

@@ -27,30 +27,11 @@ from loadbench.runner import plan
 from loadbench.scenario import Scenario
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
-from tests.support.command import KEY, invoke, invoked
+from tests.support.command import BRIEF, KEY, files, invoke, run
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
 ROOT = Path(__file__).parents[1]
-OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY")
-BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--max-tokens", "4")
-"""A run of some milliseconds."""
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory and home, and no settings from this machine's environment."""
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(*words: object, **variables: str) -> Result:
-    """`loadbench run` in this process; only its own exits are let through, so that no traceback hides in a code."""
-    return invoked("run", *words, **variables)
 
 
 def process(*words: object, **options: Any) -> subprocess.Popen[str]:
@@ -65,10 +46,6 @@ def process(*words: object, **options: Any) -> subprocess.Popen[str]:
         text=True,
         **options,
     )
-
-
-def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def lines_of_json(done: Result) -> list[dict[str, Any]]:

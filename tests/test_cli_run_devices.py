@@ -12,20 +12,17 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from test_cli_models import PHI_CPU, PHI_GPU
-from test_cli_run import BRIEF, files, place, run
 
 from loadbench import telemetry
 from loadbench.runner.session import turn
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
-from tests.support.catalogues import ServedRuntime, Service, serving
-from tests.support.command import KEY, invoke
+from tests.support.catalogues import PHI_CPU, PHI_GPU, ServedRuntime, Service, serving
+from tests.support.command import BRIEF, KEY, files, invoke, run
 from tests.support.sdk import install
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
-__all__ = ["place"]  # the fixture
 CPU, GPU = "phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-cuda-gpu:5"
 PHI = ("-m", "phi-4-mini", *BRIEF, "-o", "there")
 

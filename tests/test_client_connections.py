@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import gc
-import gzip
 import itertools
-import json
 import socket
 import threading
 import time
@@ -19,49 +17,11 @@ from loadbench.transport.connection import Connection
 from loadbench.transport.exchange import Patience
 from loadbench.transport.wire import KernelWires
 from tests.support.asking import ask, ask_many, seconds
+from tests.support.faulty_answers import SUCCESSES
 from tests.support.replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
-from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
+from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event
 
 CLOCKS: list[Clock] = ["kernel", "user"]
-
-SUCCESSES: dict[str, list[Step]] = {
-    "as it should be": [RECEIVE, WHOLE],
-    "and half closed": [RECEIVE, WHOLE, HALF_CLOSE, HOLD],
-    "and held open": [RECEIVE, WHOLE, HOLD],
-    "until the connection closes": [
-        RECEIVE,
-        b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + event("A") + event("B", "stop"),
-    ],
-    "with [DONE] and no finish": [RECEIVE, answer(event("A"), event("B"), DONE)],
-    "with a finish and no [DONE]": [RECEIVE, answer(event("A"), event("B", "stop"))],
-    "with no blank line at the end": [RECEIVE, answer(event("A"), event("B"), DONE.rstrip())],
-    "after early hints": [RECEIVE, b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", WHOLE],
-    "after 100 Continue": [RECEIVE, b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE],
-    "with an error that is null": [RECEIVE, answer(event("A", error=None), event("B", "stop", error=None), DONE)],
-    "with events of CRLF": [RECEIVE, answer(*(e.replace(b"\n", b"\r\n") for e in (event("A"), event("B"), DONE)))],
-    "compressed although not asked": [
-        RECEIVE,
-        plain(
-            "200 OK",
-            gzip.compress(event("A") + event("B") + DONE),
-            b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n",
-        ),
-    ],
-    "in one JSON": [
-        RECEIVE,
-        plain(
-            "200 OK",
-            json.dumps({"choices": [{"message": {"content": "AB"}, "finish_reason": "stop"}]}).encode(),
-            b"Content-Type: application/json\r\n",
-        ),
-    ],
-    "in trailers and extensions": [
-        RECEIVE,
-        HEAD
-        + b"".join(b"%x;x=y\r\n%s\r\n" % (len(e), e) for e in (event("A"), event("B"), DONE))
-        + b"0\r\nT: x\r\n\r\n",
-    ],
-}
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

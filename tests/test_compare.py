@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loadbench import stats
-from loadbench.compare import Flow, figure, interleaved, judge, judge_levels, over_levels, withheld
+from loadbench.compare import Flow, Verdict, figure, interleaved, judge, judge_levels, over_levels, withheld
 from loadbench.compare.spread import Runs, moderated
 from loadbench.compare.verdict import runs_needed, word
 from loadbench.errors import UsageError
@@ -560,6 +560,22 @@ def test_a_first_level_measured_twice_says_how_much_one_run_a_side_is_worth() ->
 
     assert (word().word, steady.word, wandering.word) == ("slower", "slower", "can't tell")
     assert "how much runs differ" in steady.method
+
+
+def test_what_varies_within_levels_averages_out_where_a_closing_level_says_how_much_runs_differ() -> None:
+    server = Server(between_runs=0.02)
+
+    def width(verdict: Verdict | None) -> float:
+        assert verdict is not None
+        return math.log(verdict.high / verdict.low)
+
+    for closing, plain in zip(
+        of_levels(5, server, server, 4, closing=True), of_levels(5, server, server, 4), strict=True
+    ):
+        of_each = [verdicts[0] for verdicts in judge_levels(closing, ["ttft"])]
+        of_plain = [verdicts[0] for verdicts in judge_levels(plain, ["ttft"])]
+
+        assert width(over_levels(of_plain)) < width(over_levels(of_each)) < 0.85 * np.mean([width(v) for v in of_each])
 
 
 @pytest.mark.endurance

@@ -6,12 +6,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from test_engine import Answer, closed, level_of, uneven
-from test_engine_shapes import THREE, answering
 from trio.testing import MockClock
 
 from loadbench.client import Ask
 from loadbench.engine import Share
+from tests.support.played import THREE, Answer, answering, closed, level_of, uneven
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
-from test_engine import NS, ROUNDING_NS, Answer, Played, closed, level_of, opened
 from trio.testing import MockClock
 
 from loadbench.client import Ask
+from tests.support.played import NS, ROUNDING_NS, Answer, Played, closed, level_of, opened
 
 
 @pytest.fixture

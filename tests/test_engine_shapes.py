@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import anyio
 import numpy as np
 import pytest
-from test_engine import NS, ROUNDING_NS, Answer, Played, closed, level_of, uneven
 from trio.testing import MockClock
 
 from loadbench import prompts
 from loadbench.client import Ask
 from loadbench.engine import pacer
 from loadbench.prompts import Prompt, Recipe
-from loadbench.record import SPEECHLESS, Result
-from loadbench.scenario import Level, Pause, Shape
+from loadbench.record import SPEECHLESS
+from loadbench.scenario import Pause, Shape
+from tests.support.played import (
+    NS,
+    REPLAY,
+    ROUNDING_NS,
+    THREE,
+    Answer,
+    Played,
+    answering,
+    closed,
+    conversation,
+    level_of,
+    recorded,
+    shaped,
+    uneven,
+)
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
-def shaped(text: str, repeat: int = 1) -> Level:
-    shape = Shape.parse(text)
-    return Level(f"m@{shape.name}", "m", None, shape.mean_per_s, repeat, shape.text)
 
 
 def due_ns(played: Played) -> list[int]:
@@ -90,16 +97,6 @@ async def test_stop_does_not_wait_for_the_rest_of_a_shape() -> None:
 
 
 # -- replays
-
-
-def recorded(*at_s: float) -> list[Prompt]:
-    return [
-        Prompt(f"t{number}", (), max_tokens=number, recipe=Recipe("words", ((f"t{number}", 5),)), at_s=second)
-        for number, second in enumerate(at_s, start=1)
-    ]
-
-
-REPLAY = Level("m@trace", "m", None, 1.0, 1, "trace day.jsonl")
 
 
 @pytest.mark.anyio
@@ -202,28 +199,6 @@ async def test_stop_ends_a_pause_at_once() -> None:
 
 
 # -- conversations
-
-
-def conversation(name: str, *texts: str) -> Prompt:
-    return Prompt(name, ({"role": "user", "content": texts[0]},), turns=texts[1:])
-
-
-THREE = conversation("a", "One", "Two", "Three")
-
-
-def answering(law: Callable[[Ask], Answer] = lambda ask: Answer()) -> Callable[[Played], Played]:
-    """Have the server's answers say which request they answer."""
-
-    def talk(played: Played) -> Played:
-        made = played.server._result
-
-        def result(ask: Ask, *others: Any) -> Result:
-            return replace(made(ask, *others), text=f"answer to {ask.request}")
-
-        played.server._result = result  # type: ignore[method-assign]
-        return played
-
-    return talk
 
 
 def said(ask: Ask) -> list[str]:

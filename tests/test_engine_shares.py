@@ -5,12 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_engine import ALIKE, ROUNDING_NS, Answer, Played, closed, level_of, opened, uneven
-from test_engine_shapes import REPLAY, recorded, shaped
 from trio.testing import MockClock
 
 from loadbench.engine import Share
 from loadbench.scenario import Level, Pause
+from tests.support.played import (
+    ALIKE,
+    REPLAY,
+    ROUNDING_NS,
+    Answer,
+    Played,
+    closed,
+    level_of,
+    opened,
+    recorded,
+    shaped,
+    uneven,
+)
 
 COUNTS = [1, 2, 3, 5]
 

@@ -9,13 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import test_faults_answers
-import test_faults_streams
-from test_client_connections import SUCCESSES
-from test_client_failures import FAILURES, TIMEOUTS
 
+from tests.support import faulty_answers, faulty_streams
 from tests.support.asking import seconds
 from tests.support.faults import GRACE_S, PATHS, Endless, Load, kept, nothing_left_open
+from tests.support.faulty_answers import FAILURES, SUCCESSES, TIMEOUTS
 from tests.support.replay import HOLD, RECEIVE, Step, black_hole, nobody, serve
 from tests.support.wire import WHOLE
 
@@ -24,7 +22,7 @@ IMPATIENT = seconds(connect=0.3, first_token=0.3, idle=0.3, total=0.6)
 
 def all_scripts() -> list[Iterable[Step]]:
     """What every row of every table does, once; without those that send MBs, for which the others would wait."""
-    tables = test_faults_answers.TABLES | test_faults_streams.TABLES
+    tables = faulty_answers.TABLES | faulty_streams.TABLES
     earlier = [*SUCCESSES.values(), *(row[0] for row in FAILURES.values()), *(row[0] for row in TIMEOUTS.values())]
     return [script for script in (*(fault.script for fault in tables.values()), *earlier) if not is_large(script)]
 

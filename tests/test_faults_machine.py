@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_faults_answers
 
 from loadbench.client import Ask
 from loadbench.client.recorder import Recorder
@@ -25,6 +24,7 @@ from loadbench.record import Result
 from loadbench.transport import Transport
 from loadbench.transport.connection import Connection
 from loadbench.transport.wire import KernelWires
+from tests.support import faulty_answers
 from tests.support.asking import PROMPT, seconds
 from tests.support.faults import PATHS, SLOW, asked, client, kept, nothing_left_open, play
 from tests.support.replay import HOLD, RECEIVE, serve
@@ -200,7 +200,7 @@ def test_what_came_before_a_failed_write_is_read() -> None:
 def test_a_bomb_of_gzip_takes_no_more_than_a_few_times_what_is_allowed(name: str, tmp_path: Path) -> None:
     tracemalloc.start()
     try:
-        play(test_faults_answers.TABLES[name], next(iter(PATHS)), tmp_path / "run")
+        play(faulty_answers.TABLES[name], next(iter(PATHS)), tmp_path / "run")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

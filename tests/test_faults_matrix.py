@@ -6,24 +6,20 @@ import re
 from pathlib import Path
 
 import pytest
-import test_client_connections
-import test_client_failures
-import test_faults_answers
-import test_faults_streams
-import test_faults_tls
 
 from loadbench.record import ERROR_KINDS
+from tests.support import faulty_answers, faulty_streams, faulty_tls
 
 TESTS = Path(__file__).parent
 DOCUMENT = (TESTS.parent / "docs/faults.md").read_text(encoding="utf-8")
 
 TABLES = {
-    "answers": test_faults_answers.TABLES,
-    "streams": test_faults_streams.TABLES,
-    "tls": {**test_faults_tls.ROWS, **test_faults_tls.REFUSALS},
-    "failures": test_client_failures.FAILURES,
-    "timeouts": test_client_failures.TIMEOUTS,
-    "successes": test_client_connections.SUCCESSES,
+    "answers": faulty_answers.TABLES,
+    "streams": faulty_streams.TABLES,
+    "tls": {**faulty_tls.ROWS, **faulty_tls.REFUSALS},
+    "failures": faulty_answers.FAILURES,
+    "timeouts": faulty_answers.TIMEOUTS,
+    "successes": faulty_answers.SUCCESSES,
 }
 
 MATRIX = {

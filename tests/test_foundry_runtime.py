@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.system, needs_sdk]
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from loadbench import foundry
+from loadbench.serve import foundry
 pressed = []
 signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
 with foundry.start(cache=Path(sys.argv[1]), catalog_url=sys.argv[2]) as runtime:
@@ -277,7 +277,7 @@ def test_ctrl_c_does_not_reach_it_and_it_ends_with_a_parent_that_was_killed(fold
     words = [tmp_path / "cache", catalogue.NOWHERE, folder]
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, *map(str, words)],
-        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(foundry.__file__).parents[2])},
+        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(foundry.__file__).parents[3])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

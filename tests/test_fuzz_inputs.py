@@ -18,11 +18,10 @@ from loadbench.errors import LoadbenchError, UsageError
 from loadbench.prompts import trace
 from loadbench.quality import sheet
 from loadbench.quality.answers import row_id
-from loadbench.scenario import Bound, Duration, Length, Pause, Scenario, Shape, Threshold
+from loadbench.scenario import Scenario
+from tests.support.fuzzed import GRAMMARS, ROOT, TOML
 from tests.support.mutations import VALUES, damaged, edited, examples
 
-ROOT = Path(__file__).parents[1]
-TOML = [path.read_bytes() for path in sorted(ROOT.glob("scenarios/**/*.toml"))]
 SCENARIO = scenarios.to_builtins(
     scenarios.merge(
         scenarios.read(ROOT / "scenarios" / "sweep.toml"), fail_if=["failed > 10% abort"], slo=["ttft_p95=800ms"]
@@ -42,14 +41,6 @@ WORDS = (
     *("ramp 1..8 over 2m", "steps 1,2,4 each 30s", "spike 1 to 10 at 30s for 10s over 2m"),
     *("500ms", "1.5h", "tokens normal 512 128", "uniform 16 256", "exponential 2s", "words 200", "lognormal 9 3"),
 )
-GRAMMARS: dict[str, Callable[[str], object]] = {
-    "bound": Bound.parse,
-    "duration": Duration.parse,
-    "length": Length.parse,
-    "pause": Pause.parse,
-    "shape": Shape.parse,
-    "threshold": Threshold.parse,
-}
 
 
 def outcome(name: str, content: bytes, read: Callable[[Path], Any]) -> Any:

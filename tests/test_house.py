@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import functools
 import re
 import shlex
 import shutil
@@ -47,9 +48,10 @@ CHILDREN = {"serve/llama", "serve/simulator", "runner/child"}
 """Child processes: they write one line on stdout when they are ready, and their errors, themselves."""
 
 
-def sources() -> Iterator[tuple[str, str, ast.Module]]:
+@functools.cache
+def sources() -> list[tuple[str, str, ast.Module]]:
     """Every file of the package: its room, its path to show, its syntax tree."""
-    package = ROOT / "loadbench"
+    package, found = ROOT / "loadbench", []
     for path in sorted(package.rglob("*.py")):
         inside = path.relative_to(package)
         room = inside.parts[0].removesuffix(".py")
@@ -57,7 +59,8 @@ def sources() -> Iterator[tuple[str, str, ast.Module]]:
             room = inside.parent.as_posix()
         if inside.as_posix() == "runner/child.py":
             room = "runner/child"
-        yield room, str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+        found.append((room, str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))))
+    return found
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -139,6 +142,18 @@ def test_nothing_that_is_read_is_run() -> None:
     ]
 
     assert [one for one in found if one.rpartition(" ")[2] in UNSAFE] + calls == []
+
+
+def test_no_test_imports_another() -> None:
+    """What two of them share lives in tests/support/, so that a file of tests can be changed or split on its own."""
+    imports = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from|import) (tests\.)?test_", line)
+    ]
+
+    assert imports == []
 
 
 def test_every_dependency_is_locked() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from test_thresholds import TIMES, level
 
 from loadbench.metrics.thresholds import thresholds
-from loadbench.report import clean, junit
+from loadbench.report import junit
 from loadbench.report.comparison import junit as comparisons
 from loadbench.report.junit import Case, Suite
-from tests.support.summaries import CASES, summary_of
+from loadbench.text import one_line
+from tests.support.summaries import CASES, TIMES, level, summary_of
 
 ATTRIBUTES = {
     "testsuites": {"name", "time", "tests", "failures", "errors"},
@@ -81,7 +81,7 @@ def test_every_summary_makes_junit_that_can_be_read(case: str) -> None:
 
     models = dict.fromkeys(one["model"] for one in summary_of(case)["levels"] if not one.get("closing"))
     suites = [suite.attrib["name"] for suite in root if suite.attrib["name"] != junit.WHOLE_RUN]
-    assert suites == [clean.one_line(model) for model in models]
+    assert suites == [one_line(model) for model in models]
 
 
 def test_a_case_a_threshold_bound_and_gate() -> None:

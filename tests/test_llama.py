@@ -159,7 +159,7 @@ def test_the_child_runs_on_without_a_pipe_for_its_stdin() -> None:
 
 def test_the_child_does_not_outlive_a_killed_parent() -> None:
     parent = (
-        "import time; from loadbench import llama\n"
+        "import time; from loadbench.serve import llama\n"
         "with llama.start(slots=1, context=256) as server: print(server.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:

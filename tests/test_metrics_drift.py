@@ -11,7 +11,7 @@ import pytest
 
 from loadbench.metrics import summarise
 from tests.support import simulations
-from tests.support.streams import MS, level_data, run, stream, summed
+from tests.support.streams import MS, level_data, run, said, stream, summed
 
 
 def one_by_one(n: int, ttft_ms: Callable[[float], float], *, per_token: float = 5.0, seed: int = 1) -> list:
@@ -22,10 +22,6 @@ def one_by_one(n: int, ttft_ms: Callable[[float], float], *, per_token: float = 
         found.append(stream(number, due=at, ttft=ttft, per_token=per_token, tokens=20))
         at = found[-1].end_ns / MS
     return found
-
-
-def said(level: dict[str, Any], code: str) -> list[tuple[str, str]]:
-    return [(w["severity"], w["text"]) for w in level["warnings"] if w["code"] == code]
 
 
 def test_a_server_in_one_state_does_not_drift() -> None:

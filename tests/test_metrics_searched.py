@@ -7,26 +7,8 @@ from typing import Any
 import pytest
 
 from loadbench.metrics.searched import Tried, Zones, estimate, searched, zones
+from tests.support.searches import GENTLE, step
 
-
-def step(load: float, share: float | None, n: int, verdict: str = "met", **more: Any) -> dict[str, Any]:
-    """A step of one bound, as run.json has it; `more` is of its share."""
-    one = {"bound": "ttft_p95=1s", "share": share, "wanted": 0.95, "interval": [0.0, 1.0], "attained": None, **more}
-    return {"load": load, "level": f"m@c{load:g}", "verdict": verdict, "requests": n, "shares": [one], "counted": True}
-
-
-GENTLE = [
-    step(1, 1.0, 109),
-    step(2, 1.0, 109),
-    step(4, 0.995, 218),
-    step(8, 0.93, 180, "undecided"),
-    step(6, 0.968, 436),
-    step(7, 0.95, 240, "undecided"),
-    step(6, 0.972, 436),
-    step(16, 0.6, 24, "not met", attained=False),
-    step(12, 0.8, 60, "not met", attained=False),
-    step(9, 0.9, 109, "not met", attained=False),
-]
 RECORD = {"model": "m", "by": "concurrency", "slo": ["ttft_p95=1s"], "found": 6, "bracket": [6, 9], "steps": GENTLE}
 
 

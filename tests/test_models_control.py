@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from loadbench.errors import TargetError
-from loadbench.server import KINDS, Kind, ModelFacts, Target, open_http
-from loadbench.server.models import Control, control
-from loadbench.server.models.foundry import FoundryControl
+from loadbench.server import KINDS, Control, Kind, ModelFacts, Target, control, open_http
+from loadbench.server.foundry import FoundryControl
 from tests.support.scripted import Answer, Scripted, scripted
 
 TINY = ModelFacts("tiny-generic-cpu:1", ("tiny",))
@@ -304,7 +303,7 @@ def test_a_refused_load_is_one_line_that_says_what_to_do(case: str) -> None:
 
 
 def test_a_load_that_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.server.models.foundry.LOAD_S", 0.05)
+    monkeypatch.setattr("loadbench.server.vendor.LOAD_S", 0.05)
 
     message = error("foundry1", {"/models/load/x": Answer(delay_s=5.0)}, load(ModelFacts("x")))
 

@@ -9,7 +9,7 @@ import pytest
 
 from loadbench import server as targets
 from loadbench.errors import TargetError
-from loadbench.server import Target, models
+from loadbench.server import Target
 from tests.support.replay import capture
 from tests.support.scripted import Answer, Scripted, scripted
 
@@ -61,7 +61,7 @@ async def test_its_service_is_known_by_its_status_and_says_what_is_loaded(answer
 async def test_its_models_are_loaded_and_unloaded_by_id() -> None:
     async with scripted(service(loaded="loaded")) as fake, targets.open_http(fake.url) as http:
         server = await targets.find(fake.url, http=http)
-        control = models.control(server, http)
+        control = targets.control(server, http)
         assert control is not None
         fake.asked.clear()
         await control.load(server.models[0])
@@ -75,7 +75,7 @@ async def test_its_models_are_loaded_and_unloaded_by_id() -> None:
 async def test_what_runs_is_told_with_its_version() -> None:
     async with scripted(service(loaded="loaded")) as fake, targets.open_http(fake.url) as http:
         server = await targets.find(fake.url, http=http)
-        control = models.control(server, http)
+        control = targets.control(server, http)
         assert control is not None
         running = await control.running(server.models[0])
 
@@ -87,7 +87,7 @@ async def test_what_runs_is_told_with_its_version() -> None:
 async def test_a_model_that_it_cannot_load_is_one_line() -> None:
     async with scripted(service(loaded="loaded_none")) as fake, targets.open_http(fake.url) as http:
         server = await targets.find(fake.url, http=http)
-        control = models.control(server, http)
+        control = targets.control(server, http)
         assert control is not None
         with pytest.raises(TargetError, match="nosuch") as raised:
             await control.load(targets.ModelFacts("nosuch"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadbench.errors import TargetError
-from loadbench.server import Kind, ModelFacts, NotReady, Target, models, open_http
+from loadbench.server import VENDORS, Kind, ModelFacts, NotReady, Target, open_http
 from tests.support.replay import RECEIVE, serve
 from tests.support.scripted import Answer, Scripted, scripted
 
@@ -23,7 +23,8 @@ def pulled(kind: Kind, answers: Mapping[str, Any], name: str) -> tuple[Heard, Sc
 
     async def run() -> Scripted:
         async with scripted(answers) as fake, open_http(fake.url) as http:
-            await models.pull(Target(f"{fake.url}/v1", kind), http, name, lambda *told: heard.append(told))
+            target = Target(f"{fake.url}/v1", kind)
+            await VENDORS[kind].pull(target, http, name, lambda *told: heard.append(told))
             return fake
 
     return heard, asyncio.run(run())
@@ -86,7 +87,7 @@ def test_a_download_whose_connection_breaks_may_be_tried_again() -> None:
 
 
 def test_a_download_that_stands_still_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.server.models.transfer.STALL_S", 0.05)
+    monkeypatch.setattr("loadbench.server.vendor.STALL_S", 0.05)
     answers = stream(*BEGUN, headers={"Content-Length": "9999"})
 
     assert refused("ollama", answers, "phi4", NotReady).endswith("sent nothing for 0.05 s")
@@ -94,7 +95,7 @@ def test_a_download_that_stands_still_may_be_tried_again(monkeypatch: pytest.Mon
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.server.models.transfer.STALL_S", 0.2)
+    monkeypatch.setattr("loadbench.server.vendor.STALL_S", 0.2)
 
 
 def streaming(line: bytes, status: bytes = b"200 OK") -> Iterator[str]:
@@ -124,7 +125,7 @@ def test_a_download_without_end_is_left(case: str, hasty: None) -> None:
 
     async def run(url: str) -> None:
         async with open_http(url) as http:
-            await models.pull(Target(f"{url}/v1", "ollama"), http, "phi4", lambda percent, words: None)
+            await VENDORS["ollama"].pull(Target(f"{url}/v1", "ollama"), http, "phi4", lambda percent, words: None)
 
     for url in streaming(line, status):
         with pytest.raises(error, match=message):
@@ -286,7 +287,7 @@ def test_servers_that_download_nothing_over_http_say_what_does(kind: Kind, advic
 def removed(kind: Kind, answers: Mapping[str, Any], model: ModelFacts) -> Scripted:
     async def run() -> Scripted:
         async with scripted(answers) as fake, open_http(fake.url) as http:
-            await models.remove(Target(f"{fake.url}/v1", kind), http, model)
+            await VENDORS[kind].remove(Target(f"{fake.url}/v1", kind), http, model)
             return fake
 
     return asyncio.run(run())

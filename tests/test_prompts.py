@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -16,29 +15,10 @@ from loadbench import prompts
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.prompts import DEFAULT, Prompt
 from loadbench.scenario import Scenario
+from tests.support.promptfiles import fault, user, written
 
 SHIPPED = Path(__file__).parent.parent / "scenarios"
 shared_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-
-
-def written(folder: Path, content: Any, name: str = "p.json") -> Path:
-    path = folder / name
-    if not isinstance(content, str | bytes):
-        content = json.dumps(content)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def fault(path: Path) -> str:
-    with pytest.raises(ScenarioError) as caught:
-        prompts.read(path)
-    message = str(caught.value)
-    assert message.isprintable()
-    return message.replace(f"{path.parent}/", "")
-
-
-def user(text: str) -> tuple[dict[str, Any], ...]:
-    return ({"role": "user", "content": text},)
 
 
 def test_a_plain_list_of_texts_is_a_prompts_file(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_prompts import fault, user, written
 
 from loadbench import prompts, quality
 from loadbench import scenario as scenarios
@@ -21,6 +20,7 @@ from loadbench.prompts.draw import Draw
 from loadbench.prompts.shapes import SHAPES
 from loadbench.scenario import Scenario
 from loadbench.scenario import items as items_file
+from tests.support.promptfiles import fault, user, written
 
 
 def told(path: Path) -> tuple[list[Prompt], list[str]]:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_prompts import fault, user, written
 
 from loadbench import prompts
 from loadbench.errors import ScenarioError
 from loadbench.prompts import Line, Prompt, Recipe, trace
 from loadbench.prompts.recipe import WORDS
 from loadbench.scenario import Length, Scenario
+from tests.support.promptfiles import fault, user, written
 
 pieces = st.lists(st.tuples(st.text("abc", min_size=1, max_size=3), st.integers(1, 60)), min_size=1, max_size=4)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.quality import Answer
 from loadbench.quality.agreement import agreement, agreements, weighted_kappa
+from tests.support.raters import answers, noisy, values
 
 SCORES = st.integers(1, 5)
 
@@ -21,14 +21,6 @@ def textbook(a: list[int], b: list[int]) -> float | None:
     weights = np.array([[(i - j) ** 2 for j in range(5)] for i in range(5)])
     expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
     return None if not (weights * expected).sum() else float(1 - (weights * table).sum() / (weights * expected).sum())
-
-
-def answers(n: int, *, each: int = 1) -> list[Answer]:
-    return [Answer(f"r{i}", f"p{i // each}", "m", f"text {i}") for i in range(n)]
-
-
-def values(rater: str, scores: list[float]) -> dict[tuple[str, str], float]:
-    return {(rater, f"r{i}"): score for i, score in enumerate(scores)}
 
 
 @given(st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=40))
@@ -74,14 +66,6 @@ def test_each_two_of_three_raters_are_compared() -> None:
         ("hand:a", "judge:j"),
         ("hand:b", "judge:j"),
     ]
-
-
-def noisy(n: int, seed: int, spread: float = 1.0) -> tuple[list[float], list[float]]:
-    """Scores of two who see the same quality, each with errors of their own."""
-    chance = np.random.default_rng(seed)
-    quality = chance.uniform(1, 5, n)
-    a, b = (np.clip(np.rint(quality + chance.normal(0, spread, n)), 1, 5) for _ in range(2))
-    return a.tolist(), b.tolist()
 
 
 def test_the_interval_holds_the_estimate_and_is_the_same_each_time() -> None:

@@ -11,16 +11,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from loadbench import scenario
-from loadbench.cli import main
 from loadbench.scenario import Bound, Duration
 from loadbench.serve.simulator import Simulator
-from loadbench.serve.simulator.law import FAULTS, Law
-from loadbench.server.discovery import VARIABLE
+from loadbench.serve.simulator.law import FAULTS
+from loadbench.server.foundry import VARIABLE
 from tests.support.command import invoke
+from tests.support.documents import COMMANDS, inline, options_of_all, parsed, typed
 
 pytestmark = pytest.mark.system
 
@@ -31,55 +30,6 @@ import json, pathlib
 text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
 pathlib.Path("scenarios/scenario.schema.json").write_bytes(text.encode() + b"\\n")"""
 SCENARIOS = sorted((ROOT / "scenarios").rglob("*.toml"))
-
-
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command with its name, groups among them."""
-    yield path, group
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-COMMANDS = dict(commands(main))
-
-
-def typed(text: str) -> list[str]:
-    """The command lines of a text, from fences and indented blocks, without what stands before and after them."""
-    text = re.sub(r"^```text\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)  # output, not commands
-    text = re.sub(r"^```.*?^```", lambda fence: fence[0].replace("\n", "\n    "), text, flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"^#? {2,}(?:\$ )?(?:[A-Z_]+=\S+ )?(?:\.venv\\Scripts\\)?(loadbench .*)$", text, re.MULTILINE)
-    return [re.split(r"\s{2,}|\s+#\s|\s+[|>]", line)[0].rstrip().replace("\\", "/") for line in found]
-
-
-def inline(text: str) -> set[str]:
-    """What stands between single backticks."""
-    return set(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^(```|    ).*$", "", text, flags=re.MULTILINE)))
-
-
-def parsed(line: str) -> click.Context:
-    """The context of a command line; ends the test where a command or an option does not exist."""
-    words = shlex.split(line)[1:]
-    command: click.Command = main
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        name, *words = words
-        assert name in command.commands, f"no command {name!r}: {line}"
-        command = command.commands[name]
-    # Click remembers a command's help option as its first context has it, so this one is told what the program says.
-    return command.make_context("loadbench", list(words), help_option_names=["-h", "--help"])
-
-
-def options_of_all() -> set[str]:
-    law = {f"--{name.removesuffix('_ms').replace('_', '-')}" for name in Law.__dataclass_fields__} | {"--fault"}
-    known = {
-        text
-        for command in COMMANDS.values()
-        for param in command.params
-        for text in (*param.opts, *param.secondary_opts)
-    }
-    return known | law | {"-h", "--help"}  # fmt: skip
 
 
 # -- README.md

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_metrics_searched import GENTLE, step
 
 from loadbench.metrics.searched import searched
 from loadbench.report import capacity, headline
+from tests.support.searches import GENTLE, step
 
 
 def summary(steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

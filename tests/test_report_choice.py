@@ -150,9 +150,10 @@ def test_a_decision_record_has_its_parts() -> None:
     rendered = RENDERED["md"](clear())
     heads = [line for line in rendered.splitlines() if line.startswith("### ")]
 
-    assert heads == [
-        f"### {part}" for part in ("Context", "Decision", "Alternatives", "Consequences", "Doubts", "Evidence")
-    ]
+    tables = [f"### {title}" for title in ("Rank at", "Speed at", "Quality and footprint")]
+    assert heads[:2] == ["### Decision", "### Context"]
+    assert all(any(head.startswith(title) for head in heads) for title in tables)
+    assert heads[-3:] == ["### Alternatives", "### Consequences", "### Doubts"]
 
 
 def test_the_scores_can_be_reckoned_again_from_the_json() -> None:

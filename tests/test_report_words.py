@@ -27,7 +27,9 @@ def test_simulated_figures_say_so_loudly_everywhere() -> None:
     summary = summary_of("simulated")
 
     assert text.render(summary).splitlines()[2].startswith(" SIMULATED: ")
-    assert report.FORMATS["markdown"](summary).startswith("## loadbench: demo (SIMULATED)\n\n> [!WARNING]\n")
+    assert report.FORMATS["markdown"](summary).startswith(
+        "## loadbench: demo, 2026-11-22 16:09 UTC (SIMULATED)\n\n> [!WARNING]\n"
+    )
     assert ",simulated,value,1,flag," in report.FORMATS["csv"](summary)
 
 

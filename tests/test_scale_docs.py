@@ -11,7 +11,8 @@ from typing import Any
 import click
 import pytest
 import yaml
-from test_readme import inline, options_of_all, parsed, typed
+
+from tests.support.documents import inline, options_of_all, parsed, typed
 
 TEXT = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
 PART = TEXT[TEXT.index("## Many cores") :]

@@ -5,27 +5,7 @@ from typing import Any
 import pytest
 
 from loadbench.stats.scaling import scaling
-
-CURVE = {1: 50.0, 2: 95.0, 4: 170.0, 8: 275.0, 16: 400.0, 32: 420.0}
-"""Tokens/s by streams, of answers of 50 tokens: X/R is highest at 16, no doubling gains less than 5 %, X_max is 8.4/s
-and one answer alone takes a second."""
-
-
-def levels(curve: dict[int, float] = CURVE, tokens: float = 50.0, **ttft_p95_ms: float) -> list[dict[str, Any]]:
-    found = []
-    for n, x in curve.items():
-        done_per_s = x / tokens
-        found.append(
-            {
-                "id": f"m@c{n}",
-                "model": "m",
-                "concurrency": n,
-                "output_tokens_per_s": x,
-                "requests_per_s": done_per_s,
-                "e2e_ms": {"mean": 1000 * n / done_per_s},
-            }
-        )
-    return found
+from tests.support.curves import CURVE, levels
 
 
 def knees(found: list[dict[str, Any]]) -> dict[str, Any]:

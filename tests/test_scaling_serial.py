@@ -1,38 +1,8 @@
 """A server that answers one request at a time is called so, and no other is (METRICS.md §4)."""
 
-from typing import Any
-
 import pytest
 
-from loadbench.stats.scaling import scaling
-
-ONE_MS = 1000.0
-"""What an answer takes alone: 200 ms to the first token, 800 ms for the others."""
-
-
-def level(n: int, x: float, ttft_ms: float | None, e2e_ms: float, **more: Any) -> dict[str, Any]:
-    found = {"id": f"m@c{n}", "model": "m", "concurrency": n, "output_tokens_per_s": x, "e2e_ms": {"mean": e2e_ms}}
-    return found | {"ttft_ms": {"mean": ttft_ms}, "streamed": ttft_ms is not None, **more}
-
-
-def queue(n: int, x: float = 50.0, **more: Any) -> dict[str, Any]:
-    """One at a time: each waits for the n - 1 before it."""
-    return level(n, x, 200 + (n - 1) * ONE_MS, n * ONE_MS, **more)
-
-
-def batch(n: int) -> dict[str, Any]:
-    return level(n, 50.0 * n * 0.9 ** (n - 1), 210.0, ONE_MS / 0.9 ** (n - 1))
-
-
-def shared(n: int) -> dict[str, Any]:
-    """All at once, each n times slower."""
-    return level(n, 50.0, 200.0 * n, n * ONE_MS)
-
-
-def serial(*levels: dict[str, Any]) -> bool | None:
-    [curve] = scaling(levels)
-    found: bool | None = curve["serial"]
-    return found
+from tests.support.curves import ONE_MS, batch, level, queue, serial, shared
 
 
 def test_streams_that_get_what_one_gets_and_wait_for_each_other_are_served_one_by_one() -> None:

@@ -8,17 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from loadbench.stats.scaling import scaling, usl
-
-LEVELS = np.array([1.0, 2, 4, 8, 16, 32, 64])
-LAW = (50.0, 0.06, 0.0008)
-
-
-def curve(lambda_per_s: float, sigma: float, kappa: float, n: NDArray[np.float64] = LEVELS) -> NDArray[np.float64]:
-    return lambda_per_s * n / (1 + sigma * (n - 1) + kappa * n * (n - 1))
-
-
-def noisy(law: tuple[float, float, float], seed: int, noise: float = 0.02) -> NDArray[np.float64]:
-    return curve(*law) * np.exp(noise * np.random.default_rng(seed).standard_normal(len(LEVELS)))
+from tests.support.curves import LAW, LEVELS, curve, noisy
 
 
 def test_seven_levels_with_2_percent_of_noise_give_the_law_back() -> None:

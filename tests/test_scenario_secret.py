@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.report.clean import bare_url
 from loadbench.scenario import Scenario, to_builtins
-from loadbench.scenario.secret import NOT_STORED, looks_like_a_key, starred, stored_body, stored_header
 from loadbench.serve.simulator import Simulator
 from loadbench.server import Secrets
+from loadbench.text import NOT_STORED, bare_url, looks_like_a_key, starred, stored_body, stored_header
 from tests.support.command import invoked
 
 KEYS = (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from loadbench import store
-from loadbench.server.rows import MOST, MOST_MODELS, model_facts, model_rows, whole
+from loadbench.server.facts import MOST, MOST_MODELS, model_facts, model_rows, whole
 from tests.support.command import invoked
 from tests.support.wire import event
 

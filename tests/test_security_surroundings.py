@@ -134,7 +134,7 @@ def test_every_process_is_started_where_the_working_folder_is_kept_out() -> None
     assert {one for one in found if one[1] in inside or not HARMLESS.fullmatch(one[1])} == {
         ("machine.py", "subprocess.Popen"),
         ("machine.py", "shutil.which"),
-        ("server/discovery.py", "subprocess.run"),  # the foundry command, as `program` finds it
+        ("server/foundry.py", "subprocess.run"),  # the foundry command, as `program` finds it
         ("serve/llama/model.py", "subprocess.run"),  # pip, with `environment`
         ("runner/spread/processes.py", "multiprocessing.get_context"),
         ("runner/spread/processes.py", "ProcessPoolExecutor"),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from loadbench.cli.harmless import data, harmless_lines
-from loadbench.report import clean
+from loadbench.text import one_line
 from tests.support.command import invoke
 from tests.support.terminals import Glass, on_terminal
 
@@ -116,7 +116,7 @@ def harms(text: str) -> list[str]:
     wrong = [
         sequence for sequence in odd if sequence in text and not (sequence == odd[3] and f"\x1b[{odd[3]}" not in text)
     ]
-    return wrong + sorted({sign for sign in text if clean.one_line(f"a{sign}b") == "ab" and sign not in "\x1b"})
+    return wrong + sorted({sign for sign in text if one_line(f"a{sign}b") == "ab" and sign not in "\x1b"})
 
 
 @pytest.fixture(scope="module")

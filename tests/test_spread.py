@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -48,16 +47,6 @@ def anyio_backend() -> str:
 def server() -> Iterator[Simulator]:
     with simulator.start(ttft_ms=20, itl_ms=2) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """What workers change for speed in their process, which here is this one, is undone."""
-    kept = sys.getswitchinterval(), gc.get_threshold()
-    yield
-    sys.setswitchinterval(kept[0])
-    gc.set_threshold(*kept[1])
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -527,6 +516,7 @@ async def test_a_worker_lets_go_of_the_levels_before(server: Simulator) -> None:
     for _ in range(3):
         await run(pool, server, closed(2), Limits(4, None, 0))
         runs += [weakref.ref(one) for one in worker._running.values()]
+    gc.collect()  # as each level begins with, but in tests
     alive = [one() is not None for one in runs]
     await pool.places[0].call(worker.close)
 

@@ -13,13 +13,11 @@ import pytest
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.server import (
     KINDS,
+    VENDORS,
     Chosen,
     Target,
-    cache_prompt_supported,
     choose,
-    continuous_usage_supported,
     find,
-    ignore_eos_supported,
     open_http,
 )
 from tests.support.finding import found
@@ -172,6 +170,6 @@ def test_a_key_travels_in_the_header_and_in_no_error_even_when_the_server_echoes
 
 
 def test_servers_that_ignore_an_option_are_not_trusted_with_it() -> None:
-    assert [kind for kind in KINDS if ignore_eos_supported(kind)] == ["llama.cpp", "vllm", "simulator"]
-    assert [kind for kind in KINDS if cache_prompt_supported(kind)] == ["llama.cpp"]
-    assert [kind for kind in KINDS if continuous_usage_supported(kind)] == ["vllm", "simulator"]
+    assert [kind for kind in KINDS if VENDORS[kind].ignore_eos] == ["llama.cpp", "vllm", "simulator"]
+    assert [kind for kind in KINDS if VENDORS[kind].cache_prompt] == ["llama.cpp"]
+    assert [kind for kind in KINDS if VENDORS[kind].continuous_usage] == ["vllm", "simulator"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadbench.server import ModelFacts, device_of_id, short_provider
-from loadbench.server.device import is_same, placed, registered, stem_of_id
+from loadbench.server import ModelFacts
+from loadbench.server.foundry import device_of_id, is_same, placed, registered, short_provider, stem_of_id
 
 IDS = {
     "Phi-4-mini-instruct-cuda-gpu:5": ("GPU", "CUDAExecutionProvider", "Phi-4-mini-instruct"),

@@ -91,7 +91,7 @@ def test_an_older_command_tells_the_address_in_a_sentence(tmp_path: Path, servic
 def test_a_command_that_hangs_or_is_something_else_finds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadbench.server.discovery._ASK_S", 0.05)
+    monkeypatch.setattr("loadbench.server.foundry._ASK_S", 0.05)
 
     assert discover(command(tmp_path, f"exec {sys.executable} -c 'import time; time.sleep(30)'"), tmp_path) is None
     assert discover(command(tmp_path, "echo usage; exit 2"), tmp_path) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadbench.server import ModelFacts, free_memory_warning
-from loadbench.server.licence import licence_name
+from loadbench.server.facts import licence_name
 
 # How the texts begin that Ollama shows.
 TEXTS = {

@@ -100,14 +100,14 @@ def _trace(error: Exception) -> None:
     """The traceback, of which a terminal obeys nothing: errors repeat what servers and files say."""
     import traceback
 
-    from loadbench.scenario.secret import starred
+    from loadbench.text import starred
 
     click.echo(harmless_lines(starred("".join(traceback.format_exception(error)))), err=True)
 
 
 def _say(text: str) -> None:
     """Say in a line what went wrong, without a key that was typed where it does not belong."""
-    from loadbench.scenario.secret import starred
+    from loadbench.text import starred
 
     click.echo(harmless(starred(text)), err=True)
 

@@ -105,7 +105,7 @@ class Stage:
             shown: Called with each new piece of reasoning and answer, as it comes.
             max_tokens: Unset, those of the scenario.
         """
-        cold = {"cache_prompt": False} if targets.cache_prompt_supported(self.server.kind) else {}
+        cold = {"cache_prompt": False} if targets.VENDORS[self.server.kind].cache_prompt else {}
         client = Client(
             self.transport,
             self.server.chat_url_of(model.id),

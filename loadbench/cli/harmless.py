@@ -27,6 +27,6 @@ def data(document: Any, option: int = 0) -> str:
     """
     import orjson
 
-    from loadbench.report.clean import in_json
+    from loadbench.text import in_json
 
     return in_json(orjson.dumps(document, option=option).decode())

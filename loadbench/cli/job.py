@@ -179,7 +179,8 @@ def _blamed(ctx: click.Context, message: str) -> str:
 
 def _extra_body(text: str | None) -> dict[str, Any] | None:
     from loadbench.errors import UsageError
-    from loadbench.scenario.files import parse_json, shown
+    from loadbench.scenario.files import parse_json
+    from loadbench.text import shown
 
     if text is None:
         return None

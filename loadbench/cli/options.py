@@ -305,7 +305,7 @@ _CALLBACKS: dict[str, Callable[[click.Context, click.Parameter, Any], Any]] = {
 def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
     """A callback for a scenario file: whether its ending is that of one, and what may have been meant where not."""
     from loadbench.errors import UsageError
-    from loadbench.scenario.files import printable
+    from loadbench.text import printable
 
     if value is None:
         return None

@@ -187,7 +187,7 @@ def _say(given: dict[str, Any], said: dict[str, Any]) -> None:
 
 def line(said: dict[str, Any]) -> str:
     """The figures of one chat in words."""
-    from loadbench.report.units import figure, plural, span
+    from loadbench.text import figure, plural, span
 
     tokens = plural(said["output_tokens"], "token") + (" (estimated)" if said["token_source"] == "events" else "")
     words = [f"TTFT {span(said['ttft_ms'])}", tokens]

@@ -107,7 +107,8 @@ def select(folders: tuple[Path, ...], **given: Any) -> None:
 def _policy(given: dict[str, Any]) -> Policy:
     from loadbench import select as selecting
     from loadbench.errors import UsageError
-    from loadbench.scenario.files import parse_json, parse_toml, printable, read_text
+    from loadbench.scenario.files import parse_json, parse_toml, read_text
+    from loadbench.text import printable
 
     path: Path | None = given["weights"]
     if path is None:

@@ -39,8 +39,8 @@ from loadbench.client.tables import (
     Text,
 )
 from loadbench.record import ErrorKind
-from loadbench.server.failure import without_markup
-from loadbench.server.rows import MOST, whole
+from loadbench.server.calls import without_markup
+from loadbench.server.facts import MOST, whole
 
 _REASONING_PART = re.compile("think|reason|thought")  # a part's type, as Mistral's and Anthropic's "thinking"
 _DEEPEST = 8  # parts within parts

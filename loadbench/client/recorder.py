@@ -12,7 +12,7 @@ from loadbench.client.dialect import body_said, nothing_said, one_line, read_jso
 from loadbench.client.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.record import ErrorKind, Result
 from loadbench.server import Secrets
-from loadbench.server.failure import retry_after_s
+from loadbench.server.calls import retry_after_s
 from loadbench.transport import Ending, ExchangeError, Headers
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -100,17 +101,27 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
 
     Levels of one run share its machine. Where runs took turns and every level has as many, the mean is taken run by
     run; of other runs the levels count as if they rose and fell together, which is the worst that they can do. With one
-    run a side the intervals are of what varies within a level, and levels count as independent. None of shares, of
-    several metrics, of fewer than two levels, or without intervals.
+    run a side what varies within a level is the level's own, and levels count as independent in it; by how much runs
+    differ, as a closing level shows it, they count as rising and falling together. None of shares, of several metrics,
+    of fewer than two levels, or without intervals.
     """
     rows = [_mean_at(verdicts) for verdicts in metrics]
-    levels = [v.evidence.runs for verdicts in metrics for v in verdicts if v.evidence and v.evidence.runs]
     runs = [None if at is None else _runs_of(at(TAIL)) for at in rows]
-    doubts = moderated([*runs, *levels])
+    levels = [[v.evidence.runs for v in verdicts if v.evidence and v.evidence.runs] for verdicts in metrics]
+    doubts = iter(moderated([*runs, *itertools.chain.from_iterable(levels)]))
+    of_means = [next(doubts) for _ in runs]
     known: dict[Figure, _At] = {}
-    for verdicts, at, own, doubt in zip(metrics, rows, runs, doubts, strict=False):
-        if at is not None:
-            known[figure(verdicts[0].metric)] = _doubted(at, own, doubt) if own is not None and own.freedom else at
+    for verdicts, at, own, doubt, each in zip(metrics, rows, runs, of_means, levels, strict=True):
+        of_levels = [next(doubts) for _ in each]
+        if at is None:
+            continue
+        name = figure(verdicts[0].metric)
+        if own is not None and own.freedom:
+            known[name] = _doubted(at, own, doubt)
+        elif len(each) == len(verdicts) and _of_one_run(verdicts):
+            known[name] = _doubted(at, each[0], _shared_by_levels(each, of_levels))
+        else:
+            known[name] = at
     limits = {figure(verdicts[0].metric): verdicts[0].margin for verdicts in metrics if verdicts}
     tails = _holm(known, limits)
     found: list[Verdict | None] = []
@@ -122,6 +133,32 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
         fewest = (min(v.runs_base for v in verdicts), min(v.runs_new for v in verdicts))
         found.append(_worded(one, known[one], *fewest, limits[one], tails[one], "", 1, ("", "")))
     return found
+
+
+def _of_one_run(verdicts: Sequence[Verdict]) -> bool:
+    return all(min(v.runs_base, v.runs_new) < 2 for v in verdicts)
+
+
+def _shared_by_levels(runs: Sequence[Runs], doubts: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean over the levels of one run a side, whose closing level says how much runs differ.
+
+    What varies within a level is the level's own, and averages out. By what runs differ, they may differ in all their
+    levels alike: that part does not average out.
+
+    Returns:
+        None where no level knows how much runs differ.
+    """
+    known = [doubt for doubt in doubts if doubt is not None]
+    if len(known) < len(runs):
+        return None
+    within = [(one.within or 0.0) * one.part for one in runs]
+    between = [math.sqrt(max(doubt.variance - own, 0.0)) for doubt, own in zip(known, within, strict=True)]
+    count = len(runs)
+    shared = (math.fsum(between) / count) ** 2
+    variance = math.fsum(within) / count**2 + shared
+    # Welch and Satterthwaite: only the part between runs rests on few values.
+    freedom = min(doubt.freedom for doubt in known) * (variance / shared) ** 2 if shared else math.inf
+    return Estimate(mean_of([doubt.value for doubt in known]), variance, freedom)
 
 
 def _runs_of(finding: Finding | None) -> Runs | None:
@@ -174,7 +211,7 @@ def _doubted(at: _At, runs: Runs | None, doubt: Estimate | None) -> _At:
             return None
         half = stats.student(doubt.freedom, tail) * math.sqrt(doubt.variance)
         method = finding.method
-        if method.startswith("within one run a side"):
+        if method.startswith("within one run a side") or method.endswith("as if independent"):
             method = f"{method}, and how much runs differ"
         return replace(
             finding,
@@ -321,7 +358,6 @@ def _mean_at(verdicts: Sequence[Verdict]) -> _At | None:
     effect = mean_of([math.log(v.ratio or 1.0) for v in verdicts])
     n = len(verdicts)
     by_run, runs = _run_by_run(verdicts)
-    single = all(min(v.runs_base, v.runs_new) < 2 for v in verdicts)
 
     def at(tail: float) -> Finding | None:
         known = [bounds for bounds in (one.bounds(tail) for one in evidence) if bounds is not None]
@@ -329,7 +365,7 @@ def _mean_at(verdicts: Sequence[Verdict]) -> _At | None:
             low, high, how = None, None, "run by run"
         elif len(known) < n:
             low, high, how = None, None, "of which one has no interval"
-        elif single and not any(one.runs is not None and one.runs.freedom for one in evidence):
+        elif _of_one_run(verdicts):
             effects = [math.log(v.ratio or 1.0) for v in verdicts]
             low, high = stats.mover(effects, known, [1 / n] * n)
             how = "as if independent"

@@ -12,8 +12,9 @@ from loadbench.errors import ScenarioError
 from loadbench.prompts import shapes
 from loadbench.prompts.draw import Draw
 from loadbench.prompts.prompt import Prompt, with_system
-from loadbench.scenario.files import check, printable, shown
+from loadbench.scenario.files import check
 from loadbench.scenario.items import PROMPTS, Item, ending, items
+from loadbench.text import printable, shown
 
 Note = Callable[[str], object]
 

@@ -13,8 +13,8 @@ from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Prompt, texts_of, with_system
 from loadbench.prompts.recipe import Recipe
 from loadbench.prompts.trace import has_lengths, of_lengths
-from loadbench.scenario.files import at, nearest, shown
 from loadbench.scenario.items import LONGEST_NAME, SPEAKER, name_of
+from loadbench.text import at, nearest, shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 KEYS = ("id", "prompt", "messages", "turns", "system", "group", "expected", "checks", "max_tokens")

@@ -13,8 +13,8 @@ from typing import Any
 from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Prompt
 from loadbench.prompts.recipe import Recipe
-from loadbench.scenario.files import printable, shown
 from loadbench.scenario.items import items
+from loadbench.text import printable, shown
 
 BLOCK_TOKENS = 512
 """Of a hash id in Mooncake's traces."""

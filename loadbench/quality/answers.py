@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import ScenarioError, UsageError
-from loadbench.scenario.files import printable
 from loadbench.scenario.items import items, name_of
 from loadbench.store import Check, read_info, read_lines
+from loadbench.text import printable
 
 PROMPTS, ANSWERS = "prompts.json", "answers.jsonl"
 

@@ -12,7 +12,7 @@ from loadbench.errors import ScenarioError
 from loadbench.quality import shape
 from loadbench.quality.answers import Question
 from loadbench.quality.numbers import numbers
-from loadbench.scenario.files import nearest, printable, shown
+from loadbench.text import nearest, printable, shown
 
 KINDS: dict[str, tuple[str, ...]] = {
     "contains": ("ignore_case",),

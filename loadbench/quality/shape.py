@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loadbench.errors import ScenarioError
-from loadbench.scenario.files import at, nearest, parse_json, shown
+from loadbench.scenario.files import parse_json
+from loadbench.text import at, nearest, shown
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 KEYWORDS = ("type", "required", "properties", "additionalProperties", "enum", "items")

@@ -15,7 +15,8 @@ import orjson
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.quality.answers import Answer, Question
 from loadbench.quality.scores import HIGHEST, LOWEST
-from loadbench.scenario.files import parse_json, printable, read_text, shown
+from loadbench.scenario.files import parse_json, read_text
+from loadbench.text import printable, shown
 
 COLUMNS = ("row", "prompt", "model", "question", "expected", "answer", "score", "note")
 KINDS = (".csv", ".json")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loadbench.report import capacity, levels, units
+from loadbench import text as units
+from loadbench.report import capacity, levels
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import (
     Cell,

@@ -10,7 +10,8 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loadbench.report import clean, levels, provenance
+from loadbench.report import levels, provenance
+from loadbench.text import csv_cell
 
 OF_LEVELS = ("shape", "device", "execution_provider", "endpoint", "repeat", "closing", "status", "began")
 """Keys of a level that follow the figure: rows of one level have the same, those of a model alone its device."""
@@ -117,7 +118,7 @@ def render(summary: Mapping[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([clean.cell(value) for value in row] for row in rows(summary))
+    writer.writerows([csv_cell(value) for value in row] for row in rows(summary))
     return text.getvalue()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import costs, levels, units
+from loadbench.report import costs, levels
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table, Times, known
 

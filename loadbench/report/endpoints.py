@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from loadbench.report import clean, levels, units
+from loadbench import text as units
+from loadbench.report import levels
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table, Times
+from loadbench.text import bare_url
 
 
 def tables(summary: Summary) -> list[Table]:
@@ -54,4 +56,4 @@ def tables(summary: Summary) -> list[Table]:
 
 def _short(url: object) -> str:
     """The address without what all have: as 127.0.0.1:8000."""
-    return clean.bare_url(url).partition("://")[2].removesuffix("/v1")
+    return bare_url(url).partition("://")[2].removesuffix("/v1")

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import capacity, devices, levels, scaling, tables, units
+from loadbench.report import capacity, devices, levels, scaling, tables
 from loadbench.report.levels import Level, Summary
 
 STEADY = 1.1

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from loadbench.report import clean
+from loadbench.text import in_json
 
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 
@@ -21,4 +21,4 @@ def render(summary: Mapping[str, Any]) -> str:
       "b": null
     }
     """
-    return clean.in_json(orjson.dumps(summary, option=_OPTIONS).decode())
+    return in_json(orjson.dumps(summary, option=_OPTIONS).decode())

@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import clean, levels, ran, thresholds, units
+from loadbench.report import levels, ran, thresholds
 from loadbench.report.levels import Level, Summary
+from loadbench.text import bare_url, one_line
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 WHOLE_RUN = "the whole run"
@@ -202,7 +204,7 @@ def group_of(*names: object) -> str:
     >>> group_of("qwen2.5-0.5b", "c4")
     'qwen2_5-0_5b.c4'
     """
-    return ".".join(clean.one_line(name).replace(".", "_") or "-" for name in names)
+    return ".".join(one_line(name).replace(".", "_") or "-" for name in names)
 
 
 def _properties(summary: Summary) -> dict[str, str]:
@@ -215,7 +217,7 @@ def _properties(summary: Summary) -> dict[str, str]:
         "scenario": scenario.get("name"),
         "server": target.get("kind"),
         "server version": target.get("version"),
-        "url": clean.bare_url(target["base_url"]) if target.get("base_url") else None,
+        "url": bare_url(target["base_url"]) if target.get("base_url") else None,
         "simulated": "yes" if levels.is_simulated(summary) else None,
         "client": ", ".join(str(machine[name]) for name in ("cpu", "os") if machine.get(name)),
         **{f"{name} version": version for name, version in sorted((versions or {}).items())},
@@ -243,4 +245,4 @@ def _stamp(began: object) -> str | None:
 
 def _text(text: object) -> str:
     """Text that XML 1.0 can hold, without what moves a terminal's cursor."""
-    return _NOT_XML.sub("\ufffd", clean.one_line(text, _LONGEST))
+    return _NOT_XML.sub("\ufffd", one_line(text, _LONGEST))

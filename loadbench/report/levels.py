@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from loadbench.report import units
+from loadbench import text as units
 
 Summary = Mapping[str, Any]
 Level = Mapping[str, Any]

@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from loadbench import text as units
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.metrics.gates import titled
-from loadbench.report import clean, levels, units
+from loadbench.report import levels
 from loadbench.report.tables import Cell, Column, Table
 from loadbench.store import read_bounded, read_info
+from loadbench.text import one_line
 
 CUT_SHORT = "cut short"
 """Status of a run whose process died: it is still running by its own word, and nothing was written for a while."""
@@ -108,9 +110,9 @@ def _entry(path: Path, now_s: float) -> Entry:
         summary = _summary(path / "summary.json")
         return _read(path, info, summary, now_s)
     except (LoadbenchError, msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
-        return Entry(path, path.name, None, "broken", error=clean.one_line(error))
+        return Entry(path, path.name, None, "broken", error=one_line(error))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:  # JSON, but not of our making
-        return Entry(path, path.name, None, "broken", error=clean.one_line(f"{path}: cannot be read: {error!r}"))
+        return Entry(path, path.name, None, "broken", error=one_line(f"{path}: cannot be read: {error!r}"))
 
 
 _decoder = msgspec.json.Decoder(_Summary)
@@ -216,7 +218,7 @@ def _row(one: Entry, folder: Path) -> tuple[Cell, ...]:
         units.span((best.get("ttft_ms") or {}).get("p50")),
         ", ".join(_said(one)),
     ]
-    return tuple(Cell(clean.one_line(text)) for text in cells)
+    return tuple(Cell(one_line(text)) for text in cells)
 
 
 def _named(models: Sequence[str]) -> str:

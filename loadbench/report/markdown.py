@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from loadbench.report import (
     breakdowns,
     capacity,
-    clean,
     costs,
     definitions,
     devices,
@@ -26,6 +25,7 @@ from loadbench.report import (
 from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table
+from loadbench.text import markdown_code, markdown_prose
 
 MOST_PROMPTS = 50
 """Rows of one level's prompt table; summary.json has them all."""
@@ -39,7 +39,9 @@ def render(summary: Summary) -> str:
 
 def _parts(summary: Summary) -> Iterable[list[str]]:
     simulated = levels.is_simulated(summary)
-    yield [f"## loadbench: {clean.escape(provenance.title(summary))}{' (SIMULATED)' if simulated else ''}"]
+    date = provenance.date(summary)
+    when = f", {markdown_prose(date)}" if date else ""
+    yield [f"## loadbench: {markdown_prose(provenance.title(summary))}{when}{' (SIMULATED)' if simulated else ''}"]
     if simulated:
         yield ["> [!WARNING]\n> **SIMULATED**" + provenance.SIMULATED.removeprefix("SIMULATED") + "."]
     yield ["\n".join(_sentences(summary))]
@@ -55,20 +57,20 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     yield section(scaling.lines(summary))
     yield from (section([table]) for table in (scaling.knees(summary), scaling.law(summary)) if table)
     yield section(tables.gaps(summary))
+    yield section(tables.answers(summary))
     yield section(breakdowns.open_loop(summary))
-    yield from (section([table]) for table in devices.side_by_side(summary))
     yield _against_each_other(summary)
+    yield from (section([table]) for table in devices.side_by_side(summary))
     yield from (
         section([table])
         for table in (thresholds.table(summary), breakdowns.slo(summary), breakdowns.errors(summary))
         if table
     )
-    yield _doubts(summary)
-    yield section(tables.answers(summary))
     yield from (section([table]) for table in (models.cold_start(summary), models.memory(summary)) if table)
     yield section(costs.machine(summary))
     yield section(costs.energy(summary))
     yield section(costs.server(summary))
+    yield _doubts(summary)
     yield _folded("Behind the figures", section(breakdowns.behind(summary))[1:])
     yield _folded("By prompt", _prompt_tables(summary))
     yield _folded("By input length", _length_tables(summary))
@@ -77,12 +79,12 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
 
 def _sentences(summary: Summary) -> Iterable[str]:
     for line in thresholds.sentences(summary):
-        yield f"- **{clean.escape(line)}.**"
+        yield f"- **{markdown_prose(line)}.**"
     for answer in capacity.sentences(summary):
-        yield f"- **{clean.escape(answer)}.**"
+        yield f"- **{markdown_prose(answer)}.**"
     for sentence in headline.sentences(summary):
-        doubt = f" **{clean.escape(sentence.doubt[:1].upper() + sentence.doubt[1:])}.**" if sentence.doubt else ""
-        yield f"- {clean.code(sentence.model)}: {clean.escape(sentence.text)}.{doubt}"
+        doubt = f" **{markdown_prose(sentence.doubt[:1].upper() + sentence.doubt[1:])}.**" if sentence.doubt else ""
+        yield f"- {markdown_code(sentence.model)}: {markdown_prose(sentence.text)}.{doubt}"
 
 
 def _against_each_other(summary: Summary) -> list[str]:
@@ -90,14 +92,14 @@ def _against_each_other(summary: Summary) -> list[str]:
     lines = of_run.sentences(summary)
     if not lines:
         return []
-    said = "\n".join(f"- {clean.escape(line, 2000)}" for line in lines)
-    verdicts = section(of_run.tables(summary))[1:]
-    return [f"### {of_run.TITLE}", said, *(_folded("Every verdict", verdicts) if verdicts else [])]
+    said = "\n".join(f"- {markdown_prose(line, 2000)}" for line in lines)
+    means, verdicts = of_run.means(summary), of_run.tables(summary)
+    every = _folded("Every verdict", section(verdicts)[1:]) if means != verdicts else []
+    return [f"### {of_run.TITLE}", said, *section(means), *every]
 
 
 def _facts(summary: Summary) -> str:
-    facts = [("date", provenance.date(summary)), *provenance.facts(summary)]
-    return "\n".join(f"- **{name}**: {clean.escape(text)}" for name, text in facts if text)
+    return "\n".join(f"- **{name}**: {markdown_prose(text)}" for name, text in provenance.facts(summary))
 
 
 def section(found: Sequence[Table]) -> list[str]:
@@ -105,9 +107,9 @@ def section(found: Sequence[Table]) -> list[str]:
     if not found:
         return []
     several = len(found) > 1
-    blocks = [f"### {clean.escape(found[0].title)}"]
+    blocks = [f"### {markdown_prose(found[0].title)}"]
     for table in found:
-        blocks += [f"**{clean.code(table.model)}**"] if several else []
+        blocks += [f"**{markdown_code(table.model)}**"] if several else []
         blocks.append(_grid(table))
     seen = dict.fromkeys(note for table in found for note in table.notes)
     return [*blocks, "\n".join(f"- {_note(note)}" for note in seen)]
@@ -134,21 +136,22 @@ def _cell(cell: Cell) -> str:
     mark = r"\*" if cell.marked else ""
     # No brackets of Markdown's own: "[205–216]" is text as long as no "(" follows.
     interval = f" [{cell.interval}]" if cell.interval else ""
-    return clean.escape(cell.text) + mark + interval
+    return markdown_prose(cell.text) + mark + interval
 
 
 def _note(note: str) -> str:
-    return clean.escape(note)
+    return markdown_prose(note)
 
 
 def _doubts(summary: Summary) -> list[str]:
     blocks = []
     unfinished = notes.unfinished(summary)
     if unfinished:
-        blocks += ["### Levels that did not run to their end", "\n".join(f"- † {clean.escape(u)}" for u in unfinished)]
+        blocks += ["### Levels that did not run to their end"]
+        blocks += ["\n".join(f"- † {markdown_prose(line)}" for line in unfinished)]
     again = notes.closing(summary)
     if again:
-        blocks += ["### Measured again at the end", "\n".join(f"- {clean.escape(line)}" for line in again)]
+        blocks += ["### Measured again at the end", "\n".join(f"- {markdown_prose(line)}" for line in again)]
     found = notes.gates(summary)
     if found:
         blocks += ["### Doubts", "\n".join(_gate(note) for note in found)]
@@ -156,9 +159,13 @@ def _doubts(summary: Summary) -> list[str]:
 
 
 def _gate(note: notes.Note) -> str:
-    code = f"**{clean.escape(f'{note.code} {note.severity}')}** {note.name}".rstrip()
-    lines = [f"{clean.escape(at)}: {clean.escape(text)}".removeprefix(": ") for at, text in note.texts]
-    return f"- {code}, {lines[0]}" if len(lines) == 1 else "\n".join([f"- {code}", *(f"  - {line}" for line in lines)])
+    code = f"**{markdown_prose(f'{note.code} {note.severity}')}** {note.name}".rstrip()
+    if len(note.texts) > 1:
+        lines = [f"{markdown_prose(at)}: {markdown_prose(text)}".removeprefix(": ") for at, text in note.texts]
+        return "\n".join([f"- {code}", *(f"  - {line}" for line in lines)])
+    [(at, text)] = note.texts
+    where = f" ({markdown_prose(at)})" if at else ""
+    return f"- {code}{where}: {markdown_prose(text)}"
 
 
 def _prompt_tables(summary: Summary) -> list[str]:
@@ -173,7 +180,7 @@ def _titled(found: Iterable[Table | None]) -> list[str]:
     blocks: list[str] = []
     for table in found:
         if table:
-            title = f"{clean.code(table.model)}, {clean.escape(table.title.rpartition(', ')[2])}"
+            title = f"{markdown_code(table.model)}, {markdown_prose(table.title.rpartition(', ')[2])}"
             blocks += [title, _grid(table), "\n".join(_note(note) for note in table.notes)]
     return [block for block in blocks if block]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loadbench import text as units
 from loadbench.metrics.gates import NAMES
-from loadbench.report import levels, units
+from loadbench.report import levels
 from loadbench.report.levels import Summary
 
 _ORDER = {"red": 0, "warn": 1, "note": 2}

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from loadbench.report import clean, levels, ran, units, workers
+from loadbench import text as units
+from loadbench.report import levels, ran, workers
 from loadbench.report.levels import Summary
+from loadbench.text import bare_url, one_line
 
 SIMULATED = "SIMULATED: these figures come from loadbench's simulator, not from a model"
 KINDS = {
@@ -54,7 +56,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
 def title(summary: Summary) -> str:
     run = summary.get("run") or {}
     scenario = run.get("scenario") or {}
-    return clean.one_line(run.get("name") or scenario.get("name") or "run", 60)
+    return one_line(run.get("name") or scenario.get("name") or "run", 60)
 
 
 def date(summary: Summary) -> str:
@@ -66,7 +68,7 @@ def date(summary: Summary) -> str:
     try:
         parsed = datetime.fromisoformat(str(began))
     except ValueError:
-        return clean.one_line(began, 40)
+        return one_line(began, 40)
     zone = {"UTC": " UTC", "UTC+00:00": " UTC"}.get(
         str(parsed.tzname()), f" {parsed.tzname()}" if parsed.tzname() else ""
     )
@@ -75,7 +77,7 @@ def date(summary: Summary) -> str:
 
 def _run(run: Mapping[str, Any]) -> str:
     scenario = run.get("scenario") or {}
-    return clean.one_line(scenario.get("description") or "")
+    return one_line(scenario.get("description") or "")
 
 
 def _targets(run: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -94,13 +96,13 @@ def _target(run: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     generation = f"{kind[-1]}.x" if kind.startswith("foundry") else None
     server = " ".join(_words(KINDS.get(kind, kind), target.get("version") or generation))
     proxied = ", through a proxy" if target.get("proxied") else ""
-    where = clean.bare_url(url) if url else ""
+    where = bare_url(url) if url else ""
     return f"{where} ({server}{proxied})" if where and server else where or server
 
 
 def _found(run: Mapping[str, Any]) -> str:
     """How the server was found, unless it was named."""
-    found = clean.one_line(run.get("target_found") or "")
+    found = one_line(run.get("target_found") or "")
     return "" if found == "as given" else found
 
 
@@ -119,7 +121,7 @@ def _model(model: str, summary: Summary) -> str:
         found.get("execution_provider"),
         found.get("licence"),
     )
-    return clean.one_line(f"{model}: {', '.join(about)}")
+    return one_line(f"{model}: {', '.join(about)}")
 
 
 def _asked(run: Mapping[str, Any]) -> str:
@@ -142,7 +144,7 @@ def _asked(run: Mapping[str, Any]) -> str:
             f"seed {seed}" if seed is not None else None,
             f"repeated {repeat} times" if repeat > 1 and until is None else None,
             f"repeated until means of runs were known to {100 * until:g}%" if until is not None else None,
-            f"in turns with {clean.bare_url(other)}" if other else None,
+            f"in turns with {bare_url(other)}" if other else None,
         )
     )
 
@@ -156,7 +158,7 @@ def _prompts(run: Mapping[str, Any], scenario: Mapping[str, Any]) -> str:
         return units.plural(known, "prompt")
     if isinstance(given, Sequence) and not isinstance(given, str):
         return units.plural(len(given), "prompt")
-    return f"prompts from {clean.one_line(given)}" if given else "built-in prompts"
+    return f"prompts from {one_line(given)}" if given else "built-in prompts"
 
 
 def _loads(summary: Summary) -> str:
@@ -186,7 +188,7 @@ def _clock(run: Mapping[str, Any], summary: Summary) -> str:
     clock = run.get("clock") or levels.joined(str(r["clock"]) for r in levels.levels(summary) if r.get("clock"))
     if isinstance(clock, Mapping):
         clock = clock.get("source") or ""
-    return clean.one_line(CLOCKS.get(str(clock), clock))
+    return one_line(CLOCKS.get(str(clock), clock))
 
 
 def _machine(run: Mapping[str, Any]) -> str:
@@ -196,7 +198,7 @@ def _machine(run: Mapping[str, Any]) -> str:
     gpu = machine.get("gpu")
     names = gpu if isinstance(gpu, list) else [gpu]
     return ", ".join(
-        clean.one_line(word)
+        one_line(word)
         for word in _words(
             machine.get("cpu"),
             units.plural(cores, "core") if isinstance(cores, int) else None,
@@ -211,12 +213,12 @@ def _machine(run: Mapping[str, Any]) -> str:
 def _versions(run: Mapping[str, Any]) -> str:
     versions = run.get("versions") or {}
     if not isinstance(versions, Mapping):
-        return clean.one_line(versions)
+        return one_line(versions)
     own = versions.get("loadbench")
     others = [f"{name} {version}" for name, version in sorted(versions.items()) if name in ("python", "httpx")]
-    return clean.one_line(", ".join(_words(own, *others)))
+    return one_line(", ".join(_words(own, *others)))
 
 
 def _words(*parts: object) -> list[str]:
     """What is known of `parts`."""
-    return [clean.one_line(part) for part in parts if part is not None and part != ""]
+    return [one_line(part) for part in parts if part is not None and part != ""]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loadbench.report import clean
+from loadbench.text import one_line
 
 _SOURCES = {"nvml": "NVML", "rapl": "RAPL"}
 
@@ -25,13 +25,13 @@ def of(model: Mapping[str, Any]) -> str:
         f"answers say {served}" if served and served != model.get("id") else "",
     ]
     said = ", ".join(part for part in parts if part)
-    return clean.one_line(f"{model.get('id')}: {said}") if said else ""
+    return one_line(f"{model.get('id')}: {said}") if said else ""
 
 
 def absent(row: Mapping[str, Any]) -> str:
     """A variant that was asked for and is not there."""
     what = " ".join(str(word) for word in (row.get("device"), row.get("execution_provider")) if word)
-    return clean.one_line(f"{row.get('name')}{f' for {what}' if what else ''}: {row.get('reason') or 'not there'}")
+    return one_line(f"{row.get('name')}{f' for {what}' if what else ''}: {row.get('reason') or 'not there'}")
 
 
 def watched(run: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def watched(run: Mapping[str, Any]) -> str:
     for name, source in (("GPU", samples.get("gpu_source")), ("CPU energy", samples.get("cpu_energy_source"))):
         found += [f"{name} by {_SOURCES.get(str(source), source)}"] if source else []
     every = f", every {samples['interval_s']:g} s" if samples.get("interval_s") else ""
-    return clean.one_line(", ".join(["this machine", *found]) + every)
+    return one_line(", ".join(["this machine", *found]) + every)
 
 
 def unwatched(run: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def unwatched(run: Mapping[str, Any]) -> str:
     for name, kind in (("GPU", "gpu"), ("CPU energy", "cpu_energy")):
         if not samples.get(f"{kind}_source"):
             found.append(f"{name}: {samples.get(f'{kind}_reason') or 'not told here'}")
-    return clean.one_line("; ".join(found))
+    return one_line("; ".join(found))
 
 
 def assumed(run: Mapping[str, Any]) -> str:

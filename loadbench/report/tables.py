@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from loadbench.report import levels, units
+from loadbench import text as units
+from loadbench.report import levels
 from loadbench.report.levels import Level, Summary
 
 SECONDS_FROM_MS = 10_000.0

@@ -18,7 +18,6 @@ from rich.text import Text
 from loadbench.report import (
     breakdowns,
     capacity,
-    clean,
     costs,
     devices,
     endpoints,
@@ -36,6 +35,7 @@ from loadbench.report.comparison import of_run
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table, answers, gaps
 from loadbench.report.tables import headline as headline_tables
+from loadbench.text import ascii_only, one_line
 
 WORST_PROMPTS = 3
 _FOLDED = 12
@@ -94,27 +94,25 @@ def _parts(summary: Summary, console: Console) -> Iterable[RenderableType]:
         endpoints.tables(summary),
         workers.tables(summary),
         repeats.tables(summary),
-        gaps(summary),
-        answers(summary),
-        breakdowns.open_loop(summary),
     ):
         yield from grids(by_model, console)
     for single in (scaling.knees(summary), scaling.law(summary)):
         yield from grids([single] if single else [], console)
+    for by_model in (gaps(summary), answers(summary), breakdowns.open_loop(summary)):
+        yield from grids(by_model, console)
+    yield from _against_each_other(summary, console)
     for table in devices.side_by_side(summary):
         yield from grids([table], console)
-    yield from _against_each_other(summary, console)
     for single in (
         thresholds.table(summary),
         breakdowns.slo(summary),
+        breakdowns.errors(summary),
         models.cold_start(summary),
         models.memory(summary),
     ):
         yield from grids([single] if single else [], console)
     for by_model in (costs.machine(summary), costs.energy(summary), costs.server(summary)):
         yield from grids(by_model, console)
-    failed = breakdowns.errors(summary)
-    yield from grids([failed] if failed else [], console)
     yield from grids(_worst_prompts(summary), console)
     yield from _doubts(summary)
     if console.is_terminal and levels.levels(summary):  # the beginning has scrolled away
@@ -126,7 +124,7 @@ def _against_each_other(summary: Summary, console: Console) -> Iterable[Renderab
     """What is said of the run's models held against the first, and the verdicts that say it."""
     lines = of_run.sentences(summary)
     if lines:
-        yield Group(Text(of_run.TITLE, style="bold"), *(bullet(Text(clean.one_line(s, 2000))) for s in lines))
+        yield Group(Text(of_run.TITLE, style="bold"), *(bullet(Text(one_line(s, 2000))) for s in lines))
     yield from grids(of_run.means(summary), console)
 
 
@@ -143,13 +141,13 @@ def _heading(summary: Summary) -> RenderableType:
 def _sentences(summary: Summary) -> Iterable[RenderableType]:
     for line in thresholds.sentences(summary):
         style = "bold green" if line.startswith("passed") else "bold yellow" if line.startswith("not ") else "bold red"
-        yield bullet(Text(f"{clean.one_line(line, 1000)}.", style=style))
+        yield bullet(Text(f"{one_line(line, 1000)}.", style=style))
     for answer in capacity.sentences(summary):
-        yield bullet(Text(f"{clean.one_line(answer, 1000)}.", style="bold"))
+        yield bullet(Text(f"{one_line(answer, 1000)}.", style="bold"))
     for sentence in headline.sentences(summary):
-        said = Text.assemble((clean.one_line(sentence.model), "bold"), ": ", clean.one_line(sentence.text, 1000), ".")
+        said = Text.assemble((one_line(sentence.model), "bold"), ": ", one_line(sentence.text, 1000), ".")
         if sentence.doubt:
-            said.append(f" {clean.one_line(sentence.doubt, 1000)}.".replace(" not a", " Not a", 1), style="bold red")
+            said.append(f" {one_line(sentence.doubt, 1000)}.".replace(" not a", " Not a", 1), style="bold red")
         yield bullet(said)
 
 
@@ -188,9 +186,9 @@ def grids(found: Sequence[Table], console: Console) -> Iterable[RenderableType]:
         widths = _widths(some, layout, columns, room)
         hidden |= layout.intervals == "nowhere" and any(cell.interval for t in some for row in t.rows for cell in row)
         for table in some:
-            title = Text(clean.one_line(table.title) if not parts else "", style="bold")
+            title = Text(one_line(table.title) if not parts else "", style="bold")
             if len(found) > 1:
-                title.append(Text(f"{' · ' if title.plain else ''}{clean.one_line(table.model)}", style="bold cyan"))
+                title.append(Text(f"{' · ' if title.plain else ''}{one_line(table.model)}", style="bold cyan"))
             parts += [Text()] if parts else []
             parts += [title] if title.plain else []
             parts.append(_grid(table, layout, columns, widths))
@@ -284,7 +282,7 @@ def _least(found: Sequence[Table], shapes: Sequence[_Shape], *, broken: bool) ->
         width = shape.width
         if _folds(found[0], i):
             texts = [line.plain for line in _head(found[0].columns[i])]
-            texts += [clean.one_line(row[i].text) for table in found for row in table.rows]
+            texts += [one_line(row[i].text) for table in found for row in table.rows]
             longest = max(cell_len(piece.rstrip()) for text in texts for piece in _PIECE.findall(text))
             width = min(width, _FOLDED if broken else max(longest, _FOLDED))
         widths.append(width)
@@ -336,7 +334,7 @@ def _head(column: Column) -> list[Text]:
 
 def _lines(cell: Cell, layout: _Layout, shape: _Shape) -> list[Text]:
     """A figure, its mark or the blank that keeps digits aligned, its interval behind or beneath it."""
-    line = Text(clean.one_line(cell.text), style="bold red" if cell.text in ("NO", "FAILED") else "")
+    line = Text(one_line(cell.text), style="bold red" if cell.text in ("NO", "FAILED") else "")
     if shape.marked:
         line.append("*" if cell.marked else " ", style="yellow")
     interval = f"[{cell.interval}]" if cell.interval else ""
@@ -366,11 +364,11 @@ def _worst_prompts(summary: Summary) -> list[Table]:
 def _doubts(summary: Summary) -> Iterable[RenderableType]:
     unfinished = notes.unfinished(summary)
     if unfinished:
-        lines = (bullet(Text(clean.one_line(line)), "†") for line in unfinished)
+        lines = (bullet(Text(one_line(line)), "†") for line in unfinished)
         yield Group(Text("Levels that did not run to their end", style="bold"), *lines)
     again = notes.closing(summary)
     if again:
-        lines = (bullet(Text(clean.one_line(line)), "-") for line in again)
+        lines = (bullet(Text(one_line(line)), "-") for line in again)
         yield Group(Text("Measured again at the end", style="bold"), *lines)
     found = notes.gates(summary)
     if found:
@@ -380,16 +378,16 @@ def _doubts(summary: Summary) -> Iterable[RenderableType]:
 def _gate(note: notes.Note) -> RenderableType:
     """The gate with its first level's words; the others are named, report.md has theirs."""
     (at, text), *others = note.texts
-    said = Text.assemble((clean.one_line(f"{note.code} {note.severity}"), SEVERITY_STYLES.get(note.severity, "dim")))
+    said = Text.assemble((one_line(f"{note.code} {note.severity}"), SEVERITY_STYLES.get(note.severity, "dim")))
     said.append(f" {note.name}" if note.name else "")
     also = levels.joined(where for where, _ in others)
     where = f"{at}; also {also}, see report.md" if also else at
-    said.append(f" ({clean.one_line(where)})" if where else "", style="dim")
-    return bullet(said.append(f": {clean.one_line(text, 500)}"), "!" if note.severity == "red" else "-")
+    said.append(f" ({one_line(where)})" if where else "", style="dim")
+    return bullet(said.append(f": {one_line(text, 500)}"), "!" if note.severity == "red" else "-")
 
 
 def _note(text: str) -> RenderableType:
-    return Padding(Text(clean.one_line(text, 500), style="dim"), (0, 0, 0, 2))
+    return Padding(Text(one_line(text, 500), style="dim"), (0, 0, 0, 2))
 
 
 def bullet(text: Text, sign: str = "●") -> RenderableType:
@@ -408,4 +406,4 @@ def for_output(part: RenderableType, console: Console) -> RenderableType:
     with console.capture() as captured:
         console.print(part, highlight=False, soft_wrap=False, crop=False)
     lines = "\n".join(line.rstrip() for line in captured.get().splitlines())
-    return Text.from_ansi(clean.ascii_only(lines) if plain else lines, no_wrap=True)
+    return Text.from_ansi(ascii_only(lines) if plain else lines, no_wrap=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadbench.report import levels, units
+from loadbench import text as units
+from loadbench.report import levels
 from loadbench.report.levels import Summary
 from loadbench.report.tables import Cell, Column, Table
 

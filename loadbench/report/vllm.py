@@ -10,8 +10,9 @@ import orjson
 
 from loadbench.metrics.gates import titled
 from loadbench.metrics.vllm import figures
-from loadbench.report import clean, levels, provenance
+from loadbench.report import levels, provenance
 from loadbench.store import LevelData
+from loadbench.text import in_json
 
 BACKEND = "openai-chat"
 
@@ -32,7 +33,7 @@ def render(data: LevelData, summary: Mapping[str, Any]) -> str:
         **figures(data, streamed=streamed),
         **_facts(level, run),
     }
-    return clean.in_json(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+    return in_json(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
 def _traffic(level: Mapping[str, Any], scenario: Mapping[str, Any]) -> dict[str, Any]:

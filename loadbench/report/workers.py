@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loadbench.report import clean, levels, units
+from loadbench import text as units
+from loadbench.report import levels
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table
+from loadbench.text import one_line
 
 COLUMNS = (
     *(Column("level", left=True), Column("worker", left=True), Column("streams", short="str.")),
@@ -55,7 +57,7 @@ def _cells(level: Level, row: Level, first: bool) -> tuple[Cell, ...]:
 def _name(row: Level) -> str:
     where = str(row.get("address") or row.get("host") or "").partition("://")[2] or row.get("host") or ""
     lost = ", lost" if row.get("status") == "lost" else ""
-    return clean.one_line(f"{row.get('name')} {where}", 40).strip() + lost
+    return one_line(f"{row.get('name')} {where}", 40).strip() + lost
 
 
 def of(run: Mapping[str, Any]) -> str:
@@ -68,6 +70,6 @@ def of(run: Mapping[str, Any]) -> str:
         return f"{number} process{'es' * (number > 1)} of this machine shared each level"
     hosts = len({row.get("host") for row in spread["workers"]})
     return (
-        f"{number} workers of the Dask cluster {clean.one_line(spread.get('kind'), 60)} on {hosts} "
+        f"{number} workers of the Dask cluster {one_line(spread.get('kind'), 60)} on {hosts} "
         f"machine{'s' * (hosts > 1)} shared each level"
     )

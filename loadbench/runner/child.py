@@ -137,7 +137,7 @@ def main() -> int:
 
 def _complain(text: str) -> None:
     """Say it on stderr in a line, without a key that was typed where it does not belong."""
-    from loadbench.scenario.secret import starred
+    from loadbench.text import starred
 
     line = "".join(sign for sign in starred(text) if sign.isprintable())
     sys.stderr.write(f"loadbench: {line}\n")

@@ -23,7 +23,7 @@ from loadbench.runner.session import Control, Origin
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import expanded, home
 from loadbench.serve import foundry
-from loadbench.server import Choice, Found, ModelFacts, Target, models, nearby
+from loadbench.server import Choice, Found, ModelFacts, Target, nearby
 from loadbench.transport import StockTransport, Transport, tls_context
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ async def reached(location: Location, job: Job, note: Note) -> AsyncIterator[Rea
         root = targets.server_root(server.base_url)
         scrape = (lambda: targets.scrape(http, root)) if server.kind in METRICS else None
         round_trip_ns = None if transport is None else transport.round_trip_ns
-        yield Reached(server, models.control(server, http), scrape, round_trip_ns)
+        yield Reached(server, targets.control(server, http), scrape, round_trip_ns)
 
 
 def _known_target(location: Location) -> Target | None:

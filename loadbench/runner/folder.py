@@ -25,8 +25,8 @@ from loadbench.prompts import Prompt
 from loadbench.runner.job import Job, Search
 from loadbench.scenario import Duration, Scenario
 from loadbench.scenario.files import home
-from loadbench.scenario.secret import NOT_STORED, not_stored, starred, stored_body, stored_header
 from loadbench.server import Choice, Found, Target
+from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header
 
 PROMPTS = "prompts.json"
 _MOST_IN_A_SECOND = 1000

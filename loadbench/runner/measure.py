@@ -41,7 +41,7 @@ from loadbench.runner.view import View
 from loadbench.runner.watched import Shown, Watched
 from loadbench.scenario import Scenario, Shape
 from loadbench.server import Choice, Target
-from loadbench.server.advice import some
+from loadbench.server.choice import some
 from loadbench.store import SIDES
 from loadbench.transport.limits import raise_file_limit
 
@@ -284,8 +284,8 @@ class Prepared:
         insecure = self.side.job.server.insecure
         found = connect.warnings(secure, self.scenario.api_key_file, insecure=insecure)
         found += [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
-        if self.scenario.output_exact and not _honours(self.servers, targets.ignore_eos_supported):
-            kind = next(one.kind for one in self.servers if not targets.ignore_eos_supported(one.kind))
+        if self.scenario.output_exact and not self._ignores_eos:
+            kind = next(one.kind for one in self.servers if not targets.VENDORS[one.kind].ignore_eos)
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
         return found
 
@@ -358,14 +358,19 @@ class Prepared:
             schedule=schedule,
         )
 
+    @property
+    def _ignores_eos(self) -> bool:
+        return all(targets.VENDORS[one.kind].ignore_eos for one in self.servers)
+
     def _parameters(self) -> Parameters:
         """What each request carries; llama.cpp is told not to answer from its prompt cache unless the scenario does."""
         scenario, body = self.scenario, {}
-        if _honours(self.servers, targets.cache_prompt_supported):
+        vendors = [targets.VENDORS[one.kind] for one in self.servers]
+        if all(one.cache_prompt for one in vendors):
             body["cache_prompt"] = False
-        if scenario.output_exact and _honours(self.servers, targets.ignore_eos_supported):
+        if scenario.output_exact and self._ignores_eos:
             body["ignore_eos"] = True
-        min_tokens = scenario.output_exact and _honours(self.servers, targets.min_tokens_supported)
+        min_tokens = scenario.output_exact and all(one.min_tokens for one in vendors)
         return Parameters(
             scenario.max_tokens, scenario.temperature, body | scenario.extra_body, scenario.stream, min_tokens
         )
@@ -447,10 +452,6 @@ def which(server: Target, choice: Choice, job: Job, person: Person) -> Choice:
 
 def _seconds(job: Job) -> float | None:
     return None if job.limits.budget is None else float(job.limits.budget)
-
-
-def _honours(servers: Sequence[Target], supported: Callable[[Any], bool]) -> bool:
-    return all(supported(one.kind) for one in servers)
 
 
 def _levels(scenario: Scenario, steps: Plan, folder: store.RunFolder, view: View, rounds: Rounds) -> Schedule:

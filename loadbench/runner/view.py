@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from loadbench.report.clean import in_json
+from loadbench.text import in_json
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress

@@ -11,7 +11,7 @@ from typing import Literal, Self
 import msgspec
 
 from loadbench.errors import UsageError
-from loadbench.scenario.files import shown
+from loadbench.text import shown
 
 _ALIKE = 0.65
 """Of difflib: the names are short, and at 0.5 `speed` passes for `e2e`, at 0.6 `p95` for `itl_p95`."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.scenario.bound import Bound, check_written
-from loadbench.scenario.files import at, shown
 from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.shape import Shape
 from loadbench.scenario.threshold import Threshold
+from loadbench.text import at, shown
 
 if TYPE_CHECKING:
     from loadbench.scenario.schema import Scenario

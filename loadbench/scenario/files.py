@@ -9,11 +9,11 @@ import os
 import re
 import select
 import stat
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from loadbench.errors import ScenarioError
+from loadbench.text import at, printable, shown
 
 LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
@@ -21,20 +21,6 @@ WRITER_WAIT_S = 5.0
 """For the first byte of a named pipe: one that nobody writes to would be waited for without end."""
 _BUFFER_BYTES = 1 << 19
 Keys = tuple[str | int, ...]
-
-
-def shown(value: object) -> str:
-    """A value as it would be written in JSON, on one line and cut at 60 characters."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except (ValueError, RecursionError):  # an integer of thousands of digits; endless nesting
-        text = "a huge value"
-    return printable(text if len(text) <= 60 else text[:57] + "...")
-
-
-def printable(text: str) -> str:
-    """One line: whatever could break it or the terminal is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def home() -> Path | None:
@@ -59,26 +45,6 @@ def expanded(path: str | Path, told: str) -> Path:
         who = printable(Path(path).parts[0])
         whose = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
         raise ScenarioError(f"{told} {printable(str(path))}: {whose}: write the path in full") from None
-
-
-def at(keys: Sequence[str | int]) -> str:
-    """A place in the data: `concurrency[2]`, `timeouts.total`, `headers."X Y"`."""
-    text = ""
-    for key in keys:
-        if isinstance(key, int):
-            text += f"[{key}]"
-        else:
-            text += ("." if text else "") + (key if re.fullmatch(r"[\w-]{1,40}", key) else shown(key))
-    return text
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown word: the nearest one, or else all of them."""
-    from difflib import get_close_matches  # only where something is wrong
-
-    names = list(known)
-    close = get_close_matches(word[:100], names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f": use one of {', '.join(names)}"
 
 
 def open_file(path: Path, *, pipes: bool = False) -> BinaryIO:

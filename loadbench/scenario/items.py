@@ -16,16 +16,8 @@ from typing import Any, BinaryIO, Literal, cast
 import msgspec
 
 from loadbench.errors import ScenarioError
-from loadbench.scenario.files import (
-    DEEPEST,
-    LARGEST_BYTES,
-    at,
-    open_input,
-    parse_json,
-    printable,
-    shown,
-    unreadable,
-)
+from loadbench.scenario.files import DEEPEST, LARGEST_BYTES, open_input, parse_json, unreadable
+from loadbench.text import at, printable, shown
 
 PROMPTS = (".json", ".jsonl", ".csv", ".tsv", ".txt")
 TRACES = (".jsonl", ".csv")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from loadbench.errors import UsageError
 from loadbench.scenario.bound import Duration
-from loadbench.scenario.files import shown
+from loadbench.text import shown
 
 if TYPE_CHECKING:
     import numpy as np

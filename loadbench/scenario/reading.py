@@ -11,10 +11,10 @@ import msgspec
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bound import Duration
 from loadbench.scenario.checks import LOADS
-from loadbench.scenario.files import at, check, expanded, nearest, parse_json, parse_toml, printable, read_text, shown
+from loadbench.scenario.files import check, expanded, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import Scenario, Timeouts
-from loadbench.scenario.secret import STARS, stored_body, stored_header
+from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
 
 _INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""

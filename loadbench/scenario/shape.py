@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from loadbench.errors import UsageError
 from loadbench.scenario.bound import Duration
-from loadbench.scenario.files import shown
+from loadbench.text import shown
 
 FASTEST_PER_S = 1_000_000
 EXAMPLES = '"ramp 1..8 over 2m", "steps 1,2,4 each 30s" or "spike 1 to 10 at 30s for 10s"'

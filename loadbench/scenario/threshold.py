@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from loadbench.errors import UsageError
 from loadbench.scenario.bound import FIGURES, Bound, Duration
-from loadbench.scenario.files import shown
+from loadbench.text import shown
 
 AFTER_S = 10.0
 """Measured time before which nothing is aborted, unless `after` says otherwise."""

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from loadbench.compare import Lap, Side, sides
 from loadbench.compare.reading import load_of
-from loadbench.scenario.secret import plain
 from loadbench.store import Run
+from loadbench.text import plain
 
 Level = Mapping[str, Any]
 Load = tuple[str, float]

@@ -11,10 +11,10 @@ from typing import Literal
 from loadbench.errors import UsageError
 from loadbench.scenario import Bound, read_op
 from loadbench.scenario.bound import METRICS, check_written, share
-from loadbench.scenario.files import nearest, shown
 from loadbench.select import values
 from loadbench.select.candidate import Candidate
 from loadbench.select.figure import FIGURES, Figure
+from loadbench.text import nearest, shown
 
 Outcome = Literal["met", "missed", "unknown"]
 SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}

@@ -12,10 +12,10 @@ from msgspec import Meta
 
 from loadbench import compare, metrics, quality, store
 from loadbench.errors import LoadbenchError, StoreError, UsageError
-from loadbench.scenario.files import printable
 from loadbench.select.candidate import Measured, candidates
 from loadbench.select.choice import Record, choose
 from loadbench.store import Run
+from loadbench.text import printable
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Points = Annotated[float, Meta(ge=1, le=5)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadbench.errors import UsageError
-from loadbench.scenario.files import nearest, shown
+from loadbench.text import nearest, shown
 
 FILE_KEYS = ("needs", "licences")
 

@@ -1,11 +1,13 @@
 """Who is measured: an endpoint, the server behind it, its models.
 
 `normalise` reads what a person typed, `find` asks the server, `choose` names the models; `discover` looks for a
-Foundry Local service when nobody typed anything. All errors are one line each.
+Foundry Local service when nobody typed anything. `VENDORS` has what each kind of server supports. All errors are one
+line each.
 """
 
 from loadbench.server.access import (
     USER_AGENT,
+    Secrets,
     is_proxied,
     key_file_warning,
     open_http,
@@ -14,57 +16,41 @@ from loadbench.server.access import (
     read_key_file,
     request_headers,
 )
-from loadbench.server.choice import choose
-from loadbench.server.device import device_of_id, short_provider
-from loadbench.server.discovery import VARIABLE, Found, discover
+from loadbench.server.calls import NotReady
+from loadbench.server.choice import Absent, Choice, Chosen, choose
 from loadbench.server.endpoint import distinct, is_loopback, normalise, server_root
-from loadbench.server.facts import (
-    KINDS,
-    Absent,
-    Choice,
-    Chosen,
-    Kind,
-    ModelFacts,
-    Target,
-    cache_prompt_supported,
-    continuous_usage_supported,
-    ignore_eos_supported,
-    min_tokens_supported,
-)
-from loadbench.server.failure import NotReady
+from loadbench.server.facts import Kind, ModelFacts, Target, free_memory_warning, merged
+from loadbench.server.foundry import VARIABLE, Found, discover
+from loadbench.server.kinds import KINDS, VENDORS, control
 from loadbench.server.lookup import find, wait
-from loadbench.server.memory import free_memory_warning
-from loadbench.server.rows import merged
 from loadbench.server.scrape import scrape
-from loadbench.server.secrets import Secrets
+from loadbench.server.vendor import Control
 
 __all__ = [
     "KINDS",
     "USER_AGENT",
     "VARIABLE",
+    "VENDORS",
     "Absent",
     "Choice",
     "Chosen",
+    "Control",
     "Found",
     "Kind",
     "ModelFacts",
     "NotReady",
     "Secrets",
     "Target",
-    "cache_prompt_supported",
     "choose",
-    "continuous_usage_supported",
-    "device_of_id",
+    "control",
     "discover",
     "distinct",
     "find",
     "free_memory_warning",
-    "ignore_eos_supported",
     "is_loopback",
     "is_proxied",
     "key_file_warning",
     "merged",
-    "min_tokens_supported",
     "normalise",
     "open_http",
     "proxy_of",
@@ -73,6 +59,5 @@ __all__ = [
     "request_headers",
     "scrape",
     "server_root",
-    "short_provider",
     "wait",
 ]

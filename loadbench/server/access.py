@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import html
 import importlib.util
+import json
 import os
 import re
 import ssl
 import stat
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from loadbench import __version__
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.scenario.files import read_bytes
-from loadbench.scenario.secret import looks_like_a_key
 from loadbench.server.endpoint import is_loopback, normalise, query
+from loadbench.text import NAMES, STARS, looks_like_a_key
 from loadbench.transport.tls import tls_context
 
 CONNECT_S = 5.0
 LARGEST_KEY_BYTES = 64 * 1024
+SHORTEST_SECRET = 6
+"""Characters. What is shorter is guessed at once, and stands in many a word by chance."""
 USER_AGENT = f"loadbench/{__version__}"
 """Who asks, as the log of a server shows it."""
+_PLACEHOLDERS = ("ollama", "lm-studio")
+"""What servers that want no key are given as one, by their own documentation: their models are called so too."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110's field names
 
 
@@ -38,8 +47,8 @@ def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
         return None
     key = environ.get(name, "").strip()
     if not key:
-        told = "--api-key-env" if looks_like_a_key(name) else f"--api-key-env {name}"
-        raise UsageError(f"{told}: that environment variable is not set; put the key in it")
+        option = "--api-key-env" if looks_like_a_key(name) else f"--api-key-env {name}"
+        raise UsageError(f"{option}: that environment variable is not set; put the key in it")
     return key
 
 
@@ -49,18 +58,18 @@ def read_key_file(path: Path) -> str:
     Raises:
         UsageError: It cannot be read, or holds no key. No message shows what is in it, or a name that looks like one.
     """
-    told = "--api-key-file" if looks_like_a_key(path.name) else f"--api-key-file {path}"
+    option = "--api-key-file" if looks_like_a_key(path.name) else f"--api-key-file {path}"
     try:
         key = read_bytes(path, LARGEST_KEY_BYTES, pipes=True).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise UsageError(f"{told}: holds no text: give a file with the key alone in it") from None
+        raise UsageError(f"{option}: holds no text: give a file with the key alone in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageError(f"{told}: cannot be read: {why}") from None
+        raise UsageError(f"{option}: cannot be read: {why}") from None
     if not key:
-        raise UsageError(f"{told}: is empty: put the key in it")
+        raise UsageError(f"{option}: is empty: put the key in it")
     if len(key.splitlines()) > 1:
-        raise UsageError(f"{told}: has several lines: give a file with the key alone in it")
+        raise UsageError(f"{option}: has several lines: give a file with the key alone in it")
     return key
 
 
@@ -194,3 +203,95 @@ def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise UsageError(f"--ca-file {ca_file!r} holds no certificates that can be read: {error}") from error
+
+
+# -- keys starred out of all that servers say: many repeat what they refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What must reach no record, and no screen.
+
+    Attributes:
+        words: Each in every form in which a server may write it; longest first.
+
+    >>> secrets = Secrets.of({"Authorization": "Bearer sk-4711-abc", "X-Team": "blue-team"})
+    >>> secrets.hidden("blue-team may not use sk-4711-abc")
+    'blue-team may not use ***'
+    """
+
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Secrets:
+        """Those among the headers of a request."""
+        forms: set[str] = set()
+        for name, value in headers.items():
+            if not NAMES.search(name) and not looks_like_a_key(value):
+                continue
+            for word in _parts(value.strip()):
+                if len(word) >= SHORTEST_SECRET and word not in _PLACEHOLDERS:
+                    forms.update(_forms(word))
+        return cls(tuple(sorted(forms, key=lambda word: (-len(word), word))))
+
+    def hidden(self, text: str) -> str:
+        """The text without them."""
+        for word in self.words:
+            if word in text:
+                text = text.replace(word, STARS)
+        return text
+
+    def hidden_in(self, document: object) -> object:
+        """Plain data without them, in its keys too."""
+        if isinstance(document, str):
+            return self.hidden(document)
+        if isinstance(document, list):
+            return [self.hidden_in(item) for item in document]
+        if isinstance(document, dict):
+            return {self.hidden_in(key): self.hidden_in(value) for key, value in document.items()}
+        return document
+
+    def settled(self, text: str) -> str:
+        """The text without them, and without an end that may be the beginning of one: more of it is to come.
+
+        >>> Secrets(("sk-4711",)).settled("the key is sk-4")
+        'the key is '
+        """
+        text = self.hidden(text)
+        begun = 0
+        for word in self.words:
+            lengths = range(min(len(word) - 1, len(text)), begun, -1)
+            begun = next((length for length in lengths if text.endswith(word[:length])), begun)
+        return text[: len(text) - begun]
+
+    def hide(self, error: BaseException | None) -> None:
+        """Take them out of an error's words, and of all that it came from, so that no traceback shows one."""
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            error.args = tuple(self.hidden(word) if isinstance(word, str) else word for word in error.args)
+            for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+                self.hide(inner)
+            error = error.__cause__ or error.__context__
+
+
+def _parts(value: str) -> Iterator[str]:
+    """A header's value, the key behind its scheme, a user's password, and the values of cookies."""
+    yield value
+    scheme, _, rest = value.partition(" ")
+    yield rest.strip()
+    if scheme.lower() == "basic":
+        try:
+            user = base64.b64decode(rest.strip(), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        yield user
+        yield user.partition(":")[2]
+    for cookie in value.split(";") if "=" in value else ():
+        yield cookie.partition("=")[2].strip()
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    """As it is, and as URLs, JSON and HTML write it."""
+    quoted = json.dumps(word)[1:-1]
+    return word, quote(word, safe=""), quoted, quoted.replace("/", "\\/"), html.escape(word)

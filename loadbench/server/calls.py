@@ -1,13 +1,20 @@
-"""Calls to a server's own routes, and what it said in one line."""
+"""HTTP calls to a server's own routes, and why no answer came, in one line."""
 
 from __future__ import annotations
 
 import asyncio
+import html
 import math
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import cast
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -15,9 +22,9 @@ import orjson
 from loadbench.errors import TargetError
 from loadbench.scenario import Duration, Timeouts
 from loadbench.scenario.files import DEEPEST, is_deep
-from loadbench.server.access import CONNECT_S
-from loadbench.server.failure import NotReady, one_line, origin_of, retry_after_s, unreachable, without_markup
-from loadbench.server.secrets import Secrets
+from loadbench.server.access import CONNECT_S, Secrets, is_proxied
+
+Json = Mapping[str, object]
 
 MOST_BYTES = 64 << 20
 """Of an answer to a control call."""
@@ -28,6 +35,28 @@ MOST_LINE_BYTES = 1 << 20
 PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Before a call is made again that came too early, where the server does not say when it may come."""
 _LINE_END = re.compile(rb"[\r\n]+")
+_NO_HTTP = ("protocol", "reset", "truncated")
+_PAGE = re.compile(r"<(?:!doctype|html|head|title|body)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<(title|h1)\b[^<>]{0,200}>([^<]{1,300})", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+_PAGE_BEGINNING = 4096
+"""Characters of a web page that are looked at: endless ones take no time."""
+
+
+class NotReady(TargetError):
+    """The endpoint may answer in a while: it starts, loads its model, or is not up yet.
+
+    Attributes:
+        problem: The message without the advice to wait, for one who waits already.
+        listless: The server answers, and only its model list is not to be had.
+    """
+
+    def __init__(self, problem: str, advice: str | None = None, *, listless: bool = False) -> None:
+        super().__init__(f"{problem}; {advice}" if advice else problem)
+        self.problem, self.listless = problem, listless
+
+
+# -- calls
 
 
 async def call(
@@ -36,7 +65,7 @@ async def call(
     url: str,
     *,
     within_s: float,
-    document: Mapping[str, Any] | None = None,
+    document: Json | None = None,
     again: bool = True,
 ) -> httpx.Response:
     """One request, with a JSON body where there is one, answered within the time; our keys are starred out of it.
@@ -49,8 +78,26 @@ async def call(
     """
     now_s = asyncio.get_running_loop().time
     end_s = now_s() + within_s
+    connect_s = min(CONNECT_S, within_s)
+    # Our own transport reads its time-outs here; `timeout_at` ends the call.
+    late_s = Duration(within_s + 1)
+    timeouts = Timeouts(connect=Duration(connect_s), first_token=late_s, idle=late_s, total=late_s)
     for pause_s in (*PAUSES_S, math.inf):
-        response = await _once(http, method, url, document, within_s, end_s)
+        try:
+            async with (
+                asyncio.timeout_at(end_s),
+                http.stream(
+                    method,
+                    url,
+                    json=document,
+                    timeout=httpx.Timeout(within_s, connect=connect_s),
+                    extensions={"timeouts": timeouts},
+                ) as streamed,
+            ):
+                response = await _whole(streamed)
+        except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
+            Secrets.of(http.headers).hide(error)
+            raise _failed(url, error, connect_s, within_s) from error
         asked_s = retry_after_s(response.headers.multi_items())
         wait_s = pause_s if asked_s is None else asked_s
         if not again or response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
@@ -59,53 +106,27 @@ async def call(
     return _without_secrets(response, Secrets.of(http.headers))
 
 
-async def _once(
-    http: httpx.AsyncClient, method: str, url: str, document: Mapping[str, Any] | None, within_s: float, end_s: float
-) -> httpx.Response:
-    connect_s = min(CONNECT_S, within_s)
-    # Our own transport reads its time-outs here; the one below ends the call.
-    late_s = Duration(within_s + 1)
-    timeouts = Timeouts(connect=Duration(connect_s), first_token=late_s, idle=late_s, total=late_s)
+async def ask_json(http: httpx.AsyncClient, url: str, *, within_s: float, document: Json | None = None) -> object:
+    """The JSON that a 200 answers to a GET, or to a POST where there is a document; None for anything else.
+
+    For what is good to know and never needed.
+    """
+    method = "GET" if document is None else "POST"
     try:
-        async with asyncio.timeout_at(end_s):
-            async with http.stream(
-                method,
-                url,
-                json=document,
-                timeout=httpx.Timeout(within_s, connect=connect_s),
-                extensions={"timeouts": timeouts},
-            ) as streamed:
-                return await _whole(streamed)
-    except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
-        Secrets.of(http.headers).hide(error)
-        raise _failed(url, error, connect_s, within_s) from error
+        response = await call(http, method, url, within_s=within_s, document=document)
+    except TargetError:
+        return None
+    return read_json(response.content) if response.status_code == 200 else None
 
 
-async def get(http: httpx.AsyncClient, url: str, *, within_s: float) -> httpx.Response:
-    """One GET, answered within the time; errors as `call`."""
-    return await call(http, "GET", url, within_s=within_s)
-
-
-async def get_json(http: httpx.AsyncClient, url: str, *, within_s: float) -> Any:
-    """The JSON that a 200 answers; None for anything else. For what is good to know and never needed."""
-    return await _json(http, "GET", url, None, within_s)
-
-
-async def post_json(http: httpx.AsyncClient, url: str, document: Mapping[str, Any], *, within_s: float) -> Any:
-    """The JSON that a 200 answers to a POST; None for anything else."""
-    return await _json(http, "POST", url, document, within_s)
-
-
-async def get_all(http: httpx.AsyncClient, urls: Iterable[str], within_s: float) -> list[Any]:
+async def ask_all(http: httpx.AsyncClient, urls: Iterable[str], within_s: float) -> list[object]:
     """What each URL answers with a 200, as JSON, or None; asked at once."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(get_json(http, url, within_s=within_s)) for url in urls]
+        tasks = [group.create_task(ask_json(http, url, within_s=within_s)) for url in urls]
     return [task.result() for task in tasks]
 
 
-async def post_lines(
-    http: httpx.AsyncClient, url: str, document: Mapping[str, Any], *, stall_s: float
-) -> AsyncGenerator[str, None]:
+async def post_lines(http: httpx.AsyncClient, url: str, document: Json, *, stall_s: float) -> AsyncGenerator[str, None]:
     """The lines of a streamed answer as they arrive; read it to its end, or leave it through `aclosing`.
 
     Raises:
@@ -118,7 +139,8 @@ async def post_lines(
             if response.status_code >= 400:
                 async with asyncio.timeout(stall_s):
                     refused = await _whole(response)
-                raise TargetError(f"{url} answered {response.status_code}: {said(refused, http) or 'no reason given'}")
+                reason = message_of(refused, http) or "no reason given"
+                raise TargetError(f"{url} answered {response.status_code}: {reason}")
             async with aclosing(_lines(response)) as lines:
                 async for line in lines:
                     yield secrets.hidden(line.decode("utf-8", "replace").strip())
@@ -126,51 +148,11 @@ async def post_lines(
         raise NotReady(f"{url} sent nothing for {stall_s:g} s") from error
     except (httpx.ReadError, httpx.RemoteProtocolError) as error:
         secrets.hide(error)
-        raise NotReady(
-            f"{origin_of(url)} broke the answer off ({one_line(str(error)) or 'connection lost'})"
-        ) from error
+        reason = one_line(str(error)) or "connection lost"
+        raise NotReady(f"{origin_of(url)} broke the answer off ({reason})") from error
     except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
         secrets.hide(error)
         raise _failed(url, error, CONNECT_S, stall_s) from error
-
-
-def parsed(response: httpx.Response) -> Any:
-    """The body as JSON; None where it is none, and where it is more than is read."""
-    return read_json(response.content)
-
-
-def read_json(content: bytes | str) -> Any:
-    """JSON of a server; None where it is none, and where `excess` names a bound."""
-    if len(content) > MOST_JSON_BYTES:
-        return None
-    try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return None
-    # orjson takes 1,000 levels; whatever walks through them afterwards does not.
-    return None if is_deep(document, DEEPEST) else document
-
-
-def excess(response: httpx.Response) -> str | None:
-    """Which bound its JSON passes, in words; None where it passes none, or is no JSON."""
-    size = len(response.content)
-    if size > MOST_JSON_BYTES:
-        return f"answers {size / 1e6:.0f} MB, and {MOST_JSON_BYTES >> 20} MiB of JSON are read"
-    try:
-        deep = is_deep(orjson.loads(response.content), DEEPEST)
-    except orjson.JSONDecodeError as error:
-        deep = error.msg.startswith(("depth limit", "Recursion limit"))  # orjson's of 3.11 and of older ones
-    return f"answers JSON that is nested deeper than {DEEPEST} levels" if deep else None
-
-
-def said(response: httpx.Response, http: httpx.AsyncClient) -> str:
-    """What the server said in its body, one line and without our key, which servers like to echo; may be empty."""
-    document = parsed(response)
-    error = document.get("error", document) if isinstance(document, dict) else document
-    message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-    if not isinstance(message, str):
-        message = "" if document is not None else without_markup(response.text)
-    return one_line(Secrets.of(http.headers).hidden(message))
 
 
 async def _lines(streamed: httpx.Response) -> AsyncGenerator[bytes, None]:
@@ -225,24 +207,104 @@ def _anew(response: httpx.Response, headers: list[tuple[str, str]], content: byt
 
 def _without_secrets(response: httpx.Response, secrets: Secrets) -> httpx.Response:
     """The response as it would be from a server that repeats no key, in its headers neither."""
-    document = parsed(response)
-    said = response.text if document is None else document
-    clean, headers = secrets.hidden_in(said), response.headers.multi_items()
+    document = read_json(response.content)
+    body = response.text if document is None else document
+    clean, headers = secrets.hidden_in(body), response.headers.multi_items()
     clean_headers = [(name, secrets.hidden(value)) for name, value in headers]
-    if clean == said and clean_headers == headers:
+    if clean == body and clean_headers == headers:
         return response
-    content = clean.encode() if document is None else orjson.dumps(clean)
+    content = clean.encode() if isinstance(clean, str) and document is None else orjson.dumps(clean)
     return _anew(response, clean_headers, content)
 
 
-async def _json(
-    http: httpx.AsyncClient, method: str, url: str, document: Mapping[str, Any] | None, within_s: float
-) -> Any:
-    try:
-        response = await call(http, method, url, within_s=within_s, document=document)
-    except TargetError:
+# -- what an answer says
+
+
+def read_json(content: bytes | str) -> object:
+    """JSON of a server; None where it is none, and where `excess` names a bound."""
+    if len(content) > MOST_JSON_BYTES:
         return None
-    return parsed(response) if response.status_code == 200 else None
+    try:
+        document: object = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    # orjson takes 1,000 levels; whatever walks through them afterwards does not.
+    return None if is_deep(document, DEEPEST) else document
+
+
+def excess(response: httpx.Response) -> str | None:
+    """Which bound its JSON exceeds, in words; None where it exceeds none, or is no JSON."""
+    size = len(response.content)
+    if size > MOST_JSON_BYTES:
+        return f"answers {size / 1e6:.0f} MB, and {MOST_JSON_BYTES >> 20} MiB of JSON are read"
+    try:
+        deep = is_deep(orjson.loads(response.content), DEEPEST)
+    except orjson.JSONDecodeError as error:
+        deep = error.msg.startswith(("depth limit", "Recursion limit"))  # orjson's of 3.11 and of older ones
+    return f"answers JSON that is nested deeper than {DEEPEST} levels" if deep else None
+
+
+def message_of(response: httpx.Response, http: httpx.AsyncClient) -> str:
+    """What the server says in its body, one line and without our key, which servers like to echo; may be empty."""
+    document = read_json(response.content)
+    message = document.get("error", document) if isinstance(document, dict) else document
+    if isinstance(message, dict):
+        message = message.get("message") or message.get("detail")
+    if not isinstance(message, str):
+        message = without_markup(response.text) if document is None else ""
+    return one_line(Secrets.of(http.headers).hidden(message))
+
+
+def one_line(message: str) -> str:
+    """At most 200 printable characters on one line."""
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in message).split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def without_markup(text: str) -> str:
+    """What a web page says, in place of an API's answer; any other text as it is.
+
+    >>> without_markup("<html><head><title>429 Too Many Requests</title></head><body><hr>nginx</body></html>")
+    '429 Too Many Requests'
+    """
+    beginning = text[:_PAGE_BEGINNING]
+    if not beginning.lstrip().startswith("<") or not _PAGE.search(beginning):
+        return text
+    title = _TITLE.search(beginning)
+    return html.unescape(title[2] if title else _TAG.sub(" ", beginning)).strip()
+
+
+def retry_after_s(headers: Iterable[tuple[str, str]], now_s: float | None = None) -> float | None:
+    """How long a refusal asks to wait, in s; None where its headers do not say so.
+
+    Args:
+        now_s: Of the wall clock; None reads it where a date is given.
+
+    >>> retry_after_s([("Retry-After", "2")]), retry_after_s([("retry-after-ms", "250"), ("retry-after", "1")])
+    (2.0, 0.25)
+    """
+    values = {name.lower(): value.strip() for name, value in headers}
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(values.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        return seconds if 0 <= seconds < float("inf") else None
+    try:
+        until = parsedate_to_datetime(values.get("retry-after", ""))
+    except (ValueError, TypeError):
+        return None
+    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
+    return max(0.0, until.timestamp() - (time.time() if now_s is None else now_s))
+
+
+# -- why no answer came
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _failed(url: str, error: Exception, connect_s: float, within_s: float) -> TargetError:
@@ -258,6 +320,73 @@ def _failed(url: str, error: Exception, connect_s: float, within_s: float) -> Ta
                 "this the port of something else?"
             )
         case httpx.TransportError():
-            return unreachable(url, error)
+            return _unreachable(url, error)
         case _:
             return TargetError(f"{url}: {one_line(str(error))}: check the endpoint")
+
+
+def _unreachable(url: str, error: httpx.TransportError) -> TargetError:
+    """Why a URL could not be asked; `NotReady` where waiting may help."""
+    origin, causes, message = origin_of(url), list(_causes(error)), one_line(str(error))
+    # Our own transport names the kind of failure, in METRICS.md's words; stock httpx leaves it to the chain of causes.
+    kind = getattr(error, "kind", None)
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    if tls is not None or kind == "tls":
+        return _tls_error(origin, tls, message)
+    if isinstance(error, httpx.ProxyError):
+        return TargetError(f"the proxy in front of {origin} refused: {message}: see HTTP_PROXY, NO_PROXY")
+    if kind == "dns" or any(isinstance(cause, socket.gaierror) for cause in causes):
+        return NotReady(f"the host name of {origin} is not known: check its spelling, or your DNS")
+    if isinstance(error, httpx.ConnectError) and is_proxied(url):
+        return NotReady(
+            f"no connection to the proxy in front of {origin}: {_refusal(error, causes)}: see HTTP_PROXY, or put the "
+            "host into NO_PROXY"
+        )
+    if isinstance(error, httpx.ConnectError) or kind in ("connect", "timeout_connect"):
+        return NotReady(
+            f"nothing answers at {origin}: {_refusal(error, causes)}: start the server there, or give its address with "
+            "-e URL (`loadbench doctor` lists servers found here)",
+            "--wait 60s waits for one that is starting",
+        )
+    if isinstance(error, httpx.ProtocolError | httpx.ReadError | httpx.WriteError) or kind in _NO_HTTP:
+        other = "http" if url.startswith("https:") else "https"
+        return NotReady(
+            f"{origin} took the connection but does not speak HTTP ({message or 'connection reset'}): "
+            f"is it the port of an OpenAI-compatible server? Perhaps it wants {other}://"
+        )
+    return TargetError(f"{origin}: {message or type(error).__name__}: check the endpoint, -e URL")
+
+
+def _refusal(error: httpx.TransportError, causes: list[BaseException]) -> str:
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "connection refused"
+    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    reason = one_line(reasons[-1] if reasons else str(error))
+    # asyncio's words, with an address that the message names already.
+    return "no connection" if reason.startswith("Connect call failed") else reason
+
+
+def _tls_error(origin: str, error: ssl.SSLError | None, message: str) -> TargetError:
+    if isinstance(error, ssl.SSLCertVerificationError) or "certificate" in message.lower():
+        why = one_line(error.verify_message) if isinstance(error, ssl.SSLCertVerificationError) else message
+        return TargetError(
+            f"the TLS certificate of {origin} is not trusted ({why}): "
+            "name its issuer with --ca-file FILE, or skip the check with --insecure"
+        )
+    reason = (error.reason if error is not None else None) or message
+    if any(sign in reason for sign in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")):
+        return TargetError(f"{origin} does not speak TLS: write http:// instead of https://")
+    return TargetError(
+        f"TLS with {origin} failed ({one_line(reason)}): "
+        "--ca-file FILE names its issuer, --insecure skips the check of the certificate"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and all it came from; stock httpx wraps refusals of several addresses into a group."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for member in error.exceptions:
+                yield from _causes(member)
+        error = error.__cause__ or error.__context__

@@ -1,21 +1,61 @@
-"""Choose models: from what a person named, or from what the server has, for the devices that were asked for."""
+"""Choose models: from the names that a person gives, or from what the server has, for the devices asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from loadbench.errors import TargetError
-from loadbench.server import advice
-from loadbench.server.device import is_for_device, is_for_provider, is_same, placed, stem_of_id
-from loadbench.server.facts import Absent, Choice, Chosen, Kind, ModelFacts, Target
+from loadbench.server.facts import ModelFacts, Target
+from loadbench.server.foundry import short_provider, stem_of_id, version_of_id
+from loadbench.server.kinds import VENDORS
 
 _NO_CHAT = ("embed", "speech", "transcri", "rerank")
+_SHOWN = 5
+_CLOSE = 0.6  # difflib's own: below it, words are offered that share no more than a few letters
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Chosen:
+    """A model to measure.
+
+    Attributes:
+        id: What requests must name.
+        name: As it was asked for.
+        facts: None where the server lists no such model and it is taken on trust.
+        device, execution_provider: As asked for, the device in upper case; None where any will do.
+    """
+
+    id: str
+    name: str
+    facts: ModelFacts | None = None
+    device: str | None = None
+    execution_provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A variant that was asked for and is not there, and why, in one line."""
+
+    name: str
+    device: str | None
+    execution_provider: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What will be measured, and what of the asked cannot be."""
+
+    chosen: tuple[Chosen, ...]
+    absent: tuple[Absent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
     """A variant to look for: device in upper case and execution provider, None where any will do."""
 
     device: str | None
@@ -23,8 +63,28 @@ class _Asked:
     alone: bool  # no other device was asked for
 
     def __str__(self) -> str:
-        with_it = f"with {self.execution_provider}" if self.execution_provider else ""
-        return " ".join(part for part in (self.device or "", with_it) if part)
+        provider = f"with {self.execution_provider}" if self.execution_provider else None
+        return " ".join(filter(None, (self.device, provider)))
+
+    def chosen(self, facts: ModelFacts, name: str) -> Chosen:
+        return Chosen(facts.id, name, facts, self.device, self.execution_provider)
+
+    def absent(self, name: str, reason: str) -> Absent:
+        return Absent(name, self.device, self.execution_provider, reason)
+
+    def fitting(self, models: Sequence[ModelFacts]) -> list[ModelFacts]:
+        """The models for it; on trust, those that do not say what they are for."""
+        fitting = list(models)
+        if self.device is not None:
+            with_device = [facts for facts in models if facts.device is not None]
+            if with_device or not self.alone:
+                # Of a model that is split over two devices, the first counts.
+                fitting = [facts for facts in with_device if _first_device(facts) == self.device]
+        if self.execution_provider is not None:
+            fits = [facts for facts in fitting if _has_provider(facts, self.execution_provider)]
+            if fits or any(facts.execution_provider is not None for facts in models):
+                fitting = fits
+        return fitting
 
 
 def choose(
@@ -36,7 +96,7 @@ def choose(
 ) -> Choice:
     """The models to measure, each once, in the order wanted and each device in the order asked.
 
-    Where the server does not tell what a model runs on, a single device or provider that was asked is taken on trust.
+    Where the server does not say what a model runs on, a single device or provider that was asked is taken on trust.
 
     Args:
         wanted: Ids, aliases or unambiguous names, upper or lower case; ``auto`` takes the loaded models, else the
@@ -47,195 +107,219 @@ def choose(
         TargetError: The server has none, or not that one: names the nearest, or those of the wanted that are there;
             or none of the models is for what was asked.
     """
-    if target.kind.startswith("foundry"):
-        target = replace(target, models=tuple(placed(facts) for facts in target.models))
+    vendor = VENDORS[target.kind]
+    target = replace(target, models=tuple(vendor.placed(facts) for facts in target.models))
     names = tuple(dict.fromkeys(device.strip().upper() for device in devices))
-    asked = [_Asked(device, execution_provider, len(names) < 2) for device in names or (None,)]
+    variants = [_Variant(device, execution_provider, len(names) < 2) for device in names or (None,)]
     if wanted == "auto":
-        choice = _automatic(target, asked)
-    elif target.unlisted is not None or (not target.models and target.kind not in advice.LOAD):
-        choice = _unseen(wanted, asked)
+        choice = _automatic(target, variants)
+    elif target.unlisted is not None or (not target.models and vendor.load_hint is None):
+        choice = _unlisted(wanted, variants)
     else:
-        choice = _named(target, wanted, asked)
+        choice = _named(target, wanted, variants)
     if not choice.chosen:
-        raise TargetError(advice.nothing_left(target, choice.absent))
-    seen = {one.id: one for one in reversed(choice.chosen)}
-    return replace(choice, chosen=tuple(one for one in choice.chosen if seen[one.id] is one))
+        there = sorted({facts.device.lower() for facts in target.models if facts.device})
+        advice = f"; models there are for {', '.join(there)}: ask for one with --device" if there else ""
+        reasons = "; ".join(dict.fromkeys(one.reason for one in choice.absent))
+        raise TargetError(f"nothing to measure at {target.base_url}: {reasons}{advice}")
+    first = {one.id: one for one in reversed(choice.chosen)}
+    return replace(choice, chosen=tuple(one for one in choice.chosen if first[one.id] is one))
 
 
-def _unseen(wanted: Sequence[str], asked: Sequence[_Asked]) -> Choice:
+def _unlisted(wanted: Sequence[str], variants: Sequence[_Variant]) -> Choice:
     """Models that no list shows."""
-    first = asked[0]
+    first = variants[0]
     if first.alone:
         return Choice(tuple(Chosen(name, name, None, first.device, first.execution_provider) for name in wanted))
-    return Choice((), tuple(_absent(name, one, _untold(f"{name} runs")) for name in wanted for one in asked))
+    absent = []
+    for name in wanted:
+        absent += [variant.absent(name, _no_devices(f"{name} runs")) for variant in variants]
+    return Choice((), tuple(absent))
 
 
-def _named(target: Target, wanted: Sequence[str], asked: Sequence[_Asked]) -> Choice:
+def _named(target: Target, wanted: Sequence[str], variants: Sequence[_Variant]) -> Choice:
     if not target.models:
-        raise TargetError(advice.empty(target))
+        raise TargetError(_empty(target))
     matches = {name: _matches(target, name) for name in wanted}
     chosen: list[Chosen] = []
     absent: list[Absent] = []
-    missing: list[str] = []
-    for name, found in matches.items():
-        for one in asked:
-            fitting = _fitting(found, one)
+    for name, models in matches.items():
+        for variant in variants if models else ():
+            fitting = variant.fitting(models)
             if fitting:
-                chosen.append(_chosen(_one_of(fitting, name, target.kind, one), name, one))
-            elif not found:
-                missing.append(name)
-                break
+                chosen.append(variant.chosen(_one_of(target, fitting, name, variant), name))
             else:
-                absent.append(_absent(name, one, _mismatch(name, found, one)))
+                absent.append(variant.absent(name, _mismatch(name, models, variant)))
+    missing = [name for name, models in matches.items() if not models]
     if missing:
-        raise TargetError(advice.absent(target, missing, [name for name in matches if name not in missing]))
+        raise TargetError(_missing(target, missing, [name for name in matches if name not in missing]))
     return Choice(tuple(chosen), tuple(absent))
 
 
-def _automatic(target: Target, asked: Sequence[_Asked]) -> Choice:
+def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
     if target.unlisted is not None:
         raise TargetError(f"{target.unlisted}, so its models are not known: name one with -m MODEL")
     if not target.models:
-        raise TargetError(advice.empty(target))
+        raise TargetError(_empty(target))
     chatting = [facts for facts in target.models if not any(word in (facts.task or "") for word in _NO_CHAT)]
     chosen: list[Chosen] = []
     absent: list[Absent] = []
-    for one in asked:
-        fitting = _fitting(chatting, one)
-        ready = _ready(target.kind, fitting)
-        chosen += [_chosen(facts, facts.id, one) for facts in ready]
+    for variant in variants:
+        fitting = variant.fitting(chatting)
+        ready = _ready(fitting, lists_catalogue=VENDORS[target.kind].lists_catalogue)
+        chosen += [variant.chosen(facts, facts.id) for facts in ready]
         if ready:
             continue
-        if not str(one):
-            raise TargetError(advice.idle(target))
+        if not str(variant):
+            advice = _load_hint(target, "load one there")
+            raise TargetError(
+                f"no model is loaded at {target.base_url}: {advice}, or name one with -m ({some(target.models)})"
+            )
         if fitting:
-            reason = f"no model for {one} is loaded or cached ({advice.some(fitting)}): load one, or name it with -m"
-        elif one.alone or any(facts.device for facts in chatting):
-            reason = f"no model is {'for ' if one.device else 'there '}{one}"
+            reason = f"no model for {variant} is loaded or cached ({some(fitting)}): load one, or name it with -m"
+        elif variant.alone or any(facts.device for facts in chatting):
+            reason = f"no model is {'for ' if variant.device else 'there '}{variant}"
         else:
-            reason = _untold("its models run")
-        absent.append(_absent("auto", one, reason))
+            reason = _no_devices("its models run")
+        absent.append(variant.absent("auto", reason))
     return Choice(tuple(chosen), tuple(absent))
 
 
-def _ready(kind: Kind, models: Sequence[ModelFacts]) -> list[ModelFacts]:
+def _ready(models: Sequence[ModelFacts], *, lists_catalogue: bool) -> list[ModelFacts]:
     """Models that can be measured without a download that nobody asked for."""
-    for known in (
+    for ready in (
         [facts for facts in models if facts.loaded],
         [facts for facts in models if facts.cached],
         [facts for facts in models if facts.base_url is not None],
     ):
-        if known:
-            return known
-    # Foundry Local lists its whole catalog: gigabytes that nobody asked to download.
-    if kind in ("foundry1", "foundry2"):
+        if ready:
+            return ready
+    # A whole catalog: gigabytes that nobody asked to download.
+    if lists_catalogue:
         return []
     return [facts for facts in models if facts.loaded is None and facts.cached is None]
 
 
-def _fitting(models: Sequence[ModelFacts], asked: _Asked) -> list[ModelFacts]:
-    """The models for a device and provider; those on trust of which nothing is told."""
-    fitting = list(models)
-    if asked.device is not None:
-        device = asked.device
-        told = [facts for facts in fitting if facts.device is not None]
-        fitting = [facts for facts in told if is_for_device(facts, device)] if told or not asked.alone else fitting
-    if asked.execution_provider is not None:
-        provider = asked.execution_provider
-        fits = [facts for facts in fitting if is_for_provider(facts, provider)]
-        told = [facts for facts in models if facts.execution_provider is not None]
-        fitting = fits if fits or told else fitting
-    return fitting
-
-
 def _matches(target: Target, name: str) -> list[ModelFacts]:
     """All models that a person may mean by a name, by the narrowest reading that finds one."""
-    for facts in target.models:
-        if facts.id == name:
-            return [facts]
-    sought = name.strip().lower()
-    is_foundry = target.kind.startswith("foundry")
-    families = (_instruct, _family) if is_foundry else ()
-    versions = (_other_version,) if is_foundry else ()
-    for names in (_ids, *versions, _told_names, _short_names, *families):
-        if matches := [facts for facts in target.models if names(facts, sought)]:
+    exact = [facts for facts in target.models if facts.id == name]
+    if exact:
+        return exact[:1]
+    vendor, sought = VENDORS[target.kind], name.strip().lower()
+    for reading in (_is_id, *vendor.exact_names, _is_alias, _is_short_name, *vendor.loose_names):
+        if matches := [facts for facts in target.models if reading(facts, sought)]:
             return matches
     return []
 
 
-def _ids(facts: ModelFacts, sought: str) -> bool:
+def _is_id(facts: ModelFacts, sought: str) -> bool:
     return facts.id.lower() == sought
 
 
-def _other_version(facts: ModelFacts, sought: str) -> bool:
-    """Foundry Local 1.x lists ids without their version, and its SDK tells them with it."""
-    return ":" not in facts.id and is_same(facts.id, sought)
-
-
-def _told_names(facts: ModelFacts, sought: str) -> bool:
+def _is_alias(facts: ModelFacts, sought: str) -> bool:
     return any(alias.lower() == sought for alias in facts.aliases)
 
 
-def _short_names(facts: ModelFacts, sought: str) -> bool:
+def _is_short_name(facts: ModelFacts, sought: str) -> bool:
     """Without version or tag, without the organisation in front."""
     name = facts.id.lower()
     return sought in (name.partition(":")[0], name.rpartition("/")[2], name.partition(":")[0].rpartition("/")[2])
 
 
-def _instruct(facts: ModelFacts, sought: str) -> bool:
-    """Foundry Local's aliases are its ids without device, and without the word that most of them have."""
-    return stem_of_id(facts.id).lower() in (sought, sought + "-instruct")
-
-
-def _family(facts: ModelFacts, sought: str) -> bool:
-    """Foundry Local's ids go on where its aliases end: phi-4-mini, phi-4-mini-instruct-generic-cpu:5."""
-    return facts.id.lower().startswith(sought + "-")
-
-
-def _one_of(matches: list[ModelFacts], name: str, kind: Kind, asked: _Asked) -> ModelFacts:
+def _one_of(target: Target, matches: list[ModelFacts], name: str, variant: _Variant) -> ModelFacts:
+    preferred = VENDORS[target.kind].preferred
+    # The last that is not empty counts: Ollama's `phi4` is phi4:latest, even where phi4:14b is loaded.
     for narrower in (
         [facts for facts in matches if facts.loaded],
         [facts for facts in matches if facts.cached],
-        [facts for facts in matches if facts.id.endswith(":latest")] if kind == "ollama" else [],
+        [facts for facts in matches if preferred(facts)],
     ):
         matches = narrower or matches
-    if asked.device is not None and len({stem_of_id(facts.id) for facts in matches}) == 1:
+    if variant.device is not None and len({stem_of_id(facts.id) for facts in matches}) == 1:
         # Several providers for one device: the server's first.
         first = matches[0].id.partition(":")[0]
         matches = [facts for facts in matches if facts.id.partition(":")[0] == first]
     if len({facts.id for facts in matches}) == 1:
         return matches[0]
     # The same variant in several versions: the newest, as the server's own alias does.
-    if len({facts.id.partition(":")[0] for facts in matches}) == 1 and all(_version(facts) for facts in matches):
-        return max(matches, key=_version)
-    raise TargetError(advice.ambiguous(name, matches))
+    if len({facts.id.partition(":")[0] for facts in matches}) == 1 and all(version_of_id(one.id) for one in matches):
+        return max(matches, key=lambda facts: version_of_id(facts.id))
+    devices = sorted({facts.device.lower() for facts in matches if facts.device})
+    choice = f", or say which device with --device ({', '.join(devices)})" if len(devices) > 1 else ""
+    raise TargetError(f"{name!r} may be any of {some(matches)}: name one in full with -m{choice}")
 
 
-def _version(facts: ModelFacts) -> int:
-    number = facts.id.partition(":")[2]
-    return int(number) if number.isdecimal() else 0
+def _first_device(facts: ModelFacts) -> str:
+    return (facts.device or "").upper().partition("+")[0]
 
 
-def _chosen(facts: ModelFacts, name: str, asked: _Asked) -> Chosen:
-    return Chosen(facts.id, name, facts, asked.device, asked.execution_provider)
+def _has_provider(facts: ModelFacts, provider: str) -> bool:
+    if facts.execution_provider is not None:
+        return short_provider(facts.execution_provider) == short_provider(provider)
+    # In Foundry's catalog the generic variants for GPUs are WebGPU's.
+    return "-generic-gpu" in facts.id.lower() and short_provider(provider) == "webgpu"
 
 
-def _absent(name: str, asked: _Asked, reason: str) -> Absent:
-    return Absent(name, asked.device, asked.execution_provider, reason)
+# -- what to do where a model is not there
 
 
-def _mismatch(name: str, found: Sequence[ModelFacts], asked: _Asked) -> str:
-    if asked.device and not asked.alone and not any(facts.device for facts in found):
-        return _untold(f"{name} runs")
-    provider = bool(asked.execution_provider)
-    kinds = dict.fromkeys(
-        " with ".join(part for part in (facts.device, facts.execution_provider if provider else None) if part)
-        or "an unknown device"
-        for facts in found
-    )
-    return f"{name} is for {', '.join(kinds)}, not for {asked}"
+def some(models: Iterable[ModelFacts | str]) -> str:
+    """The first few ids, and how many more there are."""
+    ids = list(dict.fromkeys(one if isinstance(one, str) else one.id for one in models))
+    return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
-def _untold(what: str) -> str:
+def _mismatch(name: str, models: Sequence[ModelFacts], variant: _Variant) -> str:
+    if variant.device and not variant.alone and not any(facts.device for facts in models):
+        return _no_devices(f"{name} runs")
+    kinds = []
+    for facts in models:
+        provider = facts.execution_provider if variant.execution_provider else None
+        kinds.append(" with ".join(filter(None, (facts.device, provider))) or "an unknown device")
+    return f"{name} is for {', '.join(dict.fromkeys(kinds))}, not for {variant}"
+
+
+def _no_devices(what: str) -> str:
     return f"which device {what} on is not told there, so devices cannot be set apart: ask for one alone"
+
+
+def _empty(target: Target) -> str:
+    advice = _load_hint(target, "load one there, or name one with -m MODEL")
+    return f"{target.models_url} lists no model: {advice}"
+
+
+def _missing(target: Target, names: Sequence[str], present: Sequence[str]) -> str:
+    """What to do about models that are not there; `present` are the others that were asked for."""
+    *others, last = [repr(name) for name in names]
+    sentence = f"{target.base_url} has no model {', '.join(others)}{' or ' if others else ''}{last}"
+    pull = _pull_hint(target, names)
+    if present:
+        options = " ".join(f"-m {shlex.quote(name)}" for name in present)
+        return f"{sentence}: measure the others with {options}, or {pull}"
+    near = _near(target.models, names[0]) if len(names) == 1 else []
+    if near:
+        return f"{sentence}: did you mean {' or '.join(near)}?"
+    return f"{sentence}: it has {some(target.models)}: name one with -m, take what it has with -m auto, or {pull}"
+
+
+def _near(models: Sequence[ModelFacts], name: str) -> list[str]:
+    """Up to three ids that look like a name."""
+    sought = name.strip().lower()
+    ids = {}
+    for facts in models:
+        ids.update(dict.fromkeys((alias.lower() for alias in (*facts.aliases, facts.id)), facts.id))
+    near = [ids[close] for close in difflib.get_close_matches(sought, ids, n=3, cutoff=_CLOSE)]
+    near += [facts.id for facts in models if sought and sought in facts.id.lower()]
+    return list(dict.fromkeys(near))[:3]
+
+
+def _load_hint(target: Target, otherwise: str) -> str:
+    if target.is_ours:  # it loads by itself what it has
+        return "pull one with `loadbench models pull NAME`"
+    return VENDORS[target.kind].load_hint or otherwise
+
+
+def _pull_hint(target: Target, names: Sequence[str]) -> str:
+    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
+    hint = "pull {them} with `loadbench models pull {name}`" if target.is_ours else VENDORS[target.kind].pull_hint
+    return hint.format(them=them, name=name)

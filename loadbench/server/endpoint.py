@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from loadbench.errors import UsageError
 from loadbench.machine import is_local_name
-from loadbench.scenario.secret import NAMES, looks_like_a_key, plain
+from loadbench.text import NAMES, looks_like_a_key, plain
 
 CHAT = "chat/completions"
 _CHATS = (CHAT, "text/chatcompletion_v2", "invocations")

@@ -1,25 +1,53 @@
-"""What is known of a server and its models; None where nothing told."""
+"""A server and its models, and how the rows of its lists are read: keys in any casing, nulls, unknown fields.
+
+None stands for what the server does not tell.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Literal
 
 from loadbench.server.endpoint import route
 
 Kind = Literal["foundry0", "foundry1", "foundry2", "llama.cpp", "vllm", "ollama", "lmstudio", "simulator", "openai"]
 """Foundry Local by generation of its web service; `openai` is any other server of that API."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
+
+MOST = 2**53
+"""The largest whole number that a run folder holds: every reader of JSON takes it exactly."""
+MOST_MODELS = 5_000
+"""Of one list. The longest in the field, those of routers to many vendors, have some hundreds."""
+MOST_CHARACTERS = 512
+"""Of a name or another word of a server; some name models by their path."""
+_MOST_WORDS = 50  # aliases or capabilities of one model
+_LOAD_FACTOR = 1.2  # the context and the runtime's own buffers take memory beside the weights
+_LICENCE_HEAD = 4000  # characters: a name stands at the start; the texts run to 15,000
+_LICENCES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"apache license,?\s+version 2\.0|apache-2\.0", lambda _: "Apache-2.0"),
+    (r"\bmit license\b|permission is hereby granted, free of charge", lambda _: "MIT"),
+    (r"\bllama\s+(\d(?:\.\d)?)\s+community license", lambda found: f"Llama {found[1]} Community"),
+    (r"gemma terms of use", lambda _: "Gemma"),
+    (r"qwen research license", lambda _: "Qwen Research"),
+    (r"(?:tongyi qianwen|qwen) license", lambda _: "Qwen"),
+    (r"deepseek license", lambda _: "DeepSeek"),
+    (r"mistral ai (\w+(?:-\w+)?) licen[cs]e", lambda found: f"Mistral {found[1].title()}"),
+    (r"redistribution and use in source and binary forms", lambda _: "BSD"),
+    (r"gnu affero general public license", lambda _: "AGPL"),
+    (r"gnu general public license", lambda _: "GPL"),
+    (r"attribution-noncommercial 4\.0|cc-by-nc-4\.0", lambda _: "CC-BY-NC-4.0"),
+    (r"attribution 4\.0|cc-by-4\.0", lambda _: "CC-BY-4.0"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """One model as the server tells of it.
+    """One model as the server describes it.
 
     Attributes:
         id: What requests must name.
-        aliases: Other names the server tells for it.
         loaded, cached: In memory; on the server's disk.
         size_bytes: On disk.
         context: In tokens, prompt and answer together.
@@ -50,57 +78,19 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """A model to measure.
-
-    Attributes:
-        id: What requests must name.
-        name: As it was asked for.
-        facts: None where the server lists no such model and it is taken on trust.
-        device, execution_provider: As asked for, the device in upper case; None where any will do.
-    """
-
-    id: str
-    name: str
-    facts: ModelFacts | None = None
-    device: str | None = None
-    execution_provider: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """A variant that was asked for and is not there, and why, in one line."""
-
-    name: str
-    device: str | None
-    execution_provider: str | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What will be measured, and what of the asked cannot be."""
-
-    chosen: tuple[Chosen, ...]
-    absent: tuple[Absent, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """A server that answered.
 
     Attributes:
         base_url: As `normalise` has it: nearly always it ends in ``/v1``.
-        kind: Which server it is.
-        version: Where the server tells it.
         server_header: The `Server` header, as sent.
         models: In the server's order.
         unlisted: Why there is no model list; None where the server gave one.
         pid: Of the server, where it tells it (Foundry Local 2.x).
         slots: Requests it answers at once, where it tells it (llama.cpp).
         proxied: Requests go through a forward proxy of the environment.
-        is_ours: It is Foundry Local's SDK, in a process of ours.
         limited: It refused to be asked so often, before anything was measured.
+        is_ours: It is Foundry Local's SDK, in a process of ours.
     """
 
     base_url: str
@@ -135,21 +125,212 @@ class Target:
         return self.chat_urls([model])[model]
 
 
-def ignore_eos_supported(kind: Kind) -> bool:
-    """Whether `ignore_eos: true` makes answers run to max_tokens; the others ignore or refuse it."""
-    return kind in ("llama.cpp", "vllm", "simulator")
+def merged(first: ModelFacts, second: ModelFacts) -> ModelFacts:
+    """The first's facts, completed with the second's."""
+    values = {}
+    for name in (one.name for one in fields(ModelFacts)):
+        value = getattr(first, name)
+        values[name] = getattr(second, name) if value is None else value
+    values["aliases"] = tuple(dict.fromkeys(first.aliases + second.aliases))
+    values["capabilities"] = tuple(dict.fromkeys(first.capabilities + second.capabilities))
+    return ModelFacts(**values)
 
 
-def min_tokens_supported(kind: Kind) -> bool:
-    """Whether `min_tokens` keeps an answer from ending before it has so many."""
-    return kind == "vllm"
+def with_list(models: Iterable[ModelFacts], others: Iterable[ModelFacts] | None) -> tuple[ModelFacts, ...]:
+    """The models, completed with another list of the same server."""
+    by_id = {facts.id.lower(): facts for facts in others or ()}
+    completed = []
+    for facts in models:
+        other = by_id.get(facts.id.lower())
+        completed.append(facts if other is None else merged(facts, other))
+    return tuple(completed)
 
 
-def cache_prompt_supported(kind: Kind) -> bool:
-    """Whether `cache_prompt: false` switches the prompt cache off."""
-    return kind == "llama.cpp"
+def free_memory_warning(facts: ModelFacts, available_bytes: int | None) -> str | None:
+    """One line where a model is larger than the free memory; None where it fits, is loaded, or nothing is known.
+
+    >>> free_memory_warning(ModelFacts("phi-4", size_bytes=8_000_000_000), 6_100_000_000)
+    'phi-4 needs about 9.6 GB of memory (8.0 GB of weights and its context), but 6.1 GB are free: it may swap or fail'
+    """
+    if facts.size_bytes is None or available_bytes is None or facts.loaded:
+        return None
+    needed = facts.size_bytes * _LOAD_FACTOR
+    if needed <= available_bytes:
+        return None
+    return (
+        f"{facts.id} needs about {needed / 1e9:.1f} GB of memory ({facts.size_bytes / 1e9:.1f} GB of weights and its "
+        f"context), but {available_bytes / 1e9:.1f} GB are free: it may swap or fail"
+    )
 
 
-def continuous_usage_supported(kind: Kind) -> bool:
-    """Whether `stream_options.continuous_usage_stats` puts the count so far into every event."""
-    return kind in ("vllm", "simulator")
+def licence_name(text: str | None) -> str | None:
+    """The licence that a text names first; its first line where it is an unknown one; None without a text.
+
+    >>> licence_name("                 Apache License\\n           Version 2.0, January 2004")
+    'Apache-2.0'
+    >>> licence_name("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT\\nLlama 3.2 Version Release Date")
+    'Llama 3.2 Community'
+    """
+    head = " ".join((text or "")[:_LICENCE_HEAD].split())
+    named = []
+    for pattern, name in _LICENCES:
+        if match := re.search(pattern, head, re.IGNORECASE):
+            named.append((match.start(), name(match)))
+    if named:
+        return min(named)[1]
+    first = next(iter((text or "").strip().splitlines()), "").strip()
+    return (first if len(first) <= 40 else first[:37] + "...") or None
+
+
+# -- the rows of a list
+
+
+def models_of(document: object) -> tuple[ModelFacts, ...] | None:
+    """The models of a list in whichever wrapping; None where it is no list, or has more than `MOST_MODELS` rows."""
+    rows = model_rows(document)
+    if rows is None:
+        return None
+    return tuple(facts for row in rows if (facts := model_facts(row)) is not None)
+
+
+def model_rows(document: object) -> list[object] | None:
+    """The rows of a model list, as `models_of`."""
+    rows = document if isinstance(document, list) else field(document, "data", "models")
+    return rows if isinstance(rows, list) and len(rows) <= MOST_MODELS else None
+
+
+def model_facts(row: object) -> ModelFacts | None:
+    """A row of ``/v1/models`` (any dialect), of Ollama's tags, of LM Studio's list or of Foundry's catalog."""
+    name = _word(row) if isinstance(row, str) else text(row, "id", "model", "name", "key")
+    if not name:
+        return None
+    runtime = field(row, "runtime")
+    device = text(runtime, "deviceType", "device_type") or text(row, "device", "deviceType")
+    task = text(row, "task", "type")
+    return ModelFacts(
+        id=name,
+        aliases=_aliases(row, name),
+        loaded=_loaded(row),
+        cached=_flag(row, "cached", "isCached"),
+        size_bytes=_size_bytes(row),
+        context=_context(row),
+        quantization=_quantization(row),
+        device=None if device is None else device.upper(),
+        execution_provider=text(runtime, "executionProvider", "execution_provider") or text(row, "executionProvider"),
+        licence=text(row, "license", "licence"),
+        task={"llm": "chat-completion", "vlm": "chat-completion", "model": None}.get(task, task) if task else None,
+        capabilities=_capabilities(row),
+    )
+
+
+def field(row: object, *names: str) -> object:
+    """The first of the names that the row has with a value; the casing of keys varies between versions.
+
+    >>> field({"MaxInputTokens": 7, "alias": None}, "alias", "maxInputTokens")
+    7
+    """
+    if not isinstance(row, dict):
+        return None
+    lower = {str(key).lower(): value for key, value in row.items()}
+    return next((value for name in names if (value := lower.get(name.lower())) is not None), None)
+
+
+def text(row: object, *names: str) -> str | None:
+    """The field as text; None where it is empty, of another type, or longer than anything that is a name."""
+    return _word(field(row, *names)) or None
+
+
+def words(value: object) -> tuple[str, ...]:
+    """The words of a list, as many as are of use; none where it is no list."""
+    if not isinstance(value, list):
+        return ()
+    return tuple(word for word in map(_word, value) if word)[:_MOST_WORDS]
+
+
+def whole(value: object) -> int | None:
+    """A whole number from 0 to `MOST`; None for anything else.
+
+    All numbers of servers that are stored come in through here. Some write 1e30 for "no limit".
+
+    >>> whole(7), whole(7.0), whole(7.5), whole(True), whole(-1), whole(2**53 + 1), whole(1e30)
+    (7, 7, None, None, None, None, None)
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MOST else None
+
+
+def count(row: object, *names: str) -> int | None:
+    """The field as a positive whole number; None where it is none (a size of 0 was not measured)."""
+    value = field(row, *names)
+    if isinstance(value, float) and math.isfinite(value):  # a size in MB may have a fraction
+        value = int(value)
+    return whole(value) or None
+
+
+def _word(value: object) -> str:
+    """A word of a server; empty where it is no text, or of a length that nobody reads."""
+    word = value.strip() if isinstance(value, str) else ""
+    return word if len(word) <= MOST_CHARACTERS else ""
+
+
+def _flag(row: object, *names: str) -> bool | None:
+    value = field(row, *names)
+    return value if isinstance(value, bool) else None
+
+
+def _aliases(row: object, name: str) -> tuple[str, ...]:
+    listed = field(row, "aliases")
+    names = [_word(one) for one in listed] if isinstance(listed, list) else []
+    # Foundry Local names the alias `parent` in some versions; vLLM's `parent` is a LoRA's base, another model.
+    if text(row, "owned_by") != "vllm":
+        names += [text(row, "alias") or "", text(row, "parent") or ""]
+    return tuple(dict.fromkeys(one for one in names if one and one != name))[:_MOST_WORDS]
+
+
+def _loaded(row: object) -> bool | None:
+    state = text(row, "state") or text(field(row, "status"), "value")  # LM Studio; llama.cpp as a router
+    instances = field(row, "loaded_instances")  # LM Studio's newer list
+    if state is None and isinstance(instances, list):
+        return bool(instances)
+    return state == "loaded" if state else _flag(row, "loaded", "isLoaded")
+
+
+def _size_bytes(row: object) -> int | None:
+    megabytes = count(row, "fileSizeMb", "file_size_mb")
+    in_megabytes = whole(megabytes * 1024 * 1024) if megabytes else None
+    return count(row, "size", "size_bytes") or count(field(row, "meta"), "size") or in_megabytes
+
+
+def _context(row: object) -> int | None:
+    context = (
+        count(row, "loaded_context_length", "context_length", "contextLength", "max_model_len", "max_context_length")
+        or count(field(row, "meta"), "n_ctx")
+        or count(field(row, "details"), "context_length")
+    )
+    if context:
+        return context
+    # Foundry Local 0.x splits its context: 114,688 + 16,384 = 131,072 for Phi-3.5.
+    prompt, answer = count(row, "maxInputTokens"), count(row, "maxOutputTokens")
+    return whole(prompt + answer) if prompt and answer else prompt
+
+
+def _quantization(row: object) -> str | None:
+    # LM Studio's older list, its newer one, llama.cpp, Ollama.
+    return (
+        text(row, "quantization")
+        or text(field(row, "quantization"), "name")
+        or text(field(row, "meta"), "ftype")
+        or text(field(row, "details"), "quantization_level")
+    )
+
+
+def _capabilities(row: object) -> tuple[str, ...]:
+    listed = field(row, "capabilities")
+    if isinstance(listed, dict):
+        listed = [name for name, has in listed.items() if has is True]
+    if isinstance(listed, str):
+        listed = listed.split(",")
+    return words(listed) or (("tools",) if field(row, "supportsToolCalling") is True else ())

@@ -1,106 +1,523 @@
-"""Foundry Local's own routes, by generation of its web service (FOUNDRY.md §2)."""
+"""Foundry Local: where its service is, its ids and devices, its routes by generation (FOUNDRY.md §2), load and pull."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+import asyncio
+import contextlib
+import re
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from loadbench.server.calls import get_all
-from loadbench.server.device import alias_of_id, is_same, placed, registered
-from loadbench.server.endpoint import FOUNDRY_CATALOG, prefix, server_root
-from loadbench.server.facts import ModelFacts
-from loadbench.server.rows import merged, model_facts, model_rows
+from loadbench.errors import TargetError, UsageError
+from loadbench.machine import program
+from loadbench.scenario.files import read_bytes
+from loadbench.server import vendor
+from loadbench.server.calls import NotReady, ask_all, ask_json, post_lines, read_json
+from loadbench.server.endpoint import FOUNDRY_CATALOG, normalise, prefix, server_root
+from loadbench.server.facts import (
+    Kind,
+    ModelFacts,
+    Target,
+    count,
+    field,
+    model_facts,
+    model_rows,
+    models_of,
+    text,
+    with_list,
+)
+from loadbench.server.vendor import Pace, Probe, Progress, Vendor, accept, ask, refusal
 
-_CATALOG_S = 6.0
+VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
+TTL_S = 86_400
+"""How long generation 0 keeps an idle model: its SDK's ten minutes would end within a long run."""
+CATALOG_S = 20.0
+MOST_END = 1 << 20
+"""Characters of what a service says at the end of a download."""
+_ASK_S = 3.0
+_CONNECT_S = 0.3
+_LISTS_S = 6.0
 """The catalog asks the network first: 4.7 s for 2.2.1 where there is none."""
+_UNLOAD_PAUSES_S = (0.1, 0.3, 1.0, 2.0, 0.0)
+_URL = re.compile(r"https?://[^\s/\"'<>]+")
+_VARIANT = re.compile(r"(?:-([a-z0-9]+))?-(cpu|gpu|npu)(?::\d+)?$", re.IGNORECASE)
+_PERCENT = re.compile(r"(?<![\d.])(\d{1,3}(?:\.\d{1,20})?) {0,4}%")
+_SHARE = re.compile(r'\( {0,4}"([^"]*+)" {0,4}, {0,4}(\d(?:\.\d{1,20})?) {0,4}\)')
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "nvtensorrtrtx": "NvTensorRTRTXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "vitisai": "VitisAIExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+}
+_SYNONYMS = {"directml": "dml", "trtrtx": "nvtensorrtrtx", "tensorrtrtx": "nvtensorrtrtx", "vitis": "vitisai"}
 
 
-async def generation_0(
-    http: httpx.AsyncClient, root: str, models: Sequence[ModelFacts], within_s: float
-) -> tuple[ModelFacts, ...]:
+# -- where its service is: the port changes with every start
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An endpoint that nobody had to name, and how it was found, for the first line of a run."""
+
+    endpoint: str
+    how: str
+
+
+def discover(environ: Mapping[str, str], home: Path | None) -> Found | None:
+    """The endpoint of the environment, or of a Foundry Local service that runs on this machine.
+
+    In order: `FOUNDRY_LOCAL_ENDPOINT`, the file that its service leaves in the home folder, and what the `foundry`
+    command says. Blocks: some microseconds, and at worst the seconds that the command takes, where it is installed.
+
+    Args:
+        home: The user's home folder; None where there is none.
+    Raises:
+        UsageError: The variable holds no URL; it names the variable.
+    """
+    value = environ.get(VARIABLE, "").strip()
+    if value:
+        try:
+            return Found(normalise(value), VARIABLE)
+        except UsageError as error:
+            raise UsageError(f"{VARIABLE}: {error}") from error
+    if home is not None:
+        with contextlib.suppress(OSError, UnicodeError):
+            daemon = read_bytes(home / ".foundry" / "daemon.json").decode("utf-8-sig")
+            if found := _first_open(_web_urls(daemon), "~/.foundry/daemon.json"):
+                return found
+    command = program("foundry", environ)
+    if command is None:
+        return None
+    status = _output([command, "server", "status", "--output", "json"], environ)
+    if found := _first_open(_web_urls(status), "`foundry server status`"):
+        return found
+    # Older commands know no `server`: "... is running on http://127.0.0.1:52009/openai/status".
+    status = _output([command, "service", "status"], environ)
+    return _first_open(_URL.findall(status), "`foundry service status`")
+
+
+def _first_open(urls: list[str], how: str) -> Found | None:
+    """The first that takes a connection: the file outlives a service that was killed."""
+    for url in urls:
+        with contextlib.suppress(UsageError, OSError):
+            endpoint = normalise(url)
+            parts = urlsplit(endpoint)
+            socket.create_connection((parts.hostname, parts.port or 80), timeout=_CONNECT_S).close()
+            return Found(endpoint, how)
+    return None
+
+
+def _web_urls(document: str) -> list[str]:
+    urls = field(read_json(document), "web_urls", "webUrls")
+    return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
+
+
+def _output(command: list[str], environ: Mapping[str, str]) -> str:
+    try:
+        done = subprocess.run(
+            command, env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
+# -- its ids, which name device and execution provider
+
+
+def short_provider(name: str) -> str:
+    """An execution provider's short name, so that long, short and differently cased names compare.
+
+    >>> short_provider("NvTensorRTRTXExecutionProvider"), short_provider("trtrtx"), short_provider("WebGPU")
+    ('nvtensorrtrtx', 'nvtensorrtrtx', 'webgpu')
+    """
+    short = name.strip().lower().removesuffix("executionprovider")
+    return _SYNONYMS.get(short, short)
+
+
+def device_of_id(model: str) -> tuple[str | None, str | None]:
+    """Device and execution provider in the id of a Foundry Local model; None for what it does not name.
+
+    ``generic-gpu`` names no provider: the runtime takes CUDA where it has it, else WebGPU.
+
+    Source: `LoadModel` in sdk_v2/cpp/src/inferencing/model_load_manager.cc (microsoft/Foundry-Local).
+
+    >>> device_of_id("Phi-4-mini-instruct-cuda-gpu:5")
+    ('GPU', 'CUDAExecutionProvider')
+    >>> device_of_id("qwen2.5-0.5b-instruct-generic-gpu:4")
+    ('GPU', None)
+    """
+    variant = _VARIANT.search(model)
+    if variant is None:
+        return None, None
+    device, word = variant[2].upper(), (variant[1] or "").lower()
+    if word == "generic":
+        return device, _PROVIDERS["cpu"] if device == "CPU" else None
+    return device, _PROVIDERS.get(short_provider(word))
+
+
+def stem_of_id(model: str) -> str:
+    """An id without version, execution provider and device.
+
+    >>> stem_of_id("Phi-4-mini-instruct-cuda-gpu:5"), stem_of_id("tiny:1")
+    ('Phi-4-mini-instruct', 'tiny')
+    """
+    variant = _VARIANT.search(model)
+    if variant is None:
+        return model.partition(":")[0]
+    return model[: variant.start() if _names_provider(variant) else variant.start(2) - 1]
+
+
+def alias_of_id(model: str) -> str:
+    """The alias that Foundry Local 2.x makes of the id of a model that is registered by hand.
+
+    A device without a provider before it is a part of the name (seen in 2.2.1).
+
+    >>> alias_of_id("tiny-a-generic-gpu:1"), alias_of_id("tiny-a-gpu:1")
+    ('tiny-a', 'tiny-a-gpu')
+    """
+    variant = _VARIANT.search(model)
+    return stem_of_id(model) if variant is not None and _names_provider(variant) else model.partition(":")[0]
+
+
+def _names_provider(variant: re.Match[str]) -> bool:
+    word = (variant[1] or "").lower()
+    return word == "generic" or short_provider(word) in _PROVIDERS
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two ids name one variant; where one of them has no version, it counts for any.
+
+    Foundry Local 1.x lists tiny-generic-cpu, and tiny-generic-cpu:1 as loaded.
+    """
+    one, other = one.strip().lower(), other.strip().lower()
+    (name, _, version), (other_name, _, other_version) = one.partition(":"), other.partition(":")
+    return one == other or (name == other_name and not (version and other_version))
+
+
+def placed(facts: ModelFacts) -> ModelFacts:
+    """The facts, with what the id says of device and provider where nothing else did."""
+    device, provider = device_of_id(facts.id)
+    if facts.device not in (None, device):
+        provider = None
+    return replace(facts, device=facts.device or device, execution_provider=facts.execution_provider or provider)
+
+
+def registered(facts: ModelFacts) -> ModelFacts:
+    """The same of a model that somebody registered: a catalogue's names are true, this one was chosen freely."""
+    model = placed(facts)
+    return replace(model, device_by_name=True) if facts.device is None and model.device is not None else model
+
+
+# -- its lists
+
+
+async def recognise(probe: Probe) -> Target | None:
+    """`/status` is that of generations 2 and 1, `/openai/status` that of generation 0."""
+    http, target, within_s = probe.http, probe.target, max(probe.within_s, _LISTS_S)
+    status = await probe.get("/status")
+    pid = count(status, "pid")
+    if field(status, "modelCachePath") and field(status, "pid") is not None:
+        return replace(target, kind="foundry2", pid=pid, models=await _models_2(http, target, within_s))
+    if field(status, "modelDirPath"):
+        [loaded] = await ask_all(http, [prefix(target.base_url) + "/models/loaded"], within_s)
+        models = tuple(placed(facts) for facts in _with_loaded(target.models, loaded))
+        return replace(target, kind="foundry1", pid=pid, models=models)
+    if probe.is_owned and "Microsoft" not in probe.owners:
+        return None
+    if field(await probe.get("/openai/status"), "modelDirPath", "endpoints"):
+        return replace(target, kind="foundry0", models=await _models_0(http, target, within_s))
+    return None
+
+
+async def _models_0(http: httpx.AsyncClient, target: Target, within_s: float) -> tuple[ModelFacts, ...]:
     """The models listed, and those of the catalog that are on no disk yet."""
+    root = server_root(target.base_url)
     routes = ("/openai/loadedmodels", "/openai/models", "/foundry/list")
-    loaded, cached, catalog = await get_all(http, (root + route for route in routes), max(within_s, _CATALOG_S))
-    rows = model_rows(catalog) or []
-    known = with_rows(models, rows)
-    listed = {_bare(facts.id) for facts in known}
-    more = (facts for row in rows if (facts := model_facts(row)) is not None and _bare(facts.id) not in listed)
-    if (on_disk := _names(cached)) is not None:
-        known = tuple(replace(facts, cached=_among(facts, on_disk)) for facts in (*known, *more))
-    return tuple(placed(facts) for facts in _with_loaded(known, loaded))
-
-
-async def generation_1(
-    http: httpx.AsyncClient, base_url: str, models: Sequence[ModelFacts], within_s: float
-) -> tuple[ModelFacts, ...]:
-    """The models listed, and which of them are loaded."""
-    (loaded,) = await get_all(http, [prefix(base_url) + "/models/loaded"], max(within_s, _CATALOG_S))
+    loaded, cached, listed = await ask_all(http, (root + route for route in routes), within_s)
+    catalog = models_of(listed) or ()
+    models = with_list(target.models, catalog)
+    if (on_disk := _by_stem(cached)) is not None:
+        known = {facts.id.lower() for facts in models}
+        models += tuple(facts for facts in catalog if facts.id.lower() not in known)
+        models = tuple(replace(facts, cached=_is_among(facts, on_disk)) for facts in models)
     return tuple(placed(facts) for facts in _with_loaded(models, loaded))
 
 
-async def generation_2(
-    http: httpx.AsyncClient, base_url: str, models: Sequence[ModelFacts], within_s: float
-) -> tuple[ModelFacts, ...]:
+async def _models_2(http: httpx.AsyncClient, target: Target, within_s: float) -> tuple[ModelFacts, ...]:
     """The models of the catalog that is listed, and those registered by hand, which answer under another prefix.
 
-    The list tells nothing of what is downloaded: `cached` stays None unless a model is loaded or registered.
+    The list does not say what is downloaded: `cached` stays None unless a model is loaded or registered.
     """
-    own, local = prefix(base_url), server_root(base_url) + FOUNDRY_CATALOG
+    own, local = prefix(target.base_url), server_root(target.base_url) + FOUNDRY_CATALOG
     if own == local:
-        (loaded,) = await get_all(http, [local + "/models/loaded"], max(within_s, _CATALOG_S))
-        return tuple(_registered(facts, None) for facts in _with_loaded(models, loaded))
+        [loaded] = await ask_all(http, [local + "/models/loaded"], within_s)
+        return tuple(_registered(facts, None) for facts in _with_loaded(target.models, loaded))
     routes = (own + "/models/loaded", local + "/models/loaded", local + "/v1/models")
-    loaded, local_loaded, local_rows = await get_all(http, routes, max(within_s, _CATALOG_S))
-    added = tuple(facts for row in model_rows(local_rows) or () if (facts := model_facts(row)) is not None)
-    ids = {facts.id for facts in added}
-    of_catalog = (placed(facts) for facts in _with_loaded(models, loaded) if facts.id not in ids)
-    return (*of_catalog, *(_registered(facts, local + "/v1") for facts in _with_loaded(added, local_loaded)))
-
-
-def with_rows(models: Sequence[ModelFacts], rows: Sequence[Any] | None) -> tuple[ModelFacts, ...]:
-    """The models, filled up from another list of the same server."""
-    others = {_bare(facts.id): facts for row in rows or () if (facts := model_facts(row)) is not None}
-    return tuple(merged(facts, others[_bare(facts.id)]) if _bare(facts.id) in others else facts for facts in models)
+    loaded, local_loaded, local_models = await ask_all(http, routes, within_s)
+    by_hand = models_of(local_models) or ()
+    ids = {facts.id for facts in by_hand}
+    of_catalog = [placed(facts) for facts in _with_loaded(target.models, loaded) if facts.id not in ids]
+    return (*of_catalog, *(_registered(facts, local + "/v1") for facts in _with_loaded(by_hand, local_loaded)))
 
 
 def _registered(facts: ModelFacts, base_url: str | None) -> ModelFacts:
     """Its alias is what the runtime makes of its id: `tiny` for tiny-generic-cpu:1."""
-    aliases = tuple(name for name in (alias_of_id(facts.id),) if name != facts.id)
-    return registered(replace(facts, aliases=facts.aliases or aliases, cached=True, base_url=base_url))
+    alias = alias_of_id(facts.id)
+    aliases = facts.aliases or (() if alias == facts.id else (alias,))
+    return registered(replace(facts, aliases=aliases, cached=True, base_url=base_url))
 
 
-def _with_loaded(models: Sequence[ModelFacts], loaded: Any) -> tuple[ModelFacts, ...]:
-    names = _names(loaded)
-    if names is None:
+def _with_loaded(models: Sequence[ModelFacts], document: object) -> tuple[ModelFacts, ...]:
+    loaded = _by_stem(document)
+    if loaded is None:
         return tuple(models)
     return tuple(
-        replace(facts, loaded=True, cached=True) if _among(facts, names) else replace(facts, loaded=False)
+        replace(facts, loaded=True, cached=True) if _is_among(facts, loaded) else replace(facts, loaded=False)
         for facts in models
     )
 
 
-def _names(document: Any) -> dict[str, list[str]] | None:
-    """The ids of a list, by what they are called without their version."""
-    rows = model_rows(document)
-    if rows is None:
+def _by_stem(document: object) -> dict[str, list[str]] | None:
+    """The ids of a list, by what they are called without their version; None where it is no list."""
+    models = models_of(document)
+    if models is None:
         return None
     names: dict[str, list[str]] = {}
-    for row in rows:
-        if (facts := model_facts(row)) is not None:
-            names.setdefault(_stem(facts.id), []).append(facts.id)
+    for facts in models:
+        names.setdefault(_without_version(facts.id), []).append(facts.id)
     return names
 
 
-def _among(facts: ModelFacts, names: Mapping[str, Sequence[str]]) -> bool:
-    return any(is_same(facts.id, name) for name in names.get(_stem(facts.id), ()))
+def _is_among(facts: ModelFacts, names: Mapping[str, Sequence[str]]) -> bool:
+    return any(is_same(facts.id, name) for name in names.get(_without_version(facts.id), ()))
 
 
-def _stem(name: str) -> str:
-    return _bare(name).partition(":")[0]
+def _without_version(model: str) -> str:
+    return model.lower().partition(":")[0]
 
 
-def _bare(name: str) -> str:
-    return name.strip().lower()
+# -- load and unload
+
+
+class OtherVariant(TargetError):
+    """The service loads another variant for an alias than the one that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundryControl:
+    """A Foundry Local service; `base_url` is the target's, a model's own goes before it.
+
+    Generation 2 loads by alias, and itself decides which variant that is: `running` tells which one it was.
+    """
+
+    kind: Kind
+    base_url: str
+    http: httpx.AsyncClient
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def load(self, model: ModelFacts) -> None:
+        if model.cached is False:
+            raise TargetError(vendor.not_downloaded(model.id))
+        if self.kind == "foundry2":
+            await self._load_by_alias(model)
+        elif self.kind == "foundry1":
+            await self._ask("load", model, f"/models/load/{_quoted(model.id)}")
+        else:
+            await self._ask("load", model, f"/openai/load/{_quoted(model.id)}?ttl={TTL_S}")
+
+    async def unload(self, model: ModelFacts) -> None:
+        if self.kind == "foundry2":
+            accept(await self._by_alias("unload", model), self.http, action="unload", model=model.id)
+        elif self.kind == "foundry1":
+            await self._ask("unload", model, f"/models/unload/{_quoted(model.id)}")
+        else:
+            await self._ask("unload", model, f"/openai/unload/{_quoted(model.id)}?force=true")
+
+    async def running(self, model: ModelFacts) -> ModelFacts | None:
+        """The model if it is loaded, else the one other variant of it that is."""
+        route = "/openai/loadedmodels" if self.kind == "foundry0" else "/models/loaded"
+        loaded = models_of(await ask_json(self.http, self._root(model) + route, within_s=vendor.LIST_S)) or ()
+        same = next((facts.id for facts in loaded if is_same(facts.id, model.id)), None)
+        if same is not None:
+            # Only what is loaded has its version, in 1.x.
+            return placed(replace(model, id=model.id if ":" in model.id else same, loaded=True))
+        stem = stem_of_id(model.id).lower()
+        others = [facts.id for facts in loaded if stem_of_id(facts.id).lower() == stem]
+        if len(others) != 1:
+            return None
+        return placed(ModelFacts(others[0], model.aliases, loaded=True, base_url=model.base_url))
+
+    async def _load_by_alias(self, model: ModelFacts) -> None:
+        response = await self._by_alias("load", model)
+        accept(response, self.http, action="load", model=model.id)
+        running = await self.running(model)
+        if running is None or is_same(running.id, model.id):
+            return
+        # Requests that name a variant which is not loaded are refused, one by one.
+        if text(read_json(response.content), "status") == "loaded":
+            with contextlib.suppress(TargetError):
+                await self.unload(running)
+        raise OtherVariant(f"{model.id}: the service loads {running.id} for that alias: measure that one with -m")
+
+    async def _by_alias(self, action: str, model: ModelFacts) -> httpx.Response:
+        """The answer under the first name that the server knows; its lists do not name aliases."""
+        stem = stem_of_id(model.id)
+        names = dict.fromkeys(
+            (*model.aliases, alias_of_id(model.id), stem, stem.lower().removesuffix("-instruct"), model.id)
+        )
+        for name in names:
+            for pause_s in _UNLOAD_PAUSES_S:
+                response = await self._answer(action, model, f"/models/{action}/{_quoted(name)}")
+                # A stream that just ended still holds the model for a moment.
+                if action == "load" or response.status_code < 500:
+                    break
+                await self.sleep(pause_s)
+            if response.status_code != 404:
+                break
+        return response
+
+    async def _ask(self, action: str, model: ModelFacts, route: str) -> None:
+        accept(await self._answer(action, model, route), self.http, action=action, model=model.id)
+
+    async def _answer(self, action: str, model: ModelFacts, route: str) -> httpx.Response:
+        within_s = vendor.LOAD_S if action == "load" else vendor.UNLOAD_S
+        url = self._root(model) + route
+        return await ask(self.http, "GET", url, action=action, model=model.id, within_s=within_s)
+
+    def _root(self, model: ModelFacts) -> str:
+        base_url = model.base_url or self.base_url
+        return server_root(base_url) if self.kind == "foundry0" else prefix(base_url)
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe=":")
+
+
+# -- pull and remove
+
+
+async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
+    """Generation 0 downloads by the catalog's own row, as its SDK asks for it.
+
+    Source: sdk/python/foundry_local/api.py and client.py (microsoft/Foundry-Local, 0.5).
+    """
+    root = server_root(target.base_url)
+    row = _catalog_row(await ask_json(http, root + "/foundry/list", within_s=CATALOG_S), name)
+    provider = text(row, "providerType")
+    document = {
+        "model": {
+            "Name": text(row, "name", "id"),
+            "Uri": text(row, "uri"),
+            "Publisher": text(row, "publisher"),
+            "ProviderType": "AzureFoundryLocal" if provider == "AzureFoundry" else provider,
+            "PromptTemplate": field(row, "promptTemplate") or {},
+        },
+        "token": None,
+        "IgnorePipeReport": True,
+    }
+    end = ""
+    pace = Pace(name, progress)
+    async with aclosing(post_lines(http, root + "/openai/download", document, stall_s=vendor.STALL_S)) as lines:
+        async for line in lines:
+            if end or line.startswith("{"):
+                end += line
+                if len(end) > MOST_END:
+                    raise NotReady(f"{name}: the service says no end of its download")
+            elif share := _SHARE.search(line):  # ("model.onnx", 0.5), as documented
+                pace.moved(100 * float(share[2]), share[1])
+            else:  # 12.5%, as its SDK reads it
+                percent = _PERCENT.search(line)
+                pace.moved(float(percent[1]) if percent else None, line)
+    outcome = read_json(end)
+    if outcome is None:
+        raise vendor.broke_off(name)
+    if field(outcome, "success") is not True:
+        reason = vendor.sentence(field(outcome, "errorMessage")) or "no reason given"
+        raise TargetError(refusal("download", name, 400, reason))
+
+
+def _catalog_row(document: object, name: str) -> object:
+    """The catalog's row for a name: its id, with or without version, or its alias; the newest version of it."""
+    rows = model_rows(document)
+    if not rows:
+        raise NotReady(f"{name}: the service shows no catalog: is it offline?")
+    models = [(facts, row) for row in rows if (facts := model_facts(row)) is not None]
+    sought = name.strip().lower()
+    matches = [one for one in models if one[0].id.lower() == sought]
+    if not matches:
+        for facts, row in models:
+            if sought in (_without_version(facts.id), *(alias.lower() for alias in facts.aliases)):
+                matches.append((facts, row))
+    if not matches:
+        raise TargetError(refusal("download", name, 404, "not in its catalog"))
+    if len({facts.id.partition(":")[0] for facts, _ in matches}) > 1:
+        ids = ", ".join(facts.id for facts, _ in matches)
+        raise TargetError(f"{name!r} may be any of {ids}: name one of them")
+    return max(matches, key=lambda match: version_of_id(match[0].id))[1]
+
+
+def version_of_id(model: str) -> int:
+    """The number behind the colon of an id; 0 where there is none."""
+    number = model.partition(":")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+async def _pulls_by_sdk(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
+    raise TargetError(
+        f"{name}: this generation of Foundry Local downloads through its SDK alone: leave out -e, and "
+        "`loadbench models pull` uses that"
+    )
+
+
+async def remove(target: Target, http: httpx.AsyncClient, model: ModelFacts) -> None:
+    name = model.aliases[0] if model.aliases else model.id
+    raise TargetError(
+        f"{model.id}: the service deletes nothing over HTTP: `foundry cache remove {name}` does, and "
+        "`loadbench models remove` without -e, in the SDK's own cache"
+    )
+
+
+# -- what its models are called
+
+
+def _other_version(facts: ModelFacts, sought: str) -> bool:
+    """Generation 1 lists ids without their version, and its SDK names them with it."""
+    return ":" not in facts.id and is_same(facts.id, sought)
+
+
+def _instruct(facts: ModelFacts, sought: str) -> bool:
+    """Aliases are ids without device, and without the word that most of them have."""
+    return stem_of_id(facts.id).lower() in (sought, sought + "-instruct")
+
+
+def _family(facts: ModelFacts, sought: str) -> bool:
+    """Ids go on where aliases end: phi-4-mini, phi-4-mini-instruct-generic-cpu:5."""
+    return facts.id.lower().startswith(sought + "-")
+
+
+FOUNDRY_2 = Vendor(
+    pull_hint="pull {them} with `foundry model download {name}`",
+    load_hint="load one with `foundry model load ALIAS`",
+    lists_catalogue=True,
+    placed=placed,
+    exact_names=(_other_version,),
+    loose_names=(_instruct, _family),
+    control=lambda target, http: FoundryControl(target.kind, target.base_url, http),
+    pull=_pulls_by_sdk,
+    remove=remove,
+)
+FOUNDRY_1 = FOUNDRY_2
+FOUNDRY_0 = replace(FOUNDRY_2, lists_catalogue=False, pull=pull)

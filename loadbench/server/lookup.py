@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import httpx
 
 from loadbench.errors import TargetError, UsageError
 from loadbench.server.access import is_proxied
-from loadbench.server.calls import excess, get, parsed, said
+from loadbench.server.calls import NotReady, call, excess, message_of, one_line, read_json, without_markup
 from loadbench.server.endpoint import normalise, route
-from loadbench.server.facts import Target
-from loadbench.server.failure import NotReady, one_line, without_markup
-from loadbench.server.probe import PROBE_S, identify
-from loadbench.server.rows import MOST_CHARACTERS, MOST_MODELS, field, model_rows
+from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS, Target, field, model_facts, model_rows, text
+from loadbench.server.kinds import identify
+from loadbench.server.vendor import Probe
 
 # Foundry Local 2.x asks its catalog first: 4.5 s where that cannot be reached.
 LIST_S = 20.0
+# A server that takes longer to say who it is stays a generic one.
+PROBE_S = 1.5
 _WAIT = "--wait 60s waits for it"
 _POLL_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
@@ -42,13 +43,15 @@ async def find(
     """
     base_url = normalise(endpoint)
     url = route(base_url, "models")
-    unlisted, rows, server = None, None, None
+    unlisted, server = None, None
+    rows: list[object] = []
     try:
-        response = await get(http, url, within_s=within_s)
+        response = await call(http, "GET", url, within_s=within_s)
         server = (response.headers.get("server") or "")[:MOST_CHARACTERS] or None
         _check_moved(url, response)
         unlisted = _refusal(url, response, http) or _too_much(url, response)
-        rows = _rows(url, response, http) if unlisted is None else None
+        if unlisted is None:
+            rows = _rows(url, response, http)
     except _NoList as error:
         if not named:
             raise TargetError(str(error)) from None
@@ -58,19 +61,15 @@ async def find(
         if not named or waits or not (error.listless or isinstance(error.__cause__, TimeoutError)):
             raise
         unlisted = error.problem
-    identity = await identify(http, base_url, server=server, rows=rows, within_s=min(PROBE_S, within_s))
-    return Target(
-        base_url=base_url,
-        kind=identity.kind,
-        version=_told(identity.version),
-        server_header=server,
-        models=identity.models,
-        unlisted=unlisted,
-        pid=identity.pid,
-        slots=identity.slots,
-        proxied=is_proxied(base_url),
-        limited=identity.limited,
-    )
+    models = tuple(facts for row in rows if (facts := model_facts(row)) is not None)
+    target = Target(base_url, "openai", None, server, models, unlisted, proxied=is_proxied(base_url))
+    owners = [text(row, "owned_by") for row in rows]
+    within_s = min(PROBE_S, within_s)
+    end_s = asyncio.get_running_loop().time() + 2 * within_s
+    target = await identify(Probe(http, target, owners, within_s, end_s))
+    if "unknown" in (target.version or "").lower():  # llama.cpp built without its repository calls itself b0-unknown
+        return replace(target, version=None)
+    return target
 
 
 async def wait(
@@ -85,7 +84,7 @@ async def wait(
 
     Args:
         wait_s: From now, in seconds; 0 tries once.
-        waiting: Told why, each time the reason changes.
+        waiting: Called with the reason, each time it changes.
         named: As of `find`.
     Raises:
         TargetError: As `find`, without the advice to wait.
@@ -117,20 +116,22 @@ class _NoList(TargetError):
     """The server gives no list, and will give none: as it wants a key, or is something else."""
 
 
-def _told(version: str | None) -> str | None:
-    """A version, unless it says that it is none: llama.cpp built without its repository calls itself b0-unknown."""
-    return None if version is None or "unknown" in version.lower() else version
-
-
 def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str | None:
     """Why the server gives no list although it may well chat; None where it gave one."""
-    status, words = response.status_code, said(response, http)
-    answered = f"{url} answered {status}" + (f" ({words})" if words else "")
+    status, message = response.status_code, message_of(response, http)
+    answered = f"{url} answered {status}" + (f" ({message})" if message else "")
+    if status in (401, 403) and "authorization" in http.headers:
+        raise _NoList(f"{answered}: it refuses the key it was sent: check the variable that --api-key-env names")
     if status in (401, 403):
-        raise _NoList(_wants_key(url, answered, "authorization" in http.headers))
+        raise _NoList(
+            f"{answered}: the server wants a key: put it into a variable and name that with --api-key-env NAME"
+        )
     if response.has_redirect_location:
-        raise _NoList(f"{url} {_redirect(response)}")
-    if status in (502, 503, 504) and ("loading" in words.lower() or response.headers.get("server") == "llama.cpp"):
+        location = one_line(_location(response))
+        raise _NoList(
+            f"{url} redirects to {location}: that is no OpenAI-compatible API: check the address and the path of -e URL"
+        )
+    if status in (502, 503, 504) and ("loading" in message.lower() or response.headers.get("server") == "llama.cpp"):
         raise NotReady(f"{url}: the server is still loading its model (503)", _WAIT)
     if status in (429, 502, 503, 504):
         raise NotReady(f"{answered}: the server is busy or starting", _WAIT, listless=True)
@@ -142,17 +143,11 @@ def _too_much(url: str, response: httpx.Response) -> str | None:
     """Why its list is larger than any that is read; None where it is not."""
     if (bound := excess(response)) is not None:
         return f"{url} {bound}"
-    document = parsed(response)
+    document = read_json(response.content)
     rows = document if isinstance(document, list) else field(document, "data", "models")
     if isinstance(rows, list) and len(rows) > MOST_MODELS:
         return f"{url} lists {len(rows):,} models, and {MOST_MODELS:,} are read"
     return None
-
-
-def _wants_key(url: str, answered: str, sent: bool) -> str:
-    if sent:
-        return f"{answered}: it refuses the key it was sent: check the variable that --api-key-env names"
-    return f"{answered}: the server wants a key: put it into a variable and name that with --api-key-env NAME"
 
 
 def _check_moved(url: str, response: httpx.Response) -> None:
@@ -173,11 +168,6 @@ def _check_moved(url: str, response: httpx.Response) -> None:
         )
 
 
-def _redirect(response: httpx.Response) -> str:
-    shown = one_line(_location(response))
-    return f"redirects to {shown}: that is no OpenAI-compatible API: check the address and the path of -e URL"
-
-
 def _location(response: httpx.Response) -> str:
     """Where a response redirects to, without query; empty where it does not."""
     if not response.has_redirect_location:
@@ -185,8 +175,8 @@ def _location(response: httpx.Response) -> str:
     return str(response.url.join(response.headers["location"])).partition("?")[0]
 
 
-def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> list[Any]:
-    document = parsed(response)
+def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> list[object]:
+    document = read_json(response.content)
     if document is None:
         kind = response.headers.get("content-type", "no content type").partition(";")[0]
         start = one_line(without_markup(response.text)[:60])
@@ -195,9 +185,9 @@ def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> list[A
         )
     rows = model_rows(document)
     if rows is None:
-        words = said(response, http)
+        message = message_of(response, http) or type(document).__name__
         raise _NoList(
-            f"{url} answered JSON that is no model list ({words or type(document).__name__}): "
+            f"{url} answered JSON that is no model list ({message}): "
             "is it an OpenAI-compatible server? Check the path of -e URL"
         )
     return rows

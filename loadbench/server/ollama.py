@@ -1,63 +1,175 @@
-"""Ollama's own routes: what is on disk, what is in memory and on which device, and what each model is."""
+"""Ollama: what is on disk, what is in memory and on which device; load, unload, pull, remove."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 
 import httpx
 
-from loadbench.server.calls import get_all, post_json
-from loadbench.server.facts import ModelFacts
-from loadbench.server.foundry import with_rows
-from loadbench.server.licence import licence_name
-from loadbench.server.rows import count, field, merged, model_facts, model_rows, text, words
+from loadbench.errors import TargetError
+from loadbench.server import vendor
+from loadbench.server.calls import ask_all, ask_json, post_lines, read_json
+from loadbench.server.endpoint import server_root
+from loadbench.server.facts import (
+    ModelFacts,
+    Target,
+    count,
+    field,
+    licence_name,
+    merged,
+    model_facts,
+    model_rows,
+    models_of,
+    text,
+    with_list,
+    words,
+)
+from loadbench.server.vendor import Pace, Probe, Progress, Vendor, accept, ask, refusal
 
-_SHOWN = 20  # models asked one by one; those loaded first
+KEEP_ALIVE = -1
+"""For as long as the server runs: its own five minutes would end within an idle gap."""
+_MOST_SHOWN = 20  # models asked one by one; those loaded first
 
 
-async def ollama_models(
-    http: httpx.AsyncClient, root: str, models: Sequence[ModelFacts], within_s: float
-) -> tuple[ModelFacts, ...]:
-    """The models listed with their size, quantization, context, licence, capabilities, and where they are loaded."""
-    tags, running = await get_all(http, (root + "/api/tags", root + "/api/ps"), within_s)
-    known = [replace(facts, cached=True) for facts in with_rows(models, model_rows(tags))]
-    in_memory = model_rows(running)
-    if in_memory is not None:
-        by_id = {facts.id: row for row in in_memory if (facts := model_facts(row)) is not None}
-        known = [_placed(facts, by_id.get(facts.id)) for facts in known]
-    first = sorted(known, key=lambda facts: not facts.loaded)[:_SHOWN]
-    async with asyncio.TaskGroup() as group:
-        tasks = {facts.id: group.create_task(_shown(http, root, facts.id, within_s)) for facts in first}
-    return tuple(merged(facts, tasks[facts.id].result()) if facts.id in tasks else facts for facts in known)
-
-
-def device_of_row(row: Any) -> str | None:
-    """Where a row of `/api/ps` is loaded: `size` and `size_vram` are memory, all of it and on the GPU."""
-    size, on_gpu = count(row, "size"), field(row, "size_vram")
-    if size is None or isinstance(on_gpu, bool) or not isinstance(on_gpu, int | float):
+async def recognise(probe: Probe) -> Target | None:
+    """`/api/version` is Ollama's own."""
+    # Each of its names has a tag.
+    if probe.is_owned and not any(":" in facts.id for facts in probe.target.models):
         return None
-    return "CPU" if on_gpu <= 0 else "GPU" if on_gpu >= size else "GPU+CPU"
+    version = text(await probe.get("/api/version"), "version")
+    if version is None:
+        return None
+    models = await _models(probe)
+    return replace(probe.target, kind="ollama", version=version, models=models)
 
 
-def _placed(facts: ModelFacts, row: Any) -> ModelFacts:
-    if row is None:
-        return replace(facts, loaded=False)
-    # The context is the one really allocated.
-    context = count(row, "context_length") or facts.context
-    return replace(facts, loaded=True, device=device_of_row(row), context=context)
+async def _models(probe: Probe) -> tuple[ModelFacts, ...]:
+    """The models listed with their size, quantization, context, licence, capabilities, and where they are loaded."""
+    http, root, within_s = probe.http, probe.root, probe.within_s
+    tags, running = await ask_all(http, (root + "/api/tags", root + "/api/ps"), within_s)
+    models = [replace(facts, cached=True) for facts in with_list(probe.target.models, models_of(tags))]
+    if model_rows(running) is not None:
+        in_memory = {facts.id: facts for facts in _in_memory(running)}
+        models = [_placed(facts, in_memory.get(facts.id)) for facts in models]
+    first = sorted(models, key=lambda facts: not facts.loaded)[:_MOST_SHOWN]
+    async with asyncio.TaskGroup() as group:
+        tasks = {facts.id: group.create_task(_details(http, root, facts.id, within_s)) for facts in first}
+    return tuple(merged(facts, tasks[facts.id].result()) if facts.id in tasks else facts for facts in models)
 
 
-async def _shown(http: httpx.AsyncClient, root: str, model: str, within_s: float) -> ModelFacts:
-    shown = await post_json(http, root + "/api/show", {"model": model}, within_s=within_s)
-    model_info, licence = field(shown, "model_info"), field(shown, "license")
+async def _details(http: httpx.AsyncClient, root: str, model: str, within_s: float) -> ModelFacts:
+    details = await ask_json(http, root + "/api/show", within_s=within_s, document={"model": model})
+    model_info, licence = field(details, "model_info"), field(details, "license")
     contexts = [key for key in model_info if key.endswith(".context_length")] if isinstance(model_info, dict) else []
     return ModelFacts(
         model,
         context=count(model_info, *contexts),
-        quantization=text(field(shown, "details"), "quantization_level"),
+        quantization=text(field(details, "details"), "quantization_level"),
         licence=licence_name(licence) if isinstance(licence, str) else None,
-        capabilities=words(field(shown, "capabilities")),
+        capabilities=words(field(details, "capabilities")),
     )
+
+
+def _in_memory(document: object) -> list[ModelFacts]:
+    """The models of `/api/ps` with their device, and the context that is really allocated."""
+    rows = [(model_facts(row), row) for row in model_rows(document) or ()]
+    return [
+        replace(facts, device=device_of_row(row), context=count(row, "context_length"))
+        for facts, row in rows
+        if facts is not None
+    ]
+
+
+def _placed(facts: ModelFacts, in_memory: ModelFacts | None) -> ModelFacts:
+    if in_memory is None:
+        return replace(facts, loaded=False)
+    return replace(facts, loaded=True, device=in_memory.device, context=in_memory.context or facts.context)
+
+
+def device_of_row(row: object) -> str | None:
+    """Where a row of `/api/ps` is loaded: `size` and `size_vram` are memory, all of it and on the GPU."""
+    size, on_gpu = count(row, "size"), field(row, "size_vram")
+    if size is None or isinstance(on_gpu, bool) or not isinstance(on_gpu, int | float):
+        return None
+    if on_gpu <= 0:
+        return "CPU"
+    return "GPU" if on_gpu >= size else "GPU+CPU"
+
+
+@dataclass(frozen=True, slots=True)
+class OllamaControl:
+    """An empty prompt loads, and a time to live of 0 unloads."""
+
+    root: str
+    http: httpx.AsyncClient
+
+    async def load(self, model: ModelFacts) -> None:
+        await self._generate("load", model, KEEP_ALIVE, vendor.LOAD_S)
+
+    async def unload(self, model: ModelFacts) -> None:
+        await self._generate("unload", model, 0, vendor.UNLOAD_S)
+
+    async def running(self, model: ModelFacts) -> ModelFacts | None:
+        document = await ask_json(self.http, self.root + "/api/ps", within_s=vendor.LIST_S)
+        in_memory = next((facts for facts in _in_memory(document) if facts.id == model.id), None)
+        return None if in_memory is None else _placed(model, in_memory)
+
+    async def _generate(self, action: str, model: ModelFacts, keep_alive: int, within_s: float) -> None:
+        document = {"model": model.id, "prompt": "", "stream": False, "keep_alive": keep_alive}
+        url = self.root + "/api/generate"
+        response = await ask(
+            self.http, "POST", url, action=action, model=model.id, within_s=within_s, document=document
+        )
+        accept(response, self.http, action=action, model=model.id)
+
+
+async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
+    """The bytes of all layers make one percentage."""
+    url = server_root(target.base_url) + "/api/pull"
+    completed: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    percent: float | None = None
+    done, error = False, None
+    pace = Pace(name, progress)
+    async with aclosing(post_lines(http, url, {"model": name}, stall_s=vendor.STALL_S)) as lines:
+        async for line in lines:
+            row = read_json(line)
+            error = error or vendor.sentence(field(row, "error"))
+            status = text(row, "status") or ""
+            done = done or status == "success"
+            layer = text(row, "digest") or status
+            if (total := count(row, "total")) and (layer in totals or len(totals) < vendor.MOST_STEPS):
+                totals[layer], completed[layer] = total, count(row, "completed") or 0
+                # A layer that is announced later makes the total grow: `Pace` keeps the percentage from falling.
+                percent = 100 * sum(completed.values()) / sum(totals.values())
+            pace.moved(percent, status)
+    if error is not None:
+        raise TargetError(refusal("download", name, 400, error))
+    if not done:
+        raise vendor.broke_off(name)
+
+
+async def remove(target: Target, http: httpx.AsyncClient, model: ModelFacts) -> None:
+    url = server_root(target.base_url) + "/api/delete"
+    response = await ask(
+        http,
+        "DELETE",
+        url,
+        action="removal",
+        model=model.id,
+        within_s=vendor.UNLOAD_S,
+        document={"model": model.id},
+    )
+    accept(response, http, action="removal", model=model.id)
+
+
+OLLAMA = Vendor(
+    pull_hint="pull {them} with `ollama pull {name}`",
+    load_hint="fetch one with `ollama pull NAME`",
+    preferred=lambda facts: facts.id.endswith(":latest"),
+    control=lambda target, http: OllamaControl(server_root(target.base_url), http),
+    pull=pull,
+    remove=remove,
+)

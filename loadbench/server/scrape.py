@@ -9,7 +9,7 @@ import re
 import httpx
 
 from loadbench.errors import TargetError
-from loadbench.server.calls import get, read_json
+from loadbench.server.calls import call, read_json
 
 SCRAPE_S = 2.0
 MAX_BYTES = 2_000_000
@@ -35,7 +35,7 @@ async def scrape(http: httpx.AsyncClient, root: str) -> dict[str, float] | None:
         root: The server's root, from `server_root`.
     """
     try:
-        response = await get(http, root + "/metrics", within_s=SCRAPE_S)
+        response = await call(http, "GET", root + "/metrics", within_s=SCRAPE_S)
     except TargetError:
         return None
     if response.status_code != 200 or len(response.content) > MAX_BYTES:

@@ -20,8 +20,9 @@ import orjson
 
 from loadbench.errors import StoreError, UsageError
 from loadbench.record import Result
-from loadbench.scenario.files import check_regular, open_file, printable
+from loadbench.scenario.files import check_regular, open_file
 from loadbench.store.schema import Part, check_run
+from loadbench.text import printable
 
 SCHEMA = 1
 LARGEST_LINE_BYTES = 64 * 1024 * 1024

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from loadbench.errors import StoreError
 from loadbench.record import Results
-from loadbench.scenario.files import printable
 from loadbench.store.files import HISTOGRAMS, TOLD, Check, hlog_works, is_told, log_tag, read_info, read_lines
 from loadbench.store.histogram import Histogram, read_log
 from loadbench.store.sample import is_sample
 from loadbench.store.schema import Count, Mark
+from loadbench.text import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,12 @@ except ImportError:
     sys.exit("fuzz: atheris is not installed: pip install atheris (Linux and macOS)")
 
 with atheris.instrument_imports(include=["loadbench", "httptools", "json", "tomllib", "hdrh"]):
-    from test_fuzz_inputs import GRAMMARS, TOML
-    from test_fuzz_streams import decoded, exchanged, recorded
-
     from loadbench import prompts, select, store
     from loadbench import scenario as scenarios
     from loadbench.errors import LoadbenchError
     from loadbench.prompts import trace
     from tests.support.damaged_runs import Files, make, put
+    from tests.support.fuzzed import GRAMMARS, TOML, decoded, exchanged, recorded
     from tests.support.replay import capture, names
 
 Cut = tuple[list[bytes], bytes]

@@ -228,3 +228,27 @@ class ServedRuntime(FakeRuntime):
 
     def path(self, id: str) -> Path | None:
         return self.folders.get(id)
+
+
+PHI_CPU = ModelFacts(
+    "Phi-4-mini-instruct-generic-cpu:5",
+    aliases=("phi-4-mini",),
+    loaded=False,
+    cached=True,
+    size_bytes=4_800_000_000,
+    context=131_072,
+    device="CPU",
+    execution_provider="CPUExecutionProvider",
+    licence="MIT",
+)
+
+PHI_GPU = ModelFacts(
+    "Phi-4-mini-instruct-cuda-gpu:5",
+    aliases=("phi-4-mini",),
+    loaded=False,
+    cached=False,
+    size_bytes=3_700_000_000,
+    device="GPU",
+    execution_provider="CUDAExecutionProvider",
+    licence="MIT",
+)

@@ -21,7 +21,7 @@ from loadbench.runner.capacity.backlog import FEWEST, backlog
 from loadbench.runner.capacity.grid import Grid, bracket, following, found, is_confirming
 from loadbench.runner.capacity.look import Looked, Sample, independent, looked
 from loadbench.runner.capacity.rule import Rule
-from loadbench.scenario import Bound, Scenario
+from loadbench.scenario import Bound, Level, Scenario
 
 Reals = NDArray[np.float64]
 Serves = Callable[[np.random.Generator, float, int], tuple[Reals, Reals]]
@@ -173,3 +173,64 @@ def _step(load: float, said: Said) -> dict[str, Any]:
     worth = min(one.worth[0], said.independent)
     share = {"bound": "e2e", "share": one.hits[0] / one.requests, "wanted": WANTED, "attained": attained}
     return {"load": load, "verdict": one.verdict, "requests": one.requests, "shares": [share | {"worth": worth}]}
+
+
+def step(load: float, share: float | None, n: int, verdict: str = "met", **more: Any) -> dict[str, Any]:
+    """A step of one bound, as run.json has it; `more` is of its share."""
+    one = {"bound": "ttft_p95=1s", "share": share, "wanted": 0.95, "interval": [0.0, 1.0], "attained": None, **more}
+    return {"load": load, "level": f"m@c{load:g}", "verdict": verdict, "requests": n, "shares": [one], "counted": True}
+
+
+GENTLE = [
+    step(1, 1.0, 109),
+    step(2, 1.0, 109),
+    step(4, 0.995, 218),
+    step(8, 0.93, 180, "undecided"),
+    step(6, 0.968, 436),
+    step(7, 0.95, 240, "undecided"),
+    step(6, 0.972, 436),
+    step(16, 0.6, 24, "not met", attained=False),
+    step(12, 0.8, 60, "not met", attained=False),
+    step(9, 0.9, 109, "not met", attained=False),
+]
+
+
+STREAMS = Grid("concurrency", 1, 1024)
+
+
+def level(load: float = 1, *, opened: bool = False) -> Level:
+    loads: dict[str, Any] = {"request_rate": [load]} if opened else {"concurrency": [load]}
+    return Scenario(**loads).levels(["m"])[0]
+
+
+def search(meets: Callable[[float], bool], grid: Grid) -> list[Tried]:
+    """All that a search tries."""
+    tried: list[Tried] = []
+    while (load := following(tried, grid)) is not None:
+        tried.append(Tried(load, "met" if meets(load) else "not met"))
+        assert len(tried) < 100
+    return tried
+
+
+def simulated(rng: np.random.Generator, rule: Rule, share: float) -> bool:
+    """Whether a probe says *met* of a load that this share of requests meets."""
+    hits = before = 0
+    for size in rule.sizes:
+        hits += int(rng.binomial(size - before, share))
+        before = size
+        if (verdict := rule.judged([hits], size)) != "undecided":
+            return verdict == "met"
+    return False
+
+
+def queue(rng: np.random.Generator, load: float, n: int, *, slots: int = 4, spread: float = 1.0) -> Any:
+    """When n requests are due and how long they stay, at a server with slots whose service takes 1 s on average."""
+    due = np.cumsum(rng.exponential(1 / (load * slots), n))
+    service = rng.exponential(1, n) * spread + (1 - spread)
+    free = np.zeros(slots)
+    stays = []
+    for at, takes in zip(due, service, strict=True):
+        slot = int(free.argmin())
+        free[slot] = max(free[slot], at) + takes
+        stays.append(free[slot] - at)
+    return due, np.array(stays)

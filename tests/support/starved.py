@@ -75,7 +75,7 @@ def ports(path: str) -> dict[str, Any]:
 
 
 def oneself(path: str) -> dict[str, Any]:
-    import faults  # noqa: F401 - which tries sockets of its own
+    from tests.support import faults  # noqa: F401 - which tries sockets of its own
 
     local_ports(50001, 50001)
     return told(load(path, "http://127.0.0.1:50001", 5, 1, first_token=1))

@@ -115,3 +115,7 @@ def summed(results: Iterable[Result], *, scenario: dict[str, Any] | None = None,
     """The entry of summary.json for one level of these requests."""
     level: dict[str, Any] = summarise(run(level_data(results, **changes), scenario=scenario))["levels"][0]
     return level
+
+
+def said(level: dict[str, Any], code: str) -> list[tuple[str, str]]:
+    return [(w["severity"], w["text"]) for w in level["warnings"] if w["code"] == code]

@@ -14,11 +14,9 @@ import orjson
 from loadbench.cli import reach
 from loadbench.cli.harmless import data, harmless
 from loadbench.errors import LoadbenchError
-from loadbench.report.units import ABSENT, count, size
-from loadbench.server import Found, ModelFacts, Target
+from loadbench.server import VENDORS, Found, ModelFacts, Target
+from loadbench.text import ABSENT, count, size
 
-CATALOGUES = ("foundry1", "foundry2")
-"""Kinds that list what can be downloaded, not only what is there."""
 _HEADS = ("alias", "id", "device", "provider", "size", "licence", "context", "quantisation", "cached", "loaded")
 _RIGHT = ("size", "context")
 _MARKS = {True: "yes", False: "no", None: ABSENT}
@@ -41,7 +39,7 @@ def show(given: dict[str, Any]) -> None:
         click.echo(data([asdict(facts) for facts in models], orjson.OPT_INDENT_2))
     if not target.models:
         raise LoadbenchError(empty(target))
-    if target.kind in CATALOGUES and all(facts.cached or facts.base_url for facts in target.models):
+    if VENDORS[target.kind].lists_catalogue and all(facts.cached or facts.base_url for facts in target.models):
         reach.note(f"the catalogue lists nothing to download: {_OFFLINE}")
     if not models:
         reach.note(f"none of the {len(target.models)} models is so; leave out --cached or --device")
@@ -60,7 +58,7 @@ _OFFLINE = "is this machine offline? What is cached or registered works all the 
 
 def empty(target: Target) -> str:
     """Why there is nothing to list, and what to do."""
-    if target.kind in CATALOGUES:
+    if VENDORS[target.kind].lists_catalogue:
         return (
             f"{target.base_url} lists no model, as its catalogue cannot be reached from here: go online, or register a "
             "model of your own with `loadbench models register PATH`"

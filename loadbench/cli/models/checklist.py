@@ -14,11 +14,11 @@ from loadbench.cli import chat, reach
 from loadbench.cli.chat import Stage
 from loadbench.cli.harmless import data, harmless
 from loadbench.errors import TargetError
-from loadbench.report.units import span
 from loadbench.runner.connect import Location
 from loadbench.runner.job import Job
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen
+from loadbench.text import span
 
 QUESTION = "Say hello."
 TOKENS = 8

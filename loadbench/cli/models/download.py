@@ -18,8 +18,8 @@ from loadbench.cli import reach
 from loadbench.cli.models import catalogue, outcome
 from loadbench.cli.models.progress import View, view
 from loadbench.errors import LoadbenchError
-from loadbench.report.units import size, span
-from loadbench.server import Found, ModelFacts, NotReady, Target, models
+from loadbench.server import VENDORS, Found, ModelFacts, NotReady, Target
+from loadbench.text import size, span
 
 if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime
@@ -55,7 +55,7 @@ def pull(given: dict[str, Any]) -> bool:
 async def _from_server(found: Found, given: dict[str, Any]) -> bool | None:
     """Download onto a server; None where one that was found leaves that to the SDK."""
     async with reach.server(found, given) as (server, http):
-        if server.kind in catalogue.CATALOGUES and given["endpoint"] is None:
+        if VENDORS[server.kind].lists_catalogue and given["endpoint"] is None:
             return None
         reach.tell(server, found.how, given)
         ok = True
@@ -64,7 +64,7 @@ async def _from_server(found: Found, given: dict[str, Any]) -> bool | None:
             if there is not None:
                 _already(there, given)
             else:
-                fetch = partial(models.pull, server, http, name)
+                fetch = partial(VENDORS[server.kind].pull, server, http, name)
                 ok = await _download(ModelFacts(name), partial(persist, fetch), given) and ok
         return ok
 

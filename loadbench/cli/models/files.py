@@ -14,8 +14,8 @@ import click
 from loadbench.cli import reach
 from loadbench.cli.models import catalogue, outcome
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.report.units import size
-from loadbench.server import Found, ModelFacts, Target, models
+from loadbench.server import VENDORS, Found, ModelFacts, Target
+from loadbench.text import size
 
 if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime
@@ -45,12 +45,12 @@ def remove(given: dict[str, Any]) -> bool:
 async def _on_server(found: Found, given: dict[str, Any]) -> bool | None:
     """Delete on a server; None where one that was found leaves that to the SDK."""
     async with reach.server(found, given) as (server, http):
-        if server.kind in catalogue.CATALOGUES and given["endpoint"] is None:
+        if VENDORS[server.kind].lists_catalogue and given["endpoint"] is None:
             return None
         reach.tell(server, found.how, given)
 
         async def delete(facts: ModelFacts) -> None:
-            await models.remove(server, http, facts)
+            await VENDORS[server.kind].remove(server, http, facts)
 
         return await _each(server, delete, given)
 

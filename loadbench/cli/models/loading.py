@@ -13,12 +13,12 @@ from loadbench import telemetry
 from loadbench.cli import reach
 from loadbench.cli.models import outcome
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.report.units import size, span
 from loadbench.runner.session import Control
 from loadbench.runner.watched import Watched
 from loadbench.serve import foundry
-from loadbench.server import Found, ModelFacts, Target, models
-from loadbench.server.models.foundry import OtherVariant
+from loadbench.server import Found, ModelFacts, Target
+from loadbench.server.foundry import OtherVariant
+from loadbench.text import size, span
 
 SETTLE_S = 1.0
 """From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""
@@ -43,7 +43,7 @@ def change(given: dict[str, Any], *, load: bool) -> bool:
 async def _change(found: Found, given: dict[str, Any], load: bool) -> bool:
     async with reach.server(found, given) as (server, http):
         reach.tell(server, found.how, given)
-        control = models.control(server, http)
+        control = targets.control(server, http)
         if control is None:
             raise LoadbenchError(
                 f"{server.base_url} ({server.kind}) offers no loading and unloading over HTTP: it holds what it was "

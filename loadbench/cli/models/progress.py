@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import click
 
 from loadbench.cli.harmless import data, harmless
-from loadbench.report.units import size
 from loadbench.server import ModelFacts
+from loadbench.text import size
 
 STEP = 10
 """Per cent between two lines."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from loadbench.quality.shape import parse
-from loadbench.scenario.files import shown
+from loadbench.text import shown
 
 _THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 

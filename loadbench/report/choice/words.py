@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import units
+from loadbench.report import provenance
 
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -204,3 +205,70 @@ def _missed(need: Mapping[str, Any]) -> str:
 
 def names(some: Sequence[Row]) -> str:
     return units.listed([str(row["name"]) for row in some], "and")
+
+
+def title(record: Record) -> str:
+    left = rows(record)
+    return str(left[0]["name"]) if left else "none meets the needs"
+
+
+def simulated(record: Record) -> str:
+    """The warning where figures come from the simulator, "" where none do."""
+    found = [row["simulated"] for row in record["candidates"]]
+    if all(found) and found:
+        return provenance.SIMULATED
+    return "SIMULATED in part: see Doubts for which figures are no model's" if any(found) else ""
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """On what terms the choice was made, and from which runs."""
+    starts = sorted(str(run["start"])[:10] for run in record["runs"] if run["start"])
+    when = " to ".join(dict.fromkeys((starts[0], starts[-1]))) if starts else "at an unknown time"
+    why = "as asked" if record["load"]["asked"] else "the highest load that all completed"
+    machines = dict.fromkeys(str(run["machine"]) for run in record["runs"] if run["machine"])
+    missing = "not known is not met" if record["missing"] == "out" else "what is not known is let pass"
+    chosen = "the usual ones, which nobody here chose" if record["usual_weights"] else "as given"
+    found = [
+        ("status", "proposed by loadbench from measurements"),
+        ("candidates", names(record["candidates"])),
+        ("load", f"{record['load']['words']}, {why}"),
+        ("measured", when),
+        ("from", ", ".join(machines)),
+        ("must meet", f"{', '.join(record['needs'])} ({missing})" if record["needs"] else "no hard needs were given"),
+        ("weights", f"{chosen}: {weights(record) or 'none'}"),
+    ]
+    for run in record["runs"]:
+        began = run["start"] or "at an unknown time"
+        found.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, begun {began}"))
+    return [(name, text) for name, text in found if text]
+
+
+def alternatives(record: Record) -> list[str]:
+    """Who else was there, and who fell out."""
+    found = [front(record)] if front(record) else []
+    for row in rows(record)[1:]:
+        first = units.share(row["wins"]["both"])
+        found.append(f"{row['name']}: score {row['score']:.1f}, first in {first} of the draws")
+    found += [f"Fell out, {line}" for line in fell_out(record)]
+    if len(record["candidates"]) == 1:
+        found.append("None was measured")
+    return found
+
+
+def consequences(record: Record) -> list[str]:
+    """What the winner gives, and what would make another win."""
+    left = rows(record)
+    if not left:
+        return ["Nothing can be shipped within the needs: measure other models, or loosen a need"]
+    winner = left[0]
+    kept = {one["name"]: one for one in record["figures"]}
+    told = [
+        f"{kept[name]['label']} {value(kept[name], figure['value'])}"
+        f"{interval(kept[name], figure['low'], figure['high'])}"
+        for name, figure in winner["figures"].items()
+        if name in kept and name != "licence"
+    ]
+    found = [f"{winner['name']} gives: {', '.join(told)}"]
+    if winner["licence"]:
+        found.append(f"Its licence, as it is listed: {winner['licence']}")
+    return found + would_change(record)

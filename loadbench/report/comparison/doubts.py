@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import clean, levels, provenance, units
+from loadbench.report import levels, provenance
 from loadbench.report.comparison import words
 from loadbench.report.comparison.words import Record
+from loadbench.text import one_line
 
 _ORDER = {"red": 0, "warn": 1, "note": 2}
 HOW = (
@@ -86,7 +88,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
 def _side_facts(side: Mapping[str, Any]) -> str:
     folders = [str(run["folder"]) for run in side["runs"]]
     server = " ".join(
-        clean.one_line(part)
+        one_line(part)
         for part in (provenance.KINDS.get(side["server"], side["server"]), side["server_version"])
         if part
     )

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loadbench.metrics.gates import titled
-from loadbench.report import clean, provenance
+from loadbench.report import provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
 from loadbench.report.markdown import section
+from loadbench.text import markdown_code, markdown_prose
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -21,9 +22,9 @@ def render(document: Mapping[str, Any]) -> str:
 
 def verdict(record: Record) -> list[str]:
     """The word in a sentence, and what makes it."""
-    blocks = [f"**{_text(words.headline(record))}.**"]
-    lines = [f"- {clean.code(name) + ': ' if name else ''}{_text(text)}." for name, text in words.sentences(record)]
-    return [*blocks, "\n".join(lines)]
+    lines = [f"- **{_text(words.headline(record))}.**"]
+    lines += [f"- {markdown_code(name) + ': ' if name else ''}{_text(text)}." for name, text in words.sentences(record)]
+    return ["\n".join(lines)]
 
 
 def doubtful(record: Record) -> list[str]:
@@ -52,4 +53,4 @@ def _parts(record: Record) -> Iterable[str]:
 
 
 def _text(text: object) -> str:
-    return clean.escape(text, 2000)
+    return markdown_prose(text, 2000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loadbench.report import units
+from loadbench import text as units
 from loadbench.report.comparison import words
 from loadbench.report.comparison.words import Record, Verdict
 from loadbench.report.tables import Cell, Column, Table

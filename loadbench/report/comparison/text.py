@@ -11,10 +11,11 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from loadbench.metrics.gates import titled
-from loadbench.report import clean, provenance
+from loadbench.report import provenance
 from loadbench.report.comparison import doubts, tables, words
 from loadbench.report.comparison.words import Record
 from loadbench.report.text import SEVERITY_STYLES, bullet, grids, plain, print_part, print_parts
+from loadbench.text import one_line
 
 _STYLES = {
     "slower": "bold red",
@@ -41,10 +42,10 @@ def show(document: Mapping[str, Any], console: Console) -> None:
 def verdict(record: Record) -> RenderableType:
     """The word in a sentence, and what makes it."""
     lines: list[RenderableType] = [
-        bullet(Text(f"{clean.one_line(words.headline(record), 500)}.", style=_STYLES.get(record["word"], "bold")))
+        bullet(Text(f"{one_line(words.headline(record), 500)}.", style=_STYLES.get(record["word"], "bold")))
     ]
     for name, sentence in words.sentences(record):
-        said = Text.assemble((f"{clean.one_line(name)}: ", "bold") if name else "", clean.one_line(sentence, 2000), ".")
+        said = Text.assemble((f"{one_line(name)}: ", "bold") if name else "", one_line(sentence, 2000), ".")
         lines.append(Padding(said, (0, 0, 0, 2)))
     return Group(*lines)
 
@@ -53,13 +54,11 @@ def doubtful(record: Record) -> Iterable[RenderableType]:
     """Why not to trust it, where there is a reason."""
     lines: list[RenderableType] = []
     for doubt in doubts.doubts(record):
-        code = clean.one_line(f"{titled(doubt.code)} {doubt.severity}".strip())
+        code = one_line(f"{titled(doubt.code)} {doubt.severity}".strip())
         said = Text.assemble((code, SEVERITY_STYLES.get(doubt.severity, "dim")))
-        said.append(f" ({clean.one_line(doubt.where)})" if doubt.where else "", style="dim")
-        lines.append(
-            bullet(said.append(f": {clean.one_line(doubt.text, 500)}"), "!" if doubt.severity == "red" else "-")
-        )
-    lines += [bullet(Text(clean.one_line(line, 500)), "-") for line in doubts.missing(record)]
+        said.append(f" ({one_line(doubt.where)})" if doubt.where else "", style="dim")
+        lines.append(bullet(said.append(f": {one_line(doubt.text, 500)}"), "!" if doubt.severity == "red" else "-"))
+    lines += [bullet(Text(one_line(line, 500)), "-") for line in doubts.missing(record)]
     if lines:
         yield Group(Text("Doubts", style="bold"), *lines)
 
@@ -72,7 +71,7 @@ def _parts(record: Record, console: Console) -> Iterable[RenderableType]:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in doubts.facts(record):
-        grid.add_row(name, Text(clean.one_line(text, 1000)))
+        grid.add_row(name, Text(one_line(text, 1000)))
     yield Padding(grid, (0, 0, 0, 2))
     yield from grids(tables.by_level(record), console)
     mean = tables.over_levels(record)

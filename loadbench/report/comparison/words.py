@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from loadbench.report import levels, units
+from loadbench import text as units
+from loadbench.report import levels
 
 Record = Mapping[str, Any]
 Verdict = Mapping[str, Any]

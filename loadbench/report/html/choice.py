@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadbench.report import units
+from loadbench import text as units
 from loadbench.report.choice import tables, words
 from loadbench.report.choice.words import Record, Row
 from loadbench.report.html import bundle

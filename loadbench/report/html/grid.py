@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loadbench.report import units
+from loadbench import text as units
 from loadbench.report.html.markup import Markup, joined, tag
 from loadbench.report.tables import Cell, Column, Table
 

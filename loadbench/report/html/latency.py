@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any
 
+from loadbench import text as units
 from loadbench.errors import LoadbenchError
-from loadbench.report import levels, units
+from loadbench.report import levels
 from loadbench.report.html import trace
 from loadbench.report.html.markup import tag
 from loadbench.report.html.scaling import firsts

@@ -9,7 +9,7 @@ import html
 import re
 from collections.abc import Iterable
 
-from loadbench.report import clean
+from loadbench.text import one_line
 
 MOST_CHARACTERS = 2000
 """Of one piece of text: an error message may be a whole page."""
@@ -33,7 +33,7 @@ def text(value: object) -> Markup:
     >>> text("<img onerror=x> & 'y'")
     '&lt;img onerror=x&gt; &amp; &#x27;y&#x27;'
     """
-    return Markup(html.escape(clean.one_line(value, MOST_CHARACTERS), quote=True))
+    return Markup(html.escape(one_line(value, MOST_CHARACTERS), quote=True))
 
 
 def tag(name: str, /, *children: Child, **attributes: object) -> Markup:

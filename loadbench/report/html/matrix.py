@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-from loadbench.report import clean, devices, headline, levels, notes, provenance, units
+from loadbench import text as units
+from loadbench.report import devices, headline, levels, notes, provenance
 from loadbench.report.html import grid, trace
 from loadbench.report.html.markup import Markup, tag
 from loadbench.report.html.scaling import compared, firsts
 from loadbench.report.html.section import Section
 from loadbench.report.levels import Level, Summary
 from loadbench.report.tables import Cell, Column, Table
+from loadbench.text import bare_url, one_line
 
 SHADES = 5
 _FEWEST_RATIO = 1.02
@@ -86,8 +88,8 @@ def _host(summary: Summary) -> str:
     machine = run.get("environment") or {}
     target = run.get("target") or {}
     if (run.get("telemetry") or {}).get("local") is False:
-        return clean.bare_url(target.get("base_url") or "elsewhere")
-    return clean.one_line(machine.get("hostname") or machine.get("cpu") or "this machine", 60)
+        return bare_url(target.get("base_url") or "elsewhere")
+    return one_line(machine.get("hostname") or machine.get("cpu") or "this machine", 60)
 
 
 def _about(lines: Sequence[Line], loads: Sequence[Any], summaries: Sequence[tuple[str, Summary]]) -> str:

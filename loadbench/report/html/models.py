@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loadbench.report import devices, levels, units
+from loadbench import text as units
+from loadbench.report import devices, levels
 from loadbench.report.comparison import of_run
 from loadbench.report.html import trace
 from loadbench.report.html.markup import tag

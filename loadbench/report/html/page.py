@@ -12,7 +12,7 @@ from loadbench.report.html import bundle, grid
 from loadbench.report.html.markup import Markup, in_script, joined, tag
 from loadbench.report.html.section import Figure, Key, Panel, Section, Spec
 from loadbench.report.tables import Table
-from loadbench.report.units import plural
+from loadbench.text import plural
 
 MOST_PANELS = 6
 """Plots of one kind that stand open; more unfold on a click."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadbench.report import levels, scaling, units
+from loadbench import text as units
+from loadbench.report import levels, scaling
 from loadbench.report.html import trace
 from loadbench.report.html.section import Figure, Key, Panel, Section, Sign
 from loadbench.report.levels import Level, Summary

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from loadbench.report import levels, units
+from loadbench import text as units
+from loadbench.report import levels
 from loadbench.report.html import trace
 from loadbench.report.html.section import Figure, Key, Panel, Section
 from loadbench.report.levels import Level, Summary

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from math import ceil, floor, log2, log10
 from typing import Any
 
-from loadbench.report import clean, levels, units
+from loadbench import text as units
+from loadbench.report import levels
 from loadbench.report.levels import Level
+from loadbench.text import one_line
 
 Trace = dict[str, Any]
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
@@ -36,7 +38,7 @@ def words(value: object) -> str:
     >>> words("<b>a</b> & b")
     '&lt;b&gt;a&lt;/b&gt; &amp; b'
     """
-    return html.escape(clean.one_line(value, 120), quote=False)
+    return html.escape(one_line(value, 120), quote=False)
 
 
 def said(*lines: str) -> str:

@@ -137,10 +137,8 @@ class Runtime:
         return Path(found) if found else None
 
     def _facts(self, row: dict[str, Any]) -> ModelFacts:
-        from loadbench.server.device import placed, registered
-        from loadbench.server.facts import ModelFacts
-        from loadbench.server.licence import licence_name
-        from loadbench.server.rows import whole
+        from loadbench.server.facts import ModelFacts, licence_name, whole
+        from loadbench.server.foundry import placed, registered
 
         is_registered = row.pop("registered")
         row |= {name: whole(row[name]) for name in ("size_bytes", "context")}  # as the catalogue tells them

@@ -1,0 +1,218 @@
+"""What is wrong within a stream: events, their JSON, their pace."""
+
+from __future__ import annotations
+
+from loadbench.client.sse import MAX_EVENT_BYTES
+from tests.support.asking import seconds
+from tests.support.faults import WHOLE_MARKS, Endless, Fault
+from tests.support.replay import HALF_CLOSE, HOLD, RECEIVE, Step
+from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
+
+NEXT: list[Step] = [RECEIVE, WHOLE, HOLD]
+
+A = HEAD + chunk(event("A"))
+
+HALF = event("B")[:-10]
+
+CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+JSON = b"Content-Type: application/json\r\n"
+
+PACES: dict[str, Fault] = {
+    "a write side closed in mid-stream": Fault(
+        [RECEIVE, A, HALF_CLOSE, HOLD], "truncated", marks=WHOLE_MARKS, text="A"
+    ),
+    "a stall within an event": Fault(
+        [RECEIVE, A + chunk(HALF), HOLD], "timeout_idle", marks=WHOLE_MARKS, text="A", timeouts=seconds(idle=0.05)
+    ),
+    "a cut within an event": Fault(
+        [RECEIVE, A + chunk(HALF) + LAST, *NEXT],
+        "truncated",
+        "within an event",
+        marks=WHOLE_MARKS,
+        text="A",
+        reused=True,
+    ),
+    "bytes one by one, each within the idle limit": Fault(
+        Endless([RECEIVE, A], [chunk(b":"), 0.02]),
+        "timeout_total",
+        marks=WHOLE_MARKS,
+        text="A",
+        timeouts=seconds(idle=0.6, total=0.8),
+    ),
+    "bytes one by one, each beyond the idle limit": Fault(
+        Endless([RECEIVE, A], [0.5, chunk(b":")]),
+        "timeout_idle",
+        marks=WHOLE_MARKS,
+        text="A",
+        timeouts=seconds(idle=0.1),
+    ),
+    "bytes one by one before the first text": Fault(
+        Endless([RECEIVE, HEAD], [chunk(b":"), 0.02]),
+        "timeout_first_token",
+        timeouts=seconds(first_token=0.2),
+    ),
+    "a stream without end": Fault(
+        Endless([RECEIVE, HEAD], [chunk(event("A")) * 10, 0.001]),
+        "timeout_total",
+        marks=WHOLE_MARKS,
+        text=None,
+        timeouts=seconds(total=0.3),
+    ),
+    "a stream without end, as fast as it goes": Fault(
+        Endless([RECEIVE, HEAD], [chunk(event("A")) * 1000]),
+        "timeout_total",
+        marks=WHOLE_MARKS,
+        text=None,
+        timeouts=seconds(total=0.3),
+    ),
+    "[DONE], and then silence": Fault([RECEIVE, WHOLE[: -len(LAST)], HOLD], None, marks=WHOLE_MARKS, text="AB"),
+    "[DONE], and then silence for longer than the idle limit": Fault(
+        [RECEIVE, WHOLE[: -len(LAST)], HOLD], None, marks=WHOLE_MARKS, text="AB", timeouts=seconds(idle=0.05)
+    ),
+    "a finish reason, and then heartbeats": Fault(
+        Endless([RECEIVE, A + chunk(event("B", "stop"))], [chunk(b": ping\n\n"), 0.02]),
+        None,
+        marks=WHOLE_MARKS,
+        text="AB",
+    ),
+    "[DONE] in a body without framing, and then silence": Fault(
+        [RECEIVE, CLOSE_DELIMITED + event("A") + event("B", "stop") + DONE, HOLD], None, marks=WHOLE_MARKS, text="AB"
+    ),
+    "events without text, and then silence": Fault(
+        [RECEIVE, HEAD + chunk(event("")), HOLD],
+        "timeout_first_token",
+        marks="sent headers event",
+        timeouts=seconds(first_token=0.05),
+    ),
+}
+
+EVENTS: dict[str, Fault] = {
+    "an event of more than 16 MiB": Fault(
+        [RECEIVE, A + chunk(event("B" * MAX_EVENT_BYTES)), HOLD], "protocol", "16 MiB", marks=WHOLE_MARKS, text="A"
+    ),
+    "an event without end": Fault(
+        Endless([RECEIVE, A + chunk(b"data: ")], [chunk(b"B" * 2**16)]),
+        "protocol",
+        "16 MiB",
+        marks=WHOLE_MARKS,
+        text="A",
+    ),
+    "an event of many lines without end": Fault(
+        Endless([RECEIVE, A], [chunk(b"data: BBBBBBBBBBBBBBBBBBBBBBBBBBB\n" * 2**11)]),
+        "protocol",
+        "16 MiB",
+        marks=WHOLE_MARKS,
+        text="A",
+    ),
+    "one JSON of more than 16 MiB": Fault(
+        [RECEIVE, plain("200 OK", b'"' + b"x" * MAX_EVENT_BYTES + b'"', JSON), HOLD], "protocol", "16 MiB"
+    ),
+    "binary junk between the events": Fault(
+        [RECEIVE, answer(event("A"), b"\xff\xfe\0junk\n\n", event("B"), DONE), *NEXT],
+        None,
+        marks=WHOLE_MARKS,
+        text="AB",
+        reused=True,
+    ),
+    "binary junk as an event": Fault(
+        [RECEIVE, answer(event("A"), b"data: \xff\xfe\0\n\n", event("B"), DONE), *NEXT],
+        "protocol",
+        "not UTF-8 JSON",
+        marks=WHOLE_MARKS,
+        text="AB",
+        reused=True,
+    ),
+    "an error in mid-stream, and more text": Fault(
+        [RECEIVE, answer(event("A"), b'data: {"error": {"message": "no memory"}}\n\n', event("B"), DONE), *NEXT],
+        "stream_error",
+        "no memory",
+        marks=WHOLE_MARKS,
+        text="AB",
+        reused=True,
+    ),
+    "an error of 1 MB": Fault(
+        [RECEIVE, answer(event("A"), b'data: {"error": "%s"}\n\n' % (b"long " * 200_000)), *NEXT],
+        "stream_error",
+        "long long",
+        marks=WHOLE_MARKS,
+        text="A",
+        reused=True,
+    ),
+    "an error of a thousand levels": Fault(
+        [RECEIVE, answer(event("A"), b"data: " + b'{"error":' * 1000 + b"1" + b"}" * 1000 + b"\n\n"), *NEXT],
+        "stream_error",
+        marks=WHOLE_MARKS,
+        text="A",
+        reused=True,
+    ),
+}
+
+MISSHAPEN = {
+    "choices are a number": b'{"choices": 7}',
+    "choices are an object": b'{"choices": {"a": 1}}',
+    "a choice is a list": b'{"choices": [[]]}',
+    "a delta is a text": b'{"choices": [{"delta": "B"}]}',
+    "a delta is a list": b'{"choices": [{"delta": ["B"]}]}',
+    "content is a number": b'{"choices": [{"delta": {"content": 5}}]}',
+    "content is an object": b'{"choices": [{"delta": {"content": {"a": 1}}}]}',
+    "tool calls are a number": b'{"choices": [{"delta": {"tool_calls": 5}}]}',
+    "tool calls are texts": b'{"choices": [{"delta": {"tool_calls": ["B"]}}]}',
+    "a function is a text": b'{"choices": [{"delta": {"tool_calls": [{"function": "B"}]}}]}',
+}
+"""Events that are JSON and no chat completion's."""
+
+SHAPES: dict[str, Fault] = {
+    **{
+        f"{name}, streamed": Fault(
+            [RECEIVE, answer(event("A"), b"data: " + body + b"\n\n", DONE), *NEXT],
+            "protocol",
+            marks=WHOLE_MARKS,
+            text="A",
+            reused=True,
+        )
+        for name, body in MISSHAPEN.items()
+    },
+    **{
+        f"{name}, in one JSON": Fault(
+            [RECEIVE, plain("200 OK", body.replace(b"delta", b"message"), JSON), *NEXT],
+            "protocol",
+            marks="sent headers event",
+            reused=True,
+        )
+        for name, body in MISSHAPEN.items()
+    },
+    "usage is a text": Fault(
+        [RECEIVE, answer(event("A", usage="much"), event("B", "stop"), DONE), *NEXT],
+        None,
+        marks=WHOLE_MARKS,
+        text="AB",
+        reused=True,
+    ),
+    "more tokens than a number holds": Fault(
+        [
+            RECEIVE,
+            answer(event("A", usage={"completion_tokens": 10**30, "prompt_tokens": -1}), event("B", "stop")),
+            *NEXT,
+        ],
+        None,
+        marks=WHOLE_MARKS,
+        text="AB",
+        reused=True,
+    ),
+    "a finish reason of 1 MB": Fault(
+        [RECEIVE, answer(event("A"), event("B", "stop\n" * 200_000), DONE), *NEXT],
+        None,
+        marks=WHOLE_MARKS,
+        text="AB",
+        reused=True,
+    ),
+    **{
+        f"one JSON that is {body.decode()}": Fault(
+            [RECEIVE, plain("200 OK", body, JSON), *NEXT], error, marks="sent headers event", reused=True
+        )
+        for body, error in {b"null": "stream_error", b"[]": "stream_error", b'{"a"': "protocol", b"{}": "empty"}.items()
+    },
+}
+
+TABLES = {**PACES, **EVENTS, **SHAPES}
