@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from loadbench.bounds import Bound
 from loadbench.metrics.repeats import over_runs
 from loadbench.quality.agreement import agreement, weighted_kappa
 from loadbench.runner.capacity import Rule
 from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import found as answer_of
-from loadbench.scenario import Bound
 from loadbench.stats.scaling import scaling, usl
 from tests.support import curves, searches
 from tests.support.raters import answers, noisy, values

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loadbench.bounds import Threshold
 from loadbench.engine import Limits, Progress
 from loadbench.record import Result
 from loadbench.runner.abort import ERROR, FEWEST, Abort, Trial, chance, watched
 from loadbench.runner.plan import PlannedLevel
 from loadbench.runner.session import Fixed
-from loadbench.scenario import Level, Scenario, Threshold
+from loadbench.scenario import Level, Scenario
 from loadbench.serve import simulator
 from tests.support.command import invoke
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadbench.bounds import Bound
 from loadbench.errors import UsageError
 from loadbench.metrics.searched import Tried, Zones, zones
 from loadbench.runner.capacity import Grid, Rule
@@ -17,7 +18,6 @@ from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import bracket, contradictions, following, found
 from loadbench.runner.capacity.probe import Probe
 from loadbench.runner.capacity.rule import wanted
-from loadbench.scenario import Bound
 from tests.support.searches import STREAMS, level, queue, search, simulated
 from tests.support.streams import failed, stream
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loadbench.bounds import Bound
 from loadbench.runner.capacity import Rule
 from loadbench.runner.capacity.look import Sample
 from loadbench.runner.capacity.probe import Probe
-from loadbench.scenario import Bound, Scenario
+from loadbench.scenario import Scenario
 from tests.support import searches
 from tests.support.streams import stream
 

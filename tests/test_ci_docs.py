@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from loadbench import scenario
-from loadbench.scenario import Threshold
-from loadbench.scenario.bound import DURATIONS, FIGURES, STATISTICS
+from loadbench import figures, scenario
+from loadbench.bounds import Threshold
+from loadbench.figures import STATISTICS
 from loadbench.serve import simulator
 from tests.support.command import invoke
 from tests.support.documents import inline, options_of_all, parsed, typed
@@ -109,7 +109,7 @@ def test_the_document_names_every_metric_of_thresholds_and_no_other() -> None:
     table = TEXT.partition("| metric | value | is |")[2].partition("\n\n")[0]
     named = set(re.findall(r"`([a-z_0-9]+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:])))
 
-    assert named == {*FIGURES, *DURATIONS} | {f"_{name}" for name in STATISTICS}
+    assert named == {one.key for one in figures.of("threshold")} | {f"_{name}" for name in STATISTICS}
 
 
 def test_an_option_that_the_document_names_exists() -> None:

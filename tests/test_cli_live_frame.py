@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from loadbench.bounds import Duration
 from loadbench.engine import Limits, Progress
 from loadbench.runner.plan import Plan, PlannedLevel
-from loadbench.scenario import Duration, Level
+from loadbench.scenario import Level
 from tests.support.livelevels import ENDED, Terminal, going, over, planned, shown, still
 
 SEARCH = Plan((), (), "")

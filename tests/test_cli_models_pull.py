@@ -12,8 +12,7 @@ import anyio
 import pytest
 
 from loadbench.cli.models import download
-from loadbench.cli.models.download import by_sdk, check_space, persist
-from loadbench.cli.models.progress import JsonLines, Lines
+from loadbench.cli.models.download import JsonLines, Lines, by_sdk, check_space, persist
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.server import ModelFacts, NotReady
 from tests.support.catalogues import PHI_CPU, PHI_GPU, Service, serving
@@ -126,7 +125,7 @@ class Shown:
     def at(self, percent: float | None, words: str) -> None:
         self.percents.append(percent)
 
-    def told(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.notes.append(text)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadbench import stats
-from loadbench.compare import against, judge, matched, sides
+from loadbench import stats, store
+from loadbench.compare import Verdict, against, gather, judge, matched, sides
+from loadbench.compare.group import earlier
 from loadbench.store import LevelData, Run
+from tests.support.compared import folder
 from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 
 
@@ -183,3 +185,33 @@ def test_a_run_against_a_slower_one_is_judged_from_its_folder_on() -> None:
 
     assert {verdicts[name].word for name in ("ttft", "tpot", "e2e")} == {"slower"}
     assert verdicts["e2e"].ratio == pytest.approx(1.2, rel=0.01)
+
+
+def test_runs_before_it_in_its_folder_that_did_the_same_say_how_much_runs_differ(tmp_path: Path) -> None:
+    for day, name in enumerate(("oldest", "older", "broken", "busy", "base", "new", "later"), 1):
+        info = {"parameters": {"max_tokens": 99}} if name == "busy" else {}
+        folder(tmp_path / name, began=f"2026-01-{day:02}T00:00:00Z", seed=day, info=info)
+    (tmp_path / "broken" / "run.json").write_text("{", encoding="utf-8")
+    (tmp_path / "no run").mkdir()
+
+    new = store.read(tmp_path / "new")
+
+    assert [run.path.name for run in earlier(new, apart=[tmp_path / "base"])] == ["oldest", "older"]
+    assert [run.path.name for run in earlier(new)] == ["oldest", "older", "base"]
+
+
+def test_one_run_a_side_is_judged_by_how_much_earlier_runs_differ(tmp_path: Path) -> None:
+    for where, paces in (("steady", (1.0, 1.01, 0.99)), ("wandering", (0.8, 1.3, 1.0))):
+        for day, pace in enumerate(paces, 1):
+            folder(tmp_path / where / f"before {day}", pace, began=f"2026-01-{day:02}T00:00:00Z", seed=day)
+        folder(tmp_path / where / "base", began="2026-02-01T00:00:00Z", seed=8)
+        folder(tmp_path / where / "new", 1.25, began="2026-02-02T00:00:00Z", seed=9)
+
+    def judged(where: str) -> Verdict:
+        paths = [tmp_path / where / name for name in ("base", "new")]
+        groups = [gather([store.read(path)], apart=paths) for path in paths]
+        (pair,) = matched(groups[0].sides, groups[1].sides)
+        return judge(*pair, ["ttft"])[0]
+
+    assert (judged("steady").word, judged("wandering").word) == ("slower", "can't tell")
+    assert "how much runs differ" in judged("steady").method

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loadbench import scenario
-from loadbench.scenario import Bound, Duration
+from loadbench.bounds import Bound, Duration
 from loadbench.serve.simulator import Simulator
 from loadbench.serve.simulator.law import FAULTS
 from loadbench.server.foundry import VARIABLE

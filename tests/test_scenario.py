@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadbench import prompts, scenario
+from loadbench.bounds import Duration
 from loadbench.errors import ScenarioError
-from loadbench.scenario import Duration, Scenario
+from loadbench.scenario import Scenario
 
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").rglob("*.toml"))
 FIELDS = Scenario.__struct_fields__

@@ -14,7 +14,7 @@ import pytest
 
 from loadbench import select
 from loadbench.cli import main
-from loadbench.select import FIGURES, NAMES, parse, policy
+from loadbench.select import COMPARED, NAMES, Need, policy
 from loadbench.select.weights import CRITERIA
 from tests.support.choosing import candidate, choose
 
@@ -68,7 +68,15 @@ def test_the_help_tells_the_weights() -> None:
 def test_every_need_that_is_shown_is_read() -> None:
     shown = [code for code in re.findall(r"`([a-z]\w*[<>=]+[^`]+)`", TEXT) if "latency" not in code]
 
-    assert {parse(code).name for code in shown} >= {"memory", "disk", "quality", "rules", "energy", "cost", "licence"}
+    assert {Need.parse(code).name for code in shown} >= {
+        "memory",
+        "disk",
+        "quality",
+        "rules",
+        "energy",
+        "cost",
+        "licence",
+    }
 
 
 def test_the_file_of_weights_that_is_shown_is_read() -> None:
@@ -76,7 +84,7 @@ def test_the_file_of_weights_that_is_shown_is_read() -> None:
     found = policy(tomllib.loads(block))
 
     assert found.licences["apache-2.0"] == 1
-    assert [parse(need).name for need in found.needs] == ["ttft_p95", "failed"]
+    assert [Need.parse(need).name for need in found.needs] == ["ttft_p95", "failed"]
 
 
 @pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?:\s{2,}#.*)?$", TEXT, flags=re.MULTILINE))
@@ -93,4 +101,4 @@ def test_every_option_that_is_named_exists() -> None:
 
 
 def test_every_figure_that_counts_has_a_criterion() -> None:
-    assert {name for one in CRITERIA for name in one.figures} == set(FIGURES)
+    assert {name for one in CRITERIA for name in one.figures} == set(COMPARED)

@@ -8,65 +8,9 @@ import numpy as np
 import pytest
 
 from loadbench.compare.side import Outcomes
-from loadbench.errors import UsageError
 from loadbench.report.choice import words
-from loadbench.select import Candidate, parse
+from loadbench.select import Candidate
 from tests.support.choosing import GB, candidate, choose, doubts, lap, row
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "op", "value"),
-    [
-        ("ttft_p95 < 1s", "ttft_p95", "<", 1000.0),
-        ("e2e_mean=500ms", "e2e_mean", "<=", 500.0),
-        ("memory<=4GiB", "memory", "<=", 4 * 2.0**30),
-        ("disk<500MB", "disk", "<", 5e8),
-        ("quality=4", "quality", ">=", 4.0),
-        ("rules>=90%", "rules", ">=", 0.9),
-        ("failed<1%", "failed", "<", 0.01),
-        ("characters_per_s>200", "characters_per_s", ">", 200.0),
-        ("tokens_per_s=25", "output_tokens_per_s", ">=", 25.0),
-        ("cost<0.002€", "cost", "<", 0.002),
-        ("cost<$0.5", "cost", "<", 0.5),
-        ("energy=3J", "energy", "<=", 3.0),
-        ("e2e_mean<1m30s", "e2e_mean", "<", 90_000.0),
-    ],
-)
-def test_a_need_is_read(text: str, name: str, op: str, value: float) -> None:
-    need = parse(text)
-
-    assert need.bound is not None
-    assert (need.name, need.bound.op, need.bound.value) == (name, op, pytest.approx(value))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("memory", "is no need: write ttft_p95<1s"),
-        ("memory<4", '"4" is no size: write 4GB or 500MB'),
-        ("memory<manyGB", "is no size"),
-        ("quality>=9", "is no score: write a number from 1 to 5"),
-        ("rules>=900%", "write a share as 20% or 0.2"),
-        ("rules=1", "1 is all of them: write 1%, or 100% where all are meant"),
-        ("failed<1", "1 is all of them: write 1%, or 100% where all are meant"),
-        ("ttft_p95>1s", "that would be bad: write ttft_p95 <= 1s"),
-        ("tokens_per_s<25", "that would be bad: write output_tokens_per_s >= 25"),
-        ("memory>4GB", "that would be bad: write memory <= 4GB"),
-        ("quality<=3", "that would be bad: write quality >= 3"),
-        ("license<mit", "write license=a,b"),
-        ("licence=,", "write licence=a,b"),
-        ("speed<1s", 'unknown figure "speed"'),
-        ("ttft<1s", "which statistic of ttft?"),
-        ("ttft_p95<1", "a duration needs its unit"),
-        ("cost<cheap", "is no amount"),
-    ],
-)
-def test_a_need_that_is_none_is_one_line(text: str, said: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse(text)
-
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_who_misses_a_need_falls_out_however_good_it_is() -> None:

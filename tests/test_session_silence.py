@@ -9,10 +9,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from loadbench.bounds import Duration
 from loadbench.client import Ask
 from loadbench.record import Result
 from loadbench.runner.session.silence import Silence, words
-from loadbench.scenario import Duration, Scenario, Timeouts
+from loadbench.scenario import Scenario, Timeouts
 from loadbench.server import ModelFacts
 from tests.support.turns import Answers, Story, turn_of
 

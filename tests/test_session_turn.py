@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from loadbench.bounds import Duration
 from loadbench.runner.session import PROBE_TOKENS, Origin
 from loadbench.runner.session.turn import SETTLE_S
-from loadbench.scenario import Duration
 from loadbench.server import ModelFacts
 from tests.support.turns import Answers, Loads, Story, turn_of
 

@@ -47,7 +47,10 @@ def comparison(base: Run, new: Run, terms: compare.Terms) -> Finding:
     Raises:
         UsageError: If they have no level in common.
     """
-    sides = [compare.gather([one._read], one.folder.resolve().name) for one in (base, new)]
+    sides = [
+        compare.gather([one._read], one.folder.resolve().name, apart=[other.folder])
+        for one, other in ((base, new), (new, base))
+    ]
     if not compare.matched(sides[0].sides, sides[1].sides):
         raise UsageError(
             f"{base.folder} and {new.folder}: no level in common was measured; measure the same models and loads"
@@ -102,7 +105,7 @@ def choose(
         UsageError: If nothing was measured, or a need or a weight is not understood.
     """
     policy = select.policy(None if weights is None else dict(weights), where="weights")
-    wanted = [select.parse(text) for text in (*policy.needs, *needs)]
+    wanted = [select.Need.parse(text) for text in (*policy.needs, *needs)]
     found = [select.read(Path(getattr(one, "folder", one))) for one in _listed(runs)]
     candidates = select.candidates(found)
     if not candidates:

@@ -14,6 +14,7 @@ from loadbench import compare, report, scenario, select, store
 from loadbench.api.event import Event
 from loadbench.api.finding import Finding, comparison
 from loadbench.api.requests import Columns, columns
+from loadbench.bounds import Duration
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.runner import child
 from loadbench.runner.job import Job, Limits, Output, Server
@@ -215,9 +216,9 @@ def run(
     return Run(Path(seen["folder"]), code, messages)
 
 
-def _duration(name: str, text: str | None) -> scenario.Duration | None:
+def _duration(name: str, text: str | None) -> Duration | None:
     try:
-        return None if text is None else scenario.Duration.parse(text)
+        return None if text is None else Duration.parse(text)
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
 

@@ -175,10 +175,9 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
 
 def _check(given: dict[str, Any]) -> None:
     """What can be said before a folder is read: unknown names, metrics and bounds."""
+    from loadbench.bounds import Bound, check_written
     from loadbench.compare import NAMES, figure
     from loadbench.errors import UsageError
-    from loadbench.scenario import Bound
-    from loadbench.scenario.bound import check_written
 
     for name in given["expected"]:
         if name not in NAMES:
@@ -204,7 +203,7 @@ def _records(folders: tuple[Path, ...], given: dict[str, Any], terms: Terms) -> 
         base, *news_ = folders
         news = tuple(news_)
     slo = given["slo"] or None
-    found = _group(base, slo)
+    found = _group(base, slo, news)
     if not news:
         return _models(found, base, given, terms)
     if given["base_model"] is not None:
@@ -213,7 +212,7 @@ def _records(folders: tuple[Path, ...], given: dict[str, Any], terms: Terms) -> 
     for folder in news:
         if folder.resolve() == base.resolve():
             raise UsageError(f"{folder}: is BASE and NEW at once: give two folders")
-        new = _group(folder, slo)
+        new = _group(folder, slo, (base,))
         if not comparing.matched(found.sides, new.sides):
             raise UsageError(
                 f"no level in common: BASE {base} has {_loads(found)}; NEW {folder} has {_loads(new)}: "
@@ -242,8 +241,8 @@ def _models(group: Group, folder: Path, given: dict[str, Any], terms: Terms) -> 
     return [comparing.compare_models(group, first, other, terms) for other in models if other != first]
 
 
-def _group(folder: Path, slo: tuple[str, ...] | None) -> Group:
-    """One side: a run folder, or a folder that holds several."""
+def _group(folder: Path, slo: tuple[str, ...] | None, apart: Sequence[Path]) -> Group:
+    """One side: a run folder, or a folder that holds several; `apart` are those of the other side."""
     from loadbench import compare as comparing
     from loadbench import store
     from loadbench.errors import UsageError
@@ -255,7 +254,7 @@ def _group(folder: Path, slo: tuple[str, ...] | None) -> Group:
             raise UsageError(
                 f"{folder}: is no run folder, and holds none: runs are in results/ unless -o said otherwise"
             )
-    group = comparing.gather([store.read(path) for path in paths], folder.resolve().name, slo=slo)
+    group = comparing.gather([store.read(path) for path in paths], folder.resolve().name, slo=slo, apart=apart)
     if not group.sides:
         raise UsageError(
             f"{folder}: no level of it ran to its end with an answer, so there is nothing to compare; go on with "

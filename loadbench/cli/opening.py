@@ -10,19 +10,19 @@ from pathlib import Path
 
 import click
 
+from loadbench.bounds import Threshold
 from loadbench.cli.harmless import harmless
 from loadbench.runner import connect
 from loadbench.runner.capacity import Grid, Rule, level_of
 from loadbench.runner.capacity.rule import CONFIRM_S, STEADY_S
 from loadbench.runner.measure import Opening
 from loadbench.runner.plan import Plan, PlannedLevel
-from loadbench.scenario import Level, Scenario, Threshold
+from loadbench.scenario import Level, Scenario
 from loadbench.server import Choice, Target
 
 _MINUTES_FROM_S = 90.0
 _LISTED = 40
 """Models, to a person who is to choose."""
-_SLOW = ("ttft", "itl", "tpot", "e2e", "client_queue", "failed", "dropped", "memory", "gpu_memory", "stalls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ def threshold_lines(scenario: Scenario, *, search: bool) -> list[str]:
 
 def _is_odd(one: Threshold) -> bool:
     """Whether it fails what is good: k6 and --slo write what is to hold, which here is the failure."""
-    return one.bound.op.startswith("<") == (one.bound.metric in _SLOW)
+    return one.bound.op.startswith("<") != one.bound.figure.more_is_better
 
 
 def worker_lines(spread: int | str | None) -> list[str]:

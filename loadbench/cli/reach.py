@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,7 @@ from loadbench.cli.options import certificates, devices, duration, header_lines,
 if TYPE_CHECKING:
     from loadbench.runner.job import Job
     from loadbench.scenario import Scenario
-    from loadbench.serve.foundry import Runtime
-    from loadbench.server import Found, Target
+    from loadbench.server import Target
 
 Command = Callable[..., Any]
 SDK = "Foundry Local's SDK"
@@ -61,69 +58,6 @@ def variant_options(command: Command) -> Command:
     """The options that say which variant of a model."""
     option = _models("--ep", "execution_provider", metavar="NAME", help="For a provider, as cuda or webgpu.")
     return device_option(option(command))
-
-
-def found(given: dict[str, Any]) -> Found | None:
-    """The server to ask: the one that is named, else a Foundry Local service; None where there is neither."""
-    from loadbench import server as targets
-    from loadbench.scenario.files import home
-
-    place = given["endpoint"]
-    found = targets.discover(os.environ, home()) if place is None else targets.Found(place, "as given")
-    if found is None:
-        return None
-    return targets.Found(found.endpoint, with_key(found.how, given["api_key_env"], given["api_key_file"]))
-
-
-@asynccontextmanager
-async def server(found: Found, given: dict[str, Any]) -> AsyncIterator[tuple[Target, Any]]:
-    """Who answers at a place, and the httpx client for control calls.
-
-    Raises:
-        TargetError: Nobody does.
-    """
-    from loadbench import server as targets
-    from loadbench.runner import connect
-
-    for warning in connect.warnings(found.endpoint, given["api_key_file"], insecure=given["insecure"]):
-        note(warning)
-    async with targets.open_http(
-        found.endpoint,
-        verify=not given["insecure"],
-        ca_file=given["ca_file"],
-        headers=given["headers"],
-        key=connect.key(given["api_key_env"], given["api_key_file"]),
-    ) as http:
-        wait_s = 0.0 if given["wait_for"] is None else float(given["wait_for"])
-        yield await targets.wait(found.endpoint, http=http, wait_s=wait_s, waiting=note), http
-
-
-@contextmanager
-def sdk(given: dict[str, Any], why: str = "no server was named or found") -> Iterator[Runtime]:
-    """Foundry Local's runtime in a child process.
-
-    Args:
-        why: It takes the SDK.
-    Raises:
-        LoadbenchError: It is not installed.
-    """
-    from loadbench.errors import LoadbenchError
-    from loadbench.serve import foundry
-
-    if reason := foundry.available():
-        raise LoadbenchError(f"{why}, and {SDK} is not at hand ({reason}): name a server with -e URL, or install it")
-    with foundry.start(cache=cache(given), progress=note) as runtime:
-        yield runtime
-
-
-def listed(runtime: Runtime, given: dict[str, Any]) -> Target:
-    """The SDK's models, as a server would list them; a line says where they are from. Blocks: 4 s where offline."""
-    from loadbench.server import Target
-
-    models = tuple(runtime.models())
-    target = Target(SDK, "foundry2", runtime.version, models=models, pid=runtime.pid, is_ours=True)
-    tell(target, f"cache {cache(given)}", given)
-    return target
 
 
 def with_key(how: str, name: str | None, file: str | None) -> str:

@@ -77,7 +77,7 @@ def select(folders: tuple[Path, ...], **given: Any) -> None:
     policy = _policy(given)
     terms = selecting.Terms(
         policy=policy,
-        needs=[selecting.parse(text) for text in (*policy.needs, *given["needs"])],
+        needs=[selecting.Need.parse(text) for text in (*policy.needs, *given["needs"])],
         at=given["at"],
         missing=given["missing"],
         seed=given["seed"],

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from loadbench import figures
 from loadbench.errors import UsageError
+from loadbench.figures import PERCENTILES, Named
 
 Kind = Literal["typical", "percentile", "mean", "rate", "share"]
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-DURATIONS = ("ttft", "tpot", "e2e", "client_queue")
-RATES = ("output_tokens_per_s", "characters_per_s", "input_tokens_per_s", "requests_per_s", "goodput")
-SHARES = ("failed", "attainment")
 GAPS = "itl"
 DEFAULT = ("ttft", "ttft_p95", "tpot", "e2e", "output_tokens_per_s", "failed")
 """What is judged when nobody chose."""
@@ -49,16 +47,37 @@ def figure(name: str) -> Figure:
     Raises:
         UsageError: If there is none; one line that says what to write.
     """
-    if name in RATES:
-        return Figure(name, name, "rate", None, "/s", True)
-    if name in SHARES:
-        return Figure(name, name, "share", None, "share", name != "failed")
-    if name in DURATIONS:
-        return Figure(name, name, "typical", None, "ms", False)
-    metric, _, statistic = name.rpartition("_")
-    if metric in DURATIONS and statistic == "mean":
-        return Figure(name, metric, "mean", None, "ms", False)
-    if metric in (*DURATIONS, GAPS) and statistic in PERCENTILES:
-        return Figure(name, metric, "percentile", PERCENTILES[statistic], "ms", False)
-    known = ", ".join((*DURATIONS, "ttft_p95", "itl_p99", "e2e_mean", *RATES, *SHARES))
-    raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {known}")
+    found = figures.named(name)
+    if found is None or "verdict" not in found.figure.doors:
+        raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {_examples()}")
+    kind = _kind(found)
+    if kind is None:
+        raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {_examples()}")
+    one = found.figure
+    p = PERCENTILES[found.statistic or ""] if kind == "percentile" else None
+    return Figure(name=name, metric=one.key, kind=kind, p=p, unit=one.unit, more_is_better=one.more_is_better)
+
+
+def _kind(found: Named) -> Kind | None:
+    """How it is judged; None of what no verdict can be about, as the mean of all gaps."""
+    if found.figure.unit == "share":
+        return "share"
+    if not found.figure.values:
+        return "rate"
+    if found.statistic in PERCENTILES:
+        return "percentile"
+    if found.figure.values == "gaps" or found.statistic == "max":
+        return None
+    return "typical" if found.statistic is None else "mean"
+
+
+def keys(kind: Literal["rate", "share"]) -> tuple[str, ...]:
+    """The rates, or the shares, that a verdict can be about."""
+    return tuple(
+        one.key for one in figures.of("verdict") if not one.values and (one.unit == "share") == (kind == "share")
+    )
+
+
+def _examples() -> str:
+    times = [one.key for one in figures.of("verdict") if one.values == "requests"]
+    return ", ".join((*times, "ttft_p95", "itl_p99", "e2e_mean", *keys("rate"), *keys("share")))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadbench import metrics
+from loadbench import metrics, store
+from loadbench.compare.differences import differences
 from loadbench.compare.reading import load_of, sides
 from loadbench.compare.side import Side
+from loadbench.errors import LoadbenchError
 from loadbench.metrics import gates as checks
 from loadbench.store import Run
+
+MOST_EARLIER = 5
+"""Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
 
 Key = tuple[str, str]
 """Model and load."""
@@ -64,6 +69,7 @@ def gather(
     *,
     slo: Sequence[str] | None = None,
     summaries: Mapping[Path, Mapping[str, Any]] | None = None,
+    apart: Collection[Path] | None = None,
 ) -> Group:
     """One side from its runs.
 
@@ -72,13 +78,50 @@ def gather(
         name: What to call the side; by default the first run's folder.
         slo: Bounds of attainment and goodput; each run's own by default.
         summaries: By run folder, what `metrics.summarise` returned of it, where that is at hand.
+        apart: Folders of the other side. Where they are named and there is one run, `earlier` runs say how much runs
+            differ.
     """
     found: dict[Key, list[Gate]] = {}
     known = summaries or {}
     measured = sides(runs, slo)
+    if apart is not None and len(runs) == 1:
+        before = sides(earlier(runs[0], apart), slo)
+        for key, side in before.items():
+            if key in measured:
+                measured[key] = replace(measured[key], earlier=side.laps)
     for run in runs:
         _gates(run, known.get(run.path) or metrics.summarise(run), found)
     return Group(name or runs[0].path.name, tuple(runs), measured, found, slo)
+
+
+def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
+    """Runs of the same folder that began before this one and did the same on the same machine; the last ones.
+
+    Args:
+        apart: Folders that do not count: those of the side that it is compared with.
+    """
+    own = run.path.resolve()
+    others = {path.resolve() for path in apart}
+    began = str(run.info.get("start"))
+    alike: list[tuple[str, Path]] = []
+    for file in own.parent.glob("*/run.json"):
+        path = file.parent
+        if path == own or path in others:
+            continue
+        try:
+            info = store.read_info(path)
+        except LoadbenchError:
+            continue  # broken, or of a newer loadbench: it says nothing here
+        start = str(info.get("start"))
+        if info.get("status") == "complete" and start < began and not differences(run.info, info):
+            alike.append((start, path))
+    found: list[Run] = []
+    for _, path in sorted(alike)[-MOST_EARLIER:]:
+        try:
+            found.append(store.read(path))
+        except LoadbenchError:
+            continue
+    return found
 
 
 def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -> None:

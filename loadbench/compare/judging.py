@@ -16,7 +16,7 @@ from loadbench.compare.flows import mean, rate
 from loadbench.compare.inference import mean_of
 from loadbench.compare.outcomes import share
 from loadbench.compare.percentiles import percentile
-from loadbench.compare.side import Side, interleaved
+from loadbench.compare.side import Lap, Side, interleaved
 from loadbench.compare.spread import QUIET, Runs, moderated
 from loadbench.compare.typical import typical
 from loadbench.compare.verdict import (
@@ -71,7 +71,7 @@ def judge_levels(
     """
     wanted = [figure(name) for name in dict.fromkeys(metrics)]
     rows = [(base, new, one, _found_at(one, base, new)) for base, new in levels for one in wanted]
-    runs = [_with_closings(one, base, new, at(TAIL)) for base, new, one, at in rows]
+    runs = [_with_repeats(one, base, new, at(TAIL)) for base, new, one, at in rows]
     doubts = moderated(runs)
     found: list[list[Verdict]] = []
     for number, (base, new) in enumerate(levels):
@@ -185,19 +185,41 @@ def _found_at(one: Figure, base: Side, new: Side) -> _At:
     return at
 
 
-def _with_closings(one: Figure, base: Side, new: Side, finding: Finding | None) -> Runs | None:
-    """What the runs say of how much runs differ; of one run a side, what its first level says, measured once more."""
+def _with_repeats(one: Figure, base: Side, new: Side, finding: Finding | None) -> Runs | None:
+    """What the runs say of how much runs differ.
+
+    Of one run a side it is what the same level says that was measured at another time: at the end of the run, and in
+    earlier runs.
+    """
     runs = _runs_of(finding)
     if runs is None or runs.freedom:
         return runs
-    again = []
+    groups: list[tuple[Side, Sequence[Lap]]] = []
     for side in (base, new):
-        for lap in side.laps:
-            if lap.again is not None:
-                closing = _found_at(one, Side(side.model, side.load, (lap,)), replace(side, laps=(lap.again,)))(TAIL)
-                again.append(None if closing is None else closing.effect)
-    residuals = tuple(effect / math.sqrt(2) for effect in again if effect is not None)
-    return replace(runs, residuals=residuals, freedom=len(residuals))
+        groups += [(side, (lap, lap.again)) for lap in side.laps if lap.again is not None]
+    # How they differ among themselves, not from this run: a server that changed since is what is to be found.
+    known = {lap.run: lap for side in (base, new) for lap in side.earlier}
+    groups.append((base, list(known.values())))
+    residuals: list[float] = []
+    freedom = 0
+    for side, laps in groups:
+        effects = _effects(one, side, laps)
+        if len(effects) > 1:
+            centre = mean_of(effects)
+            residuals.extend(effect - centre for effect in effects)
+            freedom += len(effects) - 1
+    return replace(runs, residuals=tuple(residuals), freedom=freedom)
+
+
+def _effects(one: Figure, side: Side, laps: Sequence[Lap]) -> list[float]:
+    """The logarithm of the figure of each over that of the first."""
+    effects: list[float] = []
+    for lap in laps:
+        pair = [replace(side, laps=(each,), earlier=()) for each in (laps[0], lap)]
+        found = _found_at(one, *pair)(TAIL)
+        if found is not None and found.effect is not None and math.isfinite(found.effect):
+            effects.append(found.effect)
+    return effects
 
 
 def _doubted(at: _At, runs: Runs | None, doubt: Estimate | None) -> _At:

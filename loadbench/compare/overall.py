@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from loadbench.compare.figures import SHARES
+from loadbench.compare.figures import keys
 from loadbench.compare.verdict import BAD, WITHIN, Verdict
 
 Row = dict[str, Any]
@@ -45,8 +45,8 @@ def overall(levels: Sequence[Row], means: Sequence[Row]) -> dict[str, Any]:
         one for one in levels if one["word"] in (*BAD, *GOOD) and over.get(_of(one), one["word"]) != one["word"]
     ]
     # Without a single failure it takes thousands of requests to hold a share within a point: nothing to settle.
-    unsettled = [one for one in decisive if one["metric"] not in SHARES and one["word"] == "can't tell"]
-    counted = [one for one in decisive if one["metric"] not in SHARES or one["word"] != "can't tell"]
+    unsettled = [one for one in decisive if one["metric"] not in keys("share") and one["word"] == "can't tell"]
+    counted = [one for one in decisive if one["metric"] not in keys("share") or one["word"] != "can't tell"]
     words = [one["word"] for one in (*counted, *exceptions)]
     return {"word": _word(words), "decisive": decisive, "open": unsettled, "exceptions": exceptions}
 

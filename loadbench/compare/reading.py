@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from loadbench import stats
-from loadbench.compare.figures import RATES
+from loadbench.bounds import Bound
+from loadbench.compare.figures import keys
 from loadbench.compare.side import Flags, Flow, Lap, Outcomes, Side
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import Window
 from loadbench.record import Results
-from loadbench.scenario import Bound
 from loadbench.store import LevelData, Run
 
 BURST = 0.5
@@ -143,11 +143,13 @@ def _flows(facts: Mapping[str, Any], results: Results, requests: Requests, objec
     amounts = [_amounts(piece, results, requests, good) for piece in pieces]
     stays = requests.in_flight[requests.population]
     dependent_s = float(np.nanmean(stays)) / 1e9
-    return {
-        name: Flow(per_s, np.array([amount[name] for amount in amounts]), steady.length_s, dependent_s)
-        for name in RATES
-        if (per_s := rates[name]) is not None
-    }
+    flows = {}
+    for name in keys("rate"):
+        per_s = rates.get(name)
+        if per_s is not None:
+            slices = np.array([amount[name] for amount in amounts]) if name in amounts[0] else None
+            flows[name] = Flow(per_s, slices, steady.length_s, dependent_s)
+    return flows
 
 
 def _amounts(piece: Window, results: Results, requests: Requests, good: Flags | None) -> dict[str, float]:

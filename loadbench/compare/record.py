@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from loadbench import figures
 from loadbench.compare.differences import OF_LEVEL, Difference, between, differences, ran
-from loadbench.compare.figures import DEFAULT, DURATIONS, GAPS, OF_MODELS, RATES, SHARES, figure
+from loadbench.compare.figures import DEFAULT, OF_MODELS, figure, keys
 from loadbench.compare.group import Gate, Group
 from loadbench.compare.judging import judge_levels, means
 from loadbench.compare.overall import overall, row
@@ -21,10 +22,10 @@ Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]
 SCHEMA = 1
 _SEVERITIES = ("red", "warn", "note")
-_ALL = frozenset((*DURATIONS, GAPS, *RATES, *SHARES))
+_ALL = frozenset(one.key for one in figures.of("verdict"))
 _SPARED: Mapping[str, Collection[str]] = {
-    "V1": _ALL - {*RATES},
-    "V4": SHARES,
+    "V1": _ALL - {*keys("rate")},
+    "V4": keys("share"),
     "V5": ("ttft", "tpot", "itl", "client_queue", "failed"),
     "V6": _ALL - {"output_tokens_per_s", "input_tokens_per_s", "goodput", "tpot"},
 }

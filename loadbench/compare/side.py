@@ -96,11 +96,13 @@ class Side:
         model: As the runs name it.
         load: The level's load: "c4", "r0.5".
         laps: At least one.
+        earlier: The same of runs before, where there is one run: they say how much runs differ, and nothing else.
     """
 
     model: str
     load: str
     laps: tuple[Lap, ...]
+    earlier: tuple[Lap, ...] = ()
 
     @property
     def runs(self) -> int:

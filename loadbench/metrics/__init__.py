@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from loadbench.bounds import Bound
 from loadbench.metrics import course, endpoints, gates, level, machine, models, noise, repeats, samples, stalls
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import searched
 from loadbench.metrics.thresholds import thresholds
 from loadbench.record import SPEECHLESS
-from loadbench.scenario import Bound
 from loadbench.stats.scaling import scaling
 from loadbench.store import LevelData, Run
 

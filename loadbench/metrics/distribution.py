@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
+from loadbench.figures import PERCENTILES
 from loadbench.metrics import gaps
 from loadbench.metrics.request import Flags
 from loadbench.record import Results
 from loadbench.store.histogram import Histogram
 
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 NS_PER_MS = 1e6
 US_PER_MS = 1e3
 

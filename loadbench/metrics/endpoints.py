@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from loadbench.bounds import Bound
 from loadbench.metrics import level, stalls
 from loadbench.metrics.distribution import rounded
-from loadbench.scenario import Bound
 from loadbench.store import LevelData
 
 _FIGURES = (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from loadbench import stats
+from loadbench.bounds import Bound
 from loadbench.metrics import dependence, drift, flow, gaps, request, spectra, stalls, table, window
 from loadbench.metrics.distribution import (
     NS_PER_MS,
@@ -24,7 +25,6 @@ from loadbench.metrics.distribution import (
 from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.record import Results
-from loadbench.scenario import Bound
 from loadbench.store import LevelData
 from loadbench.store.histogram import Histogram
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
+from loadbench.bounds import Bound
+from loadbench.figures import PERCENTILES
 from loadbench.metrics import gaps
-from loadbench.metrics.distribution import NS_PER_MS, PERCENTILES, US_PER_MS, rounded
+from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, rounded
 from loadbench.metrics.request import Flags, Reals, Requests
 from loadbench.metrics.window import SHORTEST_NS, Window
 from loadbench.record import Results
-from loadbench.scenario import Bound
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,

@@ -6,18 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench.bounds import Bound, Threshold
+from loadbench.figures import FIGURES
 from loadbench.metrics.distribution import significant
 from loadbench.metrics.level import BURST
 from loadbench.metrics.slo import STREAMED, WHOLE
-from loadbench.scenario import Bound, Threshold
-from loadbench.scenario.bound import DURATIONS, SIZES
 
 Level = Mapping[str, Any]
 Row = dict[str, Any]
 
-_PEAKS = {"memory": "server_memory_peak_bytes", "gpu_memory": "gpu_memory_peak_bytes"}
-_SHARES = {"success": ("completed", "offered"), "failed": ("failed", "attempted"), "dropped": ("dropped", "offered")}
-_NUMBERS = ("stalls", "j_per_1000_tokens", "cost_per_1000_tokens")
+_UNITS: Mapping[str, str] = {"ms": "ms", "share": "share", "bytes": "bytes", "/s": "per_s"}
+"""As summary.json names them; None of the others, which are plain numbers."""
 
 
 def thresholds(levels: Sequence[Level], written: Sequence[str | Mapping[str, Any]]) -> list[Row]:
@@ -75,39 +74,31 @@ def _nowhere(one: Threshold, judged: Sequence[Level]) -> Row:
 
 
 def _named(one: Threshold) -> Row:
-    return {"text": one.text, "metric": one.bound.metric, "unit": _unit(one.bound.metric)}
-
-
-def _unit(metric: str) -> str | None:
-    if metric in DURATIONS:
-        return "ms"
-    if metric in _SHARES or metric == "efficiency":
-        return "share"
-    return "bytes" if metric in SIZES else None if metric in _NUMBERS else "per_s"
+    return {"text": one.text, "metric": one.bound.metric, "unit": _UNITS.get(one.bound.figure.unit)}
 
 
 def _figure(bound: Bound, level: Level) -> tuple[float | None, int | None, Any]:
     """The figure that a bound is about, of how many, and its 95 % interval where one exists."""
-    metric = bound.metric
-    if metric in DURATIONS:
-        found = _times(metric, level)
+    figure = bound.figure
+    if figure.values:
+        found = _times(bound.metric, level)
         statistic = bound.statistic or ""
         value = found.get(statistic)
         if value is None and found.get("n") and level.get("with_failures_ms"):
             value = math.inf
         return value, found.get("n"), (found.get("ci95") or {}).get(statistic)
-    if metric in _SHARES:
-        hits, n = (level.get(name) for name in _SHARES[metric])
+    if figure.counts is not None:
+        hits, n = (level.get(name) for name in figure.counts)
         if hits is None or not n:
             return None, n, None
         n = max(hits, n)  # of a damaged folder, which a gate names
-        return hits / n, n, (level.get("share_ci95") or {}).get(metric)
-    if metric in SIZES:
-        return level.get(_PEAKS[metric]), None, None
-    if metric == "stalls":
-        return (level.get("stalls") or {}).get("n"), (level.get("itl_ms") or {}).get("n"), None
-    name = "goodput_per_s" if metric == "goodput" else metric
-    return level.get(name), level.get("completed"), level.get(f"{name}_ci95")
+        return hits / n, n, (level.get("share_ci95") or {}).get(bound.metric)
+    value, interval = figure.read(level), level.get(f"{figure.path}_ci95")
+    if figure.unit == "bytes":
+        return value, None, None
+    if bound.metric == "stalls":
+        return value, FIGURES["itl"].read(level, "n"), None
+    return value, level.get("completed"), interval
 
 
 def _times(metric: str, level: Level) -> Mapping[str, Any]:
@@ -137,7 +128,7 @@ def _missing(bound: Bound, level: Level) -> str:
         return f"answers that are asked for whole have no {'gaps' if metric == 'stalls' else metric}"
     if metric in (*STREAMED, "stalls") and (level.get("burst_share") or 0) > BURST:
         return "the server sends its answers in bursts"
-    if metric in SIZES:
+    if bound.figure.unit == "bytes":
         return "nobody could sample it"
     if metric == "efficiency":
         return "no lower load of this model was measured"

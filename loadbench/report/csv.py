@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loadbench.figures import FIGURES, PERCENTILES, Figure
 from loadbench.report import levels, provenance
 from loadbench.text import csv_cell
 
@@ -30,85 +31,9 @@ COLUMNS = (
     "ci_high",
     *OF_LEVELS,
 )
-STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
-DISTRIBUTIONS = {
-    "ttft_ms": "ms",
-    "ttft_from_due_ms": "ms",
-    "ttfe_ms": "ms",
-    "itl_ms": "ms",
-    "tpot_ms": "ms",
-    "e2e_ms": "ms",
-    "connect_ms": "ms",
-    "client_queue_ms": "ms",
-    "client_lag_ms": "ms",
-    "output_tokens": "tokens",
-    "input_tokens": "tokens",
-}
-FIGURES = {
-    "offered": "requests",
-    "dropped": "requests",
-    "attempted": "requests",
-    "completed": "requests",
-    "failed": "requests",
-    "cancelled": "requests",
-    "retries": "requests",
-    "retried": "requests",
-    "recovered": "requests",
-    "failure_share": "fraction",
-    "share": "fraction",
-    "duration_s": "s",
-    "window_s": "s",
-    "output_tokens_per_s": "1/s",
-    "input_tokens_per_s": "1/s",
-    "characters_per_s": "1/s",
-    "requests_per_s": "1/s",
-    "goodput_per_s": "1/s",
-    "efficiency": "fraction",
-    "speedup": "ratio",
-    "stretch": "ratio",
-    "in_flight_mean": "count",
-    "tokens_per_event": "count",
-    "tpot_micro_ms": "ms",
-    "merged_share": "fraction",
-    "late_share": "fraction",
-    "held_share": "fraction",
-    "burst_share": "fraction",
-    "cached_share": "fraction",
-    "client_cpu_share": "fraction",
-    "client_wait_share": "fraction",
-    "client_pause_s": "s",
-    "characters": "count",
-    "words": "count",
-    "output_tokens_spent": "tokens",
-    "server_memory_peak_bytes": "bytes",
-    "server_threads_peak": "count",
-    "server_cpu_s": "s",
-    "server_cpu_share": "ratio",
-    "cpu_s_per_1000_tokens": "s",
-    "server_output_tokens_per_s": "1/s",
-    "others_cpu_share": "fraction",
-    "gpu_utilisation_mean": "fraction",
-    "temperature_c_max": "degC",
-    "cpu_mhz_mean": "MHz",
-    "throttled": "flag",
-    "closing": "flag",
-}
-SOURCED = {
-    "gpu_memory_peak_bytes": ("gpu_memory_source", "bytes"),
-    "energy_j": ("energy_source", "J"),
-    "j_per_1000_tokens": ("energy_source", "J"),
-    "wh_per_1000_tokens": ("energy_source", "Wh"),
-    "cost_per_1000_tokens": ("energy_source", "currency"),
-}
-OF_MODELS = {
-    "load_s": "s",
-    "memory_before_load_bytes": "bytes",
-    "memory_after_load_bytes": "bytes",
-    "memory_peak_bytes": "bytes",
-    "memory_after_unload_bytes": "bytes",
-    "disk_bytes": "bytes",
-    "size_bytes": "bytes",
-}
+STATISTICS = ("mean", *PERCENTILES, "max")
+_UNITS = {"share": "fraction", "/s": "1/s"}
+"""Words for units here, where they are not those of `figures`."""
 
 _Row = tuple[str, str, float, str, int | None, float | None, float | None]
 
@@ -151,28 +76,25 @@ def _key(level: Mapping[str, Any], name: str) -> Any:
 
 
 def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
-    for metric, unit in DISTRIBUTIONS.items():
-        distribution = level.get(metric) or {}
-        if not isinstance(distribution, Mapping):
-            yield metric, "value", distribution, unit, None, None, None
-            continue
-        for statistic in STATISTICS:
-            if distribution.get(statistic) is not None:
-                low, high = levels.ends(distribution, statistic)
-                yield metric, statistic, distribution[statistic], unit, distribution.get("n"), low, high
-    for metric, unit in FIGURES.items():
-        if level.get(metric) is not None:
-            figure = int(level[metric]) if unit == "flag" else level[metric]
-            low, high = level.get(f"{metric}_ci95") or (None, None)
-            yield metric, "value", figure, unit, None, low, high
+    declared = [one for one in FIGURES.values() if one.of == "level" and one.path]
+    single = [one for one in declared if not one.values and not one.source and "." not in one.path]
+    for one in declared:
+        if one.values:
+            yield from _of_distribution(one.path, level.get(one.path) or {}, _unit(one))
+    for one in single:
+        value = one.read(level)
+        if value is not None:
+            low, high = level.get(f"{one.path}_ci95") or (None, None)
+            yield one.path, "value", int(value) if one.unit == "flag" else value, _unit(one), None, low, high
     for name, row in sorted((level.get("drift") or {}).items()):
         yield "drift", name, row["ratio"], "ratio", None, None, None
-    for name, unit in (("n", "count"), ("threshold_ms", "ms"), ("longest_ms", "ms")):
-        if (level.get("stalls") or {}).get(name) is not None:
-            yield "stalls", name, level["stalls"][name], unit, None, None, None
-    for metric, (source, unit) in SOURCED.items():
-        if level.get(metric) is not None:
-            yield metric, str(level.get(source) or "value"), level[metric], unit, None, None, None
+    for one in declared:
+        value = one.read(level) if one.source or "." in one.path else None
+        if value is not None and one.source:
+            yield one.path, str(level.get(one.source) or "value"), value, _unit(one), None, None, None
+        elif value is not None:
+            metric, _, name = one.path.partition(".")
+            yield metric, name, value, _unit(one), None, None, None
     if level.get("power"):
         yield "power", str(level["power"]), 1, "flag", None, None, None
     for name, figure in sorted((level.get("server_metrics") or {}).items()):
@@ -191,6 +113,20 @@ def _rows(level: Mapping[str, Any]) -> Iterator[_Row]:
             yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), low, high
 
 
+def _of_distribution(metric: str, distribution: Any, unit: str) -> Iterator[_Row]:
+    if not isinstance(distribution, Mapping):
+        yield metric, "value", distribution, unit, None, None, None
+        return
+    for statistic in STATISTICS:
+        if distribution.get(statistic) is not None:
+            low, high = levels.ends(distribution, statistic)
+            yield metric, statistic, distribution[statistic], unit, distribution.get("n"), low, high
+
+
+def _unit(figure: Figure) -> str:
+    return _UNITS.get(figure.unit, figure.unit)
+
+
 def _curve_rows(curve: Mapping[str, Any]) -> Iterator[_Row]:
     law = curve.get("usl") or {}
     for name, unit in (("lambda_per_s", "1/s"), ("sigma", "count"), ("kappa", "count"), ("peak_n", "count")):
@@ -205,9 +141,9 @@ def _curve_rows(curve: Mapping[str, Any]) -> Iterator[_Row]:
 
 
 def _model_rows(model: Mapping[str, Any]) -> Iterator[_Row]:
-    for metric, unit in OF_MODELS.items():
-        if model.get(metric) is not None:
-            yield metric, "value", model[metric], unit, None, None, None
+    for one in FIGURES.values():
+        if one.of == "model" and one.path and one.read(model) is not None:
+            yield one.path, "value", one.read(model), _unit(one), None, None, None
     for purpose in ("first", "warm", "idle", "kept_warm"):
         probe = model.get(purpose) or {}
         for name, unit in (("ttft_ms", "ms"), ("e2e_ms", "ms"), ("after_s", "s"), ("cold", "flag")):

@@ -12,15 +12,6 @@ Level = Mapping[str, Any]
 
 REQUESTS_NEEDED = {"p50": 6, "p90": 36, "p95": 72, "p99": 368, "p999": 3688}
 """Smallest n whose order statistics give a two-sided 95 % interval (METRICS.md §4)."""
-STATISTIC_NAMES = {
-    "p50": "p50",
-    "p90": "p90",
-    "p95": "p95",
-    "p99": "p99",
-    "p999": "p99.9",
-    "max": "max",
-    "mean": "mean",
-}
 
 
 def levels(summary: Summary) -> list[Level]:

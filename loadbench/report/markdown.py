@@ -74,7 +74,7 @@ def _parts(summary: Summary) -> Iterable[list[str]]:
     yield _folded("Behind the figures", section(breakdowns.behind(summary))[1:])
     yield _folded("By prompt", _prompt_tables(summary))
     yield _folded("By input length", _length_tables(summary))
-    yield _folded("Definitions", ["\n".join(f"- **{name}**: {text}" for name, text in definitions.DEFINITIONS)])
+    yield _folded("Definitions", ["\n".join(f"- **{name}**: {text}" for name, text in definitions.definitions())])
 
 
 def _sentences(summary: Summary) -> Iterable[str]:

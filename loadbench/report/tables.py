@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from loadbench import text as units
+from loadbench.figures import STATISTIC_TITLES
 from loadbench.report import levels
 from loadbench.report.levels import Level, Summary
 
@@ -134,7 +135,7 @@ def gaps(summary: Summary) -> list[Table]:
     columns: list[tuple[Column, Read]] = [
         (Column("level", left=True), level_name),
         *(
-            (Column(f"{name} {levels.STATISTIC_NAMES[p]}", times.unit), time_of(times, metric("itl_ms"), p))
+            (Column(f"{name} {STATISTIC_TITLES[p]}", times.unit), time_of(times, metric("itl_ms"), p))
             for p in ("p50", "p99", "p999", "max")
         ),
         (Column("TPOT p50", times.unit), tpot(time_of(times, metric("tpot_ms"), "p50"))),
@@ -283,7 +284,7 @@ def _percentile_notes(metrics: Sequence[Any], statistics: Sequence[str], noun: s
     notes = []
     for statistic in statistics:
         needed = levels.REQUESTS_NEEDED[statistic]
-        subject = f"{name} {levels.STATISTIC_NAMES[statistic]}".strip()
+        subject = f"{name} {STATISTIC_TITLES[statistic]}".strip()
         have = sorted({int(m.get("n") or 0) for m in metrics if m and levels.is_marked(m, statistic)})
         few, enough = [n for n in have if n < needed], [n for n in have if n >= needed]
         if few:

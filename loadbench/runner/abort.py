@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from loadbench.bounds import Threshold
 from loadbench.engine import Progress
+from loadbench.figures import PERCENTILES
 from loadbench.metrics import Requests
-from loadbench.metrics.distribution import NS_PER_MS, PERCENTILES
+from loadbench.metrics.distribution import NS_PER_MS
 from loadbench.metrics.slo import compare
 from loadbench.record import Result, Results
 from loadbench.runner.plan import PlannedLevel
 from loadbench.runner.session import Schedule
-from loadbench.scenario import Threshold
 
 FEWEST = 10
 """Requests that have ended before anything is aborted: nobody ends a run for a bad request at its beginning."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from loadbench.bounds import Bound, Threshold, check_written
 from loadbench.errors import ScenarioError, UsageError
-from loadbench.scenario.bound import Bound, check_written
 from loadbench.scenario.length import Length, Pause
 from loadbench.scenario.shape import Shape
-from loadbench.scenario.threshold import Threshold
 from loadbench.text import at, shown
 
 if TYPE_CHECKING:

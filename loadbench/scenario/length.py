@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from loadbench.bounds import Duration
 from loadbench.errors import UsageError
-from loadbench.scenario.bound import Duration
 from loadbench.text import shown
 
 if TYPE_CHECKING:

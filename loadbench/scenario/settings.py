@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from loadbench.scenario.bound import Duration
+from loadbench.bounds import Duration
 
 Reader = Literal[
     "number",

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from loadbench.bounds import Duration
 from loadbench.errors import UsageError
-from loadbench.scenario.bound import Duration
 from loadbench.text import shown
 
 FASTEST_PER_S = 1_000_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadbench.select.figure import FIGURES
+from loadbench.select.figure import declared, points
 from loadbench.select.rank import STEP, Grid, Reals, filled
 from loadbench.select.weights import criterion_of
 
@@ -128,15 +128,15 @@ def other_figures(
     behind = math.fsum(share * ahead for share, ahead in zip(shares, lead, strict=True))
     found = []
     for figure, share in zip(figures, shares, strict=True):
-        kept = FIGURES[figure]
-        if share <= 0 or figure not in values or kept.kind == "words" or behind / share > math.log(1e6):
+        one, scale = declared(figure).figure, points(figure)
+        if share <= 0 or figure not in values or one.unit == "word" or behind / share > math.log(1e6):
             continue
         value, gain = values[figure], behind / share
-        if kept.kind == "points":
-            needed = value + gain / STEP / kept.scale
+        if scale is not None:
+            needed = value + gain / STEP / scale
             if needed <= (5.0 if figure == "quality" else 1.0):
                 found.append((gain, OtherFigure(name, figure, None, value, needed)))
         else:
-            needed = value * math.exp(gain if kept.more_is_better else -gain)
+            needed = value * math.exp(gain if one.more_is_better else -gain)
             found.append((gain, OtherFigure(name, figure, math.exp(gain), value, needed)))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from loadbench.bounds import Need
 from loadbench.select import change, doubts, load, pareto, rank, robust, values
 from loadbench.select.candidate import Candidate, Measured
-from loadbench.select.figure import FIGURES, Figure
-from loadbench.select.need import Met, Need, met
+from loadbench.select.figure import COMPARED, Figure, declared, unit
+from loadbench.select.need import Met, met
 from loadbench.select.weights import CRITERIA, Policy, criterion_of, policy, shares
 
 Record = dict[str, Any]
@@ -73,7 +74,7 @@ def choose(candidates: Sequence[Candidate], found: Sequence[Measured], terms: Te
         "missing": terms.missing,
         "criteria": _criteria(terms.policy, parts, counts),
         "usual_weights": terms.policy.usual,
-        "figures": [_kept(name, parts) for name in FIGURES if any(known.get(name, {}))],
+        "figures": [_declared(name, parts) for name in COMPARED if any(known.get(name, {}))],
         "candidates": sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0)),
         "winner": left[order[0]].name if order else None,
         "robustness": None,
@@ -148,9 +149,7 @@ def _row(
         "began": min((str(level.get("began")) for level in levels if level.get("began")), default=None),
         "loads": list(one.loads),
         "figures": {
-            name: {**asdict(who[one.name]), "unit": FIGURES[name].unit}
-            for name, who in known.items()
-            if one.name in who
+            name: {**asdict(who[one.name]), "unit": unit(name)} for name, who in known.items() if one.name in who
         },
         "needs": [asdict(need) for need in held.get(one.name, ())],
         "status": "left",
@@ -221,10 +220,13 @@ def _criteria(chosen: Policy, parts: Mapping[str, float], counts: Mapping[str, i
     ]
 
 
-def _kept(name: str, parts: Mapping[str, float]) -> Record:
-    kept = FIGURES[name]
+def _declared(name: str, parts: Mapping[str, float]) -> Record:
+    one = declared(name)
     return {
-        **{field: getattr(kept, field) for field in ("name", "label", "unit", "more_is_better")},
+        "name": name,
+        "label": one.title,
+        "unit": unit(name),
+        "more_is_better": one.figure.more_is_better,
         "criterion": criterion_of(name).name,
         "share": parts.get(name, 0.0),
     }

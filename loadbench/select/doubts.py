@@ -9,7 +9,7 @@ from typing import Any, Literal
 from loadbench.compare import between, differences
 from loadbench.metrics.gates import titled
 from loadbench.select.candidate import Candidate
-from loadbench.select.figure import FIGURES, Figure
+from loadbench.select.figure import Figure, declared, is_speed, unit
 from loadbench.select.need import Met
 from loadbench.select.weights import CRITERIA
 
@@ -109,14 +109,14 @@ def of_figures(
     for name, share in shares.items():
         lacking = [one.name for one in everyone if one.name not in found[name]] if share else []
         if lacking:
-            text = f"{FIGURES[name].label} of {_names(lacking)} is not known: it counts as half as good as the worst"
+            text = f"{declared(name).title} of {_names(lacking)} is not known: it counts as half as good as the worst"
             yield Doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
         bare = {one.name: f.n for one in everyone if (f := found[name].get(one.name)) and f.low is None and f.n}
         if bare and share:
-            within = "a point" if FIGURES[name].unit == "points" else "a factor of two"
-            noun = ("request" if FIGURES[name].speed else "prompt") + ("" if max(bare.values()) == 1 else "s")
+            within = "a point" if unit(name) == "points" else "a factor of two"
+            noun = ("request" if is_speed(name) else "prompt") + ("" if max(bare.values()) == 1 else "s")
             n = f"{min(bare.values()):,}" + (f" to {max(bare.values()):,}" if len(set(bare.values())) > 1 else "")
-            what = f"{FIGURES[name].label} of {_names(list(bare))}"
+            what = f"{declared(name).title} of {_names(list(bare))}"
             text = f"{what} rests on {n} {noun}, too few for an interval: taken within {within}"
             yield Doubt("warn", "V12", "" if len(bare) > 1 else next(iter(bare)), text)
     energies = {f.source for f in found.get("energy", {}).values()}

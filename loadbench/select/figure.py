@@ -5,53 +5,42 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from loadbench import stats
+from loadbench import figures, stats
+from loadbench.figures import Named
 
-Kind = Literal["ratio", "points", "words"]
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is known of a figure, whoever has it.
-
-    Attributes:
-        name: As needs, weights and JSON name it.
-        label: For people.
-        unit: "ms", "/s", "bytes", "J", "currency", "points" (1 to 5), "share" or "".
-        more_is_better: The good direction.
-        kind: How two values are held against each other: by their ratio, by their difference on a scale, or not at all.
-        speed: Whether it comes from how fast a run went: such figures of one run rise and fall together.
-        scale: Of points, how many of a scale of five (four steps) one unit of the figure is.
-    """
-
-    name: str
-    label: str
-    unit: str
-    more_is_better: bool
-    kind: Kind = "ratio"
-    speed: bool = False
-    scale: float = 1.0
+COMPARED = (
+    *("ttft_p95", "e2e_mean", "characters_per_s", "output_tokens_per_s", "quality", "rules", "memory", "disk"),
+    *("energy", "cost", "licence"),
+)
+"""The names of the figures that a choice can rest on, in the order of its tables."""
+_POINTS: Mapping[str, float] = {"points": 1.0, "share": 4.0, "word": 4.0}
+"""Units whose values are held against each other by their difference on a scale of five, and how many points of that
+one unit of the figure is. The others are held against each other by their ratio."""
 
 
-FIGURES: Mapping[str, Kept] = {
-    one.name: one
-    for one in (
-        Kept("ttft_p95", "TTFT p95", "ms", False, speed=True),
-        Kept("e2e_mean", "E2E mean", "ms", False, speed=True),
-        Kept("characters_per_s", "characters/s", "/s", True, speed=True),
-        Kept("output_tokens_per_s", "tokens/s", "/s", True, speed=True),
-        Kept("quality", "quality", "points", True, "points"),
-        Kept("rules", "rules passed", "share", True, "points", scale=4.0),
-        Kept("memory", "memory", "bytes", False),
-        Kept("disk", "disk", "bytes", False),
-        Kept("energy", "J per 1,000 characters", "J", False, speed=True),
-        Kept("cost", "cost per 1,000 characters", "currency", False, speed=True),
-        Kept("licence", "licence", "", True, "words", scale=4.0),
-    )
-}
-"""All figures that a choice can rest on."""
+def declared(name: str) -> Named:
+    """What is known of a figure, whoever has it."""
+    found = figures.named(name)
+    if found is None:
+        raise KeyError(name)
+    return found
+
+
+def unit(name: str) -> str:
+    """As a choice's record has it; "" of words."""
+    found = declared(name).figure.unit
+    return "" if found == "word" else found
+
+
+def points(name: str) -> float | None:
+    """How many points of a scale of five one unit of the figure is; None of figures that compare by their ratio."""
+    return _POINTS.get(declared(name).figure.unit)
+
+
+def is_speed(name: str) -> bool:
+    """Whether it comes from how fast a run went: such figures of one run rise and fall together."""
+    return declared(name).figure.unit in ("ms", "/s", "J", "currency")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.select.figure import FIGURES, Figure
+from loadbench.select.figure import Figure, declared, is_speed, points
 
 Reals = NDArray[np.float64]
 STEP = math.log(2.0)
@@ -74,7 +74,7 @@ def grid(names: Sequence[str], found: Mapping[str, Mapping[str, Figure]]) -> Gri
                 down[i, k], up[i, k] = max(0.0, value - min(ends)) / _Z, max(0.0, max(ends) - value) / _Z
             elif one.n and one.low is None:
                 down[i, k] = up[i, k] = UNSURE
-    return Grid(tuple(names), figures, logs, down, up, np.array([FIGURES[name].speed for name in figures], dtype=bool))
+    return Grid(tuple(names), figures, logs, down, up, np.array([is_speed(name) for name in figures], dtype=bool))
 
 
 def goodness(figure: str, value: float) -> float | None:
@@ -83,12 +83,12 @@ def goodness(figure: str, value: float) -> float | None:
     >>> goodness("ttft_p95", 200.0) > goodness("ttft_p95", 400.0), goodness("rules", 0.0), goodness("memory", 0.0)
     (True, 0.0, None)
     """
-    kept = FIGURES[figure]
-    if kept.kind != "ratio":
-        return value * kept.scale * STEP
+    scale = points(figure)
+    if scale is not None:
+        return value * scale * STEP
     if not value > 0:
         return None
-    return math.log(value) if kept.more_is_better else -math.log(value)
+    return math.log(value) if declared(figure).figure.more_is_better else -math.log(value)
 
 
 def ratios(logs: Reals) -> Reals:

@@ -11,11 +11,11 @@ import numpy as np
 from loadbench import stats
 from loadbench.compare import Lap, Side
 from loadbench.compare.side import Reals
-from loadbench.select.candidate import Candidate, Level
+from loadbench.figures import PERCENTILES
+from loadbench.figures import Figure as Declared
+from loadbench.select.candidate import Candidate
 from loadbench.select.figure import Figure, Part, combined
 
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-RATES = ("characters_per_s", "output_tokens_per_s", "input_tokens_per_s", "requests_per_s")
 Figures = dict[str, Figure]
 """By the name of the candidate; without those of whom it is not known."""
 
@@ -55,9 +55,9 @@ def of_rates(candidates: Sequence[Candidate], load: str, metric: str) -> Figures
     return combined({one.name: _rate_parts(one.sides.get(load), metric) for one in candidates})
 
 
-def of_shares(candidates: Sequence[Candidate], load: str, metric: str) -> Figures:
-    """Requests that failed, of those that were sent; or that completed, of those that were due: over all runs."""
-    hits, of = ("failed", "attempted") if metric == "failed" else ("completed", "offered")
+def of_shares(candidates: Sequence[Candidate], load: str, figure: Declared) -> Figures:
+    """A share of requests, as those that failed of those that were sent, over all runs."""
+    hits, of = figure.counts or ("", "")
 
     def read(one: Candidate) -> Figure | None:
         levels = one.levels.get(load, ())
@@ -80,9 +80,12 @@ def _worth(side: Side | None) -> float:
     return sum(map(stats.independent_flags, flags)) / n if n else 1.0
 
 
-def of_levels(candidates: Sequence[Candidate], load: str, name: str) -> Figures:
+def of_levels(candidates: Sequence[Candidate], load: str, figure: Declared) -> Figures:
     """A figure of summary.json's levels that has no interval of its own."""
-    return combined({one.name: [Part(v) for v in _known(one.levels.get(load, ()), name)] for one in candidates})
+    read = {one.name: [figure.read(level) for level in one.levels.get(load, ())] for one in candidates}
+    return combined(
+        {name: [Part(float(value)) for value in values if value is not None] for name, values in read.items()}
+    )
 
 
 def _parts(side: Side | None, metric: str, statistic: str, with_failures: bool) -> list[Part]:
@@ -144,10 +147,6 @@ def _bounded(value: float, bounds: stats.Bounds | None, n: int) -> Part:
 
 def _each(candidates: Sequence[Candidate], read: Callable[[Candidate], Figure | None]) -> Figures:
     return {one.name: figure for one in candidates if (figure := read(one)) is not None}
-
-
-def _known(levels: Sequence[Level], name: str) -> list[float]:
-    return [float(level[name]) for level in levels if level.get(name) is not None]
 
 
 def _memory(one: Candidate, load: str) -> Figure | None:

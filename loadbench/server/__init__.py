@@ -7,6 +7,7 @@ line each.
 
 from loadbench.server.access import (
     USER_AGENT,
+    Http,
     Secrets,
     is_proxied,
     key_file_warning,
@@ -36,6 +37,7 @@ __all__ = [
     "Chosen",
     "Control",
     "Found",
+    "Http",
     "Kind",
     "ModelFacts",
     "NotReady",

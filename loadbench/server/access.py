@@ -26,6 +26,8 @@ from loadbench.server.endpoint import is_loopback, normalise, query
 from loadbench.text import NAMES, STARS, looks_like_a_key
 from loadbench.transport.tls import tls_context
 
+Http = httpx.AsyncClient
+"""The client for control calls, from `open_http`."""
 CONNECT_S = 5.0
 LARGEST_KEY_BYTES = 64 * 1024
 SHORTEST_SECRET = 6

@@ -14,8 +14,8 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import msgspec
 from msgspec import Meta
 
+from loadbench.bounds import Bound, Threshold
 from loadbench.errors import UsageError
-from loadbench.scenario import Bound, Threshold
 from loadbench.scenario.files import is_deep
 
 MOST_LEVELS = 20_000

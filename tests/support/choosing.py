@@ -10,7 +10,7 @@ import numpy as np
 
 from loadbench import select
 from loadbench.compare import Flow, Lap, Side
-from loadbench.select import Candidate, Measured, Terms, parse, policy
+from loadbench.select import Candidate, Measured, Need, Terms, policy
 from loadbench.store import Run
 
 GB = 1e9
@@ -125,7 +125,7 @@ def choose(
     *candidates: Candidate, needs: Sequence[str] = (), weights: Any = None, weight: Sequence[str] = (), **more: Any
 ) -> dict[str, Any]:
     """The record of a choice between them."""
-    terms = Terms(policy=policy(weights, weight), needs=[parse(text) for text in needs], **more)
+    terms = Terms(policy=policy(weights, weight), needs=[Need.parse(text) for text in needs], **more)
     return select.choose(candidates, [measured()], terms)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from loadbench.bounds import Duration
 from loadbench.cli.live import clock, course, frame, plain
 from loadbench.cli.live.screen import Screen
 from loadbench.engine import Progress
 from loadbench.runner import plan
 from loadbench.runner.plan import Plan
-from loadbench.scenario import Duration, Scenario
+from loadbench.scenario import Scenario
 
 NOW_NS = 10**15
 ENDED = {"status": "complete", "reason": None, "duration_s": 6.0}

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.bounds import Bound
 from loadbench.metrics import gates
 from loadbench.metrics.searched import Tried, estimate
 from loadbench.runner.capacity.backlog import FEWEST, backlog
 from loadbench.runner.capacity.grid import Grid, bracket, following, found, is_confirming
 from loadbench.runner.capacity.look import Looked, Sample, independent, looked
 from loadbench.runner.capacity.rule import Rule
-from loadbench.scenario import Bound, Level, Scenario
+from loadbench.scenario import Level, Scenario
 
 Reals = NDArray[np.float64]
 Serves = Callable[[np.random.Generator, float, int], tuple[Reals, Reals]]

@@ -1,14 +1,9 @@
-"""`loadbench models`: which models are here; bring, load, check and remove them.
-
-catalogue.py   list
-download.py    pull: progress, stalls, disk space
-loading.py     load, unload
-files.py       remove, register
-checklist.py   verify
-"""
+"""`loadbench models`: which models are here; bring, load, check and remove them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +21,32 @@ EXITS = """\b
 Exit: 0 fine, 1 no server, no such model or it failed, 2 arguments,
 130 interrupted.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a command; those that it does not have keep their defaults."""
+
+    as_json: bool
+    endpoint: str | None = None
+    wait_for: float | None = None
+    api_key_env: str | None = None
+    api_key_file: str | None = None
+    headers: Mapping[str, str] | None = None
+    ca_file: str | None = None
+    insecure: bool = False
+    cache_dir: Path | None = None
+    names: tuple[str, ...] = ()
+    devices: Sequence[str] | None = None
+    execution_provider: str | None = None
+    cached: bool = False
+    everything: bool = False
+    yes: bool = False
+
+    @property
+    def cache(self) -> Path:
+        """Where the SDK keeps its models."""
+        return reach.cache({"cache_dir": self.cache_dir})
 
 
 @click.group(
@@ -68,9 +89,9 @@ def list_models(**given: Any) -> None:
 
     Loaded ones come first, then those on the disk. "-" stands for what the server does not tell.
     """
-    from loadbench.cli.models import catalogue
+    from loadbench.cli.models import listing
 
-    catalogue.show(given)
+    listing.show(Options(**given))
 
 
 @models.command(
@@ -97,7 +118,7 @@ def pull(**given: Any) -> None:
     """
     from loadbench.cli.models import download
 
-    reach.finish(download.pull(given))
+    reach.finish(download.pull(Options(**given)))
 
 
 @models.command(
@@ -119,9 +140,9 @@ def load(**given: Any) -> None:
 
     Models load into a running service: `loadbench serve foundry -m NAME` starts one.
     """
-    from loadbench.cli.models import loading
+    from loadbench.cli.models import changes
 
-    reach.finish(loading.change(given, load=True))
+    reach.finish(changes.load_or_unload(Options(**given), load=True))
 
 
 @models.command(
@@ -142,9 +163,9 @@ def unload(**given: Any) -> None:
     """Unload models, with the memory that gives back."""
     if given["everything"] == bool(given["names"]):
         raise click.UsageError("name the models to unload, or all with --all", click.get_current_context())
-    from loadbench.cli.models import loading
+    from loadbench.cli.models import changes
 
-    reach.finish(loading.change(given, load=False))
+    reach.finish(changes.load_or_unload(Options(**given), load=False))
 
 
 @models.command(
@@ -168,9 +189,9 @@ def remove(**given: Any) -> None:
 
     Asks first. Where nobody can be asked, in a pipe or a script, it wants --yes.
     """
-    from loadbench.cli.models import files
+    from loadbench.cli.models import changes
 
-    reach.finish(files.remove(given))
+    reach.finish(changes.remove(Options(**given)))
 
 
 @models.command(
@@ -194,15 +215,15 @@ Examples:
 )
 @reach.cache_option
 @_json
-def register(**given: Any) -> None:
+def register(path: Path, name: str | None, reasoning: tuple[str, str] | None, **given: Any) -> None:
     """Register the folder of an ONNX model (with its genai_config.json) in Foundry Local's local catalogue.
 
     The thoughts of a reasoning model are streamed where --reasoning tells them; else Foundry Local counts them alone.
     Its files stay where they are. `loadbench serve foundry -m NAME` serves it, `loadbench run` measures it then.
     """
-    from loadbench.cli.models import files
+    from loadbench.cli.models import changes
 
-    files.register(given)
+    changes.register(path, name, reasoning, Options(**given))
 
 
 @models.command(
@@ -232,8 +253,8 @@ def verify(**given: Any) -> None:
     is not loaded is loaded first, where the server allows it, and unloaded again.
     """
     from loadbench import scenario
-    from loadbench.cli.models import checklist
+    from loadbench.cli.models import verify as checks
 
     path = given["scenario_file"]
-    asked = wanted(given, None if path is None else scenario.read(path), max_tokens=checklist.TOKENS)
-    reach.finish(checklist.verify(asked, given), or_else=3)
+    asked = wanted(given, None if path is None else scenario.read(path), max_tokens=checks.TOKENS)
+    reach.finish(checks.verify(asked, given), or_else=3)

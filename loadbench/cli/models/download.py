@@ -1,24 +1,30 @@
-"""`loadbench models pull`: downloads that are watched, tried again, and leave no half model behind."""
+"""`loadbench models pull`: downloads that are watched, tried again, and leave no half model behind.
+
+Progress is a bar to a person, a line each 10 % to a pipe, JSON lines to a program.
+"""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
+import click
 
-from loadbench.cli import reach
-from loadbench.cli.models import catalogue, outcome
-from loadbench.cli.models.progress import View, view
+from loadbench.cli.harmless import data, harmless
+from loadbench.cli.models import Options, listing
+from loadbench.cli.models.service import choose, failed, on_server_or_sdk, say
 from loadbench.errors import LoadbenchError
-from loadbench.server import VENDORS, Found, ModelFacts, NotReady, Target
+from loadbench.server import VENDORS, Http, ModelFacts, NotReady, Target
 from loadbench.text import size, span
 
 if TYPE_CHECKING:
@@ -31,65 +37,50 @@ BACKOFF_S = 2.0
 """Before the second try; doubles with each."""
 CANCEL_S = 10.0
 """How long the SDK gets to clear away what it has, once it is told to stop."""
+STEP = 10
+"""Per cent between two lines of progress."""
 
 Moved = Callable[[float | None, str], None]
 Fetch = Callable[[Moved], Awaitable[None]]
 
 
-def pull(given: dict[str, Any]) -> bool:
+def pull(options: Options) -> bool:
     """Download the models; whether all are there now.
 
     Raises:
         LoadbenchError: Neither server nor SDK downloads models here.
     """
-    found, why = reach.found(given), "no server was named or found"
-    if found is not None:
-        pulled = anyio.run(_from_server, found, given)
-        if pulled is not None:
-            return pulled
-        why = f"the service at {found.endpoint} downloads nothing over HTTP"
-    with reach.sdk(given, why) as runtime:
-        return anyio.run(_from_sdk, runtime, reach.listed(runtime, given), given)
+    return on_server_or_sdk(options, "downloads", _to_server, _by_sdk)
 
 
-async def _from_server(found: Found, given: dict[str, Any]) -> bool | None:
-    """Download onto a server; None where one that was found leaves that to the SDK."""
-    async with reach.server(found, given) as (server, http):
-        if VENDORS[server.kind].lists_catalogue and given["endpoint"] is None:
-            return None
-        reach.tell(server, found.how, given)
-        ok = True
-        for name in given["names"]:
-            there = _there(server, name)
-            if there is not None:
-                _already(there, given)
-            else:
-                fetch = partial(VENDORS[server.kind].pull, server, http, name)
-                ok = await _download(ModelFacts(name), partial(persist, fetch), given) and ok
-        return ok
+async def _to_server(server: Target, http: Http, options: Options) -> bool:
+    on_disk = {facts.id.lower(): facts for facts in server.models if facts.cached}
+    ok = True
+    for name in options.names:
+        there = on_disk.get(name.lower()) or on_disk.get(f"{name}:latest".lower())
+        if there is not None:
+            _already(there, options)
+        else:
+            fetch = partial(VENDORS[server.kind].pull, server, http, name)
+            ok = await _download(ModelFacts(name), partial(persist, fetch), options) and ok
+    return ok
 
 
-def _there(server: Target, name: str) -> ModelFacts | None:
-    """The model of this name, where the server has it on its disk."""
-    names = {name.lower(), f"{name}:latest".lower()}
-    return next((facts for facts in server.models if facts.cached and facts.id.lower() in names), None)
-
-
-async def _from_sdk(runtime: Runtime, listed: Target, given: dict[str, Any]) -> bool:
-    """Download with Foundry Local's SDK, the variants that devices and execution provider choose."""
-    if not listed.models:
-        raise LoadbenchError(catalogue.empty(listed))
-    chosen, ok = outcome.chosen(listed, given)
-    for facts in chosen:
+async def _by_sdk(runtime: Runtime, target: Target, options: Options) -> bool:
+    """Download with Foundry Local's SDK the variants that devices and execution provider choose."""
+    if not target.models:
+        raise LoadbenchError(listing.empty(target))
+    models, ok = choose(target, options)
+    for facts in models:
         if facts.cached:
-            _already(facts, given)
+            _already(facts, options)
             continue
         try:
-            check_space(facts, reach.cache(given))
+            check_space(facts, options.cache)
         except LoadbenchError as error:
-            ok = outcome.failed(facts.id, error, given)
+            ok = failed(facts.id, error, options)
         else:
-            ok = await _download(facts, partial(by_sdk, runtime, facts.id), given) and ok
+            ok = await _download(facts, partial(by_sdk, runtime, facts.id), options) and ok
     return ok
 
 
@@ -170,24 +161,166 @@ async def persist(
         if attempt == tries:
             raise LoadbenchError(f"{failure}; given up after {tries} tries: try later")
         pause_s = BACKOFF_S * 2 ** (attempt - 1)
-        shown.told(f"{failure}; trying again in {pause_s:g} s ({attempt + 1} of {tries})")
+        shown.note(f"{failure}; trying again in {pause_s:g} s ({attempt + 1} of {tries})")
         await sleep(pause_s)
 
 
-async def _download(facts: ModelFacts, work: Callable[[View], Awaitable[None]], given: dict[str, Any]) -> bool:
+async def _download(facts: ModelFacts, work: Callable[[View], Awaitable[None]], options: Options) -> bool:
     """One model, shown as it comes; whether it is there now."""
     began_s = time.monotonic()
     try:
-        with view(facts, as_json=given["as_json"]) as shown:
+        with view(facts, as_json=options.as_json) as shown:
             await work(shown)
     except LoadbenchError as error:
-        return outcome.failed(facts.id, error, given)
+        return failed(facts.id, error, options)
     took_s = round(time.monotonic() - began_s, 3)
-    said = {"event": "pulled", "model": facts.id, "already": False, "size_bytes": facts.size_bytes, "took_s": took_s}
-    outcome.say(said, f"{facts.id}: pulled in {span(took_s * 1000)}", given)
+    _pulled(facts, took_s, f"{facts.id}: pulled in {span(took_s * 1000)}", options)
     return True
 
 
-def _already(facts: ModelFacts, given: dict[str, Any]) -> None:
-    said = {"event": "pulled", "model": facts.id, "already": True, "size_bytes": facts.size_bytes, "took_s": None}
-    outcome.say(said, f"{facts.id}: there already", given)
+def _already(facts: ModelFacts, options: Options) -> None:
+    _pulled(facts, None, f"{facts.id}: there already", options)
+
+
+def _pulled(facts: ModelFacts, took_s: float | None, text: str, options: Options) -> None:
+    document = {
+        "event": "pulled",
+        "model": facts.id,
+        "already": took_s is None,
+        "size_bytes": facts.size_bytes,
+        "took_s": took_s,
+    }
+    say(document, text, options)
+
+
+# -- how a download goes
+
+
+class View(Protocol):
+    """What shows how a download goes."""
+
+    def at(self, percent: float | None, words: str) -> None:
+        """It has come so far, of 100; None where that is not known. `words` say what is being done, if anything."""
+
+    def note(self, text: str) -> None:
+        """Something happened that a person should know."""
+
+
+@contextmanager
+def view(facts: ModelFacts, *, as_json: bool) -> Iterator[View]:
+    """The view for this user: `--json`, a terminal, or a pipe."""
+    if as_json:
+        yield JsonLines(facts.id)
+    elif sys.stderr.isatty():
+        with Bar(facts) as bar:
+            yield bar
+    else:
+        yield Lines(facts)
+
+
+class JsonLines:
+    """An object a line on stdout, each with its `event`; progress once per whole per cent."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._last: tuple[int | None, str] = (None, "")
+
+    def at(self, percent: float | None, words: str) -> None:
+        now = None if percent is None else int(percent), words
+        if now != self._last:
+            self._last = now
+            self._say("progress", percent=percent, words=words or None)
+
+    def note(self, text: str) -> None:
+        self._say("note", text=text)
+
+    def _say(self, event: str, **fields: object) -> None:
+        click.echo(data({"event": event, "model": self._model, **fields}))
+
+
+class Lines:
+    """Plain lines on stderr."""
+
+    def __init__(self, facts: ModelFacts, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._facts, self._now_s = facts, now_s
+        self._began: tuple[float, float] | None = None  # when and at which per cent it was seen first
+        self._next = 0.0
+        self._words = ""
+
+    def at(self, percent: float | None, words: str) -> None:
+        if percent is None:
+            if words and words != self._words:
+                self._words = words
+                self._say(words)
+            return
+        self._began = self._began or (self._now_s(), percent)
+        if percent < self._next:
+            return
+        self._next = (percent // STEP + 1) * STEP
+        text = f"{percent:.0f} %"
+        if (whole := self._facts.size_bytes) is not None:
+            text += f" ({size(whole * percent / 100)} of {size(whole)})"
+        self._say(text + self._left(percent))
+
+    def note(self, text: str) -> None:
+        self._began, self._next = None, 0.0
+        self._say(text)
+
+    def _left(self, percent: float) -> str:
+        began_s, began = self._began or (0.0, 0.0)
+        took_s = self._now_s() - began_s
+        if not began < percent < 100 or took_s <= 0:
+            return ""
+        minutes, seconds = divmod(round(took_s * (100 - percent) / (percent - began)), 60)
+        return f", about {minutes}:{seconds:02} left"
+
+    def _say(self, text: str) -> None:
+        click.echo(f"{harmless(self._facts.id)}: {harmless(text)}", err=True)
+
+
+class Bar:
+    """A bar on the terminal, with megabytes and the time left."""
+
+    def __init__(self, facts: ModelFacts) -> None:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        amount = DownloadColumn() if facts.size_bytes else TaskProgressColumn()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            amount,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._whole = facts.size_bytes or 100
+        self._task = self._progress.add_task(escape(harmless(facts.id)), total=None, words="")
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def at(self, percent: float | None, words: str) -> None:
+        from rich.markup import escape
+
+        text = escape(harmless(words))
+        if percent is None:
+            self._progress.update(self._task, words=text)
+        else:
+            completed = self._whole * percent / 100
+            self._progress.update(self._task, total=self._whole, completed=completed, words=text)
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(harmless(text), style="yellow", markup=False)

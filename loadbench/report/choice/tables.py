@@ -7,23 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from loadbench import text as units
+from loadbench.figures import named
 from loadbench.report.choice import words
 from loadbench.report.choice.words import Record, Row
 from loadbench.report.tables import Cell, Column, Table
 
-_SPEED = ("ttft_p95", "e2e_mean", "characters_per_s", "output_tokens_per_s")
-_HEADS = {
-    "ttft_p95": ("TTFT p95", "ms"),
-    "e2e_mean": ("E2E mean", "ms"),
-    "characters_per_s": ("characters", "/s"),
-    "output_tokens_per_s": ("tokens", "/s"),
-    "quality": ("quality", "1 to 5"),
-    "rules": ("rules", "passed"),
-    "memory": ("memory", "MB"),
-    "disk": ("disk", "MB"),
-    "energy": ("energy", "J /1k chars"),
-    "cost": ("cost", "/1k chars"),
-}
 _SHORT = {"throughput": "through.", "disk footprint": "disk", "energy or cost": "energy", "latency": "latency"}
 
 
@@ -70,8 +58,8 @@ def figures(record: Record) -> Iterable[Table]:
     """What was measured of everyone, first what speed is, then the rest; columns that nobody knows are left out."""
     everyone = record["candidates"]
     known = {name for row in everyone for name in row["figures"]}
-    speed = [name for name in _SPEED if name in known]
-    rest = [name for name in _HEADS if name in known and name not in _SPEED]
+    speed = [one["name"] for one in record["figures"] if one["unit"] in ("ms", "/s") and one["name"] in known]
+    rest = [one["name"] for one in record["figures"] if one["name"] in known and one["name"] not in (*speed, "licence")]
     if speed:
         notes = ["95 % intervals in brackets; * too few requests for one"]
         if {"characters_per_s", "output_tokens_per_s"} <= known:
@@ -91,13 +79,21 @@ def _sources(name: str, everyone: Sequence[Row]) -> str:
 def _table(
     title: str, everyone: Sequence[Row], names: Sequence[str], notes: Sequence[str], *, licences: bool = False
 ) -> Table:
-    columns = [Column("model", left=True), *(Column(*_HEADS[name]) for name in names)]
+    columns = [Column("model", left=True), *map(_column, names)]
     columns += [Column("licence", left=True)] if licences else []
     lines = []
     for row in everyone:
         cells = [Cell(str(row["name"])), *(_figure(name, row["figures"].get(name)) for name in names)]
         lines.append((*cells, *([Cell(str(row["licence"] or units.ABSENT))] if licences else [])))
     return Table(title, tuple(columns), tuple(lines), tuple(notes))
+
+
+def _column(name: str) -> Column:
+    one = named(name)
+    if one is None:
+        return Column(name)
+    head, unit = one.figure.column
+    return Column(head or one.title, unit or one.figure.unit)
 
 
 def _figure(name: str, told: Mapping[str, Any] | None) -> Cell:

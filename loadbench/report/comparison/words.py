@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from loadbench import figures
 from loadbench import text as units
-from loadbench.report import levels
 
 Record = Mapping[str, Any]
 Verdict = Mapping[str, Any]
@@ -16,20 +16,6 @@ SLIGHT = ("slightly slower", "slightly worse", "slightly faster", "slightly bett
 """Surely so, but within the margin."""
 MOST_FIGURES = 4
 MOST_RUNS = 1000
-_NAMES = {
-    "ttft": "TTFT",
-    "tpot": "TPOT",
-    "itl": "ITL",
-    "e2e": "E2E",
-    "client_queue": "client queue",
-    "output_tokens_per_s": "tokens/s",
-    "characters_per_s": "characters/s",
-    "input_tokens_per_s": "input tokens/s",
-    "requests_per_s": "requests/s",
-    "goodput": "goodput",
-    "failed": "failed",
-    "attainment": "attainment",
-}
 
 
 def metric(name: str) -> str:
@@ -38,10 +24,8 @@ def metric(name: str) -> str:
     >>> metric("ttft_p95"), metric("itl_p999"), metric("output_tokens_per_s"), metric("e2e")
     ('TTFT p95', 'ITL p99.9', 'tokens/s', 'E2E')
     """
-    if name in _NAMES:
-        return _NAMES[name]
-    stem, _, statistic = name.rpartition("_")
-    return f"{_NAMES.get(stem, stem)} {levels.STATISTIC_NAMES.get(statistic, statistic)}"
+    figure = figures.named(name)
+    return name if figure is None else figure.title
 
 
 def load(name: str | None) -> str:

@@ -8,7 +8,9 @@ from math import log10
 from typing import Any
 
 from loadbench import text as units
+from loadbench.bounds import Bound
 from loadbench.errors import LoadbenchError
+from loadbench.figures import PERCENTILES, STATISTIC_TITLES
 from loadbench.report import levels
 from loadbench.report.html import trace
 from loadbench.report.html.markup import tag
@@ -17,7 +19,6 @@ from loadbench.report.html.section import Figure, Key, Panel, Section, Sign
 from loadbench.report.levels import Level, Summary
 from loadbench.report.scaling import curves
 from loadbench.report.tables import Cell, Column, Read, Table, Times, known, level_name, per_model, time_of
-from loadbench.scenario import Bound
 
 _STATISTICS = (("p50", "@0", "circle"), ("p95", "@1", "square"), ("p99", "@2", "diamond"))
 _SIGNS: dict[str, Sign] = {"circle": "point", "square": "square", "diamond": "diamond"}
@@ -28,7 +29,6 @@ MOST_LINES = 6
 _MOST_NAMES = 3
 _LINE_SHARE = 0.06
 """Of a plot's height, that of a line of text."""
-_PERCENTILES = ("p50", "p90", "p95", "p99", "p999")
 _AT = {"p50": 2.0, "p90": 10.0, "p95": 20.0, "p99": 100.0, "p999": 1000.0}
 
 
@@ -217,7 +217,7 @@ def _spectrum_panel(kind: Kind, model: str, rows: Sequence[Level]) -> Panel | No
         counted = f"{levels.load_words(level)}, {units.count(n)} {kind.noun}"
         line |= {"hovertemplate": f"{trace.words(counted)}\n{kind.name} %{{y:,.4~g}} ms<extra></extra>"}
         traces.append(line)
-        points = [_at(trace.point(level, kind.metric(level), p, kind.name, kind.noun), p, n) for p in _PERCENTILES]
+        points = [_at(trace.point(level, kind.metric(level), p, kind.name, kind.noun), p, n) for p in PERCENTILES]
         traces.append(trace.line(points, color, joined=False))
         traces[-1]["marker"]["size"] = 6
         ends.append({"x": xs[-1], "y": ys[-1], "text": trace.words(levels.label(level)), "showarrow": False})
@@ -281,12 +281,12 @@ def _table(kind: Kind, summary: Summary, *, whole: bool = False) -> list[Table]:
     """Percentiles with their intervals, and of how many they are."""
     rows = levels.levels(summary)
     times = Times.of([kind.metric(level) for level in rows])
-    statistics = (*_PERCENTILES, "max") if whole else ("p50", "p95", "p99")
+    statistics = (*PERCENTILES, "max") if whole else ("p50", "p95", "p99")
     columns: list[tuple[Column, Read]] = [
         (Column("level", left=True), level_name),
         (Column(kind.noun), _n(kind)),
         *(
-            (Column(f"{kind.name} {levels.STATISTIC_NAMES[p]}", times.unit), time_of(times, kind.metric, p))
+            (Column(f"{kind.name} {STATISTIC_TITLES[p]}", times.unit), time_of(times, kind.metric, p))
             for p in statistics
         ),
     ]

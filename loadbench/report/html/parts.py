@@ -127,5 +127,5 @@ def origin(summary: Summary) -> Section:
 
 def meanings() -> Section:
     """Every figure's definition."""
-    rows = [[tag("dt", name), tag("dd", said)] for name, said in definitions.DEFINITIONS]
+    rows = [[tag("dt", name), tag("dd", said)] for name, said in definitions.definitions()]
     return Section("definitions", "What each figure means", [tag("dl", rows, class_="facts wide")])

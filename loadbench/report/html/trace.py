@@ -9,6 +9,7 @@ from math import ceil, floor, log2, log10
 from typing import Any
 
 from loadbench import text as units
+from loadbench.figures import STATISTIC_TITLES
 from loadbench.report import levels
 from loadbench.report.levels import Level
 from loadbench.text import one_line
@@ -58,7 +59,7 @@ def point(level: Level, metric: Mapping[str, Any] | None, statistic: str, name: 
         return None
     y, bounds = float(metric[statistic]), levels.interval(metric, statistic)
     marked = levels.is_marked(metric, statistic)
-    shown = f"{name} {levels.STATISTIC_NAMES[statistic]} {units.span(y)}{between(bounds, units.span)}"
+    shown = f"{name} {STATISTIC_TITLES[statistic]} {units.span(y)}{between(bounds, units.span)}"
     few = "too few requests for an interval" if marked else ""
     words = said(levels.load_words(level), shown, f"{units.count(metric.get('n'))} {noun}", few)
     return Point(levels.load(level), y, words, bounds, marked)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from loadbench import stats
+from loadbench.bounds import Bound
 from loadbench.metrics import Requests, gates, level, request
 from loadbench.metrics.searched import Verdict
 from loadbench.metrics.slo import STREAMED, Objectives
@@ -18,7 +19,6 @@ from loadbench.runner.capacity import words
 from loadbench.runner.capacity.backlog import FEWEST, Backlog, backlog
 from loadbench.runner.capacity.look import Looked, Sample, independent, looked
 from loadbench.runner.capacity.rule import Rule, wanted
-from loadbench.scenario import Bound
 from loadbench.store import LevelData
 
 UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadbench import stats
+from loadbench.bounds import Bound
 from loadbench.errors import UsageError
-from loadbench.metrics.distribution import PERCENTILES
+from loadbench.figures import PERCENTILES
 from loadbench.metrics.searched import Verdict
 from loadbench.metrics.slo import OF_REQUESTS
-from loadbench.scenario import Bound, Level
+from loadbench.scenario import Level
 
 LOOKS = 3
 CONFIRM_LOOKS = 2

@@ -10,15 +10,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from loadbench.scenario.bound import DURATIONS, Bound
+from loadbench.bounds import Bound
+from loadbench.figures import PERCENTILES
 from loadbench.stats.scaling.points import Level, Point, is_whole, load
 
 FEWEST_LOADS = 3
 """Two points have no bend."""
 GAIN, LEAST_STEP = 0.05, 1.5
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999, "max": 1.0}
-
-FIGURES = {"failed": "failure_share", "output_tokens_per_s": "output_tokens_per_s", "goodput": "goodput_per_s"}
+_SHARES_MET = {**PERCENTILES, "max": 1.0}
+"""The share of requests that must meet a bound on that statistic."""
 
 Knee = dict[str, Any]
 
@@ -152,13 +152,13 @@ def _worst(slack: Callable[[Bound, Any, Level], float | None], bound: Bound, sam
 
 def _of_figure(bound: Bound, row: Any, level: Level) -> float | None:
     """How far the bound's own figure is within it: times in logarithms, since they grow with the load."""
-    if bound.metric in DURATIONS:
+    if bound.figure.values:
         name = (
             "ttft_from_due_ms" if bound.metric == "ttft" and level.get("request_rate_per_s") else f"{bound.metric}_ms"
         )
         value = (level.get(name) or {}).get(bound.statistic)
         return math.log(bound.value / value) if value else None
-    value = level.get(FIGURES.get(bound.metric, ""))
+    value = level.get(bound.figure.path)
     if value is None:
         return None
     return float(value - bound.value if bound.op.startswith(">") else bound.value - value)
@@ -166,5 +166,5 @@ def _of_figure(bound: Bound, row: Any, level: Level) -> float | None:
 
 def _of_attainment(bound: Bound, row: Any, level: Level) -> float | None:
     """How far the share of requests is above the one that the bound asks for; failed requests are in it."""
-    target = PERCENTILES.get(bound.statistic or "", bound.value if bound.metric == "success" else None)
+    target = _SHARES_MET.get(bound.statistic or "", bound.value if bound.metric == "success" else None)
     return None if target is None or row["attainment"] is None else float(row["attainment"] - target)

@@ -1,18 +1,18 @@
-"""`loadbench models list`: what a server or Foundry Local's catalogue has, as a table or as JSON."""
+"""`loadbench models list`: the models of a server or of Foundry Local's catalogue, as a table or as JSON."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 
+import anyio
 import click
 import orjson
 
 from loadbench.cli import reach
 from loadbench.cli.harmless import data, harmless
+from loadbench.cli.models import Options, service
 from loadbench.errors import LoadbenchError
 from loadbench.server import VENDORS, Found, ModelFacts, Target
 from loadbench.text import ABSENT, count, size
@@ -22,38 +22,38 @@ _RIGHT = ("size", "context")
 _MARKS = {True: "yes", False: "no", None: ABSENT}
 
 
-def show(given: dict[str, Any]) -> None:
+def show(options: Options) -> None:
     """List the models on stdout.
 
     Raises:
         LoadbenchError: There is nothing to list.
     """
-    found = reach.found(given)
+    found = service.find(options)
     if found is None:
-        with reach.sdk(given) as runtime:
-            target = reach.listed(runtime, given)
+        with service.sdk(options) as runtime:
+            target = service.listed(runtime, options)
     else:
-        target = asyncio.run(_ask(found, given))
-    models = rows(target.models, devices=given["devices"] or (), cached=given["cached"])
-    if given["as_json"]:
+        target = anyio.run(_ask, found, options)
+    models = rows(target.models, devices=options.devices or (), cached=options.cached)
+    if options.as_json:
         click.echo(data([asdict(facts) for facts in models], orjson.OPT_INDENT_2))
     if not target.models:
         raise LoadbenchError(empty(target))
     if VENDORS[target.kind].lists_catalogue and all(facts.cached or facts.base_url for facts in target.models):
-        reach.note(f"the catalogue lists nothing to download: {_OFFLINE}")
+        reach.note(
+            "the catalogue lists nothing to download: is this machine offline? What is cached or registered works all "
+            "the same"
+        )
     if not models:
         reach.note(f"none of the {len(target.models)} models is so; leave out --cached or --device")
-    elif not given["as_json"]:
-        table(models)
+    elif not options.as_json:
+        _print([cells(facts) for facts in models])
 
 
-async def _ask(found: Found, given: dict[str, Any]) -> Target:
-    async with reach.server(found, given) as (target, _):
-        reach.tell(target, found.how, given)
+async def _ask(found: Found, options: Options) -> Target:
+    async with service.opened(found, options) as (target, _):
+        service.tell(target, found.how, options)
         return target
-
-
-_OFFLINE = "is this machine offline? What is cached or registered works all the same"
 
 
 def empty(target: Target) -> str:
@@ -75,12 +75,12 @@ def rows(models: Iterable[ModelFacts], *, devices: Sequence[str] = (), cached: b
         devices: Only for these, in lower case; empty for all.
         cached: Only what is on the disk, as all that is loaded is.
     """
-    shown = [
-        facts
-        for facts in models
-        if (not devices or set(devices) & set((facts.device or "").lower().split("+")))
-        and (not cached or facts.cached or (facts.cached is None and facts.loaded))
-    ]
+    shown = []
+    for facts in models:
+        on_disk = facts.cached or (facts.cached is None and facts.loaded)
+        for_device = not devices or set(devices) & set((facts.device or "").lower().split("+"))
+        if for_device and (on_disk or not cached):
+            shown.append(facts)
     return sorted(shown, key=lambda facts: (not facts.loaded, not facts.cached, alias(facts).lower(), facts.id))
 
 
@@ -106,14 +106,26 @@ def cells(facts: ModelFacts) -> list[str]:
     return [harmless(text) for text in texts]
 
 
-def table(models: Sequence[ModelFacts]) -> None:
-    """The models on stdout: to a person in columns that fit the terminal, to a pipe in plain ones."""
-    texts = [cells(facts) for facts in models]
-    if sys.stdout.isatty():
-        _fitted(texts)
+def _print(texts: Sequence[Sequence[str]]) -> None:
+    """To a pipe in plain columns; to a person in columns that fit the terminal.
+
+    What no model tells has no column on a terminal: it is named below, so that there is room for the rest.
+    """
+    if not sys.stdout.isatty():
+        for line in columns([_HEADS, *texts]):
+            click.echo(line)
         return
-    for line in columns([list(_HEADS), *texts]):
-        click.echo(line)
+    from loadbench.report import text
+    from loadbench.report.tables import Cell, Column, Table
+
+    untold = [name for i, name in enumerate(_HEADS) if all(row[i] == ABSENT for row in texts)]
+    shown = [i for i, name in enumerate(_HEADS) if name not in untold]
+    heads = tuple(Column(_HEADS[i], left=_HEADS[i] not in _RIGHT) for i in shown)
+    table_rows = tuple(tuple(Cell(row[i]) for i in shown) for row in texts)
+    notes = (f"not told: {', '.join(untold)}",) if untold else ()
+    console = text.console(sys.stdout)
+    for part in text.grids([Table("", heads, table_rows, notes)], console):
+        text.print_part(part, console)
 
 
 def columns(texts: Sequence[Sequence[str]]) -> list[str]:
@@ -123,25 +135,11 @@ def columns(texts: Sequence[Sequence[str]]) -> list[str]:
     ['a  b', '1  22']
     """
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return [
-        "  ".join(
-            text.rjust(width) if name in _RIGHT else text.ljust(width)
-            for text, width, name in zip(row, widths, texts[0], strict=True)
-        ).rstrip()
-        for row in texts
-    ]
-
-
-def _fitted(texts: Sequence[Sequence[str]]) -> None:
-    """What no model tells has no column: it is named below, so that there is room for the rest."""
-    from loadbench.report import text
-    from loadbench.report.tables import Cell, Column, Table
-
-    untold = [name for i, name in enumerate(_HEADS) if all(row[i] == ABSENT for row in texts)]
-    shown = [i for i, name in enumerate(_HEADS) if name not in untold]
-    heads = tuple(Column(_HEADS[i], left=_HEADS[i] not in _RIGHT) for i in shown)
-    rows = tuple(tuple(Cell(row[i]) for i in shown) for row in texts)
-    notes = (f"not told: {', '.join(untold)}",) if untold else ()
-    console = text.console(sys.stdout)
-    for part in text.grids([Table("", heads, rows, notes)], console):
-        text.print_part(part, console)
+    lines = []
+    for row in texts:
+        padded = [
+            text.rjust(width) if head in _RIGHT else text.ljust(width)
+            for head, text, width in zip(texts[0], row, widths, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines

@@ -29,7 +29,7 @@ _LISTED, _ANSWERS = "is listed", "answers"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the list: whose, which, how it ended, and what there is to say."""
+    """One line of the list."""
 
     model: str
     check: str
