@@ -7,12 +7,12 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
@@ -45,7 +45,7 @@ class Check:
     mark: Mark
     text: str
     advice: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def python() -> Check:
@@ -163,12 +163,13 @@ def embedded() -> Check:
     return Check("embedded model", "ok", text, facts=facts)
 
 
-async def named(endpoint: str, **access: Any) -> Check:
-    """The server that the user named; what it takes to get in goes to `target.open_http`."""
+async def named(endpoint: str, *, key: str | None, ca_file: str | None, verify: bool) -> list[Check]:
+    """The server that the user named; the options are `open_http`'s."""
     try:
-        return _answers(await nearby.find(endpoint, nearby.LOOK_S, **access), "as given")
+        async with server.open_http(endpoint, key=key, ca_file=ca_file, verify=verify) as http:
+            return [_answers(await server.find(endpoint, http=http, within_s=nearby.LOOK_S), "as given")]
     except LoadbenchError as error:
-        return Check("server", "fail", str(error), facts={"endpoint": endpoint})
+        return [Check("server", "fail", str(error), facts={"endpoint": endpoint})]
 
 
 async def servers(ports: Iterable[int] | None = None, *, home: Path | None = None) -> list[Check]:
@@ -202,10 +203,14 @@ def _answers(found: Target, how: str | None) -> Check:
         "loaded": loaded,
         "how": how,
     }
-    told = " ".join(filter(None, (found.kind, found.version)))
-    which = ", ".join((loaded or names)[:3]) + (" …" if len(loaded or names) > 3 else "")
-    models = f"{len(loaded)} of {len(names)} models loaded" if len(loaded) != len(names) else f"{len(names)} models"
-    text = f"{found.base_url}: {told}, {models}" + (f" ({which})" if which else "") + (f"; {how}" if how else "")
+    kind = " ".join(filter(None, (found.kind, found.version)))
+    models = f"{len(names)} models"
+    if len(loaded) != len(names):
+        models = f"{len(loaded)} of {len(names)} models loaded"
+    examples = loaded or names
+    if examples:
+        models += f" ({', '.join(examples[:3])}{' …' if len(examples) > 3 else ''})"
+    text = f"{found.base_url}: {kind}, {models}" + (f"; {how}" if how else "")
     if not names:
         advice = f"{found.unlisted or 'it lists no model'}: name one with -m MODEL"
         return Check("server", "warn", text, advice, facts)

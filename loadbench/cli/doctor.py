@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,8 @@ from loadbench.cli.options import certificates
 
 if TYPE_CHECKING:
     from loadbench.cli.checks import Check
+
+    Servers = Callable[[], Coroutine[object, object, list[Check]]]
 
 EPILOG = """\b
 Examples:
@@ -51,23 +55,21 @@ def doctor(
     Each row is ok, warn or fail, and says what to do. The self-test measures a server whose timing is known, so that
     you see how far this client's figures can be trusted here.
     """
-    from dataclasses import replace
-
-    from loadbench.cli import reach
+    from loadbench.cli import checks, reach
     from loadbench.cli.harmless import harmless
     from loadbench.runner import connect
+    from loadbench.server import normalise
 
     key = connect.key(api_key_env, api_key_file) if api_key_env or api_key_file else None
-    access = {"key": key, "ca_file": ca_file, "verify": not insecure}
     for warning in connect.warnings(endpoint, api_key_file, insecure=insecure):
         reach.note(warning)
+    servers: Servers = checks.servers
     if endpoint is not None:
-        from loadbench.server import normalise
-
         endpoint = normalise(endpoint)
+        servers = partial(checks.named, endpoint, key=key, ca_file=ca_file, verify=not insecure)
     rows: list[Check] = []
     live = None if as_json else _printer()
-    for found in _checks(endpoint, access, streams, quick):
+    for found in _checks(servers, streams, quick):
         advice = None if found.advice is None else harmless(found.advice)
         check = replace(found, text=harmless(found.text), advice=advice)
         rows.append(check)
@@ -79,11 +81,11 @@ def doctor(
     sys.exit(1 if failed else 0)
 
 
-def _checks(endpoint: str | None, access: dict[str, Any], streams: int, quick: bool) -> Iterator[Check]:
+def _checks(servers: Servers, streams: int, quick: bool) -> Iterator[Check]:
     """All checks, quick ones first; the self-test last and alone, so that nothing of ours disturbs it."""
     import asyncio
 
-    from loadbench.cli import checks
+    from loadbench.cli import checks, selftest
 
     yield checks.python()
     yield checks.machine()
@@ -93,13 +95,8 @@ def _checks(endpoint: str | None, access: dict[str, Any], streams: int, quick: b
     yield checks.extras()
     yield checks.samples()
     yield checks.embedded()
-    if endpoint is None:
-        yield from asyncio.run(checks.servers())
-    else:
-        yield asyncio.run(checks.named(endpoint, **access))
+    yield from asyncio.run(servers())
     if not quick:
-        from loadbench.cli import selftest
-
         yield selftest.check()
 
 
@@ -108,6 +105,7 @@ def _printer() -> Callable[[Check], None]:
     if not sys.stdout.isatty():
         return lambda check: click.echo("\n".join(_lines(check)))
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -122,8 +120,6 @@ def _printer() -> Callable[[Check], None]:
             row.add_row("", "", escape(check.advice), style="dim")
         console.print(row)
 
-    from rich.markup import escape
-
     return show
 
 
@@ -134,8 +130,6 @@ def _lines(check: Check) -> Iterator[str]:
 
 
 def _json(rows: list[Check], failed: bool) -> str:
-    from dataclasses import asdict
-
     import orjson
 
     from loadbench.cli.harmless import data

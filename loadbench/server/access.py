@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import re
-import ssl
 import stat
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -43,7 +42,7 @@ def read_key(name: str | None, environ: Mapping[str, str]) -> str | None:
     """The key that an environment variable holds; None where no variable is named.
 
     Raises:
-        UsageError: If the variable is not set; what looks like the key itself is not repeated.
+        UsageError: It is not set; what looks like the key itself is not repeated.
     """
     if name is None:
         return None
@@ -127,7 +126,7 @@ def open_http(
     return httpx.AsyncClient(
         headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
         params=query(base_url),
-        verify=_tls(verify, ca_file) if base_url.startswith("https:") else False,
+        verify=tls_context(ca_file=ca_file, insecure=not verify) if base_url.startswith("https:") else False,
         proxy=proxy_of(base_url) if transport is None else None,
         trust_env=False,  # one reading of the environment, for measured requests too
         transport=transport,
@@ -154,24 +153,22 @@ def proxy_of(base_url: str) -> str | None:
         return None
     variable, value = found
     url = value if "://" in value else f"http://{value}"  # as curl and httpx read it
-    straight = "or put the host into NO_PROXY"
+    scheme = url.partition("://")[0].lower()
     try:
         parts = urlsplit(url)
-        scheme, named = parts.scheme.lower(), parts.hostname and httpx.URL(url).host
-        fits = parts.port is None or parts.port > 0
+        host = httpx.URL(url).host if parts.hostname else ""
+        is_usable = host not in ("", "http", "https") and parts.port != 0
     except (ValueError, httpx.InvalidURL):
-        scheme, named, fits = "", None, False
-    if scheme in ("socks5", "socks5h") and named and fits:
-        if importlib.util.find_spec("socksio") is None:
-            raise LoadbenchError(
-                f"{variable} names a SOCKS proxy, which needs a package that is not here: pip install 'httpx[socks]', "
-                f"{straight}"
-            )
-        return url
-    if scheme not in ("http", "https") or not named or not fits or named in ("http", "https"):
+        is_usable = False
+    if not is_usable or scheme not in ("http", "https", "socks5", "socks5h"):
         raise UsageError(
             f"{variable} holds no proxy that can be used: write it as http://HOST:PORT (https and socks5 too), "
-            f"{straight}"
+            "or put the host into NO_PROXY"
+        )
+    if scheme.startswith("socks5") and importlib.util.find_spec("socksio") is None:
+        raise LoadbenchError(
+            f"{variable} names a SOCKS proxy, which needs a package that is not here: pip install 'httpx[socks]', "
+            "or put the host into NO_PROXY"
         )
     return url
 
@@ -194,17 +191,6 @@ def _proxy(base_url: str) -> tuple[str, str] | None:
 
 def _printable(value: str) -> bool:
     return all(" " <= sign <= "~" or sign == "\t" for sign in value.strip())
-
-
-def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
-    if not verify:
-        return False
-    if ca_file is None:
-        return tls_context()
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"--ca-file {ca_file!r} holds no certificates that can be read: {error}") from error
 
 
 # -- keys starred out of all that servers say: many repeat what they refuse

@@ -24,6 +24,7 @@ from loadbench.errors import TargetError
 from loadbench.scenario import Timeouts
 from loadbench.scenario.files import DEEPEST, is_deep
 from loadbench.server.access import CONNECT_S, Secrets, is_proxied
+from loadbench.text import one_line
 
 Json = Mapping[str, object]
 
@@ -254,12 +255,6 @@ def message_of(response: httpx.Response, http: httpx.AsyncClient) -> str:
     if not isinstance(message, str):
         message = without_markup(response.text) if document is None else ""
     return one_line(Secrets.of(http.headers).hidden(message))
-
-
-def one_line(message: str) -> str:
-    """At most 200 printable characters on one line."""
-    text = " ".join("".join(sign if sign.isprintable() else " " for sign in message).split())
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def without_markup(text: str) -> str:

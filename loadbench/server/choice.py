@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from loadbench.errors import TargetError
 from loadbench.server.facts import ModelFacts, Target
-from loadbench.server.foundry import short_provider, stem_of_id, version_of_id
+from loadbench.server.foundry import short_provider, stem_of_id, version_of_id, without_version
 from loadbench.server.kinds import VENDORS
 
 _NO_CHAT = ("embed", "speech", "transcri", "rerank")
@@ -118,7 +119,7 @@ def choose(
     else:
         choice = _named(target, wanted, variants)
     if not choice.chosen:
-        there = sorted({facts.device.lower() for facts in target.models if facts.device})
+        there = _devices(target.models)
         advice = f"; models there are for {', '.join(there)}: ask for one with --device" if there else ""
         reasons = "; ".join(dict.fromkeys(one.reason for one in choice.absent))
         raise TargetError(f"nothing to measure at {target.base_url}: {reasons}{advice}")
@@ -187,66 +188,70 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
 
 def _ready(models: Sequence[ModelFacts], *, lists_catalogue: bool) -> list[ModelFacts]:
     """Models that can be measured without a download that nobody asked for."""
-    for ready in (
-        [facts for facts in models if facts.loaded],
-        [facts for facts in models if facts.cached],
-        [facts for facts in models if facts.base_url is not None],
-    ):
-        if ready:
-            return ready
+    ready = _first_that_any_pass(
+        models, lambda facts: facts.loaded, lambda facts: facts.cached, lambda facts: facts.base_url is not None
+    )
     # A whole catalog: gigabytes that nobody asked to download.
-    if lists_catalogue:
-        return []
+    if ready or lists_catalogue:
+        return ready
     return [facts for facts in models if facts.loaded is None and facts.cached is None]
+
+
+def _first_that_any_pass(models: Sequence[ModelFacts], *tests: Callable[[ModelFacts], bool | None]) -> list[ModelFacts]:
+    """The models that pass the first test that any of them passes; none where there is no such test."""
+    for test in tests:
+        passing = [facts for facts in models if test(facts)]
+        if passing:
+            return passing
+    return []
 
 
 def _matches(target: Target, name: str) -> list[ModelFacts]:
     """All models that a person may mean by a name, by the narrowest reading that finds one."""
-    exact = [facts for facts in target.models if facts.id == name]
-    if exact:
-        return exact[:1]
+    exact = next((facts for facts in target.models if facts.id == name), None)
+    if exact is not None:
+        return [exact]
     vendor, sought = VENDORS[target.kind], name.strip().lower()
-    for reading in (_is_id, *vendor.exact_names, _is_alias, _is_short_name, *vendor.loose_names):
-        if matches := [facts for facts in target.models if reading(facts, sought)]:
-            return matches
-    return []
+    readings = (_is_id, *vendor.exact_names, _is_alias, _is_short_name, *vendor.loose_names)
+    return _first_that_any_pass(target.models, *(partial(reading, sought) for reading in readings))
 
 
-def _is_id(facts: ModelFacts, sought: str) -> bool:
+def _is_id(sought: str, facts: ModelFacts) -> bool:
     return facts.id.lower() == sought
 
 
-def _is_alias(facts: ModelFacts, sought: str) -> bool:
+def _is_alias(sought: str, facts: ModelFacts) -> bool:
     return any(alias.lower() == sought for alias in facts.aliases)
 
 
-def _is_short_name(facts: ModelFacts, sought: str) -> bool:
+def _is_short_name(sought: str, facts: ModelFacts) -> bool:
     """Without version or tag, without the organisation in front."""
-    name = facts.id.lower()
-    return sought in (name.partition(":")[0], name.rpartition("/")[2], name.partition(":")[0].rpartition("/")[2])
+    name, bare = facts.id.lower(), without_version(facts.id).lower()
+    return sought in (bare, name.rpartition("/")[2], bare.rpartition("/")[2])
 
 
 def _one_of(target: Target, matches: list[ModelFacts], name: str, variant: _Variant) -> ModelFacts:
+    # Ollama's `phi4` is phi4:latest, even where phi4:14b is loaded.
     preferred = VENDORS[target.kind].preferred
-    # The last that is not empty counts: Ollama's `phi4` is phi4:latest, even where phi4:14b is loaded.
-    for narrower in (
-        [facts for facts in matches if facts.loaded],
-        [facts for facts in matches if facts.cached],
-        [facts for facts in matches if preferred(facts)],
-    ):
-        matches = narrower or matches
+    matches = (
+        _first_that_any_pass(matches, preferred, lambda facts: facts.cached, lambda facts: facts.loaded) or matches
+    )
     if variant.device is not None and len({stem_of_id(facts.id) for facts in matches}) == 1:
         # Several providers for one device: the server's first.
-        first = matches[0].id.partition(":")[0]
-        matches = [facts for facts in matches if facts.id.partition(":")[0] == first]
+        first = without_version(matches[0].id)
+        matches = [facts for facts in matches if without_version(facts.id) == first]
     if len({facts.id for facts in matches}) == 1:
         return matches[0]
     # The same variant in several versions: the newest, as the server's own alias does.
-    if len({facts.id.partition(":")[0] for facts in matches}) == 1 and all(version_of_id(one.id) for one in matches):
+    if len({without_version(facts.id) for facts in matches}) == 1 and all(version_of_id(one.id) for one in matches):
         return max(matches, key=lambda facts: version_of_id(facts.id))
-    devices = sorted({facts.device.lower() for facts in matches if facts.device})
+    devices = _devices(matches)
     choice = f", or say which device with --device ({', '.join(devices)})" if len(devices) > 1 else ""
     raise TargetError(f"{name!r} may be any of {some(matches)}: name one in full with -m{choice}")
+
+
+def _devices(models: Iterable[ModelFacts]) -> list[str]:
+    return sorted({facts.device.lower() for facts in models if facts.device})
 
 
 def _first_device(facts: ModelFacts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -61,18 +62,14 @@ def normalise(endpoint: str) -> str:
             "and name that with --api-key-env NAME"
         )
     address, _, query = text.partition("#")[0].partition("?")
-    query = _harmless(query, address)
+    query = _checked_query(query, address)
     scheme, rest = _scheme(address)
     netloc, _, path = rest.replace("\\", "/").partition("/")
     return f"{scheme}://{_authority(netloc, address)}{_base_path(path, address)}{query}"
 
 
 def route(base_url: str, name: str = CHAT) -> str:
-    """The address of one of the API's routes, with the endpoint's query.
-
-    Args:
-        base_url: From `normalise`.
-        name: A chat route that was pasted whole is the one for `CHAT`.
+    """The address of one of the API's routes, with the endpoint's query; `CHAT`'s may have been pasted whole.
 
     >>> route("http://h:1/v1"), route("https://h/a/chat/completions?b=1", "models")
     ('http://h:1/v1/chat/completions', 'https://h/a/models?b=1')
@@ -108,7 +105,7 @@ def distinct(endpoints: Sequence[str]) -> list[str]:
     for index, url in enumerate(urls):
         if url in urls[:index]:
             raise UsageError(
-                f"endpoint {_shown(endpoints[index])} is {url} again: name each once, and have one get more of "
+                f"endpoint {_quoted(endpoints[index])} is {url} again: name each once, and have one get more of "
                 "the requests by --weights"
             )
     return urls
@@ -140,46 +137,43 @@ def is_loopback(url: str) -> bool:
 
 
 def _scheme(text: str) -> tuple[str, str]:
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
-    if found is None:
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
+    if match is None:
         return "http", text.removeprefix("//")
-    scheme = found[1].lower()
+    scheme = match[1].lower()
     if scheme not in ("http", "https"):
-        raise UsageError(f"endpoint {_shown(text)}: {scheme}:// is not spoken here, only http and https: {_EXAMPLE}")
+        raise UsageError(f"endpoint {_quoted(text)}: {scheme}:// is not spoken here, only http and https: {_EXAMPLE}")
     return scheme, text[len(scheme) + 1 :].lstrip("/")
 
 
 def _authority(netloc: str, text: str) -> str:
-    try:
+    with contextlib.suppress(ValueError):
         # A bare IPv6 address, whose colons would read as a port.
         return f"[{_reachable(ipaddress.IPv6Address(netloc))}]"
-    except ValueError:
-        pass
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?", netloc)
-    host, port = (
-        (bracketed[1], bracketed[2]) if bracketed else netloc.rsplit(":", 1) if ":" in netloc else (netloc, None)
-    )
-    if not host and port and port.isdecimal():
-        raise UsageError(f"endpoint {_shown(text)} has no host: did you mean http://127.0.0.1:{port}/v1?")
+    host, colon, port = netloc.rpartition(":")
+    if not colon or netloc.endswith("]"):
+        host, colon, port = netloc, "", ""
+    if not host and port.isdecimal():
+        raise UsageError(f"endpoint {_quoted(text)} has no host: did you mean http://127.0.0.1:{port}/v1?")
     if netloc.isdecimal():
-        raise UsageError(f"endpoint {_shown(text)} is only a number: did you mean http://127.0.0.1:{netloc}/v1?")
-    if port is not None and len(port) > _LONGEST_PORT:  # not shown: it may be a password whose host is missing
+        raise UsageError(f"endpoint {_quoted(text)} is only a number: did you mean http://127.0.0.1:{netloc}/v1?")
+    if len(port) > _LONGEST_PORT:  # not shown: it may be a password whose host is missing
         raise UsageError(f"the endpoint has no port number behind its ':': {_EXAMPLE}")
-    if port is not None and not (port.isdecimal() and port.isascii() and 0 < int(port) < 65536):
-        raise UsageError(f"endpoint {_shown(text)}: port {_shown(port)} is not a number from 1 to 65535: {_EXAMPLE}")
-    return _host(host, text, bracketed=bracketed is not None) + (f":{int(port)}" if port else "")
+    if colon and not (port.isdecimal() and port.isascii() and 0 < int(port) < 65536):
+        raise UsageError(f"endpoint {_quoted(text)}: port {_quoted(port)} is not a number from 1 to 65535: {_EXAMPLE}")
+    return _host(host, text) + (f":{int(port)}" if port else "")
 
 
-def _host(host: str, text: str, *, bracketed: bool) -> str:
+def _host(host: str, text: str) -> str:
     try:
-        if bracketed:
-            return f"[{_reachable(ipaddress.IPv6Address(host))}]"
+        if host.startswith("[") and host.endswith("]"):
+            return f"[{_reachable(ipaddress.IPv6Address(host[1:-1]))}]"
         if host.replace(".", "").isdecimal():
-            return str(_reachable(ipaddress.IPv4Address(host)))
+            return _reachable(ipaddress.IPv4Address(host))
     except ValueError:
-        raise UsageError(f"endpoint {_shown(text)}: {_shown(host)} is not an IP address: {_EXAMPLE}") from None
+        raise UsageError(f"endpoint {_quoted(text)}: {_quoted(host)} is not an IP address: {_EXAMPLE}") from None
     if not _HOST.fullmatch(host) or host.lower() in ("http", "https") or host.startswith((".", "-")) or ".." in host:
-        raise UsageError(f"endpoint {_shown(text)} is not a URL: {_EXAMPLE}")
+        raise UsageError(f"endpoint {_quoted(text)} is not a URL: {_EXAMPLE}")
     return host.lower()
 
 
@@ -192,10 +186,10 @@ def _reachable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 def _base_path(path: str, text: str) -> str:
     if re.search(r"[^\x21-\x7e]", path):
-        raise UsageError(f"endpoint {_shown(text)} holds a space or a sign that no URL has: {_EXAMPLE}")
+        raise UsageError(f"endpoint {_quoted(text)} holds a space or a sign that no URL has: {_EXAMPLE}")
     segments = [segment for segment in path.split("/") if segment]
     if ".." in segments or "." in segments:
-        raise UsageError(f"endpoint {_shown(text)}: a path with dots is not followed: {_EXAMPLE}")
+        raise UsageError(f"endpoint {_quoted(text)}: a path with dots is not followed: {_EXAMPLE}")
     whole = "/" + "/".join(segments)
     if chat := _chat_of(whole):
         before = segments[: -1 - chat.count("/")]
@@ -206,7 +200,7 @@ def _base_path(path: str, text: str) -> str:
             # Documentation of older servers shows it: the base is meant.
             if other != "completions" or not segments or not _VERSION.fullmatch(segments[-1]):
                 raise UsageError(
-                    f"endpoint {_shown(text)} is a route for {speaks}, and chat completions are measured: give the "
+                    f"endpoint {_quoted(text)} is a route for {speaks}, and chat completions are measured: give the "
                     "server's base URL, as http://HOST:PORT/v1, or its whole route .../chat/completions"
                 )
             break
@@ -229,20 +223,20 @@ def _chat_of(address: str) -> str | None:
     return next((chat for chat in _CHATS if address.endswith("/" + chat)), None)
 
 
-def _harmless(text: str, address: str) -> str:
+def _checked_query(text: str, address: str) -> str:
     """A query with its question mark; empty where there is none."""
     for pair in parse_qsl(text, keep_blank_values=True):
         if _SECRET.search(pair[0]) or any(map(looks_like_a_key, pair)):
             raise UsageError(
-                f"endpoint {_shown(address)} carries a query ('?...') that looks like a key, and results would show "
+                f"endpoint {_quoted(address)} carries a query ('?...') that looks like a key, and results would show "
                 "it: leave it out (a key goes into --api-key-env NAME, or into --header 'NAME: VALUE')"
             )
     if re.search(r"[^\x21-\x7e]", text):
-        raise UsageError(f"endpoint {_shown(address)} carries a query with a space or a sign that no URL has")
+        raise UsageError(f"endpoint {_quoted(address)} carries a query with a space or a sign that no URL has")
     # A slash at the end would be taken for one of the path.
     return "?" + text.replace("/", "%2F").replace("\\", "%5C") if text else ""
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     """Quoted, printable and of bounded length, so that a message stays one line."""
     return repr(text if len(text) <= 100 else text[:97] + "...")

@@ -176,7 +176,7 @@ def stem_of_id(model: str) -> str:
     """
     variant = _VARIANT.search(model)
     if variant is None:
-        return model.partition(":")[0]
+        return without_version(model)
     return model[: variant.start() if _names_provider(variant) else variant.start(2) - 1]
 
 
@@ -189,12 +189,23 @@ def alias_of_id(model: str) -> str:
     ('tiny-a', 'tiny-a-gpu')
     """
     variant = _VARIANT.search(model)
-    return stem_of_id(model) if variant is not None and _names_provider(variant) else model.partition(":")[0]
+    return stem_of_id(model) if variant is not None and _names_provider(variant) else without_version(model)
 
 
 def _names_provider(variant: re.Match[str]) -> bool:
     word = (variant[1] or "").lower()
     return word == "generic" or short_provider(word) in _PROVIDERS
+
+
+def without_version(model: str) -> str:
+    """An id up to its colon."""
+    return model.partition(":")[0]
+
+
+def version_of_id(model: str) -> int:
+    """The number behind the colon of an id; 0 where there is none."""
+    number = model.partition(":")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def is_same(one: str, other: str) -> bool:
@@ -297,16 +308,12 @@ def _by_stem(document: object) -> dict[str, list[str]] | None:
         return None
     names: dict[str, list[str]] = {}
     for facts in models:
-        names.setdefault(_without_version(facts.id), []).append(facts.id)
+        names.setdefault(without_version(facts.id.lower()), []).append(facts.id)
     return names
 
 
 def _is_among(facts: ModelFacts, names: Mapping[str, Sequence[str]]) -> bool:
-    return any(is_same(facts.id, name) for name in names.get(_without_version(facts.id), ()))
-
-
-def _without_version(model: str) -> str:
-    return model.lower().partition(":")[0]
+    return any(is_same(facts.id, name) for name in names.get(without_version(facts.id.lower()), ()))
 
 
 # -- load and unload
@@ -459,20 +466,14 @@ def _catalog_row(document: object, name: str) -> object:
     matches = [one for one in models if one[0].id.lower() == sought]
     if not matches:
         for facts, row in models:
-            if sought in (_without_version(facts.id), *(alias.lower() for alias in facts.aliases)):
+            if sought in (without_version(facts.id.lower()), *(alias.lower() for alias in facts.aliases)):
                 matches.append((facts, row))
     if not matches:
         raise TargetError(refusal("download", name, 404, "not in its catalog"))
-    if len({facts.id.partition(":")[0] for facts, _ in matches}) > 1:
+    if len({without_version(facts.id) for facts, _ in matches}) > 1:
         ids = ", ".join(facts.id for facts, _ in matches)
         raise TargetError(f"{name!r} may be any of {ids}: name one of them")
     return max(matches, key=lambda match: version_of_id(match[0].id))[1]
-
-
-def version_of_id(model: str) -> int:
-    """The number behind the colon of an id; 0 where there is none."""
-    number = model.partition(":")[2]
-    return int(number) if number.isdecimal() else 0
 
 
 async def _pulls_by_sdk(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
@@ -493,17 +494,17 @@ async def remove(target: Target, http: httpx.AsyncClient, model: ModelFacts) -> 
 # -- what its models are called
 
 
-def _other_version(facts: ModelFacts, sought: str) -> bool:
+def _other_version(sought: str, facts: ModelFacts) -> bool:
     """Generation 1 lists ids without their version, and its SDK names them with it."""
     return ":" not in facts.id and is_same(facts.id, sought)
 
 
-def _instruct(facts: ModelFacts, sought: str) -> bool:
+def _instruct(sought: str, facts: ModelFacts) -> bool:
     """Aliases are ids without device, and without the word that most of them have."""
     return stem_of_id(facts.id).lower() in (sought, sought + "-instruct")
 
 
-def _family(facts: ModelFacts, sought: str) -> bool:
+def _family(sought: str, facts: ModelFacts) -> bool:
     """Ids go on where aliases end: phi-4-mini, phi-4-mini-instruct-generic-cpu:5."""
     return facts.id.lower().startswith(sought + "-")
 

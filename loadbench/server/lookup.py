@@ -10,11 +10,12 @@ import httpx
 
 from loadbench.errors import TargetError, UsageError
 from loadbench.server.access import is_proxied
-from loadbench.server.calls import NotReady, call, excess, message_of, one_line, read_json, without_markup
+from loadbench.server.calls import NotReady, call, excess, message_of, read_json, without_markup
 from loadbench.server.endpoint import normalise, route
 from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS, Target, field, model_facts, model_rows, text
 from loadbench.server.kinds import identify
 from loadbench.server.vendor import Probe
+from loadbench.text import one_line
 
 # Foundry Local 2.x asks its catalog first: 4.5 s where that cannot be reached.
 LIST_S = 20.0

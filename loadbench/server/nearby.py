@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from loadbench import server as targets
@@ -21,7 +20,7 @@ PORTS = {
     5272: "Foundry Local",
     5273: "Foundry Local",
 }
-"""Where servers listen when nobody tells them otherwise."""
+"""Where servers listen by default."""
 HOW = "found on this machine"
 _CONNECT_S = 0.3
 _GLANCE_S = 0.5
@@ -33,7 +32,7 @@ class Seen:
     """A server that is here.
 
     Attributes:
-        how: What told of it; None where it was looked for on a usual port.
+        how: It was found; None where it was looked for on a usual port.
         server: None where it does not answer yet, or wants a key.
         problem: Why not.
     """
@@ -45,23 +44,23 @@ class Seen:
 
     @property
     def is_locked(self) -> bool:
-        """Whether it answers those alone who have its key, which many a thing does that is no server of models."""
+        """Whether it answers only with its key, as many things do that are no servers of models."""
         return self.server is None and not isinstance(self.problem, NotReady)
 
     @property
     def kind(self) -> str:
-        """What it is, as far as it tells."""
+        """What it is, as far as that is known."""
         if self.server is None:
             return "wants a key" if self.is_locked else "is loading"
         return " ".join(filter(None, (self.server.kind, self.server.version)))
 
 
-async def look(ports: Iterable[int], told: Found | None = None) -> list[Seen]:
-    """The servers on these ports of this machine, after the one that something told of.
+async def look(ports: Iterable[int], found: Found | None = None) -> list[Seen]:
+    """The servers on these ports of this machine, after the one that was found otherwise.
 
     Takes no longer than the slowest of them; where nothing listens, that is at once.
     """
-    places: dict[str, str | None] = {} if told is None else {told.endpoint: told.how}
+    places: dict[str, str | None] = {} if found is None else {found.endpoint: found.how}
     for port in ports:
         places.setdefault(f"http://127.0.0.1:{port}/v1", None)
     async with asyncio.TaskGroup() as group:
@@ -69,25 +68,20 @@ async def look(ports: Iterable[int], told: Found | None = None) -> list[Seen]:
     return [seen for task in tasks if (seen := task.result()) is not None]
 
 
-async def find(endpoint: str, within_s: float, **access: Any) -> Target:
-    """Who answers at an endpoint; what it takes to get in goes to `target.open_http`."""
-    async with targets.open_http(endpoint, **access) as http:
-        return await targets.find(endpoint, http=http, within_s=within_s)
-
-
 async def _look(url: str, how: str | None) -> Seen | None:
-    """A server that may be there; None where nothing that speaks our language is, unless something said it was."""
+    """A server that may be there; None where none is that speaks OpenAI's API, unless it was found otherwise."""
     if how is None and not await _listens(url):
         return None
     try:
-        found = await find(url, LOOK_S if how else _GLANCE_S)
+        async with targets.open_http(url) as http:
+            server = await targets.find(url, http=http, within_s=LOOK_S if how else _GLANCE_S)
     except LoadbenchError as error:
         # Something that will answer a run in a while, or with a key.
         if how or "loading" in str(error) or "--api-key-env" in str(error):
             return Seen(url, how, None, error)
         return None
     # Any web server answers 404.
-    return Seen(url, how, found) if how or found.unlisted is None or found.kind != "openai" else None
+    return Seen(url, how, server) if how or server.unlisted is None or server.kind != "openai" else None
 
 
 async def _listens(url: str) -> bool:

@@ -11,9 +11,10 @@ from typing import Protocol
 import httpx
 
 from loadbench.errors import TargetError
-from loadbench.server.calls import Json, NotReady, call, message_of, one_line, origin_of, read_json
+from loadbench.server.calls import Json, NotReady, call, message_of, origin_of, read_json
 from loadbench.server.endpoint import server_root
 from loadbench.server.facts import ModelFacts, Target
+from loadbench.text import one_line
 
 LIST_S = 10.0
 LOAD_S = 600.0
@@ -32,8 +33,8 @@ _ABSENT = re.compile(r"not.cached|not.downloaded|must be downloaded|try pulling"
 _UNKNOWN = re.compile(r"not.found|does not exist|no model matching|unknown model|invalid model", re.IGNORECASE)
 _PROVIDER = re.compile(r"requires (\w+ExecutionProvider) which is not registered", re.IGNORECASE)
 
-Reading = Callable[[ModelFacts, str], bool]
-"""Whether a model may be meant by a name, in lower case."""
+Reading = Callable[[str, ModelFacts], bool]
+"""Whether a name, in lower case, may mean a model."""
 Progress = Callable[[float | None, str], None]
 """Called with percent (0 to 100, never falling; None while unknown) and what is being done."""
 
