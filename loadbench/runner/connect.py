@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime
 
 SDK = "Foundry Local's own runtime"
-METRICS = ("llama.cpp", "vllm")
-"""Kinds of servers that have metrics of their own."""
 KEY = "API_KEY"
 """The variable that holds a server's key where --api-key-env names none: the workshop's."""
 
@@ -248,7 +246,7 @@ async def reached(location: Location, job: Job, note: Note) -> AsyncIterator[Rea
         server = await targets.wait(endpoint, http=http, wait_s=wait_s, waiting=note, named=named)
         server = _with_known(server, location)
         root = targets.server_root(server.base_url)
-        scrape = (lambda: targets.scrape(http, root)) if server.kind in METRICS else None
+        scrape = (lambda: targets.scrape(http, root)) if targets.VENDORS[server.kind].has_metrics else None
         round_trip_ns = None if transport is None else transport.round_trip_ns
         yield Reached(server, targets.control(server, http), scrape, round_trip_ns)
 

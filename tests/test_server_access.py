@@ -1,17 +1,27 @@
-"""What goes with every request: headers and the key, which no message may show."""
+"""What goes with every request: headers, the key, which no message may show, and proxies."""
 
 from __future__ import annotations
 
+import json
 import os
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from loadbench.errors import LoadbenchError, UsageError
-from loadbench.server import is_proxied, open_http, proxy_of
+from loadbench.errors import LoadbenchError, TargetError, UsageError
+from loadbench.server import Secrets, find, is_proxied, open_http, proxy_of
 from loadbench.server.access import read_key_file
+from loadbench.server.calls import call
+from tests.support.scripted import Answer, scripted
+
+# -- What goes with every request: headers and the key, which no message may show
 
 KEY = "sk-very-secret-0123456789"
 
@@ -156,3 +166,98 @@ def test_a_log_of_session_keys_that_cannot_be_written_is_told_by_its_variable(mo
     monkeypatch.setenv("SSLKEYLOGFILE", "/no/such/folder/keys")
     with pytest.raises(UsageError, match=r"^SSLKEYLOGFILE: No such file or directory; give a file that can be written"):
         open_http("https://127.0.0.1:9")
+
+
+# -- Keys starred out of what servers say
+
+ECHOED = "sk-4711/very+secret=0123"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize(
+    "said",
+    {
+        "as it is": ECHOED,
+        "with its scheme": f"Bearer {ECHOED}",
+        "in a URL": "https://host/?key=sk-4711%2Fvery%2Bsecret%3D0123",
+        "in JSON of PHP": "sk-4711\\/very+secret=0123",
+    }.items(),
+    ids=lambda case: case[0],
+)
+def test_a_key_is_starred_out_however_it_is_written(said: tuple[str, str]) -> None:
+    secrets = Secrets.of({"Authorization": f"Bearer {ECHOED}"})
+
+    assert "very" not in secrets.hidden(f"no: {said[1]}!")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("X-Api-Key", ECHOED, ECHOED),
+        ("api-key", ECHOED, ECHOED),
+        ("Cookie", f"theme=dark; session={ECHOED}", ECHOED),
+        ("Authorization", "Basic bWU6aHVudGVyMg==", "hunter2"),  # me:hunter2
+        ("X-Auth-Token", ECHOED, ECHOED),
+    ],
+)
+def test_a_header_that_may_hold_a_secret_has_it_starred_out(name: str, value: str, secret: str) -> None:
+    assert Secrets.of({name: value}).hidden(f"you sent {secret}") == "you sent ***"
+
+
+@pytest.mark.parametrize("value", ["Bearer ollama", "Bearer EMPTY", "Bearer lm-studio"])
+def test_a_placeholder_that_stands_for_no_key_leaves_names_alone(value: str) -> None:
+    said = "ollama and lm-studio answer EMPTY"
+
+    assert Secrets.of({"Authorization": value}).hidden(said) == said
+
+
+@given(st.text(alphabet="sk-47 a", max_size=40), st.lists(st.integers(0, 40), max_size=8))
+def test_what_is_shown_as_it_comes_only_grows_and_never_shows_a_part_of_a_key(text: str, cuts: list[int]) -> None:
+    secrets = Secrets(("sk-47",))
+
+    shown = [secrets.settled(text[:cut]) for cut in sorted(cuts)] + [secrets.hidden(text)]
+
+    assert all(after.startswith(before) for before, after in pairwise(shown))
+
+
+@pytest.mark.anyio
+async def test_whatever_a_server_answers_to_a_control_call_has_lost_our_key() -> None:
+    echo = {"data": [{"id": ECHOED, ECHOED: [ECHOED]}]}
+    with_key = Answer(echo, headers={"Server": f"gw/{ECHOED}", "Location": f"http://other/{ECHOED}"})
+    page = Answer(f"<p>{ECHOED}</p>".encode())
+    async with (
+        scripted({"/v1/models": with_key, "/page": page}) as server,
+        open_http(server.url, key=ECHOED) as http,
+    ):
+        found = await call(http, "GET", server.url + "/v1/models", within_s=5)
+        text = await call(http, "GET", server.url + "/page", within_s=5)
+
+    assert json.loads(found.content) == {"data": [{"id": "***", "***": ["***"]}]}
+    assert (found.headers["server"], found.headers["location"]) == ("gw/***", "http://other/***")
+    assert text.text == "<p>***</p>"
+
+
+@pytest.mark.anyio
+async def test_no_traceback_of_a_broken_answer_shows_the_key() -> None:
+    async def broken(request: httpx.Request) -> httpx.Response:
+        try:
+            raise OSError(f"illegal line {ECHOED}")
+        except OSError as cause:
+            raise httpx.RemoteProtocolError(f"illegal header {ECHOED}") from cause
+
+    async with open_http("http://h", key=ECHOED, transport=httpx.MockTransport(broken)) as http:
+        with pytest.raises(TargetError) as caught:
+            await find("http://h", http=http)
+
+    assert "illegal header ***" in str(caught.value)
+    assert ECHOED not in "".join(traceback.format_exception(caught.value))
+
+
+def test_plain_data_of_any_kind_is_gone_through() -> None:
+    document: Any = [None, 1, True, {"a": [f"x {ECHOED}"]}]
+
+    assert Secrets.of({"Authorization": ECHOED}).hidden_in(document) == [None, 1, True, {"a": ["x ***"]}]
