@@ -17,7 +17,7 @@ from loadbench.cli.compare import unsettled
 from loadbench.cli.opening import Terminal
 from loadbench.cli.reach import say
 from loadbench.errors import FAILED, INTERRUPTED, UsageError
-from loadbench.report import thresholds
+from loadbench.report import objectives
 from loadbench.runner import outcome as outcomes
 from loadbench.runner.job import Job
 from loadbench.runner.measure import measure
@@ -68,16 +68,16 @@ def carry_out(job: Job, shown: Shown) -> int:
     if len(summaries) > 1:
         return _both(outcome, summaries, view, shown)
     if shown.tables:
-        from loadbench.report import text
+        from loadbench.report import run, text
 
         path = outcome.folder
-        text.tables(summaries[0], text.console(sys.stdout))
+        text.show(run.document(summaries[0]), text.console(sys.stdout))
         click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
     if shown.junit is not None:  # last: where it cannot be written, all else was said
         from loadbench.cli.report import write
         from loadbench.report import junit
 
-        write(shown.junit, junit.render(summaries[0], strict=shown.strict))
+        write(shown.junit, junit.of_run(summaries[0], strict=shown.strict))
     verdict = outcomes.verdict(outcome, summaries[0], strict=shown.strict)
     say(verdict.reasons)
     _say_how_to_go_on(outcome, shown)
@@ -97,11 +97,10 @@ def _both(outcome: Outcome, summaries: Sequence[dict[str, Any]], view: live.View
     else:
         view.compared(document)
         if shown.tables:
-            from loadbench.report.comparison import text
-            from loadbench.report.text import console
+            from loadbench.report import comparison, text
 
             root = outcome.folder
-            text.show(document, console(sys.stdout))
+            text.show(comparison.document(document), text.console(sys.stdout))
             click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}")
     lost = outcomes.incomplete(summaries, outcome)
     if lost:
@@ -111,7 +110,7 @@ def _both(outcome: Outcome, summaries: Sequence[dict[str, Any]], view: live.View
         return 1
     reasons = []
     for one, summary in zip(outcome.runs, summaries, strict=True):
-        reasons += [f"{one.name}: {reason}" for reason in thresholds.reasons(summary, strict=shown.strict)]
+        reasons += [f"{one.name}: {reason}" for reason in objectives.reasons(summary, strict=shown.strict)]
     (record,) = document["comparisons"]
     if shown.strict and (record["word"] == "no verdict" or unsettled(record)):
         word = "no verdict" if record["word"] == "no verdict" else "can't tell"

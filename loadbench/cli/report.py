@@ -13,7 +13,7 @@ from loadbench.cli import reach
 from loadbench.cli.harmless import harmless
 from loadbench.cli.options import file_of_end
 from loadbench.errors import FAILED
-from loadbench.report import FORMATS, thresholds
+from loadbench.report import FORMATS, objectives
 
 EXPORTS = ("hgrm", "vllm")
 """Formats with a file a level: report/exports.py has them."""
@@ -120,9 +120,9 @@ def report(
     if junit is not None:
         from loadbench.report import junit as tests
 
-        write(junit, tests.render(summary, strict=strict))
+        write(junit, tests.of_run(summary, strict=strict))
     if strict:
-        reasons = thresholds.reasons(summary, strict=True)
+        reasons = objectives.reasons(summary, strict=True)
         reach.say(reasons)
         click.get_current_context().exit(FAILED if reasons else 0)
 
@@ -131,16 +131,16 @@ def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     """One page of several runs; their folders are read alone."""
     from loadbench import select, store
     from loadbench.errors import UsageError
-    from loadbench.report import html
+    from loadbench.report import rendering
+    from loadbench.report.html import matrix
 
     if output is None and sys.stdout.isatty():
         raise UsageError("a page of several runs needs a file: -o runs.html")
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    page = html.render_runs(
-        [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
-    )
+    runs = [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
+    page = rendering.html(matrix.document(runs))
     if output is not None:
         write(output, page)
     else:
@@ -171,6 +171,6 @@ def write(path: Path, content: str) -> None:
 
 
 def _print(summary: Mapping[str, Any]) -> None:
-    from loadbench.report import text
+    from loadbench.report import run, text
 
-    text.tables(summary, text.console(sys.stdout))
+    text.show(run.document(summary), text.console(sys.stdout))

@@ -10,7 +10,7 @@ from typing import Any
 
 from loadbench import compare, report, select, store
 from loadbench.errors import FAILED, INTERRUPTED
-from loadbench.report import comparison, thresholds
+from loadbench.report import comparison, objectives
 from loadbench.runner.capacity.search import UNDECIDED
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
@@ -86,7 +86,7 @@ def verdict(outcome: Outcome, summary: Mapping[str, Any], *, strict: bool = Fals
     lost = incomplete([summary], outcome)
     if lost:
         return Verdict(1, tuple(lost))
-    missed = thresholds.reasons(summary, strict=strict)
+    missed = objectives.reasons(summary, strict=strict)
     return Verdict(FAILED if missed else 0, tuple(missed))
 
 
