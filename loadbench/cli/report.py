@@ -13,7 +13,7 @@ from loadbench.cli import reach
 from loadbench.cli.harmless import harmless
 from loadbench.cli.options import file_of_end
 from loadbench.errors import FAILED
-from loadbench.report import FORMATS, objectives
+from loadbench.report import FORMATS
 
 EXPORTS = ("hgrm", "vllm")
 """Formats with a file a level: report/exports.py has them."""
@@ -122,6 +122,8 @@ def report(
 
         write(junit, tests.of_run(summary, strict=strict))
     if strict:
+        from loadbench.report import objectives
+
         reasons = objectives.reasons(summary, strict=True)
         reach.say(reasons)
         click.get_current_context().exit(FAILED if reasons else 0)
