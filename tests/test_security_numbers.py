@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +93,17 @@ def test_the_largest_counts_that_are_told_come_through_to_the_report(place: Path
         assert invoked("report", place / "run", "--format", form, "-o", place / f"as.{form}").exit_code == 0, form
 
 
-LISTS = {
-    "of 22 MB": json.dumps({"data": [{"id": f"m{i}", "about": "x" * 5_000} for i in range(4_400)]}).encode(),
-    "of 100,000 models": json.dumps({"data": [{"id": f"m{i}"} for i in range(100_000)]}).encode(),
-    "nested a thousand deep": b'{"data": ' + b"[" * 1_000 + b"]" * 1_000 + b"}",
-    "nested 5,000 deep": b"[" * 5_000 + b"]" * 5_000,
+LISTS: dict[str, Callable[[], bytes]] = {
+    "of 22 MB": lambda: json.dumps({"data": [{"id": f"m{i}", "about": "x" * 5_000} for i in range(4_400)]}).encode(),
+    "of 100,000 models": lambda: json.dumps({"data": [{"id": f"m{i}"} for i in range(100_000)]}).encode(),
+    "nested a thousand deep": lambda: b'{"data": ' + b"[" * 1_000 + b"]" * 1_000 + b"}",
+    "nested 5,000 deep": lambda: b"[" * 5_000 + b"]" * 5_000,
 }
 
 
 @pytest.mark.parametrize("case", LISTS)
 def test_a_list_that_is_too_much_is_one_line_and_with_a_name_the_run_goes_on(case: str, place: Path) -> None:
-    with served({"/v1/models": LISTS[case], CHAT: answer()}) as url:
+    with served({"/v1/models": LISTS[case](), CHAT: answer()}) as url:
         automatic = invoked("run", "-e", url, "-m", "auto", "-o", place / "none", "--dry-run")
         level = measured(url, place / "run", "-m", "m1")
 
