@@ -90,7 +90,8 @@ def _rules(folder: Path) -> dict[str, Any] | None:
         if not any(question.checks for question in asked.values()):
             return None  # the answers of a long run need not be read
         scored = quality.read(folder)
-        return quality.summarise(scored, quality.read_scores(folder)[0])
+        rules: dict[str, Any] = msgspec.to_builtins(quality.summarise(scored, quality.read_scores(folder)[0]))
+        return rules
     except LoadbenchError:
         return None  # a run without answers has no quality
 
