@@ -7,22 +7,28 @@ is found as ever.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, UsageError
 
 SAFE = "PYTHONSAFEPATH"
 """The variable that keeps the working folder off the path; processes that a child starts in its turn inherit it."""
+
+STARVED = frozenset({"SIGKILL", "SIGABRT"})
+"""How a process ends that took more memory than there is: the system's doing, or an allocation that nobody checked."""
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -48,73 +54,171 @@ def _named(environ: Mapping[str, str]) -> list[str]:
 
 
 def python(module: str, *words: str) -> list[str]:
-    """The command that runs a module with these arguments in a Python like this one; `start` it."""
+    """The command that runs a module with these arguments in a Python like this one, for `Child`."""
     return [sys.executable, "-m", module, *words]
 
 
-def start(
-    command: Sequence[str], *, errors: IO[bytes] | int | None, variables: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a command of `python` with pipes for stdin and stdout, in a session of its own: Ctrl-C is the caller's.
+class Child:
+    """A process of ours, in a session of its own: Ctrl-C is the caller's. As a context manager it ends surely.
+
+    The end of its stdin asks it to stop, on every system; one that does not in time is killed.
 
     Args:
-        errors: Where its stderr goes; None is this process's.
+        command: As of `python`.
+        stderr: None keeps what it says there for `complaints`; "shown" lets it through, "piped" is for who reads it.
         variables: As of `environment`.
+        patience_s: How long it gets to stop at the end of the block; nothing before it has said that it is ready.
     Raises:
-        LoadbenchError: The system starts no process.
+        LoadbenchError: The system starts no process, or has no folder for a temporary file.
     """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        stderr: Literal["shown", "piped"] | None = None,
+        variables: Mapping[str, str] | None = None,
+        patience_s: float = 0.0,
+    ) -> None:
+        self._patience_s = patience_s
+        self._ready = False
+        self._writing = threading.Lock()
+        self._errors = _temporary_file() if stderr is None else None
+        try:
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                env=environment(variables),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if stderr == "piped" else self._errors,
+                start_new_session=sys.platform != "win32",
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:  # too many processes or open files, no memory
+            if self._errors is not None:
+                self._errors.close()
+            raise LoadbenchError(f"no process can be started: {(error.strerror or str(error)).lower()}") from None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin: IO[bytes] = self.process.stdin
+        self.stdout: IO[bytes] = self.process.stdout
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(self._patience_s if self._ready else 0.0)
+        for pipe in (self.stdout, self.process.stderr, self._errors):
+            if pipe is not None:
+                pipe.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self.process.poll() is not None
+
+    def send(self, document: object) -> None:
+        """Write a line of JSON to its stdin; one that has ended shows that by its answers."""
+        with self._writing, contextlib.suppress(OSError, ValueError):
+            self.stdin.write(json.dumps(document, default=str).encode() + b"\n")
+            self.stdin.flush()
+
+    def announcement(
+        self, within_s: float | None, *, late: str, died: str, starved: str | None = None
+    ) -> dict[str, Any]:
+        """What its first line says, once it is ready: a JSON object.
+
+        Args:
+            within_s: None waits for ever.
+            late, died: The error where nothing came in time, and how the one begins that tells how it ended.
+            starved: What to do where it took too much memory, if that is likely.
+        Raises:
+            LoadbenchError: The child says what is wrong, as UsageError where its exit code is 2; or as `late`, `died`.
+        """
+        line = self.first_line(within_s)
+        if line is None:
+            raise LoadbenchError(late)
+        if not line:
+            ending = exit_name(self.process.wait())
+            if starved is not None and ending in STARVED:
+                raise LoadbenchError(f"{died}, with {ending}, most likely for want of memory: {starved}")
+            raise LoadbenchError(": ".join([f"{died}, with {ending}", *self.complaints()[-1:]]))
+        document: dict[str, Any] = json.loads(line)
+        if "error" in document:
+            kind = UsageError if document["exit_code"] == UsageError.exit_code else LoadbenchError
+            raise kind(document["error"])
+        self._ready = True
+        return document
+
+    def first_line(self, within_s: float | None) -> bytes | None:
+        """Its first line, empty where it ended without one; None where it was late, and was killed.
+
+        A timer ends it, as Windows cannot poll a pipe.
+        """
+        if within_s is None:
+            return self.stdout.readline()
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self.process.kill()
+
+        timer = threading.Timer(within_s, give_up)
+        timer.daemon = True  # where Ctrl-C comes as the child starts, nobody waits for it
+        timer.start()
+        try:
+            line = self.stdout.readline()
+        finally:
+            timer.cancel()
+        return None if late.is_set() else line
+
+    def complaints(self) -> list[str]:
+        """The lines that it wrote on stderr so far, where those are kept."""
+        if self._errors is None:
+            return []
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+    def hang_up(self) -> None:
+        """End its stdin, which asks it to stop."""
+        with self._writing, contextlib.suppress(OSError):  # it has ended already
+            self.stdin.close()
+
+    def stop(self, patience_s: float) -> None:
+        """Ask it to stop, and kill it where it does not in time."""
+        self.hang_up()
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+
+def exit_name(code: int) -> str:
+    """How a process ended: an exit code, or the signal's name.
+
+    >>> exit_name(3), exit_name(-9)
+    ('exit code 3', 'SIGKILL')
+    """
+    if code >= 0:
+        return f"exit code {code}"
     try:
-        return subprocess.Popen(
-            command,
-            env=environment(variables),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=sys.platform != "win32",
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
-    except OSError as error:  # too many processes or open files, no memory
-        raise LoadbenchError(f"no process can be started: {(error.strerror or str(error)).lower()}") from None
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        return f"signal {-code}"
 
 
-def complaints() -> IO[bytes]:
-    """A file for what a child says on stderr, which is read where it fails; gone when it is closed.
-
-    Raises:
-        LoadbenchError: No folder for temporary files can be written.
-    """
+def _temporary_file() -> IO[bytes]:
     try:
         return tempfile.TemporaryFile()
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise LoadbenchError(f"no temporary file can be made ({why}): set TMPDIR to a folder with room") from None
-
-
-def first_line(child: subprocess.Popen[bytes], within_s: float | None) -> bytes | None:
-    """The child's first line, empty where it ended without one; None where it was late, and was killed.
-
-    A timer ends it, as Windows cannot poll a pipe.
-
-    Args:
-        within_s: None waits for ever.
-    """
-    assert child.stdout is not None
-    if within_s is None:
-        return child.stdout.readline()
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        child.kill()
-
-    timer = threading.Timer(within_s, give_up)
-    timer.daemon = True  # where Ctrl-C comes as the child starts, nobody waits for it
-    timer.start()
-    try:
-        line = child.stdout.readline()
-    finally:
-        timer.cancel()
-    return None if late.is_set() else line
 
 
 def program(name: str, environ: Mapping[str, str]) -> str | None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.serve.adapter.ask import Ask
 from loadbench.serve.adapter.echo import Echo
 from loadbench.serve.adapter.model import Model, option
 
@@ -30,7 +29,7 @@ class Bare:
 
 def answered(adapter: Any, messages: Any = HELLO, **params: Any) -> tuple[str, dict[str, int] | None, str]:
     """Text, usage and finish reason of one answer."""
-    with Model(adapter, "test").generation(Ask(messages, params, False, True)) as generation:
+    with Model(adapter, "test").generation(messages, params) as generation:
         while generation.next() is not None:
             pass
         usage = generation.usage()
@@ -83,7 +82,7 @@ def test_text_and_any_iterable_of_text_is_an_answer(generate: Any) -> None:
 
 
 def test_a_text_is_one_piece() -> None:
-    with Model(Bare(lambda prompt: "one two"), "test").generation(Ask(HELLO, {}, True, True)) as generation:
+    with Model(Bare(lambda prompt: "one two"), "test").generation(HELLO, {}) as generation:
         pieces = [generation.next(), generation.next()]
 
     assert pieces == ["one two", None]
@@ -127,7 +126,7 @@ def test_an_async_generate_is_refused_before_it_is_loaded() -> None:
 
 def test_what_generate_made_is_closed_although_the_adapter_keeps_it() -> None:
     kept = (piece for piece in "abc")
-    with Model(Bare(lambda messages: kept), "test").generation(Ask(HELLO, {}, True, True)) as generation:
+    with Model(Bare(lambda messages: kept), "test").generation(HELLO, {}) as generation:
         generation.next()
 
     assert list(kept) == []
@@ -140,7 +139,7 @@ def test_a_generator_that_fails_as_it_is_closed_is_logged(caplog: pytest.LogCapt
         finally:
             raise RuntimeError("late")
 
-    with Model(Bare(generate), "test").generation(Ask(HELLO, {}, True, True)) as generation:
+    with Model(Bare(generate), "test").generation(HELLO, {}) as generation:
         generation.next()
 
     assert "the adapter failed as its generator was closed: RuntimeError: late" in caplog.text
@@ -276,7 +275,7 @@ def test_the_echo_repeats_the_users_words(
     options: dict[str, Any], params: dict[str, Any], expected: tuple[str, str, int]
 ) -> None:
     model = Model(Echo(), "echo", None, options)
-    with model.generation(Ask([{"role": "user", "content": "to be"}], params, False, True)) as generation:
+    with model.generation([{"role": "user", "content": "to be"}], params) as generation:
         while generation.next() is not None:
             pass
     usage = generation.usage() or {}

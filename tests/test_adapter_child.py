@@ -17,12 +17,12 @@ import httpx
 import psutil
 import pytest
 
+from loadbench import machine
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.serve import adapter
 
 pytestmark = pytest.mark.system
 
-MODULE = [sys.executable, "-m", "loadbench.serve.adapter"]
 ADAPTERS = """
 import os, pathlib, signal, sys, time
 print("imported")
@@ -123,13 +123,12 @@ def test_a_generation_that_cannot_be_interrupted_does_not_hold_the_end_off(folde
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_child_stops_on_a_signal(number: int, folder: Path) -> None:
     note = folder / "note"
-    command = [*MODULE, "mine:Mine", f"--option=note={note}"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout
-        process.stdout.readline()
-        process.send_signal(number)
+    with machine.Child(machine.python("loadbench.serve.adapter")) as child:
+        child.send({"spec": "mine:Mine", "options": {"note": str(note)}})
+        assert child.first_line(20)
+        child.process.send_signal(number)
 
-        assert process.wait(5) == 0
+        assert child.process.wait(5) == 0
     assert note.read_text() == "unloaded"
 
 
@@ -159,7 +158,7 @@ def test_a_file_of_the_working_folder_is_not_taken_for_one_of_the_library(folder
 
 
 def test_an_unload_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.serve.adapter.child.STOP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("loadbench.serve.adapter.STOP_TIMEOUT_S", 0.3)
     with adapter.start("mine:Hangs") as server:
         pass
 

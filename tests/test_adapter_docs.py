@@ -14,9 +14,7 @@ import click
 import pytest
 
 from loadbench.cli import main
-from loadbench.serve.adapter.ask import Ask
-from loadbench.serve.adapter.lookup import GROUP, find
-from loadbench.serve.adapter.model import Model
+from loadbench.serve.adapter.model import GROUP, Model, find
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "adapter.md").read_text(encoding="utf-8")
 EOS = 2
@@ -100,7 +98,7 @@ def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def answered(model: Model, text: str = "hi", **params: Any) -> tuple[str, Any, str]:
-    with model.generation(Ask([{"role": "user", "content": text}], params, True, True)) as generation:
+    with model.generation([{"role": "user", "content": text}], params) as generation:
         while generation.next() is not None:
             pass
         usage = generation.usage()

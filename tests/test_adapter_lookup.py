@@ -10,7 +10,7 @@ import pytest
 
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.serve.adapter.echo import Echo
-from loadbench.serve.adapter.lookup import find
+from loadbench.serve.adapter.model import find
 
 
 @pytest.fixture

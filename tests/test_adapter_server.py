@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from loadbench.serve.adapter.echo import Echo
-from loadbench.serve.adapter.server import MAX_BODY_BYTES
+from loadbench.serve.chat import MAX_BODY_BYTES
 from tests.support.adapters import BODY, Scripted, chat, serving
 
 
@@ -166,7 +166,7 @@ def test_the_official_client_raises_its_own_errors() -> None:
     ("changes", "param", "message"),
     [
         ({"model": "other"}, "model", "'model' is 'other': there is 'echo' alone."),
-        ({"model": None}, "model", "'model' is None"),
+        ({"model": None}, "model", "'model' is required: a string."),
         ({"messages": []}, "messages", "'messages' is required"),
         ({"messages": ["hi"]}, "messages[0]", "must be an object with a 'role'"),
         ({"messages": [{"role": "user", "content": 1}]}, "messages[0]", "must be a string or a list of text parts"),

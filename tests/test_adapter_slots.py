@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadbench.serve.adapter.slots import Full, Gone, Slots
+from loadbench.serve.adapter.server import Full, Gone, Slots
 
 
 def here() -> bool:

@@ -205,8 +205,7 @@ def test_a_terminal_shows_whole_words_and_no_line_wider_than_itself(columns: int
     long_runs(tmp_path)
     screen = io.StringIO()
     console = Console(file=screen, width=columns, force_terminal=True, color_system=None)
-    for part in report_text.grids([listing.table(listing.entries(tmp_path)[0], tmp_path)], console):
-        report_text.print_part(part, console)
+    report_text.show_tables([listing.table_of(listing.entries(tmp_path)[0], tmp_path)], console)
     shown = screen.getvalue()
 
     assert max(map(len, shown.splitlines()[1:])) <= columns

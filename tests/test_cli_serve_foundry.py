@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.cli.serve_foundry import chosen
+from loadbench.cli.serve import chosen
 from loadbench.errors import LoadbenchError, TargetError, how_to_install
 from loadbench.server import ModelFacts
 from tests.support import bigram, catalogue

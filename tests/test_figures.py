@@ -15,8 +15,7 @@ from loadbench.compare.side import Flow, Side
 from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, Figure
 from loadbench.metrics.thresholds import thresholds
-from loadbench.report import FORMATS, csv, definitions
-from loadbench.report.comparison import words
+from loadbench.report import FORMATS, comparison, csv, provenance
 from tests.support.choosing import candidate, choose, lap, row
 from tests.support.summaries import summary_of, with_levels
 
@@ -84,7 +83,7 @@ def test_a_comparison_has_a_verdict_on_it_under_its_title() -> None:
     [verdict] = judge(flowing(20.0), flowing(40.0), ["words_per_s"])
 
     assert (verdict.ratio, verdict.unit) == (pytest.approx(2.0), "/s")
-    assert words.metric("words_per_s") == "words/s"
+    assert comparison.metric("words_per_s") == "words/s"
 
 
 @pytest.mark.usefixtures("declared")
@@ -94,7 +93,7 @@ def test_it_has_a_row_in_the_csv_file_and_a_definition_in_the_report() -> None:
     found = [each for each in csv.rows(summary) if each[csv.COLUMNS.index("metric")] == "words_per_s"]
 
     assert {(each[csv.COLUMNS.index("value")], each[csv.COLUMNS.index("unit")]) for each in found} == {(12.5, "1/s")}
-    assert ("words/s", WORDS.meaning) in definitions.definitions()
+    assert ("words/s", WORDS.meaning) in provenance.definitions()
     assert WORDS.meaning in FORMATS["markdown"](summary)
 
 

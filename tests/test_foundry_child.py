@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from loadbench.errors import LoadbenchError, TargetError, UsageError
-from loadbench.serve.foundry import child as processes
 from loadbench.serve.foundry import runtime as runtimes
-from loadbench.serve.foundry.child import running
-from loadbench.serve.foundry.runtime import Runtime
+from loadbench.serve.foundry.runtime import Runtime, running
 
 pytestmark = pytest.mark.system
 
@@ -151,7 +149,7 @@ def test_a_note_that_cannot_be_told_does_not_leave_the_caller_waiting() -> None:
 
 
 def test_a_child_that_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "READY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(runtimes, "READY_TIMEOUT_S", 0.2)
     with (
         running([sys.executable, "-c", "import sys; sys.stdin.read()"]) as child,
         pytest.raises(LoadbenchError, match=r"^Foundry Local's runtime is not ready after 0\.2 s$"),
@@ -160,7 +158,7 @@ def test_a_child_that_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_child_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(runtimes, "STOP_TIMEOUT_S", 0.2)
     with scripted("say(id=ask['id'], result=None); time.sleep(60)") as runtime:
         runtime.load(MODEL)
         began_s = time.monotonic()

@@ -11,8 +11,18 @@ from typing import Any
 import pytest
 
 from loadbench.errors import LoadbenchError
-from loadbench.serve.foundry.download import BACKOFF_S, GRACE_S, STALL_S, TRIES, Hung, check_space, pull
-from loadbench.serve.foundry.failure import CANCELLED, INTERNAL, NETWORK
+from loadbench.serve.foundry.sdk import (
+    BACKOFF_S,
+    CANCELLED,
+    GRACE_S,
+    INTERNAL,
+    NETWORK,
+    STALL_S,
+    TRIES,
+    Hung,
+    check_space,
+    download,
+)
 
 GB = 10**9
 HANG, STUCK = "hang", "stuck"
@@ -98,7 +108,7 @@ def pulled(*scripts: list[Any], cancel_at: float | None = None, cached: bool = F
             cancelled.set()
 
     try:
-        pull(model, progress, cancelled, clock=clock, wait=clock.wait, **more)
+        download(model, progress, cancelled, clock=clock, wait=clock.wait, **more)
     except LoadbenchError as error:
         model.let_go.set()
         return Pulled(model, percents, clock, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.serve.foundry.failure import Busy, not_cached, on_load, on_serve, on_unload, plain, unknown, unreachable
+from loadbench.serve.foundry.sdk import Busy, not_cached, on_load, on_serve, on_unload, plain, unknown, unreachable
 
 PLACE = "model_load_manager.cc:88 std::string fl::Load(const std::map<int, std::string (*)(int)>&, int) "
 

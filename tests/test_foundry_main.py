@@ -13,7 +13,7 @@ import pytest
 
 from loadbench.errors import TargetError
 from loadbench.serve.foundry import __main__ as child
-from loadbench.serve.foundry.download import Hung
+from loadbench.serve.foundry.sdk import Hung
 
 
 class Sdk:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadbench.errors import UsageError
-from loadbench.serve.foundry.registration import id_of
+from loadbench.serve.foundry.places import id_of
 
 
 def settings(*providers: Any) -> dict[str, Any]:

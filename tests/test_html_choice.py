@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from loadbench.report import html
-from loadbench.report.html import bundle, choice
-from loadbench.report.html.markup import Markup
+from loadbench.report import FORMATS
+from loadbench.report.document import Section
+from loadbench.report.html import choice
+from loadbench.report.html import page as html_page
 from tests.support.choosing import GB, candidate, choose
 from tests.support.summaries import summary_of
 
@@ -32,8 +33,8 @@ def record(**more: Any) -> dict[str, Any]:
     )
 
 
-def text_of(section: html.Section) -> str:
-    return "".join(part for part in section.body if isinstance(part, Markup))
+def text_of(section: Section) -> str:
+    return "".join(map(html_page.render_block, section.blocks))
 
 
 def test_one_candidate_is_no_choice() -> None:
@@ -58,7 +59,7 @@ def test_names_of_others_stay_text() -> None:
 
 
 def test_a_report_without_a_choice_has_no_such_section() -> None:
-    assert "choice-rank" not in html.render(summary_of("closed_loop"))
+    assert "choice-rank" not in FORMATS["html"](summary_of("closed_loop"))
 
 
 # -- in a browser
@@ -81,8 +82,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A report made without plotly: it opens faster, and the sliders need none."""
     path: Path = tmp_path_factory.mktemp("choice") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "plotly", lambda: None)
-        path.write_text(html.render({**summary_of("closed_loop"), "choice": record()}), encoding="utf-8")
+        patch.setattr(html_page, "plotly", lambda: None)
+        path.write_text(FORMATS["html"]({**summary_of("closed_loop"), "choice": record()}), encoding="utf-8")
     return path.as_uri()
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from loadbench.metrics.thresholds import thresholds
 from loadbench.report import junit
-from loadbench.report.comparison import junit as comparisons
 from loadbench.report.junit import Case, Suite
 from loadbench.text import one_line
 from tests.support.summaries import CASES, TIMES, level, summary_of
@@ -66,7 +65,7 @@ def summary(*written: str, levels: list[dict[str, Any]] | None = None, **changes
 
 def outcomes(*written: str, strict: bool = False, **changes: Any) -> dict[str, str]:
     """What became of each case, by its name."""
-    root = parsed(junit.render(summary(*written, **changes), strict=strict))
+    root = parsed(junit.of_run(summary(*written, **changes), strict=strict))
     found = {}
     for case in root.iter("testcase"):
         bad = [child.tag for child in case if child.tag != "system-out"]
@@ -77,7 +76,7 @@ def outcomes(*written: str, strict: bool = False, **changes: Any) -> dict[str, s
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_summary_makes_junit_that_can_be_read(case: str) -> None:
-    root = parsed(junit.render(summary_of(case)))
+    root = parsed(junit.of_run(summary_of(case)))
 
     models = dict.fromkeys(one["model"] for one in summary_of(case)["levels"] if not one.get("closing"))
     suites = [suite.attrib["name"] for suite in root if suite.attrib["name"] != junit.WHOLE_RUN]
@@ -128,7 +127,7 @@ def test_a_level_that_did_not_run_to_its_end_is_no_pass(status: str, outcome: st
 
 
 def test_a_failure_says_what_the_figure_is() -> None:
-    root = parsed(junit.render(summary("ttft_p95 > 600ms")))
+    root = parsed(junit.of_run(summary("ttft_p95 > 600ms")))
 
     [failure] = root.iter("failure")
     assert failure.attrib == {"type": "threshold", "message": "FAILED: ttft_p95 > 600ms at c4 (700 ms)"}
@@ -136,7 +135,7 @@ def test_a_failure_says_what_the_figure_is() -> None:
 
 
 def test_the_time_is_the_levels_once_and_the_stamp_is_utc() -> None:
-    root = parsed(junit.render(summary("ttft_p95 > 600ms", "failed > 5%")))
+    root = parsed(junit.of_run(summary("ttft_p95 > 600ms", "failed > 5%")))
 
     [suite] = root
     assert [case.attrib["time"] for case in suite.iter("testcase")] == ["12.500", "0.000", "0.000"]
@@ -144,7 +143,7 @@ def test_the_time_is_the_levels_once_and_the_stamp_is_utc() -> None:
 
 
 def test_properties_say_what_was_measured_with_what() -> None:
-    root = parsed(junit.render(summary()))
+    root = parsed(junit.of_run(summary()))
 
     assert {one.attrib["name"]: one.attrib["value"] for one in root.iter("property")} == {
         **{"model": "phi", "run": "gate", "server": "vllm", "server version": "0.9"},
@@ -155,7 +154,7 @@ def test_properties_say_what_was_measured_with_what() -> None:
 def test_models_are_suites_of_their_own_and_dots_in_names_part_no_packages() -> None:
     levels = [level(model="qwen2.5", id="qwen2.5@c4"), level()]
 
-    root = parsed(junit.render(summary(levels=levels)))
+    root = parsed(junit.of_run(summary(levels=levels)))
 
     assert [suite.attrib["name"] for suite in root] == ["qwen2.5", "phi"]
     assert [case.attrib["classname"] for case in root.iter("testcase")] == ["qwen2_5.c4", "phi.c4"]
@@ -168,7 +167,7 @@ def test_hostile_names_stay_text(name: str) -> None:
     warnings = [{"code": "V4", "severity": "red", "text": name}]
     levels = [level(model=name, id=f"{name}@c4", reason=name, status="failed", warnings=warnings, ttft_ms=TIMES)]
 
-    root = parsed(junit.render(summary("ttft_p95 > 600ms", levels=levels)))
+    root = parsed(junit.of_run(summary("ttft_p95 > 600ms", levels=levels)))
 
     assert len(root) == 1
     assert len(list(root.iter("testcase"))) == 3
@@ -178,7 +177,7 @@ def test_what_is_said_of_the_whole_run_is_a_suite_of_its_own() -> None:
     found = summary("failed{c9} > 1%")
     found["warnings"] = [{"code": "V11", "severity": "red", "text": "noisy"}]
 
-    root = parsed(junit.render(found))
+    root = parsed(junit.of_run(found))
 
     assert [(suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) for suite in root] == [
         ("phi", "1", "0"),
@@ -190,7 +189,7 @@ def test_a_run_that_measured_nothing_is_an_error() -> None:
     found = summary()
     found["levels"] = []
 
-    root = parsed(junit.render(found))
+    root = parsed(junit.of_run(found))
 
     assert [error.attrib["message"] for error in root.iter("error")] == ["no level was measured"]
 
@@ -238,15 +237,15 @@ def test_a_verdict_that_is_bad_news_is_a_failure(word: str, outcome: str | None,
     document = comparison(verdict_of(word=word))
 
     for expected, root in (
-        (outcome, parsed(comparisons.render(document))),
-        (strict, parsed(comparisons.render(document, strict=True))),
+        (outcome, parsed(junit.of_comparison(document))),
+        (strict, parsed(junit.of_comparison(document, strict=True))),
     ):
         [case] = root.iter("testcase")
         assert [child.tag for child in case if child.tag != "system-out"] == [expected] * (expected is not None)
 
 
 def test_a_verdict_says_how_much_changed_between_whom() -> None:
-    root = parsed(comparisons.render(comparison(verdict_of(), verdict_of(metric="e2e", word="same"))))
+    root = parsed(junit.of_comparison(comparison(verdict_of(), verdict_of(metric="e2e", word="same"))))
 
     [suite] = root
     assert suite.attrib["name"] == "after against before"

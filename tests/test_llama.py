@@ -16,10 +16,10 @@ import httpx
 import psutil
 import pytest
 
+from loadbench import machine
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.serve import llama
-from loadbench.serve.llama.model import GGUF, WHEEL, _install_command
-from loadbench.serve.llama.server import _cause
+from loadbench.serve.llama import GGUF, WHEEL, Settings, _cause, _install_command
 
 pytestmark = pytest.mark.system
 
@@ -49,15 +49,11 @@ def ends(pid: int, within_s: float = 5.0) -> bool:
 
 
 @contextlib.contextmanager
-def child(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], llama.LlamaServer]]:
-    """`python -m loadbench.serve.llama` with pipes, ready."""
-    command = [*MODULE, "--slots", "2", "--context", "512", *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            yield process, llama.LlamaServer(**json.loads(process.stdout.readline()))
-        finally:
-            process.kill()
+def child() -> Iterator[tuple[subprocess.Popen[bytes], llama.LlamaServer]]:
+    """`python -m loadbench.serve.llama`, ready."""
+    with machine.Child(machine.python("loadbench.serve.llama")) as started:
+        started.send({"slots": 2, "context": 512})
+        yield started.process, llama.LlamaServer(**json.loads(started.first_line(30) or b""))
 
 
 # Serving
@@ -144,17 +140,6 @@ def test_the_child_stops_when_its_stdin_ends() -> None:
         process.stdin.close()
 
         assert process.wait(2) == 0
-
-
-def test_the_child_runs_on_without_a_pipe_for_its_stdin() -> None:
-    with subprocess.Popen(
-        [*MODULE, "--slots", "1", "--context", "256"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        process.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.7)
-        process.terminate()
 
 
 def test_the_child_does_not_outlive_a_killed_parent() -> None:
@@ -260,7 +245,7 @@ def test_a_child_that_is_late_is_ended() -> None:
     ],
 )
 def test_the_cause_is_found_in_the_log(log: str, cause: str) -> None:
-    assert cause in _cause(log, Path("m.gguf"), "127.0.0.1", 80, 8, 2048)
+    assert cause in _cause(log, Path("m.gguf"), Settings(port=80))
 
 
 # Where it can run

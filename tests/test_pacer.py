@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from loadbench.engine.pacer import constant, poisson, replay, shaped, shaped_poisson, start_offsets_ns
 from loadbench.scenario import Shape
-from loadbench.scenario.shape import Piece
+from loadbench.scenario.loads import Piece
 
 S = 1_000_000_000
 rates = st.floats(0.01, 5000, allow_nan=False)

@@ -16,8 +16,7 @@ from loadbench import prompts, quality
 from loadbench import scenario as scenarios
 from loadbench.errors import ScenarioError
 from loadbench.prompts import Prompt, trace
-from loadbench.prompts.draw import Draw
-from loadbench.prompts.shapes import SHAPES
+from loadbench.prompts.reading import SHAPES, Draw
 from loadbench.scenario import Scenario
 from loadbench.scenario import items as items_file
 from tests.support.promptfiles import fault, user, written
@@ -335,7 +334,7 @@ def test_each_item_is_as_likely_as_any_other_to_be_kept() -> None:
 
 
 def test_a_file_of_books_gives_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.prompts.draw.MOST_CHARACTERS", 1000)
+    monkeypatch.setattr("loadbench.prompts.reading.MOST_CHARACTERS", 1000)
     draw = Draw(50, 1)
     for number in range(100):
         if draw.wants():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loadbench import prompts
 from loadbench.errors import ScenarioError
 from loadbench.prompts import Line, Prompt, Recipe, trace
-from loadbench.prompts.recipe import WORDS
+from loadbench.prompts.prompt import WORDS
 from loadbench.scenario import Length, Scenario
 from tests.support.promptfiles import fault, user, written
 

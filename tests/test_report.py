@@ -22,16 +22,15 @@ from rich.console import Console
 
 from loadbench import report
 from loadbench.errors import StoreError
-from loadbench.report import levels, text
-from loadbench.report.breakdowns import prompts
-from loadbench.report.tables import headline
-from tests.support.summaries import CASES, GOLDEN, summary_of, with_levels
+from loadbench.report import levels, run, text
+from loadbench.report.tables import headline, prompts
+from tests.support.summaries import CASES, GOLDEN, on_terminal, summary_of, with_levels
 
 pytestmark = pytest.mark.system
 
 RENDERED = {
-    "80.txt": lambda summary: text.render(summary, 80),
-    "120.txt": lambda summary: text.render(summary, 120),
+    "80.txt": lambda summary: on_terminal(summary, 80),
+    "120.txt": lambda summary: on_terminal(summary, 120),
     "md": report.FORMATS["markdown"],
     "csv": report.FORMATS["csv"],
 }
@@ -55,7 +54,7 @@ def test_a_summary_reads_as_its_golden_file(case: str, kind: str) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
 @pytest.mark.parametrize("case", CASES)
 def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
-    longest = max(text.render(summary_of(case), width).splitlines(), key=len)
+    longest = max(on_terminal(summary_of(case), width).splitlines(), key=len)
 
     assert len(longest) <= width, longest
 
@@ -66,7 +65,7 @@ FIGURE = re.compile(r"(?<!\S)[~>≥]?[\d,.]+\*?(?!\S)")
 def piped(case: str) -> str:
     file = io.StringIO()
     console = text.console(file)
-    text.tables(summary_of(case), console)
+    text.show(run.document(summary_of(case)), console)
     return file.getvalue()
 
 
@@ -76,7 +75,7 @@ def test_no_figure_of_any_table_is_cut_on_a_narrow_terminal(case: str, width: in
     tables = [line for line in piped(case).splitlines() if len(re.findall(r"\S {2,}\S", line)) > 2]
     figures = {figure for line in tables for figure in FIGURE.findall(line)}
 
-    assert figures <= set(re.split(r"[\s\[\]]+", text.render(summary_of(case), width)))
+    assert figures <= set(re.split(r"[\s\[\]]+", on_terminal(summary_of(case), width)))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -107,7 +106,7 @@ def test_no_figure_of_the_headline_is_cut_or_broken(width: int) -> None:
     for level in summary["levels"]:
         ttft = {"n": 400, "p50": 99.0, "p95": 654_321.0, "p99": 765_432.0}
         level["ttft_ms"] = ttft | {"ci95": {name: [ttft[name] - 9, ttft[name] + 9] for name in ("p50", "p95", "p99")}}
-    rendered = text.render(summary, width)
+    rendered = on_terminal(summary, width)
 
     rows = [line for line in rendered.splitlines() if line.startswith("c8 ")]
 
@@ -117,19 +116,19 @@ def test_no_figure_of_the_headline_is_cut_or_broken(width: int) -> None:
 
 
 def test_intervals_that_find_no_room_are_promised_in_report_md() -> None:
-    rendered = text.render(summary_of("closed_loop"), 60)
+    rendered = on_terminal(summary_of("closed_loop"), 60)
 
     assert "95% intervals are in report.md" in rendered
 
 
 def test_the_report_leads_with_ttft_and_throughput_before_any_tpot() -> None:
-    for rendered in (text.render(summary_of("closed_loop"), 80), report.FORMATS["markdown"](summary_of("closed_loop"))):
+    for rendered in (on_terminal(summary_of("closed_loop"), 80), report.FORMATS["markdown"](summary_of("closed_loop"))):
         assert 0 < rendered.index("TTFT and throughput") < rendered.index("TPOT")
 
 
 def printed(summary: dict[str, Any], **settings: Any) -> str:
     file = io.StringIO()
-    text.tables(summary, Console(file=file, width=100, **settings))
+    text.show(run.document(summary), Console(file=file, width=100, **settings))
     return file.getvalue()
 
 
@@ -152,7 +151,7 @@ def test_no_color_takes_the_colours_away(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_output_without_our_signs_gets_ascii() -> None:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding="ascii")
-    text.tables(summary_of("closed_loop"), Console(file=file, width=100))
+    text.show(run.document(summary_of("closed_loop")), Console(file=file, width=100))
     file.flush()
 
     assert b"p99 needs >= 368 requests, has 60 to 160" in raw.getvalue()
@@ -177,7 +176,7 @@ def test_prompts_are_listed_slowest_first_and_what_is_left_out_is_said() -> None
 
 
 def test_models_under_one_another_share_one_unit() -> None:
-    heads = [line for line in text.render(summary_of("closed_loop"), 120).splitlines() if line.startswith("level")]
+    heads = [line for line in on_terminal(summary_of("closed_loop"), 120).splitlines() if line.startswith("level")]
 
     assert len(heads) == 6
     assert [heads[i] for i in (0, 2, 4)] == [heads[i] for i in (1, 3, 5)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loadbench.metrics.searched import searched
-from loadbench.report import capacity, headline
+from loadbench.report import headline, objectives
 from tests.support.searches import GENTLE, step
 
 
@@ -18,7 +18,7 @@ def summary(steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
 
 
 def test_the_answer_has_three_zones_and_an_estimate() -> None:
-    [said] = capacity.sentences(summary(GENTLE))
+    [said] = objectives.capacity_sentences(summary(GENTLE))
     [found] = [one["estimate"] for one in summary(GENTLE)["capacity"]]
 
     assert said == (
@@ -51,7 +51,7 @@ OPEN = step(7, 0.95, 240, "undecided")
     ],
 )
 def test_each_end_of_a_search_has_its_words(steps: list[dict[str, Any]], more: dict[str, Any], said: str) -> None:
-    [answer] = capacity.sentences(summary(steps, reason="why", **more))
+    [answer] = objectives.capacity_sentences(summary(steps, reason="why", **more))
 
     assert answer.partition("; by all probes")[0] == said
 
@@ -69,13 +69,13 @@ def test_a_report_of_a_search_has_one_answer_and_no_second_one_by_the_levels_sha
     }
     without, searched_for = {"levels": [level]}, {**summary(GENTLE), "levels": [level]}
 
-    assert "carries 7 users" in headline.sentences(without)[0].text
-    assert "carries" not in headline.sentences(searched_for)[0].text
+    assert "carries 7 users" in headline.lines(without)[0].text
+    assert "carries" not in headline.lines(searched_for)[0].text
 
 
 def test_the_steps_say_how_a_verdict_was_reached() -> None:
-    [old] = capacity.steps(summary(GENTLE))
-    [new] = capacity.steps(summary([{**MET, "shares": [{**MET["shares"][0], "worth": 109}]}], by="rate"))
+    [old] = objectives.steps(summary(GENTLE))
+    [new] = objectives.steps(summary([{**MET, "shares": [{**MET["shares"][0], "worth": 109}]}], by="rate"))
 
     assert "which takes requests as independent" in " ".join(old.notes)
     assert "wider where requests depend on each other" in " ".join(new.notes)

@@ -15,15 +15,14 @@ from typing import Any
 
 import pytest
 
-from loadbench.report import choice
-from loadbench.report.choice import text, words
+from loadbench.report import choice, text
 from tests.support.choosing import GB, candidate, choose, info, lap
 
 GOLDEN = Path(__file__).parent / "golden" / "choice"
 HOSTILE = "<script>alert(1)</script>|`x`\x1b[31m @all #1"
 RENDERED: Mapping[str, Callable[[Any], str]] = {
-    "80.txt": lambda record: text.render(record, 80),
-    "120.txt": lambda record: text.render(record, 120),
+    "80.txt": lambda record: text.render(choice.document(record), 80),
+    "120.txt": lambda record: text.render(choice.document(record), 120),
     "md": choice.FORMATS["markdown"],
     "json": choice.FORMATS["json"],
 }
@@ -108,7 +107,7 @@ def nearly(value: Any) -> Any:
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 @pytest.mark.parametrize("case", CASES)
 def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
-    longest = max(text.render(CASES[case](), width).splitlines(), key=len)
+    longest = max(text.render(choice.document(CASES[case]()), width).splitlines(), key=len)
 
     assert len(longest) <= width, longest
 
@@ -116,12 +115,12 @@ def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
 def test_the_recommendation_names_the_winner_and_why() -> None:
     record = clear()
 
-    assert words.headline(record).startswith("Choose qwen2.5-1.5b: score ")
-    assert words.reasons(record)[0].startswith("For it: quality 3.90 of 5 against 2.80 of 5")
+    assert choice.headline(record).startswith("Choose qwen2.5-1.5b: score ")
+    assert choice.reasons(record)[0].startswith("For it: quality 3.90 of 5 against 2.80 of 5")
 
 
 def test_a_red_doubt_stands_before_the_choice() -> None:
-    assert words.headline(doubtful()).startswith(
+    assert choice.headline(doubtful()).startswith(
         "No plain recommendation (V9 other-load, V8 different-setup red, see Doubts); by these figures: choose "
     )
 
@@ -129,10 +128,10 @@ def test_a_red_doubt_stands_before_the_choice() -> None:
 def test_nobody_left_is_said_with_figures_and_how_sure() -> None:
     record = nobody()
 
-    assert words.headline(record) == "No candidate meets the needs"
-    near = next(line for line in words.fell_out(record) if line.startswith("near"))
+    assert choice.headline(record) == "No candidate meets the needs"
+    near = next(line for line in choice.fell_out(record) if line.startswith("near"))
     assert near.endswith(", not sure: its interval holds the bound")
-    assert "silent: " in words.fell_out(record)[2]
+    assert "silent: " in choice.fell_out(record)[2]
 
 
 @pytest.mark.parametrize("kind", ["80.txt", "md"])

@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 
-from loadbench.report import comparison, markdown
-from loadbench.report import text as run_text
-from loadbench.report.comparison import of_run, text, words
+from loadbench.report import FORMATS, comparison, text
 
 GOLDEN = Path(__file__).parent / "golden" / "comparison"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 RENDERED = {
-    "80.txt": lambda document: text.render(document, 80),
-    "120.txt": lambda document: text.render(document, 120),
+    "80.txt": lambda record: text.render(comparison.document(record), 80),
+    "120.txt": lambda record: text.render(comparison.document(record), 120),
     "md": comparison.FORMATS["markdown"],
     "json": comparison.FORMATS["json"],
 }
@@ -47,13 +45,13 @@ def test_a_comparison_reads_as_its_golden_file(case: str, kind: str) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 @pytest.mark.parametrize("case", CASES)
 def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
-    longest = max(text.render(document(case), width).splitlines(), key=len)
+    longest = max(text.render(comparison.document(document(case)), width).splitlines(), key=len)
 
     assert len(longest) <= width, longest
 
 
 def test_the_verdict_comes_first() -> None:
-    rendered = text.render(document("slower"), 120)
+    rendered = text.render(comparison.document(document("slower")), 120)
 
     assert rendered.startswith("● after is slower than before.\n  slower: TTFT +2")
 
@@ -87,11 +85,11 @@ def test_a_level_without_any_verdict_is_named_once() -> None:
         one |= {"word": "no verdict", "note": "red: V3 of NEW"}
     rows += [{**rows[0], "load": "c4", "metric": one["metric"], "word": "no verdict"} for one in verdicts]
 
-    assert "; no verdict at c4 (red: V3 of NEW)." in " ".join(text.render(found, 120).split())
+    assert "; no verdict at c4 (red: V3 of NEW)." in " ".join(text.render(comparison.document(found), 120).split())
 
 
 def test_levels_that_one_side_lacks_are_named() -> None:
-    assert "only NEW has phi at c8" in text.render(document("groups"), 120)
+    assert "only NEW has phi at c8" in text.render(comparison.document(document("groups")), 120)
 
 
 # The same in a run's own report
@@ -103,15 +101,15 @@ def run_summary() -> dict[str, Any]:
 
 
 def test_a_runs_report_holds_its_models_against_each_other() -> None:
-    for rendered in (run_text.render(run_summary(), 100), markdown.render(run_summary())):
-        assert of_run.TITLE in rendered
+    for rendered in (FORMATS["text"](run_summary()), FORMATS["markdown"](run_summary())):
+        assert comparison.AMONG_MODELS in rendered
         assert "q is the same as m within 10%" in " ".join(rendered.split())
 
 
 def test_a_run_of_one_model_has_no_such_part() -> None:
     summary = {**run_summary(), "models_compared": []}
 
-    assert of_run.TITLE not in run_text.render(summary, 100) + markdown.render(summary)
+    assert comparison.AMONG_MODELS not in FORMATS["text"](summary) + FORMATS["markdown"](summary)
 
 
 # Words
@@ -138,16 +136,16 @@ def verdict(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_change_is_said_with_its_sign_and_its_interval(changes: dict[str, Any], change: str, interval: str) -> None:
-    assert (words.change(verdict(**changes)), words.interval(verdict(**changes))) == (change, interval)
+    assert (comparison.change(verdict(**changes)), comparison.interval(verdict(**changes))) == (change, interval)
 
 
 def test_who_cannot_tell_says_how_many_more_runs_it_takes() -> None:
-    assert words.said(verdict(word="can't tell", runs_needed=4)) == "can't tell (about 3 more runs)"
-    assert words.said(verdict(word="can't tell", runs_needed=90_000)) == "can't tell (over 1,000 more runs)"
-    assert words.said(verdict(word="can't tell")) == "can't tell"
+    assert comparison.word(verdict(word="can't tell", runs_needed=4)) == "can't tell (about 3 more runs)"
+    assert comparison.word(verdict(word="can't tell", runs_needed=90_000)) == "can't tell (over 1,000 more runs)"
+    assert comparison.word(verdict(word="can't tell")) == "can't tell"
 
 
 def test_a_share_without_a_failure_asks_for_no_runs() -> None:
     share = {"metric": "failed", "unit": "share", "base": 0.0, "new": 0.0, "ratio": None, "low": -0.1, "high": 0.1}
 
-    assert words.said(verdict(**share, word="can't tell", runs_needed=113)) == "can't tell"
+    assert comparison.word(verdict(**share, word="can't tell", runs_needed=113)) == "can't tell"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from loadbench import report
-from loadbench.report import breakdowns, costs, devices, headline, models, provenance, ran, tables, text
-from loadbench.report.tables import Table
-from tests.support.summaries import summary_of, with_levels
+from loadbench.report import breakdowns, costs, headline, provenance, tables
+from loadbench.report.document import Table
+from tests.support.summaries import on_terminal, summary_of, with_levels
 
 
 def heads(table: Table | None) -> list[str]:
@@ -39,10 +39,8 @@ def with_models(**changes: Any) -> dict[str, Any]:
 def test_a_run_without_samples_has_none_of_their_tables(case: str) -> None:
     summary = summary_of(case)
 
-    assert (
-        costs.machine(summary) == costs.energy(summary) == costs.server(summary) == devices.side_by_side(summary) == []
-    )
-    assert models.cold_start(summary) is models.memory(summary) is None
+    assert costs.machine(summary) == costs.energy(summary) == costs.server(summary) == breakdowns.devices(summary) == []
+    assert costs.cold_start(summary) is costs.memory(summary) is None
 
 
 def test_a_column_that_nobody_knows_is_left_out_and_a_single_unknown_cell_is_a_dash() -> None:
@@ -67,7 +65,7 @@ def test_a_model_whose_size_alone_is_listed_has_no_table_of_memory() -> None:
         **{f"memory_{name}_bytes": None for name in names}, disk_bytes=None, gpu_memory_peak_bytes=None
     )
 
-    assert models.memory(summary) is None
+    assert costs.memory(summary) is None
 
 
 # -- cold start
@@ -77,14 +75,14 @@ def test_a_first_answer_is_called_cold_only_where_its_load_was_seen() -> None:
     summary = summary_of("devices")
     summary["models"][1]["first"]["cold"] = False
 
-    table = models.cold_start(summary)
+    table = costs.cold_start(summary)
 
     assert column(table, "TTFT cold") == ["1,910", "-"]
     assert column(table, "TTFT first") == ["-", "702"]
 
 
 def test_a_load_that_failed_says_so_and_why() -> None:
-    table = models.cold_start(with_models(load_s=None, load_source=None, load_error="not enough memory"))
+    table = costs.cold_start(with_models(load_s=None, load_source=None, load_error="not enough memory"))
 
     assert table is not None
     assert column(table, "load") == ["failed", "failed"]
@@ -95,11 +93,11 @@ def test_a_request_that_failed_after_a_pause_says_so() -> None:
     summary = summary_of("devices")
     summary["models"][0]["idle"]["error"] = "timeout_first_token"
 
-    assert column(models.cold_start(summary), "after idle") == ["failed", "402"]
+    assert column(costs.cold_start(summary), "after idle") == ["failed", "402"]
 
 
 def test_pauses_are_told_with_their_length() -> None:
-    table = models.cold_start(summary_of("devices"))
+    table = costs.cold_start(summary_of("devices"))
 
     assert table is not None
     assert table.notes[2:] == (
@@ -109,7 +107,7 @@ def test_pauses_are_told_with_their_length() -> None:
 
 
 def test_whole_answers_start_by_their_e2e() -> None:
-    assert heads(models.cold_start(summary_of("whole_answers"))) == ["model", "E2E first", "E2E warm"]
+    assert heads(costs.cold_start(summary_of("whole_answers"))) == ["model", "E2E first", "E2E warm"]
 
 
 # -- energy
@@ -168,7 +166,7 @@ def test_what_the_server_counted_stands_beside_what_we_counted_over_the_same_tim
 
 
 def test_devices_stand_side_by_side_and_absent_variants_are_marked() -> None:
-    [table] = devices.side_by_side(summary_of("devices"))
+    [table] = breakdowns.devices(summary_of("devices"))
 
     assert table.title == "Devices side by side: qwen2.5-0.5b"
     assert column(table, "device") == ["GPU webgpu"] * 3 + ["CPU"] * 2 + ["NPU"]
@@ -179,38 +177,38 @@ def test_devices_stand_side_by_side_and_absent_variants_are_marked() -> None:
 def test_a_device_that_only_a_name_tells_is_told_so_and_not_judged() -> None:
     summary = summary_of("devices")
     told = [dict(level, device_by_name=True) for level in summary["levels"]]
-    [table] = devices.side_by_side({**summary, "levels": told})
+    [table] = breakdowns.devices({**summary, "levels": told})
 
     assert column(table, "device") == ["GPU by its name, not seen"] * 3 + ["CPU by its name, not seen"] * 2 + ["NPU"]
     assert "a device told by the model's name alone was not seen" in table.notes[0]
-    assert " on GPU" not in devices.carried(told[:3])
+    assert " on GPU" not in headline.carried(told[:3])
 
 
 def test_an_absent_variant_is_found_by_the_name_that_was_asked_for() -> None:
     summary = with_models(name="qwen-small")
     summary["absent"][0]["name"] = "qwen-small"
 
-    assert column(devices.side_by_side(summary)[0], "device")[-1] == "NPU"
+    assert column(breakdowns.devices(summary)[0], "device")[-1] == "NPU"
 
 
 def test_one_device_beside_an_absent_one_is_a_table_and_alone_it_is_none() -> None:
     summary = summary_of("devices")
     summary["levels"] = summary["levels"][:3]
-    assert len(devices.side_by_side(summary)) == 1
+    assert len(breakdowns.devices(summary)) == 1
 
     summary["absent"] = []
 
-    assert devices.side_by_side(summary) == []
+    assert breakdowns.devices(summary) == []
 
 
 def test_models_of_different_names_are_no_devices_of_one() -> None:
-    assert devices.side_by_side(summary_of("closed_loop")) == []
+    assert breakdowns.devices(summary_of("closed_loop")) == []
 
 
 def test_a_device_that_fell_back_shows_what_ran_and_what_was_asked() -> None:
     level = {"asked_device": "GPU", "device": "GPU", "ran": {"device": "CPU"}}
 
-    assert devices.words(level) == "CPU, asked GPU"
+    assert breakdowns.device_words(level) == "CPU, asked GPU"
 
 
 # -- how many users
@@ -251,7 +249,7 @@ CARRIED = [
 
 @pytest.mark.parametrize(("rows", "said"), CARRIED)
 def test_how_many_users_a_model_carries_is_said_in_words(rows: list[dict[str, Any]], said: str) -> None:
-    assert devices.carried(rows) == said
+    assert headline.carried(rows) == said
 
 
 def test_an_open_loop_carries_requests_per_second() -> None:
@@ -260,7 +258,7 @@ def test_an_open_loop_carries_requests_per_second() -> None:
         for level in levels_of((0.5, True), (2, False))
     ]
 
-    assert devices.carried(rows) == "carries 0.5 req/s within ttft_p95=800ms, 2 are too many"
+    assert headline.carried(rows) == "carries 0.5 req/s within ttft_p95=800ms, 2 are too many"
 
 
 @pytest.mark.parametrize(
@@ -275,14 +273,14 @@ def test_doubt_at_the_levels_that_decide_hedges_what_is_carried(code: str, sever
     rows = levels_of((1, True), (4, True), (8, False))
     rows[1]["warnings"] = [{"code": code, "severity": severity}]
 
-    assert devices.carried(rows) == f"carries 4 users within ttft_p95=800ms, 8 are too many{hedge}"
+    assert headline.carried(rows) == f"carries 4 users within ttft_p95=800ms, 8 are too many{hedge}"
 
 
 def test_doubt_at_a_level_that_decides_nothing_hedges_nothing() -> None:
     rows = levels_of((1, True), (4, True), (8, False))
     rows[0]["warnings"] = [{"code": "V1", "severity": "red"}]
 
-    assert devices.carried(rows).endswith("8 are too many")
+    assert headline.carried(rows).endswith("8 are too many")
 
 
 # -- whole answers
@@ -295,7 +293,7 @@ def test_whole_answers_lead_with_e2e_in_table_and_sentence() -> None:
     assert table.title == "E2E and throughput"
     assert heads(table)[3:6] == ["E2E p50", "E2E p95", "E2E p99"]
     assert "answers were asked for whole: no first token, no gaps between tokens" in table.notes
-    assert "E2E p95 grows from 2.15 s" in headline.sentences(summary)[0].text
+    assert "E2E p95 grows from 2.15 s" in headline.lines(summary)[0].text
 
 
 def test_whole_answers_show_no_table_and_no_column_of_what_they_lack() -> None:
@@ -312,14 +310,14 @@ def test_slowest_prompts_of_whole_answers_are_those_with_the_longest_e2e() -> No
         "prompts": [{"prompt": name, "n": 1, "e2e_median_ms": ms} for name, ms in (("a", 1.0), ("b", 9.0))],
     }
 
-    assert column(breakdowns.prompts(level, 2), "prompt") == ["b", "a"]
+    assert column(tables.prompts(level, 2), "prompt") == ["b", "a"]
 
 
 def test_an_open_loop_of_whole_answers_does_not_speak_of_ttft() -> None:
     whole = {"n": 0, "p50": None, "p95": None}
     summary = with_levels(summary_of("open_loop"), streamed=False, ttft_ms=whole, ttft_from_due_ms=whole, prompts=[])
 
-    assert "TTFT" not in text.render(summary, 120)
+    assert "TTFT" not in on_terminal(summary, 120)
 
 
 # -- retries
@@ -360,13 +358,13 @@ def test_what_could_not_be_watched_is_told_with_its_reason() -> None:
         "cpu_energy_source": "rapl",
     }
 
-    said = ran.unwatched({"telemetry": samples})
+    said = provenance.unwatched({"telemetry": samples})
 
     assert said == "memory and CPU of the server: its process was not found; GPU: no NVIDIA driver"
 
 
 def test_a_run_without_samples_says_nothing_of_them() -> None:
-    assert (ran.watched({}), ran.unwatched({"telemetry": None}), ran.assumed({})) == ("", "", "")
+    assert (provenance.watched({}), provenance.unwatched({"telemetry": None}), provenance.assumed({})) == ("", "", "")
 
 
 RAN = [
@@ -382,7 +380,9 @@ RAN = [
 def test_what_ran_is_told_where_it_is_not_what_was_listed(
     what: dict[str, Any] | None, served_as: str | None, said: str
 ) -> None:
-    assert ran.of({"id": "m", "device": "GPU", "asked_device": "GPU", "ran": what, "served_as": served_as}) == said
+    assert (
+        provenance.ran({"id": "m", "device": "GPU", "asked_device": "GPU", "ran": what, "served_as": served_as}) == said
+    )
 
 
 # -- csv

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.report import hgrm
+from loadbench.report import exports
 from loadbench.store.histogram import Histogram, read_log
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,18 +42,18 @@ HISTOGRAMS: dict[str, Callable[[], Histogram]] = {
 
 @pytest.mark.parametrize("name", HISTOGRAMS)
 def test_it_prints_what_java_prints(name: str) -> None:
-    rendered = hgrm.render(HISTOGRAMS[name]())
+    rendered = exports.hgrm(HISTOGRAMS[name]())
 
     assert rendered == (GOLDEN / "hgrm" / f"{name}.hgrm").read_bytes().decode()
 
 
 def test_each_half_of_the_way_to_100_percent_has_five_ticks() -> None:
-    levels = [level for _, level, _ in hgrm.ticks(of(list(range(1, 2001))))]
+    levels = [level for _, level, _ in exports.ticks(of(list(range(1, 2001))))]
 
     assert [sum(low <= level < high for level in levels) for low, high in ((0, 50), (50, 75), (75, 87.5))] == [5, 5, 5]
 
 
 def test_the_last_line_is_100_percent_of_all_values() -> None:
-    *_, last = hgrm.ticks(of([10, 20, 20]))
+    *_, last = exports.ticks(of([10, 20, 20]))
 
     assert last == (20, 100.0, 3)

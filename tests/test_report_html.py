@@ -14,10 +14,12 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from loadbench.errors import how_to_install
-from loadbench.report import html, tables
-from loadbench.report.html import grid, markup
+from loadbench.report import FORMATS, rendering, tables
+from loadbench.report.document import Tables
+from loadbench.report.html import matrix
+from loadbench.report.html import page as html_page
 from tests.support.browsers import Opened, opened, skip_or_fail, started
-from tests.support.pages import HOSTILE, LOADS, hostile, large, rich
+from tests.support.pages import LOADS, hostile, large, rich
 from tests.support.summaries import GOLDEN, summary_of
 
 pytestmark = pytest.mark.system
@@ -38,12 +40,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     runs = [("first", rich("closed_loop")), ("second", rich("scaling"))]
     written = {
-        "rich": html.render(rich()),
-        "hostile": html.render(hostile()),
-        "open": html.render(rich("open_loop")),
-        "whole": html.render(rich("whole_answers")),
-        "interrupted": html.render(rich("interrupted")),
-        "runs": html.render_runs(runs),
+        "rich": FORMATS["html"](rich()),
+        "hostile": FORMATS["html"](hostile()),
+        "open": FORMATS["html"](rich("open_loop")),
+        "whole": FORMATS["html"](rich("whole_answers")),
+        "interrupted": FORMATS["html"](rich("interrupted")),
+        "runs": rendering.html(matrix.document(runs)),
     }
     for name, page in written.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
@@ -250,7 +252,7 @@ def test_a_script_that_somebody_brought_in_would_not_run(browser: Browser, pages
 @pytest.mark.endurance
 def test_thirty_models_at_twelve_loads_open_soon_and_stay_below_10_mb(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "large.html"
-    file.write_text(html.render(large(30)), encoding="utf-8")
+    file.write_text(FORMATS["html"](large(30)), encoding="utf-8")
     took_s: list[float] = []
     while len(took_s) < 3 and not (took_s and took_s[-1] < 10.0):  # others may use this machine: the best of three
         began = time.monotonic()
@@ -268,9 +270,9 @@ def test_thirty_models_at_twelve_loads_open_soon_and_stay_below_10_mb(browser: B
 def test_without_plotly_the_page_has_its_tables_and_says_how_to_get_the_plots(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(html.page.bundle, "plotly", lambda: None)
+    monkeypatch.setattr(html_page, "plotly", lambda: None)
     file = tmp_path / "plain.html"
-    file.write_text(html.render(rich()), encoding="utf-8")
+    file.write_text(FORMATS["html"](rich()), encoding="utf-8")
 
     with opened(browser, file) as found:
         assert how_to_install("html").replace("`", "") in (found.page.locator(".hint").text_content() or "")
@@ -292,24 +294,8 @@ def test_a_matrix_names_model_device_host_and_run_with_n_and_interval_in_each_ce
 
 def test_a_table_reads_as_its_golden_file() -> None:
     golden = GOLDEN / "tiny.html"
-    fragment = grid.block(tables.headline(summary_of("tiny"))).replace("><", ">\n<") + "\n"
+    fragment = html_page.render_block(Tables(tables.headline(summary_of("tiny")))).replace("><", ">\n<") + "\n"
     if os.environ.get("LOADBENCH_UPDATE_GOLDEN"):
         golden.write_bytes(fragment.encode())
 
     assert fragment == golden.read_bytes().decode()
-
-
-def test_a_section_of_somebody_else_comes_after_the_verdict_with_its_data_and_script(
-    browser: Browser, tmp_path: Path
-) -> None:
-    script = "document.getElementById('told').textContent = loadbench.data('more-to-say').words;"
-    body = [markup.tag("p", id="told")]
-    section = html.Section("more-to-say", "More to say", body, data={"words": HOSTILE}, script=script)
-    file = tmp_path / "extra.html"
-    file.write_text(html.render(summary_of("tiny"), [section]), encoding="utf-8")
-
-    with opened(browser, file) as found:
-        ids = found.page.locator("main > section").evaluate_all("all => all.map((one) => one.id)")
-        assert ids[:2] == ["verdict", "more-to-say"]
-        assert found.page.locator("#told").text_content() == HOSTILE
-        assert found.said == []

@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 
 from loadbench import report
-from loadbench.report import breakdowns, headline, notes, tables, text
-from loadbench.report.html import latency
+from loadbench.report import headline, objectives, run, tables, text
+from loadbench.report.html import curves
 from loadbench.stats.scaling import scaling
-from tests.support.summaries import CASES, summary_of, with_levels
+from tests.support.summaries import CASES, on_terminal, summary_of, with_levels
 
 
 def sentence(summary: dict[str, Any]) -> str:
-    return headline.sentences(summary)[0].text
+    return headline.lines(summary)[0].text
 
 
 # What is doubtful looks doubtful
@@ -26,7 +26,7 @@ def sentence(summary: dict[str, Any]) -> str:
 def test_simulated_figures_say_so_loudly_everywhere() -> None:
     summary = summary_of("simulated")
 
-    assert text.render(summary).splitlines()[2].startswith(" SIMULATED: ")
+    assert on_terminal(summary).splitlines()[2].startswith(" SIMULATED: ")
     assert report.FORMATS["markdown"](summary).startswith(
         "## loadbench: demo, 2026-11-22 16:09 UTC (SIMULATED)\n\n> [!WARNING]\n"
     )
@@ -41,14 +41,14 @@ def test_measured_figures_are_not_called_simulated(case: str) -> None:
 
 
 def test_a_percentile_without_an_interval_is_marked_with_the_n_it_needs() -> None:
-    rendered = text.render(summary_of("interrupted"), 80)
+    rendered = on_terminal(summary_of("interrupted"), 80)
 
     assert "294*" in rendered
     assert "* p95 needs ≥ 72 requests, has 30 to 41" in rendered
 
 
 def test_a_null_is_a_dash_and_never_a_zero() -> None:
-    rendered = text.render(summary_of("tiny"), 80)
+    rendered = on_terminal(summary_of("tiny"), 80)
     row = next(line for line in rendered.splitlines() if line.startswith("c1 "))
 
     assert row.split() == ["c1", "2", "0", "11.2*", "15.7*", "19.1*", "-", "-", "-"]
@@ -66,7 +66,7 @@ ESTIMATES = [
 @pytest.mark.parametrize(("estimated", "itl_name", "said"), ESTIMATES)
 def test_a_tpot_that_rests_on_a_guess_is_marked(estimated: bool, itl_name: str, said: bool) -> None:
     summary = with_levels(summary_of("interrupted"), tpot_k_estimated=estimated, itl_name=itl_name)
-    terminal, markdown = text.render(summary, 120), report.FORMATS["markdown"](summary)
+    terminal, markdown = on_terminal(summary, 120), report.FORMATS["markdown"](summary)
 
     assert ("~20.2" in terminal) == (ESTIMATED in terminal) == said
     assert markdown.count("&#126;20.2 [") == said
@@ -80,25 +80,20 @@ def test_no_number_is_in_scientific_notation() -> None:
 
 
 def test_a_red_gate_forbids_the_verdict_in_the_first_sentence() -> None:
-    doubt = headline.sentences(summary_of("errors_and_gates"))[0].doubt
+    doubt = headline.lines(summary_of("errors_and_gates"))[0].doubt
 
-    assert doubt == "not a basis for a verdict: V1 short-window, V4 failures red at c4"
+    assert doubt == "Not a basis for a verdict: V1 short-window, V4 failures red at c4."
 
 
 def test_warnings_alone_do_not_forbid_it() -> None:
-    assert [said.doubt for said in headline.sentences(summary_of("closed_loop"))] == ["", ""]
+    assert [said.doubt for said in headline.lines(summary_of("closed_loop"))] == ["", ""]
 
 
 def test_reds_come_before_warnings_and_a_gate_is_said_once_with_all_its_levels() -> None:
-    found = notes.gates(summary_of("closed_loop") | {"warnings": [{"code": "records", "severity": "red", "text": "x"}]})
+    found = run.gates(summary_of("closed_loop") | {"warnings": [{"code": "records", "severity": "red", "text": "x"}]})
 
-    assert [(note.code, note.severity) for note in found] == [
-        ("records", "red"),
-        ("V1", "warn"),
-        ("V2", "warn"),
-        ("V12", "warn"),
-    ]
-    assert found[0].texts == (("", "x"),)
+    assert [finding.label for finding in found] == ["records red", "V1 warn", "V2 warn", "V12 warn"]
+    assert found[0].texts == [("", "x")]
     assert found[1].texts[0][0] == "smollm2-135m c1, qwen2.5-0.5b-instruct-generic-cpu:4 c1"
 
 
@@ -109,7 +104,7 @@ def test_one_level_is_told_without_a_comparison() -> None:
     summary = summary_of("interrupted")
     summary["levels"] = summary["levels"][:1]
 
-    assert sentence(summary) == "16.8 tokens/s at 1 stream; median TTFT 210 ms"
+    assert sentence(summary) == "16.8 tokens/s at 1 stream; median TTFT 210 ms."
 
 
 def test_a_model_past_its_peak_is_told_by_its_peak() -> None:
@@ -134,7 +129,7 @@ def test_a_model_that_completed_nothing_says_why() -> None:
     summary = summary_of("errors_and_gates")
     summary["levels"] = summary["levels"][2:]
 
-    assert sentence(summary) == "throughput not measured; 0 of 12 requests completed (failed: connect 12)"
+    assert sentence(summary) == "throughput not measured; 0 of 12 requests completed (failed: connect 12)."
 
 
 def test_repeats_of_a_load_are_told_as_a_range() -> None:
@@ -179,7 +174,7 @@ def test_a_model_whose_doubling_gains_nothing_is_called_saturated_from_there_on(
 
 
 def test_a_model_that_answers_one_by_one_is_called_so_first_of_all() -> None:
-    said = headline.sentences(summary_of("scaling"))[1].text
+    said = headline.lines(summary_of("scaling"))[1].text
 
     assert said.startswith(
         "answers one request at a time: 8 streams get what one gets, and wait 8 times as long; 50.3 tokens/s"
@@ -187,14 +182,14 @@ def test_a_model_that_answers_one_by_one_is_called_so_first_of_all() -> None:
 
 
 def test_whole_answers_only_look_as_if_they_came_one_by_one() -> None:
-    said = headline.sentences(with_levels(summary_of("scaling"), streamed=False))[1].text
+    said = headline.lines(with_levels(summary_of("scaling"), streamed=False))[1].text
 
     assert said.startswith("answers as if one request at a time: 8 streams get what one gets")
 
 
 def test_a_level_measured_again_is_in_no_table_but_in_a_note_and_in_the_csv() -> None:
     summary = summary_of("scaling")
-    rendered = text.render(summary, 100)
+    rendered = on_terminal(summary, 100)
 
     assert len([line for line in rendered.splitlines() if line.startswith("c1 ")]) == 2 * 3  # a row a model and table
     assert "batch-1b c1: tokens/s 0.91x, TTFT p50 1.13x of the first time; in no table above" in rendered
@@ -211,17 +206,17 @@ def test_a_peak_beyond_the_levels_measured_is_not_told() -> None:
 
 
 def test_a_model_with_too_few_loads_for_the_law_says_so() -> None:
-    assert "no scalability law of serial-1b: it needs 6 loads or more, has 4" in text.render(summary_of("scaling"), 100)
+    assert "no scalability law of serial-1b: it needs 6 loads or more, has 4" in on_terminal(summary_of("scaling"), 100)
 
 
 def test_only_an_objective_that_was_crossed_is_called_so() -> None:
     summary = summary_of("scaling")
-    assert "first objective to be crossed: ttft_p95<=800ms" in text.render(summary, 100)
+    assert "first objective to be crossed: ttft_p95<=800ms" in on_terminal(summary, 100)
 
     for curve in summary["scaling"]:
         curve["knees"]["slo"]["relation"] = ">"
 
-    assert "to be crossed" not in text.render(summary, 100)
+    assert "to be crossed" not in on_terminal(summary, 100)
 
 
 def test_a_model_at_one_load_has_no_knees_and_no_law() -> None:
@@ -237,7 +232,7 @@ def test_percentiles_of_requests_that_resemble_each_other_are_marked_and_why() -
     for level in summary["levels"]:
         level["ttft_ms"]["ci95"]["p99"] = None
 
-    assert "* p99: no 95% interval; 400 requests resemble each other too much" in text.render(summary, 100)
+    assert "* p99: no 95% interval; 400 requests resemble each other too much" in on_terminal(summary, 100)
 
 
 def test_dropped_requests_of_an_open_loop_are_told() -> None:
@@ -272,13 +267,13 @@ def hostile() -> dict[str, Any]:
 
 def test_a_terminal_is_safe_from_control_sequences_in_names_and_messages() -> None:
     for width in (80, 120):
-        assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e]", text.render(hostile(), width)) == []
+        assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e]", on_terminal(hostile(), width)) == []
 
 
 def test_names_are_not_read_as_rich_markup() -> None:
     summary = with_levels(summary_of("interrupted"), model="[red]model[/red]")
 
-    assert "[red]model[/red]" in text.render(summary, 80)
+    assert "[red]model[/red]" in on_terminal(summary, 80)
 
 
 def test_markdown_is_safe_from_html_links_mentions_and_formulas() -> None:
@@ -311,32 +306,32 @@ def test_secrets_in_the_url_are_not_printed() -> None:
 def test_facts_that_nobody_recorded_are_left_out(run: Any) -> None:
     summary = summary_of("tiny") | {"run": run}
 
-    assert "phi-4-mini: device unknown" in text.render(summary)
+    assert "phi-4-mini: device unknown" in on_terminal(summary)
     assert "None" not in report.FORMATS["markdown"](summary)
 
 
 def test_a_run_without_levels_still_has_a_report() -> None:
     for name, render in report.FORMATS.items():
         assert render({"schema": 1, "run": {}, "levels": []}), name
-    assert "No level was measured." in text.render({"levels": []})
+    assert "No level was measured." in on_terminal({"levels": []})
 
 
 def test_a_terminal_shows_the_verdict_again_at_the_end_as_a_report_is_longer_than_a_screen() -> None:
     summary, screen = summary_of("closed_loop"), io.StringIO()
-    text.tables(summary, Console(file=screen, width=100, color_system=None, force_terminal=True))
+    text.show(run.document(summary), Console(file=screen, width=100, color_system=None, force_terminal=True))
 
     first, again = screen.getvalue().split("In short")
-    for said in headline.sentences(summary):
-        assert said.model in first
-        assert said.model in again
+    for line in headline.lines(summary):
+        assert line.name in first
+        assert line.name in again
 
 
 def test_what_a_prompt_cache_answered_is_a_column_where_usage_tells() -> None:
     summary = summary_of("scaling")
-    assert "cached" not in text.render(summary, 100)
+    assert "cached" not in on_terminal(summary, 100)
 
     summary["levels"][0]["cached_share"] = 0.43
-    said = text.render(summary, 100)
+    said = on_terminal(summary, 100)
 
     assert "cached: share of the input tokens" in said
     assert "43%" in said
@@ -346,7 +341,7 @@ def test_what_made_up_prompts_have_in_common_is_told() -> None:
     summary = summary_of("scaling")
     summary["run"]["scenario"] = {**(summary["run"].get("scenario") or {}), "max_tokens": 8, "shared_prefix": 0.5}
 
-    assert "50% of each in common" in " ".join(text.render(summary, 100).split())
+    assert "50% of each in common" in " ".join(on_terminal(summary, 100).split())
 
 
 def test_a_flat_doubling_below_a_load_with_much_more_is_not_called_saturation() -> None:
@@ -383,7 +378,7 @@ def searched(verdict: str, found: int | None) -> dict[str, Any]:
 
 
 def test_a_report_on_a_search_gives_its_answer_and_no_other() -> None:
-    shown = text.render(searched("undecided", found=1), 120)
+    shown = on_terminal(searched("undecided", found=1), 120)
 
     assert "capacity 1 stream within ttft_p95=800ms, undecided above" in shown
     assert "carries" not in shown
@@ -392,7 +387,7 @@ def test_a_report_on_a_search_gives_its_answer_and_no_other() -> None:
 
 @pytest.mark.parametrize(("verdict", "word"), [("undecided", "undecided"), ("not met", "NO"), ("met", "yes")])
 def test_the_slo_table_says_of_a_probe_what_the_search_decided(verdict: str, word: str) -> None:
-    [table] = [breakdowns.slo(searched(verdict, found=1))]
+    [table] = [objectives.slo(searched(verdict, found=1))]
 
     assert table is not None
     assert [row[4].text for row in table.rows] == ["yes", word]
@@ -415,7 +410,7 @@ def test_a_level_without_gaps_renames_none_of_the_others() -> None:
 
     assert (table.title, table.columns[1].name) == ("Gaps between tokens", "ITL p50")
     assert "IET" not in " ".join(table.notes)
-    assert latency.kinds(mixed("inter-token", None))[1].name == "ITL"
+    assert curves.kinds(mixed("inter-token", None))[1].name == "ITL"
 
 
 def test_gaps_of_two_kinds_are_named_level_by_level() -> None:
@@ -423,7 +418,7 @@ def test_gaps_of_two_kinds_are_named_level_by_level() -> None:
 
     assert [row[1].text for row in table.rows] == ["ITL", "IET", "-"]
     assert table.columns[2].name == "gap p50"
-    assert latency.kinds(mixed("inter-token", "inter-event"))[1].name == "ITL/IET"
+    assert curves.kinds(mixed("inter-token", "inter-event"))[1].name == "ITL/IET"
 
 
 @pytest.mark.parametrize(("done", "more"), [(3.79, True), (3.05, False), (2.0, False)])

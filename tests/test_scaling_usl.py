@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loadbench.stats.scaling import scaling, usl
+from loadbench.stats import usl
+from loadbench.stats.scaling import scaling
 from tests.support.curves import LAW, LEVELS, curve, noisy
 
 

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from loadbench.serve import adapter, simulator
-from loadbench.serve.admission import Admission
+from loadbench.serve.chat import Admission
 
 pytestmark = pytest.mark.system
 
@@ -156,7 +156,7 @@ def test_a_host_that_only_looks_local_is_none(host: str) -> None:
     refusal = Admission("127.0.0.1", None).refusal("localhost", f"http://{host}", b"")
 
     assert refusal is not None
-    assert refusal[0] == 403
+    assert refusal.status == 403
 
 
 BODY = 16 * 1024 * 1024

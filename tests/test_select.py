@@ -11,6 +11,7 @@ from loadbench import select
 from loadbench.errors import UsageError
 from loadbench.metrics import summarise
 from loadbench.select import Measured
+from loadbench.select.candidates import Rating, Scored
 from tests.support.choosing import GB, candidate, choose, doubts, info, lap, measured, row
 from tests.support.streams import in_turn, level_data
 from tests.support.streams import run as run_of
@@ -106,7 +107,7 @@ def test_a_score_of_one_prompt_is_no_certainty() -> None:
     from dataclasses import replace
 
     one, other = candidate("a", quality=3.0), candidate("b", quality=3.2)
-    single = [("hand", {"score": {"mean": mean, "ci95": None, "n": 1}}) for mean in (3.0, 3.2)]
+    single = [("hand", Scored(score=Rating(mean=mean, n=1))) for mean in (3.0, 3.2)]
     record = choose(
         *(replace(c, scores=[s]) for c, s in zip((one, other), single, strict=True)), weights={"quality": 1}
     )

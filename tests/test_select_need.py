@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from loadbench.compare.side import Outcomes
-from loadbench.report.choice import words
+from loadbench.report import choice
 from loadbench.select import Candidate
 from tests.support.choosing import GB, candidate, choose, doubts, lap, row
 
@@ -98,7 +98,7 @@ def test_a_model_that_fails_every_second_request_misses_what_the_others_would_me
 
     need = row(record, "half")["needs"][0]
     assert (record["winner"], need["outcome"], need["sure"]) == ("whole", "missed", True)
-    assert words.value(need, need["value"]) == "no end, as requests failed"
+    assert choice.value(need, need["value"]) == "no end, as requests failed"
 
 
 def test_failures_that_come_together_make_a_need_less_sure() -> None:

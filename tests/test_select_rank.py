@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.errors import UsageError
-from loadbench.select import change, pareto, policy, rank, robust
+from loadbench.select import policy, rank
 from loadbench.select.rank import Grid
 from loadbench.select.weights import shares
 from tests.support.choosing import GB, candidate, choose, row
@@ -62,7 +62,7 @@ def test_who_is_dominated_is_never_before_who_dominates(
     first: list[float], second: list[float], parts: list[float]
 ) -> None:
     logs = np.log([first, second])
-    beaten = pareto.dominated(["a", "b"], FIGURES, logs)
+    beaten = rank.dominated(["a", "b"], FIGURES, logs)
     found = rank.scores(logs, parts)
 
     assert "a" not in beaten or found[0] <= found[1]
@@ -88,13 +88,13 @@ def test_the_front_is_who_nobody_beats_in_everything() -> None:
 
 
 def test_who_lacks_a_figure_beats_nobody_that_has_it() -> None:
-    found = pareto.dominated(["silent", "known"], ["a", "b"], np.array([[3.0, np.nan], [1.0, 1.0]]))
+    found = rank.dominated(["silent", "known"], ["a", "b"], np.array([[3.0, np.nan], [1.0, 1.0]]))
 
     assert found == {}
 
 
 def test_who_lacks_a_figure_is_beaten_by_the_others() -> None:
-    found = pareto.dominated(["silent", "known"], ["a", "b"], np.array([[1.0, np.nan], [3.0, 1.0]]))
+    found = rank.dominated(["silent", "known"], ["a", "b"], np.array([[1.0, np.nan], [3.0, 1.0]]))
 
     assert list(found) == ["silent"]
 
@@ -103,13 +103,13 @@ def test_who_lacks_a_figure_is_beaten_by_the_others() -> None:
 
 
 def test_a_winner_far_ahead_stays_in_every_draw() -> None:
-    found = robust.wins(grid([10.0, 10.0, 1.0], [1.0, 1.0, 1.0], spread=0.1), [0.4, 0.4, 0.2])
+    found = rank.wins(grid([10.0, 10.0, 1.0], [1.0, 1.0, 1.0], spread=0.1), [0.4, 0.4, 0.2])
 
     assert (found.figures[0], found.weights[0], found.both[0]) == (1.0, 1.0, 1.0)
 
 
 def test_two_that_are_alike_win_half_of_the_draws_each() -> None:
-    found = robust.wins(grid([2.0, 2.0, 2.0], [2.0, 2.0, 2.0], spread=0.1), [0.4, 0.4, 0.2], draws=20_000)
+    found = rank.wins(grid([2.0, 2.0, 2.0], [2.0, 2.0, 2.0], spread=0.1), [0.4, 0.4, 0.2], draws=20_000)
 
     assert found.figures == pytest.approx((0.5, 0.5), abs=0.02)
     assert found.weights == (0.5, 0.5)
@@ -118,7 +118,7 @@ def test_two_that_are_alike_win_half_of_the_draws_each() -> None:
 def test_the_share_is_the_probability_that_the_law_says() -> None:
     # One figure, a lead of one standard deviation of the difference: Phi(1).
     lead, spread = 0.1 * np.sqrt(2), 0.1
-    found = robust.wins(grid([np.exp(lead), 1.0, 1.0], [1.0, 1.0, 1.0], spread=spread), [1.0, 0.0, 0.0], draws=40_000)
+    found = rank.wins(grid([np.exp(lead), 1.0, 1.0], [1.0, 1.0, 1.0], spread=spread), [1.0, 0.0, 0.0], draws=40_000)
 
     assert found.figures[0] == pytest.approx(0.841, abs=0.01)
 
@@ -126,14 +126,14 @@ def test_the_share_is_the_probability_that_the_law_says() -> None:
 def test_times_and_rates_of_a_run_are_drawn_together() -> None:
     # Half and half of two speeds: drawn apart, their mean would vary by a factor of sqrt(2) less.
     lead, spread = 0.1 * np.sqrt(2), 0.1
-    found = robust.wins(grid([np.exp(lead)] * 3, [1.0] * 3, spread=spread), [0.5, 0.5, 0.0], draws=40_000)
+    found = rank.wins(grid([np.exp(lead)] * 3, [1.0] * 3, spread=spread), [0.5, 0.5, 0.0], draws=40_000)
 
     assert found.figures[0] == pytest.approx(0.841, abs=0.01)
 
 
 def test_a_lead_that_hangs_on_a_weight_falls_with_it() -> None:
     # Even at 50:50, so that the heavier of both decides.
-    found = robust.wins(grid([2.0, 1.0, 1.0], [1.0, 2.0, 1.0]), [0.5, 0.5, 0.0], draws=20_000)
+    found = rank.wins(grid([2.0, 1.0, 1.0], [1.0, 2.0, 1.0]), [0.5, 0.5, 0.0], draws=20_000)
 
     assert found.figures[0] == 0.5
     assert found.weights[0] == pytest.approx(0.5, abs=0.02)
@@ -143,7 +143,7 @@ def test_a_lead_that_hangs_on_a_weight_falls_with_it() -> None:
 def test_shares_are_the_same_for_the_same_seed_and_sum_to_one() -> None:
     some = grid([2.0, 1.0, 3.0], [1.0, 2.0, 3.0], [2.0, 2.0, 2.0], spread=0.3)
 
-    first, again, other = (robust.wins(some, [0.4, 0.4, 0.2], seed=seed) for seed in (1, 1, 2))
+    first, again, other = (rank.wins(some, [0.4, 0.4, 0.2], seed=seed) for seed in (1, 1, 2))
 
     assert first == again != other
     assert sum(first.both) == pytest.approx(1)
@@ -213,7 +213,7 @@ def test_a_quality_beyond_the_scale_is_no_way_to_win() -> None:
 
 def test_the_change_is_the_least_over_all_rivals() -> None:
     ratios = np.array([[0.0, -1.0], [-0.1, 0.0], [-3.0, -0.9]])
-    found = change.other_weight(["a", "b", "c"], ["ttft_p95", "memory"], ratios, [0.95, 0.05], 0)
+    found = rank.other_weight(["a", "b", "c"], ["ttft_p95", "memory"], ratios, [0.95, 0.05], 0)
 
     assert found is not None
     assert found.winner == "b"

@@ -8,19 +8,17 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 import pytest
 
-import loadbench
+from loadbench import machine
 from loadbench.errors import LoadbenchError
 from loadbench.serve import simulator
 from loadbench.serve.simulator import answer
@@ -563,20 +561,17 @@ def test_a_reset_starts_the_truth_anew_even_in_the_middle_of_a_stream() -> None:
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stdin"])
 def test_a_signal_or_the_end_of_stdin_ends_it(how: str) -> None:
-    words = [sys.executable, "-m", "loadbench.serve.simulator"]
-    root = Path(loadbench.__file__).parents[1]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
+    with machine.Child(machine.python("loadbench.serve.simulator")) as child:
+        child.send({"law": simulator.Law().to_builtins()})
+        ready = json.loads(child.first_line(20) or b"")
         if how == "stdin":
-            process.stdin.close()
+            child.hang_up()
         else:
-            process.send_signal(getattr(signal, how))
-        code = process.wait(5)
+            child.process.send_signal(getattr(signal, how))
+        code = child.process.wait(5)
 
     assert code == 0
-    assert ready == {"url": ready["url"], "pid": process.pid, "model": "simulator"}
+    assert ready == {"url": ready["url"], "pid": child.process.pid, "model": "simulator"}
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", ready["url"])
 
 

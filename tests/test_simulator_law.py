@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -13,22 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.serve import simulator
-from loadbench.serve.simulator import Law, answer, ask, counts, draws, law
+from loadbench.serve import chat
+from loadbench.serve.simulator import Law, answer, counts
+from loadbench.serve.simulator.law import SIZE, Ask, Draws, ask
 
 
-def asked(words: str = "Hi", **fields: Any) -> ask.Ask:
+def asked(words: str = "Hi", **fields: Any) -> Ask:
     body = {"model": "simulator", "messages": [{"role": "user", "content": words}]} | fields
-    return ask.read(json.dumps(body).encode(), ["simulator"])
+    return ask(chat.read(json.dumps(body).encode()))
 
 
-def parsed(argv: list[str]) -> Law:
-    parser = argparse.ArgumentParser()
-    law.add_options(parser)
-    return law.from_options(parser.parse_args(argv))
-
-
-def test_a_law_survives_the_way_through_its_options() -> None:
+def test_a_law_survives_the_way_to_the_child_process() -> None:
     unusual = Law(
         ttft_ms=12.5,
         ttft_per_prompt_token_ms=0.03,
@@ -50,9 +44,7 @@ def test_a_law_survives_the_way_through_its_options() -> None:
         seed=9,
     )
 
-    assert parsed(unusual.argv()) == unusual
-    assert Law().argv() == []
-    assert parsed([]) == Law()
+    assert Law.from_builtins(json.loads(json.dumps(unusual.to_builtins()))) == unusual
 
 
 @pytest.mark.parametrize(
@@ -76,23 +68,6 @@ def test_an_impossible_law_is_refused_with_its_value(fields: dict[str, Any], com
         Law(**fields)
 
 
-@pytest.mark.parametrize("argv", [["--ttft", "50"], ["--fault", "cut=x"], ["--fault", "cut=2"], ["--length", "a..b"]])
-def test_a_wrong_option_exits_with_2_and_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        simulator.main(argv)
-
-    assert exit_info.value.code == 2
-    assert "error: " in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_help_prints_and_names_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        simulator.main(["--help"])
-
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in simulator.FAULTS)
-
-
 def test_prompt_tokens_are_words_plus_a_template() -> None:
     parts = [{"type": "text", "text": "one two"}, {"type": "image_url", "image_url": {"url": "x"}}]
     two = asked(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": parts}])
@@ -102,7 +77,7 @@ def test_prompt_tokens_are_words_plus_a_template() -> None:
 
 
 def test_lengths_follow_from_seed_and_prompt_and_fill_their_bounds() -> None:
-    one, other = draws.Draws(Law(length=(5, 9))), draws.Draws(Law(length=(5, 9), seed=2))
+    one, other = Draws(Law(length=(5, 9))), Draws(Law(length=(5, 9), seed=2))
     prompts = [asked(f"prompt {number}") for number in range(200)]
 
     lengths = [one.length(prompt) for prompt in prompts]
@@ -127,12 +102,12 @@ def test_lengths_follow_from_seed_and_prompt_and_fill_their_bounds() -> None:
 def test_an_answer_ends_by_itself_or_at_its_limit(
     own: tuple[int, int] | None, fields: dict[str, Any], expected: tuple[int, str]
 ) -> None:
-    assert draws.Draws(Law(length=own)).length(asked(**fields)) == expected
+    assert Draws(Law(length=own)).length(asked(**fields)) == expected
 
 
 def test_faults_strike_by_seed_and_rate() -> None:
     rates = {"429": 0.1, "cut": 0.05}
-    first, same, other = (draws.Draws(Law(faults=rates, seed=seed)) for seed in (1, 1, 2))
+    first, same, other = (Draws(Law(faults=rates, seed=seed)) for seed in (1, 1, 2))
 
     struck = [first.fault() for _ in range(10_000)]
 
@@ -143,21 +118,21 @@ def test_faults_strike_by_seed_and_rate() -> None:
 
 
 def test_jitter_keeps_the_median_of_a_lognormal_and_the_bounds_of_a_uniform() -> None:
-    lognormal = draws.Draws(Law(jitter=0.3))
-    uniform = draws.Draws(Law(jitter=0.3, jitter_shape="uniform"))
+    lognormal = Draws(Law(jitter=0.3))
+    uniform = Draws(Law(jitter=0.3, jitter_shape="uniform"))
 
-    logs = [math.log(lognormal.jittered_ns(1_000_000_000, draw) / 1e9) for draw in range(draws.SIZE)]
+    logs = [math.log(lognormal.jittered_ns(1_000_000_000, draw) / 1e9) for draw in range(SIZE)]
 
     assert statistics.median(logs) == pytest.approx(0, abs=0.02)
     assert statistics.stdev(logs) == pytest.approx(0.3, rel=0.05)
     assert 0.7 <= min(uniform.factors) / 65536 < 0.71
     assert 1.29 < max(uniform.factors) / 65536 <= 1.3
-    assert draws.Draws(Law()).jittered_ns(123, 5) == 123
+    assert Draws(Law()).jittered_ns(123, 5) == 123
 
 
 def test_exponential_jitter_has_the_mean_and_the_tail_of_its_law() -> None:
-    whole = draws.Draws(Law(jitter=1, jitter_shape="exponential"))
-    half = draws.Draws(Law(jitter=0.5, jitter_shape="exponential"))
+    whole = Draws(Law(jitter=1, jitter_shape="exponential"))
+    half = Draws(Law(jitter=0.5, jitter_shape="exponential"))
     factors = [factor / 65536 for factor in whole.factors]
 
     assert statistics.fmean(factors) == pytest.approx(1, abs=0.04)
@@ -166,7 +141,7 @@ def test_exponential_jitter_has_the_mean_and_the_tail_of_its_law() -> None:
 
 
 def test_latencies_grow_with_the_prompt_and_the_batch() -> None:
-    drawn = draws.Draws(Law(ttft_ms=50, ttft_per_prompt_token_ms=0.5, itl_ms=10, itl_per_stream_ms=2))
+    drawn = Draws(Law(ttft_ms=50, ttft_per_prompt_token_ms=0.5, itl_ms=10, itl_per_stream_ms=2))
 
     assert [drawn.itl_ns(active) for active in (0, 1, 2, 8)] == [10_000_000, 10_000_000, 12_000_000, 24_000_000]
     assert [drawn.ttft_ns(tokens, 0) for tokens in (0, 100)] == [50_000_000, 100_000_000]

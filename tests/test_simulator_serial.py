@@ -14,7 +14,7 @@ import pytest
 from loadbench.serve import simulator
 from tests.support.command import invoke
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.usefixtures("place")]
 
 
 def measured(folder: str, words: tuple[str, ...], **law: Any) -> str:

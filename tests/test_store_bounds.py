@@ -19,6 +19,7 @@ import pytest
 from loadbench import quality, select, store
 from loadbench.errors import LoadbenchError, StoreError
 from loadbench.report import listing
+from loadbench.select.candidates import scores
 from loadbench.store import files as store_files
 from loadbench.store.histogram import Histogram, read_log
 from tests.support.damaged_runs import Files, make, put, read_all
@@ -185,7 +186,7 @@ def test_a_file_that_is_none_is_refused_at_once_in_one_line(
         case _:
             (path / name).mkdir()
     said = []
-    for read in (store.read, quality.read, quality.read_scores, select.reading.scores, store.RunFolder.reopen):
+    for read in (store.read, quality.read, quality.read_scores, scores, store.RunFolder.reopen):
         try:
             found = read(path)
             if isinstance(found, store.RunFolder):

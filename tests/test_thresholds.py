@@ -11,8 +11,8 @@ import pytest
 from loadbench.cli import verdict
 from loadbench.errors import UsageError
 from loadbench.metrics.thresholds import thresholds
-from loadbench.report import markdown, text
-from loadbench.report import thresholds as reported
+from loadbench.report import FORMATS
+from loadbench.report import objectives as reported
 from loadbench.scenario import Scenario
 from tests.support.streams import failed, stream, summed
 from tests.support.summaries import TIMES, level, summary_of
@@ -169,19 +169,19 @@ def summary(*written: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_words_name_what_failed_where_and_by_how_much() -> None:
-    said = reported.sentences(summary("ttft_p95 > 600ms", "failed > 5%", ttft_ms={**TIMES, "p95": 1240.0}))
+    said = reported.threshold_sentences(summary("ttft_p95 > 600ms", "failed > 5%", ttft_ms={**TIMES, "p95": 1240.0}))
 
     assert said == ["FAILED: ttft_p95 > 600ms at c1 (700 ms), at c4 (1.24 s)"]
 
 
 def test_the_words_say_what_nobody_knows() -> None:
-    assert reported.sentences(summary("gpu_memory > 1GB")) == [
+    assert reported.threshold_sentences(summary("gpu_memory > 1GB")) == [
         "not known: gpu_memory > 1GB at c1, c4 (nobody could sample it)"
     ]
 
 
 def test_the_words_say_that_all_passed() -> None:
-    assert reported.sentences(summary("ttft_p95 > 1s", "failed > 5%")) == [
+    assert reported.threshold_sentences(summary("ttft_p95 > 1s", "failed > 5%")) == [
         "passed: none of 2 thresholds fails at any of 2 levels (ttft_p95 > 1s, failed > 5%)"
     ]
 
@@ -189,7 +189,8 @@ def test_the_words_say_that_all_passed() -> None:
 def test_a_run_without_thresholds_says_nothing_of_them() -> None:
     quiet = summary()
 
-    assert (reported.sentences(quiet), reported.table(quiet), reported.verdict(quiet)) == ([], None, None)
+    assert reported.threshold_sentences(quiet) == []
+    assert reported.threshold_table(quiet) is reported.verdict(quiet) is None
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_the_verdict_is_the_worst_of_all_results(written: list[str], word: str) 
 def test_text_and_markdown_begin_with_the_verdict_and_have_its_table() -> None:
     found = summary("ttft_p95 > 600ms", "memory > 2GB")
 
-    plain, marked = text.render(found), markdown.render(found)
+    plain, marked = FORMATS["text"](found), FORMATS["markdown"](found)
 
     assert plain.index("FAILED: ttft_p95 > 600ms") < plain.index("TTFT and throughput") < plain.index("\nThresholds\n")
     assert re.search(r"^c4 +memory > 2GB +3.00 GB .*FAILED$", plain, re.MULTILINE)

@@ -6,12 +6,10 @@ them in one interpreter would measure those too. So nothing is measured in the c
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
@@ -35,38 +33,18 @@ def measure(
     Raises:
         KeyboardInterrupt: As it came, once the run has drained and is on disk; a second one stops it at once.
     """
-    with machine.complaints() as errors:
-        child = _start(["loadbench.cli.called"], errors)
-        assert child.stdin is not None
-        assert child.stdout is not None
+    with _child("loadbench.cli.called") as child:
+        child.send({"scenario": scenario, "words": list(words)})
         try:
-            with contextlib.suppress(BrokenPipeError):  # it failed as it started: stderr says why
-                child.stdin.write(orjson.dumps({"scenario": scenario, "words": list(words)}) + b"\n")
-                child.stdin.flush()
             for line in child.stdout:
                 told(orjson.loads(line))
-            child.wait()
+            return child.process.wait(), child.complaints()
         except BaseException:
-            _end(child)
+            child.hang_up()  # it drains and writes its report
+            for _ in child.stdout:
+                pass
+            child.process.wait()
             raise
-        finally:
-            child.kill()
-            child.wait()
-            for pipe in (child.stdin, child.stdout):
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        return child.returncode, _said(errors)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Let the child drain and write its report."""
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with contextlib.suppress(OSError):
-        child.stdin.close()
-    for _ in child.stdout:
-        pass
-    child.wait()
 
 
 def command(words: Sequence[str]) -> bytes:
@@ -75,16 +53,15 @@ def command(words: Sequence[str]) -> bytes:
     Raises:
         LoadbenchError: If it writes nothing there: what it said on stderr.
     """
-    with machine.complaints() as errors:
-        child = _start(["loadbench", *words], errors)
+    with _child("loadbench", *words) as child:
         try:
-            out, _ = child.communicate()
+            out, _ = child.process.communicate()
         except BaseException:
-            child.terminate()
-            child.wait()
+            child.process.terminate()
+            child.process.wait()
             raise
         if not out.strip():
-            raise failure(child.returncode, _said(errors))
+            raise failure(child.process.returncode, child.complaints())
         return out
 
 
@@ -94,11 +71,6 @@ def failure(code: int, said: Sequence[str]) -> LoadbenchError:
     return (UsageError if code == USAGE else LoadbenchError)(text)
 
 
-def _start(module: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _child(module: str, *words: str) -> machine.Child:
     kept = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
-    return machine.start(machine.python(*module), errors=errors, variables=kept)
-
-
-def _said(errors: IO[bytes]) -> list[str]:
-    errors.seek(0)
-    return [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    return machine.Child(machine.python(module, *words), variables=kept)

@@ -161,10 +161,9 @@ def _compared(
         store.write_atomically(root / f"compare.{end}", comparison.FORMATS[kind](document).encode())
     shown.compared(document)
     if not given["quiet"] and not given["as_json"]:
-        from loadbench.report.comparison import text
-        from loadbench.report.text import console
+        from loadbench.report import text
 
-        text.show(document, console(sys.stdout))
+        text.show(comparison.document(document), text.console(sys.stdout))
         click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}")
     return found
 

@@ -154,19 +154,18 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
 
         write(output, comparison.FORMATS[kind](document))
     elif kind == "text":
-        from loadbench.report.comparison import text
-        from loadbench.report.text import console
+        from loadbench.report import text
 
-        text.show(document, console(sys.stdout))
+        text.show(comparison.document(document), text.console(sys.stdout))
     else:
         click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
     if given["fail_on"]:
         _warn_of_few_runs(records)
     if given["junit"] is not None:
         from loadbench.cli.report import write
-        from loadbench.report.comparison import junit
+        from loadbench.report import junit
 
-        write(given["junit"], junit.render(document, strict=given["strict"]))
+        write(given["junit"], junit.of_comparison(document, strict=given["strict"]))
     if any(_fails(record, given["fail_on"], strict=given["strict"]) for record in records):
         click.get_current_context().exit(3)
 

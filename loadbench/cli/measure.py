@@ -211,9 +211,9 @@ def _report(path: Path, given: dict[str, Any], view: live.View) -> dict[str, Any
     summary = write_report(path)
     view.summary(summary)
     if not given["quiet"] and not given["as_json"]:
-        from loadbench.report import text
+        from loadbench.report import run, text
 
-        text.tables(summary, text.console(sys.stdout))
+        text.show(run.document(summary), text.console(sys.stdout))
         click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
     if given["junit"] is not None:  # last: where it cannot be written, all else was said
         verdict.write_junit(given["junit"], summary, strict=bool(given["strict"]))

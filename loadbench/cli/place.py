@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime
 
 SDK = "Foundry Local's own runtime"
-METRICS = ("llama.cpp", "vllm")
-"""Kinds of servers that have metrics of their own."""
 
 Note = Callable[[str], None]
 
@@ -173,7 +171,7 @@ async def reached(place: Place, asked: Scenario, given: dict[str, Any], note: No
         named = asked.models != "auto"
         server = _with_known(await targets.wait(endpoint, http=http, wait_s=wait_s, waiting=note, named=named), place)
         root = targets.server_root(server.base_url)
-        scrape = (lambda: targets.scrape(http, root)) if server.kind in METRICS else None
+        scrape = (lambda: targets.scrape(http, root)) if targets.VENDORS[server.kind].has_metrics else None
         round_trip_ns = None if transport is None else transport.round_trip_ns
         yield Reached(server, targets.control(server, http), scrape, round_trip_ns)
 

@@ -129,16 +129,16 @@ def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     """One page of several runs; their folders are read alone."""
     from loadbench import select, store
     from loadbench.errors import UsageError
-    from loadbench.report import html
+    from loadbench.report import rendering
+    from loadbench.report.html import matrix
 
     if output is None and sys.stdout.isatty():
         raise UsageError("a page of several runs needs a file: -o runs.html")
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    page = html.render_runs(
-        [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
-    )
+    runs = [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
+    page = rendering.html(matrix.document(runs))
     if output is not None:
         write(output, page)
     else:
@@ -169,6 +169,6 @@ def write(path: Path, content: str) -> None:
 
 
 def _print(summary: Mapping[str, Any]) -> None:
-    from loadbench.report import text
+    from loadbench.report import run, text
 
-    text.tables(summary, text.console(sys.stdout))
+    text.show(run.document(summary), text.console(sys.stdout))

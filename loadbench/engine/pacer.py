@@ -13,7 +13,7 @@ from itertools import count
 
 import numpy as np
 
-from loadbench.scenario.shape import Piece
+from loadbench.scenario.loads import Piece
 
 _NS_PER_S = 1_000_000_000
 _BLOCK = 1024  # gaps drawn at a time: one call of the generator for each costs ten times as much

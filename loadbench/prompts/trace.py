@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench.errors import ScenarioError
-from loadbench.prompts.prompt import Prompt
-from loadbench.prompts.recipe import Recipe
+from loadbench.prompts.prompt import Prompt, Recipe
 from loadbench.scenario.items import items
 from loadbench.text import printable, shown
 

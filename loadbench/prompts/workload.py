@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from loadbench.errors import ScenarioError
 from loadbench.prompts import trace
-from loadbench.prompts.builtin import DEFAULT
-from loadbench.prompts.draw import MOST, Draw
-from loadbench.prompts.prompt import Prompt, with_system
-from loadbench.prompts.reading import Note, from_texts, read
-from loadbench.prompts.recipe import UNKNOWN, Line, Recipe
+from loadbench.prompts.prompt import DEFAULT, UNKNOWN, Line, Prompt, Recipe, with_system
+from loadbench.prompts.reading import MOST, Draw, Note, from_texts, read
 
 if TYPE_CHECKING:
     from loadbench.scenario import Scenario
-    from loadbench.scenario.length import Length
+    from loadbench.scenario.loads import Length
 
 MADE_UP = 200
 """Prompts in a set that is made up, unless they are so long that memory speaks against it."""

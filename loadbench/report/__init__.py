@@ -1,6 +1,11 @@
-"""Reports of a run, one module a format: they take the summary alone and compute no statistic.
+"""Reports, from what `metrics`, `compare` and `select` made of runs; no statistic is computed here.
 
-`write` puts the files into the run folder; `FORMATS` renders one of them as text.
+document.py               what a report is made of: blocks, tables, plots
+run.py comparison.py choice.py listing.py   one composition a subject
+text.py markdown.py html/                   one renderer a format
+csv.py exports.py junit.py                  formats for machines
+
+`write` puts the files of a run into its folder; `FORMATS` renders one of them.
 """
 
 from __future__ import annotations
@@ -13,15 +18,21 @@ Render = Callable[[Mapping[str, Any]], str]
 
 
 def _text(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import text
+    from loadbench.report import rendering, run
 
-    return text.render(summary)
+    return rendering.text(run.document(summary))
 
 
 def _markdown(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import markdown
+    from loadbench.report import rendering, run
 
-    return markdown.render(summary)
+    return rendering.markdown(run.document(summary))
+
+
+def _html(summary: Mapping[str, Any]) -> str:
+    from loadbench.report import rendering, run
+
+    return rendering.html(run.document(summary, plots=True))
 
 
 def _csv(summary: Mapping[str, Any]) -> str:
@@ -31,15 +42,9 @@ def _csv(summary: Mapping[str, Any]) -> str:
 
 
 def _json(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import json
+    from loadbench.report import rendering
 
-    return json.render(summary)
-
-
-def _html(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import html
-
-    return html.render(summary)
+    return rendering.json(summary)
 
 
 FORMATS: Mapping[str, Render] = {"text": _text, "markdown": _markdown, "csv": _csv, "json": _json, "html": _html}

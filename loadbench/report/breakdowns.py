@@ -1,200 +1,258 @@
-"""The tables that take a run apart: errors, objectives, prompts, input lengths."""
+"""The tables that take levels apart or put them beside each other: endpoints, workers, repeats, devices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from loadbench import text as units
-from loadbench.report import capacity, levels
-from loadbench.report.levels import Level, Summary
-from loadbench.report.tables import (
-    Cell,
-    Column,
-    Read,
-    Table,
-    Times,
-    count,
-    figure,
-    known,
-    level_name,
-    metric,
-    per_model,
-    time_of,
-    tpot,
-    tpot_notes,
-)
+from loadbench.report import levels
+from loadbench.report.costs import source
+from loadbench.report.document import Cell, Column, Table, Times, interval, known, table
+from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.tables import Columns, count, figure, share, statistic
+from loadbench.text import bare_url, one_line
+
+LATENCIES = {"ttft_p50": "TTFT p50", "e2e_p50": "E2E p50"}
+"""Of repeats: of whole answers E2E."""
 
 
-def open_loop(summary: Summary) -> list[Table]:
-    """What the clock of an open loop hides or shows: waiting in the client, and TTFT from when a request was sent."""
-    rows = [level for level in levels.levels(summary) if levels.is_open(level)]
-    if not rows:
-        return []
-    times = Times.of([level.get("client_queue_ms") for level in rows] + [level.get("ttft_ms") for level in rows])
-    columns: list[tuple[Column, Read]] = [
-        (Column("level", left=True), level_name),
-        (Column("offered"), count("offered")),
-        (Column("in flight", "mean"), figure("in_flight_mean")),
-        *((Column(f"queue {p}", times.unit), time_of(times, metric("client_queue_ms"), p)) for p in ("p50", "p99")),
-        *((Column(f"TTFT {p}", "from sent"), time_of(times, metric("ttft_ms"), p)) for p in ("p50", "p95")),
-    ]
-    unit = {"ms": "milliseconds", "s": "seconds"}[times.unit]
-    notes = [f"queue = waiting in the client, from due to sent; times in {unit}"]
-    return _told(per_model("Open loop", {**summary, "levels": rows}, columns, notes), summary)
+# -- one level by endpoint, by worker
 
 
-def behind(summary: Summary) -> list[Table]:
-    """What stands behind the headline: the window, the load that was reached, the client, the whole run."""
+def endpoints(summary: Summary) -> list[Table]:
+    """A row a level and endpoint; none of a service that has a single one."""
     rows = levels.levels(summary)
-    times = Times.of([level.get("ttfe_ms") for level in rows])
-    columns: list[tuple[Column, Read]] = [
-        (Column("level", left=True), level_name),
-        (Column("level took", "s"), figure("duration_s")),
-        (Column("steady window", "s"), figure("window_s")),
-        (Column("in flight", "mean"), figure("in_flight_mean")),
-        (Column("whole run tokens", "/s"), _whole_run("output_tokens_per_s")),
-        (Column("whole run done", "/s"), _whole_run("requests_per_s")),
-        (Column("input tokens", "/s"), figure("input_tokens_per_s")),
-        (Column("stretch"), figure("stretch")),
-        (Column("TTFE p50", times.unit), time_of(times, metric("ttfe_ms"), "p50")),
-        (Column("TPOT micro", "ms"), tpot(figure("tpot_micro_ms"))),
-        (Column("client lag p99", "ms"), lambda level: Cell(units.figure(levels.value(level, "client_lag_ms", "p99")))),
-        (Column("merged arrivals"), lambda level: Cell(units.share(level.get("merged_share")))),
+    parts = [part for level in rows for part in level.get("endpoints") or ()]
+    if not parts:
+        return []
+    streamed = levels.is_streamed(summary)
+    name, lead = ("TTFT", "ttft_ms") if streamed else ("E2E", "e2e_ms")
+    times = Times.of(part.get(lead) for part in parts)
+    whole = Times.of(part.get("e2e_ms") for part in parts)
+    columns: Columns = [
+        (Column("endpoint", left=True), lambda part: Cell(_address(part.get("url")))),
+        (Column("of requests", short="part"), share("share")),
+        (Column("done"), count("completed")),
+        (Column("failed", short="fail"), count("failed")),
+        (Column(f"{name} p50", times.unit), lambda part: times.cell(part.get(lead), "p50")),
+        (Column(f"{name} p95", times.unit), lambda part: times.cell(part.get(lead), "p95")),
     ]
-    if any(level.get("client_wait_share") is not None for level in rows):
-        # Runs from before it was counted, and systems that do not count it, have no such column.
-        columns.append(
-            (Column("client wait", "for a core"), lambda level: Cell(units.share(level.get("client_wait_share"))))
-        )
-    return _told(per_model("Behind the figures", summary, columns, tpot_notes(rows)), summary)
+    if streamed:
+        columns.append((Column("E2E p50", whole.unit), lambda part: whole.cell(part.get("e2e_ms"), "p50")))
+    columns += [(Column("in flight", "mean"), figure("in_flight_mean"))]
+    columns += [(Column("tokens", "/s"), figure("output_tokens_per_s"))]
+    notes = []
+    if any(levels.is_marked(part.get(lead) or {}, p) for part in parts for p in ("p50", "p95")):
+        notes.append("* too few requests of that endpoint for an interval")
+    notes.append("all other tables have the requests of all endpoints together")
+    if streamed and any(map(levels.is_open, rows)):
+        notes.append("TTFT from when a request was sent")
+    return _by_part("Endpoints", summary, "endpoints", columns, notes)
 
 
-def _told(found: list[Table], summary: Summary) -> list[Table]:
-    """Without the columns that whole answers do not have."""
-    return found if levels.is_streamed(summary) else known(found)
+def _address(url: object) -> str:
+    """The address without what all have: as 127.0.0.1:8000."""
+    return bare_url(url).partition("://")[2].removesuffix("/v1")
 
 
-def _whole_run(name: str) -> Read:
-    return lambda level: Cell(units.figure((level.get("whole_run") or {}).get(name)))
-
-
-def _ttft_name(level: Level) -> str:
-    return "TTFT from sent" if levels.is_open(level) else "TTFT median"
-
-
-def errors(summary: Summary) -> Table | None:
-    """Failures by kind, one row a level and kind; None when there were none."""
-    rows = [
-        (Cell(levels.full_label(level, summary)), Cell(str(kind)), Cell(units.count(n)), Cell(_of_attempted(n, level)))
-        for level in levels.levels(summary)
-        for kind, n in sorted((level.get("errors") or {}).items(), key=lambda item: (-item[1], item[0]))
-        if n
+def workers(summary: Summary) -> list[Table]:
+    """A row a level and worker; none of a run whose load one process made."""
+    if not any(level.get("workers") for level in levels.levels(summary)):
+        return []
+    columns: Columns = [
+        (Column("worker", left=True), lambda part: Cell(_worker(part))),
+        (Column("streams", short="str."), _streams),
+        (Column("done"), count("completed")),
+        (Column("failed", short="fail"), count("failed")),
+        (Column("TTFT p50", "ms"), statistic("ttft_ms", "p50")),
+        (Column("gap p99", "ms"), statistic("itl_ms", "p99")),
+        (Column("lag p99", "ms"), statistic("client_lag_ms", "p99")),
+        (Column("core", "share"), share("cpu_share")),
+        (Column("way", "ms"), figure("round_trip_ms")),
+        (Column("clock", "± ms"), figure("clock_uncertain_ms")),
     ]
-    columns = (Column("level", left=True), Column("kind", left=True), Column("requests"), Column("of attempted"))
-    return Table("Errors by kind", columns, tuple(rows)) if rows else None
+    notes = [
+        "lag: what was read late; core: CPU of one core; way: shortest TCP connect; clock: how well the start is known",
+        "all other tables have the requests of all workers together",
+    ]
+    return _by_part("Workers", summary, "workers", columns, notes)
 
 
-def slo(summary: Summary) -> Table | None:
-    """Attainment of each bound; None when no SLO was given."""
-    rows = []
+def _streams(part: Record) -> Cell:
+    streams = part.get("streams")
+    return Cell(units.figure(part.get("request_rate_per_s") if streams is None else streams))
+
+
+def _worker(part: Record) -> str:
+    host = str(part.get("host") or "")
+    where = str(part.get("address") or host).partition("://")[2] or host
+    lost = ", lost" if part.get("status") == "lost" else ""
+    return one_line(f"{part.get('name')} {where}", 40).strip() + lost
+
+
+def _by_part(title: str, summary: Summary, parts: str, columns: Columns, notes: Sequence[str]) -> list[Table]:
+    """A table a model, a row a part of a level; the level is named in the first of its rows."""
+    tables = []
+    for model, rows in levels.by_model(summary).items():
+        found: list[tuple[str, Record]] = []
+        for level in rows:
+            for place, part in enumerate(level.get(parts) or ()):
+                found.append(("" if place else levels.label(level), part))
+        named = [(Column("level", left=True), lambda row: Cell(row[0]))]
+        own = [(column, _of_second(read)) for column, read in columns]
+        tables.append(table(title, [*named, *own], found, notes, model))
+    return tables
+
+
+def _of_second(read: Callable[[Record], Cell]) -> Callable[[tuple[str, Record]], Cell]:
+    return lambda row: read(row[1])
+
+
+# -- one load several times
+
+
+def repeats(summary: Summary) -> list[Table]:
+    """Every run of each load, against the first one; beneath them their mean and its interval."""
+    entries: dict[str, list[Record]] = {}
+    for entry in summary.get("repeats") or []:
+        entries.setdefault(str(entry["model"]), []).append(entry)
+    several = len(levels.by_model(summary)) > 1
+    notes = [
+        "all = geometric mean of the runs with its 95% interval (each run counts once; from three runs on), and their "
+        "spread: the largest over the smallest, and the coefficient of variation"
+    ]
+    until = levels.run_of(summary).get("until") or {}
+    if until.get("reached") is not None:
+        every = "every" if until["reached"] else "not every"
+        notes.append(f"{every} mean is known to {100 * until['wanted']:g}%, {_until(until['reached'])}")
+    return [_runs(found, model if several else None, notes) for model, found in entries.items()]
+
+
+def _until(reached: bool) -> str:
+    return "as --until wanted" if reached else "which --until wanted"
+
+
+def _runs(entries: Sequence[Record], model: str | None, notes: Sequence[str]) -> Table:
+    latency = next((name for name in LATENCIES if name in entries[0]["figures"]), "ttft_p50")
+    against = Column("against the first", short="of 1st")
+    columns = (
+        Column("load", left=True),
+        Column("run", left=True),
+        Column("tokens", "/s"),
+        against,
+        Column(LATENCIES[latency], "ms"),
+        against,
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for entry in entries:
+        first = entry["runs"][0]
+        for number, run in enumerate(entry["runs"], start=1):
+            name = levels.label({**entry, "repeat": 1}) if number == 1 else ""
+            tokens, time = _run(run, first, "output_tokens_per_s"), _run(run, first, latency)
+            rows.append((Cell(name), Cell(str(number)), *tokens, *time))
+        tokens, time = _all(entry["figures"]["output_tokens_per_s"]), _all(entry["figures"][latency])
+        rows.append((Cell(""), Cell("all"), *tokens, *time))
+    return Table("Run by run", columns, tuple(rows), tuple(notes), model)
+
+
+def _run(run: Record, first: Record, name: str) -> tuple[Cell, Cell]:
+    value, before = run.get(name), first.get(name)
+    ratio = f"{value / before:.2f}x" if value and before else units.ABSENT
+    return Cell(units.figure(value)), Cell(ratio)
+
+
+def _all(mean: Record) -> tuple[Cell, Cell]:
+    spread = units.ABSENT
+    if mean["spread"] is not None and mean["cv"] is not None:
+        spread = f"{mean['spread']:.2f}x, {100 * mean['cv']:.1f}%"
+    return Cell(units.figure(mean["mean"]), interval(mean["low"], mean["high"])), Cell(spread)
+
+
+# -- one model on several devices
+
+
+def devices(summary: Summary) -> list[Table]:
+    """A table for each model that was measured on, or asked for, several devices: a row a device and level."""
+    families: dict[str, list[Level]] = {}
     for level in levels.levels(summary):
-        low, high = level.get("goodput_per_s_ci95") or (None, None)
-        ends = "" if low is None or high is None else f"{units.figure(low)}–{units.figure(high)}"
-        goodput = Cell(units.figure(level.get("goodput_per_s")), ends)
-        for bound in level.get("slo") or []:
-            met = {True: "yes", False: "NO"}.get(bound.get("attained"), units.ABSENT)
-            met = capacity.verdict(summary, level) or met  # of all bounds: a search decides a load
-            rows.append(
-                (
-                    Cell(levels.full_label(level, summary)),
-                    Cell(str(bound.get("bound"))),
-                    Cell(units.share(bound.get("attainment")), _share_interval(bound.get("ci95"))),
-                    Cell(units.count(bound.get("n"))),
-                    Cell(met),
-                    goodput,
-                )
-            )
-    columns = (
-        Column("level", left=True),
-        Column("bound", left=True),
-        Column("attained by"),
-        Column("of offered"),
-        Column("met"),
-        Column("goodput", "req/s"),
-    )
-    notes = (
-        () if levels.is_streamed(summary) else ("met -: not decided, a whole answer has no first token and no gaps",)
-    )
-    return Table("Service-level objectives", columns, tuple(rows), notes) if rows else None
+        families.setdefault(_family(level, summary), []).append(level)
+    found = []
+    for family, rows in families.items():
+        names = {family, *(model.get("name") for level in rows for model in _models(level, summary))}
+        absent = [row for row in summary.get("absent") or () if row.get("name") in names]
+        if len({level.get("model") for level in rows}) > 1 or absent:
+            found += known([_devices(family, rows, absent)], fixed=2)
+    return found
 
 
-def _share_interval(ends: Sequence[float] | None) -> str:
-    return "–".join(units.share(end) for end in ends) if ends else ""
+def _family(level: Level, summary: Summary) -> str:
+    """What variants of one model have in common: its alias, else the name that it was asked for by."""
+    for record in (level, *_models(level, summary)):
+        if record.get("alias"):
+            return str(record["alias"])
+        if record is not level and record.get("name"):
+            return str(record["name"])
+    return levels.model(level)
 
 
-def prompts(level: Level, most: int) -> Table | None:
-    """The level's prompts, slowest first token (whole answer) first, at most `most`; None when it names none."""
-    streamed = level.get("streamed") is not False
-    slowness = "ttft_median_ms" if streamed else "e2e_median_ms"
-    entries = sorted(level.get("prompts") or [], key=lambda p: (-(p.get(slowness) or 0.0), str(p.get("prompt"))))
-    shown = entries[:most]
-    times = Times.of(shown, slowness)
-    rows = tuple(
-        (
-            Cell(str(p.get("prompt"))),
-            Cell(units.count(p.get("n"))),
-            times.cell(p, "ttft_median_ms"),
-            times.cell(p, "e2e_median_ms"),
-            times.cell(p, "e2e_worst_ms"),
-            Cell(units.count(p.get("output_tokens_median"))),
-            Cell(units.count(p.get("outliers"))),
-        )
-        for p in shown
-    )
-    columns = (
-        Column("prompt", left=True),
-        Column("n"),
-        Column(_ttft_name(level), times.unit),
-        Column("E2E median", times.unit),
-        Column("E2E worst", times.unit),
-        Column("tokens out"),
-        Column("outliers"),
-    )
-    left_out = len(entries) - len(shown) + int(level.get("prompts_left_out") or 0)
-    notes = (f"{units.plural(left_out, 'more prompt')}: see requests.jsonl",) if left_out else ()
-    return _one(Table(f"By prompt, {levels.label(level)}", columns, rows, notes, str(level.get("model"))), streamed)
+def _models(level: Level, summary: Summary) -> list[Record]:
+    return [model for model in levels.models(summary) if model.get("id") == level.get("model")]
 
 
-def _one(table: Table, streamed: bool) -> Table | None:
-    if not table.rows:
-        return None
-    return table if streamed else next(iter(known([table])), None)
+def _devices(family: str, rows: Sequence[Level], absent: Sequence[Record]) -> Table:
+    name = levels.lead_name(rows[0])
+    times = Times.of(map(levels.lead, rows))
+    columns: Columns = [
+        (Column("device", left=True), lambda level: Cell(device_words(level))),
+        (Column("level", left=True), lambda level: Cell(levels.label(level))),
+        (Column(f"{name} p50", times.unit), lambda level: times.cell(levels.lead(level), "p50")),
+        (Column(f"{name} p95", times.unit), lambda level: times.cell(levels.lead(level), "p95")),
+        (Column("tokens", "/s"), figure("output_tokens_per_s")),
+        (Column("chars", "/s"), figure("characters_per_s")),
+        (Column("failed"), share("failure_share")),
+        (Column("J", "/1k tokens"), figure("j_per_1000_tokens")),
+        (Column("energy of", left=True), lambda level: Cell(source(level))),
+    ]
+    notes = []
+    if any(level.get("device_by_name") for level in rows):
+        notes.append("a device told by the model's name alone was not seen: the rows are no comparison of devices")
+    notes += [f"absent: {_variant(row)}: {row.get('reason')}" for row in absent]
+    if any(levels.is_marked(levels.lead(level), p) for level in rows for p in ("p50", "p95")):
+        notes.append("* too few requests for an interval")
+    measured = table(f"Devices side by side: {family}", columns, rows, notes)
+    nothing = (Cell(units.ABSENT),) * (len(columns) - 2)
+    missing = tuple((Cell(_variant(row)), Cell("absent"), *nothing) for row in absent)
+    return Table(measured.title, measured.columns, measured.rows + missing, measured.notes)
 
 
-def input_lengths(level: Level) -> Table | None:
-    """TTFT and E2E by input length; None where the server counted no input tokens."""
-    entries = level.get("input_lengths") or []
-    streamed = level.get("streamed") is not False
-    times = Times.of(entries, "ttft_median_ms" if streamed else "e2e_median_ms")
-    rows = tuple(
-        (
-            Cell(f"{units.count(e.get('from_tokens'))}–{units.count(e.get('to_tokens'))}"),
-            Cell(units.count(e.get("n"))),
-            times.cell(e, "ttft_median_ms"),
-            times.cell(e, "e2e_median_ms"),
-        )
-        for e in entries
-    )
-    columns = (
-        Column("input tokens", left=True),
-        Column("n"),
-        Column(_ttft_name(level), times.unit),
-        Column("E2E median", times.unit),
-    )
-    title = f"By input length, {levels.label(level)}"
-    return _one(Table(title, columns, rows, model=str(level.get("model"))), streamed)
+def device_words(level: Level) -> str:
+    """What the level ran on, as "GPU webgpu", and what was asked where that is another; else its model."""
+    if level.get("device_by_name"):
+        return f"{level.get('device') or level.get('model')} by its name, not seen"
+    device = levels.device(level)
+    provider = (level.get("ran") or {}).get("execution_provider") or level.get("execution_provider")
+    asked = level.get("asked_device")
+    words = _together(device, provider) or levels.model(level)
+    if asked and device and str(asked).upper() not in str(device).upper():
+        words += f", asked {asked}"
+    return words
 
 
-def _of_attempted(n: int, level: Level) -> str:
-    attempted = level.get("attempted")
-    return units.share(n / attempted) if attempted else units.ABSENT
+def _variant(row: Record) -> str:
+    return _together(row.get("device"), row.get("execution_provider")) or str(row.get("name"))
+
+
+def _together(device: str | None, provider: str | None) -> str:
+    """Device and provider, said once where both have one name: "GPU webgpu", "CPU"."""
+    short = short_provider(provider)
+    parts: Iterable[str | None] = (device, "" if short == (device or "").lower() else short)
+    return " ".join(part for part in parts if part)
+
+
+def short_provider(name: str | None) -> str:
+    """An execution provider without its long ending.
+
+    >>> short_provider("WebGpuExecutionProvider"), short_provider(None)
+    ('webgpu', '')
+    """
+    return (name or "").strip().lower().removesuffix("executionprovider")

@@ -1,26 +1,50 @@
-"""The tables of what a level cost: CPU, memory, GPU, energy; and the server's own account beside ours."""
+"""The tables of what levels and models cost: machine, energy, the server's own metrics, cold start, memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.levels import Level, Summary
-from loadbench.report.tables import Cell, Column, Read, Table, figure, known, level_name, per_model
+from loadbench.report.document import Cell, Column, Table, Times, known, table
+from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.tables import LEVEL, Columns, Read, figure, per_model, share, statistic
 
 MB = 1e6
 SOURCES = {"gpu": "GPU", "cpu": "CPU", "gpu+cpu": "GPU + CPU", "declared": "declared"}
-_RUNNING = ("llamacpp:requests_processing", "vllm:num_requests_running")
-_WAITING = ("llamacpp:requests_deferred", "vllm:num_requests_waiting")
-_FULL = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "llamacpp:kv_cache_usage_ratio")
+_LOADERS = {"loaded by this run": "this run", "start of the server": "server's start"}
+_MOMENTS = {
+    "before_load": "before the model's load",
+    "after_load": "with the model loaded",
+    "peak": "the largest sample (one a second) of its levels",
+    "after_unload": "after its unload",
+}
+_PURPOSES = ("first", "warm", "idle", "kept_warm")
+_WHOLE_DEVICE = "GPU memory: all that was used on the device, by whomever"
+
+
+def in_megabytes(n_bytes: float | None) -> str:
+    """Whole MB, three significant figures below 100.
+
+    >>> in_megabytes(1_234_567_890), in_megabytes(25_300_000), in_megabytes(None)
+    ('1,235', '25.3', '-')
+    """
+    return units.figure(None if n_bytes is None else n_bytes / MB)
+
+
+def megabytes(name: str) -> Read:
+    """Bytes in MB, so that a column has one unit."""
+    return lambda row: Cell(in_megabytes(row.get(name)))
+
+
+# -- of levels
 
 
 def machine(summary: Summary) -> list[Table]:
     """What the server used of the machine, one table a model; columns that nobody knows are left out."""
     rows = levels.levels(summary)
-    columns: list[tuple[Column, Read]] = [
-        (Column("level", left=True), level_name),
+    columns: Columns = [
+        LEVEL,
         (Column("CPU s", "/1k tokens"), figure("cpu_s_per_1000_tokens")),
         (Column("server", "cores"), figure("server_cpu_share")),
         (Column("threads"), figure("server_threads_peak")),
@@ -33,47 +57,38 @@ def machine(summary: Summary) -> list[Table]:
     ]
     notes = ["of the server, at its peak: threads, resident memory; others = neither the server nor this client"]
     if any(level.get("gpu_memory_source") == "device" for level in rows):
-        notes.append("GPU memory: all that was used on the device, by whomever")
-    if any(level.get("throttled") is False for level in rows) and not any(level.get("throttled") for level in rows):
+        notes.append(_WHOLE_DEVICE)
+    throttled = {level.get("throttled") for level in rows}
+    if False in throttled and True not in throttled:
         notes.append("neither CPU nor GPU was throttled")
-    sources = {level.get("power") for level in rows} - {None}
-    if len(sources) == 1 and sources != {"changed"}:
-        notes.append(f"power: {next(iter(sources))}")
-    return known(per_model("Machine", summary, columns, notes))
+    power = _power_sources(rows)
+    if len(power) == 1 and "changed" not in power:
+        notes.append(f"power: {power.pop()}")
+    return known(per_model("Machine", rows, columns, notes))
 
 
-def _throttled(rows: Sequence[Level]) -> Read:
-    """A column where it ever was; a note says that it never was."""
-    ever = any(level.get("throttled") for level in rows)
-
-    def read(level: Level) -> Cell:
-        was = level.get("throttled")
-        return Cell(units.ABSENT if was is None or not ever else "yes" if was else "no")
-
-    return read
-
-
-def _power(rows: Sequence[Level]) -> Read:
-    """A column where it differs between levels or within one; else a note says it."""
-    sources = {level.get("power") for level in rows} - {None}
-    differs = len(sources) > 1 or "changed" in sources
-    return lambda level: Cell(str(level.get("power") or units.ABSENT) if differs else units.ABSENT)
+def _power_sources(rows: Sequence[Level]) -> set[str]:
+    return {str(level["power"]) for level in rows if level.get("power") is not None}
 
 
 def energy(summary: Summary) -> list[Table]:
     """Energy of each level and of 1,000 output tokens, and where it comes from; heat and power where they changed."""
     rows = levels.levels(summary)
-    columns: list[tuple[Column, Read]] = [
-        (Column("level", left=True), level_name),
+    columns: Columns = [
+        LEVEL,
         (Column("energy", "J"), figure("energy_j")),
         (Column("J", "/1k tokens"), figure("j_per_1000_tokens")),
         (Column("Wh", "/1k tokens"), figure("wh_per_1000_tokens")),
         (Column("cost", "/1k tokens"), figure("cost_per_1000_tokens")),
         (Column("energy of", left=True), lambda level: Cell(source(level))),
-        (Column("throttled"), _throttled(rows)),
-        (Column("power", left=True), _power(rows)),
     ]
-    scenario = (summary.get("run") or {}).get("scenario") or {}
+    # A note of the machine's table says that no level was throttled, or what gave power all the time.
+    if any(level.get("throttled") for level in rows):
+        columns.append((Column("throttled"), _throttled))
+    power = _power_sources(rows)
+    if len(power) > 1 or "changed" in power:
+        columns.append((Column("power", left=True), lambda level: Cell(str(level.get("power") or units.ABSENT))))
+    scenario = levels.run_of(summary).get("scenario") or {}
     sources = {level.get("energy_source") for level in rows}
     notes = []
     if any(level.get("j_per_1000_tokens") is not None for level in rows):
@@ -85,7 +100,14 @@ def energy(summary: Summary) -> list[Table]:
         notes.append(f"declared: {watts} times the time that the level took; nobody measured it")
     if scenario.get("price_per_kwh"):
         notes.append(f"cost at {scenario['price_per_kwh']:g} per kWh")
-    return known(per_model("Energy and power", summary, columns, notes))
+    return known(per_model("Energy and power", rows, columns, notes))
+
+
+def _throttled(level: Level) -> Cell:
+    throttled = level.get("throttled")
+    if throttled is None:
+        return Cell(units.ABSENT)
+    return Cell("yes" if throttled else "no")
 
 
 def source(level: Level) -> str:
@@ -96,47 +118,133 @@ def source(level: Level) -> str:
 def server(summary: Summary) -> list[Table]:
     """What the server's own /metrics say, beside what was measured from outside."""
     rows = [level for level in levels.levels(summary) if level.get("server_metrics")]
-    if not rows:
-        return []
-    columns: list[tuple[Column, Read]] = [
-        (Column("level", left=True), level_name),
+    columns: Columns = [
+        LEVEL,
         (Column("server says", "tokens/s"), figure("server_output_tokens_per_s")),
-        (Column("we measured", "tokens/s"), lambda level: Cell(units.figure(_whole(level)))),
-        (Column("a request", "tokens/s"), lambda level: Cell(units.figure(_told(level, _SPEED)))),
-        (Column("running", "mean"), lambda level: Cell(units.figure(_told(level, _RUNNING)))),
-        (Column("waiting", "mean"), lambda level: Cell(units.figure(_told(level, _WAITING)))),
-        (Column("cache", "peak"), lambda level: Cell(units.share(_told(level, _FULL)))),
+        (Column("we measured", "tokens/s"), statistic("whole_run", "output_tokens_per_s")),
+        (Column("a request", "tokens/s"), _sampled(units.figure, "llamacpp:predicted_tokens_seconds")),
+        (
+            Column("running", "mean"),
+            _sampled(units.figure, "llamacpp:requests_processing", "vllm:num_requests_running"),
+        ),
+        (
+            Column("waiting", "mean"),
+            _sampled(units.figure, "llamacpp:requests_deferred", "vllm:num_requests_waiting"),
+        ),
+        (
+            Column("cache", "peak"),
+            _sampled(
+                units.share,
+                "vllm:kv_cache_usage_perc",
+                "vllm:gpu_cache_usage_perc",
+                "llamacpp:kv_cache_usage_ratio",
+            ),
+        ),
     ]
     notes = ["the server's own /metrics, and our count over the same time: the whole level with warm-up and drain"]
-    return known(per_model("The server's own metrics", {**summary, "levels": rows}, columns, notes))
+    return known(per_model("The server's own metrics", rows, columns, notes))
 
 
-_SPEED = ("llamacpp:predicted_tokens_seconds",)
+def _sampled(shown: Callable[[float | None], str], *names: str) -> Read:
+    """The first of the server's metrics that it has: each kind of server has its own name for it."""
+
+    def read(level: Level) -> Cell:
+        for name in names:
+            value = levels.value(level, "server_metrics", name)
+            if value is not None:
+                return Cell(shown(value))
+        return Cell(units.ABSENT)
+
+    return read
 
 
-def _told(level: Level, names: Sequence[str]) -> float | None:
-    told = level.get("server_metrics") or {}
-    return next((float(told[name]) for name in names if told.get(name) is not None), None)
+# -- of models
 
 
-def _whole(level: Level) -> float | None:
-    rate = (level.get("whole_run") or {}).get("output_tokens_per_s")
-    return None if rate is None else float(rate)
+def cold_start(summary: Summary) -> Table | None:
+    """How long a model takes to load, and its first answer cold, warm, after a pause; None where nothing is known."""
+    models = levels.models(summary)
+    name, statistic = ("TTFT", "ttft_ms") if levels.is_streamed(summary) else ("E2E", "e2e_ms")
+    times = Times.of([model.get(purpose) for model in models for purpose in _PURPOSES], statistic)
+
+    def answer(purpose: str, *, cold: bool | None = None) -> Callable[[Record], Cell]:
+        def read(model: Record) -> Cell:
+            probe = model.get(purpose) or {}
+            if not probe or (cold is not None and bool(probe.get("cold")) is not cold):
+                return Cell(units.ABSENT)
+            return Cell("failed") if probe.get("error") else times.cell(probe, statistic)
+
+        return read
+
+    columns: Columns = [
+        (Column("model", left=True), _name),
+        (Column("load", "s"), _load),
+        (Column("by", left=True), _loader),
+        (Column(f"{name} cold", times.unit), answer("first", cold=True)),
+        (Column(f"{name} first", times.unit), answer("first", cold=False)),
+        (Column(f"{name} warm", times.unit), answer("warm")),
+        (Column("after idle", times.unit), answer("idle")),
+        (Column("kept warm", times.unit), answer("kept_warm")),
+    ]
+    notes = ["single requests of a few tokens, each with a prompt of its own"]
+    if any((model.get("first") or {}).get("cold") for model in models):
+        notes.append("cold = the first after a load that was seen")
+    notes += _pauses(models)
+    for model in models:
+        if model.get("load_error"):
+            notes.append(f"{model.get('id')}: {model['load_error']}")
+    return next(iter(known([table("Cold start", columns, models, notes)])), None)
 
 
-def megabytes(name: str) -> Read:
-    """Bytes in MB, so that a column has one unit."""
-    return lambda row: Cell(in_megabytes(row.get(name)))
+def _name(model: Record) -> Cell:
+    return Cell(str(model.get("id")))
 
 
-def in_megabytes(n_bytes: float | None) -> str:
-    """Whole MB, three significant figures below 100.
-
-    >>> in_megabytes(1_234_567_890), in_megabytes(25_300_000), in_megabytes(None)
-    ('1,235', '25.3', '-')
-    """
-    return units.figure(None if n_bytes is None else n_bytes / MB)
+def _load(model: Record) -> Cell:
+    return Cell("failed" if model.get("load_error") else units.figure(model.get("load_s")))
 
 
-def share(name: str) -> Read:
-    return lambda level: Cell(units.share(level.get(name)))
+def _loader(model: Record) -> Cell:
+    by = model.get("load_source")
+    return Cell(_LOADERS.get(str(by), str(by)) if by else units.ABSENT)
+
+
+def _pauses(models: Sequence[Record]) -> list[str]:
+    """What "after idle" and "kept warm" mean in this run."""
+    notes = []
+    for purpose, words in (("idle", "after idle"), ("kept_warm", "kept warm")):
+        probe = next((model[purpose] for model in models if model.get(purpose)), None)
+        if probe and probe.get("after_s"):
+            pings = " of silence"
+            if probe.get("every_s"):
+                pings = f" with a one-token request every {probe['every_s']:g} s"
+            notes.append(f"{words} = after {probe['after_s']:g} s{pings}")
+    return notes
+
+
+def memory(summary: Summary) -> Table | None:
+    """The server's memory around a model's load, its files, its GPU memory; None where nothing is known."""
+    models = levels.models(summary)
+    columns: Columns = [
+        (Column("model", left=True), _name),
+        (Column("before load", "MB", short="before"), megabytes("memory_before_load_bytes")),
+        (Column("after load", "MB", short="loaded"), megabytes("memory_after_load_bytes")),
+        (Column("peak under load", "MB", short="peak"), megabytes("memory_peak_bytes")),
+        (Column("after unload", "MB", short="unloaded"), megabytes("memory_after_unload_bytes")),
+        (Column("GPU memory", "MB", short="GPU mem."), megabytes("gpu_memory_peak_bytes")),
+        (Column("on disk", "MB"), megabytes("disk_bytes")),
+        (Column("size listed", "MB", short="listed"), megabytes("size_bytes")),
+    ]
+    notes = []
+    moments = [words for name, words in _MOMENTS.items() if any(model.get(f"memory_{name}_bytes") for model in models)]
+    if moments:
+        notes.append(f"resident memory of the server's processes: {', '.join(moments)}")
+    if any(model.get("gpu_memory_source") == "device" for model in models):
+        notes.append(_WHOLE_DEVICE)
+    if any(model.get("disk_source") == "server" for model in models):
+        notes.append("on disk: as the server tells")
+    for found in known([table("Memory and disk", columns, models, notes)]):
+        # The size that a server lists stands with the model's facts; alone it is no table.
+        if any(column.name != "size listed" for column in found.columns[1:]):
+            return found
+    return None

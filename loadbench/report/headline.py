@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from loadbench import text as units
 from loadbench.metrics.gates import titled
-from loadbench.report import capacity, devices, levels, scaling, tables
-from loadbench.report.levels import Level, Summary
+from loadbench.report import levels, objectives, scaling, tables
+from loadbench.report.document import Line
+from loadbench.report.levels import Level, Record, Summary
 
 STEADY = 1.1
 """A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
@@ -18,58 +17,48 @@ SCALES, WAITS = 0.8, 2.0
 """Least efficiency, and most growth of the median TTFT (of whole answers E2E), of what is said to scale well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """What a model did, and why that may not be a basis for a verdict ("" when it may)."""
-
-    model: str
-    text: str
-    doubt: str
-
-
-def sentences(summary: Summary) -> list[Sentence]:
+def lines(summary: Summary) -> list[Line]:
+    """What each model did, and why that may be no basis for a verdict."""
     models = levels.by_model(summary)
     found = []
     for model, rows in models.items():
         text = _text(rows, scaling.of_model(summary, model), with_characters=len(models) > 1)
         # A search says for itself what the model carries, from more than the levels' shares alone.
-        carried = "" if capacity.is_searched(summary, model) else devices.carried(rows)
-        found.append(Sentence(model, f"{text}; {carried}" if carried else text, _doubt(rows, summary)))
+        load = "" if objectives.is_searched(summary, model) else carried(rows)
+        if load:
+            text += f"; {load}"
+        found.append(Line(f"{text}.", name=model, doubt=_doubt(rows, summary)))
     return found
 
 
-def _text(rows: Sequence[Level], curve: Mapping[str, Any] | None, *, with_characters: bool) -> str:
+def _text(rows: Sequence[Level], curve: Record | None, *, with_characters: bool) -> str:
     measured = [level for level in rows if level.get("output_tokens_per_s") is not None]
-    # Loops of two kinds share no axis; repeats of a load are told by the first.
-    measured = [level for level in measured if levels.is_open(level) == levels.is_open(measured[0])]
     if not measured:
         return _nothing(rows)
-    ordered = sorted(measured, key=lambda level: (levels.load(level), level.get("repeat") or 1))
-    firsts = [level for level in ordered if (level.get("repeat") or 1) == 1] or ordered
+    # Loops of two kinds share no axis; repeats of a load are told by the first.
+    ordered = levels.by_load(level for level in measured if levels.is_open(level) == levels.is_open(measured[0]))
+    firsts = levels.firsts(ordered)
     if curve and curve.get("serial") is True and len(firsts) > 1:
         parts = [_serial(firsts), _throughput(firsts[-1:], ordered, with_characters), _times(firsts)]
     else:
         parts = [_word(firsts, curve) + _throughput(firsts, ordered, with_characters), _times(firsts)]
-    failed = sum(int(level.get("failed") or 0) for level in rows)
+    failed, dropped = levels.total(rows, "failed"), levels.total(rows, "dropped")
     if failed:
-        attempted = sum(int(level.get("attempted") or 0) for level in rows)
-        parts.append(f"{failed:,} of {units.plural(attempted, 'request')} failed")
-    dropped = sum(int(level.get("dropped") or 0) for level in rows)
+        parts.append(f"{failed:,} of {units.plural(levels.total(rows, 'attempted'), 'request')} failed")
     if dropped:
-        offered = sum(int(level.get("offered") or 0) for level in rows)
-        parts.append(f"{dropped:,} of {units.plural(offered, 'request')} dropped")
+        parts.append(f"{dropped:,} of {units.plural(levels.total(rows, 'offered'), 'request')} dropped")
     parts += [f"{levels.label(level)} {level['status']}" for level in rows if levels.is_unfinished(level)]
     return "; ".join(part for part in parts if part)
 
 
-def _word(firsts: Sequence[Level], curve: Mapping[str, Any] | None) -> str:
+def _word(firsts: Sequence[Level], curve: Record | None) -> str:
     """How it scales, in a word before the figures: by efficiency and TTFT, never by TPOT, which is blind to queues."""
     first, last = firsts[0], firsts[-1]
     if not curve or first is last or levels.is_open(last):
         return ""
-    times = (levels.lead(first).get("p50"), levels.lead(last).get("p50"))
-    waits = times[1] / times[0] if times[0] and times[1] else None
-    if (last.get("efficiency") or 0) >= SCALES and waits is not None and waits <= WAITS:
+    before, after = levels.lead(first).get("p50"), levels.lead(last).get("p50")
+    efficient = (last.get("efficiency") or 0) >= SCALES
+    if efficient and before and after and after / before <= WAITS:
         return f"scales well to {levels.load_words(last)}: "
     n = curve.get("saturated_n")
     if n is not None and n < levels.load(last):
@@ -83,13 +72,12 @@ def _serial(firsts: Sequence[Level]) -> str:
     n, stretch = int(last.get("concurrency") or 0), last.get("stretch")
     waits = f", and wait {stretch:.2g} times as long" if stretch else ""
     # Nobody saw the tokens of whole answers: a server that shares itself out looks the same.
-    seems = "answers as if" if last.get("streamed") is False else "answers"
-    return f"{seems} one request at a time: {n} streams get what one gets{waits}"
+    answers = "answers" if levels.is_stream(last) else "answers as if"
+    return f"{answers} one request at a time: {n} streams get what one gets{waits}"
 
 
 def _nothing(rows: Sequence[Level]) -> str:
-    attempted = sum(int(level.get("attempted") or 0) for level in rows)
-    completed = sum(int(level.get("completed") or 0) for level in rows)
+    attempted, completed = levels.total(rows, "attempted"), levels.total(rows, "completed")
     if not attempted:
         return "not measured"
     kinds: dict[str, int] = {}
@@ -101,27 +89,28 @@ def _nothing(rows: Sequence[Level]) -> str:
 
 
 def _throughput(firsts: Sequence[Level], ordered: Sequence[Level], with_characters: bool) -> str:
-    last = firsts[-1]
-    peak = _peak(firsts)
+    last, peak = firsts[-1], _peak(firsts)
     if levels.is_open(last):
-        done = units.figure(last.get("requests_per_s"))
         planned, completed = last.get("request_rate_per_s"), last.get("requests_per_s")
+        done = f"{units.figure(completed)} req/s completed"
         # Nothing completes that was not started: a window of few arrivals holds more or fewer than planned.
-        above = planned and completed and completed > MORE_THAN_PLANNED * planned
-        done += " req/s completed, more than planned by chance" if above else " req/s completed"
+        if planned and completed and completed > MORE_THAN_PLANNED * planned:
+            done += ", more than planned by chance"
         return f"{_rate(last, ordered, with_characters)} at {levels.load_words(last)} planned, {done}"
-    said = f"{_rate(peak, ordered, with_characters)} at {levels.load_words(peak)}{_gain(peak, firsts[0])}"
+    text = f"{_rate(peak, ordered, with_characters)} at {levels.load_words(peak)}{_gain(peak, firsts[0])}"
     if peak is last:
-        return said
-    return f"peaks at {said}, {units.figure(last['output_tokens_per_s'])} at {levels.load_words(last)}"
+        return text
+    return f"peaks at {text}, {units.figure(last['output_tokens_per_s'])} at {levels.load_words(last)}"
 
 
 def _rate(level: Level, ordered: Sequence[Level], with_characters: bool) -> str:
     """Tokens per second, as a range where the load was repeated; characters too where models are compared."""
     rates = [float(other["output_tokens_per_s"]) for other in ordered if levels.load(other) == levels.load(level)]
     lowest, highest = units.figure(min(rates)), units.figure(max(rates))
-    estimated = "about " if levels.is_estimated(level) else ""
-    rate = f"{estimated}{lowest if lowest == highest else f'{lowest} to {highest}'} tokens/s"
+    rate = lowest if lowest == highest else f"{lowest} to {highest}"
+    if levels.is_estimated(level):
+        rate = f"about {rate}"
+    rate += " tokens/s"
     if with_characters and level.get("characters_per_s") is not None:
         rate += f" and {units.figure(level['characters_per_s'])} characters/s"
     return rate
@@ -130,12 +119,12 @@ def _rate(level: Level, ordered: Sequence[Level], with_characters: bool) -> str:
 def _gain(peak: Level, lowest: Level) -> str:
     if peak is lowest:
         return ""
-    said = []
+    parts = []
     if peak.get("speedup") is not None:
-        said.append(f"{peak['speedup']:.1f}x of {levels.load_words(lowest)}")
+        parts.append(f"{peak['speedup']:.1f}x of {levels.load_words(lowest)}")
     if peak.get("efficiency") is not None:
-        said.append(f"efficiency {units.percent(peak['efficiency'])}")
-    return f" ({', '.join(said)})" if said else ""
+        parts.append(f"efficiency {units.percent(peak['efficiency'])}")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _times(firsts: Sequence[Level]) -> str:
@@ -171,12 +160,77 @@ def _peak(firsts: Sequence[Level]) -> Level:
 
 
 def _doubt(rows: Sequence[Level], summary: Summary) -> str:
-    at: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {}
     for level, warning in levels.warnings(summary):
         if warning.get("severity") == "red" and (level is None or level in rows):
-            at.setdefault(str(warning.get("code")), []).append(levels.label(level) if level else "the whole run")
+            where = levels.label(level) if level else "the whole run"
+            places.setdefault(str(warning.get("code")), []).append(where)
     gates: dict[str, list[str]] = {}
-    for code, where in at.items():
-        gates.setdefault(levels.joined(where), []).append(code)
-    said = "; ".join(f"{levels.joined(map(titled, codes))} red at {where}" for where, codes in gates.items())
-    return f"not a basis for a verdict: {said}" if said else ""
+    for code, where_all in places.items():
+        gates.setdefault(levels.joined(where_all), []).append(titled(code))
+    red = "; ".join(f"{levels.joined(codes)} red at {where}" for where, codes in gates.items())
+    return f"Not a basis for a verdict: {red}." if red else ""
+
+
+# -- how many users a model carries within its objectives
+
+
+def carried(rows: Sequence[Level]) -> str:
+    """How much load a model carries within the objectives, of the levels that were measured; "" without objectives.
+
+    A load is carried where each of its repeats met every bound, and so did every lower load that was measured.
+    """
+    judged = [level for level in rows if level.get("slo") and not levels.is_unfinished(level)]
+    judged = [level for level in judged if levels.is_open(level) == levels.is_open(judged[0])]
+    if not judged:
+        return ""
+    bounds = levels.joined(_bounds(judged))
+    by_load: dict[float, list[Level]] = {}
+    for level in sorted(judged, key=levels.load):
+        by_load.setdefault(levels.load(level), []).append(level)
+    most, failing = None, None
+    for load, same in by_load.items():
+        met = {bound.get("attained") for level in same for bound in level["slo"]}
+        if False in met:
+            failing = load
+            break
+        if None in met:
+            return f"whether it keeps within {levels.joined(_bounds(same, undecided=True))} is not known"
+        most = load
+    kind, on = _unit(judged[0], most), _device(rows)
+    hedge = _hedge([level for load in (most, failing) if load is not None for level in by_load[load]])
+    if most is None:
+        loads = units.listed(f"{load:g}" for load in by_load)
+        return f"carries none of the levels measured{on} ({loads} {kind}) within {bounds}{hedge}"
+    beyond = ", the most that was measured" if failing is None else f", {failing:g} are too many"
+    return f"carries {most:g} {kind}{on} within {bounds}{beyond}{hedge}"
+
+
+def _bounds(rows: Iterable[Level], *, undecided: bool = False) -> Iterable[str]:
+    for level in rows:
+        for bound in level["slo"]:
+            if not undecided or bound.get("attained") is None:
+                yield str(bound.get("bound"))
+
+
+def _unit(level: Level, load: float | None) -> str:
+    if levels.is_open(level):
+        return "req/s"
+    return "user" if load == 1 else "users"
+
+
+def _device(rows: Sequence[Level]) -> str:
+    if any(level.get("device_by_name") for level in rows):
+        return ""
+    devices = {levels.device(level) or "" for level in rows}
+    device = devices.pop()
+    return f" on {device}" if device and not devices else ""
+
+
+def _hedge(deciding: Sequence[Level]) -> str:
+    """What makes the word of the deciding levels uncertain."""
+    gates = [warning for level in deciding for warning in level.get("warnings") or ()]
+    red = sorted({titled(str(gate.get("code"))) for gate in gates if gate.get("severity") == "red"})
+    if red:
+        return f", by figures that are in doubt ({', '.join(red)} red)"
+    return ", by few requests" if any(gate.get("code") == "V12" for gate in gates) else ""

@@ -6,8 +6,8 @@ It reads run.json and summary.json of each and no record, so that a thousand run
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from loadbench import text as units
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.metrics.gates import titled
 from loadbench.report import levels
-from loadbench.report.tables import Cell, Column, Table
+from loadbench.report.document import Cell, Column, Table, table
+from loadbench.report.levels import Level, Record
 from loadbench.store import read_bounded, read_info
 from loadbench.text import one_line
 
 CUT_SHORT = "cut short"
 """Status of a run whose process died: it is still running by its own word, and nothing was written for a while."""
 _QUIET_S = 120.0
+_SIDES = ("base", "new")
 _SEVERITIES = ("red", "warn", "note")
 _VERDICTS = ("failed", "unknown", "passed")
 _MOST_MODELS = 2
@@ -39,6 +41,28 @@ class _Summary(msgspec.Struct):
     capacity_rate_per_s: int | float | None = None
 
 
+_decoder = msgspec.json.Decoder(_Summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The level with the most tokens/s; of its TTFT p50 and p95."""
+
+    level: str
+    model: str | None
+    load: str
+    output_tokens_per_s: float
+    ttft_ms: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """The codes of the worst severity that spoke."""
+
+    severity: str
+    codes: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One run folder.
@@ -50,11 +74,10 @@ class Entry:
         status: complete, interrupted, running, cut short, or broken, where `error` says why.
         models: That were to be measured.
         levels_complete, levels: How many there are.
-        best: The level with the most tokens/s: `level`, `model`, `load`, `output_tokens_per_s`, `ttft_ms` (its p50 and
-            p95); None where nothing was measured, or no summary was written yet.
+        best: None where nothing was measured, or no summary was written yet.
         capacity: As a search found it: `{"concurrency": n}` or `{"rate_per_s": n}`; None without one.
         thresholds: failed, unknown or passed, the worst of all; None where none was set.
-        gates: The codes of the worst severity that spoke: `{"severity": "red", "codes": ["V3"]}`; None where none did.
+        gates: None where none spoke.
         simulated: Whether its figures come from the simulator.
     """
 
@@ -65,20 +88,19 @@ class Entry:
     models: tuple[str, ...] = ()
     levels_complete: int = 0
     levels: int = 0
-    best: dict[str, Any] | None = None
+    best: Best | None = None
     capacity: dict[str, float] | None = None
     thresholds: str | None = None
-    gates: dict[str, Any] | None = None
+    gates: Gates | None = None
     simulated: bool = False
     error: str | None = None
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """For JSON."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return found | {"folder": str(self.folder), "models": list(self.models)}
+        return asdict(self) | {"folder": str(self.folder), "models": list(self.models)}
 
 
-_SIDES = ("base", "new")
+# -- reading
 
 
 def entries(folder: Path, *, now_s: float | None = None) -> tuple[list[Entry], list[str]]:
@@ -95,27 +117,25 @@ def entries(folder: Path, *, now_s: float | None = None) -> tuple[list[Entry], l
     if (folder / "run.json").exists():
         raise UsageError(f"{folder}: is a run; print it with `loadbench report {folder}`, or name the folder above it")
     now_s = time.time() if now_s is None else now_s
-    found, skipped = [], []
-    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    found: list[Entry] = []
+    skipped = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
         runs = [run for run in (path, *(path / side for side in _SIDES)) if (run / "run.json").exists()]
         found += [_entry(run, now_s) for run in runs]
         if not runs:
             skipped.append(path.name)
-    return sorted(found, key=lambda one: (one.began or "", one.folder.name), reverse=True), skipped
+    return sorted(found, key=lambda entry: (entry.began or "", entry.folder.name), reverse=True), skipped
 
 
 def _entry(path: Path, now_s: float) -> Entry:
     try:
-        info = read_info(path)
-        summary = _summary(path / "summary.json")
-        return _read(path, info, summary, now_s)
+        return _read(path, read_info(path), _summary(path / "summary.json"), now_s)
     except (LoadbenchError, msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
         return Entry(path, path.name, None, "broken", error=one_line(error))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:  # JSON, but not of our making
         return Entry(path, path.name, None, "broken", error=one_line(f"{path}: cannot be read: {error!r}"))
-
-
-_decoder = msgspec.json.Decoder(_Summary)
 
 
 def _summary(path: Path) -> _Summary:
@@ -126,29 +146,32 @@ def _summary(path: Path) -> _Summary:
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
-def _read(path: Path, info: Mapping[str, Any], summary: _Summary, now_s: float) -> Entry:
-    ids = {level["id"]: level["status"] for level in info["levels"]}
+def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
+    # A level that was tried again has several entries; once complete, it is.
+    complete = {level["id"]: False for level in info["levels"]}
     for level in info["levels"]:
         if level["status"] == "complete":
-            ids[level["id"]] = "complete"
-    named = [str(level["model"]) for level in info["levels"] if level.get("model")]
-    named += [str(model["model"]) for model in info.get("models") or () if model.get("model")]
-    whole = {"levels": summary.levels, "warnings": summary.warnings, "run": info}
-    searched = {"concurrency": summary.capacity_concurrency, "rate_per_s": summary.capacity_rate_per_s}
+            complete[level["id"]] = True
+    models = [str(row["model"]) for row in (*info["levels"], *(info.get("models") or ())) if row.get("model")]
+    capacity: dict[str, float] = {}
+    if summary.capacity_concurrency is not None:
+        capacity["concurrency"] = summary.capacity_concurrency
+    if summary.capacity_rate_per_s is not None:
+        capacity["rate_per_s"] = summary.capacity_rate_per_s
     results = {row["result"] for row in summary.thresholds}
     return Entry(
         folder=path,
         name=str(info.get("name") or path.name),
         began=info.get("start"),
         status=_status(path, str(info.get("status") or "unknown"), now_s),
-        models=tuple(dict.fromkeys(named)),
-        levels_complete=sum(status == "complete" for status in ids.values()),
-        levels=len(ids),
+        models=tuple(dict.fromkeys(models)),
+        levels_complete=sum(complete.values()),
+        levels=len(complete),
         best=_best(summary.levels),
-        capacity={name: n for name, n in searched.items() if n is not None} or None,
+        capacity=capacity or None,
         thresholds=next((word for word in _VERDICTS if word in results), None),
         gates=_gates(summary),
-        simulated=levels.is_simulated(whole),
+        simulated=levels.is_simulated({"levels": summary.levels, "run": info}),
     )
 
 
@@ -160,27 +183,29 @@ def _status(path: Path, status: str, now_s: float) -> str:
     return "running" if now_s - last_s < _QUIET_S else CUT_SHORT
 
 
-def _best(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    measured = [one for one in found if one.get("output_tokens_per_s") is not None and not one.get("closing")]
+def _best(rows: Sequence[Level]) -> Best | None:
+    measured = [row for row in rows if row.get("output_tokens_per_s") is not None and not row.get("closing")]
     if not measured:
         return None
-    best = max(measured, key=lambda one: float(one["output_tokens_per_s"]))
+    best = max(measured, key=lambda row: float(row["output_tokens_per_s"]))
     ttft = levels.ttft(best)
-    return {
-        "level": best["id"],
-        "model": best.get("model"),
-        "load": levels.label(best),
-        "output_tokens_per_s": best["output_tokens_per_s"],
-        "ttft_ms": {name: ttft.get(name) for name in ("p50", "p95")},
-    }
+    return Best(
+        level=best["id"],
+        model=best.get("model"),
+        load=levels.label(best),
+        output_tokens_per_s=best["output_tokens_per_s"],
+        ttft_ms={"p50": ttft.get("p50"), "p95": ttft.get("p95")},
+    )
 
 
-def _gates(summary: _Summary) -> dict[str, Any] | None:
-    found = [*summary.warnings, *(one for level in summary.levels for one in level.get("warnings") or ())]
+def _gates(summary: _Summary) -> Gates | None:
+    warnings = list(summary.warnings)
+    for level in summary.levels:
+        warnings += level.get("warnings") or ()
     for severity in _SEVERITIES:
-        codes = sorted({str(one["code"]) for one in found if one["severity"] == severity}, key=_by_number)
+        codes = {str(warning["code"]) for warning in warnings if warning["severity"] == severity}
         if codes:
-            return {"severity": severity, "codes": codes}
+            return Gates(severity, sorted(codes, key=_by_number))
     return None
 
 
@@ -189,56 +214,62 @@ def _by_number(code: str) -> tuple[int, str]:
     return int(digits or 0), code
 
 
-def table(found: Sequence[Entry], folder: Path) -> Table:
+# -- the table
+
+
+def table_of(found: Sequence[Entry], folder: Path) -> Table:
     """A row a run."""
     columns = [
-        Column("began", "(UTC)", left=True),
-        Column("run", left=True),
-        Column("models", left=True),
-        Column("levels"),
-        Column("tokens", "/s"),
-        Column("at", left=True),
-        Column("TTFT", "p50"),
-        Column("result", left=True),
+        (Column("began", "(UTC)", left=True), lambda entry: Cell((entry.began or units.ABSENT)[:16].replace("T", " "))),
+        (Column("run", left=True), lambda entry: _cell(entry.folder.relative_to(folder).as_posix())),
+        (Column("models", left=True), lambda entry: _cell(_models(entry.models) or units.ABSENT)),
+        (Column("levels"), lambda entry: Cell(_levels(entry))),
+        (Column("tokens", "/s"), lambda entry: Cell(units.figure(entry.best and entry.best.output_tokens_per_s))),
+        (Column("at", left=True), lambda entry: _cell(_at(entry))),
+        (Column("TTFT", "p50"), lambda entry: Cell(units.span(entry.best and entry.best.ttft_ms["p50"]))),
+        (Column("result", left=True), lambda entry: _cell(", ".join(_results(entry)))),
     ]
-    return Table(str(folder), tuple(columns), tuple(_row(one, folder) for one in found))
+    return table(str(folder), columns, found)
 
 
-def _row(one: Entry, folder: Path) -> tuple[Cell, ...]:
-    best = one.best or {}
-    at = best.get("load") or units.ABSENT
-    part = f"{one.levels_complete}/{one.levels}" if one.levels_complete != one.levels else str(one.levels)
-    cells = [
-        (one.began or units.ABSENT)[:16].replace("T", " "),
-        one.folder.relative_to(folder).as_posix(),
-        _named(one.models) or units.ABSENT,
-        part if one.status != "broken" else units.ABSENT,
-        units.figure(best.get("output_tokens_per_s")),
-        f"{best['model']} {at}" if best and len(one.models) > 1 else at,
-        units.span((best.get("ttft_ms") or {}).get("p50")),
-        ", ".join(_said(one)),
-    ]
-    return tuple(Cell(one_line(text)) for text in cells)
+def _cell(text: str) -> Cell:
+    return Cell(one_line(text))
 
 
-def _named(models: Sequence[str]) -> str:
-    more = len(models) - _MOST_MODELS
-    return ", ".join([*models[:_MOST_MODELS], *([f"{more} more"] if more > 0 else [])])
+def _models(models: Sequence[str]) -> str:
+    shown = list(models[:_MOST_MODELS])
+    if len(models) > _MOST_MODELS:
+        shown.append(f"{len(models) - _MOST_MODELS} more")
+    return ", ".join(shown)
 
 
-def _said(one: Entry) -> Iterable[str]:
+def _levels(entry: Entry) -> str:
+    if entry.status == "broken":
+        return units.ABSENT
+    if entry.levels_complete == entry.levels:
+        return str(entry.levels)
+    return f"{entry.levels_complete}/{entry.levels}"
+
+
+def _at(entry: Entry) -> str:
+    if entry.best is None:
+        return units.ABSENT
+    return f"{entry.best.model} {entry.best.load}" if len(entry.models) > 1 else entry.best.load
+
+
+def _results(entry: Entry) -> Iterable[str]:
     """How it went, worst first."""
-    if one.status != "complete":
-        yield one.status
-    if one.thresholds is not None:
-        yield f"thresholds {'not known' if one.thresholds == 'unknown' else one.thresholds}"
-    for name, n in (one.capacity or {}).items():
+    if entry.status != "complete":
+        yield entry.status
+    if entry.thresholds is not None:
+        yield f"thresholds {'not known' if entry.thresholds == 'unknown' else entry.thresholds}"
+    for name, n in (entry.capacity or {}).items():
         yield f"carries {units.figure(n)} {'users' if name == 'concurrency' else 'requests/s'}"
-    if one.gates is not None and one.gates["severity"] != "note":
-        yield f"{one.gates['severity']} {levels.joined(map(titled, one.gates['codes']))}"
-    elif one.status == "complete" and one.best is not None:
+    if entry.gates is not None and entry.gates.severity != "note":
+        yield f"{entry.gates.severity} {levels.joined(map(titled, entry.gates.codes))}"
+    elif entry.status == "complete" and entry.best is not None:
         yield "no doubts"
-    if one.status == "complete" and one.best is None and one.capacity is None:
+    if entry.status == "complete" and entry.best is None and entry.capacity is None:
         yield "nothing measured"
-    if one.simulated:
+    if entry.simulated:
         yield "simulated"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.levels import Summary
-from loadbench.report.tables import Cell, Column, Table, figure, known, level_name, per_model
+from loadbench.report.document import Cell, Column, Table, interval, known, table
+from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.tables import LEVEL, Columns, Read, efficiency, figure, per_model, rate
 
-Curve = Mapping[str, Any]
+Curve = Record
 KNEES = {
     "power": "power = most tokens/s per time in the system, X/R (Kleinrock)",
     "doubling": "doubling = the load that the first doubling with a gain under 5% leads to",
@@ -22,115 +23,117 @@ SEVERAL = 2
 
 def curves(summary: Summary) -> list[Curve]:
     """The models' curves that have several loads."""
-    found = summary.get("scaling") or ()
-    return [curve for curve in found if len({row.get("n") for row in curve.get("levels") or ()}) >= SEVERAL]
+    found = []
+    for curve in summary.get("scaling") or ():
+        loads = {row.get("n") for row in curve.get("levels") or ()}
+        if len(loads) >= SEVERAL:
+            found.append(curve)
+    return found
+
+
+def of_model(summary: Summary, model: str, loop: str = "closed") -> Curve | None:
+    """A model's curve with several loads, in closed or open loop."""
+    for curve in curves(summary):
+        if curve.get("model") == model and curve.get("loop") == loop:
+            return curve
+    return None
+
+
+def knees_of(curve: Curve) -> dict[str, Record]:
+    """The knees that were found, by the name of their rule."""
+    return {name: knee for name, knee in (curve.get("knees") or {}).items() if knee}
 
 
 def lines(summary: Summary) -> list[Table]:
     """Each level between the two lines that nothing leaves: every stream as fast as one alone, and one by one."""
-    rows = {row["id"]: row for curve in curves(summary) if curve["loop"] == "closed" for row in curve["levels"]}
-    shown = [level for level in levels.levels(summary) if level.get("id") in rows]
-    if not shown:
+    points: dict[str, Record] = {}
+    for curve in curves(summary):
+        if curve["loop"] == "closed":
+            points |= {row["id"]: row for row in curve["levels"]}
+    rows = [level for level in levels.levels(summary) if level.get("id") in points]
+    if not rows:
         return []
 
-    def of_row(name: str) -> Any:
-        return lambda level: Cell(units.figure((rows.get(level.get("id")) or {}).get(name)))
+    def of_point(name: str) -> Read:
+        return lambda level: Cell(units.figure(points[level["id"]].get(name)))
 
-    def rate(level: levels.Level) -> Cell:
-        low, high = level.get("output_tokens_per_s_ci95") or (None, None)
-        interval = "" if low is None else f"{units.figure(low)}–{units.figure(high)}"
-        return Cell(units.figure(level.get("output_tokens_per_s")), interval)
-
-    def speedup(level: levels.Level) -> Cell:
-        low, high = level.get("speedup_ci95") or (None, None)
-        interval = "" if low is None else f"{units.figure(low)}–{units.figure(high)}"
-        return Cell(units.figure(level.get("speedup")), interval)
-
-    columns = [
-        (Column("level", left=True), level_name),
+    columns: Columns = [
+        LEVEL,
         (Column("in flight", "mean"), figure("in_flight_mean")),
-        (Column("tokens", "/s"), rate),
-        (Column("ideal", "/s"), of_row("ideal_x_per_s")),
-        (Column("one by one", "/s"), of_row("serial_x_per_s")),
-        (Column("efficiency"), lambda level: Cell(units.percent(level.get("efficiency")))),
-        (Column("speed-up"), speedup),
+        (Column("tokens", "/s"), rate("output_tokens_per_s")),
+        (Column("ideal", "/s"), of_point("ideal_x_per_s")),
+        (Column("one by one", "/s"), of_point("serial_x_per_s")),
+        (Column("efficiency"), efficiency),
+        (Column("speed-up"), rate("speedup")),
         (Column("stretch"), figure("stretch")),
     ]
-    notes = ["ideal = each stream gets what one of the lowest level gets; one by one = all of them together get that"]
-    notes.append("speed-up, stretch = tokens/s, mean E2E against the lowest level")
-    return known(per_model("Scaling", {**summary, "levels": shown}, columns, notes))
+    notes = [
+        "ideal = each stream gets what one of the lowest level gets; one by one = all of them together get that",
+        "speed-up, stretch = tokens/s, mean E2E against the lowest level",
+    ]
+    return known(per_model("Scaling", rows, columns, notes))
 
 
 def knees(summary: Summary) -> Table | None:
     """The four knees of each model; None where no curve has one."""
-    told = [curve for curve in curves(summary) if any((curve.get("knees") or {}).values())]
-    rows = tuple((Cell(_name(curve)), *(_knee(curve, name) for name in KNEES)) for curve in told)
-    columns = (
-        Column("model", left=True),
-        *(Column("SLO" if name == "slo" else name, _unit(told)) for name in KNEES),
-    )
-    found = known([Table("Knees", columns, rows)])
-    if not found:
+    bent = [curve for curve in curves(summary) if knees_of(curve)]
+    unit = "req/s" if all(curve.get("loop") == "open" for curve in bent) else "streams"
+    columns = [
+        (Column("model", left=True), _model),
+        (Column("power", unit), lambda curve: _knee(curve, "power")),
+        (Column("doubling", unit), lambda curve: _knee(curve, "doubling")),
+        (Column("corner", unit), lambda curve: _knee(curve, "corner")),
+        (Column("SLO", unit), lambda curve: _knee(curve, "slo")),
+    ]
+    tables = known([table("Knees", columns, bent)])
+    if not tables:
         return None
-    [table] = found
-    shown = {column.name.lower() for column in table.columns}
+    shown = {column.name.lower() for column in tables[0].columns}
     notes = [text for name, text in KNEES.items() if name in shown]
-    notes += [f"first objective to be crossed: {bounds}" for bounds in [_bounds(told)] if bounds]
+    crossed = _first_objective(bent)
+    if crossed:
+        notes.append(f"first objective to be crossed: {crossed}")
     if len(shown) > SEVERAL:
         notes.append("each rule has its own answer: a knee means nothing without its name")
-    for curve in told:
+    for curve in bent:
         if curve.get("usl_reason"):
-            of = f" of {_name(curve)}" if len(told) > 1 else ""
+            of = f" of {curve.get('model')}" if len(bent) > 1 else ""
             notes.append(f"no scalability law{of}: it {curve['usl_reason']}")
-    return Table(table.title, table.columns, table.rows, tuple(notes))
+    return replace(tables[0], notes=tuple(notes))
 
 
 def law(summary: Summary) -> Table | None:
     """The Universal Scalability Law of each model; None where none was fitted."""
-    told = [curve for curve in curves(summary) if curve.get("usl")]
-    rows = tuple(
-        (
-            Cell(_name(curve)),
-            _parameter(curve["usl"], "lambda_per_s"),
-            _parameter(curve["usl"], "sigma"),
-            _parameter(curve["usl"], "kappa"),
-            _peak(curve["usl"]),
-            Cell(units.share(curve["usl"].get("rms"))),
-        )
-        for curve in told
-    )
-    columns = (
-        Column("model", left=True),
-        Column("lambda", "tokens/s"),
-        Column("sigma"),
-        Column("kappa"),
-        Column("peak at", "streams"),
-        Column("off by"),
-    )
+    fitted = [curve for curve in curves(summary) if curve.get("usl")]
+    columns = [
+        (Column("model", left=True), _model),
+        (Column("lambda", "tokens/s"), lambda curve: _parameter(curve["usl"], "lambda_per_s")),
+        (Column("sigma"), lambda curve: _parameter(curve["usl"], "sigma")),
+        (Column("kappa"), lambda curve: _parameter(curve["usl"], "kappa")),
+        (Column("peak at", "streams"), lambda curve: _peak(curve["usl"])),
+        (Column("off by"), lambda curve: Cell(units.share(curve["usl"].get("rms")))),
+    ]
     notes = (
         "X(N) = lambda*N / (1 + sigma*(N-1) + kappa*N*(N-1)), N = mean in flight: sigma is what streams wait for, "
         "kappa what they cost each other",
         "nothing is said beyond the levels measured; off by = root mean square of the residuals",
     )
-    return Table("Universal Scalability Law", columns, rows, notes) if rows else None
+    return table("Universal Scalability Law", columns, fitted, notes) if fitted else None
 
 
-def of_model(summary: Summary, model: str) -> Curve | None:
-    """A model's closed-loop curve with several loads."""
-    return next((c for c in curves(summary) if c.get("model") == model and c.get("loop") == "closed"), None)
+def levels_of(curve: Curve, summary: Summary) -> list[Level]:
+    """The curve's levels, by load."""
+    ids = {row["id"] for row in curve.get("levels") or ()}
+    return levels.by_load(level for level in levels.levels(summary) if level.get("id") in ids)
 
 
-def _name(curve: Curve) -> str:
-    return str(curve.get("model"))
-
-
-def _unit(told: Sequence[Curve]) -> str:
-    return "req/s" if all(curve.get("loop") == "open" for curve in told) else "streams"
+def _model(curve: Curve) -> Cell:
+    return Cell(str(curve.get("model")))
 
 
 def _knee(curve: Curve, name: str) -> Cell:
-    knee = (curve.get("knees") or {}).get(name)
-    if not knee:
+    knee = knees_of(curve).get(name)
+    if knee is None:
         return Cell(units.ABSENT)
     n = float(knee["n"])
     number = units.count(n) if n.is_integer() else units.figure(n)
@@ -138,27 +141,30 @@ def _knee(curve: Curve, name: str) -> Cell:
     return Cell(number if relation == "=" else f"{relation} {number}")
 
 
-def _bounds(told: Sequence[Curve]) -> str:
+def _first_objective(bent: Sequence[Curve]) -> str:
     """Which objective is crossed first, of the models that cross one."""
-    knees = {_name(curve): (curve.get("knees") or {}).get("slo") or {} for curve in told}
-    first = {model: knee.get("bound") for model, knee in knees.items() if knee and knee.get("relation") != ">"}
-    bounds = set(first.values())
-    return str(bounds.pop()) if len(bounds) == 1 else ", ".join(f"{bound} ({model})" for model, bound in first.items())
+    first = {}
+    for curve in bent:
+        knee = knees_of(curve).get("slo")
+        if knee and knee.get("relation") != ">":
+            first[str(curve.get("model"))] = str(knee.get("bound"))
+    if len(set(first.values())) == 1:
+        return next(iter(first.values()))
+    return ", ".join(f"{bound} ({model})" for model, bound in first.items())
 
 
-def _parameter(usl: Mapping[str, Any], name: str) -> Cell:
+def _parameter(usl: Record, name: str) -> Cell:
     low, high = (usl.get("ci95") or {}).get(name) or (None, None)
-    interval = "" if low is None or high is None else f"{units.figure(low)}–{units.figure(high)}"
-    return Cell(units.figure(usl.get(name)), interval)
+    return Cell(units.figure(usl.get(name)), interval(low, high))
 
 
-def _peak(usl: Mapping[str, Any]) -> Cell:
+def _peak(usl: Record) -> Cell:
     """The peak, or that it lies beyond what was measured; so with the ends of its interval."""
-    beyond = f"> {units.figure(usl.get('measured_to'))}"
 
     def shown(n: float | None) -> str:
-        return beyond if n is None else units.figure(n)
+        return f"> {units.figure(usl.get('measured_to'))}" if n is None else units.figure(n)
 
     low, high = (usl.get("ci95") or {}).get("peak_n") or (None, None)
-    interval = "" if low is None else f"{shown(low)}–{shown(high)}"
-    return Cell(shown(usl.get("peak_n")), interval)
+    # The upper end alone may lie beyond.
+    ends = "" if low is None else f"{shown(low)}–{shown(high)}"
+    return Cell(shown(usl.get("peak_n")), ends)

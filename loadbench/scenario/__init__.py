@@ -8,11 +8,9 @@
 shows, `files` input files as text and plain data, `reading` the way from a file to a Scenario and back.
 """
 
-from loadbench.scenario.length import Length, Pause
-from loadbench.scenario.level import Level
+from loadbench.scenario.loads import Length, Level, Pause, Shape
 from loadbench.scenario.reading import from_json, merge, read, read_models, to_builtins
 from loadbench.scenario.schema import LEAST_REPEATS, Scenario, Timeouts, json_schema
-from loadbench.scenario.shape import Shape
 
 __all__ = [
     "LEAST_REPEATS",

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from loadbench.bounds import Bound, Threshold, check_written
 from loadbench.errors import ScenarioError, UsageError
-from loadbench.scenario.length import Length, Pause
-from loadbench.scenario.shape import Shape
+from loadbench.scenario.loads import Length, Pause, Shape
 from loadbench.text import at, shown
 
 if TYPE_CHECKING:

@@ -12,9 +12,7 @@ from msgspec import Meta
 from loadbench.bounds import Bound, Duration, FailIf, Threshold
 from loadbench.errors import ScenarioError
 from loadbench.scenario.checks import check
-from loadbench.scenario.length import Length, Pause
-from loadbench.scenario.level import TRACE, Level, Load, in_turns
-from loadbench.scenario.shape import Shape, names
+from loadbench.scenario.loads import TRACE, Length, Level, Load, Pause, Shape, in_turns, names
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=10_000)]

@@ -1,19 +1,33 @@
-"""A choice as one record of plain values, for reports and for programs (docs/select.md)."""
+"""A choice as one record of plain values, for reports and for programs (docs/select.md), and what speaks against it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from loadbench import compare
 from loadbench.bounds import Need
-from loadbench.select import change, doubts, load, pareto, rank, robust, values
-from loadbench.select.candidate import Candidate, Measured
-from loadbench.select.figure import COMPARED, Figure, declared, unit
-from loadbench.select.need import Met, met
+from loadbench.compare import between, differences
+from loadbench.errors import StoreError, UsageError
+from loadbench.metrics.gates import titled
+from loadbench.select import rank
+from loadbench.select.candidates import (
+    Candidate,
+    Json,
+    Measured,
+    candidates,
+    check_load,
+    common_load,
+    load_words,
+    scores,
+)
+from loadbench.select.needs import COMPARED, Figure, Figures, Met, declared, figures, is_speed, licence, met, unit
 from loadbench.select.weights import CRITERIA, Policy, criterion_of, policy, shares
+from loadbench.store import Run
 
 Record = dict[str, Any]
 SCHEMA = 1
@@ -38,153 +52,201 @@ class Terms:
     at: str | None = None
     missing: Literal["out", "allow"] = "out"
     seed: int = 1
-    draws: int = robust.DRAWS
+    draws: int = rank.DRAWS
 
 
-def choose(candidates: Sequence[Candidate], found: Sequence[Measured], terms: Terms | None = None) -> Record:
+def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | None = None) -> Record:
     """Needs first, then the Pareto front and the weighted rank of who is left, with what speaks against it.
 
     Args:
-        candidates: At least one (`candidate.candidates`).
-        found: The runs that they come from.
+        some: At least one candidate (`candidates`).
+        runs: The runs that they come from.
         terms: The usual ones by default.
     Raises:
         UsageError: No load is common to them, or nobody completed the one that is asked for.
     """
-    terms = terms or Terms()
-    at = load.common(candidates) if terms.at is None else load.asked(candidates, terms.at)
-    there = [one for one in candidates if at in one.sides]
-    known = {**values.figures(there, at), "licence": _licences(there, terms.policy)}
-    held = _held(there, at, known, terms)
-    left = [one for one in there if not _out(held[one.name], terms)]
-    names = [one.name for one in left]
-    grid = rank.grid(names, known)
-    counts = {name: sum(one in who for one in names) for name, who in known.items()}
-    parts = shares(terms.policy.weights, counts)
-    weights = [parts.get(name, 0.0) for name in grid.figures]
-    ranked = _ranked(grid, weights, terms)
-    order = ranked.order
-    rows = [_row(one, at, known, held, terms) for one in candidates]
-    _place(rows, left, grid, ranked)
+    basis = _basis(some, terms or Terms())
+    left, order = basis.left, basis.order
+    rows = [_row(one, basis) for one in some]
+    _place(rows, basis)
+    load = next(one.loads[basis.load] for one in some if basis.load in one.loads)
     record: Record = {
         "schema": SCHEMA,
-        "runs": [_run(one) for one in found],
-        "load": _load(candidates, at, terms),
-        "needs": [need.text for need in terms.needs],
-        "missing": terms.missing,
-        "criteria": _criteria(terms.policy, parts, counts),
-        "usual_weights": terms.policy.usual,
-        "figures": [_declared(name, parts) for name in COMPARED if any(known.get(name, {}))],
+        "runs": [_run(one) for one in runs],
+        "load": {"name": basis.load, "words": load_words(load), "asked": basis.terms.at is not None},
+        "needs": [need.text for need in basis.terms.needs],
+        "missing": basis.terms.missing,
+        "criteria": _criteria(basis),
+        "usual_weights": basis.terms.policy.usual,
+        "figures": [_declared(name, basis.shares) for name in COMPARED if basis.figures.get(name)],
         "candidates": sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0)),
         "winner": left[order[0]].name if order else None,
         "robustness": None,
         "would_change": {"weight": None, "figures": [], "unknown": []},
         "doubts": [],
     }
-    if not order:
-        return record
-    winner, others = left[order[0]], [left[i] for i in order[1:]]
-    record["robustness"] = _robustness(ranked, order, terms)
-    record["would_change"] = _would_change(grid, weights, order, known)
-    record["doubts"] = [asdict(one) for one in _doubts(winner, others, at, known, held, parts, terms, record)]
+    if order:
+        record["robustness"] = _robustness(basis)
+        record["would_change"] = _would_change(basis)
+        record["doubts"] = [asdict(one) for one in _doubts(basis, record)]
     return record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ranked:
-    """Scores, the order of the rows by them, and how often each row wins."""
+class _Basis:
+    """What a choice rests on.
 
-    order: list[int]
-    scores: list[float]
-    wins: robust.Wins
-    ratios: rank.Reals
+    Attributes:
+        load: At which candidates are held against each other.
+        terms: On which.
+        figures: By name, the figures of the candidates that were measured there.
+        met: By candidate, how it stands to each need.
+        left: The candidates that miss no need, a row each of what follows.
+        grid: Their figures as logarithms.
+        counts: By figure, how many of them have it.
+        shares: By figure, its share of the whole.
+        order: Rows, the best first.
+        scores: By row.
+        wins: How often each row wins.
+    """
 
+    load: str
+    terms: Terms
+    figures: Mapping[str, Figures]
+    met: Mapping[str, Sequence[Met]]
+    left: Sequence[Candidate]
+    grid: rank.Grid
+    counts: Mapping[str, int]
+    shares: Mapping[str, float]
+    order: Sequence[int]
+    scores: Sequence[float]
+    wins: rank.Wins
 
-def _licences(candidates: Sequence[Candidate], chosen: Policy) -> values.Figures:
-    said = {one.name: values.licence(one) or "" for one in candidates}
-    return {name: Figure(chosen.licences[word], source=word) for name, word in said.items() if word in chosen.licences}
-
-
-def _held(
-    there: Sequence[Candidate], at: str, known: Mapping[str, values.Figures], terms: Terms
-) -> dict[str, list[Met]]:
-    by_need = [met(need, there, at, known) for need in terms.needs]
-    return {one.name: [found[one.name] for found in by_need] for one in there}
-
-
-def _out(held: Sequence[Met], terms: Terms) -> bool:
-    bad = ("missed",) if terms.missing == "allow" else ("missed", "unknown")
-    return any(one.outcome in bad for one in held)
-
-
-def _ranked(grid: rank.Grid, weights: Sequence[float], terms: Terms) -> _Ranked:
-    if not grid.names:
-        return _Ranked([], [], robust.Wins((), (), ()), grid.logs)
-    if not grid.figures or not sum(weights):
-        even = (1 / len(grid.names),) * len(grid.names)
-        ratios = rank.ratios(grid.logs) if grid.figures else grid.logs
-        scores = [100.0] * len(grid.names)
-        return _Ranked(list(range(len(grid.names))), scores, robust.Wins(even, even, even), ratios)
-    found = [float(score) for score in rank.scores(grid.logs, weights)]
-    order = sorted(range(len(grid.names)), key=lambda i: (-found[i], grid.names[i]))
-    kinds = list(dict.fromkeys(criterion_of(name).name for name in grid.figures))
-    groups = [kinds.index(criterion_of(name).name) for name in grid.figures]
-    wins = robust.wins(grid, weights, groups, draws=terms.draws, seed=terms.seed)
-    return _Ranked(order, found, wins, rank.ratios(grid.logs))
+    @property
+    def weights(self) -> list[float]:
+        """Shares of the grid's figures, in its order."""
+        return [self.shares.get(name, 0.0) for name in self.grid.figures]
 
 
-def _row(
-    one: Candidate, at: str, known: Mapping[str, values.Figures], held: Mapping[str, Sequence[Met]], terms: Terms
-) -> Record:
-    levels = one.levels.get(at, ())
+def _basis(some: Sequence[Candidate], terms: Terms) -> _Basis:
+    load = common_load(some) if terms.at is None else check_load(some, terms.at)
+    there = [one for one in some if load in one.sides]
+    measured = {**figures(there, load), "licence": _licences(there, terms.policy)}
+    by_need = [met(need, there, load, measured) for need in terms.needs]
+    by_candidate = {one.name: [found[one.name] for found in by_need] for one in there}
+    left = [one for one in there if not any(_falls_out(one, terms) for one in by_candidate[one.name])]
+    names = [one.name for one in left]
+    counts = {figure: sum(name in values for name in names) for figure, values in measured.items()}
+    parts = shares(terms.policy.weights, counts)
+    grid = rank.grid(names, measured)
+    weights = [parts.get(name, 0.0) for name in grid.figures]
+    even = (1 / max(1, len(names)),) * len(names)
+    scores, wins = [100.0] * len(names), rank.Wins(even, even, even)
+    if names and sum(weights):
+        criteria = list(dict.fromkeys(criterion_of(name).name for name in grid.figures))
+        groups = [criteria.index(criterion_of(name).name) for name in grid.figures]
+        scores = [float(score) for score in rank.scores(grid.logs, weights)]
+        wins = rank.wins(grid, weights, groups, draws=terms.draws, seed=terms.seed)
+    order = list(range(len(names)))
+    if names and sum(weights):
+        order.sort(key=lambda row: (-scores[row], names[row]))
+    return _Basis(
+        load=load,
+        terms=terms,
+        figures=measured,
+        met=by_candidate,
+        left=left,
+        grid=grid,
+        counts=counts,
+        shares=parts,
+        order=order,
+        scores=scores,
+        wins=wins,
+    )
+
+
+def _licences(some: Sequence[Candidate], chosen: Policy) -> Figures:
+    found = {}
+    for one in some:
+        word = licence(one)
+        if word is not None and word in chosen.licences:
+            found[one.name] = Figure(chosen.licences[word], source=word)
+    return found
+
+
+def _falls_out(one: Met, terms: Terms) -> bool:
+    return one.outcome == "missed" or (one.outcome == "unknown" and terms.missing == "out")
+
+
+def _row(one: Candidate, basis: _Basis) -> Record:
+    levels = one.levels.get(basis.load, ())
     facts = one.facts
-    row: Record = {
-        **{
-            name: getattr(one, name) for name in ("name", "model", "device", "execution_provider", "server", "endpoint")
-        },
-        **{name: facts.get(name) for name in ("licence", "quantization", "context")},
+    return {
+        "name": one.name,
+        "model": one.model,
+        "device": one.device,
+        "execution_provider": one.execution_provider,
+        "server": one.server,
+        "endpoint": one.endpoint,
+        "licence": facts.get("licence"),
+        "quantization": facts.get("quantization"),
+        "context": facts.get("context"),
         "names": [name for name in dict.fromkeys((facts.get("name"), facts.get("alias"), one.model)) if name],
         "simulated": one.simulated,
         "runs": list(one.runs),
         "began": min((str(level.get("began")) for level in levels if level.get("began")), default=None),
         "loads": list(one.loads),
         "figures": {
-            name: {**asdict(who[one.name]), "unit": unit(name)} for name, who in known.items() if one.name in who
+            name: {**asdict(values[one.name]), "unit": unit(name)}
+            for name, values in basis.figures.items()
+            if one.name in values
         },
-        "needs": [asdict(need) for need in held.get(one.name, ())],
-        "status": "left",
-        "out": None,
-        **dict.fromkeys(("rank", "score", "ratios", "wins")),
+        "needs": [asdict(need) for need in basis.met.get(one.name, ())],
+        **_status(one, basis),
+        "rank": None,
+        "score": None,
+        "ratios": None,
+        "wins": None,
         "missing": [],
         "dominated_by": [],
     }
-    if at not in one.sides:
+
+
+def _status(one: Candidate, basis: _Basis) -> Record:
+    """Whether it is left, and why not."""
+    if basis.load not in one.sides:
         has = f"it completed {', '.join(one.loads)}" if one.loads else "it completed no level"
-        return row | {"status": "out", "out": f"not measured at {at}: {has}"}
-    bad = [need for need in held[one.name] if _out([need], terms)]
-    if bad:
-        words = [f"{need.need}: not known" if need.outcome == "unknown" else need.need for need in bad]
-        return row | {"status": "out", "out": "; ".join(words)}
-    return row
+        return {"status": "out", "out": f"not measured at {basis.load}: {has}"}
+    bad = [need for need in basis.met[one.name] if _falls_out(need, basis.terms)]
+    if not bad:
+        return {"status": "left", "out": None}
+    words = [f"{need.need}: not known" if need.outcome == "unknown" else need.need for need in bad]
+    return {"status": "out", "out": "; ".join(words)}
 
 
-def _place(rows: Sequence[Record], left: Sequence[Candidate], grid: rank.Grid, ranked: _Ranked) -> None:
+def _place(rows: Sequence[Record], basis: _Basis) -> None:
     """What the rank says of each row that is left."""
+    grid = basis.grid
     by_name = {row["name"]: row for row in rows}
-    # What is told of each word is not compared as a figure; tokens do not compare between models.
+    # Tokens do not compare between models: they decide nothing of who beats whom in everything.
     columns = [k for k, name in enumerate(grid.figures) if name != "output_tokens_per_s"]
-    front = pareto.dominated(grid.names, [grid.figures[k] for k in columns], grid.logs[:, columns])
-    for place, i in enumerate(ranked.order, start=1):
-        row = by_name[left[i].name]
-        row["rank"], row["score"] = place, ranked.scores[i]
-        row["ratios"] = {
-            name: float(np.exp(ranked.ratios[i, k])) if not np.isnan(grid.logs[i, k]) else None
-            for k, name in enumerate(grid.figures)
-        }
-        row["log_ratios"] = {name: float(ranked.ratios[i, k]) for k, name in enumerate(grid.figures)}
-        row["missing"] = [name for k, name in enumerate(grid.figures) if np.isnan(grid.logs[i, k])]
-        row["wins"] = {kind: getattr(ranked.wins, kind)[i] for kind in ("figures", "weights", "both")}
-        row["dominated_by"] = [asdict(one) for one in front.get(row["name"], ())]
+    front = rank.dominated(grid.names, [grid.figures[k] for k in columns], grid.logs[:, columns])
+    ratios = rank.ratios(grid.logs) if grid.figures else grid.logs
+    for place, i in enumerate(basis.order, start=1):
+        logs = dict(zip(grid.figures, ratios[i].tolist(), strict=True))
+        missing = [name for k, name in enumerate(grid.figures) if np.isnan(grid.logs[i, k])]
+        row = by_name[grid.names[i]]
+        row["rank"], row["score"] = place, basis.scores[i]
+        row["ratios"] = {name: None if name in missing else math.exp(log) for name, log in logs.items()}
+        row["log_ratios"] = logs
+        row["missing"] = missing
+        row["wins"] = _wins(basis, i)
+        row["dominated_by"] = [asdict(one) for one in front.get(grid.names[i], ())]
+
+
+def _wins(basis: _Basis, row: int) -> dict[str, float]:
+    wins = basis.wins
+    return {"figures": wins.figures[row], "weights": wins.weights[row], "both": wins.both[row]}
 
 
 def _run(one: Measured) -> Record:
@@ -198,23 +260,16 @@ def _run(one: Measured) -> Record:
     }
 
 
-def _load(candidates: Sequence[Candidate], at: str, terms: Terms) -> Record:
-    return {
-        "name": at,
-        "words": load.words(next(one.loads[at] for one in candidates if at in one.loads)),
-        "asked": terms.at is not None,
-    }
-
-
-def _criteria(chosen: Policy, parts: Mapping[str, float], counts: Mapping[str, int]) -> list[Record]:
-    would = shares(dict.fromkeys(chosen.weights, 1.0), counts)
+def _criteria(basis: _Basis) -> list[Record]:
+    chosen = basis.terms.policy
+    with_any_weight = shares(dict.fromkeys(chosen.weights, 1.0), basis.counts)
     return [
         {
             "name": one.name,
             "label": one.label,
             "weight": chosen.weights[one.name],
-            "share": sum(parts.get(name, 0.0) for name in one.figures),
-            "figures": [name for name in one.figures if name in would],
+            "share": sum(basis.shares.get(name, 0.0) for name in one.figures),
+            "figures": [name for name in one.figures if name in with_any_weight],
         }
         for one in CRITERIA
     ]
@@ -232,61 +287,231 @@ def _declared(name: str, parts: Mapping[str, float]) -> Record:
     }
 
 
-def _robustness(ranked: _Ranked, order: Sequence[int], terms: Terms) -> Record:
-    both = ranked.wins.both[order[0]]
+def _robustness(basis: _Basis) -> Record:
+    winner = _wins(basis, basis.order[0])
+    word = "close"
+    if winner["both"] >= FIRM:
+        word = "firm"
+    elif winner["both"] >= CLOSE:
+        word = "likely"
+    terms = basis.terms
     return {
         "draws": terms.draws,
         "seed": terms.seed,
-        "weights_spread": robust.SPREAD,
-        "winner": {kind: getattr(ranked.wins, kind)[order[0]] for kind in ("figures", "weights", "both")},
-        "word": "firm" if both >= FIRM else "likely" if both >= CLOSE else "close",
+        "weights_spread": rank.SPREAD,
+        "winner": winner,
+        "word": word,
     }
 
 
-def _would_change(
-    grid: rank.Grid, weights: Sequence[float], order: Sequence[int], known: Mapping[str, values.Figures]
-) -> Record:
-    if len(order) < 2 or not sum(weights):
+def _would_change(basis: _Basis) -> Record:
+    grid, weights = basis.grid, basis.weights
+    if len(basis.order) < 2 or not sum(weights):
         return {"weight": None, "figures": [], "unknown": []}
-    ratios, first, second = rank.ratios(grid.logs), order[0], order[1]
-    weight = change.other_weight(grid.names, grid.figures, ratios, weights, first)
+    ratios, first, second = rank.ratios(grid.logs), basis.order[0], basis.order[1]
+    weight = rank.other_weight(grid.names, grid.figures, ratios, weights, first)
     name = grid.names[second]
-    own = {figure: who[name].value for figure, who in known.items() if name in who}
-    lead = [float(one) for one in ratios[first] - ratios[second]]
-    figures = change.other_figures(name, own, grid.figures, lead, weights)
+    own = {figure: values[name].value for figure, values in basis.figures.items() if name in values}
+    others = rank.other_figures(name, own, grid.figures, (ratios[first] - ratios[second]).tolist(), weights)
     return {
         "weight": asdict(weight) if weight else None,
-        "figures": [asdict(one) for one in figures],
-        "unknown": [asdict(one) for one in change.unknown(grid, weights, first)],
+        "figures": [asdict(one) for one in others],
+        "unknown": [asdict(one) for one in rank.unmeasured(grid, weights, first)],
     }
 
 
-def _doubts(
-    winner: Candidate,
-    others: Sequence[Candidate],
-    at: str,
-    known: Mapping[str, values.Figures],
-    held: Mapping[str, Sequence[Met]],
-    parts: Mapping[str, float],
-    terms: Terms,
-    record: Record,
-) -> list[doubts.Doubt]:
+def _doubts(basis: _Basis, record: Record) -> list[Doubt]:
+    """What speaks against the winner, the worst first."""
+    winner, *others = (basis.left[i] for i in basis.order)
     found = [
-        *doubts.of_gates(winner, others, at),
-        *doubts.of_runs(winner, others, at),
-        *doubts.of_answers(winner, others, at, bool(parts.get("output_tokens_per_s"))),
-        *doubts.of_needs(winner.name, held),
-        *doubts.of_figures(winner, others, known, parts, terms.policy.weights),
-        *doubts.of_sources([winner, *others], at, parts),
+        *_of_gates(winner, others, basis.load),
+        *_of_runs(winner, others, basis.load),
+        *_of_answers(winner, others, basis.load, tokens_count=bool(basis.shares.get("output_tokens_per_s"))),
+        *_of_needs(winner.name, basis.met),
+        *_of_figures(winner, others, basis),
+        *_of_sources([winner, *others], basis),
     ]
-    if not parts:
-        found.append(doubts.Doubt("red", "weights", "", "nothing that has a weight is known: there is no rank"))
+    if not basis.shares:
+        found.append(Doubt("red", "weights", "", "nothing that has a weight is known: there is no rank"))
     if not others:
-        out = len(record["candidates"]) - 1
-        text = "only one candidate is left" if out else "there is only one candidate"
-        found.append(doubts.Doubt("warn", "one", "", f"{text}: it was held against nobody"))
+        alone = "there is only one candidate" if len(record["candidates"]) == 1 else "only one candidate is left"
+        found.append(Doubt("warn", "one", "", f"{alone}: it was held against nobody"))
     elif record["robustness"]["word"] == "close":
         share = record["robustness"]["winner"]["both"]
         text = f"a close call: it comes first in {share:.0%} of the draws"
-        found.append(doubts.Doubt("warn", "close", winner.name, text))
+        found.append(Doubt("warn", "close", winner.name, text))
     return sorted(found, key=lambda one: ("red", "warn", "note").index(one.severity))
+
+
+# -- doubts: what speaks against a choice
+
+MEANT = ("model", "device", "execution provider", "server", "server version")
+"""What candidates differ in on purpose."""
+_POOLED = ("model",)
+_LISTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One doubt.
+
+    Attributes:
+        severity: "red" forbids a plain recommendation, "warn" is to be minded, "note" to be known.
+        code: The gate, or a word for what it is about.
+        about: The candidate; "" for all of them.
+        text: One sentence.
+    """
+
+    severity: Literal["red", "warn", "note"]
+    code: str
+    about: str
+    text: str
+
+
+def _of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterator[Doubt]:
+    """Red gates: of the winner's level they forbid a plain word, of another's its figures may be wrong too."""
+    for one in (winner, *others):
+        said = [*one.warnings, *(w for level in one.levels.get(load, ()) for w in level.get("warnings") or ())]
+        reds: dict[str, dict[str, None]] = {}
+        for w in said:
+            if w.get("severity") == "red":
+                reds.setdefault(str(w.get("code")), {})[str(w.get("text"))] = None
+        codes = ", ".join(map(titled, reds))
+        if one is winner:
+            for code, (text, *more) in reds.items():
+                also = f" (and {len(more)} more time{'s' * (len(more) > 1)})" if more else ""
+                yield Doubt("red", code, one.name, f"{titled(code)} red at {load}: {text}{also}")
+        elif reds:
+            yield Doubt(
+                "warn", ", ".join(reds), one.name, f"{codes} red for {one.name} at {load}: its place is not sure"
+            )
+
+
+def _of_runs(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterator[Doubt]:
+    """Runs that asked for something else, or elsewhere: their figures do not compare (V8)."""
+    laps = [(one, lap) for one in (winner, *others) if load in one.sides for lap in one.sides[load].laps]
+    seen = set()
+    for i, (one, lap) in enumerate(laps[1:], start=1):
+        first, base = next((pair for pair in laps[:i] if pair[0] is one), laps[0])
+        for found in differences(base.info, lap.info, _POOLED if first is one else MEANT):
+            key = found.code, found.what, base.run, lap.run
+            if found.severity == "red" and key not in seen and not _own_additions(found.what, base.info, lap.info):
+                seen.add(key)
+                text = f"{found.what} differs between the runs {base.run} ({found.base}) and {lap.run} ({found.new})"
+                yield Doubt("red", found.code, "", f"{text}: their figures do not compare")
+
+
+def _own_additions(what: str, base: Json, new: Json) -> bool:
+    """Whether requests differ in nothing but what loadbench adds for a kind of server by itself."""
+    asked = [(info.get("scenario") or {}).get("extra_body") for info in (base, new)]
+    kinds = [(info.get("target") or {}).get("kind") for info in (base, new)]
+    return what == "extra_body" and asked[0] == asked[1] and kinds[0] != kinds[1]
+
+
+def _of_answers(winner: Candidate, others: Sequence[Candidate], load: str, *, tokens_count: bool) -> Iterator[Doubt]:
+    """Answers of other lengths, tokens counted in other ways (V5, V6)."""
+    for one in others:
+        if load not in one.sides or load not in winner.sides:
+            continue
+        for found in between(winner.sides[load], one.sides[load]):
+            if found.what == "output length":
+                text = f"answers of {winner.name} have {found.base:.3g} tokens, of {one.name} {found.new:.3g}"
+                yield Doubt(
+                    "warn", "V5", one.name, f"{text}: E2E compares lengths too; force the length to compare speed"
+                )
+            elif found.code == "V6":
+                text = f"tokens of {winner.name} come from {found.base}, of {one.name} from {found.new}"
+                yield Doubt("warn" if tokens_count else "note", "V6", one.name, f"{text}: compare them by characters")
+
+
+def _of_figures(winner: Candidate, others: Sequence[Candidate], basis: _Basis) -> Iterator[Doubt]:
+    """Figures that count and that nobody has, that some lack, or that rest on too few requests."""
+    everyone, found, parts = (winner, *others), basis.figures, basis.shares
+    weights = basis.terms.policy.weights
+    lost = [one for one in CRITERIA if weights.get(one.name) and not any(parts.get(name) for name in one.figures)]
+    if lost:
+        remedy = "; answers are scored by loadbench score" if any(one.name == "quality" for one in lost) else ""
+        text = f"not known of any candidate, its weight is spread over the rest: {_names([one.label for one in lost])}"
+        yield Doubt("warn", "missing", "", text + remedy)
+    for name, share in parts.items():
+        lacking = [one.name for one in everyone if one.name not in found[name]] if share else []
+        if lacking:
+            text = f"{declared(name).title} of {_names(lacking)} is not known: it counts as half as good as the worst"
+            yield Doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
+        bare = {one.name: f.n for one in everyone if (f := found[name].get(one.name)) and f.low is None and f.n}
+        if bare and share:
+            within = "a point" if unit(name) == "points" else "a factor of two"
+            noun = ("request" if is_speed(name) else "prompt") + ("" if max(bare.values()) == 1 else "s")
+            n = f"{min(bare.values()):,}" + (f" to {max(bare.values()):,}" if len(set(bare.values())) > 1 else "")
+            what = f"{declared(name).title} of {_names(list(bare))}"
+            text = f"{what} rests on {n} {noun}, too few for an interval: taken within {within}"
+            yield Doubt("warn", "V12", "" if len(bare) > 1 else next(iter(bare)), text)
+    energies = {f.source for f in found.get("energy", {}).values()}
+    if len(energies) > 1 and (parts.get("energy") or parts.get("cost")):
+        text = f"energy was told in several ways ({', '.join(sorted(energies))}): it does not compare"
+        yield Doubt("warn", "energy", "", text)
+
+
+def _of_sources(everyone: Sequence[Candidate], basis: _Basis) -> Iterator[Doubt]:
+    """Where figures come from: the simulator, a process of several models, one measurement."""
+    simulated = [one.name for one in everyone if one.simulated]
+    if simulated:
+        text = f"simulated, with a declared law: {_names(simulated)}; no figures of a real model"
+        yield Doubt("warn", "simulated", "", text)
+    shared = [one.name for one in everyone if one.shared]
+    if shared and basis.shares.get("memory"):
+        text = f"several models were loaded in one process: nobody knows whose its memory is ({_names(shared)})"
+        yield Doubt("warn", "memory", "", text)
+    methods = {method for one in everyone for method, row in one.scores if row.score}
+    if len(methods) > 1:
+        yield Doubt("warn", "quality", "", "the runs were scored in different ways: their scores do not compare")
+    laps = [len(one.sides[basis.load].laps) for one in everyone if basis.load in one.sides]
+    if max(laps, default=0) == 1:
+        text = "each was measured once: what changes from run to run is not known; repeat with --repeat 5"
+        yield Doubt("note", "once", "", text)
+
+
+def _of_needs(winner: str, met: Mapping[str, Sequence[Met]]) -> Iterator[Doubt]:
+    """Needs that the winner meets not surely, or of which nobody knows; others that fell out not surely."""
+    for name, some in met.items():
+        for one in some:
+            if name == winner and one.outcome == "unknown":
+                yield Doubt("warn", "need", name, f"whether {name} meets {one.need} is not known")
+            elif name == winner and one.sure is not True:
+                why = "its interval holds the bound" if one.sure is False else "too few requests for an interval"
+                yield Doubt("warn", "need", name, f"{name} meets {one.need}, but not surely: {why}")
+            elif one.outcome == "missed" and one.sure is not True:
+                why = "its interval holds the bound" if one.sure is False else "too few requests for an interval"
+                yield Doubt("note", "need", name, f"{name} fell out by {one.need}, but not surely: {why}")
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+# -- choices between the models of runs
+
+
+def summarise(run: Run) -> Record:
+    """Everything that the reports of a run print: `compare.summarise`, and under `choice` which of its models to ship.
+
+    None there, where the run has no two of them.
+    """
+    summary = compare.summarise(run)
+    if len({level.get("model") for level in summary["levels"]}) < 2:
+        return summary | {"choice": None}
+    try:
+        scored = scores(run.path)
+    except StoreError:
+        scored = None  # of a run's report its figures are the point
+    return summary | {"choice": of_runs([Measured(run, summary, scored)])}
+
+
+def of_runs(runs: Sequence[Measured]) -> Record | None:
+    """The choice between all candidates of some runs on the usual terms; None where there are no two to choose from."""
+    some = candidates(runs)
+    try:
+        return choose(some, runs) if len(some) > 1 else None
+    except UsageError:
+        return None  # no load is common to them

@@ -1,4 +1,6 @@
-"""The weighted rank: a geometric mean of how good each candidate is against the best, figure by figure.
+"""The Pareto front, the weighted rank, how firm the rank is, and what would change it.
+
+A score is a weighted geometric mean of how good a candidate is against the best, figure by figure:
 
     score = 100 * product over figures of (goodness / best goodness) ** share
 
@@ -16,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.select.figure import Figure, declared, is_speed, points
+from loadbench.select.needs import Figure, declared, is_speed, points
+from loadbench.select.weights import criterion_of
 
 Reals = NDArray[np.float64]
 STEP = math.log(2.0)
@@ -119,3 +122,238 @@ def scores(logs: Reals, shares: Sequence[float]) -> Reals:
     """
     found: Reals = 100 * np.exp(ratios(logs) @ np.asarray(shares, dtype=np.float64))
     return found
+
+
+# -- the Pareto front
+
+
+@dataclass(frozen=True, slots=True)
+class Dominated:
+    """A candidate that another one is never worse than, and better somewhere.
+
+    Attributes:
+        by: The other one.
+        better: The figures in which it is better; in all others both are alike.
+    """
+
+    by: str
+    better: tuple[str, ...]
+
+
+def dominated(
+    names: Sequence[str], figures: Sequence[str], goodness: NDArray[np.float64]
+) -> Mapping[str, list[Dominated]]:
+    """By candidate, those that dominate it; who is not in it is on the front.
+
+    Args:
+        names: Of the candidates.
+        figures: Of the columns.
+        goodness: A row a candidate, a column a figure, more is better; NaN for what is not known: that is never better
+            than anything, and nothing is known to be better than that in this figure alone.
+
+    >>> found = dominated(["a", "b", "c"], ["speed", "size"], np.array([[3.0, 1.0], [2.0, 2.0], [2.0, 0.5]]))
+    >>> {name: [(one.by, one.better) for one in by] for name, by in found.items()}
+    {'c': [('a', ('speed', 'size')), ('b', ('size',))]}
+    """
+    found: dict[str, list[Dominated]] = {}
+    for i, name in enumerate(names):
+        for j, other in enumerate(names):
+            mine, theirs = goodness[i], goodness[j]
+            if i == j or bool((np.isnan(theirs) & ~np.isnan(mine)).any()):
+                continue
+            both = ~np.isnan(mine) & ~np.isnan(theirs)
+            if both.any() and bool((theirs[both] >= mine[both]).all()) and bool((theirs[both] > mine[both]).any()):
+                better = tuple(figure for k, figure in enumerate(figures) if both[k] and theirs[k] > mine[k])
+                found.setdefault(name, []).append(Dominated(other, better))
+    return found
+
+
+# -- how firm the rank is
+
+DRAWS = 4000
+SPREAD = 0.2
+"""Each weight is multiplied by something between 1 - this and 1 + this."""
+_ALIKE = 1e-9
+"""Logarithms of scores this near are a tie, which is shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wins:
+    """Shares of draws in which each candidate comes first, in the order of the grid; ties are shared."""
+
+    figures: tuple[float, ...]
+    weights: tuple[float, ...]
+    both: tuple[float, ...]
+
+
+def wins(
+    grid: Grid, shares: Sequence[float], groups: Sequence[int] | None = None, *, draws: int = DRAWS, seed: int = 1
+) -> Wins:
+    """How often each candidate wins if its figures, the weights, or both are drawn again.
+
+    A figure is drawn from a lognormal that its 95 % interval is of, each side with its own spread. Times and rates of
+    one candidate are drawn together, as of one run that went well or badly: that they fall together by chance is the
+    less favourable case for who leads. Memory, disk and licence are no statistics and stay.
+
+    Args:
+        shares: Of the figures, in the grid's order; they sum to 1.
+        groups: By figure, the number of the criterion whose weight it has a part of; by default each has its own.
+        draws: How many.
+        seed: The same one gives the same shares.
+    """
+    generator = np.random.default_rng(seed)
+    weights = np.asarray(shares, dtype=np.float64)
+    rows, columns = grid.logs.shape
+    run = generator.standard_normal((draws, rows, 1))
+    own = generator.standard_normal((draws, rows, columns))
+    z = np.where(grid.speed, run, own)
+    drawn = grid.logs + np.where(z < 0, grid.down, grid.up) * z
+    factors = generator.uniform(1 - SPREAD, 1 + SPREAD, (draws, columns))
+    other = weights * factors[:, list(groups) if groups is not None else slice(None)]
+    other = other / other.sum(axis=1, keepdims=True)
+    fixed = np.broadcast_to(filled(grid.logs), drawn.shape)
+    again = filled(drawn)
+    return Wins(_first(again @ weights), _first(_weighed(fixed, other)), _first(_weighed(again, other)))
+
+
+def _weighed(logs: Reals, weights: Reals) -> Reals:
+    found: Reals = np.einsum("drc,dc->dr", logs, weights)
+    return found
+
+
+def _first(scores: NDArray[np.float64]) -> tuple[float, ...]:
+    best = scores >= scores.max(axis=1, keepdims=True) - _ALIKE
+    share = best / best.sum(axis=1, keepdims=True)
+    return tuple(float(value) for value in share.mean(axis=0))
+
+
+# -- what would change it
+
+_LEAST = 1e-6
+"""At a share of 0 or 1 exactly two are even at most: nobody wins beyond it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWeight:
+    """A criterion that would have to weigh so much for another candidate to win, the others keeping their proportions.
+
+    Attributes:
+        criterion: Its name.
+        share, needed: Its share of the whole as it is, and from which on the other one wins.
+        winner: Who that is.
+    """
+
+    criterion: str
+    share: float
+    needed: float
+    winner: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherFigure:
+    """A figure that one candidate would need to win, all else unchanged.
+
+    Attributes:
+        name: The candidate.
+        figure: Its figure.
+        factor: How many times better it would have to be; of points, None.
+        value, needed: In the figure's unit, as it is and from which on it wins.
+    """
+
+    name: str
+    figure: str
+    factor: float | None
+    value: float
+    needed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """A candidate that would win if a figure of it that nobody knows were as good as the winner's."""
+
+    name: str
+    figure: str
+
+
+def unmeasured(grid: Grid, shares: Sequence[float], winner: int) -> list[Unmeasured]:
+    """Whom the lack of a figure keeps from winning.
+
+    Args:
+        winner: Its row.
+    """
+    logs = filled(grid.logs)
+    found = []
+    for i, name in enumerate(grid.names):
+        for k, figure in enumerate(grid.figures):
+            if i == winner or shares[k] <= 0 or not np.isnan(grid.logs[i, k]):
+                continue
+            lead = logs[winner] - logs[i]
+            if float(np.dot(lead, shares)) < shares[k] * float(lead[k]):
+                found.append(Unmeasured(name, figure))
+    return found
+
+
+def other_weight(
+    names: Sequence[str], figures: Sequence[str], ratios: Reals, shares: Sequence[float], winner: int
+) -> OtherWeight | None:
+    """The least change of one criterion's weight that makes another candidate win; None where none does.
+
+    Args:
+        ratios: Logarithms of goodness against the best, a row a candidate (`rank.ratios`).
+        shares: Of the figures, which sum to 1.
+        winner: Its row.
+    """
+    found = None
+    for criterion in dict.fromkeys(criterion_of(name).name for name in figures):
+        mine = [k for k, name in enumerate(figures) if criterion_of(name).name == criterion and shares[k] > 0]
+        share = math.fsum(shares[k] for k in mine)
+        if not 0 < share < 1:
+            continue
+        for i, name in enumerate(names):
+            lead = ratios[winner] - ratios[i]
+            of_it = math.fsum(shares[k] * float(lead[k]) for k in mine) / share
+            rest = (math.fsum(s * float(one) for s, one in zip(shares, lead, strict=True)) - share * of_it) / (
+                1 - share
+            )
+            if i == winner or rest == of_it:
+                continue
+            needed = rest / (rest - of_it)
+            if _LEAST < needed < 1 - _LEAST and (
+                found is None or abs(needed - share) < abs(found.needed - found.share)
+            ):
+                found = OtherWeight(criterion, share, needed, name)
+    return found
+
+
+def other_figures(
+    name: str,
+    values: Mapping[str, float],
+    figures: Sequence[str],
+    lead: Sequence[float],
+    shares: Sequence[float],
+) -> list[OtherFigure]:
+    """What each figure of a candidate would have to be for it to win, the least change first.
+
+    What lies beyond a scale (a quality above 5, rules above 100 %) is left out, and what is not known.
+
+    Args:
+        name: The candidate.
+        values: Its figures.
+        lead: By figure, how far the winner is ahead as a logarithm.
+        shares: Of the figures.
+    """
+    behind = math.fsum(share * ahead for share, ahead in zip(shares, lead, strict=True))
+    found = []
+    for figure, share in zip(figures, shares, strict=True):
+        one, scale = declared(figure).figure, points(figure)
+        if share <= 0 or figure not in values or one.unit == "word" or behind / share > math.log(1e6):
+            continue
+        value, gain = values[figure], behind / share
+        if scale is not None:
+            needed = value + gain / STEP / scale
+            if needed <= (5.0 if figure == "quality" else 1.0):
+                found.append((gain, OtherFigure(name, figure, None, value, needed)))
+        else:
+            needed = value * math.exp(gain if one.more_is_better else -gain)
+            found.append((gain, OtherFigure(name, figure, math.exp(gain), value, needed)))
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]

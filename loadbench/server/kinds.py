@@ -21,10 +21,14 @@ VENDORS: dict[Kind, Vendor] = {
     "foundry1": foundry.FOUNDRY_1,
     "foundry2": foundry.FOUNDRY_2,
     "llama.cpp": Vendor(
-        pull_hint="start llama-server with {them} (-m FILE, or -hf REPOSITORY)", ignore_eos=True, cache_prompt=True
+        pull_hint="start llama-server with {them} (-m FILE, or -hf REPOSITORY)",
+        has_metrics=True,
+        ignore_eos=True,
+        cache_prompt=True,
     ),
     "vllm": Vendor(
         pull_hint="start its server with {them} (`vllm serve {name}`)",
+        has_metrics=True,
         ignore_eos=True,
         min_tokens=True,
         continuous_usage=True,

@@ -77,6 +77,7 @@ class Vendor:
         pull: Downloads a model by its name in the server's catalog; what is there of it already is kept. `NotReady`
             where another try goes on there. The client has to be stock httpx's, or all progress comes at the end.
         remove: Deletes a model from the disk.
+        has_metrics: It may serve its own figures as Prometheus text at `/metrics`.
         ignore_eos: `ignore_eos: true` makes answers run to max_tokens; other servers ignore or refuse it.
         min_tokens: `min_tokens` keeps an answer from ending before it has so many.
         cache_prompt: `cache_prompt: false` switches the prompt cache off.
@@ -93,6 +94,7 @@ class Vendor:
     control: Callable[[Target, httpx.AsyncClient], Control] | None = None
     pull: Callable[[Target, httpx.AsyncClient, str, Progress], Awaitable[None]] = pulls_nothing
     remove: Callable[[Target, httpx.AsyncClient, ModelFacts], Awaitable[None]] = deletes_nothing
+    has_metrics: bool = False
     ignore_eos: bool = False
     min_tokens: bool = False
     cache_prompt: bool = False

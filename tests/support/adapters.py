@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 
 from loadbench.serve.adapter.model import Model
-from loadbench.serve.adapter.server import Server
-from loadbench.serve.adapter.slots import Slots
+from loadbench.serve.adapter.server import Server, Slots
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "to be or not"}]}
 

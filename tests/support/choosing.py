@@ -11,6 +11,7 @@ import numpy as np
 from loadbench import select
 from loadbench.compare import Flow, Lap, Side
 from loadbench.select import Candidate, Measured, Need, Terms, policy
+from loadbench.select.candidates import Rating, Scored
 from loadbench.store import Run
 
 GB = 1e9
@@ -102,9 +103,10 @@ def candidate(
         **(level or {}),
     }
     names = loads or (load,)
-    scored = (
-        {"model": name, "score": {"mean": quality, "ci95": [quality - 0.2, quality + 0.2], "n": 10}} if quality else {}
-    )
+    scored = []
+    if quality:
+        rating = Rating(mean=quality, n=10, ci95=(quality - 0.2, quality + 0.2))
+        scored = [("hand", Scored(model=name, score=rating))]
     return Candidate(
         name,
         name,
@@ -116,8 +118,8 @@ def candidate(
         sides={one: Side(name, one, some) for one in names},
         levels={one: [row] * len(some) for one in names},
         loads={one: ("closed" if one[0] == "c" else "open", float(one[1:])) for one in names},
-        runs=("models",),
-        scores=[("hand", scored)] if scored else [],
+        runs=["models"],
+        scores=scored,
     )
 
 

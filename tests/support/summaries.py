@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from loadbench.report import run, text
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 
@@ -40,3 +42,8 @@ def level(**changes: Any) -> dict[str, Any]:
         **{"share_ci95": {"failed": [0.0055, 0.07]}, "with_failures_ms": None},
         **changes,
     }
+
+
+def on_terminal(summary: dict[str, Any], width: int = 100) -> str:
+    """The report of a run as a terminal has it, without colour."""
+    return text.render(run.document(summary), width)

@@ -116,16 +116,14 @@ def _print(texts: Sequence[Sequence[str]]) -> None:
             click.echo(line)
         return
     from loadbench.report import text
-    from loadbench.report.tables import Cell, Column, Table
+    from loadbench.report.document import Cell, Column, Table
 
     untold = [name for i, name in enumerate(_HEADS) if all(row[i] == ABSENT for row in texts)]
     shown = [i for i, name in enumerate(_HEADS) if name not in untold]
     heads = tuple(Column(_HEADS[i], left=_HEADS[i] not in _RIGHT) for i in shown)
     table_rows = tuple(tuple(Cell(row[i]) for i in shown) for row in texts)
     notes = (f"not told: {', '.join(untold)}",) if untold else ()
-    console = text.console(sys.stdout)
-    for part in text.grids([Table("", heads, table_rows, notes)], console):
-        text.print_part(part, console)
+    text.show_tables([Table("", heads, table_rows, notes)], text.console(sys.stdout))
 
 
 def columns(texts: Sequence[Sequence[str]]) -> list[str]:

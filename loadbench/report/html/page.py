@@ -1,35 +1,99 @@
-"""The page around the sections: one file that asks for nothing and runs no script but its own."""
+"""A document as one HTML file that asks for nothing and runs no script but its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import base64
+import functools
+import gzip
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from itertools import groupby
-from typing import Any
 
 import orjson
 
-from loadbench.report.html import bundle, grid
+from loadbench import text as units
+from loadbench.errors import how_to_install
+from loadbench.report.document import (
+    Block,
+    Cell,
+    Column,
+    Details,
+    Document,
+    Facts,
+    Finding,
+    Findings,
+    Key,
+    Line,
+    Only,
+    Panel,
+    Plot,
+    Section,
+    Small,
+    Table,
+    Tables,
+    Text,
+    Title,
+    Trace,
+)
 from loadbench.report.html.markup import Markup, in_script, joined, tag
-from loadbench.report.html.section import Figure, Key, Panel, Section, Spec
-from loadbench.report.tables import Table
-from loadbench.text import plural
 
+HOW = how_to_install("html")
+"""How to get the plots."""
 MOST_PANELS = 6
 """Plots of one kind that stand open; more unfold on a click."""
+FEW = "too few requests for a 95% interval"
+NARROW = "requests may resemble their neighbours: the 95% interval may be too narrow"
+_SEVERITIES = {"red": "red: no basis for a verdict", "warn": "read with care", "note": "for your information"}
+_LEVEL = 6
+"""Of compression: the next levels take twice as long for one per cent."""
 
 
-class Plots:
+# -- scripts and styles
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """plotly's JavaScript: compressed, as base64, and the SHA-256 of what comes out, which the page's policy allows."""
+
+    packed: str
+    digest: str
+
+
+@functools.cache
+def plotly() -> Bundle | None:
+    """The bundle of the installed plotly: 4.8 MB, 1.9 MB as it stands in a page; None where plotly is not installed."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        return None
+    script = get_plotlyjs().encode()
+    return Bundle(base64.b64encode(gzip.compress(script, _LEVEL, mtime=0)).decode(), _digest(script))
+
+
+def _digest(script: bytes) -> str:
+    """SHA-256 in base64, as a Content-Security-Policy names a script."""
+    return base64.b64encode(hashlib.sha256(script).digest()).decode()
+
+
+def asset(name: str) -> str:
+    """A file of the folder assets."""
+    return (files("loadbench.report.html") / "assets" / name).read_text(encoding="utf-8")
+
+
+class _Plots:
     """The page's plots by name; a trace that stands in several, as the others in grey, is kept once."""
 
     def __init__(self) -> None:
-        self.specs: dict[str, Any] = {}
-        self.shared: list[Spec] = []
-        self._owner: dict[int, tuple[list[Any], int]] = {}
+        self.specs: dict[str, object] = {}
+        self.shared: list[Trace] = []
+        self._owner: dict[int, tuple[list[Trace | int], int]] = {}
         self._places: dict[int, int] = {}
 
     def add(self, name: str, panel: Panel) -> None:
         """Take a panel; a trace that is the very same object as one before is shared."""
-        traces: list[Any] = []
+        traces: list[Trace | int] = []
         for place, trace in enumerate(panel.traces):
             key = id(trace)
             if key not in self._owner:
@@ -45,71 +109,70 @@ class Plots:
         self.specs[name] = {"traces": traces, "layout": panel.layout}
 
 
-def render(title: str, subtitle: str, banner: str, sections: Sequence[Section]) -> str:
-    """The whole file.
+# -- the page
 
-    Args:
-        title: Of the page and its first heading.
-        subtitle: Beneath it: when, where.
-        banner: A warning above all else, or "".
-        sections: In their order; their ids differ.
-    """
-    library = bundle.plotly()
-    plots = Plots() if library else None
-    found = [_section(section, plots) for section in sections]
+
+def render(document: Document) -> str:
+    """The whole file; the document has a title, and the ids of its sections differ."""
+    assert document.title is not None
+    library, sections = plotly(), document.sections
+    plots = _Plots() if library else None
     body = joined(
         [
             tag("a", "Skip to the report", href="#report", class_="skip"),
-            _header(title, subtitle, banner),
+            _header(document.title),
             _contents(sections),
-            tag("main", _without_plots(library), found, id="report"),
+            tag("main", _without_plots(library), [_section(section, plots) for section in sections], id="report"),
             tag("footer", tag("p", "Written by loadbench. Everything is in this file; it loads nothing.")),
         ]
     )
-    scripts = [bundle.asset("page.js"), *(section.script for section in sections if section.script)]
-    data = {"plots": plots.specs if plots else {}, "shared": plots.shared if plots else []}
-    data |= {"sections": {section.id: section.data for section in sections if section.data}}
-    styles = [bundle.asset("page.css"), *(section.style for section in sections if section.style)]
+    data: dict[str, object] = {"plots": {}, "shared": []}
+    if plots:
+        data = {"plots": plots.specs, "shared": plots.shared}
+    data["sections"] = {section.id: section.data for section in sections if section.data}
+    scripts = [asset("page.js"), *(section.script for section in sections if section.script)]
+    styles = [asset("page.css"), *(section.style for section in sections if section.style)]
+    digests = [_digest(script.encode()) for script in scripts]
+    last = []
+    if library:
+        digests.append(library.digest)
+        last.append(Markup(f'<script type="text/plain" id="plotly">{library.packed}</script>'))
+    json = in_script(orjson.dumps(data).decode())
+    last.append(Markup(f'<script type="application/json" id="page-data">{json}</script>'))
+    last += [Markup(f"<script>{script}</script>") for script in scripts]
     head = joined(
         [
             tag("meta", charset="utf-8"),
-            Markup(f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts, library)}">'),
+            Markup(f'<meta http-equiv="Content-Security-Policy" content="{_policy(digests)}">'),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
             tag("meta", name="color-scheme", content="light dark"),
             tag("meta", name="referrer", content="no-referrer"),
-            tag("title", f"{title} – loadbench"),
+            tag("title", f"{document.title.text} – loadbench"),
             Markup(f"<style>{''.join(styles)}</style>"),
         ]
     )
-    packed = [Markup(f'<script type="text/plain" id="plotly">{library.packed}</script>')] if library else []
-    last = [*packed, _json("page-data", data), *(Markup(f"<script>{script}</script>") for script in scripts)]
     return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}{"".join(last)}</body>\n</html>\n'
 
 
-def _policy(scripts: Iterable[str], library: bundle.Bundle | None) -> str:
+def _policy(digests: Iterable[str]) -> str:
     """Nothing is loaded, and of scripts only these run: what somebody put into a name would not, even unescaped."""
-    hashes = [bundle.digest(script.encode()) for script in scripts] + ([library.digest] if library else [])
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
         "form-action 'none'; base-uri 'none'"
     )
 
 
-def _json(name: str, value: Mapping[str, Any]) -> Markup:
-    content = in_script(orjson.dumps(value).decode())
-    return Markup(f'<script type="application/json" id="{name}">{content}</script>')
-
-
-def _header(title: str, subtitle: str, banner: str) -> Markup:
+def _header(title: Title) -> Markup:
+    subtitle = " · ".join(part for part in (title.date, title.about) if part)
     words = tag(
         "div",
         tag("p", "loadbench", class_="brand"),
-        tag("h1", title),
+        tag("h1", title.text),
         tag("p", subtitle, class_="subtitle") if subtitle else None,
     )
     button = tag("button", "Dark", type="button", id="theme", hidden=True, aria_pressed="false")
-    warning = tag("p", banner, class_="banner", role="note") if banner else None
+    warning = tag("p", f"{title.simulated}.", class_="banner", role="note") if title.simulated else None
     return tag("header", tag("div", words, button, class_="head"), warning)
 
 
@@ -118,81 +181,170 @@ def _contents(sections: Sequence[Section]) -> Markup:
     return tag("nav", tag("ul", links), aria_label="Contents")
 
 
-def _without_plots(library: bundle.Bundle | None) -> Markup:
+def _without_plots(library: Bundle | None) -> Markup:
     if library is None:
-        words = ("The tables below hold every figure; the plots need plotly, which is not installed. To get them: ",)
-        how = (tag("code", part) if i % 2 else part for i, part in enumerate(bundle.HOW.split("`")))
-        return tag("p", *words, *how, ", then ", tag("code", "loadbench report RUN"), class_="hint")
-    words = ("Plots need JavaScript. The same figures are in the tables beneath them.",)
-    return Markup(f"<noscript>{tag('p', *words, class_='hint')}</noscript>")
+        words = "The tables below hold every figure; the plots need plotly, which is not installed. To get them: "
+        how = [tag("code", part) if i % 2 else part for i, part in enumerate(HOW.split("`"))]
+        return tag("p", words, how, ", then ", tag("code", "loadbench report RUN"), class_="hint")
+    words = "Plots need JavaScript. The same figures are in the tables beneath them."
+    return Markup(f"<noscript>{tag('p', words, class_='hint')}</noscript>")
 
 
-def _section(section: Section, plots: Plots | None) -> Markup:
+def _section(section: Section, plots: _Plots | None) -> Markup:
+    """Figures of one panel that follow each other share a line."""
     name = f"{section.id}-title"
     parts = []
-    for together, group in groupby(enumerate(section.body), lambda pair: _is_small(pair[1])):
-        made = [_part(part, f"{section.id}-{place}", plots) for place, part in group]
-        parts.append(tag("div", made, class_="pair") if together and len(made) > 1 else joined(made))
+    for small, group in groupby(enumerate(section.blocks), lambda pair: _is_small(pair[1])):
+        made = [render_block(one, f"{section.id}-{place}", plots) for place, one in group]
+        parts.append(tag("div", made, class_="pair") if small and len(made) > 1 else joined(made))
     return tag("section", tag("h2", section.title, id=name), parts, id=section.id, aria_labelledby=name)
 
 
-def _is_small(part: Markup | Figure | Sequence[Table]) -> bool:
-    """Whether a figure may share its line with another one."""
-    return isinstance(part, Figure) and len(part.panels) == 1 and not part.wide
+def _is_small(block: Block) -> bool:
+    return isinstance(block, Plot) and len(block.panels) == 1 and not block.wide
 
 
-def _part(part: Markup | Figure | Sequence[Table], name: str, plots: Plots | None) -> Markup:
-    if isinstance(part, Markup):
-        return part
-    return _figure(part, name, plots) if isinstance(part, Figure) else grid.block(part)
+# -- blocks
 
 
-def _figure(figure: Figure, name: str, plots: Plots | None) -> Markup:
-    words = [tag("h3", figure.title), tag("p", figure.note) if figure.note else None]
+def render_block(block: Block, name: str = "", plots: _Plots | None = None) -> Markup:
+    """A block as HTML; `name` is that of its plots."""
+    match block:
+        case Markup():
+            return block
+        case Text(title, lines):
+            return _titled(title, _text(lines))
+        case Facts(title, rows):
+            terms = tag("dl", [[tag("dt", term), tag("dd", text)] for term, text in rows], class_="facts")
+            return _folded(title, [terms]) if title else terms
+        case Tables(tables):
+            return _titled(tables[0].title, _tables(tables, named=len(tables) > 1))
+        case Findings(title, findings, none):
+            if not findings:
+                return tag("p", none) if none else Markup("")
+            return _titled(title, tag("ul", [_finding(finding) for finding in findings], class_="gates"))
+        case Small(_, lines):
+            return joined([tag("p", line) for line in lines])
+        case Plot():
+            return _plot(block, name, plots)
+        case Details(title, blocks):
+            return _folded(title, [render_block(inner) for inner in blocks])
+        case Only("html", blocks):
+            return joined([render_block(inner) for inner in blocks])
+    return Markup("")
+
+
+def _titled(title: str, content: Markup) -> Markup:
+    return tag("div", tag("h3", title), content, class_="block") if title else content
+
+
+def _folded(title: str, content: Sequence[Markup]) -> Markup:
+    return tag("details", tag("summary", title), content, class_="folded")
+
+
+def _text(lines: Sequence[Line]) -> Markup:
+    leads = any(line.strong or line.name for line in lines)
+    items = []
+    for line in lines:
+        text = line.text[:1].upper() + line.text[1:]
+        if not leads or line.beneath:
+            items.append(tag("li", text))
+            continue
+        name = tag("strong", line.name, class_="model") if line.name else None
+        words = tag("p", name, tag("strong" if line.strong else "span", text))
+        doubt = tag("p", line.doubt, class_="doubt") if line.doubt else None
+        items.append(tag("li", words, doubt, class_="doubted" if doubt else None))
+    return tag("ul", items, class_="verdict" if leads else "said")
+
+
+def _finding(finding: Finding) -> Markup:
+    badge = tag("span", finding.label, class_="badge", title=_SEVERITIES.get(finding.severity))
+    lines = [tag("li", tag("b", f"{where}: ") if where else None, text) for where, text in finding.texts]
+    words = tag("p", badge, " ", tag("b", finding.name))
+    return tag("li", words, tag("ul", lines), class_=f"gate {finding.severity}")
+
+
+def _tables(tables: Sequence[Table], *, named: bool) -> Markup:
+    """A table a model, then what the tables note, said once. A caption that shows names the model."""
+    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    below = tag("ul", [tag("li", note) for note in notes], class_="notes") if notes else None
+    return joined([[_table(table, named=named) for table in tables], below])
+
+
+def _table(table: Table, *, named: bool) -> Markup:
+    """It scrolls in itself where it is wider than the page. Its caption names its model, or is for screen readers."""
+    name = f"{table.title}, {table.model}" if table.model else table.title
+    caption = tag("caption", name, class_="unseen")
+    if named and table.model:
+        caption = tag("caption", table.model)
+    rows = []
+    for row in table.rows:
+        pairs = enumerate(zip(row, table.columns, strict=True))
+        rows.append(tag("tr", [_cell(cell, column, place) for place, (cell, column) in pairs]))
+    head = tag("thead", tag("tr", [_head(column) for column in table.columns]))
+    return scrolled(name, tag("table", caption, head, tag("tbody", rows)))
+
+
+def scrolled(name: str, table: Markup) -> Markup:
+    return tag("div", table, class_="scroll", role="region", aria_label=name, tabindex="0")
+
+
+def _head(column: Column) -> Markup:
+    name: list[str | None] = [column.name]
+    if column.unit.startswith("/"):
+        name = [column.name + column.unit]
+    elif column.unit:
+        name += [" ", tag("span", column.unit, class_="unit")]
+    return tag("th", name, scope="col", class_="left" if column.left else None)
+
+
+def _cell(cell: Cell, column: Column, place: int) -> Markup:
+    mark = tag("abbr", "*", class_="mark", title=NARROW if cell.doubtful else FEW) if cell.marked else None
+    interval = [" ", tag("span", f"[{cell.interval}]", class_="ci")] if cell.interval else None
+    words = joined([cell.text, mark, interval])
+    if place == 0 and column.left:
+        return tag("th", words, scope="row", class_="left")
+    kinds = ["left"] if column.left else []
+    if cell.text == "NO":
+        kinds.append("bad")
+    if cell.text == units.ABSENT:
+        kinds.append("none")
+    return tag("td", words, class_=" ".join(kinds) or None)
+
+
+# -- plots
+
+
+def _plot(plot: Plot, name: str, plots: _Plots | None) -> Markup:
+    words = [tag("h3", plot.title), tag("p", plot.note) if plot.note else None]
     if plots is None:
-        tables = [grid.block([table], heading=False) for table in figure.tables]
-        return tag("div", words, tables, class_="figure") if figure.tables else Markup("")
-    several = len(figure.panels) > 1
-    panels = [_panel(panel, f"{name}-{i}", plots, titled=several) for i, panel in enumerate(figure.panels)]
-    kind = "panels one" if len(panels) == 1 else "panels wide" if figure.wide else "panels"
-    more = panels[MOST_PANELS:]
-    folded = tag(
-        "details", tag("summary", plural(len(more), "more plot")), tag("div", more, class_=kind), class_="more"
-    )
-    return tag(
-        "figure",
-        tag("figcaption", words),
-        tag("ul", [_key(key) for key in figure.legend], class_="legend") if figure.legend else None,
-        tag("div", panels[:MOST_PANELS], class_=kind),
-        folded if more else None,
-        _as_tables(figure),
-        class_="figure",
-    )
+        return tag("div", words, _tables(plot.tables, named=True), class_="figure block") if plot.tables else Markup("")
+    panels = []
+    for place, panel in enumerate(plot.panels):
+        panels.append(_panel(panel, f"{name}-{place}", plots, titled=len(plot.panels) > 1))
+    kind = "panels"
+    if len(panels) == 1:
+        kind = "panels one"
+    elif plot.wide:
+        kind = "panels wide"
+    parts = [tag("figcaption", words)]
+    if plot.legend:
+        parts.append(tag("ul", [_key(key) for key in plot.legend], class_="legend"))
+    parts.append(tag("div", panels[:MOST_PANELS], class_=kind))
+    if len(panels) > MOST_PANELS:
+        more = tag("summary", units.plural(len(panels) - MOST_PANELS, "more plot"))
+        parts.append(tag("details", more, tag("div", panels[MOST_PANELS:], class_=kind), class_="more"))
+    if plot.tables:
+        same = tag("summary", "The same as a table")
+        parts.append(tag("details", same, tag("div", _tables(plot.tables, named=True), class_="block"), class_="same"))
+    return tag("figure", parts, class_="figure")
 
 
-def _as_tables(figure: Figure) -> Markup | None:
-    if not figure.tables:
-        return None
-    return tag(
-        "details", tag("summary", "The same as a table"), grid.block(figure.tables, heading=False), class_="same"
-    )
-
-
-def _panel(panel: Panel, name: str, plots: Plots, *, titled: bool) -> Markup:
+def _panel(panel: Panel, name: str, plots: _Plots, *, titled: bool) -> Markup:
     plots.add(name, panel)
-    return tag(
-        "div",
-        tag("h4", panel.title) if titled and panel.title else None,
-        tag(
-            "div",
-            class_="plot",
-            role="img",
-            aria_label=panel.label,
-            data_plot=name,
-            style=f"height:{panel.height}px",
-        ),
-        class_="panel",
-    )
+    style = f"height:{panel.height}px"
+    drawn = tag("div", class_="plot", role="img", aria_label=panel.label, data_plot=name, style=style)
+    return tag("div", tag("h4", panel.title) if titled and panel.title else None, drawn, class_="panel")
 
 
 def _key(key: Key) -> Markup:

@@ -2,58 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from loadbench import text as units
 from loadbench.report import levels
+from loadbench.report.document import Cell, Column, Key, Panel, Plot, Table, Trace, known
 from loadbench.report.html import trace
-from loadbench.report.html.section import Figure, Key, Panel, Section
-from loadbench.report.levels import Level, Summary
-from loadbench.report.tables import Cell, Column, Read, Table, known, level_name, per_model
+from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.tables import LEVEL, Columns, Read, count, figure, per_model, statistic
 
 _ROW_PX, _EDGES_PX = 92, 84
 _GAP = 0.05
 GB = 1e9
 
-Columns = tuple[list[float | None], list[float | None]]
+Placed = Sequence[tuple[float, Level]]
+"""Levels, each with its begin in s since the first one's."""
+Points = Iterator[tuple[float | None, float | None]]
 """Times in s since the model's first level began, and values; a None ends a line."""
 
 
-def section(summary: Summary) -> Section | None:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One of the plots above each other."""
+
+    name: str
+    traces: list[Trace]
+
+
+def plots(summary: Summary) -> list[Plot]:
     """None where no level has a timeline."""
     by_model: dict[str, list[Level]] = {}
     for level in summary.get("levels") or []:
         if level.get("timeline"):
-            by_model.setdefault(str(level.get("model")), []).append(level)
-    panels = [_panel(model, _placed(rows)) for model, rows in by_model.items()]
-    if not panels:
-        return None
-    legend = [Key("a level begins", "dot", "@muted")]
+            by_model.setdefault(levels.model(level), []).append(level)
+    if not by_model:
+        return []
     every = [level for rows in by_model.values() for level in rows]
-    if any((level.get("stalls") or {}).get("n") for level in every):
+    legend = [Key("a level begins", "dot", "@muted")]
+    if any(levels.distribution(level, "stalls").get("n") for level in every):
         legend.append(Key("stall: a gap far longer than usual", "triangle", "@bad"))
     if any(any(level["timeline"].get("errors") or ()) for level in every):
         legend.append(Key("failed requests", "bar", "@bad"))
     note = (
         "Each level from its first request to its last, warm-up included; the 12 longest stalls of a level are marked."
     )
-    figure = Figure("What happened when", note, panels, legend, _table(summary), wide=True)
-    return Section("timeline", "Timeline", [figure])
+    panels = [_panel(model, _placed(rows)) for model, rows in by_model.items()]
+    return [Plot("What happened when", note, panels, legend, _table(summary), wide=True)]
 
 
-def _placed(rows: Sequence[Level]) -> list[tuple[float, Level]]:
-    """Levels in the order of time, each with its begin in s; one after another where their begins are not told."""
+def _placed(rows: Sequence[Level]) -> Placed:
+    """Levels in the order of time; one after another where their begins are not told."""
     begins = [_epoch_s(level) for level in rows]
-    if all(begin is not None for begin in begins):
-        known = sorted(zip(begins, rows, strict=True), key=lambda pair: pair[0] or 0.0)
-        return [((begin or 0.0) - (known[0][0] or 0.0), level) for begin, level in known]
-    at, found = 0.0, []
+    placed = [(begin, level) for begin, level in zip(begins, rows, strict=True) if begin is not None]
+    if len(placed) == len(rows):
+        placed.sort(key=lambda pair: pair[0])
+        return [(begin - placed[0][0], level) for begin, level in placed]
+    at, placed = 0.0, []
     for level in rows:
-        found.append((at, level))
+        placed.append((at, level))
         at += float(level.get("duration_s") or 0.0)
-    return found
+    return placed
 
 
 def _epoch_s(level: Level) -> float | None:
@@ -63,170 +73,174 @@ def _epoch_s(level: Level) -> float | None:
         return None
 
 
-def _panel(model: str, placed: Sequence[tuple[float, Level]]) -> Panel:
-    rows = [row for row in (_flow(placed), _rate(placed), _errors(placed), *_samples(placed)) if row]
+def _panel(model: str, placed: Placed) -> Panel:
+    rows = [row for row in (_flow(placed), _rate(placed), _errors(placed), *_samples(placed)) if row.traces]
     share = (1 - _GAP * (len(rows) - 1)) / len(rows)
-    traces: list[Any] = []
-    layout: dict[str, Any] = {"annotations": [], "shapes": [], "bargap": 0}
-    for i, (name, row) in enumerate(rows):
-        axis = "y" if i == 0 else f"y{i + 1}"
+    traces: list[Trace] = []
+    notes: list[Trace] = []
+    layout: Trace = {"bargap": 0, "margin": {"t": 44}}
+    for i, row in enumerate(rows):
+        axis = "" if i == 0 else str(i + 1)
         top = 1 - i * (share + _GAP)
-        layout["yaxis" + axis[1:]] = {"domain": [max(top - share, 0), top], "rangemode": "tozero", "nticks": 4}
-        traces += [one | {"yaxis": axis} for one in row]
-        title = {"xref": "paper", "yref": "paper", "x": 0, "xanchor": "left", "y": top, "yanchor": "bottom"}
-        layout["annotations"].append(title | {"text": trace.words(name), "showarrow": False, "font": {"size": 11}})
+        layout[f"yaxis{axis}"] = {"domain": [max(top - share, 0), top], "rangemode": "tozero", "nticks": 4}
+        traces += [one | {"yaxis": f"y{axis}"} for one in row.traces]
+        notes.append(trace.note(row.name, xref="paper", yref="paper", x=0, xanchor="left", y=top, yanchor="bottom"))
+    layout["xaxis"] = trace.rate_axis("seconds")
     if len(rows) > 1:
-        layout["xaxis"] = {"anchor": f"y{len(rows)}"}
-    layout["xaxis"] = layout.get("xaxis", {}) | {"title": {"text": "seconds"}, "rangemode": "tozero"}
-    for begin, _ in placed:
-        line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": begin, "x1": begin}
-        layout["shapes"].append(line | {"line": {"color": "@muted", "width": 1, "dash": "dot"}})
-    layout["annotations"] += _names(placed)
-    layout["margin"] = {"t": 44}
-    label = f"Timeline of {model}: {', '.join(name for name, _ in rows)}, over {len(placed)} levels."
+        layout["xaxis"]["anchor"] = f"y{len(rows)}"
+    layout["shapes"] = [trace.upright(begin) for begin, _ in placed]
+    layout["annotations"] = notes + _names(placed)
+    names = ", ".join(row.name for row in rows)
+    label = f"Timeline of {model}: {names}, over {len(placed)} levels."
     return Panel(model, label, traces, layout, height=_EDGES_PX + _ROW_PX * len(rows))
 
 
-def _names(placed: Sequence[tuple[float, Level]]) -> list[dict[str, Any]]:
+def _names(placed: Placed) -> list[Trace]:
     """The levels' names over their begins, without those that would lie on the one before."""
-    whole = placed[-1][0] + float(placed[-1][1].get("duration_s") or 1.0)
+    begin, last = placed[-1]
+    whole = begin + float(last.get("duration_s") or 1.0)
     found, free = [], -1.0
     for begin, level in placed:
         if begin / whole < free:
             continue
-        name = f"{levels.label(level)}{' again' if level.get('closing') else ''}"
+        name = levels.label(level) + (" again" if level.get("closing") else "")
         free = begin / whole + 0.012 * (len(name) + 1)
-        at = {"x": begin, "xanchor": "left", "yref": "paper", "y": 1, "yshift": 16, "yanchor": "bottom"}
-        found.append(at | {"text": trace.words(name), "showarrow": False, "font": {"size": 11, "color": "@muted"}})
+        place = {"x": begin, "xanchor": "left", "yref": "paper", "y": 1, "yshift": 16, "yanchor": "bottom"}
+        found.append(trace.note(name, color="@muted", **place))
     return found
 
 
-Row = tuple[str, list[trace.Trace]]
+# -- rows
 
 
-def _steps(placed: Sequence[tuple[float, Level]], name: str) -> Columns:
+def _steps(placed: Placed, name: str) -> Points:
     """A column of the levels' timelines, each stretch at its begin, cut between levels."""
-    xs: list[float | None] = []
-    ys: list[float | None] = []
     for begin, level in placed:
         line = level["timeline"]
         values = line.get(name)
         if not values or not line["t_s"]:
             continue
-        rows = list(zip((_second(begin + t) for t in line["t_s"]), values, strict=False))
-        # A step is told by where it begins: what stays as it was needs no points of its own.
-        kept = [row for i, row in enumerate(rows) if i in (0, len(rows) - 1) or row[1] != rows[i - 1][1]]
-        xs += [*(x for x, _ in kept), _second(begin + line["t_s"][-1] + line["every_s"]), None]
-        ys += [*(y for _, y in kept), kept[-1][1], None]
-    return xs, ys
+        points = list(zip(line["t_s"], values, strict=False))
+        before = None
+        for t, value in points:
+            # A step is told by where it begins: what stays as it was needs no points of its own.
+            if value != before or t == points[-1][0]:
+                yield _second(begin + t), value
+            before = value
+        yield _second(begin + line["t_s"][-1] + line["every_s"]), points[-1][1]
+        yield None, None
 
 
 def _second(at: float) -> float:
     return round(at, 2)
 
 
-def _flow(placed: Sequence[tuple[float, Level]]) -> Row | None:
-    xs, ys = _steps(placed, "in_flight")
-    return ("in flight", [_area(xs, ys, "@5", "in flight")]) if xs else None
+def _flow(placed: Placed) -> Row:
+    return Row("in flight", _area(_steps(placed, "in_flight"), "@5", "in flight"))
 
 
-def _rate(placed: Sequence[tuple[float, Level]]) -> Row | None:
-    xs, ys = _steps(placed, "output_tokens_per_s")
-    if not xs:
-        return None
-    return "tokens/s", [_area(xs, ys, "@0", "tokens/s"), *_stalls(placed)]
+def _rate(placed: Placed) -> Row:
+    area = _area(_steps(placed, "output_tokens_per_s"), "@0", "tokens/s")
+    return Row("tokens/s", [*area, *_stalls(placed)] if area else [])
 
 
-def _errors(placed: Sequence[tuple[float, Level]]) -> Row | None:
+def _errors(placed: Placed) -> Row:
     """Failures as bars, where there is one."""
-    xs, ys, widths = [], [], []
+    xs, ys, widths, texts = [], [], [], []
     for begin, level in placed:
         line = level["timeline"]
         for t, n in zip(line["t_s"], line.get("errors") or (), strict=False):
             if n:
-                xs.append(_second(begin + t + line["every_s"] / 2))
+                x = _second(begin + t + line["every_s"] / 2)
+                xs.append(x)
                 ys.append(n)
                 widths.append(line["every_s"])
-    if not xs:
-        return None
-    text = [trace.said(f"{units.plural(int(n), 'failed request')} at {x:g} s") for x, n in zip(xs, ys, strict=True)]
+                texts.append(trace.hover(f"{units.plural(int(n), 'failed request')} at {x:g} s"))
     bar = {"type": "bar", "x": xs, "y": ys, "width": widths, "marker": {"color": "@bad"}}
-    return "failed", [bar | {"text": text, "hoverinfo": "text", "textposition": "none"}]
+    bar |= {"text": texts, "hoverinfo": "text", "textposition": "none"}
+    return Row("failed", [bar] if xs else [])
 
 
-def _stalls(placed: Sequence[tuple[float, Level]]) -> list[trace.Trace]:
+def _stalls(placed: Placed) -> list[Trace]:
     """Marks on the ground of the plot, at the ends of the longest stalls."""
-    at = [(begin + one["at_s"], one) for begin, level in placed for one in _told(level) if one.get("at_s") is not None]
-    if not at:
-        return []
-    said = [
-        trace.said(f"stall of {units.span(one.get('ms'))}", f"ended at {x:.1f} s, in request {one.get('request')}")
-        for x, one in at
-    ]
+    xs, texts = [], []
+    for begin, level in placed:
+        for stall in _longest(level):
+            if stall.get("at_s") is not None:
+                x = begin + stall["at_s"]
+                xs.append(_second(x))
+                where = f"ended at {x:.1f} s, in request {stall.get('request')}"
+                texts.append(trace.hover(f"stall of {units.span(stall.get('ms'))}", where))
     marker = {"color": "@bad", "size": 9, "symbol": "triangle-up"}
-    mark = {"type": "scatter", "mode": "markers", "x": [_second(x) for x, _ in at], "y": [0] * len(at)}
-    return [mark | {"marker": marker, "text": said, "hoverinfo": "text", "cliponaxis": False}]
+    marks = {"type": "scatter", "mode": "markers", "x": xs, "y": [0] * len(xs), "marker": marker}
+    return [marks | {"text": texts, "hoverinfo": "text", "cliponaxis": False}] if xs else []
 
 
-def _told(level: Level) -> Sequence[Mapping[str, Any]]:
+def _longest(level: Level) -> Sequence[Record]:
     """The longest stalls; of a summary that knows only the longest, that one."""
-    stalls = level.get("stalls") or {}
+    stalls = levels.distribution(level, "stalls")
     alone = {"at_s": stalls.get("at_s"), "ms": stalls.get("longest_ms"), "request": stalls.get("longest_request")}
     return stalls.get("longest") or [alone]
 
 
-def _samples(placed: Sequence[tuple[float, Level]]) -> list[Row]:
+def _samples(placed: Placed) -> Iterator[Row]:
     """What the samples tell of the server's machine."""
-    wanted: tuple[tuple[str, str, float, str], ...] = (
+    for name, title, unit, color in (
         ("server_memory_bytes", "server memory, GB", GB, "@2"),
-        ("server_cores", "server CPU, cores", 1, "@4"),
+        ("server_cores", "server CPU, cores", 1.0, "@4"),
         ("gpu_utilisation", "GPU busy, %", 0.01, "@3"),
-        ("power_w", "power, W", 1, "@1"),
-    )
-    found = []
-    for name, title, unit, color in wanted:
-        xs: list[float | None] = []
-        ys: list[float | None] = []
-        for begin, level in placed:
-            course = level.get("course") or {}
-            if course.get(name):
-                xs += [*(_second(begin + t) for t in course["t_s"]), None]
-                ys += [*(None if y is None else trace.short(y / unit) for y in course[name]), None]
-        if any(y is not None for y in ys):
-            found.append((title, [_area(xs, ys, color, title, steps=False)]))
-    return found
+        ("power_w", "power, W", 1.0, "@1"),
+    ):
+        yield Row(title, _area(_course(placed, name, unit), color, title, steps=False))
 
 
-def _area(xs: Sequence[float | None], ys: Sequence[float | None], color: str, name: str, *, steps: bool = True) -> Any:
-    found = {"type": "scatter", "mode": "lines", "x": xs, "y": ys, "connectgaps": False}
-    line: dict[str, Any] = {"color": color, "width": 1.5}
+def _course(placed: Placed, name: str, unit: float) -> Points:
+    for begin, level in placed:
+        course = level.get("course") or {}
+        if course.get(name):
+            for t, y in zip(course["t_s"], course[name], strict=False):
+                yield _second(begin + t), None if y is None else trace.short(y / unit)
+            yield None, None
+
+
+def _area(points: Points, color: str, name: str, *, steps: bool = True) -> list[Trace]:
+    """A line; none where no value is known."""
+    xs, ys = [], []
+    for x, y in points:
+        xs.append(x)
+        ys.append(y)
+    if all(y is None for y in ys):
+        return []
+    line: Trace = {"color": color, "width": 1.5}
     if steps:
         line["shape"] = "hv"
-    return found | {"line": line, "hovertemplate": f"%{{y:.4~g}} {trace.words(name)} at %{{x:.1f}} s<extra></extra>"}
+    hover = f"%{{y:.4~g}} {trace.words(name)} at %{{x:.1f}} s<extra></extra>"
+    whole = {"type": "scatter", "mode": "lines", "x": xs, "y": ys, "connectgaps": False}
+    return [whole | {"line": line, "hovertemplate": hover}]
+
+
+# -- the same as a table
 
 
 def _table(summary: Summary) -> list[Table]:
     """The timelines in a row a level: what the lines ran between, and when it stalled."""
-    columns: list[tuple[Column, Read]] = [
-        (Column("level", left=True), level_name),
-        (Column("took", "s"), lambda level: Cell(units.figure(level.get("duration_s")))),
+    columns: Columns = [
+        LEVEL,
+        (Column("took", "s"), figure("duration_s")),
         (Column("in flight", "most"), _of("timeline", "in_flight", max)),
         (Column("tokens/s", "least"), _of("timeline", "output_tokens_per_s", _inner)),
         (Column("tokens/s", "most"), _of("timeline", "output_tokens_per_s", max)),
-        (Column("failed"), lambda level: Cell(units.count(level.get("failed")))),
-        (Column("stalls"), lambda level: Cell(units.count((level.get("stalls") or {}).get("n")))),
-        (
-            Column("longest stall", "ms"),
-            lambda level: Cell(units.figure((level.get("stalls") or {}).get("longest_ms"))),
-        ),
-        (Column("ended at", "s"), lambda level: Cell(units.figure((level.get("stalls") or {}).get("at_s")))),
-        (Column("memory", "GB, most"), _of("course", "server_memory_bytes", lambda ys: max(ys) / GB)),
+        (Column("failed"), count("failed")),
+        (Column("stalls"), statistic("stalls", "n", units.count)),
+        (Column("longest stall", "ms"), statistic("stalls", "longest_ms")),
+        (Column("ended at", "s"), statistic("stalls", "at_s")),
+        (Column("memory", "GB, most"), _of("course", "server_memory_bytes", _most_gb)),
         (Column("CPU", "cores, most"), _of("course", "server_cores", max)),
         (Column("GPU busy", "most"), _of("course", "gpu_utilisation", max, units.share)),
         (Column("power", "W, most"), _of("course", "power_w", max)),
     ]
     notes = ["least tokens/s: of the stretches between the first and the last"]
-    return known(per_model("Timeline", summary, columns, notes))
+    return known(per_model("Timeline", levels.levels(summary), columns, notes))
 
 
 def _of(
@@ -236,7 +250,7 @@ def _of(
     shown: Callable[[float | None], str] = units.figure,
 ) -> Read:
     def read(level: Level) -> Cell:
-        values = [float(y) for y in (level.get(part) or {}).get(name) or () if y is not None]
+        values = [float(y) for y in levels.distribution(level, part).get(name) or () if y is not None]
         return Cell(shown(chosen(values)) if values else units.ABSENT)
 
     return read
@@ -245,3 +259,7 @@ def _of(
 def _inner(values: list[float]) -> float:
     """The least of the stretches that a level fills."""
     return min(values[1:-1] or values)
+
+
+def _most_gb(values: list[float]) -> float:
+    return max(values) / GB

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log2, log10
-from typing import Any
 
 from loadbench import text as units
 from loadbench.figures import STATISTIC_TITLES
 from loadbench.report import levels
-from loadbench.report.levels import Level
+from loadbench.report.document import Key, Panel, Plot, Sign, Table, Trace
+from loadbench.report.levels import Level, Record
 from loadbench.text import one_line
 
-Trace = dict[str, Any]
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+SIGNS: tuple[Sign, ...] = ("point", "square", "diamond", "triangle", "cross", "x")
+"""Of SYMBOLS, in a legend."""
 COLORS = 6
 """Categories that can be told apart; the sixth model is the last with a colour of its own."""
 _MOST_TICKS = 7
 _MOST_LOADS = 11
+_TICKS: tuple[Sequence[float], ...] = (
+    tuple(i / 10 for i in range(10, 100)),
+    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 2, 5),
+    (1,),
+)
+"""Round numbers of a power of ten, from close to far."""
+
+Points = Sequence["Point | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +39,12 @@ class Point:
 
     x: float | str
     y: float
-    said: str
+    hover: str
     interval: tuple[float, float] | None = None
     marked: bool = False
+
+
+# -- words
 
 
 def words(value: object) -> str:
@@ -42,7 +56,7 @@ def words(value: object) -> str:
     return html.escape(one_line(value, 120), quote=False)
 
 
-def said(*lines: str) -> str:
+def hover(*lines: str) -> str:
     """What hovering says, a line each, which the page turns into plotly's; empty ones are left out."""
     return "\n".join(words(line) for line in lines if line)
 
@@ -52,17 +66,23 @@ def short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def point(level: Level, metric: Mapping[str, Any] | None, statistic: str, name: str, noun: str) -> Point | None:
+def _between(ends: tuple[float, float] | None, shown: Callable[[float | None], str]) -> str:
+    return f" [{shown(ends[0])} to {shown(ends[1])}]" if ends else ""
+
+
+# -- points
+
+
+def percentile(level: Level, metric: Record, statistic: str, name: str, noun: str = "requests") -> Point | None:
     """A percentile of a level, in ms, at the level's load; None where nobody measured it."""
-    metric = metric or {}
     if metric.get(statistic) is None:
         return None
-    y, bounds = float(metric[statistic]), levels.interval(metric, statistic)
+    y, ends = float(metric[statistic]), levels.interval(metric, statistic)
     marked = levels.is_marked(metric, statistic)
-    shown = f"{name} {STATISTIC_TITLES[statistic]} {units.span(y)}{between(bounds, units.span)}"
+    figure = f"{name} {STATISTIC_TITLES[statistic]} {units.span(y)}{_between(ends, units.span)}"
     few = "too few requests for an interval" if marked else ""
-    words = said(levels.load_words(level), shown, f"{units.count(metric.get('n'))} {noun}", few)
-    return Point(levels.load(level), y, words, bounds, marked)
+    text = hover(levels.load_words(level), figure, f"{units.count(metric.get('n'))} {noun}", few)
+    return Point(levels.load(level), y, text, ends, marked)
 
 
 def rate(level: Level, name: str, unit: str) -> Point | None:
@@ -70,25 +90,23 @@ def rate(level: Level, name: str, unit: str) -> Point | None:
     y = level.get(name)
     if y is None:
         return None
-    bounds = both(level.get(f"{name}_ci95"))
-    counted = f"{units.count(level.get('completed'))} requests"
-    text = said(levels.load_words(level), f"{units.figure(y)} {unit}{between(bounds, units.figure)}", counted)
-    return Point(levels.load(level), float(y), text, bounds)
+    ends = both(levels.bounds(level, name))
+    requests = f"{units.count(level.get('completed'))} requests"
+    text = hover(levels.load_words(level), f"{units.figure(y)} {unit}{_between(ends, units.figure)}", requests)
+    return Point(levels.load(level), float(y), text, ends)
 
 
-def both(bounds: Sequence[float | None] | None) -> tuple[float, float] | None:
+def both(ends: tuple[float | None, float | None]) -> tuple[float, float] | None:
     """An interval of which both ends are known."""
-    if not bounds or bounds[0] is None or bounds[1] is None:
-        return None
-    return float(bounds[0]), float(bounds[1])
+    low, high = ends
+    return None if low is None or high is None else (float(low), float(high))
 
 
-def between(bounds: tuple[float, float] | None, shown: Any) -> str:
-    return f" [{shown(bounds[0])} to {shown(bounds[1])}]" if bounds else ""
+# -- traces
 
 
 def line(
-    points: Sequence[Point | None],
+    points: Points,
     color: str = "@0",
     symbol: str = "circle",
     *,
@@ -101,124 +119,146 @@ def line(
     Args:
         across: The figures lie on the x axis.
     """
-    known = [one for one in points if one is not None]
-    hollow = any(one.marked for one in known)
+    known = [point for point in points if point is not None]
+    places: list[float | str] = [point.x for point in known]
+    values: list[float | str] = [point.y for point in known]
+    marker: Trace = {"color": color, "size": 8, "symbol": symbol, "line": {"width": 0}}
+    if any(point.marked for point in known):
+        marker["symbol"] = [f"{symbol}-open" if point.marked else symbol for point in known]
+        marker["line"] = {"width": 2, "color": color}
     trace: Trace = {
         "type": "scatter",
         "mode": "lines+markers" if joined else "markers",
-        "x": [one.y if across else one.x for one in known],
-        "y": [one.x if across else one.y for one in known],
-        "text": [one.said for one in known],
+        "x": values if across else places,
+        "y": places if across else values,
+        "text": [point.hover for point in known],
         "hoverinfo": "text",
         "line": {"color": color, "width": 2, "dash": dash},
-        "marker": {
-            "color": color,
-            "size": 8,
-            "symbol": [f"{symbol}-open" if one.marked else symbol for one in known] if hollow else symbol,
-            "line": {"width": 2, "color": color} if hollow else {"width": 0},
-        },
+        "marker": marker,
     }
-    if any(one.interval for one in known):
-        trace["error_x" if across else "error_y"] = {
-            "type": "data",
-            "symmetric": False,
-            "array": [short(one.interval[1] - one.y) if one.interval else 0 for one in known],
-            "arrayminus": [short(one.y - one.interval[0]) if one.interval else 0 for one in known],
-            "color": color,
-            "thickness": 1.5,
-            "width": 4,
-        }
+    if any(point.interval for point in known):
+        above, below = [], []
+        for point in known:
+            low, high = point.interval or (point.y, point.y)
+            above.append(short(high - point.y))
+            below.append(short(point.y - low))
+        bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+        trace["error_x" if across else "error_y"] = bars | {"color": color, "thickness": 1.5, "width": 4}
     return trace
 
 
-def curve(xs: Sequence[float], ys: Sequence[float | None], color: str, *, dash: str = "solid", text: str = "") -> Trace:
+def curve(xs: Sequence[float], ys: Sequence[float], color: str, *, dash: str = "solid", text: str = "") -> Trace:
     """A line without points."""
-    return {
+    trace: Trace = {
         "type": "scatter",
         "mode": "lines",
         "x": [short(x) for x in xs],
-        "y": [None if y is None else short(y) for y in ys],
+        "y": [short(y) for y in ys],
         "line": {"color": color, "width": 2, "dash": dash},
-        **({"text": text, "hoverinfo": "text"} if text else {"hoverinfo": "skip"}),
+        "hoverinfo": "skip",
     }
+    return trace | {"text": text, "hoverinfo": "text"} if text else trace
 
 
-def backdrop(lines: Sequence[Sequence[Point | None]]) -> Trace:
+def _backdrop(lines: Iterable[Points]) -> Trace:
     """All other models in grey, one trace: a panel's own line is read against them."""
     xs: list[float | str | None] = []
     ys: list[float | None] = []
-    for one in lines:
-        known = [at for at in one if at is not None]
-        xs += [*(at.x for at in known), None]
-        ys += [*(at.y for at in known), None]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": xs,
-        "y": ys,
-        "hoverinfo": "skip",
-        "line": {"color": "@muted/0.35", "width": 1},
-    }
+    for points in lines:
+        for point in points:
+            if point is not None:
+                xs.append(point.x)
+                ys.append(point.y)
+        xs.append(None)
+        ys.append(None)
+    style = {"hoverinfo": "skip", "line": {"color": "@muted/0.35", "width": 1}}
+    return {"type": "scatter", "mode": "lines", "x": xs, "y": ys, **style}
+
+
+def compared(title: str, note: str, lines: Mapping[str, Points], layout: Trace, tables: Sequence[Table]) -> Plot:
+    """Lines of several models against the same axes: up to six on one plot, told apart by colour and sign; more of them
+    one by one, the others in grey."""
+    if len(lines) > COLORS:
+        grey = _backdrop(lines.values())
+        panels = []
+        for name, points in lines.items():
+            label = f"Line plot, {title} against load, {name}; all models in grey."
+            panels.append(Panel(name, label, [grey, line(points)], layout))
+        return Plot(title, note, panels, [Key("this model"), Key("the other models", "line", "@muted")], tables)
+    traces, legend = [], []
+    for i, (name, points) in enumerate(lines.items()):
+        traces.append(line(points, f"@{i}", SYMBOLS[i]))
+        legend.append(Key(name, SIGNS[i], f"@{i}"))
+    label = f"Line plot, {title} against load, of {', '.join(lines)}."
+    return Plot(title, note, [Panel("", label, traces, layout)], legend if len(lines) > 1 else [], tables)
+
+
+# -- axes, and what stands beside them
 
 
 def load_axis(rows: Sequence[Level]) -> Trace:
     """The axis of loads, logarithmic, with the loads that were measured as its ticks."""
     at = sorted({levels.load(level) for level in rows if levels.load(level) > 0})
-    title = "requests offered /s" if rows and levels.is_open(rows[0]) else "streams at once"
+    title = {"text": "requests offered /s" if rows and levels.is_open(rows[0]) else "streams at once"}
     if not at:
-        return {"title": {"text": title}}
+        return {"title": title}
     least = max((at[-1] / at[0]) ** (1 / _MOST_LOADS), 1.2)
     ticks: list[float] = []
     for x in sorted(at, key=lambda x: (not log2(x).is_integer(), x)):  # 1, 2, 4, 8 before what lies between
         if all(max(x / other, other / x) >= least for other in ticks):
             ticks.append(x)
     ticks.sort()
-    return {"title": {"text": title}, "type": "log", "tickvals": ticks, "ticktext": [f"{x:g}" for x in ticks]}
+    return {"title": title, "type": "log", "tickvals": ticks, "ticktext": [f"{x:g}" for x in ticks]}
 
 
-def reached(traces: Sequence[Trace], axis: str = "y") -> list[float | None]:
-    """Where traces go to on an axis, their intervals included."""
-    found: list[float | None] = []
-    for one in traces:
-        found += one[axis]
-        bars = one.get(f"error_{axis}") or {}
-        for sign, name in ((1, "array"), (-1, "arrayminus")):
-            found += [value + sign * bar for value, bar in zip(one[axis], bars.get(name) or (), strict=False)]
-    return found
+def value_axis(title: str, traces: Sequence[Trace], more: Iterable[float] = (), axis: str = "y") -> Trace:
+    """A logarithmic axis with round numbers as ticks: 1, 2, 5, 10; closer ones where values lie close together.
 
-
-def value_axis(title: str, values: Sequence[float | None]) -> Trace:
-    """A logarithmic axis with round numbers as ticks: 1, 2, 5, 10; closer ones where values lie close together."""
-    known = [value for value in values if value is not None and value > 0]
-    axis: Trace = {"title": {"text": title}, "type": "log"}
+    Args:
+        more: Values to reach beside those of the traces, whose intervals are reached too.
+    """
+    found: list[float | None] = [*more]
+    for trace in traces:
+        found += trace[axis]
+        bars = trace.get(f"error_{axis}") or {"array": [], "arrayminus": []}
+        found += [value + bar for value, bar in zip(trace[axis], bars["array"], strict=False)]
+        found += [value - bar for value, bar in zip(trace[axis], bars["arrayminus"], strict=False)]
+    known = [value for value in found if value is not None and value > 0]
+    whole: Trace = {"title": {"text": title}, "type": "log"}
     if not known:
-        return axis
+        return whole
     low, high = min(known) / 1.15, max(known) * 1.15
-    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    powers = [10.0**power for power in range(floor(log10(low)), ceil(log10(high)) + 1)]
     ticks: list[float] = []
-    for steps in (
-        tuple(i / 10 for i in range(10, 100)),
-        (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
-        (1, 1.5, 2, 3, 4, 5, 7),
-        (1, 2, 5),
-        (1,),
-    ):
-        ticks = [tick for power in powers for step in steps if low <= (tick := step * 10.0**power) <= high]
+    for steps in _TICKS:
+        ticks = []
+        for power in powers:
+            ticks += [step * power for step in steps if low <= step * power <= high]
         if len(ticks) <= _MOST_TICKS:
             break
-    return axis | {"range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": [f"{x:,.10g}" for x in ticks]}
+    return whole | {"range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": [f"{x:,.10g}" for x in ticks]}
+
+
+def rate_axis(title: str) -> Trace:
+    return {"title": {"text": title}, "rangemode": "tozero"}
+
+
+def note(text: str, *, color: str = "", **place: object) -> Trace:
+    """A word on a plot."""
+    font: Trace = {"size": 11}
+    if color:
+        font["color"] = color
+    return {**place, "text": words(text), "showarrow": False, "font": font}
 
 
 def level_line(y: float, text: str, color: str = "@bad") -> tuple[Trace, Trace]:
     """A horizontal line across a plot and its name, as a shape and an annotation."""
     shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}
-    return shape | {"line": {"color": color, "width": 1.5, "dash": "dash"}}, {
-        "xref": "paper",
-        "x": 0,
-        "xanchor": "left",
-        "y": y,
-        "yanchor": "bottom",
-        "text": words(text),
-        "showarrow": False,
-        "font": {"size": 11, "color": color},
-    }
+    shape["line"] = {"color": color, "width": 1.5, "dash": "dash"}
+    return shape, note(text, color=color, xref="paper", x=0, xanchor="left", y=y, yanchor="bottom")
+
+
+def upright(x: float) -> Trace:
+    """A dotted line down a plot."""
+    shape: Trace = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x}
+    return shape | {"line": {"color": "@muted", "width": 1, "dash": "dot"}}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Generator
-from typing import Any
 
-from loadbench.serve.adapter.protocol import Message
+from loadbench.serve.chat import Message
 
 
 class Echo:
@@ -22,23 +21,23 @@ class Echo:
         """
         self._delay_s, self._words = delay_ms / 1000, words
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, str]:
         """What /v1/models tells of it."""
         return {"id": "echo", "device": "CPU", "licence": "MIT"}
 
     def generate(
-        self, messages: list[Message], *, max_tokens: int | None = None, **params: Any
-    ) -> Generator[str, None, dict[str, Any]]:
+        self, messages: list[Message], *, max_tokens: int | None = None, **params: object
+    ) -> Generator[str, None, dict[str, int | str]]:
         """Yield the words of the last message, each with the space before it."""
-        said = messages[-1]["content"].split() or ["?"]
-        wanted = len(said) if self._words is None else self._words
+        words = messages[-1]["content"].split() or ["?"]
+        length = len(words) if self._words is None else self._words
         sent = 0
-        for word in itertools.islice(itertools.cycle(said), min(wanted, max_tokens or wanted)):
+        for word in itertools.islice(itertools.cycle(words), min(length, max_tokens or length)):
             time.sleep(self._delay_s)
             yield f" {word}" if sent else word
             sent += 1
         return {
             "prompt_tokens": sum(len(message["content"].split()) for message in messages),
             "completion_tokens": sent,
-            "finish_reason": "length" if sent < wanted else "stop",
+            "finish_reason": "length" if sent < length else "stop",
         }

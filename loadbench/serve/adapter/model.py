@@ -1,26 +1,135 @@
-"""A loaded adapter, and one call of its generate, whatever of the documented forms it has."""
+"""An adapter: found by `module:Class` or by the name of an entry point, loaded, and called, in whatever form it has."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
+import importlib
 import inspect
 import json
 import logging
+import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.serve.adapter.ask import Ask
-from loadbench.serve.adapter.failure import FAILURES, told
-from loadbench.serve.adapter.protocol import Message
+from loadbench.serve.chat import Message
 
+GROUP = "loadbench.adapters"
+"""Packages announce their adapters in this entry-point group."""
+
+FAILURES = (Exception, SystemExit)
+"""What an adapter's code may raise; a script made into one likes to call sys.exit."""
+
+_OURS = Path(__file__).parent
 _ROW_NAMES = {"context": "context_length", "execution_provider": "executionProvider", "licence": "license"}
 """info()'s keys that have another name in the model lists of other servers."""
 
 
-def option(text: str) -> tuple[str, Any]:
+def described(error: BaseException) -> str:
+    """Kind, message and place: the deepest line within the adapter's own file, not one of a library beneath it.
+
+    >>> described(ValueError("no such\\n  layer"))
+    'ValueError: no such layer'
+    """
+    message = " ".join(str(error).split())[:300]
+    places = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith("<frozen ")
+        and Path(frame.f_code.co_filename).parent != _OURS
+        # below importlib, which we call to find the adapter, only its own lines are of use
+        and frame.f_globals.get("__name__", "").partition(".")[0] != "importlib"
+    ]
+    line = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    if not places:
+        return line
+    own = places[0][0]
+    deepest = [number for name, number in places if name == own][-1]
+    return f"{line} ({Path(own).name}:{deepest})"
+
+
+def find(spec: str) -> Any:
+    """A new adapter, not loaded yet.
+
+    Args:
+        spec: `module:Class`, the module in the working folder or installed, or a name in `GROUP`.
+    Raises:
+        UsageError: No such module, class or name, or the class lacks a method.
+        LoadbenchError: The module or the class's constructor raised.
+    """
+    adapter = _attribute(spec) if ":" in spec else _entry_point(spec)
+    try:
+        if isinstance(adapter, type):
+            adapter = adapter()
+    except FAILURES as error:
+        raise LoadbenchError(f"{spec} cannot be made: {described(error)}") from error
+    lacking = [name for name in ("load", "generate") if not callable(getattr(adapter, name, None))]
+    if lacking:
+        raise UsageError(f"{spec} is no adapter: it has no {' and no '.join(lacking)} (docs/adapter.md shows one)")
+    return adapter
+
+
+def _attribute(spec: str) -> object:
+    module_name, _, name = spec.partition(":")
+    words = (*module_name.split("."), *name.split("."))
+    if not all(word.isidentifier() for word in words) or module_name.endswith(".py"):
+        dotted = module_name.removesuffix(".py").strip("./\\").replace("/", ".").replace("\\", ".")
+        raise UsageError(f"{spec!r} is no module:Class: write it like {dotted or 'my_model'}:{name or 'MyModel'}")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)  # and left there: load() may import more from the same folder
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise LoadbenchError(f"the module {module_name} cannot be imported: {described(error)}") from error
+        files = (path.stem for path in Path(here).glob("*.py"))
+        raise UsageError(
+            f"there is no module {error.name!r}, neither in {here} nor installed{_near(error.name, files)}"
+        ) from None
+    except FAILURES as error:
+        raise LoadbenchError(f"the module {module_name} cannot be imported: {described(error)}") from error
+    attribute: object = module
+    for word in name.split("."):
+        if not hasattr(attribute, word):
+            there = [other for other, value in vars(attribute).items() if callable(getattr(value, "generate", None))]
+            raise UsageError(f"the module {module_name} has no {name!r}{_near(word, there) or _list(there)}")
+        attribute = getattr(attribute, word)
+    return attribute
+
+
+def _entry_point(name: str) -> object:
+    known = entry_points(group=GROUP)
+    if name not in known.names:
+        raise UsageError(
+            f"no adapter is named {name!r}{_near(name, known.names) or _list(known.names)}; "
+            "one of your own is written module:Class"
+        )
+    try:
+        attribute: object = known[name].load()
+        return attribute
+    except FAILURES as error:
+        raise LoadbenchError(
+            f"the adapter {name} ({known[name].value}) cannot be imported: {described(error)}"
+        ) from error
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(set(names)), n=1)
+    return f"; is it {close[0]}?" if close else ""
+
+
+def _list(names: Iterable[str]) -> str:
+    return f"; there is {', '.join(sorted(set(names))[:8])}" if names else ""
+
+
+def option(text: str) -> tuple[str, object]:
     """`KEY=VALUE` of the command line: the value is read as JSON, and is plain text where it is none.
 
     Raises:
@@ -63,15 +172,15 @@ class Generation:
     """
 
     def __init__(
-        self, made: Any, max_tokens: int | None, count: Callable[[str], Any] | None, prompt: str | None
+        self, made: object, max_tokens: int | None, count: Callable[[str], int] | None, prompt: str | None
     ) -> None:
         if isinstance(made, str):
             made = [made]
         if isinstance(made, bytes | Mapping) or not isinstance(made, Iterable):
             raise TypeError(f"generate returned {type(made).__name__}, not text or an iterator of text")
-        self._pieces: Iterator[Any] = iter(made)
+        self._pieces: Iterator[object] = iter(made)
         self._max_tokens, self._count, self._prompt = max_tokens, count, prompt
-        self._told: Mapping[str, Any] = {}
+        self._returned: Mapping[str, object] = {}
         self._texts: list[str] = []
 
     def next(self) -> str | None:
@@ -79,7 +188,8 @@ class Generation:
         try:
             piece = next(self._pieces)
         except StopIteration as end:
-            self._told = end.value if isinstance(end.value, Mapping) else {}
+            if isinstance(end.value, Mapping):
+                self._returned = end.value
             return None
         if not isinstance(piece, str):
             raise TypeError(f"generate yields {type(piece).__name__}, not text")
@@ -109,11 +219,13 @@ class Generation:
 
     def finish(self, usage: Mapping[str, int] | None) -> str:
         """Why it ended: as the generator returned, else "length" where the counted tokens reach the limit."""
-        said = self._told.get("finish_reason")
-        if isinstance(said, str):
-            return said
+        reason = self._returned.get("finish_reason")
+        if isinstance(reason, str):
+            return reason
         tokens = (usage or {}).get("completion_tokens")
-        return "length" if tokens is not None and self._max_tokens and tokens >= self._max_tokens else "stop"
+        if tokens is not None and self._max_tokens and tokens >= self._max_tokens:
+            return "length"
+        return "stop"
 
     def close(self) -> None:
         """End it, wherever it is: GeneratorExit reaches a generator."""
@@ -123,18 +235,20 @@ class Generation:
         try:
             close()
         except FAILURES as error:
-            logging.getLogger(__name__).warning("the adapter failed as its generator was closed: %s", told(error))
+            logging.getLogger(__name__).warning("the adapter failed as its generator was closed: %s", described(error))
 
     def _number(self, name: str) -> int | None:
-        value = self._told.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        value = self._returned.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        return None
 
 
 class Model:
     """A loaded adapter.
 
     Args:
-        adapter: What lookup.find gave.
+        adapter: As `find` gives it.
         spec: How it was found; for messages, and for an id.
         weights: For its load.
         options: For its load.
@@ -149,7 +263,7 @@ class Model:
         adapter: Any,
         spec: str,
         weights: str | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
         model_id: str | None = None,
     ) -> None:
         self._adapter, options = adapter, options or {}
@@ -157,7 +271,7 @@ class Model:
         if inspect.iscoroutinefunction(generate) or inspect.isasyncgenfunction(generate):
             raise UsageError(f"generate of {spec} is async: make it a plain function or generator; a thread runs it")
         self._takes_prompt, self._names = _parameters(generate)
-        self._count: Callable[[str], Any] | None = getattr(adapter, "count_tokens", None)
+        self._count: Callable[[str], int] | None = getattr(adapter, "count_tokens", None)
         load = adapter.load
         try:
             inspect.signature(load).bind(weights, **options)
@@ -171,16 +285,21 @@ class Model:
             info = adapter.info() if hasattr(adapter, "info") else {}
             self.row = _row(info, weights, model_id or _name(spec, weights), model_id)
         except FAILURES as error:
-            raise LoadbenchError(f"{spec} cannot load {weights or 'its model'}: {told(error)}") from error
-        self.id: str = self.row["id"]
+            raise LoadbenchError(f"{spec} cannot load {weights or 'its model'}: {described(error)}") from error
+        self.id = str(self.row["id"])
 
     @contextlib.contextmanager
-    def generation(self, ask: Ask) -> Iterator[Generation]:
-        """Call generate, and close what it returned in the end."""
-        prompt = as_prompt(ask.messages) if self._takes_prompt else None
-        params = {name: given for name, given in ask.params.items() if self._names is None or name in self._names}
-        made = self._adapter.generate(ask.messages if prompt is None else prompt, **params)
-        generation = Generation(made, ask.max_tokens, self._count, prompt)
+    def generation(self, messages: list[Message], params: Mapping[str, object]) -> Iterator[Generation]:
+        """Call generate, and close what it returned in the end.
+
+        Args:
+            params: For the adapter, `max_tokens` among them.
+        """
+        prompt = as_prompt(messages) if self._takes_prompt else None
+        taken = {name: value for name, value in params.items() if self._names is None or name in self._names}
+        made = self._adapter.generate(messages if prompt is None else prompt, **taken)
+        limit = params.get("max_tokens")
+        generation = Generation(made, limit if isinstance(limit, int) else None, self._count, prompt)
         try:
             yield generation
         finally:
@@ -192,10 +311,10 @@ class Model:
             if hasattr(self._adapter, "unload"):
                 self._adapter.unload()
         except FAILURES as error:
-            logging.getLogger(__name__).warning("the adapter's unload failed: %s", told(error))
+            logging.getLogger(__name__).warning("the adapter's unload failed: %s", described(error))
 
 
-def _parameters(generate: Any) -> tuple[bool, frozenset[str] | None]:
+def _parameters(generate: Callable[..., object]) -> tuple[bool, frozenset[str] | None]:
     """Whether it takes a plain prompt, and the names of what it takes beside; None where it takes any."""
     try:
         first, *others = inspect.signature(generate).parameters.values()
@@ -205,19 +324,20 @@ def _parameters(generate: Any) -> tuple[bool, frozenset[str] | None]:
     return first.name == "prompt", None if any_name else frozenset(parameter.name for parameter in others)
 
 
-def _row(info: Any, weights: str | None, name: str, model_id: str | None) -> dict[str, Any]:
+def _row(info: object, weights: str | None, name: str, model_id: str | None) -> dict[str, object]:
     """The model's row in /v1/models."""
     if not isinstance(info, Mapping):
         raise TypeError(f"info returned {type(info).__name__}, not a dict")
-    row = {_ROW_NAMES.get(key, str(key)): value for key, value in info.items() if value is not None}
-    told_id = row.pop("id", None)
-    row = {"object": "model", "created": int(time.time()), "owned_by": "adapter", "loaded": True} | row
+    row: dict[str, object] = {"object": "model", "created": int(time.time()), "owned_by": "adapter", "loaded": True}
     size_bytes = _size_bytes(weights)
     if size_bytes is not None:
-        row.setdefault("size_bytes", size_bytes)
-    known: dict[str, Any] = json.loads(json.dumps({"id": model_id or told_id or name, **row}, default=str))
-    known["id"] = str(known["id"])
-    return known
+        row["size_bytes"] = size_bytes
+    for key, value in info.items():
+        if value is not None:
+            row[_ROW_NAMES.get(key, str(key))] = value
+    row["id"] = str(model_id or row.get("id") or name)
+    plain: dict[str, object] = json.loads(json.dumps(row, default=str))
+    return plain
 
 
 def _name(spec: str, weights: str | None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import json
 import logging
 import socket
 import socketserver
@@ -16,25 +15,137 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 import loadbench
 from loadbench.errors import LoadbenchError
-from loadbench.serve.adapter import answer
-from loadbench.serve.adapter.ask import Ask, Refused, read
-from loadbench.serve.adapter.failure import FAILURES, told
-from loadbench.serve.adapter.model import Generation, Model
-from loadbench.serve.adapter.slots import Full, Gone, Slots
-from loadbench.serve.admission import Admission
+from loadbench.serve import chat
+from loadbench.serve.adapter.model import FAILURES, Generation, Model, described
+from loadbench.serve.chat import MAX_BODY_BYTES, Admission, ChatRequest, Refused
 
-MAX_BODY_BYTES = 16 * 1024 * 1024  # a million tokens of text are a third of it
-_SWALLOWED_BYTES = 4 * MAX_BODY_BYTES  # of a body that is too long, so that its sender lives to read the answer
-_SWALLOWED_S = 5.0
+GONE_CHECK_S = 0.5
+"""How often one who waits for a slot looks whether its client is still there."""
+_DISCARD_S = 5.0
 RETRY_AFTER_S = 1
 STOP_CHECK_S = 0.1
 _PEEK: int | None = socket.MSG_PEEK | socket.MSG_DONTWAIT if hasattr(socket, "MSG_DONTWAIT") else None
 ROUTES = "GET /v1/models, GET /health, POST /v1/chat/completions"
+_SERVERS_OWN = frozenset(("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"))
+"""Fields of a request that the server itself reads; the others are the adapter's."""
+
+
+class Full(Exception):
+    """All slots are taken and no place to wait is free."""
+
+
+class Gone(Exception):
+    """The client hung up, or the server stops."""
+
+
+class Slots:
+    """A counting semaphore with a bounded, fair queue.
+
+    Args:
+        slots: Taken at once at most.
+        queue: Who may wait.
+    """
+
+    def __init__(self, slots: int, queue: int, *, check_s: float = GONE_CHECK_S) -> None:
+        self._slots = self._free = slots
+        self._queue = queue
+        self._check_s = check_s
+        self._waiting: deque[threading.Event] = deque()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def slot(self, gone: Callable[[], bool]) -> Iterator[None]:
+        """Hold a slot for the length of a `with` block, after waiting for one.
+
+        Args:
+            gone: Whether nobody waits for the answer any more.
+        Raises:
+            Full: At once.
+            Gone: As soon as it is noticed.
+        """
+        self._take(gone)
+        try:
+            yield
+        finally:
+            self._give()
+
+    def taken(self) -> tuple[int, int]:
+        """How many hold a slot and how many wait for one, now."""
+        with self._changed:
+            return self._slots - self._free, len(self._waiting)
+
+    def drained(self, within_s: float) -> bool:
+        """Wait until no slot is taken; False where that takes too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self._slots, within_s)
+
+    def _take(self, gone: Callable[[], bool]) -> None:
+        with self._changed:
+            if self._free:
+                self._free -= 1
+                return
+            if len(self._waiting) >= self._queue:
+                raise Full
+            turn = threading.Event()
+            self._waiting.append(turn)
+        while not turn.wait(self._check_s):
+            if gone():
+                with self._changed:
+                    if not turn.is_set():
+                        self._waiting.remove(turn)
+                        raise Gone
+        if gone():  # it may have left since the last look
+            self._give()
+            raise Gone
+
+    def _give(self) -> None:
+        with self._changed:
+            if self._waiting:
+                self._waiting.popleft().set()  # the slot goes over to it: no newcomer can come between
+            else:
+                self._free += 1
+                self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The identity of one answer; its methods make the events of a stream, or the whole.
+
+    Attributes:
+        created: Seconds since the epoch.
+    """
+
+    identity: str
+    created: int
+    model: str
+
+    def delta(self, delta: Mapping[str, str], finish: str | None = None) -> bytes:
+        """An event with something new: the role, a piece of text, or the reason of the end."""
+        return _event(self._document("chat.completion.chunk", [{"index": 0, "delta": delta, "finish_reason": finish}]))
+
+    def usage(self, usage: Mapping[str, int]) -> bytes:
+        """The event with the token counts, which has no choices."""
+        return _event(self._document("chat.completion.chunk", []) | {"usage": usage})
+
+    def whole(self, text: str, finish: str, usage: Mapping[str, int] | None) -> dict[str, object]:
+        """An answer that is not streamed."""
+        message = {"role": "assistant", "content": text}
+        document = self._document("chat.completion", [{"index": 0, "message": message, "finish_reason": finish}])
+        return document if usage is None else document | {"usage": usage}
+
+    def _document(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
+        return {"id": self.identity, "object": kind, "created": self.created, "model": self.model, "choices": choices}
+
+
+def _event(value: object) -> bytes:
+    return b"data: " + chat.encoded(value) + b"\n\n"
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -81,7 +192,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.server_close()
         return self.slots.drained(within_s)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A client that breaks off is nothing to tell of."""
         if not isinstance(sys.exception(), OSError | Gone):
             logging.getLogger(__name__).exception("a connection failed")
@@ -105,7 +216,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 in_flight, waiting = self.server.slots.taken()
                 self._json(200, {"status": "ok", "in_flight": in_flight, "waiting": waiting})
             case path:
-                self._error(404, f"There is no GET {path}; there is {ROUTES}.")
+                self._refuse(Refused(404, f"There is no GET {path}; there is {ROUTES}."))
 
     def do_POST(self) -> None:
         """A chat completion."""
@@ -117,19 +228,19 @@ class Connection(http.server.BaseHTTPRequestHandler):
         if self._path() == "/v1/chat/completions":
             self._chat(body)
         else:
-            self._error(404, f"There is no POST {self._path()}; there is {ROUTES}.")
+            self._refuse(Refused(404, f"There is no POST {self._path()}; there is {ROUTES}."))
 
     def version_string(self) -> str:
         """The Server header."""
         return f"loadbench-adapter/{loadbench.__version__}"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Nothing: a line for each request would cost what is measured."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What http.server itself refuses, in our form."""
         self.close_connection = True
-        self._error(code, f"{message or HTTPStatus(code).phrase}.")
+        self._refuse(Refused(code, f"{message or HTTPStatus(code).phrase}."))
 
     # -- a chat completion
 
@@ -137,27 +248,50 @@ class Connection(http.server.BaseHTTPRequestHandler):
         server = self.server
         self._began = False
         try:
-            ask = read(body, server.model.id)
-            with server.slots.slot(self._gone), server.model.generation(ask) as generation:
-                (self._stream if ask.stream else self._whole)(ask, generation)
+            request = chat.read(body, text_only=True)
+            params = self._params(request)
+            with server.slots.slot(self._gone), server.model.generation(request.messages, params) as generation:
+                if request.stream:
+                    self._stream(request, generation)
+                else:
+                    self._whole(generation)
         except Refused as refused:
-            self._error(refused.status, refused.message, refused.param, refused.code)
+            self._refuse(refused)
         except Full:
-            self._error(429, "All slots are taken and the queue is full.", retry_after_s=RETRY_AFTER_S)
+            self._refuse(Refused(429, "All slots are taken and the queue is full."), retry_after_s=RETRY_AFTER_S)
         except Gone:
             self.close_connection = True
         except FAILURES as error:
-            said = f"The adapter failed: {told(error)}"
-            logging.getLogger(__name__).warning("%s", said)
-            if self._began:
-                with contextlib.suppress(Gone):
-                    self._chunk(answer.event(answer.error(500, said)))
-                    self._chunk(b"")
-            else:
-                self._error(500, said)
+            failed = Refused(500, f"The adapter failed: {described(error)}")
+            logging.getLogger(__name__).warning("%s", failed)
+            if not self._began:
+                self._refuse(failed)
+                return
+            with contextlib.suppress(Gone):
+                self._chunk(b"data: " + failed.body() + b"\n\n")
+                self._chunk(b"")
 
-    def _stream(self, ask: Ask, generation: Generation) -> None:
-        chat = self._identity()
+    def _params(self, request: ChatRequest) -> dict[str, object]:
+        """What the adapter's generate is given beside the messages; `max_tokens` under that name alone.
+
+        Raises:
+            Refused: 400, for another model, or more answers than one.
+        """
+        model, n = self.server.model.id, request.fields.get("n")
+        if request.model != model:
+            message = f"'model' is {repr(request.model)[:200]}: there is {model!r} alone."
+            raise Refused(400, message, "model", "model_not_found")
+        if n not in (None, 1):
+            raise Refused(400, f"'n' is {repr(n)[:200]}: there is one answer to a request.", "n")
+        params = {
+            name: value for name, value in request.fields.items() if name not in _SERVERS_OWN and value is not None
+        }
+        if request.max_tokens is not None:
+            params["max_tokens"] = request.max_tokens
+        return params
+
+    def _stream(self, request: ChatRequest, generation: Generation) -> None:
+        answer = self._identity()
         piece = generation.next()  # before the head, so that a failure until here has its status
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -167,29 +301,29 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
         self._began = True
         self._end_head()
-        self._chunk(chat.delta({"role": "assistant", "content": ""}))
+        self._chunk(answer.delta({"role": "assistant", "content": ""}))
         while piece is not None:
             if piece:
-                self._chunk(chat.delta({"content": piece}))
+                self._chunk(answer.delta({"content": piece}))
             if self._gone():
                 raise Gone
             piece = generation.next()
         usage = generation.usage()
-        self._chunk(chat.delta({}, generation.finish(usage)))
-        if ask.include_usage and usage is not None:
-            self._chunk(chat.usage(usage))
-        self._chunk(answer.DONE)
+        self._chunk(answer.delta({}, generation.finish(usage)))
+        if request.include_usage and usage is not None:
+            self._chunk(answer.usage(usage))
+        self._chunk(chat.DONE)
         self._chunk(b"")
 
-    def _whole(self, ask: Ask, generation: Generation) -> None:
+    def _whole(self, generation: Generation) -> None:
         while generation.next() is not None:
             if self._gone():
                 raise Gone
         usage = generation.usage()
         self._json(200, self._identity().whole(generation.text, generation.finish(usage), usage))
 
-    def _identity(self) -> answer.Chat:
-        return answer.Chat(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), self.server.model.id)
+    def _identity(self) -> Answer:
+        return Answer(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), self.server.model.id)
 
     def _gone(self) -> bool:
         """Whether nobody waits for more: the client hung up, or we stop.
@@ -212,17 +346,16 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def _turned_away(self) -> bool:
         """Whether the request is not for us to answer; then it got its refusal."""
-        said = self.headers.get
-        refusal = self.server.admission.refusal(
-            said("Host", ""), said("Origin"), said("Authorization", "").encode("latin-1")
+        header = self.headers.get
+        refused = self.server.admission.refusal(
+            header("Host", ""), header("Origin"), header("Authorization", "").encode("latin-1")
         )
-        if refusal is None:
+        if refused is None:
             return False
-        status, message, code = refusal
         length = self._length()
         if length != 0:
             self.close_connection = True  # what follows is its body
-        self._error(status, message, code=code)
+        self._refuse(refused)
         self._discard(length or 0)
         return True
 
@@ -234,50 +367,45 @@ class Connection(http.server.BaseHTTPRequestHandler):
         length = self._length()
         if length is None:
             self.close_connection = True  # where the next request begins is not known
-            given = self.headers.get("Content-Length", "")
-            self._error(411, f"Content-Length is {given[:40]!r}: a body needs one.")
+            header = self.headers.get("Content-Length", "")
+            self._refuse(Refused(411, f"Content-Length is {header[:40]!r}: a body needs one."))
             return None
         if length > MAX_BODY_BYTES:
             self.close_connection = True
-            self._error(413, f"The body has {length} bytes; at most {MAX_BODY_BYTES} are read.")
+            self._refuse(Refused(413, f"The body has {length} bytes; at most {MAX_BODY_BYTES} are read."))
             self._discard(length)
             return None
         return self.rfile.read(length)
 
     def _length(self) -> int | None:
         """What the head says of the body; 0 where it names none and none is to come, None where nobody knows."""
-        given = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
-        known = given.isascii() and given.isdigit() and len(given) < 19
-        return int(given) if known and "Transfer-Encoding" not in self.headers else None
+        header = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
+        if "Transfer-Encoding" in self.headers or not (header.isascii() and header.isdigit() and len(header) < 19):
+            return None
+        return int(header)
 
     def _discard(self, length: int) -> None:
         """Take a body that is not wanted, so that its sender lives to read why; some of it, and not for long."""
-        left = min(length, _SWALLOWED_BYTES)
+        left = min(length, chat.MAX_DISCARDED_BYTES)
         with contextlib.suppress(OSError):
             if left:
                 self.connection.shutdown(socket.SHUT_WR)
-                self.connection.settimeout(_SWALLOWED_S)
+                self.connection.settimeout(_DISCARD_S)
             while left and (data := self.rfile.read1(min(left, 65_536))):
                 left -= len(data)
 
-    def _error(
-        self,
-        status: int,
-        message: str,
-        param: str | None = None,
-        code: str | None = None,
-        *,
-        retry_after_s: int | None = None,
-    ) -> None:
+    def _refuse(self, refused: Refused, *, retry_after_s: int | None = None) -> None:
         headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-        self._json(status, answer.error(status, message, param, code), headers)
+        self._reply(refused.status, refused.body(), headers)
 
-    def _json(self, status: int, document: Any, headers: dict[str, str] | None = None) -> None:
-        body = json.dumps(document).encode()
+    def _json(self, status: int, document: object) -> None:
+        self._reply(status, chat.encoded(document), {})
+
+    def _reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -291,8 +419,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
             raise Gone from None
 
     def _chunk(self, payload: bytes) -> None:
-        """One chunk of the body, the last one where it is empty."""
-        self._send(b"%x\r\n%b\r\n" % (len(payload), payload) if self._chunked else payload)
+        """One piece of the body, the last one where it is empty."""
+        self._send(chat.chunk(payload) if self._chunked else payload)
 
     def _send(self, data: bytes) -> None:
         """Write; a client that hung up is Gone, so that an adapter's own OSError is not taken for one."""

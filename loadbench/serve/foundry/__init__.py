@@ -10,10 +10,7 @@ load generator never imports it.
 
     places.py      whether the SDK is here, and where its models are kept
     runtime.py     the parent's side: what the runtime can be asked
-    child.py       the child process: how it is started, asked and ended
     sdk.py         the child's side: the SDK
-    download.py    a download that is watched, tried again, and cancelled without a half model left
-    failure.py     what the SDK's errors mean, in one line each
 """
 
 from loadbench.serve.foundry.places import available, cache_folder, has_models

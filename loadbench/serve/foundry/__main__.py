@@ -8,46 +8,45 @@ Requests are done one by one; a cancel goes past the one that runs. It ends when
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from loadbench.errors import LoadbenchError
-from loadbench.serve.foundry.download import Hung
+from loadbench.serve.child import Document
 from loadbench.serve.foundry.places import available
-from loadbench.serve.foundry.sdk import Sdk
+from loadbench.serve.foundry.sdk import Hung, Sdk
 
 END_S = 3.0
 """How long a call that still runs gets to end, before the process does without."""
 
-Request = dict[str, Any]
+Say = Callable[..., None]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Answer requests until stdin ends."""
-    parser = argparse.ArgumentParser(prog="python -m loadbench.serve.foundry", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="the folder of the models")
-    parser.add_argument("--catalogue", help="another URL of the public catalogue")
-    given = parser.parse_args(argv)
+def main(cache: str, catalogue: str | None = None) -> int:
+    """Answer requests until stdin ends.
+
+    Args:
+        cache: The folder of the models.
+        catalogue: Another URL of the public catalogue.
+    """
     # The runtime logs to stdout: that becomes stderr, and the answers get a descriptor that nobody else knows.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     writing = threading.Lock()
 
-    def say(**said: Any) -> None:
+    def say(**answer: object) -> None:
         with writing:
-            answers.write(json.dumps(said) + "\n")
+            answers.write(json.dumps(answer) + "\n")
 
     try:
         if reason := available():
             raise LoadbenchError(reason)
-        sdk = Sdk(given.cache, given.catalogue, lambda text: say(note=text))
+        sdk = Sdk(Path(cache), catalogue, lambda text: say(note=text))
     except LoadbenchError as error:
         say(id=0, error=str(error), kind=type(error).__name__)
         return error.exit_code
@@ -62,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os._exit(0)  # a call that does not end holds the SDK
 
 
-def _answer(sdk: Sdk, say: Callable[..., None]) -> bool:
+def _answer(sdk: Sdk, say: Say) -> bool:
     """Do what stdin asks for; whether all of it had ended when stdin did."""
-    waiting: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Document | None] = queue.SimpleQueue()
     cancelled: dict[int, threading.Event] = {}
     worker = threading.Thread(target=_work, args=(sdk, waiting, cancelled, say), daemon=True)
     worker.start()
@@ -85,9 +84,9 @@ def _answer(sdk: Sdk, say: Callable[..., None]) -> bool:
 
 def _work(
     sdk: Sdk,
-    waiting: queue.SimpleQueue[Request | None],
+    waiting: queue.SimpleQueue[Document | None],
     cancelled: dict[int, threading.Event],
-    say: Callable[..., None],
+    say: Say,
 ) -> None:
     while (request := waiting.get()) is not None:
         number = request.pop("id")
@@ -108,4 +107,4 @@ def _work(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Whether Foundry Local's SDK is here, and where its models are kept; nothing here imports it."""
+"""What of Foundry Local is on this machine: its SDK, which nothing here imports, its models, and ids for new ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from loadbench.errors import LoadbenchError, how_to_install
+from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.scenario.files import expanded, read_bytes
 
 CONFIG = "genai_config.json"
@@ -20,6 +20,17 @@ REGISTERED = "foundry.local.modelinfo.json"
 _OLDEST = (2, 1)
 _INSTALL = how_to_install("foundry")
 _COMPLETE, _UNDER_WAY = "inference_model.json", "download.tmp"
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(:\d+)?", re.ASCII)
+_VARIANTS = {
+    "cuda": "cuda-gpu",
+    "dml": "generic-gpu",
+    "webgpu": "generic-gpu",
+    "openvino": "openvino-npu",
+    "qnn": "qnn-npu",
+    "nvtensorrtrtx": "trtrtx-gpu",
+    "vitisai": "vitis-npu",
+}
+"""Execution providers as genai_config.json writes them, and how the catalogue's ids end for them."""
 
 
 def available(installed: Callable[[str], str | None] | None = None) -> str | None:
@@ -51,9 +62,8 @@ def cache_folder(environ: Mapping[str, str], home: Path | None) -> Path:
     >>> cache_folder({}, Path("/home/ada")).as_posix()
     '/home/ada/.loadbench/cache/models'
     """
-    given = environ.get("LOADBENCH_CACHE_DIR")
-    if given:
-        return expanded(given, "LOADBENCH_CACHE_DIR")
+    if environ.get("LOADBENCH_CACHE_DIR"):
+        return expanded(environ["LOADBENCH_CACHE_DIR"], "LOADBENCH_CACHE_DIR")
     if home is None:
         raise LoadbenchError(
             "there is no home folder for the models of Foundry Local's SDK: set HOME, or name a folder with "
@@ -88,8 +98,10 @@ def _registered(cache: Path) -> list[object]:
         listed = json.loads(read_bytes(cache / REGISTERED))
     except (OSError, ValueError, RecursionError):
         return []
-    models = listed.get("models") if isinstance(listed, dict) else None
-    return models if isinstance(models, list) else []
+    if not isinstance(listed, dict) or not isinstance(listed.get("models"), list):
+        return []
+    models: list[object] = listed["models"]
+    return models
 
 
 def _installed(distribution: str) -> str | None:
@@ -97,3 +109,48 @@ def _installed(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def id_of(folder: Path, name: str | None) -> str:
+    """The id to register a folder's model under, as NAME:VERSION.
+
+    Args:
+        name: With or without a version; None makes it of the folder's name and the provider in the model's settings,
+            as my-model-generic-cpu:1, because loadbench tells a registered model's device from its id.
+    Raises:
+        UsageError: The folder holds no model of ONNX Runtime GenAI, or this is no id.
+    """
+    settings = _settings(folder)
+    if name is None:
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-.") or "model"
+        name = stem if re.search(r"-(cpu|gpu|npu)$", stem) else f"{stem}-{_variant(settings)}"
+    if not _ID.fullmatch(name):
+        raise UsageError(f"{name!r} is no model id: write it as my-model-generic-cpu:1, the number is its version")
+    return name if ":" in name else f"{name}:1"
+
+
+def _settings(folder: Path) -> dict[str, object]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder: name the one that holds the model's {CONFIG}")
+    try:
+        settings = json.loads(read_bytes(folder / CONFIG))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} holds no {CONFIG}: it must be a model in the format of ONNX Runtime GenAI"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{folder / CONFIG} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise UsageError(f"{folder / CONFIG} holds no settings: it must be an object")
+    return settings
+
+
+def _variant(settings: dict[str, object]) -> str:
+    """How the id ends: for the first execution provider that the settings name, else for the processor."""
+    providers: object = settings
+    for key in ("model", "decoder", "session_options", "provider_options"):
+        providers = providers.get(key) if isinstance(providers, dict) else None
+    for provider in providers if isinstance(providers, list) else ():
+        for name in provider:
+            return _VARIANTS.get(str(name).lower(), "generic-cpu")
+    return "generic-cpu"

@@ -1,33 +1,221 @@
-"""The parent's side: what Foundry Local's runtime can be asked."""
+"""The parent's side: what Foundry Local's runtime can be asked, in lines of JSON to its process and back."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import json
 import logging
 import os
+import queue
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loadbench import errors, machine
 from loadbench.errors import LoadbenchError
 from loadbench.scenario.files import expanded, home
-from loadbench.serve.foundry.child import Child, Question, running
-from loadbench.serve.foundry.download import GRACE_S
-from loadbench.serve.foundry.places import available, cache_folder, half_downloads
-from loadbench.serve.foundry.registration import id_of
+from loadbench.serve.child import Document
+from loadbench.serve.foundry.places import available, cache_folder, half_downloads, id_of
 
 if TYPE_CHECKING:
     from loadbench.server.facts import ModelFacts
 
 LOCAL = "/catalogs/local/v1"
 """Where the web service answers for registered models."""
-CANCEL_S = GRACE_S + 5
-"""How long a cancelled download gets to end; the child gives up a little earlier by itself."""
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+CANCEL_S = 15.0
+"""How long a cancelled download gets to end; the child gives up earlier by itself (sdk.GRACE_S)."""
 _LOOK_S = 0.1
+_OUT_OF_REACH = b"failed to fetch catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A line of the child's: a note, how far a request is, or its result or error, which end it."""
+
+    id: int = 0
+    note: str | None = None
+    progress: float | None = None
+    result: Any = None
+    error: str | None = None
+    kind: str = "LoadbenchError"
+
+
+_ENDED = Answer()
+
+
+class Question:
+    """A request that the child was sent, and what it answers.
+
+    Attributes:
+        number: By which it is cancelled.
+        doing: For the message of an end in the middle of it.
+    """
+
+    def __init__(self, number: int, doing: str) -> None:
+        self.number, self.doing = number, doing
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+    def put(self, answer: Answer) -> None:
+        """Pass an answer on."""
+        self._answers.put(answer)
+
+    def answer(self, within_s: float = _LOOK_S) -> Answer | None:
+        """The next answer; None where there is none in time."""
+        try:
+            return self._answers.get(timeout=within_s)
+        except queue.Empty:
+            return None
+
+
+class Child:
+    """The process; questions of several threads wait for each other in it, but for a cancel."""
+
+    def __init__(self, child: machine.Child, note: Callable[[str], None] | None) -> None:
+        self.pid = child.process.pid
+        self._child, self._note = child, note
+        self._numbers = itertools.count(1)
+        self._ready = Question(0, "start")
+        self._open = {0: self._ready}
+        self._over, self._last_line = False, ""
+        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read_log, self._read)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_ready(self) -> str:
+        """What it says once it can be asked.
+
+        Raises:
+            LoadbenchError: It is not ready in time, or at all.
+        """
+        answer = self._ready.answer(READY_TIMEOUT_S)
+        if answer is None:
+            raise LoadbenchError(f"Foundry Local's runtime is not ready after {READY_TIMEOUT_S:g} s")
+        return str(self.result(self._ready, answer))
+
+    @contextlib.contextmanager
+    def asked(self, call: str, **arguments: object) -> Iterator[Question]:
+        """Ask, and listen for its answers as long as the context lasts."""
+        number = next(self._numbers)
+        question = self._open[number] = Question(number, f"{call} {arguments.get('model') or ''}".strip())
+        try:
+            self._child.send({"id": number, "call": call, **arguments})
+            if self._over:
+                question.put(_ENDED)
+            yield question
+        finally:
+            del self._open[number]
+
+    def ask(self, call: str, **arguments: object) -> Any:
+        """Ask, and wait for the answer; raises as `result`."""
+        with self.asked(call, **arguments) as question:
+            while (answer := question.answer()) is None:  # waiting without end would keep Ctrl-C out on Windows
+                pass
+            return self.result(question, answer)
+
+    def result(self, question: Question, answer: Answer) -> object:
+        """What a last answer brings.
+
+        Raises:
+            LoadbenchError: It is an error, as the child names its kind; or the child has ended.
+        """
+        if answer is _ENDED:
+            ending = self.ending(starved=question.doing.startswith("load "))
+            raise LoadbenchError(f"Foundry Local's runtime {ending} while it was asked to {question.doing}")
+        if answer.error is not None:
+            raise getattr(errors, answer.kind, LoadbenchError)(answer.error)
+        return answer.result
+
+    def cancel(self, question: Question) -> None:
+        """Tell it that nobody wants the answer any more; there is one all the same."""
+        self._child.send({"cancel": question.number})
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self._child.ended
+
+    def ending(self, *, starved: bool = False) -> str:
+        """How it ended, and why perhaps.
+
+        Args:
+            starved: What it did takes much memory.
+        """
+        try:
+            code = self._child.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "closed its answers"
+        self._threads[0].join(1.0)
+        name = machine.exit_name(code)
+        if code >= 0:
+            return f"ended with {name} ({self._last_line or 'no message'})"
+        if starved and name in machine.STARVED:
+            return f"was ended by {name}, most likely for want of memory,"
+        return f"was ended by {name}"
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
+
+    def stop(self) -> None:
+        """Ask it to stop, kill it where it does not, and wait for the last of what it says."""
+        self._child.stop(STOP_TIMEOUT_S)
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self) -> None:
+        """Pass the answers on to those who wait for them."""
+        try:
+            for line in self._child.stdout:
+                if not line.endswith(b"\n"):  # it was killed as it wrote
+                    break
+                answer = Answer(**json.loads(line))
+                if answer.note is not None:
+                    self._tell(answer.note)
+                elif (question := self._open.get(answer.id)) is not None:
+                    question.put(answer)
+        finally:
+            self._over = True
+            for question in list(self._open.values()):
+                question.put(_ENDED)
+
+    def _read_log(self) -> None:
+        """Keep the last line of the runtime's log, and tell of a catalogue out of reach: only the log does."""
+        assert self._child.process.stderr is not None
+        offline = False
+        for line in self._child.process.stderr:
+            self._last_line = line.decode(errors="replace").strip() or self._last_line
+            if not offline and _OUT_OF_REACH in line:
+                offline = True
+                self._tell("Foundry Local's catalogue cannot be reached; its models are listed as they last were")
+
+    def _tell(self, text: str) -> None:
+        if self._note is not None:
+            self._note(text)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], note: Callable[[str], None] | None = None) -> Iterator[Child]:
+    """Start the child, and end it surely.
+
+    Args:
+        note: Told in a line what takes a while, or is missing.
+    """
+    variables = {**os.environ, "CI": "true"}  # which keeps the runtime's telemetry in
+    with machine.Child(command, stderr="piped", variables=variables) as process:
+        child = Child(process, note)
+        try:
+            yield child
+        finally:
+            child.stop()
 
 
 class Runtime:
@@ -80,15 +268,15 @@ class Runtime:
             LoadbenchError: Unknown, no room, broken too often, or cancelled.
         """
         with self._child.asked("pull", model=id) as question:
-            told = False
+            is_told = False
             try:
-                while (answer := question.answer(_LOOK_S)) is None or "progress" in answer:
-                    if answer is not None:
-                        progress(answer["progress"])
-                    if cancelled.is_set() and not told:
-                        told = True
+                while (answer := question.answer()) is None or answer.progress is not None:
+                    if answer is not None and answer.progress is not None:
+                        progress(answer.progress)
+                    if cancelled.is_set() and not is_told:
+                        is_told = True
                         self._child.cancel(question)
-                question.result(answer)
+                self._child.result(question, answer)
             except LoadbenchError:
                 if cancelled.is_set():
                     self._clear(id)
@@ -126,25 +314,26 @@ class Runtime:
             UsageError: It is no folder of such a model, or this is no id.
         """
         path = expanded(path, "the model's folder").resolve()
-        asked: dict[str, Any] = {"path": str(path), "model": id_of(path, name)}
-        if reasoning is not None:
-            asked["reasoning"] = list(reasoning)
-        return self._facts(self._child.ask("register", **asked))
+        texts = None if reasoning is None else list(reasoning)
+        row = self._child.ask("register", path=str(path), model=id_of(path, name), reasoning=texts)
+        return self._facts(row)
 
     def path(self, id: str) -> Path | None:
         """The folder of its files; None where it is not downloaded."""
-        found = self._child.ask("path", model=id)
-        return Path(found) if found else None
+        path = self._child.ask("path", model=id)
+        return Path(path) if path else None
 
-    def _facts(self, row: dict[str, Any]) -> ModelFacts:
+    def _facts(self, row: Document) -> ModelFacts:
         from loadbench.server.facts import ModelFacts, licence_name, whole
         from loadbench.server.foundry import placed, registered
 
         is_registered = row.pop("registered")
-        row |= {name: whole(row[name]) for name in ("size_bytes", "context")}  # as the catalogue tells them
-        lists: dict[str, Any] = {name: tuple(row.pop(name)) for name in ("aliases", "capabilities")}
+        for name in ("size_bytes", "context"):  # as the catalogue tells them
+            row[name] = whole(row[name])
+        for name in ("aliases", "capabilities"):
+            row[name] = tuple(row[name])
         base_url = self._root + LOCAL if is_registered and self._root else None
-        facts = ModelFacts(**row, **lists, base_url=base_url)
+        facts = ModelFacts(**row, base_url=base_url)
         facts = dataclasses.replace(facts, licence=licence_name(facts.licence))
         return registered(facts) if is_registered else placed(facts)
 
@@ -152,7 +341,7 @@ class Runtime:
         """End a download whose caller is about to leave; where it does not end, end the child."""
         self._child.cancel(question)
         give_up_s = time.monotonic() + CANCEL_S
-        while (answer := question.answer(_LOOK_S)) is None or "progress" in answer:
+        while (answer := question.answer()) is None or answer.progress is not None:
             if time.monotonic() > give_up_s:
                 self._child.kill()
                 return
@@ -182,15 +371,12 @@ def start(
     Raises:
         LoadbenchError: The SDK is not here, too old, or does not start.
     """
-    from loadbench.machine import python
-
     if reason := available():
         raise LoadbenchError(reason)
     cache = expanded(cache or cache_folder(os.environ, home()), "--cache-dir").absolute()
-    catalog_url = catalog_url or os.environ.get("LOADBENCH_CATALOG_URL")
-    command = python("loadbench.serve.foundry", f"--cache={cache}")
-    command += [f"--catalogue={catalog_url}"] if catalog_url else []
-    with running(command, progress) as child:
+    catalog_url = catalog_url or os.environ.get("LOADBENCH_CATALOG_URL") or None
+    words = [str(cache)] if catalog_url is None else [str(cache), catalog_url]
+    with running(machine.python("loadbench.serve.foundry", *words), progress) as child:
         yield Runtime(child, cache)
         if child.ended:
             logging.getLogger(__name__).warning("Foundry Local's runtime %s before it was told to", child.ending())

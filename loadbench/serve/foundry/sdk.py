@@ -1,20 +1,54 @@
-"""The SDK itself: imported here alone, inside functions, in the child process."""
+"""The SDK, imported here alone, inside functions, in the child process: its catalogues, its downloads, its errors.
+
+The SDK's own download goes on where it was broken off: it keeps what it has, and tells of progress by whole chunks. It
+has no time-out of its own that a person would wait for, so it is watched here: tried again with growing pauses, and
+cancelled without a half model left.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
+import re
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from loadbench.errors import LoadbenchError
-from loadbench.serve.foundry import download, failure
+from loadbench.errors import LoadbenchError, TargetError
+from loadbench.serve.child import Document
+
+if TYPE_CHECKING:
+    from foundry_local_sdk import Catalog, FoundryLocalManager, IModel
 
 APP = "loadbench"
 """The application's name, after which the SDK names its folder in the user's home."""
 MIB = 1 << 20  # the SDK tells sizes in whole ones
+STALL_S = 120.0
+"""Without progress for so long, it is begun again: 0.1 % of 20 GB takes 20 s at 1 MB/s."""
+TRIES = 4
+BACKOFF_S = 2.0
+"""Before the second try; each further pause is twice as long."""
+GRACE_S = 10.0
+"""How long the SDK gets to end a download that it was told to cancel: it looks between two chunks."""
+
+_LOOK_S = 0.1
+_MARGIN = 1.05
+_SPARE_BYTES = 256 << 20
+"""For what the sizes in the catalogue leave out, and so that the disk is not filled to its last byte."""
+
+Wait = Callable[[threading.Event, float], bool]
+INTERNAL, CANCELLED, NETWORK = 2, 5, 6
+"""Of FoundryLocalException.error_code; 1 is not implemented, 3 a bad argument, 4 bad usage."""
+
+_PLACE = re.compile(r"^\S+\.(?:cc|cpp|h):\d+ ")
+_MEMORY = re.compile(
+    r"bad.?alloc|bad allocation|out of memory|failed to allocate|cannot allocate|not enough memory|ALLOC_FAILED", re.I
+)
+_PROVIDER = re.compile(r"requires (\w+) which is not registered")
+_IN_USE = re.compile(r"(?<!\d)(\d{1,9}) session\(s\) still using it")
 _PAUSES_S = (0.1, 0.3, 0.6, 1.0)
 
 
@@ -47,9 +81,10 @@ class Sdk:
         is loaded again.
         """
         if self._runtime.urls:
+            url = str(self._runtime.urls[0])
             if port not in (0, self._port):
-                raise LoadbenchError(f"the web service runs at {self._runtime.urls[0]} already: it has one port")
-            return str(self._runtime.urls[0])
+                raise LoadbenchError(f"the web service runs at {url} already: it has one port")
+            return url
         if port != self._port:
             loaded = [model.id for _, model in self._each() if model.is_loaded]
             self._runtime.close()
@@ -57,11 +92,12 @@ class Sdk:
             self._runtime = self._open()
             for model in loaded:
                 self.load(model)
-        with _translated(lambda told: failure.on_serve(port, told)):
+        with _translated(lambda message: on_serve(port, message)):
             self._runtime.start_web_service()
+        assert self._runtime.urls
         return str(self._runtime.urls[0])
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self) -> list[Document]:
         """Every variant of both catalogues, in the terms of ModelFacts, `registered` apart."""
         return [_row(model, registered) for registered, model in self._each()]
 
@@ -70,15 +106,15 @@ class Sdk:
         registered, found = self._find(model)
         if registered or found.is_cached:
             return
-        download.check_space(model, _size_bytes(found), self._cache)
-        download.pull(found, progress, cancelled)
+        check_space(model, _size_bytes(found), self._cache)
+        download(found, progress, cancelled)
 
     def load(self, model: str) -> None:
         """Load into memory."""
         _, found = self._find(model)
         if not found.is_cached:
-            raise failure.not_cached(model)
-        with _translated(lambda told: failure.on_load(model, told)):
+            raise not_cached(model)
+        with _translated(lambda message: on_load(model, message)):
             found.load()
 
     def unload(self, model: str) -> None:
@@ -88,7 +124,7 @@ class Sdk:
             try:
                 self._unload(found)
                 return
-            except failure.Busy:  # a stream that just ended still holds the model for a moment
+            except Busy:  # a stream that just ended still holds the model for a moment
                 time.sleep(pause_s)
         self._unload(found)
 
@@ -96,15 +132,15 @@ class Sdk:
         """Delete a download, or forget a registered model, whose files stay."""
         registered, found = self._find(model)
         if not found.is_cached:
-            raise failure.not_cached(model)
+            raise not_cached(model)
         self.unload(model)
-        with _translated(lambda told: LoadbenchError(f"{model} cannot be removed: {failure.plain(told)}")):
+        with _translated(lambda message: LoadbenchError(f"{model} cannot be removed: {plain(message)}")):
             if registered:
                 self._local.unregister_model(model)
             else:
                 found.remove_from_cache()
 
-    def register(self, path: str, model: str, reasoning: Sequence[str] | None = None) -> dict[str, Any]:
+    def register(self, path: str, model: str, reasoning: Sequence[str] | None = None) -> Document:
         """Enter a model's folder into the local catalogue, or read its settings again, unless it is loaded.
 
         Args:
@@ -120,7 +156,7 @@ class Sdk:
         if there is not None and there.is_loaded:
             return _row(there, True)
         with (
-            _translated(lambda told: LoadbenchError(f"{path} cannot be registered: {failure.plain(told)}")),
+            _translated(lambda message: LoadbenchError(f"{path} cannot be registered: {plain(message)}")),
             ModelInfoBuilder() as facts,
         ):
             if there is not None:
@@ -141,16 +177,16 @@ class Sdk:
         self._runtime.close()
 
     @property
-    def _local(self) -> Any:
+    def _local(self) -> Catalog:
         from foundry_local_sdk import CatalogType
 
         return self._runtime.get_catalog(CatalogType.LOCAL)
 
-    def _unload(self, found: Any) -> None:
-        with _translated(lambda told: failure.on_unload(found.id, told)):
+    def _unload(self, found: IModel) -> None:
+        with _translated(lambda message: on_unload(found.id, message)):
             found.unload()
 
-    def _open(self) -> Any:
+    def _open(self) -> FoundryLocalManager:
         from foundry_local_sdk import Configuration, FoundryLocalManager, LogLevel
 
         settings = Configuration(
@@ -161,12 +197,13 @@ class Sdk:
             catalog_urls=[(self._catalogue, None)] if self._catalogue else None,
             disable_nonessential_telemetry=True,
         )
-        with _translated(lambda told: LoadbenchError(f"Foundry Local cannot start: {failure.plain(told)}")):
+        with _translated(lambda message: LoadbenchError(f"Foundry Local cannot start: {plain(message)}")):
             FoundryLocalManager.initialize(settings)
         self._providers_sought = False
+        assert FoundryLocalManager.instance is not None
         return FoundryLocalManager.instance
 
-    def _each(self) -> Iterator[tuple[bool, Any]]:
+    def _each(self) -> Iterator[tuple[bool, IModel]]:
         """Each variant, and whether it was registered; the local catalogue first: it asks no network."""
         for model in self._local.list_models():
             yield from ((True, variant) for variant in model.variants)
@@ -174,7 +211,7 @@ class Sdk:
         for model in self._runtime.catalog.list_models():
             yield from ((False, variant) for variant in model.variants)
 
-    def _find(self, model: str) -> tuple[bool, Any]:
+    def _find(self, model: str) -> tuple[bool, IModel]:
         """A variant by its full id.
 
         Raises:
@@ -186,11 +223,11 @@ class Sdk:
                 return registered, variant
             known.append(variant.id)
         if not known:
-            raise failure.unreachable(self._catalogue)
+            raise unreachable(self._catalogue)
         # The list has the newest versions; others are asked for by their id, at the cost of a request.
         older = self._runtime.catalog.get_model_variant(model) if ":" in model else None
         if older is None:
-            raise failure.unknown(model, known)
+            raise unknown(model, known)
         return False, older
 
     def _seek_providers(self) -> None:
@@ -203,11 +240,11 @@ class Sdk:
             return
         self._providers_sought = True
         missing = [provider.name for provider in self._runtime.discover_eps() if not provider.is_registered]
-        told = set()
+        noted = set()
 
         def progress(provider: str, percent: float) -> None:
-            if 0 < percent < 80 and provider not in told:  # above is what takes no network: to unpack and register
-                told.add(provider)
+            if 0 < percent < 80 and provider not in noted:  # above is what takes no network: to unpack and register
+                noted.add(provider)
                 self._note(f"Foundry Local fetches {provider} for this machine, once")
 
         if missing:
@@ -226,9 +263,10 @@ def _translated(error: Callable[[str], LoadbenchError]) -> Iterator[None]:
         raise error(str(failed)) from failed
 
 
-def _row(model: Any, registered: bool) -> dict[str, Any]:
-    told = model.info
-    runtime = told.runtime
+def _row(model: IModel, registered: bool) -> Document:
+    info = model.info
+    runtime = info.runtime
+    capabilities = (info.capabilities or "").split(",")
     return {
         "registered": registered,
         "id": model.id,
@@ -239,17 +277,227 @@ def _row(model: Any, registered: bool) -> dict[str, Any]:
         "context": model.context_length,
         "device": str(runtime.device_type) if runtime and runtime.device_type else None,
         "execution_provider": (runtime and runtime.execution_provider) or None,
-        "licence": told.license,
-        "task": told.task,
-        "capabilities": [word.strip() for word in (told.capabilities or "").split(",") if word.strip()],
+        "licence": info.license,
+        "task": info.task,
+        "capabilities": [word.strip() for word in capabilities if word.strip()],
     }
 
 
-def _size_bytes(model: Any) -> int | None:
+def _size_bytes(model: IModel) -> int | None:
     """As the catalogue tells, else of the files on disk: a registered model has no size in its catalogue."""
-    told: int | None = model.info.file_size_mb
-    if told:
-        return told * MIB
+    if model.info.file_size_mb:
+        return int(model.info.file_size_mb) * MIB
     folder = model.get_path()
-    files = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()] if folder else []
-    return sum(files) or None
+    if not folder:
+        return None
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) or None
+
+
+class Hung(LoadbenchError):
+    """The SDK does not let go of a download: only the end of its process frees it."""
+
+
+def download(
+    model: IModel,
+    progress: Callable[[float], None],
+    cancelled: threading.Event,
+    *,
+    stall_s: float = STALL_S,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Wait = threading.Event.wait,
+) -> None:
+    """Download a model; where it is cached already, that is all.
+
+    Args:
+        progress: Told the percentage, as it grows.
+        cancelled: Set by whoever wants no more of it.
+        clock: In seconds.
+        wait: Waits for an event, so many seconds at most, and says whether it came.
+    Raises:
+        LoadbenchError: It was cancelled, and nothing of it is left; or it broke or stalled each time.
+        Hung: As the class.
+    """
+    pause_s, why = BACKOFF_S, ""
+    for attempt in range(TRIES):
+        if attempt and wait(cancelled, pause_s * 2 ** (attempt - 1)):
+            break
+        why = _try(model, progress, cancelled, stall_s, clock, wait)
+        if not why:
+            return
+        if cancelled.is_set():
+            break
+    if cancelled.is_set():
+        with contextlib.suppress(Exception):  # it may have ended before its folder was made
+            model.remove_from_cache()
+        raise LoadbenchError(f"the download of {model.id} was cancelled; nothing of it is left")
+    raise LoadbenchError(
+        f"{model.id} cannot be downloaded, tried {TRIES} times: {why}; pull it again to go on where it stopped"
+    )
+
+
+def check_space(
+    model: str, size_bytes: int | None, cache: Path, free_bytes: Callable[[Path], int] | None = None
+) -> None:
+    """See that the disk has room for a download.
+
+    Args:
+        size_bytes: As the catalogue tells; None is taken on trust.
+        cache: Need not be there yet.
+    Raises:
+        LoadbenchError: It has not.
+    """
+    if size_bytes is None:
+        return
+    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free, needed = (free_bytes or _free_bytes)(there), size_bytes * _MARGIN + _SPARE_BYTES
+    if free < needed:
+        raise LoadbenchError(
+            f"{model} needs {needed / 1e9:.1f} GB of disk and {cache} has {free / 1e9:.1f} GB free: make room, "
+            "or name another folder with --cache-dir"
+        )
+
+
+def _try(
+    model: IModel,
+    progress: Callable[[float], None],
+    cancelled: threading.Event,
+    stall_s: float,
+    clock: Callable[[], float],
+    wait: Wait,
+) -> str:
+    """One attempt; empty where it went well, else why not.
+
+    Raises:
+        LoadbenchError: A further attempt would not help.
+    """
+    stop, ended = threading.Event(), threading.Event()
+    error: list[Exception] = []
+    best, moved_s = -1.0, clock()
+
+    def moved(percent: float) -> None:
+        nonlocal best, moved_s
+        if percent > best and not stop.is_set():
+            best, moved_s = percent, clock()
+            progress(percent)
+
+    def fetch() -> None:
+        try:
+            model.download(moved, stop)
+        except Exception as failure:
+            error.append(failure)
+        finally:
+            ended.set()
+
+    threading.Thread(target=fetch, daemon=True).start()
+    stopped_s: float | None = None
+    while not wait(ended, _LOOK_S):
+        now_s = clock()
+        if stopped_s is None and (cancelled.is_set() or now_s - moved_s > stall_s):
+            stop.set()
+            stopped_s = now_s
+        elif stopped_s is not None and now_s - stopped_s > GRACE_S:
+            raise Hung(f"the download of {model.id} hangs: it neither goes on nor ends; pull it again")
+    if model.is_cached:
+        return ""
+    if stopped_s is not None:
+        return f"it made no progress for {stall_s:g} s"
+    return _why(model.id, error[0]) if error else "the SDK says that it ended, and the model is not there"
+
+
+def _why(model: str, error: Exception) -> str:
+    """What broke it.
+
+    Raises:
+        LoadbenchError: It would break again.
+    """
+    message = plain(str(error))
+    if "no space left" in message.lower() or "not enough space" in message.lower():
+        raise LoadbenchError(f"the disk is full before {model} is complete: make room and pull it again") from error
+    if getattr(error, "error_code", INTERNAL) not in (INTERNAL, CANCELLED, NETWORK):
+        raise LoadbenchError(f"{model} cannot be downloaded: {message}") from error
+    if getattr(error, "error_code", None) == NETWORK:
+        return f"the network failed ({message})"
+    return message
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+class Busy(LoadbenchError):
+    """A model answers requests."""
+
+
+def plain(message: str) -> str:
+    """An SDK message without the place in its source and the signature that it begins with, on one line.
+
+    >>> plain("model.cc:530 void fl::Model::Load(fl::ExecutionProvider) model not found at path: /x")
+    'model not found at path: /x'
+    """
+    text = " ".join(message.split())
+    found = _PLACE.match(text)
+    if found is None:
+        return text
+    depth = 0
+    for i in range(found.end(), len(text)):
+        depth += {"(": 1, ")": -1}.get(text[i], 0)
+        if text[i] == ")" and depth == 0 and text[i + 1 : i + 2] == " ":
+            return text[i + 1 :].strip()
+    return text[found.end() :]
+
+
+def on_load(model: str, message: str) -> LoadbenchError:
+    """Why a model did not load."""
+    text = plain(message)
+    if _MEMORY.search(text):
+        return LoadbenchError(
+            f"{model} does not fit into memory: unload other models, or take a smaller model or variant ({text})"
+        )
+    if found := _PROVIDER.search(text):
+        return TargetError(
+            f"{model} needs {found[1]}, which is not on this machine: install the device's driver and let the SDK "
+            "fetch the provider (it needs a network once), or take another variant, as with --device cpu"
+        )
+    return LoadbenchError(f"{model} cannot be loaded: {text}")
+
+
+def on_unload(model: str, message: str) -> LoadbenchError:
+    """Why a model did not unload."""
+    text = plain(message)
+    if found := _IN_USE.search(text):
+        return Busy(f"{model} still answers {found[1]} request(s): unload it when they have ended")
+    return LoadbenchError(f"{model} cannot be unloaded: {text}")
+
+
+def on_serve(port: int, message: str) -> LoadbenchError:
+    """Why the web service did not start."""
+    text = plain(message)
+    if "bind" in text.lower():
+        return LoadbenchError(f"port {port} of 127.0.0.1 is taken by another program: give another --port")
+    return LoadbenchError(f"Foundry Local's web service cannot start on port {port}: {text}")
+
+
+def not_cached(model: str) -> TargetError:
+    """A model of the catalogue that is not on this disk."""
+    return TargetError(f"{model} is not downloaded yet: loadbench models pull {model}")
+
+
+def unreachable(catalogue: str | None) -> TargetError:
+    """No catalogue: the runtime then lists nothing, and raises nothing."""
+    where = f" at {catalogue}" if catalogue else ""
+    return TargetError(
+        f"Foundry Local's catalogue{where} cannot be reached, and none was read before: connect to the network, "
+        "or register a model of your own: loadbench models register FOLDER"
+    )
+
+
+def unknown(name: str, known: Iterable[str]) -> TargetError:
+    """No model of this id; near ones are named.
+
+    >>> print(unknown("phi-4-mini-cpu:5", ["Phi-4-mini-cpu:5", "qwen-cpu:1"]))
+    Foundry Local knows no model 'phi-4-mini-cpu:5'; did you mean Phi-4-mini-cpu:5?
+    """
+    names = {each.lower(): each for each in known}
+    near = [names[each] for each in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "see loadbench models list"
+    return TargetError(f"Foundry Local knows no model {name!r}; {hint}")

@@ -6,10 +6,12 @@ the same in all streams (the words). So an event costs two concatenations and no
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
+
+from loadbench.serve import chat
+from loadbench.serve.chat import chunk, encoded
 
 _TEXT = (
     " A| ruler| must| be| truer| than| what| it| measures|,| so| this| server| says| what| it| promised| and| what| it"
@@ -39,17 +41,7 @@ def characters(first: int, tokens: int) -> int:
     return rounds * sum(map(len, WORDS)) + len(text(first, rest))
 
 
-def encoded(value: Any) -> bytes:
-    """Compact JSON, UTF-8, not escaped: what most servers send."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def chunk(payload: bytes) -> bytes:
-    """One chunk of a chunked HTTP body."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
-
-
-DONE = chunk(b"data: [DONE]\n\n")
+DONE = chunk(chat.DONE)
 LAST_CHUNK = b"0\r\n\r\n"
 PING = chunk(b": ping\n\n")
 GARBAGE = chunk(b'data: {"id":"chatcmpl-\n\n')
@@ -99,7 +91,7 @@ class Events:
         """A text event up to the first character of its text."""
         return self._prefix + _CHOICE + (b'{"role":"assistant","' if role else b'{"') + name.encode() + b'":"'
 
-    def text(self, name: Field, first: int, tokens: int, *, role: bool, usage: dict[str, Any] | None) -> bytes:
+    def text(self, name: Field, first: int, tokens: int, *, role: bool, usage: dict[str, object] | None) -> bytes:
         """A text event in full, with token counts where they come with every event."""
         return chunk(self.middle(name, role=role) + _ends(first % COUNT, tokens) + _usage(usage) + _END)
 
@@ -107,7 +99,7 @@ class Events:
         """The event that names the role and carries no text."""
         return chunk(self._prefix + _CHOICE + b'{"role":"assistant","content":""}' + _GOING_ON + _END)
 
-    def closing(self, finish: str, usage: dict[str, Any] | None, *, continuous: bool) -> bytes:
+    def closing(self, finish: str, usage: dict[str, object] | None, *, continuous: bool) -> bytes:
         """Finish event, usage event where there is one, [DONE], and the end of the body."""
         ending = b'{},"logprobs":null,"finish_reason":"%b"}]' % finish.encode()
         finished = chunk(self._prefix + _CHOICE + ending + _usage(usage if continuous else None) + _END)
@@ -115,13 +107,13 @@ class Events:
         return finished + counted + DONE + LAST_CHUNK
 
 
-def _usage(usage: dict[str, Any] | None) -> bytes:
+def _usage(usage: dict[str, object] | None) -> bytes:
     return b"" if usage is None else b',"usage":' + encoded(usage)
 
 
-def usage(prompt: int, completion: int, cached: int | None, reasoning: int) -> dict[str, Any]:
+def usage(prompt: int, completion: int, cached: int | None, reasoning: int) -> dict[str, object]:
     """Token counts; details only where the law has some."""
-    counts: dict[str, Any] = {
+    counts: dict[str, object] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
@@ -134,7 +126,7 @@ def usage(prompt: int, completion: int, cached: int | None, reasoning: int) -> d
 
 
 def whole(
-    identity: str, created: int, model: str, words: str, thoughts: str, finish: str, counts: dict[str, Any] | None
+    identity: str, created: int, model: str, words: str, thoughts: str, finish: str, counts: dict[str, object] | None
 ) -> bytes:
     """An answer that is not streamed."""
     message = {"role": "assistant", "content": words} | ({"reasoning_content": thoughts} if thoughts else {})
@@ -146,11 +138,3 @@ def whole(
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
     }
     return encoded(value if counts is None else value | {"usage": counts})
-
-
-def error(status: int, message: str, param: str | None = None, code: str | None = None) -> bytes:
-    """An error as OpenAI words it."""
-    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
-        status, "invalid_request_error" if status < 500 else "server_error"
-    )
-    return encoded({"error": {"message": message, "type": kind, "param": param, "code": code}})

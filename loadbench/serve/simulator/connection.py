@@ -9,24 +9,16 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import httptools
 
-from loadbench.serve.simulator import answer
-from loadbench.serve.simulator.ask import Refused
-
-if TYPE_CHECKING:
-    from loadbench.serve.simulator.job import Answer
-    from loadbench.serve.simulator.server import Server
+from loadbench.serve.chat import MAX_BODY_BYTES, MAX_DISCARDED_BYTES, Refused
 
 SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 """Socket option of Linux: a wall-clock stamp, taken as a segment arrives, comes with every read."""
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-"""Of a request: a million tokens of text are a third of it."""
 _MOST_HEAD_BYTES = 256 * 1024
-_MOST_DISCARDED_BYTES = 4 * MAX_BODY_BYTES  # of a body that was refused, so that its sender lives to read why
 _MOST_WAITING = 1_000
 """Requests that a client may send before it has its answers."""
 _REASONS = {
@@ -37,7 +29,6 @@ _REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",
-} | {
     429: "Too Many Requests",
     500: "Internal Server Error",
     502: "Bad Gateway",
@@ -62,6 +53,37 @@ class Request:
     body: bytes
     keep_alive: bool
     arrival_ns: int
+
+
+class Answer(Protocol):
+    """What is sent in answer to a request, as its connection sees it."""
+
+    def settle(self) -> None:
+        """Bring the truth's counts of tokens up to date."""
+
+    def abandon(self, now_ns: int) -> None:
+        """The client has left."""
+
+
+class Host(Protocol):
+    """The server, as a connection sees it."""
+
+    name: str
+
+    def refusal(self, request: Request) -> Refused | None:
+        """Why a request is not answered, by its head alone; None for one that is."""
+
+    def refuse(self, connection: Connection, refused: Refused) -> None:
+        """Answer with an error."""
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Answer one request, or begin to."""
+
+    def watch_writing(self, sock: socket.socket, wanted: bool) -> None:
+        """Call `writable` once the socket takes more, or no longer."""
+
+    def closed(self, connection: Connection) -> None:
+        """The connection is at its end, whoever wanted that."""
 
 
 class Connection:
@@ -97,7 +119,7 @@ class Connection:
         "sock",
     )
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
+    def __init__(self, server: Host, sock: socket.socket) -> None:
         self._server = server
         self.sock = sock
         self.current: Answer | None = None
@@ -110,7 +132,7 @@ class Connection:
         self._discarded_bytes = 0
         self._head_bytes = 0  # read since the last piece of a body, or the last whole request
         self._arrival_ns = 0
-        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self.on_message_begin()
 
     # Reading
@@ -132,7 +154,7 @@ class Connection:
             return
         if self._deaf:
             self._discarded_bytes += len(data)
-            if self._discarded_bytes > _MOST_DISCARDED_BYTES:
+            if self._discarded_bytes > MAX_DISCARDED_BYTES:
                 self._server.closed(self)
             return
         now = time.perf_counter_ns()
@@ -142,6 +164,7 @@ class Connection:
             now -= max(0, time.time_ns() - (seconds * 1_000_000_000 + ns))
         self._arrival_ns = now
         self._head_bytes += len(data)
+        assert self._parser is not None
         try:
             self._parser.feed_data(data)
             waiting_bytes = sum(len(request.body) for request in self._pending)
@@ -166,7 +189,7 @@ class Connection:
         except httptools.HttpParserError as error:
             self._keep_alive = False
             if self.current is None:
-                self.reply(400, answer.error(400, f"This is no HTTP: {error}"))
+                self.reply(400, Refused(400, f"This is no HTTP: {error}").body())
             else:
                 self.close()
             return
@@ -215,9 +238,11 @@ class Connection:
                 )
 
     def on_headers_complete(self) -> None:
-        refused = self._server.refusal(self._request(b"")) if self._has_body else None
-        if refused is not None:
-            raise refused
+        assert self._parser is not None
+        if self._has_body:
+            refused = self._server.refusal(self._request(self._parser, b""))
+            if refused is not None:
+                raise refused
         if self._expects and self.current is None:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -230,17 +255,18 @@ class Connection:
 
     def on_message_complete(self) -> None:
         self._head_bytes = 0
-        self._pending.append(self._request(b"".join(self._body)))
+        if self._parser is not None:  # else the client left before it could be told to go on (100 Continue)
+            self._pending.append(self._request(self._parser, b"".join(self._body)))
 
-    def _request(self, body: bytes) -> Request:
+    def _request(self, parser: httptools.HttpRequestParser, body: bytes) -> Request:
         return Request(
-            method=self._parser.get_method(),
+            method=parser.get_method(),
             path=_path(self._url),
             host="" if self._url.startswith(b"http://") else self._host.decode("latin-1"),
             origin=None if self._origin is None else self._origin.decode("latin-1"),
             authorization=self._authorization,
             body=body,
-            keep_alive=self._parser.should_keep_alive(),
+            keep_alive=parser.should_keep_alive(),
             arrival_ns=self._arrival_ns,
         )
 
@@ -279,9 +305,8 @@ class Connection:
 
     def hold(self, data: bytes) -> None:
         """Keep what the kernel would not take until the socket is writable."""
-        self._server.truth.blocked += 1
         self._out += data
-        self._server.poller.writing(self.sock, True)
+        self._server.watch_writing(self.sock, True)
 
     def writable(self) -> None:
         """Send what was held back."""
@@ -294,7 +319,7 @@ class Connection:
             return
         del self._out[:sent]
         if not self._out:
-            self._server.poller.writing(self.sock, False)
+            self._server.watch_writing(self.sock, False)
             if self._closing:
                 self.close()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 PERCENTILES = {"p50": (50, 100), "p90": (90, 100), "p95": (95, 100), "p99": (99, 100), "p999": (999, 1000)}
 
@@ -65,7 +64,7 @@ class Truth:
         self.first_ns: int | None = None
         self.last_ns: int | None = None
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, object]:
         """The report, ready for JSON."""
         span = None if self.first_ns is None or self.last_ns is None else (self.last_ns - self.first_ns) / 1e9
         return {

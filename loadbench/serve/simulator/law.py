@@ -1,16 +1,24 @@
-"""What the simulator promises: its timing law and its faults, as one frozen record, and the options that spell it.
+"""What the simulator promises: its timing law and its faults, as one frozen record, and the numbers drawn by it.
 
-Times are declared in milliseconds, with fractions; the server keeps nanoseconds.
+Times are declared in milliseconds, with fractions; the server keeps nanoseconds. Each field of the law says how it is
+written as an option, so that a command line needs no list of its own.
+
+Prompt tokens are counted by rule, so that a test can count them too: 3 for the template, 4 for each message, and 1 for
+each word between white space.
 """
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import math
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from loadbench.serve.chat import ChatRequest
 
 FAULTS = {
     "stall": "the stream pauses half-way for stall_ms, then goes on",
@@ -46,28 +54,48 @@ def milliseconds(text: str) -> float:
     return sum(float(number) * _UNITS_MS[unit] for number, unit in parts)
 
 
-def faults(texts: Sequence[str]) -> dict[str, float]:
+def rates(texts: Sequence[str]) -> dict[str, float]:
     """Faults as one writes them, `NAME=RATE`, as a mapping.
 
-    >>> faults(["429=0.01", "cut=0.5"])
+    >>> rates(["429=0.01", "cut=0.5"])
     {'429': 0.01, 'cut': 0.5}
     """
-    rates: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for text in texts:
         name, equals, rate = text.partition("=")
         try:
-            rates[name.strip()] = float(rate) if equals else 1.0
+            shares[name.strip()] = float(rate) if equals else 1.0
         except ValueError:
             raise ValueError(f"{text!r} is no fault: write NAME=RATE, e.g. cut=0.01") from None
-    return rates
+    return shares
 
 
 def _length(text: str) -> tuple[int, int]:
     low, dots, high = text.partition("..")
     try:
-        return (int(low), int(high)) if dots else (int(low), int(low))
+        return int(low), int(high if dots else low)
     except ValueError:
         raise ValueError(f"{text!r} is no length: write 64 or 16..256") from None
+
+
+JitterShape = Literal["lognormal", "uniform", "exponential"]
+Role = Literal["first", "early", "none"]
+Usage = Literal["on", "off", "continuous"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a field of the law is written on a command line.
+
+    Attributes:
+        metavar: None for a switch, or one of `choices`.
+        parse: Of the text; None where there is no more to it than the choices.
+    """
+
+    help: str
+    metavar: str | None = None
+    parse: Callable[[str], object] | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,24 +136,26 @@ class Law:
         seed: Of jitter, lengths and faults.
     """
 
-    ttft_ms: float = 50.0
-    ttft_per_prompt_token_ms: float = 0.0
-    itl_ms: float = 10.0
-    itl_per_stream_ms: float = 0.0
-    slots: int | None = None
-    jitter: float = 0.0
-    jitter_shape: Literal["lognormal", "uniform", "exponential"] = "lognormal"
-    length: tuple[int, int] | None = None
-    default_max_tokens: int = 128
-    tokens_per_event: int = 1
-    reasoning_tokens: int = 0
-    role: Literal["first", "early", "none"] = "first"
-    ping_ms: float | None = None
-    usage: Literal["on", "off", "continuous"] = "on"
-    prompt_cache: bool = False
-    stall_ms: float = 500.0
+    ttft_ms: Annotated[float, Option("time to first token", "TIME", milliseconds)] = 50.0
+    ttft_per_prompt_token_ms: Annotated[float, Option("added per uncached prompt token", "TIME", milliseconds)] = 0.0
+    itl_ms: Annotated[float, Option("inter-token latency of a lone stream", "TIME", milliseconds)] = 10.0
+    itl_per_stream_ms: Annotated[float, Option("added for every other stream in the batch", "TIME", milliseconds)] = 0.0
+    slots: Annotated[int | None, Option("requests served at once; others queue", "N", int)] = None
+    jitter: Annotated[float, Option("spread of every TTFT and ITL, e.g. 0.1", "SHARE", float)] = 0.0
+    jitter_shape: Annotated[JitterShape, Option("shape of that spread", choices=get_args(JitterShape))] = "lognormal"
+    length: Annotated[tuple[int, int] | None, Option("tokens of an answer that ends by itself", "A..B", _length)] = None
+    default_max_tokens: Annotated[int, Option("limit where a request names none", "N", int)] = 128
+    tokens_per_event: Annotated[int, Option("tokens in each event", "N", int)] = 1
+    reasoning_tokens: Annotated[int, Option("first tokens that come as reasoning", "N", int)] = 0
+    role: Annotated[Role, Option("when the role-only event comes", choices=get_args(Role))] = "first"
+    ping_ms: Annotated[
+        float | None, Option("comment lines until the first token, this often", "TIME", milliseconds)
+    ] = None
+    usage: Annotated[Usage, Option("token counts: as asked, never, in every event", choices=get_args(Usage))] = "on"
+    prompt_cache: Annotated[bool, Option("count a prompt seen before as cached")] = False
+    stall_ms: Annotated[float, Option("how long a stall lasts", "TIME", milliseconds)] = 500.0
     faults: Mapping[str, float] = field(default_factory=dict)
-    seed: int = 1
+    seed: Annotated[int, Option("of jitter, lengths and faults", "N", int)] = 1
 
     def __post_init__(self) -> None:
         for name in ("ttft_ms", "ttft_per_prompt_token_ms", "itl_ms", "itl_per_stream_ms", "jitter", "stall_ms"):
@@ -151,108 +181,114 @@ class Law:
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError(f"the rates of the faults add up to {sum(self.faults.values())}: at most 1 can strike")
 
-    def argv(self) -> list[str]:
-        """The options that declare this law to `python -m loadbench.serve.simulator`; defaults are left out.
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """How its fields are written as options, `faults` apart, which are `--fault NAME=RATE`, repeated."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated}
 
-        >>> Law(itl_ms=2.5, slots=1, faults={"cut": 0.5}).argv()
-        ['--itl', '2.5ms', '--slots', '1', '--fault', 'cut=0.5']
-        """
-        words: list[str] = []
-        for item, plain in zip(fields(self), fields(Law()), strict=True):
-            value = getattr(self, item.name)
-            if item.name == "faults":
-                words += [word for name, rate in value.items() for word in ("--fault", f"{name}={rate!r}")]
-            elif value == plain.default or value is None:
-                continue
-            elif value is True:
-                words.append(_option(item.name))
-            elif item.name == "length":
-                words += ["--length", f"{value[0]}..{value[1]}"]
-            else:
-                words += [_option(item.name), f"{value!r}ms" if item.name.endswith("_ms") else str(value)]
-        return words
+    @classmethod
+    def from_builtins(cls, values: Mapping[str, Any]) -> Law:
+        """The law that `to_builtins` wrote, by way of JSON."""
+        times = {name: float(value) for name, value in values.items() if name.endswith("_ms") and value is not None}
+        length = values["length"]
+        return cls(**{**values, **times, "length": None if length is None else tuple(length)})
 
-    def to_builtins(self) -> dict[str, Any]:
+    def to_builtins(self) -> dict[str, object]:
         """The law as JSON would have it."""
         return {item.name: getattr(self, item.name) for item in fields(self)} | {"faults": dict(self.faults)}
 
 
-def _option(name: str) -> str:
-    return "--" + name.removesuffix("_ms").replace("_", "-")
+MOST_TOKENS = 1_000_000
+"""Of one answer, which the simulator makes up in its memory."""
+TEMPLATE_TOKENS = 3
+MESSAGE_TOKENS = 4
 
 
-_HELP: dict[str, tuple[str, str | None, Callable[[str], Any] | tuple[str, ...] | None]] = {
-    "ttft_ms": ("time to first token", "TIME", milliseconds),
-    "ttft_per_prompt_token_ms": ("added per uncached prompt token", "TIME", milliseconds),
-    "itl_ms": ("inter-token latency of a lone stream", "TIME", milliseconds),
-    "itl_per_stream_ms": ("added for every other stream in the batch", "TIME", milliseconds),
-    "slots": ("requests served at once; others queue", "N", int),
-    "jitter": ("spread of every TTFT and ITL, e.g. 0.1", "SHARE", float),
-    "jitter_shape": ("shape of that spread", None, ("lognormal", "uniform", "exponential")),
-    "length": ("tokens of an answer that ends by itself", "A..B", _length),
-    "default_max_tokens": ("limit where a request names none", "N", int),
-    "tokens_per_event": ("tokens in each event", "N", int),
-    "reasoning_tokens": ("first tokens that come as reasoning", "N", int),
-    "role": ("when the role-only event comes", None, ("first", "early", "none")),
-    "ping_ms": ("comment lines until the first token, this often", "TIME", milliseconds),
-    "usage": ("token counts: as asked, never, in every event", None, ("on", "off", "continuous")),
-    "prompt_cache": ("count a prompt seen before as cached", None, None),
-    "stall_ms": ("how long a stall lasts", "TIME", milliseconds),
-    "seed": ("of jitter, lengths and faults", "N", int),
-}
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What of a request the law looks at.
+
+    Attributes:
+        ignore_eos: llama.cpp's and vLLM's: do not end before `max_tokens`.
+        cache_prompt: llama.cpp's: may the prompt cache be used.
+        prompt_tokens: Counted by the rule above.
+        digest: 64-bit hash of all messages: the same prompt has the same.
+    """
+
+    max_tokens: int | None
+    ignore_eos: bool
+    cache_prompt: bool
+    prompt_tokens: int
+    digest: int
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` an option for each field of the law; what is not given stays out of the namespace."""
-    group = parser.add_argument_group("law", "times are written 200us, 50ms or 1.5s")
-    for item in fields(Law()):
-        if item.name == "faults":
-            continue
-        text, metavar, kind = _HELP[item.name]
-        unit = "ms" if item.name.endswith("_ms") else ""
-        default = "" if item.default is None or item.default is False else f" (default {item.default}{unit})"
-        if kind is None:
-            group.add_argument(_option(item.name), action="store_true", default=argparse.SUPPRESS, help=text)
-            continue
-        group.add_argument(
-            _option(item.name),
-            dest=item.name,
-            metavar=metavar,
-            default=argparse.SUPPRESS,
-            type=_checked(kind) if callable(kind) else str,
-            choices=None if callable(kind) else kind,
-            help=text + default,
-        )
-    names = "; ".join(f"{name}: {text}" for name, text in FAULTS.items())
-    group.add_argument(
-        "--fault",
-        metavar="NAME=RATE",
-        action="append",
-        dest="fault",
-        default=[],
-        help=f"share of requests that meet it, may be repeated. 400 to 599: that HTTP status; {names}".replace(
-            "%", "%%"
-        ),
+def ask(request: ChatRequest) -> Ask:
+    """What a chat completion request asks for."""
+    texts = [message["content"] for message in request.messages]
+    whole = "\0".join(texts).encode(errors="surrogatepass")
+    return Ask(
+        max_tokens=request.max_tokens,
+        ignore_eos=request.fields.get("ignore_eos") is True,
+        cache_prompt=request.fields.get("cache_prompt") is not False,
+        prompt_tokens=TEMPLATE_TOKENS + MESSAGE_TOKENS * len(texts) + sum(len(text.split()) for text in texts),
+        digest=int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "big"),
     )
 
 
-def from_options(options: argparse.Namespace) -> Law:
-    """The law that the parsed options declare.
+SIZE = 8192
+"""Factors of jitter in the table: drawing one at every token would cost as much as sending it."""
 
-    Raises:
-        ValueError: If a value is out of range; the message says which.
+
+class Draws:
+    """A law's numbers. Jitter follows from the number of the request and of the token, lengths from the prompt, faults
+    from the order of requests: so a seed gives the same run twice.
+
+    Attributes:
+        factors: Of jitter, in 1/65,536, shape (8,192,); empty without jitter.
     """
-    given = {item.name: getattr(options, item.name) for item in fields(Law()) if hasattr(options, item.name)}
-    return Law(**given, faults=faults(options.fault))
 
+    def __init__(self, law: Law) -> None:
+        self._law = law
+        self._faults = random.Random(f"faults {law.seed}")
+        draw = random.Random(f"jitter {law.seed}")
+        spread = law.jitter
+        self.factors: tuple[int, ...] = ()
+        if spread and law.jitter_shape == "uniform":
+            self.factors = tuple(round(65536 * draw.uniform(1 - spread, 1 + spread)) for _ in range(SIZE))
+        elif spread and law.jitter_shape == "exponential":
+            self.factors = tuple(round(65536 * (1 - spread + spread * draw.expovariate(1.0))) for _ in range(SIZE))
+        elif spread:
+            self.factors = tuple(round(65536 * draw.lognormvariate(0.0, spread)) for _ in range(SIZE))
 
-def _checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`parse` for argparse, which prints the message of its own error class only."""
+    def jittered_ns(self, latency_ns: int, draw: int) -> int:
+        """A latency times factor number `draw`."""
+        return latency_ns * self.factors[draw % SIZE] >> 16 if self.factors else latency_ns
 
-    def parsed(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+    def ttft_ns(self, prompt_tokens: int, draw: int) -> int:
+        """TTFT without queue for so many uncached prompt tokens."""
+        return self.jittered_ns(
+            round((self._law.ttft_ms + self._law.ttft_per_prompt_token_ms * prompt_tokens) * 1e6), draw
+        )
 
-    return parsed
+    def itl_ns(self, active: int) -> int:
+        """Inter-token latency, before jitter, of each of so many streams in the batch."""
+        return round((self._law.itl_ms + self._law.itl_per_stream_ms * max(0, active - 1)) * 1e6)
+
+    def length(self, ask: Ask) -> tuple[int, str]:
+        """Tokens of an answer, and why it ends: "length" or "stop"."""
+        if self._law.length is None or ask.ignore_eos:
+            return ask.max_tokens or self._law.default_max_tokens, "length"
+        own = random.Random(f"length {self._law.seed} {ask.digest}").randint(*self._law.length)
+        if ask.max_tokens is None or own <= ask.max_tokens:
+            return own, "stop"
+        return ask.max_tokens, "length"
+
+    def fault(self) -> str | None:
+        """The fault that strikes the next request; one draw each, so that a seed strikes the same requests."""
+        draw = self._faults.random()
+        for name, rate in self._law.faults.items():
+            if draw < rate:
+                return name
+            draw -= rate
+        return None

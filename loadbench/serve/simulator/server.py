@@ -1,32 +1,32 @@
 """The simulator's loop: one thread, one epoll, one heap of due times.
 
-There is no asyncio in here: its timers, and uvloop's, come in whole milliseconds, and a callback per token costs more
-than the send itself. This loop asks the heap what is due, sends it, and waits (poller.py) for the next due time or a
-socket. Two cares keep its own lag out of the truth: a request's arrival is the kernel's stamp, and due times follow
-from it by the law alone.
+There is no asyncio in here: its timers, and uvloop's, come in whole milliseconds, as does `select.epoll.poll`, and a
+callback per token costs more than the send itself. This loop asks the heap what is due, sends it, and waits for the
+next due time or a socket. `select.select` takes microseconds, and an epoll object is itself selectable: so the exact
+wait is a `select` on that one descriptor, and the sockets cost what epoll costs. Two cares keep its own lag out of the
+truth: a request's arrival is the kernel's stamp, and due times follow from it by the law alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import select
+import selectors
 import socket
 import sys
 import time
 from collections.abc import Sequence
-from heapq import heappop, heappush, heapreplace
-from typing import Any
+from heapq import heappop, heapreplace
+from typing import Protocol
 
-from loadbench.serve.admission import Admission
-from loadbench.serve.simulator import answer, ask, poller
+from loadbench.serve import chat
+from loadbench.serve.chat import Admission, Refused
+from loadbench.serve.simulator import answer
 from loadbench.serve.simulator.connection import SO_TIMESTAMPNS, Connection, Request
 from loadbench.serve.simulator.counts import Truth
-from loadbench.serve.simulator.draws import Draws
-from loadbench.serve.simulator.job import Job, Turn
-from loadbench.serve.simulator.law import Law
-from loadbench.serve.simulator.slots import Slots
-from loadbench.serve.simulator.stream import Stream
-from loadbench.serve.simulator.whole import Whole
+from loadbench.serve.simulator.law import MOST_TOKENS, Law
+from loadbench.serve.simulator.stream import Service, Stream
 
 clock = time.perf_counter_ns
 _CHAT, _MODELS, _TRUTH = (b"POST", b"/v1/chat/completions"), (b"GET", b"/v1/models"), (b"GET", b"/truth")
@@ -37,6 +37,80 @@ BATCH = 64
 NAP_NS = 30_000
 """Where events come thick, a wait is no shorter: several share one wake-up, and the core is not spun away from the
 client, which may need it."""
+
+
+class Poller(Protocol):
+    """Readiness by file descriptor. Every socket is watched for reading."""
+
+    write_bit: int
+    wake_ns: int
+    """So much before a due time a wait had better end: a process wakes up late by up to that."""
+
+    def add(self, sock: socket.socket) -> None:
+        """Watch for reading."""
+
+    def remove(self, sock: socket.socket) -> None:
+        """Stop watching; before the socket is closed."""
+
+    def writing(self, sock: socket.socket, wanted: bool) -> None:
+        """Watch for writing as well, or no longer."""
+
+    def wait(self, seconds: float | None) -> Sequence[tuple[int, int]]:
+        """Pairs of descriptor and readiness bits: 0 looks only, None waits for ever."""
+
+
+class EpollPoller:
+    """Linux."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.write_bit: int = select.EPOLLOUT
+        self.wake_ns = 80_000
+        # Timers may come 50 us late by default, so that the kernel can batch them.
+        with contextlib.suppress(OSError), open("/proc/self/timerslack_ns", "w") as slack:
+            slack.write("1000")
+
+    def add(self, sock: socket.socket) -> None:
+        self._epoll.register(sock, select.EPOLLIN)
+
+    def remove(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(sock)
+
+    def writing(self, sock: socket.socket, wanted: bool) -> None:
+        self._epoll.modify(sock, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+
+    def wait(self, seconds: float | None) -> Sequence[tuple[int, int]]:
+        if seconds != 0:
+            select.select((self._epoll,), (), (), seconds)
+        return self._epoll.poll(0, 8)  # few: each may be a request to begin, and tokens are due in between
+
+
+class SelectorsPoller:
+    """Elsewhere: as exact as the platform's wait, some us on macOS and 1 ms on Windows."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.write_bit: int = selectors.EVENT_WRITE
+        self.wake_ns = 200_000
+        if sys.platform == "win32":
+            import ctypes
+
+            self.wake_ns = 2_000_000
+            ctypes.windll.winmm.timeBeginPeriod(1)  # waits come in steps of 1 ms, not 15.6
+
+    def add(self, sock: socket.socket) -> None:
+        self._selector.register(sock, selectors.EVENT_READ)
+
+    def remove(self, sock: socket.socket) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(sock)
+
+    def writing(self, sock: socket.socket, wanted: bool) -> None:
+        self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0))
+
+    def wait(self, seconds: float | None) -> Sequence[tuple[int, int]]:
+        return [(key.fd, bits) for key, bits in self._selector.select(seconds)]
 
 
 class Server:
@@ -55,16 +129,10 @@ class Server:
     def __init__(
         self, law: Law, models: Sequence[str], host: str, port: int, api_key: str | None = None, name: str = "simulator"
     ) -> None:
-        self.law, self.models, self.name = law, tuple(models), name
-        self.truth = Truth()
-        self.poller = poller.new()
-        self.run = int(time.time()) & 0xFFFFFFFF
-        self.draws = Draws(law)
-        self.slots = Slots(self)
+        self.models, self.name = tuple(models), name
+        self._service = Service(law)
+        self._poller: Poller = EpollPoller() if sys.platform == "linux" else SelectorsPoller()
         self._admission = Admission(host, api_key)
-        self._heap: list[tuple[int, int, Turn]] = []
-        self._pushed = 0
-        self._numbers = 0
         self._connections: dict[int, Connection] = {}
         self._stopping = False
         self._waker, self._woken = socket.socketpair()
@@ -73,7 +141,7 @@ class Server:
         self._listener = _listen(host, port)
         self.port: int = self._listener.getsockname()[1]
         for sock in (self._woken, self._listener):
-            self.poller.add(sock)
+            self._poller.add(sock)
 
     # The loop
 
@@ -83,9 +151,9 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.disable()
-        heap, connections, write_bit = self._heap, self._connections, self.poller.write_bit
+        heap, connections, write_bit = self._service.heap, self._connections, self._poller.write_bit
         woken, listener = self._woken.fileno(), self._listener.fileno()
-        wake_ns, rested = self.poller.wake_ns, False
+        wake_ns, rested = self._poller.wake_ns, False
         while not self._stopping:
             if self._send_due():
                 rested = False
@@ -98,7 +166,7 @@ class Server:
                     seconds = 0.0  # what is left of the wait, spun for exactness
                 else:
                     seconds = max(ahead, NAP_NS) / 1e9
-            for descriptor, bits in self.poller.wait(seconds):
+            for descriptor, bits in self._poller.wait(seconds):
                 connection = connections.get(descriptor)
                 if connection is not None:
                     if bits & write_bit:
@@ -127,8 +195,9 @@ class Server:
 
     def _send_due(self) -> bool:
         """Send what is due, a batch at most. The hot path: about 1.5 us a token beside the send itself."""
-        heap, factors, slots, truth = self._heap, self.draws.factors, self.slots, self.truth
-        gaps, lates, step, last = truth.gap, truth.late, self.law.tokens_per_event, answer.COUNT - 1
+        service = self._service
+        heap, factors, truth = service.heap, service.draws.factors, service.truth
+        gaps, lates, step, last = truth.gap, truth.late, service.law.tokens_per_event, answer.COUNT - 1
         for count in range(BATCH):
             if not heap:
                 return count > 0
@@ -139,7 +208,7 @@ class Server:
             if not stream.left:
                 heappop(heap)
                 stream.turn(due)
-                if truth is not self.truth:
+                if truth is not service.truth:
                     return True
                 continue
             assert isinstance(stream, Stream)
@@ -162,18 +231,13 @@ class Server:
             stream.sent_ns = now
             stream.index = (index + step) & last
             left = stream.left = stream.left - 1
-            gap = slots.itl_ns * step
+            gap = service.itl_ns * step
             if not left:
                 gap = stream.gap_ns()
             elif factors:
                 gap = gap * factors[(stream.job.offset + stream.stop - left) % len(factors)] >> 16
             heapreplace(heap, (due + gap, number, stream))
         return True
-
-    def push(self, due_ns: int, turn: Turn) -> None:
-        """Call on `turn` at `due_ns`."""
-        self._pushed += 1
-        heappush(self._heap, (due_ns, self._pushed, turn))
 
     # Connections
 
@@ -186,22 +250,25 @@ class Server:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections[sock.fileno()] = Connection(self, sock)
-            self.poller.add(sock)
-            self.truth.connections += 1
+            self._poller.add(sock)
+            self._service.truth.connections += 1
 
     def closed(self, connection: Connection) -> None:
         """The connection is at its end, whoever wanted that."""
         if self._connections.pop(connection.sock.fileno(), None) is None:
             return
-        self.poller.remove(connection.sock)
+        self._poller.remove(connection.sock)
         connection.sock.close()
         current, connection.current = connection.current, None
         connection.release()
         if current is not None:
-            current.settle()
-            current.left = 0
-            self.truth.disconnected += 1
-            current.job.end(clock())
+            self._service.truth.disconnected += 1
+            current.abandon(clock())
+
+    def watch_writing(self, sock: socket.socket, wanted: bool) -> None:
+        """The kernel would not take all at once, or has taken it now."""
+        self._service.truth.blocked += wanted
+        self._poller.writing(sock, wanted)
 
     # Requests
 
@@ -216,76 +283,74 @@ class Server:
         elif route == _CHAT:
             self._chat(connection, request)
         elif route == _MODELS:
-            connection.reply(200, answer.encoded(self._models()))
+            connection.reply(200, chat.encoded(self._models()))
         elif route == _TRUTH:
-            connection.reply(200, answer.encoded(self._report()))
+            connection.reply(200, chat.encoded(self._report()))
         else:
             self._report()
-            self.truth = Truth()
+            self._service.truth = Truth()
             connection.reply(200, b"{}")
 
-    def refusal(self, request: Request) -> ask.Refused | None:
+    def refusal(self, request: Request) -> Refused | None:
         """Why a request is not answered, by its head alone; None for one that is."""
         route = (request.method, request.path)
         if route == _HEALTH:
             return None
         if route not in _ROUTES:
             method, path = request.method.decode(), request.path[:200].decode(errors="replace")
-            return ask.Refused(404, f"There is no {method} {path}.")
-        refusal = self._admission.refusal(request.host, request.origin, request.authorization)
-        if refusal is None:
-            return None
-        status, message, code = refusal
-        return ask.Refused(status, message, code=code)
+            return Refused(404, f"There is no {method} {path}.")
+        return self._admission.refusal(request.host, request.origin, request.authorization)
 
-    def _models(self) -> dict[str, Any]:
-        one = {"object": "model", "created": self.run, "owned_by": "loadbench"}
+    def _models(self) -> dict[str, object]:
+        one = {"object": "model", "created": self._service.run, "owned_by": "loadbench"}
         return {"object": "list", "data": [{"id": model} | one for model in self.models]}
 
-    def _report(self) -> dict[str, Any]:
+    def _report(self) -> dict[str, object]:
         for connection in self._connections.values():
             if connection.current is not None:
                 connection.current.settle()
+        service = self._service
         return {
             "server": self.name,
             "models": self.models,
-            "law": self.law.to_builtins(),
+            "law": service.law.to_builtins(),
             "clock": "user" if SO_TIMESTAMPNS is None else "kernel",
             "cpu_s": time.process_time(),
-            "active": self.slots.active,
-            "queued": self.slots.queued,
-            **self.truth.report(),
+            "active": service.active,
+            "queued": service.queued,
+            **service.truth.report(),
         }
 
-    def refuse(self, connection: Connection, refused: ask.Refused) -> None:
+    def refuse(self, connection: Connection, refused: Refused) -> None:
         """Answer with an error."""
-        self.truth.rejected += 1
-        error = answer.error(refused.status, refused.message, refused.param, refused.code)
-        connection.reply(refused.status, error)
+        self._service.truth.rejected += 1
+        connection.reply(refused.status, refused.body())
 
     def _chat(self, connection: Connection, request: Request) -> None:
         try:
-            asked = ask.read(request.body, self.models)
-        except ask.Refused as refused:
+            asked = chat.read(request.body, most_tokens=MOST_TOKENS)
+            if asked.model not in self.models:
+                message = f"The model {asked.model[:200]!r} does not exist; there is {', '.join(self.models)}."
+                raise Refused(404, message, "model", "model_not_found")
+        except Refused as refused:
             self.refuse(connection, refused)
             return
-        truth = self.truth
-        truth.requests += 1
-        fault = self.draws.fault()
+        service = self._service
+        service.truth.requests += 1
+        fault = service.draws.fault()
         if fault is not None and fault.isdecimal():
-            truth.faults[fault] += 1
-            error = answer.error(int(fault), f"The simulator answers {fault}, as it was asked to.")
-            connection.reply(int(fault), error)
+            service.truth.faults[fault] += 1
+            connection.reply(
+                int(fault), Refused(int(fault), f"The simulator answers {fault}, as it was asked to.").body()
+            )
         elif fault == "drop":
-            truth.faults[fault] += 1
+            service.truth.faults[fault] += 1
             connection.close()
         elif fault == "hang":
-            truth.faults[fault] += 1
+            service.truth.faults[fault] += 1
             connection.hanging = True
         else:
-            job = Job(self, connection, asked, self._numbers, request.arrival_ns, fault)
-            self._numbers += 1
-            self.slots.begin(Stream(job) if asked.stream else Whole(job))
+            service.begin(connection, asked, request.arrival_ns, fault)
 
 
 def _listen(host: str, port: int) -> socket.socket:

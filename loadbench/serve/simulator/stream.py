@@ -1,16 +1,205 @@
-"""A streamed answer on its way: what is sent at which due time."""
+"""Answers on their way: what is due when, by the law, and the slots that requests are served in."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from heapq import heappush
+from typing import Protocol
 
+from loadbench.serve import chat
+from loadbench.serve.chat import ChatRequest
 from loadbench.serve.simulator import answer
-from loadbench.serve.simulator.job import Job
+from loadbench.serve.simulator.connection import Connection
+from loadbench.serve.simulator.counts import Truth
+from loadbench.serve.simulator.law import Ask, Draws, Law, ask
 
 HALF_WAY = frozenset(("stall", "cut", "reset", "error_event", "garbage"))
 AT_ONCE = frozenset(("burst", "empty"))
+CACHED_PROMPTS = 100_000
 clock = time.perf_counter_ns
+
+
+class Turn(Protocol):
+    """What the server's heap holds, by due time.
+
+    An object with `left` > 0 is a Stream with that many plain text events ahead, which the server's hot loop sends
+    itself. With `left` == 0 its `turn` is called: for the first event, the last one, and faults.
+    """
+
+    left: int
+
+    def turn(self, due_ns: int) -> None:
+        """Act; `due_ns` has come."""
+
+
+class Service:
+    """What all answers share: the law, the counts, what is due when, who holds a slot and who waits for one.
+
+    Attributes:
+        truth: Replaced as a whole when counting starts anew.
+        run: When it began, in seconds: part of every answer's id.
+        heap: (due time, number, turn), the numbers ascending: of two that are due at once the older comes first.
+        active: Requests that hold a slot; without a limit, all in service.
+        itl_ns: Inter-token latency at that batch size, before jitter.
+    """
+
+    def __init__(self, law: Law) -> None:
+        self.law = law
+        self.draws = Draws(law)
+        self.truth = Truth()
+        self.run = int(time.time()) & 0xFFFFFFFF
+        self.heap: list[tuple[int, int, Turn]] = []
+        self.active = 0
+        self.itl_ns = self.draws.itl_ns(0)
+        self._pushed = 0
+        self._jobs = 0
+        self._waiting: deque[Stream | Whole] = deque()
+        self._prompts: dict[int, None] = {}
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a slot."""
+        return sum(not waiting.job.gone for waiting in self._waiting)
+
+    def push(self, due_ns: int, turn: Turn) -> None:
+        """Call on `turn` at `due_ns`."""
+        self._pushed += 1
+        heappush(self.heap, (due_ns, self._pushed, turn))
+
+    def begin(self, connection: Connection, request: ChatRequest, arrival_ns: int, fault: str | None) -> None:
+        """Give a request a slot or a place in the queue; send the headers where they come early."""
+        law = self.law
+        job = Job(self, connection, request, self._jobs, arrival_ns, fault)
+        self._jobs += 1
+        begun: Stream | Whole = Stream(job) if request.stream else Whole(job)
+        connection.current = begun
+        if isinstance(begun, Stream) and (law.role == "early" or law.ping_ms is not None):
+            connection.write(begun.head())
+            if law.ping_ms is not None:
+                every_ns = round(law.ping_ms * 1e6)
+                self.push(arrival_ns + every_ns, Ping(begun, every_ns))
+        if job.gone:
+            return
+        if law.slots is not None and self.active >= law.slots:
+            self._waiting.append(begun)
+        else:
+            self._admit(begun, arrival_ns)
+
+    def free(self, due_ns: int) -> None:
+        """A slot came free at `due_ns`, by the law: the next in the queue starts then, not when the loop got to it."""
+        self._occupy(-1)
+        while self._waiting:
+            begun = self._waiting.popleft()
+            if not begun.job.gone:
+                self._admit(begun, max(due_ns, begun.job.arrival_ns))
+                return
+
+    def _admit(self, begun: Stream | Whole, start_ns: int) -> None:
+        job, truth = begun.job, self.truth
+        job.running = True
+        self._occupy(1)
+        truth.most_active = max(truth.most_active, self.active)
+        truth.queue[(start_ns - job.arrival_ns) // 1000] += 1
+        if self.law.prompt_cache:
+            job.cached_tokens = self._look_up(job.ask)
+        truth.prompt_tokens += job.ask.prompt_tokens
+        truth.cached_tokens += job.cached_tokens
+        begun.start(start_ns)
+
+    def _occupy(self, change: int) -> None:
+        self.active += change
+        self.itl_ns = self.draws.itl_ns(self.active)
+
+    def _look_up(self, asked: Ask) -> int:
+        """Tokens of the prompt that the prompt cache holds; from now on it holds them all."""
+        cached = asked.digest in self._prompts
+        self._prompts.pop(asked.digest, None)
+        self._prompts[asked.digest] = None  # the youngest comes last
+        if len(self._prompts) > CACHED_PROMPTS:
+            del self._prompts[next(iter(self._prompts))]
+        return asked.prompt_tokens - 1 if cached and asked.cache_prompt else 0
+
+
+class Job:
+    """One request with what the law drew for it: what streams and whole answers have in common.
+
+    Attributes:
+        number: Of the request, from 0.
+        arrival_ns: When its last segment reached the kernel.
+        fault: The fault that will strike, or None.
+        tokens, finish: Length of the answer and why it ends.
+        reasoning: How many of the tokens are reasoning.
+        cached_tokens: Of the prompt; known when the request gets its slot.
+        running: Holds a slot.
+        gone: Over, or its client has left; the heap and the queue may still hold it.
+    """
+
+    __slots__ = (
+        "arrival_ns",
+        "ask",
+        "cached_tokens",
+        "connection",
+        "created",
+        "fault",
+        "finish",
+        "gone",
+        "identity",
+        "number",
+        "offset",
+        "reasoning",
+        "request",
+        "running",
+        "service",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        service: Service,
+        connection: Connection,
+        request: ChatRequest,
+        number: int,
+        arrival_ns: int,
+        fault: str | None,
+    ) -> None:
+        self.service, self.connection, self.request, self.ask = service, connection, request, ask(request)
+        self.number, self.arrival_ns, self.fault = number, arrival_ns, fault
+        self.tokens, self.finish = service.draws.length(self.ask)
+        self.reasoning = min(service.law.reasoning_tokens, self.tokens)
+        self.cached_tokens = 0
+        self.offset = number * 2_654_435_761  # spreads requests over the table of jitter
+        self.running = self.gone = False
+        self.identity = f"chatcmpl-{service.run:08x}{number:016x}"
+        self.created = int(time.time())
+
+    def ttft_ns(self) -> int:
+        """TTFT without queue."""
+        return self.service.draws.ttft_ns(self.ask.prompt_tokens - self.cached_tokens, self.offset - 1)
+
+    def tokens_ns(self, tokens: int, draw: int) -> int:
+        """Time that `tokens` tokens take in the batch as it is; `draw` is the number of their event."""
+        return self.service.draws.jittered_ns(self.service.itl_ns * tokens, self.offset + draw)
+
+    def usage(self, tokens: int) -> dict[str, object]:
+        """Token counts after so many tokens."""
+        cached = self.cached_tokens if self.service.law.prompt_cache else None
+        return answer.usage(self.ask.prompt_tokens, tokens, cached, min(self.reasoning, tokens))
+
+    def strike(self) -> str | None:
+        """The fault, which strikes and is counted now, once."""
+        fault, self.fault = self.fault, None
+        if fault is not None:
+            self.service.truth.faults[fault] += 1
+        return fault
+
+    def end(self, due_ns: int) -> None:
+        """Free the slot, as of `due_ns`."""
+        self.gone = True
+        if self.running:
+            self.running = False
+            self.service.free(due_ns)
 
 
 class Stream:
@@ -51,14 +240,14 @@ class Stream:
     def __init__(self, job: Job) -> None:
         self.job, self.connection = job, job.connection
         self.send: Callable[[bytes], int] = job.connection.sock.send
-        law, ask = job.server.law, job.ask
+        law, request = job.service.law, job.request
         self._per_event = law.tokens_per_event
         self._events = -(-job.tokens // self._per_event)
         self._half_way = max(1, self._events // 2)
-        self._usage = law.usage != "off" and (ask.include_usage or law.usage == "continuous")
-        self._continuous = self._usage and (ask.continuous_usage or law.usage == "continuous")
-        self._chunks = answer.Events(job.identity, job.created, ask.model)
-        self._first_word = self.index = ask.digest % answer.COUNT
+        self._usage = law.usage != "off" and (request.include_usage or law.usage == "continuous")
+        self._continuous = self._usage and (request.continuous_usage or law.usage == "continuous")
+        self._chunks = answer.Events(job.identity, job.created, request.model)
+        self._first_word = self.index = job.ask.digest % answer.COUNT
         self._head_sent = False
         self._opening = self.middle = b""
         self.sizes: tuple[bytes, ...] = ()
@@ -69,7 +258,7 @@ class Stream:
         """Be due with the first event; a burst with the last."""
         job = self.job
         tokens = job.tokens if job.fault == "burst" else min(self._per_event, job.tokens)
-        job.server.push(start_ns + job.ttft_ns() + job.tokens_ns(tokens - 1, 0), self)
+        job.service.push(start_ns + job.ttft_ns() + job.tokens_ns(tokens - 1, 0), self)
         if job.fault not in AT_ONCE:
             self._opening = self.head() + self._event(0)  # ready before it is due: encoding takes time
 
@@ -79,7 +268,7 @@ class Stream:
             return b""
         self._head_sent = True
         head = self.connection.head(200, "text/event-stream; charset=utf-8", None)
-        return head if self.job.server.law.role == "none" else head + self._chunks.role()
+        return head if self.job.service.law.role == "none" else head + self._chunks.role()
 
     def turn(self, due_ns: int) -> None:
         """Send event `stop`, which is due; after the last one, the end."""
@@ -106,11 +295,17 @@ class Stream:
         """Count what was sent since the last call."""
         events = self.stop - self.left
         before, after = (min(n * self._per_event, self.job.tokens) for n in (self._settled, events))
-        truth = self.job.server.truth
+        truth = self.job.service.truth
         truth.events += events - self._settled
         truth.tokens += after - before
         truth.characters += answer.characters(self._first_word + before, after - before)
         self._settled = events
+
+    def abandon(self, now_ns: int) -> None:
+        """The client has left."""
+        self.settle()
+        self.left = 0
+        self.job.end(now_ns)
 
     def _plan(self, due_ns: int) -> None:
         """Go on with event `stop`: hand the plain events from it on to the hot loop, up to the next special one."""
@@ -127,9 +322,9 @@ class Stream:
             self.middle = self._chunks.middle(field)
             frames = answer.frames(len(self.middle), self._per_event)
             self.sizes, self.ends = frames.sizes, frames.ends
-            self.job.server.push(due_ns + self.job.tokens_ns(self._per_event, event), self)
+            self.job.service.push(due_ns + self.job.tokens_ns(self._per_event, event), self)
         else:
-            self.job.server.push(due_ns + self.gap_ns(), self)
+            self.job.service.push(due_ns + self.gap_ns(), self)
 
     def _field(self, event: int) -> answer.Field:
         return "reasoning_content" if event * self._per_event < self.job.reasoning else "content"
@@ -138,7 +333,7 @@ class Stream:
         """The bytes of text event number `event`."""
         start = event * self._per_event
         end = min(start + self._per_event, self.job.tokens)
-        role = event == 0 and self.job.server.law.role == "none"
+        role = event == 0 and self.job.service.law.role == "none"
         usage = self.job.usage(end) if self._continuous else None
         return self._chunks.text(self._field(event), self._first_word + start, end - start, role=role, usage=usage)
 
@@ -152,7 +347,7 @@ class Stream:
         data = self._event(self.stop) if self.stop else self._opening
         now = clock()
         self.connection.write(data)
-        truth, arrival_ns = self.job.server.truth, self.job.arrival_ns
+        truth, arrival_ns = self.job.service.truth, self.job.arrival_ns
         if self.stop:
             truth.gap[(now - self.sent_ns + 500) // 1000] += 1
         else:
@@ -171,7 +366,7 @@ class Stream:
         job = self.job
         fault = job.strike()
         self.connection.write(answer.LAST_CHUNK if fault == "no_end" else self._closing())
-        job.server.truth.completed += fault != "no_end" and not job.gone
+        job.service.truth.completed += fault != "no_end" and not job.gone
         self._over(due_ns)
         self.connection.done(close=fault == "close")
 
@@ -180,13 +375,13 @@ class Stream:
         job = self.job
         fault = job.strike()
         if fault == "stall":
-            job.server.push(due_ns + round(job.server.law.stall_ms * 1e6), self)
+            job.service.push(due_ns + round(job.service.law.stall_ms * 1e6), self)
         elif fault == "garbage":
             self.connection.write(answer.GARBAGE)
             return True
         elif fault == "error_event":
-            error = answer.error(500, "The simulator broke off, as it was asked to.")
-            self.connection.write(answer.chunk(b"data: " + error + b"\n\n") + answer.LAST_CHUNK)
+            error = chat.Refused(500, "The simulator broke off, as it was asked to.").body()
+            self.connection.write(chat.chunk(b"data: " + error + b"\n\n") + answer.LAST_CHUNK)
             self._over(due_ns)
             self.connection.done()
         else:
@@ -204,7 +399,7 @@ class Stream:
         now = clock()
         self.connection.write(data)
         if events and not job.gone:
-            truth = job.server.truth
+            truth = job.service.truth
             truth.ttft[(now - job.arrival_ns + 500) // 1000] += 1
             truth.e2e[(now - job.arrival_ns + 500) // 1000] += 1
             truth.late[(now - due_ns) // 1000] += 1
@@ -235,4 +430,54 @@ class Ping:
         stream = self._stream
         if not stream.job.gone and stream.sent_ns == 0:
             stream.connection.write(answer.PING)
-            stream.job.server.push(due_ns + self._every_ns, self)
+            stream.job.service.push(due_ns + self._every_ns, self)
+
+
+class Whole:
+    """One JSON body, due when its last token would be, at the batch size of its start."""
+
+    __slots__ = ("job", "left")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.left = 0
+
+    def start(self, start_ns: int) -> None:
+        """Be due."""
+        job = self.job
+        stall_ns = round(job.service.law.stall_ms * 1e6) if job.fault == "stall" else 0
+        job.service.push(start_ns + job.ttft_ns() + stall_ns + job.tokens_ns(job.tokens - 1, 0), self)
+
+    def settle(self) -> None:
+        """Nothing is counted before the answer is sent."""
+
+    def abandon(self, now_ns: int) -> None:
+        """The client has left."""
+        self.job.end(now_ns)
+
+    def turn(self, due_ns: int) -> None:
+        """Send it."""
+        job = self.job
+        if job.gone:
+            return
+        fault = job.strike()
+        if fault == "empty":
+            job.tokens = job.reasoning = 0
+        first = job.ask.digest % answer.COUNT
+        thoughts = answer.text(first, job.reasoning)
+        words = answer.text(first + job.reasoning, job.tokens - job.reasoning)
+        usage = None if job.service.law.usage == "off" else job.usage(job.tokens)
+        body = answer.whole(job.identity, job.created, job.request.model, words, thoughts, job.finish, usage)
+        head = job.connection.head(200, "application/json", len(body))
+        broken = fault in ("cut", "reset")
+        job.connection.write(head + (body[: len(body) // 2] if broken else body))
+        if not broken and not job.gone:
+            truth = job.service.truth
+            truth.tokens += job.tokens
+            truth.characters += len(thoughts) + len(words)
+            truth.completed += job.tokens > 0
+        job.end(due_ns)
+        if broken:
+            job.connection.break_off(reset=fault == "reset")
+        else:
+            job.connection.done(close=fault == "close")

@@ -1,0 +1,458 @@
+"""The report of a choice, from the record of `loadbench.select` alone: a decision record, the recommendation first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from loadbench import text as units
+from loadbench.figures import named
+from loadbench.metrics.gates import titled
+from loadbench.report import provenance, rendering
+from loadbench.report.document import (
+    Block,
+    Cell,
+    Column,
+    Document,
+    Facts,
+    Finding,
+    Findings,
+    Line,
+    Section,
+    Small,
+    Table,
+    Text,
+    Title,
+    interval,
+    tables_of,
+)
+from loadbench.report.levels import Record
+
+MOST_REASONS = 3
+_NOTABLE = 0.02
+"""As a logarithm: figures nearer than 2 % are alike, and no reason."""
+_SHORT = {"throughput": "through.", "disk footprint": "disk", "energy or cost": "energy", "latency": "latency"}
+NEAR = "of the best candidate in each criterion = 100%; score = their weighted geometric mean"
+HALF_AS_GOOD = "* not known in part or at all: counts as half as good as the worst of the others"
+
+
+def document(record: Record) -> Document:
+    """The whole record, to be signed by whoever decides: its status is "proposed"."""
+    ranked = rows(record)
+    title = Title("Which model to ship:", str(ranked[0]["name"]) if ranked else "", "loadbench select")
+    if not ranked:
+        title = Title("Which model to ship: none meets the needs", program="loadbench select")
+    blocks: list[Block] = [
+        decision(record),
+        context(record),
+        *tables_of(needs(record), rank(record), *figures(record)),
+        *rest(record),
+        Small("", ["How it was reckoned: docs/select.md."]),
+    ]
+    return Document(replace(title, simulated=simulated(record)), [Section("choice", "", blocks)])
+
+
+FORMATS: Mapping[str, Callable[[Record], str]] = {
+    "text": lambda record: rendering.text(document(record)),
+    "markdown": lambda record: rendering.markdown(document(record)),
+    "json": lambda record: rendering.json({**record, "words": in_words(record)}),
+}
+"""How each format is rendered, from what `select.choose` returns."""
+
+
+def decision(record: Record) -> Text:
+    """The recommendation, its reasons, how firm it is."""
+    doubtful = reds(record) or not rows(record)
+    lines = [Line(f"{headline(record)}.", strong=True, tone="bad" if doubtful else "")]
+    lines += [Line(f"{line}.", beneath=True) for line in (*reasons(record), robustness(record)) if line]
+    return Text("Decision", lines)
+
+
+def context(record: Record) -> Facts:
+    """On what terms the choice was made, and from which runs."""
+    starts = sorted(str(run["start"])[:10] for run in record["runs"] if run["start"])
+    why = "as asked" if record["load"]["asked"] else "the highest load that all completed"
+    must = "no hard needs were given"
+    if record["needs"]:
+        missing = "not known is not met" if record["missing"] == "out" else "what is not known is let pass"
+        must = f"{', '.join(record['needs'])} ({missing})"
+    chosen = "the usual ones, which nobody here chose" if record["usual_weights"] else "as given"
+    found = [
+        ("status", "proposed by loadbench from measurements"),
+        ("candidates", units.listed([str(row["name"]) for row in record["candidates"]], "and")),
+        ("load", f"{record['load']['words']}, {why}"),
+        ("measured", " to ".join(dict.fromkeys((starts[0], starts[-1]))) if starts else "at an unknown time"),
+        ("from", ", ".join(dict.fromkeys(str(run["machine"]) for run in record["runs"] if run["machine"]))),
+        ("must meet", must),
+        ("weights", f"{chosen}: {weights(record) or 'none'}"),
+    ]
+    for run in record["runs"]:
+        began = run["start"] or "at an unknown time"
+        found.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, begun {began}"))
+    return Facts("Context", [(name, text) for name, text in found if text])
+
+
+def rest(record: Record) -> list[Block]:
+    """Alternatives, consequences and doubts."""
+    findings = [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
+    return [
+        Text.of("Alternatives", [f"{line}." for line in alternatives(record)]),
+        Text.of("Consequences", [f"{line}." for line in consequences(record)]),
+        Findings("Doubts", findings),
+    ]
+
+
+# -- words
+
+
+def rows(record: Record) -> list[Record]:
+    """The candidates that are ranked, the winner first."""
+    return [row for row in record["candidates"] if row["rank"] is not None]
+
+
+def reds(record: Record) -> list[Record]:
+    """The doubts that forbid a plain recommendation."""
+    return [doubt for doubt in record["doubts"] if doubt["severity"] == "red"]
+
+
+def simulated(record: Record) -> str:
+    """The warning where figures come from the simulator, "" where none do."""
+    sources = {bool(row["simulated"]) for row in record["candidates"]}
+    if True not in sources:
+        return ""
+    if False in sources:
+        return "SIMULATED in part: see Doubts for which figures are no model's"
+    return provenance.SIMULATED
+
+
+def in_words(record: Record) -> dict[str, str | list[str]]:
+    """All sentences, for programs that show them."""
+    return {
+        "headline": headline(record),
+        "reasons": reasons(record),
+        "robustness": robustness(record),
+        "would_change": would_change(record),
+        "front": front(record),
+        "fell_out": fell_out(record),
+    }
+
+
+def headline(record: Record) -> str:
+    """The recommendation in a sentence, its doubt first where there is a red one."""
+    left = rows(record)
+    if not left:
+        return "No candidate meets the needs" if record["needs"] else "There is no candidate"
+    winner = left[0]
+    if len(left) == 1:
+        alone = "the only candidate" if len(record["candidates"]) == 1 else "the only candidate that is left"
+        choice = f"{winner['name']} is {alone}: it was held against nobody"
+    else:
+        scores = f"score {winner['score']:.1f} of 100, before {left[1]['name']} with {left[1]['score']:.1f}"
+        firm = {"firm": "", "likely": ", which is likely and not sure", "close": ", but it is a close call"}
+        choice = f"Choose {winner['name']}: {scores}{firm[record['robustness']['word']]}"
+    red = list(dict.fromkeys(titled(doubt["code"]) for doubt in reds(record)))
+    if not red:
+        return choice
+    if len(left) > 1:
+        choice = f"c{choice[1:]}"
+    return f"No plain recommendation ({', '.join(red)} red, see Doubts); by these figures: {choice}"
+
+
+def reasons(record: Record) -> list[str]:
+    """Why the winner is before the second: the figures that carry most of it, and those that speak against it."""
+    left = rows(record)
+    if len(left) < 2:
+        return []
+    winner, second = left[0], left[1]
+    gains = []
+    for figure in record["figures"]:
+        name = figure["name"]
+        lead = winner["log_ratios"].get(name, 0.0) - second["log_ratios"].get(name, 0.0)
+        if figure["share"] and abs(lead) >= _NOTABLE:
+            gains.append((figure["share"] * lead, _held(figure, winner, second)))
+    gains.sort(key=lambda pair: -abs(pair[0]))
+    good = [text for gain, text in gains if gain > 0][:MOST_REASONS]
+    bad = [text for gain, text in gains if gain < 0][:MOST_REASONS]
+    found = [f"For it: {'; '.join(good)}" if good else f"Nothing that counts tells it from {second['name']}"]
+    if bad:
+        found.append(f"Against it: {'; '.join(bad)}")
+    return found
+
+
+def _held(figure: Record, winner: Record, second: Record) -> str:
+    name = figure["name"]
+    mine, theirs = winner["figures"].get(name), second["figures"].get(name)
+    text = f"{figure['label']} {_known(figure, mine)} against {_known(figure, theirs)}"
+    times = math.exp(abs(winner["log_ratios"][name] - second["log_ratios"][name]))
+    if mine is None or theirs is None or figure["unit"] in ("points", "share", "") or times < 1.05:
+        return text
+    return f"{text} ({times:.2g} times)"
+
+
+def _known(figure: Record, measured: Record | None) -> str:
+    if measured is None:
+        return "not known"
+    return str(measured["source"]) if figure["name"] == "licence" else value(figure, measured["value"])
+
+
+def robustness(record: Record) -> str:
+    """How often the winner stays; "" where it was held against nobody."""
+    found = record["robustness"]
+    if found is None or len(rows(record)) < 2:
+        return ""
+    wins = {kind: units.share(share) for kind, share in found["winner"].items()}
+    spread = f"±{100 * found['weights_spread']:.0f} %"
+    return (
+        f"It stays first in {wins['figures']} of {units.count(found['draws'])} draws from the figures' intervals, in "
+        f"{wins['weights']} of those with each weight changed by up to {spread}, in {wins['both']} of both together"
+    )
+
+
+def would_change(record: Record) -> list[str]:
+    """What would make another win: the least change of a weight, and of the second's figures."""
+    changes = record["would_change"]
+    found = []
+    by_name = {figure["name"]: figure for figure in record["figures"]}
+    weight = changes["weight"]
+    if weight:
+        label = next(one["label"] for one in record["criteria"] if one["name"] == weight["criterion"])
+        way = "more than" if weight["needed"] > weight["share"] else "less than"
+        found.append(
+            f"{weight['winner']} would win if {label} weighed {way} {units.share(weight['needed'])} "
+            f"rather than {units.share(weight['share'])}, the others in proportion"
+        )
+    elif len(rows(record)) > 1:
+        found.append("No change of a single weight makes another win")
+    for one in changes["unknown"]:
+        label = by_name[one["figure"]]["label"]
+        found.append(f"{one['name']} would win if its {label}, which is not known, were as good: measure it")
+    for one in changes["figures"][:2]:
+        figure = by_name[one["figure"]]
+        better = f" ({one['factor']:.2g} times better)" if one["factor"] and one["factor"] >= 1.05 else ""
+        now, needed = value(figure, one["value"]), value(figure, one["needed"])
+        found.append(f"{one['name']} would win if its {figure['label']} were {needed} rather than {now}{better}")
+    return found
+
+
+def front(record: Record) -> str:
+    """Who is on the Pareto front, and who is beaten by whom."""
+    left = rows(record)
+    if len(left) < 2:
+        return ""
+    labels = {figure["name"]: figure["label"] for figure in record["figures"]}
+    on = [row["name"] for row in left if not row["dominated_by"]]
+    text = f"All others are beaten by {on[0]}"
+    if len(on) > 1:
+        text = f"Nobody beats {units.listed(on, 'and')} in everything"
+    for row in left:
+        if row["dominated_by"]:
+            by = row["dominated_by"][0]
+            better = ", ".join(labels.get(name, name) for name in by["better"])
+            text += f"; {row['name']} is beaten by {by['by']} (better: {better}; nowhere worse)"
+    return text
+
+
+def fell_out(record: Record) -> list[str]:
+    """Why each that fell out did, with its figure and how sure that is."""
+    found = []
+    for row in record["candidates"]:
+        if row["rank"] is None:
+            missed = [_missed(need) for need in row["needs"] if need["outcome"] != "met"]
+            found.append(f"{row['name']}: {'; '.join(missed) or row['out']}")
+    return found
+
+
+def _missed(need: Record) -> str:
+    if need["outcome"] == "unknown":
+        return f"{need['need']}: not known"
+    text = f"{need['need']}: {value(need, need['value'])}{value_interval(need, need['low'], need['high'])}"
+    match need["sure"]:
+        case True:
+            return text
+        case False:
+            return f"{text}, not sure: its interval holds the bound"
+    return f"{text}, not sure: too few requests for an interval"
+
+
+def alternatives(record: Record) -> list[str]:
+    """Who else was there, and who fell out."""
+    found = [front(record)] if front(record) else []
+    for row in rows(record)[1:]:
+        first = units.share(row["wins"]["both"])
+        found.append(f"{row['name']}: score {row['score']:.1f}, first in {first} of the draws")
+    found += [f"Fell out, {line}" for line in fell_out(record)]
+    if len(record["candidates"]) == 1:
+        found.append("None was measured")
+    return found
+
+
+def consequences(record: Record) -> list[str]:
+    """What the winner gives, and what would make another win."""
+    left = rows(record)
+    if not left:
+        return ["Nothing can be shipped within the needs: measure other models, or loosen a need"]
+    winner = left[0]
+    by_name = {figure["name"]: figure for figure in record["figures"]}
+    gives = []
+    for name, measured in winner["figures"].items():
+        if name in by_name and name != "licence":
+            figure = by_name[name]
+            ends = value_interval(figure, measured["low"], measured["high"])
+            gives.append(f"{figure['label']} {value(figure, measured['value'])}{ends}")
+    found = [f"{winner['name']} gives: {', '.join(gives)}"]
+    if winner["licence"]:
+        found.append(f"Its licence, as it is listed: {winner['licence']}")
+    return found + would_change(record)
+
+
+def weights(record: Record) -> str:
+    """What counted, the heaviest first: "latency 38%, quality 38%"."""
+    counted = [criterion for criterion in record["criteria"] if criterion["share"]]
+    counted.sort(key=lambda criterion: -float(criterion["share"]))
+    return ", ".join(f"{criterion['label']} {units.percent(criterion['share'])}" for criterion in counted)
+
+
+def value(figure: Record, number: float | str | None) -> str:
+    """A figure with its unit.
+
+    >>> value({"unit": "bytes"}, 4.1e9), value({"unit": "ms"}, 1204.0), value({"unit": "share"}, 0.9)
+    ('4.10 GB', '1.20 s', '90%')
+    """
+    if number is None or isinstance(number, str):
+        return number or units.ABSENT
+    if math.isinf(number):
+        return "no end, as requests failed"
+    return units.with_unit(float(number), figure["unit"])  # the label says per what
+
+
+def value_interval(figure: Record, low: float | None, high: float | None) -> str:
+    """ "[1.2 s to 1.4 s]" behind a figure, "" where it has none."""
+    if low is None or high is None or math.isinf(high):
+        return ""
+    return f" [{value(figure, low)} to {value(figure, high)}]"
+
+
+# -- tables
+
+
+def needs(record: Record) -> Table | None:
+    """Who meets which need; None where there is none."""
+    if not record["needs"]:
+        return None
+    columns = (Column("model", left=True), *(Column(need, left=True) for need in record["needs"]), Column("left"))
+    lines = []
+    unsure = False
+    for row in record["candidates"]:
+        met = [_met(need) for need in row["needs"]] or [Cell(units.ABSENT)] * len(record["needs"])
+        unsure = unsure or any("?" in cell.text for cell in met)
+        lines.append((Cell(str(row["name"])), *met, Cell("yes" if row["status"] == "left" else "NO")))
+    notes = ("? not sure: the interval holds the bound, or there is none",) if unsure else ()
+    return Table("Needs", columns, tuple(lines), notes)
+
+
+def _met(need: Record) -> Cell:
+    if need["outcome"] == "unknown":
+        return Cell("not known")
+    text = value(need, need["value"])
+    if need["outcome"] != "met":
+        text += " NO"
+    return Cell(text if need["sure"] is True else f"{text} ?")
+
+
+def rank(record: Record) -> Table | None:
+    """Each candidate that is left: its score, and how near it comes to the best in each criterion."""
+    left = rows(record)
+    if not left:
+        return None
+    weighed = [criterion for criterion in record["criteria"] if criterion["share"]]
+    columns = [Column("#"), Column("model", left=True), Column("score")]
+    for criterion in weighed:
+        label = criterion["label"]
+        columns.append(Column(label, units.percent(criterion["share"]), short=_SHORT.get(label, "")))
+    columns.append(Column("first in", "of draws", short="first"))
+    shares = {figure["name"]: figure["share"] for figure in record["figures"]}
+    lines = []
+    for row in left:
+        near = [_near(row, criterion, shares) for criterion in weighed]
+        name, score, first = str(row["name"]), f"{row['score']:.1f}", units.share(row["wins"]["both"])
+        lines.append((Cell(str(row["rank"])), Cell(name), Cell(score), *near, Cell(first)))
+    notes = [NEAR]
+    if any(cell.marked for line in lines for cell in line):
+        notes.append(HALF_AS_GOOD)
+    usual = ", the usual weights: your own by --weights or --weight" if record["usual_weights"] else ""
+    notes.append(f"with each criterion its weight{usual}")
+    return Table(f"Rank at {record['load']['words']}", tuple(columns), tuple(lines), tuple(notes))
+
+
+def _near(row: Record, criterion: Record, shares: Mapping[str, float]) -> Cell:
+    names = [name for name in criterion["figures"] if name in row["log_ratios"]]
+    log = math.fsum(shares[name] * row["log_ratios"][name] for name in names) / criterion["share"]
+    return Cell(units.percent(math.exp(log)), marked=any(name in row["missing"] for name in names))
+
+
+def figures(record: Record) -> list[Table]:
+    """What was measured of everyone, first what speed is, then the rest; columns that nobody knows are left out."""
+    everyone = record["candidates"]
+    measured = {name for row in everyone for name in row["figures"]} - {"licence"}
+    speed: list[str] = []
+    others: list[str] = []
+    for figure in record["figures"]:
+        if figure["name"] in measured:
+            kind = speed if figure["unit"] in ("ms", "/s") else others
+            kind.append(figure["name"])
+    tables = []
+    if speed:
+        notes = ["95 % intervals in brackets; * too few requests for one"]
+        if {"characters_per_s", "output_tokens_per_s"} <= measured:
+            notes.append("models cut text into tokens differently: compare them by characters")
+        tables.append(_figures(f"Speed at {record['load']['words']}", everyone, speed, notes))
+    licences = any(row["licence"] for row in everyone)
+    if others or licences:
+        notes = []
+        for name in ("memory", "disk"):
+            sources = {row["figures"][name]["source"] for row in everyone if name in row["figures"]} - {None, ""}
+            if sources:
+                notes.append(f"{name}: {', '.join(sorted(sources))}")
+        tables.append(_figures("Quality and footprint", everyone, others, notes, licences=licences))
+    return tables
+
+
+def _figures(
+    title: str, everyone: Sequence[Record], names: Sequence[str], notes: Sequence[str], *, licences: bool = False
+) -> Table:
+    columns = [Column("model", left=True), *map(_column, names)]
+    if licences:
+        columns.append(Column("licence", left=True))
+    lines = []
+    for row in everyone:
+        cells = [Cell(str(row["name"])), *(_figure(name, row["figures"].get(name)) for name in names)]
+        if licences:
+            cells.append(Cell(str(row["licence"] or units.ABSENT)))
+        lines.append(tuple(cells))
+    return Table(title, tuple(columns), tuple(lines), tuple(notes))
+
+
+def _column(name: str) -> Column:
+    found = named(name)
+    if found is None:
+        return Column(name)
+    head, unit = found.figure.column
+    return Column(head or found.title, unit or found.figure.unit)
+
+
+def _figure(name: str, measured: Record | None) -> Cell:
+    if measured is None:
+        return Cell(units.ABSENT)
+    ends = interval(measured["low"], measured["high"], lambda end: _number(name, end))
+    return Cell(_number(name, measured["value"]), ends, marked=bool(measured["n"]) and not ends)
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return units.ABSENT
+    if name in ("memory", "disk"):
+        return units.count(value / 1e6) if value >= 1e8 else units.figure(value / 1e6)
+    if name == "rules":
+        return units.share(value)
+    return f"{value:.2f}" if name == "quality" else units.figure(float(value))

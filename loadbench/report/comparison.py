@@ -1,0 +1,529 @@
+"""The report of a comparison, from the records of `loadbench.compare` alone: verdict, terms, verdicts, doubts.
+
+A run's own report holds its models against each other with the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from loadbench import figures
+from loadbench import text as units
+from loadbench.metrics.gates import titled
+from loadbench.report import levels, provenance, rendering
+from loadbench.report.document import (
+    Block,
+    Cell,
+    Column,
+    Details,
+    Document,
+    Facts,
+    Finding,
+    Findings,
+    Line,
+    Section,
+    Small,
+    Table,
+    Tables,
+    Text,
+    Title,
+    Tone,
+    table,
+)
+from loadbench.report.levels import Record, Summary
+
+Verdict = Record
+"""What is said of one metric: at a level, or over the levels of a pair of models."""
+AtLevel = tuple[Record, Verdict]
+"""A level and one of its verdicts."""
+
+AMONG_MODELS = "Models against each other"
+BAD, GOOD = ("slower", "worse"), ("faster", "better")
+SLIGHT = ("slightly slower", "slightly worse", "slightly faster", "slightly better")
+"""Surely so, but within the margin."""
+MOST_FIGURES = 4
+MOST_RUNS = 1000
+_TONES: dict[str, Tone] = {
+    "slower": "bad",
+    "worse": "bad",
+    "mixed": "bad",
+    "faster": "good",
+    "better": "good",
+}
+_SEVERITIES = {"red": 0, "warn": 1, "note": 2}
+HOW = (
+    "A verdict is read off the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
+    "or better), wholly within it the same (slightly slower: surely so, but within it), else nobody can tell yet.",
+    "Of the verdicts of a level one is wrong in 5% of comparisons at most (Holm over the metrics judged). Metrics "
+    "without a statistic are geometric means over prompts, each prompt of the same weight.",
+    "With one run a side an interval knows what varies within a run, and of what changes from run to run only what the "
+    "closing level shows: repeat both sides in turns (five runs a side) before you decide by a small difference.",
+    "Formulas, sources and the simulations that check them: docs/statistics.md of loadbench.",
+)
+
+
+def document(comparisons: Record) -> Document:
+    """What `compare.document` returns, one comparison under the other."""
+    sections = []
+    for record in comparisons["comparisons"]:
+        base, new = sides(record)
+        simulated = record["base"]["simulated"] or record["new"]["simulated"]
+        warning = provenance.SIMULATED if simulated else ""
+        blocks: list[Block] = [
+            Title(f"{new} against {base}", simulated=warning, quiet=True),
+            _verdict(record),
+            Facts("", facts(record)),
+            Tables(by_level(record)),
+        ]
+        mean = over_levels(record)
+        if mean:
+            blocks.append(Tables([mean]))
+        blocks.append(Findings("Doubts", [*doubts(record), *_missing(record)]))
+        sections.append(Section("comparison", "", blocks))
+    how = Section("how", "", [Small("How it was computed", HOW)])
+    return Document(None, [*sections, how])
+
+
+FORMATS: Mapping[str, Callable[[Record], str]] = {
+    "text": lambda record: rendering.text(document(record)),
+    "markdown": lambda record: rendering.markdown(document(record)),
+    "json": rendering.json,
+}
+"""How each format is rendered, from what `compare.document` returns."""
+
+
+def among_models(summary: Summary) -> list[Block]:
+    """The models of a run held against the first one, for the run's own report; nothing of a single model."""
+    records = summary.get("models_compared") or []
+    if not records:
+        return []
+    lines = []
+    means: list[Table] = []
+    verdicts: list[Table] = []
+    for record in records:
+        text = ": ".join([headline(record), *(text for _, text in sentences(record))])
+        for doubt in doubts(record):
+            if doubt.severity == "red" and doubt.label.startswith(_OF_ANSWERS):
+                text += f". Mind: {doubt.texts[0][1]}"
+        lines.append(f"{text}.")
+        verdicts += by_level(record)
+        mean = over_levels(record)
+        if mean:
+            means.append(replace(mean, model=pair(*sides(record))))
+    blocks: list[Block] = [Text.of(AMONG_MODELS, lines, "●")]
+    if len(means) < len(records):  # of one level alone: its verdicts are all there is
+        return [*blocks, Tables(verdicts)]
+    return [*blocks, Tables(means), Details("Every verdict", [Tables(verdicts)])]
+
+
+_OF_ANSWERS = (titled("V5"), titled("V6"))
+"""Gates on what the answers held, which forbid a verdict between models."""
+
+
+# -- words
+
+
+def metric(name: str) -> str:
+    """A metric with its statistic, for readers.
+
+    >>> metric("ttft_p95"), metric("itl_p999"), metric("output_tokens_per_s"), metric("e2e")
+    ('TTFT p95', 'ITL p99.9', 'tokens/s', 'E2E')
+    """
+    figure = figures.named(name)
+    return name if figure is None else figure.title
+
+
+def load(name: str | None) -> str:
+    """A level's load as tables call it.
+
+    >>> load("c8"), load("r0.5"), load(None)
+    ('c8', '0.5 req/s', '')
+    """
+    if name is None:
+        return ""
+    return f"{name[1:]} req/s" if name.startswith("r") and name[1:2].isdigit() else name
+
+
+def change(verdict: Verdict, of: str = "ratio") -> str:
+    """How much NEW differs from BASE: of a ratio in per cent, of shares in percentage points; "-" where unknown.
+
+    Args:
+        of: "ratio", or one end of its interval, "low" or "high".
+
+    >>> change({"unit": "ms", "ratio": 1.213}), change({"unit": "/s", "ratio": 0.957})
+    ('+21%', '-4.3%')
+    >>> change({"unit": "share", "base": 0.01, "new": 0.024})
+    '+1.4 pp'
+    """
+    if verdict["unit"] != "share":
+        ratio = verdict[of]
+        return units.ABSENT if ratio is None else f"{_signed(100 * (ratio - 1))}%"
+    if of != "ratio":
+        moved = verdict[of]
+    elif verdict.get("base") is None or verdict.get("new") is None:
+        moved = None
+    else:
+        moved = verdict["new"] - verdict["base"]
+    return units.ABSENT if moved is None else f"{_signed(100 * moved)} pp"
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.1f}" if abs(value) < 9.95 else f"{value:+,.0f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def interval(verdict: Verdict) -> str:
+    """The interval of the change: "+17 to +25%"; "" where there is none."""
+    if verdict["low"] is None:
+        return ""
+    low = change(verdict, "low")
+    if verdict["high"] is None:
+        return f"over {low}"  # of a percentile that has no end, as too many requests failed
+    unit = " pp" if verdict["unit"] == "share" else "%"
+    return f"{low.removesuffix(unit)} to {change(verdict, 'high')}"
+
+
+def more_runs(verdict: Verdict) -> str:
+    """About how many more runs a side it takes, in words; "" where nobody knows.
+
+    >>> more_runs({"runs_needed": 6, "runs_base": 1, "runs_new": 2})
+    'about 5 more runs'
+    """
+    if verdict["runs_needed"] is None:
+        return ""
+    more = max(int(verdict["runs_needed"]) - min(verdict["runs_base"], verdict["runs_new"]), 1)
+    return f"over {MOST_RUNS:,} more runs" if more > MOST_RUNS else f"about {units.plural(more, 'more run')}"
+
+
+def word(verdict: Verdict) -> str:
+    """The word of a verdict, with what it takes where nobody can tell."""
+    runs = "" if _is_all_or_none(verdict) else more_runs(verdict)
+    return f"{verdict['word']} ({runs})" if runs else str(verdict["word"])
+
+
+def _is_all_or_none(verdict: Verdict) -> bool:
+    """A share of 0 or 1 on both sides: how many runs it takes to be sure of it is of no use to a reader."""
+    return verdict["unit"] == "share" and verdict["base"] == verdict["new"] and verdict["base"] in (0, 1)
+
+
+def sides(record: Record) -> tuple[str, str]:
+    """What both sides are called: BASE and NEW are folders, or models of one run."""
+    return str(record["base"]["name"]), str(record["new"]["name"])
+
+
+def pair(base: str, new: str) -> str:
+    return base if base == new else f"{new} against {base}"
+
+
+def _pair_of(row: Record) -> tuple[str, str]:
+    return row["base_model"], row["new_model"]
+
+
+# -- the verdict
+
+
+def _verdict(record: Record) -> Text:
+    """The word in a sentence, and what makes it."""
+    lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
+    lines += [Line(f"{text}.", name=name, beneath=True) for name, text in sentences(record)]
+    return Text("", lines)
+
+
+def headline(record: Record) -> str:
+    """The whole comparison in one sentence without its names: "slower", "the same within 10%"."""
+    within = f"within {units.share(record['margin'])}"
+    base, new = sides(record)
+    match record["word"]:
+        case "same":
+            # What nobody can tell beside what is the same; records of before have no such field.
+            names = list(dict.fromkeys(metric(row["metric"]) for row in record.get("open") or ()))
+            undecided = f"; open: {_listed(names)}" if names else ""
+            return f"{new} is the same as {base} {within}{undecided}"
+        case "can't tell":
+            return f"can't tell whether {new} is the same as {base} {within}"
+        case "no verdict":
+            return f"no verdict on {new} against {base}"
+        case "mixed":
+            return f"{new} is better than {base} in some figures or levels and worse in others"
+    # Where the mean over the levels does not say so.
+    everywhere = any(row["word"] == record["word"] for row in record["decisive"])
+    return f"{new} is {record['word']} than {base}" + ("" if everywhere else " at some levels")
+
+
+def sentences(record: Record) -> list[tuple[str, str]]:
+    """What makes the word, a sentence a pair of models: (name of the pair, text). The name is "" of the only pair."""
+    pairs = list(dict.fromkeys(_pair_of(row) for row in (*record["decisive"], *record["exceptions"])))
+    found = []
+    for models in pairs:
+        decisive = [row for row in record["decisive"] if _pair_of(row) == models]
+        exceptions = [row for row in record["exceptions"] if _pair_of(row) == models]
+        found.append((pair(*models) if len(pairs) > 1 else "", _sentence(record, decisive, exceptions)))
+    return found
+
+
+def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[Record]) -> str:
+    models = {_pair_of(row) for row in decisive}
+    n_levels = sum(_pair_of(level) in models for level in record["levels"])
+    judged = [(row, _of(record, row)) for row in decisive]
+    parts = []
+    for kind in (*BAD, *GOOD, *SLIGHT):
+        changes = [_figure(row, verdict, n_levels > 1) for row, verdict in judged if verdict["word"] == kind]
+        if changes:
+            parts.append(f"{kind}: {_listed(changes)}")
+    same = [(row, "") for row, verdict in judged if verdict["word"] == "same"]
+    if same:
+        parts.append(f"same: {_listed(_by_metric(same, n_levels))}")
+    unsure = []
+    held: dict[str, list[tuple[Record, str]]] = {}
+    for row, verdict in judged:
+        if verdict["word"] == "can't tell" and not _is_all_or_none(verdict):
+            unsure.append((row, verdict["note"] or more_runs(verdict)))
+        if verdict["word"] == "no verdict":
+            held.setdefault(verdict["note"], []).append((row, ""))
+    if unsure:
+        parts.append(f"can't tell: {_listed(_by_metric(unsure, n_levels))}")
+    for why, rows in held.items():
+        on = "" if len(rows) == len(judged) else _held_at(rows, {row["metric"] for row in decisive}, n_levels)
+        parts.append(f"no verdict{on} ({why})")
+    apart: dict[tuple[str, str], list[str]] = {}
+    for row in exceptions:
+        changes = apart.setdefault((row["load"], row["word"]), [])
+        changes.append(_figure(row, _of(record, row), several=False))
+    parts += [f"but {kind} at {load(at)}: {_listed(changes)}" for (at, kind), changes in apart.items()]
+    return "; ".join(parts) or "nothing that both sides measured can be judged"
+
+
+def _figure(row: Record, verdict: Verdict, several: bool) -> str:
+    name = metric(row["metric"])
+    if several and row["load"] is not None:
+        name += f" at {load(row['load'])}"
+    ends = interval(verdict)
+    return f"{name} {change(verdict)} ({ends})" if ends else f"{name} {change(verdict)}"
+
+
+def _held_at(rows: Sequence[tuple[Record, str]], metrics: Collection[str], n_levels: int) -> str:
+    """What has no verdict for one reason: " at c8" where it is everything of a level, else the metrics by name."""
+    loads: dict[str, set[str]] = {}
+    for row, _ in rows:
+        loads.setdefault(load(row["load"]), set()).add(row["metric"])
+    if all(names == set(metrics) for names in loads.values()):
+        return f" at {' and '.join(loads)}"
+    return f" on {_listed(_by_metric(rows, n_levels))}"
+
+
+def _by_metric(rows: Sequence[tuple[Record, str]], n_levels: int) -> list[str]:
+    """Metrics with what is said of them; the levels are named where it is not said of all: "TTFT p95 at c1 (why)"."""
+    loads_of: dict[tuple[str, str], list[str]] = {}
+    for row, why in rows:
+        loads_of.setdefault((row["metric"], why), []).append(load(row["load"]))
+    found = []
+    for (name, why), loads in loads_of.items():
+        text = metric(name)
+        if all(loads) and len(loads) < n_levels:
+            text += f" at {' and '.join(loads)}"
+        found.append(f"{text} ({why})" if why else text)
+    return found
+
+
+def _of(record: Record, row: Record) -> Verdict:
+    """The verdict that a row of `decisive` or `exceptions` is about."""
+    verdicts: Sequence[Verdict] = [mean for mean in record["over_levels"] if _pair_of(mean) == _pair_of(row)]
+    if row["load"] is not None:
+        [level] = [one for one in record["levels"] if one["load"] == row["load"] and _pair_of(one) == _pair_of(row)]
+        verdicts = level["verdicts"]
+    return next(verdict for verdict in verdicts if verdict["metric"] == row["metric"])
+
+
+def _listed(texts: Sequence[str]) -> str:
+    left = len(texts) - MOST_FIGURES
+    shown = texts if left <= 1 else [*texts[:MOST_FIGURES], f"and {left} more"]
+    return ", ".join(shown)
+
+
+# -- terms and doubts
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """What was compared with what, and on which terms."""
+    base, new = sides(record)
+    of_runs = record["kind"] == "runs"
+    if of_runs:
+        found = [("BASE", _side_facts(record["base"])), ("NEW", _side_facts(record["new"]))]
+    else:
+        found = [("BASE", base), ("NEW", new), ("run", _side_facts(record["base"]))]
+    terms = f"{units.share(record['margin'])} of a ratio, {100 * record['share_margin']:g} pp (points) of a share"
+    found.append(("margin", terms))
+    if record["meant"] and of_runs:
+        found.append(("on purpose", ", ".join(record["meant"])))
+    return found
+
+
+def _side_facts(side: Record) -> str:
+    folders = [str(run["folder"]) for run in side["runs"]]
+    parts = [folders[0] if len(folders) == 1 else f"{len(folders)} runs: {', '.join(folders)}"]
+    server = [provenance.KINDS.get(side["server"], side["server"]), side["server_version"]]
+    parts.append(" ".join(str(part) for part in server if part))
+    start = str(side["runs"][0]["start"] or "").replace("T", " ").removesuffix("Z")
+    if start:
+        parts.append(f"{start} UTC")
+    return "; ".join(part for part in parts if part)
+
+
+def doubts(record: Record) -> list[Finding]:
+    """The red ones first; what several levels share is said once, and so are gates that only warn."""
+    places: dict[tuple[str, str, str], list[str]] = {}
+    warned: dict[str, None] = {}
+    several = len({_pair_of(level) for level in record["levels"]}) > 1
+    for one in record["differences"]:
+        places.setdefault((one["severity"], one["code"], _advised(one)), [])
+    for level in record["levels"]:
+        at = f"{level['new_model']} {load(level['load'])}" if several else load(level["load"])
+        for one in level["differences"]:
+            if one["what"] == "model" and record["kind"] == "models":
+                continue  # that is the comparison
+            places.setdefault((one["severity"], one["code"], _advised(one)), []).append(at)
+        for gate in level["gates"]:
+            if gate["severity"] == "red":
+                text = f"{_side(gate, record)}: {gate['text']}"
+                places.setdefault(("red", gate["code"], text), []).append(at)
+            elif gate["severity"] == "warn":
+                warned[titled(gate["code"])] = None
+    found = []
+    for (severity, code, text), where in places.items():
+        label = f"{titled(code)} {severity}".strip()
+        found.append(Finding(label, severity, [(levels.joined(where), text)]))
+    if warned:
+        found.append(Finding("warn", "warn", [("", f"the runs' own reports warn too: {', '.join(warned)}")]))
+    return sorted(found, key=lambda one: _SEVERITIES.get(one.severity, 2))
+
+
+def _advised(one: Record) -> str:
+    """A red difference with the way to compare it on purpose."""
+    if one["severity"] == "red" and one["code"] == "V8" and " among " not in one["what"]:
+        return f'{one["text"]} (--expect "{one["what"]}" where that is what you compare)'
+    return str(one["text"])
+
+
+def _side(gate: Record, record: Record) -> str:
+    side = record[gate["side"]]
+    name = str(side["name"]) if record["kind"] == "models" else gate["side"].upper()
+    return f"{name} ({gate['run']})" if len(side["runs"]) > 1 else str(name)
+
+
+def _missing(record: Record) -> list[Finding]:
+    """Levels that only one side has."""
+    found = []
+    for side in ("base", "new"):
+        name = str(record[side]["name"]) if record["kind"] == "models" else side.upper()
+        by_model: dict[str, list[str]] = {}
+        for level in record[f"only_{side}"]:
+            by_model.setdefault(str(level["model"]), []).append(load(level["load"]))
+        for model, loads in by_model.items():
+            found.append(Finding("", "", [("", f"only {name} has {model} at {', '.join(loads)}")]))
+    return found
+
+
+# -- tables
+
+
+def by_level(record: Record) -> list[Table]:
+    """A row a metric and level, one table a pair of models."""
+    pairs: dict[tuple[str, str], list[Record]] = {}
+    for level in record["levels"]:
+        pairs.setdefault(_pair_of(level), []).append(level)
+    columns: list[tuple[Column, Callable[[AtLevel], Cell]]] = [
+        (Column("level", left=True), lambda row: Cell(load(row[0]["load"]))),
+        (Column("metric", left=True), lambda row: Cell(metric(row[1]["metric"]))),
+        (Column("BASE"), lambda row: Cell(_value(row[1]["base"], row[1]["unit"]))),
+        (Column("NEW"), lambda row: Cell(_value(row[1]["new"], row[1]["unit"]))),
+        (Column("change"), lambda row: _change(row[1])),
+        (Column("verdict", left=True), lambda row: Cell(word(row[1]))),
+        (Column("n"), lambda row: _both(row[1], "n")),
+        (Column("runs"), lambda row: _both(row[1], "runs")),
+    ]
+    tables = []
+    for models, rows in pairs.items():
+        verdicts = [(level, verdict) for level in rows for verdict in level["verdicts"]]
+        notes = _notes(verdicts, several=len(rows) > 1)
+        tables.append(table("Verdicts", columns, verdicts, notes, pair(*models)))
+    return tables
+
+
+def over_levels(record: Record) -> Table | None:
+    """The geometric mean of each metric over its levels; None where no level has a second."""
+    means = record["over_levels"]
+    if not means:
+        return None
+    columns: list[tuple[Column, Callable[[Verdict], Cell]]] = [
+        (Column("model", left=True), lambda mean: Cell(pair(*_pair_of(mean)))),
+        (Column("metric", left=True), lambda mean: Cell(metric(mean["metric"]))),
+        (Column("levels"), lambda mean: Cell(units.count(mean["levels"]))),
+        (Column("change"), _change),
+        (Column("verdict", left=True), lambda mean: Cell(word(mean))),
+        (Column("runs"), lambda mean: _both(mean, "runs")),
+    ]
+    if len({_pair_of(mean) for mean in means}) == 1:
+        del columns[0]
+    notes = _by_text((metric(mean["metric"]), mean["method"]) for mean in means)
+    return table("Over all levels", columns, means, notes)
+
+
+def _change(verdict: Verdict) -> Cell:
+    return Cell(change(verdict), interval(verdict), verdict["low"] is None)
+
+
+def _value(value: float | None, unit: str) -> str:
+    if unit == "ms":
+        return units.span(value)
+    return units.share(value) if unit == "share" else units.figure(value)
+
+
+def _both(verdict: Verdict, name: str) -> Cell:
+    base, new = verdict[f"{name}_base"], verdict[f"{name}_new"]
+    return Cell(f"{base:,}" if base == new else f"{base:,} / {new:,}")
+
+
+def _notes(verdicts: Sequence[AtLevel], *, several: bool) -> list[str]:
+    def name(level: Record, verdict: Verdict) -> str:
+        return f"{metric(verdict['metric'])} at {load(level['load'])}" if several else metric(verdict["metric"])
+
+    notes = []
+    if any(verdict["low"] is None for _, verdict in verdicts):
+        notes.append("* no interval, so no verdict is possible")
+    notes += _by_level([(level, verdict, verdict["note"]) for level, verdict in verdicts])
+    outliers = []
+    for level, verdict in verdicts:
+        base, new = verdict["outliers_base"] or 0, verdict["outliers_new"] or 0
+        if base or new:
+            outliers.append(f"{name(level, verdict)} {base} / {new}")
+    if outliers:
+        notes.append(f"outliers, flagged and none dropped: {', '.join(outliers)}")
+    for level, verdict in verdicts:
+        if verdict["p_value"] is not None and verdict["base"] != verdict["new"]:
+            notes.append(f"{name(level, verdict)}: on the same prompts, McNemar's p = {verdict['p_value']:.2g}")
+    judged = [(level, verdict, verdict["method"]) for level, verdict in verdicts if verdict["low"] is not None]
+    return notes + _by_level(judged)
+
+
+def _by_level(rows: Sequence[tuple[Record, Verdict, str]]) -> list[str]:
+    """What is said of metrics; the levels are named where it is not the same at all of them."""
+    texts: dict[str, set[str]] = {}
+    for _, verdict, text in rows:
+        texts.setdefault(verdict["metric"], set()).add(text)
+    named = []
+    for level, verdict, text in rows:
+        name = metric(verdict["metric"])
+        if len(texts[verdict["metric"]]) > 1:
+            name += f" at {load(level['load'])}"
+        named.append((name, text))
+    return _by_text(named)
+
+
+def _by_text(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """What is said of several subjects once: "TTFT, E2E: paired by prompt"."""
+    found: dict[str, dict[str, None]] = {}
+    for subject, text in rows:
+        if text:
+            found.setdefault(text, {})[subject] = None
+    return [f"{', '.join(subjects)}: {text}" for text, subjects in found.items()]

@@ -1,0 +1,364 @@
+"""What a report is made of: sections of blocks, composed once for each subject and rendered once for each format.
+
+`run.py`, `comparison.py`, `choice.py` and `listing.py` compose; `text.py`, `markdown.py` and `html/page.py` render.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+from loadbench import text as units
+from loadbench.report import levels
+from loadbench.report.html.markup import Markup
+from loadbench.report.levels import Record
+
+Tone = Literal["", "good", "bad", "unsure"]
+Format = Literal["text", "markdown", "html"]
+Sign = Literal["line", "dash", "dot", "point", "square", "diamond", "hollow", "bar", "ramp", "triangle", "cross", "x"]
+Row = TypeVar("Row")
+
+SECONDS_FROM_MS = 10_000.0
+MILLISECONDS_TO_MS = 100.0
+"""A group of times is in s when the largest reaches the first and none is below the second; one unit a group, so that
+columns can be scanned."""
+
+
+# -- tables
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure: its text, its 95% interval ("205–216") or "", and whether too few requests stand behind it.
+
+    Attributes:
+        doubtful: Marked, since the interval may be too narrow, not since it is missing.
+    """
+
+    text: str
+    interval: str = ""
+    marked: bool = False
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: text stands left, figures right.
+
+    Attributes:
+        name: Its head.
+        unit: Of the figures, e.g. "ms"; one that begins with "/" belongs to the name.
+        short: The head on a terminal, where that must be shorter.
+    """
+
+    name: str
+    unit: str = ""
+    left: bool = False
+    short: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, its columns, rows of as many cells, and notes beneath. `model` is None where a column names it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    model: str | None = None
+
+    def with_columns(self, places: Sequence[int]) -> Table:
+        """The table with the columns at `places` alone."""
+        columns = tuple(self.columns[i] for i in places)
+        rows = tuple(tuple(row[i] for i in places) for row in self.rows)
+        return replace(self, columns=columns, rows=rows)
+
+
+def table(
+    title: str,
+    columns: Sequence[tuple[Column, Callable[[Row], Cell]]],
+    rows: Iterable[Row],
+    notes: Sequence[str] = (),
+    model: str | None = None,
+) -> Table:
+    """A table of things, each column with what reads its cell off a thing."""
+    lines = tuple(tuple(read(row) for _, read in columns) for row in rows)
+    return Table(title, tuple(column for column, _ in columns), lines, tuple(notes), model)
+
+
+def known(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
+    """The same tables without the columns of which no cell of any of them is known; none where only names are left.
+
+    Args:
+        fixed: Columns from the left that name a row.
+    """
+    if not tables:
+        return []
+    rows = [row for one in tables for row in one.rows]
+    places = range(fixed, len(tables[0].columns))
+    kept = [*range(fixed), *(i for i in places if any(row[i].text != units.ABSENT for row in rows))]
+    if len(kept) == fixed:
+        return []
+    return [one.with_columns(kept) for one in tables]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Formats a group of times of one table in one unit."""
+
+    unit: str
+    scale: float
+
+    @classmethod
+    def of(cls, metrics: Iterable[Record | None], statistic: str = "p50") -> Times:
+        smallest, largest = None, 0.0
+        for metric in metrics:
+            if not metric or metric.get(statistic) is None:
+                continue
+            smallest = metric[statistic] if smallest is None else min(smallest, metric[statistic])
+            largest = max(largest, metric.get("p99") or metric[statistic])
+        if smallest is not None and largest >= SECONDS_FROM_MS and smallest >= MILLISECONDS_TO_MS:
+            return cls("s", 1000.0)
+        return cls("ms", 1.0)
+
+    def cell(self, metric: Record | None, statistic: str) -> Cell:
+        if not metric or metric.get(statistic) is None:
+            return Cell(units.ABSENT)
+        low, high = levels.ends(metric, statistic)
+        interval = "–".join(units.figure(end / self.scale) for end in (low, high) if end is not None)
+        if low is not None and high is None:
+            interval = f"≥ {interval}"
+        doubtful = levels.is_doubtful(metric, statistic)
+        marked = doubtful or levels.is_marked(metric, statistic)
+        return Cell(units.figure(float(metric[statistic]) / self.scale), interval, marked, doubtful)
+
+
+def interval(
+    low: float | None, high: float | None, shown: Callable[[float | None], str] = units.figure, join: str = "–"
+) -> str:
+    """The ends of an interval; "" where one of them does not exist.
+
+    >>> interval(205.0, 216.0), interval(None, 3.0)
+    ('205–216', '')
+    """
+    if low is None or high is None:
+        return ""
+    return f"{shown(low)}{join}{shown(high)}"
+
+
+# -- plots
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An entry of a legend: what a sign means. `color` as in traces, "@0" to "@5", "@muted", "@bad"."""
+
+    text: str
+    sign: Sign = "line"
+    color: str = "@0"
+
+
+Trace = dict[str, Any]
+"""Plotly's, with colours as names that the page's theme resolves ("@0", "@muted", "@ramp0.5", "@0/0.2")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One plot.
+
+    Attributes:
+        title: Above it; "" where the figure's title says all.
+        label: What it shows, for those who cannot see it.
+        layout: Plotly's, over what the page sets.
+        height: In pixels.
+    """
+
+    title: str
+    label: str
+    traces: Sequence[Trace]
+    layout: Trace
+    height: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Plots of one kind side by side, their legend, and the same figures as tables. A page alone draws them."""
+
+    title: str
+    note: str
+    panels: Sequence[Panel]
+    legend: Sequence[Key] = ()
+    tables: Sequence[Table] = ()
+    wide: bool = False
+
+
+# -- blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """What a document is of.
+
+    Attributes:
+        text: Its words; before `name`, if it has one, which somebody else made.
+        about: Where it was measured, beneath the title of a page.
+        simulated: The warning that figures come from the simulator; "" where none do.
+        quiet: Whether a terminal leaves it out, as the first line of the report says it.
+    """
+
+    text: str
+    name: str = ""
+    program: str = "loadbench"
+    date: str = ""
+    about: str = ""
+    simulated: str = ""
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A sentence, with its full stop.
+
+    Attributes:
+        name: Of a model or a pair of them, before it.
+        doubt: Why it may be no basis for a verdict.
+        strong: Whether it leads.
+        beneath: Whether it belongs to the line before it.
+    """
+
+    text: str
+    name: str = ""
+    doubt: str = ""
+    strong: bool = False
+    tone: Tone = ""
+    beneath: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A list of sentences; `sign` stands before each on a terminal."""
+
+    title: str
+    lines: Sequence[Line]
+    sign: str = "●"
+
+    @classmethod
+    def of(cls, title: str, lines: Iterable[str], sign: str = "-") -> Text:
+        return cls(title, [Line(line) for line in lines], sign)
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """Words beneath a report: how it was reckoned."""
+
+    title: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and what is said of each; a name that repeats the one above it is said once on a terminal."""
+
+    title: str
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Tables of one kind, one a model: one heading above them, and their notes said once beneath."""
+
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why not to trust figures, or not wholly.
+
+    Attributes:
+        label: Code and severity, as "V8 red"; "" of a mere remark.
+        severity: red (no basis for a verdict), warn or note.
+        texts: Pairs of where ("" for everywhere) and what is said there, reason and remedy.
+        name: Of the code, where the label has the code alone.
+    """
+
+    label: str
+    severity: str
+    texts: Sequence[tuple[str, str]]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What speaks against figures, the worst first; `none` is what a page says where nothing does."""
+
+    title: str
+    findings: Sequence[Finding]
+    none: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Blocks that unfold on a click, long and not what a reader came for; a terminal shows the hint alone."""
+
+    title: str
+    blocks: Sequence[Block]
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Blocks of one format."""
+
+    format: Format
+    blocks: Sequence[Block]
+
+
+Block = Title | Text | Small | Facts | Tables | Findings | Plot | Details | Only | Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Blocks that belong together; a page alone shows its title, and has it among its contents.
+
+    Attributes:
+        id: Of its element, and the address of its heading.
+        data: What `script` reads, as JSON: `loadbench.data("<id>")` in the browser.
+        script: JavaScript that runs once the page is there. It must build no HTML of data: text goes by `textContent`.
+        style: CSS of this section.
+    """
+
+    id: str
+    title: str
+    blocks: Sequence[Block]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    script: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A report, or a part of one that has a title of its own.
+
+    Attributes:
+        verdict_again: Whether a terminal shows the first sentences again at the end: the beginning has scrolled away.
+    """
+
+    title: Title | None
+    sections: Sequence[Section]
+    verdict_again: bool = False
+
+    def blocks(self) -> Iterable[Block]:
+        for section in self.sections:
+            yield from section.blocks
+
+
+def tables_of(*groups: Sequence[Table] | Table | None) -> list[Tables]:
+    """Blocks of those groups of tables that have something to say."""
+    blocks = []
+    for group in groups:
+        if isinstance(group, Table):
+            blocks.append(Tables([group]))
+        elif group:
+            blocks.append(Tables(group))
+    return blocks

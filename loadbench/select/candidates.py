@@ -1,0 +1,333 @@
+"""The candidates of a choice: run folders read, each model on each device at each server, the load they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+from msgspec import Meta
+
+from loadbench import metrics, quality, store
+from loadbench.compare import Lap, Side, sides
+from loadbench.compare.reading import load_of
+from loadbench.errors import LoadbenchError, StoreError, UsageError
+from loadbench.store import Run
+from loadbench.text import plain, printable
+
+Json = Mapping[str, Any]
+"""A part of run.json or summary.json."""
+Load = tuple[str, float]
+"""("closed", streams) or ("open", requests a second)."""
+
+# -- run folders
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Points = Annotated[float, Meta(ge=1, le=5)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Rating(msgspec.Struct, frozen=True):
+    """The mean score of a model's answers, over n prompts."""
+
+    mean: Points
+    n: Count
+    ci95: tuple[Points, Points] | None = None
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """The share of n prompts whose rules a model's answers pass."""
+
+    pass_rate: Share
+    n: Count
+    ci95: tuple[Share, Share] | None = None
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """A model in scores.json, as far as a choice reads it."""
+
+    model: str = ""
+    score: Rating | None = None
+    checks: Passed | None = None
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """scores.json, as far as a choice reads it."""
+
+    models: list[Scored]
+    method: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A run folder, as a choice reads it.
+
+    Attributes:
+        run: Its records.
+        summary: What `metrics.summarise` makes of them.
+        scores: scores.json; None where nobody scored.
+    """
+
+    run: Run
+    summary: Json
+    scores: Scores | None = None
+
+
+def read(folder: Path) -> Measured:
+    """A run folder.
+
+    Raises:
+        UsageError: It is none.
+        StoreError: It cannot be read.
+    """
+    run = store.read(folder)
+    return Measured(run, metrics.summarise(run), scores(folder))
+
+
+def scores(folder: Path) -> Scores | None:
+    """scores.json, as the last `loadbench score` wrote it; of a run that nobody scored, what its own rules say.
+
+    None where there is neither.
+
+    Raises:
+        StoreError: scores.json is there and cannot be read.
+    """
+    path = folder / quality.FILE
+    again = f"`loadbench score {folder}` writes it again"
+    try:
+        return msgspec.convert(orjson.loads(store.read_bounded(path)), Scores)
+    except FileNotFoundError:
+        return _passed_rules(folder)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
+    except orjson.JSONDecodeError as error:
+        raise StoreError(f"{path}: is damaged: {error}; {again}") from None
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{path}: is no scores.json of loadbench: {printable(str(error))}; {again}") from None
+
+
+def _passed_rules(folder: Path) -> Scores | None:
+    try:
+        questions = quality.read_questions(folder / "prompts.json")
+        if not any(question.checks for question in questions.values()):
+            return None  # the answers of a long run need not be read
+        summary = quality.summarise(quality.read(folder), quality.read_scores(folder)[0])
+        return msgspec.convert(summary, Scores, from_attributes=True)
+    except LoadbenchError:
+        return None  # a run without answers has no quality
+
+
+# -- candidates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A model on a device at a server.
+
+    Attributes:
+        name: What to call it: the model, with device and server where that alone is not one of a kind.
+        model: As requests name it.
+        device, execution_provider: What it ran on, as far as the runs tell.
+        server, endpoint: The kind of server and its address; without one where it was started for its run.
+        facts: What the runs say of the model; the last one that says something wins.
+        sides: By load ("c4"), what was measured at it.
+        levels: By load, the levels of summary.json.
+        loads: Each load as a number.
+        runs: Names of the run folders.
+        scores: Of each run that was scored, the method and the model's entry in scores.json.
+        warnings: Gates that spoke about its whole runs.
+        simulated: Whether the simulator answered.
+        shared: Whether other models were loaded in the same process, so that nobody can tell whose the memory is.
+    """
+
+    name: str
+    model: str
+    device: str | None
+    execution_provider: str | None
+    server: str | None
+    endpoint: str | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    sides: Mapping[str, Side] = field(default_factory=dict)
+    levels: dict[str, list[Json]] = field(default_factory=dict)
+    loads: dict[str, Load] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    scores: list[tuple[str | None, Scored]] = field(default_factory=list)
+    warnings: list[Mapping[str, str]] = field(default_factory=list)
+    simulated: bool = False
+    shared: bool = False
+
+
+class _Key(NamedTuple):
+    """What makes two measurements ones of the same candidate."""
+
+    model: str
+    device: str | None
+    execution_provider: str | None
+    server: str | None
+    endpoint: str | None
+
+
+def candidates(runs: Sequence[Measured]) -> list[Candidate]:
+    """Every model of the runs on every device and server, in the order they were first begun.
+
+    Runs of the same model on the same device at the same server are repeats of one candidate. A server that was started
+    for its run has another port each time, and is the same all the same.
+    """
+    found: dict[_Key, Candidate] = {}
+    laps: dict[_Key, dict[str, list[Lap]]] = {}
+    shared: set[_Key] = set()
+    for one in runs:
+        measured = sides([one.run])
+        records = {str(record.get("id")): record for record in one.summary.get("models") or ()}
+        resident = [model for model, record in records.items() if record.get("was_loaded") is not False]
+        here: set[_Key] = set()
+        for level in one.summary.get("levels") or ():
+            if level.get("closing"):
+                continue
+            record = records.get(str(level.get("model")), {})
+            key = _key(level, record, one.run)
+            candidate = found.setdefault(key, Candidate(key.model, *key, simulated=key.server == "simulator"))
+            own = laps.setdefault(key, {})
+            if key not in here:
+                here.add(key)
+                _add_run(candidate, one, record)
+                if len(resident) > 1 and key.model in resident:
+                    shared.add(key)
+                for (model, load), side in measured.items():
+                    if model == key.model:
+                        own.setdefault(load, []).extend(side.laps)
+            if level.get("status") == "complete" and load_of(level) in own:
+                _add_level(candidate, level)
+    return [
+        replace(
+            candidate,
+            name=_name(key, list(found)),
+            sides={load: Side(key.model, load, tuple(own)) for load, own in laps[key].items()},
+            shared=key in shared,
+        )
+        for key, candidate in found.items()
+    ]
+
+
+def _add_run(candidate: Candidate, one: Measured, record: Json) -> None:
+    """What a run says of a candidate, whatever the load."""
+    if one.run.path.name not in candidate.runs:
+        candidate.runs.append(one.run.path.name)
+    candidate.facts.update(_listed(record, candidate.model, one.run))
+    candidate.facts.update({name: fact for name, fact in record.items() if fact is not None})
+    candidate.warnings.extend(one.summary.get("warnings") or ())
+    if one.scores is not None:
+        rows = [row for row in one.scores.models if row.model == candidate.model]
+        candidate.scores.extend((one.scores.method, row) for row in rows)
+
+
+def _add_level(candidate: Candidate, level: Json) -> None:
+    load, rate = load_of(level), level.get("request_rate_per_s")
+    candidate.levels.setdefault(load, []).append(level)
+    candidate.loads[load] = ("closed", float(level.get("concurrency") or 0)) if rate is None else ("open", rate)
+
+
+def _key(level: Json, record: Json, run: Run) -> _Key:
+    ran = level.get("ran") or record.get("ran") or {}
+    started_here = "started for th" in str(run.info.get("target_found") or "")  # this run, the run
+    return _Key(
+        model=str(level.get("model")),
+        device=ran.get("device") or level.get("device") or record.get("device"),
+        execution_provider=ran.get("execution_provider") or level.get("execution_provider"),
+        server=(run.info.get("target") or {}).get("kind"),
+        endpoint=None if started_here else level.get("endpoint"),
+    )
+
+
+def _listed(record: Json, model: str, run: Run) -> dict[str, Any]:
+    """What the scenario's models.json says of a model, where its server says nothing."""
+    models = (run.info.get("scenario") or {}).get("model_facts") or {}
+    for name in (record.get("name"), record.get("alias"), model):
+        entry = models.get(name)
+        if isinstance(entry, Mapping):
+            size = entry.get("size_mb")
+            facts = {
+                "licence": entry.get("licence"),
+                "told_bytes": size * 1e6 if isinstance(size, int | float) else None,
+            }
+            return {key: fact for key, fact in facts.items() if fact is not None}
+    return {}
+
+
+def _name(key: _Key, keys: Sequence[_Key]) -> str:
+    """The model, and of device, provider, server and address what tells it from others of that name."""
+    same = [other for other in keys if other.model == key.model]
+    name = key.model
+    for part, word in (("device", "on"), ("execution_provider", "by"), ("server", "of"), ("endpoint", "at")):
+        value = getattr(key, part)
+        if len({getattr(other, part) for other in same}) > 1:
+            name += f" {word} {_short(value) if part == 'endpoint' else value or '?'}"
+            same = [other for other in same if getattr(other, part) == value]
+    return name
+
+
+def _short(endpoint: str | None) -> str:
+    try:
+        netloc = urlsplit(endpoint or "").netloc
+    except ValueError:  # no file can hold us up
+        netloc = ""
+    return plain(netloc).rpartition("@")[2] or "a server of its run"
+
+
+# -- the load at which candidates are held against each other
+
+
+def common_load(some: Sequence[Candidate]) -> str:
+    """The highest load that all candidates completed: requests at once, or where none is common, a rate.
+
+    Candidates that completed no load at all have no say in it.
+
+    Raises:
+        UsageError: There is none; one line that says which each has.
+    """
+    measured = [one for one in some if one.loads]
+    if not measured:
+        raise UsageError("no candidate completed a level: there is nothing to choose by; measure them first")
+    loads = measured[0].loads
+    shared = [load for load in loads if all(load in one.loads for one in measured)]
+    if not shared:
+        has = "; ".join(f"{one.name} has {', '.join(one.loads)}" for one in measured[:6])
+        raise UsageError(
+            f"no load was completed by all candidates: {has}; choose one with --at, who lacks it falls out"
+        )
+    return max(shared, key=lambda load: _rank(loads[load]))
+
+
+def check_load(some: Sequence[Candidate], name: str) -> str:
+    """The load of that name.
+
+    Raises:
+        UsageError: No candidate completed it.
+    """
+    loads: dict[str, Load] = {}
+    for one in some:
+        loads.update(one.loads)
+    if name in loads:
+        return name
+    has = ", ".join(sorted(loads, key=lambda load: _rank(loads[load]), reverse=True)) or "none"
+    raise UsageError(f"--at {name}: no candidate completed that load; there are {has}")
+
+
+def load_words(load: Load) -> str:
+    """A load for people.
+
+    >>> load_words(("closed", 4.0)), load_words(("open", 0.5))
+    ('4 streams at once', '0.5 requests/s')
+    """
+    kind, number = load
+    if kind == "open":
+        return f"{number:g} requests/s"
+    return f"{number:g} stream{'' if number == 1 else 's'} at once"
+
+
+def _rank(load: Load) -> tuple[bool, float]:
+    return load[0] == "closed", load[1]
