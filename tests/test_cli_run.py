@@ -375,15 +375,6 @@ def test_a_group_without_a_command_shows_its_help() -> None:
     assert "simulator" in done.stderr
 
 
-def test_only_debug_shows_a_traceback() -> None:
-    with process("run", "-c", "0", "--debug") as debugged, process("run", "-c", "0") as plain:
-        traceback, line = debugged.communicate()[1], plain.communicate()[1]
-
-    assert "Traceback" in traceback
-    assert plain.returncode == 2
-    assert line == "loadbench: -c: concurrency[0] is 0: must be at least 1\n"
-
-
 @pytest.mark.parametrize(
     "words",
     [
