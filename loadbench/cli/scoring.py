@@ -32,6 +32,8 @@ from loadbench.quality.agreement import Agreement
 from loadbench.quality.judge import Form, Judge, Messages, Prices, cases, unjudged
 from loadbench.quality.summary import Determinism, JudgeScores, MethodScore, ModelScores
 from loadbench.record import Result
+from loadbench.runner import connect
+from loadbench.runner.job import Server
 from loadbench.scenario import Timeouts
 from loadbench.text import plural
 
@@ -253,8 +255,7 @@ async def _connect(endpoint: str, options: Options) -> AsyncIterator[Judge]:
         LoadbenchError: Nobody answers there, or it has no such model.
     """
     key = _key(options.judge_key_env, options.judge_key_file)
-    tls = {"insecure": options.insecure, "ca_file": options.ca_file}
-    for warning in reach.warnings(endpoint, tls, options.judge_key_file):
+    for warning in connect.warnings(endpoint, options.judge_key_file, insecure=options.insecure):
         reach.note(warning)
     name = options.judge_model
     async with servers.open_http(
@@ -269,7 +270,7 @@ async def _connect(endpoint: str, options: Options) -> AsyncIterator[Judge]:
             )
         name = server.models[0].id
     [model] = servers.choose(server, [name]).chosen
-    transport = reach.transport(server, tls)
+    transport = connect.transport(server, Server(ca_file=options.ca_file, insecure=options.insecure))
     headers = servers.request_headers(options.headers, key)
     limit = options.judge_timeout
     asked = 0
@@ -310,7 +311,7 @@ def _key(name: str | None, file: str | None) -> str | None:
     """
     if name is not None and file is not None:
         raise UsageError("--judge-key-env and --judge-key-file are both given: keep one")
-    return servers.read_key(name, os.environ) if file is None else reach.key(None, file)
+    return servers.read_key(name, os.environ) if file is None else connect.key(None, file)
 
 
 class Progress:
