@@ -78,7 +78,6 @@ def _digest(script: bytes) -> str:
 
 
 def asset(name: str) -> str:
-    """A file of the folder assets."""
     return (files("loadbench.report.html") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -208,7 +207,6 @@ def _is_small(block: Block) -> bool:
 
 
 def render_block(block: Block, name: str = "", plots: _Plots | None = None) -> Markup:
-    """A block as HTML; `name` is that of its plots."""
     match block:
         case Markup():
             return block
