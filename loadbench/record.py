@@ -1,13 +1,27 @@
-"""One request's record: what `client.py` returns, `store.py` writes, and every figure is computed from."""
+"""One request's record: what the client returns, the run folder keeps, and every figure is computed from.
+
+`Result` declares the fields once. The columns of `Results`, the line of requests.jsonl and what reads it follow from
+its annotations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from array import array
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Mark = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+Gap = Annotated[int, Meta(ge=0, le=2**43)]
+Reals = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 ErrorKind = Literal[
     "dns",
@@ -72,34 +86,34 @@ class Result:
     """
 
     level: str
-    attempt: int
-    request: int
+    attempt: Count
+    request: Count
     prompt: str
     warmup: bool
-    due_ns: int
-    sent_ns: int | None
-    connect_ns: int | None
-    headers_ns: int | None
-    first_event_ns: int | None
-    first_token_ns: int | None
-    last_token_ns: int | None
-    end_ns: int
-    gaps_us: list[int]
-    first_events: int = 0
-    text_events: int = 0
-    merged_arrivals: int = 0
-    first_tokens: int | None = None
-    input_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    characters: int = 0
-    words: int = 0
+    due_ns: Mark
+    sent_ns: Mark | None
+    connect_ns: Count | None
+    headers_ns: Mark | None
+    first_event_ns: Mark | None
+    first_token_ns: Mark | None
+    last_token_ns: Mark | None
+    end_ns: Mark
+    gaps_us: list[Gap]
+    first_events: Count = 0
+    text_events: Count = 0
+    merged_arrivals: Count = 0
+    first_tokens: Count | None = None
+    input_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    output_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    characters: Count = 0
+    words: Count = 0
     finish_reason: str | None = None
-    status: int | None = None
-    retries: int = 0
-    retry_of: int | None = None
-    endpoint: int = 0
+    status: Count | None = None
+    retries: Count = 0
+    retry_of: Count | None = None
+    endpoint: Count = 0
     unknown: str | None = None
     error: ErrorKind | None = None
     error_message: str | None = None
@@ -111,84 +125,58 @@ class Result:
 class Results:
     """Many requests of one level as columns: row i of every column is one request, in order of its number.
 
-    All marks are float64 ns since the level began (exact up to 104 days), NaN where the mark never happened.
+    A column is the field of `Result` with its name, marks without `_ns`: float64 ns since the level began (exact up to
+    104 days). What may be None there is NaN in a column of numbers.
 
     Attributes:
-        request: Number of the request within level and attempt, int64.
-        prompt: Id of the prompt.
-        warmup: Sent before the measurement began, bool.
-        due: Planned start, or the time the slot came free.
-        sent: Just before the first byte was written; on a silent retry, of the second try.
-        connect: Duration of connection set-up inside this request in ns; 0 on a warm connection.
-        headers: End of the response's header.
-        first_event: First event of any kind.
-        first_token: First event with text.
-        last_token: Last event with text.
-        end: `[DONE]`, end of body, or the time it failed; never NaN.
-        first_events: Text events in the first text arrival, int64.
-        text_events: Events that carried text, int64.
-        merged_arrivals: Arrivals that carried more than one text event, int64.
-        first_tokens: Tokens in the first text arrival where the server counted as it went, float64, else NaN.
-        input_tokens: Of the server's usage, float64, NaN where it said nothing.
-        cached_tokens: Input tokens that a cache answered, of the usage, float64, NaN where it said nothing.
-        output_tokens: Of the server's usage, float64, NaN where it said nothing.
-        characters: Of the text received, int64.
-        words: Of the text received, int64.
-        finish_reason: As sent, None where none came.
-        status: HTTP status, float64, NaN where no response came.
-        retries: Silent retries (0 or 1), int64.
-        retry_of: Number of the failed request that this one asks again, float64, NaN for a first try.
-        endpoint: Place in the run's list of endpoints, int64.
-        unknown: What of the answer the client does not know, joined by "; ", None where it knows it all.
-        error: Kind of failure (ERROR_KINDS), None when it completed.
-        error_message: One line, None when it completed; SPEECHLESS where that ended its conversation.
-        gaps_us: Gaps between successive text arrivals of all requests in us, int64, request after request, flat.
-        gap_offsets: int64, shape (n + 1,): the gaps of row i are ``gaps_us[gap_offsets[i]:gap_offsets[i + 1]]``.
+        end: Never NaN.
+        error_message: None when it completed; SPEECHLESS where that ended its conversation.
+        gaps_us: Gaps between successive text arrivals of all requests in us, request after request, flat.
+        gap_offsets: Shape (n + 1,): the gaps of row i are ``gaps_us[gap_offsets[i]:gap_offsets[i + 1]]``.
     """
 
-    request: NDArray[np.int64]
+    request: Counts
     prompt: list[str]
-    warmup: NDArray[np.bool_]
-    due: NDArray[np.float64]
-    sent: NDArray[np.float64]
-    connect: NDArray[np.float64]
-    headers: NDArray[np.float64]
-    first_event: NDArray[np.float64]
-    first_token: NDArray[np.float64]
-    last_token: NDArray[np.float64]
-    end: NDArray[np.float64]
-    first_events: NDArray[np.int64]
-    text_events: NDArray[np.int64]
-    merged_arrivals: NDArray[np.int64]
-    first_tokens: NDArray[np.float64]
-    input_tokens: NDArray[np.float64]
-    cached_tokens: NDArray[np.float64]
-    output_tokens: NDArray[np.float64]
-    characters: NDArray[np.int64]
-    words: NDArray[np.int64]
+    warmup: Flags
+    due: Reals
+    sent: Reals
+    connect: Reals
+    headers: Reals
+    first_event: Reals
+    first_token: Reals
+    last_token: Reals
+    end: Reals
+    first_events: Counts
+    text_events: Counts
+    merged_arrivals: Counts
+    first_tokens: Reals
+    input_tokens: Reals
+    cached_tokens: Reals
+    output_tokens: Reals
+    characters: Counts
+    words: Counts
     finish_reason: list[str | None]
-    status: NDArray[np.float64]
-    retries: NDArray[np.int64]
-    retry_of: NDArray[np.float64]
-    endpoint: NDArray[np.int64]
+    status: Reals
+    retries: Counts
+    retry_of: Reals
+    endpoint: Counts
     unknown: list[str | None]
     error: list[str | None]
     error_message: list[str | None]
-    gaps_us: NDArray[np.int64]
-    gap_offsets: NDArray[np.int64]
+    gaps_us: Counts
+    gap_offsets: Counts
 
     def __len__(self) -> int:
         return len(self.request)
 
-    def where(self, chosen: NDArray[np.bool_]) -> Results:
+    def where(self, chosen: Flags) -> Results:
         """Those rows alone, with their gaps: a copy."""
         sizes = np.diff(self.gap_offsets)
         rows = np.flatnonzero(chosen)
-
-        def picked(column: Any) -> Any:
-            return [column[row] for row in rows] if isinstance(column, list) else column[rows]
-
-        columns = {one.name: picked(getattr(self, one.name)) for one in fields(self) if not one.name.startswith("gap")}
+        columns: dict[str, Any] = {}
+        for column in COLUMNS:
+            values = getattr(self, column.name)
+            columns[column.name] = [values[row] for row in rows] if isinstance(values, list) else values[rows]
         offsets = np.concatenate(([0], np.cumsum(sizes[rows])))
         return Results(**columns, gaps_us=self.gaps_us[np.repeat(chosen, sizes)], gap_offsets=offsets)
 
@@ -199,43 +187,132 @@ class Results:
         >>> len(Results.from_results([]))
         0
         """
-        rows = sorted(results, key=lambda result: result.request)
+        builder = ColumnBuilder()
+        for result in results:
+            builder.add(result)
+        return builder.results()
 
-        def reals(values: Sequence[Any]) -> NDArray[np.float64]:
-            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
-        def counts(values: Sequence[int]) -> NDArray[np.int64]:
-            return np.array(values, dtype=np.int64)
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `Results`.
 
-        return cls(
-            request=counts([row.request for row in rows]),
-            prompt=[row.prompt for row in rows],
-            warmup=np.array([row.warmup for row in rows], dtype=np.bool_),
-            due=reals([row.due_ns for row in rows]),
-            sent=reals([row.sent_ns for row in rows]),
-            connect=reals([row.connect_ns for row in rows]),
-            headers=reals([row.headers_ns for row in rows]),
-            first_event=reals([row.first_event_ns for row in rows]),
-            first_token=reals([row.first_token_ns for row in rows]),
-            last_token=reals([row.last_token_ns for row in rows]),
-            end=reals([row.end_ns for row in rows]),
-            first_events=counts([row.first_events for row in rows]),
-            text_events=counts([row.text_events for row in rows]),
-            merged_arrivals=counts([row.merged_arrivals for row in rows]),
-            first_tokens=reals([row.first_tokens for row in rows]),
-            input_tokens=reals([row.input_tokens for row in rows]),
-            cached_tokens=reals([row.cached_tokens for row in rows]),
-            output_tokens=reals([row.output_tokens for row in rows]),
-            characters=counts([row.characters for row in rows]),
-            words=counts([row.words for row in rows]),
-            finish_reason=[row.finish_reason for row in rows],
-            status=reals([row.status for row in rows]),
-            retries=counts([row.retries for row in rows]),
-            retry_of=reals([row.retry_of for row in rows]),
-            endpoint=counts([row.endpoint for row in rows]),
-            unknown=[row.unknown for row in rows],
-            error=[row.error for row in rows],
-            error_message=[row.error_message for row in rows],
-            gaps_us=np.array([gap for row in rows for gap in row.gaps_us], dtype=np.int64),
-            gap_offsets=np.concatenate(([0], np.cumsum([len(row.gaps_us) for row in rows], dtype=np.int64))),
-        )
+    Attributes:
+        name: In `Results`.
+        field: Of `Result`.
+        typecode: Of the array that it is gathered in; None where it holds words.
+    """
+
+    name: str
+    field: str
+    typecode: str | None
+
+
+def _columns() -> tuple[Column, ...]:
+    typecodes = {Reals: "d", Counts: "q", Flags: "b"}
+    of_result = get_type_hints(Result)
+    found = []
+    for name, hint in get_type_hints(Results).items():
+        if name not in ("gaps_us", "gap_offsets"):
+            field = name if name in of_result else f"{name}_ns"
+            found.append(Column(name, field, None if hint in _WORDS else typecodes[hint]))
+    return tuple(found)
+
+
+_WORDS = (list[str], list[str | None])
+COLUMNS = _columns()
+
+
+def _line_type() -> type[msgspec.Struct]:
+    """A line of requests.jsonl, as it is read: what is a column, and the gaps, None where they were not kept.
+
+    A field that may be None may be missing too, as older versions wrote it; what a later version adds is passed over,
+    and so is the name of an error that this one does not know.
+    """
+    hints = get_type_hints(Result, include_extras=True) | {"gaps_us": list[Gap] | None, "error": str | None}
+    read = {"level", "attempt", "gaps_us", *(column.field for column in COLUMNS)}
+    required: list[tuple[str, Any]] = []
+    optional: list[tuple[str, Any, Any]] = []
+    for field in fields(Result):
+        hint = hints[field.name]
+        if field.name not in read:
+            continue
+        if type(None) in get_args(hint):
+            optional.append((field.name, hint, None))
+        elif field.default is MISSING:
+            required.append((field.name, hint))
+        else:
+            optional.append((field.name, hint, field.default))
+    return msgspec.defstruct("Line", [*required, *optional], module=__name__)
+
+
+Line = _line_type()
+ROWS = 50_000
+"""Rows whose gaps are put in order at once."""
+
+
+class ColumnBuilder:
+    """The columns of one level while its records come in: 8 bytes a value, whatever the number of requests.
+
+    Attributes:
+        gaps_kept: Whether every record had its gaps.
+    """
+
+    def __init__(self) -> None:
+        self.gaps_kept = True
+        self._numbers: dict[Column, array[Any]] = {
+            column: array(column.typecode) for column in COLUMNS if column.typecode is not None
+        }
+        self._words: dict[Column, list[str | None]] = {column: [] for column in COLUMNS if column.typecode is None}
+        self._known: dict[str, str] = {}  # each word once in memory, however often it is read
+        self._gaps = array("q")
+        self._offsets = array("q", [0])
+
+    def add(self, record: Any) -> None:
+        """One more record: a `Result`, or a `Line` that was read."""
+        for column, numbers in self._numbers.items():
+            value = getattr(record, column.field)
+            numbers.append(np.nan if value is None else value)
+        for column, words in self._words.items():
+            word = getattr(record, column.field)
+            words.append(None if word is None else self._known.setdefault(word, word))
+        if record.gaps_us is None:
+            self.gaps_kept = False
+        else:
+            self._gaps.extend(record.gaps_us)
+        self._offsets.append(len(self._gaps))
+
+    def repeated(self) -> int | None:
+        """The lowest number of a request that has more than one record."""
+        requests = np.sort(self._requests())
+        twice = requests[1:][requests[1:] == requests[:-1]]
+        return int(twice[0]) if len(twice) else None
+
+    def results(self) -> Results:
+        order = np.argsort(self._requests(), kind="stable")
+        offsets = np.frombuffer(self._offsets, np.int64)
+        lengths = np.diff(offsets)[order]
+        columns: dict[str, Any] = {}
+        for column, numbers in self._numbers.items():
+            dtype = np.bool_ if column.typecode == "b" else numbers.typecode
+            columns[column.name] = np.frombuffer(numbers, dtype)[order]
+        for column, words in self._words.items():
+            columns[column.name] = [words[row] for row in order]
+        gaps = self._ordered_gaps(offsets[:-1][order], lengths)
+        return Results(**columns, gaps_us=gaps, gap_offsets=np.concatenate(([0], np.cumsum(lengths))))
+
+    def _requests(self) -> Counts:
+        return np.frombuffer(self._numbers[COLUMNS[0]], np.int64)
+
+    def _ordered_gaps(self, begins: Counts, lengths: Counts) -> Counts:
+        """The gaps of rows that begin there in the order they came; some rows at once, for there may be 20 million."""
+        gaps = np.frombuffer(self._gaps, np.int64)
+        found = np.empty(len(gaps), np.int64)
+        done = 0
+        for row in range(0, len(begins), ROWS):
+            own = lengths[row : row + ROWS]
+            ends = np.cumsum(own)
+            places = np.repeat(begins[row : row + ROWS] - (ends - own), own) + np.arange(ends[-1])
+            found[done : done + len(places)] = gaps[places]
+            done += len(places)
+        return found

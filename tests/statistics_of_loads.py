@@ -13,7 +13,8 @@ from loadbench.quality.agreement import agreement, weighted_kappa
 from loadbench.runner.capacity import Rule
 from loadbench.runner.capacity.backlog import backlog
 from loadbench.runner.capacity.grid import found as answer_of
-from loadbench.stats.scaling import scaling, usl
+from loadbench.stats import usl
+from loadbench.stats.scaling import scaling
 from tests.support import curves, searches
 from tests.support.raters import answers, noisy, values
 from tests.support.simulations import SEED, ar1

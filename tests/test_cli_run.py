@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from loadbench.cli import measure
+from loadbench.runner import folder as folders
 from loadbench.runner import plan
 from loadbench.scenario import Scenario
 from loadbench.serve import llama, simulator
@@ -373,15 +373,6 @@ def test_a_group_without_a_command_shows_its_help() -> None:
     assert done.exit_code == 2
     assert done.stderr.startswith("Usage: ")
     assert "simulator" in done.stderr
-
-
-def test_only_debug_shows_a_traceback() -> None:
-    with process("run", "-c", "0", "--debug") as debugged, process("run", "-c", "0") as plain:
-        traceback, line = debugged.communicate()[1], plain.communicate()[1]
-
-    assert "Traceback" in traceback
-    assert plain.returncode == 2
-    assert line == "loadbench: -c: concurrency[0] is 0: must be at least 1\n"
 
 
 @pytest.mark.parametrize(
@@ -916,14 +907,14 @@ def test_runs_that_begin_in_one_second_have_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("loadbench.cli.measure.time.strftime", lambda *_: "20261122T101500Z")
+    monkeypatch.setattr("loadbench.runner.folder.time.strftime", lambda *_: "20261122T101500Z")
     with ExitStack() as stack:
-        folders = [measure.default_folder(Scenario(name="a"), stack, claim=True) for _ in range(3)]
-        (folders[1] / "run.json").touch()
-        dry = measure.default_folder(Scenario(name="a"), stack, claim=False)
+        taken = [folders.new("a", stack, claim=True) for _ in range(3)]
+        (taken[1] / "run.json").touch()
+        dry = folders.new("a", stack, claim=False)
 
-    assert [path.name for path in (*folders, dry)] == [f"20261122T101500Z-a{n}" for n in ("", "-2", "-3", "-4")]
-    assert list(Path("results").iterdir()) == [folders[1]]
+    assert [path.name for path in (*taken, dry)] == [f"20261122T101500Z-a{n}" for n in ("", "-2", "-3", "-4")]
+    assert list(Path("results").iterdir()) == [taken[1]]
 
 
 # -- variables that look like settings

@@ -160,9 +160,9 @@ async def test_pauses_are_drawn_for_each_user_by_the_seed() -> None:
 async def test_users_who_pause_keep_to_the_interactive_response_time_law() -> None:
     # X = N / (R + Z): 12 users, answers of 1 s, pauses of 2 s.
     pause = Pause(2.0, exponential=True)
-    played = await level_of(closed(12), Answer(ttft_s=1.0), duration_s=2000, pause=pause).run()
+    played = await level_of(closed(12), Answer(ttft_s=1.0), duration_s=600, pause=pause).run()
 
-    assert len(played.measured) / 2000 == pytest.approx(12 / 3, rel=0.03)
+    assert len(played.measured) / 600 == pytest.approx(12 / 3, rel=0.05)
 
 
 @pytest.mark.anyio

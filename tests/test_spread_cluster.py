@@ -51,6 +51,7 @@ async def test_a_local_cluster_shares_a_level_and_ends(server: Simulator) -> Non
     assert sorted(one.request for one in ran.results) == list(range(44))
 
 
+@pytest.mark.endurance
 @pytest.mark.anyio
 async def test_a_worker_that_is_killed_is_lost_and_left_out_of_the_next_level(
     server: Simulator, monkeypatch: pytest.MonkeyPatch

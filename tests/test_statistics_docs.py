@@ -18,7 +18,7 @@ from loadbench.compare import flows, judging, outcomes, overall, percentiles, ty
 from loadbench.metrics import dependence, drift, noise, repeats, stalls
 from loadbench.quality import agreement
 from loadbench.runner.capacity import backlog, look, rule
-from loadbench.stats.scaling import knees, serial, usl
+from loadbench.stats import scaling, usl
 
 HERE = Path(__file__).parent
 TEXT = (HERE.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findal
 NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead", "agreements", "of_histogram"}
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
-    *(usl, knees, serial, typical, percentiles, flows, outcomes, judging, verdict, overall),
+    *(usl, scaling, typical, percentiles, flows, outcomes, judging, verdict, overall),
     *(backlog, look, rule, dependence, drift, noise, repeats, stalls, agreement),
 )
 

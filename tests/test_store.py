@@ -12,6 +12,7 @@ import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +22,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loadbench import store
+from loadbench import record, store
 from loadbench.errors import StoreError, UsageError
 from loadbench.record import ERROR_KINDS, Result, Results
-from loadbench.store import Run, RunFolder, folder, read, reading, write_atomically
+from loadbench.store import Run, RunFolder, folder, read, write_atomically
 from loadbench.store.histogram import Histogram
 from tests.support.streams import failed, stream
 
@@ -151,13 +152,19 @@ def in_order(result: Result) -> Result:
 
 
 @settings(max_examples=60, deadline=None)
-@given(anyones(), st.sampled_from([2, reading.ROWS]))
+@given(anyones(), st.sampled_from([2, record.ROWS]))
 def test_any_results_come_back_as_columns_in_order_of_request(results: list[Result], rows: int) -> None:
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "ROWS", rows)
+        patch.setattr(record, "ROWS", rows)
         found = read(written(Path(place) / "run", results)).levels[0].results
 
     assert_same(found, Results.from_results(results))
+    ordered = sorted(results, key=lambda result: result.request)
+    assert [found.gaps_us[a:b].tolist() for a, b in pairwise(found.gap_offsets)] == [one.gaps_us for one in ordered]
+    for column in record.COLUMNS:
+        values = [None if value != value else value for value in getattr(found, column.name)]
+
+        assert values == [getattr(result, column.field) for result in ordered], column.name
 
 
 def test_a_mark_that_never_happened_is_nan(path: Path) -> None:

@@ -301,7 +301,7 @@ NUMBERS = (
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", [0, SMALLEST, 1, 1e9])
+@pytest.mark.parametrize("value", [0, SMALLEST, pytest.param(1, marks=pytest.mark.endurance), 1e9])
 def test_a_level_of_extreme_numbers_is_reported_or_refused(
     tmp_path: Path, files: Files, name: str, value: float
 ) -> None:

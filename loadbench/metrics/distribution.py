@@ -44,7 +44,7 @@ def distribution(
     """The metric object of summary.json: {"n", "mean", "p50" … "p999", "max", "ci95": {"p50": [lo, hi] | null, …}}.
 
     Requests of one run resemble their neighbours (they share a queue, a cache, a machine): where that is clear, the
-    intervals rest on as many requests as those would be worth if they did not (`intervals.percentile_worth`). Where it
+    intervals rest on as many requests as those would be worth if they did not (`stats.percentile_worth`). Where it
     is not clear, "ci95_in_doubt" has the percentiles whose interval may be too narrow. Of too few requests for both
     ends of an interval one may exist; the other is None.
 
@@ -70,7 +70,7 @@ def of_gaps(results: Results, chosen: Flags, ascending: NDArray[np.int64]) -> di
     """The metric object of the inter-token latencies of the chosen requests, in ms. Its n counts gaps.
 
     Its intervals know that the gaps of one request resemble each other: they rest on as many gaps as those of
-    different requests would be worth (`intervals.independent_gaps`). Each percentile is over all gaps.
+    different requests would be worth (`stats.independent_gaps`). Each percentile is over all gaps.
 
     Args:
         ascending: Those gaps, sorted (`gaps.ascending`).

@@ -27,7 +27,7 @@ def drift(steady: Window | None, results: Results, requests: Requests, *, tpot: 
     """By figure, {"ratio": last third over first, "significant"}; None without a window, figures that few requests had.
 
     Of TTFT and TPOT the geometric means, of requests that were sent within each third, with variances by blocks in the
-    order of start (`intervals.mean_variance`); of tokens/s the rate, with blocks of time. In open loop the rate is
+    order of start (`stats.mean_variance`); of tokens/s the rate, with blocks of time. In open loop the rate is
     what was asked for, not what the server does: it is left out. There a queue near saturation, though in one state,
     wanders for longer than a third lasts: where neighbours within the thirds resemble each other that much, no
     difference of them is significant (`near-saturation` speaks of such requests).
@@ -74,7 +74,7 @@ def times(values: Reals) -> stats.Estimate | None:
 def memory(thirds: list[Reals]) -> float:
     """The correlation of neighbours within the thirds, each around its own mean: a drift between them is none.
 
-    Corrected for the bias that the means of few values bring (Kendall 1954, as in `intervals.mean_variance`).
+    Corrected for the bias that the means of few values bring (Kendall 1954, as in `stats.mean_variance`).
     """
     away = [values - values.mean() for values in (part[~np.isnan(part)] for part in thirds) if len(values) > 1]
     squares = sum(float(np.square(one).sum()) for one in away)

@@ -148,10 +148,10 @@ def proxy_of(base_url: str) -> str | None:
             in some.
         LoadbenchError: It speaks SOCKS, and the package for that is not here.
     """
-    found = _proxy(base_url)
-    if found is None:
+    setting = _proxy(base_url)
+    if setting is None:
         return None
-    variable, value = found
+    variable, value = setting
     url = value if "://" in value else f"http://{value}"  # as curl and httpx read it
     scheme = url.partition("://")[0].lower()
     try:

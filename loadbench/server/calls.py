@@ -100,8 +100,8 @@ async def call(
         except (httpx.TransportError, TimeoutError, httpx.InvalidURL, httpx.DecodingError, UnicodeError) as error:
             Secrets.of(http.headers).hide(error)
             raise _failed(url, error, connect_s, within_s) from error
-        asked_s = retry_after_s(response.headers.multi_items())
-        wait_s = pause_s if asked_s is None else asked_s
+        retry_s = retry_after_s(response.headers.multi_items())
+        wait_s = pause_s if retry_s is None else retry_s
         if not again or response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
             break
         await asyncio.sleep(wait_s)
@@ -196,12 +196,12 @@ async def _whole(streamed: httpx.Response) -> httpx.Response:
 def _anew(response: httpx.Response, headers: list[tuple[str, str]], content: bytes) -> httpx.Response:
     """The response with these headers and this body, as it is after decompression."""
     as_sent = response.headers.encoding  # httpx itself would take ASCII alone
-    kept = [
+    as_bytes = [
         (name.encode(as_sent), value.encode(as_sent))
         for name, value in headers
         if name.lower() not in ("content-encoding", "content-length")
     ]
-    made = httpx.Response(response.status_code, headers=kept, content=content, request=response.request)
+    made = httpx.Response(response.status_code, headers=as_bytes, content=content, request=response.request)
     # A server may name any of Python's codecs, those of zip, hex and punycode among them: httpx would use it.
     made.encoding = "utf-8"
     return made

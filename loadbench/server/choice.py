@@ -61,7 +61,6 @@ class _Variant:
 
     device: str | None
     execution_provider: str | None
-    alone: bool  # no other device was asked for
 
     def __str__(self) -> str:
         provider = f"with {self.execution_provider}" if self.execution_provider else None
@@ -73,12 +72,12 @@ class _Variant:
     def absent(self, name: str, reason: str) -> Absent:
         return Absent(name, self.device, self.execution_provider, reason)
 
-    def fitting(self, models: Sequence[ModelFacts]) -> list[ModelFacts]:
-        """The models for it; on trust, those that do not say what they are for."""
+    def fitting(self, models: Sequence[ModelFacts], *, alone: bool) -> list[ModelFacts]:
+        """The models for it; on trust, those that do not say what they are for, where no other device was asked for."""
         fitting = list(models)
         if self.device is not None:
             with_device = [facts for facts in models if facts.device is not None]
-            if with_device or not self.alone:
+            if with_device or not alone:
                 # Of a model that is split over two devices, the first counts.
                 fitting = [facts for facts in with_device if _first_device(facts) == self.device]
         if self.execution_provider is not None:
@@ -90,34 +89,34 @@ class _Variant:
 
 def choose(
     target: Target,
-    wanted: Sequence[str] | Literal["auto"],
+    names: Sequence[str] | Literal["auto"],
     *,
     devices: Sequence[str] = (),
     execution_provider: str | None = None,
 ) -> Choice:
-    """The models to measure, each once, in the order wanted and each device in the order asked.
+    """The models to measure, each once, in their order and each device in the order asked.
 
     Where the server does not say what a model runs on, a single device or provider that was asked is taken on trust.
 
     Args:
-        wanted: Ids, aliases or unambiguous names, upper or lower case; ``auto`` takes the loaded models, else the
+        names: Ids, aliases or unambiguous names, upper or lower case; ``auto`` takes the loaded models, else the
             cached ones, else those registered, else all that a server lists which says neither.
         devices: ``cpu``, ``gpu``, ``npu`` in any casing: a variant of each model for each of them.
         execution_provider: Long or short, e.g. ``cuda``, ``WebGpuExecutionProvider``.
     Raises:
-        TargetError: The server has none, or not that one: names the nearest, or those of the wanted that are there;
+        TargetError: The server has none, or not that one: names the nearest, or those of the names that are there;
             or none of the models is for what was asked.
     """
     vendor = VENDORS[target.kind]
     target = replace(target, models=tuple(vendor.placed(facts) for facts in target.models))
-    names = tuple(dict.fromkeys(device.strip().upper() for device in devices))
-    variants = [_Variant(device, execution_provider, len(names) < 2) for device in names or (None,)]
-    if wanted == "auto":
+    variants = [_Variant(device.strip().upper(), execution_provider) for device in devices]
+    variants = list(dict.fromkeys(variants)) or [_Variant(None, execution_provider)]
+    if names == "auto":
         choice = _automatic(target, variants)
     elif target.unlisted is not None or (not target.models and vendor.load_hint is None):
-        choice = _unlisted(wanted, variants)
+        choice = _unlisted(names, variants)
     else:
-        choice = _named(target, wanted, variants)
+        choice = _named(target, names, variants)
     if not choice.chosen:
         there = _devices(target.models)
         advice = f"; models there are for {', '.join(there)}: ask for one with --device" if there else ""
@@ -127,30 +126,31 @@ def choose(
     return replace(choice, chosen=tuple(one for one in choice.chosen if first[one.id] is one))
 
 
-def _unlisted(wanted: Sequence[str], variants: Sequence[_Variant]) -> Choice:
+def _unlisted(names: Sequence[str], variants: Sequence[_Variant]) -> Choice:
     """Models that no list shows."""
     first = variants[0]
-    if first.alone:
-        return Choice(tuple(Chosen(name, name, None, first.device, first.execution_provider) for name in wanted))
+    if len(variants) == 1:
+        return Choice(tuple(Chosen(name, name, None, first.device, first.execution_provider) for name in names))
     absent = []
-    for name in wanted:
+    for name in names:
         absent += [variant.absent(name, _no_devices(f"{name} runs")) for variant in variants]
     return Choice((), tuple(absent))
 
 
-def _named(target: Target, wanted: Sequence[str], variants: Sequence[_Variant]) -> Choice:
+def _named(target: Target, names: Sequence[str], variants: Sequence[_Variant]) -> Choice:
     if not target.models:
         raise TargetError(_empty(target))
-    matches = {name: _matches(target, name) for name in wanted}
+    matches = {name: _matches(target, name) for name in names}
+    alone = len(variants) == 1
     chosen: list[Chosen] = []
     absent: list[Absent] = []
     for name, models in matches.items():
         for variant in variants if models else ():
-            fitting = variant.fitting(models)
+            fitting = variant.fitting(models, alone=alone)
             if fitting:
                 chosen.append(variant.chosen(_one_of(target, fitting, name, variant), name))
             else:
-                absent.append(variant.absent(name, _mismatch(name, models, variant)))
+                absent.append(variant.absent(name, _mismatch(name, models, variant, alone=alone)))
     missing = [name for name, models in matches.items() if not models]
     if missing:
         raise TargetError(_missing(target, missing, [name for name in matches if name not in missing]))
@@ -163,10 +163,11 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
     if not target.models:
         raise TargetError(_empty(target))
     chatting = [facts for facts in target.models if not any(word in (facts.task or "") for word in _NO_CHAT)]
+    alone = len(variants) == 1
     chosen: list[Chosen] = []
     absent: list[Absent] = []
     for variant in variants:
-        fitting = variant.fitting(chatting)
+        fitting = variant.fitting(chatting, alone=alone)
         ready = _ready(fitting, lists_catalogue=VENDORS[target.kind].lists_catalogue)
         chosen += [variant.chosen(facts, facts.id) for facts in ready]
         if ready:
@@ -178,7 +179,7 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
             )
         if fitting:
             reason = f"no model for {variant} is loaded or cached ({some(fitting)}): load one, or name it with -m"
-        elif variant.alone or any(facts.device for facts in chatting):
+        elif alone or any(facts.device for facts in chatting):
             reason = f"no model is {'for ' if variant.device else 'there '}{variant}"
         else:
             reason = _no_devices("its models run")
@@ -274,8 +275,8 @@ def some(models: Iterable[ModelFacts | str]) -> str:
     return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
-def _mismatch(name: str, models: Sequence[ModelFacts], variant: _Variant) -> str:
-    if variant.device and not variant.alone and not any(facts.device for facts in models):
+def _mismatch(name: str, models: Sequence[ModelFacts], variant: _Variant, *, alone: bool) -> str:
+    if variant.device and not alone and not any(facts.device for facts in models):
         return _no_devices(f"{name} runs")
     kinds = []
     for facts in models:

@@ -261,8 +261,8 @@ async def _models_0(http: httpx.AsyncClient, target: Target, within_s: float) ->
     catalog = models_of(listed) or ()
     models = with_list(target.models, catalog)
     if (on_disk := _by_stem(cached)) is not None:
-        known = {facts.id.lower() for facts in models}
-        models += tuple(facts for facts in catalog if facts.id.lower() not in known)
+        listed_ids = {facts.id.lower() for facts in models}
+        models += tuple(facts for facts in catalog if facts.id.lower() not in listed_ids)
         models = tuple(replace(facts, cached=_is_among(facts, on_disk)) for facts in models)
     return tuple(placed(facts) for facts in _with_loaded(models, loaded))
 

@@ -59,11 +59,11 @@ def read_metrics(text: str) -> dict[str, float]:
     for line in text.splitlines():
         if line.startswith("#") or len(line) > MAX_LINE:
             continue
-        found = _SAMPLE.match(line)
-        if found is None or found[1].endswith(_SKIPPED) or found[1].startswith(_OTHERS):
+        sample = _SAMPLE.match(line)
+        if sample is None or sample[1].endswith(_SKIPPED) or sample[1].startswith(_OTHERS):
             continue
-        value = _number(found[3])
-        name = _name(found[1], found[2])
+        value = _number(sample[3])
+        name = _name(sample[1], sample[2])
         if value is None or len(name) > MAX_NAME or (name not in series and len(series) >= MAX_NAMES):
             continue
         series.setdefault(name, []).append(value)
@@ -75,8 +75,8 @@ def read_metrics(text: str) -> dict[str, float]:
 
 
 def _name(metric: str, labels: str | None) -> str:
-    kept = [f'{name}="{value}"' for name, value in _LABEL.findall(labels or "") if name not in _SUMMED]
-    return f"{metric}{{{','.join(kept)}}}" if kept else metric
+    pairs = [f'{name}="{value}"' for name, value in _LABEL.findall(labels or "") if name not in _SUMMED]
+    return f"{metric}{{{','.join(pairs)}}}" if pairs else metric
 
 
 def _number(word: str) -> float | None:

@@ -3,14 +3,12 @@
 All intervals are two-sided, at 95 % unless a `tail` says otherwise. A bound that does not exist is None, never a guess.
 docs/statistics.md has each formula in words, its source, and the simulation that checks it.
 
-quantiles.py  of the normal and Student's distribution
-ranks.py      percentiles by nearest rank, and their order-statistic intervals
-blocks.py     requests that depend on each other: blocks over the order of start
-clusters.py   gaps that resemble those of the same request, shares of several runs
-shares.py     Wilson, Newcombe, McNemar
-logistic.py   the load at which a share crosses what is wanted
-ratios.py     the ratio of two estimates, each with its own doubt
-outliers.py   the modified z
+estimates.py  quantiles of the normal and Student's distribution; estimates, their differences
+ranks.py      percentiles by nearest rank, their order-statistic intervals; outliers
+blocks.py     requests that depend on each other, gaps and runs that come in clusters
+shares.py     Wilson, Newcombe, McNemar; the load at which a share crosses what is wanted
+scaling.py    what more load buys: efficiency, knees, whether a server answers one by one
+usl.py        the Universal Scalability Law, fitted
 """
 
 from loadbench.stats.blocks import (
@@ -18,6 +16,8 @@ from loadbench.stats.blocks import (
     Worth,
     block_length,
     independent_flags,
+    independent_gaps,
+    independent_in_runs,
     independent_requests,
     is_dependent,
     mean_interval,
@@ -30,13 +30,19 @@ from loadbench.stats.blocks import (
     ratio_interval,
     share_interval,
 )
-from loadbench.stats.clusters import independent_gaps, independent_in_runs
-from loadbench.stats.logistic import Crossing, crossing
-from loadbench.stats.outliers import OUTLIER_Z, outliers
-from loadbench.stats.quantiles import TAIL, Z, normal, student
-from loadbench.stats.ranks import ends, interval, interval_ranks, needed, needed_within, percentile, rank
-from loadbench.stats.ratios import Bounds, Estimate, difference, mover, one_sample
-from loadbench.stats.shares import flawless, mcnemar, newcombe, newcombe_paired, wilson
+from loadbench.stats.estimates import TAIL, Bounds, Estimate, Z, difference, mover, normal, one_sample, student
+from loadbench.stats.ranks import (
+    OUTLIER_Z,
+    ends,
+    interval,
+    interval_ranks,
+    needed,
+    needed_within,
+    outliers,
+    percentile,
+    rank,
+)
+from loadbench.stats.shares import Crossing, crossing, flawless, mcnemar, newcombe, newcombe_paired, wilson
 
 __all__ = [
     "OUTLIER_Z",

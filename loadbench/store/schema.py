@@ -1,4 +1,4 @@
-"""What run.json may hold: the types and ranges that every reader of it rests on.
+"""What run.json and a line of telemetry.jsonl may hold: the types and ranges that every reader rests on.
 
 All keys may be missing or null, and keys that a later version adds pass; a key that is here and of another type means
 that the file was damaged, or is somebody else's.
@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from loadbench.bounds import Bound, Threshold
 from loadbench.errors import UsageError
+from loadbench.record import Count, Mark
 from loadbench.scenario.files import is_deep
 
 MOST_LEVELS = 20_000
@@ -30,10 +31,8 @@ HUGE = 1e18
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Ms = Annotated[float, Meta(ge=0, le=1e12)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0, le=1e18)]
 Figure = Annotated[float, Meta(ge=-1e18, le=1e18)]
-Mark = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
 class _Lag(TypedDict, total=False):
@@ -422,3 +421,59 @@ def _forget_at(info: Any, message: str) -> bool:
     else:
         info[keys[-1]] = None
     return True
+
+
+class _Gpu(TypedDict, total=False):
+    index: Count
+    name: str | None
+    memory_used_bytes: Amount | None
+    memory_total_bytes: Amount | None
+    server_memory_bytes: Amount | None
+    utilisation: Amount | None
+    power_w: Amount | None
+    energy_j: Amount | None
+    temperature_c: Figure | None
+    clock_mhz: Amount | None
+    throttled: bool | None
+
+
+class _Processes(TypedDict, total=False):
+    memory_bytes: Amount | None
+    cpu_s: Amount | None
+    threads: Count | None
+
+
+class _MachineSample(TypedDict, total=False):
+    cpu_s: Amount | None
+    memory_available_bytes: Amount | None
+    cpu_mhz: Amount | None
+    temperature_c: Figure | None
+    throttled: Amount | None
+    power: str | None
+    battery_percent: Amount | None
+
+
+class _Sample(TypedDict, total=False):
+    at_s: Seconds
+    phase: str | None
+    model: str | None
+    level: str | None
+    attempt: Count | None
+    server: _Processes | None
+    client: _Processes | None
+    machine: _MachineSample | None
+    gpus: list[_Gpu] | None
+    cpu_energy_j: Amount | None
+    metrics: dict[str, Figure] | None
+
+
+def is_sample(value: object) -> bool:
+    """Whether it is a sample: it has a time, and every key that is known is of its type and in its range.
+
+    >>> is_sample({"at_s": 1.5, "server": {"threads": 4}}), is_sample({"at_s": 1.5, "server": {"threads": "4"}})
+    (True, False)
+    """
+    try:
+        return "at_s" in msgspec.convert(value, _Sample)
+    except (msgspec.ValidationError, OverflowError):
+        return False

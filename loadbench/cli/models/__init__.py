@@ -84,14 +84,14 @@ Examples:
 @_models("--cached", is_flag=True, variable=False, help="Only what is on the disk already.")
 @reach.device_option
 @_output("--json", "as_json", is_flag=True, variable=False, help="One JSON array, an object per model.")
-def list_models(**given: Any) -> None:
+def list_models(**options: Any) -> None:
     """List models: alias, id, device, execution provider, size, licence, context, quantisation, cached, loaded.
 
     Loaded ones come first, then those on the disk. "-" stands for what the server does not tell.
     """
     from loadbench.cli.models import listing
 
-    listing.show(Options(**given))
+    listing.show(Options(**options))
 
 
 @models.command(
@@ -110,7 +110,7 @@ Examples:
 @reach.cache_option
 @reach.variant_options
 @_json
-def pull(**given: Any) -> None:
+def pull(**options: Any) -> None:
     """Download models into Foundry Local's cache, or onto an Ollama server.
 
     Free disk space is looked at first. A download that stalls or breaks is tried again, after a growing pause; Ctrl-C
@@ -118,7 +118,7 @@ def pull(**given: Any) -> None:
     """
     from loadbench.cli.models import download
 
-    reach.finish(download.pull(Options(**given)))
+    reach.finish(download.pull(Options(**options)))
 
 
 @models.command(
@@ -135,14 +135,14 @@ Examples:
 @reach.server_options
 @reach.variant_options
 @_json
-def load(**given: Any) -> None:
+def load(**options: Any) -> None:
     """Load models, with how long that takes and what memory it costs.
 
     Models load into a running service: `loadbench serve foundry -m NAME` starts one.
     """
     from loadbench.cli.models import changes
 
-    reach.finish(changes.load_or_unload(Options(**given), load=True))
+    reach.finish(changes.load_or_unload(Options(**options), load=True))
 
 
 @models.command(
@@ -159,13 +159,13 @@ Examples:
 @_models("--all", "everything", is_flag=True, variable=False, help="All that are loaded.")
 @reach.server_options
 @_json
-def unload(**given: Any) -> None:
+def unload(**options: Any) -> None:
     """Unload models, with the memory that gives back."""
-    if given["everything"] == bool(given["names"]):
+    if options["everything"] == bool(options["names"]):
         raise click.UsageError("name the models to unload, or all with --all", click.get_current_context())
     from loadbench.cli.models import changes
 
-    reach.finish(changes.load_or_unload(Options(**given), load=False))
+    reach.finish(changes.load_or_unload(Options(**options), load=False))
 
 
 @models.command(
@@ -184,14 +184,14 @@ Examples:
 @reach.cache_option
 @reach.variant_options
 @_json
-def remove(**given: Any) -> None:
+def remove(**options: Any) -> None:
     """Delete models from the disk; a registered one is forgotten, and its files stay.
 
     Asks first. Where nobody can be asked, in a pipe or a script, it wants --yes.
     """
     from loadbench.cli.models import changes
 
-    reach.finish(changes.remove(Options(**given)))
+    reach.finish(changes.remove(Options(**options)))
 
 
 @models.command(
@@ -215,7 +215,7 @@ Examples:
 )
 @reach.cache_option
 @_json
-def register(path: Path, name: str | None, reasoning: tuple[str, str] | None, **given: Any) -> None:
+def register(path: Path, name: str | None, reasoning: tuple[str, str] | None, **options: Any) -> None:
     """Register the folder of an ONNX model (with its genai_config.json) in Foundry Local's local catalogue.
 
     The thoughts of a reasoning model are streamed where --reasoning tells them; else Foundry Local counts them alone.
@@ -223,7 +223,7 @@ def register(path: Path, name: str | None, reasoning: tuple[str, str] | None, **
     """
     from loadbench.cli.models import changes
 
-    changes.register(path, name, reasoning, Options(**given))
+    changes.register(path, name, reasoning, Options(**options))
 
 
 @models.command(
@@ -253,8 +253,8 @@ def verify(**given: Any) -> None:
     is not loaded is loaded first, where the server allows it, and unloaded again.
     """
     from loadbench import scenario
-    from loadbench.cli.models import verify as checks
+    from loadbench.cli.models.verify import TOKENS, verify  # not from the package, where `verify` is this command
 
     path = given["scenario_file"]
-    asked = wanted(given, None if path is None else scenario.read(path), max_tokens=checks.TOKENS)
-    reach.finish(checks.verify(asked, given), or_else=3)
+    asked = wanted(given, None if path is None else scenario.read(path), max_tokens=TOKENS)
+    reach.finish(verify(asked, given), or_else=3)

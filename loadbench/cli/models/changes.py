@@ -19,8 +19,8 @@ from loadbench.cli import reach
 from loadbench.cli.models import Options
 from loadbench.cli.models.listing import alias
 from loadbench.cli.models.service import choose, failed, find, on_server_or_sdk, opened, say, sdk, tell
-from loadbench.cli.watched import Watched
 from loadbench.errors import LoadbenchError, TargetError, UsageError
+from loadbench.runner.watched import Watched
 from loadbench.serve import foundry
 from loadbench.server import VENDORS, Control, Found, Http, ModelFacts, Target
 from loadbench.server.foundry import OtherVariant
@@ -88,11 +88,8 @@ async def _change(
 async def _load(server: Target, control: Control, facts: ModelFacts) -> Report:
     if facts.loaded:
         return {"model": facts.id, "action": "load", "already": True}, f"{facts.id}: loaded already"
-    if targets.is_loopback(server.base_url):
-        on_gpu = "GPU" in (facts.device or "")
-        free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
-        if (warning := targets.free_memory_warning(facts, free_bytes)) is not None:
-            reach.note(f"Warning: {warning}")
+    if (warning := Watched(server).memory_warning(facts)) is not None:
+        reach.note(f"Warning: {warning}")
     before_bytes = await _memory_bytes(server)
     reach.note(f"{facts.id}: loading")
     began_s = time.monotonic()

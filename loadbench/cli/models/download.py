@@ -25,13 +25,12 @@ from loadbench.cli.models import Options, listing
 from loadbench.cli.models.service import choose, failed, on_server_or_sdk, say
 from loadbench.errors import LoadbenchError
 from loadbench.server import VENDORS, Http, ModelFacts, NotReady, Target
+from loadbench.server.vendor import Progress
 from loadbench.text import size, span
 
 if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime
 
-STALL_S = 120.0
-"""Without progress for so long, a try is given up."""
 TRIES = 4
 BACKOFF_S = 2.0
 """Before the second try; doubles with each."""
@@ -40,8 +39,7 @@ CANCEL_S = 10.0
 STEP = 10
 """Per cent between two lines of progress."""
 
-Moved = Callable[[float | None, str], None]
-Fetch = Callable[[Moved], Awaitable[None]]
+Fetch = Callable[[Progress], Awaitable[None]]
 
 
 def pull(options: Options) -> bool:
@@ -123,46 +121,26 @@ async def by_sdk(runtime: Runtime, model: str, shown: View) -> None:
 
 
 async def persist(
-    fetch: Fetch,
-    shown: View,
-    *,
-    stall_s: float = STALL_S,
-    tries: int = TRIES,
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    fetch: Fetch, shown: View, *, tries: int = TRIES, sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 ) -> None:
     """A download that is begun again, after a growing pause, where it stalls or breaks off.
 
     Args:
-        fetch: Goes on from what it has; raises NotReady where another try may help.
-        stall_s: Progress that stands still for so long is a stall; some servers repeat it then.
+        fetch: Goes on from what is there; raises NotReady where another try may help.
     Raises:
         LoadbenchError: Another try would not help, or none did.
     """
     for attempt in range(1, tries + 1):
-        last: tuple[float | None, str] = (None, "")
-        with anyio.move_on_after(stall_s) as scope:
-
-            def moved(percent: float | None, words: str) -> None:
-                nonlocal last
-                if (percent, words) != last:
-                    scope.deadline = anyio.current_time() + stall_s
-                    last = percent, words
-                    shown.at(percent, words)
-
-            try:
-                await fetch(moved)
-            except NotReady as error:
-                failure: LoadbenchError = error
-            else:
-                return
-        if scope.cancelled_caught:
-            at = "" if last[0] is None else f" at {last[0]:.0f} %"
-            failure = NotReady(f"the download stalled{at}: nothing came for {stall_s:g} s")
-        if attempt == tries:
-            raise LoadbenchError(f"{failure}; given up after {tries} tries: try later")
-        pause_s = BACKOFF_S * 2 ** (attempt - 1)
-        shown.note(f"{failure}; trying again in {pause_s:g} s ({attempt + 1} of {tries})")
-        await sleep(pause_s)
+        try:
+            await fetch(shown.at)
+        except NotReady as error:
+            if attempt == tries:
+                raise LoadbenchError(f"{error}; given up after {tries} tries: try later") from error
+            pause_s = BACKOFF_S * 2 ** (attempt - 1)
+            shown.note(f"{error}; trying again in {pause_s:g} s ({attempt + 1} of {tries})")
+            await sleep(pause_s)
+        else:
+            return
 
 
 async def _download(facts: ModelFacts, work: Callable[[View], Awaitable[None]], options: Options) -> bool:

@@ -1,25 +1,32 @@
-"""HDR histograms of durations in us: 1 us to 1 h at 3 significant digits, 188 kB each, merged without loss.
+"""HDR histograms of durations in us: 1 us to 1 h at 3 significant digits, 188 kB each, merged without loss; their logs.
 
 The counts lie exactly as HdrHistogram's, in a numpy array, so that recording costs tens of ns and needs only numpy.
 The library `hdrh` is imported when a histogram is encoded or decoded, and only then: it has no wheel for some machines.
 Percentiles are HdrHistogram's of Java (nearest rank, ceil(p * n)), not those of `hdrh`, which rounds the rank.
+
+A log holds a run's histograms of one metric, a line each; standard tools read it.
 """
 
 from __future__ import annotations
 
 import base64
+import io
+import re
 import struct
+import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, StoreError
+from loadbench.scenario.files import open_file
 
 HIGHEST_US = 3_600_000_000
 SIGNIFICANT_DIGITS = 3
@@ -38,7 +45,7 @@ _LARGEST_BYTES = 1 << 20  # of an inflated histogram: 9 bytes for each slot, and
 _MOST_VALUES = 1 << 50
 _WRAPPING_BYTES = 8
 _SETTINGS = struct.Struct(">12xIQQ")  # of the inflated header: digits, lowest and highest value
-MAX_UNITS_PER_US = 1000  # the log's third column is in ms, written to the us
+_MAX_UNITS_PER_US = 1000  # the log's third column is in ms, written to the us
 
 
 class Histogram:
@@ -84,7 +91,7 @@ class Histogram:
             self.over += 1
             self.counts[-1] += 1
         else:
-            self.counts[slot_of(us)] += 1
+            self.counts[_slot_of(us)] += 1
         self._note(1, us, us, us)
 
     def record_many(self, us: ArrayLike) -> None:
@@ -166,7 +173,7 @@ class Histogram:
         >>> histogram.above(2), histogram.above(70)
         (2, 0)
         """
-        return int(self.counts[slot_of(min(us, TOP_US)) + 1 :].sum()) if us < TOP_US else self.over
+        return int(self.counts[_slot_of(min(us, TOP_US)) + 1 :].sum()) if us < TOP_US else self.over
 
     def slots(self) -> Iterator[tuple[int, int, int]]:
         """The slots that hold values, ascending: lowest and highest value in us that each stands for, and its count.
@@ -282,7 +289,7 @@ class Histogram:
         Raises:
             LoadbenchError: If the package hdrhistogram is not installed.
         """
-        high_ms = (self.max or 0) / MAX_UNITS_PER_US
+        high_ms = (self.max or 0) / _MAX_UNITS_PER_US
         times = f"{max(start_s, 0.0):.3f},{max(duration_s, 0.0):.3f},{high_ms:.3f}"
         return f"Tag={_quote(tag)},{times},{self.encode()}\n"
 
@@ -306,7 +313,7 @@ def _check_size(encoded: str) -> None:
         raise ValueError(f"a histogram up to {highest}")
 
 
-def slot_of(us: int) -> int:
+def _slot_of(us: int) -> int:
     """Where a value in [0, TOP_US] is counted."""
     bucket = max(us.bit_length() - _STEPS_BITS, 0)
     return (us >> bucket) + bucket * _HALF_STEPS
@@ -341,3 +348,87 @@ def _hdrh_errors() -> tuple[type[Exception], ...]:
     from hdrh import codec
 
     return codec.HdrCookieException, codec.HdrLengthException, codec.HdrHistogramSettingsException
+
+
+_NUMBER = r"\d{1,18}(?:\.\d{0,18})?"
+_LINE = re.compile(
+    rf"(?:Tag=(?P<tag>[^,]*),)?{_NUMBER},{_NUMBER},(?P<max>{_NUMBER}),(?P<counts>[A-Za-z0-9+/=]+)\s*", re.ASCII
+)
+_LONGEST_LINE = 1 << 20
+
+
+def log_header(start_s: float, comment: str = "loadbench: durations in us, maximum in ms") -> str:
+    """The first lines of an HdrHistogram log whose lines count from `start_s`, in s since the epoch."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start_s))
+    return (
+        f"#[{comment}]\n"
+        "#[Histogram log format version 1.3]\n"
+        f"#[StartTime: {start_s:.3f} (seconds since epoch), {stamp}]\n"
+        f"#[BaseTime: {start_s:.3f} (seconds since epoch)]\n"
+        '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n'
+    )
+
+
+def read_log(path: Path, tags: Container[str] | None = None) -> dict[str, Histogram]:
+    """The histograms of an HdrHistogram log by tag, lines of one tag merged; "" for lines without a tag.
+
+    A last line that a killed process left unfinished is passed over.
+
+    Args:
+        tags: Those that are wanted; all by default.
+
+    Raises:
+        StoreError: If the file cannot be read or a line is no histogram.
+        LoadbenchError: If the package hdrhistogram is not installed.
+    """
+    histograms: dict[str, Histogram] = {}
+    for number, line in _log_lines(path):
+        if line.startswith(("#", '"')) or not line.strip():
+            continue
+        try:
+            match = _LINE.fullmatch(line)
+            if match is None:
+                raise ValueError("not a line of a histogram log")
+            tag = urllib.parse.unquote(match["tag"] or "")
+            if tags is not None and tag not in tags:
+                continue
+            histogram = Histogram.decode(match["counts"])
+            _restore_max(histogram, match["max"])
+        except ValueError as error:
+            if not line.endswith("\n"):
+                break
+            raise StoreError(f"{path}, line {number}: {error}") from error
+        if tag in histograms:
+            histograms[tag].merge(histogram)
+        else:
+            histograms[tag] = histogram
+    return histograms
+
+
+def _log_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a log with their numbers.
+
+    Raises:
+        StoreError: If it cannot be read, or a line is longer than that of any histogram.
+    """
+    try:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
+            number = 0
+            while line := file.readline(_LONGEST_LINE):
+                number += 1
+                if len(line) == _LONGEST_LINE:
+                    raise StoreError(f"{path}, line {number}: is longer than that of any histogram")
+                yield number, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+
+
+def _restore_max(histogram: Histogram, logged_ms: str) -> None:
+    """Take the exact maximum from the log's third column, where it is one: others write it in other units."""
+    if histogram.max is None:
+        return
+    logged_us = int(Decimal(logged_ms) * _MAX_UNITS_PER_US)
+    if _slot_of(min(logged_us, TOP_US)) == _slot_of(min(histogram.max, TOP_US)):
+        histogram.max = logged_us
+        if logged_us > TOP_US:
+            histogram.over = max(histogram.over, 1)  # how many more, the log does not say

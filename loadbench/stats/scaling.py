@@ -1,0 +1,422 @@
+"""What more load buys: each level against the lowest one, and where a curve bends (METRICS.md §4, §6).
+
+A knee is found by four rules with different answers, so each has its name and none is "the" knee: on one curve they may
+say 16, > 32 and 8.4. Each is {"n", "relation"}: "=" at n streams (requests per second in open loop), ">" beyond the
+highest load measured, "<" or "<=" below; None where it cannot be told.
+
+A server that answers one request at a time, whatever it is offered, gives N streams the throughput of one, and each
+request waits for the N-1 before it: TTFT grows by an answer a stream while TPOT looks perfect (METRICS.md §4). A server
+that shares its processor among streams gains nothing either, but its first tokens come soon and the others slowly:
+that is no queue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from loadbench.bounds import Bound
+from loadbench.figures import PERCENTILES
+from loadbench.stats import usl
+
+Level = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One load; means over the repeats that ran to their end.
+
+    Attributes:
+        n: Streams, in open loop requests per second.
+        in_flight: Mean number of requests in flight; n where nobody counted.
+        x_per_s: Output tokens per second of the steady window.
+        requests_per_s: Completed, in the steady window.
+        r_ms, ttft_ms: Mean E2E; mean TTFT, None of whole answers.
+        think_ms: Mean pause of a user between an answer and the next question, 0 where there is none.
+        log_half: Half the width of the 95 % interval of ln x_per_s; None where no interval is known.
+        levels: Entries of summary.json that it stands for.
+    """
+
+    n: float
+    in_flight: float
+    x_per_s: float
+    requests_per_s: float | None
+    r_ms: float | None
+    ttft_ms: float | None
+    think_ms: float
+    log_half: float | None
+    levels: tuple[Level, ...]
+
+
+def _points(members: Sequence[Level]) -> list[Point]:
+    """The loads that have a throughput, lowest first."""
+    by_load: dict[float, list[Level]] = {}
+    for level in members:
+        n = _load(level)
+        if n is not None and _is_whole(level) and _x_per_s(level):
+            by_load.setdefault(n, []).append(level)
+    return [_point(n, same) for n, same in sorted(by_load.items())]
+
+
+def _load(level: Level) -> float | None:
+    """The level's load on its own axis: requests per second in open loop, else requests in flight."""
+    rate = level.get("request_rate_per_s")
+    n = level.get("concurrency") if rate is None else rate
+    return n if n else None
+
+
+def _is_whole(level: Level) -> bool:
+    """Whether the level ran to its end."""
+    return level.get("status") in (None, "complete")
+
+
+def _x_per_s(level: Level) -> float | None:
+    return level.get("output_tokens_per_s")
+
+
+def _r_ms(level: Level) -> float | None:
+    return (level.get("e2e_ms") or {}).get("mean")
+
+
+def _ttft_ms(level: Level) -> float | None:
+    return None if level.get("streamed") is False else (level.get("ttft_ms") or {}).get("mean")
+
+
+def _mean(figures: Sequence[float | None]) -> float | None:
+    """The mean of what is known; None where nothing is."""
+    known = [figure for figure in figures if figure is not None]
+    return fmean(known) if known else None
+
+
+def _point(n: float, same: Sequence[Level]) -> Point:
+    halves = [_log_half_of(level) for level in same]
+    sure = [half for half in halves if half is not None]
+    return Point(
+        n=n,
+        in_flight=_mean([level.get("in_flight_mean") for level in same]) or n,
+        x_per_s=fmean(x for level in same if (x := _x_per_s(level))),
+        requests_per_s=_mean([level.get("requests_per_s") for level in same]),
+        r_ms=_mean([_r_ms(level) for level in same]),
+        ttft_ms=_mean([_ttft_ms(level) for level in same]),
+        think_ms=1000 * (_mean([level.get("think_time_s") for level in same]) or 0.0),
+        log_half=math.sqrt(sum(half**2 for half in sure)) / len(sure) if len(sure) == len(halves) else None,
+        levels=tuple(same),
+    )
+
+
+def _log_half_of(level: Level) -> float | None:
+    """Half the width of the 95 % interval of ln X; None where no interval is known."""
+    low, high = level.get("output_tokens_per_s_ci95") or (None, None)
+    return math.log(high / low) / 2 if low and high else None
+
+
+def scaling(levels: Sequence[Level]) -> list[dict[str, Any]]:
+    """One entry a model (and kind of loop), in the order of the run, its levels by load; closing levels left out.
+
+    {"model", "loop": "closed" | "open", "base_n", "levels": [{"id", "n", "x_per_s", "efficiency", "speedup",
+    "stretch", "ideal_x_per_s", "serial_x_per_s", "efficiency_ci95", "speedup_ci95"}], "usl", "usl_reason", "knees",
+    "saturated_n", "serial"}: n is the concurrency, in open loop the request rate; x_per_s the output tokens per second
+    of the steady window. With X and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a
+    throughput (mean over its repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines
+    are X0*n/n0 (every stream gets what one of the lowest load gets) and X0 (a server that answers one by one). None
+    where X or R is, and where the level did not run to its end: such a level is no base either. The law, the knees
+    and `serial` are of closed loops alone.
+
+    Args:
+        levels: Entries of summary.json's `levels`.
+    """
+    curves: dict[tuple[str, str], list[Level]] = {}
+    for level in levels:
+        if _load(level) is not None and not level.get("closing"):
+            loop = "closed" if level.get("request_rate_per_s") is None else "open"
+            curves.setdefault((str(level.get("model")), loop), []).append(level)
+    return [{"model": model, "loop": loop, **_curve(members, loop)} for (model, loop), members in curves.items()]
+
+
+def _curve(members: Sequence[Level], loop: str) -> dict[str, Any]:
+    ordered = sorted(members, key=lambda level: (_load(level) or 0, level.get("repeat") or 1))
+    curve = _points(ordered)
+    base = curve[0] if curve else None
+    found = {"base_n": base.n if base else None, "levels": [_row(level, base) for level in ordered]}
+    if loop == "open":
+        nothing = dict.fromkeys(("power", "doubling", "corner"))
+        return found | {
+            "usl": None,
+            "usl_reason": None,
+            "serial": None,
+            "saturated_n": None,
+            "knees": nothing | {"slo": knees([], members)["slo"]},
+        }
+    law, reason = _law(curve)
+    return found | {
+        "usl": law,
+        "usl_reason": reason,
+        "serial": serial(curve),
+        "saturated_n": saturated_n(curve),
+        "knees": knees(curve, members),
+    }
+
+
+def _row(level: Level, base: Point | None) -> dict[str, Any]:
+    n, x = _load(level), _x_per_s(level)
+    found: dict[str, float | None] = dict.fromkeys(
+        ("efficiency", "speedup", "stretch", "ideal_x_per_s", "serial_x_per_s")
+    )
+    if base and n:
+        found |= {"ideal_x_per_s": base.x_per_s * n / base.n, "serial_x_per_s": base.x_per_s}
+    if _is_whole(level) and base and n:
+        speedup = x / base.x_per_s if x is not None else None
+        stays = _r_ms(level)
+        found |= {
+            "efficiency": speedup * base.n / n if speedup is not None else None,
+            "speedup": speedup,
+            "stretch": stays / base.r_ms if stays is not None and base.r_ms else None,
+        }
+    rounded = {name: None if figure is None else round(figure, 4) for name, figure in found.items()}
+    factor = _factor(level, base)
+    ends = {
+        f"{name}_ci95": _around(found[name], factor) if _is_whole(level) else None for name in ("efficiency", "speedup")
+    }
+    return {"id": level.get("id"), "n": n, "x_per_s": x} | rounded | ends
+
+
+def _factor(level: Level, base: Point | None) -> float | None:
+    """What the ratio of the level's throughput to the base's may be off by, as a factor; None of the base itself."""
+    half = _log_half_of(level)
+    if base is None or base.log_half is None or half is None or level in base.levels:
+        return None
+    return math.exp(math.hypot(half, base.log_half))
+
+
+def _around(figure: float | None, factor: float | None) -> list[float] | None:
+    return None if figure is None or factor is None else [round(figure / factor, 4), round(figure * factor, 4)]
+
+
+def _law(curve: Sequence[Point]) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The fitted law over what was in flight on average; else why there is none."""
+    loads = len({point.n for point in curve})
+    if loads < usl.FEWEST_LOADS:
+        return None, f"needs {usl.FEWEST_LOADS} loads or more, has {loads}"
+    single = [(level, point) for point in curve for level in point.levels]
+    streams = [float(level.get("in_flight_mean") or point.n) for level, point in single]
+    throughputs = [float(_x_per_s(level) or 0) for level, _ in single]
+    try:
+        law = usl.fit(streams, throughputs)
+    except ValueError as error:
+        return None, str(error)
+    if not usl.fits(law, streams, throughputs, [_log_half_of(level) for level, _ in single]):
+        return None, f"does not fit these levels: it would be off by {100 * law.rms:.0f} % on average"
+    figures = {"lambda_per_s": law.lambda_per_s, "sigma": law.sigma, "kappa": law.kappa, "peak_n": law.peak_n}
+    return {
+        **{name: _digits(figure) for name, figure in figures.items()},
+        "peak_x_per_s": _digits(law.x_per_s(law.peak_n) if law.peak_n is not None else None),
+        "measured_to": _digits(law.measured_to),
+        "rms": _digits(law.rms),
+        "ci95": {name: [_digits(end) for end in ends] for name, ends in law.ci95.items()},
+    }, None
+
+
+def _digits(figure: float | None) -> float | None:
+    return None if figure is None else float(f"{figure:.4g}")
+
+
+MOST_GAIN, LEAST_GAIN = 1.1, 0.8
+"""A speed-up within these is none."""
+WAIT = (0.7, 1.3)
+"""The wait for a first token, over that of a perfect queue, which is this near to it."""
+
+
+def serial(curve: Sequence[Point]) -> bool | None:
+    """True where every load beyond one stream gets what one stream gets, and waits as long as a queue takes.
+
+    None where it cannot be told: one stream or more of them were not measured, users pause, or a gain may be none by
+    its interval.
+
+    Args:
+        curve: A closed loop's loads that have a throughput, lowest first.
+    """
+    if len(curve) < 2 or curve[0].n != 1 or any(point.think_ms for point in curve):
+        return None
+    waits = [_waits(point, curve[0]) for point in curve[1:]]
+    gains = [_gains(point, curve[0]) for point in curve[1:]]
+    if False in waits or True in gains:
+        return False
+    return None if None in waits or None in gains else True
+
+
+def _gains(point: Point, one: Point) -> bool | None:
+    """Whether more streams change the throughput; None where a change may be noise."""
+    speedup = point.x_per_s / one.x_per_s
+    if LEAST_GAIN <= speedup <= MOST_GAIN:
+        return False
+    if point.log_half is None or one.log_half is None:
+        return True
+    return None if abs(math.log(speedup)) <= math.hypot(point.log_half, one.log_half) else True
+
+
+def _waits(point: Point, one: Point) -> bool | None:
+    """Whether the first token, of whole answers the answer, comes later by about R(1) for each further stream."""
+    times = (point.ttft_ms, one.ttft_ms) if one.ttft_ms is not None else (point.r_ms, one.r_ms)
+    if times[0] is None or times[1] is None or not one.r_ms:
+        return None
+    of_queue = (times[0] - times[1]) / ((point.in_flight - 1) * one.r_ms) if point.in_flight > 1 else 0.0
+    return WAIT[0] <= of_queue <= WAIT[1]
+
+
+FEWEST_LOADS = 3
+"""Two points have no bend."""
+GAIN, LEAST_STEP = 0.05, 1.5
+_SHARES_MET = {**PERCENTILES, "max": 1.0}
+"""The share of requests that must meet a bound on that statistic."""
+
+Knee = dict[str, Any]
+
+
+def knees(curve: Sequence[Point], members: Sequence[Level]) -> dict[str, Knee | None]:
+    """All four knees of one model's closed loop.
+
+    Args:
+        curve: Its loads that have a throughput, lowest first.
+        members: Its levels, for their objectives.
+    """
+    bent = len(curve) >= FEWEST_LOADS
+    return {
+        "power": power(curve) if bent else None,
+        "doubling": doubling(curve) if bent else None,
+        "corner": corner(curve) if bent else None,
+        "slo": slo(members),
+    }
+
+
+def power(curve: Sequence[Point]) -> Knee | None:
+    """The load with the most throughput per time in the system, X/R [Kleinrock 1979], of those measured."""
+    rated = [(point.x_per_s / point.r_ms, -point.n) for point in curve if point.r_ms]
+    if len(rated) < len(curve):
+        return None
+    n = -max(rated)[1]
+    if n == curve[-1].n:
+        return {"n": n, "relation": ">="}
+    return {"n": n, "relation": "<=" if n == curve[0].n > 1 else "="}
+
+
+def doubling(curve: Sequence[Point]) -> Knee | None:
+    """The load that the first doubling with a gain under 5 % leads to; steps of other sizes by the gain per doubling.
+
+    Each load is held against the next one that is at least half as high again: what a smaller step gains is noise.
+    """
+    reached = None
+    for i, lower in enumerate(curve):
+        upper = next((point for point in curve[i + 1 :] if point.n >= LEAST_STEP * lower.n), None)
+        if upper is None:
+            break
+        reached = upper.n
+        gain = (upper.x_per_s / lower.x_per_s) ** (1 / math.log2(upper.n / lower.n)) - 1
+        if gain < GAIN - 1e-9:
+            return {"n": upper.n, "relation": "=", "from_n": lower.n, "gain": round(gain, 4)}
+    return None if reached is None else {"n": reached, "relation": ">"}
+
+
+def saturated_n(curve: Sequence[Point]) -> float | None:
+    """The lowest load above which throughput grows no more: no higher load has over 5 % more, beyond both intervals.
+
+    One flat doubling is none where a later one gains: batches and slots fill in steps. None where it still grows.
+    """
+    for i, lower in enumerate(curve):
+        higher = curve[i + 1 :]
+        if len(curve) < FEWEST_LOADS or not any(point.n >= LEAST_STEP * lower.n for point in higher):
+            return None
+        if not any(_grows(lower, point) for point in higher):
+            return lower.n
+    return None
+
+
+def _grows(lower: Point, higher: Point) -> bool:
+    gain = math.log(higher.x_per_s / lower.x_per_s)
+    if gain < math.log1p(GAIN):
+        return False
+    if lower.log_half is None or higher.log_half is None:
+        return True
+    return gain > math.hypot(lower.log_half, higher.log_half)
+
+
+def corner(curve: Sequence[Point]) -> Knee | None:
+    """X_max * R(1): streams that would keep the server as busy as it gets if none had to wait for another.
+
+    Of users who pause for Z between two questions, X_max * (R(1) + Z).
+
+    Where one stream alone was not measured, R of the lowest load stands in, which can only be longer: "<=".
+    """
+    rates = [point.requests_per_s for point in curve if point.requests_per_s is not None]
+    lowest = curve[0]
+    if len(rates) < len(curve) or not lowest.r_ms:
+        return None
+    return {
+        "n": round(max(rates) * (lowest.r_ms + lowest.think_ms) / 1000, 2),
+        "relation": "=" if lowest.n == 1 else "<=",
+    }
+
+
+def slo(members: Sequence[Level]) -> Knee | None:
+    """The load at which the first bound is crossed, between two levels by a straight line over log2 of the load."""
+    by_bound: dict[str, dict[float, list[Any]]] = {}
+    for level in members:
+        n = _load(level)
+        if n is None or not _is_whole(level):
+            continue
+        for row in level.get("slo") or ():
+            by_bound.setdefault(str(row["bound"]), {}).setdefault(n, []).append((row, level))
+    crossings = [_crossing(Bound.parse(text), loads) for text, loads in by_bound.items()]
+    if not crossings or any(crossing is None for crossing in crossings):
+        return None
+    order = {"<": 0, "=": 1, ">": 2}
+    return min((c for c in crossings if c), key=lambda c: (order[c["relation"]], c["n"]))
+
+
+def _crossing(bound: Bound, loads: dict[float, list[Any]]) -> Knee | None:
+    """Where one bound is crossed; a load keeps it if each of its repeats does. None where a level is undecided."""
+    rows = sorted(loads.items())
+    if any(row["attained"] is None for _, same in rows for row, _ in same):
+        return None
+    met = [all(row["attained"] for row, _ in same) for _, same in rows]
+    if not met[0]:
+        return {"n": rows[0][0], "relation": "<", "bound": bound.text}
+    if all(met):
+        return {"n": rows[-1][0], "relation": ">", "bound": bound.text}
+    at = met.index(False) - 1
+    (low, within), (high, beyond) = rows[at], rows[at + 1]
+    share = 0.0
+    for slack in (_of_figure, _of_attainment):
+        spare, lack = _worst(slack, bound, within), _worst(slack, bound, beyond)
+        if spare is not None and lack is not None and spare >= 0 > lack:
+            share = spare / (spare - lack)
+            break
+    n = low * (high / low) ** share
+    return {"n": round(n, 2), "relation": "=", "bound": bound.text, "between": [low, high]}
+
+
+def _worst(slack: Callable[[Bound, Any, Level], float | None], bound: Bound, same: Sequence[Any]) -> float | None:
+    found = [slack(bound, row, level) for row, level in same]
+    return None if None in found else min(value for value in found if value is not None)
+
+
+def _of_figure(bound: Bound, row: Any, level: Level) -> float | None:
+    """How far the bound's own figure is within it: times in logarithms, since they grow with the load."""
+    if bound.figure.values:
+        name = (
+            "ttft_from_due_ms" if bound.metric == "ttft" and level.get("request_rate_per_s") else f"{bound.metric}_ms"
+        )
+        value = (level.get(name) or {}).get(bound.statistic)
+        return math.log(bound.value / value) if value else None
+    value = level.get(bound.figure.path)
+    if value is None:
+        return None
+    return float(value - bound.value if bound.op.startswith(">") else bound.value - value)
+
+
+def _of_attainment(bound: Bound, row: Any, level: Level) -> float | None:
+    """How far the share of requests is above the one that the bound asks for; failed requests are in it."""
+    target = _SHARES_MET.get(bound.statistic or "", bound.value if bound.metric == "success" else None)
+    return None if target is None or row["attainment"] is None else float(row["attainment"] - target)
