@@ -71,10 +71,10 @@ def test_what_a_run_writes_is_what_later_steps_read() -> None:
     kept = {step["with"]["name"]: step["with"]["path"].split() for step in STEPS if "upload-artifact" in str(step)}
     [fetch] = [step["run"] for step in STEPS if step.get("id") == "baseline"]
 
-    assert (run["output"],) == report["folders"] == (Path("loadbench-run"),)
+    assert (run["folder"],) == report["folders"] == (Path("loadbench-run"),)
     assert compare["folders"] == (Path("baseline"), Path("loadbench-run"))
     assert kept == {
-        "loadbench-run": [str(run["output"])],
+        "loadbench-run": [str(run["folder"])],
         "loadbench-junit": [str(run["junit"]), str(compare["junit"])],
     }
     assert "--name loadbench-run --dir baseline" in fetch
@@ -85,7 +85,7 @@ def test_the_server_that_is_started_is_the_one_that_is_measured() -> None:
     serve, run = (parsed(line).params for line in COMMANDS[:2])
 
     assert run["endpoint"] == (f"http://127.0.0.1:{serve['port']}",)
-    assert run["wait_for"] > 0
+    assert run["wait"] > 0
 
 
 def test_the_scenario_of_the_document_is_one(tmp_path: Path) -> None:
