@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loadbench import machine
-from loadbench.api import child as asked
+from loadbench.runner import child as asked
 from loadbench.errors import LoadbenchError
 from loadbench.runner.spread.processes import Processes
 from loadbench.scenario import files
