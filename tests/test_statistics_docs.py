@@ -17,7 +17,8 @@ from loadbench import stats
 from loadbench.compare import estimates, judging, record, verdict
 from loadbench.metrics import dependence, drift, noise, repeats, stalls
 from loadbench.quality import agreement
-from loadbench.runner.capacity import backlog, look, rule
+from loadbench.runner import probe as look
+from loadbench.runner import rule
 from loadbench.stats import scaling, usl
 
 HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ NO_ESTIMATE |= {"compare_models", "compare_runs", "document", "earlier", "gather
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
     *(usl, scaling, estimates, judging, verdict, record),
-    *(backlog, look, rule, dependence, drift, noise, repeats, stalls, agreement),
+    *(look, rule, dependence, drift, noise, repeats, stalls, agreement),
 )
 
 
