@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from loadbench.cli import nearby
 from loadbench.engine import process
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
+from loadbench.server import nearby
 from tests.support.command import KEY, OURS
 from tests.support.forks import Forks, forks
 

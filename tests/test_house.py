@@ -41,8 +41,8 @@ HOMES = {
 """Rooms of loadbench that may import a library; in cli, psutil and pynvml are the doctor's."""
 
 SPEAKERS = {"cli", "report", "__main__"}
-CHILDREN = {"serve/llama"}
-"""Child processes: this one fetches its model for `make setup` too."""
+CHILDREN = {"serve/llama", "runner/child"}
+"""Child processes: the one fetches its model for `make setup` too, the other speaks as `loadbench run` does."""
 
 
 @functools.cache
@@ -54,6 +54,8 @@ def sources() -> list[tuple[str, str, list[ast.AST]]]:
         room = inside.parts[0].removesuffix(".py")
         if room == "serve":
             room = "/".join(inside.with_suffix("").parts[:2])
+        if inside.as_posix() == "runner/child.py":
+            room = "runner/child"
         tree = ast.parse(path.read_text(encoding="utf-8"))
         nodes = [
             node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom | ast.Call | ast.Attribute)

@@ -84,13 +84,13 @@ def told_at(module: str, number: int, folder: Path, before: str = "pass") -> tup
     [
         ("loadbench.cli", signal.SIGINT),
         ("click", signal.SIGTERM),
-        ("loadbench.cli.measure", signal.SIGINT),
+        ("loadbench.runner.measure", signal.SIGINT),
         ("httpx", signal.SIGTERM),
         pytest.param("loadbench.cli", signal.SIGTERM, marks=pytest.mark.endurance),
         pytest.param("click", signal.SIGINT, marks=pytest.mark.endurance),
         pytest.param("loadbench.cli.run", signal.SIGINT, marks=pytest.mark.endurance),
         pytest.param("loadbench.cli.run", signal.SIGTERM, marks=pytest.mark.endurance),
-        pytest.param("loadbench.cli.measure", signal.SIGTERM, marks=pytest.mark.endurance),
+        pytest.param("loadbench.runner.measure", signal.SIGTERM, marks=pytest.mark.endurance),
         pytest.param("httpx", signal.SIGINT, marks=pytest.mark.endurance),
     ],
 )
@@ -98,7 +98,7 @@ def test_told_to_end_as_it_starts_it_ends_as_ever(module: str, number: int, tmp_
     assert told_at(module, number, tmp_path) == (130, "", "loadbench: interrupted\n")
 
 
-@pytest.mark.parametrize("module", ["click", "loadbench.cli.measure"])
+@pytest.mark.parametrize("module", ["click", "loadbench.runner.measure"])
 def test_a_job_in_the_background_of_a_shell_is_ended_although_ctrl_c_is_not_for_it(module: str, tmp_path: Path) -> None:
     ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
 

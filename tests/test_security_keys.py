@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from click.testing import Result
 from hdrh.histogram import HdrHistogram
 
 from tests.support.command import OURS, invoke
+from tests.support.gateways import Answered, Asked, Gateway, gateway
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
@@ -33,82 +32,54 @@ class Parrot:
     """A server that says the key it was sent wherever a server says anything.
 
     Attributes:
-        url: Its address.
         fails: Whether chats are refused; the key stands in the error.
-        asked: The headers of each request.
         at_chat: Called at each chat.
+        gateway: Where it is, and what it was asked.
     """
 
-    url: str = ""
     fails: bool = False
-    asked: list[dict[str, str]] = field(default_factory=list)
     at_chat: Callable[[], None] = lambda: None
+    gateway: Gateway = field(default_factory=Gateway)
 
+    @property
+    def url(self) -> str:
+        return self.gateway.url
 
-def _handler(parrot: Parrot) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    @property
+    def asked(self) -> list[Mapping[str, str]]:
+        """The headers of each request."""
+        return [one.headers for one in self.gateway.asked]
 
-        def _key(self) -> str:
-            parrot.asked.append({name.lower(): value for name, value in self.headers.items()})
-            given = self.headers.get("Authorization") or self.headers.get("X-Api-Key") or "nobody"
-            return given.rpartition(" ")[2]
+    def answer(self, asked: Asked) -> Answered:
+        key = (asked.headers.get("authorization") or asked.headers.get("x-api-key") or "nobody").rpartition(" ")[2]
+        headers = {"X-Echo": key, "Server": f"gateway/{key}"}
+        if asked.method == "POST":
+            return self._chat(key, headers)
+        if asked.path.endswith("/models"):
+            rows = [{"id": "m", "owned_by": key, "license": key, "aliases": [key]}, {"id": f"m-{key}"}]
+            return Answered(200, {"data": rows}, headers)
+        if asked.path == "/metrics":
+            return Answered(200, f'n{{key="{key}"}} 1\n'.encode(), {**headers, "Content-Type": "text/plain"})
+        return Answered(404, f"<h1>{key} may not {asked.path}</h1>".encode(), headers)
 
-        def _send(self, status: int, body: bytes, kind: str, key: str) -> None:
-            self.send_response(status)
-            for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), ("X-Echo", key)):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def version_string(self) -> str:
-            return f"gateway/{self.headers.get('Authorization', '').rpartition(' ')[2]}"
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-        def do_GET(self) -> None:
-            key = self._key()
-            if self.path.endswith("/models"):
-                rows = [{"id": "m", "owned_by": key, "license": key, "aliases": [key]}, {"id": f"m-{key}"}]
-                self._send(200, json.dumps({"data": rows}).encode(), "application/json", key)
-            elif self.path == "/metrics":
-                self._send(200, f'n{{key="{key}"}} 1\n'.encode(), "text/plain", key)
-            else:
-                self._send(404, f"<h1>{key} may not {self.path}</h1>".encode(), "text/html", key)
-
-        def do_POST(self) -> None:
-            key = self._key()
-            self.rfile.read(int(self.headers["Content-Length"]))
-            parrot.at_chat()
-            if parrot.fails:
-                said = {"error": {"message": f"Incorrect API key provided: {key}", "type": key, "code": key}}
-                self._send(401, json.dumps(said).encode(), "application/json", key)
-                return
-            chunks: list[dict[str, Any]] = [
-                {"delta": {"reasoning_content": key[:9]}},
-                {"delta": {"reasoning_content": key[9:]}},
-                *({"delta": {"content": piece}} for piece in ("Your key is ", key[:7], key[7:], ", keep it.")),
-                {"delta": {}, "finish_reason": key},
-            ]
-            events = [json.dumps({"model": f"served-{key}", "choices": [{"index": 0, **one}]}) for one in chunks]
-            body = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
-            self._send(200, body, "text/event-stream", key)
-
-    return Handler
+    def _chat(self, key: str, headers: Mapping[str, str]) -> Answered:
+        self.at_chat()
+        if self.fails:
+            error = {"message": f"Incorrect API key provided: {key}", "type": key, "code": key}
+            return Answered(401, {"error": error}, headers)
+        deltas = [{"reasoning_content": key[:9]}, {"reasoning_content": key[9:]}]
+        deltas += [{"content": piece} for piece in ("Your key is ", key[:7], key[7:], ", keep it.")]
+        choices: list[dict[str, Any]] = [{"index": 0, "delta": delta} for delta in deltas]
+        choices.append({"index": 0, "delta": {}, "finish_reason": key})
+        return Answered(headers=headers, events=[{"model": f"served-{key}", "choices": [one]} for one in choices])
 
 
 @pytest.fixture
 def parrot() -> Iterator[Parrot]:
     """A server that repeats its key."""
     found = Parrot()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(found)) as server:
-        server.daemon_threads = True
-        found.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with gateway(found.answer) as found.gateway:
         yield found
-        server.shutdown()
-        thread.join()
 
 
 def process(place: Path, *words: object, **variables: str) -> tuple[str, str]:

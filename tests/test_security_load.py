@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from loadbench import api, scenario
-from loadbench.cli import consent
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
-from loadbench.runner import plan
+from loadbench.runner import measure, plan
 from loadbench.scenario import Scenario
 from tests.support.forks import Forks
 from tests.support.replay import RECEIVE, Server, serve
@@ -22,7 +21,6 @@ from tests.support.wire import plain
 
 pytestmark = pytest.mark.system
 
-GIVEN: dict[str, Any] = {"yes": False, "as_json": False}
 MODELS = plain("200 OK", b'{"data":[{"id":"m"}]}', b"Content-Type: application/json\r\n")
 FAR = "http://far-away.example:1"
 
@@ -30,7 +28,7 @@ FAR = "http://far-away.example:1"
 def most(prompts: tuple[Prompt, ...] = (), **fields: Any) -> tuple[int, float]:
     """The most that a scenario's plan asks for."""
     asked = scenario.merge(Scenario(), **fields)
-    return consent.most(asked, plan.make(asked, ["m"], prompts=list(prompts)).levels, prompts)
+    return measure.most(asked, plan.make(asked, ["m"], prompts=list(prompts)).levels, prompts)
 
 
 @pytest.mark.parametrize(
@@ -64,16 +62,15 @@ def test_the_most_of_all_levels_counts(fields: dict[str, Any], found: tuple[int,
 )
 def test_only_much_on_another_machine_wants_a_word(url: str, streams: int, per_s: float, refused: bool) -> None:
     if not refused:
-        consent.ask([url], streams, per_s, GIVEN)
+        measure.confirm_load([url], streams, per_s, measure.Nobody())
         return
     with pytest.raises(UsageError, match=r"if it is meant, add --yes"):
-        consent.ask([url], streams, per_s, GIVEN)
-    consent.ask([url], streams, per_s, {**GIVEN, "yes": True})
+        measure.confirm_load([url], streams, per_s, measure.Nobody())
 
 
 def test_one_far_server_among_near_ones_is_enough() -> None:
     with pytest.raises(UsageError, match=r"2,000 streams at once on far-away\.example:"):
-        consent.ask(["http://localhost", FAR], 2000, 0.0, GIVEN)
+        measure.confirm_load(["http://localhost", FAR], 2000, 0.0, measure.Nobody())
 
 
 @contextlib.contextmanager

@@ -2,9 +2,7 @@
 
 import gzip
 import json
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,9 @@ import pytest
 from loadbench.serve import simulator
 from tests.support.asking import ask_many, seconds
 from tests.support.forks import Ended, Forks
+from tests.support.gateways import NOT_FOUND, Answered, Asked, gateway, listed
 from tests.support.replay import HOLD, RECEIVE, Step, serve
-from tests.support.wire import DONE, HEAD, LAST, chunk, event, plain
+from tests.support.wire import DONE, HEAD, LAST, chunk, event
 
 pytestmark = pytest.mark.system
 
@@ -84,26 +83,15 @@ def test_a_connection_to_a_proxy_is_kept_where_the_body_ends_a_moment_after_done
 
 def test_gzip_is_read_behind_a_proxy_too(through_proxy: Callable[..., Ended], tmp_path: Path) -> None:
     body = gzip.compress(event("A") + event("B", "stop") + DONE)
-    answer = plain("200 OK", body, b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n")
-    listing = plain("200 OK", b'{"object": "list", "data": [{"id": "m"}]}', b"Content-Type: application/json\r\n")
+    headers = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
 
-    class Proxy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.wfile.write(listing if self.path.endswith("/models") else plain("404 Not Found"))
-            self.close_connection = True
+    def law(asked: Asked) -> Answered:
+        if asked.method == "POST":
+            return Answered(body=body, headers=headers)
+        return listed("m") if asked.path.endswith("/models") else NOT_FOUND
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.wfile.write(answer)
-            self.close_connection = True
-
-        def log_message(self, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        threading.Thread(target=server.serve_forever).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        done = through_proxy(url, tmp_path / "run", "-c", "1", "-n", "3")
-        server.shutdown()
+    with gateway(law) as server:
+        done = through_proxy(server.url, tmp_path / "run", "-c", "1", "-n", "3")
 
     (level,) = json.loads((tmp_path / "run/summary.json").read_bytes())["levels"]
     assert (level["completed"], level["failed"]) == (3, 0), done.err

@@ -22,6 +22,8 @@ from loadbench.prompts import Prompt
 from loadbench.quality import Answer, Score, Scored
 from loadbench.quality.judge import Court, Prices, cases, to_come
 from loadbench.record import Result
+from loadbench.runner import connect
+from loadbench.runner.job import Server
 from loadbench.scenario import Timeouts
 
 
@@ -69,7 +71,7 @@ async def _court(given: Mapping[str, Any]) -> AsyncIterator[Court]:
         LoadbenchError: Nobody answers there, or it has no such model.
     """
     endpoint, key = given["judge"], _key(given["judge_key_env"], given["judge_key_file"])
-    for warning in reach.warnings(endpoint, given, given["judge_key_file"]):
+    for warning in connect.warnings(endpoint, given["judge_key_file"], insecure=given["insecure"]):
         reach.note(warning)
     access = {"verify": not given["insecure"], "ca_file": given["ca_file"], "headers": given["headers"], "key": key}
     wanted = given["judge_model"]
@@ -83,7 +85,7 @@ async def _court(given: Mapping[str, Any]) -> AsyncIterator[Court]:
             )
         [wanted] = listed
     [model] = targets.choose(server, [wanted]).chosen
-    transport = reach.transport(server, dict(given))
+    transport = connect.transport(server, Server(ca_file=given["ca_file"], insecure=given["insecure"]))
     headers = targets.request_headers(given["headers"], key)
     limit = given["judge_timeout"]
     timeouts = Timeouts(first_token=limit, idle=limit, total=limit)
@@ -126,7 +128,7 @@ def _key(name: str | None, file: str | None) -> str | None:
     """
     if name is not None and file is not None:
         raise UsageError("--judge-key-env and --judge-key-file are both given: keep one")
-    return targets.read_key(name, os.environ) if file is None else reach.key(None, file)
+    return targets.read_key(name, os.environ) if file is None else connect.key(None, file)
 
 
 class Progress:

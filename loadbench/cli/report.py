@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from loadbench.cli import reach
 from loadbench.cli.harmless import harmless
 from loadbench.cli.options import file_of_end
+from loadbench.errors import FAILED
 from loadbench.report import FORMATS
 
 EXPORTS = ("hgrm", "vllm")
@@ -116,13 +118,15 @@ def report(
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
         click.echo(FORMATS[kind](summary).encode(), nl=False)
     if junit is not None:
-        from loadbench.cli import verdict
+        from loadbench.report import junit as tests
 
-        verdict.write_junit(junit, summary, strict=strict)
+        write(junit, tests.of_run(summary, strict=strict))
     if strict:
-        from loadbench.cli import verdict
+        from loadbench.report import objectives
 
-        click.get_current_context().exit(verdict.exit_code(summary, strict=True))
+        reasons = objectives.reasons(summary, strict=True)
+        reach.say(reasons)
+        click.get_current_context().exit(FAILED if reasons else 0)
 
 
 def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:

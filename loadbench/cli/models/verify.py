@@ -13,8 +13,9 @@ import orjson
 from loadbench.cli import chat, reach
 from loadbench.cli.chat import Stage
 from loadbench.cli.harmless import data, harmless
-from loadbench.cli.place import Place
 from loadbench.errors import TargetError
+from loadbench.runner.connect import Location
+from loadbench.runner.job import Job
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen
 from loadbench.text import span
@@ -42,11 +43,13 @@ def verify(asked: Scenario, given: dict[str, Any]) -> bool:
     Raises:
         LoadbenchError: There is no server.
     """
-    with chat.opened(asked, given) as place:
-        return anyio.run(_verify, place, asked, given)
+    job = reach.job(asked, given)
+    with chat.opened(job) as location:
+        return anyio.run(_verify, location, job, given)
 
 
-async def _verify(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
+async def _verify(location: Location, job: Job, given: dict[str, Any]) -> bool:
+    asked = job.scenario
     checks: list[Check] = []
 
     def done(model: str, check: str, ok: bool, text: str) -> None:
@@ -54,7 +57,7 @@ async def _verify(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
         if not given["as_json"]:
             _print(checks[-1])
 
-    async with chat.stage(place, asked, given) as stage:
+    async with chat.stage(location, job) as stage:
         server = reach.told(stage.server, stage.how)
         reach.tell(stage.server, stage.how, given)
         wanted = asked.models
