@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from loadbench import machine
-from loadbench.api import child as asked
 from loadbench.errors import LoadbenchError
+from loadbench.runner import child as asked
 from loadbench.runner.spread.processes import Processes
 from loadbench.scenario import files
 from loadbench.serve import adapter, llama, simulator
