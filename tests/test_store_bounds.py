@@ -80,7 +80,7 @@ def test_a_request_that_has_two_records_is_a_red_doubt_in_old_folders_too(tmp_pa
 def test_scores_say_which_answers_are_not_those_that_were_written(tmp_path: Path, files: Files) -> None:
     path = changed(tmp_path, files, "answers.jsonl", lambda content: content.replace(b"An answer", b"No answer", 1))
 
-    warnings = quality.summarise(quality.read(path), [])["warnings"]
+    warnings = quality.summarise(quality.read(path), []).warnings
 
     assert any("answers.jsonl are not as they were written" in one for one in warnings)
 

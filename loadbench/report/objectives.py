@@ -18,7 +18,6 @@ RESULTS = {"failed": "FAILED", "unknown": "not known", "passed": "passed"}
 
 
 def thresholds(summary: Summary) -> list[Record]:
-    """A row a threshold and level."""
     return list(summary.get("thresholds") or [])
 
 
@@ -99,7 +98,6 @@ def place(row: Record, summary: Summary) -> str:
 
 
 def value(row: Record) -> str:
-    """The figure with its unit."""
     if row["value"] is None and row["result"] == "failed":
         return "no end"
     return units.with_unit(row["value"], row["unit"])
@@ -168,7 +166,6 @@ def _goodput(level: Level) -> Cell:
 
 
 def searches(summary: Summary) -> list[Record]:
-    """A search a model."""
     return list(summary.get("capacity") or [])
 
 
@@ -287,7 +284,6 @@ def _met_by(share: Record) -> Cell:
 
 
 def _search_notes(search: Record) -> Iterable[str]:
-    """How the verdicts were reached."""
     steps = search.get("steps") or []
     for step in steps:
         if step.get("reason"):

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from loadbench.figures import in_words
 from loadbench.metrics.gates.doubt import Doubt, Level, Scenario, graded, percent, said
 
 LEAST_DRIFT, RED_DRIFT = 0.02, 0.2
 """A drift below the first changes no decision, however sure it is; one beyond the second forbids a verdict."""
 NOISE_WARN, NOISE_RED = 0.05, 0.15
-NAMES = {
-    "ttft": "TTFT",
-    "tpot": "TPOT",
-    "e2e": "E2E",
-    "output_tokens_per_s": "tokens/s",
-    "ttft_p50": "median TTFT",
-    "e2e_p50": "median E2E",
-}
 
 
 def drift(level: Level, scenario: Scenario) -> Doubt | None:
@@ -39,10 +32,10 @@ def saturation(level: Level, scenario: Scenario) -> Doubt | None:
     if not strong:
         return None
     row = level["dependence"][strong[0]]
-    names = " and ".join(NAMES[name] for name in strong)
+    names = " and ".join(map(in_words, strong))
     correlation = f", correlation {row['neighbours']:.2f}" if row["neighbours"] is not None else ""
     text = (
-        f"requests depend so strongly on their neighbours (by {NAMES[strong[0]]}{correlation}, the median is worth "
+        f"requests depend so strongly on their neighbours (by {in_words(strong[0])}{correlation}, the median is worth "
         f"{_plural(row['independent'], 'independent request')}) that {names} have no intervals to be trusted: "
         f"{_queue(level)}; lower the load, measure much longer, or repeat the level (--repeat)"
     )
@@ -69,7 +62,9 @@ def noise(bands: Iterable[Mapping[str, Any]]) -> list[Doubt]:
     """
     found = []
     for band in bands:
-        ratios = {name: band[name] for name in NAMES if band.get(name) is not None}
+        ratios = {
+            name: band[name] for name in ("output_tokens_per_s", "ttft_p50", "e2e_p50") if band.get(name) is not None
+        }
         text = (
             f"{band.get('model')}: {_changes(ratios)} when {_level_name(band)} was measured again at the end: "
             "smaller differences between levels are noise; let the machine cool and rest, and measure again"
@@ -129,6 +124,5 @@ def _changes(ratios: Mapping[str, float]) -> str:
     """ "TTFT rose by 23 %, tokens/s fell by 8.1 %", the largest first."""
     ordered = sorted(ratios.items(), key=lambda item: -_off(item[1]))
     return ", ".join(
-        f"{NAMES.get(name, name)} {'rose' if ratio > 1 else 'fell'} by {percent(abs(ratio - 1))}"
-        for name, ratio in ordered
+        f"{in_words(name)} {'rose' if ratio > 1 else 'fell'} by {percent(abs(ratio - 1))}" for name, ratio in ordered
     )
