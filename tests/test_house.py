@@ -3,17 +3,13 @@
 import ast
 import functools
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
-
-from loadbench.cli import main
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -188,31 +184,6 @@ def test_every_link_into_the_project_leads_somewhere(document: str) -> None:
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
 
     assert [link for link in links if not ((ROOT / document).parent / link).exists()] == []
-
-
-def commands(document: str) -> list[str]:
-    """The lines of a document that show a loadbench command, from its name on, without the comment after it."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    lines = re.findall(r"^ {4}(?:\S+=\S+ )?(?:\S*[\\/])?(loadbench .*)$", text, flags=re.MULTILINE)
-    return [re.split(r"\s+#\s", line)[0].replace("\\", "/") for line in lines]
-
-
-@pytest.mark.parametrize("line", commands("README.md"))
-def test_every_command_in_the_readme_parses_and_its_files_exist(line: str) -> None:
-    words = shlex.split(line)[1:]
-    command: click.Command = main
-    while isinstance(command, click.Group):
-        command = command.commands[words.pop(0)]
-
-    command.make_context(line, list(words), help_option_names=["-h", "--help"])  # raises where an option is unknown
-
-    assert [word for word in words if word.startswith("scenarios/") and not (ROOT / word).is_file()] == []
-
-
-def test_the_readme_shows_every_command() -> None:
-    shown = {line.split()[1] for line in commands("README.md")}
-
-    assert shown == set(main.commands)
 
 
 @pytest.mark.system

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import msgspec
 import pytest
 
 from loadbench import quality
-from loadbench.cli import main
 from loadbench.quality import Score, checks
 from loadbench.quality.agreement import Agreement
 from loadbench.quality.answers import Between, Repeats, row_id
@@ -68,16 +66,3 @@ def test_every_kind_of_check_is_shown_and_understood() -> None:
 def test_every_option_of_a_check_and_keyword_of_a_schema_is_named() -> None:
     assert {option for options in checks.KINDS.values() for option in options} - NAMED == set()
     assert {*checks.KEYWORDS, *checks.PROSE} - NAMED == set()
-
-
-@pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?:\s+#.*)?$", TEXT, flags=re.MULTILINE))
-def test_every_command_is_understood(line: str) -> None:
-    command = main.commands[shlex.split(line)[1]]
-
-    assert command.make_context("score", shlex.split(line)[2:]).params["folder"]
-
-
-def test_every_option_that_is_named_exists() -> None:
-    known = {option for param in main.commands["score"].params for option in param.opts}
-
-    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT)) - known == set()
