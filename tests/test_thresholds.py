@@ -10,10 +10,10 @@ import pytest
 
 from loadbench.cli import verdict
 from loadbench.errors import UsageError
-from loadbench.metrics.thresholds import thresholds
 from loadbench.report import FORMATS
 from loadbench.report import objectives as reported
 from loadbench.scenario import Scenario
+from tests.support.plain import thresholds
 from tests.support.streams import failed, stream, summed
 from tests.support.summaries import TIMES, level, summary_of
 

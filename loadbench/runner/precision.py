@@ -118,7 +118,7 @@ class Precise:
             if len(runs) < LEAST_REPEATS:
                 return False
             for figure in UNITS.keys() & runs[0].keys():
-                half = repeats.over_runs([run[figure] for run in runs])["half_width"]
+                half = repeats.over_runs([run[figure] for run in runs]).half_width
                 if half is not None:  # of a figure that no server told, no run says more
                     widths.append((half, f"{UNITS[figure]} of {runs[0]['level']}"))
         if not widths:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from loadbench.cli.live.words import failures
 from loadbench.metrics import gates, machine
+from loadbench.store.schema import ScenarioFacts
+from loadbench.store.summary import Finding, Level
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -56,8 +58,8 @@ class Doubts:
 
     def _client(self, progress: Progress) -> None:
         # Lag alone is no fault, and what was merged is known at the end.
-        waited = {"client_wait_share": progress.client_wait_share}
-        self._note(progress.level.id, "client", gates.client.contention(waited, {}))
+        seen = Level(client_wait_share=progress.client_wait_share)
+        self._note(progress.level.id, "client", gates.contention(seen, ScenarioFacts()))
 
     def _machine(self, level: str) -> None:
         sample = self._last
@@ -66,14 +68,14 @@ class Doubts:
         if self._first is None:
             self._first = sample
             return
-        samples = (self._first, sample)
+        samples = machine.typed((self._first, sample))
         share = machine.others_cpu_share(samples, os.cpu_count())
-        self._note(level, "others", gates.machine.others({"others_cpu_share": share}, {}))
+        self._note(level, "others", gates.others(Level(others_cpu_share=share), ScenarioFacts()))
         if machine.throttled(samples, machine.server_gpus(samples)):
             self._others["heat"] = level, "the processor or the GPU was throttled: too hot, or short of power"
 
-    def _note(self, level: str, what: str, doubt: Mapping[str, str] | None) -> None:
+    def _note(self, level: str, what: str, doubt: Finding | None) -> None:
         if doubt is not None:
-            self._others[what] = level, doubt["text"]
+            self._others[what] = level, doubt.text
         elif self._others.get(what, ("", ""))[0] == level:
             del self._others[what]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
-from loadbench.metrics.searched import Verdict
 from loadbench.runner.capacity.backlog import is_steady
 from loadbench.runner.capacity.rule import EARLIEST, Rule
+from loadbench.store.summary import Verdict
 
 UNSTEADY = "requests stay longer and longer, or ever more are in flight: the load is not steady yet"
 ALMOST = 0.95
