@@ -138,9 +138,9 @@ check: setup browser ## all that CI runs: format, lint, types, import order, vul
 	$(PYTEST) $(ARGS)
 
 # Before a release, and whenever its subject changes.
-endurance: setup browser ## run what takes long: kills, coverage of intervals, many hosts, fuzzed inputs
+endurance: setup browser ## run what takes long: kills, coverage of intervals, many hosts, many more inputs
 	$(PYTEST) -m endurance --timeout 900 $(ARGS)
-	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),400) $(PYTEST) --timeout 900 tests/test_fuzz_*.py
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),400) $(PYTEST) -m hypothesis --timeout 900 $(ARGS)
 
 audit: $(STAMP) ## look for known vulnerabilities in the locked versions, where the index has advisories
 	$(PY) tests/audit.py --uv "$(UV)" $(ARGS)

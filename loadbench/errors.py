@@ -41,3 +41,10 @@ def how_to_install(*extras: str) -> str:
     '`make setup` or `pip install -e ".[html]"` in the clone of loadbench'
     """
     return f'`make setup` or `pip install -e ".[{",".join(extras)}]"` in the clone of loadbench'
+
+
+FAILED = 3
+"""Exit code of a run whose threshold failed; with --strict also of one that nobody can judge. Of a search: not even the
+lowest load surely meets the SLO."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""

@@ -417,6 +417,18 @@ class Named:
         return title if self.statistic is None else f"{title} {STATISTIC_TITLES[self.statistic]}"
 
 
+def in_words(name: str) -> str:
+    """A figure as a sentence calls it.
+
+    >>> in_words("ttft_p50"), in_words("e2e_p95"), in_words("output_tokens_per_s")
+    ('median TTFT', 'E2E p95', 'tokens/s')
+    """
+    one = named(name)
+    if one is None:
+        return name
+    return f"median {one.figure.title}" if one.statistic == "p50" else one.title
+
+
 def of(door: Door) -> list[Figure]:
     """The figures that a user may name there, in the order in which messages list them."""
     return [figure for figure in FIGURES.values() if door in figure.doors]

@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -72,7 +73,8 @@ def one_line(text: object, limit: int = 200) -> str:
     """
     line = _ESCAPES.sub("", str(text))
     line = " ".join(line.split())
-    line = "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+    printable = (c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+    line = "".join(islice(printable, limit + 1))  # no more is looked at: a server may answer with 20 MB
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -6,24 +6,34 @@ import fcntl
 import gc
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from loadbench.cli import nearby
 from loadbench.engine import process
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
+from loadbench.server import nearby
 from tests.support.command import KEY, OURS
+from tests.support.forks import Forks, forks
 
-settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy machine",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "30")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("busy machine")
 
-SERVERS = {"quick", "locked", "llama_server", "browser"}
+SERVERS = {"quick", "locked", "llama_server", "browser", "loadbench"}
 """Session-scoped fixtures that start a process: who asks for one is a system test."""
+
+LOCK = "TESTS_LOCK"
+"""The variable that names the file of `pytest_configure`."""
 
 _unit_test: str | None = None
 """The unit test that runs in this process now."""
@@ -58,29 +68,39 @@ def _turn(item: pytest.Item) -> int:
     return 0 if item.get_closest_marker("system") else 1
 
 
+def pytest_configure() -> None:
+    """Make the file that the workers of this session share a lock on."""
+    if LOCK not in os.environ:
+        file, os.environ[LOCK] = tempfile.mkstemp(prefix="loadbench-tests-")
+        os.close(file)
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        Path(os.environ.pop(LOCK)).unlink(missing_ok=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test beside others, or alone, with all that its fixtures start."""
+    file = os.open(os.environ[LOCK], os.O_RDWR)
+    fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+    try:
+        return (yield)
+    finally:
+        os.close(file)
+
+
 @pytest.fixture(autouse=True)
-def _place_on_the_machine(request: pytest.FixtureRequest, machine: int) -> Iterator[None]:
-    """Beside others, or alone; a unit test may start no process."""
+def _starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A unit test may start no process."""
     global _unit_test
-    fcntl.flock(machine, fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH)
     if not request.node.get_closest_marker("system"):
         _unit_test = request.node.nodeid
     try:
         yield
     finally:
         _unit_test = None
-        fcntl.flock(machine, fcntl.LOCK_UN)
-
-
-@pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A file that the workers of this session share a lock on: held together by tests, or by one that runs alone."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    file = os.open(folder / "machine.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    yield file
-    os.close(file)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,6 +127,15 @@ def locked() -> Iterator[Simulator]:
     """A simulator that wants KEY as its bearer token."""
     with simulator.start(ttft_ms=1, itl_ms=0.2, api_key=KEY) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Command lines in processes of their own that start within a few ms: for kills, signals and limits."""
+    if sys.platform != "linux":
+        pytest.skip("forks")
+    with forks(tmp_path_factory.mktemp("forks")) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import click
 import pytest
 
-from loadbench.cli import main
 from loadbench.serve.adapter.model import GROUP, Model, find
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "adapter.md").read_text(encoding="utf-8")
@@ -152,16 +149,6 @@ def test_the_tutorials_adapter_tells_of_itself_and_unloads(adapter: Any) -> None
 
     assert (model.id, model.row["context_length"], model.row["device"]) == ("weights", 64, "CPU")
     assert not hasattr(adapter, "model")
-
-
-@pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?: +#.*)?$", DOCUMENT, flags=re.MULTILINE))
-def test_a_command_of_the_tutorial_is_understood(line: str) -> None:
-    words = shlex.split(line)[1:]
-    command: click.Command = main
-    while isinstance(command, click.Group):
-        command = command.commands[words.pop(0)]
-
-    assert command.make_context(line, words, help_option_names=["-h", "--help"])
 
 
 def test_the_tutorial_names_the_entry_point_group() -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from loadbench.serve.adapter.echo import Echo
@@ -129,6 +128,8 @@ def test_a_connection_is_kept(echo: str) -> None:
 
 
 def test_the_official_client_reads_a_stream_and_a_whole(echo: str) -> None:
+    import openai  # not where the tests are collected: it takes a second
+
     asked: Any = {"model": "echo", "messages": BODY["messages"], "temperature": 0}
     with openai.OpenAI(base_url=f"{echo}/v1", api_key="none", max_retries=0) as client:
         with client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}) as stream:
@@ -143,6 +144,8 @@ def test_the_official_client_reads_a_stream_and_a_whole(echo: str) -> None:
 
 
 def test_the_official_client_raises_its_own_errors() -> None:
+    import openai
+
     with (
         serving(Scripted("a", ValueError("no layer"))) as root,
         openai.OpenAI(base_url=f"{root}/v1", api_key="none", max_retries=0) as client,

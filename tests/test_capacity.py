@@ -21,7 +21,6 @@ from loadbench.runner.capacity.rule import wanted
 from tests.support.searches import STREAMS, level, queue, search, simulated
 from tests.support.streams import failed, stream
 
-RATES = Grid("rate", 1.0, 1024.0)
 TTFT = [Bound.parse("ttft_p95=100ms")]
 
 

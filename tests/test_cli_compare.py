@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
 from loadbench.compare import NAMES
-from loadbench.serve import simulator
 from tests.support.command import invoke
 from tests.support.compared import folder
 
 pytestmark = pytest.mark.system
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -230,54 +222,3 @@ def test_what_cannot_be_compared_is_one_line(runs: Path, words: list[str], says:
     assert done.exit_code == 2, done.output
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-# From a server to the verdict
-
-LAWS: Mapping[str, float] = {"before": 1.0, "again": 1.0, "eight": 1.08, "twenty": 1.2}
-"""By run, what its server takes over that of the first."""
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real runs against simulators of those laws, side by side: 6 s each, for below 5 s no verdict is given (V1)."""
-    place = tmp_path_factory.mktemp("measured")
-    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    words = ["-c", "2", "-d", "6s", "--max-tokens", "5", "--no-telemetry", "--quiet"]
-    with ExitStack() as stack:
-        started = []
-        for name, slower in LAWS.items():
-            server = stack.enter_context(simulator.start(ttft_ms=40 * slower, itl_ms=20 * slower, jitter=0.02))
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "loadbench", "run", "-e", server.url, *words, "-o", str(place / name)],
-                    cwd=place,
-                    env=environment | {"PYTHONPATH": str(ROOT)},
-                    stdin=subprocess.DEVNULL,
-                )
-            )
-        codes = [process.wait() for process in started]
-    assert codes == [0] * len(LAWS)
-    return place
-
-
-TIMES = ("--metric", "ttft", "--metric", "e2e", "--metric", "tpot")
-
-
-def word_of(measured: Path, name: str, *words: str) -> str:
-    done = compare(measured / "before", measured / name, *TIMES, "--format", "json", *words)
-    return str(json.loads(done.stdout)["comparisons"][0]["word"])
-
-
-def test_a_server_against_itself_is_the_same_or_nobody_can_tell(measured: Path) -> None:
-    assert word_of(measured, "again") in ("same", "can't tell")
-
-
-def test_a_server_that_is_20_percent_slower_is_called_slower(measured: Path) -> None:
-    assert word_of(measured, "twenty") == "slower"
-
-
-def test_a_server_that_is_8_percent_slower_is_called_so_at_a_margin_of_4(measured: Path) -> None:
-    assert word_of(measured, "eight", "--margin", "4%") == "slower"
-    assert word_of(measured, "eight", "--margin", "20%") == "same"

@@ -120,7 +120,7 @@ def test_plain_lines_hold_no_control_characters(lines: Lines, capsys: pytest.Cap
 
 def test_json_lines_say_each_event_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
     steps = planned(["[bold]x\n"])
-    view = JsonLines()
+    view = JsonLines(sys.stdout.buffer)
     view.opening({"target": "http://x/v1"}, ["for people"], steps)
     view.probed(PROBE)
     view.began(going(steps), steps.levels[0])

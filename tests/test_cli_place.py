@@ -13,23 +13,22 @@ from typing import Any
 import anyio
 import pytest
 
-from loadbench.cli import nearby
-from loadbench.cli import place as places
-from loadbench.cli.place import Place, Reached, RuntimeControl
 from loadbench.errors import LoadbenchError, TargetError, UsageError
+from loadbench.runner import connect
+from loadbench.runner.connect import Location, Reached, RuntimeControl
+from loadbench.runner.job import Job, Limits, Server
 from loadbench.runner.session import Origin
 from loadbench.scenario import Scenario
 from loadbench.serve import foundry, llama, simulator
 from loadbench.serve.llama import LlamaServer
 from loadbench.serve.simulator import Simulator
-from loadbench.server import ModelFacts
+from loadbench.server import ModelFacts, nearby
 from tests.support.catalogues import PHI_CPU, PHI_GPU, ServedRuntime, Service, serving
 from tests.support.gateways import PAGE, Answered, gateway
 from tests.support.sdk import install
 
 pytestmark = pytest.mark.usefixtures("place", "no_foundry")
 
-GIVEN = {"simulate": False, "resume": None, "dry_run": False, "insecure": False, "ca_file": None, "wait_for": None}
 NAMED = "http://named:1/v1"
 SIZE_BYTES = 93_000_000
 
@@ -48,11 +47,25 @@ class World:
     started: list[str]
     slots: list[int]
 
-    def find(self, endpoint: str | None = None, concurrency: list[int] | None = None, **given: Any) -> Place:
+    def find(
+        self,
+        endpoint: str | None = None,
+        concurrency: list[int] | None = None,
+        *,
+        simulate: bool = False,
+        dry_run: bool = False,
+        resume: Path | None = None,
+        cache_dir: Path | None = None,
+    ) -> Location:
         """The server that is found; what was started for it has ended."""
         with ExitStack() as stack:
-            asked = Scenario(endpoint=endpoint, concurrency=concurrency)
-            return places.find(asked, {**GIVEN, **given}, stack, lambda _: None)
+            job = Job(
+                scenario=Scenario(endpoint=endpoint, concurrency=concurrency),
+                server=Server(simulate=simulate, cache_dir=cache_dir),
+                limits=Limits(dry_run=dry_run),
+                resume=resume,
+            )
+            return connect.locate(job, stack, lambda _: None)
 
     def began(self, how: str, **server: Any) -> Path:
         """The folder of a run that measured such a server."""
@@ -110,7 +123,7 @@ def without_models_of_the_sdk(world: World) -> None:
 # -- the order
 
 
-ORDER = ("the simulator", "as given", "FOUNDRY_LOCAL_ENDPOINT", "~/.foundry/daemon.json", places.SDK, "the embedded")
+ORDER = ("the simulator", "as given", "FOUNDRY_LOCAL_ENDPOINT", "~/.foundry/daemon.json", connect.SDK, "the embedded")
 
 
 @pytest.mark.parametrize("strongest", range(len(ORDER)))
@@ -156,7 +169,7 @@ def test_the_one_server_that_listens_on_this_machine_is_taken(world: World, monk
         listening(monkeypatch, ollama)
         found = world.find()
 
-    assert found == Place(f"{ollama.url}/v1", "found on this machine")
+    assert found == Location(f"{ollama.url}/v1", "found on this machine")
 
 
 def test_of_several_servers_none_is_taken_and_each_is_named_as_one_would_type_it(
@@ -214,7 +227,7 @@ def test_a_server_that_wants_a_key_is_taken_where_there_is_one(
 
 
 def test_a_server_that_is_named_is_not_asked_yet(world: World) -> None:
-    assert world.find(NAMED) == Place(NAMED, "as given")
+    assert world.find(NAMED) == Location(NAMED, "as given")
 
 
 @pytest.mark.parametrize(("concurrency", "slots"), [([1], 4), ([2, 8], 8), (None, 8), ([1, 64], 16)])
@@ -257,7 +270,7 @@ def test_a_run_of_the_embedded_model_goes_on_with_it_whatever_else_is_there(worl
 
 
 def test_a_run_of_the_sdk_goes_on_with_it_whatever_else_is_there(world: World) -> None:
-    folder = world.began(f"{places.SDK}, started for this run", kind="foundry2")
+    folder = world.began(f"{connect.SDK}, started for this run", kind="foundry2")
 
     assert world.find(resume=folder).runtime is world.runtime
 
@@ -266,7 +279,7 @@ def test_a_run_of_the_sdk_goes_on_with_it_whatever_else_is_there(world: World) -
 def test_a_run_of_the_sdk_is_not_continued_with_another_server(
     world: World, gone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = world.began(f"{places.SDK}, started for this run", kind="foundry2")
+    folder = world.began(f"{connect.SDK}, started for this run", kind="foundry2")
     if gone == "the SDK":
         monkeypatch.setattr(foundry, "available", lambda: "it is not installed")
     else:
@@ -280,7 +293,7 @@ def test_a_run_of_the_sdk_is_not_continued_with_another_server(
 def test_a_run_of_a_server_goes_on_where_that_was(world: World) -> None:
     folder = world.began("as given", kind="vllm", base_url="http://gpu-box:8000/v1")
 
-    assert world.find(resume=folder) == Place("http://gpu-box:8000/v1", "as the run began")
+    assert world.find(resume=folder) == Location("http://gpu-box:8000/v1", "as the run began")
 
 
 def test_a_run_of_a_foundry_service_goes_on_where_that_is_now(world: World) -> None:
@@ -314,7 +327,7 @@ def test_a_dry_run_starts_the_sdk_for_its_list_alone(world: World) -> None:
 def test_a_dry_run_of_the_sdk_says_whose_models_it_looked_at(world: World) -> None:
     without_service(world)
     reached = reach(world.find(dry_run=True))
-    with pytest.raises(TargetError, match=f"nothing to measure at {places.SDK}: no model is for NPU"):
+    with pytest.raises(TargetError, match=f"nothing to measure at {connect.SDK}: no model is for NPU"):
         reached.choose(Scenario(device=["npu"]))
 
     assert world.runtime.told == []
@@ -323,9 +336,9 @@ def test_a_dry_run_of_the_sdk_says_whose_models_it_looked_at(world: World) -> No
 # -- who answers
 
 
-def reach(place: Place, asked: Scenario | None = None) -> Reached:
+def reach(location: Location, scenario: Scenario | None = None) -> Reached:
     async def look() -> Reached:
-        async with places.reached(place, asked or Scenario(), GIVEN, lambda _: None) as reached:
+        async with connect.reached(location, Job(scenario=scenario or Scenario()), lambda _: None) as reached:
             return reached
 
     return anyio.run(look)
@@ -344,7 +357,7 @@ def test_the_sdk_is_asked_itself_and_its_web_service_measured(world: World) -> N
 def test_what_is_known_of_a_model_beside_its_server_fills_its_facts_up() -> None:
     with serving("openai", rows={"m": {"device": "GPU"}}) as service:
         known = ModelFacts("m", size_bytes=7, device="CPU")
-        server = reach(Place(service.url, "", (known, ModelFacts("other")), pid=9)).server
+        server = reach(Location(service.url, "", (known, ModelFacts("other")), pid=9)).server
 
     assert server.models == (ModelFacts("m", size_bytes=7, device="GPU"),)
     assert server.pid == 9
@@ -352,7 +365,7 @@ def test_what_is_known_of_a_model_beside_its_server_fills_its_facts_up() -> None
 
 def test_the_pid_that_a_server_tells_goes_before_the_one_of_what_was_started() -> None:
     with serving("foundry2", rows={"m": {}}) as service:
-        server = reach(Place(service.url, "", pid=9)).server
+        server = reach(Location(service.url, "", pid=9)).server
 
     assert server.pid not in (None, 9)
 
@@ -360,14 +373,14 @@ def test_the_pid_that_a_server_tells_goes_before_the_one_of_what_was_started() -
 @pytest.mark.parametrize(("kind", "offered"), [("ollama", True), ("foundry1", True), ("openai", False)])
 def test_only_some_servers_offer_loading(kind: Any, offered: bool) -> None:
     with serving(kind, rows={"m": {}}) as service:
-        reached = reach(Place(service.url, ""))
+        reached = reach(Location(service.url, ""))
 
     assert (reached.control is not None) == offered
 
 
 def test_a_scenarios_one_model_by_name_is_chosen() -> None:
     with serving("openai", rows={"a": {}, "b": {}}) as service:
-        choice = reach(Place(service.url, "")).choose(Scenario(models=["b"]))
+        choice = reach(Location(service.url, "")).choose(Scenario(models=["b"]))
 
     assert [one.id for one in choice.chosen] == ["b"]
 
@@ -406,7 +419,7 @@ def test_a_refusal_of_the_runtime_is_of_that_model_alone() -> None:
 def test_what_loadbench_started_tells_how_long_that_took_and_what_its_file_takes() -> None:
     known = ModelFacts("m", cached=True, size_bytes=SIZE_BYTES)
 
-    assert places.origin(Place("http://h:1", "", (known,), load_s=0.7), known) == Origin(0.7, SIZE_BYTES, "files")
+    assert connect.origin(Location("http://h:1", "", (known,), load_s=0.7), known) == Origin(0.7, SIZE_BYTES, "files")
 
 
 def test_the_files_of_a_model_of_the_sdk_are_measured(tmp_path: Path) -> None:
@@ -415,13 +428,13 @@ def test_the_files_of_a_model_of_the_sdk_are_measured(tmp_path: Path) -> None:
     (tmp_path / "v1" / "genai_config.json").write_bytes(b"x" * 12)
     runtime: Any = ServedRuntime([PHI_CPU], folders={PHI_CPU.id: tmp_path})
 
-    assert places.origin(Place("http://h:1", "", runtime=runtime), PHI_CPU) == Origin(None, 42, "files")
+    assert connect.origin(Location("http://h:1", "", runtime=runtime), PHI_CPU) == Origin(None, 42, "files")
 
 
 def test_the_size_that_a_server_tells_of_a_model_on_its_disk_is_the_servers_word() -> None:
-    assert places.origin(Place("http://h:1", ""), PHI_CPU) == Origin(None, PHI_CPU.size_bytes, "server")
+    assert connect.origin(Location("http://h:1", ""), PHI_CPU) == Origin(None, PHI_CPU.size_bytes, "server")
 
 
 @pytest.mark.parametrize("facts", [PHI_GPU, ModelFacts("m", size_bytes=5), ModelFacts("m", cached=True)])
 def test_a_size_in_a_catalogue_is_not_on_the_disk(facts: ModelFacts) -> None:
-    assert places.origin(Place("http://h:1", ""), facts) == Origin()
+    assert connect.origin(Location("http://h:1", ""), facts) == Origin()

@@ -15,8 +15,8 @@ from click.testing import Result
 
 from loadbench import telemetry
 from loadbench.cli import chat
-from loadbench.cli.place import Reached, RuntimeControl
 from loadbench.cli.probe import PROMPT, line
+from loadbench.runner.connect import Reached, RuntimeControl
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.server import Chosen, ModelFacts, Target

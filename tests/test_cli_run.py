@@ -15,19 +15,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
-from loadbench.cli import measure
+from loadbench.runner import folder as folders
 from loadbench.runner import plan
 from loadbench.scenario import Scenario
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.command import BRIEF, KEY, files, invoke, run
+from tests.support.gateways import NOT_FOUND, Answered, Asked, chat, gateway, listed
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
@@ -89,44 +89,20 @@ def redis() -> Iterator[str]:
 LISTED = ("good", "bad", "flag", "loadbench", "bench", "file")
 
 
-class HalfBroken(BaseHTTPRequestHandler):
+def half(asked: Asked) -> Answered:
     """All its models answer but `bad`, which refuses and repeats the key it was sent, as some gateways do."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        listed = {"data": [{"id": name} for name in LISTED]}
-        self._answer(*((200, listed) if self.path == "/v1/models" else (404, {})))
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if asked["model"] == "bad":
-            self._answer(404, {"error": {"message": f"no weights; you sent {self.headers.get('Authorization')}"}})
-            return
-        deltas = [{"content": "Tick"}, {"content": " tock"}, {}]
-        choices = [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas]
-        events = [json.dumps({"choices": [choice]}) for choice in choices]
-        self._send(200, "text/event-stream", "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode())
-
-    def _answer(self, status: int, document: object) -> None:
-        self._send(status, "application/json", json.dumps(document).encode())
-
-    def _send(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self._headers_buffer.append(b"\r\n" + body)  # type: ignore[attr-defined]  # in one write, so at once
-        self.flush_headers()
-
-    def log_message(self, format: str, *args: object) -> None: ...
+    if asked.method == "GET":
+        return listed(*LISTED) if asked.path == "/v1/models" else NOT_FOUND
+    if asked.body["model"] == "bad":
+        message = f"no weights; you sent {asked.headers.get('authorization')}"
+        return Answered(404, {"error": {"message": message}})
+    return chat("Tick", " tock")
 
 
 @pytest.fixture(scope="module")
 def half_broken() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), HalfBroken) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with gateway(half) as server:
+        yield server.url.removeprefix("http://")
 
 
 # -- bad input
@@ -373,15 +349,6 @@ def test_a_group_without_a_command_shows_its_help() -> None:
     assert done.exit_code == 2
     assert done.stderr.startswith("Usage: ")
     assert "simulator" in done.stderr
-
-
-def test_only_debug_shows_a_traceback() -> None:
-    with process("run", "-c", "0", "--debug") as debugged, process("run", "-c", "0") as plain:
-        traceback, line = debugged.communicate()[1], plain.communicate()[1]
-
-    assert "Traceback" in traceback
-    assert plain.returncode == 2
-    assert line == "loadbench: -c: concurrency[0] is 0: must be at least 1\n"
 
 
 @pytest.mark.parametrize(
@@ -916,14 +883,14 @@ def test_runs_that_begin_in_one_second_have_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("loadbench.cli.measure.time.strftime", lambda *_: "20261122T101500Z")
+    monkeypatch.setattr("loadbench.runner.folder.time.strftime", lambda *_: "20261122T101500Z")
     with ExitStack() as stack:
-        folders = [measure.default_folder(Scenario(name="a"), stack, claim=True) for _ in range(3)]
-        (folders[1] / "run.json").touch()
-        dry = measure.default_folder(Scenario(name="a"), stack, claim=False)
+        taken = [folders.new("a", stack, claim=True) for _ in range(3)]
+        (taken[1] / "run.json").touch()
+        dry = folders.new("a", stack, claim=False)
 
-    assert [path.name for path in (*folders, dry)] == [f"20261122T101500Z-a{n}" for n in ("", "-2", "-3", "-4")]
-    assert list(Path("results").iterdir()) == [folders[1]]
+    assert [path.name for path in (*taken, dry)] == [f"20261122T101500Z-a{n}" for n in ("", "-2", "-3", "-4")]
+    assert list(Path("results").iterdir()) == [taken[1]]
 
 
 # -- variables that look like settings

@@ -18,7 +18,7 @@ import pytest
 from click.testing import Result
 
 from loadbench import quality
-from loadbench.quality.judge import court
+from loadbench.quality import judge as judging
 from tests.support.answered import ANSWERS, CAPITAL, SUM, folder
 from tests.support.command import invoked
 from tests.support.judges import MODEL, Reply, judge, names, scores
@@ -296,7 +296,7 @@ def test_a_server_without_structured_output_is_asked_in_words(run: Path) -> None
 
 
 def test_a_busy_judge_is_asked_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(court, "WAITS_S", (0.0,) * 4)
+    monkeypatch.setattr(judging, "WAITS_S", (0.0,) * 4)
     busy = iter([True, True])
 
     with judge(lambda body: Reply("slow down", 429) if next(busy, False) else scores(body)) as there:
@@ -307,7 +307,7 @@ def test_a_busy_judge_is_asked_again(run: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_judge_that_hangs_is_given_up_after_its_time(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(court, "WAITS_S", (0.0,) * 4)
+    monkeypatch.setattr(judging, "WAITS_S", (0.0,) * 4)
     never = threading.Event()
 
     with judge(lambda body: Reply("{}", wait=never)) as there:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,10 @@ from loadbench.scenario.reading import read_models
 from loadbench.serve import llama, simulator
 from loadbench.store import RunFolder
 from tests.support.command import invoke
+from tests.support.forks import Forks
 from tests.support.streams import facts, in_turn
 
 pytestmark = pytest.mark.system
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -210,32 +206,25 @@ LAWS = {
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def measured(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A run folder of each; the simulators, which mostly wait, side by side, the real model alone."""
     place = tmp_path_factory.mktemp("choice")
 
     def simulated(name: str) -> Path:
         with simulator.start(models=[name], jitter=0.05, **LAWS[name]) as server:
-            return run(place / name, server.url)
+            return run(loadbench, place / name, server.url)
 
     with ThreadPoolExecutor() as pool:
         folders = list(pool.map(simulated, LAWS))
     with llama.start(slots=2, threads=1) as server:
-        return [*folders, run(place / "real", server.url)]
+        return [*folders, run(loadbench, place / "real", server.url)]
 
 
-def run(folder: Path, url: str) -> Path:
-    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    words = ["-e", url, "-c", "2", "-d", "3s", "--max-tokens", "12", "--prompt", "Name a fruit."]
+def run(loadbench: Forks, folder: Path, url: str) -> Path:
+    words = ["-e", url, "-c", "2", "-d", "2s", "--max-tokens", "12", "--prompt", "Name a fruit.", "--no-repeat-first"]
     words += ["--extra-body", '{"ignore_eos": true}', "-o", str(folder), "--quiet"]
-    subprocess.run(
-        [sys.executable, "-m", "loadbench", "run", *words],
-        cwd=folder.parent,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        check=True,
-    )
+    done = loadbench.run("run", *words)
+    assert done.code == 0, done.err
     return folder
 
 
@@ -247,8 +236,9 @@ def test_the_planted_winner_is_named_and_why(measured: list[Path]) -> None:
     assert len(record["candidates"]) == 4
     assert "choose swift: score" in record["words"]["headline"].lower()
     assert "against" in record["words"]["reasons"][0]
-    # Three seconds are a short window. What loadbench itself adds for a kind of server is no difference (V8).
-    assert {one["code"] for one in record["doubts"] if one["severity"] == "red"} <= {"V1", "V3", "V9"}
+    # Two seconds are a short window. What loadbench itself adds for a kind of server is no difference (V8);
+    # what else runs on this machine is not in our hands.
+    assert {one["code"] for one in record["doubts"] if one["severity"] == "red"} <= {"V1", "V3", "V9", "cpu-contention"}
 
 
 def test_the_figures_are_those_of_the_laws(measured: list[Path]) -> None:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from loadbench import store
 from loadbench.cli import Program, live, main
 from loadbench.serve.simulator import Simulator
 from tests.support.command import invoke
-from tests.support.forks import ENVIRONMENT, Forks, forks
+from tests.support.forks import ENVIRONMENT, Forks
 
 pytestmark = pytest.mark.system
 
@@ -156,14 +156,6 @@ def test_a_reader_that_went_away_ends_a_report_without_a_word(into: Command, run
     code, _, said = into("report", runs / "a", "--format", "json", out=Full(errno.EPIPE))
 
     assert (code, said) == (1, "")
-
-
-@pytest.fixture(scope="module")
-def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    if sys.platform != "linux":
-        pytest.skip("forks")
-    with forks(tmp_path_factory.mktemp("forks")) as running:
-        yield running
 
 
 @pytest.mark.parametrize("closed", [(2,), (0,), (0, 2), (0, 1, 2)], ids=str)

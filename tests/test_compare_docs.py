@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import pytest
-
-from loadbench.cli import main
 from loadbench.compare import NAMES
 from loadbench.compare.overall import Overall
 
@@ -50,21 +46,6 @@ def test_every_word_is_explained() -> None:
 
 def test_everything_that_may_be_compared_on_purpose_is_named() -> None:
     assert [name for name in NAMES if f"`{name}`" not in TEXT] == []
-
-
-@pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?:\s+#.*)?$", TEXT, flags=re.MULTILINE))
-def test_every_command_is_understood(line: str) -> None:
-    name, *words = shlex.split(line)[1:]
-    given = main.commands[name].make_context(name, words).params
-
-    assert given["folders"] if name == "compare" else given["against"]
-
-
-def test_every_option_that_is_named_exists() -> None:
-    params = [*main.commands["compare"].params, *main.commands["run"].params]
-    known = {option for param in params for option in param.opts}
-
-    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT)) - known == set()
 
 
 def test_the_docs_of_the_summary_lead_here() -> None:

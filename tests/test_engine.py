@@ -288,7 +288,7 @@ async def test_a_full_server_that_turns_requests_away_is_not_gone() -> None:
     def law(ask: Ask) -> Answer:
         return Answer(ttft_s=0.5) if ask.request % 500 < 2 else Answer(ttft_s=0.001, error="http_429")
 
-    played = await level_of(closed(32), law, duration_s=3.0, warmup=0).run()
+    played = await level_of(closed(32), law, duration_s=0.6, warmup=0).run()
 
     assert played.progress.completed > 2
     assert played.progress.failed > 1000

@@ -23,7 +23,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"
 
 ROOT = Path(__file__).parents[1]
 STREAMS = (1, 4, 16)
-REQUESTS, TOKENS = 8, 24
+REQUESTS, TOKENS = 8, 12
 PROMPT = "Nenne eine Frucht: äöü."
 BURN = 1500
 """Some 4 ms a token, so that a stream is one and no burst: the runtime sends small packets by Nagle's algorithm, which
@@ -174,7 +174,7 @@ def test_its_processor_time_grows_with_the_work(measured: Run) -> None:
     spent_s = [sample["server"]["cpu_s"] for sample in measured.lines("telemetry.jsonl")]
 
     assert spent_s == sorted(spent_s)
-    assert spent_s[-1] - spent_s[0] > 0.5  # 45 requests
+    assert spent_s[-1] - spent_s[0] > 0.25  # 45 requests
 
 
 def test_prompts_that_are_made_distinct_have_more_bytes(url: str, tmp_path: Path) -> None:

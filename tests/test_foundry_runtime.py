@@ -173,7 +173,7 @@ def test_unloading_waits_a_moment_for_a_stream_to_end(runtime: Runtime, tmp_path
     body = {"model": model.id, "messages": [{"role": "user", "content": "x"}], "max_tokens": 16, "stream": True}
     with httpx.stream("POST", url, json=body) as answer:
         lines = answer.iter_lines()
-        assert "chat.completion.chunk" in next(lines)
+        assert any("chat.completion.chunk" in line for line in lines)  # a slow machine gets keep-alives first
         runtime.unload(model.id)
         assert "data: [DONE]" in list(lines)
     facts = of(runtime, model.id)

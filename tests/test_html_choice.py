@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from loadbench.report import FORMATS
 from loadbench.report.document import Section
 from loadbench.report.html import choice
 from loadbench.report.html import page as html_page
+from tests.support.browsers import opened, skip_or_fail, started
 from tests.support.choosing import GB, candidate, choose
 from tests.support.summaries import summary_of
 
@@ -66,39 +67,30 @@ def test_a_report_without_a_choice_has_no_such_section() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no Chromium here")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+def browser() -> Iterator[Browser]:
+    skip_or_fail()
+    with started() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report made without plotly: it opens faster, and the sliders need none."""
-    path: Path = tmp_path_factory.mktemp("choice") / "report.html"
+    path = tmp_path_factory.mktemp("choice") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(html_page, "plotly", lambda: None)
         path.write_text(FORMATS["html"]({**summary_of("closed_loop"), "choice": record()}), encoding="utf-8")
-    return path.as_uri()
+    return path
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
+def page(browser: Browser, file: Path) -> Iterator[Any]:
     """The report, opened; it must complain of nothing and ask for nothing."""
-    opened = browser.new_page()
-    said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda request: said.append(request.url) if request.url != address else None)
-    opened.goto(address)
-    yield opened
-    opened.close()
-    assert said == []
+    with opened(browser, file) as found:
+        yield found.page
+
+        assert found.said == []
+        assert found.asked == [file.as_uri()]
 
 
 def names(page: Any) -> list[str]:

@@ -20,7 +20,7 @@ from tests.support.forks import Ended, Forks, forks, until
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="forks, mounts, limits")]
 
-N = 200
+N = 60
 LONG = ("-c", "2,4", "-n", N, "--no-repeat-first", "--max-tokens", 6, "--quiet")
 """A second a level."""
 DISK_MB = 64
@@ -28,7 +28,7 @@ DISK_MB = 64
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Simulator]:
-    with simulator.start(ttft_ms=6, itl_ms=0.5, slots=4) as running:
+    with simulator.start(ttft_ms=25, itl_ms=0.5, slots=4) as running:
         yield running
 
 
@@ -115,7 +115,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_once_there_is_room
 
 def test_a_file_that_may_grow_no_more_is_one_line(loadbench: Forks, server: Simulator, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))"
+    before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
     said = one_line(loadbench.run("run", "-e", server.url, *LONG, "-o", path, before=before))
     run = store.read(path)
     resumed = loadbench.run("run", "--resume", path, "--quiet")

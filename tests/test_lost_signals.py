@@ -17,7 +17,7 @@ import pytest
 from loadbench import store
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
-from tests.support.forks import ENVIRONMENT, Forks, forks, until
+from tests.support.forks import ENVIRONMENT, Forks, until
 
 pytestmark = [
     pytest.mark.system,
@@ -30,12 +30,6 @@ BRIEF = ("-n", 12, "--max-tokens", 6)
 @pytest.fixture(scope="module")
 def server() -> Iterator[Simulator]:
     with simulator.start(ttft_ms=4, itl_ms=0.5, slots=8) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forks(tmp_path_factory.mktemp("forks")) as running:
         yield running
 
 
@@ -85,13 +79,26 @@ def told_at(module: str, number: int, folder: Path, before: str = "pass") -> tup
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["loadbench.cli", "click", "loadbench.cli.run", "loadbench.cli.measure", "httpx"])
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("loadbench.cli", signal.SIGINT),
+        ("click", signal.SIGTERM),
+        ("loadbench.runner.measure", signal.SIGINT),
+        ("httpx", signal.SIGTERM),
+        pytest.param("loadbench.cli", signal.SIGTERM, marks=pytest.mark.endurance),
+        pytest.param("click", signal.SIGINT, marks=pytest.mark.endurance),
+        pytest.param("loadbench.cli.run", signal.SIGINT, marks=pytest.mark.endurance),
+        pytest.param("loadbench.cli.run", signal.SIGTERM, marks=pytest.mark.endurance),
+        pytest.param("loadbench.runner.measure", signal.SIGTERM, marks=pytest.mark.endurance),
+        pytest.param("httpx", signal.SIGINT, marks=pytest.mark.endurance),
+    ],
+)
 def test_told_to_end_as_it_starts_it_ends_as_ever(module: str, number: int, tmp_path: Path) -> None:
     assert told_at(module, number, tmp_path) == (130, "", "loadbench: interrupted\n")
 
 
-@pytest.mark.parametrize("module", ["click", "loadbench.cli.measure"])
+@pytest.mark.parametrize("module", ["click", "loadbench.runner.measure"])
 def test_a_job_in_the_background_of_a_shell_is_ended_although_ctrl_c_is_not_for_it(module: str, tmp_path: Path) -> None:
     ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
@@ -99,7 +106,7 @@ def test_a_job_in_the_background_of_a_shell_is_ended_although_ctrl_c_is_not_for_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.endurance) for seed in range(2, 12))])
 def test_a_run_told_to_end_at_any_moment_ends_and_goes_on_where_it_was(
     seed: int, number: signal.Signals, loadbench: Forks, server: Simulator, tmp_path: Path
 ) -> None:
@@ -127,12 +134,15 @@ def test_a_run_told_to_end_at_any_moment_ends_and_goes_on_where_it_was(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_once_lets_requests_in_flight_end(number: int, loadbench: Forks, server: Simulator, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    command = loadbench.start("run", "-e", server.url, "-c", "4", "-d", "60s", "--max-tokens", 300, "-o", path)
+    command = loadbench.start("run", "-e", server.url, "-c", "4,8", "-d", "60s", "--max-tokens", 300, "-o", path)
     until(lambda: records(path), command)
     command.signal(number)
     ended = command.wait(20)
+    summary = json.loads((path / "summary.json").read_bytes())
 
     assert ended.code == 130, ended
+    assert [(level["id"], level["status"]) for level in summary["levels"]] == [("simulator@c4", "interrupted")]
+    assert str(path / "report.html") in ended.out
     assert {one["error"] for one in records(path)} == {None}
     assert store.read_info(path)["status"] == "interrupted"
 
@@ -203,8 +213,17 @@ def test_a_run_that_was_suspended_goes_on_and_says_that_it_stood_still(
 # -- nobody is left behind
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("measuring", [False, True])
+@pytest.mark.parametrize(
+    ("number", "measuring"),
+    [
+        (signal.SIGTERM, False),
+        (signal.SIGKILL, False),
+        (signal.SIGKILL, True),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.endurance),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.endurance),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.endurance),
+    ],
+)
 def test_the_simulator_that_a_run_started_ends_with_it(
     number: int, measuring: bool, loadbench: Forks, tmp_path: Path
 ) -> None:
@@ -220,7 +239,12 @@ def test_the_simulator_that_a_run_started_ends_with_it(
 
 @pytest.mark.skipif(llama.available() is not None, reason="the embedded model does not run here")
 @pytest.mark.parametrize(
-    ("number", "measuring"), [(signal.SIGTERM, False), (signal.SIGKILL, False), (signal.SIGKILL, True)]
+    ("number", "measuring"),
+    [
+        (signal.SIGKILL, True),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.endurance),
+        pytest.param(signal.SIGKILL, False, marks=pytest.mark.endurance),
+    ],
 )
 def test_the_embedded_model_that_a_run_started_ends_with_it(
     number: int, measuring: bool, loadbench: Forks, tmp_path: Path

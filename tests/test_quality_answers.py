@@ -10,8 +10,7 @@ import pytest
 
 from loadbench import quality
 from loadbench.errors import LoadbenchError, ScenarioError, UsageError
-from loadbench.quality import determinism
-from loadbench.quality.answers import row_id
+from loadbench.quality.answers import Between, Repeats, between_runs, drawn_at_random, repeats, row_id, settings_apart
 from tests.support.answered import ANSWERS, CAPITAL, folder, line
 
 
@@ -152,16 +151,16 @@ def test_answers_that_differ_within_a_run_are_counted_by_model(tmp_path: Path) -
     given = [("phi", "capital", text) for text in ("Lisbon.", "Lisbon.", "Lisboa.", "Lisbon!")]
     given += [("phi", "sum", "4"), ("phi", "sum", "4"), ("qwen", "capital", "Lisbon."), ("qwen", "sum", "4")]
 
-    found = determinism.within(quality.read(folder(tmp_path / "run", given)).answers)
+    found = repeats(quality.read(folder(tmp_path / "run", given)))
 
     # qwen was asked nothing twice: of it nothing is known.
-    assert found == [determinism.Repeats("phi", 2, 1, 6, 2, (("capital", 3, 6),))]
+    assert found == [Repeats("phi", 2, 1, 6, 2, (("capital", 3, 6),))]
 
 
 def test_an_answer_that_goes_on_where_the_other_ends_parts_behind_its_end(tmp_path: Path) -> None:
     run = quality.read(folder(tmp_path / "run", [("phi", "sum", "4"), ("phi", "sum", "4.")]))
 
-    assert determinism.within(run.answers)[0].examples == (("sum", 2, 2),)
+    assert repeats(run)[0].examples == (("sum", 2, 2),)
 
 
 def test_two_runs_are_compared_where_both_asked_the_same(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def test_two_runs_are_compared_where_both_asked_the_same(tmp_path: Path) -> None
     one = quality.read(folder(tmp_path / "one", first, asked))
     other = quality.read(folder(tmp_path / "two", second, [*asked[:3], {"id": "d", "prompt": "another"}]))
 
-    assert determinism.between(one, other) == [determinism.Between("m", 3, 2, 1, 1)]
+    assert between_runs(one, other) == [Between("m", 3, 2, 1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -184,11 +183,11 @@ def test_two_runs_are_compared_where_both_asked_the_same(tmp_path: Path) -> None
     ],
 )
 def test_only_the_same_question_at_temperature_0_is_compared(scenario: dict[str, Any], why: str | None) -> None:
-    assert determinism.drawn_at_random({"scenario": scenario}) == why
+    assert drawn_at_random({"scenario": scenario}) == why
 
 
 def test_settings_that_two_runs_do_not_share_are_named() -> None:
     one = {"scenario": {"max_tokens": 64, "system": None}}
     other = {"scenario": {"max_tokens": 128, "system": "Be brief."}}
 
-    assert determinism.settings_apart(one, other) == ["max_tokens 64 and 128", "system None and Be brief."]
+    assert settings_apart(one, other) == ["max_tokens 64 and 128", "system None and Be brief."]

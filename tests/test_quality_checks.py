@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.errors import ScenarioError
-from loadbench.quality import Question, checks, shape
-from loadbench.quality.numbers import numbers
+from loadbench.quality import Question, checks
+from loadbench.quality.checks import json_alone, misfit, numbers, same
 
 
 def why(check: dict[str, Any], text: str) -> str | None:
@@ -154,14 +154,14 @@ JSON = st.recursive(
 def test_a_json_document_is_read_as_it_was_written_in_a_fence_or_not(value: Any) -> None:
     text = json.dumps(value)
 
-    assert shape.same(shape.parse(text), value)
-    assert shape.same(shape.parse(f"```json\n{text}\n```"), value)
+    assert same(json_alone(text), value)
+    assert same(json_alone(f"```json\n{text}\n```"), value)
 
 
 @given(JSON, JSON)
 def test_an_enum_takes_its_own_values_and_no_others(value: Any, other: Any) -> None:
-    assert shape.misfit(value, {"enum": [value]}) is None
-    assert (shape.misfit(value, {"enum": [other]}) is None) == (
+    assert misfit(value, {"enum": [value]}) is None
+    assert (misfit(value, {"enum": [other]}) is None) == (
         json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
     )
 
@@ -169,7 +169,7 @@ def test_an_enum_takes_its_own_values_and_no_others(value: Any, other: Any) -> N
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', "NaN", "```\n1\n``` and ```\n2\n```", "[" * 5000])
 def test_json_that_readers_take_differently_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"twice|NaN|not valid|nested"):
-        shape.parse(text)
+        json_alone(text)
 
 
 @pytest.mark.parametrize(

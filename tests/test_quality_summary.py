@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,11 @@ def all_by(method: str, by: str, values: Sequence[int]) -> list[Score]:
 
 
 def summary(tmp_path: Path, scores: Sequence[Score], answers: Any = ANSWERS, **more: Any) -> dict[str, Any]:
-    return quality.summarise(quality.read(folder(tmp_path / "run", answers, **more)), scores)
+    """scores.json."""
+    told: dict[str, Any] = msgspec.to_builtins(
+        quality.summarise(quality.read(folder(tmp_path / "run", answers, **more)), scores)
+    )
+    return told
 
 
 def of(told: dict[str, Any], model: str) -> dict[str, Any]:

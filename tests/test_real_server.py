@@ -1,12 +1,9 @@
-"""`loadbench run` against a real server: llama.cpp's own, on the embedded model, at 1, 4 and 8 streams."""
+"""`loadbench run` against a real server: llama.cpp's own, on the embedded model, at 1 and 4 streams."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +13,12 @@ import pytest
 
 from loadbench.serve import llama
 from tests.support.command import invoke
+from tests.support.forks import Forks
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[1]
-STREAMS = (1, 4, 8)
-REQUESTS = TOKENS = 8
+STREAMS = (1, 4)
+REQUESTS, TOKENS = 6, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +42,23 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """The command as one types it, in a folder and with an environment of its own."""
+def measured(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """The command in a process and with an environment of its own."""
     place = tmp_path_factory.mktemp("real")
     folder = place / "run"
-    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     words = ["-c", ",".join(map(str, STREAMS)), "-n", str(REQUESTS), "--max-tokens", str(TOKENS)]
     words += ["--extra-body", '{"ignore_eos": true}', "-o", str(folder), "--quiet"]
     words += ["--prompt", "Name a fruit."]  # the built-in ones are longer: twice the time, on one thread
     with llama.start(slots=max(STREAMS), threads=1) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "loadbench", "run", "-e", server.url, *words],
-            cwd=place,
-            env=environment | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 0, done.stderr
+        done = loadbench.start("run", "-e", server.url, *words).wait(110)
+    assert done.code == 0, done.err
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in lines(folder / "requests.jsonl"):
         rows.setdefault(row["level"], []).append(row)
     levels = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["levels"]
     return Measured(
-        done.returncode,
-        done.stdout + done.stderr,
+        done.code,
+        done.out + done.err,
         {level["concurrency"]: level for level in levels},
         rows,
         lines(folder / "answers.jsonl"),

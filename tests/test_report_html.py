@@ -169,6 +169,17 @@ def test_it_prints_in_light_colours_with_its_plots_even_from_a_dark_screen(dark:
     assert dark.said == []
 
 
+def test_how_it_was_got_unfolds_on_paper_alone(seen: Opened) -> None:
+    unfolded = seen.page.locator("#verdict details[open] > dl")
+    dispatch = "name => window.dispatchEvent(new Event(name))"
+
+    seen.page.evaluate(dispatch, "beforeprint")
+    assert unfolded.count() == 1
+    seen.page.evaluate(dispatch, "afterprint")
+
+    assert unfolded.count() == 0
+
+
 CUT_ON_PAPER = """() => {
   window.dispatchEvent(new Event("beforeprint"));
   const cut = [];

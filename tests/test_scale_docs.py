@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from tests.support.documents import inline, options_of_all, parsed, typed
+from tests.support.documents import inline, options_of_all, parsed
 
 TEXT = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
 PART = TEXT[TEXT.index("## Many cores") :]
@@ -28,7 +28,7 @@ DASK = [
     *(shlex.split(line, comments=True) for line in re.findall(r"^(?: {4})?(dask .*)$", TEXT, re.MULTILINE)),
     *ARGS.values(),
 ]
-LINES = [*typed(TEXT), *re.findall(r"kubectl exec .* -- (loadbench .*)", TEXT)]
+LINES = re.findall(r"kubectl exec .* -- (loadbench .*)", TEXT)
 
 
 @pytest.mark.parametrize("line", LINES)

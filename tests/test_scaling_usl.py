@@ -146,6 +146,6 @@ def test_what_has_another_law_is_told_to_have_none_and_how_far_off_it_would_be(
 
 
 def test_a_law_with_noise_that_the_levels_own_intervals_allow_is_kept() -> None:
-    kept = sum(scaling(levels_of(noisy(LAW, seed, 0.05), half=0.1))[0]["usl"] is not None for seed in range(60))
+    kept = sum(scaling(levels_of(noisy(LAW, seed, 0.05), half=0.1))[0]["usl"] is not None for seed in range(20))
 
-    assert kept >= 54
+    assert kept >= 17

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +14,16 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import Result
 from hdrh.histogram import HdrHistogram
 
-pytestmark = pytest.mark.system
+from tests.support.command import OURS, invoke
+from tests.support.gateways import Answered, Asked, Gateway, gateway
+
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-live-8f3Kq/Zx+91=secret"
-CLEAN = {
-    name: value
-    for name, value in os.environ.items()
-    if not name.startswith(("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY"))
-}
 BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4")
 
 
@@ -35,94 +32,74 @@ class Parrot:
     """A server that says the key it was sent wherever a server says anything.
 
     Attributes:
-        url: Its address.
         fails: Whether chats are refused; the key stands in the error.
-        asked: The headers of each request.
         at_chat: Called at each chat.
+        gateway: Where it is, and what it was asked.
     """
 
-    url: str = ""
     fails: bool = False
-    asked: list[dict[str, str]] = field(default_factory=list)
     at_chat: Callable[[], None] = lambda: None
+    gateway: Gateway = field(default_factory=Gateway)
 
+    @property
+    def url(self) -> str:
+        return self.gateway.url
 
-def _handler(parrot: Parrot) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    @property
+    def asked(self) -> list[Mapping[str, str]]:
+        """The headers of each request."""
+        return [one.headers for one in self.gateway.asked]
 
-        def _key(self) -> str:
-            parrot.asked.append({name.lower(): value for name, value in self.headers.items()})
-            given = self.headers.get("Authorization") or self.headers.get("X-Api-Key") or "nobody"
-            return given.rpartition(" ")[2]
+    def answer(self, asked: Asked) -> Answered:
+        key = (asked.headers.get("authorization") or asked.headers.get("x-api-key") or "nobody").rpartition(" ")[2]
+        headers = {"X-Echo": key, "Server": f"gateway/{key}"}
+        if asked.method == "POST":
+            return self._chat(key, headers)
+        if asked.path.endswith("/models"):
+            rows = [{"id": "m", "owned_by": key, "license": key, "aliases": [key]}, {"id": f"m-{key}"}]
+            return Answered(200, {"data": rows}, headers)
+        if asked.path == "/metrics":
+            return Answered(200, f'n{{key="{key}"}} 1\n'.encode(), {**headers, "Content-Type": "text/plain"})
+        return Answered(404, f"<h1>{key} may not {asked.path}</h1>".encode(), headers)
 
-        def _send(self, status: int, body: bytes, kind: str, key: str) -> None:
-            self.send_response(status)
-            for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), ("X-Echo", key)):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def version_string(self) -> str:
-            return f"gateway/{self.headers.get('Authorization', '').rpartition(' ')[2]}"
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-        def do_GET(self) -> None:
-            key = self._key()
-            if self.path.endswith("/models"):
-                rows = [{"id": "m", "owned_by": key, "license": key, "aliases": [key]}, {"id": f"m-{key}"}]
-                self._send(200, json.dumps({"data": rows}).encode(), "application/json", key)
-            elif self.path == "/metrics":
-                self._send(200, f'n{{key="{key}"}} 1\n'.encode(), "text/plain", key)
-            else:
-                self._send(404, f"<h1>{key} may not {self.path}</h1>".encode(), "text/html", key)
-
-        def do_POST(self) -> None:
-            key = self._key()
-            self.rfile.read(int(self.headers["Content-Length"]))
-            parrot.at_chat()
-            if parrot.fails:
-                said = {"error": {"message": f"Incorrect API key provided: {key}", "type": key, "code": key}}
-                self._send(401, json.dumps(said).encode(), "application/json", key)
-                return
-            chunks: list[dict[str, Any]] = [
-                {"delta": {"reasoning_content": key[:9]}},
-                {"delta": {"reasoning_content": key[9:]}},
-                *({"delta": {"content": piece}} for piece in ("Your key is ", key[:7], key[7:], ", keep it.")),
-                {"delta": {}, "finish_reason": key},
-            ]
-            events = [json.dumps({"model": f"served-{key}", "choices": [{"index": 0, **one}]}) for one in chunks]
-            body = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
-            self._send(200, body, "text/event-stream", key)
-
-    return Handler
+    def _chat(self, key: str, headers: Mapping[str, str]) -> Answered:
+        self.at_chat()
+        if self.fails:
+            error = {"message": f"Incorrect API key provided: {key}", "type": key, "code": key}
+            return Answered(401, {"error": error}, headers)
+        deltas = [{"reasoning_content": key[:9]}, {"reasoning_content": key[9:]}]
+        deltas += [{"content": piece} for piece in ("Your key is ", key[:7], key[7:], ", keep it.")]
+        choices: list[dict[str, Any]] = [{"index": 0, "delta": delta} for delta in deltas]
+        choices.append({"index": 0, "delta": {}, "finish_reason": key})
+        return Answered(headers=headers, events=[{"model": f"served-{key}", "choices": [one]} for one in choices])
 
 
 @pytest.fixture
 def parrot() -> Iterator[Parrot]:
     """A server that repeats its key."""
     found = Parrot()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(found)) as server:
-        server.daemon_threads = True
-        found.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with gateway(found.answer) as found.gateway:
         yield found
-        server.shutdown()
-        thread.join()
 
 
-def loadbench(place: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`loadbench` as a process of its own, in a folder."""
-    environment = {**CLEAN, "PYTHONPATH": str(ROOT), **variables}
+def process(place: Path, *words: object, **variables: str) -> tuple[str, str]:
+    """What `loadbench` says on stdout and stderr, as a process of its own, in a folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment |= {"PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, "-m", "loadbench", *map(str, words)]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    return done.stdout, done.stderr
 
 
-def leaks(place: Path, done: subprocess.CompletedProcess[str] | None = None) -> list[str]:
+def loadbench(place: Path, *words: object, **variables: str) -> Result:
+    """`loadbench` in this process, in a folder."""
+    with contextlib.chdir(place):
+        return invoke(*words, **variables)
+
+
+def leaks(place: Path, *said: str) -> list[str]:
     """Where a part of the key stands, of all that was written and said: the files, and the histograms in them."""
-    found = [] if done is None else [name for name in ("stdout", "stderr") if _tells(getattr(done, name))]
+    found = [text for text in said if _tells(text)]
     for path in sorted(place.rglob("*")):
         if path.is_file() and path.name != "key.txt":
             content = path.read_bytes().decode("utf-8", "replace")
@@ -154,22 +131,31 @@ WAYS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize(("way", "fails"), [*((way, False) for way in WAYS), ("API_KEY", True)])
-def test_nothing_that_a_run_writes_or_says_holds_the_key(parrot: Parrot, tmp_path: Path, way: str, fails: bool) -> None:
-    words, variables = WAYS[way]
-    (tmp_path / "key.txt").write_text(f"{KEY}\n")
-    (tmp_path / "key.txt").chmod(0o600)
-    parrot.fails = fails
+def a_run(parrot: Parrot, place: Path, way: str) -> tuple[str, ...]:
+    """A run whose key comes this way, and all that it can write."""
+    (place / "key.txt").write_text(f"{KEY}\n")
+    (place / "key.txt").chmod(0o600)
+    outputs = ("-o", "there", "--junit", "j.xml", "--fail-if", "failed>99%", "--json", "--debug")
+    return ("run", "-e", parrot.url, "-m", "m", *BRIEF, *WAYS[way][0], *outputs)
 
-    done = loadbench(
-        *(tmp_path, "run", "-e", parrot.url, "-m", "m", *BRIEF, *words, "-o", "there"),
-        *("--junit", "j.xml", "--fail-if", "failed>99%", "--json", "--debug"),
-        **variables,
-    )
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_that_a_run_writes_or_says_holds_the_key(parrot: Parrot, tmp_path: Path, way: str) -> None:
+    done = loadbench(tmp_path, *a_run(parrot, tmp_path, way), **WAYS[way][1])
 
     assert (tmp_path / "there" / "report.html").exists(), done.stderr
     assert "x-api-key" in parrot.asked[-1] or parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
-    assert leaks(tmp_path, done) == []
+    assert leaks(tmp_path, done.stdout, done.stderr) == []
+
+
+def test_nothing_that_the_process_of_a_refused_run_says_holds_the_key(parrot: Parrot, tmp_path: Path) -> None:
+    parrot.fails = True
+
+    said = process(tmp_path, *a_run(parrot, tmp_path, "API_KEY"), API_KEY=KEY)
+
+    assert (tmp_path / "there" / "report.html").exists(), said
+    assert parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
+    assert leaks(tmp_path, *said) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="command lines are read from /proc")
@@ -177,15 +163,15 @@ def test_no_process_that_a_run_starts_has_the_key_on_its_command_line(parrot: Pa
     seen: set[str] = set()
     parrot.at_chat = lambda: seen.update(" ".join(line) for line in _lines(psutil.Process()))
 
-    done = loadbench(
+    said = process(
         *(tmp_path, "run", "-e", parrot.url, "-m", "m", "-c", "2", "-n", "4", "--workers", "2", "-o", "there"),
         API_KEY=KEY,
     )
 
-    assert (tmp_path / "there" / "report.html").exists(), done.stderr
+    assert (tmp_path / "there" / "report.html").exists(), said
     assert len(seen) >= 2, "the command and its workers"
     assert [line for line in seen if _tells(line)] == []
-    assert leaks(tmp_path, done) == []
+    assert leaks(tmp_path, *said) == []
 
 
 def _lines(process: psutil.Process) -> Iterator[list[str]]:
@@ -225,8 +211,8 @@ def test_no_command_that_asks_a_server_shows_the_key(parrot: Parrot, tmp_path: P
 
     done = loadbench(tmp_path, *words, "-e", parrot.url, "--debug", API_KEY=KEY)
 
-    assert any(one.get("authorization") == f"Bearer {KEY}" for one in parrot.asked)
-    assert leaks(tmp_path, done) == []
+    assert any(one.get("authorization") == f"Bearer {KEY}" for one in parrot.asked), done.output
+    assert leaks(tmp_path, done.stdout, done.stderr) == []
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["answers", "refuses"])
@@ -245,15 +231,15 @@ def test_reports_comparisons_and_a_judge_keep_the_key_out(parrot: Parrot, tmp_pa
     ]
 
     assert parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
-    assert [leaks(tmp_path, one) for one in done] == [[]] * 4
+    assert [leaks(tmp_path, one.stdout, one.stderr) for one in done] == [[]] * 4
 
 
 @pytest.mark.parametrize("header", [f"Bearer {KEY}", f"{KEY}: x y", f"Author ization: {KEY}"])
 def test_a_header_that_is_written_wrong_is_not_repeated(tmp_path: Path, header: str) -> None:
     done = loadbench(tmp_path, "models", "list", "-e", "http://127.0.0.1:9", "--header", header, "--debug")
 
-    assert done.returncode == 2 or "UsageError" in done.stderr
-    assert leaks(tmp_path, done) == []
+    assert done.exit_code == 2 or "UsageError" in done.stderr
+    assert leaks(tmp_path, done.stdout, done.stderr) == []
 
 
 def test_a_key_file_that_others_may_read_is_warned_of_and_taken(parrot: Parrot, tmp_path: Path) -> None:
@@ -275,7 +261,7 @@ def test_a_scenario_may_name_the_file_of_the_key_beside_it(parrot: Parrot, tmp_p
 
     assert f"key       from {Path('sub/key.txt')}\n" in done.stderr
     assert parrot.asked[-1]["authorization"] == f"Bearer {KEY}"
-    assert leaks(tmp_path, done) == []
+    assert leaks(tmp_path, done.stdout, done.stderr) == []
 
 
 @pytest.mark.parametrize(
@@ -290,7 +276,7 @@ def test_a_file_without_a_key_is_a_usage_error_that_shows_nothing_of_it(
 
     done = loadbench(tmp_path, "run", "-e", "http://127.0.0.1:9", "--api-key-file", "key.txt")
 
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert f"--api-key-file key.txt: {'cannot be read: ' if content is None else ''}{said}" in done.stderr
     assert "two" not in done.stderr
 

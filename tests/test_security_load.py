@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import loadbench
-from loadbench import scenario
-from loadbench.cli import consent
+from loadbench import api, scenario
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
-from loadbench.runner import plan
+from loadbench.runner import measure, plan
 from loadbench.scenario import Scenario
+from tests.support.forks import Forks
 from tests.support.replay import RECEIVE, Server, serve
 from tests.support.terminals import on_terminal
 from tests.support.wire import plain
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[1]
-GIVEN: dict[str, Any] = {"yes": False, "as_json": False}
 MODELS = plain("200 OK", b'{"data":[{"id":"m"}]}', b"Content-Type: application/json\r\n")
 FAR = "http://far-away.example:1"
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("LOADBENCH_", "BENCH_", "API_KEY"))}
 
 
 def most(prompts: tuple[Prompt, ...] = (), **fields: Any) -> tuple[int, float]:
     """The most that a scenario's plan asks for."""
     asked = scenario.merge(Scenario(), **fields)
-    return consent.most(asked, plan.make(asked, ["m"], prompts=list(prompts)).levels, prompts)
+    return measure.most(asked, plan.make(asked, ["m"], prompts=list(prompts)).levels, prompts)
 
 
 @pytest.mark.parametrize(
@@ -69,16 +62,15 @@ def test_the_most_of_all_levels_counts(fields: dict[str, Any], found: tuple[int,
 )
 def test_only_much_on_another_machine_wants_a_word(url: str, streams: int, per_s: float, refused: bool) -> None:
     if not refused:
-        consent.ask([url], streams, per_s, GIVEN)
+        measure.confirm_load([url], streams, per_s, measure.Nobody())
         return
     with pytest.raises(UsageError, match=r"if it is meant, add --yes"):
-        consent.ask([url], streams, per_s, GIVEN)
-    consent.ask([url], streams, per_s, {**GIVEN, "yes": True})
+        measure.confirm_load([url], streams, per_s, measure.Nobody())
 
 
 def test_one_far_server_among_near_ones_is_enough() -> None:
     with pytest.raises(UsageError, match=r"2,000 streams at once on far-away\.example:"):
-        consent.ask(["http://localhost", FAR], 2000, 0.0, GIVEN)
+        measure.confirm_load(["http://localhost", FAR], 2000, 0.0, measure.Nobody())
 
 
 @contextlib.contextmanager
@@ -98,21 +90,16 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_where_nobody_can_be_asked_a_command_wants_yes_and_sends_nothing(tmp_path: Path, command: str) -> None:
+def test_where_nobody_can_be_asked_a_command_wants_yes_and_sends_nothing(
+    loadbench: Forks, tmp_path: Path, command: str
+) -> None:
     with proxied() as (proxy, near):
         words = [word.format(near=near) for word in COMMANDS[command]]
-        done = subprocess.run(
-            [sys.executable, "-m", "loadbench", *words, "-e", FAR, "-m", "m", "-o", "there"],
-            cwd=tmp_path,
-            env={**CLEAN, "PYTHONPATH": str(ROOT), "HTTP_PROXY": proxy.url, "NO_PROXY": ""},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        variables = {"HTTP_PROXY": proxy.url, "NO_PROXY": ""}
+        done = loadbench.run(*words, "-e", FAR, "-m", "m", "-o", tmp_path / "there", variables=variables)
 
-    assert done.returncode == 2, done.stderr
-    assert "on far-away.example: that is much for a server on another machine: if it is meant, add --yes" in done.stderr
+    assert done.code == 2, done.err
+    assert "on far-away.example: that is much for a server on another machine: if it is meant, add --yes" in done.err
     assert not any(request.startswith(b"POST") for request in proxy.requests)
     assert not (tmp_path / "there").exists()
 
@@ -134,4 +121,4 @@ def test_python_wants_the_word_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "")
         with pytest.raises(UsageError, match="if it is meant, add --yes"):
-            loadbench.run(endpoint=FAR, models=["m"], concurrency=[2000], folder=tmp_path / "there")
+            api.run(endpoint=FAR, models=["m"], concurrency=[2000], folder=tmp_path / "there")

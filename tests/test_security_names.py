@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import csv
 import html.parser
-import http.server
 import io
 import json
 import os
 import re
-import threading
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loadbench.quality import read as read_answers
 from loadbench.store import read as read_run
-from tests.support.command import invoke
+from tests.support.command import OURS, invoke
+from tests.support.gateways import Answered, Asked, gateway, listed
 
 BRIEF = ("-c", "1,2", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4")
 MARKUP = '</script><script>alert(1)</script><img src=x onerror="alert(2)">]]><x/> [a](javascript:b) | @all #1 `c` &'
@@ -35,47 +33,25 @@ NAMES = (
     MARKUP,
     FORMULA,
 )
-OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY")
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+def law(asked: Asked) -> Answered:
     """Lists models of such names, and answers in their words."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: Any) -> None: ...
-
-    def _send(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        rows = [{"id": name, "license": MARKUP, "device": MARKUP} for name in NAMES]
-        self._send(200, json.dumps({"data": rows}).encode(), "application/json")
-
-    def do_POST(self) -> None:
-        model = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
-        chunks = [
-            {"delta": {"content": FORMULA if model == FORMULA else f"{MARKUP}{model}"}},
-            {"delta": {}, "finish_reason": MARKUP},
-        ]
-        events = [json.dumps({"model": f"{MARKUP}", "choices": [{"index": 0, **one}]}) for one in chunks]
-        self._send(200, "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode(), "text/event-stream")
+    if asked.method == "GET":
+        return listed(*NAMES, license=MARKUP, device=MARKUP)
+    model = asked.body["model"]
+    choices = [
+        {"index": 0, "delta": {"content": FORMULA if model == FORMULA else f"{MARKUP}{model}"}},
+        {"index": 0, "delta": {}, "finish_reason": MARKUP},
+    ]
+    return Answered(events=[{"model": MARKUP, "choices": [choice]} for choice in choices])
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The address of that server."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with gateway(law) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 from loadbench import store
 from loadbench.server.facts import MOST, MOST_MODELS, model_facts, model_rows, whole
 from tests.support.command import invoked
+from tests.support.gateways import Answered, Asked, gateway
 from tests.support.wire import event
 
 HUGE = 2**53 + 1
@@ -23,31 +22,15 @@ CHAT = "/v1/chat/completions"
 
 @contextlib.contextmanager
 def served(answers: Mapping[str, bytes], server: str = "uvicorn") -> Iterator[str]:
-    """A server with these answers by path; what it streams ends with the connection."""
+    """A server with these answers by path."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = answers.get(self.path)
-            self.send_response(404 if body is None else 200)
-            kind = "text/event-stream" if self.path == CHAT else "application/json"
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
+    def law(asked: Asked) -> Answered:
+        body = answers.get(asked.path)
+        kind = "text/event-stream" if asked.path == CHAT else "application/json"
+        return Answered(404 if body is None else 200, body or b"", {"Content-Type": kind, "Server": server})
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.do_GET()
-
-        def version_string(self) -> str:
-            return server
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as fake:
-        threading.Thread(target=fake.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{fake.server_address[1]}"
-        fake.shutdown()
+    with gateway(law) as there:
+        yield there.url
 
 
 def answer(**usage: Any) -> bytes:
@@ -110,17 +93,17 @@ def test_the_largest_counts_that_are_told_come_through_to_the_report(place: Path
         assert invoked("report", place / "run", "--format", form, "-o", place / f"as.{form}").exit_code == 0, form
 
 
-LISTS = {
-    "of 22 MB": json.dumps({"data": [{"id": f"m{i}", "about": "x" * 5_000} for i in range(4_400)]}).encode(),
-    "of 100,000 models": json.dumps({"data": [{"id": f"m{i}"} for i in range(100_000)]}).encode(),
-    "nested a thousand deep": b'{"data": ' + b"[" * 1_000 + b"]" * 1_000 + b"}",
-    "nested 5,000 deep": b"[" * 5_000 + b"]" * 5_000,
+LISTS: dict[str, Callable[[], bytes]] = {
+    "of 22 MB": lambda: json.dumps({"data": [{"id": f"m{i}", "about": "x" * 5_000} for i in range(4_400)]}).encode(),
+    "of 100,000 models": lambda: json.dumps({"data": [{"id": f"m{i}"} for i in range(100_000)]}).encode(),
+    "nested a thousand deep": lambda: b'{"data": ' + b"[" * 1_000 + b"]" * 1_000 + b"}",
+    "nested 5,000 deep": lambda: b"[" * 5_000 + b"]" * 5_000,
 }
 
 
 @pytest.mark.parametrize("case", LISTS)
 def test_a_list_that_is_too_much_is_one_line_and_with_a_name_the_run_goes_on(case: str, place: Path) -> None:
-    with served({"/v1/models": LISTS[case], CHAT: answer()}) as url:
+    with served({"/v1/models": LISTS[case](), CHAT: answer()}) as url:
         automatic = invoked("run", "-e", url, "-m", "auto", "-o", place / "none", "--dry-run")
         level = measured(url, place / "run", "-m", "m1")
 
@@ -150,20 +133,8 @@ def test_a_name_of_ten_million_characters_is_none(place: Path) -> None:
 
 @pytest.mark.parametrize("charset", ["zlib", "hex", "idna", "punycode", "undefined", "utf-7", "rot13", "no-such"])
 def test_a_charset_that_is_no_coding_of_text_is_not_used(charset: str, place: Path) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(500)
-            self.send_header("Content-Type", f"text/plain; charset={charset}")
-            self.send_header("Content-Length", "4")
-            self.end_headers()
-            self.wfile.write(b"no\xff!")
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as fake:
-        threading.Thread(target=fake.serve_forever, args=(0.01,), daemon=True).start()
-        ran = invoked("run", "-e", f"http://127.0.0.1:{fake.server_address[1]}", "--dry-run", "-o", place / "run")
-        fake.shutdown()
+    with gateway(lambda _: Answered(500, b"no\xff!", {"Content-Type": f"text/plain; charset={charset}"})) as there:
+        ran = invoked("run", "-e", there.url, "--dry-run", "-o", place / "run")
 
     assert ran.exit_code == 1
     assert "answered 500 (no\ufffd!)" in ran.stderr

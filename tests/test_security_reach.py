@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
-import ssl
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,87 +14,60 @@ import pytest
 
 import loadbench
 from tests.support.command import KEY, invoke
+from tests.support.gateways import Answered, Asked, Gateway, chat, gateway
 from tests.support.replay import CERTIFICATE
 
 BRIEF = ("-m", "m", "-c", "1", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4", "-o", "there")
-OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY", "SSL_CERT")
-MODELS = json.dumps({"data": [{"id": "m"}]}).encode()
-CHAT = b"".join(
-    b"data: %s\n\n" % event
-    for event in (b'{"choices":[{"delta":{"content":"A"}}]}', b'{"choices":[{"delta":{},"finish_reason":"stop"}]}')
-)
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith(OURS)]:
+def _no_certificates(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SSL_CERT")]:
         monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @dataclass(slots=True)
 class Host:
-    """A server.
+    """A server that lists a model and answers chats.
 
     Attributes:
         elsewhere: Where it sends those who ask for the paths in `moved`.
-        asked: Path and headers of each request.
+        gateway: Where it is, and what it was asked.
     """
 
-    url: str = ""
     elsewhere: str = ""
     moved: tuple[str, ...] = ()
     server: str = "uvicorn"
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    gateway: Gateway = field(default_factory=Gateway)
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    @property
+    def asked(self) -> list[tuple[str, Mapping[str, str]]]:
+        """Path and headers of each request."""
+        return [(one.path, one.headers) for one in self.gateway.asked]
+
+    def answer(self, asked: Asked) -> Answered:
+        headers = {"Server": self.server}
+        if any(path in asked.path for path in self.moved):
+            return Answered(307, {}, {**headers, "Location": self.elsewhere + asked.path})
+        match asked.path:
+            case "/v1/models":
+                return Answered(200, {"data": [{"id": "m"}]}, headers)
+            case "/v1/chat/completions":
+                return replace(chat("A"), headers=headers)
+            case "/props":
+                return Answered(200, {"default_generation_settings": {"n_ctx": 9}, "total_slots": 1}, headers)
+        return Answered(404, {}, headers)
 
 
 @contextlib.contextmanager
 def host(*, tls: bool = False) -> Iterator[Host]:
-    """A server that lists a model and answers chats."""
     found = Host()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-        def version_string(self) -> str:
-            return found.server
-
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            found.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            status, kind, body = 404, "application/json", b"{}"
-            if any(path in self.path for path in found.moved):
-                status = 307
-            elif self.path == "/v1/models":
-                status, body = 200, MODELS
-            elif self.path == "/v1/chat/completions":
-                status, kind, body = 200, "text/event-stream", CHAT
-            elif self.path == "/props":
-                status, body = 200, b'{"default_generation_settings":{"n_ctx":9},"total_slots":1}'
-            self.send_response(status)
-            if status == 307:
-                self.send_header("Location", found.elsewhere + self.path)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_DELETE = answer
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that does not trust us
-        if tls:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(CERTIFICATE)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        found.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with gateway(found.answer, tls=tls) as found.gateway:
         yield found
-        server.shutdown()
-        thread.join()
 
 
 MOVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

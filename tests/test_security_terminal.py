@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loadbench.cli.harmless import data, harmless_lines
 from loadbench.text import one_line
 from tests.support.command import invoke
+from tests.support.gateways import Answered, Asked, gateway
 from tests.support.terminals import Glass, on_terminal
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("place")]
 
-OURS = ("LOADBENCH_", "BENCH_", "FOUNDRY_", "RETRY_", "API_KEY")
 BRIEF = ("-c", "1", "-n", "2", "--warmup", "0", "--no-repeat-first", "--max-tokens", "4")
 SIGNS = {
     "a link (OSC 8)": "\x1b]8;;http://evil.example\x1b\\",
@@ -36,78 +32,43 @@ EVIL = "".join(SIGNS.values())
 MODEL = f"m{EVIL}"
 
 
-def handler(*, fails: bool) -> type[http.server.BaseHTTPRequestHandler]:
-    """Answers with control sequences in all that is text."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _send(self, status: int, document: Any, kind: str = "application/json") -> None:
-            body = document if isinstance(document, bytes) else json.dumps(document).encode()
-            self.send_response_only(status)
-            # Raw, as http.server would not write it; our parser takes 8-bit signs alone.
-            self._headers_buffer.append(b"Server: evil\x9b2J\r\n")  # type: ignore[attr-defined]
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-        def do_GET(self) -> None:
-            if self.path.endswith("/models"):
-                row = {"id": MODEL, "aliases": [f"a{EVIL}"], "license": EVIL, "quantization": EVIL, "device": EVIL}
-                self._send(200, {"data": [row]})
-            elif self.path == "/api/version":
-                self._send(200, {"version": f"1{EVIL}"})
-            else:
-                self._send(404, {"error": EVIL})
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            if fails:
-                self._send(400, {"error": {"message": f"no{EVIL}", "code": EVIL}})
-                return
-            chunks = [
-                {"delta": {"reasoning_content": f"hm{EVIL}"}},
-                {"delta": {"content": f"I am{EVIL} an answer"}},
-                {"delta": {}, "finish_reason": f"stop{EVIL}"},
-            ]
-            events = [json.dumps({"model": f"s{EVIL}", "choices": [{"index": 0, **one}]}) for one in chunks]
-            body = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
-            self._send(200, body, "text/event-stream")
-
-    return Handler
+def answer(asked: Asked) -> Answered:
+    """Control sequences in all that is text; the `Server` has 8-bit ones alone, as our parser takes no others."""
+    server = {"Server": "evil\x9b2J"}
+    if asked.method == "POST":
+        choices = [
+            {"index": 0, "delta": {"reasoning_content": f"hm{EVIL}"}},
+            {"index": 0, "delta": {"content": f"I am{EVIL} an answer"}},
+            {"index": 0, "delta": {}, "finish_reason": f"stop{EVIL}"},
+        ]
+        return Answered(headers=server, events=[{"model": f"s{EVIL}", "choices": [choice]} for choice in choices])
+    if asked.path.endswith("/models"):
+        row = {"id": MODEL, "aliases": [f"a{EVIL}"], "license": EVIL, "quantization": EVIL, "device": EVIL}
+        return Answered(headers=server, body={"data": [row]})
+    if asked.path == "/api/version":
+        return Answered(headers=server, body={"version": f"1{EVIL}"})
+    return Answered(404, {"error": EVIL}, server)
 
 
-def serving(*, fails: bool) -> Iterator[str]:
-    """The address of such a server."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler(fails=fails)) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+def refuse(asked: Asked) -> Answered:
+    """The same, but for chats."""
+    if asked.method == "POST":
+        return Answered(400, {"error": {"message": f"no{EVIL}", "code": EVIL}}, {"Server": "evil\x9b2J"})
+    return answer(asked)
 
 
 @pytest.fixture(scope="module")
 def evil() -> Iterator[str]:
     """A server that answers."""
-    yield from serving(fails=False)
+    with gateway(answer) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
 def refusing() -> Iterator[str]:
     """One that refuses each chat."""
-    yield from serving(fails=True)
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+    with gateway(refuse) as server:
+        yield server.url
 
 
 def harms(text: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,19 +84,6 @@ def test_the_file_of_weights_that_is_shown_is_read() -> None:
 
     assert found.licences["apache-2.0"] == 1
     assert [Need.parse(need).name for need in found.needs] == ["ttft_p95", "failed"]
-
-
-@pytest.mark.parametrize("line", re.findall(r"^ {4}(loadbench .*?)(?:\s{2,}#.*)?$", TEXT, flags=re.MULTILINE))
-def test_every_command_is_understood(line: str) -> None:
-    assert main.commands["select"].make_context("select", shlex.split(line)[2:]).params["folders"]
-
-
-def test_every_option_that_is_named_exists() -> None:
-    known = {
-        option for command in ("select", "compare") for param in main.commands[command].params for option in param.opts
-    }
-
-    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT)) - known == set()
 
 
 def test_every_figure_that_counts_has_a_criterion() -> None:

@@ -1,11 +1,13 @@
 """Servers with a declared law, measured over HTTP: what loadbench says of them in words is what they are.
 
-test_cli_capacity.py finds planted limits, test_cli_compare.py planted slow-downs.
+test_cli_capacity.py finds planted limits.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from loadbench.serve import simulator
 from tests.support.command import invoke
+from tests.support.forks import Forks
 
 pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.usefixtures("place")]
 
@@ -43,3 +46,43 @@ def test_a_server_of_many_slots_is_not() -> None:
 
     assert "one request at a time" not in said
     assert curve("run")["serial"] is False
+
+
+# -- slow-downs that are planted
+
+LAWS: Mapping[str, float] = {"before": 1.0, "again": 1.0, "eight": 1.08, "twenty": 1.2}
+"""By run, what its server takes over that of the first."""
+
+
+@pytest.fixture(scope="module")
+def runs(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real runs against simulators of those laws, side by side: 6 s each, for below 5 s no verdict is given (V1)."""
+    folder = tmp_path_factory.mktemp("measured")
+    words = ["-c", "2", "-d", "6s", "--max-tokens", "5", "--no-telemetry", "--no-repeat-first", "--quiet"]
+    with ExitStack() as stack:
+        started = []
+        for name, slower in LAWS.items():
+            server = stack.enter_context(simulator.start(ttft_ms=40 * slower, itl_ms=20 * slower, jitter=0.02))
+            started.append(loadbench.start("run", "-e", server.url, *words, "-o", folder / name))
+        codes = [command.wait().code for command in started]
+    assert codes == [0] * len(LAWS)
+    return folder
+
+
+def word_of(runs: Path, name: str, *words: str) -> str:
+    times = ("--metric", "ttft", "--metric", "e2e", "--metric", "tpot")
+    done = invoke("compare", runs / "before", runs / name, *times, "--format", "json", *words)
+    return str(json.loads(done.stdout)["comparisons"][0]["word"])
+
+
+def test_a_server_against_itself_is_the_same_or_nobody_can_tell(runs: Path) -> None:
+    assert word_of(runs, "again") in ("same", "can't tell")
+
+
+def test_a_server_that_is_20_percent_slower_is_called_slower(runs: Path) -> None:
+    assert word_of(runs, "twenty") == "slower"
+
+
+def test_a_server_that_is_8_percent_slower_is_called_so_at_a_margin_of_4(runs: Path) -> None:
+    assert word_of(runs, "eight", "--margin", "4%") == "slower"
+    assert word_of(runs, "eight", "--margin", "20%") == "same"

@@ -126,7 +126,7 @@ def test_a_worker_that_is_killed_marks_its_level_and_resume_measures_it_again(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.endurance), 2])
 def test_ctrl_c_reaches_all_workers_and_leaves_none(server: Simulator, tmp_path: Path, times: int) -> None:
     folder = tmp_path / "run"
     run = begin(server, folder, "-c", 4, "-d", "60s", "--max-tokens", 200)  # whose answers take a second

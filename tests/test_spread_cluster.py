@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import anyio
 import pytest
@@ -19,10 +20,10 @@ from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.spreading import closed, ready, route_to, run, until
 
-distributed = pytest.importorskip("distributed")
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems"),
+    pytest.mark.skipif(find_spec("distributed") is None, reason="Dask is not installed"),
     pytest.mark.filterwarnings("default"),  # Dask's own are not ours
 ]
 
@@ -51,6 +52,7 @@ async def test_a_local_cluster_shares_a_level_and_ends(server: Simulator) -> Non
     assert sorted(one.request for one in ran.results) == list(range(44))
 
 
+@pytest.mark.endurance
 @pytest.mark.anyio
 async def test_a_worker_that_is_killed_is_lost_and_left_out_of_the_next_level(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
@@ -80,6 +82,8 @@ async def test_a_scheduler_that_goes_away_ends_the_level_with_what_was_collected
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "LOST_S", 3.0)
+    import distributed  # takes most of a second, which every worker would spend as it collects the tests
+
     local = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
     cluster = await anyio.to_thread.run_sync(connect, local.scheduler_address)
     await spread.greet(cluster.places, route_to(server.url))

@@ -97,6 +97,7 @@ async def test_a_process_that_hangs_is_given_up_and_killed(
     assert not psutil.pid_exists(hung) or psutil.Process(hung).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.endurance
 @pytest.mark.anyio
 async def test_a_process_that_stood_still_for_a_moment_goes_on(pool: Processes, server: Simulator) -> None:
     ran = ready(pool, server, closed(4), Limits(200, None, 0))
@@ -150,6 +151,7 @@ def test_workers_end_with_the_one_who_asked() -> None:
     assert alive == []
 
 
+@pytest.mark.endurance
 @pytest.mark.anyio
 async def test_a_process_that_dies_between_levels_is_replaced(pool: Processes, server: Simulator) -> None:
     for pid in pids(pool):
@@ -160,6 +162,7 @@ async def test_a_process_that_dies_between_levels_is_replaced(pool: Processes, s
     assert len(ran.workers) == 2
 
 
+@pytest.mark.endurance
 @pytest.mark.anyio
 async def test_where_no_process_takes_its_place_the_others_share_the_level(
     pool: Processes, server: Simulator, monkeypatch: pytest.MonkeyPatch

@@ -1,17 +1,20 @@
-"""Thresholds held against made-up summaries: metrics.thresholds, report.thresholds, cli.verdict."""
+"""Thresholds held against made-up summaries: metrics.thresholds, report.thresholds, cli.opening."""
 
 from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loadbench.cli import verdict
+from loadbench.cli.opening import threshold_lines
 from loadbench.errors import UsageError
 from loadbench.report import FORMATS
 from loadbench.report import objectives as reported
+from loadbench.runner.outcome import Outcome, Ran, Verdict, verdict
+from loadbench.runner.plan import check_thresholds
 from loadbench.scenario import Scenario
 from tests.support.plain import thresholds
 from tests.support.streams import failed, stream, summed
@@ -222,34 +225,35 @@ def test_only_what_failed_fails_a_run_unless_strict() -> None:
     red = [{"code": "V1", "severity": "red", "text": "too short"}, {"code": "V12", "severity": "warn", "text": "few"}]
     found = summary("failed > 5%", "gpu_memory > 1GB", warnings=red)
 
-    assert verdict.reasons(found, strict=False) == []
-    assert verdict.reasons(found, strict=True) == [
+    assert reported.reasons(found, strict=False) == []
+    assert reported.reasons(found, strict=True) == [
         "not known: gpu_memory > 1GB at c1 (nobody could sample it)",
         "not known: gpu_memory > 1GB at c4 (nobody could sample it)",
         "V1 short-window red at c4: no basis for a verdict",
     ]
 
 
-def test_a_failed_threshold_is_exit_code_3_with_its_reason_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    code = verdict.exit_code(summary("ttft_p95{c4} > 600ms"), strict=False)
+def test_a_failed_threshold_is_exit_code_3_with_its_reason() -> None:
+    ran = Ran("", Path("run"), {}, {})
+    ended = verdict(Outcome(ran.folder, (ran,), interrupted=False, is_search=False), summary("ttft_p95{c4} > 600ms"))
 
-    assert (code, capsys.readouterr().err) == (3, "loadbench: ttft_p95{c4} > 600ms at c4 (700 ms)\n")
+    assert ended == Verdict(3, ("ttft_p95{c4} > 600ms at c4 (700 ms)",))
 
 
 def test_braces_that_name_no_level_are_refused_before_anything_is_measured() -> None:
     asked = Scenario(concurrency=[1, 4], fail_if=["failed{c8} > 1%"])
 
     with pytest.raises(UsageError, match=r"failed\{c8\} > 1%: no level is called c8: write one of c1, c4, or a model"):
-        verdict.check(asked, ["phi"])
+        check_thresholds(asked, ["phi"])
 
 
 @pytest.mark.parametrize("model", ["phi", "phi@c1"])
 def test_braces_may_name_a_model(model: str) -> None:
-    verdict.check(Scenario(concurrency=[1, 4], fail_if=[f"failed{{{model}}} > 1%"]), ["phi", "qwen"])
+    check_thresholds(Scenario(concurrency=[1, 4], fail_if=[f"failed{{{model}}} > 1%"]), ["phi", "qwen"])
 
 
 def test_the_opening_warns_of_a_threshold_that_fails_what_is_good() -> None:
-    said = verdict.lines(Scenario(fail_if=["ttft_p95 < 800ms", "success < 99%", "failed > 1% abort"]), search=False)
+    said = threshold_lines(Scenario(fail_if=["ttft_p95 < 800ms", "success < 99%", "failed > 1% abort"]), search=False)
 
     assert said == [
         "fails if  ttft_p95 < 800ms; success < 99%; failed > 1% (aborts after 10 s)",

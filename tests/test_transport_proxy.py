@@ -2,61 +2,65 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from loadbench.serve import simulator
 from tests.support.asking import ask_many, seconds
+from tests.support.forks import Ended, Forks
+from tests.support.gateways import NOT_FOUND, Answered, Asked, gateway, listed
 from tests.support.replay import HOLD, RECEIVE, Step, serve
-from tests.support.wire import DONE, HEAD, LAST, chunk, event, plain
+from tests.support.wire import DONE, HEAD, LAST, chunk, event
 
 pytestmark = pytest.mark.system
 
 
-def through_proxy(proxy: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """A run against a host that only the proxy knows."""
-    root = proxy.removesuffix("/v1")
-    command = [sys.executable, "-m", "loadbench", "run", "-e", "http://model.test/v1", "-o", str(folder), *options]
-    environ = {**os.environ, "HTTP_PROXY": root, "http_proxy": root, "NO_PROXY": "", "no_proxy": ""}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture
+def through_proxy(loadbench: Forks) -> Callable[..., Ended]:
+    """Runs a run against a host that only the proxy knows."""
+
+    def run(proxy: str, folder: Path, *options: str) -> Ended:
+        root = proxy.removesuffix("/v1")
+        variables = {"HTTP_PROXY": root, "http_proxy": root, "NO_PROXY": "", "no_proxy": ""}
+        return loadbench.run("run", "-e", "http://model.test/v1", "-o", folder, *options, variables=variables)
+
+    return run
 
 
-def test_a_run_through_a_proxy_measures_with_stock_httpx_and_says_so(tmp_path: Path) -> None:
+def test_a_run_through_a_proxy_measures_with_stock_httpx_and_says_so(
+    through_proxy: Callable[..., Ended], tmp_path: Path
+) -> None:
     with simulator.start(ttft_ms=20, itl_ms=2) as server:
         done = through_proxy(server.url, tmp_path / "run", "-c", "2", "-n", "6", "--max-tokens", "10")
 
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     summary = json.loads((tmp_path / "run/summary.json").read_bytes())
     (level,) = summary["levels"]
     assert (level["completed"], level["output_tokens"]["mean"], level["clock"]) == (6, 10, "user")
     assert 19 < level["ttft_ms"]["p50"] < 500
-    assert "through a proxy" in done.stdout
+    assert "through a proxy" in done.out
 
 
-def test_failures_behind_a_proxy_keep_their_words(tmp_path: Path) -> None:
+def test_failures_behind_a_proxy_keep_their_words(through_proxy: Callable[..., Ended], tmp_path: Path) -> None:
     faults = {"503": 0.3, "cut": 0.3}
     with simulator.start(ttft_ms=5, itl_ms=1, faults=faults, seed=2) as server:
         done = through_proxy(server.url, tmp_path / "run", "-c", "2", "-n", "30", "--max-tokens", "10")
         truth = simulator.truth(server.url)
 
     (level,) = json.loads((tmp_path / "run/summary.json").read_bytes())["levels"]
-    assert set(level["errors"]) == {"http_5xx", "truncated"}, done.stderr
+    assert set(level["errors"]) == {"http_5xx", "truncated"}, done.err
     assert level["completed"] + level["failed"] == 30
     assert truth["faults"]["cut"] > 0
 
 
-def test_a_proxy_that_is_down_is_named(tmp_path: Path) -> None:
+def test_a_proxy_that_is_down_is_named(through_proxy: Callable[..., Ended], tmp_path: Path) -> None:
     done = through_proxy("http://127.0.0.1:1/v1", tmp_path / "run")
 
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "proxy" in done.stderr
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "proxy" in done.err
     assert not (tmp_path / "run").exists()
 
 
@@ -77,28 +81,17 @@ def test_a_connection_to_a_proxy_is_kept_where_the_body_ends_a_moment_after_done
     assert proxy.connections == 1
 
 
-def test_gzip_is_read_behind_a_proxy_too(tmp_path: Path) -> None:
+def test_gzip_is_read_behind_a_proxy_too(through_proxy: Callable[..., Ended], tmp_path: Path) -> None:
     body = gzip.compress(event("A") + event("B", "stop") + DONE)
-    answer = plain("200 OK", body, b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n")
-    listing = plain("200 OK", b'{"object": "list", "data": [{"id": "m"}]}', b"Content-Type: application/json\r\n")
+    headers = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
 
-    class Proxy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.wfile.write(listing if self.path.endswith("/models") else plain("404 Not Found"))
-            self.close_connection = True
+    def law(asked: Asked) -> Answered:
+        if asked.method == "POST":
+            return Answered(body=body, headers=headers)
+        return listed("m") if asked.path.endswith("/models") else NOT_FOUND
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.wfile.write(answer)
-            self.close_connection = True
-
-        def log_message(self, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        threading.Thread(target=server.serve_forever).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        done = through_proxy(url, tmp_path / "run", "-c", "1", "-n", "3")
-        server.shutdown()
+    with gateway(law) as server:
+        done = through_proxy(server.url, tmp_path / "run", "-c", "1", "-n", "3")
 
     (level,) = json.loads((tmp_path / "run/summary.json").read_bytes())["levels"]
-    assert (level["completed"], level["failed"]) == (3, 0), done.stderr
+    assert (level["completed"], level["failed"]) == (3, 0), done.err

@@ -7,10 +7,7 @@ truth. Counts are exact. The probes before a run are in the truth and not among 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +17,10 @@ import pytest
 
 from loadbench.runner.session import PROBE_TOKENS
 from loadbench.serve import simulator
+from tests.support.forks import Forks
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
-ROOT = Path(__file__).parents[1]
 NOISE_US = 200
 """How far two stamps of one clock, taken by two processes at two ends of a socket, may lie apart."""
 
@@ -47,21 +44,12 @@ class Measured:
         return sum(probe["requests"] for probe in self.probes)
 
 
-def measure(folder: Path, law: simulator.Law, *words: object) -> Measured:
-    """Run the command as one types it, one level, against a simulator of its own."""
-    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+def measure(loadbench: Forks, folder: Path, law: simulator.Law, *words: object) -> Measured:
+    """Run the command in a process of its own, one level, against a simulator of its own."""
     with simulator.start(law) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "loadbench", "run", "-e", server.url, "-o", "run", "--quiet", *map(str, words)],
-            cwd=folder,
-            env=environment | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
+        done = loadbench.run("run", "-e", server.url, "-o", folder / "run", "--quiet", *words)
         truth = simulator.truth(server.url)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     rows = [json.loads(line) for line in (folder / "run/requests.jsonl").read_text(encoding="utf-8").splitlines()]
     (level,) = json.loads((folder / "run/summary.json").read_text(encoding="utf-8"))["levels"]
     probes = json.loads((folder / "run/run.json").read_text(encoding="utf-8"))["probes"]
@@ -75,10 +63,10 @@ STREAMS, REQUESTS = 8, 96
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def sound(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     law = simulator.Law(ttft_ms=50, itl_ms=10, jitter=0.1, length=(2, PROBE_TOKENS), seed=11)
     words = ("-c", STREAMS, "-n", REQUESTS, "--max-tokens", PROBE_TOKENS)
-    return measure(tmp_path_factory.mktemp("sound"), law, *words)
+    return measure(loadbench, tmp_path_factory.mktemp("sound"), law, *words)
 
 
 def test_every_request_that_was_made_is_recorded(sound: Measured) -> None:
@@ -163,11 +151,11 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def faulty(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     # This seed spares the probes and strikes with every fault.
     law = simulator.Law(ttft_ms=5, itl_ms=3, faults=dict.fromkeys(KINDS, 0.07), seed=22)
     words = ("-c", 4, "-n", 120, "--max-tokens", PROBE_TOKENS, "--prompt", "Name a fruit.")
-    return measure(tmp_path_factory.mktemp("faulty"), law, *words)
+    return measure(loadbench, tmp_path_factory.mktemp("faulty"), law, *words)
 
 
 def test_every_fault_struck_and_is_recorded_by_its_kind(faulty: Measured) -> None:
@@ -216,11 +204,17 @@ THREE_STREAMS = [
 
 @pytest.mark.parametrize(("shape", "source", "tokens", "tokens_per_event", "ttft_ms"), THREE_STREAMS)
 def test_one_stream_reads_the_same_however_it_is_sent(
-    tmp_path: Path, shape: dict[str, Any], source: str, tokens: int, tokens_per_event: float | None, ttft_ms: float
+    loadbench: Forks,
+    tmp_path: Path,
+    shape: dict[str, Any],
+    source: str,
+    tokens: int,
+    tokens_per_event: float | None,
+    ttft_ms: float,
 ) -> None:
     law = simulator.Law(ttft_ms=200, itl_ms=20, **shape)
 
-    found = measure(tmp_path, law, "-c", 1, "-n", 1, "--warmup", 0, "--max-tokens", 32)
+    found = measure(loadbench, tmp_path, law, "-c", 1, "-n", 1, "--warmup", 0, "--max-tokens", 32)
 
     late_ms = found.truth["late_us"]["max"] / 1000  # a busy machine is no error of the client
     assert (found.level["token_source"], found.level["output_tokens"]["mean"]) == (source, tokens)

@@ -11,7 +11,6 @@ run.py       a run: measured in a child process, or read from its folder
 requests.py  its requests as columns
 finding.py   what compares and chooses
 servers.py   what is there to measure
-child.py     the child process
 """
 
 from loadbench.api.finding import Finding, choose, compare_models

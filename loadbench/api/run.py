@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import compare, report, scenario, select, store
-from loadbench.api import child
 from loadbench.api.event import Event
 from loadbench.api.finding import Finding, comparison
 from loadbench.api.requests import Columns, columns
+from loadbench.bounds import Duration
 from loadbench.errors import LoadbenchError, UsageError
+from loadbench.runner import child
+from loadbench.runner.job import Job, Limits, Output, Server
 
 if TYPE_CHECKING:
     import pandas
@@ -188,30 +190,39 @@ def run(
         KeyboardInterrupt: As it came, once the run has drained; its folder reads.
     """
     asked = _scenario(scenario_or_file, fields)
-    words = [] if folder is None else ["-o", str(folder)]
-    words += ["--simulate"] * simulate + ["--no-answers"] * (not answers) + ["--no-telemetry"] * (not telemetry)
-    words += ["--yes"] * yes
-    for name, value in (("--budget", budget), ("--wait", wait)):
-        words += [] if value is None else [name, str(value)]
+    if asked.against is not None:
+        raise UsageError("against: only the command loadbench run measures two servers: leave it out here")
+    job = Job(
+        scenario=asked,
+        server=Server(simulate=simulate, wait=_duration("wait", wait)),
+        limits=Limits(yes=yes, budget=_duration("budget", budget)),
+        output=Output(folder=None if folder is None else Path(folder), answers=answers, telemetry=telemetry),
+        command=("loadbench", "run", "(from Python)"),
+    )
     seen: dict[str, Any] = {}
 
-    def told(event: dict[str, Any]) -> None:
+    def heard(event: dict[str, Any]) -> None:
         seen.setdefault("folder", event.get("folder"))
         seen["summary"] = event["event"] == "summary"
         if progress is not None:
             progress(Event(event))
 
-    kept = {"headers": dict(asked.headers), "extra_body": dict(asked.extra_body)}
-    plain = scenario.to_builtins(asked) | kept  # with what run.json does not show
     try:
-        code, said = child.measure(plain, words, told)
+        code, messages = child.run(job, heard)
     except KeyboardInterrupt as stop:
         if seen.get("folder"):
             stop.add_note(f"what was measured until then: loadbench.read({seen['folder']!r})")
         raise
     if not seen.get("summary"):
-        raise child.failure(code, said)
-    return Run(Path(seen["folder"]), code, said)
+        raise child.failure(code, messages)
+    return Run(Path(seen["folder"]), code, messages)
+
+
+def _duration(name: str, text: str | None) -> Duration | None:
+    try:
+        return None if text is None else Duration.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 def _scenario(given: scenario.Scenario | str | Path | None, fields: Mapping[str, Any]) -> scenario.Scenario:

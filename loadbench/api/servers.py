@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from loadbench.api import child
+from loadbench.runner import child
 
 
 def catalogue(endpoint: str | None = None, *, cached: bool = False) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from loadbench.cli.compare import compare
 from loadbench.cli.doctor import doctor
 from loadbench.cli.harmless import harmless, harmless_lines
 from loadbench.cli.models import models
+from loadbench.cli.options import SettingsCommand
 from loadbench.cli.probe import probe
 from loadbench.cli.report import report
 from loadbench.cli.results import results
@@ -25,10 +26,10 @@ from loadbench.cli.run import run
 from loadbench.cli.score import score
 from loadbench.cli.select import select
 from loadbench.cli.serve import serve
-from loadbench.cli.surroundings import guarded, lacking, terminable
-from loadbench.errors import LoadbenchError
+from loadbench.cli.surroundings import guarded, terminable
+from loadbench.errors import INTERRUPTED, LoadbenchError
+from loadbench.machine import lacking
 
-INTERRUPTED = 130
 DEBUG = "loadbench.debug"
 """Where a command's --debug is noted for the top command, which is the one that meets the errors."""
 
@@ -159,15 +160,18 @@ def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None
 
 def _with_debug(command: click.Command) -> None:
     """Give a command, and all below it, the option --debug: one adds it to the line that failed, at its end."""
-    option = click.option(
-        "--debug",
+    option = click.Option(
+        ["--debug"],
         is_flag=True,
         is_eager=True,
         expose_value=False,
         callback=_note_debug,
         help="Show a traceback where something fails.",
     )
-    option(command)
+    if isinstance(command, SettingsCommand):
+        command.debug = option
+    else:
+        command.params.append(option)
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         _with_debug(below)
 

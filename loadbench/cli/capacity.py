@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from loadbench.cli.options import LIST, Headed, HeadedCommand, duration, scenario_file, share, under
-from loadbench.cli.run import run
-from loadbench.cli.wanted import resumed, scenario_of
+from loadbench.cli.options import SettingsCommand, scenario_file
+from loadbench.cli.run import LAYOUT, options
 
 EPILOG = """\b
 Examples:
@@ -29,39 +29,32 @@ unusable; 2 arguments or files; 3 not even the lowest load surely meets the
 SLO; 130 interrupted.
 """
 
-_search = under("Search")
+
+NARROWER = {
+    "slo": ("BOUND", "To meet, as ttft_p95=500ms; repeat for several."),
+    "budget": ("10m", "End after this time, with a bracket."),
+    "requests": ("N", "Most requests of a probe; by rate 27 s of them at least.  [default: as the SLO needs]"),
+    "duration": ("60s", "Longest measured time of a probe; by rate at least what it needs."),
+}
+"""What settings of `run` mean in a search."""
+_SEARCH = ("slo", "by", "start", "most", "within", "budget", "requests", "duration")
+_OF_LOAD = ("workers", "cluster", "warmup", "arrivals", "retries", "retry_backoff", "max_streams")
+"""Settings that say how a given load is offered: the others say which, and that is searched for."""
+_NOT = ("against", "against_model", "idle_gap", "keep_warm", "fail_if", "strict", "junit", *_SEARCH)
 
 
-@click.command(cls=HeadedCommand, epilog=EPILOG)
+def layout() -> dict[str, Sequence[str]]:
+    """Those of `run` that have a meaning in a search, behind its own."""
+    found: dict[str, Sequence[str]] = {"Search": _SEARCH}
+    for heading, names in LAYOUT.items():
+        found[heading] = _OF_LOAD if heading == "Load" else [name for name in names if name not in _NOT]
+    return found
+
+
+@click.command(cls=SettingsCommand, options=lambda: options(layout(), NARROWER), epilog=EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
-@_search("--slo", multiple=True, type=LIST, metavar="BOUND", help="To meet, as ttft_p95=500ms; repeat for several.")
-@_search(
-    "--by",
-    type=click.Choice(["concurrency", "rate"]),
-    default="concurrency",
-    metavar="KIND",
-    help="Search for a concurrency or a rate.  [default: concurrency]",
-)
-@_search("--from", "start", type=float, default=1.0, metavar="N", help="First load: streams, or requests/s.")
-@_search("--max", "most", type=float, default=1000.0, metavar="N", help="Highest load.  [default: 1000]")
-@_search("--within", callback=share, default="5%", metavar="5%", help="How near a load that fails must be.")
-@_search("--budget", callback=duration, metavar="10m", help="End after this time, with a bracket.")
-@_search(
-    "-n",
-    "--requests",
-    type=int,
-    metavar="N",
-    help="Most requests of a probe; by rate 27 s of them at least.  [default: as the SLO needs]",
-)
-@_search(
-    "-d",
-    "--duration",
-    callback=duration,
-    metavar="60s",
-    help="Longest measured time of a probe; by rate at least what it needs.",
-)
 @click.pass_context
-def capacity(ctx: click.Context, /, **given: Any) -> None:
+def capacity(ctx: click.Context, /, **values: Any) -> None:
     """Find the highest concurrency, or request rate, that meets an SLO.
 
     It doubles the load until the SLO fails, bisects between, and measures the answer once more. Each load is measured
@@ -69,35 +62,12 @@ def capacity(ctx: click.Context, /, **given: Any) -> None:
     the SLO is met, from where on it is missed, what is undecided between, and an estimate from all probes together.
     All steps go to a run folder, as `loadbench run` writes it.
     """
-    from loadbench.cli import measure, searching
+    from loadbench.cli.job import job_of, part
+    from loadbench.cli.measured import Shown, carry_out
+    from loadbench.runner.capacity import grid_of
+    from loadbench.runner.job import Search
 
-    given = dict.fromkeys(param.name or "" for param in run.params) | given
-    if given["resume"] is not None:
-        asked = resumed(ctx, given)
-        course = searching.again(given["resume"], asked, given["budget"])
-    else:
-        loads = searching.grid(given)
-        given["concurrency" if loads.by == "concurrency" else "request_rate"] = [loads.start]
-        asked = scenario_of(ctx, given)
-        course = searching.course(asked, loads, given["budget"])
-    ctx.exit(measure.measure(asked, given, course))
-
-
-_OTHERS = {
-    "against",
-    "against_model",
-    "max_failed",
-    "idle_gap",
-    "keep_warm",
-    "fail_if",
-    "strict",
-    "junit",
-    *(param.name for param in capacity.params),
-}
-_OF_LOAD = {"warmup", "arrivals", "retries", "retry_backoff", "max_streams", "workers", "cluster"}
-# Options that mean the same as in `run` are the same; of those under Load only some say how a given load is offered.
-capacity.params += [
-    param
-    for param in run.params
-    if isinstance(param, Headed) and param.name not in _OTHERS and (param.heading != "Load" or param.name in _OF_LOAD)
-]
+    if values["resume"] is None:
+        grid = grid_of(part(Search, values))  # refused before anything else
+        values["concurrency" if grid.by == "concurrency" else "request_rate"] = [grid.start]
+    ctx.exit(carry_out(job_of(ctx, values), Shown.of(values)))

@@ -11,17 +11,18 @@ from typing import Any
 import anyio
 
 from loadbench import server as targets
-from loadbench.cli import place as places
 from loadbench.cli import reach
-from loadbench.cli.place import Place, Reached
-from loadbench.cli.watched import Watched
 from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import TargetError
 from loadbench.metrics.request import Requests
 from loadbench.prompts import Prompt
 from loadbench.record import Result, Results
+from loadbench.runner import connect
+from loadbench.runner.connect import Location, Reached
+from loadbench.runner.job import Job
 from loadbench.runner.session import Control
 from loadbench.runner.session.turn import advised
+from loadbench.runner.watched import Watched
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport
@@ -30,15 +31,14 @@ SHOW_EVERY_S = 0.05
 
 
 @contextmanager
-def opened(asked: Scenario, given: dict[str, Any]) -> Iterator[Place]:
-    """The place that `loadbench run` would measure; what is started for it ends with this.
+def opened(job: Job) -> Iterator[Location]:
+    """The server that `loadbench run` would measure; what is started for it ends with this.
 
     Raises:
         LoadbenchError: There is none.
     """
     with ExitStack() as stack:
-        run = {**given, "simulate": False, "resume": None, "dry_run": False}
-        yield places.find(asked, run, stack, reach.note)
+        yield connect.locate(job, stack, reach.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +144,21 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(place: Place, asked: Scenario, given: dict[str, Any]) -> AsyncIterator[Stage]:
-    """The server at a place, ready to be asked.
+async def stage(location: Location, job: Job) -> AsyncIterator[Stage]:
+    """The server at a location, ready to be asked.
 
     Raises:
         TargetError: Nobody answers there.
     """
-    headers = targets.request_headers(asked.headers, reach.key(asked.api_key_env, asked.api_key_file))
-    async with places.reached(place, asked, given, reach.note) as reached:
-        for warning in reach.warnings(reached.server.base_url, given, asked.api_key_file):
+    asked = job.scenario
+    headers = targets.request_headers(asked.headers, connect.key(asked.api_key_env, asked.api_key_file))
+    async with connect.reached(location, job, reach.note) as reached:
+        base_url = reached.server.base_url
+        for warning in connect.warnings(base_url, asked.api_key_file, insecure=job.server.insecure):
             reach.note(warning)
-        transport = reach.transport(reached.server, given)
+        transport = connect.transport(reached.server, job.server)
         try:
-            how = reach.with_key(place.how, reach.key_source(asked.api_key_env, asked.api_key_file))
+            how = reach.with_key(location.how, asked.api_key_env, asked.api_key_file)
             yield Stage(reached, how, transport, asked, headers)
         finally:
             await transport.aclose()

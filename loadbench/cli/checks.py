@@ -17,11 +17,10 @@ from typing import Literal
 import psutil
 
 from loadbench import server, store, telemetry
-from loadbench.cli import nearby
 from loadbench.errors import LoadbenchError, how_to_install
 from loadbench.scenario.files import home as home_folder
 from loadbench.serve import llama
-from loadbench.server import Target
+from loadbench.server import Target, nearby
 from loadbench.transport import kernel_stamps_work
 from loadbench.transport.limits import raise_file_limit
 

@@ -134,12 +134,14 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
     compared with each other; one that `run --against` wrote has both sides in it.
     """
     from loadbench import compare as comparing
-    from loadbench.cli import pair
     from loadbench.report import comparison
+    from loadbench.store import sides
 
     _check(given)
-    if given["base"] is None and len(folders) == 1 and (both := pair.folders(folders[0])):
-        folders, given["expected"] = tuple(both), (*given["expected"], *pair.MEANT)
+    if given["base"] is None and len(folders) == 1 and (both := sides(folders[0])):
+        from loadbench.runner.outcome import MEANT
+
+        folders, given["expected"] = tuple(both), (*given["expected"], *MEANT)
     terms = comparing.Terms(
         margin=given["margin"],
         share_margin=given["share_margin"],
@@ -283,15 +285,18 @@ def _warn_of_few_runs(records: Sequence[dict[str, Any]]) -> None:
 
 def _fails(record: dict[str, Any], words: tuple[str, ...], *, strict: bool) -> bool:
     """Whether a comparison is one that --fail-on or --strict refuse: what cannot be judged passes neither."""
-    from loadbench.cli import verdict
-
     said = {one["word"] for level in record["levels"] for one in level["verdicts"]} - {"can't tell"}
     said |= {one["word"] for one in record["over_levels"]} - {"can't tell"}
     if (words or strict) and (record["word"] == "no verdict" or "no verdict" in said):
         return True
-    if strict and verdict.unsettled(record):
+    if strict and unsettled(record):
         return True
-    said |= {"can't tell"} if verdict.unsettled(record) else set()
+    said |= {"can't tell"} if unsettled(record) else set()
     one_level = said & {"slower", "worse", "faster", "better", "can't tell"}
     wanted = {*words, *(("worse",) if "slower" in words else ()), *(("better",) if "faster" in words else ())}
     return bool(wanted & {*one_level, record["word"]})
+
+
+def unsettled(record: dict[str, Any]) -> bool:
+    """Whether nobody can tell if a comparison's sides are the same: nothing differs, and not all was settled."""
+    return record["word"] == "can't tell" or (record["word"] == "same" and bool(record["open"]))

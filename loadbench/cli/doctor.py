@@ -57,10 +57,11 @@ def doctor(
     """
     from loadbench.cli import checks, reach
     from loadbench.cli.harmless import harmless
+    from loadbench.runner import connect
     from loadbench.server import normalise
 
-    key = reach.key(api_key_env, api_key_file) if api_key_env or api_key_file else None
-    for warning in reach.warnings(endpoint, {"insecure": insecure}, api_key_file):
+    key = connect.key(api_key_env, api_key_file) if api_key_env or api_key_file else None
+    for warning in connect.warnings(endpoint, api_key_file, insecure=insecure):
         reach.note(warning)
     servers: Servers = checks.servers
     if endpoint is not None:

@@ -1,16 +1,88 @@
-"""The lines that open a run: whom it measures, at which loads, and how long that may take."""
+"""What is said and asked before a run: whom it measures, at which loads, how long that takes, whether it is meant."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from loadbench.bounds import Threshold
+from loadbench.cli.harmless import harmless
+from loadbench.runner import connect
+from loadbench.runner.capacity import Grid, Rule, level_of
+from loadbench.runner.capacity.rule import CONFIRM_S, STEADY_S
+from loadbench.runner.measure import Opening
 from loadbench.runner.plan import Plan, PlannedLevel
-from loadbench.scenario import Level
+from loadbench.scenario import Level, Scenario
 from loadbench.server import Choice, Target
 
 _MINUTES_FROM_S = 90.0
+_LISTED = 40
+"""Models, to a person who is to choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """The person at this terminal, if there is one to be asked."""
+
+    as_json: bool
+
+    @property
+    def _answers(self) -> bool:
+        return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def lines(self, opening: Opening) -> list[str]:
+        """The lines that open a run."""
+        return lines(opening)
+
+    def choose(self, question: str, names: Sequence[str]) -> list[str] | None:
+        """Which of these models are meant."""
+        if not self._answers:
+            return None
+        click.echo(f"{question}:", err=True)
+        for number, name in enumerate(names[:_LISTED], start=1):
+            click.echo(f"{number:4}  {harmless(name)}", err=True)
+        if len(names) > _LISTED:
+            click.echo(f"      and {len(names) - _LISTED} more", err=True)
+        answer = str(click.prompt("Which ones (numbers or names, as 1,3, or all)", err=True))
+        return [word.strip() for word in answer.split(",") if word.strip()]
+
+    def confirm(self, question: str) -> bool | None:
+        """Whether that is meant."""
+        return click.confirm(question, err=True) if self._answers else None
+
+
+def lines(opening: Opening) -> list[str]:
+    """All that is said of what a run is about to do."""
+    first, last = opening.prepared[0], opening.prepared[-1]
+    scenario = first.scenario
+    found = []
+    for one in opening.prepared:
+        found += whom(
+            one.server,
+            one.side.location.how,
+            one.choice,
+            one.side.name or "target",
+            others=one.servers[1:],
+            weights=one.scenario.weights,
+        )
+    return found + what(
+        opening.plan,
+        last.to_come.levels or first.to_come.levels,
+        last.models,
+        len(first.side.questions),
+        opening.folder,
+        search=[] if first.grid is None else search_lines(scenario, first.grid, first.models, first.budget_s),
+        fails_if=threshold_lines(scenario, search=first.grid is not None),
+        key=connect.key_source(scenario.api_key_env, scenario.api_key_file),
+        done=sum(len(one.done) for one in opening.prepared),
+        workers=worker_lines(first.spread),
+        dry_run=opening.job.limits.dry_run,
+    )
 
 
 def whom(
@@ -133,3 +205,68 @@ def _span(steps: Plan) -> str:
 
 def _time(seconds: float) -> tuple[str, str]:
     return (f"{seconds:.0f}", "s") if seconds < _MINUTES_FROM_S else (f"{seconds / 60:.0f}", "min")
+
+
+def search_lines(scenario: Scenario, grid: Grid, models: Sequence[str], budget_s: float | None) -> list[str]:
+    """What is searched for, and how."""
+    rule = Rule.of(scenario.bounds, level_of("", grid, grid.start, 1), scenario.requests)
+    streams = grid.by == "concurrency"
+    each, meaning = ("c", "streams at once") if streams else ("r", "requests started per second")
+    ends = [f"{rule.sizes[-1]} requests"]
+    if scenario.duration is not None:
+        ends.append(str(scenario.duration))
+    looks = f"judged after {', '.join(map(str, rule.sizes))}, each time by an interval of {100 * rule.confidence:.4g} %"
+    if not streams:
+        looks += (
+            f"; met only where its queue is steady for {STEADY_S:g} s after a warm-up, for {CONFIRM_S:g} s or as "
+            "long as the SLO needs where the answer is confirmed"
+        )
+    return [
+        f"slo       {', '.join(scenario.slo)}",
+        f"search    {each}{grid.start:g} ({meaning}), doubled up to {each}{grid.most:g} until the SLO fails, then "
+        f"bisected to {100 * grid.within:g} %{' for each model' if len(models) > 1 else ''}",
+        f"probes    of up to {' or '.join(ends)}, more at higher loads; {looks}",
+        f"time      {_search_time(grid, rule, budget_s)}",
+    ]
+
+
+def _search_time(grid: Grid, rule: Rule, budget_s: float | None) -> str:
+    if budget_s is not None:
+        return f"{budget_s:g} s at most, by --budget"
+    if grid.by == "concurrency":
+        return "open; --budget 10m sets an end"
+    first_s, last_s = rule.sizes[0] / grid.start, rule.warmed_up_s
+    return (
+        f"a probe that meets it takes {max(first_s, last_s):.0f} s at r{grid.start:g} and {last_s:.0f} s or more "
+        "at higher rates; a search of 10 to 15 probes 10 to 20 minutes; --budget 10m sets an end, --from N begins "
+        "nearer to it"
+    )
+
+
+def threshold_lines(scenario: Scenario, *, search: bool) -> list[str]:
+    """What fails the run; a search tries loads that fail, so it judges none."""
+    thresholds = scenario.thresholds
+    if not thresholds:
+        return []
+    if search:
+        texts = ", ".join(one.text for one in thresholds)
+        return [f"fail_if   {texts}: not judged, a search tries loads that fail"]
+    texts = "; ".join(f"{one.text} (aborts after {one.after_s:g} s)" if one.abort else one.text for one in thresholds)
+    odd = [one.text for one in thresholds if _is_odd(one)]
+    return [f"fails if  {texts}"] + [
+        f"          {text}: that fails a run for doing well; turn the sign unless that is meant" for text in odd
+    ]
+
+
+def _is_odd(one: Threshold) -> bool:
+    """Whether it fails what is good: k6 and --slo write what is to hold, which here is the failure."""
+    return one.bound.op.startswith("<") != one.bound.figure.more_is_better
+
+
+def worker_lines(spread: int | str | None) -> list[str]:
+    """Who shares the load."""
+    if spread is None:
+        return []
+    if isinstance(spread, int):
+        return [f"workers   {spread} process{'es' * (spread > 1)} of this machine share each level"]
+    return [f"workers   those of the Dask cluster {spread} share each level"]

@@ -1,13 +1,16 @@
-"""What `run`'s options share: their headings in --help, their variables, and how their values are read."""
+"""Options of the commands: made from settings, their headings in --help, and how their values are read."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from loadbench.scenario.settings import Setting
 
 MORE = "More"
 """The heading of options that name none, --help among them."""
@@ -42,6 +45,28 @@ class HeadedCommand(click.Command):
         if line and not ctx.params.get("quiet"):
             click.echo(line, err=True)
         return super().invoke(ctx)
+
+
+class SettingsCommand(HeadedCommand):
+    """A command whose options are made when they are first looked at: `loadbench --help` needs no structs."""
+
+    def __init__(self, *args: Any, options: Callable[[], list[click.Option]], **settings: Any) -> None:
+        self._make = options
+        self._made = False
+        self._params: list[click.Parameter] = []
+        self.debug: click.Option | None = None
+        super().__init__(*args, **settings)
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        if not self._made:
+            self._made = True
+            self._params += [*self._make(), *([self.debug] if self.debug is not None else [])]
+        return self._params
+
+    @params.setter
+    def params(self, declared: list[click.Parameter]) -> None:
+        self._params = declared
 
 
 _NO_OPTIONS = (
@@ -113,6 +138,43 @@ class _Words(click.types.StringParamType):
 
 
 LIST, TEXT = _Words(commas=True), _Words(commas=False)
+
+
+def option(setting: Setting, heading: str, *, help: str | None = None, metavar: str | None = None) -> Headed:
+    """The option of a setting. One that nobody gives has no value: then the scenario's counts, or the default.
+
+    Args:
+        help, metavar: In place of the setting's own, for a command where it means something narrower. A variable of the
+            workshop's, which means the setting itself, does not count there.
+    """
+    flag = setting.flag
+    variables = setting.variables[:1] if help else setting.variables
+    more: dict[str, Any] = {}
+    match setting.reads:
+        case "switch":
+            more["default"] = None if "/" in flag.names else False
+            more["is_flag"] = "/" not in flag.names or None
+        case "choice":
+            more["type"] = click.Choice(setting.choices)
+        case "path":
+            more["type"] = click.Path(path_type=Path)
+        case "list" | "texts":
+            more["multiple"] = True
+            more["type"] = LIST if setting.reads == "list" else TEXT
+        case "number" | "whole number":
+            more["type"] = float if setting.reads == "number" else int
+        case "text":
+            pass
+        case reads:
+            more["callback"] = _CALLBACKS[reads]
+    return Headed(
+        [*flag.names.split(), setting.name],
+        heading=heading,
+        envvar=variables or None,
+        help=help or flag.help,
+        metavar=metavar or flag.metavar,
+        **more,
+    )
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
@@ -191,6 +253,20 @@ def tries(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     return number
 
 
+MOST_WORKERS = 256
+"""Processes of one machine: more of them than cores gain nothing."""
+
+
+def workers(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """A callback for 2 or auto."""
+    if value is None or value == "auto":
+        return value
+    found = count(value)
+    if found is None or not 1 <= found <= MOST_WORKERS:
+        raise click.BadParameter(f"{value[:60]!r}: give a number from 1 to {MOST_WORKERS}, or auto", ctx, param)
+    return found
+
+
 def certificates(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """A callback for a file of certificate authorities, read once here: before anything is started."""
     import ssl
@@ -212,6 +288,18 @@ def certificates(ctx: click.Context, param: click.Parameter, value: str | None) 
         return value
     advice = "give the authority's certificate as a PEM file, or accept any certificate with --insecure"
     raise click.BadParameter(f"{value!r}: {why}: {advice}", ctx, param)
+
+
+_CALLBACKS: dict[str, Callable[[click.Context, click.Parameter, Any], Any]] = {
+    "numbers": decimal,
+    "whole numbers": whole,
+    "duration": duration,
+    "share": share,
+    "tries": tries,
+    "devices": devices,
+    "certificates": certificates,
+    "workers": workers,
+}
 
 
 def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:

@@ -12,7 +12,8 @@ from loadbench.cli.harmless import data, harmless
 from loadbench.cli.options import LIST, HeadedCommand, under
 
 if TYPE_CHECKING:
-    from loadbench.cli.place import Place
+    from loadbench.runner.connect import Location
+    from loadbench.runner.job import Job
     from loadbench.scenario import Scenario
     from loadbench.server import Chosen
 
@@ -85,8 +86,9 @@ def probe(**given: Any) -> None:
     from loadbench.cli import chat
 
     asked = wanted(given, max_tokens=given["max_tokens"], temperature=given["temperature"])
-    with chat.opened(asked, given) as place:
-        ok = anyio.run(_probe, place, asked, given)
+    job = reach.job(asked, given)
+    with chat.opened(job) as location:
+        ok = anyio.run(_probe, location, job, given)
     reach.finish(ok)
 
 
@@ -110,14 +112,14 @@ def wanted(given: dict[str, Any], scenario: Scenario | None = None, **settings: 
     )
 
 
-async def _probe(place: Place, asked: Scenario, given: dict[str, Any]) -> bool:
+async def _probe(location: Location, job: Job, given: dict[str, Any]) -> bool:
     """Ask all; whether all answered."""
     from loadbench.cli import chat
 
     ok = True
-    async with chat.stage(place, asked, given) as stage:
+    async with chat.stage(location, job) as stage:
         reach.tell(stage.server, stage.how, given)
-        choice = stage.reached.choose(asked)
+        choice = stage.reached.choose(job.scenario)
         for absent in choice.absent:
             ok = False
             _say(given, {"model": absent.name, "device": absent.device, **_failed("absent", absent.reason)})

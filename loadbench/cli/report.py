@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from loadbench.cli import reach
 from loadbench.cli.harmless import harmless
 from loadbench.cli.options import file_of_end
+from loadbench.errors import FAILED
 from loadbench.report import FORMATS
+
+if TYPE_CHECKING:
+    from loadbench.store import Run
 
 EXPORTS = ("hgrm", "vllm")
 """Formats with a file a level: report/exports.py has them."""
@@ -103,9 +108,7 @@ def report(
         # A folder that cannot be written, such as a mounted archive, can still be read.
         click.echo(harmless(f"warning: {error}"), err=True)
     if kind in EXPORTS:
-        from loadbench.cli import exported
-
-        exported.write_files(kind, run, summary, output, levels, metrics)
+        _write_exports(kind, run, summary, output, levels, metrics)
     elif output is not None:
         write(output, FORMATS[kind](summary))
     elif kind == "text":
@@ -116,13 +119,54 @@ def report(
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
         click.echo(FORMATS[kind](summary).encode(), nl=False)
     if junit is not None:
-        from loadbench.cli import verdict
+        from loadbench.report import junit as tests
 
-        verdict.write_junit(junit, summary, strict=strict)
+        write(junit, tests.of_run(summary, strict=strict))
     if strict:
-        from loadbench.cli import verdict
+        from loadbench.report import objectives
 
-        click.get_current_context().exit(verdict.exit_code(summary, strict=True))
+        reasons = objectives.reasons(summary, strict=True)
+        reach.say(reasons)
+        click.get_current_context().exit(FAILED if reasons else 0)
+
+
+def _write_exports(
+    kind: str,
+    run: Run,
+    summary: Mapping[str, Any],
+    output: Path | None,
+    levels: Sequence[str],
+    metrics: Sequence[str],
+) -> None:
+    """Write what was chosen; a folder that -o names is made where it is missing, files of the same names replaced.
+
+    Raises:
+        UsageError: If several files have no folder to go to, or nothing was chosen.
+        StoreError: If the folder cannot be written.
+    """
+    from loadbench.errors import StoreError, UsageError
+    from loadbench.report import exports
+
+    files = exports.files(kind, run, summary, levels, metrics)
+    if len(files) == 1 and (output is None or not output.is_dir()):
+        (text,) = files.values()
+        if output is None:
+            click.echo(text.encode(), nl=False)
+        else:
+            write(output, text)
+        return
+    if output is None:
+        choose = "--level and --metric" if kind == "hgrm" else "--level"
+        raise UsageError(f"--format {kind}: {len(files)} files: name a folder for them with -o, or choose by {choose}")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output}: is a file, and there are {len(files)} to write: name a folder with -o")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{output}: cannot be made: {error.strerror or error}") from error
+    for name, text in files.items():
+        write(output / name, text)
+    click.echo(f"wrote {len(files)} files to {output}", err=True)
 
 
 def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from loadbench.cli import measure
 from loadbench.cli.checks import Check
 from loadbench.client import Client, Parameters
 from loadbench.engine import Engine, Limits, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT
 from loadbench.record import Result
+from loadbench.runner.measure import on_loop
 from loadbench.scenario import Level, Timeouts
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
@@ -35,7 +35,7 @@ def check(*, streams: int = STREAMS, duration_s: float = 2.0) -> Check:
     """Tokens per second, CPU per token, and how far TTFT and gaps are from the truth."""
     try:
         with simulator.start(ttft_ms=TTFT_MS, itl_ms=GAP_MS) as server:
-            facts = measure.run(_measure, server, streams, duration_s)
+            facts = on_loop(_measure, server, streams, duration_s)
     except (LoadbenchError, OSError) as error:
         return Check("self-test", "fail", f"the simulator cannot be measured: {error}", "report this, with --json")
     return verdict(facts)

@@ -44,9 +44,10 @@ def key_of(host: str, name: str | None, file: str | None) -> str | None:
     """
     import secrets
 
+    from loadbench.runner import connect
     from loadbench.serve import chat
 
-    key = reach.key(name, file) if name or file else None
+    key = connect.key(name, file) if name or file else None
     if chat.is_local_address(host):
         return key
     warning = f"Warning: {host} can be reached from other machines, which must send the key, unencrypted:"

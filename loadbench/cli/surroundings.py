@@ -1,4 +1,4 @@
-"""What a command finds around it: streams that may be full or closed, signals, memory and files that run out."""
+"""What a command finds around it: streams that may be full or closed, and signals."""
 
 from __future__ import annotations
 
@@ -12,19 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
-
-_LACKS = {
-    errno.EMFILE: "too few files may be open at once: raise the limit with ulimit -n",
-    errno.ENFILE: "this system has no more files to open: end other programs, or raise its limit",
-    errno.ENOMEM: "not enough memory: free some, or raise the limit (ulimit -v, the container's)",
-    errno.EAGAIN: "no more processes or threads may be started: raise the limit (ulimit -u, the container's pids)",
-}
-"""What ran out, by error number, and what to do."""
-_SAID = {
-    "can't start new thread": errno.EAGAIN,  # a RuntimeError without a number
-    "failed to map segment": errno.ENOMEM,  # of a library that is loaded
-    **{os.strerror(number): number for number in _LACKS},
-}
 
 
 class Guarded(io.RawIOBase):
@@ -155,37 +142,3 @@ def _interrupt(*_: Any) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
-
-
-def lacking(error: BaseException) -> str | None:
-    """What this machine ran out of, and what to do, where that is what an error comes from; None where it is not.
-
-    >>> lacking(OSError(24, "Too many open files"))
-    'too few files may be open at once: raise the limit with ulimit -n'
-    >>> lacking(ValueError("24")) is None
-    True
-    """
-    seen: set[int] = set()
-    to_see: list[BaseException | None] = [error]
-    while to_see:
-        one = to_see.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        number = _number(one)
-        if number is not None:
-            return _LACKS[number]
-        to_see += [one.__context__, one.__cause__]
-        if isinstance(one, BaseExceptionGroup):
-            to_see += one.exceptions
-    return None
-
-
-def _number(error: BaseException) -> int | None:
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
-    if isinstance(error, OSError):
-        return error.errno if error.errno in _LACKS else None
-    if isinstance(error, ImportError | RuntimeError):
-        return next((number for text, number in _SAID.items() if text in str(error)), None)
-    return None

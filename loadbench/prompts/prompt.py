@@ -15,6 +15,8 @@ from loadbench.scenario.loads import Unit
 
 Message = dict[str, Any]
 """As the chat API takes them: `{"role": "user", "content": "..."}`; servers know more keys than loadbench."""
+Rule = dict[str, Any]
+"""What an answer must pass, as the file has it: `{"contains": "Lisbon"}`. Scoring reads it."""
 
 # -- texts that are made up: words by a key, so many that a text has the length that was wanted
 
@@ -185,7 +187,7 @@ class Prompt:
     recipe: Recipe | None = None
     shared_characters: int = 0
     at_s: float | None = None
-    checks: tuple[dict[str, Any], ...] = ()
+    checks: tuple[Rule, ...] = ()
 
     @property
     def characters(self) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from loadbench.errors import ScenarioError
-from loadbench.prompts.prompt import Prompt, Recipe, texts_of, with_system
+from loadbench.prompts.prompt import Message, Prompt, Recipe, Rule, texts_of, with_system
 from loadbench.prompts.trace import has_lengths, of_lengths
 from loadbench.scenario.files import check
 from loadbench.scenario.items import LONGEST_NAME, PROMPTS, SPEAKER, Item, ending, items, name_of
@@ -247,7 +247,7 @@ def _items(n: int) -> str:
 class _Asked:
     """What a key's value asks: messages as they are sent, or the user's turns, each after an answer."""
 
-    messages: tuple[dict[str, Any], ...] = ()
+    messages: tuple[Message, ...] = ()
     turns: tuple[str, ...] = ()
     system: str | None = None
 
@@ -264,7 +264,8 @@ def _prompt_of(value: object, default: str, remarks: _Remarks) -> Prompt | None:
     if isinstance(value, str):
         return Prompt(default, (_message({"role": "user", "content": value}, "", remarks),))
     if isinstance(value, list):
-        return _prompt(_listed(value, "", remarks), default, remarks)
+        asked = _listed(value, "", remarks)
+        return _begun(Prompt(default, asked.messages, turns=asked.turns), asked.system, remarks)
     if not isinstance(value, dict):
         raise ValueError(f" is {shown(value)}: must be a text, a list of messages, or an object")
     for key in WRAPPERS:
@@ -277,21 +278,21 @@ def _prompt_of(value: object, default: str, remarks: _Remarks) -> Prompt | None:
     return _row(value, default, remarks)
 
 
-def _of_cells(row: Mapping[str, str]) -> dict[str, Any]:
+def _of_cells(row: Mapping[str, str]) -> dict[str, object]:
     """The row of a table as an object; a cell that is empty says nothing.
 
     Raises:
         ValueError: A cell of JSON is none.
     """
-    kept: dict[str, Any] = {key: cell for key, cell in row.items() if cell.strip() or key in SHAPES}
-    if "expected" in kept:
-        kept["expected"] = [aspect.strip() for aspect in kept["expected"].split(";") if aspect.strip()]
-    if "checks" in kept:
-        kept["checks"] = _parsed(kept["checks"])
-    return kept
+    value: dict[str, object] = {key: cell for key, cell in row.items() if cell.strip() or key in SHAPES}
+    if "expected" in value:
+        value["expected"] = [aspect.strip() for aspect in row["expected"].split(";") if aspect.strip()]
+    if "checks" in value:
+        value["checks"] = _parsed(row["checks"])
+    return value
 
 
-def _wrapped(value: dict[str, Any], key: str, inside: dict[str, Any], name: str, remarks: _Remarks) -> Prompt | None:
+def _wrapped(value: Row, key: str, inside: Row, name: str, remarks: _Remarks) -> Prompt | None:
     """A line of a batch file: its request is sent as it is, an answer at its end too."""
     try:
         found = _row(inside, name_of(value) or name, remarks, as_it_is=key != "row")
@@ -306,15 +307,17 @@ def _names(value: Row) -> Iterator[str]:
     return (key for key in value if name_of({key: value[key]}) is not None)
 
 
-def _row(value: dict[str, Any], default: str, remarks: _Remarks, *, as_it_is: bool = False) -> Prompt | None:
+def _row(value: Row, default: str, remarks: _Remarks, *, as_it_is: bool = False) -> Prompt | None:
     for key in value:
-        if key not in KEYS and (close := get_close_matches(key[:100], _TYPOS, n=1, cutoff=0.8)) and key not in LIMITS:
+        if key in KEYS or key in LIMITS:
+            continue
+        if close := get_close_matches(key[:100], _TYPOS, n=1, cutoff=0.8):
             raise ValueError(f": unknown key {at((key,))}; did you mean {close[0]}?")
     if has_lengths(value) and not value.keys() & SHAPES.keys():
         return _of_lengths(value, default, remarks)
     _no_two(value)
     key, asked = _asked(value, remarks, as_it_is=as_it_is)
-    used = {key, "id", "group", "expected", "checks", *OURS}
+    used = {key, "id", "group", "expected", "checks", *OURS, *_names(value)}
     turns = asked.turns
     if key == "messages" and isinstance(value.get("turns"), list):
         used.add("turns")
@@ -323,27 +326,36 @@ def _row(value: dict[str, Any], default: str, remarks: _Remarks, *, as_it_is: bo
     if about is not None and not asked.messages and len(turns) == 1 and (key != "prompt" or about != "input"):
         used.add(about)
         turns = (f"{turns[0]}\n\n{value[about]}",)
-    limit = next((name for name in LIMITS if value.get(name) is not None), None)
-    system = next((name for name in SYSTEMS if _is_text(value.get(name))), None)
-    conversation = key in CONVERSATIONS and not asked.messages
-    own = None if conversation else _name(value)
-    used |= {*_names(value), limit or "", system or ""}
+    system, max_tokens = asked.system, None
+    for name in SYSTEMS:
+        if _is_text(value.get(name)):
+            used.add(name)
+            system = value[name]
+            break
+    for name in LIMITS:
+        if value.get(name) is not None:
+            used.add(name)
+            max_tokens = _max_tokens(value[name], name)
+            break
+    own = None
+    if key not in CONVERSATIONS or asked.messages:
+        own = _name(value)
     remarks.keys.update(name for name, one in value.items() if name not in used and one not in (None, ""))
-    found = _prompt(
-        _Asked(asked.messages, turns, asked.system if system is None else value[system]),
+    prompt = Prompt(
         own or default,
-        remarks,
+        asked.messages,
         group=_text(value, "group"),
         expected=_expected(value.get("expected")),
         checks=_checks(value.get("checks")),
-        max_tokens=None if limit is None else _max_tokens(value[limit], limit),
+        max_tokens=max_tokens,
+        turns=turns,
         recipe=_recipe(value),
         at_s=_at_s(value.get("at_s")),
     )
-    return found
+    return _begun(prompt, system, remarks)
 
 
-def _of_lengths(value: dict[str, Any], default: str, remarks: _Remarks) -> Prompt | None:
+def _of_lengths(value: Row, default: str, remarks: _Remarks) -> Prompt | None:
     """A line of a trace, asked when the load says so: a text of its length."""
     try:
         row = of_lengths(value, "", default)
@@ -391,14 +403,15 @@ def _asked(value: Row, remarks: _Remarks, *, as_it_is: bool) -> tuple[str, _Aske
     raise ValueError(": give either prompt or messages")
 
 
-def _prompt(asked: _Asked, name: str, remarks: _Remarks, recipe: Recipe | None = None, **more: Any) -> Prompt | None:
-    messages, turns = asked.messages, asked.turns
-    if not messages and turns:
-        messages, turns = ({"role": "user", "content": turns[0]},), turns[1:]
-    if not messages and recipe is None:
+def _begun(prompt: Prompt, system: str | None, remarks: _Remarks) -> Prompt | None:
+    """The prompt with something to send: its messages, or the first of the user's turns; None where it has neither."""
+    if not prompt.messages and prompt.turns:
+        first = {"role": "user", "content": prompt.turns[0]}
+        prompt = replace(prompt, messages=(first,), turns=prompt.turns[1:])
+    if not prompt.messages and prompt.recipe is None:
         remarks.silent += 1
         return None
-    return with_system(Prompt(name, messages, turns=turns, recipe=recipe, **more), asked.system)
+    return with_system(prompt, system)
 
 
 # -- how the values of keys are read
@@ -426,7 +439,7 @@ def _listed(value: object, place: str, remarks: _Remarks) -> _Asked:
     return _Asked(tuple(messages))
 
 
-def _is_empty(message: dict[str, Any]) -> bool:
+def _is_empty(message: Message) -> bool:
     """Whether an answer holds nothing: servers refuse one that is sent to them."""
     return not (any(map(str.strip, texts_of(message))) or message.get("tool_calls") or message.get("function_call"))
 
@@ -565,7 +578,7 @@ def _turns(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _messages(value: object, place: str, remarks: _Remarks) -> tuple[dict[str, Any], ...]:
+def _messages(value: object, place: str, remarks: _Remarks) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError(
             f'{place} is {shown(value)}: must be a list of messages, as {{"role": "user", "content": ...}}'
@@ -573,7 +586,7 @@ def _messages(value: object, place: str, remarks: _Remarks) -> tuple[dict[str, A
     return tuple(_message(message, f"{place}[{index}]", remarks) for index, message in enumerate(value))
 
 
-def _message(value: object, place: str, remarks: _Remarks) -> dict[str, Any]:
+def _message(value: object, place: str, remarks: _Remarks) -> Message:
     if not isinstance(value, dict) or not isinstance(value.get("role"), str):
         raise ValueError(f'{place} is {shown(value)}: must be a message, as {{"role": "user", "content": "..."}}')
     role = value["role"] if value["role"] in ROLES else SPEAKERS.get(value["role"].lower())
@@ -621,7 +634,7 @@ def _expected(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _checks(value: object) -> tuple[dict[str, Any], ...]:
+def _checks(value: object) -> tuple[Rule, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(check, dict) for check in value):

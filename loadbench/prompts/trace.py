@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Prompt, Recipe
@@ -158,7 +157,7 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
     return at_s, _in_blocks(blocks, tokens, own), output
 
 
-def has_lengths(row: Mapping[str, Any]) -> bool:
+def has_lengths(row: Mapping[str, object]) -> bool:
     """Whether an object says how long a request and its answer were."""
     return _named(row, ASKED) is not None and _named(row, ANSWERED) is not None
 
@@ -221,13 +220,13 @@ def _read(text: str | None) -> float | str | None:
         return text
 
 
-def _number(value: Any, name: str, place: str, *, least: float) -> float:
+def _number(value: object, name: str, place: str, *, least: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= least):
         raise ScenarioError(f"{place}: {name} is {shown(value)}: must be a number, at least {least:g}")
     return float(value)
 
 
-def _whole(value: Any, name: str, place: str) -> int:
+def _whole(value: object, name: str, place: str) -> int:
     number = _number(value, name, place, least=1)
     if number > MOST_TOKENS or not number.is_integer():
         raise ScenarioError(f"{place}: {name} is {shown(value)}: must be a whole number, 1 to {MOST_TOKENS}")

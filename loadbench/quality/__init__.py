@@ -1,20 +1,20 @@
-"""How good the answers are, beside how fast they came: rules, scores by hand or by a judge, agreement, determinism.
+"""How good the answers are, beside how fast they came: rules, scores by people or by a judge model, agreement.
 
 docs/quality.md says how to score a run and what each figure means. All of it is computed from the run folder.
 
-answers.py      the answers that a run kept, each different one once
-checks.py       rules that a prompt declares, with numbers.py (numbers in a text) and shape.py (JSON and its schema)
-sheet.py        sheets to fill in by hand
-scores.py       the scores that were given: scores.jsonl
-agreement.py    weighted kappa of two who scored the same
-determinism.py  answers that differ where the same was asked
-summary.py      scores.json
+    answers.py    the answers that a run kept and their questions; the same asked twice
+    scores.py     scores.jsonl
+    checks.py     rules that a prompt declares
+    sheet.py      sheets that people fill in
+    judge.py      a judge model
+    agreement.py  raters who scored the same answers
+    summary.py    scores.json
 """
 
 from loadbench.quality.answers import Answer, Question, Scored, read, read_questions
 from loadbench.quality.scores import Score, append, latest
 from loadbench.quality.scores import read as read_scores
-from loadbench.quality.summary import FILE, summarise
+from loadbench.quality.summary import FILE, Summary, summarise
 
 __all__ = [
     "FILE",
@@ -22,6 +22,7 @@ __all__ = [
     "Question",
     "Score",
     "Scored",
+    "Summary",
     "append",
     "latest",
     "read",

@@ -1,4 +1,4 @@
-"""What is scored: the answers that a run kept, each different one once, and the questions they answer."""
+"""What is scored: the answers that a run kept, each different one once; and the same question answered differently."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from loadbench.store import Check, read_info, read_lines
 from loadbench.text import printable
 
 PROMPTS, ANSWERS = "prompts.json", "answers.jsonl"
+EXAMPLES = 3
+"""Prompts with different answers that are listed of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Question:
     id: str
     text: str
     expected: tuple[str, ...] = ()
-    checks: tuple[Any, ...] = ()
+    checks: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,12 @@ def read(path: Path, prompts: Path | None = None) -> Scored:
     info = read_info(path)
     answers, unreadable, damage = _answers(path / ANSWERS, _counted(info))
     questions = read_questions(path / PROMPTS) if (path / PROMPTS).exists() else {}
-    for name, told in ({} if prompts is None else read_questions(prompts)).items():
-        asked = questions.get(name)  # in the run's own words, with its system message
-        questions[name] = told if asked is None else replace(asked, expected=told.expected, checks=told.checks)
+    declared = {} if prompts is None else read_questions(prompts)
+    for name, question in declared.items():
+        asked = questions.get(name)
+        if asked is not None:  # it stays in the run's own words, with its system message
+            question = replace(asked, expected=question.expected, checks=question.checks)
+        questions[name] = question
     return Scored(path, info, questions, answers, unreadable, damage)
 
 
@@ -112,23 +117,26 @@ def read_questions(path: Path) -> dict[str, Question]:
     Raises:
         ScenarioError: It cannot be read.
     """
-    found: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     for item in items(path):
-        found |= {question.id: question for question in _questions(item.value(), f"p{item.number}", item.file)}
-    return found
+        for question in _questions(item.value(), f"p{item.number}", item.file):
+            questions[question.id] = question
+    return questions
 
 
 def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     """A prompt; of a conversation each turn, of which the last one has the expected aspects and checks."""
     if not isinstance(item, dict):
-        yield Question(default, _said(item if isinstance(item, list) else [{"content": item}]))
+        yield Question(default, _conversation(item if isinstance(item, list) else [{"content": item}]))
         return
     name = name_of(item) or default
-    told = item.get("turns")
-    turns = [turn for turn in told if isinstance(turn, str)] if isinstance(told, list) else []
+    turns = item.get("turns")
+    turns = [turn for turn in turns if isinstance(turn, str)] if isinstance(turns, list) else []
     messages = item.get("messages")
     if not isinstance(messages, list):
-        first = item["prompt"] if "prompt" in item else turns.pop(0) if turns else None
+        first = item.get("prompt")
+        if "prompt" not in item and turns:
+            first = turns.pop(0)
         messages = [{"role": "user", "content": first}]
     if isinstance(item.get("system"), str):
         messages = [{"role": "system", "content": item["system"]}, *messages]
@@ -138,15 +146,15 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     if not isinstance(checks, list):
         raise ScenarioError(f'{where}: {printable(name)}: checks must be a list, as [{{"contains": "Lisbon"}}]')
     for number, turn in enumerate(turns, start=2):
-        yield Question(name if number == 2 else f"{name}/{number - 1}", _said(messages))
-        answered = {"role": "assistant", "content": "(what this model answered)"}
-        messages = [*messages, answered, {"role": "user", "content": turn}]
+        yield Question(name if number == 2 else f"{name}/{number - 1}", _conversation(messages))
+        answer = {"role": "assistant", "content": "(what this model answered)"}
+        messages = [*messages, answer, {"role": "user", "content": turn}]
     last = f"{name}/{len(turns) + 1}" if turns else name
-    yield Question(last, _said(messages), tuple(dict.fromkeys(expected)), tuple(checks))
+    yield Question(last, _conversation(messages), tuple(dict.fromkeys(expected)), tuple(checks))
 
 
-def _said(messages: Sequence[object]) -> str:
-    """What a conversation says; a single message of the user's without its role."""
+def _conversation(messages: Sequence[object]) -> str:
+    """A conversation as text; a single message without its role."""
     spoken = [
         (str(message.get("role") or "user"), _content(message.get("content")))
         for message in messages
@@ -166,12 +174,12 @@ def _content(content: object) -> str:
 
 def _counted(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The attempt of each level that counts: the last complete one, else the last."""
-    counted: dict[str, Mapping[str, Any]] = {}
+    by_level: dict[str, Mapping[str, Any]] = {}
     for level in info["levels"]:
-        before = counted.get(level["id"])
+        before = by_level.get(level["id"])
         if before is None or before["status"] != "complete" or level["status"] == "complete":
-            counted[level["id"]] = level
-    return list(counted.values())
+            by_level[level["id"]] = level
+    return list(by_level.values())
 
 
 class _Line(msgspec.Struct):
@@ -202,8 +210,148 @@ def _answers(path: Path, levels: Sequence[Mapping[str, Any]]) -> tuple[tuple[Ans
             counts[key] = counts.get(key, 0) + 1
     if not counts:
         raise UsageError(f"{path.parent}: holds no answers to score: no level that counts has any")
-    answers = tuple(
-        Answer(row_id(prompt, model, text), prompt, model, text, n) for (prompt, model, text), n in counts.items()
-    )
-    faults = ((level, check.fault(path.name)) for (level, _), check in checks.items())
-    return answers, unreadable, tuple(f"{level}: {fault}" for level, fault in faults if fault is not None)
+    answers = [Answer(row_id(*key), *key, count=n) for key, n in counts.items()]
+    damage = []
+    for (level, _), check in checks.items():
+        if (fault := check.fault(path.name)) is not None:
+            damage.append(f"{level}: {fault}")
+    return tuple(answers), unreadable, tuple(damage)
+
+
+# -- the same question at temperature 0
+
+
+class Repeats(msgspec.Struct, frozen=True):
+    """How often a model repeated itself within a run.
+
+    Attributes:
+        prompts: Asked at least twice.
+        prompts_differing: Of those, with more than one answer.
+        answers: To those prompts.
+        answers_differing: Of those, other than their prompt's most frequent one.
+        examples: Prompts that differ, each with how many different answers it got and the first character (from 1)
+            where two of them part.
+    """
+
+    model: str
+    prompts: int
+    prompts_differing: int
+    answers: int
+    answers_differing: int
+    examples: tuple[tuple[str, int, int], ...]
+
+
+class Between(msgspec.Struct, frozen=True):
+    """How far a model said the same in two runs.
+
+    Attributes:
+        prompts: Asked in both, in the same words.
+        prompts_differing: Of those, where one run gave an answer that the other did not.
+        prompts_apart: Of those, where the runs share no answer at all.
+        prompts_changed: With the same id and other words: not compared.
+    """
+
+    model: str
+    prompts: int
+    prompts_differing: int
+    prompts_apart: int
+    prompts_changed: int
+
+
+def _by_prompt(answers: Sequence[Answer], model: str) -> dict[str, list[Answer]]:
+    """A model's different answers to each prompt."""
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if answer.model == model:
+            groups.setdefault(answer.prompt, []).append(answer)
+    return groups
+
+
+def drawn_at_random(info: Mapping[str, Any]) -> str | None:
+    """Why a run's answers to one prompt may rightly differ; None where the same was asked each time at temperature 0.
+
+    Args:
+        info: run.json.
+    """
+    scenario = info.get("scenario") or {}
+    temperature = scenario.get("temperature", 0.0)
+    if temperature != 0:
+        return f"temperature {temperature:g}: answers differ by right"
+    if scenario.get("distinct_prompts"):
+        return "each prompt was made distinct by a prefix: no two requests asked the same"
+    return None
+
+
+def repeats(run: Scored) -> list[Repeats]:
+    """For each model that was asked something at least twice, how far it repeated itself."""
+    compared = []
+    for model in run.models:
+        total = modal = 0
+        differing: list[tuple[str, int, int]] = []
+        again = 0
+        for prompt, group in _by_prompt(run.answers, model).items():
+            counts = [answer.count for answer in group]
+            if sum(counts) < 2:
+                continue
+            again += 1
+            total += sum(counts)
+            modal += max(counts)
+            if len(group) > 1:
+                differing.append((prompt, len(group), _parting(group[0].text, group[1].text)))
+        if again:
+            compared.append(
+                Repeats(
+                    model=model,
+                    prompts=again,
+                    prompts_differing=len(differing),
+                    answers=total,
+                    answers_differing=total - modal,
+                    examples=tuple(differing[:EXAMPLES]),
+                )
+            )
+    return compared
+
+
+def _parting(one: str, other: str) -> int:
+    """The first character, from 1, where two different texts part."""
+    for index, (a, b) in enumerate(zip(one, other, strict=False), start=1):
+        if a != b:
+            return index
+    return min(len(one), len(other)) + 1
+
+
+def between_runs(one: Scored, other: Scored) -> list[Between]:
+    """For each model of both runs, how far it said the same."""
+    compared = []
+    for model in one.models:
+        here, there = _by_prompt(one.answers, model), _by_prompt(other.answers, model)
+        both = [prompt for prompt in here if prompt in there]
+        same_words = [prompt for prompt in both if _words(one, prompt) == _words(other, prompt)]
+        differing = apart = 0
+        for prompt in same_words:
+            a, b = {answer.text for answer in here[prompt]}, {answer.text for answer in there[prompt]}
+            differing += a != b
+            apart += a.isdisjoint(b)
+        if both:
+            compared.append(
+                Between(
+                    model=model,
+                    prompts=len(same_words),
+                    prompts_differing=differing,
+                    prompts_apart=apart,
+                    prompts_changed=len(both) - len(same_words),
+                )
+            )
+    return compared
+
+
+def _words(run: Scored, prompt: str) -> str | None:
+    question = run.questions.get(prompt)
+    return None if question is None else question.text
+
+
+def settings_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Settings of a request that two runs (their run.json) do not share, each as `max_tokens 64 and 128`."""
+    a, b = one.get("scenario") or {}, other.get("scenario") or {}
+    names = ("max_tokens", "temperature", "system", "extra_body")
+    return [f"{name} {a.get(name)} and {b.get(name)}" for name in names if a.get(name) != b.get(name)]

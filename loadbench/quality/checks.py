@@ -1,18 +1,20 @@
-"""Rules that an answer passes or fails, declared beside its prompt: no opinion, no model, the same each time."""
+"""Rules that an answer passes or fails, declared beside its prompt: no opinion, no model, the same each time.
+
+Numbers are read as people write them; JSON is held to a small part of JSON Schema, of which every keyword is obeyed.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from loadbench.errors import ScenarioError
-from loadbench.quality import shape
 from loadbench.quality.answers import Question
-from loadbench.quality.numbers import numbers
-from loadbench.text import nearest, printable, shown
+from loadbench.scenario.files import parse_json
+from loadbench.text import at, nearest, printable, shown
 
 KINDS: dict[str, tuple[str, ...]] = {
     "contains": ("ignore_case",),
@@ -43,11 +45,53 @@ class Check:
 
     def failure(self, text: str) -> str | None:
         """Why an answer fails, in words; None where it passes."""
-        return _RULES[self.kind](self, text)
+        value = self.value
+        ignore_case = bool(self.options.get("ignore_case"))
+        match self.kind:
+            case "number":
+                return self._number(text)
+            case "json_schema":
+                return self._json(text)
+            case "regex":
+                passes = re.search(value, text, re.IGNORECASE if ignore_case else 0) is not None
+                return None if passes else f"nothing in it matches {shown(value)}"
+            case "contains" | "not_contains" | "equals":
+                return self._text(value.casefold(), text.casefold()) if ignore_case else self._text(value, text)
+        bound, _, unit = self.kind.partition("_")
+        length = len(text.split()) if unit == "words" else len(text.strip())
+        if bound == "min" and length < value:
+            return f"has {length} {unit}, at least {value} were asked for"
+        if bound == "max" and length > value:
+            return f"has {length} {unit}, at most {value} were asked for"
+        return None
 
-    def folded(self, text: str) -> str:
-        """A text as this check compares it."""
-        return text.casefold() if self.options.get("ignore_case") else text
+    def _text(self, value: str, text: str) -> str | None:
+        if self.kind == "equals":
+            return None if value.strip() == text.strip() else f"is not {shown(self.value)}"
+        if self.kind == "contains":
+            return None if value in text else f"does not contain {shown(self.value)}"
+        return f"contains {shown(self.value)}" if value in text else None
+
+    def _number(self, text: str) -> str | None:
+        stated = numbers(text)
+        if not stated:
+            return "states no number"
+        anywhere = self.options.get("where", "last") == "any"
+        # As decimals: 0.1 + 0.2 is 0.3 to whoever wrote the rule.
+        value, tolerance = Decimal(str(self.value)), Decimal(str(self.options.get("tolerance", 0)))
+        if any(abs(number - value) <= tolerance for number in (stated if anywhere else stated[-1:])):
+            return None
+        if anywhere:
+            return f"states no {self.value}"
+        return f"its last number is {str(stated[-1])[:40]}, not {self.value}"
+
+    def _json(self, text: str) -> str | None:
+        try:
+            document = json_alone(text)
+        except ValueError as error:
+            return f"is not JSON alone: {error}"
+        why = misfit(document, self.value)
+        return None if why is None else f"its JSON does not fit: {why}"
 
 
 def parse(question: Question) -> tuple[Check, ...]:
@@ -69,106 +113,220 @@ def _check(raw: object) -> Check:
     if not isinstance(raw, dict):
         raise ValueError(f'is {shown(raw)}: must be an object, as {{"contains": "Lisbon"}}')
     kinds = [key for key in raw if key in KINDS]
-    if len(kinds) != 1:
-        unknown = next((key for key in raw if key not in KINDS), "")
-        why = f"asks for {' and '.join(kinds)}: make a check of each" if kinds else f"{shown(unknown)} is no check"
-        raise ValueError(why + ("" if kinds else nearest(unknown, KINDS)))
+    if not kinds:
+        unknown = next(iter(raw), "")
+        raise ValueError(f"{shown(unknown)} is no check{nearest(unknown, KINDS)}")
+    if len(kinds) > 1:
+        raise ValueError(f"asks for {' and '.join(kinds)}: make a check of each")
     [kind] = kinds
     options = {key: value for key, value in raw.items() if key != kind}
     for key in options:
         if key not in KINDS[kind]:
-            raise ValueError(f"{kind} takes no {shown(key)}" + (nearest(key, KINDS[kind]) if KINDS[kind] else ""))
-    _values(kind, raw[kind], options)
+            meant = nearest(key, KINDS[kind]) if KINDS[kind] else ""
+            raise ValueError(f"{kind} takes no {shown(key)}{meant}")
+    _check_value(kind, raw[kind])
+    tolerance, where, ignore_case = options.get("tolerance", 0), options.get("where"), options.get("ignore_case", False)
+    if not _is_number(tolerance) or tolerance < 0:
+        raise ValueError(f"tolerance is {shown(tolerance)}: must be a number, 0 or more")
+    if "where" in options and where not in ("last", "any"):
+        raise ValueError(f"where is {shown(where)}: write last or any")
+    if not isinstance(ignore_case, bool):
+        raise ValueError(f"ignore_case is {shown(ignore_case)}: write true or false")
     return Check(kind, raw[kind], options)
 
 
-def _values(kind: str, value: Any, options: Mapping[str, Any]) -> None:
+def _check_value(kind: str, value: object) -> None:
     if kind == "json_schema":
-        shape.check_schema(value)
+        check_schema(value)
     elif kind == "number":
         if not _is_number(value):
             raise ValueError(f"number is {shown(value)}: must be a number")
-        if not _is_number(options.get("tolerance", 0)) or options.get("tolerance", 0) < 0:
-            raise ValueError(f"tolerance is {shown(options['tolerance'])}: must be a number, 0 or more")
-        if options.get("where", "last") not in ("last", "any"):
-            raise ValueError(f"where is {shown(options['where'])}: write last or any")
     elif kind.startswith(("min_", "max_")):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(f"{kind} is {shown(value)}: must be a whole number, 0 or more")
     elif not isinstance(value, str) or not value:
         raise ValueError(f"{kind} is {shown(value)}: must be a text, not empty")
-    if kind == "regex":
+    elif kind == "regex":
         try:
             re.compile(value)
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"regex {shown(value)} is not valid: {error}") from None
-    if not isinstance(options.get("ignore_case", False), bool):
-        raise ValueError(f"ignore_case is {shown(options['ignore_case'])}: write true or false")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def failures(checks: Sequence[Check], text: str) -> Iterator[tuple[Check, str]]:
-    """The checks that an answer fails, each with why."""
-    for check in checks:
-        if (why := check.failure(text)) is not None:
-            yield check, why
+# -- numbers in a text
+
+LONGEST = 1000
+"""Digits of a number that are looked at: Decimal computes with no number of a million."""
+_NUMBER = re.compile(r"([-+−]?)(\d+(?:[.,]\d+)*|\.\d+)([eE][+-]?\d{1,3}(?!\w))?")
+_PLAIN = re.compile(r"\d*\.\d+|\d+")
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
+_EUROPEAN = re.compile(r"\d{1,3}(\.\d{3})+,\d+")
+_LIST = re.compile(r"\d+(,\d+)+")
 
 
-def _number(check: Check, text: str) -> str | None:
-    found = numbers(text)
-    anywhere = check.options.get("where", "last") == "any"
-    asked, tolerance = Decimal(str(check.value)), Decimal(str(check.options.get("tolerance", 0)))
-    if any(abs(one - asked) <= tolerance for one in (found if anywhere else found[-1:])):
-        return None
-    if not found:
-        return "states no number"
-    return f"states no {check.value}" if anywhere else f"its last number is {str(found[-1])[:40]}, not {check.value}"
+def numbers(text: str) -> list[Decimal]:
+    """The numbers of a text, in its order, as a reader takes them.
+
+    1,234 is a thousand, 4,9 has a decimal comma, 1,2,3 are three; a dash between figures is a range, not a minus;
+    the 4 of GPT-4 is part of a name, 3.5.1 is a version.
+
+    >>> [str(n) for n in numbers("GPT-4 needs 1,234.5 MB, 4,9GB or 10-20%, about −3.")]
+    ['1234.5', '4.9', '10', '20', '-3']
+    """
+    stated = []
+    for match in _NUMBER.finditer(text):
+        sign, digits, exponent = match.groups(default="")
+        before = text[match.start() - 1] if match.start() else " "
+        if before.isalpha() or before == "_":
+            continue
+        minus = "-" if sign in ("-", "−") and not (before.isdigit() or before == ")") else ""
+        stated += [Decimal(minus + plain + exponent) for plain in _with_point(digits[:LONGEST])]
+    return stated
 
 
-def _contains(check: Check, text: str) -> str | None:
-    return None if check.folded(check.value) in check.folded(text) else f"does not contain {shown(check.value)}"
+def _with_point(digits: str) -> list[str]:
+    """Digits with dots and commas, as numbers with a decimal point."""
+    if _PLAIN.fullmatch(digits):
+        return [digits]
+    if _THOUSANDS.fullmatch(digits):
+        return [digits.replace(",", "")]
+    if _EUROPEAN.fullmatch(digits):
+        return [digits.replace(".", "").replace(",", ".")]
+    if _LIST.fullmatch(digits):
+        return digits.split(",") if digits.count(",") > 1 else [digits.replace(",", ".")]
+    return []
 
 
-def _not_contains(check: Check, text: str) -> str | None:
-    return f"contains {shown(check.value)}" if check.folded(check.value) in check.folded(text) else None
+# -- JSON and its schema
+
+TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+KEYWORDS = ("type", "required", "properties", "additionalProperties", "enum", "items")
+PROSE = ("title", "description")
+"""Keywords that constrain nothing."""
+_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n?```", re.DOTALL | re.IGNORECASE)
+
+Keys = tuple[str | int, ...]
 
 
-def _equals(check: Check, text: str) -> str | None:
-    same = check.folded(check.value.strip()) == check.folded(text.strip())
-    return None if same else f"is not {shown(check.value)}"
+def json_alone(text: str) -> object:
+    """The JSON document that a text is: nothing before or after it but blanks, or the one fence that models like.
 
+    Raises:
+        ValueError: It is none; says why, in one line.
 
-def _regex(check: Check, text: str) -> str | None:
-    flags = re.IGNORECASE if check.options.get("ignore_case") else 0
-    return None if re.search(check.value, text, flags) else f"nothing in it matches {shown(check.value)}"
-
-
-def _json_schema(check: Check, text: str) -> str | None:
+    >>> json_alone('```json\\n{"order": "88-1204"}\\n```')
+    {'order': '88-1204'}
+    """
+    text = text.strip()
+    fenced = _FENCE.fullmatch(text)
+    if fenced and "```" not in fenced[1]:
+        text = fenced[1].strip()
+    if not text:
+        raise ValueError("it is empty")
     try:
-        value = shape.parse(text)
-    except ValueError as error:
-        return f"is not JSON alone: {error}"
-    why = shape.misfit(value, check.value)
-    return None if why is None else f"its JSON does not fit: {why}"
+        return parse_json(text, "it")
+    except ScenarioError as error:
+        raise ValueError(str(error).removeprefix("it: ").removeprefix("it, ")) from None
 
 
-def _length(check: Check, text: str) -> str | None:
-    bound, _, unit = check.kind.partition("_")
-    length = len(text.split()) if unit == "words" else len(text.strip())
-    if length >= check.value if bound == "min" else length <= check.value:
-        return None
-    return f"has {length} {unit}, {'at least' if bound == 'min' else 'at most'} {check.value} were asked for"
+def check_schema(schema: object, keys: Keys = ()) -> None:
+    """Refuse a schema that would not be fully obeyed: an unknown keyword is an error, never passed over.
+
+    Raises:
+        ValueError: With the place in the schema.
+    """
+    where = f"json_schema at {at(keys)}" if keys else "json_schema"
+    if not isinstance(schema, dict):
+        raise ValueError(f"{where} is {shown(schema)}: must be an object")
+    for key in schema:
+        if key not in KEYWORDS + PROSE:
+            raise ValueError(f"{where} has the keyword {shown(key)}, which is not known{nearest(key, KEYWORDS)}")
+    types = schema.get("type", [])
+    for name in types if isinstance(types, list) else [types]:
+        if name not in TYPES:
+            raise ValueError(f"{where} has the type {shown(name)}: use one of {', '.join(TYPES)}")
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise ValueError(f"{where} has required {shown(required)}: must be a list of names")
+    if not isinstance(schema.get("enum", []), list):
+        raise ValueError(f"{where} has enum {shown(schema['enum'])}: must be a list of values")
+    if not isinstance(schema.get("additionalProperties", True), bool):
+        raise ValueError(f"{where} has additionalProperties that is no true or false")
+    properties = schema.get("properties", {})
+    if not isinstance(properties, dict):
+        raise ValueError(f"{where} has properties {shown(properties)}: must be an object")
+    for name, below in properties.items():
+        check_schema(below, (*keys, "properties", name))
+    if "items" in schema:
+        check_schema(schema["items"], (*keys, "items"))
 
 
-_RULES: dict[str, Callable[[Check, str], str | None]] = {
-    "contains": _contains,
-    "not_contains": _not_contains,
-    "equals": _equals,
-    "regex": _regex,
-    "json_schema": _json_schema,
-    "number": _number,
-    **dict.fromkeys(("min_words", "max_words", "min_characters", "max_characters"), _length),
-}
+def misfit(value: object, schema: Mapping[str, Any]) -> str | None:
+    """The first place where a value is not as its schema says, in words; None where it fits.
+
+    >>> schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+    >>> misfit({"n": 12}, schema), misfit({"n": "12"}, schema), misfit({}, schema)
+    (None, 'n is "12": must be of type integer', 'it lacks n')
+    """
+    return next(_misfits(value, schema, ()), None)
+
+
+def _misfits(value: object, schema: Mapping[str, Any], keys: Keys) -> Iterator[str]:
+    place = at(keys) or "it"
+    if "type" in schema:
+        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        if not any(_is(value, name) for name in types):
+            yield f"{place} is {shown(value)}: must be of type {' or '.join(types)}"
+            return
+    if "enum" in schema and not any(same(value, one) for one in schema["enum"]):
+        yield f"{place} is {shown(value)}: must be one of {shown(schema['enum'])}"
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        for name in schema.get("required", ()):
+            if name not in value:
+                yield f"{place} lacks {at((name,))}"
+        for name, below in value.items():
+            if name in properties:
+                yield from _misfits(below, properties[name], (*keys, name))
+            elif not schema.get("additionalProperties", True):
+                yield f"{place} has {at((name,))}, which is not asked for"
+    if isinstance(value, list) and "items" in schema:
+        for index, item in enumerate(value):
+            yield from _misfits(item, schema["items"], (*keys, index))
+
+
+def _is(value: object, name: str) -> bool:
+    if isinstance(value, bool):
+        return name == "boolean"
+    match name:
+        case "object":
+            return isinstance(value, dict)
+        case "array":
+            return isinstance(value, list)
+        case "string":
+            return isinstance(value, str)
+        case "number":
+            return isinstance(value, int | float)
+        case "integer":  # as JSON Schema has it, 12.0 is one
+            return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        case _:
+            return name == "null" and value is None
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two JSON values are equal; true is not 1, as it is in Python.
+
+    >>> same(1, 1.0), same(1, True), same([{"a": 1}], [{"a": True}])
+    (True, False, False)
+    """
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)

@@ -104,15 +104,14 @@ def read(folder: Path) -> tuple[list[Score], int]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
             continue
-        if all(_in_range(value) for value in (score.score, *score.aspects.values())):
+        values = list(score.aspects.values())
+        if score.score is not None:
+            values.append(score.score)
+        if all(LOWEST <= value <= HIGHEST for value in values):
             scores.append(score)
         else:
             unreadable += 1
     return scores, unreadable
-
-
-def _in_range(value: int | None) -> bool:
-    return value is None or LOWEST <= value <= HIGHEST
 
 
 def latest(scores: Iterable[Score]) -> list[Score]:

@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -50,7 +49,7 @@ def lines(answers: Sequence[Answer], questions: Mapping[str, Question], *, blind
     names = list(by_prompt)
     if blind:
         chance.shuffle(names)
-    found = []
+    listed = []
     for name in names:
         group = by_prompt[name]
         if blind:
@@ -58,8 +57,8 @@ def lines(answers: Sequence[Answer], questions: Mapping[str, Question], *, blind
         models = list(dict.fromkeys(answer.model for answer in group))
         letters = {model: _letter(number) if blind else model for number, model in enumerate(models)}
         question = questions.get(name, Question(name, ""))
-        found += [Line(answer, question, letters[answer.model]) for answer in group]
-    return found
+        listed += [Line(answer, question, letters[answer.model]) for answer in group]
+    return listed
 
 
 def _letter(number: int) -> str:
@@ -79,7 +78,7 @@ def render(sheet: Sequence[Line], kind: str) -> bytes:
         kind: .csv (for spreadsheets: UTF-8 with a mark that says so) or .json.
     """
     if kind == ".json":
-        return orjson.dumps(_document(sheet), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return _json(sheet)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -90,8 +89,8 @@ def render(sheet: Sequence[Line], kind: str) -> bytes:
     return b"\xef\xbb\xbf" + text.getvalue().encode()
 
 
-def _document(sheet: Sequence[Line]) -> dict[str, Any]:
-    return {
+def _json(sheet: Sequence[Line]) -> bytes:
+    document = {
         "how": f"Fill in score, {LOWEST} (useless or wrong) to {HIGHEST} (excellent); aspects and note where you like.",
         "answers": [
             {
@@ -107,6 +106,7 @@ def _document(sheet: Sequence[Line]) -> dict[str, Any]:
             for line in sheet
         ],
     }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _plain(cell: str) -> str:
@@ -167,7 +167,7 @@ def read(path: Path, answers: Sequence[Answer], questions: Mapping[str, Question
     return filled
 
 
-def _rows_of_csv(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _rows_of_csv(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     where = printable(str(path))
     first = text.lstrip("\r\n").split("\n", 1)[0]
     # Spreadsheets of half the world part cells by semicolons.
@@ -188,7 +188,7 @@ def _rows_of_csv(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]
         csv.field_size_limit(limit)
 
 
-def _rows_of_json(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _rows_of_json(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     where = printable(str(path))
     try:
         data = parse_json(text, where)
@@ -201,7 +201,7 @@ def _rows_of_json(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any
         yield f"answers[{index}]", row if isinstance(row, dict) else {"row": row}
 
 
-def _mark(cells: Mapping[str, Any], known: Mapping[str, Answer], questions: Mapping[str, Question]) -> Mark | None:
+def _mark(cells: Mapping[str, object], known: Mapping[str, Answer], questions: Mapping[str, Question]) -> Mark | None:
     """A row's score; None where it has none.
 
     Raises:
@@ -257,7 +257,7 @@ def whole(value: object, name: str) -> int | None:
         return None
     number: float | None = None
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
-        number = int(value.strip()[:4])
+        number = int(value.strip()[:4])  # more digits are out of range, and int() refuses thousands of them
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = value
     if number is None or number != int(number) or not LOWEST <= number <= HIGHEST:

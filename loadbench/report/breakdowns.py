@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from loadbench import text as units
 from loadbench.report import levels
@@ -51,7 +51,6 @@ def endpoints(summary: Summary) -> list[Table]:
 
 
 def _address(url: object) -> str:
-    """The address without what all have: as 127.0.0.1:8000."""
     return bare_url(url).partition("://")[2].removesuffix("/v1")
 
 
@@ -93,18 +92,18 @@ def _worker(part: Record) -> str:
 def _by_part(title: str, summary: Summary, parts: str, columns: Columns, notes: Sequence[str]) -> list[Table]:
     """A table a model, a row a part of a level; the level is named in the first of its rows."""
     tables = []
+    named = [(Column("level", left=True), lambda row: Cell(row[0]))]
+    own = [(column, _of_part(read)) for column, read in columns]
     for model, rows in levels.by_model(summary).items():
         found: list[tuple[str, Record]] = []
         for level in rows:
             for place, part in enumerate(level.get(parts) or ()):
                 found.append(("" if place else levels.label(level), part))
-        named = [(Column("level", left=True), lambda row: Cell(row[0]))]
-        own = [(column, _of_second(read)) for column, read in columns]
         tables.append(table(title, [*named, *own], found, notes, model))
     return tables
 
 
-def _of_second(read: Callable[[Record], Cell]) -> Callable[[tuple[str, Record]], Cell]:
+def _of_part(read: Callable[[Record], Cell]) -> Callable[[tuple[str, Record]], Cell]:
     return lambda row: read(row[1])
 
 
@@ -121,15 +120,14 @@ def repeats(summary: Summary) -> list[Table]:
         "all = geometric mean of the runs with its 95% interval (each run counts once; from three runs on), and their "
         "spread: the largest over the smallest, and the coefficient of variation"
     ]
-    until = levels.run_of(summary).get("until") or {}
-    if until.get("reached") is not None:
-        every = "every" if until["reached"] else "not every"
-        notes.append(f"{every} mean is known to {100 * until['wanted']:g}%, {_until(until['reached'])}")
+    until = levels.run_of(summary).get("until")
+    if isinstance(until, Mapping) and until.get("reached") is not None:
+        wanted = f"{100 * until['wanted']:g}%"
+        if until["reached"]:
+            notes.append(f"every mean is known to {wanted}, as --until wanted")
+        else:
+            notes.append(f"not every mean is known to {wanted}, which --until wanted")
     return [_runs(found, model if several else None, notes) for model, found in entries.items()]
-
-
-def _until(reached: bool) -> str:
-    return "as --until wanted" if reached else "which --until wanted"
 
 
 def _runs(entries: Sequence[Record], model: str | None, notes: Sequence[str]) -> Table:

@@ -62,7 +62,6 @@ FORMATS: Mapping[str, Callable[[Record], str]] = {
 
 
 def decision(record: Record) -> Text:
-    """The recommendation, its reasons, how firm it is."""
     doubtful = reds(record) or not rows(record)
     lines = [Line(f"{headline(record)}.", strong=True, tone="bad" if doubtful else "")]
     lines += [Line(f"{line}.", beneath=True) for line in (*reasons(record), robustness(record)) if line]
@@ -94,7 +93,6 @@ def context(record: Record) -> Facts:
 
 
 def rest(record: Record) -> list[Block]:
-    """Alternatives, consequences and doubts."""
     findings = [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
     return [
         Text.of("Alternatives", [f"{line}." for line in alternatives(record)]),
@@ -107,12 +105,10 @@ def rest(record: Record) -> list[Block]:
 
 
 def rows(record: Record) -> list[Record]:
-    """The candidates that are ranked, the winner first."""
     return [row for row in record["candidates"] if row["rank"] is not None]
 
 
 def reds(record: Record) -> list[Record]:
-    """The doubts that forbid a plain recommendation."""
     return [doubt for doubt in record["doubts"] if doubt["severity"] == "red"]
 
 
@@ -127,7 +123,6 @@ def simulated(record: Record) -> str:
 
 
 def in_words(record: Record) -> dict[str, str | list[str]]:
-    """All sentences, for programs that show them."""
     return {
         "headline": headline(record),
         "reasons": reasons(record),
@@ -254,7 +249,6 @@ def front(record: Record) -> str:
 
 
 def fell_out(record: Record) -> list[str]:
-    """Why each that fell out did, with its figure and how sure that is."""
     found = []
     for row in record["candidates"]:
         if row["rank"] is None:
@@ -276,7 +270,6 @@ def _missed(need: Record) -> str:
 
 
 def alternatives(record: Record) -> list[str]:
-    """Who else was there, and who fell out."""
     found = [front(record)] if front(record) else []
     for row in rows(record)[1:]:
         first = units.share(row["wins"]["both"])
@@ -288,7 +281,6 @@ def alternatives(record: Record) -> list[str]:
 
 
 def consequences(record: Record) -> list[str]:
-    """What the winner gives, and what would make another win."""
     left = rows(record)
     if not left:
         return ["Nothing can be shipped within the needs: measure other models, or loosen a need"]
@@ -337,7 +329,6 @@ def value_interval(figure: Record, low: float | None, high: float | None) -> str
 
 
 def needs(record: Record) -> Table | None:
-    """Who meets which need; None where there is none."""
     if not record["needs"]:
         return None
     columns = (Column("model", left=True), *(Column(need, left=True) for need in record["needs"]), Column("left"))

@@ -208,7 +208,6 @@ def _is_all_or_none(verdict: Verdict) -> bool:
 
 
 def sides(record: Record) -> tuple[str, str]:
-    """What both sides are called: BASE and NEW are folders, or models of one run."""
     return str(record["base"]["name"]), str(record["new"]["name"])
 
 
@@ -224,7 +223,6 @@ def _pair_of(row: Record) -> tuple[str, str]:
 
 
 def _verdict(record: Record) -> Text:
-    """The word in a sentence, and what makes it."""
     lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
     lines += [Line(f"{text}.", name=name, beneath=True) for name, text in sentences(record)]
     return Text("", lines)
@@ -345,7 +343,6 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
-    """What was compared with what, and on which terms."""
     base, new = sides(record)
     of_runs = record["kind"] == "runs"
     if of_runs:
@@ -412,7 +409,6 @@ def _side(gate: Record, record: Record) -> str:
 
 
 def _missing(record: Record) -> list[Finding]:
-    """Levels that only one side has."""
     found = []
     for side in ("base", "new"):
         name = str(record[side]["name"]) if record["kind"] == "models" else side.upper()

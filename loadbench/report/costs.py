@@ -210,7 +210,6 @@ def _loader(model: Record) -> Cell:
 
 
 def _pauses(models: Sequence[Record]) -> list[str]:
-    """What "after idle" and "kept warm" mean in this run."""
     notes = []
     for purpose, words in (("idle", "after idle"), ("kept_warm", "kept warm")):
         probe = next((model[purpose] for model in models if model.get(purpose)), None)

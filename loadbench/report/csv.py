@@ -82,7 +82,6 @@ def _key(level: Level, name: str) -> object:
 
 
 def _single(metric: str, statistic: str, value: object, unit: str) -> _Row:
-    """A figure without n and interval."""
     return metric, statistic, int(value) if isinstance(value, bool) else value, unit, None, None, None
 
 

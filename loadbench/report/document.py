@@ -69,7 +69,6 @@ class Table:
     model: str | None = None
 
     def with_columns(self, places: Sequence[int]) -> Table:
-        """The table with the columns at `places` alone."""
         columns = tuple(self.columns[i] for i in places)
         rows = tuple(tuple(row[i] for i in places) for row in self.rows)
         return replace(self, columns=columns, rows=rows)
@@ -134,9 +133,7 @@ class Times:
         return Cell(units.figure(float(metric[statistic]) / self.scale), interval, marked, doubtful)
 
 
-def interval(
-    low: float | None, high: float | None, shown: Callable[[float | None], str] = units.figure, join: str = "–"
-) -> str:
+def interval(low: float | None, high: float | None, shown: Callable[[float | None], str] = units.figure) -> str:
     """The ends of an interval; "" where one of them does not exist.
 
     >>> interval(205.0, 216.0), interval(None, 3.0)
@@ -144,7 +141,7 @@ def interval(
     """
     if low is None or high is None:
         return ""
-    return f"{shown(low)}{join}{shown(high)}"
+    return f"{shown(low)}–{shown(high)}"
 
 
 # -- plots
@@ -308,8 +305,6 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Blocks of one format."""
-
     format: Format
     blocks: Sequence[Block]
 

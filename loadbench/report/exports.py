@@ -118,7 +118,6 @@ US_PER_MS = 1000.0
 
 
 def hgrm(histogram: Histogram) -> str:
-    """The text: a line a tick of the percentiles, then the footer."""
     lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
     for value_us, level, total in ticks(histogram):
         share = level / 100.0

@@ -67,7 +67,6 @@ def _word(firsts: Sequence[Level], curve: Record | None) -> str:
 
 
 def _serial(firsts: Sequence[Level]) -> str:
-    """What a queue in front of one request at a time does to its users."""
     last = firsts[-1]
     n, stretch = int(last.get("concurrency") or 0), last.get("stretch")
     waits = f", and wait {stretch:.2g} times as long" if stretch else ""
@@ -228,7 +227,6 @@ def _device(rows: Sequence[Level]) -> str:
 
 
 def _hedge(deciding: Sequence[Level]) -> str:
-    """What makes the word of the deciding levels uncertain."""
     gates = [warning for level in deciding for warning in level.get("warnings") or ()]
     red = sorted({titled(str(gate.get("code"))) for gate in gates if gate.get("severity") == "red"})
     if red:

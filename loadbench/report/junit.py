@@ -83,7 +83,6 @@ def of_run(summary: Summary, *, strict: bool = False) -> str:
 
 
 def _level(level: Level, summary: Summary, strict: bool) -> Iterable[Case]:
-    """What is tested of one level; one that was skipped was tested for nothing."""
     group = group_of(level.get("model"), levels.label(level))
     yield _end(level, group)
     for row in objectives.thresholds(summary):
@@ -96,7 +95,6 @@ def _level(level: Level, summary: Summary, strict: bool) -> Iterable[Case]:
 
 
 def _end(level: Level, group: str) -> Case:
-    """Whether the level ran to its end."""
     status = level.get("status") or "complete"
     name, time_s = "runs to its end", float(level.get("duration_s") or 0.0)
     done = f"{units.plural(int(level.get('completed') or 0), 'request')} completed"

@@ -19,7 +19,6 @@ REQUESTS_NEEDED = {"p50": 6, "p90": 36, "p95": 72, "p99": 368, "p999": 3688}
 
 
 def run_of(summary: Summary) -> Record:
-    """The facts of run.json."""
     return summary.get("run") or {}
 
 
@@ -115,7 +114,6 @@ def load(level: Level) -> float:
 
 
 def load_words(level: Level) -> str:
-    """The load in words: "8 streams", "0.5 req/s"."""
     if is_open(level):
         return f"{level['request_rate_per_s']:g} req/s"
     return units.plural(int(level.get("concurrency") or 0), "stream")
@@ -161,13 +159,11 @@ def value(level: Level, metric: str, statistic: str) -> float | None:
 
 
 def bounds(level: Level, figure: str) -> tuple[float | None, float | None]:
-    """The 95 % interval of a figure that has one."""
     low, high = level.get(f"{figure}_ci95") or (None, None)
     return low, high
 
 
 def total(rows: Iterable[Level], figure: str) -> int:
-    """A count over levels."""
     return sum(int(level.get(figure) or 0) for level in rows)
 
 
@@ -214,6 +210,12 @@ def is_doubtful(metric: Record, statistic: str) -> bool:
 def is_marked(metric: Record, statistic: str) -> bool:
     """Whether a printed percentile rests on too few requests for an interval."""
     return statistic in REQUESTS_NEEDED and metric.get(statistic) is not None and interval(metric, statistic) is None
+
+
+def by_number(code: str) -> tuple[int, str]:
+    """Where a gate stands among others: V9 before V10, names of gates that have no number last."""
+    digits = code.lstrip("V")
+    return int(digits) if digits.isdigit() else 99, code
 
 
 def joined(names: Iterable[str]) -> str:

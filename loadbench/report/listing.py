@@ -16,9 +16,9 @@ import msgspec
 from loadbench import text as units
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.metrics.gates import titled
-from loadbench.report import levels
+from loadbench.report import levels, objectives
 from loadbench.report.document import Cell, Column, Table, table
-from loadbench.report.levels import Level, Record
+from loadbench.report.levels import Level, Record, by_number
 from loadbench.store import read_bounded, read_info
 from loadbench.text import one_line
 
@@ -27,7 +27,6 @@ CUT_SHORT = "cut short"
 _QUIET_S = 120.0
 _SIDES = ("base", "new")
 _SEVERITIES = ("red", "warn", "note")
-_VERDICTS = ("failed", "unknown", "passed")
 _MOST_MODELS = 2
 
 
@@ -57,8 +56,6 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """The codes of the worst severity that spoke."""
-
     severity: str
     codes: list[str]
 
@@ -158,7 +155,6 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
         capacity["concurrency"] = summary.capacity_concurrency
     if summary.capacity_rate_per_s is not None:
         capacity["rate_per_s"] = summary.capacity_rate_per_s
-    results = {row["result"] for row in summary.thresholds}
     return Entry(
         folder=path,
         name=str(info.get("name") or path.name),
@@ -169,7 +165,7 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
         levels=len(complete),
         best=_best(summary.levels),
         capacity=capacity or None,
-        thresholds=next((word for word in _VERDICTS if word in results), None),
+        thresholds=objectives.verdict({"thresholds": summary.thresholds}),
         gates=_gates(summary),
         simulated=levels.is_simulated({"levels": summary.levels, "run": info}),
     )
@@ -205,20 +201,14 @@ def _gates(summary: _Summary) -> Gates | None:
     for severity in _SEVERITIES:
         codes = {str(warning["code"]) for warning in warnings if warning["severity"] == severity}
         if codes:
-            return Gates(severity, sorted(codes, key=_by_number))
+            return Gates(severity, sorted(codes, key=by_number))
     return None
-
-
-def _by_number(code: str) -> tuple[int, str]:
-    digits = "".join(sign for sign in code if sign.isdigit())
-    return int(digits or 0), code
 
 
 # -- the table
 
 
 def table_of(found: Sequence[Entry], folder: Path) -> Table:
-    """A row a run."""
     columns = [
         (Column("began", "(UTC)", left=True), lambda entry: Cell((entry.began or units.ABSENT)[:16].replace("T", " "))),
         (Column("run", left=True), lambda entry: _cell(entry.folder.relative_to(folder).as_posix())),

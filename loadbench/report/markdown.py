@@ -27,7 +27,6 @@ LONGEST = 4000
 
 
 def render(document: Document) -> str:
-    """The whole report."""
     paragraphs: list[str] = []
     if document.title is not None:
         paragraphs += _title(document.title)
@@ -113,7 +112,6 @@ def _finding(finding: Finding) -> str:
 
 
 def _tables(tables: Sequence[Table]) -> Iterable[str]:
-    """A table a model, then what the tables note."""
     for table in tables:
         if len(tables) > 1:
             yield f"**{markdown_code(table.model)}**"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from loadbench import text as units
+from loadbench.metrics.gates import titled
 from loadbench.report import levels
 from loadbench.report.document import Cell, Column, Line, Table, Tone, interval, table
 from loadbench.report.levels import Level, Record, Summary
@@ -17,7 +18,6 @@ RESULTS = {"failed": "FAILED", "unknown": "not known", "passed": "passed"}
 
 
 def thresholds(summary: Summary) -> list[Record]:
-    """A row a threshold and level."""
     return list(summary.get("thresholds") or [])
 
 
@@ -98,7 +98,6 @@ def place(row: Record, summary: Summary) -> str:
 
 
 def value(row: Record) -> str:
-    """The figure with its unit."""
     if row["value"] is None and row["result"] == "failed":
         return "no end"
     return units.with_unit(row["value"], row["unit"])
@@ -167,7 +166,6 @@ def _goodput(level: Level) -> Cell:
 
 
 def searches(summary: Summary) -> list[Record]:
-    """A search a model."""
     return list(summary.get("capacity") or [])
 
 
@@ -286,7 +284,6 @@ def _met_by(share: Record) -> Cell:
 
 
 def _search_notes(search: Record) -> Iterable[str]:
-    """How the verdicts were reached."""
     steps = search.get("steps") or []
     for step in steps:
         if step.get("reason"):
@@ -313,3 +310,22 @@ def _label(step: Record, search: Record) -> str:
     name = f"c{step['load']}" if search["by"] == "concurrency" else f"{step['load']:g} req/s"
     repeat = str(step["level"]).partition("#")[2]
     return f"{name} ({repeat})" if repeat else name
+
+
+def reasons(summary: Summary, *, strict: bool) -> list[str]:
+    """Why a run failed, a line each; empty where it did not.
+
+    Args:
+        strict: Whether unknown thresholds and red gates fail it too.
+    """
+    judged = thresholds(summary)
+    found = [in_words(row, summary) for row in judged if row["result"] == "failed"]
+    if not strict:
+        return found
+    found += [f"not known: {in_words(row, summary)}" for row in judged if row["result"] == "unknown"]
+    red: dict[str, list[str]] = {}
+    for level, warning in levels.warnings(summary):
+        if warning.get("severity") == "red":
+            where = levels.full_label(level, summary) if level else "the whole run"
+            red.setdefault(where, []).append(titled(str(warning.get("code"))))
+    return found + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]

@@ -234,7 +234,6 @@ def _versions(run: Record) -> str:
 
 
 def _workers(run: Record) -> str:
-    """Who shared the load, as `2 processes of this machine`; "" where one process made it."""
     spread = run.get("spread") or {}
     workers = spread.get("workers") or ()
     if not workers:
@@ -279,7 +278,6 @@ def absent(row: Record) -> str:
 
 
 def watched(run: Record) -> str:
-    """What samples were taken of."""
     samples = run.get("telemetry") or {}
     if not samples or samples.get("local") is False:
         return ""
@@ -315,7 +313,6 @@ def unwatched(run: Record) -> str:
 
 
 def assumed(run: Record) -> str:
-    """What somebody declared, and nobody measured."""
     scenario = run.get("scenario") or {}
     parts = []
     if scenario.get("declared_watts"):

@@ -146,7 +146,6 @@ def _details(summary: Summary) -> list[Block]:
 
 
 def doubts(summary: Summary) -> list[Block]:
-    """Levels that did not run to their end, what changed until the end, the validity gates that spoke."""
     blocks: list[Block] = []
     unfinished = _unfinished(summary)
     if unfinished:
@@ -165,16 +164,11 @@ def gates(summary: Summary) -> list[Finding]:
         places = spoke.setdefault(gate, {}).setdefault(str(warning.get("text") or ""), [])
         places.append(levels.full_label(level, summary) if level else "")
     found = []
-    for code, severity in sorted(spoke, key=lambda gate: (_SEVERITIES.get(gate[1], 2), _number(gate[0]))):
+    for code, severity in sorted(spoke, key=lambda gate: (_SEVERITIES.get(gate[1], 2), levels.by_number(gate[0])[0])):
         texts = [(levels.joined(places), text) for text, places in spoke[code, severity].items()]
         name = NAMES.get(code, "")
         found.append(Finding(f"{code} {severity}", severity, texts, "" if name == code else name))
     return found
-
-
-def _number(code: str) -> int:
-    digits = code.lstrip("V")
-    return int(digits) if digits.isdigit() else 99
 
 
 def _unfinished(summary: Summary) -> list[str]:

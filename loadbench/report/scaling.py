@@ -32,7 +32,6 @@ def curves(summary: Summary) -> list[Curve]:
 
 
 def of_model(summary: Summary, model: str, loop: str = "closed") -> Curve | None:
-    """A model's curve with several loads, in closed or open loop."""
     for curve in curves(summary):
         if curve.get("model") == model and curve.get("loop") == loop:
             return curve
@@ -103,7 +102,6 @@ def knees(summary: Summary) -> Table | None:
 
 
 def law(summary: Summary) -> Table | None:
-    """The Universal Scalability Law of each model; None where none was fitted."""
     fitted = [curve for curve in curves(summary) if curve.get("usl")]
     columns = [
         (Column("model", left=True), _model),
@@ -122,7 +120,6 @@ def law(summary: Summary) -> Table | None:
 
 
 def levels_of(curve: Curve, summary: Summary) -> list[Level]:
-    """The curve's levels, by load."""
     ids = {row["id"] for row in curve.get("levels") or ()}
     return levels.by_load(level for level in levels.levels(summary) if level.get("id") in ids)
 

@@ -22,7 +22,6 @@ WORST_PROMPTS = 3
 
 
 def per_model(title: str, rows: Sequence[Level], columns: Columns, notes: Sequence[str] = ()) -> list[Table]:
-    """A table a model, all with the same columns, units and notes."""
     models: dict[str, list[Level]] = {}
     for level in rows:
         models.setdefault(levels.model(level), []).append(level)
@@ -50,7 +49,6 @@ def share(name: str) -> Read:
 
 
 def rate(name: str) -> Read:
-    """A figure with its interval."""
     return lambda level: Cell(units.figure(level.get(name)), interval(*levels.bounds(level, name)))
 
 
@@ -59,7 +57,6 @@ def efficiency(level: Level) -> Cell:
 
 
 def statistic(metric: str, name: str, shown: Callable[[float | None], str] = units.figure) -> Read:
-    """A statistic without its interval."""
     return lambda level: Cell(shown(levels.value(level, metric, name)))
 
 
@@ -70,7 +67,6 @@ def metric(name: str) -> Callable[[Level], Record]:
 def times_of(
     name: str, times: Times, read: Callable[[Level], Record], statistics: Iterable[str], unit: str = ""
 ) -> Columns:
-    """A column for each statistic of a time."""
     return [(Column(f"{name} {STATISTIC_TITLES[p]}", unit or times.unit), _time(times, read, p)) for p in statistics]
 
 
@@ -94,7 +90,6 @@ def _tpot(read: Read) -> Read:
 
 
 def _tpot_notes(rows: Sequence[Level]) -> list[str]:
-    """What the "~" of a TPOT means, where there is one."""
     if not any(map(levels.is_tpot_estimated, rows)):
         return []
     return ["~ TPOT: tokens of the first arrival estimated from tokens per event"]
@@ -253,7 +248,6 @@ def open_loop(summary: Summary) -> list[Table]:
 
 
 def behind(summary: Summary) -> list[Table]:
-    """What stands behind the headline: the window, the load that was reached, the client, the whole run."""
     rows = levels.levels(summary)
     ttfe = metric("ttfe_ms")
     columns: Columns = [
@@ -326,7 +320,6 @@ def prompts(level: Level, most: int = MOST_PROMPTS) -> Table | None:
 
 
 def input_lengths(level: Level) -> Table | None:
-    """TTFT and E2E by input length; None where the server counted no input tokens."""
     entries: list[Record] = list(level.get("input_lengths") or [])
     times = Times.of(entries, "ttft_median_ms" if levels.is_stream(level) else "e2e_median_ms")
     columns: Columns = [

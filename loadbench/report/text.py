@@ -69,7 +69,6 @@ def show(document: Document, console: Console) -> None:
 
 
 def show_tables(tables: Sequence[Table], console: Console) -> None:
-    """Prints tables alone, one a model."""
     for part in _tables(tables, console):
         _print(part, console)
 

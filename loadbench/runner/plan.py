@@ -161,3 +161,16 @@ def _estimate(scenario: Scenario, level: Level, limits: Limits) -> tuple[float, 
     if limits.requests is None:
         return by_time
     return min(by_count[0], by_time[0]), min(by_count[1], by_time[1])
+
+
+def check_thresholds(scenario: Scenario, models: Sequence[str]) -> None:
+    """Refuse a threshold that is about no level of the plan.
+
+    Raises:
+        UsageError: It names the levels there are.
+    """
+    planned = scenario.levels(models)
+    for one in scenario.thresholds:
+        if not any(one.is_about(level.id, level.model) for level in planned):
+            names = ", ".join(dict.fromkeys(level.id.rpartition("@")[2].partition("#")[0] for level in planned))
+            raise UsageError(f"{one.text}: no level is called {one.level}: write one of {names}, or a model's name")

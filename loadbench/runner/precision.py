@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadbench.engine import Progress
+from loadbench.figures import in_words
 from loadbench.metrics import level as levels
 from loadbench.metrics import repeats
 from loadbench.record import Result, Results
@@ -15,7 +16,8 @@ from loadbench.scenario import LEAST_REPEATS, Level, Scenario
 from loadbench.store import LevelData
 
 Record = MutableMapping[str, Any]
-UNITS = {"output_tokens_per_s": "tokens/s", "ttft_p50": "median TTFT", "e2e_p50": "median E2E"}
+FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")
+"""Of which the widths of intervals end the repeats."""
 
 
 def begun(asked: Scenario) -> Record:
@@ -117,10 +119,10 @@ class Precise:
         for runs in grouped.values():
             if len(runs) < LEAST_REPEATS:
                 return False
-            for figure in UNITS.keys() & runs[0].keys():
+            for figure in (name for name in FIGURES if name in runs[0]):
                 half = repeats.over_runs([run[figure] for run in runs]).half_width
                 if half is not None:  # of a figure that no server told, no run says more
-                    widths.append((half, f"{UNITS[figure]} of {runs[0]['level']}"))
+                    widths.append((half, f"{in_words(figure)} of {runs[0]['level']}"))
         if not widths:
             return False
         half, where = max(widths)

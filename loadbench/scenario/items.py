@@ -80,7 +80,7 @@ class Item(msgspec.Struct, frozen=True):
         return parse_json(self.text, self.file, self.line, keys=keys, nan=True)
 
 
-def name_of(value: Mapping[str, Any]) -> str | None:
+def name_of(value: Mapping[str, object]) -> str | None:
     """What an item calls itself, a whole number too; None where it has no name of one line.
 
     >>> name_of({"question_id": 81, "category": "writing"})
@@ -165,7 +165,7 @@ def _is_lines(source: Source) -> bool:
     return not isinstance(inside, str | list)
 
 
-def _first(text: str) -> Any:
+def _first(text: str) -> object:
     """The JSON value that a text begins with; None where it is none, or not all of it is there."""
     try:
         return json.JSONDecoder().raw_decode(text.lstrip())[0]
@@ -210,7 +210,7 @@ def _values(source: Source) -> Iterator[Item]:
         yield Item(number, source.where, source.value(), line)
 
 
-def _holds_items(key: str, found: list[Any]) -> bool:
+def _holds_items(key: str, found: list[object]) -> bool:
     """Whether a list is that of all items, not the turns of one conversation."""
     return key == WHOLE[0] or all(isinstance(one, dict) and not one.keys() & set(SPEAKER) for one in found[:1])
 

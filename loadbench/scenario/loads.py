@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -43,7 +43,7 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     closing: bool = False
 
     @property
-    def load_facts(self) -> dict[str, Any]:
+    def load_facts(self) -> dict[str, int | float | str | None]:
         """What run.json says of the load, by the names of its fields."""
         names = ("concurrency", "request_rate_per_s", "repeat", "shape")
         return {name: getattr(self, name) for name in names}

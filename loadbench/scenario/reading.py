@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from loadbench.bounds import Duration
+from loadbench.bounds import Duration, decoded
 from loadbench.errors import ScenarioError
 from loadbench.scenario.checks import LOADS
 from loadbench.scenario.files import check, expanded, parse_json, parse_toml, read_text
@@ -16,6 +16,8 @@ from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
 
+Table = dict[str, Any]
+"""Plain data, as JSON and TOML have it."""
 _INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""
 _BESIDE = {
@@ -56,7 +58,7 @@ def read(path: Path) -> Scenario:
     return _scenario(data, where, path.parent)
 
 
-def from_json(data: bytes | str | dict[str, Any], where: str = "scenario") -> Scenario:
+def from_json(data: bytes | str | Table, where: str = "scenario") -> Scenario:
     """A Scenario from JSON or plain data, as `to_builtins` gives it.
 
     Raises:
@@ -104,7 +106,7 @@ def merge(scenario: Scenario, **overrides: Any) -> Scenario:
     return _scenario(data, "options", Path())
 
 
-def to_builtins(scenario: Scenario, instead: str = STARS) -> dict[str, Any]:
+def to_builtins(scenario: Scenario, instead: str = STARS) -> Table:
     """The scenario in full as plain JSON data, for run.json; reads back with `from_json`.
 
     Args:
@@ -116,7 +118,7 @@ def to_builtins(scenario: Scenario, instead: str = STARS) -> dict[str, Any]:
     return data
 
 
-def read_models(path: Path) -> dict[str, dict[str, Any]]:
+def read_models(path: Path) -> dict[str, Table]:
     """A models.json: `{name: {"capabilities": [...], "size_mb": n, ...}}`, or a list of names; by name what it says.
 
     Raises:
@@ -157,12 +159,6 @@ def _encode(value: object) -> str:
     raise NotImplementedError(f"{type(value).__name__} in a scenario")
 
 
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Duration:
-        return Duration.parse(value)
-    raise NotImplementedError
-
-
 def _scenario(data: Any, where: str, folder: Path) -> Scenario:
     if not isinstance(data, dict):
         raise ScenarioError(f"{where}: must be a table of settings, not {shown(data)}")
@@ -171,14 +167,14 @@ def _scenario(data: Any, where: str, folder: Path) -> Scenario:
         _known(data["timeouts"], Timeouts, ("timeouts",), where)
     try:
         data = data | _files(data, folder) | _extra_body(data)
-        return msgspec.convert(data, Scenario, dec_hook=_decode)
+        return msgspec.convert(data, Scenario, dec_hook=decoded)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{where}: {_line(str(error), data)}") from None
     except ScenarioError as error:
         raise ScenarioError(f"{where}: {error}") from None
 
 
-def _known(data: dict[str, Any], kind: type[msgspec.Struct], keys: tuple[str, ...], where: str) -> None:
+def _known(data: Table, kind: type[msgspec.Struct], keys: tuple[str, ...], where: str) -> None:
     for key in data:
         if key not in kind.__struct_fields__:
             hint = nearest(key, kind.__struct_fields__)
@@ -189,15 +185,15 @@ def _known(data: dict[str, Any], kind: type[msgspec.Struct], keys: tuple[str, ..
             raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{hint}")
 
 
-def _extra_body(data: dict[str, Any]) -> dict[str, Any]:
+def _extra_body(data: Table) -> Table:
     """More keys of the request that are written as JSON: TOML has no null, which takes a key out."""
     text = data.get("extra_body")
     return {"extra_body": parse_json(text, "extra_body")} if isinstance(text, str) else {}
 
 
-def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _files(data: Table, folder: Path) -> Table:
     """Models read from their file, the paths of prompts, trace and key made good from here."""
-    found: dict[str, Any] = {}
+    found: Table = {}
     models, prompts = data.get("models"), data.get("prompts")
     if isinstance(models, str) and models.lower().endswith(".json"):
         try:
@@ -221,7 +217,7 @@ def _files(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _line(message: str, data: dict[str, Any]) -> str:
+def _line(message: str, data: Table) -> str:
     """msgspec's message with the value, and in words: "concurrency[2] is 0: must be at least 1"."""
     found = re.fullmatch(r"(?s)(.*?)(?: - at `\$(.*)`)?", message)
     what, path = (found[1], found[2] or "") if found else (message, "")
@@ -237,7 +233,7 @@ def _line(message: str, data: dict[str, Any]) -> str:
     return f"{at(keys)} is {shown(value)}: {must}" if must else f"{at(keys)}: {printable(what)}"
 
 
-def _culprit(table: dict[str, Any], got: str | None) -> str:
+def _culprit(table: Table, got: str | None) -> str:
     """The key that msgspec writes as [...]: the first whose value has the type it complains of."""
     return next(key for key, value in table.items() if type(value) is _TYPES.get(got or "str"))
 

@@ -13,6 +13,7 @@ from loadbench.bounds import Bound, Duration, FailIf, Threshold
 from loadbench.errors import ScenarioError
 from loadbench.scenario.checks import check
 from loadbench.scenario.loads import TRACE, Length, Level, Load, Pause, Shape, in_turns, names
+from loadbench.scenario.settings import Flag
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=10_000)]
@@ -50,140 +51,264 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What to ask and how hard. Construct it through `read`, `merge` or `from_json`, which check every value."""
 
-    name: Annotated[str, Meta(description="Names the run folder; the file's name when not given.")] = "run"
+    name: Annotated[
+        str,
+        Meta(description="Names the run folder; the file's name when not given."),
+        Flag("--name", "Names the run.", "NAME"),
+    ] = "run"
     description: Annotated[str, Meta(description="What this scenario decides.")] = ""
     endpoint: Annotated[
         Text | Annotated[list[Text], Meta(min_length=1, max_length=100)] | None,
         Meta(
             description="Base URL, or a list of a service's replicas; unset: FOUNDRY_LOCAL_ENDPOINT, or what is found."
         ),
+        Flag(
+            "-e --endpoint",
+            "With or without /v1; repeat it for replicas.  [default: what is found]",
+            "URL",
+            reads="list",
+        ),
     ] = None
     weights: Annotated[
         Annotated[list[Weight], Meta(min_length=1, max_length=100)] | None,
         Meta(description="Parts of the requests that the endpoints of a list get, as [3, 1]; unset: equal ones."),
+        Flag("--weights", "Parts of the requests that replicas get.  [default: equal]", "3,1", reads="whole numbers"),
     ] = None
     models: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)],
         Meta(description='"auto", a list of model names, or the path of a models.json beside this file.'),
+        Flag("-m --model", "To measure; repeat it, or a,b.  [default: auto]", "MODEL", reads="list"),
     ] = "auto"
     model_facts: Annotated[
         dict[str, dict[str, Any]], Meta(description="What models.json says of each model (capabilities, size_mb).")
     ] = {}
     against: Annotated[
-        Text | None, Meta(description="Base URL of a second server: both are measured in turns, and compared.")
+        Text | None,
+        Meta(description="Base URL of a second server: both are measured in turns, and compared."),
+        Flag("--against", "Measure this one too, in turns, and compare.", "URL", variable=False),
     ] = None
     against_model: Annotated[
         Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="The models of that server; unset: the same."),
+        Flag("--against-model", "Its model, if it differs.", "MODEL", reads="list", variable=False),
     ] = None
     prompts: Annotated[
         str | Annotated[list[str], Meta(min_length=1)] | None,
         Meta(description="A list of texts, or the path of a .json, .jsonl, .csv, .tsv or .txt; unset: built-in ones."),
+        Flag("--prompt", "Ask this.", "TEXT", "texts", workshop="BENCH_PROMPT", name="texts"),
+        Flag("--prompts", "Ask these: .json, .jsonl, .csv, .txt …", "FILE"),
     ] = None
-    system: Annotated[Text | None, Meta(description="System message for the prompts that have none.")] = None
-    max_tokens: Annotated[Count, Meta(description="Most tokens of an answer.")] = 128
-    temperature: Annotated[float, Meta(ge=0, le=2, description="0 for answers that repeat.")] = 0.0
-    seed: Annotated[int, Meta(ge=0, le=2**53, description="Of the order of prompts and the arrivals.")] = 1
+    system: Annotated[
+        Text | None,
+        Meta(description="System message for the prompts that have none."),
+        Flag("--system", "System message.", "TEXT"),
+    ] = None
+    max_tokens: Annotated[
+        Count,
+        Meta(description="Most tokens of an answer."),
+        Flag("--max-tokens", "Most tokens of an answer.", "N", workshop="BENCH_MAX_TOKENS"),
+    ] = 128
+    temperature: Annotated[
+        float,
+        Meta(ge=0, le=2, description="0 for answers that repeat."),
+        Flag("--temperature", "0 for answers that repeat.", "T", workshop="BENCH_TEMPERATURE"),
+    ] = 0.0
+    seed: Annotated[
+        int,
+        Meta(ge=0, le=2**53, description="Of the order of prompts and the arrivals."),
+        Flag("--seed", "Of the order of prompts and the arrivals.", "N"),
+    ] = 1
     concurrency: Annotated[
         Annotated[list[Streams], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Closed loop: requests in flight, a level each."),
+        Flag("-c --concurrency", "Closed loop: streams at once, a level each.", "1,2,4", reads="whole numbers"),
     ] = None
     request_rate: Annotated[
         Annotated[list[Rate], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Open loop: requests started per second, a level each."),
+        Flag("-r --request-rate", "Open loop: requests/s, a level each.", "0.5,1", reads="numbers"),
     ] = None
     shape: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None,
         Meta(description='Open loop at a rate that changes, as "ramp 1..8 over 2m"; of a list, a level each.'),
+        Flag("--shape", "Open loop, as 'ramp 1..8 over 2m' (see below).", "TEXT", reads="texts"),
     ] = None
     trace: Annotated[
         Text | None,
         Meta(description="Replay this file: Mooncake's .jsonl, BurstGPT's or Azure's .csv, its times and lengths."),
+        Flag("--trace", "Replay Mooncake's .jsonl, BurstGPT's or Azure's .csv.", "FILE"),
     ] = None
-    trace_speed: Annotated[Positive, Meta(description="2 replays a trace in half its time.")] = 1.0
+    trace_speed: Annotated[
+        Positive,
+        Meta(description="2 replays a trace in half its time."),
+        Flag("--trace-speed", "2 replays it in half its time.  [default: 1]", "X"),
+    ] = 1.0
     think_time: Annotated[
         Text | None,
         Meta(description='Closed loop: pause of a user after an answer, as "2s" or "exponential 2s".'),
+        Flag("--think-time", "Users pause so, or 'exponential 2s', after answers.", "2s"),
     ] = None
-    arrivals: Annotated[Literal["poisson", "constant"], Meta(description="Spacing of the starts in open loop.")] = (
-        "poisson"
-    )
+    arrivals: Annotated[
+        Literal["poisson", "constant"],
+        Meta(description="Spacing of the starts in open loop."),
+        Flag("--arrivals", "Open loop: poisson or constant.", "KIND"),
+    ] = "poisson"
     requests: Annotated[
-        Annotated[int, Meta(ge=1, le=100_000_000)] | None, Meta(description="Measured requests per level.")
+        Annotated[int, Meta(ge=1, le=100_000_000)] | None,
+        Meta(description="Measured requests per level."),
+        Flag("-n --requests", "Measured requests per level.", "N", workshop="BENCH_ROUNDS"),
     ] = None
     duration: Annotated[
-        Duration | None, Meta(description="Measured time per level; with requests, whichever ends first.")
+        Duration | None,
+        Meta(description="Measured time per level; with requests, whichever ends first."),
+        Flag("-d --duration", "Measured time per level.", "30s"),
     ] = None
     warmup: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)] | None,
         Meta(description="Requests before a level is measured; unset: as many as its concurrency."),
+        Flag("--warmup", "Unmeasured requests.  [default: as many as streams]", "N"),
     ] = None
-    repeat: Annotated[int, Meta(ge=1, le=1000, description="How often each level is measured, in turns.")] = 1
+    repeat: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="How often each level is measured, in turns."),
+        Flag("--repeat", "Measure each level K times, in turns.", "K"),
+    ] = 1
     until: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Meta(description="Repeat until means of runs are known this well, as 0.05; at most repeat times."),
+        Flag("--until", "Repeat until means of runs are known so well.", "5%", reads="share"),
     ] = None
     repeat_first: Annotated[
-        bool, Meta(description="Measure each model's first level again at its end: the noise band (gate V11).")
+        bool,
+        Meta(description="Measure each model's first level again at its end: the noise band (gate V11)."),
+        Flag("--repeat-first/--no-repeat-first", "The first level again at the end.  [default: do]"),
     ] = True
-    slo: Annotated[list[str], Meta(max_length=100, description='Bounds, as "ttft_p95=800ms" or "failed<1%".')] = []
+    slo: Annotated[
+        list[str],
+        Meta(max_length=100, description='Bounds, as "ttft_p95=800ms" or "failed<1%".'),
+        Flag("--slo", "As ttft_p95=500ms; repeat for several.", "BOUND", reads="list"),
+    ] = []
     fail_if: Annotated[
-        list[str | FailIf], Meta(max_length=100, description='What fails the run, as "ttft_p95 > 800ms"; exit code 3.')
+        list[str | FailIf],
+        Meta(max_length=100, description='What fails the run, as "ttft_p95 > 800ms"; exit code 3.'),
+        Flag("--fail-if", "Exit 3 then, as 'ttft_p95 > 800ms' (see below).", "'M > X'", reads="list"),
     ] = []
     turns: Annotated[
-        Count | None, Meta(description="Most turns of a conversation that are asked one after the other; unset: all.")
+        Count | None,
+        Meta(description="Most turns of a conversation that are asked one after the other; unset: all."),
+        Flag("--turns", "Most turns of a conversation.  [default: all]", "N"),
     ] = None
     input_length: Annotated[
         Text | None,
         Meta(description='Make up prompts so long, as "words 200" or "tokens normal 512 128"; instead of prompts.'),
+        Flag("--input-length", "Make prompts up, as 'tokens normal 512 128'.", "TEXT"),
     ] = None
     output_length: Annotated[
         Text | None,
         Meta(description='max_tokens of each prompt, as "128" or "uniform 16 256"; instead of max_tokens.'),
+        Flag("--output-length", "Draw max_tokens, as 'uniform 16 256'.", "TEXT"),
     ] = None
     shared_prefix: Annotated[
-        Share, Meta(description="Part of a made-up prompt that all have in common; 0.5 is the first half.")
+        Share,
+        Meta(description="Part of a made-up prompt that all have in common; 0.5 is the first half."),
+        Flag("--shared-prefix", "Of made-up prompts, what all have in common.", "50%", reads="share"),
     ] = 0.0
     output_exact: Annotated[
-        bool, Meta(description="Have answers run to max_tokens, on servers that are known to honour that.")
+        bool,
+        Meta(description="Have answers run to max_tokens, on servers that are known to honour that."),
+        Flag("--output-exact/--output-free", "Answers as long as allowed, if the server can."),
     ] = False
     distinct_prompts: Annotated[
-        bool, Meta(description="Put a unique prefix before each prompt, so that no cache answers.")
+        bool,
+        Meta(description="Put a unique prefix before each prompt, so that no cache answers."),
+        Flag("--distinct-prompts/--fixed-prompts", "Unique prefixes, so that no cache answers."),
     ] = False
-    stream: Annotated[bool, Meta(description="false asks for whole answers, which show no first token.")] = True
+    stream: Annotated[
+        bool,
+        Meta(description="false asks for whole answers, which show no first token."),
+        Flag("--stream/--no-stream", "Ask for a stream or for whole answers.", workshop="BENCH_STREAM"),
+    ] = True
     retries: Annotated[
-        int, Meta(ge=0, le=100, description="New requests after a failed one, each with its own marks.")
+        int,
+        Meta(ge=0, le=100, description="New requests after a failed one, each with its own marks."),
+        Flag(
+            "--retries",
+            "New requests after a failed one, marked.  [default: 0]",
+            "N",
+            reads="tries",
+            workshop="RETRY_ON_FAIL",
+        ),
     ] = 0
-    retry_backoff: Annotated[Duration, Meta(description="Wait before a retry; doubles with each.")] = _after(1)
+    retry_backoff: Annotated[
+        Duration,
+        Meta(description="Wait before a retry; doubles with each."),
+        Flag("--retry-backoff", "Wait before a retry; doubles with each.", "1s", workshop="RETRY_BACKOFF"),
+    ] = _after(1)
     extra_body: Annotated[
-        dict[str, Any], Meta(description="More keys of each request, as ignore_eos; null takes one out.")
+        dict[str, Any],
+        Meta(description="More keys of each request, as ignore_eos; null takes one out."),
+        Flag("--extra-body", "More keys to send, as '{\"ignore_eos\": true}'.", "JSON", reads="text"),
     ] = {}
-    headers: Annotated[dict[str, str], Meta(description="More HTTP headers.")] = {}
-    api_key_env: Annotated[Text | None, Meta(description="Name of the environment variable that holds the key.")] = None
-    api_key_file: Annotated[Text | None, Meta(description="Path of a file with the key alone in it.")] = None
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="More HTTP headers."),
+        Flag("--header", "More HTTP headers.", "'NAME: VALUE'", reads="texts", variable=False),
+    ] = {}
+    api_key_env: Annotated[
+        Text | None,
+        Meta(description="Name of the environment variable that holds the key."),
+        Flag("--api-key-env", "Environment variable that holds the key.", "NAME"),
+    ] = None
+    api_key_file: Annotated[
+        Text | None,
+        Meta(description="Path of a file with the key alone in it."),
+        Flag("--api-key-file", "File with the key alone in it.", "FILE"),
+    ] = None
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
-    max_streams: Annotated[Streams | None, Meta(description="Most streams in open loop; unset: 1024.")] = None
+    max_streams: Annotated[
+        Streams | None,
+        Meta(description="Most streams in open loop; unset: 1024."),
+        Flag("--max-streams", "Open loop: most at once; more are dropped, counted.", "N"),
+    ] = None
     device: Annotated[
         Annotated[list[Device], Meta(min_length=1)] | None,
         Meta(description="Variants of the models for these devices, each measured; unset: the server's choice."),
+        Flag("--device", "Variants for these devices: cpu, gpu, npu.", "cpu,gpu", reads="devices"),
     ] = None
     execution_provider: Annotated[
-        Text | None, Meta(description='Variants for this execution provider, as "cuda" or "WebGpuExecutionProvider".')
+        Text | None,
+        Meta(description='Variants for this execution provider, as "cuda" or "WebGpuExecutionProvider".'),
+        Flag("--ep", "Variants for an execution provider, as cuda or webgpu.", "NAME"),
     ] = None
-    cold: Annotated[bool, Meta(description="Unload and load each model before it is measured.")] = False
+    cold: Annotated[
+        bool,
+        Meta(description="Unload and load each model before it is measured."),
+        Flag("--cold/--as-found", "Unload and load each model first: load time, memory, cold request."),
+    ] = False
     idle_gap: Annotated[
-        Duration | None, Meta(description="Leave each model idle for so long, then time one request.")
+        Duration | None,
+        Meta(description="Leave each model idle for so long, then time one request."),
+        Flag("--idle-gap", "Time a request after such a pause, per model.", "60s"),
     ] = None
     keep_warm: Annotated[
-        Duration | None, Meta(description="With idle_gap: again, with a one-token request this often meanwhile.")
+        Duration | None,
+        Meta(description="With idle_gap: again, with a one-token request this often meanwhile."),
+        Flag("--keep-warm", "And again with a ping this often in the pause.", "20s"),
     ] = None
     max_failed: Annotated[
         Share | None,
         Meta(description="Leave out a model's higher loads once this share of a level's requests failed."),
+        Flag("--max-failed", "Skip higher loads once so many requests fail.", "20%", reads="share"),
     ] = None
-    price_per_kwh: Annotated[Positive | None, Meta(description="Of electricity, in your currency.")] = None
+    price_per_kwh: Annotated[
+        Positive | None,
+        Meta(description="Of electricity, in your currency."),
+        Flag("--price-per-kwh", "Of electricity, in your currency.", "PRICE"),
+    ] = None
     declared_watts: Annotated[
-        Positive | None, Meta(description="What the server draws under load, where it cannot be measured.")
+        Positive | None,
+        Meta(description="What the server draws under load, where it cannot be measured."),
+        Flag("--watts", "Server's draw, where it cannot be measured.", "W"),
     ] = None
 
     def __post_init__(self) -> None:

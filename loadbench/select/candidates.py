@@ -116,7 +116,7 @@ def _passed_rules(folder: Path) -> Scores | None:
         if not any(question.checks for question in questions.values()):
             return None  # the answers of a long run need not be read
         summary = quality.summarise(quality.read(folder), quality.read_scores(folder)[0])
-        return msgspec.convert(summary, Scores)
+        return msgspec.convert(summary, Scores, from_attributes=True)
     except LoadbenchError:
         return None  # a run without answers has no quality
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadbench.select.candidates import Json
+
 Entry = dict[str, Any]
 _ROUNDED = {
     "ttft_p95_ms": "ttft_p95",
@@ -18,9 +20,7 @@ _ROUNDED = {
 }
 
 
-def updated(
-    known: Mapping[str, Any], record: Mapping[str, Any], facts: Mapping[str, Entry] | None = None
-) -> dict[str, Entry]:
+def updated(known: Json, record: Json, facts: Mapping[str, Entry] | None = None) -> dict[str, Entry]:
     """The content of models.json after a choice: what it held, and the figures of each candidate.
 
     Keys that are not ours stay as they are, and so do models that were not measured. A candidate goes under the name
@@ -54,7 +54,7 @@ def updated(
     return found
 
 
-def _key(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: Mapping[str, Entry]) -> str:
+def _key(row: Json, rows: Sequence[Json], found: Mapping[str, Entry]) -> str:
     """Its name in the file. Not one that several models answer to: variants of an alias go under their ids."""
     models = {str(other["model"]) for other in rows}
     for name in row["names"]:
@@ -64,7 +64,7 @@ def _key(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: Mappi
     return str(row["model"])
 
 
-def _measured(row: Mapping[str, Any], record: Mapping[str, Any]) -> Entry:
+def _measured(row: Json, record: Json) -> Entry:
     """One device's and server's figures, for a router; null where nobody measured."""
     figures = row["figures"]
     memory = figures.get("memory")
@@ -80,5 +80,5 @@ def _measured(row: Mapping[str, Any], record: Mapping[str, Any]) -> Entry:
     }
 
 
-def _value(figure: Mapping[str, Any] | None) -> float | None:
+def _value(figure: Json | None) -> float | None:
     return None if figure is None else float(f"{figure['value']:.6g}")

@@ -53,11 +53,7 @@ _Z = 1.959964
 
 
 def grid(names: Sequence[str], found: Mapping[str, Mapping[str, Figure]]) -> Grid:
-    """The logarithms of the candidates' figures, and of their doubts.
-
-    Args:
-        found: By figure and candidate.
-    """
+    """The logarithms of the candidates' figures, which are given by figure and candidate, and of their doubts."""
     figures = tuple(name for name, known in found.items() if any(one in known for one in names))
     shape = (len(names), len(figures))
     logs, down, up = np.full(shape, np.nan), np.zeros(shape), np.zeros(shape)
@@ -68,13 +64,11 @@ def grid(names: Sequence[str], found: Mapping[str, Mapping[str, Figure]]) -> Gri
             if one is None or value is None:
                 continue
             logs[i, k] = value
-            ends = [
-                end
-                for bound in (one.low, one.high)
-                if bound is not None and (end := goodness(figure, bound)) is not None
-            ]
-            if len(ends) == 2:
-                down[i, k], up[i, k] = max(0.0, value - min(ends)) / _Z, max(0.0, max(ends) - value) / _Z
+            low = None if one.low is None else goodness(figure, one.low)
+            high = None if one.high is None else goodness(figure, one.high)
+            if low is not None and high is not None:  # the other way round where less is better
+                down[i, k] = max(0.0, value - min(low, high)) / _Z
+                up[i, k] = max(0.0, max(low, high) - value) / _Z
             elif one.n and one.low is None:
                 down[i, k] = up[i, k] = UNSURE
     return Grid(tuple(names), figures, logs, down, up, np.array([is_speed(name) for name in figures], dtype=bool))
@@ -129,27 +123,18 @@ def scores(logs: Reals, shares: Sequence[float]) -> Reals:
 
 @dataclass(frozen=True, slots=True)
 class Dominated:
-    """A candidate that another one is never worse than, and better somewhere.
-
-    Attributes:
-        by: The other one.
-        better: The figures in which it is better; in all others both are alike.
-    """
+    """Another candidate that is better in some figures, and in no other worse."""
 
     by: str
     better: tuple[str, ...]
 
 
-def dominated(
-    names: Sequence[str], figures: Sequence[str], goodness: NDArray[np.float64]
-) -> Mapping[str, list[Dominated]]:
+def dominated(names: Sequence[str], figures: Sequence[str], goodness: Reals) -> Mapping[str, list[Dominated]]:
     """By candidate, those that dominate it; who is not in it is on the front.
 
     Args:
-        names: Of the candidates.
-        figures: Of the columns.
-        goodness: A row a candidate, a column a figure, more is better; NaN for what is not known: that is never better
-            than anything, and nothing is known to be better than that in this figure alone.
+        goodness: A row a candidate, a column a figure, more is better; NaN for what nobody measured: that is never
+            better than anything, and nothing can be said to be better than that in this figure alone.
 
     >>> found = dominated(["a", "b", "c"], ["speed", "size"], np.array([[3.0, 1.0], [2.0, 2.0], [2.0, 0.5]]))
     >>> {name: [(one.by, one.better) for one in by] for name, by in found.items()}
@@ -235,13 +220,7 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class OtherWeight:
-    """A criterion that would have to weigh so much for another candidate to win, the others keeping their proportions.
-
-    Attributes:
-        criterion: Its name.
-        share, needed: Its share of the whole as it is, and from which on the other one wins.
-        winner: Who that is.
-    """
+    """The share of the whole from which on another candidate wins, the other criteria keeping their proportions."""
 
     criterion: str
     share: float
@@ -251,14 +230,7 @@ class OtherWeight:
 
 @dataclass(frozen=True, slots=True)
 class OtherFigure:
-    """A figure that one candidate would need to win, all else unchanged.
-
-    Attributes:
-        name: The candidate.
-        figure: Its figure.
-        factor: How many times better it would have to be; of points, None.
-        value, needed: In the figure's unit, as it is and from which on it wins.
-    """
+    """The value from which on a candidate wins, all else unchanged; of points there is no factor."""
 
     name: str
     figure: str
@@ -310,37 +282,29 @@ def other_weight(
         if not 0 < share < 1:
             continue
         for i, name in enumerate(names):
-            lead = ratios[winner] - ratios[i]
-            of_it = math.fsum(shares[k] * float(lead[k]) for k in mine) / share
-            rest = (math.fsum(s * float(one) for s, one in zip(shares, lead, strict=True)) - share * of_it) / (
-                1 - share
-            )
-            if i == winner or rest == of_it:
+            lead = (ratios[winner] - ratios[i]).tolist()
+            whole = math.fsum(share * ahead for share, ahead in zip(shares, lead, strict=True))
+            by_it = math.fsum(shares[k] * lead[k] for k in mine)
+            # How far the winner is ahead by this criterion alone, and by the others alone.
+            own, others = by_it / share, (whole - by_it) / (1 - share)
+            if i == winner or others == own:
                 continue
-            needed = rest / (rest - of_it)
-            if _LEAST < needed < 1 - _LEAST and (
-                found is None or abs(needed - share) < abs(found.needed - found.share)
-            ):
+            needed = others / (others - own)
+            nearest = math.inf if found is None else abs(found.needed - found.share)
+            if _LEAST < needed < 1 - _LEAST and abs(needed - share) < nearest:
                 found = OtherWeight(criterion, share, needed, name)
     return found
 
 
 def other_figures(
-    name: str,
-    values: Mapping[str, float],
-    figures: Sequence[str],
-    lead: Sequence[float],
-    shares: Sequence[float],
+    name: str, values: Mapping[str, float], figures: Sequence[str], lead: Sequence[float], shares: Sequence[float]
 ) -> list[OtherFigure]:
     """What each figure of a candidate would have to be for it to win, the least change first.
 
-    What lies beyond a scale (a quality above 5, rules above 100 %) is left out, and what is not known.
+    What lies beyond a scale (a quality above 5, rules above 100 %) is left out, and what nobody measured.
 
     Args:
-        name: The candidate.
-        values: Its figures.
         lead: By figure, how far the winner is ahead as a logarithm.
-        shares: Of the figures.
     """
     behind = math.fsum(share * ahead for share, ahead in zip(shares, lead, strict=True))
     found = []
@@ -348,12 +312,13 @@ def other_figures(
         one, scale = declared(figure).figure, points(figure)
         if share <= 0 or figure not in values or one.unit == "word" or behind / share > math.log(1e6):
             continue
-        value, gain = values[figure], behind / share
-        if scale is not None:
-            needed = value + gain / STEP / scale
-            if needed <= (5.0 if figure == "quality" else 1.0):
-                found.append((gain, OtherFigure(name, figure, None, value, needed)))
+        value, gain, factor = values[figure], behind / share, None
+        if scale is None:
+            factor = math.exp(gain)
+            needed = value * factor if one.more_is_better else value / factor
         else:
-            needed = value * math.exp(gain if one.more_is_better else -gain)
-            found.append((gain, OtherFigure(name, figure, math.exp(gain), value, needed)))
+            needed = value + gain / STEP / scale
+            if needed > (5.0 if one.unit == "points" else 1.0):
+                continue
+        found.append((gain, OtherFigure(name, figure, factor, value, needed)))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from loadbench.errors import UsageError
 from loadbench.text import nearest, shown
-
-FILE_KEYS = ("needs", "licences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Policy:
     usual: bool = True
 
 
-def policy(data: Any = None, given: Sequence[str] = (), where: str = "--weights") -> Policy:
+def policy(data: object = None, given: Sequence[str] = (), where: str = "--weights") -> Policy:
     """The weights of a file, and those of the command line on top.
 
     A file lists all that counts: what it does not name has no weight. Without one the usual weights hold.
@@ -115,11 +112,13 @@ def _criterion(name: str, where: str) -> str:
     return known
 
 
-def _weight(value: Any, where: str) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+def _weight(value: object, where: str) -> float:
+    number = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
     if not (math.isfinite(number) and number >= 0):
         raise UsageError(f"{where} is {shown(value)}: must be a number, at least 0")
     return number

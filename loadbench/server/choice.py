@@ -75,11 +75,9 @@ class _Variant:
     def fitting(self, models: Sequence[ModelFacts], *, alone: bool) -> list[ModelFacts]:
         """The models for it; on trust, those that do not say what they are for, where no other device was asked for."""
         fitting = list(models)
-        if self.device is not None:
-            with_device = [facts for facts in models if facts.device is not None]
-            if with_device or not alone:
-                # Of a model that is split over two devices, the first counts.
-                fitting = [facts for facts in with_device if _first_device(facts) == self.device]
+        if self.device is not None and (not alone or any(facts.device is not None for facts in models)):
+            # Of a model that is split over two devices, the first counts.
+            fitting = [facts for facts in models if (facts.device or "").upper().partition("+")[0] == self.device]
         if self.execution_provider is not None:
             fits = [facts for facts in fitting if _has_provider(facts, self.execution_provider)]
             if fits or any(facts.execution_provider is not None for facts in models):
@@ -253,10 +251,6 @@ def _one_of(target: Target, matches: list[ModelFacts], name: str, variant: _Vari
 
 def _devices(models: Iterable[ModelFacts]) -> list[str]:
     return sorted({facts.device.lower() for facts in models if facts.device})
-
-
-def _first_device(facts: ModelFacts) -> str:
-    return (facts.device or "").upper().partition("+")[0]
 
 
 def _has_provider(facts: ModelFacts, provider: str) -> bool:

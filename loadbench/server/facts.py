@@ -23,6 +23,8 @@ MOST_MODELS = 5_000
 MOST_CHARACTERS = 512
 """Of a name or another word of a server; some name models by their path."""
 _MOST_WORDS = 50  # aliases or capabilities of one model
+_TASKS = {"llm": "chat-completion", "vlm": "chat-completion", "model": None}
+"""What a row's type says; `model` says nothing."""
 _LOAD_FACTOR = 1.2  # the context and the runtime's own buffers take memory beside the weights
 _LICENCE_HEAD = 4000  # characters: a name stands at the start; the texts run to 15,000
 _LICENCES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
@@ -204,7 +206,15 @@ def model_facts(row: object) -> ModelFacts | None:
     name = _word(row) if isinstance(row, str) else text(row, "id", "model", "name", "key")
     if not name:
         return None
-    runtime = field(row, "runtime")
+    runtime, meta, details = field(row, "runtime"), field(row, "meta"), field(row, "details")
+    megabytes = count(row, "fileSizeMb", "file_size_mb") or 0
+    # LM Studio's older list, its newer one, llama.cpp, Ollama.
+    quantization = (
+        text(row, "quantization")
+        or text(field(row, "quantization"), "name")
+        or text(meta, "ftype")
+        or text(details, "quantization_level")
+    )
     device = text(runtime, "deviceType", "device_type") or text(row, "device", "deviceType")
     task = text(row, "task", "type")
     return ModelFacts(
@@ -212,13 +222,13 @@ def model_facts(row: object) -> ModelFacts | None:
         aliases=_aliases(row, name),
         loaded=_loaded(row),
         cached=_flag(row, "cached", "isCached"),
-        size_bytes=_size_bytes(row),
+        size_bytes=count(row, "size", "size_bytes") or count(meta, "size") or whole(megabytes << 20) or None,
         context=_context(row),
-        quantization=_quantization(row),
+        quantization=quantization,
         device=None if device is None else device.upper(),
         execution_provider=text(runtime, "executionProvider", "execution_provider") or text(row, "executionProvider"),
         licence=text(row, "license", "licence"),
-        task={"llm": "chat-completion", "vlm": "chat-completion", "model": None}.get(task, task) if task else None,
+        task=_TASKS.get(task or "", task),
         capabilities=_capabilities(row),
     )
 
@@ -298,12 +308,6 @@ def _loaded(row: object) -> bool | None:
     return state == "loaded" if state else _flag(row, "loaded", "isLoaded")
 
 
-def _size_bytes(row: object) -> int | None:
-    megabytes = count(row, "fileSizeMb", "file_size_mb")
-    in_megabytes = whole(megabytes * 1024 * 1024) if megabytes else None
-    return count(row, "size", "size_bytes") or count(field(row, "meta"), "size") or in_megabytes
-
-
 def _context(row: object) -> int | None:
     context = (
         count(row, "loaded_context_length", "context_length", "contextLength", "max_model_len", "max_context_length")
@@ -315,16 +319,6 @@ def _context(row: object) -> int | None:
     # Foundry Local 0.x splits its context: 114,688 + 16,384 = 131,072 for Phi-3.5.
     prompt, answer = count(row, "maxInputTokens"), count(row, "maxOutputTokens")
     return whole(prompt + answer) if prompt and answer else prompt
-
-
-def _quantization(row: object) -> str | None:
-    # LM Studio's older list, its newer one, llama.cpp, Ollama.
-    return (
-        text(row, "quantization")
-        or text(field(row, "quantization"), "name")
-        or text(field(row, "meta"), "ftype")
-        or text(field(row, "details"), "quantization_level")
-    )
 
 
 def _capabilities(row: object) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from loadbench.errors import TargetError, UsageError
 from loadbench.server.access import is_proxied
 from loadbench.server.calls import NotReady, call, excess, message_of, read_json, without_markup
 from loadbench.server.endpoint import normalise, route
-from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS, Target, field, model_facts, model_rows, text
+from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS, Target, field, model_facts, text
 from loadbench.server.kinds import identify
 from loadbench.server.vendor import Probe
 from loadbench.text import one_line
@@ -50,9 +50,9 @@ async def find(
         response = await call(http, "GET", url, within_s=within_s)
         server = (response.headers.get("server") or "")[:MOST_CHARACTERS] or None
         _check_moved(url, response)
-        unlisted = _refusal(url, response, http) or _too_much(url, response)
+        unlisted = _refusal(url, response, http)
         if unlisted is None:
-            rows = _rows(url, response, http)
+            rows, unlisted = _rows(url, response, http)
     except _NoList as error:
         if not named:
             raise TargetError(str(error)) from None
@@ -140,17 +140,6 @@ def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str
     return None if response.is_success else answered
 
 
-def _too_much(url: str, response: httpx.Response) -> str | None:
-    """Why its list is larger than any that is read; None where it is not."""
-    if (bound := excess(response)) is not None:
-        return f"{url} {bound}"
-    document = read_json(response.content)
-    rows = document if isinstance(document, list) else field(document, "data", "models")
-    if isinstance(rows, list) and len(rows) > MOST_MODELS:
-        return f"{url} lists {len(rows):,} models, and {MOST_MODELS:,} are read"
-    return None
-
-
 def _check_moved(url: str, response: httpx.Response) -> None:
     """A server that is elsewhere now: its chats are too.
 
@@ -176,7 +165,14 @@ def _location(response: httpx.Response) -> str:
     return str(response.url.join(response.headers["location"])).partition("?")[0]
 
 
-def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> list[object]:
+def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> tuple[list[object], str | None]:
+    """The rows of its list; or none, and why it is larger than any that is read.
+
+    Raises:
+        _NoList: It is none.
+    """
+    if (bound := excess(response)) is not None:
+        return [], f"{url} {bound}"
     document = read_json(response.content)
     if document is None:
         kind = response.headers.get("content-type", "no content type").partition(";")[0]
@@ -184,11 +180,13 @@ def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> list[o
         raise _NoList(
             f"{url} answered {kind} that is no JSON ({start!r}): is it an OpenAI-compatible server? Check -e URL"
         )
-    rows = model_rows(document)
-    if rows is None:
+    rows = document if isinstance(document, list) else field(document, "data", "models")
+    if not isinstance(rows, list):
         message = message_of(response, http) or type(document).__name__
         raise _NoList(
             f"{url} answered JSON that is no model list ({message}): "
             "is it an OpenAI-compatible server? Check the path of -e URL"
         )
-    return rows
+    if len(rows) > MOST_MODELS:
+        return [], f"{url} lists {len(rows):,} models, and {MOST_MODELS:,} are read"
+    return rows, None

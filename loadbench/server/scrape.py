@@ -54,7 +54,8 @@ def read_metrics(text: str) -> dict[str, float]:
     {'a': 5.0, 'b{why="stop"}': 40.0}
     """
     if text.startswith('"'):  # some builds of llama.cpp send the text as a JSON string (ggml-org/llama.cpp#17384)
-        text = _unquoted(text)
+        inner = read_json(text)
+        text = inner if isinstance(inner, str) else ""
     series: dict[str, list[float]] = {}
     for line in text.splitlines():
         if line.startswith("#") or len(line) > MAX_LINE:
@@ -62,31 +63,19 @@ def read_metrics(text: str) -> dict[str, float]:
         sample = _SAMPLE.match(line)
         if sample is None or sample[1].endswith(_SKIPPED) or sample[1].startswith(_OTHERS):
             continue
-        value = _number(sample[3])
-        name = _name(sample[1], sample[2])
-        if value is None or len(name) > MAX_NAME or (name not in series and len(series) >= MAX_NAMES):
+        name, labels = sample[1], [label for label in _LABEL.findall(sample[2] or "") if label[0] not in _SUMMED]
+        if labels:
+            name += "{" + ",".join(f'{label}="{value}"' for label, value in labels) + "}"
+        try:
+            value = float(sample[3])
+        except ValueError:
+            continue
+        is_new = name not in series
+        if not abs(value) <= MOST or len(name) > MAX_NAME or (is_new and len(series) >= MAX_NAMES):  # NaN is not <=
             continue
         series.setdefault(name, []).append(value)
-    figures = {
-        name: math.fsum(values) / (len(values) if name.partition("{")[0].endswith(_SHARES) else 1)
-        for name, values in series.items()
-    }
+    figures = {}
+    for name, values in series.items():
+        total = math.fsum(values)
+        figures[name] = total / len(values) if name.partition("{")[0].endswith(_SHARES) else total
     return {name: value for name, value in figures.items() if abs(value) <= MOST}
-
-
-def _name(metric: str, labels: str | None) -> str:
-    pairs = [f'{name}="{value}"' for name, value in _LABEL.findall(labels or "") if name not in _SUMMED]
-    return f"{metric}{{{','.join(pairs)}}}" if pairs else metric
-
-
-def _number(word: str) -> float | None:
-    try:
-        value = float(word)
-    except ValueError:
-        return None
-    return value if abs(value) <= MOST else None  # not so NaN
-
-
-def _unquoted(text: str) -> str:
-    inner = read_json(text)
-    return inner if isinstance(inner, str) else ""

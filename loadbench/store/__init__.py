@@ -16,11 +16,12 @@ from loadbench.store.files import (
     utc_now,
     write_atomically,
 )
-from loadbench.store.folder import RunFolder, check_new
+from loadbench.store.folder import SIDES, RunFolder, check_new, sides
 from loadbench.store.reading import LevelData, Run, read
 
 __all__ = [
     "SCHEMA",
+    "SIDES",
     "Check",
     "LevelData",
     "Run",
@@ -33,6 +34,7 @@ __all__ = [
     "read_bounded",
     "read_info",
     "read_lines",
+    "sides",
     "utc_now",
     "write_atomically",
 ]

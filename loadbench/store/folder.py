@@ -259,3 +259,15 @@ class RunFolder:
     def _write_info(self) -> None:
         forget(self.info, (*FROM_SERVERS, "models", "probes"))
         write_atomically(self.path / "run.json", orjson.dumps(self.info, option=orjson.OPT_INDENT_2))
+
+
+SIDES = ("base", "new")
+"""Folders of two runs that were measured in turns, below one."""
+
+
+def sides(root: Path | None) -> list[Path]:
+    """The run folders of both sides, if that is what this folder holds; else none."""
+    if root is None:
+        return []
+    found = [root / name for name in SIDES]
+    return found if all((folder / "run.json").exists() for folder in found) else []

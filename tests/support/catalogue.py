@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from tests.support import bigram
+from tests.support.gateways import Answered, Asked, gateway
 
 PATH = "/asset-gallery/v1.0/models"
 """The runtime takes no other path."""
@@ -94,31 +93,13 @@ def row(variant: Variant) -> dict[str, Any]:
 def serving(variants: Sequence[Variant] = VARIANTS) -> Iterator[str]:
     """The catalogue's URL, answered while the context lasts."""
 
-    class Answering(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def law(asked: Asked) -> Answered:
+        names = [name for each in asked.body["filters"] if each["field"] == "name" for name in each["values"]]
+        rows = [row(variant) for variant in variants if not names or variant.name in names]
+        return Answered(body={"summaries": rows, "totalCount": len(rows), "continuationToken": None})
 
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            names = [name for each in asked["filters"] if each["field"] == "name" for name in each["values"]]
-            rows = [row(variant) for variant in variants if not names or variant.name in names]
-            body = json.dumps({"summaries": rows, "totalCount": len(rows), "continuationToken": None}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}{PATH}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with gateway(law) as there:
+        yield there.url + PATH
 
 
 def place(cache: Path, variant: Variant) -> Path:

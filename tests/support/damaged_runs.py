@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from loadbench import compare, quality, report, select, store
@@ -63,7 +64,7 @@ def make(path: Path) -> Files:
     (path / "prompts.json").write_bytes((EXAMPLE / "prompts.json").read_bytes())
     quality.append(path, scores(path))
     scored = quality.summarise(quality.read(path), quality.read_scores(path)[0])
-    (path / "scores.json").write_bytes(orjson.dumps(scored))
+    (path / "scores.json").write_bytes(msgspec.json.encode(scored))
     (path / "summary.json").write_bytes(orjson.dumps(select.summarise(store.read(path))))
     return Files((file.name, file.read_bytes()) for file in sorted(path.iterdir()))
 
@@ -122,6 +123,6 @@ def _chosen(path: Path, whole: Path) -> None:
 
 def _scored(path: Path, whole: Path) -> None:
     given, unreadable = quality.read_scores(path)
-    orjson.dumps(
+    msgspec.json.encode(
         quality.summarise(quality.read(path), given, unreadable_scores=unreadable, against=quality.read(whole))
     )

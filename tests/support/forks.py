@@ -32,7 +32,7 @@ PRELOADED = (
         f"loadbench.{name}"
         for name in ("select", "report.csv", "report.html", "report.json", "report.markdown", "report.text")
     ),
-    *(f"loadbench.cli.{name}" for name in ("against", "live.sides", "measure")),
+    *(f"loadbench.cli.{name}" for name in ("job", "measured")),
 )
 
 

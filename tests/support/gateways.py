@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.replay import CERTIFICATE
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><h1>Welcome</h1></body></html>"
 
@@ -31,6 +34,18 @@ class Answered:
     body: Any = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[Mapping[str, Any]] | None = None
+
+    def encoded(self) -> bytes:
+        """The whole response, headers as they are: Python's own server would not write all that servers write."""
+        kind, data = "text/html", self.body
+        if self.events is not None:
+            kind = "text/event-stream"
+            data = "".join(f"data: {json.dumps(one)}\n\n" for one in self.events).encode() + b"data: [DONE]\n\n"
+        elif not isinstance(data, bytes):
+            kind, data = "application/json", json.dumps(data).encode()
+        headers = {"Content-Type": kind, "Content-Length": str(len(data)), **self.headers}
+        lines = [f"HTTP/1.1 {self.status} X", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        return "\r\n".join(lines).encode("latin-1") + data
 
 
 @dataclass(slots=True)
@@ -69,50 +84,41 @@ NOT_FOUND = Answered(404, {"detail": "Not Found"})
 
 
 @contextmanager
-def gateway(law: Law) -> Iterator[Gateway]:
-    """The gateway in a thread, for the length of the context."""
+def gateway(law: Law, *, tls: bool = False) -> Iterator[Gateway]:
+    """The gateway in a thread, for the length of the context.
+
+    Args:
+        tls: Serve https with `CERTIFICATE`.
+    """
     found = Gateway()
 
-    class Bound(_Handler):
-        answers = staticmethod(law)
-        told = found
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer in one write: two would wait 40 ms for each other
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Bound) as server:
-        found.url = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        def answer(self) -> None:
+            data = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            asked = Asked(self.command, self.path, headers, json.loads(data) if data else None)
+            found.asked.append(asked)
+            self.wfile.write(law(asked).encoded())
+
+        do_GET = do_POST = do_DELETE = answer
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that left, or trusts us not
+        if tls:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(CERTIFICATE)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        found.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
         try:
             yield found
         finally:
             server.shutdown()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer in one write: two would wait 40 ms for each other
-    answers: Law
-    told: Gateway
-
-    def do_GET(self) -> None:
-        self._answer(None)
-
-    def do_POST(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-    def _answer(self, body: Any) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        asked = Asked(self.command, self.path, headers, body)
-        self.told.asked.append(asked)
-        answer = self.answers(asked)
-        kind, data = "text/html", answer.body
-        if answer.events is not None:
-            kind = "text/event-stream"
-            data = "".join(f"data: {json.dumps(one)}\n\n" for one in answer.events).encode() + b"data: [DONE]\n\n"
-        elif not isinstance(data, bytes):
-            kind, data = "application/json", json.dumps(data).encode()
-        self.send_response(answer.status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **answer.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None: ...
+            thread.join()

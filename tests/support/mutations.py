@@ -41,10 +41,10 @@ Path = tuple[str | int, ...]
 
 
 def examples(n: int) -> settings:
-    """A quarter of `n`, the same each time; FUZZ_EXAMPLES=5000 in the environment has more, and others each time."""
+    """A sixth of `n`, the same each time; FUZZ_EXAMPLES=5000 in the environment has more, and others each time."""
     wanted = os.environ.get("FUZZ_EXAMPLES")
     return settings(
-        max_examples=int(wanted or max(n // 4, 5)),
+        max_examples=int(wanted or max(n // 6, 5)),
         derandomize=wanted is None,
         database=None,
         deadline=None,

@@ -1,6 +1,6 @@
 """What a run shows while it goes on: a live picture to a person, plain lines to a pipe, JSON lines to a program.
 
-plain.py    silence, plain lines, JSON lines
+plain.py    plain lines
 screen.py   the live picture on a terminal: when it is drawn, and what is written above it
 frame.py    its lines, from what is known and the room there is
 course.py   what is known: levels done, present and to come, a search's bracket
@@ -15,7 +15,8 @@ from __future__ import annotations
 import sys
 
 from loadbench.cli.harmless import harmless
-from loadbench.cli.live.plain import JsonLines, Lines, Silent, View
+from loadbench.cli.live.plain import Lines
+from loadbench.runner.view import JsonLines, Silent, View
 
 __all__ = ["JsonLines", "Lines", "Silent", "View", "harmless", "view"]
 
@@ -23,7 +24,7 @@ __all__ = ["JsonLines", "Lines", "Silent", "View", "harmless", "view"]
 def view(*, as_json: bool, quiet: bool, progress: bool) -> View:
     """The view for this user: `--json`, `--quiet`, a terminal that can move its cursor, or anything else."""
     if as_json:
-        return JsonLines()
+        return JsonLines(sys.stdout.buffer)
     if quiet:
         return Silent()
     if not progress or not sys.stderr.isatty():

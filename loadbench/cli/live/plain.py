@@ -1,20 +1,16 @@
-"""The views that are no picture: silence, plain lines for a pipe, JSON lines for a program.
-
-Progress goes to stderr, results to stdout; JSON lines all go to stdout.
-"""
+"""The view that is no picture: plain lines on stderr, for a pipe. Results go to stdout."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.cli.harmless import data, harmless
+from loadbench.cli.harmless import harmless
 from loadbench.cli.live.words import failures, is_news, probe_line, state, took
-from loadbench.runner.session import Observer
+from loadbench.runner.view import Silent
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -23,91 +19,6 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 5.0
 _RATE_OVER_S = 3.0
-
-
-class View(Observer, Protocol):
-    """An observer that also opens and closes."""
-
-    def opening(self, facts: Mapping[str, Any], lines: Sequence[str], plan: Plan) -> None: ...
-    def sampled(self, sample: Mapping[str, Any]) -> None:
-        """A sample of server and machine was taken. Called between two arrivals: it must be quick."""
-
-    def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
-    def close(self) -> None: ...
-    def summary(self, summary: Mapping[str, Any]) -> None: ...
-    def compared(self, document: Mapping[str, Any]) -> None:
-        """Two runs that took turns were compared."""
-
-
-class Silent:
-    """Nothing but errors, and they are not a view's."""
-
-    def opening(self, facts: Mapping[str, Any], lines: Sequence[str], plan: Plan) -> None: ...
-    def note(self, text: str) -> None: ...
-    def probed(self, probe: Mapping[str, Any]) -> None: ...
-    def began(self, progress: Progress, planned: PlannedLevel) -> None: ...
-    def tick(self, progress: Progress, text_events: int) -> None: ...
-    def sampled(self, sample: Mapping[str, Any]) -> None: ...
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None: ...
-    def skipped(self, level: Level, reason: str) -> None: ...
-    def step(self, model: str, step: Mapping[str, Any], text: str) -> None: ...
-    def summary(self, summary: Mapping[str, Any]) -> None: ...
-    def compared(self, document: Mapping[str, Any]) -> None: ...
-    def close(self) -> None: ...
-
-
-class JsonLines(Silent):
-    """One JSON object a line on stdout, each with its `event`; the last one is the summary."""
-
-    def _say(self, event: str, **fields: Any) -> None:
-        sys.stdout.buffer.write(data({"event": event, **fields}).encode() + b"\n")
-        sys.stdout.buffer.flush()
-
-    def opening(self, facts: Mapping[str, Any], lines: Sequence[str], plan: Plan) -> None:
-        levels = [one.level.id for one in plan.levels]
-        self._say(
-            "plan", **facts, levels=levels, shortest_s=plan.shortest_s, longest_s=plan.longest_s, cuts=list(plan.cuts)
-        )
-
-    def note(self, text: str) -> None:
-        self._say("note", text=text)
-
-    def probed(self, probe: Mapping[str, Any]) -> None:
-        self._say("probe", **probe)
-
-    def began(self, progress: Progress, planned: PlannedLevel) -> None:
-        self._say("level_began", level=progress.level.id, attempt=progress.attempt)
-
-    def tick(self, progress: Progress, text_events: int) -> None:
-        ttft = progress.histograms["ttft"]
-        self._say(
-            "progress",
-            level=progress.level.id,
-            phase=progress.phase,
-            in_flight=progress.in_flight,
-            ended=progress.ended,
-            completed=progress.completed,
-            failed=progress.failed,
-            dropped=progress.dropped,
-            text_events=text_events,
-            ttft_p50_us=ttft.percentile(0.5),
-            ttft_p95_us=ttft.percentile(0.95),
-        )
-
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
-        self._say("level_ended", level=progress.level.id, status=facts["status"], reason=facts["reason"])
-
-    def skipped(self, level: Level, reason: str) -> None:
-        self._say("level_skipped", level=level.id, reason=reason)
-
-    def step(self, model: str, step: Mapping[str, Any], text: str) -> None:
-        self._say("step", model=model, **step)
-
-    def summary(self, summary: Mapping[str, Any]) -> None:
-        self._say("summary", summary=summary)
-
-    def compared(self, document: Mapping[str, Any]) -> None:
-        self._say("compared", **document)
 
 
 class Lines(Silent):

@@ -16,9 +16,9 @@ from rich.text import Text
 from loadbench.cli.live import frame
 from loadbench.cli.live.course import Course
 from loadbench.cli.live.doubts import Doubts
-from loadbench.cli.live.plain import Silent
 from loadbench.cli.live.signs import ASCII, BLOCKS
 from loadbench.cli.live.words import is_news, probe_line
+from loadbench.runner.view import Silent
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress

@@ -253,8 +253,8 @@ def verify(**given: Any) -> None:
     is not loaded is loaded first, where the server allows it, and unloaded again.
     """
     from loadbench import scenario
-    from loadbench.cli.models import verify as checks
+    from loadbench.cli.models import listing
 
     path = given["scenario_file"]
-    asked = wanted(given, None if path is None else scenario.read(path), max_tokens=checks.TOKENS)
-    reach.finish(checks.verify(asked, given), or_else=3)
+    asked = wanted(given, None if path is None else scenario.read(path), max_tokens=listing.TOKENS)
+    reach.finish(listing.verify(reach.job(asked, given), as_json=given["as_json"]), or_else=3)

@@ -1,22 +1,30 @@
-"""`loadbench models list`: the models of a server or of Foundry Local's catalogue, as a table or as JSON."""
+"""`loadbench models list` and `verify`: which models there are, and whether those of a scenario answer."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import anyio
 import click
 import orjson
 
-from loadbench.cli import reach
+from loadbench.cli import chat, reach
+from loadbench.cli.chat import Stage
 from loadbench.cli.harmless import data, harmless
 from loadbench.cli.models import Options, service
-from loadbench.errors import LoadbenchError
-from loadbench.server import VENDORS, Found, ModelFacts, Target
-from loadbench.text import ABSENT, count, size
+from loadbench.errors import LoadbenchError, TargetError
+from loadbench.runner.connect import Location
+from loadbench.runner.job import Job
+from loadbench.server import VENDORS, Chosen, Found, ModelFacts, Target
+from loadbench.text import ABSENT, count, size, span
 
+QUESTION = "Say hello."
+TOKENS = 8
+MOST_TOKENS = 512
+"""Of an answer that comes with so few tokens not at all, as after hidden reasoning."""
+_LISTED, _ANSWERS = "is listed", "answers"
 _HEADS = ("alias", "id", "device", "provider", "size", "licence", "context", "quantisation", "cached", "loaded")
 _RIGHT = ("size", "context")
 _MARKS = {True: "yes", False: "no", None: ABSENT}
@@ -141,3 +149,84 @@ def columns(texts: Sequence[Sequence[str]]) -> list[str]:
         ]
         lines.append("  ".join(padded).rstrip())
     return lines
+
+
+# -- verify: every target model is listed by the server, and answers
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the list."""
+
+    model: str
+    check: str
+    ok: bool
+    text: str
+
+
+def verify(job: Job, *, as_json: bool) -> bool:
+    """Check the models that a job's scenario asks for; whether all is well.
+
+    Raises:
+        LoadbenchError: There is no server.
+    """
+    with chat.opened(job) as location:
+        return anyio.run(_verify, location, job, as_json)
+
+
+async def _verify(location: Location, job: Job, as_json: bool) -> bool:
+    checks: list[Check] = []
+
+    def done(model: str, check: str, ok: bool, text: str) -> None:
+        checks.append(Check(model, check, ok, text))
+        if not as_json:
+            _print_check(checks[-1])
+
+    async with chat.stage(location, job) as stage:
+        server = reach.told(stage.server, stage.how)
+        if not as_json:
+            reach.note(server)
+        models = job.scenario.models
+        for name in [models] if isinstance(models, str) else models:
+            try:
+                choice = stage.reached.chosen("auto" if models == "auto" else [name], job.scenario)
+            except TargetError as error:
+                done(name, _LISTED, False, str(error))
+                continue
+            for absent in choice.absent:
+                done(absent.name, _LISTED, False, absent.reason)
+            for model in choice.chosen:
+                unlisted = stage.server.unlisted or "the server does not list it"
+                done(model.name, _LISTED, model.facts is not None, f"as {model.id}" if model.facts else unlisted)
+                done(model.name, _ANSWERS, *await _answer(stage, model))
+    ok = all(check.ok for check in checks)
+    if as_json:
+        document = {"ok": ok, "server": server, "checks": [asdict(check) for check in checks]}
+        click.echo(data(document, orjson.OPT_INDENT_2))
+    else:
+        failed = sum(not check.ok for check in checks)
+        click.echo(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks are ok")
+    return ok
+
+
+async def _answer(stage: Stage, model: Chosen) -> tuple[bool, str]:
+    """Whether the model answers a short chat, and what it said or what went wrong."""
+    try:
+        async with stage.loaded(model) as load_s:
+            result, reasoning = await stage.ask(model, QUESTION)
+            if result.error in ("empty", "http_4xx"):
+                again, reasoning = await stage.ask(model, QUESTION, max_tokens=MOST_TOKENS)
+                result = again if again.error is None else result
+    except TargetError as error:
+        return False, f"it does not load: {error}"
+    if result.error is not None:
+        return False, f"{result.error}: {result.error_message}"
+    loaded = "" if load_s is None else f"loaded in {span(load_s * 1000)}, "
+    answer = " ".join((reasoning + result.text).split())
+    return True, f"{loaded}TTFT {span(chat.figures(result)['ttft_ms'])}: {answer!r}"
+
+
+def _print_check(check: Check) -> None:
+    mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red", bold=True)
+    click.echo(f"{mark}  {harmless(check.model)} {check.check}: {harmless(check.text)}")
+    sys.stdout.flush()

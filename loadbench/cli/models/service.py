@@ -15,6 +15,7 @@ from loadbench.cli import reach
 from loadbench.cli.harmless import data, harmless
 from loadbench.cli.models import Options
 from loadbench.errors import LoadbenchError, TargetError
+from loadbench.runner import connect
 from loadbench.scenario.files import home
 from loadbench.serve import foundry
 from loadbench.server import VENDORS, Found, Http, ModelFacts, Target
@@ -30,8 +31,7 @@ def find(options: Options) -> Found | None:
     found = targets.discover(os.environ, home()) if options.endpoint is None else Found(options.endpoint, "as given")
     if found is None:
         return None
-    source = reach.key_source(options.api_key_env, options.api_key_file)
-    return Found(found.endpoint, reach.with_key(found.how, source))
+    return Found(found.endpoint, reach.with_key(found.how, options.api_key_env, options.api_key_file))
 
 
 @asynccontextmanager
@@ -41,14 +41,14 @@ async def opened(found: Found, options: Options) -> AsyncIterator[tuple[Target, 
     Raises:
         TargetError: None does.
     """
-    for warning in reach.warnings(found.endpoint, {"insecure": options.insecure}, options.api_key_file):
+    for warning in connect.warnings(found.endpoint, options.api_key_file, insecure=options.insecure):
         reach.note(warning)
     async with targets.open_http(
         found.endpoint,
         verify=not options.insecure,
         ca_file=options.ca_file,
         headers=options.headers,
-        key=reach.key(options.api_key_env, options.api_key_file),
+        key=connect.key(options.api_key_env, options.api_key_file),
     ) as http:
         wait_s = float(options.wait_for or 0.0)
         yield await targets.wait(found.endpoint, http=http, wait_s=wait_s, waiting=reach.note), http

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import UNSET
+
+from loadbench.figures import in_words
 from loadbench.metrics.gates.checks import finding, graded, percent
 from loadbench.metrics.models import first_device
 from loadbench.store.schema import ScenarioFacts
@@ -12,14 +15,6 @@ from loadbench.store.summary import Band, Finding, Level, Ran, Stalls
 LEAST_DRIFT, RED_DRIFT = 0.02, 0.2
 """A drift below the first changes no decision, however sure it is; one beyond the second forbids a verdict."""
 NOISE_WARN, NOISE_RED = 0.05, 0.15
-NAMES = {
-    "ttft": "TTFT",
-    "tpot": "TPOT",
-    "e2e": "E2E",
-    "output_tokens_per_s": "tokens/s",
-    "ttft_p50": "median TTFT",
-    "e2e_p50": "median E2E",
-}
 
 
 def drift(level: Level, scenario: ScenarioFacts) -> Finding | None:
@@ -41,10 +36,10 @@ def saturation(level: Level, scenario: ScenarioFacts) -> Finding | None:
     if not strong:
         return None
     row = (level.dependence or {})[strong[0]]
-    names = " and ".join(NAMES[name] for name in strong)
+    names = " and ".join(map(in_words, strong))
     correlation = f", correlation {row.neighbours:.2f}" if row.neighbours is not None else ""
     text = (
-        f"requests depend so strongly on their neighbours (by {NAMES[strong[0]]}{correlation}, the median is worth "
+        f"requests depend so strongly on their neighbours (by {in_words(strong[0])}{correlation}, the median is worth "
         f"{_plural(row.independent, 'independent request')}) that {names} have no intervals to be trusted: "
         f"{_queue(level)}; lower the load, measure much longer, or repeat the level (--repeat)"
     )
@@ -67,7 +62,11 @@ def noise(bands: Iterable[Band]) -> list[Finding]:
     """V11: the first level, measured again at the end, gives the same; one doubt a model."""
     found = []
     for band in bands:
-        ratios = {name: ratio for name in NAMES if isinstance(ratio := getattr(band, name, None), float)}
+        ratios = {}
+        for name in ("output_tokens_per_s", "ttft_p50", "e2e_p50"):
+            ratio = getattr(band, name)
+            if ratio is not None and ratio is not UNSET:
+                ratios[name] = ratio
         text = (
             f"{band.model}: {_changes(ratios)} when {_level_name(band)} was measured again at the end: "
             "smaller differences between levels are noise; let the machine cool and rest, and measure again"
@@ -127,8 +126,7 @@ def _changes(ratios: Mapping[str, float]) -> str:
     """ "TTFT rose by 23 %, tokens/s fell by 8.1 %", the largest first."""
     ordered = sorted(ratios.items(), key=lambda item: -_off(item[1]))
     return ", ".join(
-        f"{NAMES.get(name, name)} {'rose' if ratio > 1 else 'fell'} by {percent(abs(ratio - 1))}"
-        for name, ratio in ordered
+        f"{in_words(name)} {'rose' if ratio > 1 else 'fell'} by {percent(abs(ratio - 1))}" for name, ratio in ordered
     )
 
 

@@ -75,7 +75,6 @@ def _slider(criterion: Record) -> Markup:
 
 
 def _rank(record: Record, left: Sequence[Record], criteria: Sequence[Record]) -> Markup:
-    """The rank as the report has it; the script puts its rows into another order and writes their scores."""
     heads = [
         tag("th", "#", scope="col"),
         tag("th", "model", scope="col", class_="left"),

@@ -90,7 +90,6 @@ def _tokens(level: Level) -> trace.Point | None:
 
 
 def _law(law: Record, base: float) -> Trace:
-    """The fitted curve over what was measured."""
     end = float(law.get("measured_to") or base)
     peak, sigma, kappa = law["lambda_per_s"], law["sigma"], law["kappa"]
     xs = [base * (end / base) ** (i / (_POINTS - 1)) for i in range(_POINTS)]
@@ -197,7 +196,6 @@ def latency(summary: Summary) -> list[Text | Plot]:
 
 
 def distributions(summary: Summary) -> list[Text | Plot]:
-    """Every percentile of each level on one axis."""
     how = (
         "Read a point as: so many per cent took at most so long. To the right each step is a tenth of what is left, "
         "so that the slowest can be told apart; a line ends at the slowest of all. Circles are percentiles with their "
@@ -219,7 +217,6 @@ def _groups(summary: Summary) -> list[tuple[str, list[Level]]]:
 
 
 def _table(kind: Kind, summary: Summary, statistics: Iterable[str]) -> list[Table]:
-    """Percentiles with their intervals, and of how many they are."""
     rows = levels.levels(summary)
     columns: Columns = [LEVEL, (Column(kind.noun), lambda level: Cell(units.count(kind.read(level).get("n"))))]
     columns += times_of(kind.name, Times.of(map(kind.read, rows)), kind.read, statistics)

@@ -57,8 +57,6 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A figure with its interval and its n."""
-
     figure: float | None
     ends: tuple[float, float] | None
     n: int | None
@@ -99,7 +97,6 @@ SHOWN = (
 
 
 def document(runs: Named) -> Document:
-    """The matrix, plots side by side, each run's verdict and how it was got."""
     lines = _lines(runs)
     loads = sorted({load for line in lines for load in line.levels})
     matrix: list[Block] = [tag("p", _about(lines, loads, runs))]

@@ -82,7 +82,6 @@ def _at_one_load(summary: Summary) -> Plot | None:
 
 
 def _on_line(level: Level, point: trace.Point | None, place: int) -> trace.Point | None:
-    """A figure on the line of its model."""
     if point is None:
         return None
     return replace(point, x=place, hover=f"{trace.hover(levels.model(level))}\n{point.hover}")
@@ -104,7 +103,6 @@ def _table(rows: Sequence[Level], where: str) -> Table:
 
 
 def _against_load(summary: Summary) -> Plot | None:
-    """Characters per second of all models."""
     closed: dict[str, list[Level]] = {}
     for model, rows in levels.by_model(summary).items():
         own = [level for level in levels.by_load(levels.firsts(rows)) if not levels.is_open(level)]

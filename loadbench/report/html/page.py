@@ -78,7 +78,6 @@ def _digest(script: bytes) -> str:
 
 
 def asset(name: str) -> str:
-    """A file of the folder assets."""
     return (files("loadbench.report.html") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -208,7 +207,6 @@ def _is_small(block: Block) -> bool:
 
 
 def render_block(block: Block, name: str = "", plots: _Plots | None = None) -> Markup:
-    """A block as HTML; `name` is that of its plots."""
     match block:
         case Markup():
             return block
@@ -246,11 +244,13 @@ def _text(lines: Sequence[Line]) -> Markup:
     leads = any(line.strong or line.name for line in lines)
     items = []
     for line in lines:
-        text = line.text[:1].upper() + line.text[1:]
-        if not leads or line.beneath:
-            items.append(tag("li", text))
+        text, name = line.text, None
+        if line.name:  # on a line of its own
+            text = text[:1].upper() + text[1:]
+            name = tag("strong", line.name, class_="model")
+        if line.beneath or not leads:
+            items.append(tag("li", name, text))
             continue
-        name = tag("strong", line.name, class_="model") if line.name else None
         words = tag("p", name, tag("strong" if line.strong else "span", text))
         doubt = tag("p", line.doubt, class_="doubt") if line.doubt else None
         items.append(tag("li", words, doubt, class_="doubted" if doubt else None))

@@ -25,8 +25,6 @@ Points = Iterator[tuple[float | None, float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One of the plots above each other."""
-
     name: str
     traces: list[Trace]
 
@@ -74,7 +72,11 @@ def _epoch_s(level: Level) -> float | None:
 
 
 def _panel(model: str, placed: Placed) -> Panel:
-    rows = [row for row in (_flow(placed), _rate(placed), _errors(placed), *_samples(placed)) if row.traces]
+    rows = [Row("in flight", _area(_steps(placed, "in_flight"), "@5", "in flight"))]
+    tokens = _area(_steps(placed, "output_tokens_per_s"), "@0", "tokens/s")
+    rows.append(Row("tokens/s", tokens + _stalls(placed) if tokens else []))
+    rows += [Row("failed", _errors(placed)), *_samples(placed)]
+    rows = [row for row in rows if row.traces]
     share = (1 - _GAP * (len(rows) - 1)) / len(rows)
     traces: list[Trace] = []
     notes: list[Trace] = []
@@ -135,17 +137,7 @@ def _second(at: float) -> float:
     return round(at, 2)
 
 
-def _flow(placed: Placed) -> Row:
-    return Row("in flight", _area(_steps(placed, "in_flight"), "@5", "in flight"))
-
-
-def _rate(placed: Placed) -> Row:
-    area = _area(_steps(placed, "output_tokens_per_s"), "@0", "tokens/s")
-    return Row("tokens/s", [*area, *_stalls(placed)] if area else [])
-
-
-def _errors(placed: Placed) -> Row:
-    """Failures as bars, where there is one."""
+def _errors(placed: Placed) -> list[Trace]:
     xs, ys, widths, texts = [], [], [], []
     for begin, level in placed:
         line = level["timeline"]
@@ -158,7 +150,7 @@ def _errors(placed: Placed) -> Row:
                 texts.append(trace.hover(f"{units.plural(int(n), 'failed request')} at {x:g} s"))
     bar = {"type": "bar", "x": xs, "y": ys, "width": widths, "marker": {"color": "@bad"}}
     bar |= {"text": texts, "hoverinfo": "text", "textposition": "none"}
-    return Row("failed", [bar] if xs else [])
+    return [bar] if xs else []
 
 
 def _stalls(placed: Placed) -> list[Trace]:
@@ -184,7 +176,6 @@ def _longest(level: Level) -> Sequence[Record]:
 
 
 def _samples(placed: Placed) -> Iterator[Row]:
-    """What the samples tell of the server's machine."""
     for name, title, unit, color in (
         ("server_memory_bytes", "server memory, GB", GB, "@2"),
         ("server_cores", "server CPU, cores", 1.0, "@4"),
@@ -204,7 +195,6 @@ def _course(placed: Placed, name: str, unit: float) -> Points:
 
 
 def _area(points: Points, color: str, name: str, *, steps: bool = True) -> list[Trace]:
-    """A line; none where no value is known."""
     xs, ys = [], []
     for x, y in points:
         xs.append(x)
@@ -223,7 +213,6 @@ def _area(points: Points, color: str, name: str, *, steps: bool = True) -> list[
 
 
 def _table(summary: Summary) -> list[Table]:
-    """The timelines in a row a level: what the lines ran between, and when it stalled."""
     columns: Columns = [
         LEVEL,
         (Column("took", "s"), figure("duration_s")),
@@ -234,7 +223,7 @@ def _table(summary: Summary) -> list[Table]:
         (Column("stalls"), statistic("stalls", "n", units.count)),
         (Column("longest stall", "ms"), statistic("stalls", "longest_ms")),
         (Column("ended at", "s"), statistic("stalls", "at_s")),
-        (Column("memory", "GB, most"), _of("course", "server_memory_bytes", _most_gb)),
+        (Column("memory", "GB, most"), _of("course", "server_memory_bytes", lambda values: max(values) / GB)),
         (Column("CPU", "cores, most"), _of("course", "server_cores", max)),
         (Column("GPU busy", "most"), _of("course", "gpu_utilisation", max, units.share)),
         (Column("power", "W, most"), _of("course", "power_w", max)),
@@ -259,7 +248,3 @@ def _of(
 def _inner(values: list[float]) -> float:
     """The least of the stretches that a level fills."""
     return min(values[1:-1] or values)
-
-
-def _most_gb(values: list[float]) -> float:
-    return max(values) / GB

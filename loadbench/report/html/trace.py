@@ -86,7 +86,6 @@ def percentile(level: Level, metric: Record, statistic: str, name: str, noun: st
 
 
 def rate(level: Level, name: str, unit: str) -> Point | None:
-    """A rate of a level's steady window, with its interval."""
     y = level.get(name)
     if y is None:
         return None
@@ -97,7 +96,6 @@ def rate(level: Level, name: str, unit: str) -> Point | None:
 
 
 def both(ends: tuple[float | None, float | None]) -> tuple[float, float] | None:
-    """An interval of which both ends are known."""
     low, high = ends
     return None if low is None or high is None else (float(low), float(high))
 
@@ -106,13 +104,7 @@ def both(ends: tuple[float | None, float | None]) -> tuple[float, float] | None:
 
 
 def line(
-    points: Points,
-    color: str = "@0",
-    symbol: str = "circle",
-    *,
-    dash: str = "solid",
-    joined: bool = True,
-    across: bool = False,
+    points: Points, color: str = "@0", symbol: str = "circle", *, joined: bool = True, across: bool = False
 ) -> Trace:
     """Points in a line, with error bars where there are intervals; hollow where too few requests stand behind.
 
@@ -133,7 +125,7 @@ def line(
         "y": places if across else values,
         "text": [point.hover for point in known],
         "hoverinfo": "text",
-        "line": {"color": color, "width": 2, "dash": dash},
+        "line": {"color": color, "width": 2, "dash": "solid"},
         "marker": marker,
     }
     if any(point.interval for point in known):
@@ -148,7 +140,6 @@ def line(
 
 
 def curve(xs: Sequence[float], ys: Sequence[float], color: str, *, dash: str = "solid", text: str = "") -> Trace:
-    """A line without points."""
     trace: Trace = {
         "type": "scatter",
         "mode": "lines",
@@ -244,21 +235,19 @@ def rate_axis(title: str) -> Trace:
 
 
 def note(text: str, *, color: str = "", **place: object) -> Trace:
-    """A word on a plot."""
     font: Trace = {"size": 11}
     if color:
         font["color"] = color
     return {**place, "text": words(text), "showarrow": False, "font": font}
 
 
-def level_line(y: float, text: str, color: str = "@bad") -> tuple[Trace, Trace]:
+def level_line(y: float, text: str) -> tuple[Trace, Trace]:
     """A horizontal line across a plot and its name, as a shape and an annotation."""
     shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}
-    shape["line"] = {"color": color, "width": 1.5, "dash": "dash"}
-    return shape, note(text, color=color, xref="paper", x=0, xanchor="left", y=y, yanchor="bottom")
+    shape["line"] = {"color": "@bad", "width": 1.5, "dash": "dash"}
+    return shape, note(text, color="@bad", xref="paper", x=0, xanchor="left", y=y, yanchor="bottom")
 
 
 def upright(x: float) -> Trace:
-    """A dotted line down a plot."""
     shape: Trace = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x}
     return shape | {"line": {"color": "@muted", "width": 1, "dash": "dot"}}

@@ -10,7 +10,7 @@ words.py     a step and an answer as a person reads them
 
 from loadbench.runner.capacity.grid import Grid
 from loadbench.runner.capacity.rule import Rule
-from loadbench.runner.capacity.search import Search, begun, level_of
+from loadbench.runner.capacity.search import Search, begun, check, grid_of, level_of, searching
 from loadbench.runner.capacity.words import line
 
-__all__ = ["Grid", "Rule", "Search", "begun", "level_of", "line"]
+__all__ = ["Grid", "Rule", "Search", "begun", "check", "grid_of", "level_of", "line", "searching"]

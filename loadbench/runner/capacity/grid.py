@@ -34,6 +34,16 @@ class Grid:
     within: float = 0.05
 
     @property
+    def most_streams(self) -> int:
+        """Streams that this machine must be able to open; 0 where requests start at a rate."""
+        return int(self.most) if self.by == "concurrency" else 0
+
+    @property
+    def most_per_s(self) -> float:
+        """Most requests started in a second; 0 where none start at a rate."""
+        return float(self.most) if self.by == "rate" else 0.0
+
+    @property
     def lowest(self) -> float:
         return 1 if self.by == "concurrency" else _short(self.start * LOWEST_RATE)
 

@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from loadbench.engine import MAX_STREAMS, Limits, Progress
+from loadbench.errors import UsageError
 from loadbench.metrics.searched import Tried
+from loadbench.metrics.slo import WHOLE
 from loadbench.record import Result
-from loadbench.runner.capacity import grid
+from loadbench.runner import job
+from loadbench.runner.capacity import grid, words
 from loadbench.runner.capacity.grid import Grid
 from loadbench.runner.capacity.probe import UNREACHABLE, Probe
 from loadbench.runner.capacity.rule import Rule
@@ -58,6 +61,66 @@ def level_of(model: str, loads: Grid, load: float, repeat: int) -> Level:
     if loads.by == "concurrency":
         return Scenario(concurrency=[int(load)], repeat=repeat).levels([model])[-1]
     return Scenario(request_rate=[float(load)], repeat=repeat).levels([model])[-1]
+
+
+def grid_of(loads: job.Search) -> Grid:
+    """The loads that the settings allow.
+
+    Raises:
+        UsageError: There are none.
+    """
+    by, start, most, within = loads.by, loads.start, loads.most, loads.within
+    for name, value in (("--from", start), ("--max", most)):
+        if not 0 < value < 1e6:
+            raise UsageError(f"{name} {value:g}: must be more than 0 and less than a million")
+        if by == "concurrency" and value != int(value):
+            raise UsageError(f"{name} {value:g}: streams are whole; for a rate add --by rate")
+    if most < start:
+        raise UsageError(f"--max {most:g} is less than --from {start:g}")
+    if not 0.005 <= within <= 1:
+        raise UsageError(f"--within {100 * within:g}%: must be between 0.5% and 100%")
+    if by == "concurrency":
+        start, most = int(start), int(most)
+    return Grid(by, start, most, within)
+
+
+def check(asked: Scenario, loads: Grid, budget_s: float | None) -> None:
+    """Refuse a search that cannot be: the scenario has no SLO, or one that cannot be searched with.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if not asked.slo:
+        raise UsageError("--slo is missing: say what the load is to meet, as --slo ttft_p95=800ms --slo success=99%")
+    for bound in asked.bounds:
+        if not asked.stream and bound.metric in WHOLE:
+            raise UsageError(
+                f"--slo {bound.text}: answers that are asked for whole have no {bound.metric}: use e2e_p95"
+            )
+    Rule.of(asked.bounds, level_of("", loads, loads.start, 1), asked.requests)  # whether so many requests can decide
+    if budget_s is not None and budget_s < 1:
+        raise UsageError(f"--budget {budget_s:g}s is too short for one probe: give at least 1s")
+
+
+def searching(
+    asked: Scenario,
+    records: Sequence[Record],
+    step: Callable[[str, Mapping[str, Any], str], None],
+    budget_s: float | None,
+) -> Search:
+    """The schedule of a search.
+
+    Args:
+        records: run.json's `capacity`.
+        step: Told of each step: the model, the step and the answer so far, the same in words.
+    """
+
+    def tell(record: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+        so_far = {**last, "bracket": record["bracket"], "found": record["found"]}
+        text = words.line(last)
+        step(record["model"], so_far, f"{record['model']}, {text}" if len(records) > 1 else text)
+
+    return Search(asked, records, tell, budget_s)
 
 
 @dataclass(slots=True)

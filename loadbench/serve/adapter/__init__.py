@@ -14,81 +14,23 @@ import dataclasses
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from loadbench import machine
 from loadbench.errors import LoadbenchError
-from loadbench.serve.adapter.model import GROUP, option
+from loadbench.serve.adapter.model import GROUP, Adapter, option
 from loadbench.serve.chat import Message
 
-__all__ = ["GROUP", "Adapter", "AdapterServer", "Message", "PromptAdapter", "Settings", "option", "serve", "start"]
+__all__ = ["GROUP", "Adapter", "AdapterServer", "Message", "Settings", "option", "serve", "start"]
 
 SLOTS = 1
 QUEUE = 256
 READY_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 5.0
 _LOOK_S = 0.2
-
-
-class Adapter(Protocol):
-    """A model that takes the conversation and yields its answer piece by piece. No base class is needed.
-
-    It may have, beside these two:
-
-    - ``unload() -> None``: called once, as the server stops, when no generation runs any more.
-    - ``info() -> dict``: called once, after `load`. Known keys: ``id``, ``context`` (tokens, prompt and answer
-      together), ``device`` (CPU, GPU, NPU), ``execution_provider``, ``licence``, ``quantization``, ``size_bytes``
-      (default: of the files at `weights_path`); whatever else is there is passed on in ``/v1/models``.
-    - ``count_tokens(text: str) -> int``: by the model's tokenizer; for usage where `generate` does not tell.
-    """
-
-    def load(self, weights_path: str | None, *args: Any, **options: Any) -> object:
-        """Make the model ready; called once, before the server listens. What it returns is ignored.
-
-        Args:
-            weights_path: As given on the command line; None where none was.
-            options: Of ``--option KEY=VALUE``. One that the signature does not take is refused.
-        """
-        ...
-
-    def generate(self, messages: list[Message], *args: Any, **params: Any) -> Iterable[str]:
-        """Yield the answer as it comes, best one piece a token; every piece is sent at once.
-
-        Called from many threads, at most `--slots` at a time; one call stays in one thread. When the client hangs up
-        or the server stops, the generator is closed: GeneratorExit is raised at its ``yield``, and ``finally`` runs.
-
-        A generator may end with ``return {"prompt_tokens": 21, "completion_tokens": 5, "finish_reason": "length"}``,
-        each of them optional: only the model knows these exactly. Without, `count_tokens` is asked; without that
-        too, no usage is sent, since a number of pieces is not a number of tokens.
-
-        Args:
-            messages: At least one.
-            params: What the request's body has beside model, messages and streaming: ``max_tokens``, ``temperature``,
-                ``stop``, ``seed``, …; nulls left out. Without ``**params``, only those that the signature names.
-        Raises:
-            Exception: Any: the client gets status 500, or an error event in a stream that has begun.
-        """
-        ...
-
-
-class PromptAdapter(Protocol):
-    """The plain form: text in, whole text out. It is told by the name of generate's first parameter, ``prompt``.
-
-    The prompt is the user's message alone where there is only that one; else all turns, each under its role, with
-    ``Assistant:`` at the end. An iterator may be returned here as well, as a ``str`` may be above. A call that returns
-    a ``str`` cannot be interrupted: it holds its slot until it returns, and its first token is its last.
-    """
-
-    def load(self, weights_path: str | None, *args: Any, **options: Any) -> object:
-        """As above."""
-        ...
-
-    def generate(self, prompt: str, *args: Any, **params: Any) -> str | Iterable[str]:
-        """The answer as a whole."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,16 +70,7 @@ class AdapterServer:
 
 @contextlib.contextmanager
 def start(
-    spec: str,
-    weights: Path | str | None = None,
-    *,
-    options: Mapping[str, object] | None = None,
-    model: str | None = None,
-    slots: int = SLOTS,
-    queue: int = QUEUE,
-    port: int = 0,
-    api_key: str | None = None,
-    timeout_s: float = READY_TIMEOUT_S,
+    spec: str, weights: Path | str | None = None, *, timeout_s: float = READY_TIMEOUT_S, **settings: Any
 ) -> Iterator[AdapterServer]:
     """Load an adapter in a child process, yield the server once it answers, and end it surely.
 
@@ -145,23 +78,14 @@ def start(
     without a word, the child stops too.
 
     Args:
-        spec, weights, options, model, slots, queue, port, api_key: As of `Settings`.
         timeout_s: For loading.
+        settings: As of `Settings`, as are `spec` and `weights`.
     Raises:
         UsageError: No such adapter, or it does not take these options, or a number is out of range.
         LoadbenchError: The adapter's code raised or died, port in use, not ready in time.
     """
-    settings = Settings(
-        spec=spec,
-        weights=None if weights is None else str(weights),
-        options=options or {},
-        model=model,
-        slots=slots,
-        queue=queue,
-        port=port,
-        api_key=api_key,
-    )
-    with _running(settings, timeout_s, verbose=False) as (child, server):
+    given = Settings(spec=spec, weights=None if weights is None else str(weights), **settings)
+    with _running(given, timeout_s, verbose=False) as (child, server):
         yield server
         if child.ended:
             ending = machine.exit_name(child.process.returncode)

@@ -22,7 +22,6 @@ class Echo:
         self._delay_s, self._words = delay_ms / 1000, words
 
     def info(self) -> dict[str, str]:
-        """What /v1/models tells of it."""
         return {"id": "echo", "device": "CPU", "licence": "MIT"}
 
     def generate(

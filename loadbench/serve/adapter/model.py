@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.serve.chat import Message
@@ -29,6 +29,48 @@ FAILURES = (Exception, SystemExit)
 _OURS = Path(__file__).parent
 _ROW_NAMES = {"context": "context_length", "execution_provider": "executionProvider", "licence": "license"}
 """info()'s keys that have another name in the model lists of other servers."""
+
+
+class Adapter(Protocol):
+    """A model that takes the conversation and yields its answer piece by piece. No base class is needed.
+
+    It may have, beside these two:
+
+    - ``unload() -> None``: called once, as the server stops, when no generation runs any more.
+    - ``info() -> dict``: called once, after `load`. Known keys: ``id``, ``context`` (tokens, prompt and answer
+      together), ``device`` (CPU, GPU, NPU), ``execution_provider``, ``licence``, ``quantization``, ``size_bytes``
+      (default: of the files at `weights_path`); whatever else is there is passed on in ``/v1/models``.
+    - ``count_tokens(text: str) -> int``: by the model's tokenizer; for usage where `generate` does not tell.
+    """
+
+    @property
+    def load(self) -> Callable[..., object]:
+        """``load(weights_path: str | None, **options)``: make the model ready; called once, before the server listens.
+
+        `weights_path` is as on the command line, None where there was none; options are those of ``--option
+        KEY=VALUE``, and one that the signature does not take is refused. What it returns is ignored.
+        """
+        ...
+
+    @property
+    def generate(self) -> Callable[..., str | Iterable[str]]:
+        """``generate(messages: list[Message], **params)``: yield the answer as it comes, best one piece a token.
+
+        Every piece is sent at once. Called from many threads, at most `--slots` at a time; one call stays in one
+        thread. When the client hangs up or the server stops, the generator is closed: GeneratorExit is raised at its
+        ``yield``, and ``finally`` runs. `params` are what the request's body has beside model, messages and streaming:
+        ``max_tokens``, ``temperature``, ``stop``, ``seed``, …; nulls left out. Without ``**params``, only those that
+        the signature names. Any exception gives the client status 500, or an error event in a stream that has begun.
+
+        A generator may end with ``return {"prompt_tokens": 21, "completion_tokens": 5, "finish_reason": "length"}``,
+        each of them optional: only the model knows these exactly. Without, `count_tokens` is asked; without that
+        too, no usage is sent, since a number of pieces is not a number of tokens.
+
+        The plain form is told by the name of its first parameter, ``prompt``: the user's message alone where there is
+        only that one, else all turns, each under its role, with ``Assistant:`` at the end. Either form may return a
+        ``str``: such a call cannot be interrupted, holds its slot until it returns, and its first token is its last.
+        """
+        ...
 
 
 def described(error: BaseException) -> str:
@@ -54,7 +96,7 @@ def described(error: BaseException) -> str:
     return f"{line} ({Path(own).name}:{deepest})"
 
 
-def find(spec: str) -> Any:
+def find(spec: str) -> Adapter:
     """A new adapter, not loaded yet.
 
     Args:
@@ -72,7 +114,7 @@ def find(spec: str) -> Any:
     lacking = [name for name in ("load", "generate") if not callable(getattr(adapter, name, None))]
     if lacking:
         raise UsageError(f"{spec} is no adapter: it has no {' and no '.join(lacking)} (docs/adapter.md shows one)")
-    return adapter
+    return cast("Adapter", adapter)
 
 
 def _attribute(spec: str) -> object:
@@ -198,7 +240,6 @@ class Generation:
 
     @property
     def text(self) -> str:
-        """All so far."""
         return "".join(self._texts)
 
     def usage(self) -> dict[str, int] | None:
@@ -260,7 +301,7 @@ class Model:
 
     def __init__(
         self,
-        adapter: Any,
+        adapter: Adapter,
         spec: str,
         weights: str | None = None,
         options: Mapping[str, object] | None = None,
@@ -282,7 +323,7 @@ class Model:
             pass
         try:
             load(weights, **options)
-            info = adapter.info() if hasattr(adapter, "info") else {}
+            info: object = getattr(adapter, "info", dict)()
             self.row = _row(info, weights, model_id or _name(spec, weights), model_id)
         except FAILURES as error:
             raise LoadbenchError(f"{spec} cannot load {weights or 'its model'}: {described(error)}") from error
@@ -308,8 +349,7 @@ class Model:
     def unload(self) -> None:
         """Give the model back, where the adapter can; a failure is logged, as there is nothing left to lose."""
         try:
-            if hasattr(self._adapter, "unload"):
-                self._adapter.unload()
+            getattr(self._adapter, "unload", lambda: None)()
         except FAILURES as error:
             logging.getLogger(__name__).warning("the adapter's unload failed: %s", described(error))
 
@@ -325,7 +365,6 @@ def _parameters(generate: Callable[..., object]) -> tuple[bool, frozenset[str] |
 
 
 def _row(info: object, weights: str | None, name: str, model_id: str | None) -> dict[str, object]:
-    """The model's row in /v1/models."""
     if not isinstance(info, Mapping):
         raise TypeError(f"info returned {type(info).__name__}, not a dict")
     row: dict[str, object] = {"object": "model", "created": int(time.time()), "owned_by": "adapter", "loaded": True}

@@ -219,7 +219,6 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 self._refuse(Refused(404, f"There is no GET {path}; there is {ROUTES}."))
 
     def do_POST(self) -> None:
-        """A chat completion."""
         if self._turned_away():
             return
         body = self._body()
@@ -231,7 +230,6 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self._refuse(Refused(404, f"There is no POST {self._path()}; there is {ROUTES}."))
 
     def version_string(self) -> str:
-        """The Server header."""
         return f"loadbench-adapter/{loadbench.__version__}"
 
     def log_message(self, format: str, *args: object) -> None:
@@ -363,7 +361,6 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return self.path.partition("?")[0].rstrip("/") or "/"
 
     def _body(self) -> bytes | None:
-        """The request's body; None where it was refused."""
         length = self._length()
         if length is None:
             self.close_connection = True  # where the next request begins is not known

@@ -65,7 +65,6 @@ class Question:
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
 
     def put(self, answer: Answer) -> None:
-        """Pass an answer on."""
         self._answers.put(answer)
 
     def answer(self, within_s: float = _LOOK_S) -> Answer | None:
@@ -140,7 +139,6 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether it has."""
         return self._child.ended
 
     def ending(self, *, starved: bool = False) -> str:
@@ -162,7 +160,6 @@ class Child:
         return f"was ended by {name}"
 
     def kill(self) -> None:
-        """End it at once."""
         self._child.kill()
 
     def stop(self) -> None:
@@ -296,7 +293,6 @@ class Runtime:
         self._child.ask("load", model=id)
 
     def unload(self, id: str) -> None:
-        """Unload a variant from memory."""
         self._child.ask("unload", model=id)
 
     def remove(self, id: str) -> None:
@@ -319,7 +315,6 @@ class Runtime:
         return self._facts(row)
 
     def path(self, id: str) -> Path | None:
-        """The folder of its files; None where it is not downloaded."""
         path = self._child.ask("path", model=id)
         return Path(path) if path else None
 

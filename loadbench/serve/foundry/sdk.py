@@ -69,7 +69,6 @@ class Sdk:
 
     @property
     def version(self) -> str:
-        """Of the SDK."""
         from foundry_local_sdk import __version__
 
         return str(__version__)
@@ -102,7 +101,6 @@ class Sdk:
         return [_row(model, registered) for registered, model in self._each()]
 
     def pull(self, model: str, progress: Callable[[float], None], cancelled: threading.Event) -> None:
-        """Download."""
         registered, found = self._find(model)
         if registered or found.is_cached:
             return
@@ -110,7 +108,6 @@ class Sdk:
         download(found, progress, cancelled)
 
     def load(self, model: str) -> None:
-        """Load into memory."""
         _, found = self._find(model)
         if not found.is_cached:
             raise not_cached(model)
@@ -118,7 +115,6 @@ class Sdk:
             found.load()
 
     def unload(self, model: str) -> None:
-        """Unload from memory."""
         _, found = self._find(model)
         for pause_s in _PAUSES_S:
             try:
@@ -169,7 +165,6 @@ class Sdk:
             return _row(self._local.register_model(path, model, facts), True)
 
     def path(self, model: str) -> str | None:
-        """The folder of its files."""
         return self._find(model)[1].get_path() or None
 
     def close(self) -> None:
@@ -447,7 +442,6 @@ def plain(message: str) -> str:
 
 
 def on_load(model: str, message: str) -> LoadbenchError:
-    """Why a model did not load."""
     text = plain(message)
     if _MEMORY.search(text):
         return LoadbenchError(
@@ -462,7 +456,6 @@ def on_load(model: str, message: str) -> LoadbenchError:
 
 
 def on_unload(model: str, message: str) -> LoadbenchError:
-    """Why a model did not unload."""
     text = plain(message)
     if found := _IN_USE.search(text):
         return Busy(f"{model} still answers {found[1]} request(s): unload it when they have ended")
@@ -470,7 +463,6 @@ def on_unload(model: str, message: str) -> LoadbenchError:
 
 
 def on_serve(port: int, message: str) -> LoadbenchError:
-    """Why the web service did not start."""
     text = plain(message)
     if "bind" in text.lower():
         return LoadbenchError(f"port {port} of 127.0.0.1 is taken by another program: give another --port")
@@ -478,7 +470,6 @@ def on_serve(port: int, message: str) -> LoadbenchError:
 
 
 def not_cached(model: str) -> TargetError:
-    """A model of the catalogue that is not on this disk."""
     return TargetError(f"{model} is not downloaded yet: loadbench models pull {model}")
 
 

@@ -128,7 +128,6 @@ def usage(prompt: int, completion: int, cached: int | None, reasoning: int) -> d
 def whole(
     identity: str, created: int, model: str, words: str, thoughts: str, finish: str, counts: dict[str, object] | None
 ) -> bytes:
-    """An answer that is not streamed."""
     message = {"role": "assistant", "content": words} | ({"reasoning_content": thoughts} if thoughts else {})
     value = {
         "id": identity,

@@ -70,20 +70,16 @@ class Host(Protocol):
 
     name: str
 
-    def refusal(self, request: Request) -> Refused | None:
-        """Why a request is not answered, by its head alone; None for one that is."""
+    def refusal(self, request: Request) -> Refused | None: ...
 
-    def refuse(self, connection: Connection, refused: Refused) -> None:
-        """Answer with an error."""
+    def refuse(self, connection: Connection, refused: Refused) -> None: ...
 
-    def handle(self, connection: Connection, request: Request) -> None:
-        """Answer one request, or begin to."""
+    def handle(self, connection: Connection, request: Request) -> None: ...
 
     def watch_writing(self, sock: socket.socket, wanted: bool) -> None:
         """Call `writable` once the socket takes more, or no longer."""
 
-    def closed(self, connection: Connection) -> None:
-        """The connection is at its end, whoever wanted that."""
+    def closed(self, connection: Connection) -> None: ...
 
 
 class Connection:

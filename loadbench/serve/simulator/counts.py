@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 PERCENTILES = {"p50": (50, 100), "p90": (90, 100), "p95": (95, 100), "p99": (99, 100), "p999": (999, 1000)}
 
@@ -34,6 +36,15 @@ def summary(counts: Mapping[int, int]) -> dict[str, float | int | None]:
     return {**found, "max": values[-1]}
 
 
+Key = TypeVar("Key")
+Counts = defaultdict[Key, int]
+
+
+def _counts() -> Counts[Key]:
+    return defaultdict(int)
+
+
+@dataclass(slots=True)
 class Truth:
     """Counts since the start or the last reset. All durations are {whole microseconds: times}.
 
@@ -51,41 +62,37 @@ class Truth:
             arrival; slot - arrival; text event - its due time. Streams only; a burst has no gaps.
     """
 
-    def __init__(self) -> None:
-        self.requests = self.completed = self.rejected = self.disconnected = 0
-        self.tokens = self.events = self.characters = self.prompt_tokens = self.cached_tokens = 0
-        self.connections = self.blocked = self.most_active = 0
-        self.faults: defaultdict[str, int] = defaultdict(int)
-        self.ttft: defaultdict[int, int] = defaultdict(int)
-        self.gap: defaultdict[int, int] = defaultdict(int)
-        self.e2e: defaultdict[int, int] = defaultdict(int)
-        self.queue: defaultdict[int, int] = defaultdict(int)
-        self.late: defaultdict[int, int] = defaultdict(int)
-        self.first_ns: int | None = None
-        self.last_ns: int | None = None
+    requests: int = 0
+    completed: int = 0
+    rejected: int = 0
+    disconnected: int = 0
+    faults: Counts[str] = field(default_factory=_counts)
+    tokens: int = 0
+    events: int = 0
+    characters: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    connections: int = 0
+    blocked: int = 0
+    most_active: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    ttft: Counts[int] = field(default_factory=_counts)
+    gap: Counts[int] = field(default_factory=_counts)
+    e2e: Counts[int] = field(default_factory=_counts)
+    queue: Counts[int] = field(default_factory=_counts)
+    late: Counts[int] = field(default_factory=_counts)
 
     def report(self) -> dict[str, object]:
-        """The report, ready for JSON."""
-        span = None if self.first_ns is None or self.last_ns is None else (self.last_ns - self.first_ns) / 1e9
-        return {
-            "requests": self.requests,
-            "completed": self.completed,
-            "rejected": self.rejected,
-            "disconnected": self.disconnected,
-            "faults": dict(self.faults),
-            "tokens": self.tokens,
-            "events": self.events,
-            "characters": self.characters,
-            "prompt_tokens": self.prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "connections": self.connections,
-            "blocked": self.blocked,
-            "most_active": self.most_active,
-            "span_s": span,
-            "tokens_per_s": self.tokens / span if span else None,
-            "ttft_us": summary(self.ttft),
-            "gap_us": summary(self.gap),
-            "e2e_us": summary(self.e2e),
-            "queue_us": summary(self.queue),
-            "late_us": summary(self.late),
-        }
+        report: dict[str, object] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ("ttft", "gap", "e2e", "queue", "late"):
+                report[f"{item.name}_us"] = summary(value)
+            elif item.name == "first_ns":
+                span_s = None if value is None or self.last_ns is None else (self.last_ns - value) / 1e9
+                report["span_s"] = span_s
+                report["tokens_per_s"] = self.tokens / span_s if span_s else None
+            elif item.name != "last_ns":
+                report[item.name] = value
+        return report

@@ -195,7 +195,6 @@ class Law:
         return cls(**{**values, **times, "length": None if length is None else tuple(length)})
 
     def to_builtins(self) -> dict[str, object]:
-        """The law as JSON would have it."""
         return {item.name: getattr(self, item.name) for item in fields(self)} | {"faults": dict(self.faults)}
 
 
@@ -224,7 +223,6 @@ class Ask:
 
 
 def ask(request: ChatRequest) -> Ask:
-    """What a chat completion request asks for."""
     texts = [message["content"] for message in request.messages]
     whole = "\0".join(texts).encode(errors="surrogatepass")
     return Ask(

@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Sequence
 from heapq import heappop, heapreplace
-from typing import Protocol
 
 from loadbench.serve import chat
 from loadbench.serve.chat import Admission, Refused
@@ -39,28 +38,12 @@ NAP_NS = 30_000
 client, which may need it."""
 
 
-class Poller(Protocol):
-    """Readiness by file descriptor. Every socket is watched for reading."""
-
-    write_bit: int
-    wake_ns: int
-    """So much before a due time a wait had better end: a process wakes up late by up to that."""
-
-    def add(self, sock: socket.socket) -> None:
-        """Watch for reading."""
-
-    def remove(self, sock: socket.socket) -> None:
-        """Stop watching; before the socket is closed."""
-
-    def writing(self, sock: socket.socket, wanted: bool) -> None:
-        """Watch for writing as well, or no longer."""
-
-    def wait(self, seconds: float | None) -> Sequence[tuple[int, int]]:
-        """Pairs of descriptor and readiness bits: 0 looks only, None waits for ever."""
-
-
 class EpollPoller:
-    """Linux."""
+    """Readiness by file descriptor, on Linux. Every socket is watched for reading.
+
+    Attributes:
+        wake_ns: So much before a due time a wait had better end: a process wakes up late by up to that.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -74,6 +57,7 @@ class EpollPoller:
         self._epoll.register(sock, select.EPOLLIN)
 
     def remove(self, sock: socket.socket) -> None:
+        """Stop watching; before the socket is closed."""
         with contextlib.suppress(OSError):
             self._epoll.unregister(sock)
 
@@ -81,6 +65,7 @@ class EpollPoller:
         self._epoll.modify(sock, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     def wait(self, seconds: float | None) -> Sequence[tuple[int, int]]:
+        """Pairs of descriptor and readiness bits: 0 looks only, None waits for ever."""
         if seconds != 0:
             select.select((self._epoll,), (), (), seconds)
         return self._epoll.poll(0, 8)  # few: each may be a request to begin, and tokens are due in between
@@ -131,7 +116,7 @@ class Server:
     ) -> None:
         self.models, self.name = tuple(models), name
         self._service = Service(law)
-        self._poller: Poller = EpollPoller() if sys.platform == "linux" else SelectorsPoller()
+        self._poller = EpollPoller() if sys.platform == "linux" else SelectorsPoller()
         self._admission = Admission(host, api_key)
         self._connections: dict[int, Connection] = {}
         self._stopping = False
@@ -273,7 +258,6 @@ class Server:
     # Requests
 
     def handle(self, connection: Connection, request: Request) -> None:
-        """Answer one request, or begin to."""
         route = (request.method, request.path)
         refused = self.refusal(request)
         if refused is not None:
@@ -292,7 +276,6 @@ class Server:
             connection.reply(200, b"{}")
 
     def refusal(self, request: Request) -> Refused | None:
-        """Why a request is not answered, by its head alone; None for one that is."""
         route = (request.method, request.path)
         if route == _HEALTH:
             return None
@@ -322,7 +305,6 @@ class Server:
         }
 
     def refuse(self, connection: Connection, refused: Refused) -> None:
-        """Answer with an error."""
         self._service.truth.rejected += 1
         connection.reply(refused.status, refused.body())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from heapq import heappush
-from typing import Protocol
 
 from loadbench.serve import chat
 from loadbench.serve.chat import ChatRequest
@@ -21,26 +21,15 @@ CACHED_PROMPTS = 100_000
 clock = time.perf_counter_ns
 
 
-class Turn(Protocol):
-    """What the server's heap holds, by due time.
-
-    An object with `left` > 0 is a Stream with that many plain text events ahead, which the server's hot loop sends
-    itself. With `left` == 0 its `turn` is called: for the first event, the last one, and faults.
-    """
-
-    left: int
-
-    def turn(self, due_ns: int) -> None:
-        """Act; `due_ns` has come."""
-
-
 class Service:
     """What all answers share: the law, the counts, what is due when, who holds a slot and who waits for one.
 
     Attributes:
         truth: Replaced as a whole when counting starts anew.
         run: When it began, in seconds: part of every answer's id.
-        heap: (due time, number, turn), the numbers ascending: of two that are due at once the older comes first.
+        heap: (due time, number, turn), the numbers ascending: of two that are due at once the older comes first. A
+            turn with `left` > 0 is a Stream with that many plain text events ahead, which the server's hot loop sends
+            itself. With `left` == 0 its `turn` is called: for the first event, the last one, and faults.
         active: Requests that hold a slot; without a limit, all in service.
         itl_ns: Inter-token latency at that batch size, before jitter.
     """
@@ -50,7 +39,7 @@ class Service:
         self.draws = Draws(law)
         self.truth = Truth()
         self.run = int(time.time()) & 0xFFFFFFFF
-        self.heap: list[tuple[int, int, Turn]] = []
+        self.heap: list[tuple[int, int, Stream | Whole | Ping]] = []
         self.active = 0
         self.itl_ns = self.draws.itl_ns(0)
         self._pushed = 0
@@ -60,10 +49,9 @@ class Service:
 
     @property
     def queued(self) -> int:
-        """Requests that wait for a slot."""
         return sum(not waiting.job.gone for waiting in self._waiting)
 
-    def push(self, due_ns: int, turn: Turn) -> None:
+    def push(self, due_ns: int, turn: Stream | Whole | Ping) -> None:
         """Call on `turn` at `due_ns`."""
         self._pushed += 1
         heappush(self.heap, (due_ns, self._pushed, turn))
@@ -122,6 +110,7 @@ class Service:
         return asked.prompt_tokens - 1 if cached and asked.cache_prompt else 0
 
 
+@dataclass(slots=True, eq=False)
 class Job:
     """One request with what the law drew for it: what streams and whole answers have in common.
 
@@ -134,48 +123,35 @@ class Job:
         cached_tokens: Of the prompt; known when the request gets its slot.
         running: Holds a slot.
         gone: Over, or its client has left; the heap and the queue may still hold it.
+        offset: Into the table of jitter, over which it spreads requests.
     """
 
-    __slots__ = (
-        "arrival_ns",
-        "ask",
-        "cached_tokens",
-        "connection",
-        "created",
-        "fault",
-        "finish",
-        "gone",
-        "identity",
-        "number",
-        "offset",
-        "reasoning",
-        "request",
-        "running",
-        "service",
-        "tokens",
-    )
+    service: Service
+    connection: Connection
+    request: ChatRequest
+    number: int
+    arrival_ns: int
+    fault: str | None
+    ask: Ask = field(init=False)
+    tokens: int = field(init=False)
+    finish: str = field(init=False)
+    reasoning: int = field(init=False)
+    cached_tokens: int = 0
+    running: bool = False
+    gone: bool = False
+    offset: int = field(init=False)
+    identity: str = field(init=False)
+    created: int = field(init=False)
 
-    def __init__(
-        self,
-        service: Service,
-        connection: Connection,
-        request: ChatRequest,
-        number: int,
-        arrival_ns: int,
-        fault: str | None,
-    ) -> None:
-        self.service, self.connection, self.request, self.ask = service, connection, request, ask(request)
-        self.number, self.arrival_ns, self.fault = number, arrival_ns, fault
-        self.tokens, self.finish = service.draws.length(self.ask)
-        self.reasoning = min(service.law.reasoning_tokens, self.tokens)
-        self.cached_tokens = 0
-        self.offset = number * 2_654_435_761  # spreads requests over the table of jitter
-        self.running = self.gone = False
-        self.identity = f"chatcmpl-{service.run:08x}{number:016x}"
+    def __post_init__(self) -> None:
+        self.ask = ask(self.request)
+        self.tokens, self.finish = self.service.draws.length(self.ask)
+        self.reasoning = min(self.service.law.reasoning_tokens, self.tokens)
+        self.offset = self.number * 2_654_435_761
+        self.identity = f"chatcmpl-{self.service.run:08x}{self.number:016x}"
         self.created = int(time.time())
 
     def ttft_ns(self) -> int:
-        """TTFT without queue."""
         return self.service.draws.ttft_ns(self.ask.prompt_tokens - self.cached_tokens, self.offset - 1)
 
     def tokens_ns(self, tokens: int, draw: int) -> int:
@@ -183,7 +159,6 @@ class Job:
         return self.service.draws.jittered_ns(self.service.itl_ns * tokens, self.offset + draw)
 
     def usage(self, tokens: int) -> dict[str, object]:
-        """Token counts after so many tokens."""
         cached = self.cached_tokens if self.service.law.prompt_cache else None
         return answer.usage(self.ask.prompt_tokens, tokens, cached, min(self.reasoning, tokens))
 
@@ -302,7 +277,6 @@ class Stream:
         self._settled = events
 
     def abandon(self, now_ns: int) -> None:
-        """The client has left."""
         self.settle()
         self.left = 0
         self.job.end(now_ns)
@@ -338,7 +312,6 @@ class Stream:
         return self._chunks.text(self._field(event), self._first_word + start, end - start, role=role, usage=usage)
 
     def _closing(self) -> bytes:
-        """The bytes after the last text event."""
         usage = self.job.usage(self.job.tokens) if self._usage else None
         return self._chunks.closing(self.job.finish, usage, continuous=self._continuous)
 
@@ -452,7 +425,6 @@ class Whole:
         """Nothing is counted before the answer is sent."""
 
     def abandon(self, now_ns: int) -> None:
-        """The client has left."""
         self.job.end(now_ns)
 
     def turn(self, due_ns: int) -> None:

@@ -167,9 +167,12 @@ const loadbench = (() => {
     }, { rootMargin: "-20% 0px -70% 0px" });
     document.querySelectorAll("main > section").forEach((section) => reading.observe(section));
 
-    // Paper is white, and all that stands open is drawn on it.
+    // Paper is white, all that stands open is drawn on it, and nobody can unfold how it was got.
     let before;
+    let unfolded = [];
     window.addEventListener("beforeprint", () => {
+      unfolded = [...document.querySelectorAll("details:not([open])")].filter((one) => one.querySelector(":scope > dl"));
+      unfolded.forEach((one) => { one.open = true; });
       before = root.dataset.theme;
       root.dataset.theme = "light";
       root.classList.add("paper"); // the page's own layout is not yet that of @media print
@@ -180,6 +183,7 @@ const loadbench = (() => {
     window.addEventListener("afterprint", () => {
       if (before === undefined) delete root.dataset.theme; else root.dataset.theme = before;
       root.classList.remove("paper");
+      unfolded.forEach((one) => { one.open = false; });
       onPaper = false;
       paint();
     });

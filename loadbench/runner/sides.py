@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import structs
 
-from loadbench.cli.live.plain import View
+from loadbench.runner.view import View
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress

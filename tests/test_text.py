@@ -1,4 +1,4 @@
-"""What may be a secret is not stored, and what looks like a key is not repeated."""
+"""text: what may be a secret is not stored, and what looks like a key is not repeated."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from loadbench.runner.session.watch import INTERVAL_S, Keeps
 from loadbench.server import Choice, ModelFacts, Target
 
 if TYPE_CHECKING:
-    from loadbench.cli.live import View
+    from loadbench.runner.view import View
 
 
 @dataclass(frozen=True)

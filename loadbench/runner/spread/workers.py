@@ -9,40 +9,25 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from loadbench.cli.options import count
 from loadbench.errors import UsageError
 
 if TYPE_CHECKING:
     from loadbench.client.route import Route
+    from loadbench.runner.job import Sharing
     from loadbench.runner.session import Drive
     from loadbench.runner.spread import Pool
 
-MOST = 256
-"""Processes of one machine: more of them than cores gain nothing."""
 
-
-def number(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
-    """A callback for 2 or auto."""
-    if value is None or value == "auto":
-        return value
-    found = count(value)
-    if found is None or not 1 <= found <= MOST:
-        raise click.BadParameter(f"{value[:60]!r}: give a number from 1 to {MOST}, or auto", ctx, param)
-    return found
-
-
-def wanted(given: Mapping[str, Any], info: Mapping[str, Any] | None, *, local: bool) -> int | str | None:
+def asked_for(sharing: Sharing, info: Mapping[str, Any] | None, *, local: bool) -> int | str | None:
     """How many processes, or which cluster; None for this process alone.
 
     Args:
-        info: run.json of a run that goes on: as it began, unless the options say otherwise.
+        info: run.json of a run that goes on: as it began, unless the settings say otherwise.
         local: Whether the server is on this machine, and needs cores too.
     Raises:
         UsageError: Both are given.
     """
-    workers, cluster = given.get("workers"), given.get("cluster")
+    workers, cluster = sharing.workers, sharing.cluster
     if workers is not None and cluster is not None:
         raise UsageError("--workers and --cluster are both given: keep one")
     if workers is None and cluster is None and info is not None:
@@ -55,15 +40,6 @@ def wanted(given: Mapping[str, Any], info: Mapping[str, Any] | None, *, local: b
         workers = max(1, cores // 2) if local else cores
     found: int | str | None = cluster if cluster is not None else workers
     return found
-
-
-def told(asked: int | str | None) -> list[str]:
-    """What the opening says."""
-    if asked is None:
-        return []
-    if isinstance(asked, int):
-        return [f"workers   {asked} process{'es' * (asked > 1)} of this machine share each level"]
-    return [f"workers   those of the Dask cluster {asked} share each level"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +59,12 @@ class Workers:
         hellos = [one.hello for one in self.pool.places if one.hello is not None]
         return [one.pid for one in hellos if one.host == here]
 
-    def facts(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def facts(self, sharing: Sharing) -> dict[str, Any]:
         """What run.json says of them."""
         return {
             "kind": self.pool.kind,
-            "asked_workers": given.get("workers"),
-            "asked_cluster": given.get("cluster"),
+            "asked_workers": sharing.workers,
+            "asked_cluster": sharing.cluster,
             "workers": [
                 {"name": one.name, "address": one.address, **asdict(one.hello)}
                 for one in self.pool.places

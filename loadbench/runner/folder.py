@@ -1,0 +1,255 @@
+"""The run folder's beginning: what run.json says of a run from its start, and what a run that goes on takes from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from loadbench import prompts, scenario, store, telemetry
+from loadbench import server as targets
+from loadbench.bounds import Duration
+from loadbench.client import Parameters
+from loadbench.engine import process
+from loadbench.errors import TargetError, UsageError
+from loadbench.prompts import Prompt
+from loadbench.runner.job import Job, Search
+from loadbench.scenario import Scenario
+from loadbench.scenario.files import home
+from loadbench.server import Choice, Found, Target
+from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header
+
+PROMPTS = "prompts.json"
+_MOST_IN_A_SECOND = 1000
+
+
+def new(name: str, stack: ExitStack, *, claim: bool) -> Path:
+    """Where a run goes that was given no folder: results/<UTC time>-<its name>, with a number where that is taken.
+
+    Args:
+        stack: With it goes the folder, where nothing came into it.
+        claim: Make it, so that no other run that begins in this second takes it.
+
+    Raises:
+        StoreError: It cannot be made.
+    """
+    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
+    path = Path("results") / name
+    made = [] if os.path.lexists(path.parent) else [path.parent]
+    for number in range(2, _MOST_IN_A_SECOND):
+        try:
+            if claim:
+                path.mkdir(parents=True)
+                stack.callback(_remove_empty, [path, *made])
+                return path
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise store.cannot_write(path, error) from error
+        if not os.path.lexists(path):
+            return path
+        path = path.with_name(f"{name}-{number}")
+    return path
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def info(
+    job: Job,
+    server: Target,
+    how: str,
+    choice: Choice,
+    parameters: Parameters,
+    questions: Sequence[Prompt],
+    clock: str,
+) -> dict[str, Any]:
+    """What run.json says from the start. No key, no header that may hold one."""
+    asked = job.scenario
+    models = [one.id for one in choice.chosen]
+    facts = asdict(server)
+    facts["models"] = [one for one in facts["models"] if one["id"] in models]
+    own_limits = any(one.max_tokens is not None for one in questions)
+    return {
+        "name": asked.name,
+        "start": store.utc_now(),
+        "command": _command(job.command or sys.argv),
+        "versions": telemetry.versions(),
+        "scenario": scenario.to_builtins(asked, NOT_STORED),
+        "seed": asked.seed,
+        "prompts": {
+            "count": len(questions),
+            "source": _source(asked),
+            "sha256": _digest(questions),
+            "own_limits": own_limits,
+        },
+        "parameters": {**asdict(parameters), "extra_body": stored_body(parameters.extra_body)},
+        "target": facts,
+        "target_found": how,
+        "absent": [asdict(one) for one in choice.absent],
+        "environment": telemetry.environment(),
+        "clock": clock,
+        "event_loop": "uvloop" if process.has_uvloop() else "asyncio",
+        "hlog": store.hlog_works(),
+    }
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    """The command line, without what may be a secret in it."""
+    shown = ["loadbench"]
+    for before, word in pairwise(words):
+        option, equals, value = word.partition("=")
+        if not equals or not option.startswith("--"):
+            option, equals, value = before, "", word
+        if option == "--header":
+            name, _, text = value.partition(":")
+            value = f"{name}: {stored_header(name, text.strip())}"
+        elif option == "--extra-body":
+            value = _body(value)
+        shown.append(starred(f"{option}={value}" if equals else value))
+    return shown
+
+
+def _body(text: str) -> str:
+    try:
+        body = json.loads(text)
+    except ValueError:  # no body, but the word behind a value that is called like the option
+        return text
+    stored = stored_body(body)
+    return text if stored == body else json.dumps(stored)
+
+
+def _digest(questions: Sequence[Prompt]) -> str:
+    asked = [(one.id, one.messages, *one.turns, *[str(one.recipe)] * (one.recipe is not None)) for one in questions]
+    return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+
+def _source(asked: Scenario) -> str:
+    if asked.trace is not None:
+        return asked.trace
+    if asked.input_length is not None:
+        return f"made up, {asked.input_length}"
+    if isinstance(asked.prompts, str):
+        return asked.prompts
+    return "the scenario" if asked.prompts else "the built-in set"
+
+
+# -- a run that goes on
+
+
+def continued(job: Job) -> Job:
+    """The job of the run that goes on, its scenario, models, budget and search as they were.
+
+    Args:
+        job: Its scenario has the headers and the keys of extra_body that the folder does not store.
+    Raises:
+        UsageError: The folder holds no such run, or not all that it lacks is given.
+    """
+    folder = job.resume
+    assert folder is not None
+    info = store.read_info(folder)
+    wrote = "run" if info.get("capacity") is None else "capacity"
+    if wrote != ("run" if job.search is None else "capacity"):
+        raise UsageError(f"{folder}: continue it with loadbench {wrote} --resume, which began it")
+    if not isinstance(info.get("scenario"), dict):
+        raise UsageError(f"{folder}: its run.json holds no scenario to continue")
+    before = scenario.from_json(info["scenario"], str(folder / "run.json"))
+    headers, body = job.scenario.headers, job.scenario.extra_body
+    again = {name.lower() for name in headers}
+    for name, value in before.headers.items():
+        if value == NOT_STORED and name.lower() not in again:
+            raise UsageError(f"{folder}: sent a header {name}, whose value is not stored: give it with --header")
+    lacking = not_stored(before.extra_body)
+    if any(name not in body for name in lacking):
+        raise UsageError(
+            f"{folder}: sent {', '.join(lacking)} in extra_body, whose value is not stored: give it with --extra-body"
+        )
+    if set(body) - set(lacking):
+        raise UsageError("--resume takes its plan from the folder: leave out --extra-body, but for what is not stored")
+    for name in [name for name in before.headers if name.lower() in again]:
+        del before.headers[name]
+    budget_s = info.get("budget_s")
+    budget = Duration(budget_s) if isinstance(budget_s, int | float) else None
+    models = None
+    if before.models == "auto" and isinstance(facts := info.get("target"), dict):
+        models = [one["id"] for one in facts.get("models") or () if isinstance(one, dict) and "id" in one]
+    return structs.replace(
+        job,
+        scenario=scenario.merge(before, headers=headers or None, extra_body=body or None, models=models or None),
+        limits=structs.replace(job.limits, budget=budget),
+        search=None if job.search is None else _search(folder, info),
+    )
+
+
+def _search(folder: Path, info: dict[str, Any]) -> Search:
+    records = info.get("capacity") or []
+    if not records:
+        raise UsageError(f"{folder}: its run.json holds no search to continue")
+    first = records[0]
+    return Search(by=first["by"], start=first["start"], most=first["most"], within=first["within"])
+
+
+def questions(folder: Path, asked: Scenario) -> list[Prompt]:
+    """The prompts that the run began with, whatever became of their file since."""
+    kept = folder / PROMPTS
+    return prompts.read(kept) if kept.exists() else prompts.for_scenario(asked)
+
+
+def keep_questions(folder: Path, asked: Sequence[Prompt]) -> None:
+    """Keep the prompts of a run that begins, or of one that was killed before it could keep them."""
+    if not (folder / PROMPTS).exists():
+        store.write_atomically(folder / PROMPTS, prompts.to_json(asked))
+
+
+def began_as(folder: Path) -> str | None:
+    """Whether the run measured a server that loadbench started: `simulator`, `embedded`, `sdk`, or None."""
+    how = str(store.read_info(folder).get("target_found") or "")
+    starts = {"the simulator": "simulator", "the embedded": "embedded", "Foundry Local's own": "sdk"}
+    return next((name for words, name in starts.items() if how.startswith(words)), None)
+
+
+def server_of(folder: Path) -> Found | None:
+    """Where the run's server was; a Foundry Local service may have moved to another port since."""
+    server = _server(folder)
+    if str(server.get("kind") or "").startswith("foundry") and (found := targets.discover(os.environ, home())):
+        return found
+    url = server.get("base_url")
+    return Found(url, "as the run began") if url else None
+
+
+def check_servers(folder: Path, servers: Sequence[Target]) -> None:
+    """Refuse to go on with another kind of server than the run began with.
+
+    Raises:
+        TargetError: If one of them is another one.
+    """
+    began = store.read_info(folder).get("endpoints") or [_server(folder)]
+    for server, before in zip(servers, began, strict=False):
+        kind = before.get("kind")
+        if kind is not None and kind != server.kind:
+            raise TargetError(
+                f"{server.base_url} is now {server.kind}, the run in {folder} began with {kind}: start that one again, "
+                "or begin a new run"
+            )
+
+
+def complete(folder: Path) -> set[str]:
+    """Ids of the levels that need not be done again."""
+    return {level["id"] for level in store.read_info(folder)["levels"] if level["status"] == "complete"}
+
+
+def _server(folder: Path) -> dict[str, Any]:
+    return store.read_info(folder).get("target") or {}

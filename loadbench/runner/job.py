@@ -1,0 +1,143 @@
+"""A job: everything that one run is to do. The command line and `loadbench.run` make one; `runner` carries it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+
+from loadbench import scenario as scenarios
+from loadbench.bounds import Duration
+from loadbench.errors import UsageError
+from loadbench.scenario import Scenario
+from loadbench.scenario.settings import Flag
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the server is reached.
+
+    Attributes:
+        every_model: All models at hand are meant, by that word: nobody asks which.
+        cache_dir: Where Foundry Local's SDK keeps its models; None for the usual place.
+    """
+
+    simulate: Annotated[
+        bool, Flag("--simulate", "Measure a simulator; its figures are labelled so.", variable=False)
+    ] = False
+    wait: Annotated[Duration | None, Flag("--wait", "Wait until the server answers.", "60s")] = None
+    ca_file: Annotated[
+        str | None, Flag("--ca-file", "Certificate authorities to trust (PEM).", "FILE", "certificates")
+    ] = None
+    insecure: Annotated[bool, Flag("--insecure", "Accept any certificate.")] = False
+    stamps: Annotated[
+        Literal["kernel", "user"] | None,
+        Flag("--stamps", "Stamp arrivals: kernel or user.  [default: best]", "WHERE"),
+    ] = None
+    every_model: bool = False
+    cache_dir: Path | None = None
+
+
+class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who makes the load; with neither, this process alone."""
+
+    workers: Annotated[
+        int | Literal["auto"] | None, Flag("--workers", "Processes that share the load, or auto.", "N", "workers")
+    ] = None
+    cluster: Annotated[
+        str | None, Flag("--cluster", "Dask workers that share it: tcp://HOST:PORT, local:N.", "ADDRESS")
+    ] = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far a run may go."""
+
+    yes: Annotated[bool, Flag("-y --yes", "Do not ask before a large load on another machine.")] = False
+    dry_run: Annotated[bool, Flag("--dry-run", "Show the plan and stop.", variable=False)] = False
+    budget: Annotated[Duration | None, Flag("--budget", "Shorten the plan to fit this time.", "5m")] = None
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept, and where.
+
+    Attributes:
+        folder: A new one; None for results/<UTC time>-<name>.
+    """
+
+    folder: Annotated[
+        Path | None, Flag("-o --output", "The run's folder.  [default: results/...]", "DIR", "path", variable=False)
+    ] = None
+    answers: Annotated[bool, Flag("--answers/--no-answers", "Keep the answers' texts.  [default: keep]")] = True
+    telemetry: Annotated[bool, Flag("--telemetry/--no-telemetry", "Sample the server each second.  [default: do]")] = (
+        True
+    )
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The loads of a search for the highest one that meets the SLO."""
+
+    by: Annotated[
+        Literal["concurrency", "rate"],
+        Flag("--by", "Search for a concurrency or a rate.  [default: concurrency]", "KIND"),
+    ] = "concurrency"
+    start: Annotated[float, Flag("--from", "First load: streams, or requests/s.", "N")] = 1.0
+    most: Annotated[float, Flag("--max", "Highest load.  [default: 1000]", "N")] = 1000.0
+    within: Annotated[float, Flag("--within", "How near a load that fails must be.", "5%", "share")] = 0.05
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One run.
+
+    Attributes:
+        scenario: What to ask, of whom, and how hard.
+        resume: The folder of a run that goes on; the scenario then has only what its run.json does not store.
+        search: The scenario's load is searched for; None where it is given.
+        command: The words that asked for it, for run.json.
+    """
+
+    resume: Annotated[Path | None, Flag("--resume", "Continue this folder's run.", "DIR", "path", variable=False)] = (
+        None
+    )
+    scenario: Scenario = msgspec.field(default_factory=Scenario)
+    server: Server = msgspec.field(default_factory=Server)
+    sharing: Sharing = msgspec.field(default_factory=Sharing)
+    limits: Limits = msgspec.field(default_factory=Limits)
+    output: Output = msgspec.field(default_factory=Output)
+    search: Search | None = None
+    command: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """The job for another process on this machine; secrets are in it, as they must be."""
+        return msgspec.json.encode(self, enc_hook=_encoded)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """A job as `to_json` wrote it.
+
+        Raises:
+            UsageError: It is none.
+            ScenarioError: Its scenario is not valid.
+        """
+        try:
+            plain: dict[str, Any] = msgspec.json.decode(text, type=dict)
+            scenario = scenarios.from_json(plain.pop("scenario"), "options")
+            job = msgspec.convert(plain, cls, dec_hook=_decoded)
+        except (msgspec.ValidationError, msgspec.DecodeError, KeyError) as error:
+            raise UsageError(f"this is no job: {error}") from None
+        return msgspec.structs.replace(job, scenario=scenario)
+
+
+PARTS = {"server": Server, "sharing": Sharing, "limits": Limits, "output": Output, "search": Search}
+"""The structs of a job beside its scenario, by its fields."""
+
+
+def _encoded(value: object) -> str:
+    if isinstance(value, Duration | Path):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} in a job")
+
+
+def _decoded(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        return Duration.parse(value)
+    return Path(value)

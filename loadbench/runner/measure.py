@@ -1,0 +1,615 @@
+"""A job carried out: servers are found or started, the plan is shown, and what it holds is measured."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
+from math import ceil
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, TypeVarTuple
+from urllib.parse import urlsplit
+
+import anyio
+from msgspec import structs
+
+from loadbench import prompts, store
+from loadbench import scenario as scenarios
+from loadbench import server as targets
+from loadbench.client import Parameters
+from loadbench.client.route import Route
+from loadbench.engine import MAX_STREAMS, process
+from loadbench.errors import UsageError
+from loadbench.prompts import Prompt
+from loadbench.quality import Question, checks
+from loadbench.runner import abort, capacity, connect, plan, precision
+from loadbench.runner import folder as folders
+from loadbench.runner.capacity import Grid, searching
+from loadbench.runner.connect import Location, Reached
+from loadbench.runner.job import Job
+from loadbench.runner.outcome import Outcome, Ran
+from loadbench.runner.plan import Plan, PlannedLevel
+from loadbench.runner.precision import Rounds
+from loadbench.runner.session import Fixed, Schedule, Session, Watch, in_turns
+from loadbench.runner.sides import Sided, named
+from loadbench.runner.spread import workers
+from loadbench.runner.view import View
+from loadbench.runner.watched import Shown, Watched
+from loadbench.scenario import Scenario, Shape
+from loadbench.server import Choice, Target
+from loadbench.server.choice import some
+from loadbench.store import SIDES
+from loadbench.transport.limits import raise_file_limit
+
+MOST_STREAMS = 1000
+MOST_PER_S = 1000.0
+"""Requests; of both, what nobody is asked about."""
+_DOZEN = 12
+"""Models that a run takes without a word where the server holds them, or does not tell."""
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Person(Protocol):
+    """The one who asked for the run, as far as that one can be asked back."""
+
+    def lines(self, opening: Opening) -> list[str]:
+        """What is to be said of the plan, in words."""
+
+    def choose(self, question: str, names: Sequence[str]) -> list[str] | None:
+        """Which of these are meant: their names, or numbers from 1 on, or `all`; None where nobody answers."""
+
+    def confirm(self, question: str) -> bool | None:
+        """Whether that is meant; None where nobody answers."""
+
+
+class Nobody:
+    """No person: whatever would be asked is an error."""
+
+    def lines(self, opening: Opening) -> list[str]:
+        return []
+
+    def choose(self, question: str, names: Sequence[str]) -> list[str] | None:
+        return None
+
+    def confirm(self, question: str) -> bool | None:
+        return None
+
+
+def measure(job: Job, view: View, person: Person | None = None) -> Outcome:
+    """Carry a job out.
+
+    Args:
+        view: Shown how it goes; closed at the end.
+    Raises:
+        LoadbenchError: There is no run: nothing to measure, nothing that is understood, no folder that can be written.
+    """
+    process.share_the_interpreter()
+    with ExitStack() as stack:
+        root, jobs = _jobs(job, stack)
+        sides = [
+            _side(name, one, root / name, stack, view.note)  # "" adds nothing: a run alone is the folder itself
+            for name, one in jobs
+        ]
+        stack.callback(view.close)
+        sessions = on_loop(_measured, root, sides, view, person or Nobody())
+    runs = [
+        Ran(side.name, side.path, dict(session.failed), session.folder.info)
+        for side, session in zip(sides, sessions, strict=False)
+    ]
+    interrupted = any(session.interrupted for session in sessions)
+    return Outcome(root, tuple(runs), interrupted=interrupted, is_search=job.search is not None)
+
+
+def on_loop(work: Callable[[*Arguments], Awaitable[T]], *arguments: *Arguments) -> T:
+    """Run async work on the event loop that measures best here."""
+    return anyio.run(work, *arguments, backend="asyncio", backend_options={"use_uvloop": process.has_uvloop()})
+
+
+def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
+    """Where it all goes, and a job for each target: one without a name, or those of both sides."""
+    folder = job.resume
+    if folder is not None:
+        both = store.sides(folder) if job.search is None else []
+        if not both:
+            job = folders.continued(job)
+            _check_search(job)
+            return folder, [("", job)]
+        return folder, [(one.name, folders.continued(structs.replace(job, resume=one))) for one in both]
+    _check_search(job)
+    scenario = job.scenario
+    if scenario.against is not None and job.search is not None:
+        raise UsageError("against: only the command loadbench run measures two servers: leave it out here")
+    root = job.output.folder or folders.new(scenario.name, stack, claim=not job.limits.dry_run)
+    if scenario.against is None:
+        return root, [("", job)]
+    store.check_new(root)
+    base = structs.replace(scenario, against=None, against_model=None)
+    new = scenarios.merge(base, endpoint=scenario.against, models=scenario.against_model)
+    named_server = structs.replace(job.server, simulate=False)
+    jobs = (structs.replace(job, scenario=base), structs.replace(job, scenario=new, server=named_server))
+    return root, list(zip(SIDES, jobs, strict=True))
+
+
+def _check_search(job: Job) -> None:
+    if job.search is not None:
+        capacity.check(job.scenario, capacity.grid_of(job.search), _seconds(job))
+
+
+async def _measured(root: Path, sides: Sequence[Side], view: View, person: Person) -> list[Session]:
+    """All runs to their ends; none where that was not meant."""
+    async with AsyncExitStack() as stack:
+        prepared = [await _prepared(side, stack, view, person, runs=len(sides)) for side in sides]
+        opening = Opening(root, prepared)
+        if len(prepared) > 1:
+            _check_models(*(one.models for one in prepared))
+        _make_room(prepared)
+        view.opening(opening.facts(), person.lines(opening), opening.plan)
+        for one in prepared:
+            for warning in one.warnings():
+                view.note(f"{one.side.name}: {warning}" if one.side.name else warning)
+        if opening.job.limits.dry_run:
+            return []
+        _confirm(prepared, person)
+        rounds = Rounds()
+        sessions = []
+        for one in prepared:
+            name = one.side.name
+            sessions.append(await one.session(stack, Sided(view, name) if name else view, rounds))
+        if len(sessions) > 1:
+            for one, session, other in zip(prepared, sessions, reversed(prepared), strict=True):
+                session.folder.info["against"] = {"side": one.side.name, "other": other.server.base_url}
+        process.hold_collector()
+        try:
+            await in_turns(sessions, view.note)
+        finally:
+            view.close()
+    return sessions
+
+
+# -- one target
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is asked of one target, and where its records go.
+
+    Attributes:
+        name: Of two targets `base` or `new`; "" of a single one.
+        path: The run folder.
+        questions: What is asked; those that the run began with, where it is continued.
+    """
+
+    name: str
+    job: Job
+    location: Location
+    path: Path
+    questions: list[Prompt]
+
+
+def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str], None]) -> Side:
+    """Check what can be checked before a server is there, and find or start it; it ends with the stack."""
+    if job.resume is None:
+        questions = prompts.for_scenario(job.scenario, note)
+        for one in questions:  # a rule that nobody understands is told now, not after the run
+            checks.parse(Question(one.id, "", checks=one.checks))
+        store.check_new(path)
+    else:
+        questions = folders.questions(path, job.scenario)
+    return Side(name, job, connect.locate(job, stack, note), path, questions)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A target that was reached, and what is to be measured of it.
+
+    Attributes:
+        server: Without a base URL where it is started for a real run alone.
+        steps: All its levels; none of a search.
+        done: Ids of those that are complete.
+        grid: The loads of a search.
+        runs: How many runs share the budget of time.
+        others: Further endpoints of the service.
+    """
+
+    side: Side
+    reached: Reached
+    server: Target
+    choice: Choice
+    steps: Plan
+    done: set[str]
+    grid: Grid | None
+    runs: int
+    others: tuple[Reached, ...] = ()
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.side.job.scenario
+
+    @property
+    def servers(self) -> list[Target]:
+        """All that take the requests in turns."""
+        return [self.server, *(one.server for one in self.others)]
+
+    @cached_property
+    def spread(self) -> int | str | None:
+        """How many processes, or which cluster, share the load; None where this process makes it."""
+        job = self.side.job
+        began = None if job.resume is None else store.read_info(self.side.path)
+        local = all(targets.is_loopback(url) for url in self.urls if url)
+        return workers.asked_for(job.sharing, began, local=local)
+
+    @property
+    def models(self) -> list[str]:
+        return [one.id for one in self.choice.chosen]
+
+    @property
+    def urls(self) -> list[str]:
+        """Of all servers that get requests; none that is started for the run."""
+        if not self.server.base_url:
+            return []
+        return [url for one in self.servers for url in (one.base_url, *one.chat_urls(self.models).values())]
+
+    @property
+    def to_come(self) -> Plan:
+        """The levels that are not complete."""
+        return replace(self.steps, levels=tuple(one for one in self.steps.levels if one.level.id not in self.done))
+
+    @property
+    def budget_s(self) -> float | None:
+        """Of all runs that share it."""
+        return _seconds(self.side.job)
+
+    def facts(self) -> dict[str, Any]:
+        """What a program reads of it before the run begins."""
+        return {
+            "target": self.server.base_url or None,
+            "endpoints": [one.base_url for one in self.servers] if self.others else None,
+            "kind": self.server.kind if self.server.base_url else None,
+            "found": self.side.location.how,
+            "models": self.models,
+            "absent": [asdict(one) for one in self.choice.absent],
+            "folder": str(self.side.path),
+            "scenario": scenarios.to_builtins(self.scenario),
+            "budget_s": self.budget_s,
+        }
+
+    def warnings(self) -> list[str]:
+        """What may go wrong, a line each."""
+        secure = next((url for url in self.urls if url.startswith("https:")), self.server.base_url or None)
+        insecure = self.side.job.server.insecure
+        found = connect.warnings(secure, self.scenario.api_key_file, insecure=insecure)
+        found += [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
+        if self.scenario.output_exact and not self._ignores_eos:
+            kind = next(one.kind for one in self.servers if not targets.VENDORS[one.kind].ignore_eos)
+            found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
+        return found
+
+    async def session(self, stack: AsyncExitStack, view: View, rounds: Rounds) -> Session:
+        """Its run, in a folder that is made or opened again; what it needs ends with the stack.
+
+        Args:
+            rounds: Of all runs that take turns with it.
+        """
+        scenario, server, side = self.scenario, self.server, self.side
+        job, chosen = side.job, self.choice.chosen
+        parameters = self._parameters()
+        route = Route(
+            tuple(connect.client_endpoints(self.servers, self.models, scenario.weights)),
+            targets.request_headers(scenario.headers, connect.key(scenario.api_key_env, scenario.api_key_file)),
+            parameters,
+            scenario.timeouts,
+            stamps=job.server.stamps,
+            ca_pem=connect.authorities(job.server),
+            insecure=job.server.insecure,
+            proxy=connect.proxy(self.servers),
+        )
+        client = route.open()
+        stack.push_async_callback(client.transport.aclose)
+        watched = Watched(server, tuple(one.server for one in self.others))
+        sampler = stack.enter_context(watched.sampling(job.output.telemetry))
+        shared = None if self.spread is None else await workers.begin(self.spread, route, view.note, stack)
+        if shared is not None and sampler is not None:
+            sampler.workers = shared.pids
+        if job.resume is not None:
+            folder = store.RunFolder.reopen(side.path)
+        else:
+            clock = client.transport.clock
+            info = folders.info(job, server, side.location.how, self.choice, parameters, side.questions, clock)
+            info |= {
+                "budget_s": self.budget_s,
+                "telemetry": watched.facts(sampler),
+                "insecure": job.server.insecure,
+                "spread": None if shared is None else shared.facts(job.sharing),
+                "endpoints": self._endpoints(),
+            }
+            if self.grid is not None:
+                info["capacity"] = capacity.begun(self.models, self.grid, scenario)
+            elif scenario.until is not None:
+                info["until"] = precision.begun(scenario)
+            folder = store.RunFolder.create(side.path, info, answers=job.output.answers)
+        folders.keep_questions(side.path, side.questions)
+        steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
+        if self.grid is not None:
+            schedule: Schedule = searching(scenario, folder.info["capacity"], view.step, self.budget_s)
+        else:
+            schedule = _levels(scenario, steps, folder, view, rounds)
+        origins = {one.id: connect.origin(side.location, one.facts) for one in chosen if one.facts is not None}
+        scrape = None if self.others else self.reached.scrape
+        return Session(
+            scenario,
+            side.questions,
+            server,
+            chosen,
+            steps,
+            folder,
+            client,
+            view,
+            Watch(Shown(folder, view), sampler, scrape, local=watched.local),
+            control=None if self.others else self.reached.control,
+            origins=origins,
+            budget_s=None if self.grid is not None else self.budget_s,
+            runs=self.runs,
+            drive=None if shared is None else shared.drive,
+            schedule=schedule,
+        )
+
+    @property
+    def _ignores_eos(self) -> bool:
+        return all(targets.VENDORS[one.kind].ignore_eos for one in self.servers)
+
+    def _parameters(self) -> Parameters:
+        """What each request carries; llama.cpp is told not to answer from its prompt cache unless the scenario does."""
+        scenario, body = self.scenario, {}
+        vendors = [targets.VENDORS[one.kind] for one in self.servers]
+        if all(one.cache_prompt for one in vendors):
+            body["cache_prompt"] = False
+        if scenario.output_exact and self._ignores_eos:
+            body["ignore_eos"] = True
+        min_tokens = scenario.output_exact and all(one.min_tokens for one in vendors)
+        return Parameters(
+            scenario.max_tokens, scenario.temperature, body | scenario.extra_body, scenario.stream, min_tokens
+        )
+
+    def _endpoints(self) -> list[dict[str, Any]] | None:
+        """What run.json says of each endpoint; None of a single one."""
+        if not self.others:
+            return None
+        found = []
+        every = [self.reached, *self.others]
+        for one, weight in zip(every, self.scenario.weights or [1] * len(every), strict=True):
+            round_trip_ms = None if one.round_trip_ns is None else round(one.round_trip_ns / 1e6, 3)
+            found.append(
+                {
+                    "url": one.server.base_url,
+                    "weight": weight,
+                    "kind": one.server.kind,
+                    "version": one.server.version,
+                    "round_trip_ms": round_trip_ms,
+                }
+            )
+        return found
+
+
+async def _prepared(side: Side, stack: AsyncExitStack, view: View, person: Person, *, runs: int) -> Prepared:
+    """Ask the target what it has, and plan.
+
+    Args:
+        runs: How many share the budget of time.
+    """
+    job, location, scenario = side.job, side.location, side.job.scenario
+    found = await stack.enter_async_context(connect.reached(location, job, view.note))
+    others = await connect.replicas(location, job, stack, view.note)
+    server = found.server
+    if job.resume is not None and location.endpoint is not None:
+        folders.check_servers(side.path, [server, *(each.server for each in others)])
+    choice = which(server, found.choose(scenario), job, person)
+    connect.check_replicas(choice, others)
+    names = [chosen.id for chosen in choice.chosen]
+    if location.endpoint is None:
+        server = replace(server, base_url="")
+    budget_s = _seconds(job)
+    if job.search is not None:
+        return Prepared(
+            side, found, server, choice, Plan((), (), ""), set(), capacity.grid_of(job.search), runs, others
+        )
+    share_s = None if budget_s is None else budget_s / runs
+    steps = plan.make(scenario, names, prompts=side.questions, budget_s=share_s)
+    plan.check_thresholds(scenario, names)
+    done = set() if job.resume is None else folders.complete(side.path)
+    return Prepared(
+        side, found, server, choice, steps, done & {step.level.id for step in steps.levels}, None, runs, others
+    )
+
+
+def which(server: Target, choice: Choice, job: Job, person: Person) -> Choice:
+    """What to measure of what is at hand: several models that are not loaded take a word, as each takes its time.
+
+    Raises:
+        UsageError: Nobody can be asked which, or the answer names none.
+    """
+    loaded = [one.facts.loaded if one.facts is not None else None for one in choice.chosen]
+    idle = Counter(one.device for one, state in zip(choice.chosen, loaded, strict=True) if state is False)
+    few = max(idle.values(), default=0) < 2 and len(choice.chosen) <= _DOZEN
+    if job.scenario.models != "auto" or few or job.server.every_model:
+        return choice
+    ids = list(dict.fromkeys(one.id for one in choice.chosen))
+    many = f"{server.base_url} has {len(ids)} models" + (", none of them loaded" if idle.total() == len(loaded) else "")
+    words = person.choose(many, ids)
+    if words is None:
+        raise UsageError(f"{many}: choose with -m, as -m {shlex.quote(ids[0])}, or take all with -m all ({some(ids)})")
+    if words == ["all"]:
+        return choice
+    picked = {ids[int(word) - 1] if word.isdecimal() and 0 < int(word) <= len(ids) else word for word in words}
+    if unknown := picked - set(ids):
+        raise UsageError(f"{', '.join(sorted(unknown))}: no such model there: choose with -m")
+    return replace(choice, chosen=tuple(one for one in choice.chosen if one.id in picked))
+
+
+def _seconds(job: Job) -> float | None:
+    return None if job.limits.budget is None else float(job.limits.budget)
+
+
+def _levels(scenario: Scenario, steps: Plan, folder: store.RunFolder, view: View, rounds: Rounds) -> Schedule:
+    """The levels of the plan: all, or until the figures are known well enough, or until a threshold ends the run."""
+    known = folder.info.get("until")
+    schedule: Schedule = Fixed(steps.levels)
+    if known:
+        schedule = precision.Precise(steps.levels, known, view.note, scenario.stream, rounds)
+    return abort.watched(schedule, scenario.thresholds, streamed=scenario.stream)
+
+
+# -- all targets together
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a run is about to do.
+
+    Attributes:
+        folder: Where all of it goes.
+        prepared: Its target, or both.
+    """
+
+    folder: Path
+    prepared: Sequence[Prepared]
+
+    @property
+    def job(self) -> Job:
+        """What both sides have in common."""
+        return self.prepared[0].side.job
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan as it is shown: of two sides their levels in turns, under the names of their sides."""
+        first, *more = [one.to_come for one in self.prepared]
+        if not more:
+            return first
+        levels: list[PlannedLevel] = []
+        for number, pair in enumerate(zip_longest(first.levels, more[0].levels)):
+            ones = [
+                replace(one, level=named(one.level, name))
+                for name, one in zip(SIDES, pair, strict=True)
+                if one is not None
+            ]
+            levels += reversed(ones) if number % 2 else ones
+        return Plan(tuple(levels), first.cuts, first.assumption or more[0].assumption, first.idle_s + more[0].idle_s)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a program reads of it."""
+        if len(self.prepared) == 1:
+            return self.prepared[0].facts()
+        return {"sides": {one.side.name: one.facts() for one in self.prepared}, "folder": str(self.folder)}
+
+
+def _check_models(base: Sequence[str], new: Sequence[str]) -> None:
+    """Refuse sides of which nothing could be compared: the same names are, and one model with one."""
+    if not set(base) & set(new) and not len(base) == len(new) == 1:
+        raise UsageError(
+            f"no model in common: the base has {', '.join(base)}, the other {', '.join(new)}: name one with -m, and "
+            "the other's with --against-model"
+        )
+
+
+def _make_room(prepared: Sequence[Prepared]) -> None:
+    """Raise the open-files limit to what the streams need; a cluster's workers do so themselves.
+
+    Raises:
+        UsageError: This system does not let a process open so many.
+    """
+    spread, grid = prepared[0].spread, prepared[0].grid
+    if isinstance(spread, str):
+        return
+    of = spread or 1
+    levels = [one for each in prepared for one in each.steps.levels]
+    streams = [one.level.concurrency or one.limits.max_streams for one in levels]
+    worst = max((one.level.concurrency or 0 for one in levels), default=0)
+    if grid is not None:
+        worst = grid.most_streams
+        streams.append(worst or prepared[0].scenario.max_streams or MAX_STREAMS)
+    room = raise_file_limit(ceil(max(streams) / of))
+    if room is not None and room < ceil(worst / of):
+        raise UsageError(
+            f"{'-c' if grid is None else '--max'} {worst}: this system lets a process open {room} streams; raise its "
+            "limit (ulimit -Hn) or ask for fewer"
+        )
+
+
+def _confirm(prepared: Sequence[Prepared], person: Person) -> None:
+    """Ask whether a large load on another machine is meant, once for all that is to come.
+
+    Raises:
+        UsageError: It is not, or nobody says so.
+    """
+    largest = [most(one.scenario, one.to_come.levels, one.side.questions) for one in prepared]
+    grid = prepared[0].grid
+    if grid is not None:
+        largest.append((grid.most_streams, grid.most_per_s))
+    streams, rates = zip(*largest, strict=True)
+    if not prepared[0].side.job.limits.yes:
+        confirm_load([url for one in prepared for url in one.urls], max(streams), max(rates), person)
+
+
+def confirm_load(urls: Sequence[str], streams: int, per_s: float, person: Person) -> None:
+    """Ask a person whether such a load is meant, where it is large and goes to another machine.
+
+    Args:
+        urls: Of all servers that get it. Those that are started for the run have none, and are on this machine.
+        streams, per_s: The most at once, and the most requests started in a second, over all levels.
+    Raises:
+        UsageError: It was not confirmed, or nobody can be asked.
+    """
+    hosts = dict.fromkeys(urlsplit(url).hostname or url for url in urls if url and not targets.is_loopback(url))
+    large = []
+    if streams > MOST_STREAMS:
+        large.append(f"{streams:,} streams at once")
+    if per_s > MOST_PER_S:
+        large.append(f"{per_s:,.6g} requests/s")
+    if not hosts or not large:
+        return
+    load = f"up to {' and '.join(large)} on {', '.join(hosts)}"
+    answer = person.confirm(f"This asks for {load}; go on?")
+    if answer is None:
+        raise UsageError(f"{load}: that is much for a server on another machine: if it is meant, add --yes")
+    if not answer:
+        raise UsageError(f"{load}: not confirmed, nothing was sent")
+
+
+def most(scenario: Scenario, levels: Sequence[PlannedLevel], questions: Sequence[Prompt]) -> tuple[int, float]:
+    """The most streams at once, and the most requests started in a second, of a plan's levels.
+
+    In open loop as many streams as the scenario allows by its own word may come to be open; a trace's rate is that of
+    its fullest second.
+    """
+    streams = [one.level.concurrency or 0 for one in levels]
+    if scenario.max_streams is not None and any(one.level.concurrency is None for one in levels):
+        streams.append(scenario.max_streams)
+    rates = [_peak_per_s(one, questions) for one in levels]
+    return max(streams, default=0), max(rates, default=0.0)
+
+
+def _peak_per_s(one: PlannedLevel, questions: Sequence[Prompt]) -> float:
+    level = one.level
+    if level.is_replay:
+        return _fullest_second([prompt.at_s for prompt in questions if prompt.at_s is not None])
+    if level.shape is not None:
+        return Shape.parse(level.shape).peak_per_s
+    return level.request_rate_per_s or 0.0
+
+
+def _fullest_second(at_s: Sequence[float]) -> int:
+    """How many of the ascending moments lie within one second, at most.
+
+    >>> _fullest_second([0.0, 0.5, 0.9, 1.4, 1.6])
+    3
+    """
+    found = first = 0
+    for number, moment in enumerate(at_s):
+        while moment - at_s[first] >= 1:
+            first += 1
+        found = max(found, number - first + 1)
+    return found

@@ -1,0 +1,124 @@
+"""What became of a run: its folders, its report, and as which exit code `loadbench run` ends, and why."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadbench import compare, report, select, store
+from loadbench.errors import FAILED, INTERRUPTED
+from loadbench.report import comparison, objectives
+from loadbench.runner.capacity.search import UNDECIDED
+
+MEANT = ("model", "device", "execution provider", "server", "server version")
+"""What two targets may differ in: it is what they are compared for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one run left.
+
+    Attributes:
+        name: `base` or `new`; "" of a run alone.
+        failed: Models that completed nothing, and why.
+        info: run.json.
+    """
+
+    name: str
+    folder: Path
+    failed: Mapping[str, str]
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job came to.
+
+    Attributes:
+        folder: Where all of it is.
+        runs: One, or those of both sides; none after a dry run.
+        interrupted: Whether the user ended it.
+    """
+
+    folder: Path
+    runs: tuple[Ran, ...]
+    interrupted: bool
+    is_search: bool
+
+    @property
+    def goes_on_with(self) -> str:
+        """The command that goes on with it."""
+        return f"loadbench {'capacity' if self.is_search else 'run'} --resume {shlex.quote(str(self.folder))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the command ends.
+
+    Attributes:
+        reasons: A line each, for stderr.
+    """
+
+    code: int
+    reasons: tuple[str, ...] = ()
+
+
+def reported(folder: Path) -> dict[str, Any]:
+    """Write everything that can be said, from the folder alone, as `loadbench report` would; the summary."""
+    summary = select.summarise(store.read(folder))
+    report.write(summary, None, folder)
+    return summary
+
+
+def verdict(outcome: Outcome, summary: Mapping[str, Any], *, strict: bool = False) -> Verdict:
+    """How a run alone ends."""
+    ran = outcome.runs[0]
+    found = failures(ran)
+    if outcome.interrupted:
+        return Verdict(INTERRUPTED, tuple(found))
+    if ran.failed:
+        return Verdict(1, tuple(found))
+    if outcome.is_search:  # which tries again by itself
+        return Verdict(FAILED if _is_below(ran.info["capacity"]) else 0)
+    lost = incomplete([summary], outcome)
+    if lost:
+        return Verdict(1, tuple(lost))
+    missed = objectives.reasons(summary, strict=strict)
+    return Verdict(FAILED if missed else 0, tuple(missed))
+
+
+def _is_below(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some model does not surely meet the SLO even at the lowest load of a search."""
+    below = [one for one in records if one["found"] is None and one["bracket"][0] is None]
+    return any(one["bracket"][1] is not None or one["reason"] == UNDECIDED for one in below)
+
+
+def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The comparison of both sides, written beside their folders; None where there is nothing to compare."""
+    known = dict(zip((one.folder for one in outcome.runs), summaries, strict=True))
+    base, new = (compare.gather([store.read(folder)], folder.name, summaries=known) for folder in known)
+    if not compare.matched(base.sides, new.sides):
+        return None
+    document = compare.document([compare.compare_runs(base, new, compare.Terms(meant=MEANT))])
+    for kind, end in (("markdown", "md"), ("json", "json")):
+        store.write_atomically(outcome.folder / f"compare.{end}", comparison.FORMATS[kind](document).encode())
+    return document
+
+
+def failures(ran: Ran) -> list[str]:
+    """Which models completed nothing, and why."""
+    name = f"{ran.name} " if ran.name else ""
+    return [f"{name}{model}: {reason}" for model, reason in ran.failed.items()]
+
+
+def incomplete(summaries: Sequence[Mapping[str, Any]], outcome: Outcome) -> list[str]:
+    """Which levels lost a part of their load on the way, and how they are measured again; empty where none did."""
+    found = []
+    for summary in summaries:
+        found += [f"{one['id']}: {one['reason']}" for one in summary["levels"] if one.get("status") == "incomplete"]
+    if found:
+        found.append(f"measure them again with: loadbench run --resume {shlex.quote(str(outcome.folder))}")
+    return found

@@ -1,0 +1,115 @@
+"""How people name a setting: its flag, its variables, what --help says of it.
+
+A struct's field carries that beside its type, its limits and its default, so that each setting is declared once; the
+command line makes its options from it:
+
+    seed: Annotated[int, Meta(ge=0), Flag("--seed", "Of the order of prompts and the arrivals.", "N")] = 1
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from loadbench.bounds import Duration
+
+Reader = Literal[
+    "number",
+    "whole number",
+    "numbers",
+    "whole numbers",
+    "switch",
+    "text",
+    "texts",  # a variable holds one of them
+    "list",  # commas part them in a variable
+    "choice",
+    "duration",
+    "share",
+    "tries",
+    "devices",
+    "certificates",
+    "workers",
+    "path",
+]
+"""How the text behind a flag becomes a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How the command line names a setting.
+
+    Attributes:
+        names: As "-n --requests", or "--cold/--as-found".
+        reads: None where the field's type says it.
+        variable: Whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS.
+        workshop: A variable of Foundry Local's workshop that sets it too.
+        name: Of the option, where a field has several of them.
+    """
+
+    names: str
+    help: str
+    metavar: str | None = None
+    reads: Reader | None = None
+    variable: bool = True
+    workshop: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A field of a struct, under one of the flags that set it.
+
+    Attributes:
+        name: Unlike that of any other flag; as a rule the field's.
+        field: As scenario files and Python have it.
+        choices: Of a `choice`.
+    """
+
+    name: str
+    field: str
+    flag: Flag
+    reads: Reader
+    choices: tuple[str, ...] = ()
+
+    @property
+    def variables(self) -> list[str]:
+        """The environment variables that set it, the first one first."""
+        found = []
+        if self.flag.variable:
+            long = self.flag.names.split()[-1].split("/")[0].removeprefix("--")
+            found.append(f"LOADBENCH_{long.replace('-', '_').upper()}")
+        if self.flag.workshop:
+            found.append(self.flag.workshop)
+        return found
+
+
+@cache
+def settings(struct: type[msgspec.Struct]) -> tuple[Setting, ...]:
+    """The settings among a struct's fields, in their order."""
+    found: list[Setting] = []
+    for field, annotation in get_type_hints(struct, include_extras=True).items():
+        kind = _kind(annotation)
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        flags = [one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Flag)]
+        found += [Setting(one.name or field, field, one, one.reads or _reads(kind), choices) for one in flags]
+    return tuple(found)
+
+
+def _kind(annotation: Any) -> Any:
+    """A type without its limits, and without None."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _kind(get_args(annotation)[0])
+    return annotation
+
+
+def _reads(kind: Any) -> Reader:
+    if get_origin(kind) is Literal:
+        return "choice"
+    of: dict[Any, Reader] = {bool: "switch", int: "whole number", float: "number", Duration: "duration", str: "text"}
+    return of[kind]
