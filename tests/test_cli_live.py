@@ -10,7 +10,7 @@ import types
 import pytest
 
 from loadbench.cli import live
-from loadbench.cli.live import JsonLines, Lines, Silent, clock, plain
+from loadbench.cli.live import JsonLines, Lines, Silent, plain
 from loadbench.cli.live.screen import Screen
 from loadbench.store.histogram import Histogram
 from tests.support.livelevels import ENDED, NOW_NS, PROBE, going, over, planned
@@ -18,9 +18,8 @@ from tests.support.livelevels import ENDED, NOW_NS, PROBE, going, over, planned
 
 @pytest.fixture(autouse=True)
 def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of the marks stands still at NOW_NS; that of the speed moves on by a second with each look."""
+    """The clock moves on by a second with each look."""
     seconds = itertools.count(NOW_NS // 10**9)
-    monkeypatch.setattr(clock, "time", types.SimpleNamespace(perf_counter_ns=lambda: NOW_NS))
     monkeypatch.setattr(plain, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
 
 

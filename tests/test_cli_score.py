@@ -22,6 +22,7 @@ from loadbench.quality import judge as judging
 from tests.support.answered import ANSWERS, CAPITAL, SUM, folder
 from tests.support.command import invoked
 from tests.support.judges import MODEL, Reply, judge, names, scores
+from tests.support.terminals import Glass, on_terminal
 
 pytestmark = pytest.mark.system
 
@@ -397,6 +398,16 @@ def test_people_and_judge_are_compared(run: Path) -> None:
 
     assert f"- anna and judge {MODEL}: weighted kappa" in done.stdout
     assert summary(run)["method"] == "hand"
+
+
+def test_on_a_terminal_one_line_tells_how_far_the_judge_is(run: Path) -> None:
+    glass = Glass(80)
+    with judge(lambda body: "no" if "Madrid" in body["messages"][1]["content"] else scores(body)) as there:
+        code, _ = on_terminal("score", run, "--judge", there.url, columns=80, glass=glass)
+
+    assert code == 0
+    assert [row for row in glass.rows if " of 4 judged" in row] == ["4 of 4 judged, 1 without a score"]
+    assert any(row.startswith("capital, qwen: no score: unreadable: not JSON alone") for row in glass.rows)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")

@@ -353,7 +353,7 @@ class Progress:
         if self._live is None:
             reach.note(text)
         else:
-            self._live.console.print(Text(harmless(text)))
+            self._live.console.print(Text(harmless(text)), soft_wrap=True)
 
     def _text(self, done: int) -> str:
         text = f"{done} of {self._cases} judged"

@@ -128,10 +128,12 @@ class Recipe:
         if self.unit == "characters":
             texts = [_characters(key, length) for key, length in self.pieces]
             return "".join(texts), sum(map(len, texts[: self.shared]))
-        parts, before, wanted = [], 0, 0
+        parts, before, target = [], 0, 0
         for number, (key, length) in enumerate(self.pieces, start=1):
-            wanted += length
-            words = wanted if self.unit == "words" else _for_tokens(wanted, line, last=number == len(self.pieces))
+            target += length
+            words = target
+            if self.unit == "tokens":
+                words = _words_for(target, line, last=number == len(self.pieces))
             words = max(words, before, 1)
             parts.append(_words(key, words - before))
             before = words
@@ -140,9 +142,9 @@ class Recipe:
         return f"{shared} {rest}" if shared and rest else shared or rest, len(shared) + (1 if shared and rest else 0)
 
 
-def _for_tokens(wanted: int, line: Line, *, last: bool) -> int:
+def _words_for(tokens: int, line: Line, *, last: bool) -> int:
     """Words up to the end of a piece. What the server adds to each text counts to the last, so that others line up."""
-    return round((wanted - line.fixed if last else wanted) / line.per_word)
+    return round((tokens - (line.fixed if last else 0)) / line.per_word)
 
 
 @lru_cache(maxsize=4096)
@@ -192,7 +194,7 @@ class Prompt:
     @property
     def characters(self) -> int:
         """Length of all texts of all messages, in characters."""
-        return sum(len(text) for message in self.messages for text in texts_of(message))
+        return sum(sum(map(len, texts_of(message))) for message in self.messages)
 
 
 def texts_of(message: Message) -> Iterator[str]:
@@ -258,9 +260,9 @@ def answered(prompt: Prompt, answer: str, turn: int) -> Prompt:
         prompt: As it was asked.
         turn: Number of the turn that is asked now, from 2; the id tells it.
     """
-    said = ({"role": "assistant", "content": answer}, {"role": "user", "content": prompt.turns[0]})
+    exchange = ({"role": "assistant", "content": answer}, {"role": "user", "content": prompt.turns[0]})
     first = prompt.id if turn == 2 else prompt.id.rpartition("/")[0]
-    return replace(prompt, id=f"{first}/{turn}", messages=(*prompt.messages, *said), turns=prompt.turns[1:])
+    return replace(prompt, id=f"{first}/{turn}", messages=(*prompt.messages, *exchange), turns=prompt.turns[1:])
 
 
 # -- for when nobody says what to ask

@@ -33,8 +33,9 @@ Row = Mapping[str, Any]
 
 def to_json(prompts: Sequence[Prompt]) -> bytes:
     """The prompts as a file that `read` reads back to the same."""
-    plain = [
-        {
+    rows = []
+    for prompt in prompts:
+        row = {
             "id": prompt.id,
             "messages": prompt.messages or None,
             "turns": prompt.turns or None,
@@ -45,10 +46,8 @@ def to_json(prompts: Sequence[Prompt]) -> bytes:
             "max_tokens": prompt.max_tokens,
             "at_s": prompt.at_s,
         }
-        for prompt in prompts
-    ]
-    kept = [{key: value for key, value in item.items() if value is not None} for item in plain]
-    return orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        rows.append({key: value for key, value in row.items() if value is not None})
+    return orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def from_texts(texts: Iterable[str], system: str | None = None) -> list[Prompt]:
@@ -372,8 +371,10 @@ def _no_two(value: Row) -> None:
     if "prompt" not in value:
         return
     if isinstance(messages := value.get("messages"), list):
-        said = [text for message in messages if isinstance(message, dict) for text in texts_of(message)]
-        if value["prompt"] not in said and value["prompt"] != messages[: -1 or None]:
+        texts: list[str] = []
+        for message in messages:
+            texts.extend(texts_of(message) if isinstance(message, dict) else ())
+        if value["prompt"] not in texts and value["prompt"] != messages[: -1 or None]:
             raise ValueError(": give either prompt or messages, not both")
     if isinstance(value.get("turns"), list):
         raise ValueError(": give either prompt or turns, not both")
@@ -457,7 +458,7 @@ def _alternating(value: object, place: str, remarks: _Remarks) -> _Asked:
 def _conversation(value: object, place: str, *, alternate: bool) -> _Asked:
     if not isinstance(value, list):
         raise ValueError(f'{place} is {shown(value)}: must be a list, as [{{"from": "human", "value": "..."}}]')
-    said: dict[str, list[str]] = {"user": [], "system": [], "assistant": []}
+    texts: dict[str, list[str]] = {"user": [], "system": [], "assistant": []}
     for number, entry in enumerate(value):
         turns = list(_turns_in(entry, number, alternate=alternate))
         if not turns:
@@ -466,8 +467,8 @@ def _conversation(value: object, place: str, *, alternate: bool) -> _Asked:
             )
         for speaker, text in turns:
             if text.strip():
-                said[speaker].append(text)
-    return _Asked(turns=tuple(said["user"]), system=next(iter(said["system"]), None))
+                texts[speaker].append(text)
+    return _Asked(turns=tuple(texts["user"]), system=next(iter(texts["system"]), None))
 
 
 def _turns_in(entry: object, number: int, *, alternate: bool) -> Iterator[tuple[str, str]]:

@@ -203,7 +203,15 @@ def _with_point(digits: str) -> list[str]:
 
 # -- JSON and its schema
 
-TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "number": (int, float),
+    "integer": int,
+    "boolean": bool,
+    "null": type(None),
+}
 KEYWORDS = ("type", "required", "properties", "additionalProperties", "enum", "items")
 PROSE = ("title", "description")
 """Keywords that constrain nothing."""
@@ -247,7 +255,7 @@ def check_schema(schema: object, keys: Keys = ()) -> None:
             raise ValueError(f"{where} has the keyword {shown(key)}, which is not known{nearest(key, KEYWORDS)}")
     types = schema.get("type", [])
     for name in types if isinstance(types, list) else [types]:
-        if name not in TYPES:
+        if not isinstance(name, str) or name not in TYPES:
             raise ValueError(f"{where} has the type {shown(name)}: use one of {', '.join(TYPES)}")
     required = schema.get("required", [])
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
@@ -301,20 +309,10 @@ def _misfits(value: object, schema: Mapping[str, Any], keys: Keys) -> Iterator[s
 
 def _is(value: object, name: str) -> bool:
     if isinstance(value, bool):
-        return name == "boolean"
-    match name:
-        case "object":
-            return isinstance(value, dict)
-        case "array":
-            return isinstance(value, list)
-        case "string":
-            return isinstance(value, str)
-        case "number":
-            return isinstance(value, int | float)
-        case "integer":  # as JSON Schema has it, 12.0 is one
-            return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        case _:
-            return name == "null" and value is None
+        return name == "boolean"  # in Python it would be an integer too
+    if name == "integer" and isinstance(value, float):
+        return value.is_integer()  # as JSON Schema has it, 12.0 is one
+    return isinstance(value, TYPES[name])
 
 
 def same(one: object, other: object) -> bool:

@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import anyio
 
@@ -207,10 +206,8 @@ MOST_IN_A_ROW = 5
 """Cases that failed one after the other, after which the judge is given up."""
 
 
-class Ask(Protocol):
-    """Sends a chat to the judge."""
-
-    def __call__(self, messages: Messages, form: Form | None) -> Awaitable[Result]: ...
+Ask = Callable[[Messages, Form | None], Awaitable[Result]]
+"""Sends a chat to the judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,29 +218,16 @@ class Prices:
     output: float
 
 
-@dataclass(slots=True)
-class _Spent:
-    """What the requests of one case took; tokens are None once a server did not count them."""
-
-    tries: int = 0
-    input_tokens: int | None = 0
-    output_tokens: int | None = 0
-
-    def add(self, result: Result) -> None:
-        self.tries += 1
+def _tokens(results: Sequence[Result]) -> tuple[int | None, int | None]:
+    """Tokens in and out of all requests of a case; None where a server did not count those of one."""
+    read: int | None = 0
+    written: int | None = 0
+    for result in results:
         if result.error is not None and result.input_tokens is None and result.output_tokens is None:
-            return  # a request that was refused or lost: nothing that a server would count
-        self.input_tokens = _sum(self.input_tokens, result.input_tokens)
-        self.output_tokens = _sum(self.output_tokens, result.output_tokens)
-
-    def cost(self, prices: Prices | None) -> float | None:
-        if prices is None or self.input_tokens is None or self.output_tokens is None:
-            return None
-        return (self.input_tokens * prices.input + self.output_tokens * prices.output) / 1e6
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+            continue  # a request that was refused or lost: nothing that a server would count
+        read = None if read is None or result.input_tokens is None else read + result.input_tokens
+        written = None if written is None or result.output_tokens is None else written + result.output_tokens
+    return read, written
 
 
 class Judge:
@@ -302,33 +286,33 @@ class Judge:
         Raises:
             TargetError: The judge cannot be asked at all.
         """
-        spent = _Spent()
+        results: list[Result] = []
         why: str | None = None
         for _ in range(2):  # the second time with why the first reply could not be read
-            result = await self._send(case, why, spent)
+            result = await self._send(case, why, results)
             if result.error is not None and result.error != "empty":
                 self._count_failure(result)
-                return self._score(case, spent, unusable=f"{result.error}: {result.error_message}")
+                return self._score(case, results, unusable=f"{result.error}: {result.error_message}")
             self._failed_in_a_row = 0
             try:
                 scores = read_reply(result.text, case.names)
             except ValueError as error:
                 why = f"cut off at {result.output_tokens} tokens" if result.finish_reason == "length" else str(error)
                 continue
-            return self._score(case, spent, scores=scores)
-        return self._score(case, spent, unusable=f"unreadable: {why}")
+            return self._score(case, results, scores=scores)
+        return self._score(case, results, unusable=f"unreadable: {why}")
 
-    async def _send(self, case: Case, reminder: str | None, spent: _Spent) -> Result:
-        """The reply; in words where the server refuses the form, again where it was busy."""
+    async def _send(self, case: Case, reminder: str | None, results: list[Result]) -> Result:
+        """The reply; in words where the server refuses the form, again where it was busy. All end up in `results`."""
         messages = case.messages(reminder)
         failed = 0
         while True:
             form = None if self.structured is False else case.response_format()
             result = await self._ask(messages, form)
-            spent.add(result)
+            results.append(result)
             if form is not None and result.status in _REFUSES_FORM and self.structured is None:
                 plain = await self._ask(messages, None)
-                spent.add(plain)
+                results.append(plain)
                 if plain.status == 200:
                     self.structured = False
                     result = plain
@@ -352,9 +336,18 @@ class Judge:
             )
 
     def _score(
-        self, case: Case, spent: _Spent, *, scores: Mapping[str, int] | None = None, unusable: str | None = None
+        self,
+        case: Case,
+        results: Sequence[Result],
+        *,
+        scores: Mapping[str, int] | None = None,
+        unusable: str | None = None,
     ) -> Score:
         answer = case.answer
+        read, written = _tokens(results)
+        cost = None
+        if self._prices is not None and read is not None and written is not None:
+            cost = (read * self._prices.input + written * self._prices.output) / 1e6
         return Score(
             row=answer.row,
             prompt=answer.prompt,
@@ -369,9 +362,9 @@ class Judge:
             rubric=case.rubric,
             endpoint=self.endpoint,
             structured=self.structured,
-            tries=spent.tries,
-            input_tokens=spent.input_tokens,
-            output_tokens=spent.output_tokens,
-            cost=spent.cost(self._prices),
+            tries=len(results),
+            input_tokens=read,
+            output_tokens=written,
+            cost=cost,
             suspect=suspect(answer.text),
         )

@@ -31,11 +31,11 @@ def home() -> Path | None:
         return None
 
 
-def expanded(path: str | Path, told: str) -> Path:
+def expanded(path: str | Path, source: str) -> Path:
     """A path, a `~` at its start made good.
 
     Args:
-        told: What gave it, for the message: an option, a variable, a file's field.
+        source: Where it is written, for the message: an option, a variable, a file's field.
     Raises:
         ScenarioError: There is no such user, or no home folder.
     """
@@ -44,7 +44,7 @@ def expanded(path: str | Path, told: str) -> Path:
     except RuntimeError:
         who = printable(Path(path).parts[0])
         whose = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
-        raise ScenarioError(f"{told} {printable(str(path))}: {whose}: write the path in full") from None
+        raise ScenarioError(f"{source} {printable(str(path))}: {whose}: write the path in full") from None
 
 
 def open_file(path: Path, *, pipes: bool = False) -> BinaryIO:
@@ -257,14 +257,15 @@ def is_deep(value: object, most: int) -> bool:
     """
     level: list[object] = [value]
     for _ in range(most):
-        level = [
-            item
-            for one in level
-            if isinstance(one, dict | list)
-            for item in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
+        below: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                below.extend(one.values())
+            elif isinstance(one, list):
+                below.extend(one)
+        if not below:
             return False
+        level = below
     return any(isinstance(one, dict | list) for one in level)
 
 

@@ -37,9 +37,10 @@ def updated(known: Json, record: Json, facts: Mapping[str, Entry] | None = None)
     for row in rows:
         key = _key(row, rows, found)
         entry = found.setdefault(key, {})
-        told = next((dict(facts[name]) for name in row["names"] if facts and name in facts), {})
-        for name, value in told.items():
-            entry.setdefault(name, value)
+        for name in row["names"]:
+            if facts and name in facts:
+                entry.update({**facts[name], **entry})
+                break
         entry.setdefault("capabilities", ["chat"])
         disk = row["figures"].get("disk")
         if disk:

@@ -11,7 +11,7 @@ import numpy as np
 
 from loadbench import compare
 from loadbench.bounds import Need
-from loadbench.compare import between, differences
+from loadbench.compare import Lap, between, differences
 from loadbench.errors import StoreError, UsageError
 from loadbench.metrics.gates import titled
 from loadbench.select import rank
@@ -25,9 +25,22 @@ from loadbench.select.candidates import (
     load_words,
     scores,
 )
-from loadbench.select.needs import COMPARED, Figure, Figures, Met, declared, figures, is_speed, licence, met, unit
+from loadbench.select.needs import (
+    COMPARED,
+    Figure,
+    Figures,
+    Met,
+    declared,
+    figures,
+    is_speed,
+    licence,
+    met,
+    scoring_methods,
+    unit,
+)
 from loadbench.select.weights import CRITERIA, Policy, criterion_of, policy, shares
 from loadbench.store import Run
+from loadbench.text import plural
 
 Record = dict[str, Any]
 SCHEMA = 1
@@ -371,34 +384,45 @@ class Doubt:
 def _of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterator[Doubt]:
     """Red gates: of the winner's level they forbid a plain word, of another's its figures may be wrong too."""
     for one in (winner, *others):
-        said = [*one.warnings, *(w for level in one.levels.get(load, ()) for w in level.get("warnings") or ())]
-        reds: dict[str, dict[str, None]] = {}
-        for w in said:
-            if w.get("severity") == "red":
-                reds.setdefault(str(w.get("code")), {})[str(w.get("text"))] = None
-        codes = ", ".join(map(titled, reds))
+        warnings = list(one.warnings)
+        for level in one.levels.get(load, ()):
+            warnings.extend(level.get("warnings") or ())
+        reds: dict[str, list[str]] = {}
+        for warning in warnings:
+            if warning.get("severity") == "red":
+                texts = reds.setdefault(str(warning.get("code")), [])
+                if str(warning.get("text")) not in texts:
+                    texts.append(str(warning.get("text")))
         if one is winner:
             for code, (text, *more) in reds.items():
-                also = f" (and {len(more)} more time{'s' * (len(more) > 1)})" if more else ""
+                also = f" (and {plural(len(more), 'more time')})" if more else ""
                 yield Doubt("red", code, one.name, f"{titled(code)} red at {load}: {text}{also}")
         elif reds:
-            yield Doubt(
-                "warn", ", ".join(reds), one.name, f"{codes} red for {one.name} at {load}: its place is not sure"
-            )
+            text = f"{', '.join(map(titled, reds))} red for {one.name} at {load}: its place is not sure"
+            yield Doubt("warn", ", ".join(reds), one.name, text)
 
 
 def _of_runs(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterator[Doubt]:
     """Runs that asked for something else, or elsewhere: their figures do not compare (V8)."""
-    laps = [(one, lap) for one in (winner, *others) if load in one.sides for lap in one.sides[load].laps]
+    first: Lap | None = None
     seen = set()
-    for i, (one, lap) in enumerate(laps[1:], start=1):
-        first, base = next((pair for pair in laps[:i] if pair[0] is one), laps[0])
-        for found in differences(base.info, lap.info, _POOLED if first is one else MEANT):
-            key = found.code, found.what, base.run, lap.run
-            if found.severity == "red" and key not in seen and not _own_additions(found.what, base.info, lap.info):
-                seen.add(key)
-                text = f"{found.what} differs between the runs {base.run} ({found.base}) and {lap.run} ({found.new})"
-                yield Doubt("red", found.code, "", f"{text}: their figures do not compare")
+    for one in (winner, *others):
+        own: Lap | None = None
+        for lap in one.sides[load].laps if load in one.sides else ():
+            # Repeats are held against the candidate's first run, a candidate's first run against the winner's.
+            base = own or first
+            meant = MEANT if own is None else _POOLED
+            own = own or lap
+            first = first or lap
+            if base is None:
+                continue
+            for found in differences(base.info, lap.info, meant):
+                key = found.code, found.what, base.run, lap.run
+                if found.severity == "red" and key not in seen and not _own_additions(found.what, base.info, lap.info):
+                    seen.add(key)
+                    runs = f"{base.run} ({found.base}) and {lap.run} ({found.new})"
+                    text = f"{found.what} differs between the runs {runs}: their figures do not compare"
+                    yield Doubt("red", found.code, "", text)
 
 
 def _own_additions(what: str, base: Json, new: Json) -> bool:
@@ -434,22 +458,33 @@ def _of_figures(winner: Candidate, others: Sequence[Candidate], basis: _Basis) -
         text = f"not known of any candidate, its weight is spread over the rest: {_names([one.label for one in lost])}"
         yield Doubt("warn", "missing", "", text + remedy)
     for name, share in parts.items():
-        lacking = [one.name for one in everyone if one.name not in found[name]] if share else []
-        if lacking:
-            text = f"{declared(name).title} of {_names(lacking)} is not known: it counts as half as good as the worst"
-            yield Doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
-        bare = {one.name: f.n for one in everyone if (f := found[name].get(one.name)) and f.low is None and f.n}
-        if bare and share:
-            within = "a point" if unit(name) == "points" else "a factor of two"
-            noun = ("request" if is_speed(name) else "prompt") + ("" if max(bare.values()) == 1 else "s")
-            n = f"{min(bare.values()):,}" + (f" to {max(bare.values()):,}" if len(set(bare.values())) > 1 else "")
-            what = f"{declared(name).title} of {_names(list(bare))}"
-            text = f"{what} rests on {n} {noun}, too few for an interval: taken within {within}"
-            yield Doubt("warn", "V12", "" if len(bare) > 1 else next(iter(bare)), text)
+        if share:
+            yield from _of_one_figure(name, [one.name for one in everyone], found[name])
     energies = {f.source for f in found.get("energy", {}).values()}
     if len(energies) > 1 and (parts.get("energy") or parts.get("cost")):
         text = f"energy was told in several ways ({', '.join(sorted(energies))}): it does not compare"
         yield Doubt("warn", "energy", "", text)
+
+
+def _of_one_figure(name: str, everyone: Sequence[str], figures: Figures) -> Iterator[Doubt]:
+    """Candidates that lack a figure that counts, and whose figure has no interval."""
+    title = declared(name).title
+    lacking = [one for one in everyone if one not in figures]
+    if lacking:
+        text = f"{title} of {_names(lacking)} is not known: it counts as half as good as the worst"
+        yield Doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
+    counts: dict[str, int] = {}
+    for one in everyone:
+        if one in figures and figures[one].low is None and figures[one].n:
+            counts[one] = figures[one].n
+    if counts:
+        within = "a point" if unit(name) == "points" else "a factor of two"
+        few, many = min(counts.values()), max(counts.values())
+        number = plural(many, "request" if is_speed(name) else "prompt")
+        if few < many:
+            number = f"{few:,} to {number}"
+        text = f"{title} of {_names(list(counts))} rests on {number}, too few for an interval: taken within {within}"
+        yield Doubt("warn", "V12", "" if len(counts) > 1 else next(iter(counts)), text)
 
 
 def _of_sources(everyone: Sequence[Candidate], basis: _Basis) -> Iterator[Doubt]:
@@ -462,8 +497,7 @@ def _of_sources(everyone: Sequence[Candidate], basis: _Basis) -> Iterator[Doubt]
     if shared and basis.shares.get("memory"):
         text = f"several models were loaded in one process: nobody knows whose its memory is ({_names(shared)})"
         yield Doubt("warn", "memory", "", text)
-    methods = {method for one in everyone for method, row in one.scores if row.score}
-    if len(methods) > 1:
+    if len(scoring_methods(everyone)) > 1:
         yield Doubt("warn", "quality", "", "the runs were scored in different ways: their scores do not compare")
     laps = [len(one.sides[basis.load].laps) for one in everyone if basis.load in one.sides]
     if max(laps, default=0) == 1:

@@ -328,11 +328,19 @@ def _per_characters(candidates: Sequence[Candidate], load: str, per_tokens: str)
 
 def _qualities(candidates: Sequence[Candidate]) -> Figures:
     """The scores, where all runs were scored by one method: others do not compare."""
-    methods = {method for one in candidates for method, row in one.scores if row.score}
+    methods = scoring_methods(candidates)
     if len(methods) != 1:
         return {}
     scores = _each(candidates, lambda one: _over_runs([row.score for _, row in one.scores]))
     return {name: replace(figure, source=f"by {next(iter(methods))}") for name, figure in scores.items()}
+
+
+def scoring_methods(candidates: Sequence[Candidate]) -> set[str | None]:
+    """The methods by which their runs were scored: by hand, by which judge."""
+    methods: set[str | None] = set()
+    for one in candidates:
+        methods.update(method for method, row in one.scores if row.score)
+    return methods
 
 
 def _over_runs(rows: Iterable[Rating | Passed | None]) -> Figure | None:

@@ -30,7 +30,7 @@ PRELOADED = (
     *("anyio._backends._asyncio", "anyio.streams.tls", "uvloop", "rich._emoji_codes", "encodings.idna"),
     *(
         f"loadbench.{name}"
-        for name in ("select", "report.csv", "report.html", "report.json", "report.markdown", "report.text")
+        for name in ("select", "report.csv", "report.exports", "report.html", "report.markdown", "report.text")
     ),
     *(f"loadbench.cli.{name}" for name in ("job", "measured")),
 )

@@ -13,8 +13,7 @@ import pytest
 from rich.console import Console
 
 from loadbench.bounds import Duration
-from loadbench.cli.live import clock, course, frame, plain
-from loadbench.cli.live.screen import Screen
+from loadbench.cli.live import plain, progress, screen
 from loadbench.engine import Progress
 from loadbench.runner import plan
 from loadbench.runner.plan import Plan
@@ -60,10 +59,9 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     The environment says nothing of the terminal.
     """
     seconds = itertools.count(NOW_NS // 10**9)
-    moving = types.SimpleNamespace(monotonic=lambda: next(seconds) / 2)
-    monkeypatch.setattr(clock, "time", types.SimpleNamespace(perf_counter_ns=lambda: NOW_NS))
-    for module in (plain, course, frame):
-        monkeypatch.setattr(module, "time", moving)
+    clocks = types.SimpleNamespace(monotonic=lambda: next(seconds) / 2, perf_counter_ns=lambda: NOW_NS)
+    for module in (plain, progress, screen):
+        monkeypatch.setattr(module, "time", clocks)
     for name in ("LC_ALL", "LANG", "XTERM_VERSION", "STY", "COLUMNS", "LINES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -78,7 +76,7 @@ class Terminal:
         colours = {"force_terminal": True, "color_system": "standard", "no_color": False, **settings}
         self.console = Console(file=file, width=width, height=height, legacy_windows=False, **colours)
         self.encoding = encoding
-        self.screen = Screen(self.console)
+        self.screen = screen.Screen(self.console)
 
     @property
     def text(self) -> str:

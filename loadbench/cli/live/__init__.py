@@ -1,13 +1,8 @@
 """What a run shows while it goes on: a live picture to a person, plain lines to a pipe, JSON lines to a program.
 
-plain.py    plain lines
-screen.py   the live picture on a terminal: when it is drawn, and what is written above it
-frame.py    its lines, from what is known and the room there is
-course.py   what is known: levels done, present and to come, a search's bracket
-trace.py    a level's course over its time, as sparklines
-doubts.py   what goes wrong while it goes on
-clock.py    how much is done, and the time that is left
-words.py    words and figures of all of them
+plain.py     plain lines, and words
+progress.py  how far a run is: its levels, a search, the time left, what goes wrong
+screen.py    the live picture
 """
 
 from __future__ import annotations

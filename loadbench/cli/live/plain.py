@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loadbench.cli.harmless import harmless
-from loadbench.cli.live.words import failures, is_news, probe_line, state, took
 from loadbench.runner.view import Silent
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
     from loadbench.runner.plan import Plan, PlannedLevel
     from loadbench.scenario import Level
+    from loadbench.store.histogram import Histogram
 
+Facts = Mapping[str, Any]
+"""Part of a JSON document, as it goes into the run folder."""
 _LINE_EVERY_S = 5.0
 _RATE_OVER_S = 3.0
 
@@ -26,53 +28,52 @@ class Lines(Silent):
 
     def __init__(self) -> None:
         self._speed = Speed()
-        self._levels = (0, 0)
-        self._said_s = 0.0
-
-    def _say(self, text: str) -> None:
-        click.echo(harmless(text), err=True)
-
-    def opening(self, facts: Mapping[str, Any], lines: Sequence[str], plan: Plan) -> None:
-        self._levels = (0, len(plan.levels))
-        for line in lines:
-            self._say(line)
+        self._level = self._levels = 0
+        self._written_s = 0.0
 
     def note(self, text: str) -> None:
-        self._say(text)
+        click.echo(harmless(text), err=True)
 
-    def probed(self, probe: Mapping[str, Any]) -> None:
+    def opening(self, facts: Facts, lines: Sequence[str], plan: Plan) -> None:
+        self._level, self._levels = 0, len(plan.levels)
+        for line in lines:
+            self.note(line)
+
+    def probed(self, probe: Facts) -> None:
         if is_news(probe):
-            self._say(probe_line(probe))
+            self.note(probe_line(probe))
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
-        self._levels = (self._levels[0] + 1, self._levels[1])
+        self._level += 1
         self._speed = Speed()
-        self._said_s = time.monotonic()
+        self._written_s = time.monotonic()
 
     def tick(self, progress: Progress, text_events: int) -> None:
         per_s = self._speed.tokens_per_s(text_events)
-        if time.monotonic() - self._said_s >= _LINE_EVERY_S:
-            self._said_s = time.monotonic()
-            self._say(f"{self._place(progress)}  {state(progress, per_s)}")
+        if time.monotonic() - self._written_s < _LINE_EVERY_S:
+            return
+        self._written_s = time.monotonic()
+        requests = progress.limits.requests
+        done = f"{progress.ended}/{requests}" if requests else str(progress.ended)
+        words = [progress.phase, f"{progress.in_flight} in flight", f"{done} done", f"{per_s:,.0f} tokens/s"]
+        self._level_line(progress.level, ", ".join([*words, percentiles(progress), *failures(progress)]))
 
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
-        words = [f"{progress.completed} completed", *failures(progress), took(progress)]
+    def ended(self, progress: Progress, facts: Facts) -> None:
+        words = [f"{progress.completed} completed", *failures(progress), percentiles(progress)]
         ending = "" if facts["status"] == "complete" else f"  {facts['status']}: {facts['reason']}"
-        self._say(f"{self._place(progress)}  {facts['duration_s']:.1f} s, {', '.join(words)}{ending}")
+        self._level_line(progress.level, f"{facts['duration_s']:.1f} s, {', '.join(words)}{ending}")
 
     def skipped(self, level: Level, reason: str) -> None:
-        self._levels = (self._levels[0] + 1, self._levels[1])
-        self._say(f"{self._count()} {level.id}  skipped: {reason}")
+        self._level += 1
+        self._level_line(level, f"skipped: {reason}")
 
-    def step(self, model: str, step: Mapping[str, Any], text: str) -> None:
-        self._say(text)
+    def step(self, model: str, step: Facts, text: str) -> None:
+        self.note(text)
 
-    def _place(self, progress: Progress) -> str:
-        return f"{self._count()} {progress.level.id}"
-
-    def _count(self) -> str:
-        """As `[3/8]`; `[3]` where a search has no number of levels yet."""
-        return f"[{self._levels[0]}/{self._levels[1]}]" if self._levels[1] else f"[{self._levels[0]}]"
+    def _level_line(self, level: Level, text: str) -> None:
+        """As `[3/8] m@c4  ...`; `[3]` where a search has no number of levels yet."""
+        count = f"{self._level}/{self._levels}" if self._levels else str(self._level)
+        self.note(f"[{count}] {level.id}  {text}")
 
 
 class Speed:
@@ -86,5 +87,51 @@ class Speed:
         self._seen.append((now, text_events))
         while len(self._seen) > 2 and now - self._seen[1][0] > _RATE_OVER_S:
             self._seen.pop(0)
-        (then, before), (now, after) = self._seen[0], self._seen[-1]
-        return max(0.0, (after - before) / max(now - then, 1e-9))
+        then, before = self._seen[0]
+        return max(0.0, (text_events - before) / max(now - then, 1e-9))
+
+
+# -- words
+
+
+def timed(progress: Progress) -> tuple[str, Histogram]:
+    """How long answers took: their TTFT; E2E where answers come whole."""
+    name = "ttft" if progress.histograms["ttft"].count or not progress.histograms["e2e"].count else "e2e"
+    return name.upper(), progress.histograms[name]
+
+
+def percentiles(progress: Progress) -> str:
+    """As `TTFT p50 43 ms, p95 44 ms`."""
+    name, times = timed(progress)
+    return f"{name} p50 {_milliseconds(times.percentile(0.5))}, p95 {_milliseconds(times.percentile(0.95))}"
+
+
+def _milliseconds(us: float | None) -> str:
+    """As `43 ms`; from a second on as `1.20 s`."""
+    if us is None:
+        return "-"
+    if us < 1000:
+        return f"{us / 1000:.1f} ms"
+    return f"{us / 1000:,.0f} ms" if us < 1_000_000 else f"{us / 1e6:,.2f} s"
+
+
+def failures(progress: Progress) -> list[str]:
+    """How many requests failed, by kind, and how many were dropped."""
+    words = [f"{n} {kind}" for kind, n in sorted(progress.errors.items())]
+    if progress.dropped:
+        words.append(f"{progress.dropped} dropped")
+    return words
+
+
+def is_news(probe: Facts) -> bool:
+    """Whether a person wants to see it now: that a model answers, or that it does not any more."""
+    return probe["purpose"] == "first" or bool(probe["error"])
+
+
+def probe_line(probe: Facts) -> str:
+    """What came of a probe, in words."""
+    if probe["error"]:
+        return f"{probe['model']}: does not answer: {probe['error']}: {probe['error_message']}"
+    if probe["ttft_ms"] is None:
+        return f"{probe['model']}: answers, whole after {_milliseconds(probe['e2e_ms'] * 1000)}"
+    return f"{probe['model']}: answers, first token after {_milliseconds(probe['ttft_ms'] * 1000)}"
