@@ -14,9 +14,8 @@ import pytest
 from loadbench.bounds import Threshold
 from loadbench.engine import Limits, Progress
 from loadbench.record import Result
-from loadbench.runner.abort import ERROR, FEWEST, Abort, Trial, chance, watched
-from loadbench.runner.plan import PlannedLevel
-from loadbench.runner.session import Fixed
+from loadbench.runner.plan import Fixed, PlannedLevel
+from loadbench.runner.schedule import ERROR, FEWEST, Abort, Trial, chance, with_aborts
 from loadbench.scenario import Level, Scenario
 from loadbench.serve import simulator
 from tests.support.command import invoke
@@ -48,7 +47,7 @@ def result(number: int, ttft_ms: float, *, error: Any = None) -> Result:
 
 def begun(*written: str, loads: tuple[int, ...] = (1, 2), at_s: float = 11.0) -> Abort:
     """A schedule whose first level has measured for so long."""
-    found = watched(Fixed(planned(*loads)), [Threshold.parse(f"{text} abort") for text in written], streamed=True)
+    found = with_aborts(Fixed(planned(*loads)), [Threshold.parse(f"{text} abort") for text in written], streamed=True)
     assert isinstance(found, Abort)
     found.now_ns = lambda: int(at_s * SECOND_NS)
     found.following()
@@ -207,7 +206,7 @@ def test_a_threshold_about_another_level_ends_nothing() -> None:
 def test_without_abort_the_schedule_is_itself() -> None:
     fixed = Fixed(planned(1))
 
-    assert watched(fixed, [Threshold.parse("failed > 1%")], streamed=True) is fixed
+    assert with_aborts(fixed, [Threshold.parse("failed > 1%")], streamed=True) is fixed
 
 
 # -- a whole run

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from loadbench.bounds import Bound
 from loadbench.errors import UsageError
 from loadbench.metrics.searched import Tried, Zones, zones
-from loadbench.runner.capacity import Grid, Rule
-from loadbench.runner.capacity.backlog import backlog
-from loadbench.runner.capacity.grid import bracket, contradictions, following, found
-from loadbench.runner.capacity.probe import Probe
-from loadbench.runner.capacity.rule import wanted
+from loadbench.runner.capacity import Grid, bracket, contradictions, following
+from loadbench.runner.capacity import answer as found
+from loadbench.runner.probe import Probe, backlog
+from loadbench.runner.rule import Rule, wanted
 from tests.support.searches import STREAMS, level, queue, search, simulated
 from tests.support.streams import failed, stream
 

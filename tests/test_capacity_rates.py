@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from loadbench.bounds import Bound
-from loadbench.runner.capacity import Rule
-from loadbench.runner.capacity.look import Sample
-from loadbench.runner.capacity.probe import Probe
+from loadbench.runner.probe import Probe, Sample
+from loadbench.runner.rule import Rule
 from loadbench.scenario import Scenario
 from tests.support import searches
 from tests.support.streams import stream

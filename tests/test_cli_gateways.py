@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from loadbench.runner.session import turn
+from loadbench.runner import turn
 from loadbench.server import calls
 from tests.support.command import KEY, invoked
 from tests.support.gateways import NOT_FOUND, PAGE, Answered, Asked, chat, gateway, listed

@@ -17,7 +17,7 @@ from loadbench.errors import LoadbenchError, TargetError, UsageError
 from loadbench.runner import connect
 from loadbench.runner.connect import Location, Reached, RuntimeControl
 from loadbench.runner.job import Job, Limits, Server
-from loadbench.runner.session import Origin
+from loadbench.runner.turn import Origin
 from loadbench.scenario import Scenario
 from loadbench.serve import foundry, llama, simulator
 from loadbench.serve.llama import LlamaServer

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from loadbench import telemetry
-from loadbench.runner.session import turn
+from loadbench.runner import turn
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.catalogues import PHI_CPU, PHI_GPU, ServedRuntime, Service, serving

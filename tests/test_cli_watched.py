@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from loadbench import telemetry
-from loadbench.runner.watched import Watched
+from loadbench.runner.watch import Watched
 from loadbench.server import Choice, Chosen, ModelFacts, Target
 from tests.support.catalogues import serving
 

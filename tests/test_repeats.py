@@ -14,9 +14,8 @@ import pytest
 from loadbench.engine import Progress
 from loadbench.record import Result
 from loadbench.report import breakdowns
-from loadbench.runner import precision
 from loadbench.runner.plan import make
-from loadbench.runner.precision import Precise
+from loadbench.runner.schedule import Precise, until_record
 from loadbench.scenario import Scenario
 from loadbench.serve.simulator import Simulator
 from tests.support.command import invoke
@@ -113,7 +112,7 @@ class Server:
 
     def __init__(self, wander: float, asked: Scenario) -> None:
         self.chance, self.wander = np.random.default_rng(1), wander
-        self.record, self.told, self.ran = precision.begun(asked), list[str](), list[str]()
+        self.record, self.told, self.ran = until_record(asked), list[str](), list[str]()
         plan = make(asked, ["m"])
         self.schedule = Precise(plan.levels, self.record, self.told.append)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from loadbench import machine
-from loadbench.api import child as asked
 from loadbench.errors import LoadbenchError
-from loadbench.runner.spread.processes import Processes
+from loadbench.runner import child as asked
+from loadbench.runner.pool import Processes
 from loadbench.scenario import files
 from loadbench.serve import adapter, llama, simulator
 from loadbench.serve.foundry.runtime import running
@@ -86,7 +86,7 @@ def a_cluster(folder: Path) -> None:
     pytest.importorskip("distributed")
     from anyio import run
 
-    from loadbench.runner.spread.cluster import connect
+    from loadbench.runner.pool import connect
 
     run(connect("local:1").close)
 
@@ -135,9 +135,9 @@ def test_every_process_is_started_where_the_working_folder_is_kept_out() -> None
         ("machine.py", "shutil.which"),
         ("server/foundry.py", "subprocess.run"),  # the foundry command, as `program` finds it
         ("serve/llama.py", "subprocess.run"),  # pip, with `environment`
-        ("runner/spread/processes.py", "multiprocessing.get_context"),
-        ("runner/spread/processes.py", "ProcessPoolExecutor"),
-        ("runner/spread/cluster.py", "distributed.LocalCluster"),
+        ("runner/pool.py", "multiprocessing.get_context"),
+        ("runner/pool.py", "ProcessPoolExecutor"),
+        ("runner/pool.py", "distributed.LocalCluster"),
     }
 
 

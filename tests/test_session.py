@@ -26,7 +26,9 @@ from loadbench.prompts import DEFAULT
 from loadbench.record import Result
 from loadbench.runner import plan, session
 from loadbench.runner.plan import PlannedLevel
-from loadbench.runner.session import PROBE_TOKENS, Session, Watch
+from loadbench.runner.session import Session
+from loadbench.runner.turn import PROBE_TOKENS
+from loadbench.runner.watch import Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.store import RunFolder

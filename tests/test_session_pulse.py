@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from loadbench.runner.session.pulse import BEAT_S, Pulse
+from loadbench.runner.watch import BEAT_S, Pulse
 
 
 @pytest.fixture

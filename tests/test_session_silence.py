@@ -12,7 +12,7 @@ import pytest
 from loadbench.bounds import Duration
 from loadbench.client import Ask
 from loadbench.record import Result
-from loadbench.runner.session.silence import Silence, words
+from loadbench.runner.turn import Silence, words
 from loadbench.scenario import Scenario, Timeouts
 from loadbench.server import ModelFacts
 from tests.support.turns import Answers, Story, turn_of

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadbench.bounds import Duration
-from loadbench.runner.session import PROBE_TOKENS, Origin
-from loadbench.runner.session.turn import SETTLE_S
+from loadbench.runner.turn import PROBE_TOKENS, SETTLE_S, Origin
 from loadbench.server import ModelFacts
 from tests.support.turns import Answers, Loads, Story, turn_of
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from loadbench.runner.session import Watch
-from loadbench.runner.session.watch import INTERVAL_S
+from loadbench.runner.watch import INTERVAL_S, Watch
 from tests.support.turns import Sampler, Story
 
 
@@ -63,7 +62,7 @@ async def test_without_a_sampler_nothing_is_kept(story: Story) -> None:
 
 @pytest.mark.anyio
 async def test_samples_come_each_second_until_cancelled(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.runner.session.watch.INTERVAL_S", INTERVAL_S / 100)
+    monkeypatch.setattr("loadbench.runner.watch.INTERVAL_S", INTERVAL_S / 100)
     watch = Watch(story, Sampler(story))
     with anyio.move_on_after(0.055):
         await watch.each_second("idle", model="m")

@@ -22,10 +22,9 @@ import loadbench
 from loadbench import engine
 from loadbench.engine import Limits, Share
 from loadbench.errors import LoadbenchError
-from loadbench.runner import spread
-from loadbench.runner.spread import place as places
-from loadbench.runner.spread import worker
-from loadbench.runner.spread.order import Order
+from loadbench.runner import pool as places
+from loadbench.runner import spread, worker
+from loadbench.runner.worker import Order
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.store.histogram import Histogram
@@ -197,16 +196,16 @@ async def test_an_end_at_once_brings_the_records_of_what_was_cut_off() -> None:
 def test_reports_are_told_again_until_they_were_seen(server: Simulator) -> None:
     order = Order("again", route_to(server.url), *_told(), Share(), closed(1), 1, Limits(3, None, 0))
     worker.begin(order)
-    told = spread.order.read(worker.report("again", 0))
+    told = worker.read_reports(worker.report("again", 0))
     while not told:
-        told = spread.order.read(worker.report("again", 0))
+        told = worker.read_reports(worker.report("again", 0))
     worker.go("again", time.perf_counter_ns())
     while told[-1].state != "over":
         time.sleep(0.01)
-        told = spread.order.read(worker.report("again", 0))
+        told = worker.read_reports(worker.report("again", 0))
 
     assert [one.request for said in told for one in said.records] == [0, 1, 2]
-    assert spread.order.read(worker.report("again", len(told))) == []
+    assert worker.read_reports(worker.report("again", len(told))) == []
 
 
 def _told() -> tuple[Any, ...]:
@@ -224,7 +223,7 @@ async def test_a_share_that_nobody_asks_for_ends_by_itself(server: Simulator, mo
     worker.go("left", time.perf_counter_ns())
     await until(lambda: worker._running["left"].over)
 
-    assert spread.order.read(worker.report("left", 0))[-1].counts["cancelled"] <= 1
+    assert worker.read_reports(worker.report("left", 0))[-1].counts["cancelled"] <= 1
 
 
 # -- workers that do not do
@@ -290,19 +289,19 @@ async def test_a_scheduler_without_loadbench_is_named_as_such() -> None:
     pool = Threads.of(Failing(after(0, "hello"), error=unread))
 
     with pytest.raises(LoadbenchError, match="install the same loadbench where the scheduler runs"):
-        await spread.greet(pool.places, None)
+        await places.greet(pool.places, None)
 
 
 @pytest.mark.anyio
 async def test_who_has_another_version_is_refused_by_name(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread.pool.loadbench, "__version__", "9.9.9")
+    monkeypatch.setattr(places.loadbench, "__version__", "9.9.9")
     theirs = worker.hello()
     monkeypatch.undo()
     monkeypatch.setattr(worker, "hello", lambda: theirs)
     pool = threads(2)
 
     with pytest.raises(LoadbenchError, match=rf"worker w1 .*has loadbench 9.9.9, this is {loadbench.__version__}"):
-        await spread.greet(pool.places, route_to(server.url))
+        await places.greet(pool.places, route_to(server.url))
 
 
 @pytest.mark.anyio
@@ -310,7 +309,7 @@ async def test_who_does_not_reach_the_target_is_named() -> None:
     pool = threads(1)
 
     with pytest.raises(LoadbenchError, match=r"worker w1 .*does not reach the target: http://127.0.0.1:9/.*connect"):
-        await spread.greet(pool.places, route_to("http://127.0.0.1:9/v1"))
+        await places.greet(pool.places, route_to("http://127.0.0.1:9/v1"))
 
 
 class Slow(ThreadPoolExecutor):
@@ -329,7 +328,7 @@ async def test_a_clock_that_cannot_be_known_is_refused(server: Simulator) -> Non
     pool = Threads.of(Slow(1))
 
     with pytest.raises(LoadbenchError, match=r"its clock is known to 12\d ms alone"):
-        await spread.greet(pool.places, route_to(server.url))
+        await places.greet(pool.places, route_to(server.url))
 
 
 @pytest.mark.anyio
@@ -415,7 +414,7 @@ class Babbling(ThreadPoolExecutor):
     def submit(self, work: Any, /, *words: Any, **named: Any) -> Any:
         def other() -> Any:
             said = work(*words, **named)
-            if work.__name__ != "report" or not spread.order.read(said):
+            if work.__name__ != "report" or not worker.read_reports(said):
                 return said
             self._reports += 1
             return said if self._reports < 3 else self._damage(said)
@@ -424,7 +423,7 @@ class Babbling(ThreadPoolExecutor):
 
 
 def _other_histograms(said: bytes) -> bytes:
-    reports = spread.order.read(said)
+    reports = worker.read_reports(said)
     for one in reports:
         one.histograms = {"ttft": b"\x00"}
     return msgspec.msgpack.encode(reports)

@@ -13,9 +13,8 @@ import pytest
 
 from loadbench.engine import Limits
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.runner import spread
-from loadbench.runner.spread import place as places
-from loadbench.runner.spread.cluster import connect
+from loadbench.runner import pool as places
+from loadbench.runner.pool import connect
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.spreading import closed, ready, route_to, run, until
@@ -42,7 +41,7 @@ def server() -> Iterator[Simulator]:
 @pytest.mark.anyio
 async def test_a_local_cluster_shares_a_level_and_ends(server: Simulator) -> None:
     cluster = await anyio.to_thread.run_sync(connect, "local:2")
-    await spread.greet(cluster.places, route_to(server.url))
+    await places.greet(cluster.places, route_to(server.url))
     ran = await run(cluster, server, closed(4), Limits(40, None, 4))
     await cluster.close()
 
@@ -59,7 +58,7 @@ async def test_a_worker_that_is_killed_is_lost_and_left_out_of_the_next_level(
 ) -> None:
     monkeypatch.setattr(places, "LOST_S", 3.0)
     cluster = await anyio.to_thread.run_sync(connect, "local:2")
-    await spread.greet(cluster.places, route_to(server.url))
+    await places.greet(cluster.places, route_to(server.url))
     ran = ready(cluster, server, closed(4), Limits(400, None, 0))
     assert ran.spread is not None
     async with anyio.create_task_group() as group:
@@ -86,7 +85,7 @@ async def test_a_scheduler_that_goes_away_ends_the_level_with_what_was_collected
 
     local = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
     cluster = await anyio.to_thread.run_sync(connect, local.scheduler_address)
-    await spread.greet(cluster.places, route_to(server.url))
+    await places.greet(cluster.places, route_to(server.url))
     ran = ready(cluster, server, closed(4), Limits(None, 60.0, 0))
     assert ran.spread is not None
     async with anyio.create_task_group() as group:
@@ -108,7 +107,7 @@ def test_what_is_no_address_of_a_cluster_is_refused(address: str) -> None:
 
 
 def test_where_no_scheduler_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.runner.spread.cluster.CONNECT_S", 1.0)
+    monkeypatch.setattr("loadbench.runner.pool.CONNECT_S", 1.0)
 
     with pytest.raises(LoadbenchError, match=r"tcp://127.0.0.1:9: no Dask scheduler answers there within 1 s"):
         connect("tcp://127.0.0.1:9")

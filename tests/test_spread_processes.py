@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from loadbench.engine import Limits
-from loadbench.runner import spread
-from loadbench.runner.spread import Processes
-from loadbench.runner.spread import place as places
+from loadbench.runner import pool as places
+from loadbench.runner import pool as pools
+from loadbench.runner.pool import Processes
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.spreading import closed, ready, route_to, run, until
@@ -37,7 +37,7 @@ def server() -> Iterator[Simulator]:
 @pytest.fixture
 async def pool(server: Simulator) -> AsyncIterator[Processes]:
     processes = Processes(2)
-    await spread.greet(processes.places, route_to(server.url))
+    await pools.greet(processes.places, route_to(server.url))
     yield processes
     await processes.close()
 
@@ -125,11 +125,11 @@ async def test_workers_do_not_hear_the_signals_of_a_terminal(pool: Processes, se
 
 _ASKER = """
 import anyio, sys
-from loadbench.runner import spread
+from loadbench.runner import pool as pools
 
 async def main():
-    pool = spread.Processes(2)
-    await spread.greet(pool.places, None)
+    pool = pools.Processes(2)
+    await pools.greet(pool.places, None)
     print(*(place.hello.pid for place in pool.places), flush=True)
     await anyio.sleep_forever()
 

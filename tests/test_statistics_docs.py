@@ -17,7 +17,8 @@ from loadbench import stats
 from loadbench.compare import flows, judging, outcomes, overall, percentiles, typical, verdict
 from loadbench.metrics import repeats, stability
 from loadbench.quality import agreement
-from loadbench.runner.capacity import backlog, look, rule
+from loadbench.runner import probe as look
+from loadbench.runner import rule
 from loadbench.stats import scaling, usl
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead"
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
     *(usl, scaling, typical, percentiles, flows, outcomes, judging, verdict, overall),
-    *(backlog, look, rule, stability, repeats, agreement),
+    *(look, rule, stability, repeats, agreement),
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from loadbench.runner.session import PROBE_TOKENS
+from loadbench.runner.turn import PROBE_TOKENS
 from loadbench.serve import simulator
 from tests.support.forks import Forks
 

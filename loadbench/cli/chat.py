@@ -20,9 +20,8 @@ from loadbench.record import Result, Results
 from loadbench.runner import connect
 from loadbench.runner.connect import Location, Reached
 from loadbench.runner.job import Job
-from loadbench.runner.session import Control
-from loadbench.runner.session.turn import advised
-from loadbench.runner.watched import Watched
+from loadbench.runner.turn import Control, advised
+from loadbench.runner.watch import Watched
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.transport import StockTransport, Transport

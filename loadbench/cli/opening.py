@@ -13,10 +13,10 @@ import click
 from loadbench.bounds import Threshold
 from loadbench.cli.harmless import harmless
 from loadbench.runner import connect
-from loadbench.runner.capacity import Grid, Rule, level_of
-from loadbench.runner.capacity.rule import CONFIRM_S, STEADY_S
+from loadbench.runner.capacity import Grid, level_of
 from loadbench.runner.measure import Opening
 from loadbench.runner.plan import Plan, PlannedLevel
+from loadbench.runner.rule import CONFIRM_S, STEADY_S, Rule
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Choice, Target
 

@@ -19,7 +19,7 @@ from loadbench.client import Endpoint
 from loadbench.errors import LoadbenchError, TargetError, UsageError
 from loadbench.runner import folder as folders
 from loadbench.runner.job import Job, Server
-from loadbench.runner.session import Control, Origin
+from loadbench.runner.turn import Control, Origin
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import expanded, home
 from loadbench.serve import foundry

@@ -26,19 +26,18 @@ from loadbench.engine import MAX_STREAMS, process
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
 from loadbench.quality import Question, checks
-from loadbench.runner import abort, capacity, connect, plan, precision
+from loadbench.runner import capacity, connect, plan
 from loadbench.runner import folder as folders
 from loadbench.runner.capacity import Grid, searching
 from loadbench.runner.connect import Location, Reached
 from loadbench.runner.job import Job
 from loadbench.runner.outcome import Outcome, Ran
-from loadbench.runner.plan import Plan, PlannedLevel
-from loadbench.runner.precision import Rounds
-from loadbench.runner.session import Fixed, Schedule, Session, Watch, in_turns
-from loadbench.runner.sides import Sided, named
-from loadbench.runner.spread import workers
-from loadbench.runner.view import View
-from loadbench.runner.watched import Shown, Watched
+from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
+from loadbench.runner.schedule import Precise, Rounds, until_record, with_aborts
+from loadbench.runner.session import Session, in_turns
+from loadbench.runner.spread import asked_for, begin_workers
+from loadbench.runner.view import Sided, View, named
+from loadbench.runner.watch import Shown, Watch, Watched
 from loadbench.scenario import Scenario, Shape
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
@@ -241,7 +240,7 @@ class Prepared:
         job = self.side.job
         began = None if job.resume is None else store.read_info(self.side.path)
         local = all(targets.is_loopback(url) for url in self.urls if url)
-        return workers.asked_for(job.sharing, began, local=local)
+        return asked_for(job.sharing, began, local=local)
 
     @property
     def models(self) -> list[str]:
@@ -312,7 +311,7 @@ class Prepared:
         stack.push_async_callback(client.transport.aclose)
         watched = Watched(server, tuple(one.server for one in self.others))
         sampler = stack.enter_context(watched.sampling(job.output.telemetry))
-        shared = None if self.spread is None else await workers.begin(self.spread, route, view.note, stack)
+        shared = None if self.spread is None else await begin_workers(self.spread, route, view.note, stack)
         if shared is not None and sampler is not None:
             sampler.workers = shared.pids
         if job.resume is not None:
@@ -330,7 +329,7 @@ class Prepared:
             if self.grid is not None:
                 info["capacity"] = capacity.begun(self.models, self.grid, scenario)
             elif scenario.until is not None:
-                info["until"] = precision.begun(scenario)
+                info["until"] = until_record(scenario)
             folder = store.RunFolder.create(side.path, info, answers=job.output.answers)
         folders.keep_questions(side.path, side.questions)
         steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
@@ -459,8 +458,8 @@ def _levels(scenario: Scenario, steps: Plan, folder: store.RunFolder, view: View
     known = folder.info.get("until")
     schedule: Schedule = Fixed(steps.levels)
     if known:
-        schedule = precision.Precise(steps.levels, known, view.note, scenario.stream, rounds)
-    return abort.watched(schedule, scenario.thresholds, streamed=scenario.stream)
+        schedule = Precise(steps.levels, known, view.note, scenario.stream, rounds)
+    return with_aborts(schedule, scenario.thresholds, streamed=scenario.stream)
 
 
 # -- all targets together

@@ -11,7 +11,7 @@ from typing import Any
 from loadbench import compare, report, select, store
 from loadbench.errors import FAILED, INTERRUPTED
 from loadbench.report import comparison, objectives
-from loadbench.runner.capacity.search import UNDECIDED
+from loadbench.runner.capacity import UNDECIDED
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
 """What two targets may differ in: it is what they are compared for."""

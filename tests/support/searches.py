@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from loadbench.bounds import Bound
 from loadbench.metrics import gates
 from loadbench.metrics.searched import Tried
-from loadbench.runner.capacity.backlog import FEWEST, backlog
-from loadbench.runner.capacity.grid import Grid, bracket, following, found, is_confirming
-from loadbench.runner.capacity.look import Looked, Sample, independent, looked
-from loadbench.runner.capacity.rule import Rule
+from loadbench.runner.capacity import Grid, bracket, following, is_confirming
+from loadbench.runner.capacity import answer as found
+from loadbench.runner.probe import FEWEST, Looked, Sample, backlog, independent, looked
+from loadbench.runner.rule import Rule
 from loadbench.scenario import Level, Scenario
 from loadbench.store.schema import ScenarioFacts
 from tests.support import plain

@@ -15,8 +15,8 @@ from loadbench.client.route import Route
 from loadbench.engine import Limits, Progress, Settings, facts
 from loadbench.prompts import DEFAULT
 from loadbench.record import Result
-from loadbench.runner.spread import Pool, Spread
-from loadbench.runner.spread.place import Place
+from loadbench.runner.pool import Place, Pool
+from loadbench.runner.spread import Spread
 from loadbench.scenario import Level, Timeouts
 from loadbench.serve.simulator import Simulator
 

@@ -10,8 +10,8 @@ from loadbench.client import Ask
 from loadbench.errors import TargetError
 from loadbench.prompts import DEFAULT
 from loadbench.record import Result
-from loadbench.runner.session import Origin, Watch
-from loadbench.runner.session.turn import Turn
+from loadbench.runner.turn import Origin, Turn
+from loadbench.runner.watch import Watch
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts
 from tests.support.streams import failed, stream

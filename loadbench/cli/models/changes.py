@@ -20,7 +20,7 @@ from loadbench.cli.models import Options
 from loadbench.cli.models.listing import alias
 from loadbench.cli.models.service import choose, failed, find, on_server_or_sdk, opened, say, sdk, tell
 from loadbench.errors import LoadbenchError, TargetError, UsageError
-from loadbench.runner.watched import Watched
+from loadbench.runner.watch import Watched
 from loadbench.serve import foundry
 from loadbench.server import VENDORS, Control, Found, Http, ModelFacts, Target
 from loadbench.server.foundry import OtherVariant

@@ -1,20 +1,12 @@
-"""One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on.
-
-calibration.py  how a server counts words that are made up
-drive.py        what makes the load: the engine here, or shares of it elsewhere
-observer.py     who watches
-pulse.py        whether this process could run all the time
-schedule.py     which level is next, and whether it may end early
-turn.py         one model: loaded, asked a few times, unloaded
-turns.py        runs that are measured together, a level each in turns
-watch.py        samples of server and machine, a second apart
-"""
+"""One run from its plan to its folder: models are tried, levels follow, what fails is marked and the rest goes on."""
 
 from __future__ import annotations
 
 import math
+import signal
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -25,37 +17,45 @@ from msgspec import structs
 
 from loadbench import engine
 from loadbench.engine import Engine, Progress, Settings
-from loadbench.prompts import DEFAULT, Prompt, longest_in_tokens
+from loadbench.errors import LoadbenchError
+from loadbench.prompts import DEFAULT, UNKNOWN, Line, Prompt, longest_in_tokens
 from loadbench.record import Result
-from loadbench.runner.plan import Plan, PlannedLevel
-from loadbench.runner.session import turn
-from loadbench.runner.session.calibration import calibrate
-from loadbench.runner.session.drive import Drive, Drives
-from loadbench.runner.session.observer import Observer
-from loadbench.runner.session.pulse import Pulse
-from loadbench.runner.session.schedule import Fixed, Schedule
-from loadbench.runner.session.silence import Silence
-from loadbench.runner.session.turn import PROBE_TOKENS, Control, Origin, Turn
-from loadbench.runner.session.turns import in_turns
-from loadbench.runner.session.watch import Watch
+from loadbench.runner import turn
+from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
+from loadbench.runner.turn import Control, Origin, Silence, Turn, calibrate
+from loadbench.runner.view import Observer
+from loadbench.runner.watch import Pulse, Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, Target
 from loadbench.store import RunFolder
 
-__all__ = [
-    "PROBE_TOKENS",
-    "Chats",
-    "Control",
-    "Drive",
-    "Drives",
-    "Fixed",
-    "Observer",
-    "Origin",
-    "Schedule",
-    "Session",
-    "Watch",
-    "in_turns",
-]
+
+class Drives(Protocol):
+    """What makes the load of a run's levels: the engine in this process, or one that cuts them into shares.
+
+    Attributes:
+        gone: Why it makes no more; None while it does.
+    """
+
+    @property
+    def gone(self) -> str | None: ...
+    def asks(self, prompts: Sequence[Prompt], line: Line = UNKNOWN) -> None: ...
+    def stop(self) -> None: ...
+    def end_level(self, progress: Progress) -> None: ...
+    async def run(self, progress: Progress) -> None: ...
+
+
+class Drive(Protocol):
+    """Makes what makes the load; `spread.Spread` gives one."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        settings: Settings,
+        *,
+        on_result: Callable[[Result], None],
+        on_tick: Callable[[Progress], Awaitable[None]],
+    ) -> Drives: ...
 
 
 class Chats(engine.Chats, turn.Chats, Protocol):
@@ -324,3 +324,96 @@ class Session:
 
 def _load(level: Level) -> float:
     return level.concurrency or level.request_rate_per_s or 0.0
+
+
+class Steps(Protocol):
+    """A run that is taken level by level; `Session` is one.
+
+    Attributes:
+        interrupted: Whether the user ended it.
+    """
+
+    interrupted: bool
+
+    async def step(self) -> bool:
+        """Its next level, measured or skipped; False where there is none."""
+
+    async def end(self) -> None:
+        """After its last level."""
+
+    def stop(self) -> None:
+        """The user ends it: no further request starts, those in flight run to their end."""
+
+    def close(self, status: str) -> None:
+        """Its folder takes no more."""
+
+
+async def in_turns(runs: Sequence[Steps], note: Callable[[str], None]) -> None:
+    """Take all runs to their ends; of two the first, the second, the second, the first, and so on.
+
+    So each level of one lies right beside that of the other, and what drifts meanwhile meets both alike.
+
+    Args:
+        note: Told what the user's first signal does.
+    Raises:
+        LoadbenchError: If a folder cannot be written any more; what was written stays.
+    """
+    status = "interrupted"
+    try:
+        async with anyio.create_task_group() as group:
+            if sys.platform != "win32":  # there, Ctrl-C cancels at once: what had ended is in the folder
+                group.start_soon(_on_signals, runs, note, group.cancel_scope)
+            group.start_soon(_levels, runs, group.cancel_scope)
+        if not any(run.interrupted for run in runs):
+            status = "complete"
+    except BaseExceptionGroup as failures:
+        raise _first_of_ours(failures) from failures
+    finally:
+        _close(runs, status)
+
+
+async def _levels(runs: Sequence[Steps], scope: anyio.CancelScope) -> None:
+    order = list(runs)
+    while any([await run.step() for run in order]):  # each of them has its step
+        order.reverse()
+    for run in runs:
+        await run.end()
+    scope.cancel()
+
+
+async def _on_signals(runs: Sequence[Steps], note: Callable[[str], None], scope: anyio.CancelScope) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if any(run.interrupted for run in runs):
+                    scope.cancel()
+                    return
+                for run in runs:
+                    run.stop()
+                note("stopping: requests in flight run to their end; Ctrl-C again stops at once")
+    finally:
+        signal.signal(signal.SIGTERM, before)  # event loops give back the system's: death without a word
+
+
+def _close(runs: Sequence[Steps], status: str) -> None:
+    """Close all, whatever becomes of one."""
+    if runs:
+        try:
+            runs[0].close(status)
+        finally:
+            _close(runs[1:], status)
+
+
+def _first_of_ours(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to show: ours if there is one, else the first."""
+
+    def leaves(error: BaseException) -> list[BaseException]:
+        return (
+            [leaf for one in error.exceptions for leaf in leaves(one)]
+            if isinstance(error, BaseExceptionGroup)
+            else [error]
+        )
+
+    found = leaves(failures)
+    return next((error for error in found if isinstance(error, LoadbenchError)), found[0])

@@ -1,4 +1,8 @@
-"""The search as a run's schedule: it gives one level at a time and keeps every step in run.json."""
+"""The highest load within an SLO: found by doubling and bisection, each load measured until an interval decides.
+
+The grid says which load is tried next, a pure function of what was tried. `Search` is the schedule of a run: it asks
+the grid, gives levels, and keeps every step in run.json.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,197 @@ import math
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
-from loadbench.metrics.searched import Tried
+from loadbench.metrics.searched import Tried, zones
 from loadbench.metrics.slo import WHOLE
 from loadbench.record import Result
 from loadbench.runner import job
-from loadbench.runner.capacity import grid, words
-from loadbench.runner.capacity.grid import Grid
-from loadbench.runner.capacity.probe import UNREACHABLE, Probe
-from loadbench.runner.capacity.rule import Rule
 from loadbench.runner.plan import PlannedLevel
+from loadbench.runner.probe import UNREACHABLE, Probe
+from loadbench.runner.rule import Rule
 from loadbench.scenario import Level, Scenario
+
+
+def line(step: Mapping[str, Any]) -> str:
+    """As `c8: met (97-100 % of 95 % wanted, 120 requests)`.
+
+    >>> share = {"bound": "ttft_p95=1s", "share": 1.0, "wanted": 0.95, "interval": [0.968, 1.0], "attained": True}
+    >>> line({"level": "m@c8", "verdict": "met", "requests": 120, "shares": [share], "reason": None})
+    'c8: met (97-100 % of 95 % wanted, 120 requests)'
+    """
+    load = str(step["level"]).rpartition("@")[2]
+    said = [*_worst(step["shares"]), f"{step['requests']} requests"]
+    reason = f"; {step['reason']}" if step["reason"] else ""
+    return f"{load}: {step['verdict']} ({', '.join(said)}){reason}"
+
+
+def _worst(shares: Any) -> list[str]:
+    """The share that is furthest below, or least above what is wanted."""
+    known = [one for one in shares if one["interval"] is not None]
+    missed = [f"{one['bound']} does not hold" for one in shares if one["wanted"] is None and one["attained"] is False]
+    if not known:
+        return missed
+    worst = min(known, key=lambda one: (1 - one["wanted"] + 1e-9) / (1 - one["share"] + 1e-9))
+    low, high = worst["interval"]
+    name = f" with {worst['bound']}" if len(known) > 1 else ""
+    return [f"{_percent(low)}-{_percent(high)} %{name} of {_percent(worst['wanted'])} % wanted", *missed]
+
+
+def _percent(share: float) -> str:
+    """Whole, but for what lies near all: 99.6 is no 100."""
+    percent = 100 * share
+    return f"{percent:.0f}" if percent < 98.5 else f"{math.floor(percent * 10) / 10:g}"
+
+
+LOWEST_RATE = 1 / 64
+"""Of the first rate: how far down a search goes for a rate that meets the SLO."""
+CONFIRMED = 2
+"""Probes that the answer must meet, the one that found it among them."""
+
+By = Literal["concurrency", "rate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The loads of a search.
+
+    Attributes:
+        by: Streams at once, which are whole, or requests per second.
+        start: The first load.
+        most: The highest.
+        within: How near the lowest load that fails must be to the answer, as a share of it; one stream is near enough.
+    """
+
+    by: By
+    start: float
+    most: float
+    within: float = 0.05
+
+    @property
+    def most_streams(self) -> int:
+        """Streams that this machine must be able to open; 0 where requests start at a rate."""
+        return int(self.most) if self.by == "concurrency" else 0
+
+    @property
+    def most_per_s(self) -> float:
+        """Most requests started in a second; 0 where none start at a rate."""
+        return float(self.most) if self.by == "rate" else 0.0
+
+    @property
+    def lowest(self) -> float:
+        return 1 if self.by == "concurrency" else _short(self.start * LOWEST_RATE)
+
+    def doubled(self, load: float) -> float:
+        return min(2 * load, self.most)
+
+    def halved(self, load: float) -> float:
+        half = load // 2 if self.by == "concurrency" else _short(load / 2)
+        return max(half, self.lowest)
+
+    def between(self, low: float, high: float) -> float | None:
+        """A load in the middle; None where the two are neighbours.
+
+        >>> Grid("concurrency", 1, 1024).between(8, 16), Grid("concurrency", 1, 1024).between(8, 9)
+        (12, None)
+        >>> Grid("rate", 1, 1024).between(4.0, 8.0), Grid("rate", 1, 1024).between(4.0, 4.2)
+        (5.66, None)
+        """
+        if high <= low * (1 + self.within) * (1 + 1e-9):
+            return None
+        if self.by == "concurrency":
+            middle: float = math.floor((low + high) / 2)
+        else:
+            middle = _short(math.sqrt(low * high))
+        return middle if low < middle < high else None
+
+
+def bracket(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
+    """The highest load that surely met the SLO, and the lowest that surely missed it; None where there is none.
+
+    >>> bracket([Tried(8, "met"), Tried(16, "not met"), Tried(12, "undecided")])
+    (8, 16)
+    """
+    found = zones(tried)
+    return found.meets, found.misses
+
+
+def following(tried: Sequence[Tried], grid: Grid) -> float | None:
+    """The load to try next; None where the search is over.
+
+    It doubles until a load does not surely meet the SLO (or halves until one does), bisects until the two are
+    neighbours, and measures the answer once more. If that fails, the search goes on below it. Where loads above the
+    answer are undecided, it then looks for the lowest one that misses it.
+
+    >>> following([], Grid("concurrency", 1, 1024))
+    1
+    >>> following([Tried(1, "met"), Tried(2, "not met")], Grid("concurrency", 1, 1024))
+    1
+    """
+    for_answer = _towards_answer(tried, grid)
+    return _towards_misses(tried, grid) if for_answer is None else for_answer
+
+
+def answer(tried: Sequence[Tried], grid: Grid) -> float | None:
+    """The answer, confirmed; None while it is not, and where no load met the SLO."""
+    return None if _towards_answer(tried, grid) is not None else zones(tried).meets
+
+
+def is_confirming(tried: Sequence[Tried], load: float) -> bool:
+    """Whether a probe of this load asks for the second time whether it meets the SLO."""
+    return any(one.load == load and one.verdict == "met" for one in tried)
+
+
+def contradictions(tried: Sequence[Tried]) -> list[float]:
+    """Loads that met the SLO although they, or lower ones, did not surely meet it another time."""
+    doubtful = _doubtful(tried)
+    return sorted({one.load for one in tried if one.verdict == "met" and doubtful is not None and one.load >= doubtful})
+
+
+def _towards_answer(tried: Sequence[Tried], grid: Grid) -> float | None:
+    low, high = zones(tried).meets, _doubtful(tried)
+    if low is None:
+        if high is None:
+            return grid.start
+        return None if high <= grid.lowest else grid.halved(high)
+    if high is None and low < grid.most:
+        return grid.doubled(low)
+    middle = None if high is None else grid.between(low, high)
+    if middle is not None:
+        return middle
+    met = sum(one.load == low for one in tried)
+    return low if met < CONFIRMED else None
+
+
+def _towards_misses(tried: Sequence[Tried], grid: Grid) -> float | None:
+    zone = zones(tried)
+    if not zone.undecided:
+        return None
+    top = zone.undecided[-1]
+    if zone.misses is None:
+        return grid.doubled(top) if top < grid.most else None
+    return grid.between(top, zone.misses)
+
+
+def _doubtful(tried: Sequence[Tried]) -> float | None:
+    """The lowest load that did not surely meet the SLO."""
+    return min((one.load for one in tried if one.verdict != "met"), default=None)
+
+
+def _short(rate: float) -> float:
+    """A rate that reads well, in three digits."""
+    return float(f"{rate:.3g}")
+
 
 SHORTEST_S = 1.0
 """Of a budget's rest: with less no probe is begun."""
 LATE = 1.2
 """Of the time that a probe at a rate takes: what it must be allowed, for requests come by chance."""
-INTERRUPTED = "the search was interrupted"
+STOPPED = "the search was interrupted"
 BUDGET = "the budget of time was spent"
-CONFIRMED = "confirmed by a second probe"
+TWICE = "confirmed by a second probe"
 UNDECIDED = "the lowest load does not surely meet it"
 
 Record = MutableMapping[str, Any]
@@ -50,7 +223,7 @@ def begun(models: Sequence[str], loads: Grid, asked: Scenario) -> list[dict[str,
             "found": None,
             "bracket": [None, None],
             "contradictions": [],
-            "reason": INTERRUPTED,
+            "reason": STOPPED,
         }
         for model in models
     ]
@@ -117,7 +290,7 @@ def searching(
 
     def tell(record: Mapping[str, Any], last: Mapping[str, Any]) -> None:
         so_far = {**last, "bracket": record["bracket"], "found": record["found"]}
-        text = words.line(last)
+        text = line(last)
         step(record["model"], so_far, f"{record['model']}, {text}" if len(records) > 1 else text)
 
     return Search(asked, records, tell, budget_s)
@@ -170,7 +343,7 @@ class Search:
         """Add the step and its consequence to the record, which the run folder writes together with the level."""
         record, level, probe = self.records[self._at], progress.level, self._probe
         if facts["status"] == "interrupted" or probe is None:
-            self._reason(record, INTERRUPTED)
+            self._reason(record, STOPPED)
             return
         gone = facts["status"] == "failed" and bool(progress.errors) and set(progress.errors) <= set(UNREACHABLE)
         lost = facts["status"] == "incomplete"
@@ -205,7 +378,7 @@ class Search:
     def _next_of(self, record: Record) -> PlannedLevel | None:
         loads = _grid(record)
         tried = _tried(record)
-        load = grid.following(tried, loads)
+        load = following(tried, loads)
         if load is None or record["model"] in self._given_up:
             return None
         left_s = None if self._turn_ends_s is None else self._turn_ends_s - self.now_s()
@@ -214,7 +387,7 @@ class Search:
             return None
         repeat = 1 + sum(step["load"] == load for step in record["steps"])
         level = level_of(record["model"], loads, load, repeat)
-        confirms = grid.is_confirming(tried, load)
+        confirms = is_confirming(tried, load)
         rule = Rule.of(self.asked.bounds, level, self.asked.requests, confirms=confirms)
         warmup = self.asked.warmup_for(level)
         duration_s = None if self.asked.duration is None else max(float(self.asked.duration), LATE * rule.warmed_up_s)
@@ -241,17 +414,17 @@ class Search:
     def _conclude(self, record: Record) -> None:
         """The answer as far as the steps go."""
         loads, tried = _grid(record), _tried(record)
-        low, high = grid.bracket(tried)
+        low, high = bracket(tried)
         record["bracket"] = [low, high]
-        record["contradictions"] = grid.contradictions(tried)
-        record["found"] = grid.found(tried, loads)
+        record["contradictions"] = contradictions(tried)
+        record["found"] = answer(tried, loads)
         if record["found"] is not None:
             beyond = any(one.load > low for one in tried if low is not None)
-            record["reason"] = CONFIRMED if beyond else "the highest load that was allowed meets it"
-        elif grid.following(tried, loads) is None:
+            record["reason"] = TWICE if beyond else "the highest load that was allowed meets it"
+        elif following(tried, loads) is None:
             record["reason"] = "not even the lowest load meets it" if high == loads.lowest else UNDECIDED
         else:
-            record["reason"] = INTERRUPTED
+            record["reason"] = STOPPED
 
 
 def _load(level: Level) -> float | None:

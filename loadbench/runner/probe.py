@@ -1,4 +1,4 @@
-"""One load while it is measured: its requests come in one by one, and as soon as they decide, there is a verdict."""
+"""One load while it is measured: from its requests, one by one, to a verdict as soon as they decide."""
 
 from __future__ import annotations
 
@@ -8,19 +8,225 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadbench import stats
 from loadbench.bounds import Bound
 from loadbench.metrics import Requests, gates, level, request
 from loadbench.metrics.slo import STREAMED, Objectives
 from loadbench.record import Result, Results
-from loadbench.runner.capacity import words
-from loadbench.runner.capacity.backlog import FEWEST, Backlog, backlog
-from loadbench.runner.capacity.look import Looked, Sample, independent, looked
-from loadbench.runner.capacity.rule import Rule, wanted
+from loadbench.runner.rule import EARLIEST, Rule, wanted
 from loadbench.store import LevelData
 from loadbench.store.schema import ScenarioFacts
 from loadbench.store.summary import Verdict
+
+FEWEST = 40
+"""Requests below which nothing is said."""
+BATCHES = 20
+TAIL = 0.001
+TREND = 0.05
+"""As TAIL, for the question whether a load may be said to be met: a server that keeps up is asked again later."""
+GROWTH = 1.5
+"""Least ratio of the last batch to the first: what grows by less may be a server that fills up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """A backlog that grows.
+
+    Attributes:
+        slope: Seconds that a request stays longer, for each second that passes; of a line through the batches.
+        first_s, last_s: How long requests stayed in the first and the last batch.
+    """
+
+    slope: float
+    first_s: float
+    last_s: float
+
+
+def backlog(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], tail: float = TAIL) -> Backlog | None:
+    """The backlog that requests show; None where none grows, or too few requests say.
+
+    A queue wanders: one that is long now stays long for a while, so that a line through its lengths is steep by chance
+    far more often than its t test says. What does not depend on the past is by how much it grows. So 20 batches of
+    successive requests are made, and Student's t is taken of the growth from each to the next: one side, at 0.1 %.
+
+    Args:
+        due_s: When each request was due, ascending.
+        stay_s: From then to its end.
+        tail: How often a server that keeps up may be said to have one.
+
+    >>> at = np.arange(200.0)
+    >>> backlog(at, 1 + 0.1 * at)
+    Backlog(slope=0.1, first_s=1.45, last_s=20.45)
+    >>> backlog(at, np.ones(200))
+    """
+    if len(due_s) < FEWEST or due_s[-1] <= due_s[0]:
+        return None
+    x, y = _batches(due_s), _batches(stay_s)
+    growth = np.diff(y)
+    error = float(growth.std(ddof=1)) / math.sqrt(len(growth))
+    if growth.mean() <= stats.student(len(growth) - 1, tail) * error or y[-1] < GROWTH * y[0]:
+        return None
+    away = x - x.mean()
+    slope = float(away @ y / (away @ away))
+    return Backlog(round(slope, 6), round(float(y[0]), 6), round(float(y[-1]), 6))
+
+
+def saturated(slope: float, last_s: float) -> str:
+    """Why a rate is too high for good, whatever the SLO allows."""
+    return (
+        f"saturated: with each second requests stay {slope:.2g} s longer, {last_s:.2g} s at the end (t test of the "
+        "growth between 20 batches, at 0.1 %)"
+    )
+
+
+def is_steady(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], after: int = 0) -> bool:
+    """Whether neither the time that requests stay nor the number in flight grows, as far as anybody can tell.
+
+    Args:
+        due_s: When each request was due, ascending.
+        stay_s: From then to its end.
+        after: The first requests, which are in flight with the others but were the warm-up.
+
+    >>> at = np.arange(200.0)
+    >>> is_steady(at, np.ones(200)), is_steady(at, 1 + 0.1 * at)
+    (True, False)
+    """
+    begun, ended = np.arange(1.0, len(due_s) + 1), np.searchsorted(np.sort(due_s + stay_s), due_s, side="right")
+    return all(backlog(due_s[after:], series[after:], TREND) is None for series in (stay_s, begun - ended))
+
+
+def _batches(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The means of 20 batches of successive values, whose sizes differ by one at most."""
+    sizes = np.full(BATCHES, len(values) // BATCHES)
+    sizes[: len(values) % BATCHES] += 1
+    means: NDArray[np.float64] = np.add.reduceat(values, np.cumsum(sizes) - sizes) / sizes
+    return means
+
+
+UNSTEADY = "requests stay longer and longer, or ever more are in flight: the load is not steady yet"
+ALMOST = 0.95
+"""Of the seconds that a window needs: what counts as that long where chance decides when requests come."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Requests in the order of start.
+
+    Attributes:
+        due_s: When each was due.
+        stay_s: From then to its end; NaN where it did not complete.
+        met: Which bounds it met, one column for each.
+    """
+
+    due_s: NDArray[np.float64]
+    stay_s: NDArray[np.float64]
+    met: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.due_s)
+
+    def after(self, n: int) -> Sample:
+        """Without the first n."""
+        return Sample(self.due_s[n:], self.stay_s[n:], self.met[n:])
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look says.
+
+    Attributes:
+        hits: Requests that met each bound, of `requests`; `worth` is how many independent ones those are.
+    """
+
+    verdict: Verdict
+    requests: int
+    hits: tuple[int, ...]
+    worth: tuple[float, ...]
+    reason: str | None = None
+
+
+def looked(rule: Rule, sample: Sample, *, at: int | None = None, dropped: int = 0, last: bool = False) -> Looked:
+    """What the requests say: of all of them *not met*, of those after the warm-up *met*.
+
+    A probe at a rate begins with an empty queue, so that *not met* of all its requests is safe to say, and *met* is
+    not.
+
+    Args:
+        at: The number of requests that the look was due at; unset, as many as there are. At a rate only *not met* may
+            be said before the rule's first size.
+        dropped: Requests that were due and not sent: they met no bound.
+        last: No request follows, however few there are.
+    """
+    due_at, queues = at or len(sample), bool(rule.least_s)
+    # A queue has busy spells: up to the first look one of them may be most of what was seen.
+    tail = _early_tail(rule, due_at) if queues and due_at <= rule.sizes[0] else None
+    whole = _judged(rule, sample, dropped, tail=tail, last=last)
+    if whole.verdict == "not met":
+        return whole
+    if queues and due_at < rule.sizes[0] and not last:
+        return _open(whole)
+    skipped = _warm_up(rule, sample) if queues else 0
+    found = _judged(rule, sample.after(skipped), dropped, last=last) if queues else whole
+    if found.verdict == "not met":  # but for the warm-up it would be: of the whole probe that is not sure
+        return _open(found)
+    if not queues or found.verdict != "met":
+        return found
+    lasted_s = float(sample.due_s[-1] - sample.due_s[skipped])
+    is_as_planned = due_at >= rule.sizes[0] and skipped == rule.skipped(len(sample))
+    if not is_as_planned and lasted_s < ALMOST * rule.least_s:
+        return _open(
+            found, f"{lasted_s:.3g} s after the warm-up are too short to see whether a queue grows; allow more with -n"
+        )
+    ended = ~np.isnan(sample.stay_s)
+    if not is_steady(sample.due_s[ended], sample.stay_s[ended], int(ended[:skipped].sum())):
+        return _open(found, UNSTEADY)
+    return found
+
+
+def _warm_up(rule: Rule, sample: Sample) -> int:
+    """How many of the requests are warm-up: until the first ones end, ever more are in flight."""
+    stays_s = sample.stay_s[~np.isnan(sample.stay_s)]
+    if not len(stays_s):
+        return rule.skipped(len(sample))
+    filled_s = sample.due_s[0] + np.quantile(stays_s, 0.95)
+    filled = int(np.searchsorted(sample.due_s, filled_s))
+    return max(rule.skipped(len(sample)), min(filled, len(sample) - 1))
+
+
+def _open(found: Looked, reason: str | None = None) -> Looked:
+    return Looked("undecided", found.requests, found.hits, found.worth, reason)
+
+
+def _judged(rule: Rule, sample: Sample, dropped: int, *, tail: float | None = None, last: bool = False) -> Looked:
+    n = len(sample) + dropped
+    hits = tuple(int(hit) for hit in sample.met.sum(axis=0))
+    worth = _worth(sample, n, tail or rule.tail)
+    verdict: Verdict = rule.judged(hits, n, worth=worth, last=last, tail=tail) if n else "undecided"
+    return Looked(verdict, n, hits, worth)
+
+
+def _worth(sample: Sample, n: int, tail: float) -> tuple[float, ...]:
+    """As many as the requests that were sent are worth; those that were not sent alike."""
+    columns: Sequence[NDArray[np.bool_]] = list(sample.met.T)
+    if not len(sample):
+        return (float(n),) * len(columns)
+    return tuple(stats.independent_flags(flags, tail) * n / len(sample) for flags in columns)
+
+
+def _early_tail(rule: Rule, n: int) -> float:
+    """Half of a look's for the first one, then half of that, and so on: all together one look's."""
+    return float(rule.tail / 2 ** max(1, (n // EARLIEST).bit_length()))
+
+
+def independent(sample: Sample) -> int:
+    """How many independent requests a queue's are worth, by the times that they stay.
+
+    Where none missed a bound, nothing else tells that one busy spell would have made hundreds miss it.
+    """
+    return max(1, stats.independent_requests(sample.stay_s[~np.isnan(sample.stay_s)], 0.5))
+
 
 UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
 """Failures that say the server is gone. They end no probe: the engine ends the level, and then the model is known to
@@ -209,9 +415,7 @@ class Probe:
 
     def _saturated(self, sample: Sample, found: Backlog) -> Decision:
         whole = looked(self.rule, sample)
-        return self._decided(
-            replace(whole, verdict="not met", reason=words.saturated(found.slope, found.last_s)), sample
-        )
+        return self._decided(replace(whole, verdict="not met", reason=saturated(found.slope, found.last_s)), sample)
 
     def _last(self, facts: Mapping[str, Any]) -> Decision:
         """Of all requests, as the level's own figures are."""

@@ -14,10 +14,9 @@ import anyio
 
 from loadbench.client import Ask
 from loadbench.errors import TargetError
-from loadbench.prompts import Prompt, distinct
+from loadbench.prompts import UNKNOWN, Line, Prompt, calibration, distinct, fit, longest_in_tokens, written
 from loadbench.record import Result
-from loadbench.runner.session.silence import TOLD_AFTER_S, words
-from loadbench.runner.session.watch import Watch
+from loadbench.runner.watch import Watch
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts
 
@@ -350,3 +349,107 @@ def advised(message: str, asked: Scenario) -> str:
     instead = next((key for key in _INSTEAD.get(blamed, ()) if key in message), None)
     body = {blamed: None} | ({instead: asked.max_tokens} if instead else {})
     return f"{message}: null takes a key out of the request: --extra-body '{json.dumps(body)}'"
+
+
+MOST_WORDS = 512
+"""Of a calibration request: a line through 512 words is known to about one token in a hundred."""
+
+
+async def calibrate(
+    client: Chats,
+    model: str,
+    prompts: Sequence[Prompt],
+    record: dict[str, Any],
+    note: Callable[[str], None],
+    sleep: Callable[[float], Awaitable[bool]],
+    *,
+    salt: int | None = None,
+) -> Line:
+    """Ask for one token each behind so many words; the line through what the server counted.
+
+    Args:
+        prompts: Those that are to have so many tokens.
+        record: What run.json says of the model: `calibration` is added to it.
+        note: Tells a person where the server counts nothing; then a word stands for a token.
+        sleep: False where the user ended the run meanwhile.
+        salt: Where each request is to have a prefix of its own: it is counted too.
+    """
+    top = min(max(longest_in_tokens(prompts) or 0, 16), MOST_WORDS)
+    words, tokens = [], []
+    error: str | None = None
+    for number, count in enumerate((top // 8, top // 2, top, top)):
+        if not await sleep(0):
+            break
+        prompt = written(calibration(count, number, prompts))
+        result = await _ask(client, model, prompt if salt is None else distinct(prompt, salt + number), number)
+        error = error or result.error
+        if result.error is None and result.input_tokens is not None:
+            words.append(count)
+            tokens.append(result.input_tokens)
+    line = fit(words, tokens)
+    if line is None:
+        record["calibration"] = None
+        why = f"the requests that were to tell failed ({error})" if error else "its server counts no input tokens"
+        note(f"{model}: prompts have as many words as they should have tokens: {why}")
+        return UNKNOWN
+    record["calibration"] = {"fixed_tokens": line.fixed, "tokens_per_word": line.per_word, "requests": len(words)}
+    return line
+
+
+async def _ask(client: Chats, model: str, prompt: Prompt, number: int) -> Result:
+    results: list[Result] = []
+    now_ns = time.perf_counter_ns()
+    ask = Ask(f"{model}@calibration", 1, number, model, prompt, warmup=True, due_ns=now_ns)
+    await client.chat(ask, now_ns, results.append, keep=False)
+    return results[0]
+
+
+TOLD_AFTER_S = 10.0
+
+
+def words(scenario: Scenario, *, begun: bool = False) -> str:
+    """What is waited for, until when.
+
+    Args:
+        begun: Whether the answers in flight have begun, and stand still.
+    """
+    limits = scenario.timeouts
+    if begun:
+        return f"no token for {TOLD_AFTER_S:g} s: answers stand still, which each may for {limits.idle} (timeouts.idle)"
+    if not scenario.stream:
+        most = f"at most {limits.total} from sending (timeouts.total)"
+        return f"no byte for {TOLD_AFTER_S:g} s: waiting for a whole answer, {most}"
+    most = f"at most {limits.first_token} from sending (timeouts.first_token)"
+    advice = "a server that cannot stream may answer with --no-stream"
+    return f"no byte for {TOLD_AFTER_S:g} s: waiting for the first token, {most}; {advice}"
+
+
+class Silence:
+    """Looks at a level from time to time; says once of each silence of the server that it lasts.
+
+    Args:
+        now_s: A monotonic clock.
+    """
+
+    def __init__(self, scenario: Scenario, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._scenario = scenario
+        self._now_s = now_s
+        self._heard: tuple[int, int] | None = None
+        self._since_s = now_s()
+        self._told = False
+
+    def look(self, *, in_flight: int, ended: int, tokens: int, begun: bool) -> str | None:
+        """What to say now, or None.
+
+        Args:
+            ended, tokens: So far in this level; where one grows the server is not silent.
+            begun: Whether an answer in flight has begun.
+        """
+        heard = (ended, tokens)
+        if heard != self._heard or not in_flight:
+            self._heard, self._since_s, self._told = heard, self._now_s(), False
+            return None
+        if self._told or self._now_s() - self._since_s < TOLD_AFTER_S:
+            return None
+        self._told = True
+        return words(self._scenario, begun=begun)

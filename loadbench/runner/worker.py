@@ -1,7 +1,8 @@
 """What runs in a worker: its share of a level, on an event loop of its own. Each function here is a short call.
 
 A worker is asked for its reports, a few each second; it never calls back, so that all it needs of the other side is an
-executor. Who is not asked any more ends by itself: nobody is there to read what it measures.
+executor. Who is not asked any more ends by itself: nobody is there to read what it measures. Orders and reports are
+plain values that cross from process to process.
 """
 
 from __future__ import annotations
@@ -15,22 +16,191 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
 
 import anyio
+import msgspec
 from anyio.from_thread import BlockingPortal
 
 import loadbench
 from loadbench import telemetry
 from loadbench.client import Client
 from loadbench.client.route import Route
-from loadbench.engine import Engine, Progress, process
+from loadbench.engine import Engine, Limits, Progress, Settings, Share, process
 from loadbench.errors import LoadbenchError
+from loadbench.prompts import Line, Prompt
 from loadbench.record import Result
-from loadbench.runner.spread import order as orders
-from loadbench.runner.spread.order import Hello, Order
+from loadbench.scenario import Level
+from loadbench.store.histogram import Histogram
 from loadbench.transport import ExchangeError, kernel_stamps_work
 from loadbench.transport.limits import raise_file_limit
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One worker's share of one level.
+
+    Attributes:
+        id: Unlike that of any other order.
+        limits: The level's: `share.limits` has the share's own.
+        line: How the server counts the words of prompts that are to be made up.
+    """
+
+    id: str
+    route: Route
+    prompts: Sequence[Prompt]
+    line: Line
+    settings: Settings
+    share: Share
+    level: Level
+    attempt: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who a worker is.
+
+    Attributes:
+        version: Of its loadbench.
+        cores: That its process may use.
+        stamps: Where it stamps arrivals: kernel or user.
+    """
+
+    version: str
+    python: str
+    host: str
+    pid: int
+    cores: int
+    stamps: str
+    event_loop: str
+
+
+COUNTS = (
+    "in_flight",
+    "issued",
+    "ended",
+    "completed",
+    "failed",
+    "cancelled",
+    "dropped",
+    "retried",
+    "warmup_requests",
+    "text_events",
+)
+"""Of `Progress`: what shares add up."""
+MARKS = ("measured_from_ns", "full_ns", "last_issue_ns", "ended_ns")
+"""Of `Progress`: times on the worker's clock, told in ns since the level began."""
+
+
+class Report(msgspec.Struct):
+    """How a share goes, as of one moment: its figures so far, and the records that came since the last report.
+
+    Attributes:
+        state: connecting, ready, running or over.
+        error: Why its engine ended without being told to; None while all is well.
+        counts, marks: By the names in COUNTS and MARKS.
+        errors: Failures by kind.
+        histograms: By metric, as `Histogram.packed` has them; from the beginning on.
+        wait_share: Of the level so far, that its threads waited for a core; None where nobody counts that.
+        late_ns: How long after the agreed time it began; 0 where it was in time.
+    """
+
+    state: str
+    error: str | None = None
+    counts: dict[str, int] = {}
+    marks: dict[str, int | None] = {}
+    errors: dict[str, int] = {}
+    last_error: str | None = None
+    phase: str = ""
+    gone: int = 0
+    think_time_s: float | None = None
+    round_trip_ns: int | None = None
+    cpu_s: float = 0.0
+    wait_share: float | None = None
+    late_ns: int = 0
+    histograms: dict[str, bytes] = {}
+    records: list[Result] = []
+
+
+class _Outgoing(Report):
+    records: list[msgspec.Raw] = []  # type: ignore[assignment]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Report])
+
+
+def encoded_record(result: Result) -> bytes:
+    """A request's record as reports carry it: made when it ends, so that a report costs its reader no long pause."""
+    return _encoder.encode(result)
+
+
+def encoded_report(
+    progress: Progress, state: str, records: Sequence[bytes], *, text_events_in_flight: int, cpu_s: float, **more: Any
+) -> bytes:
+    """A share's report, encoded."""
+    began_ns = progress.began_ns
+
+    def since(at_ns: int | None) -> int | None:
+        return at_ns - began_ns if at_ns else None
+
+    counts = {name: getattr(progress, name) for name in COUNTS}
+    counts["text_events"] += text_events_in_flight
+    said = _Outgoing(
+        state,
+        counts=counts,
+        marks={name: since(getattr(progress, name)) for name in MARKS},
+        errors=dict(progress.errors),
+        last_error=progress.last_error,
+        phase=progress.phase,
+        gone=progress.gone,
+        think_time_s=progress.think_time_s,
+        round_trip_ns=progress.round_trip_ns,
+        cpu_s=cpu_s,
+        wait_share=progress.client_wait_share,
+        histograms={name: histogram.packed() for name, histogram in progress.histograms.items() if histogram.count},
+        records=[msgspec.Raw(one) for one in records],
+        **more,
+    )
+    return _encoder.encode(said)
+
+
+def together(reports: Sequence[bytes]) -> bytes:
+    """Reports as one message."""
+    return _encoder.encode([msgspec.Raw(one) for one in reports])
+
+
+def read_reports(message: bytes) -> list[Report]:
+    """The reports of a message, in order.
+
+    Raises:
+        LoadbenchError: It is none.
+    """
+    try:
+        return _decoder.decode(message)
+    except msgspec.DecodeError as error:
+        raise _unreadable(error) from None
+
+
+def histograms_of(said: Report) -> dict[str, Histogram]:
+    """A report's histograms, by metric.
+
+    Raises:
+        LoadbenchError: They are none.
+    """
+    try:
+        return {name: Histogram.unpacked(packed) for name, packed in said.histograms.items()}
+    except ValueError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> LoadbenchError:
+    return LoadbenchError(f"what it says cannot be read ({error}): install the same loadbench there")
+
 
 ABANDONED_S = 20.0
 """Without a call for so long a share ends by itself."""
@@ -128,7 +298,7 @@ class _Running:
             self._scope.cancel()
 
     def _on_result(self, result: Result) -> None:
-        self._records.append(orders.record(result))
+        self._records.append(encoded_record(result))
 
     async def _on_tick(self, progress: Progress) -> None:
         self._say("running")
@@ -138,7 +308,7 @@ class _Running:
         records, self._records = self._records, []
         client = self._client
         self._out.append(
-            orders.report(
+            encoded_report(
                 *(self._progress, state, records),
                 text_events_in_flight=0 if client is None else client.text_events_in_flight(),
                 cpu_s=time.process_time() - self._cpu_s,
@@ -228,13 +398,13 @@ def go(order_id: str, began_ns: int) -> None:
 
 
 def report(order_id: str, seen: int, ending: str = "") -> bytes:
-    """The reports of a share that the other side has not seen yet, see `order.read`.
+    """The reports of a share that the other side has not seen yet, see `read_reports`.
 
     Args:
         seen: How many it has: what an answer held that got lost is told again.
         ending: stop: no further request is to start; cut: those in flight are to end at once.
     """
-    return orders.together(_portal().call(_share(order_id).take, ending, seen))
+    return together(_portal().call(_share(order_id).take, ending, seen))
 
 
 def _share(order_id: str) -> _Running:

@@ -1,0 +1,393 @@
+"""The workers of a run, kept warm from level to level: processes of this machine, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import loadbench
+from loadbench.client.route import Route
+from loadbench.errors import LoadbenchError, UsageError, how_to_install
+from loadbench.machine import keep_working_folder_out
+from loadbench.runner import worker
+from loadbench.runner.worker import Hello
+
+LOST_S = 10.0
+"""A worker that does not answer for so long is lost: its share counts no more."""
+ROUND_TRIPS = 8
+MOST_UNCERTAIN_NS = 100_000_000
+"""Of a worker's clock: what is known less well cannot begin together with others."""
+
+Words = ParamSpec("Words")
+T = TypeVar("T")
+
+
+class Lost(LoadbenchError):
+    """A worker does not answer any more; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A worker's clocks against those of this process, in ns.
+
+    Attributes:
+        offset_ns: Its monotonic clock minus ours: of no meaning but for the start.
+        uncertain_ns: The offset is known to within this, half the shortest round trip of a call.
+        wall_offset_ns: Its wall clock minus ours.
+    """
+
+    offset_ns: int
+    uncertain_ns: int
+    wall_offset_ns: int
+
+
+@dataclass(slots=True)
+class Place:
+    """A worker.
+
+    Attributes:
+        name: w1, w2, ...
+        address: Of a cluster's worker; None of a process here.
+        executor: Runs one call after the other in the worker.
+        hello: Who it is; None until it was asked.
+        lost: Why it is not called any more.
+    """
+
+    name: str
+    executor: Executor
+    address: str | None = None
+    hello: Hello | None = None
+    lost: str | None = None
+
+    @property
+    def told(self) -> str:
+        """As `w2 (tcp://10.0.0.7:41234)`."""
+        if self.address is not None:
+            return f"{self.name} ({self.address})"
+        return self.name if self.hello is None else f"{self.name} (process {self.hello.pid})"
+
+    async def call(self, work: Callable[Words, T], /, *words: Words.args, **named: Words.kwargs) -> T:
+        """Run a short function in the worker.
+
+        Raises:
+            Lost: It does not answer: it died, hangs, or cannot be reached.
+            LoadbenchError: What the function raised.
+        """
+        return (await self._timed(LOST_S, work, *words, **named))[0]
+
+    async def call_within(self, limit_s: float, work: Callable[..., T], /, *words: Any) -> T:
+        """The same, with another limit."""
+        return (await self._timed(limit_s, work, *words))[0]
+
+    async def end(self, within_s: float) -> None:
+        """Have it end what runs there; one that does not answer is lost, and that is all."""
+        with contextlib.suppress(Lost):
+            await self.call_within(within_s, worker.close)
+
+    async def clock(self) -> Clock:
+        """How its clocks stand against ours, by the shortest of some round trips."""
+        best: Clock | None = None
+        for _ in range(ROUND_TRIPS):
+            asked_ns, asked_wall_ns = time.perf_counter_ns(), time.time_ns()
+            (theirs_ns, their_wall_ns), answered_ns = await self._timed(LOST_S, worker.clock)
+            half_ns = (answered_ns - asked_ns) // 2
+            if best is None or half_ns < best.uncertain_ns:
+                best = Clock(theirs_ns - asked_ns - half_ns, half_ns, their_wall_ns - asked_wall_ns - half_ns)
+        assert best is not None
+        return best
+
+    async def _timed(self, limit_s: float, work: Callable[..., T], /, *words: Any, **named: Any) -> tuple[T, int]:
+        """The answer, and when it was there, in ns of our monotonic clock."""
+        if self.lost is not None:
+            raise Lost(self.lost)
+        answered_ns: list[int] = []
+
+        def answered(_: Future[T]) -> None:
+            answered_ns.append(time.perf_counter_ns())
+
+        try:
+            future = self.executor.submit(work, *words, **named)
+            future.add_done_callback(answered)
+            async with asyncio.timeout(limit_s):
+                return await asyncio.wrap_future(future), answered_ns[0]
+        except TimeoutError:
+            self.lost = f"no answer for {limit_s:g} s"
+        except LoadbenchError:
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # it is we who are to end
+            self.lost = "its cluster took it away"
+        except Exception as error:
+            self.lost = _why(error)
+        raise Lost(self.lost)
+
+
+def _why(error: Exception) -> str:
+    from concurrent.futures.process import BrokenProcessPool
+
+    if isinstance(error, BrokenProcessPool):
+        return "its process died"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}: install the same loadbench there"
+    if "deserialization of the task graph" in str(error):  # a scheduler looks at what it passes on
+        return "its scheduler cannot read the call: install the same loadbench where the scheduler runs"
+    return f"{type(error).__name__}: {error}"
+
+
+BEGIN_S = 60.0
+"""For the first answer: a worker has Python and its libraries to load."""
+
+
+class Pool(Protocol):
+    """Where shares run.
+
+    Attributes:
+        kind: processes, or the address of a cluster.
+        places: The workers that are still there.
+    """
+
+    kind: str
+    places: list[Place]
+
+    async def renew(self) -> list[str]:
+        """Before a level: replace what was lost, where that can be done; what was done, in words."""
+
+    @property
+    def gone(self) -> str | None:
+        """Why there can be no worker any more; None while there can."""
+
+    async def close(self) -> None:
+        """End the workers that this pool began."""
+
+
+async def greet(places: Sequence[Place], route: Route | None) -> None:
+    """Ask all workers who they are, whether they fit, and whether they reach the target.
+
+    Raises:
+        LoadbenchError: Some do not; all of them are named.
+    """
+    problems = [problem for problem in await asyncio.gather(*(_greet(one, route) for one in places)) if problem]
+    if problems:
+        raise LoadbenchError("; ".join(problems))
+
+
+async def _greet(place: Place, route: Route | None) -> str | None:
+    """What keeps a worker from taking part; None where nothing does."""
+    try:
+        place.hello = await place.call_within(BEGIN_S, worker.hello)
+        if place.hello.version != loadbench.__version__:
+            return (
+                f"worker {place.told} has loadbench {place.hello.version}, this is {loadbench.__version__}: "
+                "install the same version on all"
+            )
+        clock = await place.clock()
+        if clock.uncertain_ns > MOST_UNCERTAIN_NS:
+            return (
+                f"worker {place.told}: its clock is known to {clock.uncertain_ns / 1e6:.0f} ms alone, as calls take so "
+                "long; shares cannot begin together: use workers that are nearer, or less busy"
+            )
+        if route is not None and (problem := await place.call(worker.reach, route)) is not None:
+            return f"worker {place.told} does not reach the target: {problem}"
+    except LoadbenchError as error:
+        return f"worker {place.told}: {error}"
+    return None
+
+
+CLOSE_S = 5.0
+
+
+class Processes:
+    """So many processes, each an executor with one worker: one that dies takes no other one with it."""
+
+    def __init__(self, count: int) -> None:
+        self.kind = "processes"
+        self.places = [_place(f"w{number}") for number in range(1, count + 1)]
+
+    @property
+    def gone(self) -> None:
+        """A process can always be begun again."""
+
+    async def renew(self) -> list[str]:
+        """A new process for each that was lost, meanwhile too."""
+        await asyncio.gather(*(_try(place) for place in self.places))
+        done, begun = [], []
+        for at, place in enumerate(self.places):
+            if place.lost is not None:
+                _kill(place)
+                done.append(f"{place.told} was lost ({place.lost}): a new process takes its place")
+                self.places[at] = _place(place.name)
+                begun.append(self.places[at])
+        try:
+            await greet(begun, None)
+        except LoadbenchError as error:  # the level is shared by the others, and the next one tries again
+            done.append(str(error))
+        return done
+
+    async def close(self) -> None:
+        """End all: those that answer by themselves, the others are killed."""
+        await asyncio.gather(*(_end(place) for place in self.places))
+
+
+def _place(name: str) -> Place:
+    keep_working_folder_out()
+    spawn = multiprocessing.get_context("spawn")
+    return Place(name, ProcessPoolExecutor(1, mp_context=spawn, initializer=worker.started))
+
+
+async def _try(place: Place) -> None:
+    with contextlib.suppress(Lost):
+        await place.call(worker.clock)
+
+
+async def _end(place: Place) -> None:
+    await place.end(CLOSE_S)
+    if place.lost is not None:
+        _kill(place)
+    await asyncio.to_thread(_shutdown, place.executor)
+
+
+def _shutdown(executor: object) -> None:
+    assert isinstance(executor, ProcessPoolExecutor)
+    with contextlib.suppress(BrokenProcessPool, OSError):
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _kill(place: Place) -> None:
+    assert isinstance(place.executor, ProcessPoolExecutor)
+    # No public way before Python 3.14, which has kill_workers().
+    for process in list((place.executor._processes or {}).values()):
+        process.kill()
+    place.executor.shutdown(wait=False, cancel_futures=True)
+
+
+CONNECT_S, LET_GO_S = 15.0, 2.0
+MOST_LOCAL = 256
+_LOCAL = re.compile(r"local:(\d+)")
+
+
+class Cluster:
+    """The workers that a Dask scheduler has when the run begins. Make one with `connect`."""
+
+    def __init__(self, kind: str, client: Any, close: Callable[[], None]) -> None:
+        self.kind = kind
+        self._client, self._close = client, close
+        self.places = [
+            Place(f"w{number}", _executor(client, address), address)
+            for number, address in enumerate(sorted(client.scheduler_info(n_workers=-1)["workers"]), start=1)
+        ]
+
+    @property
+    def gone(self) -> str | None:
+        """Why there is no worker any more."""
+        if self._client.status not in ("running", "connecting"):
+            return f"the scheduler at {self.kind} went away"
+        if all(place.lost is not None for place in self.places):
+            return f"all workers of {self.kind} were lost"
+        return None
+
+    async def renew(self) -> list[str]:
+        """Leave out what was lost: a cluster has its own ways of beginning workers, which know nothing of this run."""
+        lost = [place for place in self.places if place.lost is not None]
+        self.places = [place for place in self.places if place.lost is None]
+        return [
+            f"{place.told} was lost ({place.lost}): the run goes on with {len(self.places)} workers" for place in lost
+        ]
+
+    async def close(self) -> None:
+        """Let go of the cluster; one that was begun for this run ends."""
+        await asyncio.gather(*(place.end(LET_GO_S) for place in self.places if self.gone is None))
+        await asyncio.to_thread(self._close)
+
+
+def connect(address: str) -> Cluster:
+    """The workers of a scheduler; it blocks for some seconds.
+
+    Args:
+        address: tcp://HOST:PORT or tls://HOST:PORT of a scheduler, or local:N for N worker processes of this machine.
+            TLS certificates are those of Dask's own configuration.
+    Raises:
+        UsageError: It is no such address.
+        LoadbenchError: `distributed` is not installed, nobody answers, or the scheduler has no workers.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise LoadbenchError(
+            f"--cluster needs Dask's distributed, which is not installed, here and on the workers: "
+            f"{how_to_install('cluster')}"
+        ) from None
+    if local := _LOCAL.fullmatch(address):
+        if not 1 <= int(local[1]) <= MOST_LOCAL:
+            raise UsageError(f"--cluster {address}: give 1 to {MOST_LOCAL} workers, as local:2")
+        try:
+            return _local(distributed, address, int(local[1]))
+        except (OSError, RuntimeError) as error:
+            raise LoadbenchError(f"--cluster {address}: its workers cannot be begun: {_line(error)}") from None
+    if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://\S+", address):
+        raise UsageError(f"--cluster {address}: give tcp://HOST:PORT of a Dask scheduler, or local:N")
+    try:
+        dask: Any = distributed  # it has types for a part of itself alone
+        client = dask.Client(address, timeout=CONNECT_S, set_as_default=False, name="loadbench")
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        raise LoadbenchError(
+            f"--cluster {address}: no Dask scheduler answers there within {CONNECT_S:.0f} s: {_line(error)}"
+        ) from None
+    cluster = Cluster(address, client, client.close)
+    if not cluster.places:
+        client.close()
+        raise LoadbenchError(f"--cluster {address}: the scheduler has no workers: start some, as dask worker {address}")
+    return cluster
+
+
+def _local(distributed: Any, address: str, count: int) -> Cluster:
+    import dask
+
+    for name in ("distributed", "bokeh", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of them, this run says itself
+    keep_working_folder_out()
+    with dask.config.set(_QUIET):
+        local = distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # it has one in any case; no other port warns where Dask runs already
+            scheduler_kwargs={"dashboard": False},
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+        )
+        client = distributed.Client(local, set_as_default=False, name="loadbench")
+
+    def close() -> None:
+        client.close()
+        local.close()
+
+    return Cluster(address, client, close)
+
+
+_QUIET = {
+    "distributed.worker.profile.enabled": False,  # it looks at all threads a hundred times a second
+    "distributed.logging.distributed": "critical",
+    "distributed.admin.system-monitor.gil.enabled": False,
+}
+"""Of Dask's configuration, for workers that measure."""
+
+
+def _executor(client: Any, address: str) -> Any:
+    """Runs each call on this worker and no other, once."""
+    return client.get_executor(workers=[address], allow_other_workers=False, pure=False, retries=0)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
