@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from loadbench import figures, metrics, store
 from loadbench.compare.differences import OF_LEVEL, Difference, between, differences, ran
 from loadbench.compare.figures import DEFAULT, OF_MODELS, figure, keys
