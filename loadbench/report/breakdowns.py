@@ -22,7 +22,7 @@ LATENCIES = {"ttft_p50": "TTFT p50", "e2e_p50": "E2E p50"}
 def endpoints(summary: Summary) -> list[Table]:
     """A row a level and endpoint; none of a service that has a single one."""
     rows = levels.levels(summary)
-    parts = [part for level in rows for part in level.get("endpoints") or ()]
+    parts = levels.parts(rows, "endpoints")
     if not parts:
         return []
     streamed = levels.is_streamed(summary)
@@ -42,7 +42,7 @@ def endpoints(summary: Summary) -> list[Table]:
     columns += [(Column("in flight", "mean"), figure("in_flight_mean"))]
     columns += [(Column("tokens", "/s"), figure("output_tokens_per_s"))]
     notes = []
-    if any(levels.is_marked(part.get(lead) or {}, p) for part in parts for p in ("p50", "p95")):
+    if levels.any_marked(levels.distribution(part, lead) for part in parts):
         notes.append("* too few requests of that endpoint for an interval")
     notes.append("all other tables have the requests of all endpoints together")
     if streamed and any(map(levels.is_open, rows)):
@@ -127,7 +127,7 @@ def repeats(summary: Summary) -> list[Table]:
             notes.append(f"every mean is known to {wanted}, as --until wanted")
         else:
             notes.append(f"not every mean is known to {wanted}, which --until wanted")
-    return [_runs(found, model if several else None, notes) for model, found in entries.items()]
+    return [_runs(runs, model if several else None, notes) for model, runs in entries.items()]
 
 
 def _runs(entries: Sequence[Record], model: str | None, notes: Sequence[str]) -> Table:
@@ -176,7 +176,9 @@ def devices(summary: Summary) -> list[Table]:
         families.setdefault(_family(level, summary), []).append(level)
     found = []
     for family, rows in families.items():
-        names = {family, *(model.get("name") for level in rows for model in _models(level, summary))}
+        names = {family}
+        for level in rows:
+            names |= {str(model.get("name")) for model in _models(level, summary)}
         absent = [row for row in summary.get("absent") or () if row.get("name") in names]
         if len({level.get("model") for level in rows}) > 1 or absent:
             found += known([_devices(family, rows, absent)], fixed=2)
@@ -215,7 +217,7 @@ def _devices(family: str, rows: Sequence[Level], absent: Sequence[Record]) -> Ta
     if any(level.get("device_by_name") for level in rows):
         notes.append("a device told by the model's name alone was not seen: the rows are no comparison of devices")
     notes += [f"absent: {_variant(row)}: {row.get('reason')}" for row in absent]
-    if any(levels.is_marked(levels.lead(level), p) for level in rows for p in ("p50", "p95")):
+    if levels.any_marked(map(levels.lead, rows)):
         notes.append("* too few requests for an interval")
     measured = table(f"Devices side by side: {family}", columns, rows, notes)
     nothing = (Cell(units.ABSENT),) * (len(columns) - 2)

@@ -86,6 +86,16 @@ def table(
     return Table(title, tuple(column for column, _ in columns), lines, tuple(notes), model)
 
 
+def cells_of(tables: Iterable[Table], place: int) -> list[Cell]:
+    """A column of all of them."""
+    return [row[place] for table in tables for row in table.rows]
+
+
+def notes_of(tables: Iterable[Table]) -> list[str]:
+    """What they note, said once."""
+    return list(dict.fromkeys(note for table in tables for note in table.notes))
+
+
 def known(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
     """The same tables without the columns of which no cell of any of them is known; none where only names are left.
 
@@ -94,9 +104,10 @@ def known(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
     """
     if not tables:
         return []
-    rows = [row for one in tables for row in one.rows]
-    places = range(fixed, len(tables[0].columns))
-    kept = [*range(fixed), *(i for i in places if any(row[i].text != units.ABSENT for row in rows))]
+    kept = list(range(len(tables[0].columns)))
+    for place in kept[fixed:]:
+        if all(cell.text == units.ABSENT for cell in cells_of(tables, place)):
+            kept.remove(place)
     if len(kept) == fixed:
         return []
     return [one.with_columns(kept) for one in tables]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from loadbench import text as units
 from loadbench.metrics.gates import titled
@@ -183,33 +183,32 @@ def carried(rows: Sequence[Level]) -> str:
     judged = [level for level in judged if levels.is_open(level) == levels.is_open(judged[0])]
     if not judged:
         return ""
-    bounds = levels.joined(_bounds(judged))
+    bounds = levels.joined(str(bound.get("bound")) for bound in levels.parts(judged, "slo"))
     by_load: dict[float, list[Level]] = {}
     for level in sorted(judged, key=levels.load):
         by_load.setdefault(levels.load(level), []).append(level)
     most, failing = None, None
     for load, same in by_load.items():
-        met = {bound.get("attained") for level in same for bound in level["slo"]}
+        met = {bound.get("attained") for bound in levels.parts(same, "slo")}
         if False in met:
             failing = load
             break
         if None in met:
-            return f"whether it keeps within {levels.joined(_bounds(same, undecided=True))} is not known"
+            undecided = [bound for bound in levels.parts(same, "slo") if bound.get("attained") is None]
+            names = levels.joined(str(bound["bound"]) for bound in undecided)
+            return f"whether it keeps within {names} is not known"
         most = load
     kind, on = _unit(judged[0], most), _device(rows)
-    hedge = _hedge([level for load in (most, failing) if load is not None for level in by_load[load]])
+    deciding: list[Level] = []
+    for decisive in (most, failing):
+        if decisive is not None:
+            deciding += by_load[decisive]
+    hedge = _hedge(levels.parts(deciding, "warnings"))
     if most is None:
         loads = units.listed(f"{load:g}" for load in by_load)
         return f"carries none of the levels measured{on} ({loads} {kind}) within {bounds}{hedge}"
     beyond = ", the most that was measured" if failing is None else f", {failing:g} are too many"
     return f"carries {most:g} {kind}{on} within {bounds}{beyond}{hedge}"
-
-
-def _bounds(rows: Iterable[Level], *, undecided: bool = False) -> Iterable[str]:
-    for level in rows:
-        for bound in level["slo"]:
-            if not undecided or bound.get("attained") is None:
-                yield str(bound.get("bound"))
 
 
 def _unit(level: Level, load: float | None) -> str:
@@ -226,8 +225,7 @@ def _device(rows: Sequence[Level]) -> str:
     return f" on {device}" if device and not devices else ""
 
 
-def _hedge(deciding: Sequence[Level]) -> str:
-    gates = [warning for level in deciding for warning in level.get("warnings") or ()]
+def _hedge(gates: Sequence[Record]) -> str:
     red = sorted({titled(str(gate.get("code"))) for gate in gates if gate.get("severity") == "red"})
     if red:
         return f", by figures that are in doubt ({', '.join(red)} red)"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -73,7 +74,7 @@ def of_run(summary: Summary, *, strict: bool = False) -> str:
     shared = _properties(summary)
     suites = []
     for model, rows in levels.by_model(summary).items():
-        cases = [case for level in rows for case in _level(level, summary, strict)]
+        cases = list(chain.from_iterable(_level(level, summary, strict) for level in rows))
         suites.append(Suite(model, cases, _model_properties(model, summary) | shared, run.get("start")))
     whole = _whole_run(summary, strict)
     if whole:
@@ -228,8 +229,8 @@ def _verdict(verdict: Record, group: str, strict: bool) -> Case:
 
 def to_xml(suites: Sequence[Suite], name: str) -> str:
     """Suites as JUnit XML; whatever names hold, it can be parsed."""
-    every = [case for suite in suites for case in suite.cases]
-    root = ElementTree.Element("testsuites", {"name": _text(name), **_counts(every)})
+    every = chain.from_iterable(suite.cases for suite in suites)
+    root = ElementTree.Element("testsuites", {"name": _text(name), **_counts(list(every))})
     del root.attrib["skipped"]  # the schema has it for suites alone
     for number, suite in enumerate(suites):
         attributes = {"name": _text(suite.name), "id": str(number), **_counts(suite.cases)}

@@ -42,9 +42,9 @@ def by_model(summary: Summary) -> dict[str, list[Level]]:
 
 def warnings(summary: Summary) -> list[tuple[Level | None, Record]]:
     """The gates that spoke, each with its level; None for one about the whole run."""
-    found: list[tuple[Level | None, Record]] = [(None, warning) for warning in summary.get("warnings") or []]
+    found: list[tuple[Level | None, Record]] = [(None, warning) for warning in parts([summary], "warnings")]
     for level in levels(summary):
-        found += [(level, warning) for warning in level.get("warnings") or []]
+        found += [(level, warning) for warning in parts([level], "warnings")]
     return found
 
 
@@ -145,6 +145,14 @@ def firsts(rows: Sequence[Level]) -> list[Level]:
     return [level for level in rows if repeat(level) == 1] or list(rows)
 
 
+def parts(rows: Iterable[Record], name: str) -> list[Record]:
+    """What several levels hold in lists of one name, one after the other: their bounds, endpoints, warnings."""
+    found: list[Record] = []
+    for row in rows:
+        found += row.get(name) or ()
+    return found
+
+
 # -- its figures
 
 
@@ -216,6 +224,10 @@ def by_number(code: str) -> tuple[int, str]:
     """Where a gate stands among others: V9 before V10, names of gates that have no number last."""
     digits = code.lstrip("V")
     return int(digits) if digits.isdigit() else 99, code
+
+
+def any_marked(metrics: Iterable[Record], statistics: Sequence[str] = ("p50", "p95")) -> bool:
+    return any(is_marked(metric, statistic) for metric in metrics for statistic in statistics)
 
 
 def joined(names: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from loadbench.report.document import (
     Tables,
     Text,
     Title,
+    notes_of,
 )
 from loadbench.text import markdown_code, markdown_prose
 
@@ -119,7 +120,7 @@ def _tables(tables: Sequence[Table]) -> Iterable[str]:
         lines.append(_row("---" if column.left else "--:" for column in table.columns))
         lines += [_row(map(_cell, row)) for row in table.rows]
         yield "\n".join(lines)
-    yield _list(dict.fromkeys(note for table in tables for note in table.notes))
+    yield _list(notes_of(tables))
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -292,7 +292,7 @@ def _search_notes(search: Record) -> Iterable[str]:
         yield f"{_load(load, search)} met the SLO once and not surely another time: not counted as met"
     looks = f"at each of {search['looks']} looks, 95% for all of them" if search["looks"] > 1 else "at one look"
     # Older runs took requests as independent.
-    weighed = any("worth" in share for step in steps for share in step.get("shares") or ())
+    weighed = any("worth" in share for share in levels.parts(steps, "shares"))
     taken = ", wider where requests depend on each other" if weighed else ", which takes requests as independent"
     yield (
         f"met by = share of requests, with Wilson's interval ({100 * search['confidence']:.3g}% {looks}){taken}; "

@@ -34,7 +34,7 @@ from loadbench.report.document import (
     Title,
     tables_of,
 )
-from loadbench.report.html import choice, curves, models, timeline
+from loadbench.report.html import choice, curves, timeline
 from loadbench.report.levels import Summary
 
 _SEVERITIES = {"red": 0, "warn": 1, "note": 2}
@@ -91,7 +91,7 @@ def _verdict(summary: Summary) -> Section:
 def _measured(summary: Summary, *, plots: bool) -> list[Section]:
     throughput = curves.throughput(summary) if plots else []
     latency = curves.latency(summary) if plots else []
-    beside = models.plots(summary) if plots else []
+    beside = curves.side_by_side(summary) if plots else []
     devices = [block for table in breakdowns.devices(summary) for block in tables_of(table)]
     failures = tables_of(objectives.threshold_table(summary), objectives.slo(summary), tables.errors(summary))
     slowest = _only("text", tables.worst_prompts(summary))  # the other formats have all of them to unfold

@@ -31,6 +31,8 @@ from loadbench.report.document import (
     Tables,
     Text,
     Title,
+    cells_of,
+    notes_of,
 )
 from loadbench.text import ascii_only, one_line
 
@@ -215,13 +217,13 @@ def _tables(tables: Sequence[Table], console: Console) -> Iterable[RenderableTyp
         return
     room = _ENDLESS if console.soft_wrap else console.width
     parts: list[RenderableType] = []
-    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    notes = notes_of(tables)
     for some in _side_by_side(tables, room):
         layout = _layout(some, room)
         shapes = _shapes(some, layout)
         widths = _widths(some, layout, shapes, room)
         if layout.intervals == "nowhere" and _has_intervals(some):
-            notes["95% intervals are in report.md"] = None
+            notes = list(dict.fromkeys([*notes, "95% intervals are in report.md"]))
         for table in some:
             title = Words("" if parts else one_line(table.title), style="bold")
             if len(tables) > 1:
@@ -314,7 +316,7 @@ def _least(tables: Sequence[Table], shapes: Sequence[_Shape], *, broken: bool) -
         least = _FOLDED
         if not broken:
             texts = [line.plain for line in _head(tables[0].columns[i])]
-            texts += [one_line(row[i].text) for table in tables for row in table.rows]
+            texts += [one_line(cell.text) for cell in cells_of(tables, i)]
             for text in texts:
                 least = max(least, *(cell_len(piece.rstrip()) for piece in _PIECE.findall(text)), 0)
         widths.append(min(shape.width, least))
@@ -352,7 +354,7 @@ def _shapes(tables: Sequence[Table], layout: _Layout) -> list[_Shape]:
     """The shape of each column over all models, which have the same columns."""
     shapes = []
     for i, column in enumerate(tables[0].columns):
-        cells = [row[i] for table in tables for row in table.rows]
+        cells = cells_of(tables, i)
         interval = 0
         if layout.intervals == "behind":
             interval = max((cell_len(cell.interval) for cell in cells), default=0)

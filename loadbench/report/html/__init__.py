@@ -3,7 +3,7 @@
 markup.py    HTML from Python: what is not Markup is text
 page.py      the page around a document, its security policy, plotly's JavaScript where it is installed
 trace.py     plotly's traces from figures with their n and interval
-curves.py timeline.py models.py choice.py   the plots of a run, and a rank whose weights a reader can move
+curves.py timeline.py choice.py   the plots of a run, and a rank whose weights a reader can move
 matrix.py    several runs in one page
 assets/      our own script and style
 """

@@ -1,16 +1,17 @@
-"""The plots of a run against load, and of its whole distributions: throughput, efficiency, latency."""
+"""The plots of a run: throughput, efficiency and latency against load, whole distributions, models side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import log10
 
 from loadbench import text as units
 from loadbench.bounds import Bound
 from loadbench.errors import LoadbenchError
 from loadbench.report import levels, scaling
-from loadbench.report.document import Cell, Column, Key, Panel, Plot, Sign, Table, Text, Times, Trace, known
+from loadbench.report.document import Cell, Column, Key, Panel, Plot, Sign, Table, Text, Times, Trace, known, table
 from loadbench.report.html import trace
 from loadbench.report.levels import Level, Record, Summary
 from loadbench.report.scaling import Curve
@@ -29,6 +30,9 @@ _KNEES = {"power": "power", "doubling": "doubling", "corner": "corner", "slo": "
 _MOST_NAMES = 3
 _LINE_SHARE = 0.06
 """Of a plot's height, that of a line of text."""
+_LINE_PX, _EDGES_PX = 26, 90
+_LONGEST_NAME = 34
+"""Of a plot with a model a line."""
 _PERCENTILES = {"p50": 2.0, "p90": 10.0, "p95": 20.0, "p99": 100.0, "p999": 1000.0}
 """Where each stands on the axis: one request in so many is slower."""
 
@@ -43,8 +47,9 @@ def throughput(summary: Summary) -> list[Plot]:
     if not groups:
         return []
     closed = [(curve, rows) for curve, rows in groups if curve.get("loop") == "closed"]
+    every = list(chain.from_iterable(rows for _, rows in groups))
     legend = [Key("measured, with its 95% interval", "point")]
-    if any(levels.repeat(level) > 1 for _, rows in groups for level in rows):
+    if any(levels.repeat(level) > 1 for level in every):
         legend.append(Key("measured again", "hollow"))
     if any(curve.get("usl") for curve, _ in groups):
         legend.append(Key("Universal Scalability Law, fitted", "line", "@1"))
@@ -102,11 +107,11 @@ def _throughput_tables(summary: Summary) -> list[Table]:
     """The closed loops' own table, with the number of requests; of open loops throughput alone."""
     rows = levels.levels(summary)
     found = []
-    for table in scaling.lines(summary):
-        numbers = {LEVEL[1](level).text: level.get("completed") for level in levels.by_model(summary)[str(table.model)]}
-        columns = (table.columns[0], Column("requests"), *table.columns[1:])
-        counted = [(row[0], Cell(units.count(numbers[row[0].text])), *row[1:]) for row in table.rows]
-        found.append(replace(table, columns=columns, rows=tuple(counted)))
+    for lines in scaling.lines(summary):
+        numbers = {LEVEL[1](level).text: level.get("completed") for level in levels.by_model(summary)[str(lines.model)]}
+        columns = (lines.columns[0], Column("requests"), *lines.columns[1:])
+        counted = [(row[0], Cell(units.count(numbers[row[0].text])), *row[1:]) for row in lines.rows]
+        found.append(replace(lines, columns=columns, rows=tuple(counted)))
     if found:
         return found
     columns_of_open: Columns = [
@@ -119,11 +124,11 @@ def _throughput_tables(summary: Summary) -> list[Table]:
 
 
 def _efficiency(closed: Sequence[tuple[Curve, list[Level]]], summary: Summary) -> Plot:
-    lines = {str(curve.get("model")): [_share(level) for level in levels.firsts(rows)] for curve, rows in closed}
+    lines = {str(curve.get("model")): list(map(_share, levels.firsts(rows))) for curve, rows in closed}
     note = "Tokens/s per stream against the lowest load: 100% is perfect scaling, half of it means that each of twice "
     note += "as many streams gets half."
     layout = {
-        "xaxis": trace.load_axis([level for _, rows in closed for level in rows]),
+        "xaxis": trace.load_axis(list(chain.from_iterable(rows for _, rows in closed))),
         "yaxis": trace.rate_axis("efficiency") | {"tickformat": ".0%"},
     }
     columns: Columns = [
@@ -274,7 +279,7 @@ def _panel(kind: Kind, model: str, rows: list[Level], curve: Curve) -> Panel | N
 def _bounds(kind: Kind, rows: Sequence[Level]) -> dict[str, float]:
     """Bounds on this time, in ms, by their words."""
     found = {}
-    for text in dict.fromkeys(str(bound.get("bound")) for level in rows for bound in level.get("slo") or ()):
+    for text in dict.fromkeys(str(bound.get("bound")) for bound in levels.parts(rows, "slo")):
         try:
             bound = Bound.parse(text)
         except LoadbenchError:
@@ -388,3 +393,113 @@ def _apart(ends: Sequence[tuple[float, float, str]], axis: Trace) -> list[Trace]
         x, y = max(ends[i][0] for i in group), ends[group[0]][1]
         found.append(trace.note(text, color="@muted", x=x, y=y, xanchor="left", xshift=4))
     return found
+
+
+# -- models side by side
+
+
+def side_by_side(summary: Summary) -> list[Plot]:
+    """None where the run has one model."""
+    if len(levels.by_model(summary)) < 2:
+        return []
+    return [plot for plot in (_at_one_load(summary), _characters_against_load(summary)) if plot]
+
+
+def _characters(level: Level) -> trace.Point | None:
+    return trace.rate(level, "characters_per_s", "characters/s")
+
+
+def _common(summary: Summary) -> list[Level]:
+    """Each model's first level at the highest load that most models were measured at."""
+    found: dict[tuple[bool, float], list[Level]] = {}
+    for rows in levels.by_model(summary).values():
+        for level in levels.firsts(rows):
+            if level.get("completed"):
+                found.setdefault((levels.is_open(level), levels.load(level)), []).append(level)
+    return max(found.items(), key=lambda item: (len(item[1]), item[0][1]), default=((False, 0.0), []))[1]
+
+
+def _at_one_load(summary: Summary) -> Plot | None:
+    rows = _common(summary)
+    if len(rows) < 2:
+        return None
+    kind, where = levels.lead_name(rows[0]), levels.load_words(rows[0])
+    ordered = sorted(rows, key=lambda level: float(level.get("characters_per_s") or 0.0))
+    characters, medians, tails = [], [], []
+    for place, level in enumerate(ordered):
+        lead = levels.lead(level)
+        characters.append(_on_line(level, _characters(level), place))
+        medians.append(_on_line(level, trace.percentile(level, lead, "p50", kind), place))
+        tails.append(_on_line(level, trace.percentile(level, lead, "p95", kind), place))
+    waits = [
+        trace.line(medians, joined=False, across=True),
+        trace.line(tails, "@1", "square", joined=False, across=True),
+    ]
+    names = {
+        "tickvals": list(range(len(ordered))),
+        "ticktext": [trace.words(_short(levels.model(level))) for level in ordered],
+        "automargin": True,
+        "range": [-0.7, len(ordered) - 0.3],
+    }
+    height = _EDGES_PX + _LINE_PX * len(rows)
+    panels = [
+        Panel(
+            "Characters per second",
+            f"Dot plot of characters per second at {where}, a model a line, the fastest on top.",
+            [trace.line(characters, joined=False, across=True)],
+            {"xaxis": trace.rate_axis("characters/s"), "yaxis": names},
+            height,
+        ),
+        Panel(
+            f"{kind}, median and p95",
+            f"Dot plot of {kind} at {where}, a model a line, in the same order.",
+            waits,
+            {"xaxis": trace.value_axis(f"{kind}, ms", waits, axis="x"), "yaxis": names},
+            height,
+        ),
+    ]
+    note = f"At {where}, with 95% intervals. Models cut text into tokens differently: characters compare."
+    legend = [Key("characters/s, median", "point"), Key("p95", "square", "@1")]
+    return Plot(f"At {where}", note, panels, legend, [_table_at(rows, where)])
+
+
+def _on_line(level: Level, point: trace.Point | None, place: int) -> trace.Point | None:
+    if point is None:
+        return None
+    return replace(point, x=place, hover=f"{trace.hover(levels.model(level))}\n{point.hover}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _table_at(rows: Sequence[Level], where: str) -> Table:
+    columns: Columns = [
+        (Column("model", left=True), lambda level: Cell(levels.model(level))),
+        (Column("requests"), count("completed")),
+        (Column("chars", "/s"), rate("characters_per_s")),
+        (Column("tokens", "/s"), rate("output_tokens_per_s")),
+        *times_of(levels.lead_name(rows[0]), Times.of(map(levels.lead, rows)), levels.lead, ("p50", "p95")),
+    ]
+    return table(f"Models at {where}", columns, rows)
+
+
+def _characters_against_load(summary: Summary) -> Plot | None:
+    closed: dict[str, list[Level]] = {}
+    for model, rows in levels.by_model(summary).items():
+        own = [level for level in levels.by_load(levels.firsts(rows)) if not levels.is_open(level)]
+        if len(own) > 1:
+            closed[model] = own
+    if len(closed) < 2:
+        return None
+    every = list(chain.from_iterable(closed.values()))
+    lines = {model: list(map(_characters, rows)) for model, rows in closed.items()}
+    layout = {"xaxis": trace.load_axis(every), "yaxis": trace.rate_axis("characters/s")}
+    columns: Columns = [
+        (Column("level", left=True), lambda level: Cell(levels.label(level))),
+        (Column("requests"), lambda level: Cell(units.count(level.get("completed")))),
+        (Column("chars", "/s"), rate("characters_per_s")),
+    ]
+    tables = per_model("Characters per second", every, columns)
+    note = "Characters per second of all streams together, with 95% intervals."
+    return trace.compared("Characters per second against load", note, lines, layout, tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import log
 
 from loadbench import text as units
@@ -98,7 +99,7 @@ SHOWN = (
 
 def document(runs: Named) -> Document:
     lines = _lines(runs)
-    loads = sorted({load for line in lines for load in line.levels})
+    loads = sorted(set(chain.from_iterable(line.levels for line in lines)))
     matrix: list[Block] = [tag("p", _about(lines, loads, runs))]
     matrix += [_table(figure, lines, loads) for figure in SHOWN if _figures(figure, lines)]
     verdicts, doubts, origins = [], [], []
@@ -161,7 +162,7 @@ def _about(lines: Sequence[Line], loads: Sequence[Load], runs: Named) -> str:
 
 
 def _every(lines: Iterable[Line]) -> list[Level]:
-    return [level for line in lines for level in line.levels.values()]
+    return list(chain.from_iterable(line.levels.values() for line in lines))
 
 
 def _figures(figure: Figure, lines: Iterable[Line]) -> list[float]:
@@ -231,7 +232,7 @@ def _plots(lines: Sequence[Line]) -> list[Plot]:
         characters[name] = [trace.rate(level, "characters_per_s", "characters/s") for level in rows]
         waits[name] = [trace.percentile(level, levels.lead(level), "p50", kind) for level in rows]
         tables.append(table("Side by side", columns, rows, model=name))
-    loads = trace.load_axis([level for rows in closed.values() for level in rows])
+    loads = trace.load_axis(list(chain.from_iterable(closed.values())))
     axis = trace.value_axis(f"median {kind}, ms", [trace.line(points) for points in waits.values()])
     rates = {"xaxis": loads, "yaxis": trace.rate_axis("characters/s")}
     return [

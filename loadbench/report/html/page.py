@@ -36,6 +36,7 @@ from loadbench.report.document import (
     Text,
     Title,
     Trace,
+    notes_of,
 )
 from loadbench.report.html.markup import Markup, in_script, joined, tag
 
@@ -266,7 +267,7 @@ def _finding(finding: Finding) -> Markup:
 
 def _tables(tables: Sequence[Table], *, named: bool) -> Markup:
     """A table a model, then what the tables note, said once. A caption that shows names the model."""
-    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    notes = notes_of(tables)
     below = tag("ul", [tag("li", note) for note in notes], class_="notes") if notes else None
     return joined([[_table(table, named=named) for table in tables], below])
 
@@ -299,9 +300,11 @@ def _head(column: Column) -> Markup:
 
 
 def _cell(cell: Cell, column: Column, place: int) -> Markup:
-    mark = tag("abbr", "*", class_="mark", title=NARROW if cell.doubtful else FEW) if cell.marked else None
-    interval = [" ", tag("span", f"[{cell.interval}]", class_="ci")] if cell.interval else None
-    words = joined([cell.text, mark, interval])
+    words: list[str] = [cell.text]
+    if cell.marked:
+        words.append(tag("abbr", "*", class_="mark", title=NARROW if cell.doubtful else FEW))
+    if cell.interval:
+        words += [" ", tag("span", f"[{cell.interval}]", class_="ci")]
     if place == 0 and column.left:
         return tag("th", words, scope="row", class_="left")
     kinds = ["left"] if column.left else []

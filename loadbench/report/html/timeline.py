@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from loadbench import text as units
 from loadbench.report import levels
@@ -37,7 +38,7 @@ def plots(summary: Summary) -> list[Plot]:
             by_model.setdefault(levels.model(level), []).append(level)
     if not by_model:
         return []
-    every = [level for rows in by_model.values() for level in rows]
+    every = list(chain.from_iterable(by_model.values()))
     legend = [Key("a level begins", "dot", "@muted")]
     if any(levels.distribution(level, "stalls").get("n") for level in every):
         legend.append(Key("stall: a gap far longer than usual", "triangle", "@bad"))
