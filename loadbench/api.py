@@ -308,7 +308,7 @@ class Run:
             UsageError: If there is no such level.
             LoadbenchError: If the run was too long to keep each gap.
         """
-        from loadbench.metrics import Requests, gaps
+        from loadbench.metrics.distribution import gap_sizes
 
         data = next((data for data in self._read.levels if data.facts["id"] == level), None)
         if data is None:
@@ -316,7 +316,8 @@ class Run:
         if not data.gaps_kept:
             raise LoadbenchError(f"{level}: gaps were kept in {self.folder / 'itl.hlog'} alone, there were too many")
         chosen = Requests.of(data.results, streamed=self._streamed).population
-        return gaps.of_requests(data.results, chosen).astype(np.float64) / 1e3
+        gaps_us = data.results.gaps_us[np.repeat(chosen, gap_sizes(data.results))]
+        return gaps_us.astype(np.float64) / 1e3
 
     def to_dataframe(self, what: Literal["requests", "figures"] = "requests") -> pandas.DataFrame:
         """The requests, or all figures in long form as summary.csv has them.

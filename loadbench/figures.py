@@ -82,8 +82,8 @@ class Figure:
     def more_is_better(self) -> bool:
         return self.better == "more"
 
-    def read(self, level: Mapping[str, Any], statistic: str = "") -> Any:
-        """Its value at a level of summary.json; None where it was not measured.
+    def read(self, level: object, statistic: str = "") -> Any:
+        """Its value at a level of summary.json, as a struct or as plain values; None where it was not measured.
 
         Args:
             statistic: Of a distribution, what of it: "p95", or "n" for how many values there are.
@@ -93,8 +93,10 @@ class Figure:
         """
         value: Any = level
         for key in (*self.path.split("."), statistic):
-            if key:
-                value = (value or {}).get(key)
+            if key and isinstance(value, Mapping):
+                value = value.get(key)
+            elif key:
+                value = getattr(value, key, None)
         return value
 
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadbench.bounds import Bound
-from loadbench.metrics.repeats import over_runs
 from loadbench.quality.agreement import agreement, weighted_kappa
 from loadbench.runner.capacity import answer as answer_of
 from loadbench.runner.probe import backlog
 from loadbench.runner.rule import Rule
 from loadbench.stats import usl
-from loadbench.stats.scaling import scaling
 from tests.support import curves, searches
+from tests.support.plain import over_runs, scaling
 from tests.support.raters import answers, noisy, values
 from tests.support.simulations import SEED, ar1
 from tests.support.streams import MS, said, stream, summed

@@ -1,283 +1,216 @@
-"""What an adapter may look like, and what its mistakes are called."""
+"""The child process: it starts, it tells, it ends, whatever the adapter does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 
+from loadbench import machine
 from loadbench.errors import LoadbenchError, UsageError
-from loadbench.serve.adapter.echo import Echo
-from loadbench.serve.adapter.model import Model, option
+from loadbench.serve import adapter
+from tests.support.runtimes import ends
 
-HELLO = [{"role": "user", "content": "hello"}]
+pytestmark = pytest.mark.system
 
-
-class Bare:
-    """The least there is; what a test needs on top is given as attributes."""
-
-    def __init__(self, generate: Any = None, **others: Any) -> None:
-        self.generate = generate or (lambda messages: ["ok"])
-        for name, value in others.items():
-            setattr(self, name, value)
-
-    def load(self, weights_path: str | None, *, threads: int = 1) -> None:
-        self.loaded = (weights_path, threads)
-
-
-def answered(adapter: Any, messages: Any = HELLO, **params: Any) -> tuple[str, dict[str, int] | None, str]:
-    """Text, usage and finish reason of one answer."""
-    with Model(adapter, "test").generation(messages, params) as generation:
-        while generation.next() is not None:
-            pass
-        usage = generation.usage()
-        return generation.text, usage, generation.finish(usage)
-
-
-# -- the forms of generate
-
-
-def test_a_generator_that_takes_messages_is_an_adapter() -> None:
-    def generate(messages: Any) -> Iterator[str]:
-        yield messages[0]["role"]
-        yield " said "
-        yield messages[0]["content"]
-
-    assert answered(Bare(generate))[0] == "user said hello"
-
-
-def test_the_plain_form_gets_the_only_message_as_it_is() -> None:
-    def generate(prompt: str) -> str:
-        return f"<{prompt}>"
-
-    assert answered(Bare(generate))[0] == "<hello>"
+ADAPTERS = """
+import os, pathlib, signal, sys, time
+print("imported")
+class Mine:
+    def load(self, weights_path, *, note=None, loud=True):
+        print("loaded")
+        self.note = note
+    def info(self):
+        return {"note": self.note, "safe": sys.flags.safe_path}
+    def generate(self, prompt):
+        print("generated")
+        return prompt
+    def unload(self):
+        pathlib.Path(self.note).write_text("unloaded")
+class Fails(Mine):
+    def load(self, weights_path): raise RuntimeError("no\\nGPU")
+class Dies(Mine):
+    def load(self, weights_path):
+        print("last words", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+class Exits(Mine):
+    def load(self, weights_path): os._exit(7)
+class Slow(Mine):
+    def load(self, weights_path): time.sleep(60)
+class Hangs(Mine):
+    def unload(self): time.sleep(60)
+class DiesLater(Mine):
+    def generate(self, prompt): os._exit(3)
+class Stuck(Mine):
+    def generate(self, prompt): time.sleep(60)
+"""
 
 
-def test_the_plain_form_gets_earlier_turns_under_their_roles() -> None:
-    turns = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hi!"},
-        {"role": "user", "content": "Bye"},
-    ]
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with adapters in it."""
+    (tmp_path / "mine.py").write_text(ADAPTERS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
-    given = answered(Bare(lambda prompt: prompt), turns)[0]
 
-    assert given == "System: Be brief.\n\nUser: Hi\n\nAssistant: Hi!\n\nUser: Bye\n\nAssistant:"
+def ask(server: adapter.AdapterServer) -> httpx.Response:
+    body = {"model": server.model, "messages": [{"role": "user", "content": "hello"}]}
+    return httpx.post(f"{server.url}/chat/completions", json=body)
+
+
+def error_of(spec: str, **settings: Any) -> LoadbenchError:
+    with pytest.raises(LoadbenchError) as caught, adapter.start(spec, **settings):
+        pass
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_an_adapter_of_the_working_folder_is_served_whatever_it_prints() -> None:
+    with adapter.start("mine:Mine", options={"note": "é 'x' \"y\""}, model="it", slots=2, queue=3) as server:
+        text = ask(server).json()["choices"][0]["message"]["content"]
+        [row] = httpx.get(f"{server.url}/models").json()["data"]
+
+    assert text == "hello"
+    assert (row["id"], row["note"]) == ("it", "é 'x' \"y\"")
+    assert (server.model, server.adapter, server.slots, server.queue) == ("it", "mine:Mine", 2, 3)
+
+
+def test_the_model_is_unloaded_as_the_server_stops(folder: Path) -> None:
+    note = folder / "note"
+    with adapter.start("mine:Mine", options={"note": str(note)}):
+        assert not note.exists()
+
+    assert note.read_text() == "unloaded"
+
+
+def test_a_generation_that_cannot_be_interrupted_does_not_hold_the_end_off(folder: Path) -> None:
+    note = folder / "note"
+    with adapter.start("mine:Stuck", options={"note": str(note)}) as server, socket.socket() as client:
+        port = int(server.url.rpartition(":")[2].removesuffix("/v1"))
+        client.connect(("127.0.0.1", port))
+        body = json.dumps({"model": "stuck", "messages": [{"role": "user", "content": "x"}]})
+        client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        while httpx.get(f"http://127.0.0.1:{port}/health").json()["in_flight"] == 0:
+            time.sleep(0.005)
+        began = time.monotonic()
+
+    assert time.monotonic() - began < 5
+    assert not note.exists(), "a model that computes is not unloaded"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_child_stops_on_a_signal(number: int, folder: Path) -> None:
+    note = folder / "note"
+    with machine.Child(machine.python("loadbench.serve.adapter")) as child:
+        child.send({"spec": "mine:Mine", "options": {"note": str(note)}})
+        assert child.first_line(20)
+        child.process.send_signal(number)
+
+        assert child.process.wait(5) == 0
+    assert note.read_text() == "unloaded"
+
+
+def test_the_child_does_not_outlive_a_killed_parent() -> None:
+    parent = (
+        "import time; from loadbench.serve import adapter\n"
+        "with adapter.start('echo') as server: print(server.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        process.kill()
+
+    assert ends(pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sessions are POSIX")
+def test_ctrl_c_does_not_reach_the_child_so_that_requests_can_be_drained() -> None:
+    with adapter.start("echo") as server:
+        assert os.getsid(server.pid) != os.getsid(0)
+
+
+def test_a_file_of_the_working_folder_is_not_taken_for_one_of_the_library(folder: Path) -> None:
+    (folder / "json.py").write_text("raise AssertionError")
+    with adapter.start("mine:Mine", options={"note": str(folder / "note")}) as server:
+        assert ask(server).status_code == 200
+
+
+def test_an_unload_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadbench.serve.adapter.STOP_TIMEOUT_S", 0.3)
+    with adapter.start("mine:Hangs") as server:
+        pass
+
+    assert not psutil.pid_exists(server.pid)
+
+
+# -- errors: one line each
+
+
+def test_an_adapter_that_is_not_there_is_a_usage_error() -> None:
+    error = error_of("mine:Mnie")
+
+    assert isinstance(error, UsageError)
+    assert str(error) == "the module mine has no 'Mnie'; is it Mine?"
+
+
+def test_an_option_that_is_not_taken_is_a_usage_error() -> None:
+    assert isinstance(error_of("echo", options={"dealy_ms": 1}), UsageError)
+
+
+def test_a_load_that_raises_is_no_usage_error() -> None:
+    error = error_of("mine:Fails", weights="w")
+
+    assert not isinstance(error, UsageError)
+    assert str(error) == "mine:Fails cannot load w: RuntimeError: no GPU (mine.py:16)"
+
+
+def test_a_load_that_is_killed_names_the_signal_and_its_last_words() -> None:
+    assert str(error_of("mine:Dies")) == "mine:Dies ended as it was loaded, with SIGKILL: last words"
+
+
+def test_a_load_that_exits_names_the_code() -> None:
+    assert "mine:Exits ended as it was loaded, with exit code 7" in str(error_of("mine:Exits"))
+
+
+def test_a_load_that_is_late_is_ended() -> None:
+    assert "mine:Slow is not loaded after 0.3 s" in str(error_of("mine:Slow", timeout_s=0.3))
+
+
+def test_a_port_in_use_is_told_before_the_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = error_of("mine:Slow", port=port)
+
+    assert str(error).startswith(f"cannot listen on 127.0.0.1:{port}: ")
 
 
 @pytest.mark.parametrize(
-    "generate",
+    ("settings", "message"),
     [
-        lambda messages: "whole",
-        lambda messages: ["who", "le"],
-        lambda messages: iter(("who", "le")),
-        lambda prompt: (piece for piece in ("who", "", "le")),
+        ({"slots": 0}, "--slots must be 1 to 1024, not 0"),
+        ({"queue": -1}, "--queue must be 0 to 65536, not -1"),
+        ({"port": 65_536}, "--port must be 0 to 65535, not 65536"),
     ],
 )
-def test_text_and_any_iterable_of_text_is_an_answer(generate: Any) -> None:
-    assert answered(Bare(generate))[0] == "whole"
+def test_a_number_out_of_range_is_one_clear_line(settings: dict[str, int], message: str) -> None:
+    assert str(error_of("echo", **settings)) == message
 
 
-def test_a_text_is_one_piece() -> None:
-    with Model(Bare(lambda prompt: "one two"), "test").generation(HELLO, {}) as generation:
-        pieces = [generation.next(), generation.next()]
+def test_an_end_in_mid_run_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with adapter.start("mine:DiesLater") as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask(server)
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)  # left for its parent to see
 
-    assert pieces == ["one two", None]
-
-
-def test_all_parameters_reach_a_generate_that_takes_any() -> None:
-    def generate(messages: Any, **params: Any) -> str:
-        return repr(params)
-
-    assert answered(Bare(generate), max_tokens=5, top_k=1)[0] == "{'max_tokens': 5, 'top_k': 1}"
-
-
-def test_a_generate_without_params_gets_those_it_names() -> None:
-    def generate(messages: Any, max_tokens: int = 1) -> str:
-        return str(max_tokens)
-
-    assert answered(Bare(generate), max_tokens=5, temperature=0.5)[0] == "5"
-
-
-@pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (None, "generate returned NoneType, not text or an iterator of text"),
-        (b"text", "generate returned bytes, not text"),
-        ({"text": "x"}, "generate returned dict, not text"),
-        ([1, 2], "generate yields int, not text"),
-    ],
-)
-def test_what_is_no_text_is_refused(made: Any, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        answered(Bare(lambda messages: made))
-
-
-def test_an_async_generate_is_refused_before_it_is_loaded() -> None:
-    async def generate(messages: Any) -> str:
-        return "x"
-
-    with pytest.raises(UsageError, match="is async: make it a plain function"):
-        Model(Bare(generate), "test")
-
-
-def test_what_generate_made_is_closed_although_the_adapter_keeps_it() -> None:
-    kept = (piece for piece in "abc")
-    with Model(Bare(lambda messages: kept), "test").generation(HELLO, {}) as generation:
-        generation.next()
-
-    assert list(kept) == []
-
-
-def test_a_generator_that_fails_as_it_is_closed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    def generate(messages: Any) -> Iterator[str]:
-        try:
-            yield "a"
-        finally:
-            raise RuntimeError("late")
-
-    with Model(Bare(generate), "test").generation(HELLO, {}) as generation:
-        generation.next()
-
-    assert "the adapter failed as its generator was closed: RuntimeError: late" in caplog.text
-
-
-# -- usage and the end
-
-
-def test_without_a_count_there_is_no_usage() -> None:
-    assert answered(Bare(lambda messages: ["a", "b"])) == ("ab", None, "stop")
-
-
-def test_a_generator_returns_its_exact_counts() -> None:
-    def generate(messages: Any) -> Any:
-        yield "a b"
-        return {"prompt_tokens": 9, "completion_tokens": 4, "finish_reason": "length"}
-
-    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
-    assert answered(Bare(generate, count_tokens=len)) == ("a b", usage, "length")
-
-
-def test_count_tokens_counts_answer_and_prompt_of_the_plain_form() -> None:
-    adapter = Bare(lambda prompt: "one two three", count_tokens=lambda text: len(text.split()))
-
-    assert answered(adapter)[1] == {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
-
-
-def test_the_prompt_of_a_conversation_is_not_counted_as_its_template_is_not_known() -> None:
-    assert answered(Bare(count_tokens=len))[1] == {"completion_tokens": 2}
-
-
-def test_an_answer_that_reaches_its_limit_of_counted_tokens_ended_by_length() -> None:
-    assert answered(Bare(count_tokens=len), max_tokens=2)[2] == "length"
-
-
-@pytest.mark.parametrize("wrong", [{"completion_tokens": "4"}, {"completion_tokens": True}, {"completion_tokens": -1}])
-def test_a_returned_count_that_is_no_number_is_no_count(wrong: dict[str, Any]) -> None:
-    def generate(messages: Any) -> Any:
-        yield "a"
-        return wrong
-
-    assert answered(Bare(generate))[1] is None
-
-
-# -- what is told of the model
-
-
-def test_info_is_told_under_the_names_that_model_lists_use() -> None:
-    told = {"id": "m", "context": 4096, "licence": "MIT", "execution_provider": "XProvider", "device": None}
-
-    row = Model(Bare(info=lambda: told), "test").row
-
-    known = ("id", "context_length", "license", "executionProvider", "loaded")
-    assert [row[name] for name in known] == ["m", 4096, "MIT", "XProvider", True]
-    assert "device" not in row
-
-
-def test_the_size_is_that_of_the_weights_files(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "w.onnx").write_bytes(b"123")
-    (tmp_path / "b.json").write_bytes(b"12")
-
-    assert Model(Bare(), "test", str(tmp_path)).row["size_bytes"] == 5
-
-
-@pytest.mark.parametrize(
-    ("info", "weights", "asked", "expected"),
-    [
-        ({"id": "told"}, "my-weights", "asked", "asked"),
-        ({"id": "told"}, "my-weights", None, "told"),
-        ({}, "some/my-weights", None, "my-weights"),
-        ({}, None, None, "my_model"),
-    ],
-)
-def test_the_id_is_asked_for_or_told_or_after_weights_or_class(
-    info: dict[str, Any], weights: str | None, asked: str | None, expected: str
-) -> None:
-    assert Model(Bare(info=lambda: info), "x:My_Model", weights, {}, asked).id == expected
-
-
-def test_weights_and_options_reach_load() -> None:
-    adapter = Bare()
-
-    Model(adapter, "test", "w", {"threads": 3})
-
-    assert adapter.loaded == ("w", 3)
-
-
-def test_an_option_that_load_does_not_take_is_refused_with_those_it_takes() -> None:
-    with pytest.raises(UsageError, match="unexpected keyword argument 'thread'; its options: threads"):
-        Model(Bare(), "test", None, {"thread": 3})
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no such\nlayer"), SystemExit("no such layer")])
-def test_a_load_that_raises_is_one_line_with_its_place(error: BaseException) -> None:
-    def load(weights_path: str | None) -> None:
-        raise error
-
-    with pytest.raises(LoadbenchError, match=r"test cannot load w: \w+: no such layer \(test_adapter.py:\d+\)$"):
-        Model(Bare(load=load), "test", "w")
-
-
-def test_an_info_that_is_no_dict_is_one_line() -> None:
-    with pytest.raises(LoadbenchError, match="info returned list, not a dict"):
-        Model(Bare(info=list), "test")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("n=2", 2), ("n=true", True), ("n=[1]", [1]), ("n=a=b", "a=b"), ('n="2"', "2"), ("n=", "")]
-)
-def test_an_option_is_json_or_else_text(text: str, expected: Any) -> None:
-    assert option(text) == ("n", expected)
-
-
-@pytest.mark.parametrize("text", ["n", "=2", "a-b=2"])
-def test_an_option_without_a_key_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no KEY=VALUE"):
-        option(text)
-
-
-# -- the example
-
-
-@pytest.mark.parametrize(
-    ("options", "params", "expected"),
-    [
-        ({}, {}, ("to be", "stop", 2)),
-        ({"words": 5}, {}, ("to be to be to", "stop", 5)),
-        ({"words": 5}, {"max_tokens": 3}, ("to be to", "length", 3)),
-    ],
-)
-def test_the_echo_repeats_the_users_words(
-    options: dict[str, Any], params: dict[str, Any], expected: tuple[str, str, int]
-) -> None:
-    model = Model(Echo(), "echo", None, options)
-    with model.generation([{"role": "user", "content": "to be"}], params) as generation:
-        while generation.next() is not None:
-            pass
-    usage = generation.usage() or {}
-
-    assert (generation.text, generation.finish(usage), usage["completion_tokens"]) == expected
+    assert "the adapter ended by itself: exit code 3" in caplog.text

@@ -1,11 +1,13 @@
-"""The adapter's server on the wire: streams, counts, errors, the official client."""
+"""The adapter's server on the wire: streams, counts, errors, the official client; hang-ups, slots and a full queue."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +15,9 @@ import httpx
 import pytest
 
 from loadbench.serve.adapter.echo import Echo
+from loadbench.serve.adapter.server import Full, Gone, Slots
 from loadbench.serve.chat import MAX_BODY_BYTES
-from tests.support.adapters import BODY, Scripted, chat, serving
+from tests.support.adapters import BODY, Scripted, chat, serving, until
 
 
 @pytest.fixture(scope="module")
@@ -244,3 +247,186 @@ def test_a_failure_in_a_stream_is_an_error_event_without_done() -> None:
 def test_a_slot_is_free_after_a_failure() -> None:
     with serving(Scripted(ValueError())) as root:
         assert [chat(root).status_code for _ in range(3)] == [500] * 3
+
+
+# -- hang-ups, slots and a full queue, on the wire
+
+
+def hung(root: str) -> None:
+    """Ask, and be left without an answer."""
+    with contextlib.suppress(httpx.HTTPError):
+        chat(root)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_hang_up_closes_the_generator_and_frees_the_slot(stream: bool) -> None:
+    hung_up = threading.Event()
+    adapter = Scripted("a", hung_up, *["b"] * 10_000)
+    with serving(adapter) as root:
+        with contextlib.closing(http.client.HTTPConnection(root.removeprefix("http://"))) as connection:
+            connection.request("POST", "/v1/chat/completions", json.dumps(BODY | {"stream": stream}))
+            until(root, in_flight=1)
+            if stream:
+                connection.getresponse().fp.readline()
+        hung_up.set()
+        until(root, in_flight=0)
+
+        assert adapter.closed.is_set()
+        assert adapter.yielded == 2, "the hang-up shows at the next piece"
+
+
+def test_one_who_hangs_up_in_the_queue_is_never_generated_for() -> None:
+    go = threading.Event()
+    adapter = Scripted(go, "a")
+    with serving(adapter) as root:
+        first = threading.Thread(target=chat, args=(root,))
+        first.start()
+        until(root, in_flight=1)
+        with contextlib.closing(http.client.HTTPConnection(root.removeprefix("http://"))) as connection:
+            connection.request("POST", "/v1/chat/completions", json.dumps(BODY))
+            until(root, waiting=1)
+        until(root, waiting=0)
+        go.set()
+        first.join(5)
+
+        assert adapter.calls == 1
+
+
+def test_a_full_queue_is_a_429_that_says_when_to_come_again() -> None:
+    go = threading.Event()
+    with serving(Scripted(go, "a"), slots=1, queue=1) as root:
+        answers: list[httpx.Response] = []
+        threads = [threading.Thread(target=lambda: answers.append(chat(root))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        until(root, in_flight=1, waiting=1)
+        refused = chat(root)
+        go.set()
+        for thread in threads:
+            thread.join(5)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_slots_generate_at_once() -> None:
+    both = threading.Barrier(2)
+
+    class Meeting(Scripted):
+        def generate(self, messages: Any) -> str:
+            both.wait(5)
+            return "met"
+
+    with serving(Meeting(), slots=2) as root:
+        threads = [threading.Thread(target=chat, args=(root,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+
+    assert not both.broken
+
+
+def test_a_server_that_stops_closes_the_generators() -> None:
+    adapter = Scripted()
+    adapter.script = itertools.repeat("a")
+    with serving(adapter) as root:
+        asking = threading.Thread(target=hung, args=(root,))
+        asking.start()
+        until(root, in_flight=1)
+    asking.join(5)
+
+    assert adapter.closed.is_set()
+
+
+# -- the queue itself
+
+
+def here() -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def waiting(slots: Slots, names: str, order: list[str]) -> Iterator[None]:
+    """Threads that wait, one after the other, and note their names when they get a slot."""
+
+    def wait(name: str) -> None:
+        with slots.slot(here):
+            order.append(name)
+
+    threads = [threading.Thread(target=wait, args=(name,)) for name in names]
+    for number, thread in enumerate(threads, slots.taken()[1] + 1):
+        thread.start()
+        while slots.taken()[1] < number:
+            time.sleep(0.001)
+    yield
+    for thread in threads:
+        thread.join(5)
+
+
+def test_as_many_as_there_are_slots_hold_one_at_once() -> None:
+    slots = Slots(2, 0)
+    with slots.slot(here), slots.slot(here):
+        assert slots.taken() == (2, 0)
+        with pytest.raises(Full), slots.slot(here):
+            pass
+
+    assert slots.taken() == (0, 0)
+
+
+def test_those_who_wait_get_their_turn_in_order() -> None:
+    slots, order = Slots(1, 3), list[str]()
+    held = slots.slot(here)
+    held.__enter__()
+    with waiting(slots, "abc", order):
+        held.__exit__(None, None, None)
+
+    assert order == ["a", "b", "c"]
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    slots = Slots(1, 1)
+    held = slots.slot(here)
+    held.__enter__()
+    with waiting(slots, "a", []):
+        with pytest.raises(Full), slots.slot(here):
+            pass
+        held.__exit__(None, None, None)
+
+    assert slots.taken() == (0, 0)
+
+
+def test_one_who_leaves_while_waiting_leaves_its_place() -> None:
+    slots = Slots(1, 1, check_s=0.001)
+    with slots.slot(here):
+        with pytest.raises(Gone), slots.slot(lambda: True):
+            pass
+
+        assert slots.taken() == (1, 0)
+
+
+def test_one_who_left_just_before_its_turn_gives_the_slot_on() -> None:
+    slots, left = Slots(1, 1), threading.Event()
+    held = slots.slot(here)
+    held.__enter__()
+
+    def wait() -> None:
+        with contextlib.suppress(Gone), slots.slot(left.is_set):
+            raise AssertionError("it got a slot")
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while slots.taken()[1] == 0:
+        time.sleep(0.001)
+    left.set()
+    held.__exit__(None, None, None)
+    thread.join(5)
+
+    assert slots.taken() == (0, 0)
+
+
+def test_it_is_told_whether_all_slots_are_free_in_time() -> None:
+    slots = Slots(1, 0)
+    with slots.slot(here):
+        assert not slots.drained(0.001)

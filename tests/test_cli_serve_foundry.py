@@ -38,8 +38,7 @@ MODELS = [TINY, PHI_CPU, PHI_CUDA, QWEN]
 
 def ids(models: list[ModelFacts], *names: str, devices: list[str] | None = None, ep: str | None = None) -> list[str]:
     """Which it would load."""
-    given = {"names": names, "devices": devices, "execution_provider": ep, "cache_dir": Path("cache")}
-    return [facts.id for facts in chosen(models, given)]
+    return [facts.id for facts in chosen(models, Path("cache"), names, devices or (), ep)]
 
 
 # -- which models

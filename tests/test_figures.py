@@ -14,9 +14,9 @@ from loadbench.compare.judging import judge
 from loadbench.compare.side import Flow, Side
 from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, Figure
-from loadbench.metrics.thresholds import thresholds
 from loadbench.report import FORMATS, comparison, csv, provenance
 from tests.support.choosing import candidate, choose, lap, row
+from tests.support.plain import thresholds
 from tests.support.summaries import summary_of, with_levels
 
 WORDS = Figure(

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from loadbench.metrics.thresholds import thresholds
 from loadbench.report import junit
 from loadbench.report.junit import Case, Suite
 from loadbench.text import one_line
+from tests.support.plain import thresholds
 from tests.support.summaries import CASES, TIMES, level, summary_of
 
 ATTRIBUTES = {

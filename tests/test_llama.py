@@ -6,20 +6,19 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from loadbench import machine
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.serve import llama
 from loadbench.serve.llama import GGUF, WHEEL, Settings, _cause, _install_command
+from tests.support.runtimes import ends
 
 pytestmark = pytest.mark.system
 
@@ -34,18 +33,6 @@ def chat(server: llama.LlamaServer, **body: Any) -> list[dict[str, Any]]:
     with httpx.stream("POST", f"{server.url}/chat/completions", json=body, timeout=60) as answer:
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
     return [json.loads(line) for line in lines if line != "[DONE]"]
-
-
-def ends(pid: int, within_s: float = 5.0) -> bool:
-    """Whether the process is gone, or a zombie, in time."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        give_up = time.monotonic() + within_s
-        while process.status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > give_up:
-                return False
-            time.sleep(0.02)
-    return True
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from loadbench.metrics import energy
+from loadbench.metrics.machine import measured_energy, typed
+from tests.support.plain import energy
 from tests.support.samples import gpu, sample
 
 
 def of(*samples: dict[str, Any], gpus: tuple[int, ...] = (0,), **asked: Any) -> dict[str, Any]:
     """Of a level of 60 s that cost 2,000 tokens."""
-    return energy.figures(samples, gpus, asked, duration_s=60.0, tokens=2000)
+    return energy(samples, gpus, asked, duration_s=60.0, tokens=2000)
 
 
 def counters(*joules: float | None) -> list[dict[str, Any]]:
@@ -20,36 +21,36 @@ def counters(*joules: float | None) -> list[dict[str, Any]]:
 
 
 def test_a_gpu_that_counts_its_energy_is_taken_at_its_word() -> None:
-    assert energy.measured(counters(500.0, 650.0, 900.0), [0]) == (400.0, "gpu")
+    assert measured_energy(typed(counters(500.0, 650.0, 900.0)), [0]) == (400.0, "gpu")
 
 
 def test_a_gpu_that_tells_its_power_alone_is_integrated_by_trapezoids() -> None:
     samples = [sample(at, gpus=[gpu(power_w=watts)]) for at, watts in ((0.0, 100.0), (1.0, 300.0), (3.0, 100.0))]
 
-    assert energy.measured(samples, [0]) == (200.0 + 400.0, "gpu")
+    assert measured_energy(typed(samples), [0]) == (200.0 + 400.0, "gpu")
 
 
 def test_a_counter_that_was_reset_gives_way_to_the_power() -> None:
     samples = [sample(at, gpus=[gpu(power_w=50.0, energy_j=joules)]) for at, joules in ((0.0, 900.0), (2.0, 10.0))]
 
-    assert energy.measured(samples, [0]) == (100.0, "gpu")
+    assert measured_energy(typed(samples), [0]) == (100.0, "gpu")
 
 
 def test_cpu_and_gpu_are_added_and_both_are_named() -> None:
     samples = [sample(at, gpus=[gpu(energy_j=at * 100.0)], cpu_energy_j=7 + at * 30.0) for at in (1.0, 3.0)]
 
-    assert energy.measured(samples, [0]) == (260.0, "gpu+cpu")
+    assert measured_energy(typed(samples), [0]) == (260.0, "gpu+cpu")
 
 
 def test_without_gpus_it_is_the_cpus() -> None:
-    assert energy.measured([sample(0, cpu_energy_j=7.0), sample(1, cpu_energy_j=37.0)], []) == (30.0, "cpu")
+    assert measured_energy(typed([sample(0, cpu_energy_j=7.0), sample(1, cpu_energy_j=37.0)]), []) == (30.0, "cpu")
 
 
 def test_of_two_gpus_one_alone_is_no_figure() -> None:
     samples = [sample(at, gpus=[gpu(0, energy_j=at), gpu(1)]) for at in (0.0, 5.0)]
 
-    assert energy.measured(samples, [0, 1]) == (None, None)
-    assert energy.measured(samples, [0]) == (5.0, "gpu")
+    assert measured_energy(typed(samples), [0, 1]) == (None, None)
+    assert measured_energy(typed(samples), [0]) == (5.0, "gpu")
 
 
 UNKNOWN = [
@@ -92,7 +93,7 @@ def test_energy_and_cost_are_told_per_1000_tokens() -> None:
 
 @pytest.mark.parametrize("tokens", [None, 0])
 def test_without_tokens_there_is_energy_but_none_per_token(tokens: int | None) -> None:
-    figures = energy.figures(counters(0.0, 100.0), [0], {"price_per_kwh": 0.5}, duration_s=60.0, tokens=tokens)
+    figures = energy(counters(0.0, 100.0), [0], {"price_per_kwh": 0.5}, duration_s=60.0, tokens=tokens)
 
     assert figures["energy_j"] == 100.0
     assert {figures[name] for name in figures if "per_1000" in name} == {None}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from loadbench.metrics import flow, summarise
+from loadbench.metrics import summarise
+from loadbench.metrics import window as flow
 from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 
 S = 1_000 * MS
@@ -14,19 +15,19 @@ def reals(*values: float) -> np.ndarray:
 
 
 def test_amounts_flow_evenly_from_their_begin_to_their_end() -> None:
-    found = flow.by(reals(0, 5, 10, 15, 30), reals(0, 10), reals(10, 20), reals(100, 10))
+    found = flow.flow_by(reals(0, 5, 10, 15, 30), reals(0, 10), reals(10, 20), reals(100, 10))
 
     assert found.tolist() == [0, 50, 100, 105, 110]
 
 
 def test_an_amount_without_a_length_flows_at_once_after_its_time() -> None:
-    assert flow.by(reals(5, 6), reals(5), reals(5), reals(3)).tolist() == [0, 3]
+    assert flow.flow_by(reals(5, 6), reals(5), reals(5), reals(3)).tolist() == [0, 3]
 
 
 def test_an_amount_without_a_mark_or_a_number_does_not_flow() -> None:
     nan = float("nan")
 
-    assert flow.by(reals(99), reals(nan, 0, 0), reals(1, nan, 1), reals(1, 1, nan)).tolist() == [0]
+    assert flow.flow_by(reals(99), reals(nan, 0, 0), reals(1, nan, 1), reals(1, 1, nan)).tolist() == [0]
 
 
 def test_many_amounts_are_summed_as_one_by_one() -> None:
@@ -36,9 +37,9 @@ def test_many_amounts_are_summed_as_one_by_one() -> None:
     amounts = random.uniform(0, 100, 500)
     at = np.sort(random.uniform(0, 1e13, 20))
 
-    one_by_one = sum(flow.by(at, begin[i : i + 1], end[i : i + 1], amounts[i : i + 1]) for i in range(500))
+    one_by_one = sum(flow.flow_by(at, begin[i : i + 1], end[i : i + 1], amounts[i : i + 1]) for i in range(500))
 
-    assert flow.by(at, begin, end, amounts) == pytest.approx(one_by_one, rel=1e-8)
+    assert flow.flow_by(at, begin, end, amounts) == pytest.approx(one_by_one, rel=1e-8)
 
 
 # The timeline

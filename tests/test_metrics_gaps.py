@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loadbench.metrics import gaps
+from loadbench.metrics import distribution as gaps
 from loadbench.record import Results
 from tests.support.streams import stream, summed
 
@@ -23,23 +23,23 @@ RESULTS = Results.from_results(
 def test_sums_are_per_request_however_the_blocks_are_cut(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gaps, "BLOCK", block)
 
-    assert gaps.sums(RESULTS, lambda gaps_us: gaps_us).tolist() == [3000, 0, 16_000, 0, 3000, 0]
-    assert gaps.sums(RESULTS, lambda gaps_us: gaps_us >= 2000).tolist() == [0, 0, 8, 0, 1, 0]
+    assert gaps.gap_sums(RESULTS, lambda gaps_us: gaps_us).tolist() == [3000, 0, 16_000, 0, 3000, 0]
+    assert gaps.gap_sums(RESULTS, lambda gaps_us: gaps_us >= 2000).tolist() == [0, 0, 8, 0, 1, 0]
 
 
 def test_the_chosen_gaps_come_sorted_and_leave_the_columns_as_they_were() -> None:
     before = RESULTS.gaps_us.copy()
 
-    assert gaps.ascending(RESULTS, np.array([True, True, False, True, True, True])).tolist() == [1000] * 3 + [3000]
-    assert gaps.ascending(RESULTS, np.ones(6, dtype=np.bool_)).tolist() == [1000] * 3 + [2000] * 8 + [3000]
+    assert gaps.ascending_gaps(RESULTS, np.array([True, True, False, True, True, True])).tolist() == [1000] * 3 + [3000]
+    assert gaps.ascending_gaps(RESULTS, np.ones(6, dtype=np.bool_)).tolist() == [1000] * 3 + [2000] * 8 + [3000]
     assert (RESULTS.gaps_us == before).all()
 
 
 def test_no_requests_have_no_gaps() -> None:
     nothing = Results.from_results([])
 
-    assert gaps.sums(nothing, lambda gaps_us: gaps_us).tolist() == []
-    assert gaps.ascending(nothing, np.zeros(0, dtype=np.bool_)).tolist() == []
+    assert gaps.gap_sums(nothing, lambda gaps_us: gaps_us).tolist() == []
+    assert gaps.ascending_gaps(nothing, np.zeros(0, dtype=np.bool_)).tolist() == []
 
 
 def test_a_percentile_that_two_slow_requests_own_has_no_upper_end_though_they_are_slow_by_a_clock() -> None:

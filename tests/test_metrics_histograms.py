@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadbench.metrics.histograms import histograms
+from loadbench.metrics.level import histograms
 from loadbench.record import Results
 from loadbench.store import LevelData
 from loadbench.store.histogram import Histogram

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from loadbench.metrics import machine as of_machine
 from loadbench.metrics import summarise
-from loadbench.metrics.machine import figures, others_cpu_share, power, server_gpus, throttled
+from tests.support.plain import sampled as figures
 from tests.support.samples import GB, gpu, machine, sample, server
 from tests.support.streams import level_data, run, stream
 
@@ -134,13 +135,13 @@ def test_gpu_memory_is_the_largest_sum_over_the_gpus_at_one_moment() -> None:
 def test_the_gpus_that_count_are_those_the_server_has_memory_on() -> None:
     two = sample(0, gpus=[gpu(0, server_memory_bytes=None), gpu(1, server_memory_bytes=GB)])
 
-    assert server_gpus([two]) == [1]
-    assert server_gpus([sample(0, gpus=[gpu(0), gpu(1)])]) == [0, 1]
+    assert of_machine.server_gpus(of_machine.typed([two])) == [1]
+    assert of_machine.server_gpus(of_machine.typed([sample(0, gpus=[gpu(0), gpu(1)])])) == [0, 1]
 
 
 @pytest.mark.parametrize(("device", "counted"), [("CPU", []), ("NPU", []), ("GPU", [0]), ("GPU+CPU", [0]), (None, [0])])
 def test_a_gpu_does_not_count_for_a_model_that_runs_elsewhere(device: str | None, counted: list[int]) -> None:
-    assert server_gpus([sample(0, gpus=[gpu()])], device) == counted
+    assert of_machine.server_gpus(of_machine.typed([sample(0, gpus=[gpu()])]), device) == counted
 
 
 def test_how_busy_a_gpu_was_leaves_out_the_sample_from_before() -> None:
@@ -167,11 +168,11 @@ def loads(*counts: tuple[float | None, float | None, float | None]) -> list[dict
 
 def test_other_load_is_what_neither_server_nor_client_used_of_all_cores() -> None:
     # 40 core-seconds in 10 s of 4 cores; 30 were busy, 12 the server's, 2 the client's.
-    assert others_cpu_share(loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0)), 4) == 0.4
+    assert of_machine.others_cpu_share(of_machine.typed(loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0))), 4) == 0.4
 
 
 def test_an_idle_machine_has_no_other_load_even_where_clocks_differ_a_little() -> None:
-    assert others_cpu_share(loads((500.0, 70.0, 9.0), (513.9, 82.0, 11.0)), 4) == 0.0
+    assert of_machine.others_cpu_share(of_machine.typed(loads((500.0, 70.0, 9.0), (513.9, 82.0, 11.0))), 4) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -186,19 +187,19 @@ def test_an_idle_machine_has_no_other_load_even_where_clocks_differ_a_little() -
     ],
 )
 def test_other_load_is_unknown_where_any_of_its_parts_is(samples: list[dict[str, Any]], cores: int | None) -> None:
-    assert others_cpu_share(samples, cores) is None
+    assert of_machine.others_cpu_share(of_machine.typed(samples), cores) is None
 
 
 def test_other_load_is_of_the_time_in_which_all_parts_were_known() -> None:
     died = loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0), (570.0, None, 12.0))
 
-    assert others_cpu_share(died, 4) == 0.4
+    assert of_machine.others_cpu_share(of_machine.typed(died), 4) == 0.4
 
 
 def test_of_less_than_a_second_nothing_is_said_about_others() -> None:
     first, last = loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0))
 
-    assert others_cpu_share([first, {**last, "at_s": first["at_s"] + 0.9}], 4) is None
+    assert of_machine.others_cpu_share(of_machine.typed([first, {**last, "at_s": first["at_s"] + 0.9}]), 4) is None
 
 
 def test_a_client_that_may_use_some_of_the_cores_sees_the_load_of_all() -> None:
@@ -228,7 +229,7 @@ def test_throttled_is_what_cpu_or_gpu_say(
         for at, (count, word) in enumerate(zip(counts, words, strict=True))
     ]
 
-    assert throttled(samples, [0]) is expected
+    assert of_machine.throttled(of_machine.typed(samples), [0]) is expected
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,12 @@ def test_throttled_is_what_cpu_or_gpu_say(
     [(("mains", "mains"), "mains"), (("mains", "battery"), "changed"), ((None, "battery"), "battery"), ((None,), None)],
 )
 def test_power_that_changes_in_mid_level_is_told(sources: tuple[str | None, ...], expected: str | None) -> None:
-    assert power([sample(at, machine=machine(power=source)) for at, source in enumerate(sources)]) == expected
+    assert (
+        of_machine.power(
+            of_machine.typed([sample(at, machine=machine(power=source)) for at, source in enumerate(sources)])
+        )
+        == expected
+    )
 
 
 def test_the_hottest_of_cpu_and_gpu_counts_and_the_clock_is_that_of_the_level() -> None:

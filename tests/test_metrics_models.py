@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadbench.metrics import summarise
-from loadbench.metrics.models import ran, records
+from tests.support.plain import ran, records
 from tests.support.streams import level_data, run, stream
 
 

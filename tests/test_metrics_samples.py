@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from loadbench.metrics.samples import by_level, growth, largest, mean, reader, within
+from loadbench.metrics.machine import by_level, growth, largest, mean, reader, typed, within
+from loadbench.store.schema import Sample
 from tests.support.samples import sample
 
 READ = reader("server", "cpu_s")
 
 
-def counted(*values: float | None) -> list[dict[str, Any]]:
+def counted(*values: float | None) -> list[Sample]:
     """A sample a second; None where the server was not found."""
-    return [sample(i, server=None if v is None else {"cpu_s": v}) for i, v in enumerate(values)]
+    return typed(sample(i, server=None if v is None else {"cpu_s": v}) for i, v in enumerate(values))
 
 
 GROWTHS = [
@@ -48,7 +47,7 @@ def test_a_counter_that_was_begun_anew_has_no_growth(values: tuple[float, ...]) 
 
 
 def test_two_samples_of_one_moment_are_no_growth() -> None:
-    assert growth([sample(3.0, server={"cpu_s": 1.0}), sample(3.0, server={"cpu_s": 2.0})], READ) is None
+    assert growth(typed([sample(3.0, server={"cpu_s": 1.0}), sample(3.0, server={"cpu_s": 2.0})]), READ) is None
 
 
 def test_peaks_and_means_are_of_what_is_known() -> None:
@@ -66,8 +65,8 @@ def test_the_samples_before_and_after_a_level_are_not_within_it() -> None:
 
 
 def test_samples_belong_to_an_attempt_of_a_level() -> None:
-    first, again, other = sample(0, attempt=1), sample(1, attempt=2), sample(2, level="m@c2")
-    idle = {**sample(3), "phase": "idle", "level": None}
+    level = [sample(0, attempt=1), sample(1, attempt=2), sample(2, level="m@c2")]
+    first, again, other, idle = typed([*level, {**sample(3), "phase": "idle", "level": None}])
 
     found = by_level([first, again, other, idle])
 

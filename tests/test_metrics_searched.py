@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from loadbench.metrics.searched import Tried, Zones, estimate, searched, zones
+from loadbench.metrics.searched import Tried, Zones, zones
+from tests.support.plain import estimate, searched
 from tests.support.searches import GENTLE, step
 
 RECORD = {"model": "m", "by": "concurrency", "slo": ["ttft_p95=1s"], "found": 6, "bracket": [6, 9], "steps": GENTLE}

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from loadbench.engine import Progress
-from loadbench.metrics.repeats import entries, over_runs
 from loadbench.record import Result
 from loadbench.report import breakdowns
 from loadbench.runner.plan import make
@@ -20,6 +19,7 @@ from loadbench.runner.schedule import Precise, until_record
 from loadbench.scenario import Scenario
 from loadbench.serve.simulator import Simulator
 from tests.support.command import invoke
+from tests.support.plain import entries, over_runs
 
 
 def level(name: str, tokens_per_s: float | None, ttft_ms: float = 200.0, **more: Any) -> dict[str, Any]:

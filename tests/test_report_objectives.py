@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from loadbench.metrics.searched import searched
 from loadbench.report import headline, objectives
+from tests.support.plain import searched
 from tests.support.searches import GENTLE, step
 
 

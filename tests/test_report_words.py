@@ -12,7 +12,7 @@ from rich.console import Console
 from loadbench import report
 from loadbench.report import headline, objectives, run, tables, text
 from loadbench.report.html import curves
-from loadbench.stats.scaling import scaling
+from tests.support.plain import scaling
 from tests.support.summaries import CASES, on_terminal, summary_of, with_levels
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from loadbench.stats.scaling import scaling
+from tests.support.plain import scaling
 
 
 def level(n: int | None, x: float | None, r_ms: float | None = 100.0, **more: Any) -> dict[str, Any]:

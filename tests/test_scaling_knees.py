@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadbench.stats.scaling import scaling
 from tests.support.curves import CURVE, levels
+from tests.support.plain import scaling
 
 
 def knees(found: list[dict[str, Any]]) -> dict[str, Any]:

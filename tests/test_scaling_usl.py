@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from loadbench.stats import usl
-from loadbench.stats.scaling import scaling
 from tests.support.curves import LAW, LEVELS, curve, noisy
+from tests.support.plain import scaling
 
 
 def test_seven_levels_with_2_percent_of_noise_give_the_law_back() -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from loadbench.cli.opening import threshold_lines
 from loadbench.errors import UsageError
-from loadbench.metrics.thresholds import thresholds
 from loadbench.report import FORMATS
 from loadbench.report import objectives as reported
 from loadbench.runner.outcome import Outcome, Ran, Verdict, verdict
 from loadbench.runner.plan import check_thresholds
 from loadbench.scenario import Scenario
+from tests.support.plain import thresholds
 from tests.support.streams import failed, stream, summed
 from tests.support.summaries import TIMES, level, summary_of
 

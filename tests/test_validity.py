@@ -7,8 +7,9 @@ import pytest
 from checks_page import PAGE, page
 
 from loadbench.metrics import summarise
-from loadbench.metrics.gates import CHECKS, NAMES, warnings
+from loadbench.metrics.gates import CHECKS, NAMES
 from tests.support.asking import ask_many
+from tests.support.plain import warnings
 from tests.support.replay import RECEIVE, Step, serve
 from tests.support.streams import in_turn, level_data, run, stream, summed
 from tests.support.wire import DONE, HEAD, LAST, chunk, event
@@ -381,7 +382,7 @@ def test_every_code_that_the_house_speaks_of_is_in_the_table_of_checks() -> None
     house = PAGE.parent.parent / "loadbench"
     files = [house / "metrics" / "__init__.py", *(house / "metrics" / "gates").glob("*.py")]
     sources = "".join(path.read_text(encoding="utf-8") for path in files)
-    said = r'said\(\s*"(?:red|warn|note)",\s*"([\w-]+)"'
+    said = r'finding\(\s*"(?:red|warn|note)",\s*"([\w-]+)"'
     graded = r'graded\(\s*"([\w-]+)"'
     spoken = {*re.findall(said, sources), *re.findall(graded, sources)}
 

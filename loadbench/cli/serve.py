@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -158,7 +159,7 @@ def _checked(parse: Callable[[str], object]) -> Callable[[str], object]:
     return convert
 
 
-@cache
+@functools.cache
 def _law_options() -> list[click.Option]:
     from loadbench.serve.simulator import Law
 
@@ -254,7 +255,14 @@ Models come onto this machine with `loadbench models pull NAME`, or
     help="Id or alias; repeat it, or a,b.  [default: the only one that is here]",
 )
 @reach.variant_options
-def foundry(**given: Any) -> None:
+def foundry(
+    as_json: bool,
+    port: int,
+    cache_dir: Path | None,
+    names: tuple[str, ...],
+    devices: list[str] | None,
+    execution_provider: str | None,
+) -> None:
     """Foundry Local's own runtime, which needs no service and no command of Microsoft's.
 
     It loads the models named, of those downloaded or registered, serves them on this machine alone, and unloads them as
@@ -262,39 +270,43 @@ def foundry(**given: Any) -> None:
     """
     from loadbench.serve import foundry
 
-    with foundry.start(cache=reach.cache(given), progress=reach.note) as runtime:
-        root = runtime.serve(given["port"])  # first: what is listed then has its URL
-        served = chosen(runtime.models(), given)
+    cache = reach.cache({"cache_dir": cache_dir})
+    with foundry.start(cache=cache, progress=reach.note) as runtime:
+        root = runtime.serve(port)  # first: what is listed then has its URL
+        served = chosen(runtime.models(), cache, names, devices or (), execution_provider)
         for facts in served:
             _load(runtime, facts)
         try:
-            _announce(runtime, root, served, given)
+            _announce(runtime, root, served, as_json)
             runtime.wait()
         except KeyboardInterrupt:
             return
 
 
-def chosen(models: Sequence[ModelFacts], given: dict[str, Any]) -> list[ModelFacts]:
+def chosen(
+    models: Sequence[ModelFacts],
+    cache: Path,
+    names: Sequence[str] = (),
+    devices: Sequence[str] = (),
+    execution_provider: str | None = None,
+) -> list[ModelFacts]:
     """The models to load: those named, else the only one that is on the disk.
 
-    Args:
-        given: `names`, `devices`, `execution_provider`, `cache_dir`.
     Raises:
         TargetError: There is none, or no such one, or it is not downloaded, or there are several and none was named.
     """
     from loadbench import server
     from loadbench.errors import TargetError
 
-    names = [part.strip() for name in given["names"] for part in name.split(",") if part.strip()]
+    names = [part.strip() for name in names for part in name.split(",") if part.strip()]
     here = tuple(facts for facts in models if facts.cached)
     if not names and not here:
         raise TargetError(
-            f"no model is in {reach.cache(given)}: download one with `loadbench models pull NAME`, or register one of "
+            f"no model is in {cache}: download one with `loadbench models pull NAME`, or register one of "
             "your own with `loadbench models register PATH`"
         )
     there = server.Target(reach.SDK, "foundry2", models=tuple(models) if names else here)
-    devices, provider = given["devices"] or (), given["execution_provider"]
-    choice = server.choose(there, names or "auto", devices=devices, execution_provider=provider)
+    choice = server.choose(there, names or "auto", devices=devices, execution_provider=execution_provider)
     for one in choice.absent:
         raise TargetError(one.reason)
     found = [one.facts for one in choice.chosen if one.facts is not None]
@@ -316,7 +328,7 @@ def _load(runtime: Runtime, facts: ModelFacts) -> None:
     runtime.load(facts.id)
 
 
-def _announce(runtime: Runtime, root: str, served: Sequence[ModelFacts], given: dict[str, Any]) -> None:
+def _announce(runtime: Runtime, root: str, served: Sequence[ModelFacts], as_json: bool) -> None:
     """One URL for all: registered models have one of their own, which the public catalogue's lead to in a run."""
     urls = {facts.id: facts.base_url or f"{root}/v1" for facts in served}
     url = next(iter(urls.values())) if len(set(urls.values())) == 1 else f"{root}/v1"
@@ -336,9 +348,9 @@ def _announce(runtime: Runtime, root: str, served: Sequence[ModelFacts], given: 
         "sdk": runtime.version,
     }
     names = ", ".join(f"{each.id} ({each.device})" if each.device else each.id for each in served)
-    announce(facts, f"{names} on Foundry Local's runtime, SDK {runtime.version}", given["as_json"])
-    for each in served if not given["as_json"] else ():
-        if urls[each.id] != url:
+    announce(facts, f"{names} on Foundry Local's runtime, SDK {runtime.version}", as_json)
+    for each in served:
+        if urls[each.id] != url and not as_json:
             reach.note(f"{each.id} answers at {urls[each.id]}, where `loadbench run` finds it by itself")
 
 

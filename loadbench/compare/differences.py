@@ -126,10 +126,10 @@ def _ran(field: str) -> _Read:
 
     def read(info: Info) -> Any:
         ran = models.what_ran(info)
-        values = {
-            str((ran.get(str(level.get("model"))) or {}).get(field) or level.get(field) or "?")
-            for level in info.get("levels") or ()
-        }
+        values = set()
+        for level in info.get("levels") or ():
+            found = getattr(ran.get(str(level.get("model"))), field, None)
+            values.add(str(found or level.get(field) or "?"))
         known = values - {"?"}
         return ", ".join(sorted(known)) or None
 

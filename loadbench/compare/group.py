@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from loadbench import metrics, store
 from loadbench.compare.differences import differences
 from loadbench.compare.reading import load_of, sides
@@ -14,6 +16,7 @@ from loadbench.compare.side import Side
 from loadbench.errors import LoadbenchError
 from loadbench.metrics import gates as checks
 from loadbench.store import Run
+from loadbench.store.summary import Band, as_mapping
 
 MOST_EARLIER = 5
 """Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
@@ -127,7 +130,10 @@ def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
 def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -> None:
     """The warnings of a run's levels; at each of them those about its whole run, of the noise band its model's own."""
     whole = [warning for warning in summary["warnings"] if warning["code"] != "V11"]
-    noise = {str(band.get("model")): checks.noise([band]) for band in summary["noise"]}
+    noise = {
+        str(band.get("model")): [as_mapping(found) for found in checks.noise([msgspec.convert(band, Band)])]
+        for band in summary["noise"]
+    }
     for level in summary["levels"]:
         if level.get("closing") or level.get("status") != "complete":
             continue

@@ -15,13 +15,14 @@ from loadbench.bounds import Bound
 from loadbench.compare.figures import keys
 from loadbench.compare.side import Flags, Flow, Lap, Outcomes, Side
 from loadbench.metrics import Requests, models, request, window
+from loadbench.metrics.level import level_facts
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import Window
 from loadbench.record import Results
 from loadbench.store import LevelData, Run
+from loadbench.store.schema import LevelFacts
+from loadbench.store.summary import Ran
 
-BURST = 0.5
-"""Share of burst responses from which TPOT and gaps say nothing (gate V13)."""
 _REPEAT = re.compile(r"#\d+$")
 _CLOSING = re.compile(r"#end$")
 
@@ -75,47 +76,47 @@ def against(found: Mapping[tuple[str, str], Side], base: str, new: str) -> list[
 
 def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | None:
     """One level of one run; None where no request completed."""
-    facts, results = data.facts, data.results
+    facts, results = level_facts(data), data.results
     scenario = run.info.get("scenario") or {}
     streamed = scenario.get("stream") is not False
     requests = Requests.of(results, streamed=streamed)
     chosen = np.flatnonzero(requests.population)
     if not len(chosen):
         return None
-    opened = facts.get("request_rate_per_s") is not None
-    burst = (request.burst_share(requests, results) or 0.0) > BURST
+    opened = facts.request_rate_per_s is not None
+    burst = (request.burst_share(requests, results) or 0.0) > request.BURST
     tokens = requests.tokens[chosen]
-    ran = models.what_ran(run.info).get(str(facts.get("model"))) or {}
+    ran = models.what_ran(run.info).get(str(facts.model)) or Ran()
     values = {
         "ttft": requests.ttft_from_due if opened else requests.ttft,
         "tpot": np.full(len(results), np.nan) if burst else requests.tpot,
         "e2e": requests.e2e,
         "client_queue": requests.client_queue,
     }
-    dropped = int(facts.get("dropped") or 0)
+    dropped = facts.dropped or 0
     due = request.due_times(requests, dropped, opened) if dropped or _any_failed(requests) else {}
     has_gaps = streamed and not burst and data.gaps_kept
     sizes = np.diff(results.gap_offsets)
     reasons = Counter(results.finish_reason[row] or "none" for row in chosen)
     undecided = WHOLE if not streamed else STREAMED if burst else () if data.gaps_kept else ("itl",)
     bounds = [Bound.parse(text) for text in (slo if slo is not None else scenario.get("slo") or ())]
-    objectives = Objectives(bounds, results, requests, facts.get("offered"), opened, undecided)
+    objectives = Objectives(bounds, results, requests, facts.offered, opened, undecided)
     return Lap(
         run=run.path.name,
-        began=str(facts.get("began") or ""),
+        began=facts.began or "",
         prompts=[results.prompt[row] for row in chosen],
         values={name: column[chosen] / 1e6 for name, column in values.items()},
         due_values={name: column / 1e6 for name, column in due.items() if name != "tpot" or not burst},
         gaps_ms=results.gaps_us[np.repeat(requests.population, sizes)] / 1e3 if has_gaps else None,
         gap_sizes=sizes[chosen] if has_gaps else None,
         flows=_flows(facts, results, requests, objectives),
-        outcomes=_outcomes(results, requests, objectives, facts.get("offered")),
+        outcomes=_outcomes(results, requests, objectives, facts.offered),
         output_tokens=None if np.isnan(tokens).all() else float(np.nanmean(tokens)),
         token_source=request.token_source(requests),
         finish_reasons=dict(sorted(reasons.items())),
-        model=str(facts.get("model")),
-        device=ran.get("device") or facts.get("device"),
-        execution_provider=ran.get("execution_provider") or facts.get("execution_provider"),
+        model=str(facts.model),
+        device=ran.device or facts.device,
+        execution_provider=ran.execution_provider or facts.execution_provider,
         info=run.info,
     )
 
@@ -130,13 +131,13 @@ def load_of(facts: Mapping[str, Any]) -> str:
     return _REPEAT.sub("", name.removeprefix(f"{facts.get('model')}@"))
 
 
-def _flows(facts: Mapping[str, Any], results: Results, requests: Requests, objectives: Objectives) -> dict[str, Flow]:
+def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: Objectives) -> dict[str, Flow]:
     """What flowed in the steady window and in its slices, counted as the report counts it."""
     steady = window.steady(facts, results)
     rates = window.throughput(steady, results, requests)
     good = objectives.good()
-    rates["goodput"] = objectives.goodput_per_s(steady)
-    if steady is None or rates["requests_per_s"] is None:
+    goodput = objectives.goodput_per_s(steady)
+    if steady is None or rates.requests_per_s is None:
         return {}
     edges = np.linspace(steady.start_ns, steady.end_ns, stats.SLICES + 1)
     pieces = [Window(*ends, steady.by_share) for ends in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
@@ -145,7 +146,7 @@ def _flows(facts: Mapping[str, Any], results: Results, requests: Requests, objec
     dependent_s = float(np.nanmean(stays)) / 1e9
     flows = {}
     for name in keys("rate"):
-        per_s = rates.get(name)
+        per_s = goodput if name == "goodput" else getattr(rates, name)
         if per_s is not None:
             slices = np.array([amount[name] for amount in amounts]) if name in amounts[0] else None
             flows[name] = Flow(per_s, slices, steady.length_s, dependent_s)

@@ -1,122 +1,143 @@
-"""A run in, summary.json out: every figure that a report prints, as METRICS.md defines it. Pure functions.
+"""A run in, its summary out: every figure that a report prints, as METRICS.md defines it. Pure functions.
 
-`request` has the figures of single requests, `distribution` the percentiles, `window` throughput and the steady
-window, `slo` attainment and goodput, `flow` what flowed when, `endpoints` what went to each of several replicas,
-`drift`, `stalls`, `noise` and `repeats` whether it flowed evenly, `spectra` whole distributions, `table` the
-breakdowns, `thresholds` what failed the run, `level` one level's part; `samples`, `machine`, `course`, `energy` and
-`scraped` read the samples,
-`models` what is known of each model. Undefined is None, never 0.
+request.py       the figures of single requests
+distribution.py  a metric over many of them: percentiles, intervals, whole spectra
+window.py        the steady window, what flowed in it and when
+stability.py     whether it flowed evenly: drift, requests that depend on each other, stalls
+slo.py           attainment, goodput, thresholds
+level.py         one level's part of the summary, and its breakdowns
+machine.py       what its samples tell: memory, CPU, GPUs, energy
+models.py        what is known of each model
+repeats.py       loads that were measured several times
+searched.py      what a search for the capacity found
+gates/           what speaks against all that
+vllm.py          the same level as `vllm bench serve` computes it
+
+Undefined is None, never 0.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from loadbench.bounds import Bound
-from loadbench.metrics import course, endpoints, gates, level, machine, models, noise, repeats, samples, stalls
+from loadbench.metrics import gates, level, machine, models, repeats, stability
 from loadbench.metrics.request import Requests
-from loadbench.metrics.searched import searched
-from loadbench.metrics.thresholds import thresholds
+from loadbench.metrics.searched import answer, capacities
+from loadbench.metrics.slo import thresholds
 from loadbench.record import SPEECHLESS
 from loadbench.stats.scaling import scaling
 from loadbench.store import LevelData, Run
+from loadbench.store.schema import PromptsFacts, RunFacts, ScenarioFacts, TargetFacts, run_facts
+from loadbench.store.summary import Curve, Finding, Knees, Level, Summary, as_mapping
 
-__all__ = ["Requests", "summarise"]
-
-SCHEMA = 1
+__all__ = ["Requests", "summarise", "summary"]
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """Everything that the reports print, as summary.json holds it.
+    """The summary as plain values, for readers that do not take its structs yet."""
+    return as_mapping(summary(run))
 
-    A level's metrics (`ttft_ms`, `e2e_ms`, …) are objects {"n", "mean", "p50", "p90", "p95", "p99", "p999", "max",
-    "ci95"} over the measured requests that completed: in ms, for `output_tokens` and `input_tokens` in tokens with
-    their "total". With n = 0 all but n is None. The whole object is None where the metric has no meaning: `itl_ms`
-    and `tpot_ms` of a server that sends in bursts, `ttft_from_due_ms` in closed loop, a client lag nobody measured.
-    Rates are those of the steady window, None below a second of it; `whole_run` holds those of the whole level. A level
-    with "closing" repeats the first one at the end of the run: it gives `noise` and is no point of a curve.
-    What samples tell, a level's memory, CPU and energy among it, is None without them or for a server elsewhere.
+
+def summary(run: Run) -> Summary:
+    """Everything that the reports print.
+
+    A level's distributions (`ttft_ms`, `e2e_ms`, …) are over the measured requests that completed. With n = 0 all but n
+    is None. The whole is None where the metric has no meaning: `itl_ms` and `tpot_ms` of a server that sends in bursts,
+    `ttft_from_due_ms` in closed loop, a client lag nobody measured. Rates are those of the steady window, None below a
+    second of it; `whole_run` holds those of the whole level. A level with "closing" repeats the first one at the end of
+    the run: it gives `noise` and is no point of a curve. What samples tell, a level's memory, CPU and energy among it,
+    is None without them or for a server elsewhere.
     """
-    scenario = run.info.get("scenario") or {}
-    asked = scenario
-    if (run.info.get("prompts") or {}).get("own_limits"):
-        asked = {**scenario, "max_tokens": None}  # prompts carry limits of their own: no length is that of all (V5)
-    bounds = [Bound.parse(text) for text in scenario.get("slo") or ()]
-    levels: list[dict[str, Any]] = []
-    ran = models.what_ran(run.info)
-    threshold = scenario.get("stall_threshold") or stalls.THRESHOLD
-    by_level = samples.by_level(run.samples)
-    by_name = models.devices_by_name(run.info)
-    for data in run.levels:
-        streamed = scenario.get("stream") is not False
-        found = level.summary(data, bounds, streamed=streamed, stall_threshold=threshold)
-        found["endpoints"] = endpoints.endpoints(data, run.info, streamed=streamed)
-        own = by_level.get((str(found["id"]), found["attempt"] or 0), [])
-        found["ran"] = ran.get(str(found["model"]))
-        if found["model"] in by_name:
-            found["device_by_name"] = True
-        found |= machine.figures(
-            own,
-            run.info,
-            duration_s=found["duration_s"],
-            tokens=found["output_tokens_spent"],
-            device=(found["ran"] or {}).get("device") or found["device"],
-        )
-        found["course"] = course.course(own, run.info, (found["ran"] or {}).get("device") or found["device"])
-        server = (run.info.get("target") or {}).get("kind")
-        levels.append(
-            found | {"simulated": server == "simulator", "server_kind": server, "clock": run.info.get("clock")}
-        )
+    info = run_facts(run.info)
+    scenario = info.scenario or ScenarioFacts()
+    stall_threshold = scenario.stall_threshold or stability.STALL_THRESHOLD
+    levels = _levels(run, info, scenario, stall_threshold)
     curves = scaling(levels)
-    rows = {row["id"]: row for curve in curves for row in curve["levels"]}
-    for found, data in zip(levels, run.levels, strict=True):
-        row = rows.get(found["id"], {})
-        names = ("efficiency", "efficiency_ci95", "speedup", "speedup_ci95", "stretch")
-        found |= {name: row.get(name) for name in names}
-        found["warnings"] = [*_damage(data), *_speechless(data), *gates.warnings(found, asked)]
-    if run.info.get("capacity"):
+    _add_scaling(levels, curves)
+    capacity = capacities(run.info)
+    if capacity:
         for curve in curves:  # the search has the answer to where the objectives are crossed
-            curve["knees"]["slo"] = None
-    bands = noise.bands(levels)
-    return {
-        "schema": SCHEMA,
-        "run": {name: value for name, value in run.info.items() if name != "levels"},
-        "levels": levels,
-        "models": models.records(run.info, levels),
-        "absent": list(run.info.get("absent") or ()),
-        "warnings": [*_unreadable(run), *gates.alike(run.info), *gates.noise(bands)],
-        "noise": bands,
-        "repeats": repeats.entries(levels),
-        "stall_threshold": threshold,
-        "scaling": curves,
-        **searched(run.info),
+            curve.knees = Knees(power=curve.knees.power, doubling=curve.knees.doubling, corner=curve.knees.corner)
+    judged = scenario
+    if (info.prompts or PromptsFacts()).own_limits:  # prompts carry limits of their own: no length is that of all (V5)
+        judged = msgspec.structs.replace(scenario, max_tokens=None)
+    for one, data in zip(levels, run.levels, strict=True):
+        one.warnings = [*_damage(data), *_speechless(data), *gates.warnings(one, judged)]
+    bands = repeats.bands(levels)
+    return Summary(
+        run={name: value for name, value in run.info.items() if name != "levels"},
+        levels=levels,
+        models=models.records(info, levels),
+        absent=info.absent or [],
+        warnings=[*_unreadable(run), *gates.alike(info.endpoints or ()), *gates.noise(bands)],
+        noise=bands,
+        repeats=repeats.entries(levels),
+        stall_threshold=stall_threshold,
+        scaling=curves,
+        capacity=capacity,
+        capacity_concurrency=answer(capacity, "concurrency"),
+        capacity_rate_per_s=answer(capacity, "rate"),
         # A search tries loads that fail.
-        "thresholds": [] if run.info.get("capacity") else thresholds(levels, scenario.get("fail_if") or ()),
-        "verdict": None,
-    }
+        thresholds=[] if capacity else thresholds(levels, scenario.fail_if or ()),
+    )
 
 
-def _damage(data: LevelData) -> list[gates.Doubt]:
+def _levels(run: Run, info: RunFacts, scenario: ScenarioFacts, stall_threshold: float) -> list[Level]:
+    bounds = [Bound.parse(text) for text in scenario.slo or ()]
+    streamed = scenario.stream is not False
+    ran = models.by_model(info)
+    by_name = models.devices_by_name(info)
+    samples = machine.by_level(machine.typed(run.samples))
+    server = (info.target or TargetFacts()).kind
+    levels = []
+    for data in run.levels:
+        found = level.summary(data, bounds, streamed=streamed, stall_threshold=stall_threshold)
+        found.endpoints = level.endpoints(data, info.endpoints, streamed=streamed)
+        found.ran = ran.get(str(found.model))
+        if found.model in by_name:
+            found.device_by_name = True
+        machine.add_figures(found, samples.get((str(found.id), found.attempt or 0), []), info)
+        found.simulated = server == "simulator"
+        found.server_kind = server
+        found.clock = info.clock
+        levels.append(found)
+    return levels
+
+
+def _add_scaling(levels: list[Level], curves: list[Curve]) -> None:
+    rows = {row.id: row for curve in curves for row in curve.levels}
+    for one in levels:
+        if one.id in rows:
+            row = rows[one.id]
+            one.efficiency, one.efficiency_ci95 = row.efficiency, row.efficiency_ci95
+            one.speedup, one.speedup_ci95 = row.speedup, row.speedup_ci95
+            one.stretch = row.stretch
+
+
+def _damage(data: LevelData) -> list[Finding]:
     remedy = "no figure of it can be trusted: take the folder from a copy, or measure again"
-    return [gates.said("red", "records", f"{what}; {remedy}") for what in data.damage]
+    return [gates.finding("red", "records", f"{what}; {remedy}") for what in data.damage]
 
 
-def _speechless(data: LevelData) -> list[gates.Doubt]:
+def _speechless(data: LevelData) -> list[Finding]:
     ended = data.results.error_message.count(SPEECHLESS)
     if not ended:
         return []
     what = f"{ended} conversation{'s' * (ended != 1)} ended before the last turn: an answer had no text"
     text = f"{what}; raise --max-tokens, where thoughts used all of it, or see what the server answers"
-    return [gates.said("note", "conversations", text)]
+    return [gates.finding("note", "conversations", text)]
 
 
-def _unreadable(run: Run) -> list[gates.Doubt]:
+def _unreadable(run: Run) -> list[Finding]:
     found = []
     died = "cannot be read: a process died while it wrote, or they were changed"
     if run.unreadable_lines:
         text = f"{run.unreadable_lines} lines of requests.jsonl {died}; --resume repeats its level"
-        found.append(gates.said("warn", "records", text))
+        found.append(gates.finding("warn", "records", text))
     if run.unreadable_samples:
         text = f"{run.unreadable_samples} lines of telemetry.jsonl {died}; peaks may be missing"
-        found.append(gates.said("note", "samples", text))
+        found.append(gates.finding("note", "samples", text))
     return found

@@ -6,118 +6,142 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Model = dict[str, Any]
+import msgspec
 
-_TOGETHER = (("load_s", "load_source"), ("disk_bytes", "disk_source"))
-"""Fields that belong to one another: the second says where the first comes from."""
+from loadbench.store.schema import ModelFacts, ModelTurn, ProbeFacts, RunFacts
+from loadbench.store.summary import Level, Model, Probe, Ran
+
+_TOGETHER = {"load_source": "load_s", "disk_source": "disk_bytes"}
+"""Fields that say where another one comes from, and are taken with it alone."""
 _OF_LAST = ("load_error", "was_loaded")
 """Fields of the last turn alone: a load that failed once may succeed later."""
 _VARIANT = re.compile(r"-(cpu|gpu|npu)(?::\d+)?$", re.IGNORECASE)
 
 
-def records(info: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[Model]:
+def records(info: RunFacts, levels: Sequence[Level]) -> list[Model]:
     """One record a model, in the order of the run: all its turns merged, with what the server's list says of it.
 
     Args:
-        info: run.json; a resumed run has a turn more for a model: its values win, earlier ones fill up.
-        levels: Entries of summary.json's `levels`, for the peaks.
+        info: A resumed run has a turn more for a model: its values win, earlier ones fill up.
+        levels: For the peaks.
     """
     turns = _turns(info)
-    ids = dict.fromkeys([*turns, *(str(level.get("model")) for level in levels)])
-    return [_record(model, turns.get(model, []), info, levels) for model in ids]
+    ids = dict.fromkeys([*turns, *(str(level.model) for level in levels)])
+    return [_record(model, merged(turns.get(model, [])), info, levels) for model in ids]
 
 
-def what_ran(info: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
-    """By model, what the server ran: see `ran`."""
+def what_ran(info: Mapping[str, Any]) -> dict[str, Ran | None]:
+    """By model, what the server ran: see `ran`.
+
+    Args:
+        info: run.json.
+    """
+    return by_model(msgspec.convert({"models": info.get("models")}, RunFacts))
+
+
+def by_model(info: RunFacts) -> dict[str, Ran | None]:
+    """As `what_ran`."""
     return {model: ran(merged(turns)) for model, turns in _turns(info).items()}
 
 
-def _turns(info: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    turns: dict[str, list[Mapping[str, Any]]] = {}
-    for record in info.get("models") or ():
-        if isinstance(record, Mapping):
-            turns.setdefault(str(record.get("model")), []).append(record)
+def _turns(info: RunFacts) -> dict[str, list[ModelTurn]]:
+    turns: dict[str, list[ModelTurn]] = {}
+    for turn in info.models or ():
+        turns.setdefault(str(turn.model), []).append(turn)
     return turns
 
 
-def _record(
-    model: str, turns: Sequence[Mapping[str, Any]], info: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]
-) -> Model:
-    told = merged(turns)
-    known = (info.get("target") or {}).get("models") or ()
-    facts: Mapping[str, Any] = next((m for m in known if isinstance(m, Mapping) and m.get("id") == model), {})
-    own = [level for level in levels if level.get("model") == model]
-    aliases = facts.get("aliases") or ()
-    gpu = max(own, key=lambda level: level.get("gpu_memory_peak_bytes") or 0, default={})
-    probes = [p for p in info.get("probes") or () if isinstance(p, Mapping) and p.get("model") == model]
-    return {
-        "id": model,
-        "name": told.get("name"),
-        "alias": told.get("alias") or (aliases[0] if aliases else None),
-        "device": facts.get("device"),
-        "execution_provider": facts.get("execution_provider"),
-        **{name: told.get(name) for name in ("asked_device", "asked_execution_provider")},
-        "ran": ran(told),
-        "served_as": told.get("served_as"),
-        **{name: facts.get(name) for name in ("licence", "quantization", "context", "size_bytes")},
-        **{name: told.get(name) for name in ("disk_bytes", "disk_source", "was_loaded")},
-        **{name: told.get(name) for name in ("load_s", "load_source", "load_error")},
-        "memory_before_load_bytes": told.get("memory_before_load_bytes"),
-        "memory_after_load_bytes": told.get("memory_after_load_bytes"),
-        "memory_peak_bytes": max((b for level in own if (b := level.get("server_memory_peak_bytes"))), default=None),
-        "memory_after_unload_bytes": told.get("memory_after_unload_bytes"),
-        "gpu_memory_peak_bytes": gpu.get("gpu_memory_peak_bytes"),
-        "gpu_memory_source": gpu.get("gpu_memory_source"),
-        **{purpose: _probe(purpose, probes) for purpose in ("first", "warm", "idle", "kept_warm")},
-    }
+def _listed(info: RunFacts) -> Sequence[ModelFacts]:
+    """The models of the server's list."""
+    return (info.target.models if info.target else None) or ()
 
 
-def devices_by_name(info: Mapping[str, Any]) -> set[str]:
+def _record(model: str, turn: ModelTurn, info: RunFacts, levels: Sequence[Level]) -> Model:
+    facts = next((listed for listed in _listed(info) if listed.id == model), ModelFacts())
+    own = [level for level in levels if level.model == model]
+    gpu = max(own, key=lambda level: level.gpu_memory_peak_bytes or 0, default=Level())
+    peaks = [level.server_memory_peak_bytes for level in own if level.server_memory_peak_bytes]
+    probes = [probe for probe in info.probes or () if probe.model == model]
+    return Model(
+        id=model,
+        name=turn.name,
+        alias=turn.alias or (facts.aliases[0] if facts.aliases else None),
+        device=facts.device,
+        execution_provider=facts.execution_provider,
+        asked_device=turn.asked_device,
+        asked_execution_provider=turn.asked_execution_provider,
+        ran=ran(turn),
+        served_as=turn.served_as,
+        licence=facts.licence,
+        quantization=facts.quantization,
+        context=facts.context,
+        size_bytes=facts.size_bytes,
+        disk_bytes=turn.disk_bytes,
+        disk_source=turn.disk_source,
+        was_loaded=turn.was_loaded,
+        load_s=turn.load_s,
+        load_source=turn.load_source,
+        load_error=turn.load_error,
+        memory_before_load_bytes=turn.memory_before_load_bytes,
+        memory_after_load_bytes=turn.memory_after_load_bytes,
+        memory_peak_bytes=max(peaks, default=None),
+        memory_after_unload_bytes=turn.memory_after_unload_bytes,
+        gpu_memory_peak_bytes=gpu.gpu_memory_peak_bytes,
+        gpu_memory_source=gpu.gpu_memory_source,
+        first=_probe("first", probes),
+        warm=_probe("warm", probes),
+        idle=_probe("idle", probes),
+        kept_warm=_probe("kept_warm", probes),
+    )
+
+
+def devices_by_name(info: RunFacts) -> set[str]:
     """The models, by id, whose device is told by a name alone, and by nobody who saw it."""
-    known = (info.get("target") or {}).get("models") or ()
-    return {str(one["id"]) for one in known if isinstance(one, Mapping) and one.get("device_by_name") and one.get("id")}
+    return {listed.id for listed in _listed(info) if listed.device_by_name and listed.id}
 
 
-def merged(turns: Sequence[Mapping[str, Any]]) -> Model:
+def merged(turns: Sequence[ModelTurn]) -> ModelTurn:
     """The turns of one model as one: later values win, earlier ones fill up what is None.
 
-    >>> merged([{"load_s": 2.0, "load_error": "no"}, {"load_s": None, "load_error": None}])
-    {'load_s': 2.0, 'load_error': None}
+    >>> merged([ModelTurn(load_s=2.0, load_error="no"), ModelTurn(name="m")]).load_s
+    2.0
     """
-    found: Model = {}
+    found: dict[str, Any] = {}
     for turn in turns:
-        paired = {name: turn.get(first) for first, second in _TOGETHER for name in (first, second)}
-        found |= {
-            name: value for name, value in turn.items() if paired.get(name, value) is not None or name not in found
-        }
-    last = turns[-1] if turns else {}
-    return found | {name: last.get(name) for name in _OF_LAST if name in found}
+        for name in turn.__struct_fields__:
+            value = getattr(turn, name)
+            decides = getattr(turn, _TOGETHER.get(name, name))
+            if decides is not None or name in _OF_LAST:
+                found[name] = value
+    return ModelTurn(**found)
 
 
-def ran(told: Mapping[str, Any]) -> dict[str, Any] | None:
+def ran(turn: ModelTurn) -> Ran | None:
     """What ran: id, device and execution provider, as the server's lists say, or the name that it answered by.
 
     Foundry Local's names tell the device; one in an answer is nearer to the truth than a list.
 
-    >>> ran({"ran": None, "served_as": "phi-4-mini-instruct-generic-cpu:5"})
-    {'id': 'phi-4-mini-instruct-generic-cpu:5', 'device': 'CPU', 'execution_provider': None}
+    >>> ran(ModelTurn(served_as="phi-4-mini-instruct-generic-cpu:5"))
+    Ran(id='phi-4-mini-instruct-generic-cpu:5', device='CPU', execution_provider=None)
     """
-    listed, name = told.get("ran"), str(told.get("served_as") or "")
+    listed, name = turn.ran, turn.served_as or ""
     found = _VARIANT.search(name)
-    if found is None or (listed and _first(listed.get("device")) == found[1].upper()):
-        return dict(listed) if listed else None
-    return {"id": name, "device": found[1].upper(), "execution_provider": None}
+    if found is None or (listed is not None and first_device(listed.device) == found[1].upper()):
+        return listed
+    return Ran(id=name, device=found[1].upper())
 
 
-def _first(device: Any) -> str:
-    return str(device or "").upper().partition("+")[0]
+def first_device(device: str | None) -> str:
+    """Of a model that is split over two devices, as GPU+CPU, the first counts."""
+    return (device or "").strip().upper().partition("+")[0]
 
 
-def _probe(purpose: str, probes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _probe(purpose: str, probes: Sequence[ProbeFacts]) -> Probe | None:
     """The last request of its kind that was answered, else the last; of first ones rather one that was cold."""
-    of_kind = [probe for probe in probes if probe.get("purpose") == purpose]
-    answered = [probe for probe in of_kind if probe.get("error") is None]
-    cold = [probe for probe in answered if probe.get("cold")] if purpose == "first" else []
+    of_kind = [probe for probe in probes if probe.purpose == purpose]
+    answered = [probe for probe in of_kind if probe.error is None]
+    cold = [probe for probe in answered if probe.cold] if purpose == "first" else []
     chosen = next((some[-1] for some in (cold, answered, of_kind) if some), None)
-    names = ("ttft_ms", "e2e_ms", "cold", "after_s", "every_s", "requests", "error")
-    return None if chosen is None else {name: chosen.get(name) for name in names}
+    if chosen is None:
+        return None
+    return Probe(**{name: getattr(chosen, name) for name in Probe.__struct_fields__})

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadbench import stats
-from loadbench.record import Results
-
-Reals = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from loadbench.record import Flags, Reals, Results
 
 FEWEST_TOKENS = 4
 """A shorter answer is no burst: there is nothing to spread."""
+BURST = 0.5
+"""Share of burst responses from which TPOT and ITL say nothing (gate V13)."""
 HELD_NS = (38e6, 50e6)
 """40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back."""
 

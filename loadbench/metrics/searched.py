@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+import msgspec
 
 from loadbench import stats
+from loadbench.store.summary import Capacity, Crossing, Load, Step, Verdict
 
 BEYOND = 1.05
 """How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky for minutes."""
-
-Verdict = Literal["met", "not met", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +56,40 @@ def zones(tried: Sequence[Tried]) -> Zones:
     return Zones(meets, misses, tuple(sorted(between)))
 
 
-def searched(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary's `capacity` (a record for each model) and, where one model was searched, its answer.
+def capacities(info: Mapping[str, Any]) -> list[Capacity] | None:
+    """A record for each model that was searched, with what follows from its steps; None of any other run.
 
-    >>> searched({"capacity": [{"by": "concurrency", "found": 8, "steps": []}]})["capacity_concurrency"]
-    8
+    Args:
+        info: run.json.
     """
     records = info.get("capacity")
     if not isinstance(records, list):
-        records = None
-    told = None if records is None else [_told(record) for record in records]
-    only = told[0] if told and len(told) == 1 else {}
-    return {
-        "capacity": told,
-        "capacity_concurrency": only.get("found") if only.get("by") == "concurrency" else None,
-        "capacity_rate_per_s": only.get("found") if only.get("by") == "rate" else None,
-    }
+        return None
+    return [_with_zones(record) for record in msgspec.convert(records, list[Capacity])]
 
 
-def _told(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with what follows from its steps, so that those of older runs have it too."""
-    counted = [step for step in record.get("steps") or [] if step.get("counted", True)]
-    found = zones([Tried(step["load"], step["verdict"]) for step in counted])
-    return {
-        **record,
-        "meets": found.meets,
-        "misses": found.misses,
-        "undecided": list(found.undecided),
-        "estimate": estimate(counted, record.get("by")),
-    }
+def answer(records: Sequence[Capacity] | None, by: str) -> Load | None:
+    """The answer of the one search that there was; None of several, and of a search by the other kind of load."""
+    if records is None or len(records) != 1 or records[0].by != by:
+        return None
+    return records[0].found
 
 
-def estimate(steps: Sequence[Mapping[str, Any]], by: str | None) -> dict[str, Any] | None:
-    """The load up to which the SLO is met, from all probes together: {"load", "ci95"}; None where they cannot tell.
+def _with_zones(record: Capacity) -> Capacity:
+    """What follows from the steps is computed again, so that records of older runs have it too."""
+    counted = [step for step in record.steps if step.counted]
+    found = zones([Tried(step.load, step.verdict) for step in counted])
+    return msgspec.structs.replace(
+        record,
+        meets=found.meets,
+        misses=found.misses,
+        undecided=list(found.undecided),
+        estimate=estimate(counted, record.by),
+    )
+
+
+def estimate(steps: Sequence[Step], by: str | None) -> Crossing | None:
+    """The load up to which the SLO is met, from all probes together; None where they cannot tell.
 
     Of several bounds the one that is crossed first; a bound about a figure of the whole level has no such curve. The
     estimate lies between the zones, since what surely met or missed the SLO is no matter of estimates.
@@ -97,11 +99,14 @@ def estimate(steps: Sequence[Mapping[str, Any]], by: str | None) -> dict[str, An
         by: "concurrency" or "rate". At a rate a queue makes requests depend on each other more than they can tell, so
             that the interval is never narrower than what the zones leave open, and BEYOND.
     """
-    bounds = [(share["bound"], share["wanted"]) for share in (steps[0]["shares"] if steps else ())]
-    if not bounds or any(wanted is None or not 0 < wanted < 1 for _, wanted in bounds):
+    crossings = []
+    for share in steps[0].shares if steps else ():
+        if share.wanted is None or not 0 < share.wanted < 1:
+            return None
+        crossings.append(stats.crossing(*_columns(steps, share.bound), share.wanted))
+    if not crossings:
         return None
-    found = zones([Tried(step["load"], step["verdict"]) for step in steps])
-    crossings = [stats.crossing(*_columns(steps, bound), wanted) for bound, wanted in bounds]
+    found = zones([Tried(step.load, step.verdict) for step in steps])
     first = min((one for one in crossings if one is not None), key=lambda one: one.load, default=None)
     ends: list[float] = []
     if by == "rate" and found.meets is not None and found.misses is not None:
@@ -114,22 +119,22 @@ def estimate(steps: Sequence[Mapping[str, Any]], by: str | None) -> dict[str, An
         load = min(load, found.misses)
     if first.low is not None and first.high is not None:
         ends += [first.low, load, first.high]
-    return {"load": _short(load), "ci95": [_short(min(ends)), _short(max(ends))] if ends else None}
+    return Crossing(load=_short(load), ci95=[_short(min(ends)), _short(max(ends))] if ends else None)
 
 
-def _columns(steps: Sequence[Mapping[str, Any]], bound: str) -> tuple[list[float], list[float], list[float]]:
+def _columns(steps: Sequence[Step], bound: str) -> tuple[list[float], list[float], list[float]]:
     """Loads, good requests and requests, of one bound; requests that depend on each other as few as they are worth."""
     loads, hits, n = [], [], []
     for step in steps:
-        share = next((one for one in step["shares"] if one["bound"] == bound), None)
-        if share is None or share["share"] is None:
+        share = next((one for one in step.shares if one.bound == bound), None)
+        if share is None or share.share is None:
             continue
-        worth = float(share.get("worth") or step["requests"])
-        missed_by_share = any(one["attained"] is False for one in step["shares"])
+        worth = float(share.worth or step.requests or 0)
+        missed_by_share = any(one.attained is False for one in step.shares)
         # A backlog that grows, or a server that fails, misses it in the long run, whatever the first requests met.
-        gone = step["verdict"] == "not met" and not missed_by_share
-        loads.append(float(step["load"]))
-        hits.append(0.0 if gone else share["share"] * worth)
+        gone = step.verdict == "not met" and not missed_by_share
+        loads.append(float(step.load))
+        hits.append(0.0 if gone else share.share * worth)
         n.append(worth)
     return loads, hits, n
 

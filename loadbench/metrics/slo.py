@@ -1,4 +1,4 @@
-"""Service-level objectives: which requests met which bound, attainment with its interval, goodput."""
+"""Service-level objectives: which requests met which bound, attainment with its interval, goodput; and thresholds."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadbench import stats
-from loadbench.bounds import Bound
-from loadbench.figures import PERCENTILES
-from loadbench.metrics import gaps
-from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, rounded
-from loadbench.metrics.request import Flags, Reals, Requests
+from loadbench.bounds import Bound, Threshold
+from loadbench.figures import FIGURES, PERCENTILES
+from loadbench.metrics.distribution import (
+    NS_PER_MS,
+    US_PER_MS,
+    gap_sizes,
+    gap_sums,
+    rounded,
+    significant,
+)
+from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.window import SHORTEST_NS, Window
-from loadbench.record import Results
+from loadbench.record import Counts, Flags, Reals, Results
+from loadbench.store.summary import Distribution, Interval, Level, Objective, ThresholdRow
 
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+_OPERATORS: dict[str, Callable[[Reals, float], Flags]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -54,8 +60,8 @@ class Objectives:
     from_due: bool
     undecided: Sequence[str] = ()
 
-    def rows(self, figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
-        """One row a bound: {"bound", "attainment", "attained", "n", "ci95"}.
+    def rows(self, figures: Mapping[str, float | None]) -> list[Objective]:
+        """One row a bound.
 
         `attainment` is the share of offered requests that meet the bound, `ci95` its interval, which knows that
         requests resemble their neighbours. `attained` says whether a percentile's bound holds for that share of them,
@@ -102,34 +108,34 @@ class Objectives:
 
     def _gaps_meet(self, bound: Bound) -> Flags:
         """Requests of whose gaps the bound's statistic holds: p95 means 95 % of them, max all, mean their mean."""
-        sizes = gaps.sizes(self.results)
+        sizes = gap_sizes(self.results)
         if bound.statistic == "mean":
             with np.errstate(invalid="ignore"):
-                means = gaps.sums(self.results, _itself) / np.where(sizes > 0, sizes, np.nan) / US_PER_MS
+                means = gap_sums(self.results, _itself) / np.where(sizes > 0, sizes, np.nan) / US_PER_MS
             without: Flags = sizes == 0
             return without | compare(means, bound)
-        met = gaps.sums(self.results, lambda gaps_us: compare(gaps_us / US_PER_MS, bound))
+        met = gap_sums(self.results, lambda gaps_us: compare(gaps_us / US_PER_MS, bound))
         p = PERCENTILES.get(bound.statistic or "max", 1.0)
         return np.asarray(met >= np.ceil(p * sizes - 1e-9), dtype=np.bool_)
 
-    def _row(self, bound: Bound, figures: Mapping[str, float | None]) -> dict[str, Any]:
-        row: dict[str, Any] = {"bound": bound.text, "attainment": None, "attained": None, "n": None, "ci95": None}
+    def _row(self, bound: Bound, figures: Mapping[str, float | None]) -> Objective:
         if bound.metric not in OF_REQUESTS:
             figure = figures.get(bound.metric)
-            return row | {"attained": None if figure is None else bound.holds(figure)}
+            return Objective(bound=bound.text, attained=None if figure is None else bound.holds(figure))
         if bound.metric in self.undecided or not self.offered:
-            return row
+            return Objective(bound=bound.text)
         # A damaged folder may have more records than its level offered requests; a gate says so.
         offered = max(self.offered, int(self.requests.measured.sum()))
         met = self.meets(bound)[self.requests.measured]
         hits = int(met.sum())
         share = stats.share_interval(met, offered)
-        return row | {
-            "attainment": rounded(hits / offered, 6),
-            "attained": self._attained(bound, hits, offered, figures),
-            "n": offered,
-            "ci95": [rounded(end, 6) for end in share] if share else None,
-        }
+        return Objective(
+            bound=bound.text,
+            attainment=rounded(hits / offered, 6),
+            attained=self._attained(bound, hits, offered, figures),
+            n=offered,
+            ci95=[rounded(end, 6) for end in share] if share else None,
+        )
 
     def _attained(self, bound: Bound, hits: int, offered: int, figures: Mapping[str, float | None]) -> bool | None:
         if bound.metric == "success":
@@ -148,8 +154,8 @@ class Objectives:
     def _mean_ms(self, metric: str) -> float | None:
         population = self.requests.population
         if metric == "itl":
-            total_us = float(gaps.sums(self.results, _itself)[population].sum())
-            n = int(gaps.sizes(self.results)[population].sum())
+            total_us = float(gap_sums(self.results, _itself)[population].sum())
+            n = int(gap_sizes(self.results)[population].sum())
             return total_us / n / US_PER_MS if n else None
         values = self._times(metric)[population]
         values = values[~np.isnan(values)]
@@ -161,5 +167,123 @@ def compare(values: Reals, bound: Bound) -> Flags:
     return np.asarray(_OPERATORS[bound.op](values, bound.value), dtype=np.bool_)
 
 
-def _itself(gaps_us: NDArray[np.int64]) -> NDArray[np.int64]:
+def _itself(gaps_us: Counts) -> Counts:
     return gaps_us
+
+
+# -- thresholds held against the levels of a run: failed, passed, or not known
+
+_UNITS: Mapping[str, str] = {"ms": "ms", "share": "share", "bytes": "bytes", "/s": "per_s"}
+"""As summary.json names them; None of the others, which are plain numbers."""
+_Figure = tuple[float | None, int | None, Interval | None]
+
+
+def thresholds(levels: Sequence[Level], written: Sequence[str | Mapping[str, Any]]) -> list[ThresholdRow]:
+    """One row a threshold and level that it is about, in that order.
+
+    `result` is "failed" where the condition holds, "passed" where it does not, "unknown" where the figure was not
+    measured, or does not hold in a level that did not run to its end: what had come might have failed it. `value` and
+    `interval` are in ms, shares, bytes or per second, as `unit` says.
+
+    Args:
+        levels: With `efficiency`; those that repeat the first one are not judged.
+        written: `fail_if` of the scenario in run.json.
+    """
+    judged = [level for level in levels if not level.closing]
+    rows = []
+    for one in map(Threshold.of, written):
+        about = [level for level in judged if one.is_about(str(level.id), str(level.model))]
+        rows += [_threshold_row(one, level) for level in about] or [_nowhere(one, judged)]
+    return rows
+
+
+def _threshold_row(one: Threshold, level: Level) -> ThresholdRow:
+    value, n, interval = _figure(one.bound, level)
+    reason = None
+    if value is None:
+        result, reason = "unknown", _missing(one.bound, level)
+    elif one.bound.holds(value):
+        result, reason = "failed", _without_end(level) if value == math.inf else None
+    elif level.is_whole:
+        result = "passed"
+    else:
+        result, reason = "unknown", f"{level.status}: {level.reason or 'it did not run to its end'}"
+    return ThresholdRow(
+        text=one.text,
+        metric=one.bound.metric,
+        unit=_UNITS.get(one.bound.figure.unit),
+        model=level.model,
+        level=level.id,
+        value=significant(value, 9),  # None where it is without end
+        n=n,
+        interval=interval,
+        result=result,
+        reason=reason,
+        aborted=level.aborted == one.text,
+    )
+
+
+def _nowhere(one: Threshold, judged: Sequence[Level]) -> ThresholdRow:
+    reason = f"no level is called {one.level}" if one.level and judged else "no level was measured"
+    unit = _UNITS.get(one.bound.figure.unit)
+    return ThresholdRow(text=one.text, metric=one.bound.metric, unit=unit, result="unknown", reason=reason)
+
+
+def _figure(bound: Bound, level: Level) -> _Figure:
+    """The figure that a bound is about, of how many, and its 95 % interval where one exists."""
+    figure = bound.figure
+    if figure.values:
+        found = _times(bound.metric, level)
+        statistic = bound.statistic or ""
+        value = found.at(statistic)
+        if value is None and found.n and level.with_failures_ms:
+            value = math.inf
+        return value, found.n, found.ci95.get(statistic)
+    if figure.counts is not None:
+        hits, n = (getattr(level, name) for name in figure.counts)
+        if hits is None or not n:
+            return None, n, None
+        n = max(hits, n)  # of a damaged folder, which a gate names
+        return hits / n, n, (level.share_ci95 or {}).get(bound.metric)
+    value = figure.read(level)
+    if figure.unit == "bytes":
+        return value, None, None
+    if bound.metric == "stalls":
+        return value, FIGURES["itl"].read(level, "n"), None
+    return value, level.completed, getattr(level, f"{figure.path}_ci95", None)
+
+
+def _times(metric: str, level: Level) -> Distribution:
+    """The distribution that counts: with failures, if there are any; in open loop TTFT counts from `due`."""
+    if level.with_failures_ms:
+        return level.with_failures_ms.get(metric) or Distribution()
+    found: Distribution | None = getattr(level, f"{metric}_ms")
+    if metric == "ttft" and level.is_open:
+        found = level.ttft_from_due_ms
+    return found or Distribution()
+
+
+def _without_end(level: Level) -> str:
+    """Why a percentile is without end."""
+    counts = [f"{n} {word}" for n, word in ((level.failed, "failed"), (level.dropped, "were dropped")) if n]
+    return f"{' and '.join(counts)} of {level.offered or level.attempted} requests: they never ended"
+
+
+def _missing(bound: Bound, level: Level) -> str:
+    """Why a figure is not there."""
+    if level.status in ("skipped", "failed"):
+        return f"{level.status}: {level.reason}"
+    if not level.completed:
+        return "no request completed"
+    metric = bound.metric
+    if metric in (*WHOLE, "stalls") and level.streamed is False:
+        return f"answers that are asked for whole have no {'gaps' if metric == 'stalls' else metric}"
+    if metric in (*STREAMED, "stalls") and (level.burst_share or 0) > BURST:
+        return "the server sends its answers in bursts"
+    if bound.figure.unit == "bytes":
+        return "nobody could sample it"
+    if metric == "efficiency":
+        return "no lower load of this model was measured"
+    if metric == "goodput":
+        return "no SLO is given, or it could not be judged"
+    return "the steady window is too short" if metric.endswith("_per_s") else "not measured"

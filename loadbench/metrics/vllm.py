@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.metrics import gaps
-from loadbench.metrics.request import Reals, Requests
+from loadbench.metrics.distribution import ascending_gaps
+from loadbench.metrics.request import Requests
+from loadbench.record import Counts, Reals
 from loadbench.store import LevelData
 
 PERCENTILES = ("50", "90", "95", "99", "99.9")
@@ -54,7 +55,7 @@ def figures(data: LevelData, *, streamed: bool = True) -> dict[str, Any]:
         **_times("e2el", latency[done]),
     }
     if data.gaps_kept and streamed:
-        found |= _times("itl", gaps.ascending(results, done).astype(np.float64) * 1e3)
+        found |= _times("itl", ascending_gaps(results, done).astype(np.float64) * 1e3)
     return {name: value for name, value in found.items() if value is not None or name == "request_goodput"}
 
 
@@ -89,7 +90,7 @@ def _peaks(data: LevelData, requests: Requests, latency: Reals) -> dict[str, Any
     return found
 
 
-def _arrival_seconds(data: LevelData, rows: NDArray[np.intp], origin: float) -> NDArray[np.int64]:
+def _arrival_seconds(data: LevelData, rows: NDArray[np.intp], origin: float) -> Counts:
     """In which second since `origin` each arrival of text came."""
     results = data.results
     seconds = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from loadbench import text as units
 from loadbench.report import levels
 from loadbench.report.costs import source
-from loadbench.report.document import Cell, Column, Table, Times, interval, known, table
+from loadbench.report.document import Cell, Column, Table, Times, interval, table, without_unknown
 from loadbench.report.levels import Level, Record, Summary
 from loadbench.report.tables import Columns, count, figure, share, statistic
 from loadbench.text import bare_url, one_line
@@ -181,7 +181,7 @@ def devices(summary: Summary) -> list[Table]:
             names |= {str(model.get("name")) for model in _models(level, summary)}
         absent = [row for row in summary.get("absent") or () if row.get("name") in names]
         if len({level.get("model") for level in rows}) > 1 or absent:
-            found += known([_devices(family, rows, absent)], fixed=2)
+            found += without_unknown([_devices(family, rows, absent)], fixed=2)
     return found
 
 

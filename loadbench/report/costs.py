@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.document import Cell, Column, Table, Times, known, table
+from loadbench.report.document import Cell, Column, Table, Times, table, without_unknown
 from loadbench.report.levels import Level, Record, Summary
 from loadbench.report.tables import LEVEL, Columns, Read, figure, per_model, share, statistic
 
@@ -64,7 +64,7 @@ def machine(summary: Summary) -> list[Table]:
     power = _power_sources(rows)
     if len(power) == 1 and "changed" not in power:
         notes.append(f"power: {power.pop()}")
-    return known(per_model("Machine", rows, columns, notes))
+    return without_unknown(per_model("Machine", rows, columns, notes))
 
 
 def _power_sources(rows: Sequence[Level]) -> set[str]:
@@ -100,7 +100,7 @@ def energy(summary: Summary) -> list[Table]:
         notes.append(f"declared: {watts} times the time that the level took; nobody measured it")
     if scenario.get("price_per_kwh"):
         notes.append(f"cost at {scenario['price_per_kwh']:g} per kWh")
-    return known(per_model("Energy and power", rows, columns, notes))
+    return without_unknown(per_model("Energy and power", rows, columns, notes))
 
 
 def _throttled(level: Level) -> Cell:
@@ -142,7 +142,7 @@ def server(summary: Summary) -> list[Table]:
         ),
     ]
     notes = ["the server's own /metrics, and our count over the same time: the whole level with warm-up and drain"]
-    return known(per_model("The server's own metrics", rows, columns, notes))
+    return without_unknown(per_model("The server's own metrics", rows, columns, notes))
 
 
 def _sampled(shown: Callable[[float | None], str], *names: str) -> Read:
@@ -193,7 +193,7 @@ def cold_start(summary: Summary) -> Table | None:
     for model in models:
         if model.get("load_error"):
             notes.append(f"{model.get('id')}: {model['load_error']}")
-    return next(iter(known([table("Cold start", columns, models, notes)])), None)
+    return next(iter(without_unknown([table("Cold start", columns, models, notes)])), None)
 
 
 def _name(model: Record) -> Cell:
@@ -242,7 +242,7 @@ def memory(summary: Summary) -> Table | None:
         notes.append(_WHOLE_DEVICE)
     if any(model.get("disk_source") == "server" for model in models):
         notes.append("on disk: as the server tells")
-    for found in known([table("Memory and disk", columns, models, notes)]):
+    for found in without_unknown([table("Memory and disk", columns, models, notes)]):
         # The size that a server lists stands with the model's facts; alone it is no table.
         if any(column.name != "size listed" for column in found.columns[1:]):
             return found

@@ -96,7 +96,7 @@ def notes_of(tables: Iterable[Table]) -> list[str]:
     return list(dict.fromkeys(note for table in tables for note in table.notes))
 
 
-def known(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
+def without_unknown(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
     """The same tables without the columns of which no cell of any of them is known; none where only names are left.
 
     Args:

@@ -62,7 +62,7 @@ def files(
 
 
 def _texts(kind: str, data: LevelData, summary: Summary, metrics: Sequence[str]) -> Iterable[tuple[str, str]]:
-    from loadbench.metrics.histograms import histograms
+    from loadbench.metrics.level import histograms
 
     if kind == "vllm":
         if any(error is None for error in data.results.error):

@@ -214,9 +214,12 @@ def table_of(found: Sequence[Entry], folder: Path) -> Table:
         (Column("run", left=True), lambda entry: _cell(entry.folder.relative_to(folder).as_posix())),
         (Column("models", left=True), lambda entry: _cell(_models(entry.models) or units.ABSENT)),
         (Column("levels"), lambda entry: Cell(_levels(entry))),
-        (Column("tokens", "/s"), lambda entry: Cell(units.figure(entry.best and entry.best.output_tokens_per_s))),
+        (
+            Column("tokens", "/s"),
+            lambda entry: Cell(units.figure(entry.best.output_tokens_per_s if entry.best else None)),
+        ),
         (Column("at", left=True), lambda entry: _cell(_at(entry))),
-        (Column("TTFT", "p50"), lambda entry: Cell(units.span(entry.best and entry.best.ttft_ms["p50"]))),
+        (Column("TTFT", "p50"), lambda entry: Cell(units.span(entry.best.ttft_ms["p50"] if entry.best else None))),
         (Column("result", left=True), lambda entry: _cell(", ".join(_results(entry)))),
     ]
     return table(str(folder), columns, found)

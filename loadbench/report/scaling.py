@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.document import Cell, Column, Table, interval, known, table
+from loadbench.report.document import Cell, Column, Table, interval, table, without_unknown
 from loadbench.report.levels import Level, Record, Summary
 from loadbench.report.tables import LEVEL, Columns, Read, efficiency, figure, per_model, rate
 
@@ -70,7 +70,7 @@ def lines(summary: Summary) -> list[Table]:
         "ideal = each stream gets what one of the lowest level gets; one by one = all of them together get that",
         "speed-up, stretch = tokens/s, mean E2E against the lowest level",
     ]
-    return known(per_model("Scaling", rows, columns, notes))
+    return without_unknown(per_model("Scaling", rows, columns, notes))
 
 
 def knees(summary: Summary) -> Table | None:
@@ -84,7 +84,7 @@ def knees(summary: Summary) -> Table | None:
         (Column("corner", unit), lambda curve: _knee(curve, "corner")),
         (Column("SLO", unit), lambda curve: _knee(curve, "slo")),
     ]
-    tables = known([table("Knees", columns, bent)])
+    tables = without_unknown([table("Knees", columns, bent)])
     if not tables:
         return None
     shown = {column.name.lower() for column in tables[0].columns}

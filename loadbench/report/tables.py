@@ -8,7 +8,7 @@ from dataclasses import replace
 from loadbench import text as units
 from loadbench.figures import STATISTIC_TITLES
 from loadbench.report import levels
-from loadbench.report.document import Cell, Column, Table, Times, interval, known, table
+from loadbench.report.document import Cell, Column, Table, Times, interval, table, without_unknown
 from loadbench.report.levels import Level, Record, Summary
 
 Read = Callable[[Level], Cell]
@@ -272,7 +272,7 @@ def behind(summary: Summary) -> list[Table]:
 
 def _of_answers(tables: list[Table], summary: Summary) -> list[Table]:
     """Without the columns that whole answers do not have."""
-    return tables if levels.is_streamed(summary) else known(tables)
+    return tables if levels.is_streamed(summary) else without_unknown(tables)
 
 
 # -- tables over all models, and of one level
@@ -350,7 +350,7 @@ def _of_level(
     found = table(f"{title}, {levels.label(level)}", columns, rows, notes, levels.model(level))
     if levels.is_stream(level):
         return found
-    return next(iter(known([found])), None)
+    return next(iter(without_unknown([found])), None)
 
 
 def worst_prompts(summary: Summary) -> list[Table]:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from loadbench import stats
 from loadbench.bounds import Bound
 from loadbench.metrics import Requests, gates, level, request
-from loadbench.metrics.searched import Verdict
 from loadbench.metrics.slo import STREAMED, Objectives
 from loadbench.record import Result, Results
 from loadbench.runner.rule import EARLIEST, Rule, wanted
 from loadbench.store import LevelData
+from loadbench.store.schema import ScenarioFacts
+from loadbench.store.summary import Verdict
 
 FEWEST = 40
 """Requests below which nothing is said."""
@@ -452,21 +453,21 @@ class Probe:
 
     def _unless_red(self, found: Decision, data: LevelData) -> Decision:
         """The decision, unless gate V2 is red: the load was not what it claims to be, or its backlog grows."""
-        doubt = gates.in_flight(level.summary(data, (), streamed=self.streamed), {})
-        if doubt is None or doubt["severity"] != "red":
+        doubt = gates.in_flight(level.summary(data, (), streamed=self.streamed), ScenarioFacts())
+        if doubt is None or doubt.severity != "red":
             return found
-        return replace(found, verdict="undecided", reason=f"V2: {doubt['text']}")
+        return replace(found, verdict="undecided", reason=f"V2: {doubt.text}")
 
     def _without_meaning(self, results: Results, requests: Requests) -> str | None:
         """A metric of the bounds that bursts leave without meaning."""
         named = next((bound.metric for bound in self.bounds if bound.metric in STREAMED), None)
         burst = request.burst_share(requests, results) if named and len(results) else None
-        return named if burst is not None and burst > level.BURST else None
+        return named if burst is not None and burst > request.BURST else None
 
     def _with_figures(self, found: Decision, data: LevelData) -> Decision:
         """The decision with the bounds that are about figures of the whole level."""
-        rows = level.summary(data, self.bounds, streamed=self.streamed)["slo"]
-        of_figures = {row["bound"]: row["attained"] for row in rows}
+        rows = level.summary(data, self.bounds, streamed=self.streamed).slo or ()
+        of_figures = {row.bound: row.attained for row in rows}
         shares = tuple(
             one if one.wanted is not None else Attainment(one.bound, None, None, None, of_figures[one.bound])
             for one in found.shares

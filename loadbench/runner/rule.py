@@ -20,9 +20,9 @@ from loadbench import stats
 from loadbench.bounds import Bound
 from loadbench.errors import UsageError
 from loadbench.figures import PERCENTILES
-from loadbench.metrics.searched import Verdict
 from loadbench.metrics.slo import OF_REQUESTS
 from loadbench.scenario import Level
+from loadbench.store.summary import Verdict
 
 LOOKS = 3
 CONFIRM_LOOKS = 2

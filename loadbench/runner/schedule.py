@@ -127,7 +127,7 @@ class Precise:
             if len(runs) < LEAST_REPEATS:
                 return False
             for figure in (name for name in FIGURES if name in runs[0]):
-                half = repeats.over_runs([run[figure] for run in runs])["half_width"]
+                half = repeats.over_runs([run[figure] for run in runs]).half_width
                 if half is not None:  # of a figure that no server told, no run says more
                     widths.append((half, f"{in_words(figure)} of {runs[0]['level']}"))
         if not widths:

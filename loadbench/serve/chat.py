@@ -31,9 +31,7 @@ class Refused(Exception):
     def body(self) -> bytes:
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
-        return encoded(
-            {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}},
-        )
+        return encoded({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
 
 
 def encoded(value: object) -> bytes:

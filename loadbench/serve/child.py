@@ -51,8 +51,10 @@ def main(serve: Callable[[Document, Announce], None]) -> int:
 
 def _settings() -> Document:
     line = b""
-    while not line.endswith(b"\n") and (data := os.read(0, 65_536)):  # unbuffered: the end of stdin is watched next
-        line += data
+    while not line.endswith(b"\n") and not os.isatty(0) and (data := os.read(0, 65_536)):
+        line += data  # unbuffered: the end of stdin is watched next
+    if not line:
+        raise UsageError("no settings on standard input: this is started by loadbench; run `loadbench serve`")
     settings: Document = json.loads(line)
     return settings
 

@@ -16,13 +16,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from loadbench.bounds import Bound
 from loadbench.figures import PERCENTILES
 from loadbench.stats import usl
-
-Level = Mapping[str, Any]
+from loadbench.store.summary import NOTHING, Curve, CurveRow, Distribution, Knee, Knees, Law, Level, Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +53,9 @@ def _points(members: Sequence[Level]) -> list[Point]:
     """The loads that have a throughput, lowest first."""
     by_load: dict[float, list[Level]] = {}
     for level in members:
-        n = _load(level)
-        if n is not None and _is_whole(level) and _x_per_s(level):
-            by_load.setdefault(n, []).append(level)
+        if level.load is not None and level.is_whole and level.output_tokens_per_s:
+            by_load.setdefault(level.load, []).append(level)
     return [_point(n, same) for n, same in sorted(by_load.items())]
-
-
-def _load(level: Level) -> float | None:
-    """The level's load on its own axis: requests per second in open loop, else requests in flight."""
-    rate = level.get("request_rate_per_s")
-    n = level.get("concurrency") if rate is None else rate
-    return n if n else None
-
-
-def _is_whole(level: Level) -> bool:
-    """Whether the level ran to its end."""
-    return level.get("status") in (None, "complete")
-
-
-def _x_per_s(level: Level) -> float | None:
-    return level.get("output_tokens_per_s")
-
-
-def _r_ms(level: Level) -> float | None:
-    return (level.get("e2e_ms") or {}).get("mean")
-
-
-def _ttft_ms(level: Level) -> float | None:
-    return None if level.get("streamed") is False else (level.get("ttft_ms") or {}).get("mean")
 
 
 def _mean(figures: Sequence[float | None]) -> float | None:
@@ -94,99 +67,101 @@ def _mean(figures: Sequence[float | None]) -> float | None:
 def _point(n: float, same: Sequence[Level]) -> Point:
     halves = [_log_half_of(level) for level in same]
     sure = [half for half in halves if half is not None]
+    log_half = None
+    if len(sure) == len(halves):
+        log_half = math.sqrt(sum(half**2 for half in sure)) / len(sure)
     return Point(
         n=n,
-        in_flight=_mean([level.get("in_flight_mean") for level in same]) or n,
-        x_per_s=fmean(x for level in same if (x := _x_per_s(level))),
-        requests_per_s=_mean([level.get("requests_per_s") for level in same]),
-        r_ms=_mean([_r_ms(level) for level in same]),
-        ttft_ms=_mean([_ttft_ms(level) for level in same]),
-        think_ms=1000 * (_mean([level.get("think_time_s") for level in same]) or 0.0),
-        log_half=math.sqrt(sum(half**2 for half in sure)) / len(sure) if len(sure) == len(halves) else None,
+        in_flight=_mean([level.in_flight_mean for level in same]) or n,
+        x_per_s=fmean(level.output_tokens_per_s for level in same if level.output_tokens_per_s),
+        requests_per_s=_mean([level.requests_per_s for level in same]),
+        r_ms=_mean([(level.e2e_ms or NOTHING).mean for level in same]),
+        ttft_ms=_mean([(level.ttft_ms or NOTHING).mean for level in same if level.streamed is not False]),
+        think_ms=1000 * (_mean([level.think_time_s for level in same]) or 0.0),
+        log_half=log_half,
         levels=tuple(same),
     )
 
 
 def _log_half_of(level: Level) -> float | None:
     """Half the width of the 95 % interval of ln X; None where no interval is known."""
-    low, high = level.get("output_tokens_per_s_ci95") or (None, None)
+    low, high = level.output_tokens_per_s_ci95 or (None, None)
     return math.log(high / low) / 2 if low and high else None
 
 
-def scaling(levels: Sequence[Level]) -> list[dict[str, Any]]:
-    """One entry a model (and kind of loop), in the order of the run, its levels by load; closing levels left out.
+def scaling(levels: Sequence[Level]) -> list[Curve]:
+    """One curve a model (and kind of loop), in the order of the run, its levels by load; closing levels left out.
 
-    {"model", "loop": "closed" | "open", "base_n", "levels": [{"id", "n", "x_per_s", "efficiency", "speedup",
-    "stretch", "ideal_x_per_s", "serial_x_per_s", "efficiency_ci95", "speedup_ci95"}], "usl", "usl_reason", "knees",
-    "saturated_n", "serial"}: n is the concurrency, in open loop the request rate; x_per_s the output tokens per second
-    of the steady window. With X and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a
-    throughput (mean over its repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines
-    are X0*n/n0 (every stream gets what one of the lowest load gets) and X0 (a server that answers one by one). None
-    where X or R is, and where the level did not run to its end: such a level is no base either. The law, the knees
-    and `serial` are of closed loops alone.
-
-    Args:
-        levels: Entries of summary.json's `levels`.
+    n is the concurrency, in open loop the request rate; x_per_s the output tokens per second of the steady window. With
+    X and R (mean E2E) of a level, and X0, R0 those of `base_n`, the lowest load that has a throughput (mean over its
+    repeats): efficiency (X/n)/(X0/n0), speed-up X/X0, stretch R/R0; the reference lines are X0*n/n0 (every stream gets
+    what one of the lowest load gets) and X0 (a server that answers one by one). None where X or R is, and where the
+    level did not run to its end: such a level is no base either. The law, the knees and `serial` are of closed loops
+    alone.
     """
     curves: dict[tuple[str, str], list[Level]] = {}
     for level in levels:
-        if _load(level) is not None and not level.get("closing"):
-            loop = "closed" if level.get("request_rate_per_s") is None else "open"
-            curves.setdefault((str(level.get("model")), loop), []).append(level)
-    return [{"model": model, "loop": loop, **_curve(members, loop)} for (model, loop), members in curves.items()]
+        if level.load is not None and not level.closing:
+            loop = "open" if level.is_open else "closed"
+            curves.setdefault((str(level.model), loop), []).append(level)
+    return [_curve(model, loop, members) for (model, loop), members in curves.items()]
 
 
-def _curve(members: Sequence[Level], loop: str) -> dict[str, Any]:
-    ordered = sorted(members, key=lambda level: (_load(level) or 0, level.get("repeat") or 1))
-    curve = _points(ordered)
-    base = curve[0] if curve else None
-    found = {"base_n": base.n if base else None, "levels": [_row(level, base) for level in ordered]}
-    if loop == "open":
-        nothing = dict.fromkeys(("power", "doubling", "corner"))
-        return found | {
-            "usl": None,
-            "usl_reason": None,
-            "serial": None,
-            "saturated_n": None,
-            "knees": nothing | {"slo": knees([], members)["slo"]},
-        }
-    law, reason = _law(curve)
-    return found | {
-        "usl": law,
-        "usl_reason": reason,
-        "serial": serial(curve),
-        "saturated_n": saturated_n(curve),
-        "knees": knees(curve, members),
-    }
-
-
-def _row(level: Level, base: Point | None) -> dict[str, Any]:
-    n, x = _load(level), _x_per_s(level)
-    found: dict[str, float | None] = dict.fromkeys(
-        ("efficiency", "speedup", "stretch", "ideal_x_per_s", "serial_x_per_s")
+def _curve(model: str, loop: str, members: Sequence[Level]) -> Curve:
+    ordered = sorted(members, key=lambda level: (level.load or 0, level.repeat or 1))
+    points = _points(ordered)
+    base = points[0] if points else None
+    curve = Curve(
+        model=model,
+        loop=loop,
+        base_n=base.n if base else None,
+        levels=[_row(level, base) for level in ordered],
     )
-    if base and n:
-        found |= {"ideal_x_per_s": base.x_per_s * n / base.n, "serial_x_per_s": base.x_per_s}
-    if _is_whole(level) and base and n:
-        speedup = x / base.x_per_s if x is not None else None
-        stays = _r_ms(level)
-        found |= {
-            "efficiency": speedup * base.n / n if speedup is not None else None,
-            "speedup": speedup,
-            "stretch": stays / base.r_ms if stays is not None and base.r_ms else None,
-        }
-    rounded = {name: None if figure is None else round(figure, 4) for name, figure in found.items()}
-    factor = _factor(level, base)
-    ends = {
-        f"{name}_ci95": _around(found[name], factor) if _is_whole(level) else None for name in ("efficiency", "speedup")
-    }
-    return {"id": level.get("id"), "n": n, "x_per_s": x} | rounded | ends
+    if loop == "open":
+        curve.knees = Knees(slo=slo(members))
+        return curve
+    curve.usl, curve.usl_reason = _law(points)
+    curve.serial = serial(points)
+    curve.saturated_n = saturated_n(points)
+    curve.knees = knees(points, members)
+    return curve
 
 
-def _factor(level: Level, base: Point | None) -> float | None:
+def _row(level: Level, base: Point | None) -> CurveRow:
+    n, x = level.load, level.output_tokens_per_s
+    if base is None or not n:
+        return CurveRow(id=level.id, n=n, x_per_s=x)
+    efficiency = speedup = stretch = factor = None
+    if level.is_whole:
+        r_ms = (level.e2e_ms or NOTHING).mean
+        factor = _factor(level, base)
+        if x is not None:
+            speedup = x / base.x_per_s
+            efficiency = speedup * base.n / n
+        if r_ms is not None and base.r_ms:
+            stretch = r_ms / base.r_ms
+    return CurveRow(
+        id=level.id,
+        n=n,
+        x_per_s=x,
+        efficiency=_rounded(efficiency),
+        efficiency_ci95=_around(efficiency, factor),
+        speedup=_rounded(speedup),
+        speedup_ci95=_around(speedup, factor),
+        stretch=_rounded(stretch),
+        ideal_x_per_s=_rounded(base.x_per_s * n / base.n),
+        serial_x_per_s=_rounded(base.x_per_s),
+    )
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 4)
+
+
+def _factor(level: Level, base: Point) -> float | None:
     """What the ratio of the level's throughput to the base's may be off by, as a factor; None of the base itself."""
     half = _log_half_of(level)
-    if base is None or base.log_half is None or half is None or level in base.levels:
+    if base.log_half is None or half is None or any(level is one for one in base.levels):
         return None
     return math.exp(math.hypot(half, base.log_half))
 
@@ -195,28 +170,32 @@ def _around(figure: float | None, factor: float | None) -> list[float] | None:
     return None if figure is None or factor is None else [round(figure / factor, 4), round(figure * factor, 4)]
 
 
-def _law(curve: Sequence[Point]) -> tuple[Mapping[str, Any] | None, str | None]:
+def _law(curve: Sequence[Point]) -> tuple[Law | None, str | None]:
     """The fitted law over what was in flight on average; else why there is none."""
     loads = len({point.n for point in curve})
     if loads < usl.FEWEST_LOADS:
         return None, f"needs {usl.FEWEST_LOADS} loads or more, has {loads}"
     single = [(level, point) for point in curve for level in point.levels]
-    streams = [float(level.get("in_flight_mean") or point.n) for level, point in single]
-    throughputs = [float(_x_per_s(level) or 0) for level, _ in single]
+    streams = [float(level.in_flight_mean or point.n) for level, point in single]
+    throughputs = [float(level.output_tokens_per_s or 0) for level, _ in single]
     try:
         law = usl.fit(streams, throughputs)
     except ValueError as error:
         return None, str(error)
     if not usl.fits(law, streams, throughputs, [_log_half_of(level) for level, _ in single]):
         return None, f"does not fit these levels: it would be off by {100 * law.rms:.0f} % on average"
-    figures = {"lambda_per_s": law.lambda_per_s, "sigma": law.sigma, "kappa": law.kappa, "peak_n": law.peak_n}
-    return {
-        **{name: _digits(figure) for name, figure in figures.items()},
-        "peak_x_per_s": _digits(law.x_per_s(law.peak_n) if law.peak_n is not None else None),
-        "measured_to": _digits(law.measured_to),
-        "rms": _digits(law.rms),
-        "ci95": {name: [_digits(end) for end in ends] for name, ends in law.ci95.items()},
-    }, None
+    peak_x_per_s = law.x_per_s(law.peak_n) if law.peak_n is not None else None
+    found = Law(
+        lambda_per_s=_digits(law.lambda_per_s),
+        sigma=_digits(law.sigma),
+        kappa=_digits(law.kappa),
+        peak_n=_digits(law.peak_n),
+        peak_x_per_s=_digits(peak_x_per_s),
+        measured_to=_digits(law.measured_to),
+        rms=_digits(law.rms),
+        ci95={name: [_digits(end) for end in ends] for name, ends in law.ci95.items()},
+    )
+    return found, None
 
 
 def _digits(figure: float | None) -> float | None:
@@ -272,23 +251,20 @@ GAIN, LEAST_STEP = 0.05, 1.5
 _SHARES_MET = {**PERCENTILES, "max": 1.0}
 """The share of requests that must meet a bound on that statistic."""
 
-Knee = dict[str, Any]
+_Judged = tuple[Objective, Level]
+_Slack = Callable[[Bound, Objective, Level], float | None]
 
 
-def knees(curve: Sequence[Point], members: Sequence[Level]) -> dict[str, Knee | None]:
+def knees(curve: Sequence[Point], members: Sequence[Level]) -> Knees:
     """All four knees of one model's closed loop.
 
     Args:
         curve: Its loads that have a throughput, lowest first.
         members: Its levels, for their objectives.
     """
-    bent = len(curve) >= FEWEST_LOADS
-    return {
-        "power": power(curve) if bent else None,
-        "doubling": doubling(curve) if bent else None,
-        "corner": corner(curve) if bent else None,
-        "slo": slo(members),
-    }
+    if len(curve) < FEWEST_LOADS:
+        return Knees(slo=slo(members))
+    return Knees(power=power(curve), doubling=doubling(curve), corner=corner(curve), slo=slo(members))
 
 
 def power(curve: Sequence[Point]) -> Knee | None:
@@ -298,8 +274,8 @@ def power(curve: Sequence[Point]) -> Knee | None:
         return None
     n = -max(rated)[1]
     if n == curve[-1].n:
-        return {"n": n, "relation": ">="}
-    return {"n": n, "relation": "<=" if n == curve[0].n > 1 else "="}
+        return Knee(n=n, relation=">=")
+    return Knee(n=n, relation="<=" if n == curve[0].n > 1 else "=")
 
 
 def doubling(curve: Sequence[Point]) -> Knee | None:
@@ -315,8 +291,8 @@ def doubling(curve: Sequence[Point]) -> Knee | None:
         reached = upper.n
         gain = (upper.x_per_s / lower.x_per_s) ** (1 / math.log2(upper.n / lower.n)) - 1
         if gain < GAIN - 1e-9:
-            return {"n": upper.n, "relation": "=", "from_n": lower.n, "gain": round(gain, 4)}
-    return None if reached is None else {"n": reached, "relation": ">"}
+            return Knee(n=upper.n, relation="=", from_n=lower.n, gain=round(gain, 4))
+    return None if reached is None else Knee(n=reached, relation=">")
 
 
 def saturated_n(curve: Sequence[Point]) -> float | None:
@@ -353,38 +329,36 @@ def corner(curve: Sequence[Point]) -> Knee | None:
     lowest = curve[0]
     if len(rates) < len(curve) or not lowest.r_ms:
         return None
-    return {
-        "n": round(max(rates) * (lowest.r_ms + lowest.think_ms) / 1000, 2),
-        "relation": "=" if lowest.n == 1 else "<=",
-    }
+    n = round(max(rates) * (lowest.r_ms + lowest.think_ms) / 1000, 2)
+    return Knee(n=n, relation="=" if lowest.n == 1 else "<=")
 
 
 def slo(members: Sequence[Level]) -> Knee | None:
     """The load at which the first bound is crossed, between two levels by a straight line over log2 of the load."""
-    by_bound: dict[str, dict[float, list[Any]]] = {}
+    by_bound: dict[str, dict[float, list[_Judged]]] = {}
     for level in members:
-        n = _load(level)
-        if n is None or not _is_whole(level):
+        if level.load is None or not level.is_whole:
             continue
-        for row in level.get("slo") or ():
-            by_bound.setdefault(str(row["bound"]), {}).setdefault(n, []).append((row, level))
+        for row in level.slo or ():
+            by_bound.setdefault(row.bound, {}).setdefault(level.load, []).append((row, level))
     crossings = [_crossing(Bound.parse(text), loads) for text, loads in by_bound.items()]
-    if not crossings or any(crossing is None for crossing in crossings):
+    known = [crossing for crossing in crossings if crossing is not None]
+    if not known or len(known) < len(crossings):
         return None
     order = {"<": 0, "=": 1, ">": 2}
-    return min((c for c in crossings if c), key=lambda c: (order[c["relation"]], c["n"]))
+    return min(known, key=lambda crossing: (order[crossing.relation], crossing.n))
 
 
-def _crossing(bound: Bound, loads: dict[float, list[Any]]) -> Knee | None:
+def _crossing(bound: Bound, loads: Mapping[float, Sequence[_Judged]]) -> Knee | None:
     """Where one bound is crossed; a load keeps it if each of its repeats does. None where a level is undecided."""
     rows = sorted(loads.items())
-    if any(row["attained"] is None for _, same in rows for row, _ in same):
+    if any(row.attained is None for _, same in rows for row, _ in same):
         return None
-    met = [all(row["attained"] for row, _ in same) for _, same in rows]
+    met = [all(row.attained for row, _ in same) for _, same in rows]
     if not met[0]:
-        return {"n": rows[0][0], "relation": "<", "bound": bound.text}
+        return Knee(n=rows[0][0], relation="<", bound=bound.text)
     if all(met):
-        return {"n": rows[-1][0], "relation": ">", "bound": bound.text}
+        return Knee(n=rows[-1][0], relation=">", bound=bound.text)
     at = met.index(False) - 1
     (low, within), (high, beyond) = rows[at], rows[at + 1]
     share = 0.0
@@ -394,29 +368,29 @@ def _crossing(bound: Bound, loads: dict[float, list[Any]]) -> Knee | None:
             share = spare / (spare - lack)
             break
     n = low * (high / low) ** share
-    return {"n": round(n, 2), "relation": "=", "bound": bound.text, "between": [low, high]}
+    return Knee(n=round(n, 2), relation="=", bound=bound.text, between=[low, high])
 
 
-def _worst(slack: Callable[[Bound, Any, Level], float | None], bound: Bound, same: Sequence[Any]) -> float | None:
+def _worst(slack: _Slack, bound: Bound, same: Sequence[_Judged]) -> float | None:
     found = [slack(bound, row, level) for row, level in same]
-    return None if None in found else min(value for value in found if value is not None)
+    known = [value for value in found if value is not None]
+    return min(known) if len(known) == len(found) else None
 
 
-def _of_figure(bound: Bound, row: Any, level: Level) -> float | None:
+def _of_figure(bound: Bound, row: Objective, level: Level) -> float | None:
     """How far the bound's own figure is within it: times in logarithms, since they grow with the load."""
     if bound.figure.values:
-        name = (
-            "ttft_from_due_ms" if bound.metric == "ttft" and level.get("request_rate_per_s") else f"{bound.metric}_ms"
-        )
-        value = (level.get(name) or {}).get(bound.statistic)
+        name = "ttft_from_due_ms" if bound.metric == "ttft" and level.is_open else f"{bound.metric}_ms"
+        times: Distribution | None = getattr(level, name)
+        value = (times or NOTHING).at(bound.statistic or "")
         return math.log(bound.value / value) if value else None
-    value = level.get(bound.figure.path)
-    if value is None:
+    figure: float | None = bound.figure.read(level)
+    if figure is None:
         return None
-    return float(value - bound.value if bound.op.startswith(">") else bound.value - value)
+    return figure - bound.value if bound.op.startswith(">") else bound.value - figure
 
 
-def _of_attainment(bound: Bound, row: Any, level: Level) -> float | None:
+def _of_attainment(bound: Bound, row: Objective, level: Level) -> float | None:
     """How far the share of requests is above the one that the bound asks for; failed requests are in it."""
     target = _SHARES_MET.get(bound.statistic or "", bound.value if bound.metric == "success" else None)
-    return None if target is None or row["attainment"] is None else float(row["attainment"] - target)
+    return None if target is None or row.attainment is None else row.attainment - target

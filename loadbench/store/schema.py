@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from loadbench.bounds import Bound, Threshold
 from loadbench.errors import UsageError
 from loadbench.record import Count, Mark
 from loadbench.scenario.files import is_deep
+from loadbench.store.summary import Absent, Amount, Figure, Ms, Ran, Seconds, Worker
 
 MOST_LEVELS = 20_000
 """Attempts of levels in one run.json: each takes some kB while it is read."""
@@ -29,21 +30,16 @@ FROM_SERVERS = ("target", "endpoints", "telemetry")
 MOST_FORGOTTEN = 1000
 HUGE = 1e18
 
-Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-Ms = Annotated[float, Meta(ge=0, le=1e12)]
-Amount = Annotated[float, Meta(ge=0, le=1e18)]
-Figure = Annotated[float, Meta(ge=-1e18, le=1e18)]
 
-
-class _Lag(TypedDict, total=False):
-    n: Count | None
-    mean: Amount | None
-    p50: Amount | None
-    p90: Amount | None
-    p95: Amount | None
-    p99: Amount | None
-    p999: Amount | None
-    max: Amount | None
+class Lag(Struct, kw_only=True, frozen=True):
+    n: Count | None = None
+    mean: Amount | None = None
+    p50: Amount | None = None
+    p90: Amount | None = None
+    p95: Amount | None = None
+    p99: Amount | None = None
+    p999: Amount | None = None
+    max: Amount | None = None
 
 
 class Part(TypedDict):
@@ -53,215 +49,172 @@ class Part(TypedDict):
     crc32: Count
 
 
-class _Percentiles(TypedDict, total=False):
-    p50: Amount | None
-    p99: Amount | None
+class LevelFacts(Struct, kw_only=True, frozen=True):
+    id: str | None = None
+    attempt: Count | None = None
+    status: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    device: str | None = None
+    execution_provider: str | None = None
+    alias: str | None = None
+    asked_device: str | None = None
+    repeat: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    concurrency: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    request_rate_per_s: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    shape: str | None = None
+    closing: bool | None = None
+    began: str | None = None
+    reason: str | None = None
+    aborted: str | None = None
+    duration_s: Seconds | None = None
+    measured_from_ns: Mark | None = None
+    full_ns: Mark | None = None
+    last_issue_ns: Mark | None = None
+    offered: Count | None = None
+    dropped: Count | None = None
+    warmup_requests: Count | None = None
+    requests_planned: Count | None = None
+    duration_planned_s: Seconds | None = None
+    think_time_s: Seconds | None = None
+    round_trip_ms: Ms | None = None
+    client_cpu_s: Amount | None = None
+    client_wait_share: Amount | None = None
+    client_pause_s: Amount | None = None
+    client_pause_at_s: Amount | None = None
+    client_lag_us: Lag | None = None
+    workers: list[Worker] | None = None
+    written: dict[str, Part] | None = None
 
 
-class _Worker(TypedDict, total=False):
-    name: str | None
-    address: str | None
-    host: str | None
-    pid: Count | None
-    status: str | None
-    reason: str | None
-    lost_s: Amount | None
-    streams: Count | None
-    request_rate_per_s: Amount | None
-    issued: Count | None
-    completed: Count | None
-    failed: Count | None
-    cancelled: Count | None
-    dropped: Count | None
-    unknown: Count | None
-    ttft_ms: _Percentiles | None
-    itl_ms: _Percentiles | None
-    client_lag_ms: _Percentiles | None
-    cpu_s: Amount | None
-    cpu_share: Amount | None
-    round_trip_ms: Amount | None
-    clock_uncertain_ms: Amount | None
-    wall_clock_offset_ms: Figure | None
-    late_ms: Figure | None
+class ModelTurn(Struct, kw_only=True, frozen=True):
+    model: str | None = None
+    name: str | None = None
+    alias: str | None = None
+    asked_device: str | None = None
+    asked_execution_provider: str | None = None
+    ran: Ran | None = None
+    served_as: str | None = None
+    was_loaded: bool | None = None
+    load_s: Seconds | None = None
+    load_source: str | None = None
+    load_error: str | None = None
+    memory_before_load_bytes: Amount | None = None
+    memory_after_load_bytes: Amount | None = None
+    memory_after_unload_bytes: Amount | None = None
+    disk_bytes: Amount | None = None
+    disk_source: str | None = None
 
 
-class _Level(TypedDict, total=False):
-    id: str
-    attempt: Count
-    status: str
-    model: str | None
-    endpoint: str | None
-    device: str | None
-    execution_provider: str | None
-    alias: str | None
-    asked_device: str | None
-    repeat: Annotated[int, Meta(ge=1, le=1_000_000)] | None
-    concurrency: Annotated[int, Meta(ge=1, le=10_000_000)] | None
-    request_rate_per_s: Annotated[float, Meta(gt=0, le=1e9)] | None
-    shape: str | None
-    closing: bool | None
-    began: str | None
-    reason: str | None
-    aborted: str | None
-    duration_s: Seconds | None
-    measured_from_ns: Mark | None
-    full_ns: Mark | None
-    last_issue_ns: Mark | None
-    offered: Count | None
-    dropped: Count | None
-    warmup_requests: Count | None
-    requests_planned: Count | None
-    duration_planned_s: Seconds | None
-    think_time_s: Seconds | None
-    round_trip_ms: Ms | None
-    client_cpu_s: Amount | None
-    client_wait_share: Amount | None
-    client_lag_us: _Lag | None
-    workers: list[_Worker] | None
-    written: dict[str, Part] | None
+class ProbeFacts(Struct, kw_only=True, frozen=True):
+    model: str | None = None
+    purpose: str | None = None
+    cold: bool | None = None
+    after_s: Seconds | None = None
+    every_s: Seconds | None = None
+    requests: Count | None = None
+    error: str | None = None
+    error_message: str | None = None
+    ttft_ms: Ms | None = None
+    e2e_ms: Ms | None = None
 
 
-class _Ran(TypedDict, total=False):
-    id: str | None
-    device: str | None
-    execution_provider: str | None
+class ModelFacts(Struct, kw_only=True, frozen=True):
+    id: str | None = None
+    aliases: list[str] | None = None
+    size_bytes: Amount | None = None
+    context: Count | None = None
+    quantization: str | None = None
+    device: str | None = None
+    execution_provider: str | None = None
+    licence: str | None = None
+    task: str | None = None
+    base_url: str | None = None
+    capabilities: list[str] | None = None
+    device_by_name: bool | None = None
 
 
-class _Model(TypedDict, total=False):
-    model: str | None
-    name: str | None
-    alias: str | None
-    asked_device: str | None
-    asked_execution_provider: str | None
-    ran: _Ran | None
-    served_as: str | None
-    was_loaded: bool | None
-    load_s: Seconds | None
-    load_source: str | None
-    load_error: str | None
-    memory_before_load_bytes: Amount | None
-    memory_after_load_bytes: Amount | None
-    memory_after_unload_bytes: Amount | None
-    disk_bytes: Amount | None
-    disk_source: str | None
+class TargetFacts(Struct, kw_only=True, frozen=True):
+    base_url: str | None = None
+    url: str | None = None
+    kind: str | None = None
+    version: str | None = None
+    server_header: str | None = None
+    models: list[ModelFacts] | None = None
+    slots: Count | None = None
+    proxied: bool | None = None
 
 
-class _Probe(TypedDict, total=False):
-    model: str | None
-    purpose: str | None
-    cold: bool | None
-    after_s: Seconds | None
-    every_s: Seconds | None
-    requests: Count | None
-    error: str | None
-    error_message: str | None
-    ttft_ms: Ms | None
-    e2e_ms: Ms | None
+class EndpointFacts(Struct, kw_only=True, frozen=True):
+    url: str | None = None
+    weight: Count | None = None
+    kind: str | None = None
+    version: str | None = None
+    round_trip_ms: Ms | None = None
 
 
-class _Facts(TypedDict, total=False):
-    id: str | None
-    aliases: list[str] | None
-    size_bytes: Amount | None
-    context: Count | None
-    quantization: str | None
-    device: str | None
-    execution_provider: str | None
-    licence: str | None
-    task: str | None
-    base_url: str | None
-    capabilities: list[str] | None
-    device_by_name: bool | None
+class ScenarioFacts(Struct, kw_only=True, frozen=True):
+    name: str | None = None
+    description: str | None = None
+    endpoint: str | list[str] | None = None
+    model_facts: dict[str, dict[str, Any]] | None = None
+    prompts: str | list[str] | None = None
+    system: str | None = None
+    max_tokens: Count | None = None
+    temperature: Figure | None = None
+    seed: Count | None = None
+    request_rate: list[Amount] | None = None
+    shape: str | list[str] | None = None
+    arrivals: str | None = None
+    requests: Count | None = None
+    repeat: Count | None = None
+    until: Amount | None = None
+    slo: list[str] | None = None
+    fail_if: list[str | dict[str, Any]] | None = None
+    shared_prefix: Amount | None = None
+    distinct_prompts: bool | None = None
+    stream: bool | None = None
+    extra_body: dict[str, Any] | None = None
+    execution_provider: str | None = None
+    device: list[str] | None = None
+    price_per_kwh: Amount | None = None
+    declared_watts: Amount | None = None
+    stall_threshold: Annotated[int, Meta(ge=1, le=10**6)] | Annotated[float, Meta(ge=1, le=1e6)] | None = None
 
 
-class _Target(TypedDict, total=False):
-    base_url: str | None
-    url: str | None
-    kind: str | None
-    version: str | None
-    server_header: str | None
-    models: list[_Facts] | None
-    slots: Count | None
-    proxied: bool | None
+class PromptsFacts(Struct, kw_only=True, frozen=True):
+    count: Count | None = None
+    source: str | None = None
+    sha256: str | None = None
+    own_limits: bool | None = None
 
 
-class _Endpoint(TypedDict, total=False):
-    url: str | None
-    weight: Count | None
-    kind: str | None
-    version: str | None
-    round_trip_ms: Ms | None
+class ParameterFacts(Struct, kw_only=True, frozen=True):
+    max_tokens: Count | None = None
+    temperature: Figure | None = None
+    extra_body: dict[str, Any] | None = None
+    stream: bool | None = None
 
 
-class _Scenario(TypedDict, total=False):
-    name: str | None
-    description: str | None
-    endpoint: str | list[str] | None
-    model_facts: dict[str, dict[str, Any]] | None
-    prompts: str | list[str] | None
-    system: str | None
-    max_tokens: Count | None
-    temperature: Figure | None
-    seed: Count | None
-    request_rate: list[Amount] | None
-    shape: str | list[str] | None
-    arrivals: str | None
-    requests: Count | None
-    repeat: Count | None
-    until: Amount | None
-    slo: list[str] | None
-    fail_if: list[str | dict[str, Any]] | None
-    shared_prefix: Amount | None
-    distinct_prompts: bool | None
-    stream: bool | None
-    extra_body: dict[str, Any] | None
-    execution_provider: str | None
-    device: list[str] | None
-    price_per_kwh: Amount | None
-    declared_watts: Amount | None
-    stall_threshold: Annotated[float, Meta(ge=1, le=1e6)] | None
+class EnvironmentFacts(Struct, kw_only=True, frozen=True):
+    cpu: str | None = None
+    cores: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    machine_cores: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    memory_bytes: Amount | None = None
+    gpu: str | list[str] | None = None
+    os: str | None = None
+    power: str | None = None
 
 
-class _Prompts(TypedDict, total=False):
-    count: Count | None
-    source: str | None
-    sha256: str | None
-    own_limits: bool | None
-
-
-class _Parameters(TypedDict, total=False):
-    max_tokens: Count | None
-    temperature: Figure | None
-    extra_body: dict[str, Any] | None
-    stream: bool | None
-
-
-class _Environment(TypedDict, total=False):
-    cpu: str | None
-    cores: Annotated[int, Meta(ge=1, le=1_000_000)] | None
-    machine_cores: Annotated[int, Meta(ge=1, le=1_000_000)] | None
-    memory_bytes: Amount | None
-    gpu: str | list[str] | None
-    os: str | None
-    power: str | None
-
-
-class _Telemetry(TypedDict, total=False):
-    interval_s: Seconds | None
-    local: bool | None
-    server_pid: Count | None
-    server_pids: list[Count] | None
-    gpu_source: str | None
-    gpu_reason: str | None
-    cpu_energy_source: str | None
-    cpu_energy_reason: str | None
-
-
-class _Absent(TypedDict, total=False):
-    name: str | None
-    device: str | None
-    execution_provider: str | None
-    reason: str | None
+class TelemetryFacts(Struct, kw_only=True, frozen=True):
+    interval_s: Seconds | None = None
+    local: bool | None = None
+    server_pid: Count | None = None
+    server_pids: list[Count] | None = None
+    gpu_source: str | None = None
+    gpu_reason: str | None = None
+    cpu_energy_source: str | None = None
+    cpu_energy_reason: str | None = None
 
 
 class _Share(TypedDict):
@@ -301,49 +254,56 @@ class _Search(TypedDict):
     reason: str | None
 
 
-class _Until(TypedDict, total=False):
-    wanted: Amount | None
-    reached: bool | None
+class UntilFacts(Struct, kw_only=True, frozen=True):
+    wanted: Amount | None = None
+    reached: bool | None = None
 
 
-class _Against(TypedDict, total=False):
-    side: str | None
-    other: str | None
+class AgainstFacts(Struct, kw_only=True, frozen=True):
+    side: str | None = None
+    other: str | None = None
 
 
-class _Spread(TypedDict, total=False):
-    kind: str | None
-    workers: list[dict[str, Any]] | None
+class SpreadFacts(Struct, kw_only=True, frozen=True):
+    kind: str | None = None
+    workers: list[dict[str, Any]] | None = None
 
 
-class _Run(TypedDict, total=False):
-    name: str | None
-    start: str | None
-    ended: str | None
-    status: str | None
-    command: list[str] | None
-    versions: dict[str, str] | None
-    scenario: _Scenario | None
-    seed: Count | None
-    prompts: _Prompts | None
-    parameters: _Parameters | None
-    target: _Target | None
-    target_found: str | None
-    endpoints: list[_Endpoint] | None
-    absent: list[_Absent] | None
-    environment: _Environment | None
-    telemetry: _Telemetry | None
-    clock: str | None
-    hlog: bool | None
-    budget_s: Seconds | None
-    answers: bool | None
-    models: list[_Model] | None
-    probes: list[_Probe] | None
-    levels: Annotated[list[_Level], Meta(max_length=MOST_LEVELS)]
-    capacity: list[_Search] | None
-    until: _Until | None
-    against: _Against | None
-    spread: _Spread | None
+class RunFacts(Struct, kw_only=True, frozen=True):
+    name: str | None = None
+    start: str | None = None
+    ended: str | None = None
+    status: str | None = None
+    command: list[str] | None = None
+    versions: dict[str, str] | None = None
+    scenario: ScenarioFacts | None = None
+    seed: Count | None = None
+    prompts: PromptsFacts | None = None
+    parameters: ParameterFacts | None = None
+    target: TargetFacts | None = None
+    target_found: str | None = None
+    endpoints: list[EndpointFacts] | None = None
+    absent: list[Absent] | None = None
+    environment: EnvironmentFacts | None = None
+    telemetry: TelemetryFacts | None = None
+    clock: str | None = None
+    hlog: bool | None = None
+    budget_s: Seconds | None = None
+    answers: bool | None = None
+    models: list[ModelTurn] | None = None
+    probes: list[ProbeFacts] | None = None
+    levels: Annotated[list[LevelFacts], Meta(max_length=MOST_LEVELS)] = []
+    capacity: list[_Search] | None = None
+    until: UntilFacts | None = None
+    against: AgainstFacts | None = None
+    spread: SpreadFacts | None = None
+
+
+def run_facts(info: Mapping[str, Any]) -> RunFacts:
+    """What a run.json says of the run as a whole, without its levels and searches, which are read one by one."""
+    return msgspec.convert(
+        {name: value for name, value in info.items() if name not in ("levels", "capacity")}, RunFacts
+    )
 
 
 def check_run(info: Mapping[str, Any]) -> None:
@@ -356,7 +316,7 @@ def check_run(info: Mapping[str, Any]) -> None:
         raise ValueError(f"it is nested deeper than {DEEPEST} levels")
     forget(info, FROM_SERVERS)
     try:
-        msgspec.convert(info, _Run)
+        msgspec.convert(info, RunFacts)
     except (msgspec.ValidationError, OverflowError) as error:
         raise ValueError(str(error)) from None
     attempts = Counter((level["id"], level["attempt"]) for level in info["levels"])
@@ -383,7 +343,7 @@ def forget(info: Mapping[str, Any], sections: Sequence[str]) -> None:
     _forget_huge(some)
     for _ in range(MOST_FORGOTTEN):
         try:
-            msgspec.convert(some, _Run)
+            msgspec.convert(some, RunFacts)
         except msgspec.ValidationError as error:
             if not _forget_at(some, str(error)):
                 return
@@ -423,48 +383,48 @@ def _forget_at(info: Any, message: str) -> bool:
     return True
 
 
-class _Gpu(TypedDict, total=False):
-    index: Count
-    name: str | None
-    memory_used_bytes: Amount | None
-    memory_total_bytes: Amount | None
-    server_memory_bytes: Amount | None
-    utilisation: Amount | None
-    power_w: Amount | None
-    energy_j: Amount | None
-    temperature_c: Figure | None
-    clock_mhz: Amount | None
-    throttled: bool | None
+class GpuSample(Struct, kw_only=True, frozen=True):
+    index: Count = 0
+    name: str | None = None
+    memory_used_bytes: Amount | None = None
+    memory_total_bytes: Amount | None = None
+    server_memory_bytes: Amount | None = None
+    utilisation: Amount | None = None
+    power_w: Amount | None = None
+    energy_j: Amount | None = None
+    temperature_c: Figure | None = None
+    clock_mhz: Amount | None = None
+    throttled: bool | None = None
 
 
-class _Processes(TypedDict, total=False):
-    memory_bytes: Amount | None
-    cpu_s: Amount | None
-    threads: Count | None
+class ProcessSample(Struct, kw_only=True, frozen=True):
+    memory_bytes: Amount | None = None
+    cpu_s: Amount | None = None
+    threads: Count | None = None
 
 
-class _MachineSample(TypedDict, total=False):
-    cpu_s: Amount | None
-    memory_available_bytes: Amount | None
-    cpu_mhz: Amount | None
-    temperature_c: Figure | None
-    throttled: Amount | None
-    power: str | None
-    battery_percent: Amount | None
+class MachineSample(Struct, kw_only=True, frozen=True):
+    cpu_s: Amount | None = None
+    memory_available_bytes: Amount | None = None
+    cpu_mhz: Amount | None = None
+    temperature_c: Figure | None = None
+    throttled: Amount | None = None
+    power: str | None = None
+    battery_percent: Amount | None = None
 
 
-class _Sample(TypedDict, total=False):
+class Sample(Struct, kw_only=True, frozen=True):
     at_s: Seconds
-    phase: str | None
-    model: str | None
-    level: str | None
-    attempt: Count | None
-    server: _Processes | None
-    client: _Processes | None
-    machine: _MachineSample | None
-    gpus: list[_Gpu] | None
-    cpu_energy_j: Amount | None
-    metrics: dict[str, Figure] | None
+    phase: str | None = None
+    model: str | None = None
+    level: str | None = None
+    attempt: Count | None = None
+    server: ProcessSample | None = None
+    client: ProcessSample | None = None
+    machine: MachineSample | None = None
+    gpus: list[GpuSample] | None = None
+    cpu_energy_j: Amount | None = None
+    metrics: dict[str, Figure] | None = None
 
 
 def is_sample(value: object) -> bool:
@@ -474,6 +434,7 @@ def is_sample(value: object) -> bool:
     (True, False)
     """
     try:
-        return "at_s" in msgspec.convert(value, _Sample)
+        msgspec.convert(value, Sample)
     except (msgspec.ValidationError, OverflowError):
         return False
+    return True

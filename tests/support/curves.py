@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.stats.scaling import scaling
+from tests.support.plain import scaling
 
 LEVELS = np.array([1.0, 2, 4, 8, 16, 32, 64])
 

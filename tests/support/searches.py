@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from loadbench.bounds import Bound
 from loadbench.metrics import gates
-from loadbench.metrics.searched import Tried, estimate
+from loadbench.metrics.searched import Tried
 from loadbench.runner.capacity import Grid, bracket, following, is_confirming
 from loadbench.runner.capacity import answer as found
 from loadbench.runner.probe import FEWEST, Looked, Sample, backlog, independent, looked
 from loadbench.runner.rule import Rule
 from loadbench.scenario import Level, Scenario
+from loadbench.store.schema import ScenarioFacts
+from tests.support import plain
+from tests.support.plain import estimate
 
 Reals = NDArray[np.float64]
 Serves = Callable[[np.random.Generator, float, int], tuple[Reals, Reals]]
@@ -164,7 +167,7 @@ def is_red(sample: Sample) -> bool:
         "residence_ms": 1000 * float(sample.stay_s[ended].mean()),
         "residence_growth": float(np.median(sample.stay_s[-third:]) / np.median(sample.stay_s[:third])),
     }
-    return gates.forbids({"warnings": [doubt for doubt in [gates.in_flight(level, {})] if doubt]})
+    return gates.forbids(found for found in [gates.in_flight(plain.level(level), ScenarioFacts())] if found)
 
 
 def _step(load: float, said: Said) -> dict[str, Any]:

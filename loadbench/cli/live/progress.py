@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from loadbench.cli.live.plain import Facts, Speed, failures, timed
 from loadbench.metrics import gates, machine
+from loadbench.store import summary
+from loadbench.store.schema import ScenarioFacts
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -315,8 +317,8 @@ class Warnings:
         self._ticks += 1
         if last or self._ticks % _CHECK_EVERY == 0:
             # Lag alone is no fault, and what was merged is known at the end.
-            wait = {"client_wait_share": progress.client_wait_share}
-            self._note(level, "client", gates.client.contention(wait, {}))
+            seen = summary.Level(client_wait_share=progress.client_wait_share)
+            self._note(level, "client", gates.contention(seen, ScenarioFacts()))
             self._check_machine(level)
 
     def lines(self) -> list[tuple[str, str]]:
@@ -330,14 +332,15 @@ class Warnings:
         if self._first is None:
             self._first = sample
             return
-        samples = (self._first, sample)
+        samples = machine.typed((self._first, sample))
         share = machine.others_cpu_share(samples, os.cpu_count())
-        self._note(level, "others", gates.machine.others({"others_cpu_share": share}, {}))
+        seen = summary.Level(others_cpu_share=share)
+        self._note(level, "others", gates.others(seen, ScenarioFacts()))
         if machine.throttled(samples, machine.server_gpus(samples)):
             self._others["heat"] = level, THROTTLED
 
-    def _note(self, level: str, subject: str, warning: Facts | None) -> None:
+    def _note(self, level: str, subject: str, warning: summary.Finding | None) -> None:
         if warning is not None:
-            self._others[subject] = level, warning["text"]
+            self._others[subject] = level, warning.text
         elif self._others.get(subject, ("", ""))[0] == level:
             del self._others[subject]

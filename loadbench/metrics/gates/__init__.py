@@ -1,31 +1,39 @@
 """The gates of METRICS.md §7: what speaks against a level's figures, how badly, and what to do about it.
 
-Each gate is a pure function of the level's entry in summary.json and of the scenario, and returns at most one
-warning. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should know.
+Each gate is a pure function of the level and of the scenario, and returns at most one finding. "red" forbids a verdict,
+"warn" is a doubt that is printed, "note" a fact that a reader should know.
 
-checks.py   the table of them all: names, thresholds, meanings, remedies
-client.py   the gates that ask whose the merged arrivals are: this client's, or those between it and the server
-machine.py  the gates that look at the machine
-workers.py  the gate on those that shared a level
-steady.py   the gates that ask whether the server was in one state
-doubt.py    a gate's word
+checks.py  the table of them all: names, thresholds, meanings, remedies
+client.py  what stands between the server's writes and the times of arrivals: this client, its workers, a proxy
+server.py  whether the server was in one state, what ran, and the machine it ran on
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from loadbench import stats
-from loadbench.metrics.gates import client, endpoints, machine, steady
-from loadbench.metrics.gates.checks import CHECKS, NAMES, titled
-from loadbench.metrics.gates.doubt import Doubt, Level, Scenario, graded, percent, said
-from loadbench.metrics.gates.endpoints import alike
-from loadbench.metrics.gates.steady import noise
-from loadbench.metrics.gates.workers import workers
+from loadbench.metrics.gates import client, server
+from loadbench.metrics.gates.checks import CHECKS, NAMES, finding, graded, percent, titled
+from loadbench.metrics.gates.client import alike, contention
+from loadbench.metrics.gates.server import noise, others
+from loadbench.store.schema import ScenarioFacts
+from loadbench.store.summary import NOTHING, Finding, Level
 
-__all__ = ["CHECKS", "NAMES", "Doubt", "alike", "forbids", "noise", "said", "titled", "warnings"]
+__all__ = [
+    "CHECKS",
+    "NAMES",
+    "alike",
+    "contention",
+    "finding",
+    "forbids",
+    "in_flight",
+    "noise",
+    "others",
+    "titled",
+    "warnings",
+]
 
 FEWEST_TOKENS_SHARE = 0.95
 MOST_TOKENS_PER_EVENT = 1.5
@@ -33,48 +41,39 @@ HEADLINE = {"p50": 0.5, "p95": 0.95}
 LITTLE_WARN, LITTLE_RED = 0.05, 0.15
 
 
-def warnings(level: Level, scenario: Scenario | None = None) -> list[Doubt]:
+def warnings(level: Level, scenario: ScenarioFacts | None = None) -> list[Finding]:
     """All gates that speak, in the order of their codes; of a level that attempted nothing, why.
 
-    Returns:
-        {"code": "V1", "name": "short-window", "severity": "note" | "warn" | "red", "text": one sentence with figure,
-        reason and remedy}
+    A finding has figure, reason and remedy in one sentence.
     """
-    of_requests = (
-        *(failures, length, tokens, unknown, network, machine.others),
-        *(steady.drift, percentiles, steady.saturation, client.burst, cache),
+    every = (
+        *(balance, window, in_flight, client.lag, contention, failures, length, tokens, unknown, network, others),
+        *(server.drift, percentiles, server.saturation, client.burst, cache, client.gathered, client.held),
+        *(server.paused, server.fallback, server.throttled, server.power, server.stalls, client.endpoints),
+        client.workers,
     )
-    between = (client.gathered, client.held)
-    of_machine = (machine.paused, machine.fallback, machine.throttled, machine.power)
-    gates = (
-        *(balance, window, in_flight, client.lag, client.contention, *of_requests, *between),
-        *(*of_machine, steady.stalls, endpoints.endpoints),
-    )
-    asked = (*gates, workers) if level.get("attempted") else (balance, in_flight, workers)
-    found = [gate(level, scenario or {}) for gate in asked]
+    gates = every if level.attempted else (balance, in_flight, client.workers)
+    found = [gate(level, scenario or ScenarioFacts()) for gate in gates]
     return [warning for warning in found if warning is not None]
 
 
-def forbids(judged: Mapping[str, Any]) -> bool:
-    """Whether a red gate forbids a verdict on a level, or on a whole run: either has its `warnings`.
-
-    >>> forbids({"warnings": [{"code": "V1", "severity": "red"}]}), forbids({"warnings": []})
-    (True, False)
-    """
-    return any(warning.get("severity") == "red" for warning in judged.get("warnings") or ())
+def forbids(findings: Iterable[Finding]) -> bool:
+    """Whether one of them is red, so that there is no verdict on what they are about."""
+    return any(one.severity == "red" for one in findings)
 
 
-def balance(level: Level, scenario: Scenario) -> Doubt | None:
+def balance(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """offered = dropped + attempted, attempted = completed + failed + cancelled: else requests were lost."""
-    if level.get("attempted") and level.get("offered") is None:
+    if level.attempted and level.offered is None:
         text = "the run died before it could say how many requests were dropped: no objective is judged; use --resume"
-        return said("warn", "offered", text)
+        return finding("warn", "offered", text)
     offered, dropped, attempted, completed, failed, cancelled = (
-        int(level.get(name) or 0) for name in ("offered", "dropped", "attempted", "completed", "failed", "cancelled")
+        int(getattr(level, name) or 0)
+        for name in ("offered", "dropped", "attempted", "completed", "failed", "cancelled")
     )
     if offered == dropped + attempted and attempted == completed + failed + cancelled:
         return None
-    return said(
+    return finding(
         "red",
         "offered",
         f"{offered} requests were offered but {dropped} dropped + {completed} completed + {failed} failed + "
@@ -82,20 +81,20 @@ def balance(level: Level, scenario: Scenario) -> Doubt | None:
     )
 
 
-def window(level: Level, scenario: Scenario) -> Doubt | None:
+def window(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V1: the steady window is long enough, and most of the run."""
-    length_s, whole_s = level.get("window_s"), level.get("duration_s")
+    length_s, whole_s = level.window_s, level.duration_s
     if length_s is None:
         text = "no steady window: the load was never held; use more requests than streams, or a duration"
-        return said("red", "V1", text)
+        return finding("red", "V1", text)
     share = length_s / whole_s if whole_s else None
     longer = "use a duration of 30s or more, or more requests"
     if length_s < 5:
-        return said("red", "V1", f"the steady window is {length_s:.3g} s, under 5 s: rates are accidental; {longer}")
+        return finding("red", "V1", f"the steady window is {length_s:.3g} s, under 5 s: rates are accidental; {longer}")
     if length_s < 20:
-        return said("warn", "V1", f"the steady window is {length_s:.3g} s, under 20 s: rates are rough; {longer}")
+        return finding("warn", "V1", f"the steady window is {length_s:.3g} s, under 20 s: rates are rough; {longer}")
     if share is not None and share < 0.4:
-        return said(
+        return finding(
             "warn",
             "V1",
             f"the steady window is {percent(share)} of the run, under 40 %: mostly ramp and drain; {longer}",
@@ -103,23 +102,23 @@ def window(level: Level, scenario: Scenario) -> Doubt | None:
     return None
 
 
-def in_flight(level: Level, scenario: Scenario) -> Doubt | None:
+def in_flight(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V2: the load was what it claims to be, no backlog grows, and Little's law N = X*R holds in the window."""
     doubts = [doubt for doubt in (_reached(level), _backlog(level), _little(level)) if doubt]
-    return min(doubts, key=lambda doubt: doubt["severity"] != "red", default=None)
+    return min(doubts, key=lambda doubt: doubt.severity != "red", default=None)
 
 
-def _reached(level: Level) -> Doubt | None:
-    wanted, mean = level.get("concurrency"), level.get("in_flight_mean")
-    if level.get("request_rate_per_s") is not None:
-        offered, dropped = level.get("offered") or 0, level.get("dropped") or 0
+def _reached(level: Level) -> Finding | None:
+    wanted, mean = level.concurrency, level.in_flight_mean
+    if level.is_open:
+        offered, dropped = level.offered or 0, level.dropped or 0
         share = 1 - dropped / offered if offered else 1.0
         text = (
             f"{dropped} of {offered} due requests were dropped at the cap of streams: the rate was not held; "
             "raise max_streams or lower the rate"
         )
         return graded("V2", text, warn=dropped > 0, red=share < 0.8)
-    if not wanted or mean is None or level.get("think_time_s") is not None:
+    if not wanted or mean is None or level.think_time_s is not None:
         return None  # of users who pause nobody knows how many should be waiting for an answer
     text = (
         f"{mean:.3g} requests were in flight on average, not {wanted}: the load was not held; "
@@ -128,7 +127,7 @@ def _reached(level: Level) -> Doubt | None:
     return graded("V2", text, warn=mean < 0.95 * wanted, red=mean < 0.8 * wanted)
 
 
-def _backlog(level: Level) -> Doubt | None:
+def _backlog(level: Level) -> Finding | None:
     """Open loop: fewer requests end than are due, and those that came late stay longer than the first.
 
     Long answers alone make the first true in a short window, not the second; Poisson arrivals and a busy but healthy
@@ -136,14 +135,14 @@ def _backlog(level: Level) -> Doubt | None:
     slots, 70 to 80 % load, 30 to 1000 requests) both together are true once in 100 levels at most; of a load of 1.5
     times what the server can do 80 % are found from 100 requests on.
     """
-    offered, window_s, ended_per_s = level.get("offered"), level.get("window_s"), level.get("ended_per_s")
-    if not offered or not window_s or ended_per_s is None or (level.get("residence_growth") or 0) <= 2:
+    offered, window_s, ended_per_s = level.offered, level.window_s, level.ended_per_s
+    if not offered or not window_s or ended_per_s is None or (level.residence_growth or 0) <= 2:
         return None
     due = offered - 1  # the window ends as the last one is due
     ended = ended_per_s * window_s
     if not due or due - ended <= 2 * math.sqrt(due):
         return None
-    completed_per_s = level.get("requests_per_s") or 0.0
+    completed_per_s = level.requests_per_s or 0.0
     text = (
         f"the server completes {completed_per_s:.3g}/s of the {due / window_s:.3g}/s that are due: the backlog grows; "
         "times say how long the level ran, not what the server does; lower the rate"
@@ -151,9 +150,9 @@ def _backlog(level: Level) -> Doubt | None:
     return graded("V2", text, warn=ended < 0.95 * due, red=ended < 0.8 * due)
 
 
-def _little(level: Level) -> Doubt | None:
-    mean, x_per_s = level.get("in_flight_mean"), level.get("ended_per_s")
-    residence_ms, window_s = level.get("residence_ms"), level.get("window_s")
+def _little(level: Level) -> Finding | None:
+    mean, x_per_s = level.in_flight_mean, level.ended_per_s
+    residence_ms, window_s = level.residence_ms, level.window_s
     if not mean or not x_per_s or not residence_ms or not window_s:
         return None
     predicted = x_per_s * residence_ms / 1000
@@ -168,12 +167,12 @@ def _little(level: Level) -> Doubt | None:
     return graded("V2", text, warn=off > LITTLE_WARN + round_share, red=off > LITTLE_RED + round_share)
 
 
-def failures(level: Level, scenario: Scenario) -> Doubt | None:
+def failures(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V4: requests failed; the percentiles know only those that did not."""
-    failed, attempted = level.get("failed") or 0, level.get("attempted") or 0
+    failed, attempted = level.failed or 0, level.attempted or 0
     if not failed or not attempted:
         return None
-    kinds = ", ".join(f"{kind} {n}" for kind, n in sorted((level.get("errors") or {}).items()))
+    kinds = ", ".join(f"{kind} {n}" for kind, n in sorted((level.errors or {}).items()))
     text = (
         f"{failed} of {attempted} requests failed ({kinds}): times are of the others alone; "
         "read error_message in requests.jsonl"
@@ -181,12 +180,12 @@ def failures(level: Level, scenario: Scenario) -> Doubt | None:
     return graded("V4", text, warn=True, red=failed / attempted > 0.01)
 
 
-def length(level: Level, scenario: Scenario) -> Doubt | None:
+def length(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V5: where the output length was forced, the server kept to it. Judged by the server's own count only."""
-    forced = (scenario.get("extra_body") or {}).get("ignore_eos") is True
-    wanted = scenario.get("max_tokens")
-    mean = (level.get("output_tokens") or {}).get("mean")
-    if not forced or not wanted or mean is None or level.get("token_source") != "usage":
+    forced = (scenario.extra_body or {}).get("ignore_eos") is True
+    wanted = scenario.max_tokens
+    mean = (level.output_tokens or NOTHING).mean
+    if not forced or not wanted or mean is None or level.token_source != "usage":
         return None
     text = (
         f"answers have {mean:.4g} tokens on average, not the forced {wanted}: the server stops early; "
@@ -195,33 +194,33 @@ def length(level: Level, scenario: Scenario) -> Doubt | None:
     return graded("V5", text, warn=mean < FEWEST_TOKENS_SHARE * wanted)
 
 
-def tokens(level: Level, scenario: Scenario) -> Doubt | None:
+def tokens(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V6: tokens are the server's own count, and it counts what it sends."""
-    match level.get("token_source"):
+    match level.token_source:
         case "events":
-            return said(
+            return finding(
                 "warn",
                 "V6",
                 "tokens are estimated, one per event, since the server sent no usage: "
                 "compare characters per second instead",
             )
         case "mixed":
-            return said(
+            return finding(
                 "red",
                 "V6",
                 "tokens are the server's count for some requests and events for others: "
                 "tokens per second mix two units; compare characters per second instead",
             )
-    under = level.get("undercounted") or 0
+    under = level.undercounted or 0
     if under:
-        return said(
+        return finding(
             "warn",
             "V6",
-            f"the server counts fewer tokens than it sent events with text in {under} of {level.get('completed')} "
+            f"the server counts fewer tokens than it sent events with text in {under} of {level.completed} "
             "requests, which cannot be: its usage leaves some out, as reasoning; TPOT and tokens per second are wrong: "
             "compare characters per second instead",
         )
-    per_event = level.get("tokens_per_event") or 0.0
+    per_event = level.tokens_per_event or 0.0
     text = (
         f"the server counts {per_event:.3g} tokens per text event: events carry several, or reasoning that is not sent "
         "is counted: TPOT and tokens per second mean that count; compare characters per second instead"
@@ -229,22 +228,22 @@ def tokens(level: Level, scenario: Scenario) -> Doubt | None:
     return graded("V6", text, warn=per_event > MOST_TOKENS_PER_EVENT)
 
 
-def unknown(level: Level, scenario: Scenario) -> Doubt | None:
+def unknown(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """What the server sends that the client's tables do not know: it enters no figure."""
-    found = level.get("unknown") or {}
+    found = level.unknown or {}
     if not found:
         return None
-    named = ", ".join(f"{what} ({n} of {level.get('attempted')} requests)" for what, n in found.items())
+    named = ", ".join(f"{what} ({n} of {level.attempted} requests)" for what, n in found.items())
     text = (
         f"the server sends what loadbench does not know: {named}; text in unknown fields is not counted: "
         "docs/dialects.md has what is known; please report it"
     )
-    return said("note", "dialect", text)
+    return finding("note", "dialect", text)
 
 
-def network(level: Level, scenario: Scenario) -> Doubt | None:
+def network(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V7: the round trip, seen when connections were opened, is a small part of TTFT."""
-    trip_ms, ttft_ms = level.get("round_trip_ms"), (level.get("ttft_ms") or {}).get("p50")
+    trip_ms, ttft_ms = level.round_trip_ms, (level.ttft_ms or NOTHING).p50
     if trip_ms is None or not ttft_ms:
         return None
     share = trip_ms / ttft_ms
@@ -255,38 +254,37 @@ def network(level: Level, scenario: Scenario) -> Doubt | None:
     return graded("V7", text, warn=share > 0.3)
 
 
-def percentiles(level: Level, scenario: Scenario) -> Doubt | None:
+def percentiles(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V12: the headline percentiles rest on enough requests; of the others what is missing is marked."""
-    name, metric = "TTFT", "ttft_ms" if level.get("request_rate_per_s") is None else "ttft_from_due_ms"
-    if level.get("streamed") is False:
-        name, metric = "E2E", "e2e_ms"
-    found = level.get(metric) or {}
-    n, ends = found.get("n") or 0, found.get("ci95") or {}
+    name, found = "TTFT", (level.ttft_from_due_ms if level.is_open else level.ttft_ms) or NOTHING
+    if level.streamed is False:
+        name, found = "E2E", level.e2e_ms or NOTHING
+    n, ends = found.n or 0, found.ci95
     few = [f"{stat} needs >= {stats.needed(p)}" for stat, p in HEADLINE.items() if n < stats.needed(p)]
     if n and few:
         text = f"too few requests for {name}'s intervals: {', '.join(few)}, have {n}; use more requests"
-        return said("warn", "V12", text)
+        return finding("warn", "V12", text)
     alike = [statistic for statistic in HEADLINE if n and statistic in ends and None in (ends[statistic] or [None])]
-    if not alike or steady.is_saturated(level, name.lower()):
+    if not alike or server.is_saturated(level, name.lower()):
         return None  # near-saturation says it
     text = (
         f"{n} requests that clearly resemble their neighbours say too little for an interval of {name}'s "
         f"{' and '.join(alike)}; use more requests"
     )
-    return said("warn", "V12", text)
+    return finding("warn", "V12", text)
 
 
-def cache(level: Level, scenario: Scenario) -> Doubt | None:
+def cache(level: Level, scenario: ScenarioFacts) -> Finding | None:
     """V14: a prompt cache answered, against the intention (distinct prompts) or as a fact to know (fixed ones)."""
-    share = level.get("cached_share")
+    share = level.cached_share
     if share is None or share <= 0.05:
         return None
-    if scenario.get("distinct_prompts"):
-        return said(
+    if scenario.distinct_prompts:
+        return finding(
             "warn",
             "V14",
             f"{percent(share)} of input tokens came from the server's cache although prompts were distinct: "
             "TTFT is too good; switch the server's prompt cache off",
         )
     text = f"a prompt cache answered {percent(share)} of input tokens: TTFT is that of warm prompts"
-    return said("note", "V14", f"{text}; distinct_prompts measures cold ones")
+    return finding("note", "V14", f"{text}; distinct_prompts measures cold ones")

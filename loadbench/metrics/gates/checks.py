@@ -1,11 +1,13 @@
 """The checks by name: what each looks at, from where on it speaks, what that means, and what to do.
 
-One table: reports take the names from here, and docs/checks.md is written from it.
+One table: reports take the names from here, and docs/checks.md is written from it. What a check finds is a `Finding`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from loadbench.store.summary import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,3 +300,24 @@ def titled(code: str) -> str:
     """
     name = NAMES.get(code, code)
     return code if name == code else f"{code} {name}"
+
+
+def finding(severity: Severity, code: str, text: str) -> Finding:
+    """What a check says of one level, or of a run."""
+    return Finding(code=code, name=NAMES.get(code, code), severity=severity, text=text)
+
+
+def graded(code: str, text: str, *, warn: bool = False, red: bool = False) -> Finding | None:
+    """Red, a warning, or nothing."""
+    if red:
+        return finding("red", code, text)
+    return finding("warn", code, text) if warn else None
+
+
+def percent(share: float) -> str:
+    """A share in words, two digits below 10 %.
+
+    >>> percent(0.0123), percent(0.5)
+    ('1.2 %', '50 %')
+    """
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"

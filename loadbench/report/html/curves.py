@@ -11,7 +11,20 @@ from loadbench import text as units
 from loadbench.bounds import Bound
 from loadbench.errors import LoadbenchError
 from loadbench.report import levels, scaling
-from loadbench.report.document import Cell, Column, Key, Panel, Plot, Sign, Table, Text, Times, Trace, known, table
+from loadbench.report.document import (
+    Cell,
+    Column,
+    Key,
+    Panel,
+    Plot,
+    Sign,
+    Table,
+    Text,
+    Times,
+    Trace,
+    table,
+    without_unknown,
+)
 from loadbench.report.html import trace
 from loadbench.report.levels import Level, Record, Summary
 from loadbench.report.scaling import Curve
@@ -120,7 +133,7 @@ def _throughput_tables(summary: Summary) -> list[Table]:
         (Column("tokens", "/s"), rate("output_tokens_per_s")),
         (Column("done", "/s"), figure("requests_per_s")),
     ]
-    return known(per_model("Throughput", rows, columns_of_open))
+    return without_unknown(per_model("Throughput", rows, columns_of_open))
 
 
 def _efficiency(closed: Sequence[tuple[Curve, list[Level]]], summary: Summary) -> Plot:
@@ -137,7 +150,7 @@ def _efficiency(closed: Sequence[tuple[Curve, list[Level]]], summary: Summary) -
         (Column("efficiency"), efficiency),
         (Column("speed-up"), figure("speedup")),
     ]
-    tables = known(per_model("Efficiency", levels.levels(summary), columns))
+    tables = without_unknown(per_model("Efficiency", levels.levels(summary), columns))
     return trace.compared("Efficiency", note, lines, layout, tables)
 
 
@@ -225,7 +238,9 @@ def _table(kind: Kind, summary: Summary, statistics: Iterable[str]) -> list[Tabl
     rows = levels.levels(summary)
     columns: Columns = [LEVEL, (Column(kind.noun), lambda level: Cell(units.count(kind.read(level).get("n"))))]
     columns += times_of(kind.name, Times.of(map(kind.read, rows)), kind.read, statistics)
-    return known(per_model(f"{kind.name} against load", rows, columns, ["* too few requests for a 95% interval"]))
+    return without_unknown(
+        per_model(f"{kind.name} against load", rows, columns, ["* too few requests for a 95% interval"])
+    )
 
 
 def _against_load(kind: Kind, summary: Summary) -> Plot | None:

@@ -9,7 +9,7 @@ from itertools import chain
 
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.document import Cell, Column, Key, Panel, Plot, Table, Trace, known
+from loadbench.report.document import Cell, Column, Key, Panel, Plot, Table, Trace, without_unknown
 from loadbench.report.html import trace
 from loadbench.report.levels import Level, Record, Summary
 from loadbench.report.tables import LEVEL, Columns, Read, count, figure, per_model, statistic
@@ -230,7 +230,7 @@ def _table(summary: Summary) -> list[Table]:
         (Column("power", "W, most"), _of("course", "power_w", max)),
     ]
     notes = ["least tokens/s: of the stretches between the first and the last"]
-    return known(per_model("Timeline", levels.levels(summary), columns, notes))
+    return without_unknown(per_model("Timeline", levels.levels(summary), columns, notes))
 
 
 def _of(

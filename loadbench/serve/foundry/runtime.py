@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ class Answer:
 _ENDED = Answer()
 
 
+@dataclass(frozen=True, slots=True)
 class Question:
     """A request that the child was sent, and what it answers.
 
@@ -60,17 +61,14 @@ class Question:
         doing: For the message of an end in the middle of it.
     """
 
-    def __init__(self, number: int, doing: str) -> None:
-        self.number, self.doing = number, doing
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-
-    def put(self, answer: Answer) -> None:
-        self._answers.put(answer)
+    number: int
+    doing: str
+    answers: queue.SimpleQueue[Answer] = field(default_factory=queue.SimpleQueue)
 
     def answer(self, within_s: float = _LOOK_S) -> Answer | None:
         """The next answer; None where there is none in time."""
         try:
-            return self._answers.get(timeout=within_s)
+            return self.answers.get(timeout=within_s)
         except queue.Empty:
             return None
 
@@ -108,7 +106,7 @@ class Child:
         try:
             self._child.send({"id": number, "call": call, **arguments})
             if self._over:
-                question.put(_ENDED)
+                question.answers.put(_ENDED)
             yield question
         finally:
             del self._open[number]
@@ -178,11 +176,11 @@ class Child:
                 if answer.note is not None:
                     self._tell(answer.note)
                 elif (question := self._open.get(answer.id)) is not None:
-                    question.put(answer)
+                    question.answers.put(answer)
         finally:
             self._over = True
             for question in list(self._open.values()):
-                question.put(_ENDED)
+                question.answers.put(_ENDED)
 
     def _read_log(self) -> None:
         """Keep the last line of the runtime's log, and tell of a catalogue out of reach: only the log does."""
