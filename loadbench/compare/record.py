@@ -17,11 +17,11 @@ from loadbench.compare.side import Side, interleaved
 from loadbench.compare.verdict import MARGIN, SHARE_MARGIN, Verdict, withheld
 from loadbench.metrics.distribution import significant
 from loadbench.metrics.gates import titled
+from loadbench.store.summary import SEVERITIES, worst_first
 
 Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]
 SCHEMA = 1
-_SEVERITIES = ("red", "warn", "note")
 _ALL = frozenset(one.key for one in figures.of("verdict"))
 _SPARED: Mapping[str, Collection[str]] = {
     "V1": _ALL - {*keys("rate")},
@@ -183,7 +183,7 @@ def _among(group: Group, name: str) -> list[Difference]:
 
 def _sorted(found: Sequence[Difference]) -> list[Difference]:
     """The red ones first. Which model ran where is asked level by level, for a run may hold several."""
-    return sorted((one for one in found if one.what not in OF_LEVEL), key=lambda one: _SEVERITIES.index(one.severity))
+    return worst_first(one for one in found if one.what not in OF_LEVEL)
 
 
 def _gates(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
@@ -194,7 +194,7 @@ def _gates(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
         for gate in group.gates.get((side.model, side.load), ())
         if gate["severity"] != "note"
     ]
-    return sorted(found, key=lambda gate: _SEVERITIES.index(gate["severity"]))
+    return sorted(found, key=lambda gate: SEVERITIES.index(gate["severity"]))
 
 
 def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Gate]) -> Verdict:
