@@ -58,7 +58,7 @@ LAWS: Mapping[str, float] = {"before": 1.0, "again": 1.0, "eight": 1.08, "twenty
 def runs(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real runs against simulators of those laws, side by side: 6 s each, for below 5 s no verdict is given (V1)."""
     folder = tmp_path_factory.mktemp("measured")
-    words = ["-c", "2", "-d", "6s", "--max-tokens", "5", "--no-telemetry", "--no-repeat-first", "--quiet"]
+    words = ["-c", "2", "-d", "6s", "--max-tokens", "5", "--no-telemetry", "--quiet"]
     with ExitStack() as stack:
         started = []
         for name, slower in LAWS.items():
