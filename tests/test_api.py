@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import loadbench
-from loadbench.api.event import Event
+from loadbench.api import Event
 from loadbench.errors import LoadbenchError, ScenarioError, UsageError
 from loadbench.scenario import Scenario
 from loadbench.serve import simulator

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import loadbench
-from loadbench.api.run import FORMATS
+from loadbench.api import FORMATS
 from loadbench.serve import simulator
 
 pytestmark = pytest.mark.system

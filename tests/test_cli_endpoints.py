@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from loadbench import api
-from loadbench.api.event import Event
+from loadbench.api import Event
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.command import invoke, invoked

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadbench.compare.side import Lap, Side
+from loadbench.compare.sides import Lap, Side
 from loadbench.metrics import models
 from loadbench.store.summary import Severity, worst_first
 
