@@ -8,8 +8,7 @@ import pytest
 
 from loadbench import stats
 from loadbench.compare import Flow, Verdict, figure, interleaved, judge, judge_levels, over_levels, withheld
-from loadbench.compare.spread import Runs, moderated
-from loadbench.compare.verdict import runs_needed, word
+from loadbench.compare.verdict import Runs, moderated, runs_needed, word
 from loadbench.errors import UsageError
 from tests.support.comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
 

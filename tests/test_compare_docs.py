@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from loadbench.compare import NAMES
-from loadbench.compare.overall import Overall
+from loadbench.compare.record import Overall
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")

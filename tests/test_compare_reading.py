@@ -8,7 +8,7 @@ import pytest
 
 from loadbench import stats, store
 from loadbench.compare import Verdict, against, gather, judge, matched, sides
-from loadbench.compare.group import earlier
+from loadbench.compare.record import earlier
 from loadbench.store import LevelData, Run
 from tests.support.compared import folder
 from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed

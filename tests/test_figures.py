@@ -11,7 +11,7 @@ import pytest
 from loadbench import figures, scenario
 from loadbench.bounds import Bound, Need, Threshold
 from loadbench.compare.judging import judge
-from loadbench.compare.side import Flow, Side
+from loadbench.compare.sides import Flow, Side
 from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, Figure
 from loadbench.report import FORMATS, comparison, csv, provenance

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from loadbench import compare
-from loadbench.compare.reading import sides
+from loadbench.compare.sides import sides
 from loadbench.metrics import summarise
 from loadbench.record import Result
 from loadbench.store import Run

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadbench.compare.side import Outcomes
+from loadbench.compare.sides import Outcomes
 from loadbench.report import choice
 from loadbench.select import Candidate
 from tests.support.choosing import GB, candidate, choose, doubts, lap, row

@@ -11,21 +11,19 @@ from functools import cache
 import numpy as np
 
 from loadbench import stats
+from loadbench.compare.estimates import mean, mean_of, percentile, rate, share, typical
 from loadbench.compare.figures import DEFAULT, Figure, figure
-from loadbench.compare.flows import mean, rate
-from loadbench.compare.inference import mean_of
-from loadbench.compare.outcomes import share
-from loadbench.compare.percentiles import percentile
-from loadbench.compare.side import Lap, Side, interleaved
-from loadbench.compare.spread import QUIET, Runs, moderated
-from loadbench.compare.typical import typical
+from loadbench.compare.sides import Lap, Side, interleaved
 from loadbench.compare.verdict import (
     MARGIN,
+    QUIET,
     SHARE_MARGIN,
     Evidence,
     Finding,
+    Runs,
     Verdict,
     Word,
+    moderated,
     runs_needed,
     slight,
     word,

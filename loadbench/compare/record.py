@@ -4,24 +4,226 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from loadbench import figures
+import msgspec
+
+from loadbench import figures, metrics, store
 from loadbench.compare.differences import OF_LEVEL, Difference, between, differences, ran
 from loadbench.compare.figures import DEFAULT, OF_MODELS, figure, keys
-from loadbench.compare.group import Gate, Group
 from loadbench.compare.judging import judge_levels, means
-from loadbench.compare.overall import overall, row
-from loadbench.compare.reading import against, matched
-from loadbench.compare.side import Side, interleaved
-from loadbench.compare.verdict import MARGIN, SHARE_MARGIN, Verdict, withheld
+from loadbench.compare.sides import Side, against, interleaved, load_of, matched, sides
+from loadbench.compare.verdict import BAD, MARGIN, SHARE_MARGIN, WITHIN, Verdict, withheld
+from loadbench.errors import LoadbenchError
+from loadbench.metrics import gates as checks
 from loadbench.metrics.distribution import significant
 from loadbench.metrics.gates import titled
+from loadbench.store import Run
+from loadbench.store.summary import SEVERITIES, Band, as_mapping, worst_first
+
+MOST_EARLIER = 5
+"""Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
+
+Key = tuple[str, str]
+"""Model and load."""
+Gate = dict[str, str]
+"""{"code", "name", "severity", "text", "run", "level"}; the level is "" of a gate about its whole run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Runs that count as one side, read.
+
+    Attributes:
+        name: What to call it: the folder's name.
+        runs: At least one.
+        sides: What they measured, by model and load.
+        gates: Those that spoke, red and warning, by model and load.
+        slo: Bounds that replaced the runs' own; None where those counted.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    sides: Mapping[Key, Side]
+    gates: Mapping[Key, Sequence[Gate]]
+    slo: Sequence[str] | None = None
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(model for model, _ in self.sides))
+
+    def facts(self) -> dict[str, Any]:
+        """What a comparison says of this side."""
+        targets = [run.info.get("target") or {} for run in self.runs]
+        return {
+            "name": self.name,
+            "runs": [
+                {"folder": str(run.path), "start": run.info.get("start"), "levels": len(run.levels)}
+                for run in self.runs
+            ],
+            "models": self.models,
+            "server": targets[0].get("kind"),
+            "server_version": targets[0].get("version"),
+            "base_url": targets[0].get("base_url"),
+            "simulated": any(target.get("kind") == "simulator" for target in targets),
+        }
+
+
+def gather(
+    runs: Sequence[Run],
+    name: str | None = None,
+    *,
+    slo: Sequence[str] | None = None,
+    summaries: Mapping[Path, Mapping[str, Any]] | None = None,
+    apart: Collection[Path] | None = None,
+) -> Group:
+    """One side from its runs.
+
+    Args:
+        runs: At least one, read.
+        name: What to call the side; by default the first run's folder.
+        slo: Bounds of attainment and goodput; each run's own by default.
+        summaries: By run folder, what `metrics.summarise` returned of it, where that is at hand.
+        apart: Folders of the other side. Where they are named and there is one run, `earlier` runs say how much runs
+            differ.
+    """
+    found: dict[Key, list[Gate]] = {}
+    known = summaries or {}
+    measured = sides(runs, slo)
+    if apart is not None and len(runs) == 1:
+        before = sides(earlier(runs[0], apart), slo)
+        for key, side in before.items():
+            if key in measured:
+                measured[key] = replace(measured[key], earlier=side.laps)
+    for run in runs:
+        _gates(run, known.get(run.path) or metrics.summarise(run), found)
+    return Group(name or runs[0].path.name, tuple(runs), measured, found, slo)
+
+
+def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
+    """Runs of the same folder that began before this one and did the same on the same machine; the last ones.
+
+    Args:
+        apart: Folders that do not count: those of the side that it is compared with.
+    """
+    own = run.path.resolve()
+    others = {path.resolve() for path in apart}
+    began = str(run.info.get("start"))
+    alike: list[tuple[str, Path]] = []
+    for file in own.parent.glob("*/run.json"):
+        path = file.parent
+        if path == own or path in others:
+            continue
+        try:
+            info = store.read_info(path)
+        except LoadbenchError:
+            continue  # broken, or of a newer loadbench: it says nothing here
+        start = str(info.get("start"))
+        if info.get("status") == "complete" and start < began and not differences(run.info, info):
+            alike.append((start, path))
+    found: list[Run] = []
+    for _, path in sorted(alike)[-MOST_EARLIER:]:
+        try:
+            found.append(store.read(path))
+        except LoadbenchError:
+            continue
+    return found
+
+
+def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -> None:
+    """The warnings of a run's levels; at each of them those about its whole run, of the noise band its model's own."""
+    whole = [warning for warning in summary["warnings"] if warning["code"] != "V11"]
+    noise = {
+        str(band.get("model")): [as_mapping(found) for found in checks.noise([msgspec.convert(band, Band)])]
+        for band in summary["noise"]
+    }
+    for level in summary["levels"]:
+        if level.get("closing") or level.get("status") != "complete":
+            continue
+        model = str(level.get("model"))
+        at = found.setdefault((model, load_of(level)), [])
+        at.extend(_gate(warning, run, str(level.get("id"))) for warning in level.get("warnings") or ())
+        at.extend(_gate(warning, run, "") for warning in (*whole, *noise.get(model, ())))
+
+
+def _gate(warning: Mapping[str, str], run: Run, level: str) -> Gate:
+    name = checks.NAMES.get(warning["code"], warning["code"])
+    told = {key: warning[key] for key in ("code", "severity", "text")}
+    return {**told, "name": name, "run": run.path.name, "level": level}
+
+
+Row = dict[str, Any]
+"""Where a verdict stands, and its word: {"base_model", "new_model", "load" (None over levels), "metric", "word"}."""
+Overall = Literal["faster", "slower", "better", "worse", "mixed", "same", "can't tell", "no verdict"]
+GOOD = ("faster", "better")
+
+
+def row(verdict: Verdict, base_model: str, new_model: str, load: str | None) -> Row:
+    return {
+        "base_model": base_model,
+        "new_model": new_model,
+        "load": load,
+        "metric": verdict.metric,
+        "word": verdict.word,
+    }
+
+
+def overall(levels: Sequence[Row], means: Sequence[Row]) -> dict[str, Any]:
+    """The word, the verdicts it is made from, and the levels that stand out from them.
+
+    A metric's verdict is that of its mean over the levels, where there is one, else those of its levels. What nobody
+    can tell takes nothing away from the others, and is named beside the word; levels that stand out count: a mean
+    hides that one got better and one worse.
+
+    Returns:
+        {"word", "decisive": rows, "open": those of them that nobody can tell, "exceptions": rows of levels that are
+        better or worse though their mean is not}.
+
+    >>> at = {"base_model": "m", "new_model": "m", "load": "c1"}
+    >>> overall([at | {"metric": "ttft", "word": "slower"}, at | {"metric": "e2e", "word": "same"}], [])["word"]
+    'slower'
+    """
+    over = {_of(mean): mean["word"] for mean in means}
+    decisive = [*means, *(one for one in levels if _of(one) not in over or one["word"] == "no verdict")]
+    exceptions = [
+        one for one in levels if one["word"] in (*BAD, *GOOD) and over.get(_of(one), one["word"]) != one["word"]
+    ]
+    # Without a single failure it takes thousands of requests to hold a share within a point: nothing to settle.
+    unsettled = [one for one in decisive if one["metric"] not in keys("share") and one["word"] == "can't tell"]
+    counted = [one for one in decisive if one["metric"] not in keys("share") or one["word"] != "can't tell"]
+    words = [one["word"] for one in (*counted, *exceptions)]
+    return {"word": _word(words), "decisive": decisive, "open": unsettled, "exceptions": exceptions}
+
+
+def _of(one: Row) -> tuple[str, str, str]:
+    return one["base_model"], one["new_model"], one["metric"]
+
+
+def _word(words: Sequence[str]) -> Overall:
+    """One word for several: what is worse beyond the margin is never outweighed by what is the same.
+
+    >>> _word(["same", "slower", "worse"]), _word(["faster", "slower"]), _word(["same", "can't tell"]), _word([])
+    ('slower', 'mixed', 'same', 'no verdict')
+    >>> _word(["can't tell"]), _word(["same", "slightly slower"])
+    ("can't tell", 'same')
+    """
+    said = {word for word in words if word != "no verdict"}
+    if not said:
+        return "no verdict"
+    bad, good = said & set(BAD), said & set(GOOD)
+    if bad and good:
+        return "mixed"
+    if bad:
+        return "slower" if "slower" in bad else "worse"
+    if good:
+        return "faster" if "faster" in good else "better"
+    return "same" if said & set(WITHIN) else "can't tell"
+
 
 Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]
 SCHEMA = 1
-_SEVERITIES = ("red", "warn", "note")
 _ALL = frozenset(one.key for one in figures.of("verdict"))
 _SPARED: Mapping[str, Collection[str]] = {
     "V1": _ALL - {*keys("rate")},
@@ -127,7 +329,7 @@ def _judged(
     found_at = judge_levels(pairs, metrics, margin=terms.margin, share_margin=terms.share_margin)
     for (one, other), verdicts_of in zip(pairs, found_at, strict=True):
         of_level = [*ran(one, other, terms.meant), *between(one, other)]
-        gates = _gates(groups, (one, other))
+        gates = _gates_of(groups, (one, other))
         verdicts = [_held_back(verdict, [*found, *of_level], gates) for verdict in verdicts_of]
         judged.append((one, other, verdicts))
         levels.append(
@@ -183,10 +385,10 @@ def _among(group: Group, name: str) -> list[Difference]:
 
 def _sorted(found: Sequence[Difference]) -> list[Difference]:
     """The red ones first. Which model ran where is asked level by level, for a run may hold several."""
-    return sorted((one for one in found if one.what not in OF_LEVEL), key=lambda one: _SEVERITIES.index(one.severity))
+    return worst_first(one for one in found if one.what not in OF_LEVEL)
 
 
-def _gates(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
+def _gates_of(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
     """What spoke against the level on either side, the red ones first; notes left out."""
     found = [
         {**gate, "side": name}
@@ -194,7 +396,7 @@ def _gates(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
         for gate in group.gates.get((side.model, side.load), ())
         if gate["severity"] != "note"
     ]
-    return sorted(found, key=lambda gate: _SEVERITIES.index(gate["severity"]))
+    return sorted(found, key=lambda gate: SEVERITIES.index(gate["severity"]))
 
 
 def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Gate]) -> Verdict:
@@ -241,3 +443,24 @@ def _plain(verdict: Verdict) -> Record:
 
 def _plain_value(value: Any) -> Any:
     return significant(value) if isinstance(value, float) else value
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """Everything that the reports of a run print: `metrics.summarise`, and under `models_compared` its models."""
+    summary = metrics.summarise(run)
+    return summary | {"models_compared": of_run(run, summary)}
+
+
+def of_run(run: Run, summary: dict[str, Any], terms: Terms | None = None) -> list[Record]:
+    """Each further model against the first one, at every load that both completed; empty of one model.
+
+    Args:
+        run: Read.
+        summary: What `metrics.summarise` returned of it.
+    """
+    if len({level.get("model") for level in summary["levels"]}) < 2:
+        return []
+    group = gather([run], summaries={run.path: summary})
+    first, *others = group.models or [""]
+    records = (compare_models(group, first, other, terms) for other in others)
+    return [record for record in records if record["levels"]]

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from loadbench import metrics, quality, store
 from loadbench.compare import Lap, Side, sides
-from loadbench.compare.reading import load_of
+from loadbench.compare.sides import load_of
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.store import Run
 from loadbench.text import plain, printable

@@ -13,7 +13,7 @@ from loadbench import figures as declarations
 from loadbench import stats
 from loadbench.bounds import Bound, Need
 from loadbench.compare import Lap
-from loadbench.compare.side import Reals
+from loadbench.compare.sides import Reals
 from loadbench.figures import PERCENTILES, Named
 from loadbench.select.candidates import Candidate, Passed, Rating
 
