@@ -1,4 +1,4 @@
-"""The errors that mean "no run". A failed request is data (result.py), never an exception.
+"""The errors that mean "no run". A failed request is data (record.py), never an exception.
 
     LoadbenchError               exit 1: target or machine unusable
     ├── TargetError              the endpoint does not answer, wants a key, has no such model

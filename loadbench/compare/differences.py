@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from loadbench.compare.sides import Lap, Side
 from loadbench.metrics import models
+from loadbench.store.summary import Severity, worst_first
 
-Severity = Literal["red", "warn", "note"]
 LOCAL = ("localhost", "127.0.0.1", "::1")
 MOST_LENGTH_RATIO = 1.2
 """Output lengths that differ by more than 20 % make times incomparable (V5)."""
@@ -64,7 +64,7 @@ def differences(base: Info, new: Info, meant: Collection[str] = ()) -> list[Diff
         if what in meant:
             worst = "note"
         found.append(Difference("V8", what, before, after, worst, _text(what, before, after, worst)))
-    return sorted(found, key=lambda one: ("red", "warn", "note").index(one.severity))
+    return worst_first(found)
 
 
 def ran(base: Side, new: Side, meant: Collection[str] = ()) -> list[Difference]:

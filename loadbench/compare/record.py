@@ -20,7 +20,7 @@ from loadbench.metrics import gates as checks
 from loadbench.metrics.distribution import significant
 from loadbench.metrics.gates import titled
 from loadbench.store import Run
-from loadbench.store.summary import Band, as_mapping
+from loadbench.store.summary import SEVERITIES, Band, as_mapping, worst_first
 
 MOST_EARLIER = 5
 """Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
@@ -224,7 +224,6 @@ def _word(words: Sequence[str]) -> Overall:
 Record = dict[str, Any]
 Judged = tuple[Side, Side, list[Verdict]]
 SCHEMA = 1
-_SEVERITIES = ("red", "warn", "note")
 _ALL = frozenset(one.key for one in figures.of("verdict"))
 _SPARED: Mapping[str, Collection[str]] = {
     "V1": _ALL - {*keys("rate")},
@@ -386,7 +385,7 @@ def _among(group: Group, name: str) -> list[Difference]:
 
 def _sorted(found: Sequence[Difference]) -> list[Difference]:
     """The red ones first. Which model ran where is asked level by level, for a run may hold several."""
-    return sorted((one for one in found if one.what not in OF_LEVEL), key=lambda one: _SEVERITIES.index(one.severity))
+    return worst_first(one for one in found if one.what not in OF_LEVEL)
 
 
 def _gates_of(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gate]:
@@ -397,7 +396,7 @@ def _gates_of(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gat
         for gate in group.gates.get((side.model, side.load), ())
         if gate["severity"] != "note"
     ]
-    return sorted(found, key=lambda gate: _SEVERITIES.index(gate["severity"]))
+    return sorted(found, key=lambda gate: SEVERITIES.index(gate["severity"]))
 
 
 def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Gate]) -> Verdict:

@@ -20,13 +20,13 @@ from loadbench.report import levels, objectives
 from loadbench.report.document import Cell, Column, Table, table
 from loadbench.report.levels import Level, Record, by_number
 from loadbench.store import read_bounded, read_info
+from loadbench.store.summary import SEVERITIES
 from loadbench.text import one_line
 
 CUT_SHORT = "cut short"
 """Status of a run whose process died: it is still running by its own word, and nothing was written for a while."""
 _QUIET_S = 120.0
 _SIDES = ("base", "new")
-_SEVERITIES = ("red", "warn", "note")
 _MOST_MODELS = 2
 
 
@@ -198,7 +198,7 @@ def _gates(summary: _Summary) -> Gates | None:
     warnings = list(summary.warnings)
     for level in summary.levels:
         warnings += level.get("warnings") or ()
-    for severity in _SEVERITIES:
+    for severity in SEVERITIES:
         codes = {str(warning["code"]) for warning in warnings if warning["severity"] == severity}
         if codes:
             return Gates(severity, sorted(codes, key=by_number))

@@ -40,6 +40,7 @@ from loadbench.select.needs import (
 )
 from loadbench.select.weights import CRITERIA, Policy, criterion_of, policy, shares
 from loadbench.store import Run
+from loadbench.store.summary import Severity, worst_first
 from loadbench.text import plural
 
 Record = dict[str, Any]
@@ -353,7 +354,7 @@ def _doubts(basis: _Basis, record: Record) -> list[Doubt]:
         share = record["robustness"]["winner"]["both"]
         text = f"a close call: it comes first in {share:.0%} of the draws"
         found.append(Doubt("warn", "close", winner.name, text))
-    return sorted(found, key=lambda one: ("red", "warn", "note").index(one.severity))
+    return worst_first(found)
 
 
 # -- doubts: what speaks against a choice
@@ -375,7 +376,7 @@ class Doubt:
         text: One sentence.
     """
 
-    severity: Literal["red", "warn", "note"]
+    severity: Severity
     code: str
     about: str
     text: str
