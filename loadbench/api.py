@@ -21,13 +21,13 @@ import orjson
 from numpy.typing import NDArray
 
 from loadbench import compare, report, scenario, select, store
-from loadbench.bounds import Duration
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.metrics import Requests
 from loadbench.report import choice
 from loadbench.report import comparison as comparisons
 from loadbench.runner import child
 from loadbench.runner.job import Job, Limits, Output, Server
+from loadbench.scenario.bounds import Duration
 from loadbench.store import LevelData
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadbench.bounds import Bound
 from loadbench.quality.agreement import agreement, weighted_kappa
 from loadbench.runner.capacity import answer as answer_of
 from loadbench.runner.probe import backlog
 from loadbench.runner.rule import Rule
+from loadbench.scenario.bounds import Bound
 from loadbench.stats import usl
 from tests.support import curves, searches
 from tests.support.plain import over_runs, scaling

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench.bounds import Threshold
 from loadbench.engine import Limits, Progress
-from loadbench.record import Result
 from loadbench.runner.plan import Fixed, PlannedLevel
 from loadbench.runner.schedule import ERROR, FEWEST, Abort, Trial, chance, with_aborts
 from loadbench.scenario import Level, Scenario
+from loadbench.scenario.bounds import Threshold
 from loadbench.serve import simulator
+from loadbench.store.record import Result
 from tests.support.command import invoke
 
 pytestmark = pytest.mark.system

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench import figures, scenario
-from loadbench.bounds import AFTER_S, LONGEST_S, Bound, Duration, FailIf, Need, Threshold, check_written, share
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.figures import STATISTICS
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import AFTER_S, LONGEST_S, Bound, Duration, FailIf, Need, Threshold, check_written, share
 
 
 def refusal(text: str) -> str:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.bounds import Bound
 from loadbench.errors import UsageError
 from loadbench.metrics.searched import Tried, Zones, zones
 from loadbench.runner.capacity import Grid, bracket, contradictions, following
 from loadbench.runner.capacity import answer as found
 from loadbench.runner.probe import Probe, backlog
 from loadbench.runner.rule import Rule, wanted
+from loadbench.scenario.bounds import Bound
 from tests.support.searches import STREAMS, level, queue, search, simulated
 from tests.support.streams import failed, stream
 

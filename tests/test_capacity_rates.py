@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loadbench.bounds import Bound
 from loadbench.runner.probe import Probe, Sample
 from loadbench.runner.rule import Rule
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Bound
 from tests.support import searches
 from tests.support.streams import stream
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from loadbench.engine import Progress
-from loadbench.record import Result
 from loadbench.runner.capacity import Grid, Search, begun
 from loadbench.runner.plan import PlannedLevel
 from loadbench.scenario import Scenario
+from loadbench.store.record import Result
 from tests.support.streams import failed, stream
 
 GRID = Grid("concurrency", 1, 64)

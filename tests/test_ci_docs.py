@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from loadbench import figures, scenario
-from loadbench.bounds import Threshold
 from loadbench.figures import STATISTICS
+from loadbench.scenario.bounds import Threshold
 from loadbench.serve import simulator
 from tests.support.command import invoke
 from tests.support.documents import inline, parsed

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from loadbench.bounds import Duration
 from loadbench.engine import Limits, Progress
 from loadbench.runner.plan import Plan, PlannedLevel
 from loadbench.scenario import Level
+from loadbench.scenario.bounds import Duration
 from loadbench.serve.simulator import Simulator
 from tests.support.livelevels import ENDED, PROBE, Terminal, going, over, planned, shown, still
 from tests.support.terminals import Glass, on_terminal

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from loadbench.bounds import Duration
 from loadbench.cli.opening import what, whom
 from loadbench.runner import plan
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 from loadbench.server import Absent, Choice, Chosen, Target
 
 SERVER = Target("http://127.0.0.1:5273/v1", "foundry2", "2.2.1")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from loadbench.record import Result
+from loadbench.store.record import Result
 from loadbench.transport import Clock, tls_context
 from tests.support.asking import ask
 from tests.support.replay import CERTIFICATE, Cuts, capture, names, serve

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from loadbench.client import Ask, Client, Endpoint, Parameters
 from loadbench.client.endpoints import cycle
 from loadbench.prompts import Prompt
-from loadbench.record import Result
 from loadbench.scenario import Timeouts
+from loadbench.store.record import Result
 from loadbench.transport import Transport, tls_context
 from tests.support.replay import CERTIFICATE, HOLD, RECEIVE, Server, serve
 from tests.support.wire import WHOLE

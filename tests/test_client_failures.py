@@ -8,8 +8,8 @@ import time
 import pytest
 
 from loadbench.client import Ask, Client, Parameters
-from loadbench.record import Result
 from loadbench.scenario import Timeouts
+from loadbench.store.record import Result
 from loadbench.transport import Clock, Transport, tls_context
 from tests.support.asking import PROMPT, ask, seconds
 from tests.support.faulty_answers import FAILURES, TIMEOUTS

@@ -16,8 +16,8 @@ from loadbench import prompts
 from loadbench.client import Ask
 from loadbench.engine import Share, pacer
 from loadbench.prompts import Prompt, Recipe
-from loadbench.record import SPEECHLESS
 from loadbench.scenario import Level, Pause, Shape
+from loadbench.store.record import SPEECHLESS
 from tests.support.played import (
     ALIKE,
     NS,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.record import ERROR_KINDS
+from loadbench.store.record import ERROR_KINDS
 from loadbench.transport import tls_context
 from tests.support import faulty_answers, faulty_streams, faulty_tls
 from tests.support.asking import seconds

@@ -20,7 +20,7 @@ import pytest
 from loadbench.client import Ask
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
-from loadbench.record import Result
+from loadbench.store.record import Result
 from loadbench.transport import Transport
 from loadbench.transport.connection import Connection
 from loadbench.transport.wire import KernelWires

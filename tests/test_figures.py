@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from loadbench import figures, scenario
-from loadbench.bounds import Bound, Need, Threshold
 from loadbench.compare.judging import judge
 from loadbench.compare.sides import Flow, Side
 from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, Figure
 from loadbench.report import FORMATS, comparison, csv, provenance
+from loadbench.scenario.bounds import Bound, Need, Threshold
 from tests.support.choosing import candidate, choose, lap, row
 from tests.support.plain import thresholds
 from tests.support.summaries import summary_of, with_levels
@@ -25,7 +25,7 @@ WORDS = Figure(
     better="more",
     title="words/s",
     doors=("slo", "threshold", "need", "verdict"),
-    path="words_per_s",
+    path="characters_per_s",  # a field that a level of the summary has: measuring is a change of its own
     meaning="words that arrived in the steady window, divided by its length.",
 )
 
@@ -61,7 +61,7 @@ def test_a_figure_that_is_declared_once_can_be_named_in_bounds_thresholds_and_ne
 
 @pytest.mark.usefixtures("declared")
 def test_its_threshold_is_judged_by_the_levels_of_the_summary() -> None:
-    level = {"id": "m@c1", "model": "m", "status": "complete", "completed": 9, "words_per_s": 12.5}
+    level = {"id": "m@c1", "model": "m", "status": "complete", "completed": 9, "characters_per_s": 12.5}
 
     [judged] = thresholds([level], ["words_per_s < 30"])
 
@@ -88,7 +88,7 @@ def test_a_comparison_has_a_verdict_on_it_under_its_title() -> None:
 
 @pytest.mark.usefixtures("declared")
 def test_it_has_a_row_in_the_csv_file_and_a_definition_in_the_report() -> None:
-    summary = with_levels(summary_of("tiny"), words_per_s=12.5)
+    summary = with_levels(summary_of("tiny"), characters_per_s=12.5)
 
     found = [each for each in csv.rows(summary) if each[csv.COLUMNS.index("metric")] == "words_per_s"]
 

@@ -17,9 +17,9 @@ import pytest
 from loadbench import compare
 from loadbench.compare.sides import sides
 from loadbench.metrics import summarise
-from loadbench.record import Result
 from loadbench.store import Run
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Result
 from tests.support import simulations
 from tests.support.samples import machine, sample, server
 from tests.support.streams import MS, failed, in_turn, level_data, run, stream

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from loadbench.errors import TargetError
 from loadbench.quality import Answer, Question, Score
 from loadbench.quality.judge import WAITS_S, Case, Judge, Prices, cases, read_reply, suspect, unjudged
-from loadbench.record import Result
+from loadbench.store.record import Result
 
 QUESTION = Question("capital", "Capital of Portugal, and its river?", ("Lisbon", "the Tagus"))
 NAMES = ["a1", "a2", "overall"]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from loadbench.metrics import Requests, summarise
 from loadbench.metrics.distribution import distribution
-from loadbench.record import SPEECHLESS, Results
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import SPEECHLESS, Results
 from tests.support import simulations
 from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadbench.metrics import summarise
-from loadbench.record import Result
+from loadbench.store.record import Result
 from tests.support.streams import MS, failed, level_data, run, stream
 
 TWO = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loadbench.metrics import distribution as gaps
-from loadbench.record import Results
+from loadbench.store.record import Results
 from tests.support.streams import stream, summed
 
 RESULTS = Results.from_results(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from loadbench.metrics.level import histograms
-from loadbench.record import Results
 from loadbench.store import LevelData
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Results
 from tests.support.streams import facts, stream
 
 OPENED = {"concurrency": None, "request_rate_per_s": 5.0}

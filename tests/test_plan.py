@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.bounds import Duration
 from loadbench.engine import MAX_STREAMS, Limits
 from loadbench.errors import UsageError
 from loadbench.runner import plan
 from loadbench.runner.plan import Plan
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 
 REQUEST_S = 0.5 + 128 / 30
 """A request's estimated seconds at the default of 128 tokens: first token, then 30 tokens/s."""

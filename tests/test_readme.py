@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from loadbench import scenario
-from loadbench.bounds import Bound, Duration
 from loadbench.cli import main
+from loadbench.scenario.bounds import Bound, Duration
 from loadbench.serve.simulator import Simulator
 from loadbench.serve.simulator.law import FAULTS
 from loadbench.server.foundry import VARIABLE

@@ -14,7 +14,7 @@ from loadbench.client import Ask, recorder
 from loadbench.client.dialect import word_count
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
-from loadbench.record import Result
+from loadbench.store.record import Result
 from loadbench.transport import ExchangeError
 from tests.support.wire import DONE, event
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from loadbench.engine import Progress
-from loadbench.record import Result
 from loadbench.report import breakdowns
 from loadbench.runner.plan import make
 from loadbench.runner.schedule import Precise, until_record
 from loadbench.scenario import Scenario
 from loadbench.serve.simulator import Simulator
+from loadbench.store.record import Result
 from tests.support.command import invoke
 from tests.support.plain import entries, over_runs
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from loadbench import report
-from loadbench.record import Result
 from loadbench.report import exports
 from loadbench.store import RunFolder
 from loadbench.store.histogram import Histogram, read_log
+from loadbench.store.record import Result
 from tests.support.command import invoke
 from tests.support.streams import failed, stream
 from tests.support.summaries import GOLDEN

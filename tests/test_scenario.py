@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadbench import prompts, scenario
-from loadbench.bounds import Duration
 from loadbench.errors import ScenarioError
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").rglob("*.toml"))
 FIELDS = Scenario.__struct_fields__

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadbench import scenario
-from loadbench.bounds import Duration
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.scenario import Length, Pause, Scenario, Shape
+from loadbench.scenario.bounds import Duration
 
 rates = st.floats(0.01, 1000).map(lambda rate: float(f"{rate:.4g}"))
 times = st.floats(0.1, 3600).map(lambda time: Duration(float(f"{time:.4g}")))

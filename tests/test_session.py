@@ -23,7 +23,6 @@ from loadbench.client import Ask
 from loadbench.engine import Limits, Progress
 from loadbench.errors import StoreError
 from loadbench.prompts import DEFAULT
-from loadbench.record import Result
 from loadbench.runner import plan, session
 from loadbench.runner.plan import PlannedLevel
 from loadbench.runner.session import Session
@@ -32,6 +31,7 @@ from loadbench.runner.watch import Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.store import RunFolder
+from loadbench.store.record import Result
 from tests.support.streams import failed, stream
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")

@@ -9,12 +9,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from loadbench.bounds import Duration
 from loadbench.client import Ask
-from loadbench.record import Result
 from loadbench.runner.turn import Silence, words
 from loadbench.scenario import Scenario, Timeouts
+from loadbench.scenario.bounds import Duration
 from loadbench.server import ModelFacts
+from loadbench.store.record import Result
 from tests.support.turns import Answers, Story, turn_of
 
 FIRST = "no byte for 10 s: waiting for the first token, at most 5m from sending (timeouts.first_token)"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadbench.bounds import Duration
 from loadbench.runner.turn import PROBE_TOKENS, SETTLE_S, Origin
+from loadbench.scenario.bounds import Duration
 from loadbench.server import ModelFacts
 from tests.support.turns import Answers, Loads, Story, turn_of
 

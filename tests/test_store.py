@@ -22,11 +22,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loadbench import record, store
+from loadbench import store
 from loadbench.errors import StoreError, UsageError
-from loadbench.record import ERROR_KINDS, Result, Results
-from loadbench.store import Run, RunFolder, folder, read, write_atomically
+from loadbench.store import Run, RunFolder, folder, read, record, write_atomically
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import ERROR_KINDS, Result, Results
 from tests.support.streams import failed, stream
 
 LEVEL = {"id": "m@c1", "model": "m", "concurrency": 1}

@@ -16,7 +16,6 @@ from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import TargetError
 from loadbench.metrics.request import Requests
 from loadbench.prompts import Prompt
-from loadbench.record import Result, Results
 from loadbench.runner import connect
 from loadbench.runner.connect import Location, Reached
 from loadbench.runner.job import Job
@@ -24,6 +23,7 @@ from loadbench.runner.turn import Control, advised
 from loadbench.runner.watch import Watched
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts, Target
+from loadbench.store.record import Result, Results
 from loadbench.transport import StockTransport, Transport
 
 SHOW_EVERY_S = 0.05

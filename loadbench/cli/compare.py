@@ -174,9 +174,9 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
 
 def _check(given: dict[str, Any]) -> None:
     """What can be said before a folder is read: unknown names, metrics and bounds."""
-    from loadbench.bounds import Bound, check_written
     from loadbench.compare import NAMES, figure
     from loadbench.errors import UsageError
+    from loadbench.scenario.bounds import Bound, check_written
 
     for name in given["expected"]:
         if name not in NAMES:

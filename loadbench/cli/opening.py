@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from loadbench.bounds import Threshold
 from loadbench.cli.harmless import harmless
 from loadbench.runner import connect
 from loadbench.runner.capacity import Grid, level_of
@@ -18,6 +17,7 @@ from loadbench.runner.measure import Opening
 from loadbench.runner.plan import Plan, PlannedLevel
 from loadbench.runner.rule import CONFIRM_S, STEADY_S, Rule
 from loadbench.scenario import Level, Scenario
+from loadbench.scenario.bounds import Threshold
 from loadbench.server import Choice, Target
 
 _MINUTES_FROM_S = 90.0

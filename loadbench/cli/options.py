@@ -179,7 +179,7 @@ def option(setting: Setting, heading: str, *, help: str | None = None, metavar: 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
     """A callback for 500ms, 30s, 5m."""
-    from loadbench.bounds import Duration
+    from loadbench.scenario.bounds import Duration
 
     if value is None:
         return None
@@ -220,7 +220,7 @@ def devices(ctx: click.Context, param: click.Parameter, value: str | None) -> li
 
 def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """A callback for 20% or 0.2."""
-    from loadbench.bounds import share
+    from loadbench.scenario.bounds import share
 
     if value is None:
         return None

@@ -21,7 +21,6 @@ from rich.text import Text
 
 from loadbench import quality, store
 from loadbench import server as servers
-from loadbench.bounds import Duration
 from loadbench.cli import reach
 from loadbench.cli.harmless import data, harmless
 from loadbench.client import Ask, Client, Parameters
@@ -31,10 +30,11 @@ from loadbench.quality import Answer, Score, Scored, Summary, sheet
 from loadbench.quality.agreement import Agreement
 from loadbench.quality.judge import Form, Judge, Messages, Prices, cases, unjudged
 from loadbench.quality.summary import Determinism, JudgeScores, MethodScore, ModelScores
-from loadbench.record import Result
 from loadbench.runner import connect
 from loadbench.runner.job import Server
 from loadbench.scenario import Timeouts
+from loadbench.scenario.bounds import Duration
+from loadbench.store.record import Result
 from loadbench.text import plural
 
 KEY = "blind-key.json"

@@ -14,11 +14,11 @@ from loadbench.client import Client, Parameters
 from loadbench.engine import Engine, Limits, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT
-from loadbench.record import Result
 from loadbench.runner.measure import on_loop
 from loadbench.scenario import Level, Timeouts
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
+from loadbench.store.record import Result
 from loadbench.transport import Transport
 
 STREAMS = 128

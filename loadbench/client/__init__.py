@@ -23,9 +23,9 @@ from loadbench.client.dialect import count, one_line
 from loadbench.client.endpoints import Endpoint, cycle
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
-from loadbench.record import Result
 from loadbench.scenario import Timeouts
 from loadbench.server import USER_AGENT, Secrets
+from loadbench.store.record import Result
 from loadbench.transport import ExchangeError, StockTransport, Transport, encode
 
 __all__ = ["Ask", "Client", "Endpoint", "Parameters"]

@@ -38,9 +38,9 @@ from loadbench.client.tables import (
     USAGE_PLACES,
     Text,
 )
-from loadbench.record import ErrorKind
 from loadbench.server.calls import without_markup
 from loadbench.server.facts import MOST, whole
+from loadbench.store.record import ErrorKind
 
 _REASONING_PART = re.compile("think|reason|thought")  # a part's type, as Mistral's and Anthropic's "thinking"
 _DEEPEST = 8  # parts within parts

@@ -10,9 +10,9 @@ import orjson
 from loadbench.client import dialect, tables
 from loadbench.client.dialect import body_said, nothing_said, one_line, read_json, status_kind, word_count
 from loadbench.client.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
-from loadbench.record import ErrorKind, Result
 from loadbench.server import Secrets
 from loadbench.server.calls import retry_after_s
+from loadbench.store.record import ErrorKind, Result
 from loadbench.transport import Ending, ExchangeError, Headers
 
 if TYPE_CHECKING:

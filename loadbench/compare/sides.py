@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
-from loadbench.bounds import Bound
 from loadbench.compare.figures import keys
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.level import level_facts
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import Window
-from loadbench.record import Results
+from loadbench.scenario.bounds import Bound
 from loadbench.store import LevelData, Run
+from loadbench.store.record import Results
 from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Ran
 

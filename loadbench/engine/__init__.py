@@ -23,7 +23,7 @@ from loadbench.engine.loop import LevelRun
 from loadbench.engine.progress import FAILURES_IN_A_ROW, MAX_STREAMS, Limits, Progress, facts
 from loadbench.engine.share import WHOLE, Share
 from loadbench.prompts import UNKNOWN, Line, Prompt, written
-from loadbench.record import Result
+from loadbench.store.record import Result
 from loadbench.telemetry import CoreWait
 
 __all__ = [

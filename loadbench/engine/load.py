@@ -11,8 +11,8 @@ import anyio
 from loadbench.client import Ask
 from loadbench.engine.share import WHOLE, Share
 from loadbench.prompts import UNKNOWN, Line, Prompt
-from loadbench.record import Result
 from loadbench.scenario import Pause
+from loadbench.store.record import Result
 
 
 class Chats(Protocol):

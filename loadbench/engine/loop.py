@@ -14,8 +14,8 @@ from loadbench.engine import pacer
 from loadbench.engine.load import Load
 from loadbench.engine.progress import FAILURES_IN_A_ROW, Progress
 from loadbench.prompts import Prompt, answered, distinct, order, written
-from loadbench.record import SPEECHLESS, Result
 from loadbench.scenario import Level, Shape
+from loadbench.store.record import SPEECHLESS, Result
 
 _UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
 _FINAL = ("cancelled", "http_4xx", "redirect", "local")

@@ -22,14 +22,14 @@ from typing import Any
 
 import msgspec
 
-from loadbench.bounds import Bound
 from loadbench.metrics import gates, level, machine, models, repeats, stability
 from loadbench.metrics.request import Requests
 from loadbench.metrics.searched import answer, capacities
 from loadbench.metrics.slo import thresholds
-from loadbench.record import SPEECHLESS
+from loadbench.scenario.bounds import Bound
 from loadbench.stats.scaling import scaling
 from loadbench.store import LevelData, Run
+from loadbench.store.record import SPEECHLESS
 from loadbench.store.schema import PromptsFacts, RunFacts, ScenarioFacts, TargetFacts, run_facts
 from loadbench.store.summary import Curve, Finding, Knees, Level, Summary, as_mapping
 

@@ -11,8 +11,8 @@ from msgspec import UNSET, UnsetType
 
 from loadbench import stats
 from loadbench.figures import PERCENTILES
-from loadbench.record import Counts, Flags, Reals, Results
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Counts, Flags, Reals, Results
 from loadbench.store.schema import Lag
 from loadbench.store.summary import Distribution, Interval, Spectrum
 

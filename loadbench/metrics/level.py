@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
-from loadbench.bounds import Bound
 from loadbench.metrics import request, stability, window
 from loadbench.metrics.distribution import (
     NS_PER_MS,
@@ -32,10 +31,11 @@ from loadbench.metrics.distribution import (
 from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import RATES, Window
-from loadbench.record import Flags, Reals, Results
+from loadbench.scenario.bounds import Bound
 from loadbench.store import LevelData
 from loadbench.store.files import HISTOGRAMS
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.schema import EndpointFacts, LevelFacts
 from loadbench.store.summary import Distribution, Endpoint, Interval, LengthRow, Level, PromptRow, Spectrum
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadbench import stats
-from loadbench.record import Flags, Reals, Results
+from loadbench.store.record import Flags, Reals, Results
 
 FEWEST_TOKENS = 4
 """A shorter answer is no burst: there is nothing to spread."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from loadbench import stats
-from loadbench.bounds import Bound, Threshold
 from loadbench.figures import FIGURES, PERCENTILES
 from loadbench.metrics.distribution import (
     NS_PER_MS,
@@ -23,7 +22,8 @@ from loadbench.metrics.distribution import (
 )
 from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.window import SHORTEST_NS, Window
-from loadbench.record import Counts, Flags, Reals, Results
+from loadbench.scenario.bounds import Bound, Threshold
+from loadbench.store.record import Counts, Flags, Reals, Results
 from loadbench.store.summary import Distribution, Interval, Level, Objective, ThresholdRow
 
 _OPERATORS: dict[str, Callable[[Reals, float], Flags]] = {

@@ -11,8 +11,8 @@ from loadbench import stats
 from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, rounded
 from loadbench.metrics.request import Requests
 from loadbench.metrics.window import Window, output_by
-from loadbench.record import Counts, Flags, Reals, Results
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Counts, Flags, Reals, Results
 from loadbench.store.summary import Dependence, Drift, Stall, Stalls
 
 FALSE_ALARMS = 0.01

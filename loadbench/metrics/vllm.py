@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from loadbench.metrics.distribution import ascending_gaps
 from loadbench.metrics.request import Requests
-from loadbench.record import Counts, Reals
 from loadbench.store import LevelData
+from loadbench.store.record import Counts, Reals
 
 PERCENTILES = ("50", "90", "95", "99", "99.9")
 NS_PER_S = 1e9

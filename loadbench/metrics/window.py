@@ -13,7 +13,7 @@ import numpy as np
 
 from loadbench import stats
 from loadbench.metrics.request import Requests
-from loadbench.record import Flags, Reals, Results
+from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Rates, Timeline
 

@@ -17,7 +17,7 @@ from loadbench.errors import TargetError
 from loadbench.quality.answers import Answer, Question
 from loadbench.quality.checks import json_alone
 from loadbench.quality.scores import Score
-from loadbench.record import Result
+from loadbench.store.record import Result
 from loadbench.text import shown
 
 # -- what the judge is told

@@ -16,12 +16,12 @@ from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
 from loadbench.metrics.searched import Tried, zones
 from loadbench.metrics.slo import WHOLE
-from loadbench.record import Result
 from loadbench.runner import job
 from loadbench.runner.plan import PlannedLevel
 from loadbench.runner.probe import UNREACHABLE, Probe
 from loadbench.runner.rule import Rule
 from loadbench.scenario import Level, Scenario
+from loadbench.store.record import Result
 
 
 def line(step: Mapping[str, Any]) -> str:

@@ -18,13 +18,13 @@ from msgspec import structs
 
 from loadbench import prompts, scenario, store, telemetry
 from loadbench import server as targets
-from loadbench.bounds import Duration
 from loadbench.client import Parameters
 from loadbench.engine import process
 from loadbench.errors import TargetError, UsageError
 from loadbench.prompts import Prompt
 from loadbench.runner.job import Job, Search
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 from loadbench.scenario.files import home
 from loadbench.server import Choice, Found, Target
 from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header

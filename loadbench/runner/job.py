@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 
 from loadbench import scenario as scenarios
-from loadbench.bounds import Duration
 from loadbench.errors import UsageError
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 from loadbench.scenario.settings import Flag
 
 

@@ -11,8 +11,8 @@ import msgspec
 from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
-from loadbench.record import Result
 from loadbench.scenario import LEAST_REPEATS, Level, Scenario, Shape
+from loadbench.store.record import Result
 
 SHORTEST_LEVEL_S = 6.0
 """A budget leaves levels out rather than make one shorter than this: under 5 s of steady window nothing can be said."""

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
-from loadbench.bounds import Bound
 from loadbench.metrics import Requests, gates, level, request
 from loadbench.metrics.slo import STREAMED, Objectives
-from loadbench.record import Result, Results
 from loadbench.runner.rule import EARLIEST, Rule, wanted
+from loadbench.scenario.bounds import Bound
 from loadbench.store import LevelData
+from loadbench.store.record import Result, Results
 from loadbench.store.schema import ScenarioFacts
 from loadbench.store.summary import Verdict
 

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadbench import stats
-from loadbench.bounds import Bound
 from loadbench.errors import UsageError
 from loadbench.figures import PERCENTILES
 from loadbench.metrics.slo import OF_REQUESTS
 from loadbench.scenario import Level
+from loadbench.scenario.bounds import Bound
 from loadbench.store.summary import Verdict
 
 LOOKS = 3

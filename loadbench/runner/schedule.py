@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from loadbench.bounds import Threshold
 from loadbench.engine import Progress
 from loadbench.figures import PERCENTILES, in_words
 from loadbench.metrics import Requests, repeats
 from loadbench.metrics import level as levels
 from loadbench.metrics.distribution import NS_PER_MS
 from loadbench.metrics.slo import compare
-from loadbench.record import Result, Results
 from loadbench.runner.plan import PlannedLevel, Schedule
 from loadbench.scenario import LEAST_REPEATS, Level, Scenario
+from loadbench.scenario.bounds import Threshold
 from loadbench.store import LevelData
+from loadbench.store.record import Result, Results
 
 Record = MutableMapping[str, Any]
 FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")

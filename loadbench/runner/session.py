@@ -19,7 +19,6 @@ from loadbench import engine
 from loadbench.engine import Engine, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT, UNKNOWN, Line, Prompt, longest_in_tokens
-from loadbench.record import Result
 from loadbench.runner import turn
 from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
 from loadbench.runner.turn import Control, Origin, Silence, Turn, calibrate
@@ -28,6 +27,7 @@ from loadbench.runner.watch import Pulse, Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, Target
 from loadbench.store import RunFolder
+from loadbench.store.record import Result
 
 
 class Drives(Protocol):

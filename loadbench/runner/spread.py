@@ -24,12 +24,12 @@ from loadbench.client.route import Route
 from loadbench.engine import TICK_S, Progress, Settings, Share
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.prompts import UNKNOWN, Line, Prompt
-from loadbench.record import Result
 from loadbench.runner import pool as pools
 from loadbench.runner import worker
 from loadbench.runner.pool import MOST_UNCERTAIN_NS, Clock, Lost, Place, Pool, Processes, greet
 from loadbench.runner.worker import COUNTS, Order, Report
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Result
 
 if TYPE_CHECKING:
     from loadbench.client.route import Route

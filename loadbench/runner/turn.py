@@ -15,10 +15,10 @@ import anyio
 from loadbench.client import Ask
 from loadbench.errors import TargetError
 from loadbench.prompts import UNKNOWN, Line, Prompt, calibration, distinct, fit, longest_in_tokens, written
-from loadbench.record import Result
 from loadbench.runner.watch import Watch
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts
+from loadbench.store.record import Result
 
 PROBE_TOKENS = 8
 """Of the answers before the measurement, unless a server has no answer so short."""

@@ -32,9 +32,9 @@ from loadbench.client.route import Route
 from loadbench.engine import Engine, Limits, Progress, Settings, Share, process
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import Line, Prompt
-from loadbench.record import Result
 from loadbench.scenario import Level
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Result
 from loadbench.transport import ExchangeError, kernel_stamps_work
 from loadbench.transport.limits import raise_file_limit
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from loadbench.bounds import Bound, Threshold, check_written
 from loadbench.errors import ScenarioError, UsageError
+from loadbench.scenario.bounds import Bound, Threshold, check_written
 from loadbench.scenario.loads import Length, Pause, Shape
 from loadbench.text import at, shown
 

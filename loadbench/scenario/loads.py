@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from loadbench.bounds import Duration
 from loadbench.errors import UsageError
+from loadbench.scenario.bounds import Duration
 from loadbench.text import shown
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from loadbench.bounds import Duration, decoded
 from loadbench.errors import ScenarioError
+from loadbench.scenario.bounds import Duration, decoded
 from loadbench.scenario.checks import LOADS
 from loadbench.scenario.files import check, expanded, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from loadbench.bounds import Bound, Duration, FailIf, Threshold
 from loadbench.errors import ScenarioError
+from loadbench.scenario.bounds import Bound, Duration, FailIf, Threshold
 from loadbench.scenario.checks import check
 from loadbench.scenario.loads import TRACE, Length, Level, Load, Pause, Shape, in_turns, names
 from loadbench.scenario.settings import Flag

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from loadbench.bounds import Duration
+from loadbench.scenario.bounds import Duration
 
 Reader = Literal[
     "number",

@@ -12,7 +12,7 @@ catalogue.py   models.json, for a scenario or a router to read
 docs/select.md says why it is reckoned so.
 """
 
-from loadbench.bounds import Need
+from loadbench.scenario.bounds import Need
 from loadbench.select.candidates import Candidate, Measured, candidates, read
 from loadbench.select.catalogue import updated
 from loadbench.select.choice import Record, Terms, choose, of_runs, summarise

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from loadbench import compare
-from loadbench.bounds import Need
 from loadbench.compare import Lap, between, differences
 from loadbench.errors import StoreError, UsageError
 from loadbench.metrics.gates import titled
+from loadbench.scenario.bounds import Need
 from loadbench.select import rank
 from loadbench.select.candidates import (
     Candidate,

@@ -11,10 +11,10 @@ import numpy as np
 
 from loadbench import figures as declarations
 from loadbench import stats
-from loadbench.bounds import Bound, Need
 from loadbench.compare import Lap
 from loadbench.compare.sides import Reals
 from loadbench.figures import PERCENTILES, Named
+from loadbench.scenario.bounds import Bound, Need
 from loadbench.select.candidates import Candidate, Passed, Rating
 
 COMPARED = (

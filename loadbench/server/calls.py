@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
-from loadbench.bounds import Duration
 from loadbench.errors import TargetError
 from loadbench.scenario import Timeouts
+from loadbench.scenario.bounds import Duration
 from loadbench.scenario.files import DEEPEST, is_deep
 from loadbench.server.access import CONNECT_S, Secrets, is_proxied
 from loadbench.text import one_line

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from loadbench.bounds import Bound
 from loadbench.figures import PERCENTILES
+from loadbench.scenario.bounds import Bound
 from loadbench.stats import usl
 from loadbench.store.summary import NOTHING, Curve, CurveRow, Distribution, Knee, Knees, Law, Level, Objective
 

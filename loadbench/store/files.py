@@ -19,8 +19,8 @@ from typing import IO, Any, BinaryIO, cast
 import orjson
 
 from loadbench.errors import StoreError, UsageError
-from loadbench.record import Result
 from loadbench.scenario.files import check_regular, open_file
+from loadbench.store.record import Result
 from loadbench.store.schema import Part, check_run
 from loadbench.text import printable
 

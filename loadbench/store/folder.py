@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 import orjson
 
 from loadbench.errors import StoreError, UsageError
-from loadbench.record import Result
 from loadbench.store.files import (
     FIELDS,
     HISTOGRAMS,
@@ -33,6 +32,7 @@ from loadbench.store.files import (
     write_atomically,
 )
 from loadbench.store.histogram import Histogram, log_header
+from loadbench.store.record import Result
 from loadbench.store.schema import FROM_SERVERS, Part, forget
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone

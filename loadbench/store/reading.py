@@ -12,9 +12,9 @@ import msgspec
 import orjson
 
 from loadbench.errors import StoreError
-from loadbench.record import ColumnBuilder, Line, Results
 from loadbench.store.files import HISTOGRAMS, TOLD, Check, hlog_works, is_told, log_tag, read_info, read_lines
 from loadbench.store.histogram import Histogram, read_log
+from loadbench.store.record import ColumnBuilder, Line, Results
 from loadbench.store.schema import is_sample
 from loadbench.text import printable
 

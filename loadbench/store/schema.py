@@ -14,10 +14,10 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import msgspec
 from msgspec import Meta, Struct
 
-from loadbench.bounds import Bound, Threshold
 from loadbench.errors import UsageError
-from loadbench.record import Count, Mark
+from loadbench.scenario.bounds import Bound, Threshold
 from loadbench.scenario.files import is_deep
+from loadbench.store.record import Count, Mark
 from loadbench.store.summary import Absent, Amount, Figure, Ms, Ran, Seconds, Worker
 
 MOST_LEVELS = 20_000

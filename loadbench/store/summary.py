@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from loadbench.record import Count
+from loadbench.store.record import Count
 
 SCHEMA = 1
 Severity = Literal["red", "warn", "note"]

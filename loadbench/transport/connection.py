@@ -13,8 +13,8 @@ from typing import Protocol
 
 import httptools
 
-from loadbench.record import ErrorKind
 from loadbench.scenario import Timeouts
+from loadbench.store.record import ErrorKind
 from loadbench.transport.coding import inflater
 from loadbench.transport.exchange import Ending, ExchangeError, Headers, Sink, os_error
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import httpx
 
-from loadbench.record import ErrorKind
+from loadbench.store.record import ErrorKind
 
 # EBUSY is what glibc may say where no file is left to look a name up.
 _LOCAL_ERRNOS = {

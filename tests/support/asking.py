@@ -7,11 +7,11 @@ import ssl
 import time
 from collections.abc import Callable
 
-from loadbench.bounds import Duration
 from loadbench.client import Ask, Client, Parameters
 from loadbench.prompts import Prompt
-from loadbench.record import Result
 from loadbench.scenario import Timeouts
+from loadbench.scenario.bounds import Duration
+from loadbench.store.record import Result
 from loadbench.transport import Clock, StockTransport, Transport
 
 PROMPT = Prompt("sea", ({"role": "user", "content": "Write two sentences about the sea."},))

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from loadbench.record import Result
 from loadbench.store.files import FIELDS
+from loadbench.store.record import Result
 from tests.support.streams import facts, failed, stream
 
 INFO: Mapping[str, Any] = {

@@ -12,10 +12,10 @@ import orjson
 
 from loadbench import compare, quality, report, select, store
 from loadbench.errors import LoadbenchError
-from loadbench.record import Result
 from loadbench.report import choice, comparison, exports
 from loadbench.store import RunFolder
 from loadbench.store.histogram import Histogram
+from loadbench.store.record import Result
 
 EXAMPLE = Path(__file__).parents[2] / "results" / "example"
 LEVELS, REQUESTS, SAMPLES = 2, 10, 5

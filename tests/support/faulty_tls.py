@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadbench.record import ErrorKind
 from loadbench.scenario import Timeouts
+from loadbench.store.record import ErrorKind
 from tests.support.asking import seconds
 from tests.support.replay import CERTIFICATE, HEAR, HOLD, RECEIVE, RESET, Step
 from tests.support.wire import HEAD, WHOLE, chunk, event

@@ -7,12 +7,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loadbench.bounds import Bound, Duration, Threshold
 from loadbench.client import sse
 from loadbench.client.recorder import Recorder
 from loadbench.client.sse import Decoder
-from loadbench.record import Result
 from loadbench.scenario import Length, Pause, Shape, Timeouts
+from loadbench.scenario.bounds import Bound, Duration, Threshold
+from loadbench.store.record import Result
 from loadbench.transport import ExchangeError
 from loadbench.transport.connection import Connection
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,10 @@ def _code_lines(source: str) -> int:
     return len(code - docstrings)
 
 
+def table(found: Mapping[str, float]) -> str:
+    """The figures, a line each."""
+    return "\n".join(f"{name:<16}{figure:>10,.0f}" for name, figure in found.items())
+
+
 if __name__ == "__main__":
-    found = measure()
-    for field in fields(found):
-        print(f"{field.name:<16}{getattr(found, field.name):>10,.0f}")
+    print(table(asdict(measure())))

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadbench.bounds import Duration
 from loadbench.cli.live import plain, progress, screen
 from loadbench.engine import Progress
 from loadbench.runner import plan
 from loadbench.runner.plan import Plan
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 
 NOW_NS = 10**15
 ENDED = {"status": "complete", "reason": None, "duration_s": 6.0}

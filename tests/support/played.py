@@ -13,8 +13,8 @@ from loadbench.client import Ask
 from loadbench.engine import Engine, Limits, Progress, Settings, Share, facts
 from loadbench.engine.share import WHOLE
 from loadbench.prompts import DEFAULT, Prompt, Recipe
-from loadbench.record import Result
 from loadbench.scenario import Level, Shape
+from loadbench.store.record import Result
 
 NS = 1_000_000_000
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.bounds import Bound
 from loadbench.metrics import gates
 from loadbench.metrics.searched import Tried
 from loadbench.runner.capacity import Grid, bracket, following, is_confirming
@@ -23,6 +22,7 @@ from loadbench.runner.capacity import answer as found
 from loadbench.runner.probe import FEWEST, Looked, Sample, backlog, independent, looked
 from loadbench.runner.rule import Rule
 from loadbench.scenario import Level, Scenario
+from loadbench.scenario.bounds import Bound
 from loadbench.store.schema import ScenarioFacts
 from tests.support import plain
 from tests.support.plain import estimate

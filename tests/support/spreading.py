@@ -14,11 +14,11 @@ from loadbench.client.endpoints import Endpoint
 from loadbench.client.route import Route
 from loadbench.engine import Limits, Progress, Settings, facts
 from loadbench.prompts import DEFAULT
-from loadbench.record import Result
 from loadbench.runner.pool import Place, Pool
 from loadbench.runner.spread import Spread
 from loadbench.scenario import Level, Timeouts
 from loadbench.serve.simulator import Simulator
+from loadbench.store.record import Result
 
 TOKENS = 20
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from loadbench.metrics import summarise
-from loadbench.record import Result, Results
 from loadbench.store import LevelData, Run
+from loadbench.store.record import Result, Results
 
 MS = 1_000_000
 

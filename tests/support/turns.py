@@ -9,11 +9,11 @@ from typing import Any
 from loadbench.client import Ask
 from loadbench.errors import TargetError
 from loadbench.prompts import DEFAULT
-from loadbench.record import Result
 from loadbench.runner.turn import Origin, Turn
 from loadbench.runner.watch import Watch
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts
+from loadbench.store.record import Result
 from tests.support.streams import failed, stream
 
 

@@ -8,7 +8,6 @@ from itertools import chain
 from math import log10
 
 from loadbench import text as units
-from loadbench.bounds import Bound
 from loadbench.errors import LoadbenchError
 from loadbench.report import levels, scaling
 from loadbench.report.document import (
@@ -29,6 +28,7 @@ from loadbench.report.html import trace
 from loadbench.report.levels import Level, Record, Summary
 from loadbench.report.scaling import Curve
 from loadbench.report.tables import LEVEL, Columns, count, efficiency, figure, per_model, rate, times_of
+from loadbench.scenario.bounds import Bound
 
 MOST_LINES = 6
 """Levels in a plot of percentiles: the table beneath has them all."""
