@@ -56,11 +56,12 @@ class World:
         dry_run: bool = False,
         resume: Path | None = None,
         cache_dir: Path | None = None,
+        api_key_env: str | None = None,
     ) -> Location:
         """The server that is found; what was started for it has ended."""
         with ExitStack() as stack:
             job = Job(
-                scenario=Scenario(endpoint=endpoint, concurrency=concurrency),
+                scenario=Scenario(endpoint=endpoint, concurrency=concurrency, api_key_env=api_key_env),
                 server=Server(simulate=simulate, cache_dir=cache_dir),
                 limits=Limits(dry_run=dry_run),
                 resume=resume,
@@ -212,18 +213,27 @@ def test_a_web_server_of_another_kind_is_passed_over(world: World, monkeypatch: 
         assert world.find().how.startswith("the embedded")
 
 
-@pytest.mark.parametrize("key", [None, "sesame"])
-def test_a_server_that_wants_a_key_is_taken_where_there_is_one(
-    world: World, key: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("named", [False, True])
+def test_a_server_that_wants_a_key_is_taken_where_one_is_named_for_it(
+    world: World, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_service(world)
     without_models_of_the_sdk(world)
-    monkeypatch.setenv("API_KEY", key or "")
+    monkeypatch.setenv("API_KEY", "sesame")
     with gateway(lambda asked: Answered(401, {"error": "no"})) as locked:
         monkeypatch.setattr(nearby, "PORTS", {int(locked.url.rpartition(":")[2]): "vLLM"})
-        found = world.find()
+        found = world.find(api_key_env="API_KEY" if named else None)
 
-    assert (found.endpoint == f"{locked.url}/v1") == (key is not None)
+    assert (found.endpoint == f"{locked.url}/v1") == named
+
+
+def test_a_server_that_was_just_found_gets_no_key_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "sesame")
+
+    assert connect.key(None, None, "as given") == "sesame"
+    assert connect.key(None, None, nearby.HOW) is None
+    assert connect.key_source(None, None, nearby.HOW) is None
+    assert connect.key("API_KEY", None, nearby.HOW) == "sesame"
 
 
 def test_a_server_that_is_named_is_not_asked_yet(world: World) -> None:

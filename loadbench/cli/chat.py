@@ -150,7 +150,8 @@ async def stage(location: Location, job: Job) -> AsyncIterator[Stage]:
         TargetError: Nobody answers there.
     """
     asked = job.scenario
-    headers = targets.request_headers(asked.headers, connect.key(asked.api_key_env, asked.api_key_file))
+    key = connect.key(asked.api_key_env, asked.api_key_file, location.how)
+    headers = targets.request_headers(asked.headers, key)
     async with connect.reached(location, job, reach.note) as reached:
         base_url = reached.server.base_url
         for warning in connect.warnings(base_url, asked.api_key_file, insecure=job.server.insecure):

@@ -78,7 +78,7 @@ def lines(opening: Opening) -> list[str]:
         opening.folder,
         search=[] if first.grid is None else search_lines(scenario, first.grid, first.models, first.budget_s),
         fails_if=threshold_lines(scenario, search=first.grid is not None),
-        key=connect.key_source(scenario.api_key_env, scenario.api_key_file),
+        key=connect.key_source(scenario.api_key_env, scenario.api_key_file, first.side.location.how),
         done=sum(len(one.done) for one in opening.prepared),
         workers=worker_lines(first.spread),
         dry_run=opening.job.limits.dry_run,

@@ -64,7 +64,7 @@ def with_key(how: str, name: str | None, file: str | None) -> str:
     """How a server was found, and which variable or file its key is from."""
     from loadbench.runner import connect
 
-    source = connect.key_source(name, file)
+    source = connect.key_source(name, file, how)
     return how if source is None else f"{how}, key from {source}"
 
 

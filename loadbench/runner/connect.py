@@ -105,7 +105,7 @@ def _found(scenario: Scenario, note: Note) -> Found | None:
     if named is not None and named.how == targets.VARIABLE:
         return named
     here = {} if named is None else {named.endpoint: f"Foundry Local, {named.how}"}
-    has_key = key_source(scenario.api_key_env, scenario.api_key_file) is not None
+    has_key = key_source(scenario.api_key_env, scenario.api_key_file, nearby.HOW) is not None
     for one in asyncio.run(nearby.look(nearby.PORTS)):
         if one.is_locked and not has_key:
             note(f"{one.endpoint} wants a key: to measure it, add -e {one.endpoint} --api-key-env NAME")
@@ -238,7 +238,7 @@ async def reached(location: Location, job: Job, note: Note) -> AsyncIterator[Rea
         verify=not settings.insecure,
         ca_file=settings.ca_file,
         headers=scenario.headers,
-        key=key(scenario.api_key_env, scenario.api_key_file),
+        key=key(scenario.api_key_env, scenario.api_key_file, location.how),
         transport=transport,
     ) as http:
         named = scenario.models != "auto"
@@ -333,30 +333,32 @@ class RuntimeControl:
             raise TargetError(str(error)) from error
 
 
-def key(name: str | None, file: str | None) -> str | None:
+def key(name: str | None, file: str | None, how: str = "") -> str | None:
     """The server's key.
 
     Args:
         name: The variable that holds it.
         file: The file that does. Where neither is named, API_KEY, the workshop's, is taken where it is set.
+        how: How the server was found. One that nobody named gets no key that nobody named: whatever listens on a usual
+            port of this machine may be another user's.
     Raises:
         UsageError: Both are named; or the variable is not set, or the file holds no key.
     """
     if file is None:
-        return targets.read_key(name or key_variable(), os.environ)
+        return targets.read_key(name or key_variable(how), os.environ)
     if name is not None:
         raise UsageError("--api-key-env and --api-key-file are both given: keep one")
     return targets.read_key_file(expanded(file, "--api-key-file"))
 
 
-def key_source(name: str | None, file: str | None) -> str | None:
+def key_source(name: str | None, file: str | None, how: str = "") -> str | None:
     """Which variable or file the key is from: what nobody named is told too, as it is sent."""
-    return file or name or key_variable()
+    return file or name or key_variable(how)
 
 
-def key_variable() -> str | None:
-    """The variable that holds a key where none is named; None where it is not set."""
-    return KEY if os.environ.get(KEY, "").strip() else None
+def key_variable(how: str = "") -> str | None:
+    """The variable that holds a key where none is named; None where it is not set, or the server was just found."""
+    return KEY if how != nearby.HOW and os.environ.get(KEY, "").strip() else None
 
 
 def warnings(endpoint: str | None, key_file: str | None, *, insecure: bool) -> list[str]:

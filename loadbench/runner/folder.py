@@ -26,7 +26,7 @@ from loadbench.runner.job import Job, Search
 from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import Duration
 from loadbench.scenario.files import home
-from loadbench.server import Choice, Found, Target
+from loadbench.server import Choice, Found, Target, nearby
 from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header
 
 PROMPTS = "prompts.json"
@@ -227,7 +227,12 @@ def server_of(folder: Path) -> Found | None:
     if str(server.get("kind") or "").startswith("foundry") and (found := targets.discover(os.environ, home())):
         return found
     url = server.get("base_url")
-    return Found(url, "as the run began") if url else None
+    if not url:
+        return None
+    was_near = (
+        store.read_info(folder).get("target_found") == nearby.HOW
+    )  # such a server got no API_KEY, nor does it now
+    return Found(url, nearby.HOW if was_near else "as the run began")
 
 
 def check_servers(folder: Path, servers: Sequence[Target]) -> None:

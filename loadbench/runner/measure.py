@@ -299,7 +299,9 @@ class Prepared:
         parameters = self._parameters()
         route = Route(
             tuple(connect.client_endpoints(self.servers, self.models, scenario.weights)),
-            targets.request_headers(scenario.headers, connect.key(scenario.api_key_env, scenario.api_key_file)),
+            targets.request_headers(
+                scenario.headers, connect.key(scenario.api_key_env, scenario.api_key_file, side.location.how)
+            ),
             parameters,
             scenario.timeouts,
             stamps=job.server.stamps,
