@@ -28,7 +28,7 @@ DISK_MB = 64
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Simulator]:
-    with simulator.start(ttft_ms=25, itl_ms=0.5, slots=4) as running:
+    with simulator.start(ttft_ms=50, itl_ms=0.5, slots=4) as running:
         yield running
 
 

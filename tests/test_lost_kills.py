@@ -178,7 +178,7 @@ def test_a_run_that_is_killed_again_and_again_loses_nothing(
         pytest.param(
             *(("run", "-c", "2", "--until", "50%", "-n", 20), {"c2", "c2#2", "c2#3"}), marks=pytest.mark.endurance
         ),
-        (("capacity", "--slo", "ttft_p95=5s", "--max", "2", "-n", 60), {"c1", "c2", "c2#2"}),
+        (("capacity", "--slo", "ttft_p95=5s", "--max", "2", "-n", 80), {"c1", "c2", "c2#2"}),
         (("run", "-c", "1,2", "-n", N, "--against", "HERE"), {"c1", "c2", "c1#end"}),
     ],
 )
