@@ -14,7 +14,7 @@ import uvloop
 from loadbench.client.recorder import Recorder
 from loadbench.transport import Clock, Transport
 from loadbench.transport.connection import Connection
-from loadbench.transport.exchange import Patience
+from loadbench.transport.exchange import Origin, Patience
 from loadbench.transport.wire import KernelWires
 from tests.support.asking import ask, ask_many, seconds
 from tests.support.faulty_answers import SUCCESSES
@@ -79,6 +79,24 @@ def test_a_connection_that_was_closed_while_idle_is_not_used(clock: Clock) -> No
 
     assert [result.text for result in results] == ["AB"] * 5
     assert server.connections == 5
+
+
+def test_a_connection_that_closes_as_it_is_taken_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp closes after each stream; the end may come between the last look at the connection and its use."""
+    take = Transport._take
+
+    def closing(self: Transport, origin: Origin) -> Connection | None:
+        connection = take(self, origin)
+        if connection is not None:
+            connection.close()
+        return connection
+
+    monkeypatch.setattr(Transport, "_take", closing)
+    with serve([RECEIVE, WHOLE, HOLD]) as server:
+        results = ask_many(server.url, 3)
+
+    assert [(result.error, result.text) for result in results] == [(None, "AB")] * 3
+    assert server.connections == 3
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ class Connection:
         assert self.wire is not None
         self.look()
         self.began_ns = self._now_ns()
+        self.heard = False  # first: a connection that closed just now was heard in the last exchange, not in this one
         if self.closed:
             raise ExchangeError(*self._unasked)
         self._parser = httptools.HttpResponseParser(self)
@@ -131,7 +132,7 @@ class Connection:
         self._reset_message()
         self._bare_bytes = 0  # of the response, since its last piece of body
         self.used = True
-        self.heard = self._complete = self.reusable = False
+        self._complete = self.reusable = False
         self._waiter = self._loop.create_future()
         try:
             self.began_ns = self._now_ns()
