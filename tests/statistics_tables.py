@@ -411,7 +411,7 @@ TABLES = {
     "queued_shares": Table(queued_shares, 1000),
     "alarms": Table(alarms, 120),
     "power": Table(power, 120),
-    "levels": Table(levels, 40),
+    "levels": Table(levels, 60),
     "settled": Table(settled, 60),
     "pairing": Table(pairing),
     "failing_runs": Table(failing_runs, 1000),
