@@ -20,7 +20,7 @@ from loadbench.metrics import gates as checks
 from loadbench.metrics.distribution import significant
 from loadbench.metrics.gates import titled
 from loadbench.store import Run
-from loadbench.store.summary import SEVERITIES, Band, as_mapping, worst_first
+from loadbench.store.summary import Band, as_mapping, rank, worst_first
 
 MOST_EARLIER = 5
 """Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
@@ -396,7 +396,7 @@ def _gates_of(groups: tuple[Group, Group], sides: tuple[Side, Side]) -> list[Gat
         for gate in group.gates.get((side.model, side.load), ())
         if gate["severity"] != "note"
     ]
-    return sorted(found, key=lambda gate: SEVERITIES.index(gate["severity"]))
+    return sorted(found, key=lambda gate: rank(gate["severity"]))
 
 
 def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Gate]) -> Verdict:

@@ -32,6 +32,7 @@ from loadbench.report.document import (
     table,
 )
 from loadbench.report.levels import Record, Summary
+from loadbench.store.summary import rank
 
 Verdict = Record
 """What is said of one metric: at a level, or over the levels of a pair of models."""
@@ -51,7 +52,6 @@ _TONES: dict[str, Tone] = {
     "faster": "good",
     "better": "good",
 }
-_SEVERITIES = {"red": 0, "warn": 1, "note": 2}
 HOW = (
     "A verdict is read off the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
     "or better), wholly within it the same (slightly slower: surely so, but within it), else nobody can tell yet.",
@@ -392,7 +392,7 @@ def doubts(record: Record) -> list[Finding]:
         found.append(Finding(label, severity, [(levels.joined(where), text)]))
     if warned:
         found.append(Finding("warn", "warn", [("", f"the runs' own reports warn too: {', '.join(warned)}")]))
-    return sorted(found, key=lambda one: _SEVERITIES.get(one.severity, 2))
+    return sorted(found, key=lambda one: rank(one.severity))
 
 
 def _advised(one: Record) -> str:

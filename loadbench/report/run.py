@@ -36,8 +36,8 @@ from loadbench.report.document import (
 )
 from loadbench.report.html import choice, curves, timeline
 from loadbench.report.levels import Summary
+from loadbench.store.summary import rank
 
-_SEVERITIES = {"red": 0, "warn": 1, "note": 2}
 NOTHING = "No validity gate spoke: nothing was found that makes these figures doubtful."
 
 
@@ -164,7 +164,7 @@ def gates(summary: Summary) -> list[Finding]:
         places = spoke.setdefault(gate, {}).setdefault(str(warning.get("text") or ""), [])
         places.append(levels.full_label(level, summary) if level else "")
     found = []
-    for code, severity in sorted(spoke, key=lambda gate: (_SEVERITIES.get(gate[1], 2), levels.by_number(gate[0])[0])):
+    for code, severity in sorted(spoke, key=lambda gate: (rank(gate[1]), levels.by_number(gate[0])[0])):
         texts = [(levels.joined(places), text) for text, places in spoke[code, severity].items()]
         name = NAMES.get(code, "")
         found.append(Finding(f"{code} {severity}", severity, texts, "" if name == code else name))

@@ -39,6 +39,14 @@ class _Graded(Protocol):
 G = TypeVar("G", bound=_Graded)
 
 
+def rank(severity: str) -> int:
+    """The place of a severity, from 0 for the worst; a word that is none stands with the last."""
+    for place, one in enumerate(SEVERITIES):
+        if severity == one:
+            return place
+    return len(SEVERITIES) - 1
+
+
 def worst_first(findings: Iterable[G]) -> list[G]:
     """In the order of their severity; those of one severity stay in their order."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
