@@ -39,7 +39,9 @@ class Run:
         self.story.append(f"{self.name}{self._done}")
         if act := self.at.get(self._done):
             act()
-            await anyio.sleep(0.01)  # a signal takes a moment
+            with anyio.fail_after(30):  # a signal takes a moment, on a busy machine a long one
+                while not self.interrupted:
+                    await anyio.sleep(0.001)
         return True
 
     async def end(self) -> None:
