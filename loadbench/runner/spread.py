@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from loadbench.client.route import Route
+from loadbench.client import Route
 from loadbench.engine import TICK_S, Progress, Settings, Share
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.prompts import UNKNOWN, Line, Prompt
@@ -32,7 +32,7 @@ from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
 
 if TYPE_CHECKING:
-    from loadbench.client.route import Route
+    from loadbench.client import Route
     from loadbench.runner.job import Sharing
     from loadbench.runner.session import Drive
 

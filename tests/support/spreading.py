@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 
 from loadbench.client import Parameters
-from loadbench.client.endpoints import Endpoint
-from loadbench.client.route import Route
+from loadbench.client import Endpoint
+from loadbench.client import Route
 from loadbench.engine import Limits, Progress, Settings, facts
 from loadbench.prompts import DEFAULT
 from loadbench.runner.pool import Place, Pool
