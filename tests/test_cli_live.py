@@ -10,7 +10,7 @@ import types
 import pytest
 
 from loadbench.cli import live
-from loadbench.cli.live import JsonLines, Lines, Silent, plain
+from loadbench.cli.live import JsonLines, Lines, View, plain
 from loadbench.cli.live.screen import Screen
 from loadbench.store.histogram import Histogram
 from tests.support.livelevels import ENDED, NOW_NS, PROBE, going, over, planned
@@ -161,7 +161,7 @@ def test_json_lines_say_each_event_with_its_figures(capsys: pytest.CaptureFixtur
         (False, False, True, True, Screen),
         (False, False, True, False, Lines),
         (False, False, False, True, Lines),
-        (False, True, True, True, Silent),
+        (False, True, True, True, View),
         (True, False, True, True, JsonLines),
         (True, True, True, True, JsonLines),  # what was asked for outright goes on
     ],

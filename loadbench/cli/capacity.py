@@ -64,10 +64,10 @@ def capacity(ctx: click.Context, /, **values: Any) -> None:
     """
     from loadbench.cli.job import job_of, part
     from loadbench.cli.measured import Shown, carry_out
-    from loadbench.runner.capacity import grid_of
+    from loadbench.runner.capacity import Grid
     from loadbench.runner.job import Search
 
     if values["resume"] is None:
-        grid = grid_of(part(Search, values))  # refused before anything else
+        grid = Grid.of(part(Search, values))  # refused before anything else
         values["concurrency" if grid.by == "concurrency" else "request_rate"] = [grid.start]
     ctx.exit(carry_out(job_of(ctx, values), Shown.of(values)))

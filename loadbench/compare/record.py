@@ -26,10 +26,10 @@ from loadbench.compare.verdict import (
     withheld,
 )
 from loadbench.errors import LoadbenchError
-from loadbench.metrics import gates as checks
-from loadbench.metrics.distribution import significant
+from loadbench.metrics import checks
+from loadbench.metrics.gates import noise
 from loadbench.store import Run
-from loadbench.store.summary import Finding, Summary, rank, worst_first
+from loadbench.store.summary import Finding, Summary, rank, significant, worst_first
 
 SCHEMA = 1
 MOST_EARLIER = 5
@@ -127,10 +127,10 @@ def gather(
             if level.closing or level.status != "complete":
                 continue
             # The noise band is its model's own, not that of the whole run.
-            noise = checks.noise([band for band in summary.noise if band.model == level.model])
+            bands = noise([band for band in summary.noise if band.model == level.model])
             at = gates.setdefault((str(level.model), load_of(level.id, level.model)), [])
             at += [_gate(one, run, str(level.id)) for one in level.warnings if one.severity != "note"]
-            at += [_gate(one, run, "") for one in (*whole, *noise) if one.severity != "note"]
+            at += [_gate(one, run, "") for one in (*whole, *bands) if one.severity != "note"]
     return Group(name or runs[0].path.name, tuple(runs), measured, gates, slo)
 
 

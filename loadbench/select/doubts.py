@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from loadbench.compare import Lap, between, differences
 from loadbench.compare.sides import Info
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.select.basis import Basis
 from loadbench.select.candidates import Candidate
 from loadbench.select.needs import Figures, declared, is_speed, scoring_methods, unit

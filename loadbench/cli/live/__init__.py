@@ -11,9 +11,9 @@ import sys
 
 from loadbench.cli.harmless import harmless
 from loadbench.cli.live.plain import Lines
-from loadbench.runner.view import JsonLines, Silent, View
+from loadbench.runner.watch import JsonLines, View
 
-__all__ = ["JsonLines", "Lines", "Silent", "View", "harmless", "view"]
+__all__ = ["JsonLines", "Lines", "View", "harmless", "view"]
 
 
 def view(*, as_json: bool, quiet: bool, progress: bool) -> View:
@@ -21,7 +21,7 @@ def view(*, as_json: bool, quiet: bool, progress: bool) -> View:
     if as_json:
         return JsonLines(sys.stdout.buffer)
     if quiet:
-        return Silent()
+        return View()
     if not progress or not sys.stderr.isatty():
         return Lines()
     from rich.console import Console
