@@ -21,8 +21,7 @@ from loadbench.errors import LoadbenchError, how_to_install
 from loadbench.scenario.files import home as home_folder
 from loadbench.serve import llama
 from loadbench.server import Target, nearby
-from loadbench.transport import kernel_stamps_work
-from loadbench.transport.limits import raise_file_limit
+from loadbench.transport import kernel_stamps_work, raise_file_limit
 
 Mark = Literal["ok", "warn", "fail"]
 
