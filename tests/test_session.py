@@ -32,6 +32,7 @@ from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.store import RunFolder
 from loadbench.store.record import Result
+from tests.support.spreading import until
 from tests.support.streams import failed, stream
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")
@@ -456,11 +457,9 @@ async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(pa
 @pytest.mark.anyio
 async def test_a_second_signal_ends_requests_in_flight_at_once_and_records_them(path: Path) -> None:
     async def twice() -> None:
-        while client.takes_s < 3600:
-            await anyio.sleep(0.001)
+        await until(lambda: client.takes_s == 3600)
         interrupt()
-        while not run.interrupted:
-            await anyio.sleep(0.001)
+        await until(lambda: run.interrupted)
         interrupt()
 
     client = Chats(lambda ask: None, takes_s=0.001)

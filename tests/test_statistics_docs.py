@@ -16,7 +16,7 @@ from statistics_tables import TABLES, written
 from loadbench import stats
 from loadbench.compare import estimates, judging, record, verdict
 from loadbench.metrics import repeats, stability
-from loadbench.quality import agreement
+from loadbench.quality import scores
 from loadbench.runner import probe as look
 from loadbench.runner import rule
 from loadbench.stats import scaling, usl
@@ -26,11 +26,11 @@ TEXT = (HERE.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
 NAMED = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}
 NO_ESTIMATE = {"withheld", "row", "line", "wanted", "figures", "entries", "lead", "agreements", "stalls_of_histogram"}
 NO_ESTIMATE |= {"compare_models", "compare_runs", "document", "earlier", "gather", "mean_of", "of_run"}
-NO_ESTIMATE |= {"saturated", "summarise"}
+NO_ESTIMATE |= {"saturated", "summarise", "append", "latest", "read"}
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
     *(usl, scaling, estimates, judging, verdict, record),
-    *(look, rule, stability, repeats, agreement),
+    *(look, rule, stability, repeats, scores),
 )
 
 

@@ -29,9 +29,10 @@ from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import StoreError, UsageError
 from loadbench.prompts import Prompt
 from loadbench.quality import Answer, Score, Scored, Summary, sheet
-from loadbench.quality.agreement import Agreement
+from loadbench.quality.answers import Determinism
 from loadbench.quality.judge import Form, Judge, Messages, Prices, cases, unjudged
-from loadbench.quality.summary import Determinism, JudgeScores, MethodScore, ModelScores
+from loadbench.quality.scores import Agreement
+from loadbench.quality.summary import JudgeScores, MethodScore, ModelScores
 from loadbench.runner import connect
 from loadbench.runner.job import Server
 from loadbench.scenario import Timeouts
