@@ -85,8 +85,11 @@ def one_line(text: object, limit: int = 200) -> str:
     >>> one_line("a\\x1b[31mred\\x1b[0m\\nb\\u202e")
     'ared b'
     """
-    line = _ESCAPES.sub("", str(text))
-    line = " ".join(line.split())
+    line = str(text)
+    if line.isprintable():  # nearly all text is: a report of a thousand cells looks at no character of its own
+        line = " ".join(line.split())
+        return line if len(line) <= limit else line[: limit - 1] + "…"
+    line = " ".join(_ESCAPES.sub("", line).split())
     printable = (c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
     line = "".join(islice(printable, limit + 1))  # no more is looked at: a server may answer with 20 MB
     return line if len(line) <= limit else line[: limit - 1] + "…"

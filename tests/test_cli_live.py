@@ -12,7 +12,7 @@ import pytest
 from loadbench.cli import run
 from loadbench.cli.lines import Lines
 from loadbench.cli.screen import Screen
-from loadbench.runner.view import JsonLines, Silent
+from loadbench.runner.watch import JsonLines, View
 from loadbench.store.histogram import Histogram
 from tests.support.livelevels import ENDED, NOW_NS, PROBE, going, over, planned
 
@@ -162,7 +162,7 @@ def test_json_lines_say_each_event_with_its_figures(capsys: pytest.CaptureFixtur
         (False, False, True, True, Screen),
         (False, False, True, False, Lines),
         (False, False, False, True, Lines),
-        (False, True, True, True, Silent),
+        (False, True, True, True, View),
         (True, False, True, True, JsonLines),
         (True, True, True, True, JsonLines),  # what was asked for outright goes on
     ],

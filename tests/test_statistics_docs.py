@@ -18,7 +18,6 @@ from loadbench.compare import estimates, judging, record, verdict
 from loadbench.metrics import repeats, stability
 from loadbench.quality import scores
 from loadbench.runner import probe as look
-from loadbench.runner import rule
 from loadbench.stats import scaling, usl
 
 HERE = Path(__file__).parent
@@ -30,7 +29,7 @@ NO_ESTIMATE |= {"saturated", "summarise", "append", "latest", "read"}
 """Public, but they compute nothing that is uncertain."""
 MODULES = (
     *(usl, scaling, estimates, judging, verdict, record),
-    *(look, rule, stability, repeats, scores),
+    *(look, stability, repeats, scores),
 )
 
 

@@ -24,11 +24,11 @@ from loadbench.errors import FAILED, INTERRUPTED, UsageError
 from loadbench.report import comparison, junit, objectives, text
 from loadbench.report import run as run_report
 from loadbench.runner import outcome as outcomes
-from loadbench.runner.capacity import grid_of
+from loadbench.runner.capacity import Grid
 from loadbench.runner.job import Job, Limits, Output, Search, Server, Sharing
 from loadbench.runner.measure import measure
 from loadbench.runner.outcome import Outcome
-from loadbench.runner.view import JsonLines, Silent, View
+from loadbench.runner.watch import JsonLines, View
 from loadbench.scenario import Scenario
 from loadbench.scenario.settings import Flag
 
@@ -172,7 +172,7 @@ def capacity(ctx: click.Context, /, **values: Any) -> int:
     All steps go to a run folder, as `loadbench run` writes it.
     """
     if values["resume"] is None:
-        grid = grid_of(part(Search, values))  # refused before anything else
+        grid = Grid.of(part(Search, values))  # refused before anything else
         values["concurrency" if grid.by == "concurrency" else "request_rate"] = [grid.start]
     return carry_out(job_of(ctx, values), part(Shown, values))
 
@@ -185,7 +185,7 @@ def view(shown: Shown) -> View:
     if shown.as_json:
         return JsonLines(sys.stdout.buffer)
     if shown.quiet:
-        return Silent()
+        return View()
     console = Console(stderr=True)
     # TERM=dumb is a terminal that cannot move its cursor.
     if shown.no_progress or not sys.stderr.isatty() or not console.is_interactive:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import ScenarioError
-from loadbench.scenario.bounds import Duration, decoded
+from loadbench.scenario.bounds import decoded, encoded
 from loadbench.scenario.checks import LOADS
 from loadbench.scenario.files import check, expanded, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
@@ -150,13 +150,7 @@ def read_models(path: Path) -> dict[str, Table]:
 
 
 def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, enc_hook=_encode)
-
-
-def _encode(value: object) -> str:
-    if isinstance(value, Duration | Path):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} in a scenario")
+    return msgspec.to_builtins(value, enc_hook=encoded)
 
 
 def _scenario(data: Any, where: str, folder: Path) -> Scenario:

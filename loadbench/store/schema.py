@@ -217,7 +217,7 @@ class TelemetryFacts(Struct, kw_only=True, frozen=True):
     cpu_energy_reason: str | None = None
 
 
-class _Share(TypedDict):
+class ShareRecord(TypedDict):
     bound: str
     share: Figure | None
     wanted: Figure | None
@@ -226,17 +226,17 @@ class _Share(TypedDict):
     worth: NotRequired[Figure | None]
 
 
-class _Step(TypedDict):
+class StepRecord(TypedDict):
     load: Amount
     level: str
     verdict: str
     requests: Count
     counted: bool
     reason: str | None
-    shares: list[_Share]
+    shares: list[ShareRecord]
 
 
-class _Search(TypedDict):
+class SearchRecord(TypedDict):
     """A search for the capacity is gone on with: here every key must be there."""
 
     model: str
@@ -249,7 +249,7 @@ class _Search(TypedDict):
     slo: list[str]
     looks: Count
     confidence: Amount
-    steps: list[_Step]
+    steps: list[StepRecord]
     contradictions: list[Amount]
     reason: str | None
 
@@ -293,7 +293,7 @@ class RunFacts(Struct, kw_only=True, frozen=True):
     models: list[ModelTurn] | None = None
     probes: list[ProbeFacts] | None = None
     levels: Annotated[list[LevelFacts], Meta(max_length=MOST_LEVELS)] = []
-    capacity: list[_Search] | None = None
+    capacity: list[SearchRecord] | None = None
     until: UntilFacts | None = None
     against: AgainstFacts | None = None
     spread: SpreadFacts | None = None
