@@ -16,7 +16,8 @@ from loadbench.cli.options import FILE, FILE_OF_END, MORE, PATH, Command, Parsed
 from loadbench.cli.surroundings import note, write
 from loadbench.compare import Group, Terms
 from loadbench.errors import FAILED, UsageError
-from loadbench.report import comparison, junit, text
+from loadbench.report import comparison, text
+from loadbench.report import junit as junit_report
 from loadbench.runner.outcome import MEANT
 from loadbench.scenario.bounds import Bound, check_written
 
@@ -93,7 +94,7 @@ _EXPECT_HELP = "What is compared on purpose, as 'server version': no reason agai
     help="What to print.  [default: text]",
 )
 @_out("-o", "--output", type=FILE, metavar="FILE", help="Write there, not to stdout.")
-@_out("--junit", "junit_file", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
+@_out("--junit", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
 def compare(
     folders: tuple[Path, ...],
     base: Path | None,
@@ -107,7 +108,7 @@ def compare(
     strict: bool,
     kind: str,
     output: Path | None,
-    junit_file: Path | None,
+    junit: Path | None,
 ) -> int:
     """Compare runs: faster, slower, same, or can't tell.
 
@@ -147,8 +148,8 @@ def compare(
         click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
     if fail_on:
         _warn_of_few_runs(records)
-    if junit_file is not None:
-        write(junit_file, junit.of_comparison(document, strict=strict))
+    if junit is not None:
+        write(junit, junit_report.of_comparison(document, strict=strict))
     return FAILED if any(_fails(record, fail_on, strict=strict) for record in records) else 0
 
 

@@ -14,7 +14,8 @@ from loadbench import select, store
 from loadbench.cli.options import FILE_OF_END, PATH, Command
 from loadbench.cli.surroundings import data, note, say, write
 from loadbench.errors import FAILED, StoreError, UsageError
-from loadbench.report import FORMATS, exports, junit, listing, objectives, rendering, text
+from loadbench.report import FORMATS, exports, listing, objectives, rendering, text
+from loadbench.report import junit as junit_report
 from loadbench.report import run as run_report
 from loadbench.report.html import matrix
 from loadbench.store import Run
@@ -56,7 +57,7 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
 )
 @click.option("--level", "levels", multiple=True, metavar="ID", help="Of hgrm and vllm: this level, as c4. Repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e or client_lag.")
-@click.option("--junit", "junit_file", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
+@click.option("--junit", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
 @click.option(
     "--strict", is_flag=True, help="Exit 3 where a threshold of the run failed or is not known, or a gate is red."
 )
@@ -66,7 +67,7 @@ def report(
     output: Path | None,
     levels: tuple[str, ...],
     metrics: tuple[str, ...],
-    junit_file: Path | None,
+    junit: Path | None,
     strict: bool,
 ) -> int:
     """Print the report of the run in folder RUN.
@@ -82,7 +83,7 @@ def report(
         if output is not None and output.is_dir():
             raise UsageError(f"{output}: is a folder; name a file with -o")
     if len(folders) > 1:
-        if kind != "html" or junit_file is not None or strict:
+        if kind != "html" or junit is not None or strict:
             raise UsageError(f"{len(folders)} runs: several go side by side with --format html alone; else name one")
         _side_by_side(folders, output)
         return 0
@@ -102,8 +103,8 @@ def report(
         click.echo(folder / "report.html")  # no terminal shows a page
     else:
         _put(FORMATS[kind](summary), output)
-    if junit_file is not None:
-        write(junit_file, junit.of_run(summary, strict=strict))
+    if junit is not None:
+        write(junit, junit_report.of_run(summary, strict=strict))
     reasons = objectives.reasons(summary, strict=True) if strict else []
     say(reasons)
     return FAILED if reasons else 0
