@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadbench.metrics.gates import CHECKS
+from loadbench.metrics.checks import CHECKS
 
 PAGE = Path(__file__).parent.parent / "docs" / "checks.md"
 HEAD = """\
@@ -31,12 +31,11 @@ def page() -> str:
 
 def _lines() -> Iterator[str]:
     for check in CHECKS:
-        number = "" if check.code == check.name else f" ({check.code})"
-        yield f"\n## {check.name}{number}\n"
+        yield f"\n## {check.name} ({check.code})\n" if check.name else f"\n## {check.code}\n"
         yield f"{_capital(check.means)}. What to do: {check.remedy}.\n"
         for severity in ("red", "warn", "note"):
             threshold = getattr(check, severity)
-            if threshold != "-":
+            if threshold:
                 yield f"- **{severity}**: {threshold}"
     yield ""
 

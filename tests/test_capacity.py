@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.errors import UsageError
-from loadbench.metrics.searched import Tried, Zones, zones
+from loadbench.metrics.slo import Tried, Zones, zones
 from loadbench.runner.capacity import Grid, contradictions, following
 from loadbench.runner.capacity import answer as found
 from loadbench.runner.probe import Probe, Rule, backlog, wanted

@@ -17,7 +17,7 @@ from loadbench.cli.doctor import Check, doctor
 from loadbench.errors import how_to_install
 from loadbench.serve import simulator
 from loadbench.telemetry import Sampler, open_nvml
-from loadbench.transport.limits import SPARE_FILES, raise_file_limit
+from loadbench.transport.wire import SPARE_FILES, raise_file_limit
 from tests.support.nvml import H100, Nvml
 from tests.support.scripted import Answer, scripted
 

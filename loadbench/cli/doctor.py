@@ -39,8 +39,7 @@ from loadbench.serve.simulator import Simulator
 from loadbench.server import Target, nearby
 from loadbench.store.record import Result
 from loadbench.text import harmless
-from loadbench.transport import Transport, kernel_stamps_work
-from loadbench.transport.limits import raise_file_limit
+from loadbench.transport import Transport, kernel_stamps_work, raise_file_limit
 
 _EPILOG = """\b
 Examples:

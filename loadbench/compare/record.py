@@ -16,11 +16,10 @@ from loadbench.compare.judging import judge_levels, means
 from loadbench.compare.sides import Side, against, interleaved, load_of, matched, sides
 from loadbench.compare.verdict import BAD, MARGIN, SHARE_MARGIN, WITHIN, Verdict, withheld
 from loadbench.errors import LoadbenchError
-from loadbench.metrics import gates as checks
-from loadbench.metrics.distribution import significant
-from loadbench.metrics.gates import titled
+from loadbench.metrics import checks, gates
+from loadbench.metrics.checks import titled
 from loadbench.store import Run
-from loadbench.store.summary import Band, as_mapping, rank, worst_first
+from loadbench.store.summary import Band, as_mapping, rank, significant, worst_first
 
 MOST_EARLIER = 5
 """Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
@@ -135,7 +134,7 @@ def _gates(run: Run, summary: Mapping[str, Any], found: dict[Key, list[Gate]]) -
     """The warnings of a run's levels; at each of them those about its whole run, of the noise band its model's own."""
     whole = [warning for warning in summary["warnings"] if warning["code"] != "V11"]
     noise = {
-        str(band.get("model")): [as_mapping(found) for found in checks.noise([msgspec.convert(band, Band)])]
+        str(band.get("model")): [as_mapping(found) for found in gates.noise([msgspec.convert(band, Band)])]
         for band in summary["noise"]
     }
     for level in summary["levels"]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from loadbench import text as units
 from loadbench.figures import named
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.report import provenance, rendering
 from loadbench.report.document import (
     Block,

@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 import orjson
 
 from loadbench.errors import UsageError
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.metrics.vllm import figures
 from loadbench.report import levels, provenance
 from loadbench.report.levels import Level, Record, Summary

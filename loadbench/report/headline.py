@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loadbench import text as units
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.report import levels, objectives, scaling, tables
 from loadbench.report.document import Line
 from loadbench.report.levels import Level, Record, Summary

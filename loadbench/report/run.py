@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loadbench import text as units
-from loadbench.metrics.gates import NAMES
+from loadbench.metrics.checks import NAMES
 from loadbench.report import (
     breakdowns,
     comparison,

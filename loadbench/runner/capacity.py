@@ -14,8 +14,7 @@ from typing import Any, Literal, cast
 
 from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
-from loadbench.metrics.searched import Tried, zones
-from loadbench.metrics.slo import WHOLE
+from loadbench.metrics.slo import WHOLE, Tried, zones
 from loadbench.runner import job
 from loadbench.runner.plan import PlannedLevel
 from loadbench.runner.probe import UNREACHABLE, Probe, Rule

@@ -20,8 +20,7 @@ from msgspec import structs
 from loadbench import prompts, store
 from loadbench import scenario as scenarios
 from loadbench import server as targets
-from loadbench.client import Endpoint, Parameters
-from loadbench.client.route import Route
+from loadbench.client import Endpoint, Parameters, Route
 from loadbench.engine import MAX_STREAMS, process
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
@@ -41,7 +40,7 @@ from loadbench.scenario import Scenario, Shape
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
 from loadbench.store import SIDES
-from loadbench.transport.limits import raise_file_limit
+from loadbench.transport import raise_file_limit
 
 MOST_STREAMS = 1000
 MOST_PER_S = 1000.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple
 
 import loadbench
-from loadbench.client.route import Route
+from loadbench.client import Route
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.machine import keep_working_folder_out
 from loadbench.runner import worker

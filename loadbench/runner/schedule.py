@@ -12,7 +12,7 @@ import numpy as np
 
 from loadbench.engine import Progress
 from loadbench.figures import PERCENTILES, in_words
-from loadbench.metrics import Requests, repeats
+from loadbench.metrics import Requests, headline, over_runs
 from loadbench.metrics import level as levels
 from loadbench.metrics.distribution import NS_PER_MS
 from loadbench.metrics.slo import compare
@@ -50,7 +50,7 @@ class Rounds:
 class Precise:
     """A schedule that measures all levels in rounds, and ends after one in which each mean is known well enough.
 
-    Known well enough is a mean over runs whose 95 % interval (`metrics.repeats.over_runs`) is no further from it than
+    Known well enough is a mean over runs whose 95 % interval (`metrics.over_runs`) is no further from it than
     `wanted`, of tokens/s and of the median latency, at every load. All loads stop together, so that their runs stay in
     turns. A load that failed or was skipped once is not waited for any more.
 
@@ -109,7 +109,7 @@ class Precise:
             return
         known = {"id": level.id, "model": level.model, **level.load_facts, **facts}
         data = LevelData(known, Results.from_results(self._results), {}, True)
-        found = repeats.figures(levels.summary(data, [], streamed=self.streamed))
+        found = headline(levels.summary(data, [], streamed=self.streamed))
         self.record["runs"].append({"level": level.id, "model": level.model, **level.load_facts, **found})
 
     def skipped(self, planned: PlannedLevel, reason: str) -> None:
@@ -127,7 +127,7 @@ class Precise:
             if len(runs) < LEAST_REPEATS:
                 return False
             for figure in (name for name in FIGURES if name in runs[0]):
-                half = repeats.over_runs([run[figure] for run in runs]).half_width
+                half = over_runs([run[figure] for run in runs]).half_width
                 if half is not None:  # of a figure that no server told, no run says more
                     widths.append((half, f"{in_words(figure)} of {runs[0]['level']}"))
         if not widths:

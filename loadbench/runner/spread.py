@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from loadbench.client.route import Route
+from loadbench.client import Route
 from loadbench.engine import TICK_S, Progress, Settings, Share
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.prompts import UNKNOWN, Line, Prompt

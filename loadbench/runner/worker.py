@@ -26,16 +26,14 @@ from anyio.from_thread import BlockingPortal
 
 import loadbench
 from loadbench import telemetry
-from loadbench.client import Client
-from loadbench.client.route import Route
+from loadbench.client import Client, Route
 from loadbench.engine import Engine, Limits, Progress, Settings, Share, process
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import Line, Prompt
 from loadbench.scenario import Level
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
-from loadbench.transport import ExchangeError, kernel_stamps_work
-from loadbench.transport.limits import raise_file_limit
+from loadbench.transport import ExchangeError, kernel_stamps_work, raise_file_limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from loadbench import compare
 from loadbench.compare import Lap, between, differences
 from loadbench.errors import StoreError, UsageError
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.scenario.bounds import Need
 from loadbench.select import rank
 from loadbench.select.candidates import (

@@ -7,6 +7,7 @@ that is there in some cases alone is unset in the others, and then not written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -29,6 +30,24 @@ Seconds = Annotated[int, Meta(ge=0, le=10**9)] | Annotated[float, Meta(ge=0, le=
 Ms = Annotated[int, Meta(ge=0, le=10**12)] | Annotated[float, Meta(ge=0, le=1e12)]
 Amount = Annotated[int, Meta(ge=0, le=10**18)] | Annotated[float, Meta(ge=0, le=1e18)]
 Figure = Annotated[int, Meta(ge=-(10**18), le=10**18)] | Annotated[float, Meta(ge=-1e18, le=1e18)]
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    """A plain float for JSON; None for None, NaN and infinities.
+
+    >>> rounded(1.23456), rounded(float("nan")), rounded(None)
+    (1.235, None, None)
+    """
+    return round(float(value), digits) if value is not None and math.isfinite(value) else None
+
+
+def significant(value: float | None, digits: int = 6) -> float | None:
+    """A plain float of so many significant digits, for what may be small: one answer in 20 minutes is 0.000833333/s.
+
+    >>> significant(1 / 1200), significant(48_000.1234), significant(0.0), significant(float("inf"))
+    (0.000833333, 48000.1, 0.0, None)
+    """
+    return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 
 class _Graded(Protocol):

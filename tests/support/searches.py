@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.metrics import gates
-from loadbench.metrics.searched import Tried, zones
+from loadbench.metrics.slo import Tried, zones
 from loadbench.runner.capacity import Grid, following
 from loadbench.runner.capacity import answer as found
 from loadbench.runner.probe import FEWEST_IN_LINE, Looked, Rule, Sample, backlog, independent, looked
@@ -166,7 +166,8 @@ def is_red(sample: Sample) -> bool:
         "residence_ms": 1000 * float(sample.stay_s[ended].mean()),
         "residence_growth": float(np.median(sample.stay_s[-third:]) / np.median(sample.stay_s[:third])),
     }
-    return gates.forbids(found for found in [gates.in_flight(plain.level(level), ScenarioFacts())] if found)
+    doubt = gates.in_flight(plain.level(level), ScenarioFacts())
+    return doubt is not None and doubt.severity == "red"
 
 
 def _step(load: float, said: Said) -> dict[str, Any]:

@@ -10,25 +10,23 @@ from dataclasses import dataclass
 from loadbench.store.summary import Finding, Severity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check.
+    """One check: what is wrong with the figures where it speaks, and what to do.
 
     Attributes:
         code: As in summary.json: "V1", or the name where it has no number.
-        name: What people call it.
-        warn, red, note: From where on it speaks, by severity; "-" where it never does.
-        means: What is wrong with the figures then.
-        remedy: What to do.
+        name: What people call it; "" where that is its code.
+        warn, red, note: From where on it speaks, by severity; "" where it never does.
     """
 
     code: str
-    name: str
-    warn: str
-    red: str
+    name: str = ""
+    warn: str = ""
+    red: str = ""
+    note: str = ""
     means: str
     remedy: str
-    note: str = "-"
 
 
 CHECKS = (
@@ -84,8 +82,6 @@ CHECKS = (
     Check(
         code="dialect",
         name="unknown-dialect",
-        warn="-",
-        red="-",
         note="a field with text, a finish reason or an event that no table of the client knows",
         means="figures may lack what it holds (see dialects.md)",
         remedy="report it with the server's name and version",
@@ -93,8 +89,6 @@ CHECKS = (
     Check(
         code="conversations",
         name="conversations-cut-short",
-        warn="-",
-        red="-",
         note="a conversation ended before its last turn, as an answer had no text",
         means="later turns were not asked: fewer long prompts than the file has",
         remedy="a higher --max-tokens, another prompt, another model",
@@ -103,7 +97,6 @@ CHECKS = (
         code="V7",
         name="network",
         warn="round trip over 30 % of TTFT p50",
-        red="-",
         means="the network is measured with the server",
         remedy="run the client nearer to the server",
     ),
@@ -143,16 +136,13 @@ CHECKS = (
         code="V12",
         name="few-requests",
         warn="too few requests for the interval of p50 or p95",
-        red="-",
         means="those percentiles are marked, and no verdict uses them",
         remedy="more requests",
     ),
     Check(
         code="near-saturation",
-        name="near-saturation",
         warn="in open loop, times of neighbouring requests correlate by over 0.85; in any loop, their median is worth "
         "under 20 independent requests (of fewer than 200, under a tenth)",
-        red="-",
         means="requests depend on each other for longer than the level can tell, as in a queue near saturation: an "
         "interval would be too narrow, so there is none of these times",
         remedy="a lower load, a much longer level, or `--repeat`, since runs do not depend on each other",
@@ -160,7 +150,6 @@ CHECKS = (
     Check(
         code="V13",
         name="burst",
-        warn="-",
         red="over half of the answers came at once",
         means="there are no gaps between tokens: TPOT and ITL are not given",
         remedy="look for a proxy that buffers, a server that does not stream, and at `cpu-contention`",
@@ -169,7 +158,6 @@ CHECKS = (
         code="V14",
         name="prompt-cache",
         warn="over 5 % of input tokens from a cache, though prompts were distinct",
-        red="-",
         note="over 5 % of input tokens from a cache",
         means="TTFT is that of warm prompts",
         remedy="distinct_prompts; switch the server's prompt cache off",
@@ -177,14 +165,12 @@ CHECKS = (
     Check(
         code="V15",
         name="device-fallback",
-        warn="-",
         red="another device or execution provider ran than was asked for",
         means="the figures are those of another device",
         remedy="see what the server has loaded, and its driver or execution provider",
     ),
     Check(
         code="cpu-contention",
-        name="cpu-contention",
         warn="this client's threads waited for a core over 5 % of the level's time",
         red="over 10 %, and over 1.1 events per arrival, or several in the first one of over 25 % of requests, or "
         "times are taken by this client instead of the kernel",
@@ -194,9 +180,7 @@ CHECKS = (
     ),
     Check(
         code="gathered-events",
-        name="gathered-events",
         warn="over 1.1 events per arrival that this client's lateness does not explain",
-        red="-",
         means="the server or a proxy between sends several tokens at once: ITL is the time between such arrivals "
         "(inter-event), and the first token may wait for its group",
         remedy="switch buffering off (nginx: `proxy_buffering off` or the header `X-Accel-Buffering: no`; HAProxy: "
@@ -204,9 +188,6 @@ CHECKS = (
     ),
     Check(
         code="first-token-hold",
-        name="first-token-hold",
-        warn="-",
-        red="-",
         note="Foundry Local 2.x, and over half of the first tokens came about 40 ms after the response's header",
         means="the server's first packet waits until the client's system acknowledges the header (Nagle's algorithm "
         "and delayed acknowledgements): TTFT does not fall below some 40 ms, for every client",
@@ -214,7 +195,6 @@ CHECKS = (
     ),
     Check(
         code="paused",
-        name="paused",
         warn="this client stood still for 0.25 s or longer",
         red="for over 10 % of the window",
         means="times and rates of that moment are the client's own",
@@ -222,7 +202,6 @@ CHECKS = (
     ),
     Check(
         code="workers",
-        name="workers",
         warn="a worker waits for a core, is late, busy, slower or fails more than the others",
         red="a worker was lost",
         means="figures are in part the worker's own; of a lost one a part of the load is missing",
@@ -230,42 +209,31 @@ CHECKS = (
     ),
     Check(
         code="endpoints",
-        name="endpoints",
         warn="one endpoint is slower or fails more than another, or they are of several kinds",
-        red="-",
         means="figures of all together are those of none",
         remedy="look at what that server does",
     ),
     Check(
         code="stalls",
-        name="stalls",
-        warn="-",
-        red="-",
         note="gaps over 10 times the median, and over 10 ms",
         means="no median shows them",
         remedy="look at what the server did then",
     ),
     Check(
         code="throttled",
-        name="throttled",
-        warn="-",
-        red="-",
         note="the CPU or GPU was throttled",
         means="a cooler machine would be faster",
         remedy="cool the machine, repeat the level",
     ),
     Check(
         code="power",
-        name="power",
         warn="the machine changed between mains and battery",
-        red="-",
         note="it ran on battery",
         means="its speed may have changed with it",
         remedy="measure on mains",
     ),
     Check(
         code="offered",
-        name="offered",
         warn="the run died before it could say how many requests were dropped",
         red="requests offered and requests recorded do not add up",
         means="records are missing",
@@ -273,7 +241,6 @@ CHECKS = (
     ),
     Check(
         code="records",
-        name="records",
         warn="lines of requests.jsonl cannot be read",
         red="the level's records are not those that were written",
         means="figures are not those of what was measured",
@@ -281,15 +248,12 @@ CHECKS = (
     ),
     Check(
         code="samples",
-        name="samples",
-        warn="-",
-        red="-",
         note="lines of telemetry.jsonl cannot be read",
         means="peaks may be missing",
         remedy="measure again where they matter",
     ),
 )
-NAMES = {check.code: check.name for check in CHECKS}
+NAMES = {check.code: check.name or check.code for check in CHECKS}
 
 
 def titled(code: str) -> str:
@@ -303,7 +267,6 @@ def titled(code: str) -> str:
 
 
 def finding(severity: Severity, code: str, text: str) -> Finding:
-    """What a check says of one level, or of a run."""
     return Finding(code=code, name=NAMES.get(code, code), severity=severity, text=text)
 
 
@@ -311,7 +274,9 @@ def graded(code: str, text: str, *, warn: bool = False, red: bool = False) -> Fi
     """Red, a warning, or nothing."""
     if red:
         return finding("red", code, text)
-    return finding("warn", code, text) if warn else None
+    if warn:
+        return finding("warn", code, text)
+    return None
 
 
 def percent(share: float) -> str:
