@@ -20,7 +20,7 @@ from loadbench import server, store, telemetry
 from loadbench.errors import LoadbenchError, how_to_install
 from loadbench.scenario.files import home as home_folder
 from loadbench.serve import llama
-from loadbench.server import Target, nearby
+from loadbench.server import Target, lookup
 from loadbench.transport import kernel_stamps_work, raise_file_limit
 
 Mark = Literal["ok", "warn", "fail"]
@@ -166,7 +166,7 @@ async def named(endpoint: str, *, key: str | None, ca_file: str | None, verify: 
     """The server that the user named; the options are `open_http`'s."""
     try:
         async with server.open_http(endpoint, key=key, ca_file=ca_file, verify=verify) as http:
-            return [_answers(await server.find(endpoint, http=http, within_s=nearby.LOOK_S), "as given")]
+            return [_answers(await server.find(endpoint, http=http, within_s=lookup.LOOK_S), "as given")]
     except LoadbenchError as error:
         return [Check("server", "fail", str(error), facts={"endpoint": endpoint})]
 
@@ -179,7 +179,7 @@ async def servers(ports: Iterable[int] | None = None, *, home: Path | None = Non
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None
-    for seen in await nearby.look(nearby.PORTS if ports is None else ports, found):
+    for seen in await lookup.look(lookup.PORTS if ports is None else ports, found):
         if seen.server is not None:
             checks.append(_answers(seen.server, seen.how))
         else:
