@@ -10,10 +10,9 @@ import msgspec
 
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bounds import decoded, encoded
-from loadbench.scenario.checks import LOADS
 from loadbench.scenario.files import check, expanded, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
-from loadbench.scenario.schema import Scenario, Timeouts
+from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
 
 Table = dict[str, Any]
