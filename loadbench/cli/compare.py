@@ -134,7 +134,7 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
     compared with each other; one that `run --against` wrote has both sides in it.
     """
     from loadbench import compare as comparing
-    from loadbench.report import comparison
+    from loadbench import report as reports
     from loadbench.store import sides
 
     _check(given)
@@ -154,13 +154,13 @@ def compare(folders: tuple[Path, ...], **given: Any) -> None:
     if output is not None:
         from loadbench.cli.report import write
 
-        write(output, comparison.FORMATS[kind](document))
+        write(output, reports.COMPARISONS[kind](document))
     elif kind == "text":
-        from loadbench.report import text
+        from loadbench.report import comparison, text
 
         text.show(comparison.document(document), text.console(sys.stdout))
     else:
-        click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
+        click.echo(reports.COMPARISONS[kind](document).encode(), nl=False)
     if given["fail_on"]:
         _warn_of_few_runs(records)
     if given["junit"] is not None:

@@ -103,7 +103,7 @@ def report(
     run = store.read(folder)
     summary = select.summarise(run)
     try:
-        reports.write(summary, None, folder)
+        reports.write(summary, folder)
     except StoreError as error:
         # A folder that cannot be written, such as a mounted archive, can still be read.
         click.echo(harmless(f"warning: {error}"), err=True)
@@ -171,9 +171,9 @@ def _write_exports(
 
 def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     """One page of several runs; their folders are read alone."""
+    from loadbench import report as reports
     from loadbench import select, store
     from loadbench.errors import UsageError
-    from loadbench.report import rendering
     from loadbench.report.html import matrix
 
     if output is None and sys.stdout.isatty():
@@ -182,7 +182,7 @@ def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     runs = [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
-    page = rendering.html(matrix.document(runs))
+    page = reports.rendered(matrix.document(runs), "html")
     if output is not None:
         write(output, page)
     else:

@@ -70,9 +70,9 @@ def select(folders: tuple[Path, ...], **given: Any) -> None:
     Every model on every device is a candidate. Who misses a hard need falls out; the others are ranked by weighted
     criteria. How firm the rank is, what would change it and what speaks against it is told with it.
     """
+    from loadbench import report as reports
     from loadbench import select as selecting
     from loadbench.errors import UsageError
-    from loadbench.report import choice
 
     policy = _policy(given)
     terms = selecting.Terms(
@@ -92,12 +92,12 @@ def select(folders: tuple[Path, ...], **given: Any) -> None:
     if output is not None:
         from loadbench.cli.report import write
 
-        write(output, choice.FORMATS[kind](record))
+        write(output, reports.CHOICES[kind](record))
     elif kind == "text":
         _show(record)
     else:
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
-        click.echo(choice.FORMATS[kind](record).encode(), nl=False)
+        click.echo(reports.CHOICES[kind](record).encode(), nl=False)
     if given["write_models"] is not None:
         _write_models(given["write_models"], record, found)
     if record["winner"] is None:
