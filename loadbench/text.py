@@ -32,6 +32,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def harmless(text: str) -> str:
+    """Without what could move the cursor or break the line.
+
+    >>> harmless("a\\x1b]52;c;ZXZpbA==\\x07b\\u202ec\\x9bd")
+    'a]52;c;ZXZpbA==bcd'
+    """
+    return "".join(sign for sign in text if sign.isprintable())
+
+
+def harmless_lines(text: str) -> str:
+    """The same of several lines: their ends stay."""
+    return "\n".join(map(harmless, text.split("\n")))
+
+
 def at(keys: Sequence[str | int]) -> str:
     """A place in the data: `concurrency[2]`, `timeouts.total`, `headers."X Y"`."""
     text = ""
@@ -71,8 +85,11 @@ def one_line(text: object, limit: int = 200) -> str:
     >>> one_line("a\\x1b[31mred\\x1b[0m\\nb\\u202e")
     'ared b'
     """
-    line = _ESCAPES.sub("", str(text))
-    line = " ".join(line.split())
+    line = str(text)
+    if line.isprintable():  # nearly all text is: a report of a thousand cells looks at no character of its own
+        line = " ".join(line.split())
+        return line if len(line) <= limit else line[: limit - 1] + "…"
+    line = " ".join(_ESCAPES.sub("", line).split())
     printable = (c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
     line = "".join(islice(printable, limit + 1))  # no more is looked at: a server may answer with 20 MB
     return line if len(line) <= limit else line[: limit - 1] + "…"

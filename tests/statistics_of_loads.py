@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadbench.quality.agreement import agreement, weighted_kappa
+from loadbench.quality.scores import agreement, weighted_kappa
 from loadbench.runner.capacity import answer as answer_of
-from loadbench.runner.probe import backlog
-from loadbench.runner.rule import Rule
+from loadbench.runner.probe import Rule, backlog
 from loadbench.scenario.bounds import Bound
 from loadbench.stats import usl
 from tests.support import curves, searches

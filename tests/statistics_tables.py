@@ -32,7 +32,7 @@ from statistics_of_loads import (
 from loadbench import stats
 from loadbench.compare import Outcomes, Side, judge, judge_levels, over_levels
 from loadbench.compare import means as means_of
-from loadbench.metrics import stability
+from loadbench.metrics import window
 from tests.support import simulations
 from tests.support.comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
 from tests.support.simulations import SEED, holds
@@ -123,7 +123,7 @@ def near_saturation(trials: int) -> list[Row]:
 
 
 def _saturated(times: np.ndarray, median: float) -> Row:
-    withheld = [stability.dependence_of(row, opened=True).strong for row in times]
+    withheld = [window.dependence_of(row, opened=True).strong for row in times]
     held = [holds(stats.percentile_interval(row, 0.5), median) for row in times]
     kept = [one for one, strong in zip(held, withheld, strict=True) if not strong]
     reds = [drift_of_thirds(row) for row in times]
@@ -135,10 +135,10 @@ def _saturated(times: np.ndarray, median: float) -> Row:
 def drift_of_thirds(times: np.ndarray) -> tuple[bool, bool]:
     """Whether V10 would be red of such requests, at equal gaps in open loop: by the thirds alone, and as it is."""
     thirds = np.array_split(times, 3)
-    against = stability.against(stability.times(thirds[0]), stability.times(thirds[2]))
+    against = window.against(window.times(thirds[0]), window.times(thirds[2]))
     if not against.significant or max(against.ratio, 1 / against.ratio) <= 1.2:
         return False, False
-    return True, stability.memory(thirds) <= stability.LONG_MEMORY
+    return True, window.memory(thirds) <= window.LONG_MEMORY
 
 
 def means(trials: int) -> list[Row]:

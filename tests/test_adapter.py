@@ -112,7 +112,7 @@ def test_a_generation_that_cannot_be_interrupted_does_not_hold_the_end_off(folde
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_child_stops_on_a_signal(number: int, folder: Path) -> None:
     note = folder / "note"
-    with machine.Child(machine.python("loadbench.serve.adapter")) as child:
+    with machine.Child(machine.python("loadbench.serve", "adapter.server")) as child:
         child.send({"spec": "mine:Mine", "options": {"note": str(note)}})
         assert child.first_line(20)
         child.process.send_signal(number)

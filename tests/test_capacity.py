@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.errors import UsageError
-from loadbench.metrics.searched import Tried, Zones, zones
-from loadbench.runner.capacity import Grid, bracket, contradictions, following
+from loadbench.metrics.slo import Tried, Zones, zones
+from loadbench.runner.capacity import Grid, contradictions, following
 from loadbench.runner.capacity import answer as found
-from loadbench.runner.probe import Probe, backlog
-from loadbench.runner.rule import Rule, wanted
+from loadbench.runner.probe import Probe, Rule, backlog, wanted
 from loadbench.scenario.bounds import Bound
 from tests.support.searches import STREAMS, level, queue, search, simulated
 from tests.support.streams import failed, stream
@@ -24,6 +23,11 @@ TTFT = [Bound.parse("ttft_p95=100ms")]
 
 
 # -- which load is next
+
+
+def bracket(tried: list[Tried]) -> tuple[float | None, float | None]:
+    zone = zones(tried)
+    return zone.meets, zone.misses
 
 
 def test_it_doubles_bisects_and_confirms() -> None:

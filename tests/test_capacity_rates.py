@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loadbench.runner.probe import Probe, Sample
-from loadbench.runner.rule import Rule
+from loadbench.runner.probe import Probe, Rule, Sample
 from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import Bound
 from tests.support import searches

@@ -61,7 +61,7 @@ def one_level(search: Search, planned: PlannedLevel, law: Callable[[int, float],
     search.ended(progress, {"status": "complete", "reason": None, "dropped": 0, **facts})
 
 
-def quiet(record: Any, step: Any) -> None: ...
+def quiet(model: str, step: Any, text: str) -> None: ...
 
 
 def test_the_answer_and_every_step_are_in_the_record() -> None:
@@ -72,7 +72,7 @@ def test_the_answer_and_every_step_are_in_the_record() -> None:
     assert given == ["m@c1", "m@c2", "m@c4", "m@c8", "m@c6", "m@c7", "m@c6#2"]
     assert [step["level"] for step in record["steps"]] == given
     assert [step["verdict"] for step in record["steps"]] == ["met"] * 3 + ["not met", "met", "not met", "met"]
-    assert (record["found"], record["bracket"], record["reason"]) == (6, [6, 7], "confirmed by a second probe")
+    assert (record["found"], record["bracket"], record["reason"]) == (6, (6, 7), "confirmed by a second probe")
     assert record["steps"][0] == {
         "load": 1,
         "level": "m@c1",
@@ -99,7 +99,7 @@ def test_a_rate_is_searched_in_open_loop() -> None:
     given = play(Search(asked, kept, quiet), slow_from(3))
 
     assert given == ["m@r1", "m@r2", "m@r4", "m@r2.83", "m@r3.36", "m@r2.83#2"]
-    assert (record["found"], record["bracket"]) == (2.83, [2.83, 3.36])
+    assert (record["found"], record["bracket"]) == (2.83, (2.83, 3.36))
 
 
 def test_models_have_their_turns_and_their_answers() -> None:
@@ -116,7 +116,7 @@ def test_nothing_is_found_where_the_lowest_load_fails() -> None:
     (record,) = kept = records(asked)
     play(Search(asked, kept, quiet), slow_from(1))
 
-    assert (record["found"], record["bracket"]) == (None, [None, 1])
+    assert (record["found"], record["bracket"]) == (None, (None, 1))
     assert record["reason"] == "not even the lowest load meets it"
 
 
@@ -125,7 +125,7 @@ def test_the_highest_load_that_is_allowed_may_meet_it() -> None:
     (record,) = kept = records(asked, grid=Grid("concurrency", 1, 4))
     play(Search(asked, kept, quiet), slow_from(99))
 
-    assert (record["found"], record["bracket"]) == (4, [4, None])
+    assert (record["found"], record["bracket"]) == (4, (4, None))
     assert record["reason"] == "the highest load that was allowed meets it"
 
 
@@ -139,7 +139,7 @@ def test_a_budget_ends_with_a_bracket() -> None:
     given = play(Search(asked, kept, quiet, 290, lambda: now_s[0]), slow_from(7), each=minute)
 
     assert given == ["m@c1", "m@c2", "m@c4", "m@c8", "m@c6"]
-    assert (record["found"], record["bracket"]) == (None, [6, 8])
+    assert (record["found"], record["bracket"]) == (None, (6, 8))
     assert record["reason"] == "the budget of time was spent"
 
 
@@ -169,7 +169,7 @@ def test_a_probe_lasts_no_longer_than_the_budget_and_says_nothing_where_that_cut
     assert planned.limits.duration_s == 30
     assert [(step["verdict"], step["counted"]) for step in record["steps"]] == [("undecided", False)]
     assert search.following() is None
-    assert record["bracket"] == [None, None]
+    assert record["bracket"] == (None, None)
 
 
 def test_what_a_probes_own_limit_leaves_undecided_is_neither_met_nor_missed() -> None:
@@ -185,7 +185,7 @@ def test_what_a_probes_own_limit_leaves_undecided_is_neither_met_nor_missed() ->
     assert (planned.limits.duration_s, planned.limits.requests) == (20, 200)
     assert [(step["verdict"], step["counted"]) for step in record["steps"]] == [("undecided", True)]
     assert search.following() is None
-    assert (record["found"], record["bracket"]) == (None, [None, None])
+    assert (record["found"], record["bracket"]) == (None, (None, None))
     assert record["reason"] == "the lowest load does not surely meet it"
 
 
@@ -196,7 +196,7 @@ def test_loads_that_nobody_can_tell_lie_between_the_two_ends_of_the_bracket() ->
 
     assert given == ["m@c1", "m@c2", "m@c4", "m@c8", "m@c6", "m@c7", "m@c6#2", "m@c16", "m@c12", "m@c10", "m@c9"]
     assert [step["verdict"] for step in record["steps"] if step["load"] in (7, 8)] == ["undecided"] * 2
-    assert (record["found"], record["bracket"], record["reason"]) == (6, [6, 9], "confirmed by a second probe")
+    assert (record["found"], record["bracket"], record["reason"]) == (6, (6, 9), "confirmed by a second probe")
 
 
 def test_an_answer_that_was_confirmed_stands_though_the_budget_ends_what_follows() -> None:
@@ -209,7 +209,7 @@ def test_an_answer_that_was_confirmed_stands_though_the_budget_ends_what_follows
     given = play(Search(asked, kept, quiet, 470, lambda: now_s[0]), gentle, each=minute)
 
     assert given[-2:] == ["m@c6#2", "m@c16"]
-    assert (record["found"], record["bracket"], record["reason"]) == (6, [6, 16], "confirmed by a second probe")
+    assert (record["found"], record["bracket"], record["reason"]) == (6, (6, 16), "confirmed by a second probe")
 
 
 def test_the_probe_that_confirms_a_rate_lasts_a_minute_after_its_warm_up() -> None:
@@ -236,7 +236,7 @@ def test_a_search_goes_on_where_it_was_interrupted() -> None:
     assert planned is not None
     search.ended(Progress(planned.level, 1, planned.limits), {"status": "interrupted", "reason": "stopped"})
 
-    assert (kept[0]["bracket"], kept[0]["reason"]) == ([4, None], "the search was interrupted")
+    assert (kept[0]["bracket"], kept[0]["reason"]) == ((4, None), "the search was interrupted")
     assert play(Search(asked, kept, quiet), slow_from(7)) == ["m@c8", "m@c6", "m@c7", "m@c6#2"]
     assert kept[0]["found"] == 6
 
@@ -258,7 +258,7 @@ def test_a_model_that_cannot_be_measured_ends_its_own_search_alone() -> None:
     search.skipped(planned, "its model failed: http_5xx")
 
     assert play(search, slow_from(2)) == ["n@c1", "n@c2", "n@c1#2"]
-    assert (kept[0]["reason"], kept[0]["bracket"]) == ("its model failed: http_5xx", [None, None])
+    assert (kept[0]["reason"], kept[0]["bracket"]) == ("its model failed: http_5xx", (None, None))
 
 
 def test_a_server_that_went_away_says_nothing_of_the_load() -> None:
@@ -275,7 +275,7 @@ def test_a_server_that_went_away_says_nothing_of_the_load() -> None:
     one_level(search, planned, lambda n, load: failed(n, error="connect"), **gone)
 
     assert search.following() is None
-    assert record["bracket"] == [2, None]
+    assert record["bracket"] == (2, None)
     assert record["reason"] == "m@c4: no request completed"
 
 
@@ -291,7 +291,7 @@ def test_a_load_of_which_a_part_was_missing_is_tried_again_and_once_more_is_too_
 
     assert tried == ["m@c1", "m@c2", "m@c2#2", "m@c4", "m@c4#2"]
     assert [step["counted"] for step in record["steps"]] == [True, False, True, False, False]
-    assert (record["found"], record["bracket"]) == (None, [2, None])
+    assert (record["found"], record["bracket"]) == (None, (2, None))
     assert record["reason"] == "m@c4#2: worker w2 was lost"
 
 
@@ -301,12 +301,12 @@ def test_a_load_at_which_every_request_fails_is_too_high() -> None:
     law = slow_from(99)
     play(Search(asked, kept, quiet), lambda n, load: failed(n, error="http_5xx") if load > 2 else law(n, load))
 
-    assert (record["found"], record["bracket"]) == (2, [2, 3])
+    assert (record["found"], record["bracket"]) == (2, (2, 3))
 
 
 def test_each_step_is_told() -> None:
     asked, told = scenario(), []
-    search = Search(asked, records(asked), lambda record, step: told.append((record["model"], step["level"])))
+    search = Search(asked, records(asked), lambda model, step, text: told.append((model, step["level"])))
     given = play(search, slow_from(2))
 
     assert told == [("m", level) for level in given]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from loadbench.runner import rule
+from loadbench.runner import probe as rule
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.command import invoke, invoked

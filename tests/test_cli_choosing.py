@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadbench.runner.job import Job
-from loadbench.runner.measure import Nobody, which
+from loadbench.runner.measure import Person, which
 from loadbench.server import Choice, Chosen, ModelFacts, Target
 from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS
 from tests.support.catalogues import Service, serving
@@ -91,13 +91,13 @@ def chosen(*loaded: bool | None, device: str | None = None) -> Choice:
 def test_what_is_loaded_or_does_not_tell_is_measured_up_to_a_dozen(loaded: tuple[bool | None, ...]) -> None:
     choice = chosen(*loaded)
 
-    assert which(Target("http://h/v1", "openai"), choice, Job(), Nobody()) is choice
+    assert which(Target("http://h/v1", "openai"), choice, Job(), Person()) is choice
 
 
 def test_a_variant_for_each_device_is_what_was_asked_for() -> None:
     choice = Choice((*chosen(False, device="CPU").chosen, *chosen(False, device="GPU").chosen))
 
-    assert which(Target("http://h/v1", "foundry2"), choice, Job(), Nobody())
+    assert which(Target("http://h/v1", "foundry2"), choice, Job(), Person())
 
 
 # -- long lists, long names

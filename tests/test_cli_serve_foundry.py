@@ -151,7 +151,7 @@ def test_the_folder_of_the_models_is_the_one_that_is_named(monkeypatch: pytest.M
 
 
 def test_without_the_sdk_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.serve.foundry.places._installed", lambda _: None)
+    monkeypatch.setattr("loadbench.serve.foundry._sdk_version", lambda: None)
     done = invoke("serve", "foundry")
 
     assert done.exit_code == 1

@@ -9,7 +9,7 @@ import pytest
 
 from loadbench import telemetry
 from loadbench.runner.watch import Watched
-from loadbench.server import Choice, Chosen, ModelFacts, Target
+from loadbench.server import ModelFacts, Target
 from tests.support.catalogues import serving
 
 GB = 1_000_000_000
@@ -53,9 +53,9 @@ def test_a_pid_of_another_machine_is_none_of_this_one(server: Target) -> None:
 
 def test_what_is_sampled_and_how_is_part_of_the_record() -> None:
     watched = Watched(replace(LOCAL, pid=os.getpid()))
-    with watched.sampling(True) as sampler:
+    with watched.sampling() as sampler:
         facts = watched.facts(sampler)
-        sample = sampler.sample() if sampler else {}
+        sample = sampler.sample()
 
     assert facts is not None
     assert (facts["interval_s"], facts["local"], facts["server_pid"]) == (1.0, True, os.getpid())
@@ -65,25 +65,19 @@ def test_what_is_sampled_and_how_is_part_of_the_record() -> None:
 
 def test_of_a_distant_server_this_client_and_machine_alone_are_sampled() -> None:
     watched = Watched(REMOTE)
-    with watched.sampling(True) as sampler:
+    with watched.sampling() as sampler:
         facts = watched.facts(sampler)
-        sample = sampler.sample() if sampler else {}
+        sample = sampler.sample()
 
     assert facts is not None
     assert (facts["local"], facts["server_pid"], sample["server"]) == (False, None, None)
     assert sample["client"]["memory_bytes"] > 1_000_000
 
 
-def test_nothing_is_sampled_where_that_is_not_wanted() -> None:
-    watched = Watched(LOCAL)
-    with watched.sampling(False) as sampler:
-        assert (sampler, watched.facts(sampler)) == (None, None)
-
-
 def test_sampling_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
     monkeypatch.setattr(telemetry.Sampler, "close", lambda self: closed.append(self))
-    with pytest.raises(KeyboardInterrupt), Watched(LOCAL).sampling(True):
+    with pytest.raises(KeyboardInterrupt), Watched(LOCAL).sampling():
         raise KeyboardInterrupt
 
     assert len(closed) == 1
@@ -117,11 +111,3 @@ def test_what_nobody_will_load_needs_no_memory() -> None:
 
 def test_this_machines_memory_is_not_that_of_a_distant_server() -> None:
     assert Watched(REMOTE).memory_warning(LARGE) is None
-
-
-def test_each_model_to_be_measured_is_looked_at() -> None:
-    small = ModelFacts("small", loaded=False, size_bytes=GB)
-    chosen = [Chosen(facts.id, facts.id, facts) for facts in (small, LARGE, replace(LARGE, id="huge"))]
-    warnings = Watched(LOCAL).memory_warnings(Choice((*chosen, Chosen("unlisted", "unlisted"))))
-
-    assert [warning.split()[0] for warning in warnings] == ["large", "huge"]

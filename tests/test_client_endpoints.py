@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.client import Ask, Client, Endpoint, Parameters
-from loadbench.client.endpoints import cycle
+from loadbench.client import Ask, Client, Endpoint, Parameters, cycle
 from loadbench.prompts import Prompt
 from loadbench.scenario import Timeouts
 from loadbench.store.record import Result

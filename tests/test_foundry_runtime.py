@@ -277,7 +277,7 @@ def test_ctrl_c_does_not_reach_it_and_it_ends_with_a_parent_that_was_killed(fold
     words = [tmp_path / "cache", catalogue.NOWHERE, folder]
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, *map(str, words)],
-        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(foundry.__file__).parents[3])},
+        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(foundry.__file__).parents[2])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -297,7 +297,7 @@ def test_ctrl_c_does_not_reach_it_and_it_ends_with_a_parent_that_was_killed(fold
 def test_without_the_sdk_it_says_what_to_install(
     installed: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadbench.serve.foundry.places._installed", lambda _: installed)
+    monkeypatch.setattr("loadbench.serve.foundry._sdk_version", lambda: installed)
 
     with pytest.raises(LoadbenchError, match=rf"^{reason}") as caught, foundry.start():
         pass

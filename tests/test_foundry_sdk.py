@@ -1,7 +1,11 @@
-"""The child's side: downloads that are watched, and what the SDK's errors mean."""
+"""The child's side: watched downloads, what errors of the SDK mean, and its protocol, with an SDK that is none."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +15,8 @@ from typing import Any
 import pytest
 
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.serve.foundry.sdk import (
+from loadbench.serve import foundry_sdk
+from loadbench.serve.foundry_sdk import (
     BACKOFF_S,
     CANCELLED,
     GRACE_S,
@@ -23,13 +28,11 @@ from loadbench.serve.foundry.sdk import (
     Hung,
     check_space,
     download,
-    not_cached,
     on_load,
     on_serve,
     on_unload,
     plain,
     unknown,
-    unreachable,
 )
 
 GB = 10**9
@@ -168,15 +171,9 @@ def test_a_download_that_does_not_even_end_is_let_go_of() -> None:
     assert STALL_S + GRACE_S < done.clock.now_s < STALL_S + GRACE_S + 1
 
 
-def test_a_cancel_leaves_no_half_model() -> None:
-    done = pulled([10.0, HANG], [100.0], cancel_at=10)
-
-    assert str(done.error) == "the download of tiny-generic-cpu:1 was cancelled; nothing of it is left"
-    assert (done.model.removed, len(done.model.scripts)) == (1, 1)
-
-
-def test_a_cancel_between_two_tries_leaves_no_half_model_either() -> None:
-    done = pulled([10.0, OFFLINE], [100.0], cancel_at=10)
+@pytest.mark.parametrize("script", [[10.0, HANG], [10.0, OFFLINE]], ids=["in a try", "between two"])
+def test_a_cancel_leaves_no_half_model(script: list[Any]) -> None:
+    done = pulled(script, [100.0], cancel_at=10)
 
     assert str(done.error) == "the download of tiny-generic-cpu:1 was cancelled; nothing of it is left"
     assert (done.model.removed, len(done.model.scripts)) == (1, 1)
@@ -219,21 +216,22 @@ def test_a_download_that_ends_without_a_model_is_no_success(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "free_bytes"),
+    ("size_bytes", "free_bytes", "fits"),
     [
-        (None, 0),  # taken on trust
-        (1 * GB, 2 * GB),
-        (1 * GB, int(1.05 * GB) + (256 << 20)),
+        (None, 0, True),  # taken on trust
+        (1 * GB, 2 * GB, True),
+        (1 * GB, int(1.05 * GB) + (256 << 20), True),  # some room to spare
+        (1 * GB, int(1.05 * GB) + (256 << 20) - 1, False),
+        (1 * GB, 1 * GB, False),
+        (1 * GB, 0, False),
     ],
 )
-def test_a_model_fits_with_some_room_to_spare(size_bytes: int | None, free_bytes: int, tmp_path: Path) -> None:
-    check_space("tiny", size_bytes, tmp_path, lambda _: free_bytes)
-
-
-@pytest.mark.parametrize("free_bytes", [0, 1 * GB, int(1.05 * GB) + (256 << 20) - 1])
-def test_a_model_is_not_downloaded_onto_the_last_bytes_of_a_disk(free_bytes: int, tmp_path: Path) -> None:
-    with pytest.raises(LoadbenchError, match=rf"^tiny needs 1\.3 GB of disk and {tmp_path} has [\d.]+ GB free: make"):
-        check_space("tiny", 1 * GB, tmp_path, lambda _: free_bytes)
+def test_a_model_is_not_downloaded_onto_the_last_bytes_of_a_disk(
+    size_bytes: int | None, free_bytes: int, fits: bool, tmp_path: Path
+) -> None:
+    message = rf"^tiny needs 1\.3 GB of disk and {tmp_path} has [\d.]+ GB free: make"
+    with contextlib.nullcontext() if fits else pytest.raises(LoadbenchError, match=message):
+        check_space("tiny", size_bytes, tmp_path, lambda _: free_bytes)
 
 
 def test_the_disk_is_that_of_the_nearest_folder_that_is_there(tmp_path: Path) -> None:
@@ -266,68 +264,50 @@ def test_a_message_loses_its_place_in_the_source(message: str, expected: str) ->
     assert plain(message) == expected
 
 
+MEMORY = "does not fit into memory: unload other models, or take a smaller model or variant ({})"
+
+
 @pytest.mark.parametrize(
-    "told",
+    ("error", "kind", "message"),
     [
-        "std::bad_alloc",
-        "bad allocation",
-        "CUDA out of memory",
-        "Failed to allocate memory for requested buffer of size 1",
-        "Cannot allocate memory",
-        "CUBLAS_STATUS_ALLOC_FAILED",
+        *(
+            (on_load("m", PLACE + text), LoadbenchError, f"m {MEMORY.format(text)}")
+            for text in (
+                "std::bad_alloc",
+                "bad allocation",
+                "CUDA out of memory",
+                "Failed to allocate memory for requested buffer of size 1",
+                "Cannot allocate memory",
+                "CUBLAS_STATUS_ALLOC_FAILED",
+            )
+        ),
+        (
+            on_load("phi-cuda-gpu:1", PLACE + "model requires CUDAExecutionProvider which is not registered"),
+            TargetError,  # concerns this model alone
+            "phi-cuda-gpu:1 needs CUDAExecutionProvider, which is not on this machine: install the device's driver and "
+            "let the SDK fetch the provider (it needs a network once), or take another variant, as with --device cpu",
+        ),
+        (
+            on_load("m", PLACE + "Protobuf parsing failed."),
+            LoadbenchError,
+            "m cannot be loaded: Protobuf parsing failed.",
+        ),
+        (
+            on_unload("m", PLACE + "cannot unload: 2 session(s) still using it"),
+            Busy,
+            "m still answers 2 request(s): unload it when they have ended",
+        ),
+        (on_unload("m", "no"), LoadbenchError, "m cannot be unloaded: no"),
+        (
+            on_serve(80, "Failed to bind to 127.0.0.1:80"),
+            LoadbenchError,
+            "port 80 of 127.0.0.1 is taken by another program: give another --port",
+        ),
+        (on_serve(80, "no threads"), LoadbenchError, "Foundry Local's web service cannot start on port 80: no threads"),
     ],
 )
-def test_a_model_too_large_for_the_memory_is_told_as_such(told: str) -> None:
-    error = on_load("big:1", PLACE + told)
-
-    assert str(error).startswith("big:1 does not fit into memory: unload other models, or take a smaller model")
-    assert str(error).endswith(f"({told})")
-
-
-def test_a_provider_that_is_not_here_concerns_this_model_alone() -> None:
-    error = on_load("phi-cuda-gpu:1", PLACE + "model requires CUDAExecutionProvider which is not registered")
-
-    assert isinstance(error, TargetError)
-    assert str(error).startswith("phi-cuda-gpu:1 needs CUDAExecutionProvider, which is not on this machine: install ")
-
-
-def test_any_other_reason_not_to_load_is_passed_on() -> None:
-    error = on_load("tiny:1", PLACE + "Protobuf parsing failed.")
-
-    assert (type(error), str(error)) == (LoadbenchError, "tiny:1 cannot be loaded: Protobuf parsing failed.")
-
-
-def test_a_model_that_answers_is_busy() -> None:
-    error = on_unload("tiny:1", PLACE + "cannot unload: 2 session(s) still using it")
-
-    assert isinstance(error, Busy)
-    assert str(error) == "tiny:1 still answers 2 request(s): unload it when they have ended"
-
-
-def test_any_other_reason_not_to_unload_is_passed_on() -> None:
-    assert str(on_unload("tiny:1", "no")) == "tiny:1 cannot be unloaded: no"
-
-
-@pytest.mark.parametrize(
-    ("told", "expected"),
-    [
-        ("Failed to bind to 127.0.0.1:80", "port 80 of 127.0.0.1 is taken by another program: give another --port"),
-        ("no threads", "Foundry Local's web service cannot start on port 80: no threads"),
-    ],
-)
-def test_a_service_that_does_not_start_names_its_port(told: str, expected: str) -> None:
-    assert str(on_serve(80, told)) == expected
-
-
-def test_what_is_not_downloaded_says_how_to_get_it() -> None:
-    assert str(not_cached("tiny:1")) == "tiny:1 is not downloaded yet: loadbench models pull tiny:1"
-
-
-@pytest.mark.parametrize(
-    ("catalogue", "where"), [(None, "catalogue cannot"), ("http://x", "catalogue at http://x cannot")]
-)
-def test_a_catalogue_out_of_reach_names_its_url_where_it_is_not_the_sdks_own(catalogue: str | None, where: str) -> None:
-    assert str(unreachable(catalogue)).startswith(f"Foundry Local's {where} be reached, and none was read before: ")
+def test_an_error_of_the_sdk_says_what_to_do(error: LoadbenchError, kind: type[LoadbenchError], message: str) -> None:
+    assert (type(error), str(error)) == (kind, message)
 
 
 @pytest.mark.parametrize(
@@ -342,3 +322,94 @@ def test_an_unknown_model_is_told_with_near_ones(name: str, hint: str) -> None:
     known = ["Phi-4-cpu:1", "phi-4-gpu:1", "qwen-cpu:1"]
 
     assert str(unknown(name, known)) == f"Foundry Local knows no model {name!r}; {hint}"
+
+
+# -- the protocol
+
+
+class Sdk:
+    """Does what its calls are named after."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def path(self, model: str) -> str:
+        return f"/models/{model}"
+
+    def load(self, model: str) -> None:
+        raise TargetError(f"{model} is not downloaded yet")
+
+    def unload(self, model: str) -> None:
+        raise RuntimeError("what nobody foresaw")
+
+    def remove(self, model: str) -> None:
+        assert self.let_go.wait(10)
+
+    def pull(self, model: str, progress: Callable[[float], None], cancelled: threading.Event) -> None:
+        if model == "hung":
+            raise Hung("it hangs")
+        progress(50.0)
+        assert cancelled.wait(10)
+        raise TargetError("cancelled")
+
+
+@pytest.mark.parametrize(
+    ("requests", "answers", "whole"),
+    [
+        ([(1, "path"), (2, "path")], [{"id": 1, "result": "/models/m"}, {"id": 2, "result": "/models/m"}], True),
+        (
+            [(1, "load"), (2, "path")],  # after an error the child goes on
+            [
+                {"id": 1, "error": "m is not downloaded yet", "kind": "TargetError"},
+                {"id": 2, "result": "/models/m"},
+            ],
+            True,
+        ),
+        (
+            [(1, "unload")],
+            [
+                {
+                    "id": 1,
+                    "error": "Foundry Local's SDK failed: RuntimeError: what nobody foresaw",
+                    "kind": "LoadbenchError",
+                }
+            ],
+            True,
+        ),
+        (
+            [(1, "pull"), (1, "cancel"), (7, "cancel")],  # goes past the request that runs
+            [{"id": 1, "progress": 50.0}, {"id": 1, "error": "cancelled", "kind": "TargetError"}],
+            True,
+        ),
+        (
+            [(1, "pull")],  # the end of stdin cancels it
+            [{"id": 1, "progress": 50.0}, {"id": 1, "error": "cancelled", "kind": "TargetError"}],
+            True,
+        ),
+        ([(1, "remove")], [], False),  # one that does not end does not hold up the end
+    ],
+)
+def test_requests_are_answered_by_their_numbers(
+    requests: list[tuple[int, str]], answers: list[dict[str, Any]], whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    for number, call in requests:
+        lines.append({"cancel": number} if call == "cancel" else {"id": number, "call": call, "model": "m"})
+    sdk, said = Sdk(), list[dict[str, Any]]()
+    monkeypatch.setattr(foundry_sdk, "END_S", 0.1)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(json.dumps(line) + "\n" for line in lines)))
+    ended = foundry_sdk.serve(sdk, lambda **words: said.append(words))
+    answered = list(said)
+    sdk.let_go.set()
+
+    assert (answered, ended) == (answers, whole)
+
+
+def test_a_download_that_hangs_is_reported_and_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(foundry_sdk.os, "_exit", codes.append)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"id": 1, "call": "pull", "model": "hung"}\n'))
+    foundry_sdk.serve(Sdk(), lambda **words: said.append(words))
+
+    assert (said, codes) == ([{"id": 1, "error": "it hangs", "kind": "Hung"}], [1])

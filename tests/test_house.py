@@ -25,7 +25,7 @@ HOMES = {
     "click": {"cli"},
     "dask": {"runner"},
     "distributed": {"runner"},
-    "foundry_local_sdk": {"serve/foundry"},
+    "foundry_local_sdk": {"serve/foundry_sdk"},
     "hdrh": {"store"},
     "httptools": {"transport", "serve/simulator"},  # both ends of one wire
     "httpx": {"client", "transport", "server"},

@@ -37,8 +37,8 @@ def chat(server: llama.LlamaServer, **body: Any) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def child() -> Iterator[tuple[subprocess.Popen[bytes], llama.LlamaServer]]:
-    """`python -m loadbench.serve.llama`, ready."""
-    with machine.Child(machine.python("loadbench.serve.llama")) as started:
+    """The child process, ready."""
+    with machine.Child(machine.python("loadbench.serve", "llama")) as started:
         started.send({"slots": 2, "context": 512})
         yield started.process, llama.LlamaServer(**json.loads(started.first_line(30) or b""))
 

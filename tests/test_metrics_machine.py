@@ -237,12 +237,9 @@ def test_throttled_is_what_cpu_or_gpu_say(
     [(("mains", "mains"), "mains"), (("mains", "battery"), "changed"), ((None, "battery"), "battery"), ((None,), None)],
 )
 def test_power_that_changes_in_mid_level_is_told(sources: tuple[str | None, ...], expected: str | None) -> None:
-    assert (
-        of_machine.power(
-            of_machine.typed([sample(at, machine=machine(power=source)) for at, source in enumerate(sources)])
-        )
-        == expected
-    )
+    samples = [sample(at, machine=machine(power=source)) for at, source in enumerate(sources)]
+
+    assert of(*samples)["power"] == expected
 
 
 def test_the_hottest_of_cpu_and_gpu_counts_and_the_clock_is_that_of_the_level() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from loadbench.metrics.machine import by_level, growth, largest, mean, reader, typed, within
+from loadbench.metrics.machine import Growth, by_level, column, growth, mean, typed, within
 from loadbench.store.schema import Sample
 from tests.support.samples import sample
 
-READ = reader("server", "cpu_s")
+
+def grown(samples: list[Sample]) -> Growth | None:
+    return growth(samples, column(samples, "server", "cpu_s"))
 
 
 def counted(*values: float | None) -> list[Sample]:
@@ -30,31 +32,25 @@ GROWTHS = [
 def test_a_counter_grew_from_its_first_to_its_last_sample(
     values: tuple[float | None, ...], expected: tuple[float, float, bool, bool]
 ) -> None:
-    grown = growth(counted(*values), READ)
-
-    assert grown is not None
-    assert (grown.amount, grown.seconds, grown.from_start, grown.to_end) == expected
+    assert grown(counted(*values)) == Growth(*expected)
 
 
 @pytest.mark.parametrize("values", [(), (10.0,), (None, 10.0), (None, None)])
 def test_fewer_than_two_values_are_no_growth(values: tuple[float | None, ...]) -> None:
-    assert growth(counted(*values), READ) is None
+    assert grown(counted(*values)) is None
 
 
 @pytest.mark.parametrize("values", [(10.0, 2.0), (10.0, 2.0, 30.0)])
 def test_a_counter_that_was_begun_anew_has_no_growth(values: tuple[float, ...]) -> None:
-    assert growth(counted(*values), READ) is None
+    assert grown(counted(*values)) is None
 
 
 def test_two_samples_of_one_moment_are_no_growth() -> None:
-    assert growth(typed([sample(3.0, server={"cpu_s": 1.0}), sample(3.0, server={"cpu_s": 2.0})]), READ) is None
+    assert grown(typed([sample(3.0, server={"cpu_s": 1.0}), sample(3.0, server={"cpu_s": 2.0})])) is None
 
 
-def test_peaks_and_means_are_of_what_is_known() -> None:
-    samples = counted(1.0, None, 4.0)
-
-    assert (largest(samples, READ), mean(samples, READ)) == (4.0, 2.5)
-    assert (largest([], READ), mean(counted(None), READ)) == (None, None)
+def test_means_are_of_what_is_known() -> None:
+    assert (mean([1.0, None, 4.0]), mean([]), mean([None])) == (2.5, None, None)
 
 
 def test_the_samples_before_and_after_a_level_are_not_within_it() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadbench.metrics.searched import Tried, Zones, zones
+from loadbench.metrics.slo import Tried, Zones, zones
 from tests.support.plain import estimate, searched
 from tests.support.searches import GENTLE, step
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from loadbench.metrics.distribution import spectrum, spectrum_of_histogram, spectrum_of_values
+from loadbench.metrics.distribution import spectrum, spectrum_of_histogram
 from loadbench.store.histogram import Histogram
 from loadbench.store.summary import Spectrum
 from tests.support.plain import sampled
@@ -14,7 +14,7 @@ from tests.support.samples import sample
 
 
 def test_a_spectrum_holds_nearest_ranks_and_ends_with_the_maximum_at_one_in_n() -> None:
-    found = spectrum_of_values(np.arange(1, 101)[::-1] * 1e6)
+    found = spectrum(np.arange(1, 101)[::-1] * 1e6)
 
     assert found is not None
     at = dict(zip(found.one_in, found.ms, strict=True))
@@ -22,8 +22,8 @@ def test_a_spectrum_holds_nearest_ranks_and_ends_with_the_maximum_at_one_in_n() 
 
 
 def test_undefined_values_are_left_out_and_nothing_has_no_spectrum() -> None:
-    assert spectrum_of_values(np.array([np.nan, 2e6, np.nan])) == Spectrum(one_in=[1.0], ms=[2.0])
-    assert spectrum_of_values(np.array([np.nan])) is None
+    assert spectrum(np.array([np.nan, 2e6, np.nan])) == Spectrum(one_in=[1.0], ms=[2.0])
+    assert spectrum(np.array([np.nan])) is None
     assert spectrum_of_histogram(Histogram()) is None
 
 

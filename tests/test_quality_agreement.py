@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.quality.agreement import agreement, agreements, weighted_kappa
+from loadbench.quality.scores import agreement, agreements, weighted_kappa
 from tests.support.raters import answers, noisy, values
 
 SCORES = st.integers(1, 5)

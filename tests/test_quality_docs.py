@@ -13,8 +13,8 @@ import pytest
 
 from loadbench import quality
 from loadbench.quality import Score, checks
-from loadbench.quality.agreement import Agreement
 from loadbench.quality.answers import Between, Repeats, row_id
+from loadbench.quality.scores import Agreement
 from tests.support.answered import ANSWERS, CAPITAL, SUM, folder
 
 TEXT = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")

@@ -62,15 +62,15 @@ def test_the_most_of_all_levels_counts(fields: dict[str, Any], found: tuple[int,
 )
 def test_only_much_on_another_machine_wants_a_word(url: str, streams: int, per_s: float, refused: bool) -> None:
     if not refused:
-        measure.confirm_load([url], streams, per_s, measure.Nobody())
+        measure.confirm_load([url], streams, per_s, measure.Person())
         return
     with pytest.raises(UsageError, match=r"if it is meant, add --yes"):
-        measure.confirm_load([url], streams, per_s, measure.Nobody())
+        measure.confirm_load([url], streams, per_s, measure.Person())
 
 
 def test_one_far_server_among_near_ones_is_enough() -> None:
     with pytest.raises(UsageError, match=r"2,000 streams at once on far-away\.example:"):
-        measure.confirm_load(["http://localhost", FAR], 2000, 0.0, measure.Nobody())
+        measure.confirm_load(["http://localhost", FAR], 2000, 0.0, measure.Person())
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from loadbench.runner import child as asked
 from loadbench.runner.pool import Processes
 from loadbench.scenario import files
 from loadbench.serve import adapter, llama, simulator
-from loadbench.serve.foundry.runtime import running
+from loadbench.serve.foundry import running
 from loadbench.server import discover
 from tests.support.command import invoked
 
@@ -63,8 +63,9 @@ def foundry(folder: Path) -> None:
     fake = folder / "more" / "foundry_local_sdk.py"
     fake.parent.mkdir()
     fake.write_text("import json, socket, sys\nraise RuntimeError(len(sys.path))\n")
-    with running(machine.python("loadbench.serve.foundry", str(folder))) as runtime:
-        runtime.ending()
+    command = machine.python("loadbench.serve.foundry_sdk", str(folder))
+    with pytest.raises(LoadbenchError, match="ended with exit code 1"), running(command, folder):
+        pass
 
 
 def a_call_from_python(folder: Path) -> None:

@@ -32,6 +32,7 @@ from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, ModelFacts, Target
 from loadbench.store import RunFolder
 from loadbench.store.record import Result
+from tests.support.spreading import until
 from tests.support.streams import failed, stream
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")
@@ -174,7 +175,7 @@ async def test_a_watcher_is_told_in_the_order_of_events(path: Path) -> None:
     run = run_of(path, Chats())
     await run.run()
 
-    assert run.observer.seen == [
+    assert run.view.seen == [
         ("probed", "m"),
         ("probed", "m"),
         ("began", "m@c1"),
@@ -208,7 +209,7 @@ async def test_levels_that_are_complete_are_not_run_again(path: Path) -> None:
 
     assert client.levels == {"m@probe": 2, "m@c2": 6}
     assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
-    assert ("note", "m@c1: complete already") in again.observer.seen
+    assert ("note", "m@c1: complete already") in again.view.seen
 
 
 @pytest.mark.anyio
@@ -249,9 +250,9 @@ async def test_models_that_take_turns_are_paused_for_and_probed_after_it_once(pa
     run = run_of(path, Chats(), ["m", "n"], repeat=3, idle_gap=0.001)
     await run.run()
 
-    turns = [probe["model"] for probe in run.observer.probes if probe["purpose"] == "first"]
+    turns = [probe["model"] for probe in run.view.probes if probe["purpose"] == "first"]
     assert turns == ["m", "n", "m", "n"]  # m n, n m, m n: neighbours of one model are one turn
-    assert [probe["model"] for probe in run.observer.probes if probe["purpose"] == "idle"] == ["m", "n"]
+    assert [probe["model"] for probe in run.view.probes if probe["purpose"] == "idle"] == ["m", "n"]
 
 
 @pytest.mark.anyio
@@ -282,7 +283,7 @@ async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: P
 
     assert statuses(path) == {"m@c1": "skipped", "m@c2": "skipped", "n@c1": "complete", "n@c2": "complete"}
     assert run.failed.keys() == {"m"}
-    assert [what for what in run.observer.seen if what[0] == "skipped"] == [("skipped", "m@c1"), ("skipped", "m@c2")]
+    assert [what for what in run.view.seen if what[0] == "skipped"] == [("skipped", "m@c1"), ("skipped", "m@c2")]
     assert (reasons(path)["m@c1"] or "").startswith("its model failed: http_5xx")
     assert store.read_info(path)["probes"][0]["error"] == "http_5xx"
 
@@ -306,7 +307,7 @@ async def test_a_probe_that_fails_is_repeated_where_that_may_help(
     await run.run()
 
     warm = 0 if run.failed else 1
-    assert run.observer.probes[0]["requests"] == client.levels["m@probe"] - warm == requests
+    assert run.view.probes[0]["requests"] == client.levels["m@probe"] - warm == requests
     assert ("m" in run.failed) == (failures[requests - 1] is not None)
 
 
@@ -449,18 +450,16 @@ async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(pa
     assert errors(path) == {None: len(client.asked) - 2}
     assert len(client.asked) < 12
     assert store.read_info(path)["status"] == "interrupted"
-    assert any("Ctrl-C again stops at once" in text for what, text in run.observer.seen if what == "note")
+    assert any("Ctrl-C again stops at once" in text for what, text in run.view.seen if what == "note")
 
 
 @signals
 @pytest.mark.anyio
 async def test_a_second_signal_ends_requests_in_flight_at_once_and_records_them(path: Path) -> None:
     async def twice() -> None:
-        while client.takes_s < 3600:
-            await anyio.sleep(0.001)
+        await until(lambda: client.takes_s == 3600)
         interrupt()
-        while not run.interrupted:
-            await anyio.sleep(0.001)
+        await until(lambda: run.interrupted)
         interrupt()
 
     client = Chats(lambda ask: None, takes_s=0.001)
@@ -484,7 +483,7 @@ async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path, erro
     await run.run()
 
     assert len(client.asked) == 1
-    assert not [what for what in run.observer.seen if what[0] == "began"]
+    assert not [what for what in run.view.seen if what[0] == "began"]
     assert store.read_info(path)["status"] == "interrupted"
 
 
@@ -572,7 +571,7 @@ async def test_records_are_written_although_the_level_ends_within_the_tick(path:
     run.folder.close("complete")
 
     assert json.loads((path / "requests.jsonl").read_bytes())["request"] == 0
-    assert run.observer.seen == [("tick", "m@c1 7")]
+    assert run.view.seen == [("tick", "m@c1 7")]
 
 
 @pytest.mark.anyio

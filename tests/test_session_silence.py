@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from loadbench.client import Ask
-from loadbench.runner.turn import Silence, words
+from loadbench.runner.watch import Silence, waiting_for
 from loadbench.scenario import Scenario, Timeouts
 from loadbench.scenario.bounds import Duration
 from loadbench.server import ModelFacts
@@ -69,7 +69,7 @@ def test_answers_that_have_begun_stand_still() -> None:
 
 
 def test_a_run_of_whole_answers_waits_for_a_whole_one_and_is_not_told_to_do_so() -> None:
-    said = words(Scenario(stream=False, timeouts=Timeouts(total=Duration(60))))
+    said = waiting_for(Scenario(stream=False, timeouts=Timeouts(total=Duration(60))))
 
     assert said == "no byte for 10 s: waiting for a whole answer, at most 1m from sending (timeouts.total)"
 

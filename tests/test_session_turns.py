@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import anyio
 import pytest
 
 from loadbench.errors import StoreError
 from loadbench.runner.session import in_turns
+from tests.support.spreading import until
 
 
 @pytest.fixture
@@ -39,9 +39,7 @@ class Run:
         self.story.append(f"{self.name}{self._done}")
         if act := self.at.get(self._done):
             act()
-            with anyio.fail_after(30):  # a signal takes a moment, on a busy machine a long one
-                while not self.interrupted:
-                    await anyio.sleep(0.001)
+            await until(lambda: self.interrupted)  # a signal takes a moment, on a busy machine a long one
         return True
 
     async def end(self) -> None:

@@ -561,7 +561,7 @@ def test_a_reset_starts_the_truth_anew_even_in_the_middle_of_a_stream() -> None:
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stdin"])
 def test_a_signal_or_the_end_of_stdin_ends_it(how: str) -> None:
-    with machine.Child(machine.python("loadbench.serve.simulator")) as child:
+    with machine.Child(machine.python("loadbench.serve", "simulator")) as child:
         child.send({"law": simulator.Law().to_builtins()})
         ready = json.loads(child.first_line(20) or b"")
         if how == "stdin":

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.serve import chat
-from loadbench.serve.simulator import Law, answer, counts
+from loadbench.serve.simulator import Law, answer
 from loadbench.serve.simulator.law import SIZE, Ask, Draws, ask
+from loadbench.serve.simulator.stream import summary
 
 
 def asked(words: str = "Hi", **fields: Any) -> Ask:
@@ -149,7 +150,7 @@ def test_latencies_grow_with_the_prompt_and_the_batch() -> None:
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=300))
 def test_percentiles_are_the_nearest_rank(values: list[int]) -> None:
-    found = counts.summary(Counter(values))
+    found = summary(Counter(values))
 
     ascending = sorted(values)
     for name, share in (("p50", 500), ("p90", 900), ("p95", 950), ("p99", 990), ("p999", 999)):
@@ -159,17 +160,17 @@ def test_percentiles_are_the_nearest_rank(values: list[int]) -> None:
 
 
 def test_without_values_a_summary_says_nothing() -> None:
-    assert {value for name, value in counts.summary({}).items() if name != "n"} == {None}
+    assert {value for name, value in summary({}).items() if name != "n"} == {None}
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 64, 65])
 def test_ready_made_frames_are_the_events_that_encoding_gives(tokens: int) -> None:
     chunks = answer.Events("chatcmpl-1", 1, 'a "model"')
     middle = chunks.middle("content")
-    frames = answer.frames(len(middle), tokens)
+    sizes, ends = answer.frames(len(middle), tokens)
 
     for first in range(answer.COUNT):
-        data = frames.sizes[first] + middle + frames.ends[first]
+        data = sizes[first] + middle + ends[first]
         size, _, rest = data.partition(b"\r\n")
         assert data == chunks.text("content", first, tokens, role=False, usage=None)
         assert len(rest) == int(size, 16) + 2

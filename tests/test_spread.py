@@ -223,7 +223,7 @@ async def test_a_share_that_nobody_asks_for_ends_by_itself(server: Simulator, mo
     worker.go("left", time.perf_counter_ns())
     await until(lambda: worker._running["left"].over)
 
-    assert worker.read_reports(worker.report("left", 0))[-1].counts["cancelled"] <= 1
+    assert worker.read_reports(worker.report("left", 0))[-1].cancelled <= 1
 
 
 # -- workers that do not do

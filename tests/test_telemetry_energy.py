@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.telemetry.sampler import Rapl
+from loadbench.telemetry import Rapl
 
 RANGE_UJ = 262_143_328_850
 """Of a real processor: after 262 kJ the counter starts again."""

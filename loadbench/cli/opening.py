@@ -10,15 +10,15 @@ from pathlib import Path
 
 import click
 
-from loadbench.cli.harmless import harmless
 from loadbench.runner import connect
 from loadbench.runner.capacity import Grid, level_of
-from loadbench.runner.measure import Opening
+from loadbench.runner.measure import Opening, Person
 from loadbench.runner.plan import Plan, PlannedLevel
-from loadbench.runner.rule import CONFIRM_S, STEADY_S, Rule
+from loadbench.runner.probe import CONFIRM_S, STEADY_S, Rule
 from loadbench.scenario import Level, Scenario
 from loadbench.scenario.bounds import Threshold
 from loadbench.server import Choice, Target
+from loadbench.text import harmless
 
 _MINUTES_FROM_S = 90.0
 _LISTED = 40
@@ -26,7 +26,7 @@ _LISTED = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(Person):
     """The person at this terminal, if there is one to be asked."""
 
     as_json: bool
@@ -76,7 +76,7 @@ def lines(opening: Opening) -> list[str]:
         last.models,
         len(first.side.questions),
         opening.folder,
-        search=[] if first.grid is None else search_lines(scenario, first.grid, first.models, first.budget_s),
+        search=[] if first.grid is None else search_lines(scenario, first.grid, first.models, opening.job.budget_s),
         fails_if=threshold_lines(scenario, search=first.grid is not None),
         key=connect.key_source(scenario.api_key_env, scenario.api_key_file, first.side.location.how),
         done=sum(len(one.done) for one in opening.prepared),

@@ -6,29 +6,29 @@ taken wherever it comes.
     recorder.py    reads one response as it arrives
     dialect.py     what servers write differently
     tables.py      where they do, as data
-    endpoints.py   which of several replicas a conversation goes to
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import orjson
 
 from loadbench.client.dialect import count, one_line
-from loadbench.client.endpoints import Endpoint, cycle
 from loadbench.client.recorder import Recorder
 from loadbench.prompts import Prompt
 from loadbench.scenario import Timeouts
 from loadbench.server import USER_AGENT, Secrets
 from loadbench.store.record import Result
-from loadbench.transport import ExchangeError, StockTransport, Transport, encode
+from loadbench.transport import Clock, ExchangeError, StockTransport, Transport, encode, tls_context
 
-__all__ = ["Ask", "Client", "Endpoint", "Parameters"]
+__all__ = ["Ask", "Client", "Endpoint", "Parameters", "Route", "cycle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,43 @@ class Parameters:
             **self.extra_body,
         }
         return orjson.dumps({key: value for key, value in body.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go.
+
+    Attributes:
+        chat_url: The full address of `/chat/completions`.
+        own_urls: The same of the models that have one of their own, by id.
+        weight: Against the weights of the others.
+    """
+
+    chat_url: str
+    own_urls: Mapping[str, str] = field(default_factory=dict)
+    weight: int = 1
+
+
+def cycle(weights: Sequence[int]) -> tuple[int, ...]:
+    """Places of the endpoints, each as often as its weight, spread evenly: smooth weighted round robin, as of nginx.
+
+    Conversation n goes to ``cycle[n % len(cycle)]``, whatever becomes of it: no state, the same in each run. Clients
+    that share a level count their own conversations, each from another number on: did they go by the numbers of the
+    level's requests, of 2 clients and 2 endpoints each would meet one endpoint alone, and in a closed loop endpoints
+    would get the requests that their speed allows, not those of their weights.
+
+    >>> cycle([1, 1]), cycle([3, 1]), cycle([2, 4, 2])
+    ((0, 1), (0, 0, 1, 0), (1, 0, 2, 1))
+    """
+    parts = [weight // math.gcd(*weights) for weight in weights]
+    credit = [0] * len(parts)
+    found = []
+    for _ in range(sum(parts)):
+        credit = [had + part for had, part in zip(credit, parts, strict=True)]
+        chosen = credit.index(max(credit))
+        credit[chosen] -= sum(parts)
+        found.append(chosen)
+    return tuple(found)
 
 
 class Client:
@@ -219,3 +256,55 @@ class Client:
         lags = self.transport.lags_ns[:]
         del self.transport.lags_ns[: len(lags)]
         return lags
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a client's requests go, and what each of them carries: another process makes a client like it from this.
+
+    Attributes:
+        endpoints: In turns.
+        headers: The key among them: a route is shown nowhere and kept nowhere.
+        stamps: Where arrivals are stamped; None where it is best.
+        ca_pem: Certificate authorities to trust, the text of a PEM file; None trusts the system's.
+        insecure: Whether any certificate is accepted.
+        proxy: What all goes through; then stock httpx speaks.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    headers: Mapping[str, str]
+    parameters: Parameters
+    timeouts: Timeouts
+    stamps: Clock | None = None
+    ca_pem: str | None = None
+    insecure: bool = False
+    proxy: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Route({', '.join(one.chat_url for one in self.endpoints)})"  # no key where a traceback shows it
+
+    def open(self) -> Client:
+        """A client on this route; its `transport` is to be closed."""
+        secure = any(one.chat_url.startswith("https:") for one in self.endpoints)
+        tls = tls_context(ca_pem=self.ca_pem, insecure=self.insecure) if secure else None
+        return Client(
+            Transport(clock=self.stamps, tls=tls) if self.proxy is None else StockTransport(self.proxy, tls=tls),
+            *self.endpoints,
+            headers=self.headers,
+            parameters=self.parameters,
+            timeouts=self.timeouts,
+            now_ns=time.perf_counter_ns,
+        )
+
+    async def reach(self) -> str | None:
+        """Connect to each endpoint once: None, or which one cannot be reached and why."""
+        client = self.open()
+        try:
+            for endpoint, one in enumerate(self.endpoints):
+                try:
+                    await client.reach(endpoint)
+                except ExchangeError as error:
+                    return f"{one.chat_url}: {error.kind}: {error}"
+        finally:
+            await client.transport.aclose()
+        return None

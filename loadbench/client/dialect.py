@@ -1,6 +1,6 @@
 """What servers write differently: where the text is, where the count, and how they say what went wrong.
 
-The tables of it are in tables.py. What none of them knows is told: see `Spoken.unknown`, `Usage.unknown` and `finish`.
+The tables of it are in tables.py; what none of them knows is reported: `Spoken.unknown`, `Usage.unknown` and `finish`.
 """
 
 from __future__ import annotations
@@ -15,38 +15,19 @@ from typing import Any, Literal
 
 import orjson
 
-from loadbench.client.tables import (
-    BESIDE_CHOICES,
-    CODES,
-    COUNT_FILLERS,
-    COUNT_WORDS,
-    COUNTS,
-    ERROR_NAMES,
-    FAILURE_WORDS,
-    FINE,
-    FINISH_FIELDS,
-    FINISHES,
-    FLAGS,
-    GOES_ON,
-    NO_REASONS,
-    PARTS,
-    SAYS,
-    SILENT,
-    STATES,
-    TEXTS,
-    TOOL_TEXTS,
-    USAGE_PLACES,
-    Text,
-)
+from loadbench.client import tables
+from loadbench.client.tables import TEXTS, Text
 from loadbench.server.calls import without_markup
 from loadbench.server.facts import MOST, whole
 from loadbench.store.record import ErrorKind
 
+Json = Any
+"""What a server sent, of any shape."""
 _REASONING_PART = re.compile("think|reason|thought")  # a part's type, as Mistral's and Anthropic's "thinking"
 _DEEPEST = 8  # parts within parts
-_TEXTLESS = SILENT - {"tool_calls", "function_call"}
+_TEXTLESS = tables.SILENT - {"tool_calls", "function_call"}
 _MOST_STATE_WORDS = 3  # "response.failed" and "internal_server_error" are states, a sentence with "error" in it is none
-_CACHE_FILLERS = COUNT_FILLERS | COUNT_WORDS["input"] | {"hit", "hits", "read", "content"}
+_CACHE_FILLERS = tables.COUNT_FILLERS | tables.COUNT_WORDS["input"] | {"hit", "hits", "read", "content"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _LONGEST_NAME = 60
 _MOST_PLACES = 200  # looked into for a usage, of one event
@@ -57,7 +38,7 @@ _PIECE = 65_536
 # -- JSON as it comes
 
 
-def read_json(payload: bytes) -> Any:
+def read_json(payload: bytes) -> Json:
     """A JSON document, with what every Python client reads: NaN, Infinity, halves of a UTF-16 pair.
 
     Raises:
@@ -135,13 +116,15 @@ def nothing_said(finish_reason: str | None, output_tokens: int | None) -> str:
     )
 
 
-def said(document: Any) -> str:
+def said(document: Json) -> str:
     """The message in an error document, of whatever shape."""
     while True:
         if isinstance(document, list) and len(document) == 1:
             document = document[0]
         elif isinstance(document, dict):
-            named = (name for name in (*SAYS, *filter(_is_error_name, document)) if _is_meant(document.get(name)))
+            named = (
+                name for name in (*tables.SAYS, *filter(_is_error_name, document)) if _is_meant(document.get(name))
+            )
             name = next(named, None)
             if name is None:
                 break
@@ -156,7 +139,7 @@ def said(document: Any) -> str:
         return "an error of too many levels"
 
 
-def failure(name: bytes, document: Any) -> str | None:
+def failure(name: bytes, document: Json) -> str | None:
     """What went wrong, in the server's words; None where the event names no error.
 
     Args:
@@ -183,27 +166,27 @@ def has_failed(state: str) -> bool:
     (True, True, False)
     """
     words = _words(state) if len(state) < _LONGEST_NAME else ()
-    return len(words) <= _MOST_STATE_WORDS and not FAILURE_WORDS.isdisjoint(words)
+    return len(words) <= _MOST_STATE_WORDS and not tables.FAILURE_WORDS.isdisjoint(words)
 
 
-def _names_error(document: Mapping[str, Any]) -> bool:
+def _names_error(document: Mapping[str, Json]) -> bool:
     """Whether a field or a state of it says that it is about an error, whatever else there is."""
     for name, value in document.items():
         if _is_error_name(name) and _is_meant(value):
             return True
-    return any(isinstance(state := document.get(name), str) and has_failed(state) for name in STATES)
+    return any(isinstance(state := document.get(name), str) and has_failed(state) for name in tables.STATES)
 
 
 def _is_error_name(name: str) -> bool:
-    return len(name) < _LONGEST_NAME and not ERROR_NAMES.isdisjoint(_words(name))
+    return len(name) < _LONGEST_NAME and not tables.ERROR_NAMES.isdisjoint(_words(name))
 
 
-def _codes_error(document: Mapping[str, Any]) -> bool:
+def _codes_error(document: Mapping[str, Json]) -> bool:
     """Whether an event without choices has a flag or a code of failure, or the detail that FastAPI gives alone."""
-    if any(document.get(name) is False for name in FLAGS):
+    if any(document.get(name) is False for name in tables.FLAGS):
         return True
-    words = any(isinstance(document.get(name), str) and _is_meant(document[name]) for name in SAYS)
-    for name in CODES:
+    words = any(isinstance(document.get(name), str) and _is_meant(document[name]) for name in tables.SAYS)
+    for name in tables.CODES:
         code = document.get(name)
         if isinstance(code, str) and code.isdecimal():
             code = int(code[:9])
@@ -212,15 +195,19 @@ def _codes_error(document: Mapping[str, Any]) -> bool:
                 return True
         elif name == "code" and isinstance(code, str) and words and _is_meant(code):
             return True
-    return _is_meant(document.get("detail")) and document.keys().isdisjoint({*STATES, *CODES, *FLAGS})
+    return _is_meant(document.get("detail")) and document.keys().isdisjoint(
+        {*tables.STATES, *tables.CODES, *tables.FLAGS}
+    )
 
 
-def _is_meant(value: Any) -> bool:
+def _is_meant(value: Json) -> bool:
     """Whether a field of an error says anything: not null, false, 0, "ok", nor an object of nothing else."""
     if isinstance(value, str):
-        return value.strip().lower() not in FINE
+        return value.strip().lower() not in tables.FINE
     if isinstance(value, dict):
-        return any(each and (not isinstance(each, str) or each.strip().lower() not in FINE) for each in value.values())
+        return any(
+            each and (not isinstance(each, str) or each.strip().lower() not in tables.FINE) for each in value.values()
+        )
     return bool(value)
 
 
@@ -257,13 +244,13 @@ def finish(reason: str) -> Finish:
     ('ends', 'failed', 'goes on', 'unknown')
     """
     word = reason[:_LONGEST_NAME].rpartition(".")[2].strip().lower().removeprefix("finish_reason_")
-    if word in NO_REASONS:
+    if word in tables.NO_REASONS:
         return "none"
-    if word in GOES_ON:
+    if word in tables.GOES_ON:
         return "goes on"
-    if word in FINISHES:
+    if word in tables.FINISHES:
         return "ends"
-    return "unknown" if FAILURE_WORDS.isdisjoint(_words(word)) else "failed"
+    return "unknown" if tables.FAILURE_WORDS.isdisjoint(_words(word)) else "failed"
 
 
 # -- text
@@ -284,7 +271,7 @@ class Spoken:
     unknown: tuple[str, ...] = ()
 
 
-def spoken(message: Any) -> Spoken:
+def spoken(message: Json) -> Spoken:
     """The text of a delta or message, each text once in however many fields it stands.
 
     Raises:
@@ -309,8 +296,8 @@ def spoken(message: Any) -> Spoken:
     arguments: list[str] = []
     for call in calls:
         function = call.get("function") or call.get("function_call") or call.get("custom") or {}
-        arguments += [text for key in TOOL_TEXTS if isinstance(text := function.get(key), str)]
-    strange = [name for name in names if name not in TEXTS and name not in SILENT]
+        arguments += [text for key in tables.TOOL_TEXTS if isinstance(text := function.get(key), str)]
+    strange = [name for name in names if name not in TEXTS and name not in tables.SILENT]
     return Spoken(
         "".join(text for text, kind in found.items() if kind == "answer"),
         "".join([*(text for text, kind in found.items() if kind != "answer"), *arguments]),
@@ -318,7 +305,7 @@ def spoken(message: Any) -> Spoken:
     )
 
 
-def _pieces(value: Any, kind: Text, depth: int = 0) -> Iterator[tuple[Text, str]]:
+def _pieces(value: Json, kind: Text, depth: int = 0) -> Iterator[tuple[Text, str]]:
     """The texts of a field's value, of the parts in it too, each with its kind."""
     if isinstance(value, str):
         if value:
@@ -331,30 +318,27 @@ def _pieces(value: Any, kind: Text, depth: int = 0) -> Iterator[tuple[Text, str]
     elif isinstance(value, dict):
         if value.get("thought") is True or _REASONING_PART.search(str(value.get("type"))[:_LONGEST_NAME]):
             kind = "reasoning"
-        for name, of in PARTS.items():
+        for name, of in tables.PARTS.items():
             if name in value:
                 yield from _pieces(value[name], of or kind, depth + 1)
 
 
-def beside_choices(chunk: Mapping[str, Any]) -> dict[str, Any] | None:
+def beside_choices(chunk: Mapping[str, Json]) -> dict[str, Json] | None:
     """An event without choices as the choice that it stands for; None where it holds no text of an answer."""
     if "type" in chunk:  # another API's events, which repeat themselves: counted, they would count twice
         return None
-    for name in BESIDE_CHOICES:
+    for name in tables.BESIDE_CHOICES:
         value = chunk.get(name)
-        if (isinstance(value, str) and name != "message") or (isinstance(value, dict) and _is_said(value)):
-            ending = {key: chunk[key] for key in FINISH_FIELDS if chunk.get(key)}
+        is_message = isinstance(value, dict) and ("role" in value or not value.keys().isdisjoint(TEXTS))
+        if is_message or (isinstance(value, str) and name != "message"):
+            ending = {key: chunk[key] for key in tables.FINISH_FIELDS if chunk.get(key)}
             return {"message": value, **ending} if isinstance(value, dict) else {"text": value, **ending}
     candidates = chunk.get("candidates")  # Gemini's
     if isinstance(candidates, list) and candidates and isinstance(candidates[0], dict):
         one = candidates[0]
-        ending = {key: one[key] for key in FINISH_FIELDS if one.get(key)}
+        ending = {key: one[key] for key in tables.FINISH_FIELDS if one.get(key)}
         return {"message": {"content": one.get("content")}, **ending}
     return None
-
-
-def _is_said(message: Mapping[str, Any]) -> bool:
-    return "role" in message or not message.keys().isdisjoint(TEXTS)
 
 
 # -- token counts
@@ -379,7 +363,7 @@ class Usage:
     unknown: str | None = None
 
 
-def count(value: Any) -> int | None:
+def count(value: Json) -> int | None:
     """A number of tokens, also as 20.0 and "20"; None for anything else.
 
     >>> count(20), count(20.0), count("20"), count(True), count(-1), count(20.5), count(float("inf"))
@@ -392,12 +376,12 @@ def count(value: Any) -> int | None:
     return whole(value)
 
 
-def usage(chunk: Mapping[str, Any]) -> Usage | None:
+def usage(chunk: Mapping[str, Json]) -> Usage | None:
     """The token counts of an event, from the place that tells most; None where it has none."""
     plain = chunk.get("usage")
     if isinstance(plain, dict):
-        output: Any = plain.get("completion_tokens")
-        input_: Any = plain.get("prompt_tokens")
+        output: Json = plain.get("completion_tokens")
+        input_: Json = plain.get("prompt_tokens")
         are_counts = len(plain) == 3 and "total_tokens" in plain and type(output) is int and type(input_) is int
         if are_counts and 0 < output <= MOST and 0 <= input_ <= MOST:
             return Usage(output, input_)  # nearly every one, in each event of a stream that counts along
@@ -415,9 +399,9 @@ def usage(chunk: Mapping[str, Any]) -> Usage | None:
     return best
 
 
-def _places(chunk: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _places(chunk: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json]]]:
     """All objects of an event that may hold counts, by their path: the known ones first, then the outer ones."""
-    found: list[tuple[str, Mapping[str, Any]]] = [("", chunk)]
+    found: list[tuple[str, Mapping[str, Json]]] = [("", chunk)]
     for path, fields in found:
         if len(found) > _MOST_PLACES or path.count(".") >= _DEEPEST:
             break
@@ -425,12 +409,11 @@ def _places(chunk: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
             below = value[:_DEEPEST] if isinstance(value, list) else (value,)
             if len(name) < _LONGEST_NAME and name != "logprobs" and not name.endswith("_details"):
                 found += [(f"{path}.{name}" if path else name, one) for one in below if isinstance(one, dict)]
-    order = list(USAGE_PLACES)
-    return iter(sorted(found, key=lambda one: order.index(one[0]) if one[0] in USAGE_PLACES else len(order)))
+    order = list(tables.USAGE_PLACES)
+    return iter(sorted(found, key=lambda one: order.index(one[0]) if one[0] in tables.USAGE_PLACES else len(order)))
 
 
-def _counted(path: str, fields: Mapping[str, Any]) -> Usage | None:
-    """The counts of one object; None where it has neither input nor output."""
+def _counted(path: str, fields: Mapping[str, Json]) -> Usage | None:
     last = path.rpartition(".")[2]
     is_usage = not {"usage", "token", "tokens"}.isdisjoint(_words(last))
     named: dict[str, int] = {}
@@ -462,34 +445,29 @@ def _counted(path: str, fields: Mapping[str, Any]) -> Usage | None:
             output += reasoning
     if input_ is None and total is not None and output is not None and total >= output:
         input_ = total - output
-    unknown = None if path in USAGE_PLACES else f"usage in {path}"
+    unknown = None if path in tables.USAGE_PLACES else f"usage in {path}"
     return Usage(output, input_, cached, reasoning, is_named=is_usage, unknown=unknown)
 
 
 def _note(named: dict[str, int], role: str | None, n: int | None) -> None:
-    """Keep the first count of a role that is not 0."""
     if role is not None and n is not None and not named.get(role):
         named[role] = n
 
 
 @lru_cache(maxsize=1024)
 def _role(name: str, is_usage: bool) -> str | None:
-    """Which count a name stands for: output, input, reasoning, cached, total; None for none.
-
-    Args:
-        is_usage: What it stands in is called usage or tokens, so that its name need not say so.
-    """
-    if name in COUNTS:
-        return COUNTS[name]
+    """Which count a name means: output, input, reasoning, cached, total. Within a usage, names need not say tokens."""
+    if name in tables.COUNTS:
+        return tables.COUNTS[name]
     words = frozenset(_words(name))
     if not is_usage and words.isdisjoint({"token", "tokens"}):
         return None
-    if words & COUNT_WORDS["cached"]:
-        return "cached" if words - COUNT_WORDS["cached"] <= _CACHE_FILLERS else None
-    for role, of in COUNT_WORDS.items():
-        if words & of and words - of <= COUNT_FILLERS:
+    if words & tables.COUNT_WORDS["cached"]:
+        return "cached" if words - tables.COUNT_WORDS["cached"] <= _CACHE_FILLERS else None
+    for role, of in tables.COUNT_WORDS.items():
+        if words & of and words - of <= tables.COUNT_FILLERS:
             return role
-    return "total" if "total" in words and words <= COUNT_FILLERS else None
+    return "total" if "total" in words and words <= tables.COUNT_FILLERS else None
 
 
 @lru_cache(maxsize=1024)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from loadbench.client import dialect, tables
-from loadbench.client.dialect import body_said, nothing_said, one_line, read_json, status_kind, word_count
+from loadbench.client.dialect import Json, body_said, nothing_said, one_line, read_json, status_kind, word_count
 from loadbench.client.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.server import Secrets
 from loadbench.server.calls import retry_after_s
@@ -29,125 +30,67 @@ _PLAIN_DELTA = {"role", "content"}  # nearly every one
 _TIMEOUTS = ("timeout_idle", "timeout_total")
 
 
+@dataclass(slots=True, eq=False)
 class Recorder:
     """The sink of one chat completion: marks, gaps, counts and text, written down as bytes arrive.
 
     Times are ns on the transport's clock; the ones of the request's life are None until they happen.
     """
 
-    __slots__ = (
-        "_arrival_body",
-        "_arrivals",
-        "_bodies",
-        "_declared",
-        "_decoder",
-        "_documents",
-        "_finish",
-        "_finish_events",
-        "_finishes",
-        "_further",
-        "_has_final_usage",
-        "_has_halves",
-        "_head",
-        "_index",
-        "_is_line",
-        "_is_stream",
-        "_look_bytes",
-        "_merged",
-        "_other_text",
-        "_over_ns",
-        "_raw",
-        "_raw_ns",
-        "_several",
-        "_stream_bytes",
-        "_tail",
-        "_unknown",
-        "_usage_alone",
-        "_usage_named",
-        "answer",
-        "cached_tokens",
-        "choices",
-        "connect_ns",
-        "done",
-        "ending",
-        "error",
-        "error_message",
-        "finish_reason",
-        "first_event_ns",
-        "first_events",
-        "first_token_ns",
-        "first_tokens",
-        "headers_ns",
-        "input_tokens",
-        "last_token_ns",
-        "merged_arrivals",
-        "output_tokens",
-        "reasoning_tokens",
-        "retry_after_s",
-        "sent_ns",
-        "served_as",
-        "status",
-        "text_events",
-    )
-
-    def __init__(self, *, several: bool = False) -> None:
-        """Begin.
-
-        Args:
-            several: Whether more than one choice was asked for.
-        """
-        self.connect_ns: int | None = None
-        self.sent_ns: int | None = None
-        self.headers_ns: int | None = None
-        self.first_event_ns: int | None = None
-        self.first_token_ns: int | None = None
-        self.last_token_ns: int | None = None
-        self.status: int | None = None
-        self.retry_after_s: float | None = None
-        self.served_as: str | None = None  # the model, as the response names it
-        self.error: ErrorKind | None = None
-        self.error_message: str | None = None
-        self.text_events = 0
-        self.first_events = 0
-        self.first_tokens: int | None = None
-        self.merged_arrivals = 0
-        self.input_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.reasoning_tokens: int | None = None
-        self.finish_reason: str | None = None
-        self.done = False  # [DONE] came
-        self.ending: Ending | None = None
-        self.answer: list[str] = []  # of the first choice
-        self.choices = 0
-        self._further: list[str] = []  # of choices with another index: parts of the answer, unless they are several
-        self._other_text: list[str] = []  # reasoning, tool calls
-        self._index = 0  # of the last choice that had text
-        self._several = several
-        self._decoder = Decoder()
-        self._arrivals: list[int] = []
-        self._stream_bytes = 0
-        self._look_bytes = min(MAX_TEXT, MAX_STREAM_BYTES)  # of the stream, from which on its text may be too long
-        self._bodies = 0  # pieces of the body so far: HTTP chunks, or reads where the body is not chunked
-        self._arrival_body = 0  # the first one of the present arrival
-        self._merged = False  # the present arrival has text from a second one
-        self._usage_alone = 0  # usage events without choices
-        self._usage_named = False  # the counts are from a field that is called usage
-        self._has_final_usage = False  # usage came with or after the last finish reason
-        self._finish: dialect.Finish = "none"
-        self._finishes = 0  # finish reasons so far
-        self._finish_events = 0  # text events when the last one came
-        self._over_ns: int | None = None
-        self._is_stream = False  # known once the body began
-        self._declared: bytes | None = b""  # the content type; None once the body began
-        self._raw = bytearray()  # of a body that is no event stream
-        self._raw_ns = 0  # when the last of it came
-        self._is_line = True  # it may still be one JSON document a line
-        self._documents = 0  # read of it
-        self._has_halves = False  # there may be halves of UTF-16 pairs in the text
-        self._unknown: dict[str, None] = {}
-        self._head: bytes | None = None  # the last event up to its text, where the text was all that was new in it
-        self._tail = b""
+    several: bool = False  # whether more than one choice was asked for
+    connect_ns: int | None = None
+    sent_ns: int | None = None
+    headers_ns: int | None = None
+    first_event_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    status: int | None = None
+    retry_after_s: float | None = None
+    served_as: str | None = None  # the model, as the response names it
+    error: ErrorKind | None = None
+    error_message: str | None = None
+    text_events: int = 0
+    first_events: int = 0
+    first_tokens: int | None = None
+    merged_arrivals: int = 0
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    finish_reason: str | None = None
+    done: bool = False  # [DONE] came
+    ending: Ending | None = None
+    answer: list[str] = field(default_factory=list)  # of the first choice
+    choices: int = 0
+    # Of choices with another index: parts of the answer, unless they are several.
+    _further: list[str] = field(default_factory=list)
+    _other_text: list[str] = field(default_factory=list)  # reasoning, tool calls
+    _index: int = 0  # of the last choice that had text
+    _decoder: Decoder = field(default_factory=Decoder)
+    _arrivals: list[int] = field(default_factory=list)
+    _stream_bytes: int = 0
+    # Bytes of the stream from which on its text may be too long.
+    _look_bytes: int = field(default_factory=lambda: min(MAX_TEXT, MAX_STREAM_BYTES))
+    _bodies: int = 0  # pieces of the body so far: HTTP chunks, or reads where the body is not chunked
+    _arrival_body: int = 0  # the first one of the present arrival
+    _merged: bool = False  # the present arrival has text from a second one
+    _usage_alone: int = 0  # usage events without choices
+    _usage_named: bool = False  # the counts are from a field that is called usage
+    _has_final_usage: bool = False  # usage came with or after the last finish reason
+    _finish: dialect.Finish = "none"
+    _finishes: int = 0  # finish reasons so far
+    _finish_events: int = 0  # text events when the last one came
+    _over_ns: int | None = None
+    _is_stream: bool = False  # known once the body began
+    _declared: bytes | None = b""  # the content type; None once the body began
+    _raw: bytearray = field(default_factory=bytearray)  # of a body that is no event stream
+    _raw_ns: int = 0  # when the last of it came
+    _is_line: bool = True  # it may still be one JSON document a line
+    _documents: int = 0  # read of it
+    _has_halves: bool = False  # there may be halves of UTF-16 pairs in the text
+    _unknown: dict[str, None] = field(default_factory=dict)
+    _head: bytes | None = None  # the last event up to its text, where the text was all that was new in it
+    _tail: bytes = b""
 
     # -- the sink, called by the transport
 
@@ -161,13 +104,19 @@ class Recorder:
         self.headers_ns, self.status = at_ns, status
         self._declared = next((value for name, value in headers if name.lower() == b"content-type"), b"").lower()
         if status == 429:
-            told = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-            self.retry_after_s = retry_after_s(told)
+            self.retry_after_s = retry_after_s(
+                (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
+            )
 
     def body(self, data: bytes, at_ns: int) -> None:
-        if not self._is_stream and not self._begins_stream(data):
-            self._read_raw(data, at_ns)
-            return
+        if not self._is_stream:
+            start = data.lstrip(_BLANK)
+            if self.status == 200 and self._declared is not None and start:
+                # What it begins with decides whether it is an event stream, not what it is called.
+                self._is_stream, self._declared = dialect.looks_streamed(start[0], self._declared), None
+            if not self._is_stream:
+                self._read_raw(data, at_ns)
+                return
         self._bodies += 1
         self._stream_bytes += len(data)
         if self._stream_bytes > self._look_bytes:
@@ -195,13 +144,6 @@ class Recorder:
         if left < 0:
             raise ExchangeError("protocol", f"an answer of more than {MAX_TEXT >> 20} million characters")
         self._look_bytes = min(self._stream_bytes + left, MAX_STREAM_BYTES)
-
-    def _begins_stream(self, data: bytes) -> bool:
-        """Whether the body is an event stream: what it begins with decides, not what it is called."""
-        start = data.lstrip(_BLANK)
-        if self.status == 200 and self._declared is not None and start:
-            self._is_stream, self._declared = dialect.looks_streamed(start[0], self._declared), None
-        return self._is_stream
 
     def _read_raw(self, data: bytes, at_ns: int) -> None:
         """More of a body that is no event stream: an error's, one JSON document, or one a line."""
@@ -277,7 +219,7 @@ class Recorder:
             for each in chunk:
                 self._chunk(name, each, at_ns)
 
-    def _chunk(self, name: bytes, chunk: Any, at_ns: int) -> None:
+    def _chunk(self, name: bytes, chunk: Json, at_ns: int) -> None:
         """One event's document, in which everything but the text may be missing."""
         is_plain = isinstance(chunk, dict) and chunk.keys() <= tables.CHUNK_FIELDS
         choices = chunk.get("choices") if is_plain and not name else None
@@ -306,7 +248,7 @@ class Recorder:
             if str(kind).lower() not in tables.KEEP_ALIVE:
                 self._tell(f"event {kind}" if kind else f"event of {', '.join(sorted(map(str, chunk))[:3])}")
 
-    def _choice(self, choice: Any, at_ns: int, siblings: int) -> bool:
+    def _choice(self, choice: Json, at_ns: int, siblings: int) -> bool:
         """One choice of an event; whether there is nothing unusual in it."""
         index = choice.get("index", 0)
         delta = choice.get("delta")
@@ -328,7 +270,11 @@ class Recorder:
             text = _new(text, self.answer, whole=True)
         if (text or other) and not self.done:  # what follows [DONE] is no text of the answer
             if index != self._index or siblings > 1:
-                self._turn_to(index, siblings)
+                # Text of another choice. An index that counts up, in an event each, is still one answer's.
+                number = index if isinstance(index, int) else 0
+                if number < self._index or siblings > 1 or self._finishes:
+                    self.several = True
+                self._index = number
             if text:
                 (self._further if index else self.answer).append(text)
             if other:
@@ -338,12 +284,8 @@ class Recorder:
             self._finished(means, str(reason))
         return is_plain
 
-    def _spoken(self, choice: Any, delta: Any, *, ended: bool) -> tuple[str, str]:
-        """The answer's text and the other text of a choice: of its delta, else what is new in its message or text.
-
-        Args:
-            ended: Whether its finish reason came, before or with this.
-        """
+    def _spoken(self, choice: Json, delta: Json, *, ended: bool) -> tuple[str, str]:
+        """The answer's text and the other text of a choice: of its delta, else what is new in its message or text."""
         found = dialect.spoken({} if delta is None else delta)
         for name in found.unknown:
             self._tell(f"text in delta.{name}")
@@ -363,13 +305,6 @@ class Recorder:
         answer = _new(found.answer, [*self.answer, *self._further], whole=not ended)
         return answer, _new(found.other, self._other_text, whole=not ended)
 
-    def _turn_to(self, index: Any, siblings: int) -> None:
-        """Text of another choice than before. An index that counts up, in an event each, is still one answer's."""
-        index = index if isinstance(index, int) else 0
-        if index < self._index or siblings > 1 or self._finishes:
-            self._several = True
-        self._index = index
-
     def _finished(self, means: dialect.Finish, reason: str) -> None:
         if self.finish_reason is None:
             self.finish_reason = reason
@@ -382,12 +317,10 @@ class Recorder:
         self._has_final_usage = False
 
     def _fail(self, kind: ErrorKind, message: str) -> None:
-        """The first failure counts."""
         if self.error is None:
             self.error, self.error_message = kind, message
 
     def _tell(self, what: str) -> None:
-        """Remember something that no table knows."""
         if len(self._unknown) < MOST_UNKNOWN:
             self._unknown[one_line(what.replace(";", ","))[:_LONGEST_UNKNOWN]] = None
 
@@ -410,8 +343,7 @@ class Recorder:
             if len(self._arrivals) == 1:
                 self.first_events += 1
 
-    def _usage(self, chunk: Any, at_ns: int) -> bool:
-        """The token counts of an event; whether it has any."""
+    def _usage(self, chunk: Json, at_ns: int) -> bool:
         found = dialect.usage(chunk)
         if found is None:
             return False
@@ -423,7 +355,7 @@ class Recorder:
         output = found.output
         if output is not None and (output or not self.output_tokens):
             # llama.cpp ends each of several choices with its own usage event; all others count them together.
-            several = self._usage_alone > 1 and self.choices > 1 and self._several
+            several = self._usage_alone > 1 and self.choices > 1 and self.several
             self.output_tokens = (self.output_tokens or 0) + output if several else output
             self._has_final_usage = self.finish_reason is not None or self.done
             if at_ns == self.first_token_ns and not self._usage_alone and self.finish_reason is None and output:
@@ -441,7 +373,7 @@ class Recorder:
     def _look_for_end(self, at_ns: int) -> None:
         """Whether the answer is over though the body may not be: at [DONE], or at its finish reason and usage."""
         ending: Ending | None = None
-        finished = self._finishes >= (self.choices if self._several else 1)
+        finished = self._finishes >= (self.choices if self.several else 1)
         if self.done:
             ending = "end" if self.finish_reason is not None and self._has_final_usage else "usage"
         elif finished and self._finish_events == self.text_events:
@@ -486,7 +418,10 @@ class Recorder:
         if self.error is None and self.first_event_ns is not None and not self.done and self.finish_reason is None:
             self._fail("truncated", f"the stream ended without a finish event or [DONE]{self._hint()}")
         elif self.error is None and self.first_token_ns is None:
-            self._fail("empty", self._nothing_said())
+            if self.finish_reason in ("length", "max_tokens") and not self._unknown:
+                self._fail("empty", nothing_said(self.finish_reason, self.output_tokens))
+            else:
+                self._fail("empty", f"a response without any text{self._hint()}")
         if self.error is not None:
             return now_ns
         if self._over_ns is not None:
@@ -494,14 +429,7 @@ class Recorder:
         # An answer that was not streamed ended as its last byte arrived, not when this process came to read it.
         return now_ns if self._is_stream else self._raw_ns or now_ns
 
-    def _nothing_said(self) -> str:
-        """Why there is no text."""
-        if self.finish_reason in ("length", "max_tokens") and not self._unknown:
-            return nothing_said(self.finish_reason, self.output_tokens)
-        return f"a response without any text{self._hint()}"
-
     def _hint(self) -> str:
-        """What may explain that there is no text."""
         if self.reasoning_tokens and self.first_token_ns is None:
             return f": {self.reasoning_tokens} tokens went into hidden reasoning; allow more with --max-tokens"
         return f"; it has {', '.join(self._unknown)}, which loadbench does not know" if self._unknown else ""
@@ -513,7 +441,7 @@ class Recorder:
             final: Nothing more comes.
         """
         answer, other = "".join(self.answer), "".join(self._other_text)
-        if self._several:
+        if self.several:
             other = "".join(self._further) + other
         else:
             answer += "".join(self._further)
@@ -590,11 +518,7 @@ class Recorder:
 
 
 def _new(text: str, before: list[str], *, whole: bool) -> str:
-    """What of a text did not come before: nothing where it repeats all of that.
-
-    Args:
-        whole: Text that goes on after the repetition is all new.
-    """
+    """What of a text did not come before; where it is `whole`, all of it, unless it repeats what came."""
     if not text:
         return ""
     if len(text) < len(before):  # no piece is empty: a look at all of them at each event would cost their square

@@ -1,19 +1,18 @@
-"""One level's part of summary.json: all figures of its requests, its breakdown by prompt, length and endpoint."""
+"""One level's part of summary.json: all figures of its requests, its breakdown by prompt and by length."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import stats
-from loadbench.metrics import request, stability, window
+from loadbench.metrics import request, window
 from loadbench.metrics.distribution import (
     NS_PER_MS,
+    STALL_THRESHOLD,
     US_PER_MS,
     ascending_gaps,
     distribution,
@@ -21,23 +20,24 @@ from loadbench.metrics.distribution import (
     of_facts,
     of_gaps,
     of_histogram,
-    rounded,
-    significant,
     spectrum,
     spectrum_of_histogram,
-    spectrum_of_values,
+    stalls,
+    stalls_of_histogram,
     without_intervals,
 )
 from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import RATES, Window
 from loadbench.scenario.bounds import Bound
+from loadbench.stats.blocks import ratio_interval, share_interval
+from loadbench.stats.estimates import outliers, percentile
 from loadbench.store import LevelData
 from loadbench.store.files import HISTOGRAMS
 from loadbench.store.histogram import Histogram
-from loadbench.store.record import Flags, Reals, Results
-from loadbench.store.schema import EndpointFacts, LevelFacts
-from loadbench.store.summary import Distribution, Endpoint, Interval, LengthRow, Level, PromptRow, Spectrum
+from loadbench.store.record import Reals, Results
+from loadbench.store.schema import LevelFacts
+from loadbench.store.summary import Distribution, LengthRow, Level, PromptRow, rounded, significant
 
 ABOUT_ONE = 0.1
 """Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent."""
@@ -47,6 +47,9 @@ MOST_PROMPTS = 200
 """Rows of a level's table; distinct prompts would make it as long as the requests. Those with the worst E2E stay."""
 FEWEST_FOR_OUTLIERS = 5
 MOST_LENGTHS = 4
+HELD_NS = (38e6, 50e6)
+"""40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back."""
+_FACTS = tuple(name for name in LevelFacts.__struct_fields__ if name in Level.__struct_fields__)
 
 
 def level_facts(data: LevelData) -> LevelFacts:
@@ -55,11 +58,7 @@ def level_facts(data: LevelData) -> LevelFacts:
 
 
 def summary(
-    data: LevelData,
-    bounds: Sequence[Bound],
-    *,
-    streamed: bool = True,
-    stall_threshold: float = stability.STALL_THRESHOLD,
+    data: LevelData, bounds: Sequence[Bound], *, streamed: bool = True, stall_threshold: float = STALL_THRESHOLD
 ) -> Level:
     """All figures of one level's requests but those that need other levels or the gates.
 
@@ -76,97 +75,65 @@ def summary(
     burst_share = request.burst_share(requests, results)
     burst = burst_share is not None and burst_share > BURST
     without_gaps = burst or not streamed
-    level = _named(facts)
+    level = Level(**{name: getattr(facts, name) for name in _FACTS})
+    level.client_wait_share = rounded(facts.client_wait_share, 6)
     level.streamed = streamed
     level.burst_share = rounded(burst_share, 6)
-    level.dependence = stability.dependence(requests, opened=level.is_open, without_gaps=without_gaps)
+    level.dependence = window.dependence(requests, opened=level.is_open, without_gaps=without_gaps)
     strong = {name for name, row in level.dependence.items() if row.strong}
     _add_counts(level, results, requests)
     _add_times(level, data, facts, requests, strong, without_gaps=without_gaps)
     level.with_failures_ms = _with_failures(level, data, requests, strong, without_gaps=without_gaps)
     _add_gaps(level, data, requests, stall_threshold, without_gaps=without_gaps)
-    _add_tokens(level, results, requests, _arrivals(data, requests))
-    _add_flow(level, facts, steady, results, requests)
-    if not facts.shape:
-        level.drift = stability.drift(steady, results, requests, tpot=not without_gaps)
-    _add_client(level, data, facts, requests, without_gaps=without_gaps)
+    arrivals = _arrivals(data, requests)
+    _add_tokens(level, results, requests, arrivals)
     undecided: Sequence[str] = () if data.gaps_kept else ("itl",)
     if not streamed:
         undecided = WHOLE
     elif burst:
         undecided = STREAMED
-    _add_objectives(level, bounds, undecided, steady, results, requests)
+    objectives = Objectives(bounds, results, requests, level.offered, level.is_open, undecided)
+    _add_flow(level, facts, steady, objectives)
+    if not facts.shape:
+        level.drift = window.drift(steady, results, requests, tpot=not without_gaps)
+    _add_client(level, data, facts, requests, arrivals, without_gaps=without_gaps)
     level.prompts, level.prompts_left_out = prompts(results, requests)
     level.input_lengths = input_lengths(results, requests)
     return level
 
 
-def _named(facts: LevelFacts) -> Level:
-    return Level(
-        id=facts.id,
-        model=facts.model,
-        alias=facts.alias,
-        endpoint=facts.endpoint,
-        repeat=facts.repeat,
-        attempt=facts.attempt,
-        began=facts.began,
-        device=facts.device,
-        execution_provider=facts.execution_provider,
-        asked_device=facts.asked_device,
-        concurrency=facts.concurrency,
-        request_rate_per_s=facts.request_rate_per_s,
-        shape=facts.shape,
-        think_time_s=facts.think_time_s,
-        closing=facts.closing,
-        status=facts.status,
-        reason=facts.reason,
-        aborted=facts.aborted,
-        requests_planned=facts.requests_planned,
-        offered=facts.offered,
-        dropped=facts.dropped,
-        duration_s=facts.duration_s,
-        workers=facts.workers,
-        round_trip_ms=facts.round_trip_ms,
-        client_pause_s=facts.client_pause_s,
-        client_pause_at_s=facts.client_pause_at_s,
-        client_wait_share=rounded(facts.client_wait_share, 6),
-    )
-
-
 def _add_counts(level: Level, results: Results, requests: Requests) -> None:
     """offered = dropped + attempted, attempted = completed + failed + cancelled; of the measured requests.
 
-    An open loop whose process died has told nobody how many requests it dropped: offered and dropped are None.
+    Where the process of an open loop died, how many requests it dropped was never written: offered and dropped are
+    None.
     """
     measured = np.flatnonzero(requests.measured)
+    completed = np.flatnonzero(requests.population)
     errors = Counter(error for row in measured if (error := results.error[row]) is not None)
+    reasons = Counter(results.finish_reason[row] or "none" for row in completed)
+    unknown: Counter[str] = Counter()
+    for row in measured:
+        unknown.update(what for what in (results.unknown[row] or "").split("; ") if what)
     level.cancelled = errors.pop("cancelled", 0)
-    level.attempted, level.failed = len(measured), sum(errors.values())
+    level.attempted, level.failed, level.completed = len(measured), sum(errors.values()), len(completed)
     if not level.is_open:
         level.dropped = level.dropped or 0
         level.offered = level.dropped + level.attempted if level.offered is None else level.offered
-    completed_rows = np.flatnonzero(requests.population)
-    again = requests.measured & ~np.isnan(results.retry_of)
-    reasons = Counter(results.finish_reason[row] or "none" for row in completed_rows)
-    unknown = Counter(what for row in measured for what in (results.unknown[row] or "").split("; ") if what)
-    level.completed = len(completed_rows)
     level.errors = dict(sorted(errors.items()))
     level.finish_reasons = dict(sorted(reasons.items()))
     level.unknown = dict(unknown.most_common(MOST_UNKNOWN))
+    again = requests.measured & ~np.isnan(results.retry_of)
     level.retries = int(results.retries[requests.measured].sum())
     level.retried = int(again.sum())
     level.recovered = int((again & requests.completed).sum())
     level.warmup_requests = int(results.warmup.sum())
     level.failure_share = rounded(level.failed / level.attempted, 6) if level.attempted else None
     ended_badly = ~(requests.completed | requests.cancelled)
-    shares = {"failed": stats.share_interval(ended_badly[requests.measured])}
+    shares = {"failed": share_interval(ended_badly[requests.measured])}
     if level.offered is not None:
-        shares["success"] = stats.share_interval(requests.completed[requests.measured], level.offered)
-    level.share_ci95 = {name: _interval(ends, 6) for name, ends in shares.items()}
-
-
-def _interval(ends: Sequence[float] | None, digits: int = 3) -> Interval | None:
-    return [rounded(end, digits) for end in ends] if ends else None
+        shares["success"] = share_interval(requests.completed[requests.measured], level.offered)
+    level.share_ci95 = {name: [rounded(end, 6) for end in ends] if ends else None for name, ends in shares.items()}
 
 
 def _with_failures(
@@ -200,8 +167,7 @@ def _with_failures(
 def _add_times(
     level: Level, data: LevelData, facts: LevelFacts, requests: Requests, strong: Set[str], *, without_gaps: bool
 ) -> None:
-    results = data.results
-    population = requests.population
+    results, population = data.results, requests.population
 
     def times(name: str, values: Reals) -> Distribution:
         return distribution(values[population], saturated=name in strong)
@@ -211,44 +177,48 @@ def _add_times(
     level.ttfe_ms = times("ttft", requests.ttfe)
     level.e2e_ms = times("e2e", requests.e2e)
     level.client_queue_ms = distribution(requests.client_queue[population])
-    # Warm connections cost nothing; what a set-up costs is asked of all that happened, in warm-up too.
+    # Warm connections cost nothing: the set-up is measured over all that happened, in warm-up too.
     level.connect_ms = distribution(results.connect[results.connect > 0])
-    # Of the histogram, which knows every percentile; where no .hlog can be read, what the level's facts say.
+    # Of the histogram, which has every percentile; where no .hlog can be read, what the level's facts say.
     lag = data.histograms.get("client_lag")
     level.client_lag_ms = of_histogram(lag) if lag else of_facts(facts.client_lag_us)
     level.tpot_k_estimated = bool(requests.k_estimated[population].any())
     if without_gaps:
         return
     level.tpot_ms = times("tpot", requests.tpot)
-    micro = request.micro_tpot(requests, results)
-    if micro is None:
+    # Sum(last - first) / sum(tokens - k): every token weighs the same. Its interval counts requests, as they share a
+    # queue.
+    defined = population & ~np.isnan(requests.tpot)
+    spans, tokens = (
+        (results.last_token - results.first_token)[defined],
+        (requests.tokens - requests.first_tokens)[defined],
+    )
+    if not tokens.sum() > 0:
         return
-    level.tpot_micro_ms = rounded(micro / NS_PER_MS)
-    if "tpot" not in strong:
-        ends = request.micro_tpot_interval(requests, results)
-        level.tpot_micro_ms_ci95 = [rounded(end / NS_PER_MS) for end in ends] if ends else None
+    level.tpot_micro_ms = rounded(float(spans.sum()) / float(tokens.sum()) / NS_PER_MS)
+    ends = ratio_interval(spans, tokens) if "tpot" not in strong else None
+    level.tpot_micro_ms_ci95 = [rounded(end / NS_PER_MS) for end in ends] if ends else None
 
 
 def _add_gaps(level: Level, data: LevelData, requests: Requests, threshold: float, *, without_gaps: bool) -> None:
     """Inter-token latency, stalls, and the whole distributions of what users wait for."""
-    of_all: Spectrum | None = None
-    if not without_gaps and data.gaps_kept:
-        ascending = ascending_gaps(data.results, requests.population)
-        level.itl_ms = of_gaps(data.results, requests.population, ascending)
-        level.stalls = stability.stalls(data.results, requests, ascending, threshold)
-        of_all = spectrum(ascending, US_PER_MS)
-    elif not without_gaps:
-        histogram = data.histograms.get("itl", Histogram())
-        level.itl_ms = of_histogram(histogram)
-        level.stalls = stability.stalls_of_histogram(histogram, threshold)
-        of_all = spectrum_of_histogram(histogram)
+    population = requests.population
     # TTFT as the headline has it, in open loop from `due`.
     name, ttft = ("ttft_from_due_ms", requests.ttft_from_due) if level.is_open else ("ttft_ms", requests.ttft)
-    level.spectra = {
-        name: spectrum_of_values(ttft[requests.population]),
-        "e2e_ms": spectrum_of_values(requests.e2e[requests.population]),
-        "itl_ms": of_all,
-    }
+    spectra = {name: spectrum(ttft[population]), "e2e_ms": spectrum(requests.e2e[population]), "itl_ms": None}
+    level.spectra = spectra
+    if without_gaps:
+        return
+    if data.gaps_kept:
+        ascending = ascending_gaps(data.results, population)
+        level.itl_ms = of_gaps(data.results, population, ascending)
+        level.stalls = stalls(data.results, requests, ascending, threshold)
+        spectra["itl_ms"] = spectrum(ascending, US_PER_MS)
+    else:
+        histogram = data.histograms.get("itl", Histogram())
+        level.itl_ms = of_histogram(histogram)
+        level.stalls = stalls_of_histogram(histogram, threshold)
+        spectra["itl_ms"] = spectrum_of_histogram(histogram)
 
 
 def _arrivals(data: LevelData, requests: Requests) -> int | None:
@@ -264,9 +234,12 @@ def _arrivals(data: LevelData, requests: Requests) -> int | None:
 
 
 def _add_tokens(level: Level, results: Results, requests: Requests, arrivals: int | None) -> None:
-    population = requests.population
-    per_event = request.tokens_per_event(requests, results)
-    per_arrival = None
+    population, tokens = requests.population, requests.tokens
+    per_event = per_arrival = None
+    # By the server's count, of the requests that have both; of whole answers there are no events.
+    both = population & requests.counted & (results.text_events > 0)
+    if requests.streamed and both.any():
+        per_event = float(tokens[both].sum()) / int(results.text_events[both].sum())
     events_per_arrival = int(results.text_events[population].sum()) / arrivals if arrivals else None
     if per_event is not None and events_per_arrival is not None:
         per_arrival = per_event * events_per_arrival
@@ -275,11 +248,15 @@ def _add_tokens(level: Level, results: Results, requests: Requests, arrivals: in
     level.tokens_per_event = significant(per_event)
     level.tokens_per_arrival = significant(per_arrival)
     level.events_per_arrival = significant(events_per_arrival)
-    level.undercounted = request.undercounted(requests, results)
+    if requests.streamed:
+        # No text comes without a token.
+        level.undercounted = int((population & requests.counted & (tokens < results.text_events)).sum())
     level.itl_name = "inter-token" if single else "inter-event"
-    level.output_tokens = _with_total(requests.tokens[population])
+    level.output_tokens = _with_total(tokens[population])
     level.input_tokens = _with_total(results.input_tokens[population])
-    level.output_tokens_spent = request.tokens_spent(requests)
+    # What CPU time and energy were spent on: warm-up and failed requests too, unless a whole answer has no count.
+    if not np.isnan(tokens[requests.completed]).any():
+        level.output_tokens_spent = int(np.nansum(tokens)) or None
     if population.any():
         level.characters = int(results.characters[population].sum())
         level.words = int(results.words[population].sum())
@@ -293,58 +270,75 @@ def _with_total(tokens: Reals) -> Distribution:
     return distribution(tokens, 1.0, total=int(known.sum()) if len(known) else None)
 
 
-def _add_flow(level: Level, facts: LevelFacts, steady: Window | None, results: Results, requests: Requests) -> None:
-    """What flowed, and both sides of Little's law in the window: N against X and R, however the requests ended."""
+def _add_flow(level: Level, facts: LevelFacts, steady: Window | None, objectives: Objectives) -> None:
+    """What flowed, goodput and the SLO, and both sides of Little's law in the window."""
+    results, requests = objectives.results, objectives.requests
     rates = window.throughput(steady, results, requests)
-    intervals = window.rate_intervals(steady, results, requests)
-    for name in RATES:
+    for name, interval in window.rate_intervals(rates, steady, results, requests).items():
         setattr(level, name, significant(getattr(rates, name)))
-        setattr(level, f"{name}_ci95", intervals[name])
+        setattr(level, f"{name}_ci95", interval)
     whole = window.whole_run(facts, results, requests)
-    level.whole_run = msgspec.structs.replace(
-        whole, **{name: significant(getattr(whole, name)) for name in (*RATES, "duration_s")}
-    )
+    figures = {name: significant(getattr(whole, name)) for name in (*RATES, "duration_s")}
+    level.whole_run = msgspec.structs.replace(whole, **figures)
     level.timeline = window.timeline(facts, results, requests)
-    level.residence_growth = significant(window.residence_growth(requests)) if level.is_open else None
+    good, goodput = objectives.good(), objectives.goodput_per_s(steady)
+    level.goodput_per_s = significant(goodput)
+    if good is not None:
+        level.goodput_per_s_ci95 = window.goodput_interval(goodput, good, steady, results, requests)
+    failed = (level.failed or 0) / level.attempted if level.attempted else None
+    tokens_per_s = rates.output_tokens_per_s
+    level.slo = objectives.rows({"failed": failed, "output_tokens_per_s": tokens_per_s, "goodput": goodput})
+    stayed = requests.in_flight[requests.population]
+    third = len(stayed) // 3
+    if level.is_open and third:
+        # About 1 where a server keeps up, however long its answers are; in a backlog each request waits longer than the
+        # one before.
+        level.residence_growth = significant(float(np.median(stayed[-third:]) / np.median(stayed[:third])))
     if steady is None:
         return
     level.window_s = significant(steady.length_s)
     if steady.length_ns < window.SHORTEST_NS:
         return
-    level.in_flight_mean = significant(window.in_flight_mean(steady, results))
-    level.ended_per_s = significant(window.ended_per_s(steady, results))
-    stayed = window.residence_ns(steady, results, requests)
-    level.residence_ms = significant(stayed / NS_PER_MS) if stayed is not None else None
+    # N of Little's law: the mean number of requests between `sent` and `end`, however they ended.
+    level.in_flight_mean = significant(float(steady.overlap(results.sent, results.end).sum()) / steady.length_ns)
+    # X: requests that ended in the window. Counted, not by share as `requests_per_s`: from shares of the time in flight
+    # the law would follow whatever happened. So it may be a round too high (see `Window.counts`), which V2 allows for.
+    ended = steady.holds(results.end) & ~np.isnan(results.sent)
+    level.ended_per_s = significant(float(ended.sum()) / steady.length_s)
+    # R: their mean time in flight. Those of the warm-up are no part of it: a first answer of 20 s, from a cold server,
+    # would break the law.
+    if ended.any():
+        level.residence_ms = significant(float(requests.in_flight[ended].mean()) / NS_PER_MS)
 
 
-def _add_objectives(
+def _add_client(
     level: Level,
-    bounds: Sequence[Bound],
-    undecided: Sequence[str],
-    steady: Window | None,
-    results: Results,
+    data: LevelData,
+    facts: LevelFacts,
     requests: Requests,
+    arrivals: int | None,
+    *,
+    without_gaps: bool,
 ) -> None:
-    objectives = Objectives(bounds, results, requests, level.offered, level.is_open, undecided)
-    good, goodput = objectives.good(), objectives.goodput_per_s(steady)
-    level.goodput_per_s = significant(goodput)
-    if good is not None:
-        level.goodput_per_s_ci95 = window.goodput_interval(goodput, good, steady, results, requests)
-    figures = {
-        "failed": (level.failed or 0) / level.attempted if level.attempted else None,
-        "output_tokens_per_s": window.throughput(steady, results, requests).output_tokens_per_s,
-        "goodput": goodput,
-    }
-    level.slo = objectives.rows(figures)
-
-
-def _add_client(level: Level, data: LevelData, facts: LevelFacts, requests: Requests, *, without_gaps: bool) -> None:
     """What this client, or what is between it and the server, did to the times."""
-    results = data.results
-    level.first_together_share = rounded(request.first_together_share(requests, results), 6)
-    level.held_share = rounded(request.held_share(requests, results), 6)
-    level.late_share = _late_share(data, facts, requests, arrived_together=without_gaps)
-    level.merged_share = rounded(_merged_share(results, requests.population), 6)
+    results, population = data.results, requests.population
+    answered = population & (results.text_events > 0)
+    if requests.streamed and answered.any():
+        level.first_together_share = rounded(float((results.first_events[answered] > 1).mean()), 6)
+    # Linux delays an acknowledgement by 40 ms: a server that waits for it (Nagle's algorithm) sends its second packet
+    # then, however soon the token was there.
+    after_header = (results.first_token - results.headers)[population]
+    after_header = after_header[~np.isnan(after_header)]
+    if requests.streamed and len(after_header):
+        held = (after_header >= HELD_NS[0]) & (after_header <= HELD_NS[1])
+        level.held_share = rounded(float(held.mean()), 6)
+    if arrivals is not None and not without_gaps:
+        level.late_share = _late_share(data, facts, requests, arrivals)
+    # Arrivals with text of several HTTP chunks, of all text arrivals; None where the gaps were not kept.
+    sizes = gap_sizes(results)
+    kept = population & ((sizes > 0) | (results.last_token == results.first_token))
+    if kept.any():
+        level.merged_share = rounded(float(results.merged_arrivals[kept].sum()) / int((sizes[kept] + 1).sum()), 6)
     shares = [worker.cpu_share for worker in facts.workers or () if worker.cpu_share is not None]
     if shares:
         level.client_cpu_share = rounded(max(shares), 6)  # of several workers, the busiest
@@ -352,15 +346,12 @@ def _add_client(level: Level, data: LevelData, facts: LevelFacts, requests: Requ
         level.client_cpu_share = rounded(facts.client_cpu_s / facts.duration_s, 6)
 
 
-def _late_share(data: LevelData, facts: LevelFacts, requests: Requests, *, arrived_together: bool) -> float | None:
-    """Share of reads that came later than half a mean gap after what they read had arrived; None where nobody knows.
+def _late_share(data: LevelData, facts: LevelFacts, requests: Requests, arrivals: int) -> float | None:
+    """Share of reads that came later than half a mean gap after what they read had arrived; None where unknown.
 
     The kernel's stamp is of the newest of what waited. Where a late client merges arrivals, the newest of them came
     anywhere between two gaps: so twice this share bounds what it merged.
     """
-    arrivals = _arrivals(data, requests)
-    if arrived_together or arrivals is None:
-        return None
     answered = requests.population & ~np.isnan(data.results.first_token)
     later = arrivals - int(answered.sum())
     if not later:
@@ -370,19 +361,11 @@ def _late_share(data: LevelData, facts: LevelFacts, requests: Requests, *, arriv
     histogram = data.histograms.get("client_lag")
     if histogram is not None and histogram.count:
         return rounded(histogram.above(int(limit_us)) / histogram.count, 6)
-    known = facts.client_lag_us
-    if known is None or not known.n:
+    lag = facts.client_lag_us
+    if lag is None or not lag.n:
         return None
-    tails = ((known.max, 0.0), (known.p999, 0.001), (known.p99, 0.01), (known.p50, 0.5))
+    tails = ((lag.max, 0.0), (lag.p999, 0.001), (lag.p99, 0.01), (lag.p50, 0.5))
     return min((tail for lag_us, tail in tails if lag_us is not None and lag_us <= limit_us), default=1.0)
-
-
-def _merged_share(results: Results, population: Flags) -> float | None:
-    """Arrivals with text of several HTTP chunks, of all text arrivals; None where the gaps were not kept."""
-    sizes = gap_sizes(results)
-    kept = population & ((sizes > 0) | (results.last_token == results.first_token))
-    arrivals = int((sizes[kept] + 1).sum())
-    return float(results.merged_arrivals[kept].sum()) / arrivals if arrivals else None
 
 
 # -- breakdowns: outliers are flagged, never dropped
@@ -397,8 +380,15 @@ def prompts(results: Results, requests: Requests) -> tuple[list[PromptRow], int]
     codes: dict[str, int] = {}
     group = np.fromiter((codes.setdefault(results.prompt[row], len(codes)) for row in rows), np.int64, len(rows))
     names = list(codes)
-    table = [
-        PromptRow(
+    worst = np.zeros(len(names))
+    np.maximum.at(worst, group, np.nan_to_num(requests.e2e[rows]))
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group, minlength=len(names)))
+    starts = np.concatenate(([0], ends[:-1]))
+    table = []
+    for number in np.argsort(-worst, kind="stable")[:MOST_PROMPTS].tolist():
+        members = rows[order[starts[number] : ends[number]]]
+        row = PromptRow(
             prompt=names[number],
             n=len(members),
             ttft_median_ms=_median_ms(requests.ttft[members]),
@@ -407,8 +397,7 @@ def prompts(results: Results, requests: Requests) -> tuple[list[PromptRow], int]
             output_tokens_median=_median(requests.tokens[members]),
             outliers=_outliers(requests.e2e[members]),
         )
-        for number, members in _worst_groups(rows, group, len(names), requests.e2e)
-    ]
+        table.append(row)
     return sorted(table, key=lambda row: row.prompt), max(0, len(names) - MOST_PROMPTS)
 
 
@@ -422,73 +411,37 @@ def input_lengths(results: Results, requests: Requests) -> list[LengthRow]:
     distinct = np.unique(lengths)
     if len(distinct) > MOST_LENGTHS:
         ascending = np.sort(lengths)
-        edges = [stats.percentile(ascending, p) for p in (0.25, 0.5, 0.75, 1.0)]
+        edges = [percentile(ascending, p) for p in (0.25, 0.5, 0.75, 1.0)]
         distinct = np.unique([edge for edge in edges if edge is not None])
     quarter = np.searchsorted(distinct, lengths)
-    return [_length_row(lengths[quarter == q], rows[quarter == q], requests) for q in range(len(distinct))]
-
-
-def _length_row(lengths: Reals, members: NDArray[np.intp], requests: Requests) -> LengthRow:
-    return LengthRow(
-        from_tokens=int(lengths.min()),
-        to_tokens=int(lengths.max()),
-        n=len(members),
-        ttft_median_ms=_median_ms(requests.ttft[members]),
-        e2e_median_ms=_median_ms(requests.e2e[members]),
-        outliers=_outliers(requests.e2e[members]),
-    )
-
-
-def _worst_groups(
-    rows: NDArray[np.intp], group: NDArray[np.int64], groups: int, e2e: Reals
-) -> Sequence[tuple[int, NDArray[np.intp]]]:
-    """Number and rows of the groups with the longest E2E."""
-    worst = np.zeros(groups)
-    np.maximum.at(worst, group, np.nan_to_num(e2e[rows]))
-    chosen = np.argsort(-worst, kind="stable")[:MOST_PROMPTS]
-    order = np.argsort(group, kind="stable")
-    ends = np.cumsum(np.bincount(group, minlength=groups))
-    starts = np.concatenate(([0], ends[:-1]))
-    return [(int(number), rows[order[starts[number] : ends[number]]]) for number in chosen]
+    table = []
+    for number in range(len(distinct)):
+        members: NDArray[np.intp] = rows[quarter == number]
+        own = results.input_tokens[members]
+        row = LengthRow(
+            from_tokens=int(own.min()),
+            to_tokens=int(own.max()),
+            n=len(members),
+            ttft_median_ms=_median_ms(requests.ttft[members]),
+            e2e_median_ms=_median_ms(requests.e2e[members]),
+            outliers=_outliers(requests.e2e[members]),
+        )
+        table.append(row)
+    return table
 
 
 def _outliers(values: Reals) -> int | None:
     values = values[~np.isnan(values)]
-    return int(stats.outliers(values).sum()) if len(values) >= FEWEST_FOR_OUTLIERS else None
+    return int(outliers(values).sum()) if len(values) >= FEWEST_FOR_OUTLIERS else None
 
 
 def _median(values: Reals) -> float | None:
-    return stats.percentile(np.sort(values[~np.isnan(values)]), 0.5)
+    return percentile(np.sort(values[~np.isnan(values)]), 0.5)
 
 
 def _median_ms(values: Reals) -> float | None:
     median = _median(values)
     return None if median is None else rounded(median / NS_PER_MS)
-
-
-def endpoints(
-    data: LevelData, several: Sequence[EndpointFacts] | None, *, streamed: bool = True
-) -> list[Endpoint] | None:
-    """What went to each endpoint of a service that has several: the level's figures of its requests alone; None of one.
-
-    The steady window is that of the level, so that rates add up to its own.
-
-    Args:
-        several: As run.json has them.
-    """
-    if not several:
-        return None
-    measured = int((~data.results.warmup).sum())
-    rows = []
-    for place, one in enumerate(several):
-        # Gaps that were kept in a histogram alone are those of all.
-        own = replace(data, results=data.results.where(data.results.endpoint == place), histograms={})
-        level = summary(own, (), streamed=streamed)
-        row = {name: getattr(level, name, None) for name in Endpoint.__struct_fields__}
-        share = (level.attempted or 0) / measured if measured else None
-        row |= {"url": one.url, "weight": one.weight, "share": rounded(share, 6)}
-        rows.append(Endpoint(**row))
-    return rows
 
 
 def histograms(data: LevelData, *, streamed: bool = True) -> dict[str, Histogram]:
@@ -498,7 +451,6 @@ def histograms(data: LevelData, *, streamed: bool = True) -> dict[str, Histogram
     be read: TTFT, TPOT, E2E and gaps come from the records then. How far the client lagged is in no record.
     """
     requests = Requests.of(data.results, streamed=streamed)
-    chosen = requests.population
     found = {name: histogram for name, histogram in data.histograms.items() if histogram.count}
     times = {"ttft": requests.ttft, "tpot": requests.tpot, "e2e": requests.e2e}
     if level_facts(data).request_rate_per_s is not None:
@@ -507,15 +459,10 @@ def histograms(data: LevelData, *, streamed: bool = True) -> dict[str, Histogram
             found.pop("ttft", None)  # of an earlier version, whose log counts from when requests were sent
     for name, values in times.items():
         if name not in found:
-            found[name] = _histogram_of(values[chosen])
+            ns = values[requests.population]
+            found[name] = Histogram()
+            found[name].record_many(np.floor(ns[~np.isnan(ns)] / 1e3 + 0.5).astype(np.int64))
     if "itl" not in found and data.gaps_kept and streamed:
         found["itl"] = Histogram()
-        found["itl"].record_many(ascending_gaps(data.results, chosen))
+        found["itl"].record_many(ascending_gaps(data.results, requests.population))
     return {name: found[name] for name in HISTOGRAMS if name in found and found[name].count}
-
-
-def _histogram_of(ns: Reals) -> Histogram:
-    histogram = Histogram()
-    known = ns[~np.isnan(ns)]
-    histogram.record_many(np.floor(known / 1e3 + 0.5).astype(np.int64))
-    return histogram

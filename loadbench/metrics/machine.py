@@ -1,29 +1,28 @@
 """What a level cost: memory and CPU of the server, its GPUs, energy, and what else went on on the machine.
 
 From the level's samples in telemetry.jsonl: one right before it, one a second, one right after it. Of a server on
-another machine nothing is known but what it declares, or tells in its own /metrics. Never a zero for what nobody knows.
+another machine nothing is known but what it declares, or has in its own /metrics. Never a zero for what is unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from loadbench.metrics.distribution import rounded, significant
 from loadbench.store.schema import RunFacts, Sample, ScenarioFacts
-from loadbench.store.summary import Course, Level
+from loadbench.store.summary import Course, Level, rounded, significant
 
-Read = Callable[[Sample], float | None]
-Column = list[float | None]
+Column = Sequence[float | None]
+"""One value a sample; None where it is unknown."""
 
 SHORTEST_S = 1.0
-"""Of samples that shares of the cores are told from: the system counts processor time in hundredths of a second."""
+"""Of samples that shares of the cores are taken from: the system counts processor time in hundredths of a second."""
 SHORTEST_STEP_S = 0.5
-"""Between two samples that a rate is told from, for the same reason."""
+"""Between two samples that a rate is taken from, for the same reason."""
 MOST_POINTS = 120
 J_PER_WH = 3600.0
 WH_PER_KWH = 1000.0
@@ -53,62 +52,35 @@ def by_level(samples: Sequence[Sample]) -> dict[tuple[str, int], list[Sample]]:
     return found
 
 
-def reader(*names: str) -> Read:
-    """Reads a number from within a sample; None where it, or what it is in, is missing.
+def column(samples: Sequence[Sample], part: str, name: str) -> list[float | None]:
+    """A figure of one part of the samples: "server", "client" or "machine".
 
-    >>> reader("cpu_energy_j")(Sample(at_s=0.0, cpu_energy_j=7)), reader("server", "cpu_s")(Sample(at_s=0.0))
-    (7.0, None)
+    >>> column([Sample(at_s=0.0)], "server", "cpu_s")
+    [None]
     """
-
-    def read(sample: Sample) -> float | None:
-        value: Any = sample
-        for name in names:
-            value = None if value is None else getattr(value, name)
-        return None if value is None else float(value)
-
-    return read
+    figures = [getattr(getattr(sample, part), name, None) for sample in samples]
+    return [None if figure is None else float(figure) for figure in figures]
 
 
-def of_gpu(index: int, name: str) -> Read:
-    """Reads a figure of the GPU with that index."""
-
-    def read(sample: Sample) -> float | None:
-        for gpu in sample.gpus or ():
-            if gpu.index == index:
-                value = getattr(gpu, name)
-                return None if value is None else float(value)
-        return None
-
-    return read
+def of_gpu(samples: Sequence[Sample], index: int, name: str) -> list[float | None]:
+    """A figure of the GPU with that index."""
+    found: list[float | None] = []
+    for sample in samples:
+        gpu = next((gpu for gpu in sample.gpus or () if gpu.index == index), None)
+        figure = getattr(gpu, name, None)
+        found.append(None if figure is None else float(figure))
+    return found
 
 
-def scraped(name: str) -> Read:
-    """Reads one of the server's own metrics."""
-
-    def read(sample: Sample) -> float | None:
-        value = (sample.metrics or {}).get(name)
-        return None if value is None else float(value)
-
-    return read
-
-
-_LOADS = (reader("machine", "cpu_s"), reader("server", "cpu_s"), reader("client", "cpu_s"))
-
-
-def values(samples: Sequence[Sample], read: Read) -> list[float]:
+def known(values: Column) -> list[float]:
     """What is known, in the samples' order."""
-    return [value for sample in samples if (value := read(sample)) is not None]
+    return [value for value in values if value is not None]
 
 
-def largest(samples: Sequence[Sample], read: Read) -> float | None:
-    """The peak; None where nothing is known."""
-    return max(values(samples, read), default=None)
-
-
-def mean(samples: Sequence[Sample], read: Read) -> float | None:
-    """The mean; None where nothing is known."""
-    known = values(samples, read)
-    return sum(known) / len(known) if known else None
+def mean(values: Column) -> float | None:
+    """The mean of what is known."""
+    figures = known(values)
+    return sum(figures) / len(figures) if figures else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +90,8 @@ class Growth:
     Attributes:
         amount: In the counter's unit.
         seconds: Between those two samples, more than 0.
-        from_start, to_end: Whether they are the first and the last of all.
+        from_start, to_end: Whether they are the first and the last of all: the counter was known before the level, and
+            after it.
     """
 
     amount: float
@@ -126,28 +99,24 @@ class Growth:
     from_start: bool
     to_end: bool
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the counter was known before the level and after it."""
-        return self.from_start and self.to_end
 
-
-def growth(samples: Sequence[Sample], read: Read) -> Growth | None:
+def growth(samples: Sequence[Sample], values: Column) -> Growth | None:
     """How far a counter went; None with fewer than two values, and where it fell.
 
     A counter that falls was begun anew, by another process or a driver that was reset: what it had counted until then
     is lost.
 
-    >>> growth([Sample(at_s=0.0, cpu_energy_j=5.0), Sample(at_s=2.0, cpu_energy_j=9.0)], reader("cpu_energy_j"))
+    >>> growth([Sample(at_s=0.0), Sample(at_s=2.0)], [5.0, 9.0])
     Growth(amount=4.0, seconds=2.0, from_start=True, to_end=True)
     """
-    known = [(i, float(sample.at_s), value) for i, sample in enumerate(samples) if (value := read(sample)) is not None]
-    if len(known) < 2 or any(after[2] < before[2] for before, after in pairwise(known)):
+    counts = known(values)
+    if len(counts) < 2 or any(after < before for before, after in pairwise(counts)):
         return None
-    (first, begin_s, low), (last, end_s, high) = known[0], known[-1]
-    if end_s <= begin_s:
+    places = [place for place, value in enumerate(values) if value is not None]
+    seconds = float(samples[places[-1]].at_s) - float(samples[places[0]].at_s)
+    if seconds <= 0:
         return None
-    return Growth(high - low, end_s - begin_s, first == 0, last == len(samples) - 1)
+    return Growth(counts[-1] - counts[0], seconds, places[0] == 0, places[-1] == len(samples) - 1)
 
 
 def within(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -159,50 +128,58 @@ def within(samples: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def add_figures(level: Level, samples: Sequence[Sample], info: RunFacts) -> None:
-    """Fill in what samples tell of a level; None for what is not known.
+    """Fill in what samples say of a level; None for what is unknown.
 
     Args:
         level: With its duration, the tokens it was spent on and what ran.
         samples: Of the attempt that counts.
     """
-    here = samples if is_local(info) else ()
-    device = (level.ran.device if level.ran else None) or level.device
-    gpus = server_gpus(here, device)
-    cores = None
-    if info.environment is not None:  # what is busy is told of all cores, ours or not
-        cores = info.environment.machine_cores or info.environment.cores
-    _add_server(level, here)
-    _add_gpus(level, here, gpus)
-    add_energy(level, here, gpus, info.scenario or ScenarioFacts())
-    level.others_cpu_share = others_cpu_share(here, cores)
-    level.temperature_c_max = _hottest(here, gpus)
-    level.cpu_mhz_mean = significant(mean(within(here), reader("machine", "cpu_mhz")))
-    level.throttled = throttled(here, gpus)
-    level.power = power(here)
     _add_scraped(level, samples)
-    level.course = _course(here, gpus) if here else None
+    if info.telemetry is not None and info.telemetry.local is False:
+        samples = ()  # they are of this machine, and the server is on another
+    gpus = server_gpus(samples, (level.ran.device if level.ran else None) or level.device)
+    _add_server(level, samples, gpus)
+    add_energy(level, samples, gpus, info.scenario or ScenarioFacts())
+    cores = None
+    if info.environment is not None:  # the machine's processor time is that of all its cores, ours or not
+        cores = info.environment.machine_cores or info.environment.cores
+    level.others_cpu_share = others_cpu_share(samples, cores)
+    temperatures = [column(samples, "machine", "temperature_c")]
+    temperatures += [of_gpu(samples, index, "temperature_c") for index in gpus]
+    level.temperature_c_max = rounded(max((max(known(one)) for one in temperatures if known(one)), default=None), 1)
+    level.cpu_mhz_mean = significant(mean(column(within(samples), "machine", "cpu_mhz")))
+    level.throttled = throttled(samples, gpus)
+    sources = {sample.machine.power for sample in samples if sample.machine is not None and sample.machine.power}
+    level.power = "changed" if len(sources) > 1 else next(iter(sources), None)
+    level.course = _course(samples, gpus) if samples else None
 
 
-def is_local(info: RunFacts) -> bool:
-    """Whether the server is on this machine, as far as the run knows."""
-    return info.telemetry is None or info.telemetry.local is not False
-
-
-def _add_server(level: Level, samples: Sequence[Sample]) -> None:
-    """The server's processes together. CPU seconds per token only where they were counted from the level's start."""
-    level.server_memory_peak_bytes = _whole(largest(samples, reader("server", "memory_bytes")))
-    level.server_threads_peak = _whole(largest(samples, reader("server", "threads")))
-    cpu = growth(samples, reader("server", "cpu_s"))
-    if cpu is None or (not cpu.amount and cpu.seconds < SHORTEST_S):
-        return  # less than a tick of the system's clock is not nothing
-    level.server_cpu_s = significant(cpu.amount)
-    level.server_cpu_share = significant(cpu.amount / cpu.seconds)
-    if cpu.from_start and level.output_tokens_spent:
-        level.cpu_s_per_1000_tokens = significant(1000 * cpu.amount / level.output_tokens_spent)
+def _add_server(level: Level, samples: Sequence[Sample], gpus: Sequence[int]) -> None:
+    """The server's processes together, and its GPUs."""
+    memory, threads = known(column(samples, "server", "memory_bytes")), known(column(samples, "server", "threads"))
+    level.server_memory_peak_bytes = round(max(memory)) if memory else None
+    level.server_threads_peak = round(max(threads)) if threads else None
+    cpu = growth(samples, column(samples, "server", "cpu_s"))
+    # Less than a tick of the system's clock is not nothing.
+    if cpu is not None and (cpu.amount or cpu.seconds >= SHORTEST_S):
+        level.server_cpu_s = significant(cpu.amount)
+        level.server_cpu_share = significant(cpu.amount / cpu.seconds)
+        if cpu.from_start and level.output_tokens_spent:
+            level.cpu_s_per_1000_tokens = significant(1000 * cpu.amount / level.output_tokens_spent)
+    for source, name in (("server", "server_memory_bytes"), ("device", "memory_used_bytes")):
+        columns = [of_gpu(samples, index, name) for index in gpus]
+        moments = [known(moment) for moment in zip(*columns, strict=True)]
+        sums = [sum(moment) for moment in moments if moment]
+        if sums:
+            level.gpu_memory_peak_bytes, level.gpu_memory_source = round(max(sums)), source
+            break
+    # Drivers say how busy the last second was: the sample before the level speaks of another time.
+    means = [mean(of_gpu(samples[1:], index, "utilisation")) for index in gpus]
+    level.gpu_utilisation_mean = significant(mean(means))
 
 
 def server_gpus(samples: Sequence[Sample], device: str | None = None) -> list[int]:
-    """Indices of the GPUs that count: those the server has memory on; where no driver tells that, all.
+    """Indices of the GPUs that count: those the server has memory on; where no driver says that, all.
 
     None where the model is known to run on something else: an idle GPU draws power for nobody.
     """
@@ -213,70 +190,26 @@ def server_gpus(samples: Sequence[Sample], device: str | None = None) -> list[in
     return list(dict.fromkeys(gpu.index for gpu in every))
 
 
-def _add_gpus(level: Level, samples: Sequence[Sample], gpus: Sequence[int]) -> None:
-    by_server = _gpu_memory(samples, gpus, "server_memory_bytes")
-    on_device = _gpu_memory(samples, gpus, "memory_used_bytes")
-    if by_server is not None:
-        level.gpu_memory_peak_bytes, level.gpu_memory_source = _whole(by_server), "server"
-    elif on_device is not None:
-        level.gpu_memory_peak_bytes, level.gpu_memory_source = _whole(on_device), "device"
-    # Drivers tell how busy the last second was: the sample before the level speaks of another time.
-    busy = [share for index in gpus if (share := mean(samples[1:], of_gpu(index, "utilisation"))) is not None]
-    level.gpu_utilisation_mean = significant(sum(busy) / len(busy)) if busy else None
-
-
-def _gpu_memory(samples: Sequence[Sample], gpus: Sequence[int], name: str) -> float | None:
-    """The largest sum over the GPUs at one moment."""
-    reads = [of_gpu(index, name) for index in gpus]
-    sums = []
-    for sample in samples:
-        known = [value for read in reads if (value := read(sample)) is not None]
-        if known:
-            sums.append(sum(known))
-    return max(sums, default=None)
-
-
 def others_cpu_share(samples: Sequence[Sample], cores: int | None) -> float | None:
-    """Share of all cores that neither the server nor this client used; None where one of the three is not known, or
-    the samples are less than a second apart."""
-    known = [sample for sample in samples if all(read(sample) is not None for read in _LOADS)]
-    machine, server, client = (growth(known, read) for read in _LOADS)
+    """Share of all cores that neither the server nor this client used; None where one of the three is unknown, or the
+    samples are less than a second apart."""
+    parts = ("machine", "server", "client")
+    rows = zip(samples, *(column(samples, part, "cpu_s") for part in parts), strict=True)
+    complete = [sample for sample, *loads in rows if None not in loads]
+    machine, server, client = (growth(complete, column(complete, part, "cpu_s")) for part in parts)
     if machine is None or server is None or client is None or not cores or machine.seconds < SHORTEST_S:
         return None
     # The three are read one after the other, so that an idle machine may come out a little below 0.
     return rounded(max(0.0, machine.amount - server.amount - client.amount) / (cores * machine.seconds), 6)
 
 
-def _hottest(samples: Sequence[Sample], gpus: Sequence[int]) -> float | None:
-    """Of the CPU and the GPUs that count."""
-    reads = [reader("machine", "temperature_c"), *(of_gpu(index, "temperature_c") for index in gpus)]
-    peaks = [peak for read in reads if (peak := largest(samples, read)) is not None]
-    return rounded(max(peaks), 1) if peaks else None
-
-
 def throttled(samples: Sequence[Sample], gpus: Sequence[int]) -> bool | None:
-    """Whether the CPU's count of throttle events rose or a GPU said that it was throttled; None where neither tells."""
-    counts = values(samples, reader("machine", "throttled"))
-    told = [
-        gpu.throttled
-        for sample in samples[1:] or samples
-        for gpu in sample.gpus or ()
-        if gpu.index in gpus and gpu.throttled is not None
-    ]
-    if len(counts) < 2 and not told:
+    """Whether the CPU's count of throttle events rose or a GPU was throttled; None where neither is known."""
+    counts = known(column(samples, "machine", "throttled"))
+    flags = [flag for index in gpus for flag in known(of_gpu(samples[1:] or samples, index, "throttled"))]
+    if len(counts) < 2 and not flags:
         return None
-    return any(told) or (len(counts) > 1 and counts[-1] > counts[0])
-
-
-def power(samples: Sequence[Sample]) -> str | None:
-    """ "mains" or "battery", "changed" where it was one and then the other."""
-    sources = {sample.machine.power for sample in samples if sample.machine is not None and sample.machine.power}
-    return "changed" if len(sources) > 1 else next(iter(sources), None)
-
-
-def _whole(value: float | None) -> int | None:
-    """A whole number, for bytes and threads."""
-    return None if value is None else round(value)
+    return any(flags) or (len(counts) > 1 and counts[-1] > counts[0])
 
 
 # -- energy
@@ -307,26 +240,25 @@ def add_energy(level: Level, samples: Sequence[Sample], gpus: Sequence[int], sce
 def measured_energy(samples: Sequence[Sample], gpus: Sequence[int]) -> tuple[float | None, str | None]:
     """Joules of the whole devices over the level, and what they are of: "gpu", "cpu" or "gpu+cpu"."""
     of_gpus = [_gpu_joules(samples, index) for index in gpus]
-    known_of_gpus = [joules for joules in of_gpus if joules is not None]
     parts: dict[str, float] = {}
-    if known_of_gpus and len(known_of_gpus) == len(of_gpus):  # the sum of some is the energy of none
-        parts["gpu"] = sum(known_of_gpus)
-    cpu = growth(samples, reader("cpu_energy_j"))
-    if cpu is not None and cpu.is_whole:
+    if gpus and None not in of_gpus:  # the sum of some is the energy of none
+        parts["gpu"] = sum(known(of_gpus))
+    cpu = growth(samples, [sample.cpu_energy_j for sample in samples])
+    if cpu is not None and cpu.from_start and cpu.to_end:
         parts["cpu"] = cpu.amount
     return (sum(parts.values()), "+".join(parts)) if parts else (None, None)
 
 
 def _gpu_joules(samples: Sequence[Sample], index: int) -> float | None:
     """Energy of one GPU: by its counter, else its power over time, by trapezoids from the first sample to the last."""
-    counted = growth(samples, of_gpu(index, "energy_j"))
-    if counted is not None and counted.is_whole:
+    counted = growth(samples, of_gpu(samples, index, "energy_j"))
+    if counted is not None and counted.from_start and counted.to_end:
         return counted.amount
-    watts = [of_gpu(index, "power_w")(sample) for sample in samples]
+    watts = of_gpu(samples, index, "power_w")
     if len(watts) < 2 or watts[0] is None or watts[-1] is None:
         return None
-    known = [(float(sample.at_s), w) for sample, w in zip(samples, watts, strict=True) if w is not None]
-    return sum((before + after) / 2 * (end_s - begin_s) for (begin_s, before), (end_s, after) in pairwise(known))
+    points = [(float(sample.at_s), w) for sample, w in zip(samples, watts, strict=True) if w is not None]
+    return sum((before + after) / 2 * (end_s - begin_s) for (begin_s, before), (end_s, after) in pairwise(points))
 
 
 # -- the server's own account, from its /metrics
@@ -338,60 +270,62 @@ def _add_scraped(level: Level, samples: Sequence[Sample]) -> None:
     Counters: how far they went over the level. Speeds: the mean of those that are not 0, for they are 0 while nothing
     is generated. Requests running and waiting: the mean while the level ran. Shares of a cache: the largest.
     """
+
+    def scraped(name: str) -> list[float | None]:
+        figures = [(sample.metrics or {}).get(name) for sample in samples]
+        return [None if figure is None else float(figure) for figure in figures]
+
     found: dict[str, float | None] = {}
     for name in COUNTERS:
         grown = growth(samples, scraped(name))
         found[name] = grown.amount if grown else None
-    for name in SPEEDS:
-        speeds = [speed for speed in values(samples, scraped(name)) if speed]
-        found[name] = sum(speeds) / len(speeds) if speeds else None
-    for name in (*RUNNING, *WAITING):
-        found[name] = mean(within(samples), scraped(name))
-    for name in FULL:
-        found[name] = largest(samples, scraped(name))
-    known = {name: significant(value) for name, value in found.items() if value is not None}
-    level.server_metrics = known or None
-    for name in OUTPUT_TOKENS:
-        grown = growth(samples, scraped(name))
-        if grown is not None:
+        if grown is not None and name in OUTPUT_TOKENS and level.server_output_tokens_per_s is None:
             level.server_output_tokens_per_s = significant(grown.amount / grown.seconds)
-            break
+    for name in SPEEDS:
+        found[name] = mean([speed or None for speed in scraped(name)])
+    for name in (*RUNNING, *WAITING):
+        values = scraped(name)
+        found[name] = mean(values[1:-1] if len(values) > 2 else values)
+    for name in FULL:
+        found[name] = max(known(scraped(name)), default=None)
+    level.server_metrics = {name: significant(value) for name, value in found.items() if value is not None} or None
 
 
 # -- the course of a level, for a timeline
 
 
 def _course(samples: Sequence[Sample], gpus: Sequence[int]) -> Course | None:
-    """The level's samples as columns of at most 120 rows; None where they tell none of it.
+    """The level's samples as columns of at most 120 rows; None where none of it is known.
 
     Cores and power are means since the row before, so that the first row has none.
     """
-    kept = _thinned(samples)
-    begin_s = float(kept[0].at_s)
-    columns = {
-        "server_memory_bytes": [reader("server", "memory_bytes")(sample) for sample in kept],
-        "server_cores": _rates(kept, reader("server", "cpu_s")),
-        "gpu_utilisation": [_over_gpus(sample, gpus, "utilisation", mean=True) for sample in kept],
-        "power_w": _power(kept, gpus),
-    }
-    if all(_is_unknown(column) for column in columns.values()):
-        return None
-    known = {name: None if _is_unknown(column) else column for name, column in columns.items()}
-    return Course(t_s=[round(float(sample.at_s) - begin_s, 3) for sample in kept], **known)
-
-
-def _thinned(samples: Sequence[Sample]) -> list[Sample]:
-    """Every so many-th sample and the last."""
     step = -(-len(samples) // (MOST_POINTS - 1))
     kept = list(samples[::step])
-    return kept if kept[-1] is samples[-1] else [*kept, samples[-1]]
+    if kept[-1] is not samples[-1]:
+        kept.append(samples[-1])
+    # Watts of the GPUs that count and of the CPU, whichever are known of the whole course.
+    of_gpus = _over_gpus(kept, gpus, "power_w")
+    of_cpu = _per_s(kept, [sample.cpu_energy_j for sample in kept])
+    parts = [part for part in (of_gpus, of_cpu) if known(part)]
+    rows = zip(*parts, strict=True)
+    power = [None if None in row else significant(sum(known(row)), 4) for row in rows]
+    columns = {
+        "server_memory_bytes": column(kept, "server", "memory_bytes"),
+        "server_cores": _per_s(kept, column(kept, "server", "cpu_s")),
+        "gpu_utilisation": _over_gpus(kept, gpus, "utilisation", mean=True),
+        "power_w": power,
+    }
+    figures = {name: values if known(values) else None for name, values in columns.items()}
+    if not any(figures.values()):
+        return None
+    begin_s = float(kept[0].at_s)
+    return Course(t_s=[round(float(sample.at_s) - begin_s, 3) for sample in kept], **figures)
 
 
-def _rates(samples: Sequence[Sample], read: Read) -> Column:
+def _per_s(samples: Sequence[Sample], values: Column) -> list[float | None]:
     """A counter's growth per second since the row before; None where it is unknown or fell."""
-    found: Column = [None]
-    for before, after in pairwise(samples):
-        low, high = read(before), read(after)
+    found: list[float | None] = [None]
+    for (before, low), (after, high) in pairwise(zip(samples, values, strict=True)):
         seconds = float(after.at_s) - float(before.at_s)
         if low is None or high is None or high < low or seconds < SHORTEST_STEP_S:
             found.append(None)
@@ -400,25 +334,11 @@ def _rates(samples: Sequence[Sample], read: Read) -> Column:
     return found
 
 
-def _over_gpus(sample: Sample, gpus: Sequence[int], name: str, *, mean: bool = False) -> float | None:
-    """The sum or mean over the GPUs that count; None where one of them does not tell."""
-    told = [of_gpu(index, name)(sample) for index in gpus]
-    known = [value for value in told if value is not None]
-    if not known or len(known) < len(told):
-        return None
-    return significant(sum(known) / (len(known) if mean else 1), 4)
-
-
-def _power(samples: Sequence[Sample], gpus: Sequence[int]) -> Column:
-    """Watts of the GPUs that count and of the CPU, whichever are known of the whole course."""
-    of_gpus: Column = [_over_gpus(sample, gpus, "power_w") for sample in samples]
-    of_cpu = _rates(samples, reader("cpu_energy_j"))
-    parts = [column for column in (of_gpus, of_cpu) if not _is_unknown(column)]
-    if not parts:
-        return [None] * len(samples)
-    rows = zip(*parts, strict=True)
-    return [None if None in row else significant(sum(value or 0.0 for value in row), 4) for row in rows]
-
-
-def _is_unknown(column: Column) -> bool:
-    return all(value is None for value in column)
+def _over_gpus(samples: Sequence[Sample], gpus: Sequence[int], name: str, *, mean: bool = False) -> list[float | None]:
+    """The sum or mean over the GPUs that count; None where it is unknown of one of them."""
+    columns = [of_gpu(samples, index, name) for index in gpus]
+    found: list[float | None] = []
+    for row in zip(*columns, strict=True):
+        total = sum(known(row)) / (len(row) if mean else 1)
+        found.append(None if None in row else significant(total, 4))
+    return found

@@ -16,6 +16,8 @@ _TOGETHER = {"load_source": "load_s", "disk_source": "disk_bytes"}
 _OF_LAST = ("load_error", "was_loaded")
 """Fields of the last turn alone: a load that failed once may succeed later."""
 _VARIANT = re.compile(r"-(cpu|gpu|npu)(?::\d+)?$", re.IGNORECASE)
+_OF_TURN = tuple(name for name in ModelTurn.__struct_fields__ if name in Model.__struct_fields__)
+_OF_LIST = tuple(name for name in ModelFacts.__struct_fields__ if name in Model.__struct_fields__)
 
 
 def records(info: RunFacts, levels: Sequence[Level]) -> list[Model]:
@@ -36,12 +38,8 @@ def what_ran(info: Mapping[str, Any]) -> dict[str, Ran | None]:
     Args:
         info: run.json.
     """
-    return by_model(msgspec.convert({"models": info.get("models")}, RunFacts))
-
-
-def by_model(info: RunFacts) -> dict[str, Ran | None]:
-    """As `what_ran`."""
-    return {model: ran(merged(turns)) for model, turns in _turns(info).items()}
+    models = _turns(msgspec.convert({"models": info.get("models")}, RunFacts))
+    return {model: ran(merged(turns)) for model, turns in models.items()}
 
 
 def _turns(info: RunFacts) -> dict[str, list[ModelTurn]]:
@@ -51,53 +49,28 @@ def _turns(info: RunFacts) -> dict[str, list[ModelTurn]]:
     return turns
 
 
-def _listed(info: RunFacts) -> Sequence[ModelFacts]:
+def listed(info: RunFacts) -> Sequence[ModelFacts]:
     """The models of the server's list."""
     return (info.target.models if info.target else None) or ()
 
 
 def _record(model: str, turn: ModelTurn, info: RunFacts, levels: Sequence[Level]) -> Model:
-    facts = next((listed for listed in _listed(info) if listed.id == model), ModelFacts())
+    facts = next((one for one in listed(info) if one.id == model), ModelFacts())
     own = [level for level in levels if level.model == model]
     gpu = max(own, key=lambda level: level.gpu_memory_peak_bytes or 0, default=Level())
     peaks = [level.server_memory_peak_bytes for level in own if level.server_memory_peak_bytes]
     probes = [probe for probe in info.probes or () if probe.model == model]
-    return Model(
-        id=model,
-        name=turn.name,
-        alias=turn.alias or (facts.aliases[0] if facts.aliases else None),
-        device=facts.device,
-        execution_provider=facts.execution_provider,
-        asked_device=turn.asked_device,
-        asked_execution_provider=turn.asked_execution_provider,
-        ran=ran(turn),
-        served_as=turn.served_as,
-        licence=facts.licence,
-        quantization=facts.quantization,
-        context=facts.context,
-        size_bytes=facts.size_bytes,
-        disk_bytes=turn.disk_bytes,
-        disk_source=turn.disk_source,
-        was_loaded=turn.was_loaded,
-        load_s=turn.load_s,
-        load_source=turn.load_source,
-        load_error=turn.load_error,
-        memory_before_load_bytes=turn.memory_before_load_bytes,
-        memory_after_load_bytes=turn.memory_after_load_bytes,
-        memory_peak_bytes=max(peaks, default=None),
-        memory_after_unload_bytes=turn.memory_after_unload_bytes,
-        gpu_memory_peak_bytes=gpu.gpu_memory_peak_bytes,
-        gpu_memory_source=gpu.gpu_memory_source,
-        first=_probe("first", probes),
-        warm=_probe("warm", probes),
-        idle=_probe("idle", probes),
-        kept_warm=_probe("kept_warm", probes),
-    )
-
-
-def devices_by_name(info: RunFacts) -> set[str]:
-    """The models, by id, whose device is told by a name alone, and by nobody who saw it."""
-    return {listed.id for listed in _listed(info) if listed.device_by_name and listed.id}
+    fields = {name: getattr(facts, name) for name in _OF_LIST} | {name: getattr(turn, name) for name in _OF_TURN}
+    fields |= {purpose: _probe(purpose, probes) for purpose in ("first", "warm", "idle", "kept_warm")}
+    fields |= {
+        "id": model,
+        "alias": turn.alias or (facts.aliases[0] if facts.aliases else None),
+        "ran": ran(turn),
+        "memory_peak_bytes": max(peaks, default=None),
+        "gpu_memory_peak_bytes": gpu.gpu_memory_peak_bytes,
+        "gpu_memory_source": gpu.gpu_memory_source,
+    }
+    return Model(**fields)
 
 
 def merged(turns: Sequence[ModelTurn]) -> ModelTurn:
@@ -119,15 +92,15 @@ def merged(turns: Sequence[ModelTurn]) -> ModelTurn:
 def ran(turn: ModelTurn) -> Ran | None:
     """What ran: id, device and execution provider, as the server's lists say, or the name that it answered by.
 
-    Foundry Local's names tell the device; one in an answer is nearer to the truth than a list.
+    Foundry Local's names hold the device; one in an answer is nearer to the truth than a list.
 
     >>> ran(ModelTurn(served_as="phi-4-mini-instruct-generic-cpu:5"))
     Ran(id='phi-4-mini-instruct-generic-cpu:5', device='CPU', execution_provider=None)
     """
-    listed, name = turn.ran, turn.served_as or ""
+    name = turn.served_as or ""
     found = _VARIANT.search(name)
-    if found is None or (listed is not None and first_device(listed.device) == found[1].upper()):
-        return listed
+    if found is None or (turn.ran is not None and first_device(turn.ran.device) == found[1].upper()):
+        return turn.ran
     return Ran(id=name, device=found[1].upper())
 
 

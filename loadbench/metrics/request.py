@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadbench import stats
 from loadbench.store.record import Flags, Reals, Results
 
 FEWEST_TOKENS = 4
 """A shorter answer is no burst: there is nothing to spread."""
 BURST = 0.5
 """Share of burst responses from which TPOT and ITL say nothing (gate V13)."""
-HELD_NS = (38e6, 50e6)
-"""40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +57,18 @@ class Requests:
         """What every histogram and percentile is about: the measured requests that completed."""
         return self.measured & self.completed
 
+    def times(self, opened: bool) -> dict[str, Reals]:
+        """By metric, the times that an SLO or a threshold can be about; NaN where undefined.
+
+        Args:
+            opened: Requests start at a rate: TTFT counts from when they were due, so that waiting in the client is no
+                gift to the server.
+        """
+        ttft = self.ttft_from_due if opened else self.ttft
+        return {"ttft": ttft, "tpot": self.tpot, "e2e": self.e2e, "client_queue": self.client_queue}
+
     def first_share(self, results: Results) -> Reals:
-        """Share of each request's text in its first arrival: 1 where all came at once or nobody knows."""
+        """Share of each request's text in its first arrival: 1 where all came at once or it is unknown."""
         events = np.maximum(results.text_events, 1)
         share = np.where(self.tokens > 0, self.first_tokens / np.maximum(self.tokens, 1), results.first_events / events)
         known = np.clip(np.nan_to_num(share, nan=1.0), 0.0, 1.0)
@@ -71,8 +78,6 @@ class Requests:
     def of(cls, results: Results, *, streamed: bool = True) -> Requests:
         """Compute all columns from the marks."""
         rows = len(results)
-        completed = np.fromiter((error is None for error in results.error), np.bool_, rows)
-        cancelled = np.fromiter((error == "cancelled" for error in results.error), np.bool_, rows)
         counted = ~np.isnan(results.output_tokens)
         marked = 0.0 if streamed else np.nan
         tokens = np.where(counted, results.output_tokens, results.text_events + marked)
@@ -85,8 +90,8 @@ class Requests:
         setup = np.nan_to_num(results.connect)
         return cls(
             measured=~results.warmup,
-            completed=completed,
-            cancelled=cancelled,
+            completed=np.fromiter((error is None for error in results.error), np.bool_, rows),
+            cancelled=np.fromiter((error == "cancelled" for error in results.error), np.bool_, rows),
             ttft=results.first_token - results.sent + marked,
             ttft_from_due=results.first_token - results.due + marked,
             ttfe=results.first_event - results.sent + marked,
@@ -107,37 +112,14 @@ def due_times(requests: Requests, dropped: int, opened: bool) -> dict[str, Reals
 
     What is promised to users is promised to all of them: a server that fails every second request has no p95. Requests
     that we cancelled are left out. In the order of start, the dropped ones, whose place is not known, at the end.
-
-    Args:
-        opened: Requests start at a rate: TTFT counts from when they were due.
     """
     due = requests.measured & ~requests.cancelled
-    times = {
-        "ttft": requests.ttft_from_due if opened else requests.ttft,
-        "tpot": requests.tpot,
-        "e2e": requests.e2e,
-        "client_queue": requests.client_queue,
-    }
-    if not requests.streamed:
-        del times["ttft"], times["tpot"]
     endless = np.full(dropped, np.inf)
-    return {
-        name: np.append(np.where(requests.completed, values, np.inf)[due], endless) for name, values in times.items()
-    }
-
-
-def micro_tpot(requests: Requests, results: Results) -> float | None:
-    """Sum(last - first) / sum(tokens - k) over the population, ns per token: every token weighs the same."""
-    defined = requests.population & ~np.isnan(requests.tpot)
-    left = float((requests.tokens - requests.first_tokens)[defined].sum())
-    return float((results.last_token - results.first_token)[defined].sum()) / left if left > 0 else None
-
-
-def micro_tpot_interval(requests: Requests, results: Results) -> stats.Bounds | None:
-    """The 95 % interval of `micro_tpot`, ns per token: requests, which share a queue, are what is counted."""
-    defined = requests.population & ~np.isnan(requests.tpot)
-    spans = (results.last_token - results.first_token)[defined]
-    return stats.ratio_interval(spans, (requests.tokens - requests.first_tokens)[defined])
+    found = {}
+    for name, values in requests.times(opened).items():
+        if requests.streamed or name not in ("ttft", "tpot"):
+            found[name] = np.append(np.where(requests.completed, values, np.inf)[due], endless)
+    return found
 
 
 def token_source(requests: Requests) -> str | None:
@@ -145,55 +127,9 @@ def token_source(requests: Requests) -> str | None:
     counted = requests.counted[requests.population & ~np.isnan(requests.tokens)]
     if not len(counted):
         return None
-    return "usage" if counted.all() else "mixed" if counted.any() else "events"
-
-
-def tokens_spent(requests: Requests) -> int | None:
-    """Output tokens of all requests, warm-up and failed ones too: what CPU time and energy were spent on.
-
-    None where there are none, and where a completed answer came without a count.
-    """
-    if np.isnan(requests.tokens[requests.completed]).any():
-        return None
-    return int(np.nansum(requests.tokens)) or None
-
-
-def tokens_per_event(requests: Requests, results: Results) -> float | None:
-    """Tokens by the server's count over text events, of the requests that have both; None of whole answers."""
-    if not requests.streamed:
-        return None
-    both = requests.population & requests.counted & (results.text_events > 0)
-    events = int(results.text_events[both].sum())
-    return float(requests.tokens[both].sum()) / events if events else None
-
-
-def first_together_share(requests: Requests, results: Results) -> float | None:
-    """Share of the requests whose first arrival carried several text events; None of whole answers, or without text."""
-    answered = requests.population & (results.text_events > 0)
-    if not requests.streamed or not answered.any():
-        return None
-    return float((results.first_events[answered] > 1).mean())
-
-
-def held_share(requests: Requests, results: Results) -> float | None:
-    """Share of the first tokens that came as long after the response's header as a delayed acknowledgement takes.
-
-    Linux delays it by 40 ms: a server that waits for it (Nagle's algorithm) sends its second packet then, however soon
-    the token was there. None of whole answers, and where no token came.
-    """
-    held = (results.first_token - results.headers)[requests.population] if requests.streamed else np.zeros(0)
-    held = held[~np.isnan(held)]
-    return float(((held >= HELD_NS[0]) & (held <= HELD_NS[1])).mean()) if len(held) else None
-
-
-def undercounted(requests: Requests, results: Results) -> int | None:
-    """Requests of which the server counted fewer tokens than it sent events with text; None of whole answers.
-
-    No text comes without a token. A count of 0 beside text is no count at all, and not among them.
-    """
-    if not requests.streamed:
-        return None
-    return int((requests.population & requests.counted & (requests.tokens < results.text_events)).sum())
+    if counted.all():
+        return "usage"
+    return "mixed" if counted.any() else "events"
 
 
 def burst_share(requests: Requests, results: Results) -> float | None:
@@ -211,7 +147,7 @@ def burst_share(requests: Requests, results: Results) -> float | None:
     if not judged.any():
         return None
     later = np.diff(results.gap_offsets)
-    # Where the gaps were not kept nobody knows how many arrivals there were; each event counts as one.
+    # Where the gaps were not kept the number of arrivals is unknown; each event counts as one.
     later = np.where((later == 0) & (results.last_token > results.first_token), events - 1, later)
     average = (events - results.first_events) / np.maximum(later, 1)
     in_one = np.maximum(results.first_events, average) > events / 2

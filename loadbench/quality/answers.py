@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from loadbench.scenario.items import items, name_of
 from loadbench.store import Check, read_info, read_lines
 from loadbench.text import printable
 
-PROMPTS, ANSWERS = "prompts.json", "answers.jsonl"
 EXAMPLES = 3
 """Prompts with different answers that are listed of a model."""
+Json = Mapping[str, Any]
+"""A part of run.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A text that a model gave to a prompt, once or often.
-
-    Attributes:
-        row: Its name in sheets and records; made of prompt, model and text, so that it never changes.
-        count: How many requests got exactly this text.
-    """
+    """A text that a model gave to a prompt; `count` requests got exactly this one, `row` names it in sheets."""
 
     row: str
     prompt: str
@@ -65,7 +62,7 @@ class Scored:
     """
 
     path: Path
-    info: dict[str, Any]
+    info: Json
     questions: dict[str, Question]
     answers: tuple[Answer, ...]
     unreadable_lines: int = 0
@@ -78,7 +75,7 @@ class Scored:
 
 
 def row_id(prompt: str, model: str, text: str) -> str:
-    """The name of an answer. It begins with a letter: spreadsheets make numbers of what looks like one.
+    """The name of an answer, which never changes. It begins with a letter, or spreadsheets would read it as a number.
 
     >>> row_id("capital", "phi", "Lisbon.")
     'rf4f533673391'
@@ -98,13 +95,13 @@ def read(path: Path, prompts: Path | None = None) -> Scored:
         ScenarioError: A prompts file cannot be.
     """
     info = read_info(path)
-    answers, unreadable, damage = _answers(path / ANSWERS, _counted(info))
-    questions = read_questions(path / PROMPTS) if (path / PROMPTS).exists() else {}
-    declared = {} if prompts is None else read_questions(prompts)
-    for name, question in declared.items():
-        asked = questions.get(name)
-        if asked is not None:  # it stays in the run's own words, with its system message
-            question = replace(asked, expected=question.expected, checks=question.checks)
+    answers, unreadable, damage = _answers(path / "answers.jsonl", info["levels"])
+    own = path / "prompts.json"
+    questions = read_questions(own) if own.exists() else {}
+    for name, question in read_questions(prompts).items() if prompts is not None else ():
+        before = questions.get(name)
+        if before is not None:  # it stays in the run's own words, with its system message
+            question = replace(before, expected=question.expected, checks=question.checks)
         questions[name] = question
     return Scored(path, info, questions, answers, unreadable, damage)
 
@@ -126,8 +123,11 @@ def read_questions(path: Path) -> dict[str, Question]:
 
 def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     """A prompt; of a conversation each turn, of which the last one has the expected aspects and checks."""
+    if isinstance(item, list):
+        yield Question(default, _conversation(item))
+        return
     if not isinstance(item, dict):
-        yield Question(default, _conversation(item if isinstance(item, list) else [{"content": item}]))
+        yield Question(default, _conversation([{"content": item}]))
         return
     name = name_of(item) or default
     turns = item.get("turns")
@@ -145,41 +145,32 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
         raise ScenarioError(f"{where}: {printable(name)}: expected must be a list of texts")
     if not isinstance(checks, list):
         raise ScenarioError(f'{where}: {printable(name)}: checks must be a list, as [{{"contains": "Lisbon"}}]')
+    # Turns have the names under which the run asked them: the first bare, the others with their number.
+    asked = name
     for number, turn in enumerate(turns, start=2):
-        yield Question(name if number == 2 else f"{name}/{number - 1}", _conversation(messages))
+        yield Question(asked, _conversation(messages))
         answer = {"role": "assistant", "content": "(what this model answered)"}
         messages = [*messages, answer, {"role": "user", "content": turn}]
-    last = f"{name}/{len(turns) + 1}" if turns else name
-    yield Question(last, _conversation(messages), tuple(dict.fromkeys(expected)), tuple(checks))
+        asked = f"{name}/{number}"
+    yield Question(asked, _conversation(messages), tuple(dict.fromkeys(expected)), tuple(checks))
 
 
 def _conversation(messages: Sequence[object]) -> str:
     """A conversation as text; a single message without its role."""
-    spoken = [
-        (str(message.get("role") or "user"), _content(message.get("content")))
-        for message in messages
-        if isinstance(message, Mapping)
-    ]
+    spoken = []
+    for message in messages:
+        if not isinstance(message, Mapping):
+            continue
+        content = message.get("content")
+        text = content if isinstance(content, str) else ""
+        # Parts, as vision models take them; of images there is nothing to read.
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                text += part["text"]
+        spoken.append((str(message.get("role") or "user"), text))
     if len(spoken) == 1:
         return spoken[0][1]
     return "\n\n".join(f"[{role}]\n{text}" for role, text in spoken)
-
-
-def _content(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
-
-
-def _counted(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The attempt of each level that counts: the last complete one, else the last."""
-    by_level: dict[str, Mapping[str, Any]] = {}
-    for level in info["levels"]:
-        before = by_level.get(level["id"])
-        if before is None or before["status"] != "complete" or level["status"] == "complete":
-            by_level[level["id"]] = level
-    return list(by_level.values())
 
 
 class _Line(msgspec.Struct):
@@ -190,13 +181,21 @@ class _Line(msgspec.Struct):
     text: str
 
 
-def _answers(path: Path, levels: Sequence[Mapping[str, Any]]) -> tuple[tuple[Answer, ...], int, tuple[str, ...]]:
+def _answers(path: Path, levels: Sequence[Json]) -> tuple[tuple[Answer, ...], int, tuple[str, ...]]:
     """The answers of the attempts that count, the number of lines that are none, and what is not as it was written."""
     if not path.exists():
         raise UsageError(f"{path.parent}: holds no answers to score: none came, or the run was made with --no-answers")
+    # Of each level the last complete attempt counts, else the last.
+    counted: dict[str, Json] = {}
+    for level in levels:
+        before = counted.get(level["id"])
+        if before is None or before["status"] != "complete" or level["status"] == "complete":
+            counted[level["id"]] = level
+    checks: dict[tuple[str, int], Check] = {}
+    for level in counted.values():
+        checks[level["id"], level["attempt"]] = Check((level.get("written") or {}).get("answers"))
     decoder = msgspec.json.Decoder(_Line)
-    checks = {(level["id"], level["attempt"]): Check((level.get("written") or {}).get("answers")) for level in levels}
-    counts: dict[tuple[str, str, str], int] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
     unreadable = 0
     for _, line in read_lines(path):
         try:
@@ -204,18 +203,19 @@ def _answers(path: Path, levels: Sequence[Mapping[str, Any]]) -> tuple[tuple[Ans
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
             continue
-        if (check := checks.get((one.level, one.attempt))) is not None:
+        check = checks.get((one.level, one.attempt))
+        if check is not None:
             check.feed(line)
-            key = one.prompt, one.model, one.text
-            counts[key] = counts.get(key, 0) + 1
+            counts[one.prompt, one.model, one.text] += 1
     if not counts:
         raise UsageError(f"{path.parent}: holds no answers to score: no level that counts has any")
-    answers = [Answer(row_id(*key), *key, count=n) for key, n in counts.items()]
+    answers = tuple(Answer(row_id(*key), *key, count=n) for key, n in counts.items())
     damage = []
-    for (level, _), check in checks.items():
-        if (fault := check.fault(path.name)) is not None:
-            damage.append(f"{level}: {fault}")
-    return tuple(answers), unreadable, tuple(damage)
+    for (level_id, _), check in checks.items():
+        fault = check.fault(path.name)
+        if fault is not None:
+            damage.append(f"{level_id}: {fault}")
+    return answers, unreadable, tuple(damage)
 
 
 # -- the same question at temperature 0
@@ -258,16 +258,33 @@ class Between(msgspec.Struct, frozen=True):
     prompts_changed: int
 
 
-def _by_prompt(answers: Sequence[Answer], model: str) -> dict[str, list[Answer]]:
-    """A model's different answers to each prompt."""
-    groups: dict[str, list[Answer]] = {}
-    for answer in answers:
-        if answer.model == model:
-            groups.setdefault(answer.prompt, []).append(answer)
-    return groups
+class Against(msgspec.Struct, frozen=True):
+    run: str
+    reason: str | None
+    settings_apart: list[str]
+    models: list[Between] | None
 
 
-def drawn_at_random(info: Mapping[str, Any]) -> str | None:
+class Determinism(msgspec.Struct, frozen=True):
+    """Whether the same question got the same answer; `reason` says why answers may rightly differ."""
+
+    reason: str | None
+    within: list[Repeats] | None
+    against: Against | None
+
+
+def determinism(run: Scored, other: Scored | None) -> Determinism:
+    """How far a run repeated itself, and another run it."""
+    reason = drawn_at_random(run.info)
+    against = None
+    if other is not None:
+        why = reason or drawn_at_random(other.info)
+        models = between_runs(run, other) if why is None else None
+        against = Against(other.path.resolve().name, why, settings_apart(run.info, other.info), models)
+    return Determinism(reason=reason, within=repeats(run) if reason is None else None, against=against)
+
+
+def drawn_at_random(info: Json) -> str | None:
     """Why a run's answers to one prompt may rightly differ; None where the same was asked each time at temperature 0.
 
     Args:
@@ -282,33 +299,32 @@ def drawn_at_random(info: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _by_prompt(run: Scored, model: str) -> dict[str, list[Answer]]:
+    groups: dict[str, list[Answer]] = {}
+    for answer in run.answers:
+        if answer.model == model:
+            groups.setdefault(answer.prompt, []).append(answer)
+    return groups
+
+
 def repeats(run: Scored) -> list[Repeats]:
     """For each model that was asked something at least twice, how far it repeated itself."""
     compared = []
     for model in run.models:
-        total = modal = 0
+        prompts = total = modal = 0
         differing: list[tuple[str, int, int]] = []
-        again = 0
-        for prompt, group in _by_prompt(run.answers, model).items():
+        for prompt, group in _by_prompt(run, model).items():
             counts = [answer.count for answer in group]
             if sum(counts) < 2:
                 continue
-            again += 1
+            prompts += 1
             total += sum(counts)
             modal += max(counts)
             if len(group) > 1:
                 differing.append((prompt, len(group), _parting(group[0].text, group[1].text)))
-        if again:
-            compared.append(
-                Repeats(
-                    model=model,
-                    prompts=again,
-                    prompts_differing=len(differing),
-                    answers=total,
-                    answers_differing=total - modal,
-                    examples=tuple(differing[:EXAMPLES]),
-                )
-            )
+        if prompts:
+            examples = tuple(differing[:EXAMPLES])
+            compared.append(Repeats(model, prompts, len(differing), total, total - modal, examples))
     return compared
 
 
@@ -324,33 +340,23 @@ def between_runs(one: Scored, other: Scored) -> list[Between]:
     """For each model of both runs, how far it said the same."""
     compared = []
     for model in one.models:
-        here, there = _by_prompt(one.answers, model), _by_prompt(other.answers, model)
-        both = [prompt for prompt in here if prompt in there]
-        same_words = [prompt for prompt in both if _words(one, prompt) == _words(other, prompt)]
-        differing = apart = 0
-        for prompt in same_words:
+        here, there = _by_prompt(one, model), _by_prompt(other, model)
+        same = differing = apart = changed = 0
+        for prompt in here.keys() & there.keys():
+            words = [getattr(run.questions.get(prompt), "text", None) for run in (one, other)]
+            if words[0] != words[1]:
+                changed += 1
+                continue
+            same += 1
             a, b = {answer.text for answer in here[prompt]}, {answer.text for answer in there[prompt]}
             differing += a != b
             apart += a.isdisjoint(b)
-        if both:
-            compared.append(
-                Between(
-                    model=model,
-                    prompts=len(same_words),
-                    prompts_differing=differing,
-                    prompts_apart=apart,
-                    prompts_changed=len(both) - len(same_words),
-                )
-            )
+        if same or changed:
+            compared.append(Between(model, same, differing, apart, changed))
     return compared
 
 
-def _words(run: Scored, prompt: str) -> str | None:
-    question = run.questions.get(prompt)
-    return None if question is None else question.text
-
-
-def settings_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def settings_apart(one: Json, other: Json) -> list[str]:
     """Settings of a request that two runs (their run.json) do not share, each as `max_tokens 64 and 128`."""
     a, b = one.get("scenario") or {}, other.get("scenario") or {}
     names = ("max_tokens", "temperature", "system", "extra_body")

@@ -7,6 +7,7 @@ what is useless is recorded as that. docs/quality.md has the limits.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,15 +45,13 @@ _TO_THE_GRADER = re.compile(
 Messages = list[dict[str, str]]
 Form = Mapping[str, object]
 """A `response_format`."""
+Ask = Callable[[Messages, Form | None], Awaitable[Result]]
+"""Sends a chat to the judge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One answer to be judged, once.
-
-    Attributes:
-        repeat: From 1; each lists the scores in another order.
-    """
+    """One answer to be judged, once; each repeat, from 1, lists the scores in another order."""
 
     answer: Answer
     question: Question
@@ -106,21 +105,15 @@ class Case:
     def response_format(self) -> Form:
         """The form of the reply, for servers that hold a model to a JSON schema."""
         score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
-        schema = {
-            "type": "object",
-            "properties": dict.fromkeys(self.names, score),
-            "required": self.names,
-            "additionalProperties": False,
-        }
+        scores = dict.fromkeys(self.names, score)
+        schema = {"type": "object", "properties": scores, "required": self.names, "additionalProperties": False}
         return {"type": "json_schema", "json_schema": {"name": "scores", "strict": True, "schema": schema}}
 
 
 def cases(answers: Sequence[Answer], questions: Mapping[str, Question], repeats: int) -> list[Case]:
     """Every answer, `repeats` times; all once before any is judged again."""
-    listed = []
-    for repeat in range(1, repeats + 1):
-        listed += [Case(answer, questions[answer.prompt], repeat) for answer in answers]
-    return listed
+    rounds = itertools.product(range(1, repeats + 1), answers)
+    return [Case(answer, questions[answer.prompt], repeat) for repeat, answer in rounds]
 
 
 def unjudged(cases: Sequence[Case], scores: Sequence[Score], judge: str) -> list[Case]:
@@ -185,17 +178,8 @@ def read_reply(reply: str, names: Sequence[str]) -> dict[str, int]:
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
 """Before each further try of a request that the server was too busy for."""
-_TRIES = {
-    "http_429": len(WAITS_S),
-    "http_5xx": 2,
-    "reset": 1,
-    "truncated": 1,
-    "stream_error": 1,
-    "timeout_connect": 1,
-    "timeout_first_token": 1,
-    "timeout_idle": 1,
-    "timeout_total": 1,
-}
+_ONCE_MORE = ("reset", "truncated", "stream_error", "timeout_connect", "timeout_first_token", "timeout_idle")
+_TRIES = {"http_429": len(WAITS_S), "http_5xx": 2, "timeout_total": 1, **dict.fromkeys(_ONCE_MORE, 1)}
 """Further tries by kind of failure."""
 _DEAD = {"dns", "connect", "tls", "redirect", "local"}
 _REFUSES_FORM = {400, 415, 422, 500, 501}
@@ -206,10 +190,6 @@ MOST_IN_A_ROW = 5
 """Cases that failed one after the other, after which the judge is given up."""
 
 
-Ask = Callable[[Messages, Form | None], Awaitable[Result]]
-"""Sends a chat to the judge."""
-
-
 @dataclass(frozen=True, slots=True)
 class Prices:
     """Per million tokens, in any currency."""
@@ -218,16 +198,10 @@ class Prices:
     output: float
 
 
-def _tokens(results: Sequence[Result]) -> tuple[int | None, int | None]:
-    """Tokens in and out of all requests of a case; None where a server did not count those of one."""
-    read: int | None = 0
-    written: int | None = 0
-    for result in results:
-        if result.error is not None and result.input_tokens is None and result.output_tokens is None:
-            continue  # a request that was refused or lost: nothing that a server would count
-        read = None if read is None or result.input_tokens is None else read + result.input_tokens
-        written = None if written is None or result.output_tokens is None else written + result.output_tokens
-    return read, written
+def _total(counts: Sequence[int | None]) -> int | None:
+    """The sum; None where a server did not count."""
+    known = [n for n in counts if n is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 class Judge:
@@ -238,7 +212,7 @@ class Judge:
         now: UTC as text, for the records.
         sleep: Waits so many seconds.
     Attributes:
-        structured: Whether the server takes a JSON schema; None until it was asked.
+        structured: Whether the server takes a JSON schema; None before the first request.
     """
 
     def __init__(
@@ -291,7 +265,13 @@ class Judge:
         for _ in range(2):  # the second time with why the first reply could not be read
             result = await self._send(case, why, results)
             if result.error is not None and result.error != "empty":
-                self._count_failure(result)
+                self._failed_in_a_row += 1
+                if self._failed_in_a_row >= MOST_IN_A_ROW:
+                    raise TargetError(
+                        f"the judge {self.name} at {self.endpoint} failed on {MOST_IN_A_ROW} answers in a row, last "
+                        f"with {result.error} ({result.error_message}): see to it, then score again: what it judged "
+                        "is kept"
+                    )
                 return self._score(case, results, unusable=f"{result.error}: {result.error_message}")
             self._failed_in_a_row = 0
             try:
@@ -327,14 +307,6 @@ class Judge:
             await self._sleep(WAITS_S[failed])
             failed += 1
 
-    def _count_failure(self, result: Result) -> None:
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= MOST_IN_A_ROW:
-            raise TargetError(
-                f"the judge {self.name} at {self.endpoint} failed on {self._failed_in_a_row} answers in a row, last "
-                f"with {result.error} ({result.error_message}): see to it, then score again: what it judged is kept"
-            )
-
     def _score(
         self,
         case: Case,
@@ -343,9 +315,11 @@ class Judge:
         scores: Mapping[str, int] | None = None,
         unusable: str | None = None,
     ) -> Score:
-        answer = case.answer
-        read, written = _tokens(results)
-        cost = None
+        answer, cost = case.answer, None
+        # A request that was refused or lost has nothing that a server would count.
+        counted = [one for one in results if one.error is None or (one.input_tokens, one.output_tokens) != (None, None)]
+        read = _total([one.input_tokens for one in counted])
+        written = _total([one.output_tokens for one in counted])
         if self._prices is not None and read is not None and written is not None:
             cost = (read * self._prices.input + written * self._prices.output) / 1e6
         return Score(

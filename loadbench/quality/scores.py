@@ -1,30 +1,39 @@
-"""Scores that somebody gave, one a line in the run folder's scores.jsonl: appended, never rewritten."""
+"""Scores that somebody gave, one a line in scores.jsonl, appended and never rewritten; and how far raters agree."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-import orjson
+import numpy as np
 
 from loadbench.errors import StoreError
+from loadbench.quality.answers import Answer
+from loadbench.stats import TAIL
 from loadbench.store import read_lines
 from loadbench.store.files import end_lines, open_append, write_all
+from loadbench.store.record import Reals
 
 FILE = "scores.jsonl"
 LOWEST, HIGHEST = 1, 5
 Method = Literal["hand", "judge"]
+Interval = tuple[float, float]
+Rated = Mapping[tuple[str, str], float]
+"""Scores by rater and row."""
+SAMPLES = 2000
+LEAST_PROMPTS = 10
+"""Below it a bootstrap over prompts has too few different samples to say anything."""
 
 
-class Score(msgspec.Struct, frozen=True, omit_defaults=False):
+class Score(msgspec.Struct, frozen=True):
     """What somebody thinks of one answer; fields that a later version adds are passed over.
 
     Attributes:
         row: The answer's, from `row_id`.
-        method: hand or judge.
         by: Who: the name given with --by, or the judge model's.
         at: When, in UTC.
         score: 1 to 5 for the whole answer; None where a judge's reply was of no use.
@@ -76,11 +85,10 @@ def append(folder: Path, scores: Sequence[Score]) -> None:
     if not scores:
         return
     path = folder / FILE
-    lines = b"".join(orjson.dumps(msgspec.to_builtins(score), option=orjson.OPT_APPEND_NEWLINE) for score in scores)
     try:
-        end_lines(path)  # of a process that was killed
+        end_lines(path)  # a process that was killed may have left half a line
         with open_append(path) as file:
-            write_all(file, lines)
+            write_all(file, msgspec.json.Encoder().encode_lines(scores))
             os.fsync(file.fileno())
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}; what was written before stays") from error
@@ -107,7 +115,8 @@ def read(folder: Path) -> tuple[list[Score], int]:
         values = list(score.aspects.values())
         if score.score is not None:
             values.append(score.score)
-        if all(LOWEST <= value <= HIGHEST for value in values):
+        # The file is plain text: somebody may have written a 7 into it.
+        if min(values, default=LOWEST) >= LOWEST and max(values, default=HIGHEST) <= HIGHEST:
             scores.append(score)
         else:
             unreadable += 1
@@ -125,10 +134,105 @@ def latest(scores: Iterable[Score]) -> list[Score]:
     return list(last.values())
 
 
-def means(scores: Iterable[Score]) -> Mapping[tuple[str, str], float]:
+def means(scores: Iterable[Score]) -> Rated:
     """By rater and row, the mean over the repeats."""
-    given: dict[tuple[str, str], list[int]] = {}
+    by_row: dict[tuple[str, str], list[int]] = {}
     for score in scores:
         if score.score is not None:
-            given.setdefault((score.rater, score.row), []).append(score.score)
-    return {key: sum(values) / len(values) for key, values in given.items()}
+            by_row.setdefault((score.rater, score.row), []).append(score.score)
+    return {key: sum(values) / len(values) for key, values in by_row.items()}
+
+
+# -- how far two raters of the same answers agree
+
+
+class Agreement(msgspec.Struct, frozen=True):
+    """Two raters on the answers that both scored.
+
+    Attributes:
+        n: Answers that both scored.
+        prompts: How many prompts these answer: the interval is over them.
+        kappa: 1 is full agreement, 0 what two raters would reach who score at random with the same habits; below 0
+            worse. None where both gave all answers one and the same score: then there is nothing to agree on.
+        ci95: None below ten prompts.
+        same: Share of the answers with equal scores.
+        difference: Mean of b's score less a's: who is milder.
+    """
+
+    a: str
+    b: str
+    n: int
+    prompts: int
+    kappa: float | None
+    ci95: Interval | None
+    same: float
+    difference: float
+
+
+def weighted_kappa(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Cohen's kappa with quadratic weights: 1 - mean squared difference / the same, of all pairs of their scores.
+
+    Scores need not be whole: the mean of a judge's repeats counts as it is. For whole ones it is the usual kappa.
+
+    Source: Cohen 1968, Psychological Bulletin 70:213; Fleiss & Cohen 1973 for squares.
+
+    >>> weighted_kappa([1, 2, 3, 4], [1, 2, 3, 4]), weighted_kappa([1, 5], [5, 1]), weighted_kappa([3, 3], [3, 3])
+    (1.0, -1.0, None)
+    """
+    sums = _sums(np.asarray(a, np.float64), np.asarray(b, np.float64)).sum(axis=0, keepdims=True)
+    kappa = float(_kappas(sums)[0])
+    return None if np.isnan(kappa) else kappa
+
+
+def _sums(a: Reals, b: Reals) -> Reals:
+    """What kappa is computed from, a row for each answer: 1, a, b, a², b², (a-b)²."""
+    return np.stack([np.ones_like(a), a, b, a * a, b * b, (a - b) ** 2], axis=1)
+
+
+def _kappas(sums: Reals) -> Reals:
+    """Kappa of each row of sums; NaN where it is not defined."""
+    n, a, b, aa, bb, squares = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected = aa / n + bb / n - 2 * (a / n) * (b / n)  # mean of (a_i - b_j)² over all i and j
+        return np.where(expected > 1e-9, 1 - squares / n / expected, np.nan)
+
+
+def agreement(a: str, b: str, values: Rated, answers: Sequence[Answer], seed: int = 1) -> Agreement | None:
+    """How far two raters agree; None where they share no answer."""
+    both = [one for one in answers if (a, one.row) in values and (b, one.row) in values]
+    if not both:
+        return None
+    x = np.array([values[a, one.row] for one in both], np.float64)
+    y = np.array([values[b, one.row] for one in both], np.float64)
+    numbers: dict[str, int] = {}
+    prompts = [numbers.setdefault(one.prompt, len(numbers)) for one in both]
+    by_prompt = np.zeros((len(numbers), 6))
+    np.add.at(by_prompt, prompts, _sums(x, y))
+    kappa = weighted_kappa(x.tolist(), y.tolist())
+    interval = _bootstrap(by_prompt, seed) if kappa is not None else None
+    same, difference = float((x == y).mean()), float((y - x).mean())
+    return Agreement(a, b, len(both), len(by_prompt), kappa, interval, same, difference)
+
+
+def _bootstrap(sums: Reals, seed: int) -> Interval | None:
+    """Percentile interval of kappa over whole prompts drawn again: answers to one prompt are not independent."""
+    prompts = len(sums)
+    if prompts < LEAST_PROMPTS:
+        return None
+    drawn = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=SAMPLES)
+    kappas = _kappas(drawn @ sums)
+    kappas = kappas[~np.isnan(kappas)]
+    if len(kappas) < 0.95 * SAMPLES:
+        return None
+    low, high = np.quantile(kappas, [TAIL, 1 - TAIL])
+    return float(low), float(high)
+
+
+def agreements(values: Rated, answers: Sequence[Answer], seed: int = 1) -> list[Agreement]:
+    """Of each two raters that share an answer."""
+    found = []
+    for a, b in combinations(sorted({rater for rater, _ in values}), 2):
+        one = agreement(a, b, values, answers, seed)
+        if one is not None:
+            found.append(one)
+    return found

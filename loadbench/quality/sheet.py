@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ KINDS = (".csv", ".json")
 LARGEST_CELL = 32_767
 """Characters that a spreadsheet keeps of a cell."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_JSON = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,13 @@ def lines(answers: Sequence[Answer], questions: Mapping[str, Question], *, blind
 
 
 def _letter(number: int) -> str:
-    return (_letter(number // 26 - 1) if number >= 26 else "") + _LETTERS[number % 26]
+    return (_letter(number // 26 - 1) if number >= 26 else "") + string.ascii_uppercase[number % 26]
 
 
 def key(sheet: Sequence[Line], seed: int) -> bytes:
     """Which letter hides which model on a blind sheet, as JSON."""
     rows = {line.answer.row: {"letter": line.shown_as, "model": line.answer.model} for line in sheet}
-    return orjson.dumps({"seed": seed, "rows": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps({"seed": seed, "rows": rows}, option=_JSON)
 
 
 def render(sheet: Sequence[Line], kind: str) -> bytes:
@@ -78,7 +79,13 @@ def render(sheet: Sequence[Line], kind: str) -> bytes:
         kind: .csv (for spreadsheets: UTF-8 with a mark that says so) or .json.
     """
     if kind == ".json":
-        return _json(sheet)
+        how = f"Fill in score, {LOWEST} (useless or wrong) to {HIGHEST} (excellent); aspects and note where you like."
+        rows = []
+        for line in sheet:
+            row = {"row": line.answer.row, "prompt": line.answer.prompt, "model": line.shown_as}
+            row |= {"question": line.question.text, "answer": line.answer.text}
+            rows.append(row | {"aspects": dict.fromkeys(line.question.expected), "score": None, "note": None})
+        return orjson.dumps({"how": how, "answers": rows}, option=_JSON)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -87,26 +94,6 @@ def render(sheet: Sequence[Line], kind: str) -> bytes:
         cells = (line.shown_as, question.text, "; ".join(question.expected), answer.text)
         writer.writerow((answer.row, _plain(answer.prompt), *map(_plain, cells), "", ""))
     return b"\xef\xbb\xbf" + text.getvalue().encode()
-
-
-def _json(sheet: Sequence[Line]) -> bytes:
-    document = {
-        "how": f"Fill in score, {LOWEST} (useless or wrong) to {HIGHEST} (excellent); aspects and note where you like.",
-        "answers": [
-            {
-                "row": line.answer.row,
-                "prompt": line.answer.prompt,
-                "model": line.shown_as,
-                "question": line.question.text,
-                "answer": line.answer.text,
-                "aspects": dict.fromkeys(line.question.expected),
-                "score": None,
-                "note": None,
-            }
-            for line in sheet
-        ],
-    }
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _plain(cell: str) -> str:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from loadbench.quality import checks
-from loadbench.quality.agreement import Agreement, agreements
-from loadbench.quality.answers import (
-    Answer,
-    Between,
-    Repeats,
-    Scored,
-    between_runs,
-    drawn_at_random,
-    repeats,
-    settings_apart,
-)
-from loadbench.quality.scores import HIGHEST, LOWEST, Method, Score, latest, means
+from loadbench.quality.answers import Answer, Determinism, Scored, determinism
+from loadbench.quality.scores import Agreement, Interval, Method, Rated, Score, agreements, latest, means
 from loadbench.stats import student, wilson
 
 SCHEMA = 1
@@ -28,11 +19,8 @@ ROUNDING = 1 / 12
 """Variance of what a whole-number score rounds away: equal scores are not known to be equal qualities."""
 METHODS: tuple[Method, ...] = ("hand", "judge")
 """A person's scores come before a judge's."""
-_FAILURES = 20  # of a model, listed
-
-Interval = tuple[float, float]
-Rated = Mapping[tuple[str, str], float]
-"""Scores by rater and row."""
+MOST_FAILURES = 20
+"""Failed rules that are listed of a model."""
 
 
 class Mean(msgspec.Struct, frozen=True):
@@ -109,19 +97,6 @@ class JudgeScores(msgspec.Struct, frozen=True):
     cost: float | None
 
 
-class Against(msgspec.Struct, frozen=True):
-    run: str
-    reason: str | None
-    settings_apart: list[str]
-    models: list[Between] | None
-
-
-class Determinism(msgspec.Struct, frozen=True):
-    reason: str | None
-    within: list[Repeats] | None
-    against: Against | None
-
-
 class Summary(msgspec.Struct, frozen=True):
     schema: int
     run: str
@@ -139,18 +114,23 @@ class Summary(msgspec.Struct, frozen=True):
 def summarise(
     run: Scored, scores: Sequence[Score], *, unreadable_scores: int = 0, against: Scored | None = None
 ) -> Summary:
-    """Everything that is known about the quality of a run's answers.
+    """Everything that the scores say about a run's answers.
 
     Args:
         scores: All of the folder's.
         unreadable_scores: Lines of scores.jsonl that are none.
         against: Another run, to tell whether the same was answered.
     """
-    rows = {answer.row for answer in run.answers}
-    current = [score for score in latest(scores) if score.row in rows]
+    model_of = {answer.row: answer.model for answer in run.answers}
+    # A level that was done again has new answers: scores of the old ones are of nothing in this run.
+    current = [score for score in latest(scores) if score.row in model_of]
     rated = means(current)
+    method: Method | None = None
+    reason = "no method has scores of every model" if rated else "nobody has scored yet"
+    for name in reversed(METHODS):
+        if {model_of[row] for rater, row in rated if rater.startswith(f"{name}:")} == set(run.models):
+            method, reason = name, f"every model has scores by {name}"
     rules = {name: checks.parse(question) for name, question in run.questions.items()}
-    method, reason = _method(run, rated)
     judges = sorted({score.by for score in scores if score.method == "judge"})
     return Summary(
         schema=SCHEMA,
@@ -162,18 +142,9 @@ def summarise(
         models=[_model(model, run, current, rated, rules, method) for model in run.models],
         agreement=agreements(rated, run.answers),
         judges=[_judge(name, scores, current) for name in judges],
-        determinism=_determinism(run, against),
+        determinism=determinism(run, against),
         warnings=list(_warnings(run, scores, current, unreadable_scores)),
     )
-
-
-def _method(run: Scored, rated: Rated) -> tuple[Method | None, str]:
-    """The one method by which all models are scored."""
-    model_of = {answer.row: answer.model for answer in run.answers}
-    for method in METHODS:
-        if {model_of[row] for rater, row in rated if rater.startswith(f"{method}:")} == set(run.models):
-            return method, f"every model has scores by {method}"
-    return None, "no method has scores of every model" if rated else "nobody has scored yet"
 
 
 # -- a model
@@ -199,24 +170,24 @@ def _model(
         unanswered=list(dict.fromkeys(answer.prompt for answer in run.answers if answer.prompt not in answered)),
         score=None if chosen is None else Mean(mean=chosen.mean, ci95=chosen.ci95, n=chosen.n),
         by_method=by_method,
-        by_aspect=list(_by_aspect(answers, scores)),
+        by_aspect=_by_aspect(answers, scores),
         checks=_rules(answers, rules),
     )
 
 
 def _by_method(method: Method, answers: Sequence[Answer], rated: Rated) -> MethodScore | None:
     rows = {answer.row for answer in answers}
-    given: dict[str, list[float]] = {}
+    by_row: dict[str, list[float]] = {}
     raters = set()
     for (rater, row), value in sorted(rated.items()):
         if row in rows and rater.startswith(f"{method}:"):
-            given.setdefault(row, []).append(value)
+            by_row.setdefault(row, []).append(value)
             raters.add(rater.partition(":")[2])
-    if not given:
+    if not by_row:
         return None
-    by_prompt = weighted(answers, {row: math.fsum(values) / len(values) for row, values in given.items()})
+    by_prompt = weighted(answers, {row: math.fsum(values) / len(values) for row, values in by_row.items()})
     mean, ci95 = mean_over_prompts(list(by_prompt.values()))
-    return MethodScore(mean=mean, ci95=ci95, n=len(by_prompt), rows=len(given), by=sorted(raters), by_prompt=by_prompt)
+    return MethodScore(mean=mean, ci95=ci95, n=len(by_prompt), rows=len(by_row), by=sorted(raters), by_prompt=by_prompt)
 
 
 def weighted(answers: Iterable[Answer], values: Mapping[str, float]) -> dict[str, float]:
@@ -226,12 +197,13 @@ def weighted(answers: Iterable[Answer], values: Mapping[str, float]) -> dict[str
     >>> weighted(answers, {"r1": 5.0, "r2": 1.0})
     {'sea': 4.0}
     """
-    sums: dict[str, tuple[float, int]] = {}
+    totals: dict[str, float] = defaultdict(float)
+    counts: Counter[str] = Counter()
     for answer in answers:
         if answer.row in values:
-            total, n = sums.get(answer.prompt, (0.0, 0))
-            sums[answer.prompt] = total + values[answer.row] * answer.count, n + answer.count
-    return {prompt: total / n for prompt, (total, n) in sums.items()}
+            totals[answer.prompt] += values[answer.row] * answer.count
+            counts[answer.prompt] += answer.count
+    return {prompt: totals[prompt] / n for prompt, n in counts.items()}
 
 
 def mean_over_prompts(values: Sequence[float]) -> tuple[float, Interval | None]:
@@ -249,24 +221,21 @@ def mean_over_prompts(values: Sequence[float]) -> tuple[float, Interval | None]:
         return mean, None
     variance = max(math.fsum((value - mean) ** 2 for value in values) / (n - 1), ROUNDING)
     half = student(n - 1) * math.sqrt(variance / n)
-    return mean, (max(float(LOWEST), mean - half), min(float(HIGHEST), mean + half))
+    return mean, (max(1.0, mean - half), min(5.0, mean + half))
 
 
-def _by_aspect(answers: Sequence[Answer], scores: Sequence[Score]) -> Iterator[AspectMean]:
+def _by_aspect(answers: Sequence[Answer], scores: Sequence[Score]) -> list[AspectMean]:
     """Each expected aspect's mean, by method: what a model leaves out."""
     rows = {answer.row for answer in answers}
-    given: dict[tuple[str, str, str], list[int]] = {}
+    by_aspect: dict[tuple[str, str, str], list[int]] = {}
     for score in scores:
-        if score.row in rows:
-            for aspect, value in score.aspects.items():
-                given.setdefault((score.prompt, aspect, score.method), []).append(value)
-    for (prompt, aspect, method), values in sorted(given.items()):
-        mean = math.fsum(values) / len(values)
-        yield AspectMean(prompt=prompt, aspect=aspect, method=method, mean=mean, n=len(values))
+        for aspect, value in score.aspects.items() if score.row in rows else ():
+            by_aspect.setdefault((score.prompt, aspect, score.method), []).append(value)
+    return [AspectMean(*key, math.fsum(each) / len(each), len(each)) for key, each in sorted(by_aspect.items())]
 
 
 def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]]) -> Rules | None:
-    """How much of what was declared the answers pass; None where no prompt declares anything."""
+    """How many of the declared rules the answers pass; None where no prompt declares any."""
     checked = [answer for answer in answers if rules.get(answer.prompt)]
     if not checked:
         return None
@@ -278,7 +247,8 @@ def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]
         for check in rules[answer.prompt]:
             tally = kinds.setdefault(check.kind, Passed())
             tally.n += 1
-            if (why := check.failure(answer.text)) is None:
+            why = check.failure(answer.text)
+            if why is None:
                 tally.passed += 1
             else:
                 passed[answer.row] = 0.0
@@ -291,8 +261,8 @@ def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]
         n=n,
         by_prompt=by_prompt,
         by_kind=dict(sorted(kinds.items())),
-        failed=failed[:_FAILURES],
-        failed_left_out=max(0, len(failed) - _FAILURES),
+        failed=failed[:MOST_FAILURES],
+        failed_left_out=max(0, len(failed) - MOST_FAILURES),
     )
 
 
@@ -304,64 +274,52 @@ def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> Judg
     asked = [one for one in scores if one.method == "judge" and one.by == name]
     counted = [one for one in current if one.method == "judge" and one.by == name]
     by_row: dict[str, list[int]] = {}
-    unusable: dict[str, int] = {}
+    unusable: Counter[str] = Counter()
     for one in counted:
         if one.score is not None:
             by_row.setdefault(one.row, []).append(one.score)
         if one.unusable is not None:
-            reason = one.unusable.partition(":")[0]
-            unusable[reason] = unusable.get(reason, 0) + 1
-    again = [values for values in by_row.values() if len(values) > 1]
+            unusable[one.unusable.partition(":")[0]] += 1
+    # Answers that it scored repeatedly say how much it contradicts itself: the spread is pooled over them.
+    repeated = same = freedom = 0
+    squares = []
+    for values in by_row.values():
+        if len(values) > 1:
+            mean = sum(values) / len(values)
+            repeated += 1
+            same += min(values) == max(values)
+            freedom += len(values) - 1
+            squares += [(value - mean) ** 2 for value in values]
     return JudgeScores(
         by=name,
         endpoints=sorted({one.endpoint for one in asked if one.endpoint}),
         rows=len(by_row),
-        usable=sum(one.score is not None for one in counted),
+        usable=sum(map(len, by_row.values())),
         unusable=dict(sorted(unusable.items())),
         suspect_rows=sorted({one.row for one in counted if one.suspect}),
-        repeated_rows=len(again),
-        same_share=sum(min(values) == max(values) for values in again) / len(again) if again else None,
-        spread_sd=_spread(again),
+        repeated_rows=repeated,
+        same_share=same / repeated if repeated else None,
+        spread_sd=math.sqrt(math.fsum(squares) / freedom) if freedom else None,
         structured=all(one.structured for one in counted) if counted else None,
         requests=sum(one.tries or 0 for one in asked),
-        input_tokens=_total([one.input_tokens for one in asked]),
-        output_tokens=_total([one.output_tokens for one in asked]),
-        cost=_total([one.cost for one in asked]),
+        input_tokens=_total(asked, "input_tokens"),
+        output_tokens=_total(asked, "output_tokens"),
+        cost=_total(asked, "cost"),
     )
 
 
-def _spread(again: Sequence[Sequence[int]]) -> float | None:
-    """The standard deviation of a judge's scores of one answer, pooled over the answers that it scored repeatedly."""
-    freedom = 0
-    squares = []
-    for values in again:
-        mean = sum(values) / len(values)
-        freedom += len(values) - 1
-        squares += [(value - mean) ** 2 for value in values]
-    return math.sqrt(math.fsum(squares) / freedom) if freedom else None
-
-
-def _total(values: Sequence[float | None]) -> float | None:
-    """The sum; None where any part of it is not known."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+def _total(scores: Sequence[Score], field: str) -> float | None:
+    """The sum over all scores; None where any part of it was not measured."""
+    total: float | None = None
+    for score in scores:
+        value = getattr(score, field)
+        if value is None:
+            return None
+        total = (total or 0) + value
+    return total
 
 
 # -- the run
-
-
-def _determinism(run: Scored, against: Scored | None) -> Determinism:
-    reason = drawn_at_random(run.info)
-    compared = None
-    if against is not None:
-        reason_apart = reason or drawn_at_random(against.info)
-        compared = Against(
-            run=against.path.resolve().name,
-            reason=reason_apart,
-            settings_apart=settings_apart(run.info, against.info),
-            models=None if reason_apart else between_runs(run, against),
-        )
-    return Determinism(reason=reason, within=repeats(run) if reason is None else None, against=compared)
 
 
 def _warnings(run: Scored, scores: Sequence[Score], current: Sequence[Score], unreadable: int) -> Iterator[str]:
@@ -370,24 +328,23 @@ def _warnings(run: Scored, scores: Sequence[Score], current: Sequence[Score], un
     yield from run.damage
     if unreadable:
         yield f"scores.jsonl: {unreadable} lines cannot be read"
-    if lost := len({score.row for score in scores} - {answer.row for answer in run.answers}):
-        yield f"{lost} scored answers are not among this run's answers any more: a level was done again"
+    lost = {score.row for score in scores} - {answer.row for answer in run.answers}
+    if lost:
+        yield f"{len(lost)} scored answers are not among this run's answers any more: a level was done again"
     for method in METHODS:
-        of_method = [score for score in current if score.score is not None and score.method == method]
-        if _differ((score.model, score.prompt) for score in of_method):
+        prompts: dict[str, set[str]] = {}
+        raters: dict[str, set[str]] = {}
+        for score in current:
+            if score.score is not None and score.method == method:
+                prompts.setdefault(score.model, set()).add(score.prompt)
+                raters.setdefault(score.model, set()).add(score.by)
+        if len(set(map(frozenset, prompts.values()))) > 1:
             yield f"by {method}, the models were scored on different prompts: their means do not compare"
-        if _differ((score.model, score.by) for score in of_method):
+        if len(set(map(frozenset, raters.values()))) > 1:
             yield f"by {method}, the models were not scored by the same: one may be milder than another"
     judges = {score.by for score in current if score.method == "judge" and score.score is not None}
     for own in sorted(judges & set(run.models)):
         yield f"{own} judged answers of its own: judges prefer what they would have said"
-    if suspect := len({score.row for score in current if score.suspect}):
-        yield f"{suspect} answers seem to speak to whoever grades them: look at them (judges: suspect_rows)"
-
-
-def _differ(pairs: Iterable[tuple[str, str]]) -> bool:
-    """Whether the models (first of each pair) have different sets of the other."""
-    sets: dict[str, set[str]] = {}
-    for model, other in pairs:
-        sets.setdefault(model, set()).add(other)
-    return len(set(map(frozenset, sets.values()))) > 1
+    suspect = {score.row for score in current if score.suspect}
+    if suspect:
+        yield f"{len(suspect)} answers seem to speak to whoever grades them: look at them (judges: suspect_rows)"

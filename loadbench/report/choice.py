@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from loadbench import text as units
 from loadbench.figures import named
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.report import document as doc
 from loadbench.report import html, provenance
 from loadbench.report.document import Block, Cell, Column, Finding, Line, Section, Table, Text, Title, tables_of

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from loadbench import figures
 from loadbench import text as units
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.report import document as doc
 from loadbench.report import levels, provenance
 from loadbench.report.document import Block, Cell, Column, Columns, Finding, Line, Section, Table, Text, Title, table

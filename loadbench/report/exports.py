@@ -16,7 +16,7 @@ import orjson
 
 from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, PERCENTILES, Figure
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.metrics.vllm import figures
 from loadbench.report import levels, provenance
 from loadbench.report.levels import Record

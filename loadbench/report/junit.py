@@ -15,7 +15,7 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from loadbench import text as units
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.report import comparison, levels, objectives, provenance
 from loadbench.report.levels import Record
 from loadbench.store.schema import EnvironmentFacts, RunFacts, ScenarioFacts, TargetFacts

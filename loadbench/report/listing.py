@@ -14,7 +14,7 @@ import msgspec
 
 from loadbench import text as units
 from loadbench.errors import LoadbenchError, StoreError, UsageError
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.report import levels, objectives
 from loadbench.report.document import Cell, Column, Columns, Table, table
 from loadbench.report.levels import Record, by_number

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from msgspec import UNSET
 
 from loadbench import text as units
-from loadbench.metrics.gates import titled
+from loadbench.metrics.checks import titled
 from loadbench.report import document as doc
 from loadbench.report import levels
 from loadbench.report.document import Cell, Column, Columns, Line, Table, Tone, interval, table

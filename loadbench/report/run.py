@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from loadbench import text as units
-from loadbench.metrics.gates import NAMES, titled
+from loadbench.metrics.checks import NAMES, titled
 from loadbench.report import breakdowns, choice, comparison, levels, objectives, provenance, tables
 from loadbench.report import document as doc
 from loadbench.report.document import (

@@ -90,7 +90,7 @@ def main() -> int:
     """Carry out the job on standard input; the exit code."""
     from loadbench.runner import outcome as outcomes
     from loadbench.runner.measure import measure
-    from loadbench.runner.view import JsonLines
+    from loadbench.runner.watch import JsonLines
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what this run started ends with it
     job = Job.from_json(sys.stdin.buffer.readline())

@@ -15,7 +15,6 @@ import anyio
 import anyio.to_thread
 
 from loadbench import server as targets
-from loadbench.client import Endpoint
 from loadbench.errors import LoadbenchError, TargetError, UsageError
 from loadbench.runner import folder as folders
 from loadbench.runner.job import Job, Server
@@ -23,7 +22,7 @@ from loadbench.runner.turn import Control, Origin
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import expanded, home
 from loadbench.serve import foundry
-from loadbench.server import Choice, Found, ModelFacts, Target, nearby
+from loadbench.server import Choice, Found, ModelFacts, Target, lookup
 from loadbench.transport import StockTransport, Transport, tls_context
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Location:
     Attributes:
         endpoint: As a person would write it; None for a server that is started only for a real run.
         how: How it was found, in words.
-        models: What is known of its models beside what it tells; of one that is not started, what it will serve.
+        models: What is known of its models beside what it says; of one that is not started, what it will serve.
         pid: Of its process, where we started it.
         runtime: Foundry Local's SDK, where that is the server.
         load_s: How long it took to start with its model in it, where we started it.
@@ -65,14 +64,20 @@ def locate(job: Job, stack: ExitStack, note: Note) -> Location:
     """The server to ask: the one that is named, one that is found, or one that is started; it ends with the stack.
 
     Args:
-        note: Told in a line what takes a while.
+        note: Shows a line on what takes a while.
     Raises:
         LoadbenchError: There is none.
     """
     scenario, dry_run = job.scenario, job.limits.dry_run
     began_as = None if job.resume is None else folders.began_as(job.resume)
     if job.server.simulate or began_as == "simulator":
-        return _simulator(stack, dry_run=dry_run)
+        from loadbench.serve import simulator
+
+        if dry_run:
+            return Location(None, "the simulator, started for the run", (ModelFacts(simulator.MODEL),))
+        server = stack.enter_context(simulator.start())
+        how = "the simulator, started for this run: its figures are no measurement of a model"
+        return Location(server.url, how, pid=server.pid)
     if scenario.endpoint is not None:
         first, *others = targets.distinct(scenario.endpoints)
         return Location(first, "as given", others=tuple(others))
@@ -91,7 +96,9 @@ def locate(job: Job, stack: ExitStack, note: Note) -> Location:
     if began_as == "sdk" and lacks is not None:
         raise LoadbenchError(f"{job.resume}: the run measured {SDK}, which cannot start now: {lacks}")
     if began_as != "embedded" and cache is not None and lacks is None:
-        return _sdk(cache, stack, note, dry_run=dry_run)
+        runtime = stack.enter_context(foundry.start(cache=cache, progress=note))
+        how = f"{SDK}, started for this run: SDK {runtime.version}, models in {cache}"
+        return Location(None if dry_run else runtime.serve(), how, pid=runtime.pid, runtime=runtime)
     return _embedded(scenario, stack, note, dry_run=dry_run)
 
 
@@ -105,8 +112,8 @@ def _found(scenario: Scenario, note: Note) -> Found | None:
     if named is not None and named.how == targets.VARIABLE:
         return named
     here = {} if named is None else {named.endpoint: f"Foundry Local, {named.how}"}
-    has_key = key_source(scenario.api_key_env, scenario.api_key_file, nearby.HOW) is not None
-    for one in asyncio.run(nearby.look(nearby.PORTS)):
+    has_key = key_source(scenario.api_key_env, scenario.api_key_file, lookup.HOW) is not None
+    for one in asyncio.run(lookup.look(lookup.PORTS)):
         if one.is_locked and not has_key:
             note(f"{one.endpoint} wants a key: to measure it, add -e {one.endpoint} --api-key-env NAME")
         else:
@@ -114,23 +121,7 @@ def _found(scenario: Scenario, note: Note) -> Found | None:
     if len(here) > 1:
         several = " or ".join(f"-e {url} ({kind})" for url, kind in here.items())
         raise UsageError(f"{len(here)} servers are here: name the one that is meant: {several}")
-    return named or next((Found(url, nearby.HOW) for url in here), None)
-
-
-def _simulator(stack: ExitStack, *, dry_run: bool) -> Location:
-    from loadbench.serve import simulator
-
-    if dry_run:
-        return Location(None, "the simulator, started for the run", (ModelFacts(simulator.MODEL),))
-    server = stack.enter_context(simulator.start())
-    how = "the simulator, started for this run: its figures are no measurement of a model"
-    return Location(server.url, how, pid=server.pid)
-
-
-def _sdk(cache: Path, stack: ExitStack, note: Note, *, dry_run: bool) -> Location:
-    runtime = stack.enter_context(foundry.start(cache=cache, progress=note))
-    how = f"{SDK}, started for this run: SDK {runtime.version}, models in {cache}"
-    return Location(None if dry_run else runtime.serve(), how, pid=runtime.pid, runtime=runtime)
+    return named or next((Found(url, lookup.HOW) for url in here), None)
 
 
 def _embedded(scenario: Scenario, stack: ExitStack, note: Note, *, dry_run: bool) -> Location:
@@ -141,7 +132,7 @@ def _embedded(scenario: Scenario, stack: ExitStack, note: Note, *, dry_run: bool
             f"no server to measure: no -e URL, no FOUNDRY_LOCAL_ENDPOINT, no server found on this machine, and the "
             f"embedded model cannot run here ({reason}); name a server with -e, or try --simulate"
         )
-    # llama.cpp tells neither device nor licence, but we start it.
+    # llama.cpp names neither device nor licence, but we start it.
     facts = ModelFacts(llama.MODEL, cached=True, device="CPU", licence="Apache-2.0")
     if dry_run:
         return Location(None, "the embedded model, started for the run", (facts,))
@@ -168,9 +159,10 @@ def cache_folder(settings: Server) -> Path:
 
 
 def origin(location: Location, facts: ModelFacts) -> Origin:
-    """What is known of a model beside what its server tells: how long that took to start, what it takes on the disk."""
+    """What is known of a model beside what its server says: how long that took to start, what it takes on the disk."""
     if location.runtime is not None and (folder := location.runtime.path(facts.id)) is not None:
-        return Origin(None, _disk_bytes(folder), "files")
+        size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return Origin(None, size_bytes or None, "files")
     if any(one.id == facts.id and one.size_bytes for one in location.models):
         return Origin(location.load_s, facts.size_bytes, "files")
     if facts.size_bytes is None or not (facts.cached or facts.loaded):  # a catalogue's size is not on this disk
@@ -178,8 +170,7 @@ def origin(location: Location, facts: ModelFacts) -> Origin:
     return Origin(None, facts.size_bytes, "server")
 
 
-def _disk_bytes(folder: Path) -> int | None:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) or None
+# -- a server that answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +180,7 @@ class Reached:
     Attributes:
         control: Loads and unloads its models; None where it offers neither.
         scrape: Reads its own metrics; None where its kind has none.
-        round_trip_ns: Of the network, the shortest TCP connect; None where nobody measured it.
+        round_trip_ns: Of the network, the shortest TCP connect; None where it is not measured.
     """
 
     server: Target
@@ -198,7 +189,7 @@ class Reached:
     round_trip_ns: int | None = None
 
     def choose(self, scenario: Scenario) -> Choice:
-        """The models, devices and execution provider that a scenario asks for.
+        """The models, devices and execution provider of a scenario.
 
         Raises:
             TargetError: The server has none of them.
@@ -209,7 +200,7 @@ class Reached:
         return self.chosen(names, scenario)
 
     def chosen(self, names: str | Sequence[str], scenario: Scenario) -> Choice:
-        """These models, as the devices and the execution provider that were asked for allow."""
+        """These models, as the scenario's devices and execution provider allow."""
         devices, provider = scenario.device or (), scenario.execution_provider
         return targets.choose(self.server, names, devices=devices, execution_provider=provider)
 
@@ -219,17 +210,21 @@ async def reached(location: Location, job: Job, note: Note) -> AsyncIterator[Rea
     """The server at a location; control calls work as long as this is open.
 
     Args:
-        note: Told what is waited for.
+        note: Shows what is waited for.
     Raises:
         TargetError: Nobody answers there.
     """
-    known = await anyio.to_thread.run_sync(_known_target, location)
-    if known is not None:
-        control = None if location.runtime is None else RuntimeControl(location.runtime)
-        yield Reached(known, control, None)
+    runtime = location.runtime
+    if runtime is not None:  # this process knows it without HTTP
+        base_url = SDK if location.endpoint is None else targets.normalise(location.endpoint)
+        listed = tuple(await anyio.to_thread.run_sync(runtime.models))  # it may block for 4 s
+        target = Target(base_url, "foundry2", runtime.version, models=listed, pid=runtime.pid, is_ours=True)
+        yield Reached(target, RuntimeControl(runtime), None)
         return
-    scenario, settings = job.scenario, job.server
-    endpoint = location.endpoint or ""
+    if location.endpoint is None:
+        yield Reached(Target(location.how.partition(",")[0], "openai", models=location.models), None, None)
+        return
+    scenario, settings, endpoint = job.scenario, job.server, location.endpoint
     base_url = targets.normalise(endpoint)
     # Ours sets up its first connection in 3 ms, stock httpx in 100.
     transport = None if targets.is_proxied(base_url) else Transport(clock="user", tls=tls(base_url, settings))
@@ -244,30 +239,13 @@ async def reached(location: Location, job: Job, note: Note) -> AsyncIterator[Rea
         named = scenario.models != "auto"
         wait_s = float(settings.wait or 0)
         server = await targets.wait(endpoint, http=http, wait_s=wait_s, waiting=note, named=named)
-        server = _with_known(server, location)
+        known = {one.id: one for one in location.models}
+        models = tuple(targets.merged(one, known[one.id]) if one.id in known else one for one in server.models)
+        server = replace(server, models=models, pid=server.pid or location.pid)
         root = targets.server_root(server.base_url)
         scrape = (lambda: targets.scrape(http, root)) if targets.VENDORS[server.kind].has_metrics else None
         round_trip_ns = None if transport is None else transport.round_trip_ns
         yield Reached(server, targets.control(server, http), scrape, round_trip_ns)
-
-
-def _known_target(location: Location) -> Target | None:
-    """The server as this process knows it without asking over HTTP; None where it must be asked. May block for 4 s."""
-    if location.runtime is not None:
-        base_url = SDK if location.endpoint is None else targets.normalise(location.endpoint)
-        listed = tuple(location.runtime.models())
-        runtime = location.runtime
-        return Target(base_url, "foundry2", runtime.version, models=listed, pid=runtime.pid, is_ours=True)
-    if location.endpoint is None:
-        return Target(location.how.partition(",")[0], "openai", models=location.models)
-    return None
-
-
-def _with_known(server: Target, location: Location) -> Target:
-    """A server that answered, with what its location tells beside it."""
-    known = {one.id: one for one in location.models}
-    merged = (targets.merged(one, known[one.id]) if one.id in known else one for one in server.models)
-    return replace(server, models=tuple(merged), pid=server.pid or location.pid)
 
 
 async def replicas(location: Location, job: Job, stack: AsyncExitStack, note: Note) -> tuple[Reached, ...]:
@@ -299,14 +277,6 @@ def check_replicas(choice: Choice, others: Sequence[Reached]) -> None:
                 )
 
 
-def client_endpoints(servers: Sequence[Target], names: Sequence[str], weights: Sequence[int] | None) -> list[Endpoint]:
-    """Where the requests for these models go."""
-    return [
-        Endpoint(server.chat_url, server.chat_urls(names), weight)
-        for server, weight in zip(servers, weights or [1] * len(servers), strict=True)
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class RuntimeControl:
     """Foundry Local's runtime as what loads and unloads: each exact variant, which its web service cannot."""
@@ -320,7 +290,7 @@ class RuntimeControl:
         await self._do(self.runtime.unload, model)
 
     async def running(self, model: ModelFacts) -> ModelFacts | None:
-        """The model as the runtime tells of it, if it is loaded."""
+        """The model as the runtime lists it, if it is loaded."""
         listed = await anyio.to_thread.run_sync(self.runtime.models)
         return next((facts for facts in listed if facts.id == model.id and facts.loaded), None)
 
@@ -331,6 +301,9 @@ class RuntimeControl:
             raise
         except LoadbenchError as error:  # of this model alone: the others of a run go on
             raise TargetError(str(error)) from error
+
+
+# -- keys, certificates, proxies
 
 
 def key(name: str | None, file: str | None, how: str = "") -> str | None:
@@ -345,20 +318,18 @@ def key(name: str | None, file: str | None, how: str = "") -> str | None:
         UsageError: Both are named; or the variable is not set, or the file holds no key.
     """
     if file is None:
-        return targets.read_key(name or key_variable(how), os.environ)
+        return targets.read_key(key_source(name, None, how), os.environ)
     if name is not None:
         raise UsageError("--api-key-env and --api-key-file are both given: keep one")
     return targets.read_key_file(expanded(file, "--api-key-file"))
 
 
 def key_source(name: str | None, file: str | None, how: str = "") -> str | None:
-    """Which variable or file the key is from: what nobody named is told too, as it is sent."""
-    return file or name or key_variable(how)
-
-
-def key_variable(how: str = "") -> str | None:
-    """The variable that holds a key where none is named; None where it is not set, or the server was just found."""
-    return KEY if how != nearby.HOW and os.environ.get(KEY, "").strip() else None
+    """Which file or variable the key is from: API_KEY too is shown, as it is sent; None where there is none."""
+    named = file or name
+    if named is None and how != lookup.HOW and os.environ.get(KEY, "").strip():
+        return KEY
+    return named
 
 
 def warnings(endpoint: str | None, key_file: str | None, *, insecure: bool) -> list[str]:
@@ -394,7 +365,7 @@ def transport(target: Target, settings: Server) -> Transport | StockTransport:
 
 
 def authorities(settings: Server) -> str | None:
-    """The text of `--ca-file`, for whoever cannot read the file itself."""
+    """The text of `--ca-file`, for workers that cannot read the file itself."""
     return None if settings.ca_file is None else Path(settings.ca_file).read_text(encoding="ascii", errors="ignore")
 
 
@@ -404,11 +375,11 @@ def proxy(servers: Sequence[Target]) -> str | None:
     Raises:
         LoadbenchError: It is none that can be used, or not of each server the same one.
     """
-    proxies = [targets.proxy_of(one.base_url) for one in servers]
-    for one, found in zip(servers, proxies, strict=True):
-        if found != proxies[0]:
+    first, *others = [targets.proxy_of(one.base_url) for one in servers]
+    for one, found in zip(servers[1:], others, strict=True):
+        if found != first:
             raise LoadbenchError(
                 f"{one.base_url} and {servers[0].base_url} are not reached by one proxy: measure each in a run "
                 "of its own"
             )
-    return proxies[0]
+    return first

@@ -26,7 +26,7 @@ from loadbench.runner.job import Job, Search
 from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import Duration
 from loadbench.scenario.files import home
-from loadbench.server import Choice, Found, Target, nearby
+from loadbench.server import Choice, Found, Target, lookup
 from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header
 
 PROMPTS = "prompts.json"
@@ -34,7 +34,7 @@ _MOST_IN_A_SECOND = 1000
 
 
 def new(name: str, stack: ExitStack, *, claim: bool) -> Path:
-    """Where a run goes that was given no folder: results/<UTC time>-<its name>, with a number where that is taken.
+    """Where a run without a folder of its own goes: results/<UTC time>-<its name>, with a number where that is taken.
 
     Args:
         stack: With it goes the folder, where nothing came into it.
@@ -46,11 +46,17 @@ def new(name: str, stack: ExitStack, *, claim: bool) -> Path:
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
     path = Path("results") / name
     made = [] if os.path.lexists(path.parent) else [path.parent]
+
+    def remove_empty(claimed: Path) -> None:
+        with suppress(OSError):
+            for folder in (claimed, *made):
+                folder.rmdir()
+
     for number in range(2, _MOST_IN_A_SECOND):
         try:
             if claim:
                 path.mkdir(parents=True)
-                stack.callback(_remove_empty, [path, *made])
+                stack.callback(remove_empty, path)
                 return path
         except FileExistsError:
             pass
@@ -60,12 +66,6 @@ def new(name: str, stack: ExitStack, *, claim: bool) -> Path:
             return path
         path = path.with_name(f"{name}-{number}")
     return path
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
 
 
 def info(
@@ -78,23 +78,33 @@ def info(
     clock: str,
 ) -> dict[str, Any]:
     """What run.json says from the start. No key, no header that may hold one."""
-    asked = job.scenario
+    settings = job.scenario
     models = [one.id for one in choice.chosen]
     facts = asdict(server)
     facts["models"] = [one for one in facts["models"] if one["id"] in models]
-    own_limits = any(one.max_tokens is not None for one in questions)
+    source = "the scenario" if settings.prompts else "the built-in set"
+    if settings.trace is not None:
+        source = settings.trace
+    elif settings.input_length is not None:
+        source = f"made up, {settings.input_length}"
+    elif isinstance(settings.prompts, str):
+        source = settings.prompts
+    asked = []
+    for one in questions:
+        recipe = [] if one.recipe is None else [str(one.recipe)]
+        asked.append((one.id, one.messages, *one.turns, *recipe))
     return {
-        "name": asked.name,
+        "name": settings.name,
         "start": store.utc_now(),
         "command": _command(job.command or sys.argv),
         "versions": telemetry.versions(),
-        "scenario": scenario.to_builtins(asked, NOT_STORED),
-        "seed": asked.seed,
+        "scenario": scenario.to_builtins(settings, NOT_STORED),
+        "seed": settings.seed,
         "prompts": {
             "count": len(questions),
-            "source": _source(asked),
-            "sha256": _digest(questions),
-            "own_limits": own_limits,
+            "source": source,
+            "sha256": hashlib.sha256(repr(asked).encode()).hexdigest(),
+            "own_limits": any(one.max_tokens is not None for one in questions),
         },
         "parameters": {**asdict(parameters), "extra_body": stored_body(parameters.extra_body)},
         "target": facts,
@@ -118,33 +128,12 @@ def _command(words: Sequence[str]) -> list[str]:
             name, _, text = value.partition(":")
             value = f"{name}: {stored_header(name, text.strip())}"
         elif option == "--extra-body":
-            value = _body(value)
+            with suppress(ValueError):  # else it is no body, but the word behind a value that is called like the option
+                body = json.loads(value)
+                stored = stored_body(body)
+                value = value if stored == body else json.dumps(stored)
         shown.append(starred(f"{option}={value}" if equals else value))
     return shown
-
-
-def _body(text: str) -> str:
-    try:
-        body = json.loads(text)
-    except ValueError:  # no body, but the word behind a value that is called like the option
-        return text
-    stored = stored_body(body)
-    return text if stored == body else json.dumps(stored)
-
-
-def _digest(questions: Sequence[Prompt]) -> str:
-    asked = [(one.id, one.messages, *one.turns, *[str(one.recipe)] * (one.recipe is not None)) for one in questions]
-    return hashlib.sha256(repr(asked).encode()).hexdigest()
-
-
-def _source(asked: Scenario) -> str:
-    if asked.trace is not None:
-        return asked.trace
-    if asked.input_length is not None:
-        return f"made up, {asked.input_length}"
-    if isinstance(asked.prompts, str):
-        return asked.prompts
-    return "the scenario" if asked.prompts else "the built-in set"
 
 
 # -- a run that goes on
@@ -181,37 +170,35 @@ def continued(job: Job) -> Job:
         raise UsageError("--resume takes its plan from the folder: leave out --extra-body, but for what is not stored")
     for name in [name for name in before.headers if name.lower() in again]:
         del before.headers[name]
-    budget_s = info.get("budget_s")
-    budget = Duration(budget_s) if isinstance(budget_s, int | float) else None
     models = None
     if before.models == "auto" and isinstance(facts := info.get("target"), dict):
         models = [one["id"] for one in facts.get("models") or () if isinstance(one, dict) and "id" in one]
+    search = None
+    if job.search is not None:
+        if not info["capacity"]:
+            raise UsageError(f"{folder}: its run.json holds no search to continue")
+        first = info["capacity"][0]
+        search = Search(by=first["by"], start=first["start"], most=first["most"], within=first["within"])
+    budget_s = info.get("budget_s")
+    budget = Duration(budget_s) if isinstance(budget_s, int | float) else None
     return structs.replace(
         job,
         scenario=scenario.merge(before, headers=headers or None, extra_body=body or None, models=models or None),
         limits=structs.replace(job.limits, budget=budget),
-        search=None if job.search is None else _search(folder, info),
+        search=search,
     )
 
 
-def _search(folder: Path, info: dict[str, Any]) -> Search:
-    records = info.get("capacity") or []
-    if not records:
-        raise UsageError(f"{folder}: its run.json holds no search to continue")
-    first = records[0]
-    return Search(by=first["by"], start=first["start"], most=first["most"], within=first["within"])
-
-
-def questions(folder: Path, asked: Scenario) -> list[Prompt]:
+def questions(folder: Path, settings: Scenario) -> list[Prompt]:
     """The prompts that the run began with, whatever became of their file since."""
     kept = folder / PROMPTS
-    return prompts.read(kept) if kept.exists() else prompts.for_scenario(asked)
+    return prompts.read(kept) if kept.exists() else prompts.for_scenario(settings)
 
 
-def keep_questions(folder: Path, asked: Sequence[Prompt]) -> None:
+def keep_questions(folder: Path, questions: Sequence[Prompt]) -> None:
     """Keep the prompts of a run that begins, or of one that was killed before it could keep them."""
     if not (folder / PROMPTS).exists():
-        store.write_atomically(folder / PROMPTS, prompts.to_json(asked))
+        store.write_atomically(folder / PROMPTS, prompts.to_json(questions))
 
 
 def began_as(folder: Path) -> str | None:
@@ -223,16 +210,15 @@ def began_as(folder: Path) -> str | None:
 
 def server_of(folder: Path) -> Found | None:
     """Where the run's server was; a Foundry Local service may have moved to another port since."""
-    server = _server(folder)
+    info = store.read_info(folder)
+    server = info.get("target") or {}
     if str(server.get("kind") or "").startswith("foundry") and (found := targets.discover(os.environ, home())):
         return found
     url = server.get("base_url")
     if not url:
         return None
-    was_near = (
-        store.read_info(folder).get("target_found") == nearby.HOW
-    )  # such a server got no API_KEY, nor does it now
-    return Found(url, nearby.HOW if was_near else "as the run began")
+    was_near = info.get("target_found") == lookup.HOW  # such a server got no API_KEY, nor does it now
+    return Found(url, lookup.HOW if was_near else "as the run began")
 
 
 def check_servers(folder: Path, servers: Sequence[Target]) -> None:
@@ -241,7 +227,8 @@ def check_servers(folder: Path, servers: Sequence[Target]) -> None:
     Raises:
         TargetError: If one of them is another one.
     """
-    began = store.read_info(folder).get("endpoints") or [_server(folder)]
+    info = store.read_info(folder)
+    began = info.get("endpoints") or [info.get("target") or {}]
     for server, before in zip(servers, began, strict=False):
         kind = before.get("kind")
         if kind is not None and kind != server.kind:
@@ -254,7 +241,3 @@ def check_servers(folder: Path, servers: Sequence[Target]) -> None:
 def complete(folder: Path) -> set[str]:
     """Ids of the levels that need not be done again."""
     return {level["id"] for level in store.read_info(folder)["levels"] if level["status"] == "complete"}
-
-
-def _server(folder: Path) -> dict[str, Any]:
-    return store.read_info(folder).get("target") or {}

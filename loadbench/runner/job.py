@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 
 from loadbench import scenario as scenarios
 from loadbench.errors import UsageError
 from loadbench.scenario import Scenario
-from loadbench.scenario.bounds import Duration
+from loadbench.scenario.bounds import Duration, decoded, encoded
 from loadbench.scenario.settings import Flag
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the server is reached.
-
-    Attributes:
-        every_model: All models at hand are meant, by that word: nobody asks which.
-        cache_dir: Where Foundry Local's SDK keeps its models; None for the usual place.
-    """
+    """How the server is reached."""
 
     simulate: Annotated[
         bool, Flag("--simulate", "Measure a simulator; its figures are labelled so.", variable=False)
@@ -34,8 +29,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["kernel", "user"] | None,
         Flag("--stamps", "Stamp arrivals: kernel or user.  [default: best]", "WHERE"),
     ] = None
-    every_model: bool = False
-    cache_dir: Path | None = None
+    every_model: bool = False  # all models at hand are meant, by that word: no question which
+    cache_dir: Annotated[
+        Path | None,
+        Flag("--cache-dir", "Models of Foundry Local's SDK.  [default: ~/.loadbench/cache/models]", "DIR", "folder"),
+    ] = None
 
 
 class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,11 +56,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept, and where.
-
-    Attributes:
-        folder: A new one; None for results/<UTC time>-<name>.
-    """
+    """What is kept, and where."""
 
     folder: Annotated[
         Path | None, Flag("-o --output", "The run's folder.  [default: results/...]", "DIR", "path", variable=False)
@@ -89,10 +83,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One run.
 
     Attributes:
-        scenario: What to ask, of whom, and how hard.
         resume: The folder of a run that goes on; the scenario then has only what its run.json does not store.
         search: The scenario's load is searched for; None where it is given.
-        command: The words that asked for it, for run.json.
+        command: The command line, for run.json.
     """
 
     resume: Annotated[Path | None, Flag("--resume", "Continue this folder's run.", "DIR", "path", variable=False)] = (
@@ -106,9 +99,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     search: Search | None = None
     command: tuple[str, ...] = ()
 
+    @property
+    def budget_s(self) -> float | None:
+        """How long all of its runs may take together."""
+        return None if self.limits.budget is None else float(self.limits.budget)
+
     def to_json(self) -> bytes:
         """The job for another process on this machine; secrets are in it, as they must be."""
-        return msgspec.json.encode(self, enc_hook=_encoded)
+        return msgspec.json.encode(self, enc_hook=encoded)
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
@@ -119,25 +117,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             ScenarioError: Its scenario is not valid.
         """
         try:
-            plain: dict[str, Any] = msgspec.json.decode(text, type=dict)
-            scenario = scenarios.from_json(plain.pop("scenario"), "options")
-            job = msgspec.convert(plain, cls, dec_hook=_decoded)
+            plain = msgspec.json.decode(text, type=dict[str, object])
+            scenario = scenarios.from_json(msgspec.json.encode(plain.pop("scenario")), "options")
+            job = msgspec.convert(plain, cls, dec_hook=decoded)
         except (msgspec.ValidationError, msgspec.DecodeError, KeyError) as error:
             raise UsageError(f"this is no job: {error}") from None
         return msgspec.structs.replace(job, scenario=scenario)
-
-
-PARTS = {"server": Server, "sharing": Sharing, "limits": Limits, "output": Output, "search": Search}
-"""The structs of a job beside its scenario, by its fields."""
-
-
-def _encoded(value: object) -> str:
-    if isinstance(value, Duration | Path):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} in a job")
-
-
-def _decoded(kind: type, value: Any) -> Any:
-    if kind is Duration:
-        return Duration.parse(value)
-    return Path(value)

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import zip_longest
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -20,62 +20,50 @@ from msgspec import structs
 from loadbench import prompts, store
 from loadbench import scenario as scenarios
 from loadbench import server as targets
-from loadbench.client import Parameters
-from loadbench.client.route import Route
+from loadbench.client import Endpoint, Parameters, Route
 from loadbench.engine import MAX_STREAMS, process
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
 from loadbench.quality import Question, checks
 from loadbench.runner import capacity, connect, plan
 from loadbench.runner import folder as folders
-from loadbench.runner.capacity import Grid, searching
+from loadbench.runner.capacity import Grid, Search
 from loadbench.runner.connect import Location, Reached
 from loadbench.runner.job import Job
 from loadbench.runner.outcome import Outcome, Ran
 from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
 from loadbench.runner.schedule import Precise, Rounds, until_record, with_aborts
 from loadbench.runner.session import Session, in_turns
-from loadbench.runner.spread import asked_for, begin_workers
-from loadbench.runner.view import Sided, View, named
-from loadbench.runner.watch import Shown, Watch, Watched
+from loadbench.runner.spread import begin_workers, workers_of
+from loadbench.runner.watch import Sided, View, Watch, Watched, named
 from loadbench.scenario import Scenario, Shape
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
 from loadbench.store import SIDES
-from loadbench.transport.limits import raise_file_limit
+from loadbench.transport import raise_file_limit
 
 MOST_STREAMS = 1000
 MOST_PER_S = 1000.0
-"""Requests; of both, what nobody is asked about."""
+"""Requests; of both, what is sent to another machine without a question."""
 _DOZEN = 12
-"""Models that a run takes without a word where the server holds them, or does not tell."""
+"""Models that a run takes without a question where the server holds them, or does not say."""
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 
-class Person(Protocol):
-    """The one who asked for the run, as far as that one can be asked back."""
+class Person:
+    """The one who asked for the run, as far as that one can be asked back; this one cannot, `cli` has another."""
 
     def lines(self, opening: Opening) -> list[str]:
-        """What is to be said of the plan, in words."""
-
-    def choose(self, question: str, names: Sequence[str]) -> list[str] | None:
-        """Which of these are meant: their names, or numbers from 1 on, or `all`; None where nobody answers."""
-
-    def confirm(self, question: str) -> bool | None:
-        """Whether that is meant; None where nobody answers."""
-
-
-class Nobody:
-    """No person: whatever would be asked is an error."""
-
-    def lines(self, opening: Opening) -> list[str]:
+        """The plan in words, for the view."""
         return []
 
     def choose(self, question: str, names: Sequence[str]) -> list[str] | None:
+        """Which of these are meant: their names, or numbers from 1 on, or `all`; None where nobody answers."""
         return None
 
     def confirm(self, question: str) -> bool | None:
+        """Whether that is meant; None where nobody answers."""
         return None
 
 
@@ -95,11 +83,10 @@ def measure(job: Job, view: View, person: Person | None = None) -> Outcome:
             for name, one in jobs
         ]
         stack.callback(view.close)
-        sessions = on_loop(_measured, root, sides, view, person or Nobody())
-    runs = [
-        Ran(side.name, side.path, dict(session.failed), session.folder.info)
-        for side, session in zip(sides, sessions, strict=False)
-    ]
+        sessions = on_loop(_measured, root, sides, view, person or Person())
+    runs = []
+    for side, session in zip(sides, sessions, strict=False):  # a dry run has no sessions
+        runs.append(Ran(side.name, side.path, dict(session.failed), session.folder.info))
     interrupted = any(session.interrupted for session in sessions)
     return Outcome(root, tuple(runs), interrupted=interrupted, is_search=job.search is not None)
 
@@ -111,14 +98,13 @@ def on_loop(work: Callable[[*Arguments], Awaitable[T]], *arguments: *Arguments) 
 
 def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
     """Where it all goes, and a job for each target: one without a name, or those of both sides."""
-    folder = job.resume
-    if folder is not None:
-        both = store.sides(folder) if job.search is None else []
-        if not both:
-            job = folders.continued(job)
-            _check_search(job)
-            return folder, [("", job)]
-        return folder, [(one.name, folders.continued(structs.replace(job, resume=one))) for one in both]
+    if job.resume is not None:
+        both = store.sides(job.resume) if job.search is None else []
+        if both:
+            return job.resume, [(one.name, folders.continued(structs.replace(job, resume=one))) for one in both]
+        continued = folders.continued(job)
+        _check_search(continued)
+        return job.resume, [("", continued)]
     _check_search(job)
     scenario = job.scenario
     if scenario.against is not None and job.search is not None:
@@ -136,16 +122,21 @@ def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
 
 def _check_search(job: Job) -> None:
     if job.search is not None:
-        capacity.check(job.scenario, capacity.grid_of(job.search), _seconds(job))
+        capacity.check(job.scenario, Grid.of(job.search), job.budget_s)
 
 
 async def _measured(root: Path, sides: Sequence[Side], view: View, person: Person) -> list[Session]:
-    """All runs to their ends; none where that was not meant."""
+    """All runs to their ends; none after a dry run."""
     async with AsyncExitStack() as stack:
         prepared = [await _prepared(side, stack, view, person, runs=len(sides)) for side in sides]
         opening = Opening(root, prepared)
         if len(prepared) > 1:
-            _check_models(*(one.models for one in prepared))
+            base, new = (one.models for one in prepared)
+            if not set(base) & set(new) and not len(base) == len(new) == 1:  # one model is compared with one
+                raise UsageError(
+                    f"no model in common: the base has {', '.join(base)}, the other {', '.join(new)}: name one with "
+                    "-m, and the other's with --against-model"
+                )
         _make_room(prepared)
         view.opening(opening.facts(), person.lines(opening), opening.plan)
         for one in prepared:
@@ -153,7 +144,12 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
                 view.note(f"{one.side.name}: {warning}" if one.side.name else warning)
         if opening.job.limits.dry_run:
             return []
-        _confirm(prepared, person)
+        if not opening.job.limits.yes:
+            largest = [most(one.scenario, one.to_come.levels, one.side.questions) for one in prepared]
+            if (grid := prepared[0].grid) is not None:
+                largest.append((int(grid.most), 0.0) if grid.by == "concurrency" else (0, float(grid.most)))
+            streams, rates = zip(*largest, strict=True)
+            confirm_load([url for one in prepared for url in one.urls], max(streams), max(rates), person)
         rounds = Rounds()
         sessions = []
         for one in prepared:
@@ -175,12 +171,12 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What is asked of one target, and where its records go.
+    """One target and what it is to be asked.
 
     Attributes:
         name: Of two targets `base` or `new`; "" of a single one.
         path: The run folder.
-        questions: What is asked; those that the run began with, where it is continued.
+        questions: The prompts; of a run that is continued those that it began with.
     """
 
     name: str
@@ -194,7 +190,7 @@ def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str
     """Check what can be checked before a server is there, and find or start it; it ends with the stack."""
     if job.resume is None:
         questions = prompts.for_scenario(job.scenario, note)
-        for one in questions:  # a rule that nobody understands is told now, not after the run
+        for one in questions:  # a rule that cannot be read is an error now, not after the run
             checks.parse(Question(one.id, "", checks=one.checks))
         store.check_new(path)
     else:
@@ -240,7 +236,7 @@ class Prepared:
         job = self.side.job
         began = None if job.resume is None else store.read_info(self.side.path)
         local = all(targets.is_loopback(url) for url in self.urls if url)
-        return asked_for(job.sharing, began, local=local)
+        return workers_of(job.sharing, began, local=local)
 
     @property
     def models(self) -> list[str]:
@@ -258,13 +254,8 @@ class Prepared:
         """The levels that are not complete."""
         return replace(self.steps, levels=tuple(one for one in self.steps.levels if one.level.id not in self.done))
 
-    @property
-    def budget_s(self) -> float | None:
-        """Of all runs that share it."""
-        return _seconds(self.side.job)
-
     def facts(self) -> dict[str, Any]:
-        """What a program reads of it before the run begins."""
+        """The opening as programs read it."""
         return {
             "target": self.server.base_url or None,
             "endpoints": [one.base_url for one in self.servers] if self.others else None,
@@ -274,7 +265,7 @@ class Prepared:
             "absent": [asdict(one) for one in self.choice.absent],
             "folder": str(self.side.path),
             "scenario": scenarios.to_builtins(self.scenario),
-            "budget_s": self.budget_s,
+            "budget_s": self.side.job.budget_s,
         }
 
     def warnings(self) -> list[str]:
@@ -282,7 +273,10 @@ class Prepared:
         secure = next((url for url in self.urls if url.startswith("https:")), self.server.base_url or None)
         insecure = self.side.job.server.insecure
         found = connect.warnings(secure, self.scenario.api_key_file, insecure=insecure)
-        found += [f"Warning: {warning}" for warning in Watched(self.server).memory_warnings(self.choice)]
+        watched = Watched(self.server)
+        for one in self.choice.chosen:
+            if one.facts is not None and (warning := watched.memory_warning(one.facts)) is not None:
+                found.append(f"Warning: {warning}")
         if self.scenario.output_exact and not self._ignores_eos:
             kind = next(one.kind for one in self.servers if not targets.VENDORS[one.kind].ignore_eos)
             found.append(f"--output-exact: {kind} is not known to honour it: answers end where the model ends them")
@@ -294,14 +288,16 @@ class Prepared:
         Args:
             rounds: Of all runs that take turns with it.
         """
-        scenario, server, side = self.scenario, self.server, self.side
-        job, chosen = side.job, self.choice.chosen
+        scenario, server, side, job = self.scenario, self.server, self.side, self.side.job
         parameters = self._parameters()
+        key = connect.key(scenario.api_key_env, scenario.api_key_file, side.location.how)
+        weights = scenario.weights or [1] * len(self.servers)
+        endpoints = []
+        for one, weight in zip(self.servers, weights, strict=True):
+            endpoints.append(Endpoint(one.chat_url, one.chat_urls(self.models), weight))
         route = Route(
-            tuple(connect.client_endpoints(self.servers, self.models, scenario.weights)),
-            targets.request_headers(
-                scenario.headers, connect.key(scenario.api_key_env, scenario.api_key_file, side.location.how)
-            ),
+            tuple(endpoints),
+            targets.request_headers(scenario.headers, key),
             parameters,
             scenario.timeouts,
             stamps=job.server.stamps,
@@ -312,21 +308,21 @@ class Prepared:
         client = route.open()
         stack.push_async_callback(client.transport.aclose)
         watched = Watched(server, tuple(one.server for one in self.others))
-        sampler = stack.enter_context(watched.sampling(job.output.telemetry))
-        shared = None if self.spread is None else await begin_workers(self.spread, route, view.note, stack)
-        if shared is not None and sampler is not None:
-            sampler.workers = shared.pids
+        sampler = stack.enter_context(watched.sampling()) if job.output.telemetry else None
+        workers = None if self.spread is None else await begin_workers(self.spread, route, view.note, stack)
+        if workers is not None and sampler is not None:
+            sampler.workers = workers.pids
         if job.resume is not None:
             folder = store.RunFolder.reopen(side.path)
         else:
             clock = client.transport.clock
             info = folders.info(job, server, side.location.how, self.choice, parameters, side.questions, clock)
             info |= {
-                "budget_s": self.budget_s,
+                "budget_s": job.budget_s,
                 "telemetry": watched.facts(sampler),
                 "insecure": job.server.insecure,
-                "spread": None if shared is None else shared.facts(job.sharing),
-                "endpoints": self._endpoints(),
+                "spread": None if workers is None else workers.facts(job.sharing),
+                "endpoints": self._endpoints(weights) if self.others else None,
             }
             if self.grid is not None:
                 info["capacity"] = capacity.begun(self.models, self.grid, scenario)
@@ -336,11 +332,13 @@ class Prepared:
         folders.keep_questions(side.path, side.questions)
         steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
         if self.grid is not None:
-            schedule: Schedule = searching(scenario, folder.info["capacity"], view.step, self.budget_s)
+            schedule: Schedule = Search(scenario, folder.info["capacity"], view.step, job.budget_s)
         else:
-            schedule = _levels(scenario, steps, folder, view, rounds)
-        origins = {one.id: connect.origin(side.location, one.facts) for one in chosen if one.facts is not None}
-        scrape = None if self.others else self.reached.scrape
+            schedule = Fixed(steps.levels)
+            if until := folder.info.get("until"):
+                schedule = Precise(steps.levels, until, view.note, scenario.stream, rounds)
+            schedule = with_aborts(schedule, scenario.thresholds, streamed=scenario.stream)
+        chosen = self.choice.chosen
         return Session(
             scenario,
             side.questions,
@@ -350,12 +348,12 @@ class Prepared:
             folder,
             client,
             view,
-            Watch(Shown(folder, view), sampler, scrape, local=watched.local),
+            Watch(folder, sampler, None if self.others else self.reached.scrape, local=watched.local, view=view),
             control=None if self.others else self.reached.control,
-            origins=origins,
-            budget_s=None if self.grid is not None else self.budget_s,
+            origins={one.id: connect.origin(side.location, one.facts) for one in chosen if one.facts is not None},
+            budget_s=None if self.grid is not None else job.budget_s,
             runs=self.runs,
-            drive=None if shared is None else shared.drive,
+            drive=None if workers is None else workers.drive,
             schedule=schedule,
         )
 
@@ -364,7 +362,7 @@ class Prepared:
         return all(targets.VENDORS[one.kind].ignore_eos for one in self.servers)
 
     def _parameters(self) -> Parameters:
-        """What each request carries; llama.cpp is told not to answer from its prompt cache unless the scenario does."""
+        """What each request carries; llama.cpp's prompt cache is off unless the scenario says otherwise."""
         scenario, body = self.scenario, {}
         vendors = [targets.VENDORS[one.kind] for one in self.servers]
         if all(one.cache_prompt for one in vendors):
@@ -376,21 +374,17 @@ class Prepared:
             scenario.max_tokens, scenario.temperature, body | scenario.extra_body, scenario.stream, min_tokens
         )
 
-    def _endpoints(self) -> list[dict[str, Any]] | None:
-        """What run.json says of each endpoint; None of a single one."""
-        if not self.others:
-            return None
+    def _endpoints(self, weights: Sequence[int]) -> list[dict[str, Any]]:
+        """For run.json."""
         found = []
-        every = [self.reached, *self.others]
-        for one, weight in zip(every, self.scenario.weights or [1] * len(every), strict=True):
-            round_trip_ms = None if one.round_trip_ns is None else round(one.round_trip_ns / 1e6, 3)
+        for one, weight in zip([self.reached, *self.others], weights, strict=True):
             found.append(
                 {
                     "url": one.server.base_url,
                     "weight": weight,
                     "kind": one.server.kind,
                     "version": one.server.version,
-                    "round_trip_ms": round_trip_ms,
+                    "round_trip_ms": None if one.round_trip_ns is None else round(one.round_trip_ns / 1e6, 3),
                 }
             )
         return found
@@ -410,21 +404,18 @@ async def _prepared(side: Side, stack: AsyncExitStack, view: View, person: Perso
         folders.check_servers(side.path, [server, *(each.server for each in others)])
     choice = which(server, found.choose(scenario), job, person)
     connect.check_replicas(choice, others)
-    names = [chosen.id for chosen in choice.chosen]
     if location.endpoint is None:
         server = replace(server, base_url="")
-    budget_s = _seconds(job)
     if job.search is not None:
-        return Prepared(
-            side, found, server, choice, Plan((), (), ""), set(), capacity.grid_of(job.search), runs, others
-        )
-    share_s = None if budget_s is None else budget_s / runs
+        grid = Grid.of(job.search)
+        return Prepared(side, found, server, choice, Plan((), (), ""), set(), grid, runs, others)
+    names = [chosen.id for chosen in choice.chosen]
+    share_s = None if job.budget_s is None else job.budget_s / runs
     steps = plan.make(scenario, names, prompts=side.questions, budget_s=share_s)
     plan.check_thresholds(scenario, names)
-    done = set() if job.resume is None else folders.complete(side.path)
-    return Prepared(
-        side, found, server, choice, steps, done & {step.level.id for step in steps.levels}, None, runs, others
-    )
+    complete = set() if job.resume is None else folders.complete(side.path)
+    done = complete & {step.level.id for step in steps.levels}
+    return Prepared(side, found, server, choice, steps, done, None, runs, others)
 
 
 def which(server: Target, choice: Choice, job: Job, person: Person) -> Choice:
@@ -451,30 +442,12 @@ def which(server: Target, choice: Choice, job: Job, person: Person) -> Choice:
     return replace(choice, chosen=tuple(one for one in choice.chosen if one.id in picked))
 
 
-def _seconds(job: Job) -> float | None:
-    return None if job.limits.budget is None else float(job.limits.budget)
-
-
-def _levels(scenario: Scenario, steps: Plan, folder: store.RunFolder, view: View, rounds: Rounds) -> Schedule:
-    """The levels of the plan: all, or until the figures are known well enough, or until a threshold ends the run."""
-    known = folder.info.get("until")
-    schedule: Schedule = Fixed(steps.levels)
-    if known:
-        schedule = Precise(steps.levels, known, view.note, scenario.stream, rounds)
-    return with_aborts(schedule, scenario.thresholds, streamed=scenario.stream)
-
-
 # -- all targets together
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a run is about to do.
-
-    Attributes:
-        folder: Where all of it goes.
-        prepared: Its target, or both.
-    """
+    """What a run is about to do: where all of it goes, and its target, or both."""
 
     folder: Path
     prepared: Sequence[Prepared]
@@ -492,28 +465,18 @@ class Opening:
             return first
         levels: list[PlannedLevel] = []
         for number, pair in enumerate(zip_longest(first.levels, more[0].levels)):
-            ones = [
-                replace(one, level=named(one.level, name))
-                for name, one in zip(SIDES, pair, strict=True)
-                if one is not None
-            ]
+            ones = []
+            for name, one in zip(SIDES, pair, strict=True):
+                if one is not None:
+                    ones.append(replace(one, level=named(one.level, name)))
             levels += reversed(ones) if number % 2 else ones
         return Plan(tuple(levels), first.cuts, first.assumption or more[0].assumption, first.idle_s + more[0].idle_s)
 
     def facts(self) -> Mapping[str, Any]:
-        """What a program reads of it."""
+        """As programs read it."""
         if len(self.prepared) == 1:
             return self.prepared[0].facts()
         return {"sides": {one.side.name: one.facts() for one in self.prepared}, "folder": str(self.folder)}
-
-
-def _check_models(base: Sequence[str], new: Sequence[str]) -> None:
-    """Refuse sides of which nothing could be compared: the same names are, and one model with one."""
-    if not set(base) & set(new) and not len(base) == len(new) == 1:
-        raise UsageError(
-            f"no model in common: the base has {', '.join(base)}, the other {', '.join(new)}: name one with -m, and "
-            "the other's with --against-model"
-        )
 
 
 def _make_room(prepared: Sequence[Prepared]) -> None:
@@ -530,7 +493,7 @@ def _make_room(prepared: Sequence[Prepared]) -> None:
     streams = [one.level.concurrency or one.limits.max_streams for one in levels]
     worst = max((one.level.concurrency or 0 for one in levels), default=0)
     if grid is not None:
-        worst = grid.most_streams
+        worst = int(grid.most) if grid.by == "concurrency" else 0
         streams.append(worst or prepared[0].scenario.max_streams or MAX_STREAMS)
     room = raise_file_limit(ceil(max(streams) / of))
     if room is not None and room < ceil(worst / of):
@@ -538,21 +501,6 @@ def _make_room(prepared: Sequence[Prepared]) -> None:
             f"{'-c' if grid is None else '--max'} {worst}: this system lets a process open {room} streams; raise its "
             "limit (ulimit -Hn) or ask for fewer"
         )
-
-
-def _confirm(prepared: Sequence[Prepared], person: Person) -> None:
-    """Ask whether a large load on another machine is meant, once for all that is to come.
-
-    Raises:
-        UsageError: It is not, or nobody says so.
-    """
-    largest = [most(one.scenario, one.to_come.levels, one.side.questions) for one in prepared]
-    grid = prepared[0].grid
-    if grid is not None:
-        largest.append((grid.most_streams, grid.most_per_s))
-    streams, rates = zip(*largest, strict=True)
-    if not prepared[0].side.job.limits.yes:
-        confirm_load([url for one in prepared for url in one.urls], max(streams), max(rates), person)
 
 
 def confirm_load(urls: Sequence[str], streams: int, per_s: float, person: Person) -> None:
@@ -586,20 +534,18 @@ def most(scenario: Scenario, levels: Sequence[PlannedLevel], questions: Sequence
     In open loop as many streams as the scenario allows by its own word may come to be open; a trace's rate is that of
     its fullest second.
     """
-    streams = [one.level.concurrency or 0 for one in levels]
-    if scenario.max_streams is not None and any(one.level.concurrency is None for one in levels):
-        streams.append(scenario.max_streams)
-    rates = [_peak_per_s(one, questions) for one in levels]
-    return max(streams, default=0), max(rates, default=0.0)
-
-
-def _peak_per_s(one: PlannedLevel, questions: Sequence[Prompt]) -> float:
-    level = one.level
-    if level.is_replay:
-        return _fullest_second([prompt.at_s for prompt in questions if prompt.at_s is not None])
-    if level.shape is not None:
-        return Shape.parse(level.shape).peak_per_s
-    return level.request_rate_per_s or 0.0
+    streams, per_s = 0, 0.0
+    for one in levels:
+        level = one.level
+        streams = max(streams, level.concurrency or scenario.max_streams or 0)
+        if level.is_replay:
+            rate_per_s: float = _fullest_second([prompt.at_s for prompt in questions if prompt.at_s is not None])
+        elif level.shape is not None:
+            rate_per_s = Shape.parse(level.shape).peak_per_s
+        else:
+            rate_per_s = level.request_rate_per_s or 0.0
+        per_s = max(per_s, rate_per_s)
+    return streams, per_s
 
 
 def _fullest_second(at_s: Sequence[float]) -> int:
@@ -608,9 +554,9 @@ def _fullest_second(at_s: Sequence[float]) -> int:
     >>> _fullest_second([0.0, 0.5, 0.9, 1.4, 1.6])
     3
     """
-    found = first = 0
+    fullest = first = 0
     for number, moment in enumerate(at_s):
         while moment - at_s[first] >= 1:
             first += 1
-        found = max(found, number - first + 1)
-    return found
+        fullest = max(fullest, number - first + 1)
+    return fullest

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from loadbench import compare, report, select, store
 from loadbench.errors import FAILED, INTERRUPTED
 from loadbench.report import objectives
 from loadbench.runner.capacity import UNDECIDED
+from loadbench.store.summary import Summary
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
 """What two targets may differ in: it is what they are compared for."""
@@ -56,18 +59,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the command ends.
-
-    Attributes:
-        reasons: A line each, for stderr.
-    """
+    """The exit code of the command, and the reasons for it, a line of stderr each."""
 
     code: int
     reasons: tuple[str, ...] = ()
 
 
 def reported(folder: Path) -> dict[str, Any]:
-    """Write everything that can be said, from the folder alone, as `loadbench report` would; the summary."""
+    """Write the reports, from the folder alone, as `loadbench report` would; the summary."""
     summary = select.summarise(store.read(folder))
     report.write(summary, folder)
     return summary
@@ -76,13 +75,14 @@ def reported(folder: Path) -> dict[str, Any]:
 def verdict(outcome: Outcome, summary: Mapping[str, Any], *, strict: bool = False) -> Verdict:
     """How a run alone ends."""
     ran = outcome.runs[0]
-    found = failures(ran)
-    if outcome.interrupted:
-        return Verdict(INTERRUPTED, tuple(found))
-    if ran.failed:
-        return Verdict(1, tuple(found))
+    if outcome.interrupted or ran.failed:
+        return Verdict(INTERRUPTED if outcome.interrupted else 1, tuple(failures(ran)))
     if outcome.is_search:  # which tries again by itself
-        return Verdict(FAILED if _is_below(ran.info["capacity"]) else 0)
+        for record in ran.info["capacity"]:
+            low, high = record["bracket"]
+            if record["found"] is None and low is None and (high is not None or record["reason"] == UNDECIDED):
+                return Verdict(FAILED)  # some model does not surely meet the SLO even at the lowest load
+        return Verdict(0)
     lost = incomplete([summary], outcome)
     if lost:
         return Verdict(1, tuple(lost))
@@ -90,15 +90,10 @@ def verdict(outcome: Outcome, summary: Mapping[str, Any], *, strict: bool = Fals
     return Verdict(FAILED if missed else 0, tuple(missed))
 
 
-def _is_below(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some model does not surely meet the SLO even at the lowest load of a search."""
-    below = [one for one in records if one["found"] is None and one["bracket"][0] is None]
-    return any(one["bracket"][1] is not None or one["reason"] == UNDECIDED for one in below)
-
-
 def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The comparison of both sides, written beside their folders; None where there is nothing to compare."""
-    known = dict(zip((one.folder for one in outcome.runs), summaries, strict=True))
+    folders = [one.folder for one in outcome.runs]
+    known = dict(zip(folders, (msgspec.convert(one, Summary) for one in summaries), strict=True))
     base, new = (compare.gather([store.read(folder)], folder.name, summaries=known) for folder in known)
     if not compare.matched(base.sides, new.sides):
         return None

@@ -76,30 +76,40 @@ def make(
     """
     if scenario.until is not None and budget_s is not None:
         raise UsageError("--until and --budget are both given: --until with --repeat K ends after K rounds")
-    levels = [_with_rate(level, prompts) for level in scenario.levels(models)]
-    gaps = 0 if scenario.idle_gap is None else 1 if scenario.keep_warm is None else 2
-    idle_s = gaps * float(scenario.idle_gap or 0) * len(dict.fromkeys(models))
+    replay_s = max((prompt.at_s or 0.0 for prompt in prompts), default=0.0)
+    levels = []
+    for level in scenario.levels(models):
+        if level.is_replay and prompts:  # at the trace's mean rate
+            level = msgspec.structs.replace(level, request_rate_per_s=len(prompts) / (replay_s or 1.0))
+        levels.append(level)
+    idle_s = 0.0
+    if scenario.idle_gap is not None:
+        gaps = 1 if scenario.keep_warm is None else 2
+        idle_s = gaps * float(scenario.idle_gap) * len(dict.fromkeys(models))
     cuts: list[str] = []
     longest_s = None
     if budget_s is not None:
         levels, cuts = _within(levels, budget_s - idle_s, idle_s)
         longest_s = _WINDOW_SHARE * (budget_s - idle_s) / len(levels)
+    duration_s = None if scenario.duration is None else float(scenario.duration)
     planned = []
     for level in levels:
-        warmup, shape_s = scenario.warmup_for(level), _shape_s(level, prompts)
-        given_s = None if scenario.duration is None else float(scenario.duration)
-        ends_s = [time_s for time_s in (given_s, shape_s, longest_s) if time_s is not None]
-        requests = scenario.requests_for(level)
+        warmup, requests = scenario.warmup_for(level), scenario.requests_for(level)
+        ends_s = [duration_s, longest_s]
+        shape_s = None
         if level.is_replay:
+            shape_s = replay_s
             requests = min(requests or len(prompts), max(1, len(prompts) - warmup))
-            ends_s = [time_s for time_s in (given_s, longest_s) if time_s is not None]
+        elif level.shape is not None:
+            shape_s = Shape.parse(level.shape).duration_s
+            ends_s.append(shape_s)
         limits = Limits(
             requests=requests,
-            duration_s=min(ends_s, default=None),
+            duration_s=min((time_s for time_s in ends_s if time_s is not None), default=None),
             warmup=warmup,
             max_streams=scenario.max_streams or MAX_STREAMS,
         )
-        if longest_s is not None and shape_s is not None and longest_s < min(shape_s, given_s or shape_s):
+        if longest_s is not None and shape_s is not None and longest_s < min(shape_s, duration_s or shape_s):
             cuts.append(f"{level.id} is cut short: {shape_s:.0f} s are its whole shape")
         shortest_s, most_s = _estimate(scenario, level, limits)
         if scenario.until is not None and level.repeat > LEAST_REPEATS:
@@ -110,24 +120,6 @@ def make(
     guessed = any(one.limits.requests is not None for one in planned)
     assumption = f"guessed from {_TOKENS_PER_S:.0f} tokens/s a stream"
     return Plan(tuple(planned), tuple(cuts), assumption if guessed else "", idle_s)
-
-
-def _with_rate(level: Level, prompts: Sequence[Prompt]) -> Level:
-    """The level; where it replays a trace, with the trace's mean rate."""
-    if not level.is_replay or not prompts:
-        return level
-    return msgspec.structs.replace(level, request_rate_per_s=len(prompts) / (_last_s(prompts) or 1.0))
-
-
-def _last_s(prompts: Sequence[Prompt]) -> float:
-    return max((prompt.at_s or 0.0 for prompt in prompts), default=0.0)
-
-
-def _shape_s(level: Level, prompts: Sequence[Prompt]) -> float | None:
-    """How long the level's shape lasts; None where it has none."""
-    if level.is_replay:
-        return _last_s(prompts)
-    return None if level.shape is None else Shape.parse(level.shape).duration_s
 
 
 def _within(levels: list[Level], budget_s: float, idle_s: float) -> tuple[list[Level], list[str]]:
@@ -179,19 +171,19 @@ def check_thresholds(scenario: Scenario, models: Sequence[str]) -> None:
 
 
 class Schedule(Protocol):
-    """Decides what a run does next. It is asked for one level at a time, and told how that one goes."""
+    """Decides what a run does next. It gives one level at a time, and hears how that one goes."""
 
     def following(self) -> PlannedLevel | None:
         """The next level; None where the run is over."""
 
     def left(self) -> int:
-        """How many levels share what is left of the budget of time, the one that was just given among them."""
+        """How many levels share what is left of the budget of time, the one that `following` just gave among them."""
 
     def heard(self, result: Result) -> None:
         """A request of the level ended. Called between two arrivals: it must be quick."""
 
     def has_enough(self, progress: Progress) -> bool:
-        """Whether the level may end early. Asked about twice a second, in a thread: it may take some milliseconds."""
+        """Whether the level may end early. Called about twice a second, in a thread: it may take some milliseconds."""
 
     def ended(self, progress: Progress, facts: dict[str, Any]) -> None:
         """The level is over; `facts` become its entry in run.json, written together with all else that is there.

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import loadbench
-from loadbench.client.route import Route
+from loadbench.client import Route
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.machine import keep_working_folder_out
 from loadbench.runner import worker
@@ -23,11 +23,17 @@ from loadbench.runner.worker import Hello
 
 LOST_S = 10.0
 """A worker that does not answer for so long is lost: its share counts no more."""
+BEGIN_S = 60.0
+"""For the first answer: a worker has Python and its libraries to load."""
+CLOSE_S, LET_GO_S = 5.0, 2.0
+"""For the last answer, of a process and of a cluster's worker."""
+CONNECT_S = 15.0
 ROUND_TRIPS = 8
 MOST_UNCERTAIN_NS = 100_000_000
 """Of a worker's clock: what is known less well cannot begin together with others."""
+MOST_LOCAL = 256
 
-Words = ParamSpec("Words")
+Arguments = TypeVarTuple("Arguments")
 T = TypeVar("T")
 
 
@@ -58,7 +64,7 @@ class Place:
         name: w1, w2, ...
         address: Of a cluster's worker; None of a process here.
         executor: Runs one call after the other in the worker.
-        hello: Who it is; None until it was asked.
+        hello: Who it is; None until it said so.
         lost: Why it is not called any more.
     """
 
@@ -68,44 +74,34 @@ class Place:
     hello: Hello | None = None
     lost: str | None = None
 
-    @property
-    def told(self) -> str:
+    def __str__(self) -> str:
         """As `w2 (tcp://10.0.0.7:41234)`."""
         if self.address is not None:
             return f"{self.name} ({self.address})"
         return self.name if self.hello is None else f"{self.name} (process {self.hello.pid})"
 
-    async def call(self, work: Callable[Words, T], /, *words: Words.args, **named: Words.kwargs) -> T:
+    async def call(self, work: Callable[[*Arguments], T], *arguments: *Arguments, within_s: float | None = None) -> T:
         """Run a short function in the worker.
 
         Raises:
             Lost: It does not answer: it died, hangs, or cannot be reached.
             LoadbenchError: What the function raised.
         """
-        return (await self._timed(LOST_S, work, *words, **named))[0]
-
-    async def call_within(self, limit_s: float, work: Callable[..., T], /, *words: Any) -> T:
-        """The same, with another limit."""
-        return (await self._timed(limit_s, work, *words))[0]
-
-    async def end(self, within_s: float) -> None:
-        """Have it end what runs there; one that does not answer is lost, and that is all."""
-        with contextlib.suppress(Lost):
-            await self.call_within(within_s, worker.close)
+        return (await self._timed(within_s or LOST_S, work, *arguments))[0]
 
     async def clock(self) -> Clock:
         """How its clocks stand against ours, by the shortest of some round trips."""
         best: Clock | None = None
         for _ in range(ROUND_TRIPS):
-            asked_ns, asked_wall_ns = time.perf_counter_ns(), time.time_ns()
+            called_ns, called_wall_ns = time.perf_counter_ns(), time.time_ns()
             (theirs_ns, their_wall_ns), answered_ns = await self._timed(LOST_S, worker.clock)
-            half_ns = (answered_ns - asked_ns) // 2
+            half_ns = (answered_ns - called_ns) // 2
             if best is None or half_ns < best.uncertain_ns:
-                best = Clock(theirs_ns - asked_ns - half_ns, half_ns, their_wall_ns - asked_wall_ns - half_ns)
+                best = Clock(theirs_ns - called_ns - half_ns, half_ns, their_wall_ns - called_wall_ns - half_ns)
         assert best is not None
         return best
 
-    async def _timed(self, limit_s: float, work: Callable[..., T], /, *words: Any, **named: Any) -> tuple[T, int]:
+    async def _timed(self, limit_s: float, work: Callable[[*Arguments], T], *arguments: *Arguments) -> tuple[T, int]:
         """The answer, and when it was there, in ns of our monotonic clock."""
         if self.lost is not None:
             raise Lost(self.lost)
@@ -115,7 +111,7 @@ class Place:
             answered_ns.append(time.perf_counter_ns())
 
         try:
-            future = self.executor.submit(work, *words, **named)
+            future = self.executor.submit(work, *arguments)
             future.add_done_callback(answered)
             async with asyncio.timeout(limit_s):
                 return await asyncio.wrap_future(future), answered_ns[0]
@@ -128,47 +124,20 @@ class Place:
             if task is not None and task.cancelling():
                 raise  # it is we who are to end
             self.lost = "its cluster took it away"
+        except BrokenProcessPool:
+            self.lost = "its process died"
+        except ModuleNotFoundError as error:
+            self.lost = f"{error}: install the same loadbench there"
         except Exception as error:
-            self.lost = _why(error)
+            self.lost = f"{type(error).__name__}: {error}"
+            if "deserialization of the task graph" in str(error):  # a scheduler looks at what it passes on
+                self.lost = "its scheduler cannot read the call: install the same loadbench where the scheduler runs"
         raise Lost(self.lost)
 
-
-def _why(error: Exception) -> str:
-    from concurrent.futures.process import BrokenProcessPool
-
-    if isinstance(error, BrokenProcessPool):
-        return "its process died"
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error}: install the same loadbench there"
-    if "deserialization of the task graph" in str(error):  # a scheduler looks at what it passes on
-        return "its scheduler cannot read the call: install the same loadbench where the scheduler runs"
-    return f"{type(error).__name__}: {error}"
-
-
-BEGIN_S = 60.0
-"""For the first answer: a worker has Python and its libraries to load."""
-
-
-class Pool(Protocol):
-    """Where shares run.
-
-    Attributes:
-        kind: processes, or the address of a cluster.
-        places: The workers that are still there.
-    """
-
-    kind: str
-    places: list[Place]
-
-    async def renew(self) -> list[str]:
-        """Before a level: replace what was lost, where that can be done; what was done, in words."""
-
-    @property
-    def gone(self) -> str | None:
-        """Why there can be no worker any more; None while there can."""
-
-    async def close(self) -> None:
-        """End the workers that this pool began."""
+    async def end(self, within_s: float) -> None:
+        """Have it end what runs there; one that does not answer is lost, and that is all."""
+        with contextlib.suppress(Lost):
+            await self.call(worker.close, within_s=within_s)
 
 
 async def greet(places: Sequence[Place], route: Route | None) -> None:
@@ -177,56 +146,55 @@ async def greet(places: Sequence[Place], route: Route | None) -> None:
     Raises:
         LoadbenchError: Some do not; all of them are named.
     """
-    problems = [problem for problem in await asyncio.gather(*(_greet(one, route) for one in places)) if problem]
+
+    async def problem_of(place: Place) -> str | None:
+        try:
+            place.hello = await place.call(worker.hello, within_s=BEGIN_S)
+            if place.hello.version != loadbench.__version__:
+                return (
+                    f"worker {place} has loadbench {place.hello.version}, this is {loadbench.__version__}: "
+                    "install the same version on all"
+                )
+            clock = await place.clock()
+            if clock.uncertain_ns > MOST_UNCERTAIN_NS:
+                return (
+                    f"worker {place}: its clock is known to {clock.uncertain_ns / 1e6:.0f} ms alone, as calls take so "
+                    "long; shares cannot begin together: use workers that are nearer, or less busy"
+                )
+            if route is not None and (problem := await place.call(worker.reach, route)) is not None:
+                return f"worker {place} does not reach the target: {problem}"
+        except LoadbenchError as error:
+            return f"worker {place}: {error}"
+        return None
+
+    problems = [problem for problem in await asyncio.gather(*map(problem_of, places)) if problem]
     if problems:
         raise LoadbenchError("; ".join(problems))
 
 
-async def _greet(place: Place, route: Route | None) -> str | None:
-    """What keeps a worker from taking part; None where nothing does."""
-    try:
-        place.hello = await place.call_within(BEGIN_S, worker.hello)
-        if place.hello.version != loadbench.__version__:
-            return (
-                f"worker {place.told} has loadbench {place.hello.version}, this is {loadbench.__version__}: "
-                "install the same version on all"
-            )
-        clock = await place.clock()
-        if clock.uncertain_ns > MOST_UNCERTAIN_NS:
-            return (
-                f"worker {place.told}: its clock is known to {clock.uncertain_ns / 1e6:.0f} ms alone, as calls take so "
-                "long; shares cannot begin together: use workers that are nearer, or less busy"
-            )
-        if route is not None and (problem := await place.call(worker.reach, route)) is not None:
-            return f"worker {place.told} does not reach the target: {problem}"
-    except LoadbenchError as error:
-        return f"worker {place.told}: {error}"
-    return None
-
-
-CLOSE_S = 5.0
+# -- processes of this machine
 
 
 class Processes:
-    """So many processes, each an executor with one worker: one that dies takes no other one with it."""
+    """Several processes, each an executor with one worker: one that dies takes no other one with it."""
 
     def __init__(self, count: int) -> None:
         self.kind = "processes"
-        self.places = [_place(f"w{number}") for number in range(1, count + 1)]
+        self.places = [_process(f"w{number}") for number in range(1, count + 1)]
 
     @property
     def gone(self) -> None:
         """A process can always be begun again."""
 
     async def renew(self) -> list[str]:
-        """A new process for each that was lost, meanwhile too."""
-        await asyncio.gather(*(_try(place) for place in self.places))
+        """Before a level: a new process for each that was lost, meanwhile too; what was done, in words."""
+        await asyncio.gather(*(place.call(worker.clock) for place in self.places), return_exceptions=True)
         done, begun = [], []
         for at, place in enumerate(self.places):
             if place.lost is not None:
                 _kill(place)
-                done.append(f"{place.told} was lost ({place.lost}): a new process takes its place")
-                self.places[at] = _place(place.name)
+                done.append(f"{place} was lost ({place.lost}): a new process takes its place")
+                self.places[at] = _process(place.name)
                 begun.append(self.places[at])
         try:
             await greet(begun, None)
@@ -236,31 +204,21 @@ class Processes:
 
     async def close(self) -> None:
         """End all: those that answer by themselves, the others are killed."""
-        await asyncio.gather(*(_end(place) for place in self.places))
+
+        async def end(place: Place) -> None:
+            await place.end(CLOSE_S)
+            if place.lost is not None:
+                _kill(place)
+            with contextlib.suppress(BrokenProcessPool, OSError):
+                await asyncio.to_thread(place.executor.shutdown, wait=True, cancel_futures=True)
+
+        await asyncio.gather(*map(end, self.places))
 
 
-def _place(name: str) -> Place:
+def _process(name: str) -> Place:
     keep_working_folder_out()
     spawn = multiprocessing.get_context("spawn")
     return Place(name, ProcessPoolExecutor(1, mp_context=spawn, initializer=worker.started))
-
-
-async def _try(place: Place) -> None:
-    with contextlib.suppress(Lost):
-        await place.call(worker.clock)
-
-
-async def _end(place: Place) -> None:
-    await place.end(CLOSE_S)
-    if place.lost is not None:
-        _kill(place)
-    await asyncio.to_thread(_shutdown, place.executor)
-
-
-def _shutdown(executor: object) -> None:
-    assert isinstance(executor, ProcessPoolExecutor)
-    with contextlib.suppress(BrokenProcessPool, OSError):
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _kill(place: Place) -> None:
@@ -271,9 +229,7 @@ def _kill(place: Place) -> None:
     place.executor.shutdown(wait=False, cancel_futures=True)
 
 
-CONNECT_S, LET_GO_S = 15.0, 2.0
-MOST_LOCAL = 256
-_LOCAL = re.compile(r"local:(\d+)")
+# -- workers of a cluster
 
 
 class Cluster:
@@ -282,14 +238,15 @@ class Cluster:
     def __init__(self, kind: str, client: Any, close: Callable[[], None]) -> None:
         self.kind = kind
         self._client, self._close = client, close
-        self.places = [
-            Place(f"w{number}", _executor(client, address), address)
-            for number, address in enumerate(sorted(client.scheduler_info(n_workers=-1)["workers"]), start=1)
-        ]
+        self.places = []
+        for number, address in enumerate(sorted(client.scheduler_info(n_workers=-1)["workers"]), start=1):
+            # Each call on this worker and no other, once.
+            executor = client.get_executor(workers=[address], allow_other_workers=False, pure=False, retries=0)
+            self.places.append(Place(f"w{number}", executor, address))
 
     @property
     def gone(self) -> str | None:
-        """Why there is no worker any more."""
+        """Why there is no worker any more; None while there is."""
         if self._client.status not in ("running", "connecting"):
             return f"the scheduler at {self.kind} went away"
         if all(place.lost is not None for place in self.places):
@@ -300,14 +257,16 @@ class Cluster:
         """Leave out what was lost: a cluster has its own ways of beginning workers, which know nothing of this run."""
         lost = [place for place in self.places if place.lost is not None]
         self.places = [place for place in self.places if place.lost is None]
-        return [
-            f"{place.told} was lost ({place.lost}): the run goes on with {len(self.places)} workers" for place in lost
-        ]
+        return [f"{place} was lost ({place.lost}): the run goes on with {len(self.places)} workers" for place in lost]
 
     async def close(self) -> None:
         """Let go of the cluster; one that was begun for this run ends."""
-        await asyncio.gather(*(place.end(LET_GO_S) for place in self.places if self.gone is None))
+        if self.gone is None:
+            await asyncio.gather(*(place.end(LET_GO_S) for place in self.places))
         await asyncio.to_thread(self._close)
+
+
+Pool = Processes | Cluster
 
 
 def connect(address: str) -> Cluster:
@@ -327,7 +286,7 @@ def connect(address: str) -> Cluster:
             f"--cluster needs Dask's distributed, which is not installed, here and on the workers: "
             f"{how_to_install('cluster')}"
         ) from None
-    if local := _LOCAL.fullmatch(address):
+    if local := re.fullmatch(r"local:(\d+)", address):
         if not 1 <= int(local[1]) <= MOST_LOCAL:
             raise UsageError(f"--cluster {address}: give 1 to {MOST_LOCAL} workers, as local:2")
         try:
@@ -356,7 +315,12 @@ def _local(distributed: Any, address: str, count: int) -> Cluster:
     for name in ("distributed", "bokeh", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of them, this run says itself
     keep_working_folder_out()
-    with dask.config.set(_QUIET):
+    quiet = {
+        "distributed.worker.profile.enabled": False,  # it looks at all threads a hundred times a second
+        "distributed.logging.distributed": "critical",
+        "distributed.admin.system-monitor.gil.enabled": False,
+    }
+    with dask.config.set(quiet):
         local = distributed.LocalCluster(
             n_workers=count,
             threads_per_worker=1,
@@ -374,19 +338,6 @@ def _local(distributed: Any, address: str, count: int) -> Cluster:
         local.close()
 
     return Cluster(address, client, close)
-
-
-_QUIET = {
-    "distributed.worker.profile.enabled": False,  # it looks at all threads a hundred times a second
-    "distributed.logging.distributed": "critical",
-    "distributed.admin.system-monitor.gil.enabled": False,
-}
-"""Of Dask's configuration, for workers that measure."""
-
-
-def _executor(client: Any, address: str) -> Any:
-    """Runs each call on this worker and no other, once."""
-    return client.get_executor(workers=[address], allow_other_workers=False, pure=False, retries=0)
 
 
 def _line(error: Exception) -> str:

@@ -1,27 +1,226 @@
-"""One load while it is measured: from its requests, one by one, to a verdict as soon as they decide."""
+"""One load while it is measured: from its requests, one by one, to a verdict as soon as they decide.
+
+A probe that is looked at again and again until an interval happens to decide errs far more often than the interval
+says. So it is looked at up to LOOKS times, at sizes that are fixed before, and the looks share the chance of error
+(Bonferroni): with three looks each interval is one of 98.3 %. That a load is hopeless needs no chance: too many have
+missed the bound for the last look, whatever follows.
+
+At a rate a queue decides, and a queue takes time. A probe begins with an empty one, so its first quarter is warm-up and
+at least 20 s after it must show that queues do not grow before a load may be called met. The probe that confirms the
+answer lasts 60 s, or as long as a queue at the very limit of the server takes to wander across the bound.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
+from loadbench.errors import UsageError
+from loadbench.figures import PERCENTILES
 from loadbench.metrics import Requests, gates, level, request
-from loadbench.metrics.slo import STREAMED, Objectives
-from loadbench.runner.rule import EARLIEST, Rule, wanted
+from loadbench.metrics.slo import OF_REQUESTS, STREAMED, Objectives
+from loadbench.scenario import Level
 from loadbench.scenario.bounds import Bound
 from loadbench.store import LevelData
 from loadbench.store.record import Result, Results
 from loadbench.store.schema import ScenarioFacts
 from loadbench.store.summary import Verdict
 
-FEWEST = 40
-"""Requests below which nothing is said."""
+# -- the rule: how many requests decide a probe
+
+LOOKS = 3
+CONFIRM_LOOKS = 2
+"""At a rate, where a look comes as late as a queue needs."""
+ROUNDS = 20
+"""Least requests of a probe per stream where the scenario sets no number."""
+FEWEST = 100
+"""Least requests of a probe without a share that can be decided: a maximum, a mean, a rate."""
+WARMUP = 0.25
+"""Of a probe at a rate: while its queue fills."""
+STEADY_S, CONFIRM_S, LONGEST_S = 20.0, 60.0, 300.0
+"""Seconds after the warm-up, at a rate: least before a load is met, least of a probe that confirms it, and most that a
+bound may lengthen it to."""
+WANDERS = 4.0
+"""Times that a queue at its limit takes on average to wander across the bound: by then 99 of 100 have."""
+EARLIEST = 10
+"""Requests after which a rate may first be said to be missed."""
+_OF_QUEUES = ("ttft", "e2e", "client_queue")
+
+
+def wanted(bound: Bound) -> float | None:
+    """The share of requests that must meet a bound; None where it is about a figure of the whole level.
+
+    >>> [wanted(Bound.parse(text)) for text in ("ttft_p95=800ms", "success=99%", "failed<5%", "goodput>3")]
+    [0.95, 0.99, 0.95, None]
+    """
+    if bound.metric == "success":
+        return bound.value if bound.op in (">", ">=") else None
+    if bound.metric == "failed":
+        return round(1 - bound.value, 9) if bound.op in ("<", "<=") else None
+    if bound.metric not in OF_REQUESTS or bound.statistic == "mean":
+        return None
+    return PERCENTILES.get(bound.statistic or "max", 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one probe is decided.
+
+    Attributes:
+        shares: Of requests that must meet each bound.
+        sizes: Requests after which it is looked at; the last one is its end.
+        least_s: At a rate, how long its window must be after the warm-up; 0 in closed loop, which has none.
+    """
+
+    shares: tuple[float, ...]
+    sizes: tuple[int, ...]
+    least_s: float = 0.0
+
+    @classmethod
+    def of(cls, bounds: Sequence[Bound], level: Level, requests: int | None = None, *, confirms: bool = False) -> Rule:
+        """The rule for a level.
+
+        Args:
+            requests: Most requests of a probe; unset, four times as many as a load without a miss needs. At a rate a
+                probe is never shorter than its queue needs.
+            confirms: The load met the SLO before.
+        Raises:
+            UsageError: So few requests can never show that the bounds are met.
+        """
+        shares = tuple(share for share in map(wanted, bounds) if share is not None)
+        rate_per_s = level.request_rate_per_s
+        least_s = 0.0 if rate_per_s is None else _lasts_s(bounds, rate_per_s, confirms=confirms)
+
+        def without_a_miss(looks: int) -> int:
+            return max((stats.flawless(share, stats.TAIL / looks) for share in shares if share < 1), default=0)
+
+        def first(looks: int) -> int:
+            if rate_per_s is None:
+                return without_a_miss(looks)
+            return math.ceil(max(without_a_miss(looks), least_s * rate_per_s) / (1 - WARMUP))
+
+        most = LOOKS if shares else 1
+        if rate_per_s is not None and confirms:
+            most = min(most, CONFIRM_LOOKS)
+        fewest = math.ceil(without_a_miss(1) / (1.0 if rate_per_s is None else 1 - WARMUP))
+        if requests is None:
+            rounds = math.ceil(ROUNDS * (level.concurrency or 1))
+            requests = max(FEWEST, 2 ** (most - 1) * first(most), rounds)
+        elif requests < fewest:
+            strictest = max(share for share in shares if share < 1)
+            raise UsageError(
+                f"{requests} requests a probe can never show that {100 * strictest:g} % meet the SLO: that takes "
+                f"{fewest} without a miss; give -n {fewest} or more, or none"
+            )
+        requests = max(requests, first(1))
+        looks = next((n for n in range(most, 1, -1) if 2 ** (n - 1) * first(n) <= requests), 1)
+        return cls(shares, tuple(requests // 2**n for n in reversed(range(looks))), least_s)
+
+    def skipped(self, n: int) -> int:
+        """How many of the first n requests are warm-up for the word *met*."""
+        return math.floor(n * WARMUP) if self.least_s else 0
+
+    @property
+    def warmed_up_s(self) -> float:
+        """Seconds that a probe at a rate takes until it may be met, its warm-up among them."""
+        return self.least_s / (1 - WARMUP)
+
+    @property
+    def early(self) -> tuple[int, ...]:
+        """Requests, fewer than the first look's, after which a rate may be said to be missed."""
+        if not self.least_s:
+            return ()
+        return tuple(EARLIEST * 2**n for n in range(64) if EARLIEST * 2**n < self.sizes[0])
+
+    @property
+    def tail(self) -> float:
+        """What each side of one look's interval may miss."""
+        return stats.TAIL / len(self.sizes)
+
+    @property
+    def confidence(self) -> float:
+        """Of one look's interval."""
+        return 1 - 2 * self.tail
+
+    def judged(
+        self,
+        hits: Sequence[int],
+        n: int,
+        *,
+        worth: Sequence[float] | None = None,
+        last: bool = False,
+        tail: float | None = None,
+    ) -> Verdict:
+        """What a look at n requests says, where `hits` of them met each bound; *met* is of the shares alone.
+
+        Args:
+            worth: How many independent requests those n are worth, for each bound; unset, all.
+            last: No request follows: the end of the probe came before its last size.
+            tail: What each side of the interval may miss; unset, a look's.
+        """
+        # The warm-up is no part of the n that are judged last.
+        end = n if last else self.sizes[-1] - self.skipped(self.sizes[-1])
+        worths = [float(n)] * len(self.shares) if worth is None else worth
+        verdicts = [
+            _judged_share(share, hit, n, end, of, tail or self.tail)
+            for share, hit, of in zip(self.shares, hits, worths, strict=True)
+        ]
+        if "not met" in verdicts:
+            return "not met"
+        return "undecided" if "undecided" in verdicts else "met"
+
+    def is_hopeless(self, misses: Sequence[int], dropped: int = 0) -> bool:
+        """Whether so many missed a bound that no look to come can say *met*, whatever follows.
+
+        Args:
+            misses: Of the requests that were sent.
+            dropped: Requests that were not: streams were all taken, which is no matter of warm-up.
+        """
+        spare = self.skipped(self.sizes[-1])  # they may all have been in the warm-up
+        most = self.sizes[-1] - spare
+        for share, missed in zip(self.shares, misses, strict=True):
+            hits = max(most - max(missed - spare, 0) - dropped, 0)
+            if _judged_share(share, hits, most, most, most, self.tail) != "met":
+                return True
+        return False
+
+
+def _judged_share(share: float, hits: int, n: int, end: int, worth: float, tail: float) -> Verdict:
+    if share >= 1:  # all of them: no interval ever says so
+        if hits < n:
+            return "not met"
+        return "met" if n >= end else "undecided"
+    bounds = stats.wilson(hits / n * worth, worth, tail) if n else None
+    if bounds is None:
+        return "undecided"
+    if bounds[0] >= share:
+        return "met"
+    return "not met" if bounds[1] < share else "undecided"
+
+
+def _lasts_s(bounds: Sequence[Bound], rate_per_s: float, *, confirms: bool) -> float:
+    """How long a probe's window must be at a rate, in seconds.
+
+    A server that is just as fast as requests come has a queue that wanders: the time that a request waits spreads by
+    2/rate s² each second (both arrivals and service by chance), so that it takes bound² * rate / 2 s to leave [0,
+    bound]. Until then such a server looks like one that keeps up.
+    """
+    if not confirms:
+        return STEADY_S
+    times_s = [bound.value / 1000 for bound in bounds if bound.metric in _OF_QUEUES]
+    wanders_s = WANDERS * min(times_s, default=0.0) ** 2 * rate_per_s / 2
+    return max(CONFIRM_S, min(wanders_s, LONGEST_S))
+
+
+# -- backlogs
+
+FEWEST_IN_LINE = 40
+"""Requests below which nothing is said of a backlog."""
 BATCHES = 20
 TAIL = 0.001
 TREND = 0.05
@@ -45,7 +244,7 @@ class Backlog:
 
 
 def backlog(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], tail: float = TAIL) -> Backlog | None:
-    """The backlog that requests show; None where none grows, or too few requests say.
+    """The backlog that requests show; None where none grows, or there are too few of them.
 
     A queue wanders: one that is long now stays long for a while, so that a line through its lengths is steep by chance
     far more often than its t test says. What does not depend on the past is by how much it grows. So 20 batches of
@@ -61,7 +260,7 @@ def backlog(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], tail: float
     Backlog(slope=0.1, first_s=1.45, last_s=20.45)
     >>> backlog(at, np.ones(200))
     """
-    if len(due_s) < FEWEST or due_s[-1] <= due_s[0]:
+    if len(due_s) < FEWEST_IN_LINE or due_s[-1] <= due_s[0]:
         return None
     x, y = _batches(due_s), _batches(stay_s)
     growth = np.diff(y)
@@ -73,16 +272,8 @@ def backlog(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], tail: float
     return Backlog(round(slope, 6), round(float(y[0]), 6), round(float(y[-1]), 6))
 
 
-def saturated(slope: float, last_s: float) -> str:
-    """Why a rate is too high for good, whatever the SLO allows."""
-    return (
-        f"saturated: with each second requests stay {slope:.2g} s longer, {last_s:.2g} s at the end (t test of the "
-        "growth between 20 batches, at 0.1 %)"
-    )
-
-
 def is_steady(due_s: NDArray[np.float64], stay_s: NDArray[np.float64], after: int = 0) -> bool:
-    """Whether neither the time that requests stay nor the number in flight grows, as far as anybody can tell.
+    """Whether neither the time that requests stay nor the number in flight grows, as far as can be seen.
 
     Args:
         due_s: When each request was due, ascending.
@@ -104,6 +295,8 @@ def _batches(values: NDArray[np.float64]) -> NDArray[np.float64]:
     means: NDArray[np.float64] = np.add.reduceat(values, np.cumsum(sizes) - sizes) / sizes
     return means
 
+
+# -- one look
 
 UNSTEADY = "requests stay longer and longer, or ever more are in flight: the load is not steady yet"
 ALMOST = 0.95
@@ -160,64 +353,46 @@ def looked(rule: Rule, sample: Sample, *, at: int | None = None, dropped: int = 
         last: No request follows, however few there are.
     """
     due_at, queues = at or len(sample), bool(rule.least_s)
-    # A queue has busy spells: up to the first look one of them may be most of what was seen.
-    tail = _early_tail(rule, due_at) if queues and due_at <= rule.sizes[0] else None
+    tail = None
+    if queues and due_at <= rule.sizes[0]:
+        # A queue has busy spells: up to the first look one of them may be most of what was seen. Half of a look's tail
+        # goes to the first early look, half of that to the next, and so on: all together they cost one look's.
+        tail = float(rule.tail / 2 ** max(1, (due_at // EARLIEST).bit_length()))
     whole = _judged(rule, sample, dropped, tail=tail, last=last)
-    if whole.verdict == "not met":
+    if whole.verdict == "not met" or not queues:
         return whole
-    if queues and due_at < rule.sizes[0] and not last:
-        return _open(whole)
-    skipped = _warm_up(rule, sample) if queues else 0
-    found = _judged(rule, sample.after(skipped), dropped, last=last) if queues else whole
+    if due_at < rule.sizes[0] and not last:
+        return replace(whole, verdict="undecided")
+    skipped = rule.skipped(len(sample))
+    ended = ~np.isnan(sample.stay_s)
+    if ended.any():  # until the first ones end, ever more are in flight
+        filled_s = sample.due_s[0] + np.quantile(sample.stay_s[ended], 0.95)
+        filled = int(np.searchsorted(sample.due_s, filled_s))
+        skipped = max(skipped, min(filled, len(sample) - 1))
+    found = _judged(rule, sample.after(skipped), dropped, last=last)
     if found.verdict == "not met":  # but for the warm-up it would be: of the whole probe that is not sure
-        return _open(found)
-    if not queues or found.verdict != "met":
+        return replace(found, verdict="undecided")
+    if found.verdict != "met":
         return found
     lasted_s = float(sample.due_s[-1] - sample.due_s[skipped])
     is_as_planned = due_at >= rule.sizes[0] and skipped == rule.skipped(len(sample))
     if not is_as_planned and lasted_s < ALMOST * rule.least_s:
-        return _open(
-            found, f"{lasted_s:.3g} s after the warm-up are too short to see whether a queue grows; allow more with -n"
-        )
-    ended = ~np.isnan(sample.stay_s)
+        reason = f"{lasted_s:.3g} s after the warm-up are too short to see whether a queue grows; allow more with -n"
+        return replace(found, verdict="undecided", reason=reason)
     if not is_steady(sample.due_s[ended], sample.stay_s[ended], int(ended[:skipped].sum())):
-        return _open(found, UNSTEADY)
+        return replace(found, verdict="undecided", reason=UNSTEADY)
     return found
-
-
-def _warm_up(rule: Rule, sample: Sample) -> int:
-    """How many of the requests are warm-up: until the first ones end, ever more are in flight."""
-    stays_s = sample.stay_s[~np.isnan(sample.stay_s)]
-    if not len(stays_s):
-        return rule.skipped(len(sample))
-    filled_s = sample.due_s[0] + np.quantile(stays_s, 0.95)
-    filled = int(np.searchsorted(sample.due_s, filled_s))
-    return max(rule.skipped(len(sample)), min(filled, len(sample) - 1))
-
-
-def _open(found: Looked, reason: str | None = None) -> Looked:
-    return Looked("undecided", found.requests, found.hits, found.worth, reason)
 
 
 def _judged(rule: Rule, sample: Sample, dropped: int, *, tail: float | None = None, last: bool = False) -> Looked:
     n = len(sample) + dropped
     hits = tuple(int(hit) for hit in sample.met.sum(axis=0))
-    worth = _worth(sample, n, tail or rule.tail)
+    worth = [float(n)] * len(hits)
+    if len(sample):  # requests that were not sent are worth as much as those that were
+        for i, flags in enumerate(sample.met.T):
+            worth[i] = stats.independent_flags(flags, tail or rule.tail) * n / len(sample)
     verdict: Verdict = rule.judged(hits, n, worth=worth, last=last, tail=tail) if n else "undecided"
-    return Looked(verdict, n, hits, worth)
-
-
-def _worth(sample: Sample, n: int, tail: float) -> tuple[float, ...]:
-    """As many as the requests that were sent are worth; those that were not sent alike."""
-    columns: Sequence[NDArray[np.bool_]] = list(sample.met.T)
-    if not len(sample):
-        return (float(n),) * len(columns)
-    return tuple(stats.independent_flags(flags, tail) * n / len(sample) for flags in columns)
-
-
-def _early_tail(rule: Rule, n: int) -> float:
-    """Half of a look's for the first one, then half of that, and so on: all together one look's."""
-    return float(rule.tail / 2 ** max(1, (n // EARLIEST).bit_length()))
+    return Looked(verdict, n, hits, tuple(worth))
 
 
 def independent(sample: Sample) -> int:
@@ -228,11 +403,13 @@ def independent(sample: Sample) -> int:
     return max(1, stats.independent_requests(sample.stay_s[~np.isnan(sample.stay_s)], 0.5))
 
 
+# -- the probe
+
 UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
 """Failures that say the server is gone. They end no probe: the engine ends the level, and then the model is known to
 have failed, at whatever load."""
 _NEXT_TEST = 1.5
-"""From one test for a backlog to the next, in requests: so many tests share little chance of error."""
+"""From one test for a backlog to the next, in requests: so few tests share little chance of error."""
 
 _Row = tuple[list[bool], float, float]
 """A request: which bounds it met, when it was due, how long it stayed; NaN where it did not complete."""
@@ -293,7 +470,7 @@ class Probe:
     _judged: dict[int, _Row] = field(default_factory=dict)  # that ended before an earlier one
     _rows: list[_Row] = field(default_factory=list)  # the first ones, all of which have ended
     _misses: list[int] = field(init=False)  # of all that have ended
-    _next_test: float = FEWEST
+    _next_test: float = FEWEST_IN_LINE
     _is_hopeless: bool = False
 
     def __post_init__(self) -> None:
@@ -322,24 +499,29 @@ class Probe:
         self.decision = found
         return found
 
-    def close(self, facts: Mapping[str, Any]) -> Decision:
+    def close(self, facts: Mapping[str, object]) -> Decision:
         """The decision at the end of the level.
 
         Args:
             facts: Its entry in run.json.
         """
-        found = self.decision or self._last(facts)
+        found = self.decision or self._last(dropped=int(str(facts.get("dropped") or 0)))
         if facts.get("status") == "failed":
             found = replace(found, verdict="not met", reason=str(facts.get("reason")))
         results = Results.from_results(self._results)
-        requests = Requests.of(results, streamed=self.streamed)
-        if self.opened and found.verdict == "met":
-            found = self._unless_red(found, LevelData(dict(facts), results, {}, True))
-        if (bare := self._without_meaning(results, requests)) and found.verdict != "not met":
-            burst = f"{bare} says nothing: this server sends its answers in bursts"
-            found = replace(found, verdict="undecided", reason=burst)
+        data = LevelData(dict(facts), results, {}, True)
+        if self.opened and found.verdict == "met":  # unless the load was not what it claims to be, or its backlog grows
+            doubt = gates.in_flight(level.summary(data, (), streamed=self.streamed), ScenarioFacts())
+            if doubt is not None and doubt.severity == "red":
+                found = replace(found, verdict="undecided", reason=f"V2: {doubt.text}")
+        metric = next((bound.metric for bound in self.bounds if bound.metric in STREAMED), None)
+        if metric is not None and len(results) and found.verdict != "not met":
+            share = request.burst_share(Requests.of(results, streamed=self.streamed), results)
+            if share is not None and share > request.BURST:
+                reason = f"{metric} says nothing: this server sends its answers in bursts"
+                found = replace(found, verdict="undecided", reason=reason)
         if len(self.rule.shares) < len(self.bounds) and found.verdict != "not met":
-            found = self._with_figures(found, LevelData(dict(facts), results, {}, True))
+            found = self._with_figures(found, data)
         self.decision = found
         return found
 
@@ -361,9 +543,29 @@ class Probe:
         while (judged := self._judged.pop(self.first + len(self._rows), None)) is not None:
             self._rows.append(judged)
 
-    def _sample(self, rows: Sequence[_Row]) -> Sample:
+    def _sample(self, *, everything: bool = False) -> Sample:
+        """The first requests, all of which have ended; or every one that has, in the order of start."""
+        rows = self._rows
+        if everything:
+            rows = [*rows, *(self._judged[number] for number in sorted(self._judged))]
         met = np.array([hits for hits, _, _ in rows], dtype=np.bool_).reshape(len(rows), len(self.rule.shares))
         return Sample(np.array([due for _, due, _ in rows]), np.array([stay for _, _, stay in rows]), met)
+
+    def _backlog(self) -> Decision | None:
+        """*Not met*, where a rate is too high for good, whatever the SLO allows."""
+        if not self.opened or len(self._rows) < self._next_test:
+            return None
+        self._next_test = len(self._rows) * _NEXT_TEST
+        sample = self._sample()
+        ended = ~np.isnan(sample.stay_s)
+        found = backlog(sample.due_s[ended], sample.stay_s[ended])
+        if found is None:
+            return None
+        reason = (
+            f"saturated: with each second requests stay {found.slope:.2g} s longer, {found.last_s:.2g} s at the end "
+            "(t test of the growth between 20 batches, at 0.1 %)"
+        )
+        return self._decided(replace(looked(self.rule, sample), verdict="not met", reason=reason), sample)
 
     def _at_size(self, before: int, dropped: int) -> Decision | None:
         """What a look says, if one is due: the first n requests are judged, however many more have ended."""
@@ -371,7 +573,7 @@ class Probe:
         sizes = [size for size in (*self.rule.early, *self.rule.sizes) if before < size <= now]
         if dropped or not sizes:
             return None
-        sample = self._sample(self._rows)
+        sample = self._sample()
         found = looked(self.rule, sample, at=sizes[-1])
         if found.verdict == "undecided" or (found.verdict == "met" and len(self.rule.shares) < len(self.bounds)):
             # What no look decided is told as what it is, not as requests too many.
@@ -390,7 +592,7 @@ class Probe:
         is_look = any(before < size <= len(self._rows) for size in self.rule.sizes)
         if not (is_first or is_look or dropped):
             return None
-        sample = self._all()
+        sample = self._sample(everything=True)
         found = looked(self.rule, sample, dropped=dropped)
         if found.verdict == "not met":
             return self._decided(found, sample)
@@ -400,31 +602,13 @@ class Probe:
         reason = f"{max(self._misses) + dropped} of {n} missed it: {most} requests can no longer say that it is met"
         return self._decided(replace(found, verdict="undecided", reason=reason), sample)
 
-    def _all(self) -> Sample:
-        """Of all requests that have ended, in the order of start."""
-        return self._sample([*self._rows, *(self._judged[number] for number in sorted(self._judged))])
-
-    def _backlog(self) -> Decision | None:
-        if not self.opened or len(self._rows) < self._next_test:
-            return None
-        self._next_test = len(self._rows) * _NEXT_TEST
-        sample = self._sample(self._rows)
-        ended = ~np.isnan(sample.stay_s)
-        found = backlog(sample.due_s[ended], sample.stay_s[ended])
-        return None if found is None else self._saturated(sample, found)
-
-    def _saturated(self, sample: Sample, found: Backlog) -> Decision:
-        whole = looked(self.rule, sample)
-        return self._decided(replace(whole, verdict="not met", reason=saturated(found.slope, found.last_s)), sample)
-
-    def _last(self, facts: Mapping[str, Any]) -> Decision:
+    def _last(self, dropped: int) -> Decision:
         """Of all requests, as the level's own figures are."""
         self._take()
-        dropped = int(facts.get("dropped") or 0)
-        self._next_test = FEWEST
+        self._next_test = FEWEST_IN_LINE
         if (found := self._backlog()) is not None:
             return found
-        sample = self._all()
+        sample = self._sample(everything=True)
         last = looked(self.rule, sample, dropped=dropped, last=True)
         if last.verdict == "undecided" and last.reason is None:
             n = self._read + dropped
@@ -433,14 +617,15 @@ class Probe:
 
     def _decided(self, found: Looked, sample: Sample) -> Decision:
         most = independent(sample) if self.opened else math.inf
-        counted = iter([(hit, worth, min(worth, most)) for hit, worth in zip(found.hits, found.worth, strict=True)])
-        shares = tuple(self._attainment(bound, wanted(bound), counted, found.requests) for bound in self.bounds)
+        counted = iter(zip(found.hits, found.worth, strict=True))
+        shares = tuple(self._attainment(bound, counted, found.requests, most) for bound in self.bounds)
         return Decision(found.verdict, found.requests, shares, found.reason)
 
-    def _attainment(self, bound: Bound, share: float | None, counted: Any, n: int) -> Attainment:
+    def _attainment(self, bound: Bound, counted: Iterator[tuple[int, float]], n: int, most: float) -> Attainment:
+        share = wanted(bound)
         if share is None or not n:
             return Attainment(bound.text, None, share, None, None)
-        hit, of, worth = next(counted)
+        hit, of = next(counted)
         low, high = stats.wilson(hit / n * of, of, self.rule.tail) or (0.0, 1.0)
         attained: bool | None = None
         if share >= 1:
@@ -449,32 +634,22 @@ class Probe:
             attained = True
         elif high < share:
             attained = False
-        return Attainment(bound.text, round(hit / n, 6), share, (round(low, 6), round(high, 6)), attained, round(worth))
-
-    def _unless_red(self, found: Decision, data: LevelData) -> Decision:
-        """The decision, unless gate V2 is red: the load was not what it claims to be, or its backlog grows."""
-        doubt = gates.in_flight(level.summary(data, (), streamed=self.streamed), ScenarioFacts())
-        if doubt is None or doubt.severity != "red":
-            return found
-        return replace(found, verdict="undecided", reason=f"V2: {doubt.text}")
-
-    def _without_meaning(self, results: Results, requests: Requests) -> str | None:
-        """A metric of the bounds that bursts leave without meaning."""
-        named = next((bound.metric for bound in self.bounds if bound.metric in STREAMED), None)
-        burst = request.burst_share(requests, results) if named and len(results) else None
-        return named if burst is not None and burst > request.BURST else None
+        interval = round(low, 6), round(high, 6)
+        return Attainment(bound.text, round(hit / n, 6), share, interval, attained, round(min(of, most)))
 
     def _with_figures(self, found: Decision, data: LevelData) -> Decision:
         """The decision with the bounds that are about figures of the whole level."""
         rows = level.summary(data, self.bounds, streamed=self.streamed).slo or ()
-        of_figures = {row.bound: row.attained for row in rows}
-        shares = tuple(
-            one if one.wanted is not None else Attainment(one.bound, None, None, None, of_figures[one.bound])
-            for one in found.shares
-        )
-        said = [one.attained for one in shares if one.wanted is None]
-        if False in said:
-            return replace(found, verdict="not met", shares=shares)
-        if None in said:
-            return replace(found, verdict="undecided", shares=shares, reason="a figure of the level could not be told")
-        return replace(found, shares=shares)
+        attained = {row.bound: row.attained for row in rows}
+        shares, figures = [], []
+        for one in found.shares:
+            if one.wanted is None:
+                one = Attainment(one.bound, None, None, None, attained[one.bound])
+                figures.append(one.attained)
+            shares.append(one)
+        found = replace(found, shares=tuple(shares))
+        if False in figures:
+            return replace(found, verdict="not met")
+        if None in figures:
+            return replace(found, verdict="undecided", reason="a figure of the level could not be told")
+        return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from loadbench.engine import Progress
 from loadbench.figures import PERCENTILES, in_words
-from loadbench.metrics import Requests, repeats
+from loadbench.metrics import Requests, headline, over_runs
 from loadbench.metrics import level as levels
 from loadbench.metrics.distribution import NS_PER_MS
 from loadbench.metrics.slo import compare
@@ -22,14 +22,16 @@ from loadbench.scenario.bounds import Threshold
 from loadbench.store import LevelData
 from loadbench.store.record import Result, Results
 
-Record = MutableMapping[str, Any]
+# -- until the means are known well enough
+
 FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")
 """Of which the widths of intervals end the repeats."""
+_LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
 
 
-def until_record(asked: Scenario) -> Record:
+def until_record(scenario: Scenario) -> dict[str, Any]:
     """What run.json says under `until` at the start; the schedule fills it."""
-    return {"wanted": asked.until, "least": LEAST_REPEATS, "most": asked.repeats, "reached": None, "runs": []}
+    return {"wanted": scenario.until, "least": LEAST_REPEATS, "most": scenario.repeats, "reached": None, "runs": []}
 
 
 @dataclass(slots=True)
@@ -40,9 +42,9 @@ class Rounds:
     _decided: dict[int, bool] = field(default_factory=dict)  # by the number of the round that would begin
 
     def over(self, number: int) -> bool:
-        if number not in self._decided:  # whoever comes second has more to go by
-            found = [run.concludes() for run in self.runs]  # each of them tells
-            self._decided[number] = all(found)
+        if number not in self._decided:  # whichever run comes second has more to go by
+            concluded = [run.concludes() for run in self.runs]  # each of them says how far it is
+            self._decided[number] = all(concluded)
         return self._decided[number]
 
 
@@ -50,19 +52,19 @@ class Rounds:
 class Precise:
     """A schedule that measures all levels in rounds, and ends after one in which each mean is known well enough.
 
-    Known well enough is a mean over runs whose 95 % interval (`metrics.repeats.over_runs`) is no further from it than
+    Known well enough is a mean over runs whose 95 % interval (`metrics.over_runs`) is no further from it than
     `wanted`, of tokens/s and of the median latency, at every load. All loads stop together, so that their runs stay in
     turns. A load that failed or was skipped once is not waited for any more.
 
     Attributes:
         levels: The plan's, in rounds.
         record: run.json's `until`. Figures that are in it count, as those of a run that is continued.
-        tell: Told after each round how well the worst mean is known.
+        tell: Shows after each round how well the worst mean is known.
         rounds: Shared by runs that take turns; unset, this run decides alone.
     """
 
     levels: Sequence[PlannedLevel]
-    record: Record
+    record: MutableMapping[str, Any]
     tell: Callable[[str], None]
     streamed: bool = True
     rounds: Rounds = field(default_factory=Rounds)
@@ -103,14 +105,13 @@ class Precise:
     def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
         """Keep the level's figures in the record, which the run folder writes together with the level."""
         level = progress.level
-        if facts["status"] != "complete":
-            if facts["status"] != "interrupted":
-                self._lost.add(_key(level))
-            return
-        known = {"id": level.id, "model": level.model, **level.load_facts, **facts}
-        data = LevelData(known, Results.from_results(self._results), {}, True)
-        found = repeats.figures(levels.summary(data, [], streamed=self.streamed))
-        self.record["runs"].append({"level": level.id, "model": level.model, **level.load_facts, **found})
+        if facts["status"] == "complete":
+            known = {"id": level.id, "model": level.model, **level.load_facts, **facts}
+            data = LevelData(known, Results.from_results(self._results), {}, True)
+            figures = headline(levels.summary(data, [], streamed=self.streamed))
+            self.record["runs"].append({"level": level.id, "model": level.model, **level.load_facts, **figures})
+        elif facts["status"] != "interrupted":
+            self._lost.add(_key(level))
 
     def skipped(self, planned: PlannedLevel, reason: str) -> None:
         self._lost.add(_key(planned.level))
@@ -120,15 +121,16 @@ class Precise:
         rows = {row["level"]: row for row in self.record["runs"]}  # of a level that was measured again, the last
         grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in rows.values():
-            grouped.setdefault(tuple(row[name] for name in _LOAD), []).append(row)
-        grouped = {load: runs for load, runs in grouped.items() if load not in self._lost}
+            load = tuple(row[name] for name in _LOAD)
+            if load not in self._lost:
+                grouped.setdefault(load, []).append(row)
         widths = []
         for runs in grouped.values():
             if len(runs) < LEAST_REPEATS:
                 return False
             for figure in (name for name in FIGURES if name in runs[0]):
-                half = repeats.over_runs([run[figure] for run in runs]).half_width
-                if half is not None:  # of a figure that no server told, no run says more
+                half = over_runs([run[figure] for run in runs]).half_width
+                if half is not None:  # of a figure that no server reports, no run says more
                     widths.append((half, f"{in_words(figure)} of {runs[0]['level']}"))
         if not widths:
             return False
@@ -141,15 +143,14 @@ class Precise:
         return reached
 
 
-_LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
-
-
 def _key(level: Level) -> tuple[Any, ...]:
     return tuple(getattr(level, name) for name in _LOAD)
 
 
+# -- an early end
+
 FEWEST = 10
-"""Requests that have ended before anything is aborted: nobody ends a run for a bad request at its beginning."""
+"""Requests that have ended before anything is aborted: a bad request at its beginning ends no run."""
 ERROR = 0.01
 """Chance that the looks at a level together end a run that is just at its limit."""
 _GROWTH = 1.1
@@ -225,16 +226,26 @@ class Abort:
         n = len(self._results)  # while more come in: what was taken is let go, at once and in one step
         results = self._results[:n]
         del self._results[:n]
-        columns = Results.from_results(results) if results else None
-        requests = None if columns is None else Requests.of(columns, streamed=self.streamed)
+        requests = Requests.of(Results.from_results(results), streamed=self.streamed) if results else None
         for trial in self._trials:
             if requests is not None:
                 trial.take(requests)
-            found = trial.look(progress) if measured_s >= trial.threshold.after_s else None
-            if found is not None:
-                self._by, self._cut, self.reason = trial.threshold, progress.phase != "draining", found
+            reason = trial.look(progress) if measured_s >= trial.threshold.after_s else None
+            if reason is not None:
+                self._by, self._cut, self.reason = trial.threshold, progress.phase != "draining", reason
                 return True
         return False
+
+
+_COUNTED = {
+    ("failed", True): (("failed",), "failed"),
+    ("failed", False): (("completed",), "completed"),
+    ("success", True): (("completed",), "completed"),
+    ("success", False): (("failed", "dropped"), "failed or were dropped"),
+    ("dropped", True): (("dropped",), "were dropped"),
+    ("dropped", False): (("issued",), "were sent"),
+}
+"""Of a share, and whether high values of it fail: the counts of `Progress` that speak for the condition, in words."""
 
 
 @dataclass(slots=True)
@@ -264,58 +275,32 @@ class Trial:
             self._hits += int(np.count_nonzero(compare(times[requests.completed] / NS_PER_MS, bound)))
 
     def look(self, progress: Progress) -> str | None:
-        """What is said of a condition that surely holds; None where it does not, or no look is due."""
+        """The reason, where the condition surely holds; None where it does not, or no look is due."""
         if progress.ended < self._next_look:
             return None
         self._next_look = progress.ended * _GROWTH
         self._looks += 1
-        hits, n, limit = self._counts(progress)
-        if chance(hits, n, limit) >= ERROR / (self._looks * (self._looks + 1)):
-            return None
-        return f"{self.threshold.text}: {hits} of {n} requests {self._what()}"
-
-    def _counts(self, progress: Progress) -> tuple[int, int, float]:
-        """Requests that speak for the condition, of how many, and the share of them from which on it holds."""
         bound = self.threshold.bound
+        above = bound.op in (">", ">=")
         # What counts for the condition is read first: a request that ends meanwhile counts against it.
-        failed, completed, dropped = progress.failed, progress.completed, progress.dropped
-        issued = progress.issued
-        due = issued + dropped
-        above = bound.op in (">", ">=")
-        match bound.metric, above:
-            case "failed", True:
-                return failed, issued, bound.value
-            case "failed", False:
-                return completed, issued, 1 - bound.value
-            case "success", True:
-                return completed, due, bound.value
-            case "success", False:
-                return failed + dropped, due, 1 - bound.value
-            case "dropped", True:
-                return dropped, due, bound.value
-            case "dropped", False:
-                return issued, due, 1 - bound.value
-        p = PERCENTILES.get(bound.statistic or "max", 1.0)
-        # A request that failed or was dropped never had its answer: it is slower than any limit.
-        hits = self._hits + failed + dropped if above else self._hits
-        return hits, due - progress.cancelled, 1 - p if above else p
-
-    def _what(self) -> str:
-        bound = self.threshold.bound
-        above = bound.op in (">", ">=")
-        match bound.metric, above:
-            case "failed", True:
-                return "failed"
-            case "success", False:
-                return "failed or were dropped"
-            case "dropped", True:
-                return "were dropped"
-            case "dropped", False:
-                return "were sent"
-            case "failed" | "success", _:
-                return "completed"
-        failed = " or failed" if above else ""
-        return f"had a {bound.metric} {bound.op} {bound.value:g} ms{failed}"
+        if (bound.metric, above) in _COUNTED:
+            names, what = _COUNTED[bound.metric, above]
+            hits = sum(getattr(progress, name) for name in names)
+            n = progress.issued
+            if bound.metric != "failed":
+                n += progress.dropped
+            share = bound.value if above else 1 - bound.value
+        else:
+            p = PERCENTILES.get(bound.statistic or "max", 1.0)
+            hits, share = self._hits, p
+            what = f"had a {bound.metric} {bound.op} {bound.value:g} ms"
+            if above:  # a request that failed or was dropped never had its answer: it is slower than any limit
+                hits, share = hits + progress.failed + progress.dropped, 1 - p
+                what += " or failed"
+            n = progress.issued + progress.dropped - progress.cancelled
+        if chance(hits, n, share) >= ERROR / (self._looks * (self._looks + 1)):
+            return None
+        return f"{self.threshold.text}: {hits} of {n} requests {what}"
 
 
 def chance(hits: int, n: int, share: float) -> float:
@@ -331,13 +316,8 @@ def chance(hits: int, n: int, share: float) -> float:
     if share <= 0:
         return 0.0
     odds = share / (1 - share)
-    term = math.exp(
-        math.lgamma(n + 1)
-        - math.lgamma(hits + 1)
-        - math.lgamma(n - hits + 1)
-        + hits * math.log(share)
-        + (n - hits) * math.log1p(-share)
-    )
+    logarithm = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
+    term = math.exp(logarithm + hits * math.log(share) + (n - hits) * math.log1p(-share))
     total = 0.0
     for k in range(hits, n + 1):  # each term is smaller than the one before: more came than are expected
         total += term

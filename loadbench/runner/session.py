@@ -6,24 +6,24 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from msgspec import structs
 
 from loadbench import engine
+from loadbench.client import Client
 from loadbench.engine import Engine, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT, UNKNOWN, Line, Prompt, longest_in_tokens
-from loadbench.runner import turn
 from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
-from loadbench.runner.turn import Control, Origin, Silence, Turn, calibrate
-from loadbench.runner.view import Observer
-from loadbench.runner.watch import Pulse, Watch
+from loadbench.runner.turn import Control, Origin, Turn
+from loadbench.runner.watch import Pulse, Silence, View, Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, Target
 from loadbench.store import RunFolder
@@ -45,23 +45,6 @@ class Drives(Protocol):
     async def run(self, progress: Progress) -> None: ...
 
 
-class Drive(Protocol):
-    """Makes what makes the load; `spread.Spread` gives one."""
-
-    def __call__(
-        self,
-        prompts: Sequence[Prompt],
-        settings: Settings,
-        *,
-        on_result: Callable[[Result], None],
-        on_tick: Callable[[Progress], Awaitable[None]],
-    ) -> Drives: ...
-
-
-class Chats(engine.Chats, turn.Chats, Protocol):
-    """What a run needs of a client."""
-
-
 @dataclass(slots=True)
 class Session:
     """A run.
@@ -70,7 +53,7 @@ class Session:
         chosen: The models to measure; the plan's levels name their ids.
         watch: Takes samples; one without a sampler takes none.
         control: Loads and unloads models; None where the server offers that not.
-        origins: What is known of models beside what the server tells, by id.
+        origins: What is known of models beside what the server says, by id.
         budget_s, runs: How long it may take, and how many runs share that time, this one among them.
         schedule: Decides on the levels; unset, they are those of the plan.
         drive: Makes what makes the load; unset, it is the engine in this process, on `client`.
@@ -84,15 +67,15 @@ class Session:
     chosen: Sequence[Chosen]
     plan: Plan
     folder: RunFolder
-    client: Chats
-    observer: Observer
+    client: Client
+    view: View
     watch: Watch
     control: Control | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     budget_s: float | None = None
     runs: int = 1
     schedule: Schedule | None = None
-    drive: Drive | None = None
+    drive: Callable[..., Drives] | None = None
     interrupted: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _engine: Drives | None = None
@@ -116,10 +99,10 @@ class Session:
         Raises:
             LoadbenchError: If the folder cannot be written any more; what was written stays.
         """
-        await in_turns([self], self.observer.note)
+        await in_turns([self], self.view.note)
 
     async def step(self) -> bool:
-        """The next level, measured or skipped; False where there is none. `turns.in_turns` takes steps."""
+        """The next level, measured or skipped; False where there is none. `in_turns` takes steps."""
         if self._engine is None:
             self._begin()
         if self.interrupted or (planned := self._schedule.following()) is None:
@@ -127,7 +110,7 @@ class Session:
         level = planned.level
         if level.id in self._whole:
             self._answered.add(level.model)
-            self.observer.note(f"{level.id}: complete already")
+            self.view.note(f"{level.id}: complete already")
             return True
         reason = planned.skip or self._reason_to_skip(level)
         if reason is None:
@@ -135,24 +118,25 @@ class Session:
             reason = self._reason_to_skip(level)
         if reason is not None:
             self.folder.skip(self._entry(level), reason)
-            self.observer.skipped(level, reason)
+            self.view.skipped(level, reason)
             self._schedule.skipped(planned, reason)
         elif not self.interrupted:
-            left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
-            await self._level(
-                planned if left_s is None else self._cut(planned, left_s / self._schedule.left() / self.runs)
-            )
+            if self._deadline_s is not None:
+                left_s = self._deadline_s - time.monotonic()
+                planned = self._cut(planned, left_s / self._schedule.left() / self.runs)
+            await self._level(planned)
         return True
 
     def _begin(self) -> None:
+        scenario = self.scenario
         settings = Settings(
-            seed=self.scenario.seed,
-            arrivals=self.scenario.arrivals,
-            distinct_prompts=self.scenario.distinct_prompts,
-            pause=self.scenario.pause,
-            retries=self.scenario.retries,
-            retry_backoff_s=float(self.scenario.retry_backoff),
-            streamed=self.scenario.stream,
+            seed=scenario.seed,
+            arrivals=scenario.arrivals,
+            distinct_prompts=scenario.distinct_prompts,
+            pause=scenario.pause,
+            retries=scenario.retries,
+            retry_backoff_s=float(scenario.retry_backoff),
+            streamed=scenario.stream,
             salt=time.time_ns(),
         )
         drive = self.drive or partial(Engine, self.client)
@@ -162,7 +146,9 @@ class Session:
 
     async def end(self) -> None:
         """After the last step: the model that has its turn is unloaded, if this run loaded it."""
-        await self._end_turn()
+        if self._turn is not None:
+            await self._turn.end()
+            self._turn = None
 
     def stop(self) -> None:
         """The user ends it: no further request starts, those in flight run to their end."""
@@ -178,19 +164,19 @@ class Session:
     async def _give_turn(self, model: str) -> None:
         if self._turn is not None and self._turn.chosen.id == model:
             return
-        await self._end_turn()
-        chosen = next(one for one in self.chosen if one.id == model)
-        again = model in self._came
+        await self.end()
+        scenario = self.scenario
+        if model in self._came:  # in turns a model comes again: what its cold start and a pause do to it is known then
+            scenario = structs.replace(scenario, cold=False, idle_gap=None, keep_warm=None)
         self._came.add(model)
         self._turn = Turn(
-            chosen,
-            # In turns a model comes again: what its cold start and a pause do to it is known by then.
-            structs.replace(self.scenario, cold=False, idle_gap=None, keep_warm=None) if again else self.scenario,
+            next(one for one in self.chosen if one.id == model),
+            scenario,
             DEFAULT if self.prompts[0].recipe else self.prompts,  # those that are made up may be long
             self.client,
             self.control,
             self.watch,
-            self.observer,
+            self.view,
             self._sleep,
             self.folder.info["probes"],
             self.origins.get(model, Origin()),
@@ -202,15 +188,8 @@ class Session:
         if error is not None:
             self.failed[model] = error
         elif longest_in_tokens(self.prompts) is not None and self._engine is not None:
-            record, note = self._turn.record, self.observer.note
             salt = time.time_ns() if self.scenario.distinct_prompts else None
-            line = await calibrate(self.client, model, self.prompts, record, note, self._sleep, salt=salt)
-            self._engine.asks(self.prompts, line)
-
-    async def _end_turn(self) -> None:
-        if self._turn is not None:
-            await self._turn.end()
-            self._turn = None
+            self._engine.asks(self.prompts, await self._turn.calibrate(self.prompts, salt=salt))
 
     async def _sleep(self, seconds: float) -> bool:
         with anyio.move_on_after(seconds):
@@ -240,7 +219,7 @@ class Session:
         level = planned.level
         attempt = self.folder.begin(self._entry(level))
         progress = Progress(level, attempt, planned.limits)
-        self.observer.began(progress, planned)
+        self.view.began(progress, planned)
         about = {"model": level.model, "level": level.id, "attempt": attempt}
         await self.watch.sample("level", **about)
         stopped, pulse, self._silence = True, Pulse(), Silence(self.scenario)
@@ -254,12 +233,16 @@ class Session:
             stopped = self.interrupted
         finally:
             facts = engine.facts(progress, stopped=stopped) | pulse.facts()
-            self._schedule.ended(progress, facts)
+            self._schedule.ended(progress, facts)  # before the folder writes it all
             self.folder.end(facts, progress.histograms)
-            self.observer.ended(progress, facts)
+            self.view.ended(progress, facts)
         if progress.completed:
             self._answered.add(level.model)
-        self._mind_failures(progress)
+        most, ended = self.scenario.max_failed, progress.completed + progress.failed
+        if most is not None and ended and progress.failed / ended > most:  # higher loads are not worth their time
+            share = f"{progress.failed} of {ended} requests failed at {level.id}"
+            if _load(level) < self._too_much.get(level.model, (math.inf, ""))[0]:
+                self._too_much[level.model] = _load(level), f"{share}, more than --max-failed {100 * most:g}%"
         if progress.measured_from_ns is not None and progress.last_issue_ns is not None:
             measured_ns = progress.last_issue_ns - progress.measured_from_ns
             self._overhead_s = (progress.ended_ns - progress.began_ns - measured_ns) / 1e9
@@ -269,16 +252,8 @@ class Session:
         if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
             self.failed[level.model] = facts["reason"]
 
-    def _mind_failures(self, progress: Progress) -> None:
-        """Remember a level whose failures say that higher loads are not worth their time."""
-        most, ended, level = self.scenario.max_failed, progress.completed + progress.failed, progress.level
-        if most is None or not ended or progress.failed / ended <= most:
-            return
-        share = f"{progress.failed} of {ended} requests failed at {level.id}"
-        if _load(level) < self._too_much.get(level.model, (math.inf, ""))[0]:
-            self._too_much[level.model] = _load(level), f"{share}, more than --max-failed {100 * most:g}%"
-
     def _entry(self, level: Level) -> dict[str, Any]:
+        """The level in run.json, before it begins."""
         chosen = next((one for one in self.chosen if one.id == level.model), None)
         facts = chosen.facts if chosen else None
         return {
@@ -309,11 +284,11 @@ class Session:
             begun=in_flight > 0,
         )
         if silent is not None:
-            self.observer.note(f"{progress.level.id}: {silent}")
+            self.view.note(f"{progress.level.id}: {silent}")
 
         def work() -> bool:
             write()
-            self.observer.tick(progress, text_events)
+            self.view.tick(progress, text_events)
             return not progress.enough and self._schedule.has_enough(progress)
 
         with anyio.CancelScope(shield=True):  # what was taken is lost unless it is written
@@ -326,35 +301,16 @@ def _load(level: Level) -> float:
     return level.concurrency or level.request_rate_per_s or 0.0
 
 
-class Steps(Protocol):
-    """A run that is taken level by level; `Session` is one.
-
-    Attributes:
-        interrupted: Whether the user ended it.
-    """
-
-    interrupted: bool
-
-    async def step(self) -> bool:
-        """Its next level, measured or skipped; False where there is none."""
-
-    async def end(self) -> None:
-        """After its last level."""
-
-    def stop(self) -> None:
-        """The user ends it: no further request starts, those in flight run to their end."""
-
-    def close(self, status: str) -> None:
-        """Its folder takes no more."""
+# -- several runs
 
 
-async def in_turns(runs: Sequence[Steps], note: Callable[[str], None]) -> None:
+async def in_turns(runs: Sequence[Session], note: Callable[[str], object]) -> None:
     """Take all runs to their ends; of two the first, the second, the second, the first, and so on.
 
     So each level of one lies right beside that of the other, and what drifts meanwhile meets both alike.
 
     Args:
-        note: Told what the user's first signal does.
+        note: Shows what the user's first signal does.
     Raises:
         LoadbenchError: If a folder cannot be written any more; what was written stays.
     """
@@ -363,7 +319,13 @@ async def in_turns(runs: Sequence[Steps], note: Callable[[str], None]) -> None:
         async with anyio.create_task_group() as group:
             if sys.platform != "win32":  # there, Ctrl-C cancels at once: what had ended is in the folder
                 group.start_soon(_on_signals, runs, note, group.cancel_scope)
-            group.start_soon(_levels, runs, group.cancel_scope)
+                await anyio.lowlevel.checkpoint()  # so that it listens before anything begins
+            order = list(runs)
+            while any([await run.step() for run in order]):  # each of them has its step
+                order.reverse()
+            for run in runs:
+                await run.end()
+            group.cancel_scope.cancel()
         if not any(run.interrupted for run in runs):
             status = "complete"
     except BaseExceptionGroup as failures:
@@ -372,16 +334,7 @@ async def in_turns(runs: Sequence[Steps], note: Callable[[str], None]) -> None:
         _close(runs, status)
 
 
-async def _levels(runs: Sequence[Steps], scope: anyio.CancelScope) -> None:
-    order = list(runs)
-    while any([await run.step() for run in order]):  # each of them has its step
-        order.reverse()
-    for run in runs:
-        await run.end()
-    scope.cancel()
-
-
-async def _on_signals(runs: Sequence[Steps], note: Callable[[str], None], scope: anyio.CancelScope) -> None:
+async def _on_signals(runs: Sequence[Session], note: Callable[[str], object], scope: anyio.CancelScope) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -396,7 +349,7 @@ async def _on_signals(runs: Sequence[Steps], note: Callable[[str], None], scope:
         signal.signal(signal.SIGTERM, before)  # event loops give back the system's: death without a word
 
 
-def _close(runs: Sequence[Steps], status: str) -> None:
+def _close(runs: Sequence[Session], status: str) -> None:
     """Close all, whatever becomes of one."""
     if runs:
         try:
@@ -407,13 +360,8 @@ def _close(runs: Sequence[Steps], status: str) -> None:
 
 def _first_of_ours(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to show: ours if there is one, else the first."""
-
-    def leaves(error: BaseException) -> list[BaseException]:
-        return (
-            [leaf for one in error.exceptions for leaf in leaves(one)]
-            if isinstance(error, BaseExceptionGroup)
-            else [error]
-        )
-
-    found = leaves(failures)
+    found: list[BaseException] = [failures]
+    while (group := next((one for one in found if isinstance(one, BaseExceptionGroup)), None)) is not None:
+        at = found.index(group)
+        found[at : at + 1] = group.exceptions
     return next((error for error in found if isinstance(error, LoadbenchError)), found[0])

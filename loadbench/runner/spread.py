@@ -1,6 +1,6 @@
 """A level cut into shares that run elsewhere: in processes of this machine, or on the workers of a Dask cluster.
 
-All that is asked of a worker goes through an executor (`concurrent.futures.Executor`) with short calls: begin a share,
+Whatever a worker is to do it does by short calls through an executor (`concurrent.futures.Executor`): begin a share,
 report, stop. So one that hangs is noticed as one that died is, and no worker needs to reach this process.
 """
 
@@ -12,30 +12,26 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import anyio
+import anyio.to_thread
 
-from loadbench.client.route import Route
+from loadbench.client import Route
 from loadbench.engine import TICK_S, Progress, Settings, Share
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.prompts import UNKNOWN, Line, Prompt
 from loadbench.runner import pool as pools
 from loadbench.runner import worker
+from loadbench.runner.job import Sharing
 from loadbench.runner.pool import MOST_UNCERTAIN_NS, Clock, Lost, Place, Pool, Processes, greet
 from loadbench.runner.worker import COUNTS, Order, Report
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
-
-if TYPE_CHECKING:
-    from loadbench.client.route import Route
-    from loadbench.runner.job import Sharing
-    from loadbench.runner.session import Drive
-
 
 ASK_S = 0.25
 """Between two calls for a share's reports."""
@@ -51,7 +47,7 @@ class Spread:
     Args:
         pool: The workers.
         route: To the target, for each of them.
-        note: Told what a person should know.
+        note: Shows a person a line.
     """
 
     def __init__(
@@ -92,17 +88,17 @@ class Spread:
         self._hurry.set()
 
     async def run(self, progress: Progress) -> None:
-        """Run one level to its end, drain included; shares that are lost are told in `progress`.
+        """Run one level to its end, drain included; `progress` names the shares that are lost.
 
         Cancellation ends the requests in flight on all workers.
         """
         self._hurry.clear()
-        for told in await self._pool.renew():
-            self._note(told)
+        for text in await self._pool.renew():
+            self._note(text)
         parts = await self._cut(progress)
         progress.began_ns = time.perf_counter_ns()
         try:
-            await self._together(parts, progress)
+            await self._begin_together(parts, progress)
             async with anyio.create_task_group() as ticker:
                 ticker.start_soon(self._tick, parts, progress)
                 await self._all(parts, progress, lambda part: self._follow(part, progress))
@@ -118,14 +114,14 @@ class Spread:
     async def _cut(self, progress: Progress) -> list[Part]:
         """The level in shares, each with its place; a worker whose clock cannot be used gets none."""
         level, limits = progress.level, progress.limits
-        clocks = await asyncio.gather(*(_clock(place) for place in self._pool.places))
+        clocks = await asyncio.gather(*(place.clock() for place in self._pool.places), return_exceptions=True)
         usable, without = [], []
         for place, clock in zip(self._pool.places, clocks, strict=True):
-            if clock is not None and clock.uncertain_ns <= MOST_UNCERTAIN_NS:
+            if isinstance(clock, Clock) and clock.uncertain_ns <= MOST_UNCERTAIN_NS:
                 usable.append((place, clock))
             else:
                 why = place.lost or "its clock is not known well enough: calls to it take too long"
-                without.append(f"without worker {place.told}: {why}")
+                without.append(f"without worker {place}: {why}")
                 self._note(f"{level.id}: {without[-1]}")
         if not usable:
             progress.incomplete = f"no worker could take a share ({'; '.join(without)}): --resume measures it"
@@ -136,39 +132,48 @@ class Spread:
             for index, (place, clock) in enumerate(usable[:of])
         ]
 
-    async def _together(self, parts: Sequence[Part], progress: Progress) -> None:
+    async def _begin_together(self, parts: Sequence[Part], progress: Progress) -> None:
         """Open all connections, then agree on a start."""
         self._salt += 1
         await self._all(parts, progress, lambda part: self._ready(part, parts, progress))
         longest_ns = max((part.clock.uncertain_ns for part in parts), default=0)
         progress.began_ns = time.perf_counter_ns() + round(HEAD_START_S * 1e9) + 4 * longest_ns
-        await self._all(
-            parts,
-            progress,
-            lambda part: part.place.call(worker.go, part.order_id, progress.began_ns + part.clock.offset_ns),
-        )
+
+        async def go(part: Part) -> None:
+            await part.place.call(worker.go, part.order_id, progress.began_ns + part.clock.offset_ns)
+
+        await self._all(parts, progress, go)
 
     async def _ready(self, part: Part, parts: Sequence[Part], progress: Progress) -> None:
-        settings, level = replace(self._settings, salt=self._salt), progress.level
-        told = (self._route, self._prompts, self._line, settings, part.share, level, progress.attempt, progress.limits)
-        await part.place.call(worker.begin, Order(part.order_id, *told))
+        order = Order(
+            part.order_id,
+            self._route,
+            self._prompts,
+            self._line,
+            replace(self._settings, salt=self._salt),
+            part.share,
+            progress.level,
+            progress.attempt,
+            progress.limits,
+        )
+        await part.place.call(worker.begin, order)
         async with asyncio.timeout(CONNECT_LIMIT_S):
             while not part.started:
-                await self._ask(part, "stop" if self._stopping else "")
+                await self._fetch(part, "stop" if self._stopping else "")
                 await asyncio.sleep(0.02)
-        while not all(one.started or one.ended for one in parts):  # who is not asked ends by itself
+        while not all(one.started or one.ended for one in parts):  # a share that gets no calls ends by itself
             await asyncio.sleep(ASK_S)
-            await self._ask(part, "stop" if self._stopping else "")
+            await self._fetch(part, "stop" if self._stopping else "")
 
     async def _follow(self, part: Part, progress: Progress) -> None:
-        """Ask for reports until the share is over."""
+        """Fetch reports until the share is over."""
         while not part.ended:
             if not (self._stopping or progress.enough):
                 with anyio.move_on_after(ASK_S):
                     await self._hurry.wait()
             else:
                 await asyncio.sleep(ASK_S / 5)
-            await self._ask(part, "stop" if self._stopping or progress.enough else "")
+            await self._fetch(part, "stop" if self._stopping or progress.enough else "")
 
     async def _cut_short(self, part: Part, progress: Progress) -> None:
         """Where the level was ended from outside: what is in flight ends, and its records are fetched."""
@@ -176,19 +181,19 @@ class Spread:
             return
         with anyio.move_on_after(CUT_S), contextlib.suppress(LoadbenchError):
             while not part.ended:
-                await self._ask(part, "cut")
+                await self._fetch(part, "cut")
                 await asyncio.sleep(0.02)
         if not part.ended:  # its last report still counts what was in flight
             part.lose(part.place.lost or "it did not end when it was told to", progress)
 
-    async def _ask(self, part: Part, ending: str) -> None:
-        for said in worker.read_reports(await part.place.call(worker.report, part.order_id, part.seen, ending)):
-            part.histograms = worker.histograms_of(said)
-            part.last, part.seen = said, part.seen + 1
-            for result in said.records:
+    async def _fetch(self, part: Part, ending: str) -> None:
+        message = await part.place.call(worker.report, part.order_id, part.seen, ending)
+        for report in worker.read_reports(message):
+            part.last, part.seen = report, part.seen + 1
+            for result in report.records:
                 self._on_result(result)
-            if said.error is not None:
-                raise Lost(said.error)
+            if report.error is not None:
+                raise Lost(report.error)
 
     async def _all(self, parts: Sequence[Part], progress: Progress, work: Callable[[Part], Awaitable[None]]) -> None:
         """Do it at all places at once; where it fails the share is lost."""
@@ -198,7 +203,7 @@ class Spread:
                 await work(part)
             except (TimeoutError, LoadbenchError) as error:
                 part.lose(str(error) or "it did not open its connections in time", progress)
-                self._note(f"{progress.level.id}: worker {part.place.told} was lost: {part.lost}")
+                self._note(f"{progress.level.id}: worker {part.place} was lost: {part.lost}")
 
         async with anyio.create_task_group() as group:
             for part in parts:
@@ -212,14 +217,7 @@ class Spread:
             await self._on_tick(progress)
 
 
-async def _clock(place: Place) -> Clock | None:
-    try:
-        return await place.clock()
-    except Lost:
-        return None
-
-
-WARMING, MEASURING, DRAINING = "warming up", "measuring", "draining"
+# -- shares put together
 
 
 @dataclass(slots=True)
@@ -227,8 +225,7 @@ class Part:
     """A share at its place, as far as is known.
 
     Attributes:
-        seen: How many reports came.
-        last: The last one; `histograms` are its own, unpacked.
+        seen: How many reports came; `last` is the last one.
         lost: Why nothing more will come of it; None while all is well.
         lost_ns: When that was noticed, in ns since the level began.
     """
@@ -239,7 +236,6 @@ class Part:
     order_id: str
     seen: int = 0
     last: Report = field(default_factory=lambda: Report("connecting"))
-    histograms: dict[str, Histogram] = field(default_factory=dict)
     lost: str | None = None
     lost_ns: int | None = None
 
@@ -253,77 +249,78 @@ class Part:
         """Whether its connections are open."""
         return self.last.state != "connecting"
 
-    def counted(self, name: str) -> int:
-        """A count of the last report; of a lost share what is known to have ended: the rest has no record."""
-        counts = self.last.counts
-        if self.lost is not None and name in ("issued", "in_flight"):
-            return counts.get("ended", 0) if name == "issued" else 0
-        return counts.get(name, 0)
+    def count(self, name: str) -> int:
+        """Of the last report; of a lost share what is known to have ended: the rest has no record."""
+        if self.lost is not None and name == "issued":
+            return self.last.ended
+        if self.lost is not None and name == "in_flight":
+            return 0
+        count: int = getattr(self.last, name)
+        return count
 
     def lose(self, why: str, progress: Progress) -> None:
         """Nothing more will come of it, as is noticed now."""
         self.lost, self.lost_ns = why, max(0, time.perf_counter_ns() - progress.began_ns)
 
-    def mark(self, name: str) -> int | None:
-        return self.last.marks.get(name)
+
+T = TypeVar("T", int, float)
+
+
+def _known(values: Iterable[T | None]) -> list[T]:
+    return [value for value in values if value is not None]
 
 
 def merge_into(progress: Progress, parts: Sequence[Part]) -> None:
-    """Put what the shares have said into a level's progress."""
+    """Put the shares' last reports into a level's progress."""
     for name in COUNTS:
-        setattr(progress, name, sum(part.counted(name) for part in parts))
-    progress.errors = sum((Counter(part.last.errors) for part in parts), Counter())
-    progress.last_error = next((part.last.last_error for part in parts if part.last.last_error), None)
-    alive = [part for part in parts if part.lost is None]
-    progress.gone = min((part.last.gone for part in alive), default=0)
-    progress.think_time_s = next((part.last.think_time_s for part in parts if part.last.think_time_s is not None), None)
-    progress.round_trip_ns = max(
-        (part.last.round_trip_ns for part in parts if part.last.round_trip_ns is not None), default=None
-    )
-    progress.client_cpu_s = sum(part.last.cpu_s for part in parts)
-    progress.client_wait_share = max(
-        (part.last.wait_share for part in parts if part.last.wait_share is not None), default=None
-    )
-    _marks(progress, parts)
-    phases = {part.last.phase for part in alive}
-    if phases:
-        # As long as one warms up the load is not whole; as soon as one drains it is not any more.
-        progress.phase = WARMING if WARMING in phases else DRAINING if DRAINING in phases else MEASURING
-    merged = {name: Histogram() for name in progress.histograms}
-    for part in parts:
-        for name in merged.keys() & part.histograms.keys():
-            merged[name].merge(part.histograms[name])
-    progress.histograms.update(merged)
-
-
-def _marks(progress: Progress, parts: Sequence[Part]) -> None:
-    """The level is whole from the time its last share is, until its first one makes no more requests.
-
-    In open loop it lasts to its last request: the shares' starts lie between each other.
-    """
-    began_ns = progress.began_ns
-
-    def at(name: str, choose: Any, *, all_of_them: bool = False) -> int | None:
-        told = [mark for part in parts if (mark := part.mark(name)) is not None]
-        return None if not told or (all_of_them and len(told) < len(parts)) else began_ns + choose(told)
-
-    whole = all(part.lost is None for part in parts)
-    progress.measured_from_ns = at("measured_from_ns", min)
-    progress.full_ns = at("full_ns", max, all_of_them=True)
-    progress.last_issue_ns = at("last_issue_ns", max if progress.level.concurrency is None and whole else min)
+        setattr(progress, name, sum(part.count(name) for part in parts))
+    reports = [part.last for part in parts]
+    alive = [part.last for part in parts if part.lost is None]
+    progress.errors = sum((Counter(one.errors) for one in reports), Counter())
+    progress.last_error = next((one.last_error for one in reports if one.last_error), None)
+    progress.gone = min((one.gone for one in alive), default=0)
+    progress.think_time_s = next(iter(_known(one.think_time_s for one in reports)), None)
+    progress.round_trip_ns = max(_known(one.round_trip_ns for one in reports), default=None)
+    progress.client_cpu_s = sum(one.cpu_s for one in reports)
+    progress.client_wait_share = max(_known(one.client_wait_share for one in reports), default=None)
+    # The level is whole from the time its last share is, until its first one makes no more requests. In open loop it
+    # lasts to its last request: the shares' starts lie between each other.
+    began_ns, whole = progress.began_ns, len(alive) == len(parts)
+    measured_ns = _known(one.measured_from_ns for one in reports)
+    full_ns = _known(one.full_ns for one in reports)
+    issued_ns = _known(one.last_issue_ns for one in reports)
+    progress.measured_from_ns = began_ns + min(measured_ns) if measured_ns else None
+    progress.full_ns = began_ns + max(full_ns) if full_ns and len(full_ns) == len(parts) else None
+    last = max if progress.level.concurrency is None and whole else min
+    progress.last_issue_ns = began_ns + last(issued_ns) if issued_ns else None
+    # As long as one warms up the load is not whole; as soon as one drains it is not any more.
+    phases = {one.phase for one in alive}
+    for phase in ("warming up", "draining", "measuring"):
+        if phase in phases:
+            progress.phase = phase
+            break
+    for name in progress.histograms:
+        merged = Histogram()
+        for one in reports:
+            if name in one.histograms:
+                merged.merge(one.histograms[name])
+        progress.histograms[name] = merged
 
 
 def worker_figures(part: Part, progress: Progress) -> dict[str, Any]:
     """What run.json says of a worker's share."""
-    place, said, share, level = part.place, part.last, part.share, progress.level
-    own, hello = part.histograms, place.hello
-    lasted_s = (part.mark("ended_ns") or 0) / 1e9  # 0 of a share that did not end, or did not begin
+    place, report, share, level = part.place, part.last, part.share, progress.level
+    hello, rate_per_s = place.hello, level.request_rate_per_s
+    lasted_s = (report.ended_ns or 0) / 1e9  # 0 of a share that did not end, or did not begin
 
-    def ms(name: str, p: float) -> float | None:
-        value_us = own[name].percentile(p) if name in own else None
-        return None if value_us is None else value_us / 1e3
+    def ms(name: str) -> dict[str, float | None]:
+        found: dict[str, float | None] = {"p50": None, "p99": None}
+        if (histogram := report.histograms.get(name)) is not None:
+            for key, p in (("p50", 0.5), ("p99", 0.99)):
+                value_us = histogram.percentile(p)
+                found[key] = None if value_us is None else value_us / 1e3
+        return found
 
-    rate = level.request_rate_per_s
     return {
         "name": place.name,
         "address": place.address,
@@ -333,19 +330,19 @@ def worker_figures(part: Part, progress: Progress) -> dict[str, Any]:
         "reason": part.lost,
         "lost_s": None if part.lost_ns is None else round(part.lost_ns / 1e9, 3),
         "streams": None if level.concurrency is None else share.part(level.concurrency),
-        "request_rate_per_s": None if rate is None else round(rate / share.of, 6),
-        **{name: part.counted(name) for name in ("issued", "completed", "failed", "cancelled", "dropped")},
-        "unknown": said.counts.get("issued", 0) - said.counts.get("ended", 0) if part.lost else 0,
-        "ttft_ms": {"p50": ms("ttft", 0.5), "p99": ms("ttft", 0.99)},
-        "itl_ms": {"p50": ms("itl", 0.5), "p99": ms("itl", 0.99)},
-        "client_lag_ms": {"p50": ms("client_lag", 0.5), "p99": ms("client_lag", 0.99)},
-        "cpu_s": round(said.cpu_s, 3),
-        "cpu_share": round(said.cpu_s / lasted_s, 4) if lasted_s > 0 else None,
-        "wait_share": None if said.wait_share is None else round(said.wait_share, 4),
-        "round_trip_ms": None if said.round_trip_ns is None else round(said.round_trip_ns / 1e6, 3),
+        "request_rate_per_s": None if rate_per_s is None else round(rate_per_s / share.of, 6),
+        **{name: part.count(name) for name in ("issued", "completed", "failed", "cancelled", "dropped")},
+        "unknown": report.issued - report.ended if part.lost else 0,
+        "ttft_ms": ms("ttft"),
+        "itl_ms": ms("itl"),
+        "client_lag_ms": ms("client_lag"),
+        "cpu_s": round(report.cpu_s, 3),
+        "cpu_share": round(report.cpu_s / lasted_s, 4) if lasted_s > 0 else None,
+        "wait_share": None if report.client_wait_share is None else round(report.client_wait_share, 4),
+        "round_trip_ms": None if report.round_trip_ns is None else round(report.round_trip_ns / 1e6, 3),
         "clock_uncertain_ms": round(part.clock.uncertain_ns / 1e6, 3),
         "wall_clock_offset_ms": round(part.clock.wall_offset_ns / 1e6, 3),
-        "late_ms": round(said.late_ns / 1e6, 3),
+        "late_ms": round(report.late_ns / 1e6, 3),
     }
 
 
@@ -354,20 +351,21 @@ def missing_shares(parts: Sequence[Part], progress: Progress) -> str | None:
     lost = [part for part in parts if part.lost is not None]
     if not lost:
         return None
-    said = "; ".join(
-        f"worker {part.place.told} was lost {(part.lost_ns or 0) / 1e9:.1f} s into the level: {part.lost}"
-        for part in lost
-    )
+    reasons = []
+    for part in lost:
+        after_s = (part.lost_ns or 0) / 1e9
+        reasons.append(f"worker {part.place} was lost {after_s:.1f} s into the level: {part.lost}")
     streams = progress.level.concurrency
-    share = (
-        f"{sum(part.share.part(streams) for part in lost)} of {streams} streams"
-        if streams is not None
-        else f"{len(lost)} of {len(parts)} shares of the requests"
-    )
-    return f"{said}; {share} are missing from then on: --resume measures the level again"
+    share = f"{len(lost)} of {len(parts)} shares of the requests"
+    if streams is not None:
+        share = f"{sum(part.share.part(streams) for part in lost)} of {streams} streams"
+    return f"{'; '.join(reasons)}; {share} are missing from then on: --resume measures the level again"
 
 
-def asked_for(sharing: Sharing, info: Mapping[str, Any] | None, *, local: bool) -> int | str | None:
+# -- the workers of a run
+
+
+def workers_of(sharing: Sharing, info: Mapping[str, Any] | None, *, local: bool) -> int | str | None:
     """How many processes, or which cluster; None for this process alone.
 
     Args:
@@ -387,8 +385,7 @@ def asked_for(sharing: Sharing, info: Mapping[str, Any] | None, *, local: bool) 
 
         cores = telemetry.cores() or 1
         workers = max(1, cores // 2) if local else cores
-    found: int | str | None = cluster if cluster is not None else workers
-    return found
+    return workers if cluster is None else cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,7 +397,7 @@ class Workers:
     """
 
     pool: Pool
-    drive: Drive
+    drive: Callable[..., Spread]
 
     def pids(self) -> list[int]:
         """Of those on this machine."""
@@ -410,31 +407,28 @@ class Workers:
 
     def facts(self, sharing: Sharing) -> dict[str, Any]:
         """What run.json says of them."""
+        known = [(one, one.hello) for one in self.pool.places if one.hello is not None]
         return {
             "kind": self.pool.kind,
             "asked_workers": sharing.workers,
             "asked_cluster": sharing.cluster,
-            "workers": [
-                {"name": one.name, "address": one.address, **asdict(one.hello)}
-                for one in self.pool.places
-                if one.hello is not None
-            ],
+            "workers": [{"name": one.name, "address": one.address, **asdict(hello)} for one, hello in known],
         }
 
 
-async def begin_workers(asked: int | str, route: Route, note: Callable[[str], None], stack: AsyncExitStack) -> Workers:
+async def begin_workers(
+    workers: int | str, route: Route, note: Callable[[str], None], stack: AsyncExitStack
+) -> Workers:
     """Begin the workers, and look at them; they end with the stack.
 
     Raises:
         LoadbenchError: Some do not answer, have another version, or do not reach the target: all are named.
     """
     pool: Pool
-    if isinstance(asked, int):
-        pool = Processes(asked)
+    if isinstance(workers, int):
+        pool = Processes(workers)
     else:
-        import anyio.to_thread
-
-        pool = await anyio.to_thread.run_sync(pools.connect, asked)
+        pool = await anyio.to_thread.run_sync(pools.connect, workers)
     stack.push_async_callback(pool.close)
     await greet(pool.places, route)
     return Workers(pool, partial(Spread, pool, route, note))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import anyio
 
-from loadbench.client import Ask
+from loadbench.client import Ask, Client
 from loadbench.errors import TargetError
 from loadbench.prompts import UNKNOWN, Line, Prompt, calibration, distinct, fit, longest_in_tokens, written
-from loadbench.runner.watch import Watch
+from loadbench.runner.watch import SILENT_S, View, Watch, waiting_for
 from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts
 from loadbench.store.record import Result
@@ -33,39 +33,26 @@ _OF_TOKENS = re.compile(r"token|budget|length|minimum|too (?:small|short|low)", 
 """A refusal that may be of the few tokens that a probe asks for, not of what the run asks for."""
 SETTLE_S = 1.0
 """From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""
-
-
-class Chats(Protocol):
-    """What a turn needs of a client; `client.Client` is one."""
-
-    async def chat(self, ask: Ask, origin_ns: int, done: Callable[[Result], None], *, keep: bool = True) -> None: ...
-    def served_as(self, model: str) -> str | None: ...
-    def text_events_in_flight(self) -> int: ...
+MOST_WORDS = 512
+"""Of a calibration request: a line through 512 words is known to about one token in a hundred."""
 
 
 class Control(Protocol):
-    """What loads and unloads models; `models.control` and Foundry's runtime give one."""
+    """What loads and unloads models; `server.control` and Foundry's runtime give one."""
 
     async def load(self, model: ModelFacts) -> None: ...
     async def unload(self, model: ModelFacts) -> None: ...
     async def running(self, model: ModelFacts) -> ModelFacts | None: ...
 
 
-class Watcher(Protocol):
-    """Who is told how a turn goes."""
-
-    def note(self, text: str) -> None: ...
-    def probed(self, probe: Mapping[str, Any]) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is known of a model beside what its server tells.
+    """What is known of a model beside what its server says.
 
     Attributes:
         load_s: How long the server took to start with its model in it, where this run started it.
         disk_bytes: Of the model's files.
-        disk_source: `files` were measured, or the `server` told.
+        disk_source: `files` were measured, or the `server` says so.
     """
 
     load_s: float | None = None
@@ -78,7 +65,7 @@ class Turn:
     """One model from its load to its unload.
 
     Attributes:
-        chosen: The model, and for which device it was asked.
+        chosen: The model, and for which device.
         prompts: The first one is asked, behind a prefix of its own each time, so that no prompt cache answers.
         control: None where the server offers no loading.
         sleep: Waits so many seconds; False where the user ended the run meanwhile.
@@ -91,10 +78,10 @@ class Turn:
     chosen: Chosen
     scenario: Scenario
     prompts: Sequence[Prompt]
-    client: Chats
+    client: Client
     control: Control | None
     watch: Watch
-    observer: Watcher
+    view: View
     sleep: Callable[[float], Awaitable[bool]]
     probes: list[dict[str, Any]]
     origin: Origin
@@ -129,25 +116,24 @@ class Turn:
             disk_source=self.origin.disk_source,
         )
 
+    def note(self, text: str) -> None:
+        self.view.note(f"{self.chosen.id}: {text}")
+
     async def begin(self) -> str | None:
         """Load the model if that is for this run to do, and ask it a few times; why it failed, if it did."""
-        error = await self._load()
-        if error is None:
-            error = await self._probe("first")
+        error = await self._load() or await self._probe("first")
         for endpoint in range(1, len(self.scenario.endpoints)):
-            if error is None:
-                error = await self._probe("replica", endpoint=endpoint)
-        if error is None:
-            await self._tell_what_ran()
-            if await self.sleep(0):
-                await self._probe("warm")
-                await self._idle()
-            if self.limited:
-                self.observer.note(
-                    f"{self.chosen.id}: a rest of {REST_S:g} s, as the server limits how often it is asked"
-                )
-                await self.sleep(REST_S)
-        return error
+            error = error or await self._probe("replica", endpoint=endpoint)
+        if error is not None:
+            return error
+        await self._find_what_ran()
+        if await self.sleep(0):
+            await self._probe("warm")
+            await self._idle()
+        if self.limited:
+            self.note(f"a rest of {REST_S:g} s, as the server limits how often it is asked")
+            await self.sleep(REST_S)
+        return None
 
     async def end(self) -> None:
         """Unload the model if this run loaded it, and see how much memory that gives back."""
@@ -156,25 +142,25 @@ class Turn:
         try:
             await self.control.unload(self.chosen.facts)
         except TargetError as error:
-            self.observer.note(f"{self.chosen.id}: not unloaded: {error}")
+            self.note(f"not unloaded: {error}")
             return
         if await self.sleep(SETTLE_S):
-            self.record["memory_after_unload_bytes"] = await self._memory("after_unload")
+            await self._see_memory("after_unload")
 
     async def _load(self) -> str | None:
         facts, control = self.chosen.facts, self.control
         loaded = facts.loaded if facts else None
         if self.scenario.cold and control is None:
-            self.observer.note(f"{self.chosen.id}: --cold has no effect, this server offers no unloading")
+            self.note("--cold has no effect, this server offers no unloading")
         if control is None or facts is None or not (loaded is False or (self.scenario.cold and loaded)):
-            self.record["memory_after_load_bytes"] = await self._memory("after_load")
+            await self._see_memory("after_load")
             return None
         try:
             if loaded:
                 await control.unload(facts)
                 await self.sleep(SETTLE_S)
-            self.record["memory_before_load_bytes"] = await self._memory("before_load")
-            self.observer.note(f"{facts.id}: loading")
+            await self._see_memory("before_load")
+            self.note("loading")
             began_s = time.monotonic()
             await control.load(facts)
         except TargetError as error:
@@ -183,42 +169,39 @@ class Turn:
         self._unloads = not loaded
         self.record["load_s"] = round(time.monotonic() - began_s, 3)
         self.record["load_source"] = "loaded by this run"
-        self.record["memory_after_load_bytes"] = await self._memory("after_load")
-        self.observer.note(f"{facts.id}: loaded in {self.record['load_s']:.3g} s")
+        await self._see_memory("after_load")
+        self.note(f"loaded in {self.record['load_s']:.3g} s")
         return None
 
-    async def _memory(self, phase: str) -> int | None:
-        return await self.watch.sample(phase, model=self.chosen.id)
+    async def _see_memory(self, phase: str) -> None:
+        self.record[f"memory_{phase}_bytes"] = await self.watch.sample(phase, model=self.chosen.id)
 
-    async def _tell_what_ran(self) -> None:
-        """What the server really runs, which need not be what was asked for."""
-        served = self.client.served_as(self.chosen.id)
-        self.record["served_as"] = served
+    async def _find_what_ran(self) -> None:
+        """What the server really runs, which need not be what the run asked for."""
+        self.record["served_as"] = self.client.served_as(self.chosen.id)
         ran = self.chosen.facts
-        if self.control is not None and self.chosen.facts is not None:
+        if self.control is not None and ran is not None:
             try:
-                ran = await self.control.running(self.chosen.facts) or ran
+                ran = await self.control.running(ran) or ran
             except TargetError as error:
-                self.observer.note(f"{self.chosen.id}: what runs is not told: {error}")
+                self.note(f"what runs is not told: {error}")
         if ran is not None:
             provider = ran.execution_provider
             self.record["ran"] = {"id": ran.id, "device": ran.device, "execution_provider": provider}
 
     async def _idle(self) -> None:
-        """A request after the gap, and where pings are asked for, one more after a gap with pings in it."""
-        gap_s = self.scenario.idle_gap
+        """A request after the gap, and with `keep_warm` one more after a gap with pings in it."""
+        gap_s, every_s = self.scenario.idle_gap, self.scenario.keep_warm
         if gap_s is None:
             return
-        self.observer.note(f"{self.chosen.id}: idle for {gap_s}")
+        self.note(f"idle for {gap_s}")
         if not await self._rest(float(gap_s), None):
             return
         await self._probe("idle", after_s=float(gap_s))
-        every_s = self.scenario.keep_warm
-        if every_s is None:
-            return
-        self.observer.note(f"{self.chosen.id}: idle for {gap_s}, with a ping every {every_s}")
-        if await self._rest(float(gap_s), float(every_s)):
-            await self._probe("kept_warm", after_s=float(gap_s), every_s=float(every_s))
+        if every_s is not None:
+            self.note(f"idle for {gap_s}, with a ping every {every_s}")
+            if await self._rest(float(gap_s), float(every_s)):
+                await self._probe("kept_warm", after_s=float(gap_s), every_s=float(every_s))
 
     async def _rest(self, gap_s: float, every_s: float | None) -> bool:
         """Let the gap pass; whether it did."""
@@ -242,31 +225,33 @@ class Turn:
         Whatever is asked again is asked as the run asks: a server that has no answer in a few tokens can be measured.
         """
         results: list[Result] = []
-        for _ in range(PROBES if purpose in ("first", "replica") else 1):
+        begins = purpose in ("first", "replica")
+        for _ in range(PROBES if begins else 1):
             results += await self._in_time(endpoint)
             error, message = results[-1].error, results[-1].error_message or ""
             if error is None or (error == "http_4xx" and (self._whole or not _OF_TOKENS.search(message))):
                 break
             if not await self.sleep(0):
                 break
-            self._whole = self._whole or purpose in ("first", "replica")
+            self._whole = self._whole or begins
         last = results[-1]
         facts = self.chosen.facts
-        sent, first = last.sent_ns, last.first_token_ns
-        streamed = self.scenario.stream and sent is not None and first is not None
+        # A server that loads at the first request by itself is as cold.
+        cold = self.record["load_source"] is not None or bool(facts and facts.loaded is False)
+        ttft_ms = None
+        if self.scenario.stream and last.sent_ns is not None and last.first_token_ns is not None:
+            ttft_ms = round((last.first_token_ns - last.sent_ns) / 1e6, 3)
         probe = {
             "model": self.chosen.id,
             "purpose": purpose,
             "endpoint": endpoint,
-            # A server that loads at the first request, unasked, is as cold.
-            "cold": purpose == "first"
-            and (self.record["load_source"] is not None or bool(facts and facts.loaded is False)),
+            "cold": purpose == "first" and cold,
             "after_s": after_s,
             "every_s": every_s,
             "requests": len(results),
             "error": last.error,
             "error_message": last.error_message and advised(last.error_message, self.scenario),
-            "ttft_ms": round(((first or 0) - (sent or 0)) / 1e6, 3) if streamed else None,
+            "ttft_ms": ttft_ms,
             "e2e_ms": None if last.error else round(last.end_ns / 1e6, 3),
             "input_tokens": last.input_tokens,
             "output_tokens": last.output_tokens,
@@ -274,7 +259,7 @@ class Turn:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.probes.append(probe)
-        self.observer.probed(probe)
+        self.view.probed(probe)
         at = f"{self.scenario.endpoints[endpoint]}: " if len(self.scenario.endpoints) > 1 else ""
         return None if last.error is None else f"{at}{last.error}: {probe['error_message']}"
 
@@ -289,7 +274,7 @@ class Turn:
             self.limited = True
             if wait_s > LONGEST_PAUSE_S:
                 break
-            self.observer.note(f"{self.chosen.id}: the server is asked too often: waiting {wait_s:g} s")
+            self.note(f"the server is asked too often: waiting {wait_s:g} s")
             if not await self.sleep(wait_s):
                 break
             results.append(await self._ask(None if self._whole else PROBE_TOKENS, endpoint))
@@ -301,34 +286,70 @@ class Turn:
         Args:
             max_tokens: None asks for as many as the run does.
         """
-        results: list[Result] = []
         prompt = distinct(self.prompts[0], self.salt * 1_000_003 + self._asked)
         prompt = replace(prompt, id="probe", max_tokens=max_tokens or prompt.max_tokens)
-        now_ns = time.perf_counter_ns()
-        about = (f"{self.chosen.id}@probe", 1, self._asked, self.chosen.id, prompt)
-        ask = Ask(*about, warmup=True, due_ns=now_ns, endpoint=endpoint)
-        self._asked += 1
         failure: Exception | None = None
+        results: list[Result] = []
         async with anyio.create_task_group() as group:
-            group.start_soon(self._tell_silence)
+            group.start_soon(self._note_silence)
             try:
-                await self.client.chat(ask, now_ns, results.append, keep=False)
+                results.append(await self._chat("probe", self._asked, prompt, endpoint))
             except Exception as error:  # as it is, not in a group
                 failure = error
             group.cancel_scope.cancel()
+        self._asked += 1
         if failure is not None:
             raise failure
         return results[0]
 
-    async def _tell_silence(self) -> None:
+    async def _note_silence(self) -> None:
         """Say of an answer that is long in coming that it is waited for."""
-        await self.pause(TOLD_AFTER_S)
+        await self.pause(SILENT_S)
         if not self.client.text_events_in_flight():
-            self.observer.note(f"{self.chosen.id}: {words(self.scenario)}")
+            self.note(waiting_for(self.scenario))
+
+    async def _chat(self, level: str, number: int, prompt: Prompt, endpoint: int = 0) -> Result:
+        model, now_ns, results = self.chosen.id, time.perf_counter_ns(), list[Result]()
+        ask = Ask(f"{model}@{level}", 1, number, model, prompt, warmup=True, due_ns=now_ns, endpoint=endpoint)
+        await self.client.chat(ask, now_ns, results.append, keep=False)
+        return results[0]
+
+    async def calibrate(self, prompts: Sequence[Prompt], *, salt: int | None) -> Line:
+        """Ask for one token each behind several lengths of words; the line through what the server counted.
+
+        Where the server counts nothing a word counts as a token, and a note says so.
+
+        Args:
+            prompts: Those that are to have so many tokens.
+            salt: Where each request is to have a prefix of its own: it is counted too.
+        """
+        top = min(max(longest_in_tokens(prompts) or 0, 16), MOST_WORDS)
+        words, tokens = [], []
+        error: str | None = None
+        for number, count in enumerate((top // 8, top // 2, top, top)):
+            if not await self.sleep(0):
+                break
+            prompt = written(calibration(count, number, prompts))
+            if salt is not None:
+                prompt = distinct(prompt, salt + number)
+            result = await self._chat("calibration", number, prompt)
+            error = error or result.error
+            if result.error is None and result.input_tokens is not None:
+                words.append(count)
+                tokens.append(result.input_tokens)
+        line = fit(words, tokens)
+        if line is None:
+            self.record["calibration"] = None
+            why = f"the requests that were to tell failed ({error})" if error else "its server counts no input tokens"
+            self.note(f"prompts have as many words as they should have tokens: {why}")
+            return UNKNOWN
+        found = {"fixed_tokens": line.fixed, "tokens_per_word": line.per_word, "requests": len(words)}
+        self.record["calibration"] = found
+        return line
 
 
 _SENT = ("max_tokens", "temperature", "stream_options", "min_tokens", "cache_prompt", "ignore_eos")
-"""Keys that each request may carry, whoever asked for them."""
+"""Keys that any request may carry."""
 _UNWANTED = re.compile(
     r"not (?:be )?(?:support|permit|allow|recogni|known|valid)|unsupported|unrecogni|unknown|unexpected"
     r"|extra (?:input|field)|invalid (?:param|arg|field|key)|instead|deprecated|removed",
@@ -337,119 +358,18 @@ _UNWANTED = re.compile(
 _INSTEAD = {"max_tokens": ("max_completion_tokens", "max_output_tokens", "max_new_tokens")}
 
 
-def advised(message: str, asked: Scenario) -> str:
+def advised(message: str, scenario: Scenario) -> str:
     """A refusal's words with what to do, where they blame a key that was sent."""
     if message.startswith(("HTTP 401", "HTTP 403")):
         return f"{message}: does the server want a key, or refuse this one? --api-key-env NAME names its variable"
-    keys = [*_SENT, *(key for key in asked.extra_body if key not in _SENT)]
+    keys = dict.fromkeys([*_SENT, *scenario.extra_body])
     named = [key for key in keys if re.search(rf"(?<![\w]){re.escape(key)}(?![\w])", message)]
-    blamed = next((key for key in named if asked.extra_body.get(key, ...) is not None), None)
+    blamed = next((key for key in named if scenario.extra_body.get(key, ...) is not None), None)
     if blamed is None or not message.startswith("HTTP 4") or not _UNWANTED.search(message):
         return message
-    instead = next((key for key in _INSTEAD.get(blamed, ()) if key in message), None)
-    body = {blamed: None} | ({instead: asked.max_tokens} if instead else {})
-    return f"{message}: null takes a key out of the request: --extra-body '{json.dumps(body)}'"
-
-
-MOST_WORDS = 512
-"""Of a calibration request: a line through 512 words is known to about one token in a hundred."""
-
-
-async def calibrate(
-    client: Chats,
-    model: str,
-    prompts: Sequence[Prompt],
-    record: dict[str, Any],
-    note: Callable[[str], None],
-    sleep: Callable[[float], Awaitable[bool]],
-    *,
-    salt: int | None = None,
-) -> Line:
-    """Ask for one token each behind so many words; the line through what the server counted.
-
-    Args:
-        prompts: Those that are to have so many tokens.
-        record: What run.json says of the model: `calibration` is added to it.
-        note: Tells a person where the server counts nothing; then a word stands for a token.
-        sleep: False where the user ended the run meanwhile.
-        salt: Where each request is to have a prefix of its own: it is counted too.
-    """
-    top = min(max(longest_in_tokens(prompts) or 0, 16), MOST_WORDS)
-    words, tokens = [], []
-    error: str | None = None
-    for number, count in enumerate((top // 8, top // 2, top, top)):
-        if not await sleep(0):
+    body: dict[str, int | None] = {blamed: None}
+    for key in _INSTEAD.get(blamed, ()):
+        if key in message:
+            body[key] = scenario.max_tokens
             break
-        prompt = written(calibration(count, number, prompts))
-        result = await _ask(client, model, prompt if salt is None else distinct(prompt, salt + number), number)
-        error = error or result.error
-        if result.error is None and result.input_tokens is not None:
-            words.append(count)
-            tokens.append(result.input_tokens)
-    line = fit(words, tokens)
-    if line is None:
-        record["calibration"] = None
-        why = f"the requests that were to tell failed ({error})" if error else "its server counts no input tokens"
-        note(f"{model}: prompts have as many words as they should have tokens: {why}")
-        return UNKNOWN
-    record["calibration"] = {"fixed_tokens": line.fixed, "tokens_per_word": line.per_word, "requests": len(words)}
-    return line
-
-
-async def _ask(client: Chats, model: str, prompt: Prompt, number: int) -> Result:
-    results: list[Result] = []
-    now_ns = time.perf_counter_ns()
-    ask = Ask(f"{model}@calibration", 1, number, model, prompt, warmup=True, due_ns=now_ns)
-    await client.chat(ask, now_ns, results.append, keep=False)
-    return results[0]
-
-
-TOLD_AFTER_S = 10.0
-
-
-def words(scenario: Scenario, *, begun: bool = False) -> str:
-    """What is waited for, until when.
-
-    Args:
-        begun: Whether the answers in flight have begun, and stand still.
-    """
-    limits = scenario.timeouts
-    if begun:
-        return f"no token for {TOLD_AFTER_S:g} s: answers stand still, which each may for {limits.idle} (timeouts.idle)"
-    if not scenario.stream:
-        most = f"at most {limits.total} from sending (timeouts.total)"
-        return f"no byte for {TOLD_AFTER_S:g} s: waiting for a whole answer, {most}"
-    most = f"at most {limits.first_token} from sending (timeouts.first_token)"
-    advice = "a server that cannot stream may answer with --no-stream"
-    return f"no byte for {TOLD_AFTER_S:g} s: waiting for the first token, {most}; {advice}"
-
-
-class Silence:
-    """Looks at a level from time to time; says once of each silence of the server that it lasts.
-
-    Args:
-        now_s: A monotonic clock.
-    """
-
-    def __init__(self, scenario: Scenario, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._scenario = scenario
-        self._now_s = now_s
-        self._heard: tuple[int, int] | None = None
-        self._since_s = now_s()
-        self._told = False
-
-    def look(self, *, in_flight: int, ended: int, tokens: int, begun: bool) -> str | None:
-        """What to say now, or None.
-
-        Args:
-            ended, tokens: So far in this level; where one grows the server is not silent.
-            begun: Whether an answer in flight has begun.
-        """
-        heard = (ended, tokens)
-        if heard != self._heard or not in_flight:
-            self._heard, self._since_s, self._told = heard, self._now_s(), False
-            return None
-        if self._told or self._now_s() - self._since_s < TOLD_AFTER_S:
-            return None
-        self._told = True
-        return words(self._scenario, begun=begun)
+    return f"{message}: null takes a key out of the request: --extra-body '{json.dumps(body)}'"

@@ -1,47 +1,176 @@
-"""Samples of the server, the machine and this client while a run goes on, and what is known of the server's process.
-
-telemetry.jsonl has a line a second.
-"""
+"""Who looks on while a run goes on: people and programs see its events; samples go into its folder, a line a second."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
+import orjson
+from msgspec import structs
 
 from loadbench import server as targets
 from loadbench import telemetry
-from loadbench.server import Choice, ModelFacts, Target
+from loadbench.scenario import Level, Scenario
+from loadbench.server import ModelFacts, Target
+from loadbench.store import RunFolder
+from loadbench.text import in_json
 
 if TYPE_CHECKING:
-    from loadbench.runner.view import View
+    from loadbench.engine import Progress
+    from loadbench.runner.plan import Plan, PlannedLevel
+
+Facts = Mapping[str, Any]
+"""Of an event, as JSON will say it."""
+
+# -- views
+
+
+class View:
+    """Who watches a run. This one shows nothing.
+
+    Its methods are called from the run's own task, between two arrivals, so they must be quick. `tick` may be slow: it
+    has a thread.
+    """
+
+    def opening(self, facts: Facts, lines: Sequence[str], plan: Plan) -> None: ...
+    def note(self, text: str) -> None: ...
+    def probed(self, probe: Facts) -> None: ...
+    def began(self, progress: Progress, planned: PlannedLevel) -> None: ...
+    def tick(self, progress: Progress, text_events: int) -> None: ...
+    def sampled(self, sample: Facts) -> None: ...
+    def ended(self, progress: Progress, facts: Facts) -> None: ...
+    def skipped(self, level: Level, reason: str) -> None: ...
+    def step(self, model: str, step: Facts, text: str) -> None: ...
+    def summary(self, summary: Facts) -> None: ...
+    def compared(self, document: Facts) -> None: ...
+    def close(self) -> None: ...
+
+
+class JsonLines(View):
+    """One JSON object a line, each with its `event`; the last one is the summary."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+
+    def _write(self, event: str, **fields: Any) -> None:
+        self._out.write(in_json(orjson.dumps({"event": event, **fields}).decode()).encode() + b"\n")
+        self._out.flush()
+
+    def opening(self, facts: Facts, lines: Sequence[str], plan: Plan) -> None:
+        levels = [one.level.id for one in plan.levels]
+        self._write(
+            "plan", **facts, levels=levels, shortest_s=plan.shortest_s, longest_s=plan.longest_s, cuts=list(plan.cuts)
+        )
+
+    def note(self, text: str) -> None:
+        self._write("note", text=text)
+
+    def probed(self, probe: Facts) -> None:
+        self._write("probe", **probe)
+
+    def began(self, progress: Progress, planned: PlannedLevel) -> None:
+        self._write("level_began", level=progress.level.id, attempt=progress.attempt)
+
+    def tick(self, progress: Progress, text_events: int) -> None:
+        ttft = progress.histograms["ttft"]
+        self._write(
+            "progress",
+            level=progress.level.id,
+            phase=progress.phase,
+            in_flight=progress.in_flight,
+            ended=progress.ended,
+            completed=progress.completed,
+            failed=progress.failed,
+            dropped=progress.dropped,
+            text_events=text_events,
+            ttft_p50_us=ttft.percentile(0.5),
+            ttft_p95_us=ttft.percentile(0.95),
+        )
+
+    def ended(self, progress: Progress, facts: Facts) -> None:
+        self._write("level_ended", level=progress.level.id, status=facts["status"], reason=facts["reason"])
+
+    def skipped(self, level: Level, reason: str) -> None:
+        self._write("level_skipped", level=level.id, reason=reason)
+
+    def step(self, model: str, step: Facts, text: str) -> None:
+        self._write("step", model=model, **step)
+
+    def summary(self, summary: Facts) -> None:
+        self._write("summary", summary=summary)
+
+    def compared(self, document: Facts) -> None:
+        self._write("compared", **document)
+
+
+def named(level: Level, side: str) -> Level:
+    """The level as a view shows it: `base m@c4`."""
+    return structs.replace(level, id=f"{side} {level.id}", model=f"{side} {level.model}")
+
+
+class Sided(View):
+    """Shows one side's run to the view of both, which is opened, closed and given summaries by who made it."""
+
+    def __init__(self, view: View, side: str) -> None:
+        self._view, self._side = view, side
+        self._shown: Progress | None = None  # of the present level
+
+    def note(self, text: str) -> None:
+        self._view.note(f"{self._side}: {text}")
+
+    def probed(self, probe: Facts) -> None:
+        self._view.probed({**probe, "model": f"{self._side} {probe['model']}"})
+
+    def began(self, progress: Progress, planned: PlannedLevel) -> None:
+        level = named(planned.level, self._side)
+        self._shown = cast("Progress", _Named(progress, level))
+        self._view.began(self._shown, replace(planned, level=level))
+
+    def tick(self, progress: Progress, text_events: int) -> None:
+        self._view.tick(self._shown or progress, text_events)
+
+    def sampled(self, sample: Facts) -> None:
+        names = {}
+        for key in ("level", "model"):
+            names[key] = None if sample.get(key) is None else f"{self._side} {sample[key]}"
+        self._view.sampled({**sample, **names})
+
+    def ended(self, progress: Progress, facts: Facts) -> None:
+        self._view.ended(self._shown or progress, facts)
+
+    def skipped(self, level: Level, reason: str) -> None:
+        self._view.skipped(named(level, self._side), reason)
+
+    def step(self, model: str, step: Facts, text: str) -> None:
+        self._view.step(f"{self._side} {model}", step, text)
+
+
+class _Named:
+    """A level's progress under another name; all else is read from it when it is needed."""
+
+    def __init__(self, progress: Progress, level: Level) -> None:
+        self.level = level
+        self._progress = progress
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._progress, name)
+
+
+# -- samples
 
 INTERVAL_S = 1.0
 
 
-class Samples(Protocol):
-    """What takes samples; `telemetry.Sampler` is one. It blocks for some milliseconds."""
-
-    def sample(self) -> dict[str, Any]: ...
-
-
-class Keeps(Protocol):
-    """What keeps samples; `store.RunFolder` is one."""
-
-    def add_sample(self, sample: Mapping[str, Any]) -> None: ...
-
-
 class Watch:
-    """Takes samples and keeps them.
+    """Takes samples, keeps them in the run folder and shows them.
 
     Args:
-        folder: Keeps them.
         sampler: None takes none, and then nothing is kept.
         scrape: Asks the server for its own metrics.
         local: Whether the server is on this machine; else this machine's GPUs and energy are not the server's.
@@ -50,18 +179,19 @@ class Watch:
 
     def __init__(
         self,
-        folder: Keeps,
-        sampler: Samples | None,
+        folder: RunFolder,
+        sampler: telemetry.Sampler | None,
         scrape: Callable[[], Awaitable[dict[str, float] | None]] | None = None,
         *,
         local: bool = True,
+        view: View | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._sampler, self._scrape = folder, sampler, scrape
-        self._local, self._now_s = local, now_s
+        self._local, self._view, self._now_s = local, view or View(), now_s
         self._began_s = now_s()
 
-    async def sample(self, phase: str, **about: Any) -> int | None:
+    async def sample(self, phase: str, **about: object) -> int | None:
         """Take one sample; the server's resident memory in bytes, where that is known.
 
         Args:
@@ -71,23 +201,83 @@ class Watch:
         if self._sampler is None:
             return None
         at_s = round(self._now_s() - self._began_s, 3)
-        figures = await anyio.to_thread.run_sync(self._sampler.sample)
+        figures = await anyio.to_thread.run_sync(self._sampler.sample)  # it blocks for some milliseconds
         if not self._local:
             figures |= {"gpus": None, "cpu_energy_j": None}
         metrics = None if self._scrape is None else await self._scrape()
         head = {"at_s": at_s, "phase": phase, "model": None, "level": None, "attempt": None, **about}
-        self._folder.add_sample({**head, **figures, "metrics": metrics})
+        sample = {**head, **figures, "metrics": metrics}
+        self._folder.add_sample(sample)
+        self._view.sampled(sample)
         server = figures.get("server") or {}
         memory: int | None = server.get("memory_bytes")
         return memory
 
-    async def each_second(self, phase: str, **about: Any) -> None:
+    async def each_second(self, phase: str, **about: object) -> None:
         """Sample until cancelled; a sample is never cut in half."""
         while self._sampler is not None:
             await anyio.sleep(INTERVAL_S)
             with anyio.CancelScope(shield=True):
                 await self.sample(phase, **about)
 
+
+@dataclass(frozen=True)
+class Watched:
+    """A server; one without a base URL is not started and has nothing to watch.
+
+    Attributes:
+        others: Further endpoints of the service, whose requests are counted together with its own.
+    """
+
+    server: Target
+    others: tuple[Target, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine, with all others."""
+        urls = [one.base_url for one in (self.server, *self.others)]
+        return all(url and targets.is_loopback(url) for url in urls)
+
+    @cached_property
+    def pid(self) -> int | None:
+        """As the server says, else of the process that listens on its port."""
+        return self.server.pid or telemetry.find_pid(self.server.base_url) if self.local else None
+
+    @cached_property
+    def pids(self) -> list[int]:
+        """Of all endpoints' processes; none where one is not known: a part of what they use would be no figure."""
+        found = [self.pid]
+        if self.local:
+            found += [one.pid or telemetry.find_pid(one.base_url) for one in self.others]
+        return [] if None in found else list(dict.fromkeys(pid for pid in found if pid is not None))
+
+    @contextmanager
+    def sampling(self) -> Iterator[telemetry.Sampler]:
+        """Takes samples of it and of this machine."""
+        sampler = telemetry.Sampler(*self.pids)
+        try:
+            yield sampler
+        finally:
+            sampler.close()
+
+    def facts(self, sampler: telemetry.Sampler | None) -> dict[str, Any] | None:
+        """What run.json says of the samples; None where none are taken."""
+        if sampler is None:
+            return None
+        several = {"server_pids": self.pids} if self.others else {}
+        pid = self.pids[0] if self.pids else None
+        return {"interval_s": INTERVAL_S, "local": self.local, "server_pid": pid, **several, **sampler.facts()}
+
+    def memory_warning(self, facts: ModelFacts) -> str | None:
+        """A line where a model that is to be loaded is larger than the memory that is free."""
+        if not self.local or facts.loaded is not False:
+            return None
+        on_gpu = "GPU" in (facts.device or "")
+        free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
+        return targets.free_memory_warning(facts, free_bytes)
+
+
+# -- what stands still
 
 BEAT_S = 0.1
 
@@ -116,83 +306,59 @@ class Pulse:
                 if late_s > self._longest_s:
                     self._longest_s, self._at_s = late_s, due_s - self._began_s
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, float | None]:
         """For run.json: the longest time that this process could not run, and when that began."""
         at_s = None if self._at_s is None else round(self._at_s, 3)
         return {"client_pause_s": round(self._longest_s, 3), "client_pause_at_s": at_s}
 
 
-@dataclass(frozen=True)
-class Watched:
-    """A server; one without a base URL is not started and has nothing to watch.
+SILENT_S = 10.0
+"""Without an answer, before a person reads that it is waited for."""
 
-    Attributes:
-        others: Further endpoints of the service, whose requests are counted together with its own.
+
+def waiting_for(scenario: Scenario, *, begun: bool = False) -> str:
+    """What is waited for, until when.
+
+    Args:
+        begun: Whether the answers in flight have begun, and stand still.
+    """
+    limits = scenario.timeouts
+    if begun:
+        return f"no token for {SILENT_S:g} s: answers stand still, which each may for {limits.idle} (timeouts.idle)"
+    if not scenario.stream:
+        most = f"at most {limits.total} from sending (timeouts.total)"
+        return f"no byte for {SILENT_S:g} s: waiting for a whole answer, {most}"
+    most = f"at most {limits.first_token} from sending (timeouts.first_token)"
+    advice = "a server that cannot stream may answer with --no-stream"
+    return f"no byte for {SILENT_S:g} s: waiting for the first token, {most}; {advice}"
+
+
+class Silence:
+    """Looks at a level from time to time; says once of each silence of the server that it lasts.
+
+    Args:
+        now_s: A monotonic clock.
     """
 
-    server: Target
-    others: tuple[Target, ...] = ()
+    def __init__(self, scenario: Scenario, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._scenario = scenario
+        self._now_s = now_s
+        self._heard: tuple[int, int] | None = None
+        self._since_s = now_s()
+        self._noted = False
 
-    @property
-    def local(self) -> bool:
-        """Whether it is on this machine, with all others."""
-        urls = [one.base_url for one in (self.server, *self.others)]
-        return all(url and targets.is_loopback(url) for url in urls)
+    def look(self, *, in_flight: int, ended: int, tokens: int, begun: bool) -> str | None:
+        """A note for now, or None.
 
-    @cached_property
-    def pid(self) -> int | None:
-        """As the server tells, else of the process that listens on its port."""
-        if not self.local:
+        Args:
+            ended, tokens: So far in this level; where one grows the server is not silent.
+            begun: Whether an answer in flight has begun.
+        """
+        heard = (ended, tokens)
+        if heard != self._heard or not in_flight:
+            self._heard, self._since_s, self._noted = heard, self._now_s(), False
             return None
-        return self.server.pid or telemetry.find_pid(self.server.base_url)
-
-    @cached_property
-    def pids(self) -> list[int]:
-        """Of all endpoints' processes; none where one is not known: a part of what they use would be no figure."""
-        found = [self.pid, *(one.pid or telemetry.find_pid(one.base_url) for one in self.others if self.local)]
-        return [] if None in found else list(dict.fromkeys(pid for pid in found if pid is not None))
-
-    @contextmanager
-    def sampling(self, wanted: bool) -> Iterator[telemetry.Sampler | None]:
-        """What takes samples of it and of this machine; None where none are wanted."""
-        if not wanted:
-            yield None
-            return
-        sampler = telemetry.Sampler(*self.pids)
-        try:
-            yield sampler
-        finally:
-            sampler.close()
-
-    def facts(self, sampler: telemetry.Sampler | None) -> dict[str, Any] | None:
-        """What run.json says of the samples; None where none are taken."""
-        if sampler is None:
+        if self._noted or self._now_s() - self._since_s < SILENT_S:
             return None
-        several = {"server_pids": self.pids} if self.others else {}
-        pid = self.pids[0] if self.pids else None
-        return {"interval_s": INTERVAL_S, "local": self.local, "server_pid": pid, **several, **sampler.facts()}
-
-    def memory_warnings(self, choice: Choice) -> list[str]:
-        """A line for each model that is to be loaded and is larger than the memory that is free."""
-        found = [self.memory_warning(one.facts) for one in choice.chosen if one.facts is not None]
-        return [warning for warning in found if warning is not None]
-
-    def memory_warning(self, facts: ModelFacts) -> str | None:
-        """A line where a model that is to be loaded is larger than the memory that is free."""
-        if not self.local or facts.loaded is not False:
-            return None
-        on_gpu = "GPU" in (facts.device or "")
-        free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
-        return targets.free_memory_warning(facts, free_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Keeps samples, and shows each to the view."""
-
-    keeps: Keeps
-    view: View
-
-    def add_sample(self, sample: Mapping[str, Any]) -> None:
-        self.keeps.add_sample(sample)
-        self.view.sampled(sample)
+        self._noted = True
+        return waiting_for(self._scenario, begun=begun)

@@ -1,7 +1,7 @@
 """What runs in a worker: its share of a level, on an event loop of its own. Each function here is a short call.
 
-A worker is asked for its reports, a few each second; it never calls back, so that all it needs of the other side is an
-executor. Who is not asked any more ends by itself: nobody is there to read what it measures. Orders and reports are
+The run asks a worker for its reports, a few each second; it never calls back, so that all it needs of the other side is
+an executor. A worker that gets no more calls ends by itself: nothing reads what it measures. Orders and reports are
 plain values that cross from process to process.
 """
 
@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 import anyio
 import msgspec
@@ -27,16 +26,14 @@ from anyio.from_thread import BlockingPortal
 
 import loadbench
 from loadbench import telemetry
-from loadbench.client import Client
-from loadbench.client.route import Route
+from loadbench.client import Client, Route
 from loadbench.engine import Engine, Limits, Progress, Settings, Share, process
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import Line, Prompt
 from loadbench.scenario import Level
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
-from loadbench.transport import ExchangeError, kernel_stamps_work
-from loadbench.transport.limits import raise_file_limit
+from loadbench.transport import ExchangeError, kernel_stamps_work, raise_file_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,49 +77,53 @@ class Hello:
 
 
 COUNTS = (
-    "in_flight",
-    "issued",
-    "ended",
-    "completed",
-    "failed",
-    "cancelled",
-    "dropped",
-    "retried",
-    "warmup_requests",
+    *("in_flight", "issued", "ended", "completed", "failed", "cancelled", "dropped", "retried", "warmup_requests"),
     "text_events",
 )
 """Of `Progress`: what shares add up."""
 MARKS = ("measured_from_ns", "full_ns", "last_issue_ns", "ended_ns")
-"""Of `Progress`: times on the worker's clock, told in ns since the level began."""
+"""Of `Progress`: times on the worker's clock; a report has them in ns since the level began."""
 
 
 class Report(msgspec.Struct):
     """How a share goes, as of one moment: its figures so far, and the records that came since the last report.
 
+    What has the name of a field of `Progress` is that, but for the MARKS.
+
     Attributes:
         state: connecting, ready, running or over.
-        error: Why its engine ended without being told to; None while all is well.
-        counts, marks: By the names in COUNTS and MARKS.
-        errors: Failures by kind.
-        histograms: By metric, as `Histogram.packed` has them; from the beginning on.
-        wait_share: Of the level so far, that its threads waited for a core; None where nobody counts that.
+        error: Why its engine ended by itself; None while all is well.
+        cpu_s: CPU seconds of its process.
         late_ns: How long after the agreed time it began; 0 where it was in time.
+        histograms: By metric, from the beginning on.
     """
 
     state: str
     error: str | None = None
-    counts: dict[str, int] = {}
-    marks: dict[str, int | None] = {}
+    in_flight: int = 0
+    issued: int = 0
+    ended: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    dropped: int = 0
+    retried: int = 0
+    warmup_requests: int = 0
+    text_events: int = 0
+    measured_from_ns: int | None = None
+    full_ns: int | None = None
+    last_issue_ns: int | None = None
+    ended_ns: int | None = None
     errors: dict[str, int] = {}
     last_error: str | None = None
     phase: str = ""
     gone: int = 0
     think_time_s: float | None = None
     round_trip_ns: int | None = None
+    client_wait_share: float | None = None
     cpu_s: float = 0.0
-    wait_share: float | None = None
     late_ns: int = 0
-    histograms: dict[str, bytes] = {}
+    histograms: dict[str, Histogram] = {}
     records: list[Result] = []
 
 
@@ -130,48 +131,10 @@ class _Outgoing(Report):
     records: list[msgspec.Raw] = []  # type: ignore[assignment]
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Report])
+_AS_THEY_ARE = (*COUNTS, "errors", "last_error", "phase", "gone", "think_time_s", "round_trip_ns", "client_wait_share")
 
-
-def encoded_record(result: Result) -> bytes:
-    """A request's record as reports carry it: made when it ends, so that a report costs its reader no long pause."""
-    return _encoder.encode(result)
-
-
-def encoded_report(
-    progress: Progress, state: str, records: Sequence[bytes], *, text_events_in_flight: int, cpu_s: float, **more: Any
-) -> bytes:
-    """A share's report, encoded."""
-    began_ns = progress.began_ns
-
-    def since(at_ns: int | None) -> int | None:
-        return at_ns - began_ns if at_ns else None
-
-    counts = {name: getattr(progress, name) for name in COUNTS}
-    counts["text_events"] += text_events_in_flight
-    said = _Outgoing(
-        state,
-        counts=counts,
-        marks={name: since(getattr(progress, name)) for name in MARKS},
-        errors=dict(progress.errors),
-        last_error=progress.last_error,
-        phase=progress.phase,
-        gone=progress.gone,
-        think_time_s=progress.think_time_s,
-        round_trip_ns=progress.round_trip_ns,
-        cpu_s=cpu_s,
-        wait_share=progress.client_wait_share,
-        histograms={name: histogram.packed() for name, histogram in progress.histograms.items() if histogram.count},
-        records=[msgspec.Raw(one) for one in records],
-        **more,
-    )
-    return _encoder.encode(said)
-
-
-def together(reports: Sequence[bytes]) -> bytes:
-    """Reports as one message."""
-    return _encoder.encode([msgspec.Raw(one) for one in reports])
+_encoder = msgspec.msgpack.Encoder(enc_hook=lambda histogram: histogram.packed())
+_decoder = msgspec.msgpack.Decoder(list[Report], dec_hook=lambda _, packed: Histogram.unpacked(packed))
 
 
 def read_reports(message: bytes) -> list[Report]:
@@ -183,53 +146,13 @@ def read_reports(message: bytes) -> list[Report]:
     try:
         return _decoder.decode(message)
     except msgspec.DecodeError as error:
-        raise _unreadable(error) from None
+        raise LoadbenchError(f"what it says cannot be read ({error}): install the same loadbench there") from None
 
 
-def histograms_of(said: Report) -> dict[str, Histogram]:
-    """A report's histograms, by metric.
-
-    Raises:
-        LoadbenchError: They are none.
-    """
-    try:
-        return {name: Histogram.unpacked(packed) for name, packed in said.histograms.items()}
-    except ValueError as error:
-        raise _unreadable(error) from None
-
-
-def _unreadable(error: Exception) -> LoadbenchError:
-    return LoadbenchError(f"what it says cannot be read ({error}): install the same loadbench there")
-
+# -- a share while it runs
 
 ABANDONED_S = 20.0
 """Without a call for so long a share ends by itself."""
-
-_running: dict[str, _Running] = {}
-_loop: _Loop | None = None
-_guard = threading.Lock()
-
-
-class _Loop:
-    """This process's event loop, in a thread of its own that no exit waits for: it stays for all levels."""
-
-    def __init__(self) -> None:
-        began: Future[BlockingPortal] = Future()
-        options = {"use_uvloop": process.has_uvloop()}
-        self._thread = threading.Thread(target=anyio.run, args=(_serve, began), kwargs={"backend_options": options})
-        self._thread.daemon = True
-        self._thread.start()
-        self.portal = began.result()
-
-    def close(self) -> None:
-        self.portal.call(self.portal.stop, True)
-        self._thread.join(timeout=5)
-
-
-async def _serve(began: Future[BlockingPortal]) -> None:
-    async with BlockingPortal() as portal:
-        began.set_result(portal)
-        await portal.sleep_until_stopped()
 
 
 class _Running:
@@ -243,7 +166,7 @@ class _Running:
         self._go = anyio.Event()
         self._began_ns = 0
         self._late_ns = 0
-        self._asked_s = time.monotonic()
+        self._called_s = time.monotonic()
         self._cpu_s = time.process_time()
         self._client: Client | None = None
         self._engine: Engine | None = None
@@ -256,9 +179,12 @@ class _Running:
         try:
             with self._scope:
                 await self._measure()
-        except Exception as failure:  # whatever it is, the other side is to know
-            self._error = _told(failure)
-        self._say("over")
+        except Exception as error:  # whatever it is, the other side must learn of it
+            first: BaseException = error
+            while isinstance(first, BaseExceptionGroup):  # task groups wrap all that ends them
+                first = first.exceptions[0]
+            self._error = f"{type(first).__name__}: {first}"
+        self._report("over")
         self.over = True
 
     async def _measure(self) -> None:
@@ -266,7 +192,9 @@ class _Running:
         self._client = client = order.route.open()
         try:
             self._engine = Engine(
-                *(client, (), order.settings),  # what it asks is made up once, by `asks`
+                client,
+                (),  # its prompts are made up once, by `asks`
+                order.settings,
                 share=order.share,
                 on_result=self._on_result,
                 on_tick=self._on_tick,
@@ -282,7 +210,7 @@ class _Running:
 
     async def _begins(self) -> int:
         self._progress.began_ns = time.perf_counter_ns()
-        self._say("ready")
+        self._report("ready")
         while not self._go.is_set():
             with anyio.move_on_after(ABANDONED_S / 4):
                 await self._go.wait()
@@ -292,30 +220,38 @@ class _Running:
         return self._began_ns
 
     def _end_if_abandoned(self) -> None:
-        """What is left unmade of its load is missing, should somebody ask after all: one who stood still."""
-        if (silent_s := time.monotonic() - self._asked_s) > ABANDONED_S:
+        """Its load is missing from then on, should the run, which may have stood still, call after all."""
+        if (silent_s := time.monotonic() - self._called_s) > ABANDONED_S:
             self._error = f"it ended by itself: nobody had asked for its reports for {silent_s:.0f} s"
             self._scope.cancel()
 
     def _on_result(self, result: Result) -> None:
-        self._records.append(encoded_record(result))
+        # A record is encoded when it ends, one by one, so that a report holds up the event loop for no long pause.
+        self._records.append(_encoder.encode(result))
 
     async def _on_tick(self, progress: Progress) -> None:
-        self._say("running")
+        self._report("running")
         self._end_if_abandoned()
 
-    def _say(self, state: str) -> None:
-        records, self._records = self._records, []
-        client = self._client
-        self._out.append(
-            encoded_report(
-                *(self._progress, state, records),
-                text_events_in_flight=0 if client is None else client.text_events_in_flight(),
-                cpu_s=time.process_time() - self._cpu_s,
-                late_ns=self._late_ns,
-                error=self._error,
-            )
+    def _report(self, state: str) -> None:
+        progress, records = self._progress, self._records
+        self._records = []
+        facts = {name: getattr(progress, name) for name in _AS_THEY_ARE}
+        if self._client is not None:
+            facts["text_events"] += self._client.text_events_in_flight()
+        for name in MARKS:
+            at_ns = getattr(progress, name)
+            facts[name] = at_ns - progress.began_ns if at_ns else None
+        report = _Outgoing(
+            state,
+            self._error,
+            cpu_s=time.process_time() - self._cpu_s,
+            late_ns=self._late_ns,
+            histograms={name: histogram for name, histogram in progress.histograms.items() if histogram.count},
+            records=[msgspec.Raw(one) for one in records],
+            **facts,
         )
+        self._out.append(_encoder.encode(report))
 
     # -- called from outside, on the event loop
 
@@ -325,7 +261,7 @@ class _Running:
 
     def take(self, ending: str, seen: int) -> list[bytes]:
         """The reports from the `seen`-th on; those before are not kept any longer."""
-        self._asked_s = time.monotonic()
+        self._called_s = time.monotonic()
         if self._engine is not None and ending == "stop":
             self._engine.stop()
         if ending == "cut":
@@ -336,20 +272,46 @@ class _Running:
         return list(self._out)
 
 
+# -- calls
+
+_running: dict[str, _Running] = {}
+_loop: tuple[BlockingPortal, threading.Thread] | None = None
+_guard = threading.Lock()
+
+
+def _portal() -> BlockingPortal:
+    """Of this process's event loop, in a thread of its own that no exit waits for: it stays for all levels."""
+    global _loop
+    with _guard:
+        if _loop is None:
+            began: Future[BlockingPortal] = Future()
+
+            async def serve() -> None:
+                async with BlockingPortal() as portal:
+                    began.set_result(portal)
+                    await portal.sleep_until_stopped()
+
+            options = {"use_uvloop": process.has_uvloop()}
+            thread = threading.Thread(target=anyio.run, args=(serve,), kwargs={"backend_options": options}, daemon=True)
+            thread.start()
+            _loop = began.result(), thread
+        return _loop[0]
+
+
 def started() -> None:
-    """A worker process begins: the user's Ctrl-C is for the one who asked, and whoever loses that one ends too."""
+    """A worker process begins: the user's Ctrl-C is for the run's process, and without that one it ends too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
 
+    def outlive_nobody() -> None:
+        import multiprocessing
 
-def _outlive_nobody() -> None:
-    import multiprocessing
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
 
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=outlive_nobody, daemon=True).start()
 
 
 def hello() -> Hello:
@@ -401,10 +363,11 @@ def report(order_id: str, seen: int, ending: str = "") -> bytes:
     """The reports of a share that the other side has not seen yet, see `read_reports`.
 
     Args:
-        seen: How many it has: what an answer held that got lost is told again.
+        seen: How many it has: the reports of an answer that got lost come again.
         ending: stop: no further request is to start; cut: those in flight are to end at once.
     """
-    return together(_portal().call(_share(order_id).take, ending, seen))
+    reports = _portal().call(_share(order_id).take, ending, seen)
+    return _encoder.encode([msgspec.Raw(one) for one in reports])
 
 
 def _share(order_id: str) -> _Running:
@@ -418,21 +381,8 @@ def close() -> None:
     global _loop
     with _guard:
         if _loop is not None:
-            _loop.close()
+            portal, thread = _loop
+            portal.call(portal.stop, True)
+            thread.join(timeout=5)
             _loop = None
     _running.clear()
-
-
-def _portal() -> BlockingPortal:
-    global _loop
-    with _guard:
-        if _loop is None:
-            _loop = _Loop()
-        return _loop.portal
-
-
-def _told(failure: BaseException) -> str:
-    """What happened, of a group the first one: task groups wrap all that ends them."""
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return f"{type(failure).__name__}: {failure}"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -42,7 +43,7 @@ class Duration(float):
     __slots__ = ()
 
     @classmethod
-    def parse(cls, text: str | float) -> Self:
+    def parse(cls, text: object) -> Self:
         """Read a duration.
 
         Raises:
@@ -423,11 +424,20 @@ def _not_early(bound: Bound) -> str | None:
     return None
 
 
-def decoded(kind: type, value: Any) -> Any:
-    """How msgspec reads a Duration, for its `dec_hook`."""
+def decoded(kind: type, value: object) -> object:
+    """How msgspec reads a duration or a path, for its `dec_hook`."""
     if kind is Duration:
         return Duration.parse(value)
+    if issubclass(kind, Path):
+        return Path(str(value))
     raise NotImplementedError(kind)
+
+
+def encoded(value: object) -> str:
+    """How msgspec writes them, for its `enc_hook`."""
+    if isinstance(value, Duration | Path):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} has no place in a scenario")
 
 
 # -- requirements of a choice

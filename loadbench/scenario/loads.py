@@ -145,14 +145,25 @@ class Shape:
         """
         words = " ".join(text.split()).lower()
         if found := _RAMP.fullmatch(words):
-            first, last = _rates(found.group(1, 2), text)
-            shape = _ramp(first, last, _time(found[3], text))
+            (first, last), over = _rates(found.group(1, 2), text), _time(found[3], text)
+            shape = cls(f"ramp {first:.15g}..{last:.15g} over {over}", (Piece(float(over), first, last),))
         elif found := _STEPS.fullmatch(words):
-            shape = _steps(_rates(found[1].split(","), text), _time(found[2], text))
+            rates, each = _rates(found[1].split(","), text), _time(found[2], text)
+            steps = ",".join(f"{rate:.15g}" for rate in rates)
+            shape = cls(f"steps {steps} each {each}", tuple(Piece(float(each), rate, rate) for rate in rates))
         elif found := _SPIKE.fullmatch(words):
-            over = None if found[5] is None else _time(found[5], text)
             base, peak = _rates(found.group(1, 2), text)
-            shape = _spike(base, peak, _time(found[3], text), _time(found[4], text), over, text)
+            at, lasts = _time(found[3], text), _time(found[4], text)
+            short, rest_s = f"spike {base:.15g} to {peak:.15g} at {at} for {lasts}", float(at)
+            if found[5] is not None:
+                over = _time(found[5], text)
+                short, rest_s = f"{short} over {over}", float(over) - float(at) - float(lasts)
+                if rest_s < 0:
+                    raise UsageError(
+                        f"{shown(text)}: the spike ends after the shape does: give a longer time after over"
+                    )
+            stretches = ((float(at), base), (float(lasts), peak), (rest_s, base))
+            shape = cls(short, tuple(Piece(time_s, rate, rate) for time_s, rate in stretches if time_s > 0))
         else:
             raise UsageError(f"{shown(text)} is no shape: write {EXAMPLES}")
         if not shape.requests > 0:
@@ -203,24 +214,6 @@ def names(shapes: Sequence[Shape]) -> list[str]:
     for shape in shapes:
         texts.setdefault(shape.name, set()).add(shape.text)
     return [shape.name if len(texts[shape.name]) == 1 else shape.long_name for shape in shapes]
-
-
-def _ramp(first: float, last: float, over: Duration) -> Shape:
-    return Shape(f"ramp {first:.15g}..{last:.15g} over {over}", (Piece(float(over), first, last),))
-
-
-def _steps(rates: Sequence[float], each: Duration) -> Shape:
-    text = f"steps {','.join(f'{rate:.15g}' for rate in rates)} each {each}"
-    return Shape(text, tuple(Piece(float(each), rate, rate) for rate in rates))
-
-
-def _spike(base: float, peak: float, at: Duration, lasts: Duration, over: Duration | None, written: str) -> Shape:
-    rest_s = float(at) if over is None else float(over) - float(at) - float(lasts)
-    if rest_s < 0:
-        raise UsageError(f"{shown(written)}: the spike ends after the shape does: give a longer time after over")
-    text = f"spike {base:.15g} to {peak:.15g} at {at} for {lasts}" + ("" if over is None else f" over {over}")
-    stretches = ((float(at), base), (float(lasts), peak), (rest_s, base))
-    return Shape(text, tuple(Piece(time_s, rate, rate) for time_s, rate in stretches if time_s > 0))
 
 
 def _rates(written: Iterable[str], text: str) -> list[float]:

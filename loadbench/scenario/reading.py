@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import ScenarioError
-from loadbench.scenario.bounds import Duration, decoded
-from loadbench.scenario.checks import LOADS
+from loadbench.scenario.bounds import decoded, encoded
 from loadbench.scenario.files import check, expanded, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
-from loadbench.scenario.schema import Scenario, Timeouts
+from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
 
 Table = dict[str, Any]
@@ -150,13 +149,7 @@ def read_models(path: Path) -> dict[str, Table]:
 
 
 def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, enc_hook=_encode)
-
-
-def _encode(value: object) -> str:
-    if isinstance(value, Duration | Path):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} in a scenario")
+    return msgspec.to_builtins(value, enc_hook=encoded)
 
 
 def _scenario(data: Any, where: str, folder: Path) -> Scenario:

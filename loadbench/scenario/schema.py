@@ -1,19 +1,21 @@
-"""The records: Scenario (what to ask and how hard) and Timeouts."""
+"""The records: Scenario (what to ask and how hard) and Timeouts; and what no single field of them shows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from loadbench.errors import ScenarioError
-from loadbench.scenario.bounds import Bound, Duration, FailIf, Threshold
-from loadbench.scenario.checks import check
+from loadbench.errors import ScenarioError, UsageError
+from loadbench.scenario.bounds import Bound, Duration, FailIf, Threshold, check_written
 from loadbench.scenario.loads import TRACE, Length, Level, Load, Pause, Shape, in_turns, names
 from loadbench.scenario.settings import Flag
+from loadbench.text import at, shown
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=10_000)]
@@ -252,7 +254,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     headers: Annotated[
         dict[str, str],
         Meta(description="More HTTP headers."),
-        Flag("--header", "More HTTP headers.", "'NAME: VALUE'", reads="texts", variable=False),
+        Flag("--header", "More HTTP headers.", "'NAME: VALUE'", "headers", variable=False),
     ] = {}
     api_key_env: Annotated[
         Text | None,
@@ -317,7 +319,10 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Raises:
             ScenarioError: With the place in the scenario, without the file.
         """
-        check(self)
+        # In the order in which a reader would mend them.
+        for problems in (_of_loads, _of_servers, _of_workload, _of_requests):
+            for problem in problems(self):
+                raise ScenarioError(problem)
 
     @property
     def endpoints(self) -> list[str]:
@@ -409,6 +414,137 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.warmup is not None or level.shape is not None:
             return self.warmup or 0
         return level.concurrency or max(1, math.ceil(level.request_rate_per_s or 0))
+
+
+# -- what no single field shows
+
+OURS = {
+    "model": "it comes from models",
+    "messages": "they come from prompts",
+    "stream": "set stream outside extra_body (--no-stream)",
+    "max_tokens": "set max_tokens outside extra_body",
+    "temperature": "set temperature outside extra_body",
+}
+"""Keys of the request that extra_body must not override, or the run's record would say what was not sent."""
+FRAMING = ("content-length", "transfer-encoding", "connection", "host", "expect", "upgrade")
+"""Headers that say how a request is sent: a wrong one makes a server wait for what never comes."""
+LOADS = ("concurrency", "request_rate", "shape", "trace")
+"""What says when requests start; one of them, or none for one stream."""
+
+
+def _unread(place: str, read: Callable[[], object]) -> Iterator[str]:
+    try:
+        read()
+    except UsageError as error:
+        yield f"{place}: {error}"
+
+
+def _of_loads(scenario: Scenario) -> Iterator[str]:
+    if not re.fullmatch(r"\w[\w.-]{0,63}", scenario.name):
+        yield f"name is {shown(scenario.name)}: use up to 64 letters, digits, dots, - and _, no spaces"
+    given = [name for name in LOADS if getattr(scenario, name) is not None]
+    if len(given) > 1:
+        yield f"{given[0]} and {given[1]} are both given: keep one, or make two scenarios"
+    for index, text in enumerate(scenario.shapes_written):
+        place = "shape" if isinstance(scenario.shape, str) else at(("shape", index))
+        yield from _unread(place, partial(Shape.parse, text))
+    if scenario.trace is None and scenario.trace_speed != 1:
+        yield f"trace_speed is {scenario.trace_speed:g}: give a trace to replay, or leave it out"
+    if scenario.until is not None:
+        loads = getattr(scenario, given[0]) if given else None
+        if 1 < scenario.repeat < LEAST_REPEATS:
+            yield f"until takes 3 runs, repeat is {scenario.repeat}: leave repeat out, or raise it"
+        if isinstance(loads, list) and len(set(loads)) < len(loads):
+            yield f"until repeats each load: name none twice in {given[0]}"
+    if scenario.think_time is not None:
+        if given and given != ["concurrency"]:
+            yield f"think_time and {given[0]} are both given: users pause in a closed loop (concurrency)"
+        yield from _unread("think_time", partial(Pause.parse, scenario.think_time))
+    for name in ("duration", "idle_gap", "keep_warm"):
+        value = getattr(scenario, name)
+        if value is not None and not value > 0:
+            yield f"{name} is {value}: must be more than 0"
+    if scenario.keep_warm is not None and (scenario.idle_gap is None or scenario.keep_warm >= scenario.idle_gap):
+        yield f"keep_warm is {scenario.keep_warm}: give an idle_gap that is longer"
+
+
+def _of_servers(scenario: Scenario) -> Iterator[str]:
+    urls, weights = scenario.endpoints, scenario.weights
+    for index, url in enumerate(urls):
+        if "," in url and "://" in url.partition(",")[2]:
+            yield f"endpoint {shown(url)} holds several: name each by itself, with an -e of its own"
+        if url in urls[:index]:
+            place = at(("endpoint", index))
+            yield f"{place} is {shown(url)} again: name each endpoint once; weights say who gets more"
+    if weights is not None and len(weights) != len(urls):
+        yield f"weights has {len(weights)} for {len(urls)} endpoints: give each endpoint (-e) one"
+    if len(urls) > 1 and scenario.against is not None:
+        yield f"against and {len(urls)} endpoints are both given: two single servers take turns; keep one"
+    if len(urls) > 1 and scenario.cold:
+        yield "cold and several endpoints are both given: of replicas no model is loaded; keep one of both"
+    if not scenario.models:
+        yield 'models is "": write "auto", a list of names, or the path of a models.json'
+    if scenario.against_model is not None and scenario.against is None:
+        yield "against_model names a model of against: give both"
+    models = scenario.models if isinstance(scenario.models, list) else []
+    for index, model in enumerate(models):
+        if model in models[:index]:
+            yield f"{at(('models', index))} is {shown(model)} again: name each model once"
+
+
+def _of_workload(scenario: Scenario) -> Iterator[str]:
+    for index, text in enumerate(scenario.prompts if isinstance(scenario.prompts, list) else ()):
+        if not text.strip():
+            yield f"{at(('prompts', index))} is {shown(text)}: a prompt must hold text"
+    if scenario.trace is not None:
+        for name in ("prompts", "input_length"):
+            if getattr(scenario, name) is not None:
+                yield f"{name} and trace are both given: a trace says how long its prompts are; keep one"
+        if scenario.output_length is not None:
+            yield "output_length and trace are both given: a trace says how long its answers are; keep one"
+    if scenario.prompts is not None and scenario.input_length is not None:
+        yield "prompts and input_length are both given: keep the prompts, or have some made up"
+    if scenario.shared_prefix and scenario.input_length is None:
+        yield "shared_prefix is for prompts that are made up: give their input_length"
+    if scenario.input_length is not None:
+        yield from _unread("input_length", partial(Length.parse, scenario.input_length))
+    if scenario.output_length is not None:
+        yield from _unread("output_length", partial(Length.parse, scenario.output_length, unit="tokens"))
+
+
+def _of_requests(scenario: Scenario) -> Iterator[str]:
+    for key, value in scenario.extra_body.items():
+        if value is None and (key != "stream" or not scenario.stream):
+            continue  # taken out of the request
+        if key in OURS:
+            yield f"extra_body.{key}: not here, {OURS[key]}"
+        if key in scenario.__struct_fields__ and key != "seed":  # written below [extra_body], TOML counts it to it
+            yield f"extra_body.{key}: move it above [extra_body]"
+    for name, text in scenario.headers.items():
+        place = at(("headers", name))
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            yield f"{place}: no valid header name"
+        if name.lower() in FRAMING:
+            yield f"{place}: loadbench writes this header itself; remove it"
+        if not (text.isascii() and text.isprintable()):
+            yield f"{place}: a header's value must be printable ASCII on one line"
+    if scenario.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", scenario.api_key_env):
+        # The value is not shown: it may be the key itself.
+        yield "api_key_env: must be the name of an environment variable, never the key itself"
+    if scenario.api_key_env is not None and scenario.api_key_file is not None:
+        yield "api_key_env and api_key_file are both given: keep one"
+    for index, bound in enumerate(scenario.slo):
+        yield from _unread(at(("slo", index)), partial(_check_slo, bound))
+    for index, rule in enumerate(scenario.fail_if):
+        yield from _unread(at(("fail_if", index)), partial(_check_threshold, rule))
+
+
+def _check_slo(written: str) -> None:
+    check_written(Bound.parse(written))
+
+
+def _check_threshold(written: str | FailIf) -> None:
+    check_written(Threshold.of(written).bound, holds=False)
 
 
 def json_schema() -> dict[str, Any]:

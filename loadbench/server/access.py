@@ -23,7 +23,7 @@ from loadbench.errors import LoadbenchError, UsageError
 from loadbench.scenario.files import read_bytes
 from loadbench.server.endpoint import is_loopback, normalise, query
 from loadbench.text import NAMES, STARS, looks_like_a_key
-from loadbench.transport.tls import tls_context
+from loadbench.transport import tls_context
 
 Http = httpx.AsyncClient
 """The client for control calls, from `open_http`."""
@@ -280,6 +280,5 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _forms(word: str) -> tuple[str, ...]:
-    """As it is, and as URLs, JSON and HTML write it."""
     quoted = json.dumps(word)[1:-1]
     return word, quote(word, safe=""), quoted, quoted.replace("/", "\\/"), html.escape(word)

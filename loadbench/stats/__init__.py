@@ -3,8 +3,8 @@
 All intervals are two-sided, at 95 % unless a `tail` says otherwise. A bound that does not exist is None, never a guess.
 docs/statistics.md has each formula in words, its source, and the simulation that checks it.
 
-estimates.py  quantiles of the normal and Student's distribution; estimates, their differences
-ranks.py      percentiles by nearest rank, their order-statistic intervals; outliers
+estimates.py  quantiles of the normal and Student's distribution; estimates, their differences; percentiles by nearest
+              rank, their order-statistic intervals; outliers
 blocks.py     requests that depend on each other, gaps and runs that come in clusters
 shares.py     Wilson, Newcombe, McNemar; the load at which a share crosses what is wanted
 scaling.py    what more load buys: efficiency, knees, whether a server answers one by one
@@ -30,17 +30,25 @@ from loadbench.stats.blocks import (
     ratio_interval,
     share_interval,
 )
-from loadbench.stats.estimates import TAIL, Bounds, Estimate, Z, difference, mover, normal, one_sample, student
-from loadbench.stats.ranks import (
+from loadbench.stats.estimates import (
     OUTLIER_Z,
+    TAIL,
+    Bounds,
+    Estimate,
+    Z,
+    difference,
     ends,
     interval,
     interval_ranks,
+    mover,
     needed,
     needed_within,
+    normal,
+    one_sample,
     outliers,
     percentile,
     rank,
+    student,
 )
 from loadbench.stats.shares import Crossing, crossing, flawless, mcnemar, newcombe, newcombe_paired, wilson
 

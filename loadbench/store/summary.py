@@ -7,13 +7,14 @@ that is there in some cases alone is unset in the others, and then not written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from loadbench.store.record import Count
+from loadbench.store.record import Count, Json
 
 SCHEMA = 1
 Severity = Literal["red", "warn", "note"]
@@ -29,6 +30,24 @@ Seconds = Annotated[int, Meta(ge=0, le=10**9)] | Annotated[float, Meta(ge=0, le=
 Ms = Annotated[int, Meta(ge=0, le=10**12)] | Annotated[float, Meta(ge=0, le=1e12)]
 Amount = Annotated[int, Meta(ge=0, le=10**18)] | Annotated[float, Meta(ge=0, le=1e18)]
 Figure = Annotated[int, Meta(ge=-(10**18), le=10**18)] | Annotated[float, Meta(ge=-1e18, le=1e18)]
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    """A plain float for JSON; None for None, NaN and infinities.
+
+    >>> rounded(1.23456), rounded(float("nan")), rounded(None)
+    (1.235, None, None)
+    """
+    return round(float(value), digits) if value is not None and math.isfinite(value) else None
+
+
+def significant(value: float | None, digits: int = 6) -> float | None:
+    """A plain float of so many significant digits, for what may be small: one answer in 20 minutes is 0.000833333/s.
+
+    >>> significant(1 / 1200), significant(48_000.1234), significant(0.0), significant(float("inf"))
+    (0.000833333, 48000.1, 0.0, None)
+    """
+    return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 
 class _Graded(Protocol):
@@ -630,7 +649,7 @@ class Summary(Struct, kw_only=True):
     """Every figure that a report prints."""
 
     schema: int = SCHEMA
-    run: dict[str, Any] = {}
+    run: Json = {}
     levels: Sequence[Level] = ()
     models: Sequence[Model] = ()
     absent: Sequence[Absent] = ()
@@ -644,13 +663,13 @@ class Summary(Struct, kw_only=True):
     capacity_rate_per_s: Load | None = None
     thresholds: Sequence[ThresholdRow] = ()
     verdict: None = None
-    models_compared: Sequence[dict[str, Any]] | UnsetType = UNSET
-    choice: dict[str, Any] | UnsetType | None = UNSET
+    models_compared: Sequence[Json] | UnsetType = UNSET
+    choice: Json | UnsetType | None = UNSET
 
 
-def as_mapping(summary: Struct) -> dict[str, Any]:
+def as_mapping(summary: Struct) -> Json:
     """Plain values, as summary.json has them: the door for readers that do not take the structs yet."""
-    found: dict[str, Any] = msgspec.to_builtins(summary)
+    found: Json = msgspec.to_builtins(summary)
     return found
 
 

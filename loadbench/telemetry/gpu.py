@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from loadbench.errors import how_to_install
 
+Figures = dict[str, Any]
+"""A part of a sample, as a line of telemetry.jsonl has it."""
+Library = Any
+"""The module pynvml, and what it answers: it has no types."""
 _THROTTLED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 """Reasons that hold the clock down against the load: power cap, hardware slowdown, thermal (2), power brake.
 
@@ -20,14 +24,14 @@ class Gpus:
     """The GPUs that NVML shows; opened by `open_nvml`.
 
     Args:
-        library: The module pynvml, initialised, or None.
+        library: Initialised, or None.
         reason: Why there are none to read, in a line.
     """
 
-    def __init__(self, library: Any, reason: str | None = None) -> None:
+    def __init__(self, library: Library, reason: str | None = None) -> None:
         self._library = library
         self.reason = reason
-        self._devices: list[tuple[int, Any, str | None]] = []
+        self._devices: list[tuple[int, Library, str | None]] = []
         if library is None:
             return
         for index in range(self._ask("nvmlDeviceGetCount") or 0):
@@ -38,7 +42,7 @@ class Gpus:
             self.reason = "NVML shows no GPU"
 
     def names(self) -> list[str] | None:
-        """Their names, where there are any that tell it."""
+        """Their names; None where no GPU has one."""
         return [name for _, _, name in self._devices if name] or None
 
     def free_memory_bytes(self) -> int | None:
@@ -46,13 +50,40 @@ class Gpus:
         memories = [self._ask("nvmlDeviceGetMemoryInfo", handle) for _, handle, _ in self._devices]
         return max((memory.free for memory in memories if memory is not None and memory.total), default=None)
 
-    def sample(self, pids: Collection[int] = ()) -> list[dict[str, Any]] | None:
-        """The "gpus" of a sample: one a GPU, each figure None by itself where the GPU does not tell it.
+    def sample(self, pids: Collection[int] = ()) -> list[Figures] | None:
+        """The "gpus" of a sample: one a GPU, each figure None by itself where the GPU does not report it.
 
         Args:
             pids: The server's processes.
         """
-        return [self._look(*device, pids) for device in self._devices] or None
+        gpus = []
+        for index, handle, name in self._devices:
+            memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+            if memory is not None and not memory.total:  # boards that share the machine's memory show none
+                memory = None
+            rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
+            # The first name is that of drivers since 535, the second goes in CUDA 14.
+            reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
+            if reasons is None:
+                reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+            # A GPU that answers takes some power and has some warmth: 0 is "unknown" on boards that lack the sensor.
+            milliwatts = self._ask("nvmlDeviceGetPowerUsage", handle) or None
+            millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption", handle) or None
+            figures = {
+                "index": index,
+                "name": name,
+                "memory_used_bytes": memory and memory.used,
+                "memory_total_bytes": memory and memory.total,
+                "server_memory_bytes": self._memory_of(handle, pids),
+                "utilisation": rates and rates.gpu / 100,
+                "power_w": milliwatts and milliwatts / 1000,
+                "energy_j": millijoules and millijoules / 1000,
+                "temperature_c": self._ask("nvmlDeviceGetTemperature", handle, 0) or None,  # 0: NVML_TEMPERATURE_GPU
+                "clock_mhz": self._ask("nvmlDeviceGetClockInfo", handle, 1) or None,  # 1: NVML_CLOCK_SM
+                "throttled": None if reasons is None else bool(reasons & _THROTTLED),
+            }
+            gpus.append(figures)
+        return gpus or None
 
     def close(self) -> None:
         """Let go of the library; a second call does nothing."""
@@ -60,50 +91,25 @@ class Gpus:
             self._ask("nvmlShutdown")
         self._library, self._devices = None, []
 
-    def _look(self, index: int, handle: Any, name: str | None, pids: Collection[int]) -> dict[str, Any]:
-        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
-        shown = memory is not None and memory.total > 0  # boards that share the machine's memory show none
-        rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
-        # A GPU that answers takes some power and has some warmth: 0 stands for "unknown" on boards that do not tell.
-        milliwatts = self._ask("nvmlDeviceGetPowerUsage", handle) or None
-        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption", handle) or None
-        reasons = self._reasons(handle)
-        return {
-            "index": index,
-            "name": name,
-            "memory_used_bytes": memory.used if shown else None,
-            "memory_total_bytes": memory.total if shown else None,
-            "server_memory_bytes": self._memory_of(handle, pids),
-            "utilisation": None if rates is None else rates.gpu / 100,
-            "power_w": None if milliwatts is None else milliwatts / 1000,
-            "energy_j": None if millijoules is None else millijoules / 1000,
-            "temperature_c": self._ask("nvmlDeviceGetTemperature", handle, 0) or None,  # 0: NVML_TEMPERATURE_GPU
-            "clock_mhz": self._ask("nvmlDeviceGetClockInfo", handle, 1) or None,  # 1: NVML_CLOCK_SM
-            "throttled": None if reasons is None else bool(reasons & _THROTTLED),
-        }
-
-    def _reasons(self, handle: Any) -> int | None:
-        """Bits; the first name is that of drivers since 535, the second goes in CUDA 14."""
-        told: int | None = self._ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
-        if told is None:
-            told = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
-        return told
-
-    def _memory_of(self, handle: Any, pids: Collection[int]) -> int | None:
+    def _memory_of(self, handle: Library, pids: Collection[int]) -> int | None:
         """Of these processes, in CUDA's list or in that of graphics (WebGPU and Vulkan compute there).
 
         None where neither list names one of them: in a container, a list may be empty or bear the host's numbers.
         """
-        by_pid: dict[int, int] = {}
+        most: dict[int, int] = {}
         for kind in ("Compute", "Graphics") if pids else ():
-            entries = self._ask(f"nvmlDeviceGet{kind}RunningProcesses", handle) or ()
-            for pid, used in _by_pid(entry for entry in entries if entry.pid in pids).items():
-                if used is None:  # Windows' driver model does not tell
-                    return None
-                by_pid[pid] = max(used, by_pid.get(pid, 0))  # one in both lists shows its whole memory in each
-        return sum(by_pid.values()) if by_pid else None
+            by_pid: dict[int, int] = {}
+            for entry in self._ask(f"nvmlDeviceGet{kind}RunningProcesses", handle) or ():
+                if entry.pid in pids:
+                    if entry.usedGpuMemory is None:  # Windows' driver model does not report it
+                        return None
+                    # A process has an entry in each part of a divided GPU.
+                    by_pid[entry.pid] = by_pid.get(entry.pid, 0) + entry.usedGpuMemory
+            for pid, used in by_pid.items():
+                most[pid] = max(used, most.get(pid, 0))  # one in both lists shows its whole memory in each
+        return sum(most.values()) if most else None
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
+    def _ask(self, name: str, *arguments: object) -> Library:
         """What NVML answers; None where this GPU, driver or version of the library has no such thing."""
         function = getattr(self._library, name, None)
         if function is None:
@@ -114,20 +120,7 @@ class Gpus:
             return None
 
 
-def _by_pid(entries: Iterable[Any]) -> dict[int, int | None]:
-    """A process has an entry in each part of a divided GPU."""
-    sums: dict[int, int | None] = {}
-    for entry in entries:
-        before = sums.get(entry.pid, 0)
-        sums[entry.pid] = None if before is None or entry.usedGpuMemory is None else before + entry.usedGpuMemory
-    return sums
-
-
-def _load() -> Any:
-    return importlib.import_module("pynvml")
-
-
-def open_nvml(load: Callable[[], Any] = _load) -> Gpus:
+def open_nvml(load: Callable[[], Library] = lambda: importlib.import_module("pynvml")) -> Gpus:
     """Open NVML; where that fails the result has no GPUs, and a reason.
 
     Args:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 import loadbench
 from loadbench.telemetry import gpu
+from loadbench.telemetry.gpu import Figures
 
 _RECORDED = ("anyio", "httpx", "httptools", "hdrhistogram", "numpy", "nvidia-ml-py", "psutil", "uvloop")
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
@@ -23,15 +22,21 @@ _SENSORS = {"coretemp", "k10temp", "zenpower", "x86_pkg_temp", "soc_thermal", "s
 
 
 def cores() -> int | None:
-    """How many this process may use; None where nobody knows."""
+    """How many this process may use; None where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Figures:
     """This machine: cpu, cores (ours, and all of them), memory in bytes, GPUs, os, power source; None for unknowns."""
+    cpu = platform.processor() or None
+    if sys.platform.startswith("linux"):
+        for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
     power, _ = _battery()
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu,
         "cores": cores(),
         "machine_cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -73,43 +78,46 @@ class Machine:
         self._clocks = sorted(cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
         self._sensors = _sensors(sys_root / "class")
 
-    def sample(self) -> dict[str, Any]:
+    def sample(self) -> Figures:
         """The "machine" of a sample; cpu_s and throttled are counters since the machine started."""
         power, percent = _battery()
-        throttles = _read_all(self._throttles)
-        # A dead sensor reads 0 or less.
-        degrees = [reading / 1000 for path in self._sensors if (reading := _read(path) or 0) > 0]
+        times = psutil.cpu_times()
+        # A dead sensor reads 0 or less, and cores may be offline.
+        degrees = list(filter(lambda reading: reading > 0, _readings(self._sensors)))
+        clocks = list(filter(lambda reading: reading > 0, _readings(self._clocks)))
+        throttles = _readings(self._throttles)
+        if len(throttles) < len(self._throttles):  # a part of a sum is no sum
+            throttles = []
+        mhz = round(sum(clocks) / len(clocks) / 1000, 1) if clocks else _psutil_mhz()
         return {
-            "cpu_s": _busy_s(),
+            "cpu_s": round(sum(getattr(times, name, 0.0) for name in _BUSY), 2) or None,
             "memory_available_bytes": free_memory_bytes(),
-            "cpu_mhz": self._cpu_mhz(),
-            "temperature_c": max(degrees, default=None),
-            "throttled": None if throttles is None else sum(throttles),
+            "cpu_mhz": mhz,
+            "temperature_c": max(degrees) / 1000 if degrees else None,
+            "throttled": sum(throttles) if throttles else None,
             "power": power,
             "battery_percent": percent,
         }
 
-    def _cpu_mhz(self) -> float | None:
-        clocks = [reading for path in self._clocks if (reading := _read(path) or 0) > 0]  # cores may be offline
-        if clocks:
-            return round(sum(clocks) / len(clocks) / 1000, 1)
-        try:
-            told = psutil.cpu_freq()
-        except (AttributeError, OSError, RuntimeError):  # psutil: some virtual machines of Apple's have no clock
-            return None
-        return round(told.current, 1) if told is not None and told.current else None
+
+def _psutil_mhz() -> float | None:
+    try:
+        clock = psutil.cpu_freq()
+    except (AttributeError, OSError, RuntimeError):  # psutil: some virtual machines of Apple's have no clock
+        return None
+    return round(clock.current, 1) if clock is not None and clock.current else None
 
 
 def _sensors(classes: Path) -> list[Path]:
-    """The files of the CPU's sensors, in thousandths of a degree."""
-    chips = [name.parent for name in sorted(classes.glob("hwmon/hwmon*/name")) if _is_cpu(name)]
-    files = [path for chip in chips for path in sorted(chip.glob("temp*_input"))]
+    files: list[Path] = []
+    for name in sorted(classes.glob("hwmon/hwmon*/name")):
+        if _is_cpu(name):
+            files += sorted(name.parent.glob("temp*_input"))
     if files:
         labels = {path: _text(path.with_name(path.name.replace("_input", "_label"))) for path in files}
         # AMD's Tctl may lie 27 degrees above the die, so that fans start earlier; Tdie is the temperature.
         return [path for path in files if labels[path] != "Tctl" or "Tdie" not in labels.values()]
-    zones = [kind.parent for kind in sorted(classes.glob("thermal/thermal_zone*/type")) if _is_cpu(kind)]
-    return [zone / "temp" for zone in zones]
+    return [kind.with_name("temp") for kind in sorted(classes.glob("thermal/thermal_zone*/type")) if _is_cpu(kind)]
 
 
 def _is_cpu(name: Path) -> bool:
@@ -124,43 +132,25 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _read(path: Path) -> int | None:
-    try:
-        return int(_text(path) or "")
-    except ValueError:
-        return None
-
-
-def _read_all(paths: Iterable[Path]) -> list[int] | None:
-    """None where there are no files, or where one of them cannot be read: a part of a sum is no sum."""
-    found = [_read(path) for path in paths]
-    known = [reading for reading in found if reading is not None]
-    return known if known and len(known) == len(found) else None
-
-
-def _busy_s() -> float | None:
-    times = psutil.cpu_times()
-    return round(sum(getattr(times, name, 0.0) for name in _BUSY), 2) or None
+def _readings(paths: list[Path]) -> list[int]:
+    readings = []
+    for path in paths:
+        try:
+            readings.append(int(_text(path) or ""))
+        except ValueError:
+            continue
+    return readings
 
 
 def _battery() -> tuple[str | None, float | None]:
-    """Mains or battery, and the percentage left."""
     try:
-        told = psutil.sensors_battery()
+        battery = psutil.sensors_battery()
     except (AttributeError, OSError):  # systems without batteries lack the function
         return None, None
-    if told is None:
+    if battery is None:
         return None, None
-    power = None if told.power_plugged is None else "mains" if told.power_plugged else "battery"
-    return power, None if told.percent is None else round(told.percent, 1)
-
-
-def _cpu_name() -> str | None:
-    if sys.platform.startswith("linux"):
-        for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or None
+    power = {None: None, True: "mains", False: "battery"}[battery.power_plugged]
+    return power, None if battery.percent is None else round(battery.percent, 1)
 
 
 class CoreWait:
@@ -180,27 +170,23 @@ class CoreWait:
 
     def __call__(self) -> float | None:
         """Seconds of all threads together, cumulative; None where the kernel does not count them."""
-        found = self._read()
-        if not found:
-            return None
-        for thread, waited_ns in found.items():
-            before_ns = self._seen_ns.get(thread, 0)
-            # A number may be given to another thread, which counts from 0.
-            self._waited_ns += waited_ns - before_ns if waited_ns >= before_ns else waited_ns
-        self._seen_ns = found
-        return self._waited_ns / 1e9
-
-    def _read(self) -> dict[str, int]:
-        found = {}
         try:
             threads = os.listdir(self._tasks)
         except OSError:
-            return {}
+            return None
+        seen_ns = {}
         for thread in threads:
             try:
                 ran_ns, waited_ns, _ = (self._tasks / thread / "schedstat").read_text(encoding="ascii").split()
                 if int(ran_ns):  # all zero where a kernel has the file and does not count
-                    found[thread] = int(waited_ns)
+                    seen_ns[thread] = int(waited_ns)
             except (OSError, ValueError):  # ended meanwhile, or no such count
                 continue
-        return found
+        if not seen_ns:
+            return None
+        for thread, now_ns in seen_ns.items():
+            before_ns = self._seen_ns.get(thread, 0)
+            # A number may be given to another thread, which counts from 0.
+            self._waited_ns += now_ns - before_ns if now_ns >= before_ns else now_ns
+        self._seen_ns = seen_ns
+        return self._waited_ns / 1e9

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
 from loadbench.server import is_loopback
+from loadbench.telemetry.gpu import Figures
 
 FORWARDERS = frozenset(
     {"caddy", "com.docker.backend", "docker-proxy", "envoy", "haproxy", "kubectl", "nginx", "pasta", "rootlessport"}
@@ -27,11 +28,11 @@ _ANY = {"0.0.0.0", "::"}
 class Reading:
     """One process at a moment.
 
-    Args:
+    Attributes:
         identity: Equal for the same process alone: its number may be given to another one.
         parent: Its parent's number, where that is cheap to learn.
         cpu_s: What it used itself, user and system.
-        reaped_s: What its children used, those that ended and that it waited for; 0 where systems do not count it.
+        reaped_s: What its children used that ended and that it waited for; 0 where systems do not count it.
         ended: It is over and its parent has not noticed yet: only its CPU time still exists.
     """
 
@@ -77,31 +78,23 @@ def descendants(pids: Iterable[int], proc: Path = Path("/proc")) -> set[int]:
     if (proc / f"self/task/{os.getpid()}/children").exists():
         todo = list(pids)
         while todo:
-            fresh = _listed(proc / f"{todo.pop()}/task") - found
-            found |= fresh
-            todo += fresh
+            # Children are listed by the thread that started them; a thread may end meanwhile.
+            tasks = proc / f"{todo.pop()}/task"
+            try:
+                threads = os.listdir(tasks)
+            except OSError:
+                continue
+            for thread in threads:
+                with contextlib.suppress(OSError):
+                    children = (tasks / thread / "children").read_text(encoding="ascii")
+                    fresh = {int(word) for word in children.split()} - found
+                    found |= fresh
+                    todo += fresh
         return found
     for pid in pids:
         if pid not in found:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-    return found
-
-
-def _listed(tasks: Path) -> set[int]:
-    """Children are listed by the thread that started them."""
-    found: set[int] = set()
-    try:
-        threads = os.listdir(tasks)
-    except OSError:
-        return found
-    for thread in threads:
-        try:
-            found |= {int(word) for word in (tasks / thread / "children").read_text(encoding="ascii").split()}
-        except OSError:  # ended meanwhile
-            continue
     return found
 
 
@@ -111,7 +104,6 @@ class ProcessTree:
     A process once seen in the tree stays in it, also when its parent ends and the system gives it another one.
 
     Args:
-        pid: The root.
         look: Reads a process.
         below: Finds the descendants of processes.
     """
@@ -126,18 +118,17 @@ class ProcessTree:
         self._last: dict[int, Reading] = {}
         self._unclaimed_s: dict[int, float] = defaultdict(float)
         self._cpu_s = 0.0
-        try:
+        self._identity: object = None
+        with contextlib.suppress(psutil.AccessDenied):
             root = look(pid)
-        except psutil.AccessDenied:
-            root = None
-        self._identity = None if root is None else root.identity
+            self._identity = root and root.identity
 
     @property
     def pids(self) -> frozenset[int]:
         """The processes of the last sample."""
         return frozenset(self._last)
 
-    def sample(self) -> dict[str, Any] | None:
+    def sample(self) -> Figures | None:
         """The "server" of a sample; None once the root has ended, and where processes may not be looked at.
 
         cpu_s never falls: it keeps what ended children used.
@@ -145,11 +136,19 @@ class ProcessTree:
         if self._identity is None:
             return None
         try:
-            now = self._members()
+            root = self._look(self._pid)
+            if root is None or root.ended or root.identity != self._identity:
+                self._identity, self._last = None, {}
+                return None
+            now = {self._pid: root}
+            for pid in self._last.keys() - {self._pid}:
+                reading = self._look(pid)
+                if reading is not None and reading.identity == self._last[pid].identity:
+                    now[pid] = reading
+            for pid in self._below(list(now)) - now.keys():
+                if (reading := self._look(pid)) is not None:
+                    now[pid] = reading
         except psutil.AccessDenied:
-            return None
-        if now is None:
-            self._identity, self._last = None, {}
             return None
         self._cpu_s += self._used_s(now)
         self._last = now
@@ -160,20 +159,6 @@ class ProcessTree:
             "cpu_s": round(self._cpu_s, 2),
             "threads": sum(reading.threads for reading in alive),
         }
-
-    def _members(self) -> dict[int, Reading] | None:
-        root = self._look(self._pid)
-        if root is None or root.ended or root.identity != self._identity:
-            return None
-        now = {self._pid: root}
-        for pid in self._last.keys() - {self._pid}:
-            reading = self._look(pid)
-            if reading is not None and reading.identity == self._last[pid].identity:
-                now[pid] = reading
-        for pid in self._below(list(now)) - now.keys():
-            if (reading := self._look(pid)) is not None:
-                now[pid] = reading
-        return now
 
     def _used_s(self, now: dict[int, Reading]) -> float:
         """CPU seconds since the last sample.
@@ -217,10 +202,9 @@ def find_pid(base_url: str) -> int | None:
     for addresses in (own, _ANY):
         pids = {pid for address, pid in listening if address in addresses}
         if pids:
-            try:
+            with contextlib.suppress(psutil.Error):
                 return None if None in pids else _first({psutil.Process(pid) for pid in pids}, addresses, port)
-            except psutil.Error:
-                return None
+            return None
     return None
 
 
@@ -233,29 +217,33 @@ def _first(processes: set[psutil.Process], addresses: set[str], port: int) -> in
     # Of those that share one socket psutil names any one: its ancestors are asked themselves.
     first = tops[0]
     for ancestor in first.parents():
-        if any(address in addresses and at == port for address, at, _ in _listening(_of(ancestor))):
+        if any(address in addresses and at == port for address, at, _ in _listening(ancestor)):
             first = ancestor
     return int(first.pid)
 
 
 def _listeners() -> list[tuple[str, int, int | None]]:
-    """Address, port and process of all TCP listeners that may be seen."""
     try:
-        return _listening([(each, each.pid) for each in psutil.net_connections("tcp")])
+        return _listening()
     except psutil.AccessDenied:  # macOS shows them process by process, one's own alone
-        return [found for process in psutil.process_iter() for found in _listening(_of(process))]
+        found = []
+        for process in psutil.process_iter():
+            found += _listening(process)
+        return found
 
 
-def _of(process: psutil.Process) -> list[tuple[Any, int | None]]:
-    try:
-        return [(each, process.pid) for each in process.net_connections("tcp")]
-    except psutil.Error:
-        return []
-
-
-def _listening(connections: list[tuple[Any, int | None]]) -> list[tuple[str, int, int | None]]:
-    return [
-        (each.laddr.ip.removeprefix("::ffff:"), each.laddr.port, pid)
-        for each, pid in connections
-        if each.status == psutil.CONN_LISTEN
-    ]
+def _listening(process: psutil.Process | None = None) -> list[tuple[str, int, int | None]]:
+    """Those of one process, where it may be looked at; of all processes where none is named."""
+    if process is None:
+        connections = psutil.net_connections("tcp")
+    else:
+        try:
+            connections = process.net_connections("tcp")
+        except psutil.Error:
+            return []
+    found = []
+    for each in connections:
+        if each.status == psutil.CONN_LISTEN:
+            pid = each.pid if process is None else process.pid
+            found.append((each.laddr.ip.removeprefix("::ffff:"), each.laddr.port, pid))
+    return found

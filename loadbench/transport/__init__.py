@@ -21,7 +21,7 @@ from functools import partial
 import httpx
 
 from loadbench.scenario import Timeouts
-from loadbench.transport.connection import Connection
+from loadbench.transport.connection import Connection, tls_context
 from loadbench.transport.exchange import (
     LESSONS,
     RETRY_NS,
@@ -35,8 +35,7 @@ from loadbench.transport.exchange import (
     os_error,
 )
 from loadbench.transport.stock import StockTransport
-from loadbench.transport.tls import tls_context
-from loadbench.transport.wire import KernelWires, UserWire, kernel_stamps_work
+from loadbench.transport.wire import KernelWires, UserWire, kernel_stamps_work, raise_file_limit
 
 __all__ = [
     "Clock",
@@ -47,9 +46,9 @@ __all__ = [
     "StockTransport",
     "Transport",
     "kernel_stamps_work",
+    "raise_file_limit",
     "tls_context",
 ]
-
 
 _SPREAD_S = 50e-6  # between two connects: 512 at once cost the first tokens 40 ms of lag
 _CONNECTING = 256  # at once, ahead of need: beyond a server's backlog the kernel lets connects wait a second and more
@@ -192,7 +191,7 @@ class Transport(httpx.AsyncBaseTransport):
             self._wires.close()
             self._wires = None
 
-    # -- connections --------------------------------------------------------------------------------------------------
+    # -- connections
 
     def _take(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import httptools
 
+from loadbench.errors import UsageError
 from loadbench.scenario import Timeouts
 from loadbench.store.record import ErrorKind
-from loadbench.transport.coding import inflater
-from loadbench.transport.exchange import Ending, ExchangeError, Headers, Sink, os_error
+from loadbench.transport.exchange import Ending, ExchangeError, Headers, Sink, inflater, os_error
 
 MAX_HEADER_BYTES = 256 * 1024
 
@@ -31,70 +32,43 @@ class Wire(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
     """One connection and at most one exchange on it."""
 
-    __slots__ = (
-        "_bare_bytes",
-        "_body_ends_at_close",
-        "_complete",
-        "_ending",
-        "_grace",
-        "_handshake",
-        "_headers",
-        "_incoming",
-        "_inflate",
-        "_loop",
-        "_now_ns",
-        "_outgoing",
-        "_parser",
-        "_patience",
-        "_sink",
-        "_timeouts",
-        "_timer",
-        "_tls",
-        "_unasked",
-        "_waiter",
-        "arrival_ns",
-        "began_ns",
-        "closed",
-        "heard",
-        "left_at",
-        "on_idle_close",
-        "reusable",
-        "stamp",
-        "used",
-        "wire",
-    )
+    _loop: asyncio.AbstractEventLoop
+    _now_ns: Callable[[], int]
+    wire: Wire | None = None
+    closed: bool = False
+    used: bool = False  # an exchange was on it
+    reusable: bool = False
+    heard: bool = False  # a byte of the present response came
+    left_at: Ending | None = None  # where the last answer was over and its body was not waited for
+    began_ns: int = 0  # of the present exchange, else of the last one
+    arrival_ns: int = 0  # of the last bytes
+    stamp: int = 0  # the kernel's, of the last bytes; 0 where there is none
+    on_idle_close: Callable[[Connection], None] | None = None
+    # How it ended, if it did before anything was asked of it; no exception, which would hold its frames.
+    _unasked: tuple[ErrorKind, str] = ("reset", "the server closed the connection before anything was asked of it")
+    _parser: httptools.HttpResponseParser | None = None
+    _sink: Sink | None = None
+    _timeouts: Timeouts = field(init=False)
+    _patience: Callable[[Ending], float] = field(init=False)
+    _waiter: asyncio.Future[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _ending: Ending | None = None  # the sink's, as it was last seen
+    _grace: asyncio.TimerHandle | None = None  # until the connection is left
+    _headers: Headers = field(default_factory=list)
+    _inflate: Callable[[bytes], bytes] | None = None
+    _body_ends_at_close: bool = False
+    _bare_bytes: int = 0  # of the response, since its last piece of body
+    _complete: bool = False
+    _tls: ssl.SSLObject | None = None
+    _incoming: ssl.MemoryBIO = field(init=False)
+    _outgoing: ssl.MemoryBIO = field(init=False)
+    _handshake: asyncio.Future[None] | None = None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
-        self._loop = loop
-        self._now_ns = now_ns
-        self.wire: Wire | None = None
-        self.closed = False
-        self.used = False  # an exchange was on it
-        self.reusable = False
-        self.heard = False  # a byte of the present response came
-        self.left_at: Ending | None = None  # where the last answer was over and its body was not waited for
-        self.began_ns = 0  # of the present exchange, else of the last one
-        self.arrival_ns = 0  # of the last bytes
-        self.stamp = 0  # the kernel's, of the last bytes; 0 where there is none
-        self.on_idle_close: Callable[[Connection], None] | None = None
-        # How it ended, if it did before anything was asked of it; no exception, which would hold its frames.
-        self._unasked: tuple[ErrorKind, str] = (
-            "reset",
-            "the server closed the connection before anything was asked of it",
-        )
-        self._parser: httptools.HttpResponseParser | None = None
-        self._sink: Sink | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._ending: Ending | None = None  # the sink's, as it was last seen
-        self._grace: asyncio.TimerHandle | None = None  # until the connection is left
-        self._tls: ssl.SSLObject | None = None
-        self._handshake: asyncio.Future[None] | None = None
-
-    # -- life ---------------------------------------------------------------------------------------------------------
+    # -- life
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Run the TLS handshake. Raises ExchangeError of kind tls."""
@@ -130,7 +104,7 @@ class Connection:
         self._sink, self._timeouts, self._patience = sink, timeouts, patience
         self._ending = self.left_at = None
         self._reset_message()
-        self._bare_bytes = 0  # of the response, since its last piece of body
+        self._bare_bytes = 0
         self.used = True
         self._complete = self.reusable = False
         self._waiter = self._loop.create_future()
@@ -138,7 +112,10 @@ class Connection:
             self.began_ns = self._now_ns()
             self.arrival_ns = max(self.arrival_ns, self.began_ns)
             sink.sent(self.began_ns)
-            self._write(request)
+            if self._tls is not None:
+                self._tls.write(request)
+                request = self._outgoing.read()
+            self._send(request)
             self._watch()
             await self._waiter
         except BaseException:
@@ -165,12 +142,6 @@ class Connection:
             if self.wire is not None:
                 self.wire.close()
 
-    def _write(self, data: bytes) -> None:
-        if self._tls is not None:
-            self._tls.write(data)
-            data = self._outgoing.read()
-        self._send(data)
-
     def _send(self, data: bytes) -> None:
         assert self.wire is not None
         try:
@@ -178,7 +149,7 @@ class Connection:
         except OSError as error:
             self.lost(error)
 
-    # -- bytes in, called by the wire -------------------------------------------------------------------------------
+    # -- bytes in, called by the wire
 
     def received(self, data: bytes | memoryview, at_ns: int) -> None:
         """Bytes that arrived at this time."""
@@ -268,28 +239,25 @@ class Connection:
             if self._bare_bytes > MAX_HEADER_BYTES and not self._complete:
                 self._fail(ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB"))
             elif self._sink.ending != self._ending and not self._complete:
-                self._wait_for(self._sink.ending)
-
-    def _wait_for(self, ending: Ending | None) -> None:
-        """The answer is over, or goes on after all: wait for what may follow, then leave the connection."""
-        self._ending = ending
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
-        if ending is not None:
-            self._grace = self._loop.call_later(self._patience(ending), self._leave)
+                # The answer is over, or goes on after all: wait for what may follow, then leave the connection.
+                self._ending = self._sink.ending
+                if self._grace is not None:
+                    self._grace.cancel()
+                    self._grace = None
+                if self._ending is not None:
+                    self._grace = self._loop.call_later(self._patience(self._ending), self._leave)
 
     def _leave(self) -> None:
         self.left_at = self._ending
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # -- called by the HTTP parser ------------------------------------------------------------------------------------
+    # -- called by the HTTP parser
 
     def _reset_message(self) -> None:
-        self._headers: Headers = []
+        self._headers = []
         self._body_ends_at_close = False
-        self._inflate: Callable[[bytes], bytes] | None = None
+        self._inflate = None
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -326,7 +294,7 @@ class Connection:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # -- time-outs ----------------------------------------------------------------------------------------------------
+    # -- time-outs
 
     def _watch(self) -> None:
         """One lazy timer an exchange: it looks whether a deadline passed, else sleeps until the next one."""
@@ -355,3 +323,25 @@ class Connection:
         elif not self._waiter.done():
             self._waiter.set_exception(error)
         self.close()
+
+
+def tls_context(*, ca_file: str | None = None, ca_pem: str | None = None, insecure: bool = False) -> ssl.SSLContext:
+    """A client's TLS context: HTTP/1.1 only, and certificates are verified unless `insecure`.
+
+    Args:
+        ca_pem: What would be in the CA file, as text.
+    Raises:
+        UsageError: If the CA file holds no certificates.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file, cadata=ca_pem)
+    except (OSError, ssl.SSLError) as error:
+        why = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
+        if ca_file is None and ca_pem is None:  # all else that a context opens: Python writes session keys there
+            raise UsageError(f"SSLKEYLOGFILE: {why}; give a file that can be written, or unset the variable") from None
+        raise UsageError(f"--ca-file {ca_file}: {why}; give a PEM file of certificate authorities") from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context

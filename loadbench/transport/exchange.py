@@ -1,9 +1,11 @@
-"""The words of one exchange: how it fails, who reads its response."""
+"""One exchange: how it fails, who reads its response, how long to wait for its end, and content codings."""
 
 from __future__ import annotations
 
 import errno
+import zlib
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import httpx
@@ -25,7 +27,7 @@ Ending = Literal["usage", "end"]
 """What may still follow an answer that is over: its usage, or the end of the body alone."""
 
 LESSONS = 3
-"""After so many of a kind, all alike, an origin is taken to do the same always."""
+"""After this many of a kind, all alike, an origin is taken to do the same always."""
 GRACE_S = 0.2
 """By which what follows an answer may be late: busy servers write the end of the body apart, tens of ms later."""
 
@@ -78,3 +80,40 @@ def os_error(error: OSError, *, default: ErrorKind = "reset") -> ExchangeError:
     """The failure that this OSError means: of the client's own limits, or of the connection."""
     kind: ErrorKind = "local" if error.errno in _LOCAL_ERRNOS else default
     return ExchangeError(kind, error.strerror or str(error) or type(error).__name__)
+
+
+MAX_INFLATED_BYTES = 64 * 1024 * 1024  # of one response
+
+
+def inflater(headers: Headers) -> Callable[[bytes], bytes] | None:
+    """What undoes the response's content coding, piece by piece; None where there is none to undo.
+
+    Raises:
+        ExchangeError: Of kind protocol, from here for a coding that nobody asked for, from the call for broken data.
+    """
+    coding = next((value.lower() for name, value in headers if name.lower() == b"content-encoding"), b"identity")
+    if coding in (b"identity", b""):
+        return None
+    if coding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise ExchangeError("protocol", f"content-encoding {coding.decode('latin-1')} was not asked for")
+    stream = zlib.decompressobj(wbits=47)  # gzip or zlib, as its header says
+    left = MAX_INFLATED_BYTES
+
+    def inflate(data: bytes) -> bytes:
+        nonlocal stream, left
+        plain = b""
+        while data:
+            if stream.eof:  # gzip may come in several members
+                stream = zlib.decompressobj(wbits=47)
+            try:
+                more = stream.decompress(data, left + 1)
+            except zlib.error as error:
+                raise ExchangeError("protocol", f"broken compression: {error}") from None
+            left -= len(more)
+            if left < 0:
+                raise ExchangeError("protocol", "a compressed body that grows without bound")
+            plain += more
+            data = stream.unused_data
+        return plain
+
+    return inflate

@@ -9,9 +9,8 @@ import time
 import httpx
 
 from loadbench.scenario import Timeouts
-from loadbench.transport.coding import inflater
-from loadbench.transport.exchange import RETRY_NS, Clock, Ending, ExchangeError, Patience, Sink
-from loadbench.transport.tls import tls_context
+from loadbench.transport.connection import tls_context
+from loadbench.transport.exchange import RETRY_NS, Clock, Ending, ExchangeError, Patience, Sink, inflater
 
 
 class StockTransport(httpx.AsyncBaseTransport):

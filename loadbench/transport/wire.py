@@ -1,4 +1,4 @@
-"""Sockets that stamp what arrives: by the kernel's receive stamps on Linux, in user space elsewhere.
+"""Sockets that stamp what arrives, by the kernel's receive stamps on Linux, in user space elsewhere; their limit.
 
 A kernel stamp (SO_TIMESTAMPNS) is on the wall clock and is used only as an age: arrival = now - (wall_now - stamp). It
 makes an arrival independent of this process's own lag, as long as that lag is shorter than the gap to the next one:
@@ -19,12 +19,13 @@ from typing import cast
 
 from loadbench.transport.connection import Connection
 
+SPARE_FILES = 64
+"""For the run folder, the event loop and the libraries, beside one descriptor a stream."""
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h, "old" 64-bit layout; Python's socket module has no name for it
 _TIMESPEC = struct.Struct("qq")
 _READ_BYTES = 65536
-_STEP_NS = (
-    1_000_000  # both clocks run at one rate: between them nothing moves by as much but a step, or a pause of ours
-)
+_STEP_NS = 1_000_000
+"""Both clocks run at one rate: between them nothing moves by as much but a step, or a pause of ours."""
 _BATCH = 64  # sockets served before the event loop gets its turn
 _TURN_NS = 10_000_000  # or as soon as they took so long: a read of one-byte chunks costs ten times one of tokens
 
@@ -223,18 +224,6 @@ class UserWire(asyncio.Protocol):
             self._transport.abort()
 
 
-def _is_between(told: bytes, before: int, after: int) -> bool:
-    """Whether a stamp is one, of that time."""
-    if len(told) != _TIMESPEC.size:
-        return False
-    return before - _STEP_NS <= _stamp_ns(told) <= after + _STEP_NS
-
-
-def _stamp_ns(told: bytes) -> int:
-    seconds, nanoseconds = _TIMESPEC.unpack(told)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
 def kernel_stamps_work(wall_ns: Callable[[], int] = time.time_ns) -> bool:
     """Whether this kernel stamps what a TCP socket receives, by the clock that we read: tried on a loopback connection.
 
@@ -255,8 +244,35 @@ def kernel_stamps_work(wall_ns: Callable[[], int] = time.time_ns) -> bool:
                 far.sendall(b"x")
                 _, ancillary, _, _ = near.recvmsg(1, 64)
                 if ancillary:
-                    return _is_between(ancillary[0][2], before, wall_ns())
+                    stamp = ancillary[0][2]
+                    if len(stamp) != _TIMESPEC.size:
+                        return False
+                    seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+                    stamp_ns = int(seconds) * 1_000_000_000 + int(nanoseconds)
+                    return before - _STEP_NS <= stamp_ns <= wall_ns() + _STEP_NS
                 time.sleep(0.001)
     except OSError:
         pass
     return False
+
+
+def raise_file_limit(streams: int) -> int | None:
+    """Raise this process's open-files limit as far as `streams` need and the system grants.
+
+    Returns:
+        How many streams there is room for now; None where nothing limits them (Windows).
+    """
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = streams + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+        except (ValueError, OSError):  # macOS: less than its hard limit says
+            granted = soft
+        soft = granted
+    return None if soft == resource.RLIM_INFINITY else max(soft - SPARE_FILES, 0)

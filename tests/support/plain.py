@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from loadbench.metrics import gates, machine, models, repeats, slo
-from loadbench.metrics import searched as searches
+from loadbench import metrics
+from loadbench.metrics import gates, machine, models, slo
 from loadbench.stats import scaling as curves
 from loadbench.store.schema import ModelTurn, RunFacts, ScenarioFacts
 from loadbench.store.summary import Level, Step, Summary, as_mapping
@@ -37,24 +37,24 @@ def scaling(known: Sequence[Mapping[str, Any]]) -> list[Plain]:
 
 
 def entries(known: Sequence[Mapping[str, Any]]) -> list[Plain]:
-    return [as_mapping(entry) for entry in repeats.entries(levels(known))]
+    return [as_mapping(entry) for entry in metrics.repeats(levels(known))]
 
 
 def over_runs(values: Sequence[float | None]) -> Plain:
-    return as_mapping(repeats.over_runs(values))
+    return as_mapping(metrics.over_runs(values))
 
 
 def searched(info: Mapping[str, Any]) -> Plain:
-    found = searches.capacities(info)
+    found = slo.capacities(info)
     return {
         "capacity": None if found is None else [as_mapping(one) for one in found],
-        "capacity_concurrency": searches.answer(found, "concurrency"),
-        "capacity_rate_per_s": searches.answer(found, "rate"),
+        "capacity_concurrency": slo.answer(found, "concurrency"),
+        "capacity_rate_per_s": slo.answer(found, "rate"),
     }
 
 
 def estimate(steps: Sequence[Mapping[str, Any]], by: str | None) -> Plain | None:
-    found = searches.estimate(msgspec.convert(list(steps), list[Step]), by)
+    found = slo.estimate(msgspec.convert(list(steps), list[Step]), by)
     return None if found is None else as_mapping(found)
 
 

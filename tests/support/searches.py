@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.metrics import gates
-from loadbench.metrics.searched import Tried
-from loadbench.runner.capacity import Grid, bracket, following, is_confirming
+from loadbench.metrics.slo import Tried, zones
+from loadbench.runner.capacity import Grid, following
 from loadbench.runner.capacity import answer as found
-from loadbench.runner.probe import FEWEST, Looked, Sample, backlog, independent, looked
-from loadbench.runner.rule import Rule
+from loadbench.runner.probe import FEWEST_IN_LINE, Looked, Rule, Sample, backlog, independent, looked
 from loadbench.scenario import Level, Scenario
 from loadbench.scenario.bounds import Bound
 from loadbench.store.schema import ScenarioFacts
@@ -102,14 +101,14 @@ def _searched(bound: Bound, loads: Grid, sampled: Callable[[float, int], Sample]
     while (load := following(tried, loads)) is not None:
         # Of streams the least number of requests, as of few of them: rounds of many would only take longer.
         asked = Scenario(request_rate=[load]) if loads.by == "rate" else Scenario(concurrency=[1])
-        rule = Rule.of([bound], asked.levels(["m"])[0], confirms=is_confirming(tried, load))
+        rule = Rule.of([bound], asked.levels(["m"])[0], confirms=Tried(load, "met") in tried)
         said = probe(rule, sampled(load, rule.sizes[-1]))
         took_s += said.took_s
         tried.append(Tried(load, said.looked.verdict))
         steps.append(_step(load, said))
-    low, high = bracket(tried)
+    zone = zones(tried)
     verdicts = tuple((one.load, one.verdict) for one in tried)
-    return Searched(found(tried, loads), low, high, estimate(steps, loads.by), took_s, verdicts)
+    return Searched(found(tried, loads), zone.meets, zone.misses, estimate(steps, loads.by), took_s, verdicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Said:
 def probe(rule: Rule, sample: Sample) -> Said:
     """A probe from its first request to its verdict, in the order in which `capacity.probe` asks."""
     queues = rule.least_s > 0
-    tests = {math.ceil(FEWEST * 1.5**k) for k in range(40)} if queues else set()
+    tests = {math.ceil(FEWEST_IN_LINE * 1.5**k) for k in range(40)} if queues else set()
     allowed = bisect_left(range(len(sample) + 1), True, key=lambda missed: rule.is_hopeless([missed]))
     hopeless = int(np.searchsorted(np.cumsum(~sample.met[:, 0]), allowed)) + 1
     for n in sorted({n for n in {*tests, *rule.early, *rule.sizes, hopeless} if n <= len(sample)}):
@@ -167,7 +166,8 @@ def is_red(sample: Sample) -> bool:
         "residence_ms": 1000 * float(sample.stay_s[ended].mean()),
         "residence_growth": float(np.median(sample.stay_s[-third:]) / np.median(sample.stay_s[:third])),
     }
-    return gates.forbids(found for found in [gates.in_flight(plain.level(level), ScenarioFacts())] if found)
+    doubt = gates.in_flight(plain.level(level), ScenarioFacts())
+    return doubt is not None and doubt.severity == "red"
 
 
 def _step(load: float, said: Said) -> dict[str, Any]:

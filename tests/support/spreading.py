@@ -9,9 +9,7 @@ from typing import Any
 
 import anyio
 
-from loadbench.client import Parameters
-from loadbench.client.endpoints import Endpoint
-from loadbench.client.route import Route
+from loadbench.client import Endpoint, Parameters, Route
 from loadbench.engine import Limits, Progress, Settings, facts
 from loadbench.prompts import DEFAULT
 from loadbench.runner.pool import Place, Pool

@@ -79,13 +79,13 @@ def start(
 
     Args:
         timeout_s: For loading.
-        settings: As of `Settings`, as are `spec` and `weights`.
+        settings: As of `Settings`.
     Raises:
         UsageError: No such adapter, or it does not take these options, or a number is out of range.
         LoadbenchError: The adapter's code raised or died, port in use, not ready in time.
     """
-    given = Settings(spec=spec, weights=None if weights is None else str(weights), **settings)
-    with _running(given, timeout_s, verbose=False) as (child, server):
+    weights = None if weights is None else str(weights)
+    with _running(Settings(spec=spec, weights=weights, **settings), timeout_s, verbose=False) as (child, server):
         yield server
         if child.ended:
             ending = machine.exit_name(child.process.returncode)
@@ -119,16 +119,13 @@ def serve(ready: Callable[[AdapterServer], None], settings: Settings) -> None:
 def _running(
     settings: Settings, timeout_s: float | None, *, verbose: bool
 ) -> Iterator[tuple[machine.Child, AdapterServer]]:
-    """The child and what it announced; raises as `start`."""
     # The working folder comes in only with the adapter (model.find).
-    with machine.Child(
-        machine.python("loadbench.serve.adapter"), stderr="shown" if verbose else None, patience_s=STOP_TIMEOUT_S
-    ) as child:
+    command = machine.python("loadbench.serve", "adapter.server")
+    with machine.Child(command, stderr="shown" if verbose else None, patience_s=STOP_TIMEOUT_S) as child:
         child.send(dataclasses.asdict(settings))
-        spec = settings.spec
         facts = child.announcement(
             timeout_s,
-            late=f"{spec} is not loaded after {timeout_s} s; `loadbench serve adapter` waits longer",
-            died=f"{spec} ended as it was loaded",
+            late=f"{settings.spec} is not loaded after {timeout_s} s; `loadbench serve adapter` waits longer",
+            died=f"{settings.spec} ended as it was loaded",
         )
         yield child, AdapterServer(**facts)

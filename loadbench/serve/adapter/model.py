@@ -80,14 +80,12 @@ def described(error: BaseException) -> str:
     'ValueError: no such layer'
     """
     message = " ".join(str(error).split())[:300]
-    places = [
-        (frame.f_code.co_filename, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith("<frozen ")
-        and Path(frame.f_code.co_filename).parent != _OURS
-        # below importlib, which we call to find the adapter, only its own lines are of use
-        and frame.f_globals.get("__name__", "").partition(".")[0] != "importlib"
-    ]
+    places = []
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        file, module = frame.f_code.co_filename, frame.f_globals.get("__name__", "").partition(".")[0]
+        # Below importlib, which we call to find the adapter, only the adapter's lines are of use.
+        if not file.startswith("<frozen ") and Path(file).parent != _OURS and module != "importlib":
+            places.append((file, number))
     line = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if not places:
         return line
@@ -105,7 +103,18 @@ def find(spec: str) -> Adapter:
         UsageError: No such module, class or name, or the class lacks a method.
         LoadbenchError: The module or the class's constructor raised.
     """
-    adapter = _attribute(spec) if ":" in spec else _entry_point(spec)
+    if ":" in spec:
+        adapter = _attribute(spec)
+    else:
+        points = entry_points(group=GROUP)
+        if spec not in points.names:
+            hint = _near(spec, points.names) or _list(points.names)
+            raise UsageError(f"no adapter is named {spec!r}{hint}; one of your own is written module:Class")
+        try:
+            adapter = points[spec].load()
+        except FAILURES as error:
+            where = f"the adapter {spec} ({points[spec].value})"
+            raise LoadbenchError(f"{where} cannot be imported: {described(error)}") from error
     try:
         if isinstance(adapter, type):
             adapter = adapter()
@@ -144,22 +153,6 @@ def _attribute(spec: str) -> object:
             raise UsageError(f"the module {module_name} has no {name!r}{_near(word, there) or _list(there)}")
         attribute = getattr(attribute, word)
     return attribute
-
-
-def _entry_point(name: str) -> object:
-    known = entry_points(group=GROUP)
-    if name not in known.names:
-        raise UsageError(
-            f"no adapter is named {name!r}{_near(name, known.names) or _list(known.names)}; "
-            "one of your own is written module:Class"
-        )
-    try:
-        attribute: object = known[name].load()
-        return attribute
-    except FAILURES as error:
-        raise LoadbenchError(
-            f"the adapter {name} ({known[name].value}) cannot be imported: {described(error)}"
-        ) from error
 
 
 def _near(name: str, names: Iterable[str]) -> str:
@@ -208,9 +201,8 @@ class Generation:
 
     Args:
         made: What generate returned.
-        max_tokens: As asked.
         count: The adapter's count_tokens.
-        prompt: What the adapter was given, where that was one text.
+        prompt: Of the plain form.
     """
 
     def __init__(
@@ -243,20 +235,21 @@ class Generation:
         return "".join(self._texts)
 
     def usage(self) -> dict[str, int] | None:
-        """Token counts: those that the generator returned, else by count_tokens; None where nobody counted.
+        """Token counts: those that the generator returned, else by count_tokens; None where there are none.
 
         What a chat template adds to a conversation is the adapter's alone to know, so only a plain prompt is counted
         here.
         """
-        completion, prompt = self._number("completion_tokens"), self._number("prompt_tokens")
-        if self._count and completion is None:
-            completion = int(self._count(self.text))
-        if self._count and prompt is None and self._prompt is not None:
-            prompt = int(self._count(self._prompt))
-        counts = {"prompt_tokens": prompt, "completion_tokens": completion}
-        if prompt is not None and completion is not None:
-            counts["total_tokens"] = prompt + completion
-        return {name: number for name, number in counts.items() if number is not None} or None
+        counts: dict[str, int] = {}
+        for name, text in (("prompt_tokens", self._prompt), ("completion_tokens", self.text)):
+            value = self._returned.get(name)
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+                counts[name] = value
+            elif self._count is not None and text is not None:
+                counts[name] = int(self._count(text))
+        if len(counts) == 2:
+            counts["total_tokens"] = sum(counts.values())
+        return counts or None
 
     def finish(self, usage: Mapping[str, int] | None) -> str:
         """Why it ended: as the generator returned, else "length" where the counted tokens reach the limit."""
@@ -278,22 +271,14 @@ class Generation:
         except FAILURES as error:
             logging.getLogger(__name__).warning("the adapter failed as its generator was closed: %s", described(error))
 
-    def _number(self, name: str) -> int | None:
-        value = self._returned.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return value
-        return None
-
 
 class Model:
     """A loaded adapter.
 
     Args:
-        adapter: As `find` gives it.
         spec: How it was found; for messages, and for an id.
-        weights: For its load.
-        options: For its load.
-        model_id: Instead of the one that its info tells.
+        weights, options: For its load.
+        model_id: Instead of the one in its info.
     Raises:
         UsageError: It does not take these options, or its generate is async.
         LoadbenchError: Its code raised.
@@ -331,11 +316,7 @@ class Model:
 
     @contextlib.contextmanager
     def generation(self, messages: list[Message], params: Mapping[str, object]) -> Iterator[Generation]:
-        """Call generate, and close what it returned in the end.
-
-        Args:
-            params: For the adapter, `max_tokens` among them.
-        """
+        """Call generate with these parameters, `max_tokens` among them, and close what it returned in the end."""
         prompt = as_prompt(messages) if self._takes_prompt else None
         taken = {name: value for name, value in params.items() if self._names is None or name in self._names}
         made = self._adapter.generate(messages if prompt is None else prompt, **taken)
@@ -368,9 +349,10 @@ def _row(info: object, weights: str | None, name: str, model_id: str | None) -> 
     if not isinstance(info, Mapping):
         raise TypeError(f"info returned {type(info).__name__}, not a dict")
     row: dict[str, object] = {"object": "model", "created": int(time.time()), "owned_by": "adapter", "loaded": True}
-    size_bytes = _size_bytes(weights)
-    if size_bytes is not None:
-        row["size_bytes"] = size_bytes
+    path = Path(weights) if weights else None
+    if path is not None and path.exists():
+        files = [path] if path.is_file() else path.rglob("*")
+        row["size_bytes"] = sum(file.stat().st_size for file in files if file.is_file())
     for key, value in info.items():
         if value is not None:
             row[_ROW_NAMES.get(key, str(key))] = value
@@ -385,12 +367,3 @@ def _name(spec: str, weights: str | None) -> str:
         path = Path(weights)
         return (path.stem if path.is_file() else path.name) or path.resolve().name
     return spec.rpartition(":")[2].lower()
-
-
-def _size_bytes(weights: str | None) -> int | None:
-    """Of a file, or of all files in a folder; None where there is neither."""
-    path = Path(weights) if weights else None
-    if path is None or not path.exists():
-        return None
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)

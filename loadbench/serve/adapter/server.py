@@ -7,8 +7,11 @@ written to the socket as it comes (TCP_NODELAY, one write, one chunk, one event)
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.server
 import logging
+import os
+import signal
 import socket
 import socketserver
 import sys
@@ -17,20 +20,21 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import loadbench
 from loadbench.errors import LoadbenchError
-from loadbench.serve import chat
-from loadbench.serve.adapter.model import FAILURES, Generation, Model, described
+from loadbench.serve import Announce, adapter, base_url, chat, check_ranges, wait_until
+from loadbench.serve.adapter.model import FAILURES, Generation, Model, described, find
 from loadbench.serve.chat import MAX_BODY_BYTES, Admission, ChatRequest, Refused
 
 GONE_CHECK_S = 0.5
 """How often one who waits for a slot looks whether its client is still there."""
-_DISCARD_S = 5.0
+DRAIN_S = 1.0
 RETRY_AFTER_S = 1
 STOP_CHECK_S = 0.1
+_DISCARD_S = 5.0
 _PEEK: int | None = socket.MSG_PEEK | socket.MSG_DONTWAIT if hasattr(socket, "MSG_DONTWAIT") else None
 ROUTES = "GET /v1/models, GET /health, POST /v1/chat/completions"
 _SERVERS_OWN = frozenset(("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"))
@@ -55,8 +59,7 @@ class Slots:
 
     def __init__(self, slots: int, queue: int, *, check_s: float = GONE_CHECK_S) -> None:
         self._slots = self._free = slots
-        self._queue = queue
-        self._check_s = check_s
+        self._queue, self._check_s = queue, check_s
         self._waiting: deque[threading.Event] = deque()
         self._changed = threading.Condition()
 
@@ -65,16 +68,37 @@ class Slots:
         """Hold a slot for the length of a `with` block, after waiting for one.
 
         Args:
-            gone: Whether nobody waits for the answer any more.
+            gone: Whether the client has left.
         Raises:
             Full: At once.
             Gone: As soon as it is noticed.
         """
-        self._take(gone)
+        turn = threading.Event()
+        with self._changed:
+            if self._free:
+                self._free -= 1
+                turn.set()
+            elif len(self._waiting) < self._queue:
+                self._waiting.append(turn)
+            else:
+                raise Full
+        while not turn.wait(self._check_s):
+            if gone():
+                with self._changed:
+                    if not turn.is_set():
+                        self._waiting.remove(turn)
+                        raise Gone
         try:
+            if gone():  # it may have left since the last look
+                raise Gone
             yield
         finally:
-            self._give()
+            with self._changed:
+                if self._waiting:
+                    self._waiting.popleft().set()  # the slot goes over to it: no newcomer can come between
+                else:
+                    self._free += 1
+                    self._changed.notify_all()
 
     def taken(self) -> tuple[int, int]:
         """How many hold a slot and how many wait for one, now."""
@@ -86,70 +110,15 @@ class Slots:
         with self._changed:
             return self._changed.wait_for(lambda: self._free == self._slots, within_s)
 
-    def _take(self, gone: Callable[[], bool]) -> None:
-        with self._changed:
-            if self._free:
-                self._free -= 1
-                return
-            if len(self._waiting) >= self._queue:
-                raise Full
-            turn = threading.Event()
-            self._waiting.append(turn)
-        while not turn.wait(self._check_s):
-            if gone():
-                with self._changed:
-                    if not turn.is_set():
-                        self._waiting.remove(turn)
-                        raise Gone
-        if gone():  # it may have left since the last look
-            self._give()
-            raise Gone
-
-    def _give(self) -> None:
-        with self._changed:
-            if self._waiting:
-                self._waiting.popleft().set()  # the slot goes over to it: no newcomer can come between
-            else:
-                self._free += 1
-                self._changed.notify_all()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The identity of one answer; its methods make the events of a stream, or the whole.
-
-    Attributes:
-        created: Seconds since the epoch.
-    """
-
-    identity: str
-    created: int
-    model: str
-
-    def delta(self, delta: Mapping[str, str], finish: str | None = None) -> bytes:
-        """An event with something new: the role, a piece of text, or the reason of the end."""
-        return _event(self._document("chat.completion.chunk", [{"index": 0, "delta": delta, "finish_reason": finish}]))
-
-    def usage(self, usage: Mapping[str, int]) -> bytes:
-        """The event with the token counts, which has no choices."""
-        return _event(self._document("chat.completion.chunk", []) | {"usage": usage})
-
-    def whole(self, text: str, finish: str, usage: Mapping[str, int] | None) -> dict[str, object]:
-        """An answer that is not streamed."""
-        message = {"role": "assistant", "content": text}
-        document = self._document("chat.completion", [{"index": 0, "message": message, "finish_reason": finish}])
-        return document if usage is None else document | {"usage": usage}
-
-    def _document(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
-        return {"id": self.identity, "object": kind, "created": self.created, "model": self.model, "choices": choices}
-
-
-def _event(value: object) -> bytes:
-    return b"data: " + chat.encoded(value) + b"\n\n"
-
 
 class Server(http.server.ThreadingHTTPServer):
-    """Bound to its address at once, listening from `listen` on."""
+    """Bound to its address at once, listening from `listen` on.
+
+    Args:
+        api_key: What requests must carry as a bearer token, if anything.
+    Raises:
+        LoadbenchError: The port is taken, or the address not this machine's.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -157,13 +126,6 @@ class Server(http.server.ThreadingHTTPServer):
     allow_reuse_address = sys.platform != "win32"  # where it lets two servers share a port
 
     def __init__(self, host: str, port: int, api_key: str | None = None) -> None:
-        """Take the address.
-
-        Args:
-            api_key: What requests must carry as a bearer token, if anything.
-        Raises:
-            LoadbenchError: The port is taken, or the address not this machine's.
-        """
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.stopping = threading.Event()
         self.admission = Admission(host, api_key)
@@ -193,7 +155,7 @@ class Server(http.server.ThreadingHTTPServer):
         return self.slots.drained(within_s)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that breaks off is nothing to tell of."""
+        """A client that breaks off is no failure."""
         if not isinstance(sys.exception(), OSError | Gone):
             logging.getLogger(__name__).exception("a connection failed")
 
@@ -207,16 +169,16 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The model list, and how busy we are."""
-        if self._path() != "/health" and self._turned_away():
+        path = self._path()
+        if path != "/health" and self._turned_away():
             return
-        match self._path():
-            case "/v1/models":
-                self._json(200, {"object": "list", "data": [self.server.model.row]})
-            case "/health":
-                in_flight, waiting = self.server.slots.taken()
-                self._json(200, {"status": "ok", "in_flight": in_flight, "waiting": waiting})
-            case path:
-                self._refuse(Refused(404, f"There is no GET {path}; there is {ROUTES}."))
+        if path == "/v1/models":
+            self._reply({"object": "list", "data": [self.server.model.row]})
+        elif path == "/health":
+            in_flight, waiting = self.server.slots.taken()
+            self._reply({"status": "ok", "in_flight": in_flight, "waiting": waiting})
+        else:
+            self._refuse(Refused(404, f"There is no GET {path}; there is {ROUTES}."))
 
     def do_POST(self) -> None:
         if self._turned_away():
@@ -256,7 +218,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
         except Refused as refused:
             self._refuse(refused)
         except Full:
-            self._refuse(Refused(429, "All slots are taken and the queue is full."), retry_after_s=RETRY_AFTER_S)
+            self._refuse(
+                Refused(429, "All slots are taken and the queue is full."), ("Retry-After", str(RETRY_AFTER_S))
+            )
         except Gone:
             self.close_connection = True
         except FAILURES as error:
@@ -270,11 +234,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 self._chunk(b"")
 
     def _params(self, request: ChatRequest) -> dict[str, object]:
-        """What the adapter's generate is given beside the messages; `max_tokens` under that name alone.
-
-        Raises:
-            Refused: 400, for another model, or more answers than one.
-        """
+        """What the adapter's generate gets beside the messages; `max_tokens` under that name alone."""
         model, n = self.server.model.id, request.fields.get("n")
         if request.model != model:
             message = f"'model' is {repr(request.model)[:200]}: there is {model!r} alone."
@@ -289,8 +249,13 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return params
 
     def _stream(self, request: ChatRequest, generation: Generation) -> None:
-        answer = self._identity()
         piece = generation.next()  # before the head, so that a failure until here has its status
+        document = self._document("chat.completion.chunk")
+
+        def event(delta: Mapping[str, str], finish: str | None = None) -> None:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            self._chunk(b"data: " + chat.encoded(document | {"choices": [choice]}) + b"\n\n")
+
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-store")
@@ -299,17 +264,17 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
         self._began = True
         self._end_head()
-        self._chunk(answer.delta({"role": "assistant", "content": ""}))
+        event({"role": "assistant", "content": ""})
         while piece is not None:
             if piece:
-                self._chunk(answer.delta({"content": piece}))
+                event({"content": piece})
             if self._gone():
                 raise Gone
             piece = generation.next()
         usage = generation.usage()
-        self._chunk(answer.delta({}, generation.finish(usage)))
+        event({}, generation.finish(usage))
         if request.include_usage and usage is not None:
-            self._chunk(answer.usage(usage))
+            self._chunk(b"data: " + chat.encoded(document | {"choices": [], "usage": usage}) + b"\n\n")
         self._chunk(chat.DONE)
         self._chunk(b"")
 
@@ -318,10 +283,14 @@ class Connection(http.server.BaseHTTPRequestHandler):
             if self._gone():
                 raise Gone
         usage = generation.usage()
-        self._json(200, self._identity().whole(generation.text, generation.finish(usage), usage))
+        message = {"role": "assistant", "content": generation.text}
+        document = self._document("chat.completion")
+        document["choices"] = [{"index": 0, "message": message, "finish_reason": generation.finish(usage)}]
+        self._reply(document if usage is None else document | {"usage": usage})
 
-    def _identity(self) -> Answer:
-        return Answer(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), self.server.model.id)
+    def _document(self, kind: str) -> dict[str, object]:
+        identity, model = f"chatcmpl-{uuid.uuid4().hex}", self.server.model.id
+        return {"id": identity, "object": kind, "created": int(time.time()), "model": model}
 
     def _gone(self) -> bool:
         """Whether nobody waits for more: the client hung up, or we stop.
@@ -375,14 +344,14 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return self.rfile.read(length)
 
     def _length(self) -> int | None:
-        """What the head says of the body; 0 where it names none and none is to come, None where nobody knows."""
+        """The length of the body; 0 where the head names none and none is to come, None where it cannot be known."""
         header = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
         if "Transfer-Encoding" in self.headers or not (header.isascii() and header.isdigit() and len(header) < 19):
             return None
         return int(header)
 
     def _discard(self, length: int) -> None:
-        """Take a body that is not wanted, so that its sender lives to read why; some of it, and not for long."""
+        """Take a body that was refused, so that its sender lives to read why; some of it, and not for long."""
         left = min(length, chat.MAX_DISCARDED_BYTES)
         with contextlib.suppress(OSError):
             if left:
@@ -391,18 +360,15 @@ class Connection(http.server.BaseHTTPRequestHandler):
             while left and (data := self.rfile.read1(min(left, 65_536))):
                 left -= len(data)
 
-    def _refuse(self, refused: Refused, *, retry_after_s: int | None = None) -> None:
-        headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-        self._reply(refused.status, refused.body(), headers)
+    def _refuse(self, refused: Refused, *headers: tuple[str, str]) -> None:
+        self._send_whole(refused.status, refused.body(), *headers)
 
-    def _json(self, status: int, document: object) -> None:
-        self._reply(status, chat.encoded(document), {})
+    def _reply(self, document: object) -> None:
+        self._send_whole(200, chat.encoded(document))
 
-    def _reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    def _send_whole(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
+        for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers):
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -416,7 +382,6 @@ class Connection(http.server.BaseHTTPRequestHandler):
             raise Gone from None
 
     def _chunk(self, payload: bytes) -> None:
-        """One piece of the body, the last one where it is empty."""
         self._send(chat.chunk(payload) if self._chunked else payload)
 
     def _send(self, data: bytes) -> None:
@@ -425,3 +390,29 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
         except OSError:
             raise Gone from None
+
+
+def serve_child(document: dict[str, Any], announce: Announce) -> None:
+    """Load and serve until a signal, or the caller's end."""
+    settings = adapter.Settings(**document)
+    check_ranges(slots=(settings.slots, 1, 1024), queue=(settings.queue, 0, 65_536), port=(settings.port, 0, 65_535))
+    # Before the model, which may take minutes, so that a taken port shows at once.
+    server = Server(settings.host, settings.port, settings.api_key)
+    model = Model(find(settings.spec), settings.spec, settings.weights, settings.options, settings.model)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    server.listen(model, Slots(settings.slots, settings.queue))
+    facts = adapter.AdapterServer(
+        url=base_url(settings.host, server.server_port),
+        pid=os.getpid(),
+        model=model.id,
+        adapter=settings.spec,
+        slots=settings.slots,
+        queue=settings.queue,
+    )
+    announce(dataclasses.asdict(facts))
+    wait_until(stopped, with_caller=True)
+    if not server.stop(DRAIN_S):
+        os._exit(0)  # a model that still computes must not be unloaded under its own feet
+    model.unload()

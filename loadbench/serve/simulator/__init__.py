@@ -6,27 +6,29 @@ It is the ruler that this project's accuracy is measured with:
         run_against(server.url)
 
     GET  /v1/models            POST /v1/chat/completions      GET /health
-    GET  /truth                what it really did (counts.py)   POST /truth/reset, DELETE /truth: start counting anew
+    GET  /truth                what it really did (stream.Truth)   POST /truth/reset, DELETE /truth: start counting anew
 
-law.py declares, server.py runs the loop, stream.py decides what is due when, connection.py speaks HTTP, answer.py makes
-the bytes, counts.py counts.
+law.py declares, server.py runs the loop, stream.py decides what is due when and counts it, connection.py speaks HTTP,
+answer.py makes the bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import signal
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from loadbench import machine
 from loadbench.errors import LoadbenchError
+from loadbench.serve import Announce, base_url, stop_with_stdin
 from loadbench.serve.simulator.law import FAULTS, Law
-
-if TYPE_CHECKING:
-    from loadbench.serve.child import Document
 
 __all__ = ["FAULTS", "MODEL", "Law", "Simulator", "reset", "serve", "start", "truth"]
 
@@ -58,22 +60,19 @@ def start(
 
     Args:
         law: The law; or give its fields: `start(itl_ms=5, faults={"cut": 0.1})`.
-        models: Ids it serves.
         api_key: What requests must carry as a bearer token, if anything.
-        host, port: Where it listens; port 0 takes a free one.
+        port: 0 takes a free one.
         timeout_s: How long it may take to be ready.
     Raises:
         ValueError: If the law is out of range.
         LoadbenchError: If it did not come up.
     """
-    from loadbench import machine
-
     if law is not None and fields:
         raise ValueError("give a law or its fields, not both")
     law = law or Law(**fields)
-    settings = {"models": list(models), "api_key": api_key, "host": host, "port": port}
-    with machine.Child(machine.python("loadbench.serve.simulator"), patience_s=STOP_TIMEOUT_S) as child:
-        child.send({"law": law.to_builtins(), **settings})
+    settings = {"law": law.to_builtins(), "models": list(models), "api_key": api_key, "host": host, "port": port}
+    with machine.Child(machine.python("loadbench.serve", "simulator"), patience_s=STOP_TIMEOUT_S) as child:
+        child.send(settings)
         facts = child.announcement(
             timeout_s,
             late=f"the simulator did not come up within {timeout_s:g} s",
@@ -95,15 +94,19 @@ def serve(
 
     Args:
         ready: Called once it listens.
-        models, host, port, api_key: As of `start`.
     Raises:
         LoadbenchError: The port is taken, or the address not this machine's.
     """
     import loadbench
-    from loadbench.serve import child
     from loadbench.serve.simulator.server import Server
 
-    _raise_file_limit()
+    if sys.platform != "win32":
+        import resource
+
+        # A descriptor for every connection: as many as the system grants.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     models = models or (MODEL,)
     try:
         server = Server(law, models, host, port, api_key, f"loadbench-simulator/{loadbench.__version__}")
@@ -113,24 +116,18 @@ def serve(
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: None)
     signal.set_wakeup_fd(server.wake_descriptor, warn_on_full_buffer=False)
-    child.stop_with_stdin(server.stop)
-    ready(Simulator(url=child.base_url(host, server.port), pid=os.getpid(), model=models[0]))
+    stop_with_stdin(server.stop)
+    ready(Simulator(url=base_url(host, server.port), pid=os.getpid(), model=models[0]))
     server.serve()
 
 
-def _raise_file_limit() -> None:
-    """A descriptor for every connection: take as many as the system grants."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def serve_child(settings: dict[str, Any], announce: Announce) -> None:
+    law = Law.from_builtins(settings.pop("law"))
+    serve(lambda server: announce(dataclasses.asdict(server)), law, **settings)
 
 
-def truth(url: str, api_key: str | None = None) -> Document:
-    """What the simulator at `url` (with or without /v1) reports it did; counts.Truth says what the fields mean."""
+def truth(url: str, api_key: str | None = None) -> dict[str, Any]:
+    """What the simulator at `url` (with or without /v1) reports it did; stream.Truth says what the fields mean."""
     return _call(url, "/truth", "GET", api_key)
 
 
@@ -139,12 +136,9 @@ def reset(url: str, api_key: str | None = None) -> None:
     _call(url, "/truth/reset", "POST", api_key)
 
 
-def _call(url: str, path: str, method: str, api_key: str | None) -> Document:
-    import json
-    import urllib.request
-
+def _call(url: str, path: str, method: str, api_key: str | None) -> dict[str, Any]:
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     request = urllib.request.Request(url.rstrip("/").removesuffix("/v1") + path, method=method, headers=headers)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
-        document: Document = json.loads(response.read())
+        document: dict[str, Any] = json.loads(response.read())
     return document

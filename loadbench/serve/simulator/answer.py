@@ -6,7 +6,6 @@ the same in all streams (the words). So an event costs two concatenations and no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -54,38 +53,21 @@ def _ends(first: int, tokens: int) -> bytes:
     return encoded(text(first, tokens))[1:] + b"}" + _GOING_ON
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """The constant parts of text events: the one from word i on is `sizes[i] + middle + ends[i]`."""
-
-    sizes: tuple[bytes, ...]
-    ends: tuple[bytes, ...]
-
-
 @lru_cache(maxsize=64)
-def frames(middle_length: int, tokens: int) -> Frames:
-    """Frames of events with so many tokens each, for a middle of so many bytes."""
+def frames(middle_length: int, tokens: int) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Sizes and ends of events with this many tokens each: the one from word i on is `sizes[i] + middle + ends[i]`."""
     ends = tuple(_ends(first, tokens) + _END + b"\r\n" for first in range(COUNT))
-    return Frames(tuple(b"%x\r\n" % (middle_length + len(end) - 2) for end in ends), ends)
+    return tuple(b"%x\r\n" % (middle_length + len(end) - 2) for end in ends), ends
 
 
 class Events:
-    """The events of one streamed answer, each as a chunk.
-
-    Args:
-        identity: Its id.
-        created: Seconds since the epoch.
-        model: As asked for.
-    """
+    """The events of one streamed answer, each as a chunk."""
 
     __slots__ = ("_prefix",)
 
     def __init__(self, identity: str, created: int, model: str) -> None:
-        self._prefix = b'data: {"id":"%b","object":"chat.completion.chunk","created":%d,"model":%b' % (
-            identity.encode(),
-            created,
-            encoded(model),
-        )
+        head = b'data: {"id":"%b","object":"chat.completion.chunk","created":%d,"model":%b'
+        self._prefix = head % (identity.encode(), created, encoded(model))
 
     def middle(self, name: Field, *, role: bool = False) -> bytes:
         """A text event up to the first character of its text."""
@@ -113,11 +95,8 @@ def _usage(usage: dict[str, object] | None) -> bytes:
 
 def usage(prompt: int, completion: int, cached: int | None, reasoning: int) -> dict[str, object]:
     """Token counts; details only where the law has some."""
-    counts: dict[str, object] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
+    total = prompt + completion
+    counts: dict[str, object] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
     if cached is not None:
         counts["prompt_tokens_details"] = {"cached_tokens": cached}
     if reasoning:
@@ -129,11 +108,6 @@ def whole(
     identity: str, created: int, model: str, words: str, thoughts: str, finish: str, counts: dict[str, object] | None
 ) -> bytes:
     message = {"role": "assistant", "content": words} | ({"reasoning_content": thoughts} if thoughts else {})
-    value = {
-        "id": identity,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
-    }
+    choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}]
+    value = {"id": identity, "object": "chat.completion", "created": created, "model": model, "choices": choices}
     return encoded(value if counts is None else value | {"usage": counts})

@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import httptools
@@ -56,13 +56,10 @@ class Request:
 
 
 class Answer(Protocol):
-    """What is sent in answer to a request, as its connection sees it."""
+    """What is sent in answer to a request, for the server that ends it."""
 
-    def settle(self) -> None:
-        """Bring the truth's counts of tokens up to date."""
-
-    def abandon(self, now_ns: int) -> None:
-        """The client has left."""
+    def settle(self) -> None: ...
+    def abandon(self, now_ns: int) -> None: ...
 
 
 class Host(Protocol):
@@ -71,17 +68,13 @@ class Host(Protocol):
     name: str
 
     def refusal(self, request: Request) -> Refused | None: ...
-
     def refuse(self, connection: Connection, refused: Refused) -> None: ...
-
     def handle(self, connection: Connection, request: Request) -> None: ...
-
-    def watch_writing(self, sock: socket.socket, wanted: bool) -> None:
-        """Call `writable` once the socket takes more, or no longer."""
-
+    def watch_writing(self, sock: socket.socket, wanted: bool) -> None: ...
     def closed(self, connection: Connection) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
     """A socket, its parser, and the requests that wait for the one in progress (pipelining).
 
@@ -90,46 +83,31 @@ class Connection:
         hanging: Never answers again (the fault).
     """
 
-    __slots__ = (
-        "_arrival_ns",
-        "_authorization",
-        "_body",
-        "_body_bytes",
-        "_closing",
-        "_deaf",
-        "_discarded_bytes",
-        "_expects",
-        "_has_body",
-        "_head_bytes",
-        "_host",
-        "_keep_alive",
-        "_origin",
-        "_out",
-        "_parser",
-        "_pending",
-        "_proceeding",
-        "_server",
-        "_url",
-        "current",
-        "hanging",
-        "sock",
-    )
+    _server: Host
+    sock: socket.socket
+    current: Answer | None = None
+    hanging: bool = False
+    _pending: deque[Request] = field(default_factory=deque)
+    _out: bytearray = field(default_factory=bytearray)
+    _closing: bool = False
+    _proceeding: bool = False
+    _keep_alive: bool = True
+    _deaf: bool = False  # a request was refused before it was whole: what follows is thrown away
+    _discarded_bytes: int = 0
+    _head_bytes: int = 0  # read since the last piece of a body, or the last whole request
+    _arrival_ns: int = 0
+    _parser: httptools.HttpRequestParser | None = None
+    # Of the request that is read now:
+    _url: bytes = b""
+    _host: bytes = b""
+    _origin: bytes | None = None
+    _authorization: bytes = b""
+    _expects: bool = False
+    _has_body: bool = False
+    _body: bytearray = field(default_factory=bytearray)
 
-    def __init__(self, server: Host, sock: socket.socket) -> None:
-        self._server = server
-        self.sock = sock
-        self.current: Answer | None = None
-        self.hanging = False
-        self._pending: deque[Request] = deque()
-        self._out = bytearray()
-        self._closing = self._proceeding = False
-        self._keep_alive = True
-        self._deaf = False  # a request was refused before it was whole: what follows is thrown away
-        self._discarded_bytes = 0
-        self._head_bytes = 0  # read since the last piece of a body, or the last whole request
-        self._arrival_ns = 0
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self.on_message_begin()
+    def __post_init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
 
     # Reading
 
@@ -172,8 +150,7 @@ class Connection:
             refused = error if isinstance(error, Refused) else error.__context__
             if not isinstance(refused, Refused):
                 raise
-            self._deaf = True
-            self._keep_alive = False
+            self._deaf, self._keep_alive = True, False
             if self.current is None:
                 self._pending.clear()
                 self._server.refuse(self, refused)
@@ -203,35 +180,31 @@ class Connection:
         self._proceeding = False
 
     def on_message_begin(self) -> None:
-        self._url = b""
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._has_body = False
-        self._authorization = self._host = b""
-        self._origin: bytes | None = None
-        self._expects = False
+        self._url = self._host = self._authorization = b""
+        self._origin = None
+        self._expects = self._has_body = False
+        self._body.clear()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        lowered = name.lower()
-        if lowered == b"authorization":
-            self._authorization = value
-        elif lowered == b"host":
-            self._host = value
-        elif lowered == b"origin":
-            self._origin = value
-        elif lowered == b"expect":
-            self._expects = True
-        elif lowered == b"transfer-encoding":
-            self._has_body = True
-        elif lowered == b"content-length":
-            self._has_body = value != b"0"
-            if len(value) > 18 or (value.isdigit() and int(value) > MAX_BODY_BYTES):
-                raise Refused(
-                    413, f"The body has {value[:40].decode('latin-1')} bytes; at most {MAX_BODY_BYTES} are read."
-                )
+        match name.lower():
+            case b"authorization":
+                self._authorization = value
+            case b"host":
+                self._host = value
+            case b"origin":
+                self._origin = value
+            case b"expect":
+                self._expects = True
+            case b"transfer-encoding":
+                self._has_body = True
+            case b"content-length":
+                self._has_body = value != b"0"
+                if len(value) > 18 or (value.isdigit() and int(value) > MAX_BODY_BYTES):
+                    length = value[:40].decode("latin-1")
+                    raise Refused(413, f"The body has {length} bytes; at most {MAX_BODY_BYTES} are read.")
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
@@ -244,21 +217,24 @@ class Connection:
 
     def on_body(self, data: bytes) -> None:
         self._head_bytes = 0
-        self._body_bytes += len(data)
-        if self._body_bytes > MAX_BODY_BYTES:
+        self._body += data
+        if len(self._body) > MAX_BODY_BYTES:
             raise Refused(413, f"The body has more than {MAX_BODY_BYTES} bytes.")
-        self._body.append(data)
 
     def on_message_complete(self) -> None:
         self._head_bytes = 0
-        if self._parser is not None:  # else the client left before it could be told to go on (100 Continue)
-            self._pending.append(self._request(self._parser, b"".join(self._body)))
+        if self._parser is not None:  # else the client left before 100 Continue could be sent
+            self._pending.append(self._request(self._parser, bytes(self._body)))
 
     def _request(self, parser: httptools.HttpRequestParser, body: bytes) -> Request:
+        path, host = self._url.partition(b"?")[0], self._host.decode("latin-1")
+        if path.startswith(b"http://"):
+            # The absolute form too (RFC 9112, 3.2.2), so that the simulator can stand in for a proxy.
+            path, host = b"/" + path.removeprefix(b"http://").partition(b"/")[2], ""
         return Request(
             method=parser.get_method(),
-            path=_path(self._url),
-            host="" if self._url.startswith(b"http://") else self._host.decode("latin-1"),
+            path=path,
+            host=host,
             origin=None if self._origin is None else self._origin.decode("latin-1"),
             authorization=self._authorization,
             body=body,
@@ -300,7 +276,7 @@ class Connection:
         return len(data)
 
     def hold(self, data: bytes) -> None:
-        """Keep what the kernel would not take until the socket is writable."""
+        """Keep what the kernel would not take."""
         self._out += data
         self._server.watch_writing(self.sock, True)
 
@@ -351,11 +327,3 @@ class Connection:
         """Let go of the parser, which refers back: with that cycle broken no garbage collection is needed."""
         self._parser = None
         self._pending.clear()
-
-
-def _path(url: bytes) -> bytes:
-    """The path alone, of an absolute form too (RFC 9112, 3.2.2): so that the simulator can stand in for a proxy."""
-    path = url.partition(b"?")[0]
-    if path.startswith(b"http://"):
-        return b"/" + path.removeprefix(b"http://").partition(b"/")[2]
-    return path

@@ -55,7 +55,7 @@ def milliseconds(text: str) -> float:
 
 
 def rates(texts: Sequence[str]) -> dict[str, float]:
-    """Faults as one writes them, `NAME=RATE`, as a mapping.
+    """Faults as one writes them, `NAME=RATE`.
 
     >>> rates(["429=0.01", "cut=0.5"])
     {'429': 0.01, 'cut': 0.5}
@@ -206,13 +206,12 @@ MESSAGE_TOKENS = 4
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What of a request the law looks at.
+    """What the law looks at in a request.
 
     Attributes:
         ignore_eos: llama.cpp's and vLLM's: do not end before `max_tokens`.
-        cache_prompt: llama.cpp's: may the prompt cache be used.
-        prompt_tokens: Counted by the rule above.
-        digest: 64-bit hash of all messages: the same prompt has the same.
+        cache_prompt: llama.cpp's: whether the prompt cache may be used.
+        digest: 64-bit hash of all messages.
     """
 
     max_tokens: int | None
@@ -264,13 +263,12 @@ class Draws:
         return latency_ns * self.factors[draw % SIZE] >> 16 if self.factors else latency_ns
 
     def ttft_ns(self, prompt_tokens: int, draw: int) -> int:
-        """TTFT without queue for so many uncached prompt tokens."""
-        return self.jittered_ns(
-            round((self._law.ttft_ms + self._law.ttft_per_prompt_token_ms * prompt_tokens) * 1e6), draw
-        )
+        """TTFT without queue, for uncached prompt tokens."""
+        ttft_ms = self._law.ttft_ms + self._law.ttft_per_prompt_token_ms * prompt_tokens
+        return self.jittered_ns(round(ttft_ms * 1e6), draw)
 
     def itl_ns(self, active: int) -> int:
-        """Inter-token latency, before jitter, of each of so many streams in the batch."""
+        """Inter-token latency, before jitter, of each stream in a batch of this size."""
         return round((self._law.itl_ms + self._law.itl_per_stream_ms * max(0, active - 1)) * 1e6)
 
     def length(self, ask: Ask) -> tuple[int, str]:

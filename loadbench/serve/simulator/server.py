@@ -23,9 +23,8 @@ from loadbench.serve import chat
 from loadbench.serve.chat import Admission, Refused
 from loadbench.serve.simulator import answer
 from loadbench.serve.simulator.connection import SO_TIMESTAMPNS, Connection, Request
-from loadbench.serve.simulator.counts import Truth
 from loadbench.serve.simulator.law import MOST_TOKENS, Law
-from loadbench.serve.simulator.stream import Service, Stream
+from loadbench.serve.simulator.stream import Service, Stream, Truth
 
 clock = time.perf_counter_ns
 _CHAT, _MODELS, _TRUTH = (b"POST", b"/v1/chat/completions"), (b"GET", b"/v1/models"), (b"GET", b"/truth")
@@ -102,10 +101,9 @@ class Server:
     """A listening socket, its connections, and the law they are served by.
 
     Args:
-        law: What to promise.
         models: Ids at /v1/models; a request must name one.
-        host, port: Where to listen; port 0 takes a free one.
-        api_key: If given, requests must carry it as a bearer token.
+        port: 0 takes a free one.
+        api_key: If any, requests must carry it as a bearer token.
         name: For the `Server` header.
     Raises:
         OSError: If the address cannot be listened on.
@@ -267,7 +265,9 @@ class Server:
         elif route == _CHAT:
             self._chat(connection, request)
         elif route == _MODELS:
-            connection.reply(200, chat.encoded(self._models()))
+            one = {"object": "model", "created": self._service.run, "owned_by": "loadbench"}
+            rows = [{"id": model} | one for model in self.models]
+            connection.reply(200, chat.encoded({"object": "list", "data": rows}))
         elif route == _TRUTH:
             connection.reply(200, chat.encoded(self._report()))
         else:
@@ -283,10 +283,6 @@ class Server:
             method, path = request.method.decode(), request.path[:200].decode(errors="replace")
             return Refused(404, f"There is no {method} {path}.")
         return self._admission.refusal(request.host, request.origin, request.authorization)
-
-    def _models(self) -> dict[str, object]:
-        one = {"object": "model", "created": self._service.run, "owned_by": "loadbench"}
-        return {"object": "list", "data": [{"id": model} | one for model in self.models]}
 
     def _report(self) -> dict[str, object]:
         for connection in self._connections.values():
@@ -320,19 +316,17 @@ class Server:
         service = self._service
         service.truth.requests += 1
         fault = service.draws.fault()
-        if fault is not None and fault.isdecimal():
-            service.truth.faults[fault] += 1
-            connection.reply(
-                int(fault), Refused(int(fault), f"The simulator answers {fault}, as it was asked to.").body()
-            )
-        elif fault == "drop":
-            service.truth.faults[fault] += 1
+        if fault is None or not (fault.isdecimal() or fault in ("drop", "hang")):
+            service.begin(connection, asked, request.arrival_ns, fault)
+            return
+        service.truth.faults[fault] += 1
+        if fault == "drop":
             connection.close()
         elif fault == "hang":
-            service.truth.faults[fault] += 1
             connection.hanging = True
         else:
-            service.begin(connection, asked, request.arrival_ns, fault)
+            answered = Refused(int(fault), f"The simulator answers {fault}, as it was asked to.")
+            connection.reply(answered.status, answered.body())
 
 
 def _listen(host: str, port: int) -> socket.socket:

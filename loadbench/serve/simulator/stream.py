@@ -1,24 +1,122 @@
-"""Answers on their way: what is due when, by the law, and the slots that requests are served in."""
+"""Answers on their way: what is due when, by the law; the slots that requests are served in; and what was really done.
+
+Durations are counted per whole microsecond: exact percentiles at a memory bounded by their spread, not by their number.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from heapq import heappush
+from itertools import accumulate
+from typing import TypeVar
 
 from loadbench.serve import chat
 from loadbench.serve.chat import ChatRequest
 from loadbench.serve.simulator import answer
 from loadbench.serve.simulator.connection import Connection
-from loadbench.serve.simulator.counts import Truth
 from loadbench.serve.simulator.law import Ask, Draws, Law, ask
 
 HALF_WAY = frozenset(("stall", "cut", "reset", "error_event", "garbage"))
 AT_ONCE = frozenset(("burst", "empty"))
 CACHED_PROMPTS = 100_000
 clock = time.perf_counter_ns
+
+
+PERCENTILES = {"p50": (50, 100), "p90": (90, 100), "p95": (95, 100), "p99": (99, 100), "p999": (999, 1000)}
+Key = TypeVar("Key")
+Counts = defaultdict[Key, int]
+
+
+def summary(counts: Mapping[int, int]) -> dict[str, float | int | None]:
+    """n, mean, min, percentiles (nearest rank, ceil(p * n)) and max of values counted as {value: times}, None without.
+
+    >>> summary({10: 98, 20: 1, 500: 1})["p99"]
+    20
+    """
+    n = sum(counts.values())
+    report: dict[str, float | int | None] = dict.fromkeys(("n", "mean", "min", *PERCENTILES, "max"))
+    report["n"] = n
+    if n:
+        values = sorted(counts)
+        ranks = list(accumulate(counts[value] for value in values))
+        mean = sum(value * count for value, count in counts.items()) / n
+        report |= {"mean": round(mean, 3), "min": values[0], "max": values[-1]}
+        for name, (part, of) in PERCENTILES.items():
+            # Integers, or 0.999 * 1000 would round up to rank 1,000.
+            report[name] = values[bisect_left(ranks, -(-part * n // of))]
+    return report
+
+
+def _counts() -> Counts[Key]:
+    return defaultdict(int)
+
+
+@dataclass(slots=True)
+class Truth:
+    """Counts since the start or the last reset, as /truth reports them. All durations are {whole microseconds: times}.
+
+    Attributes:
+        requests: Chat completions that were understood, faults included.
+        completed: Answers delivered in full, with text, finish event and [DONE] (stalls and bursts are).
+        rejected: Requests refused as malformed, unauthorised or for an unknown model.
+        disconnected: Answers whose client left before their end, in the queue included.
+        faults: Faults that really struck, by name.
+        tokens, events, characters: Text sent, of broken-off answers too; events that carried it.
+        prompt_tokens, cached_tokens: Of the requests that reached a slot.
+        connections: Accepted.
+        blocked: Writes the kernel would not take at once, since the client read too slowly; their times are too early.
+        ttft, gap, e2e, queue, late: First text event - arrival; text event - text event before; last text event -
+            arrival; slot - arrival; text event - its due time. Streams only; a burst has no gaps.
+    """
+
+    requests: int = 0
+    completed: int = 0
+    rejected: int = 0
+    disconnected: int = 0
+    faults: Counts[str] = field(default_factory=_counts)
+    tokens: int = 0
+    events: int = 0
+    characters: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    connections: int = 0
+    blocked: int = 0
+    most_active: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    ttft: Counts[int] = field(default_factory=_counts)
+    gap: Counts[int] = field(default_factory=_counts)
+    e2e: Counts[int] = field(default_factory=_counts)
+    queue: Counts[int] = field(default_factory=_counts)
+    late: Counts[int] = field(default_factory=_counts)
+
+    def text_event(self, now: int, arrival_ns: int, due_ns: int, *, first: bool, last: bool) -> None:
+        """Count a text event that is the first of its answer, the last, or both; the hot loop counts all others."""
+        self.late[(now - due_ns) // 1000] += 1
+        if first:
+            self.ttft[(now - arrival_ns + 500) // 1000] += 1
+            self.first_ns = self.first_ns or now
+        if last:
+            self.e2e[(now - arrival_ns + 500) // 1000] += 1
+        self.last_ns = now
+
+    def report(self) -> dict[str, object]:
+        report: dict[str, object] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ("ttft", "gap", "e2e", "queue", "late"):
+                report[f"{item.name}_us"] = summary(value)
+            elif item.name == "first_ns":
+                span_s = None if value is None or self.last_ns is None else (self.last_ns - value) / 1e9
+                report["span_s"] = span_s
+                report["tokens_per_s"] = self.tokens / span_s if span_s else None
+            elif item.name != "last_ns":
+                report[item.name] = value
+        return report
 
 
 class Service:
@@ -45,14 +143,13 @@ class Service:
         self._pushed = 0
         self._jobs = 0
         self._waiting: deque[Stream | Whole] = deque()
-        self._prompts: dict[int, None] = {}
+        self._prompts: dict[int, bool] = {}
 
     @property
     def queued(self) -> int:
         return sum(not waiting.job.gone for waiting in self._waiting)
 
     def push(self, due_ns: int, turn: Stream | Whole | Ping) -> None:
-        """Call on `turn` at `due_ns`."""
         self._pushed += 1
         heappush(self.heap, (due_ns, self._pushed, turn))
 
@@ -91,7 +188,12 @@ class Service:
         truth.most_active = max(truth.most_active, self.active)
         truth.queue[(start_ns - job.arrival_ns) // 1000] += 1
         if self.law.prompt_cache:
-            job.cached_tokens = self._look_up(job.ask)
+            # From now on the cache holds the whole prompt; the youngest comes last.
+            is_cached = self._prompts.pop(job.ask.digest, False)
+            self._prompts[job.ask.digest] = True
+            if len(self._prompts) > CACHED_PROMPTS:
+                del self._prompts[next(iter(self._prompts))]
+            job.cached_tokens = job.ask.prompt_tokens - 1 if is_cached and job.ask.cache_prompt else 0
         truth.prompt_tokens += job.ask.prompt_tokens
         truth.cached_tokens += job.cached_tokens
         begun.start(start_ns)
@@ -100,22 +202,13 @@ class Service:
         self.active += change
         self.itl_ns = self.draws.itl_ns(self.active)
 
-    def _look_up(self, asked: Ask) -> int:
-        """Tokens of the prompt that the prompt cache holds; from now on it holds them all."""
-        cached = asked.digest in self._prompts
-        self._prompts.pop(asked.digest, None)
-        self._prompts[asked.digest] = None  # the youngest comes last
-        if len(self._prompts) > CACHED_PROMPTS:
-            del self._prompts[next(iter(self._prompts))]
-        return asked.prompt_tokens - 1 if cached and asked.cache_prompt else 0
-
 
 @dataclass(slots=True, eq=False)
 class Job:
     """One request with what the law drew for it: what streams and whole answers have in common.
 
     Attributes:
-        number: Of the request, from 0.
+        number: From 0.
         arrival_ns: When its last segment reached the kernel.
         fault: The fault that will strike, or None.
         tokens, finish: Length of the answer and why it ends.
@@ -177,6 +270,7 @@ class Job:
             self.service.free(due_ns)
 
 
+@dataclass(slots=True, eq=False)
 class Stream:
     """A stream of events. Event i carries tokens i * k to i * k + k - 1 for k tokens per event.
 
@@ -184,38 +278,36 @@ class Stream:
         left: Plain text events that the server's hot loop sends before `turn` is called again.
         stop: Number of the event that `turn` sends next; `stop - left` is the next event of all.
         index: Number of the next event's first word.
-        middle, sizes, ends: The parts of plain events (answer.Frames).
+        middle, sizes, ends: The parts of plain events (answer.frames).
         send: The socket's own, or the connection's once bytes had to be held back.
         sent_ns: When the last text event was sent; 0 before the first.
     """
 
-    __slots__ = (
-        "_chunks",
-        "_continuous",
-        "_events",
-        "_first_word",
-        "_half_way",
-        "_head_sent",
-        "_opening",
-        "_per_event",
-        "_settled",
-        "_usage",
-        "connection",
-        "ends",
-        "index",
-        "job",
-        "left",
-        "middle",
-        "send",
-        "sent_ns",
-        "sizes",
-        "stop",
-    )
+    job: Job
+    left: int = 0
+    stop: int = 0
+    index: int = 0
+    sent_ns: int = 0
+    middle: bytes = b""
+    sizes: tuple[bytes, ...] = ()
+    ends: tuple[bytes, ...] = ()
+    connection: Connection = field(init=False)
+    send: Callable[[bytes], int] = field(init=False)
+    _per_event: int = field(init=False)
+    _events: int = field(init=False)
+    _half_way: int = field(init=False)
+    _usage: bool = field(init=False)
+    _continuous: bool = field(init=False)
+    _chunks: answer.Events = field(init=False)
+    _first_word: int = field(init=False)
+    _head_sent: bool = False
+    _opening: bytes = b""
+    _settled: int = 0
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.connection = job, job.connection
-        self.send: Callable[[bytes], int] = job.connection.sock.send
-        law, request = job.service.law, job.request
+    def __post_init__(self) -> None:
+        job, law, request = self.job, self.job.service.law, self.job.request
+        self.connection = job.connection
+        self.send = job.connection.sock.send
         self._per_event = law.tokens_per_event
         self._events = -(-job.tokens // self._per_event)
         self._half_way = max(1, self._events // 2)
@@ -223,11 +315,6 @@ class Stream:
         self._continuous = self._usage and (request.continuous_usage or law.usage == "continuous")
         self._chunks = answer.Events(job.identity, job.created, request.model)
         self._first_word = self.index = job.ask.digest % answer.COUNT
-        self._head_sent = False
-        self._opening = self.middle = b""
-        self.sizes: tuple[bytes, ...] = ()
-        self.ends: tuple[bytes, ...] = ()
-        self.left = self.stop = self._settled = self.sent_ns = 0
 
     def start(self, start_ns: int) -> None:
         """Be due with the first event; a burst with the last."""
@@ -294,8 +381,7 @@ class Stream:
         self.left = self.stop - event
         if self.left:
             self.middle = self._chunks.middle(field)
-            frames = answer.frames(len(self.middle), self._per_event)
-            self.sizes, self.ends = frames.sizes, frames.ends
+            self.sizes, self.ends = answer.frames(len(self.middle), self._per_event)
             self.job.service.push(due_ns + self.job.tokens_ns(self._per_event, event), self)
         else:
             self.job.service.push(due_ns + self.gap_ns(), self)
@@ -304,7 +390,6 @@ class Stream:
         return "reasoning_content" if event * self._per_event < self.job.reasoning else "content"
 
     def _event(self, event: int) -> bytes:
-        """The bytes of text event number `event`."""
         start = event * self._per_event
         end = min(start + self._per_event, self.job.tokens)
         role = event == 0 and self.job.service.law.role == "none"
@@ -316,21 +401,15 @@ class Stream:
         return self._chunks.closing(self.job.finish, usage, continuous=self._continuous)
 
     def _text(self, due_ns: int) -> None:
-        """Send text event `stop`, record its time, and step on."""
         data = self._event(self.stop) if self.stop else self._opening
         now = clock()
         self.connection.write(data)
-        truth, arrival_ns = self.job.service.truth, self.job.arrival_ns
+        truth, is_last = self.job.service.truth, self.stop == self._events - 1
         if self.stop:
             truth.gap[(now - self.sent_ns + 500) // 1000] += 1
-        else:
-            truth.ttft[(now - arrival_ns + 500) // 1000] += 1
-            truth.first_ns = truth.first_ns or now
-            self._opening = b""
-        if self.stop == self._events - 1:
-            truth.e2e[(now - arrival_ns + 500) // 1000] += 1
-        truth.late[(now - due_ns) // 1000] += 1
-        truth.last_ns = self.sent_ns = now
+        truth.text_event(now, self.job.arrival_ns, due_ns, first=self.stop == 0, last=is_last)
+        self._opening = b""
+        self.sent_ns = now
         self.index = (self.index + self._per_event) % answer.COUNT
         self.stop += 1
 
@@ -363,7 +442,6 @@ class Stream:
         return False
 
     def _at_once(self, due_ns: int) -> None:
-        """The faults burst and empty: everything in one write."""
         job = self.job
         if job.strike() == "empty":
             job.tokens = job.reasoning = self._events = 0
@@ -372,13 +450,8 @@ class Stream:
         now = clock()
         self.connection.write(data)
         if events and not job.gone:
-            truth = job.service.truth
-            truth.ttft[(now - job.arrival_ns + 500) // 1000] += 1
-            truth.e2e[(now - job.arrival_ns + 500) // 1000] += 1
-            truth.late[(now - due_ns) // 1000] += 1
-            truth.first_ns = truth.first_ns or now
-            truth.last_ns = now
-            truth.completed += 1
+            job.service.truth.text_event(now, job.arrival_ns, due_ns, first=True, last=True)
+            job.service.truth.completed += 1
         self.stop = self._events
         self._over(due_ns)
         self.connection.done()
@@ -389,34 +462,29 @@ class Stream:
         self.job.end(due_ns)
 
 
+@dataclass(slots=True, eq=False)
 class Ping:
     """Comment lines until a stream's first text."""
 
-    __slots__ = ("_every_ns", "_stream", "left")
-
-    def __init__(self, stream: Stream, every_ns: int) -> None:
-        self._stream, self._every_ns = stream, every_ns
-        self.left = 0
+    stream: Stream
+    every_ns: int
+    left: int = 0
 
     def turn(self, due_ns: int) -> None:
         """Send one, unless the text has begun."""
-        stream = self._stream
-        if not stream.job.gone and stream.sent_ns == 0:
-            stream.connection.write(answer.PING)
-            stream.job.service.push(due_ns + self._every_ns, self)
+        if not self.stream.job.gone and self.stream.sent_ns == 0:
+            self.stream.connection.write(answer.PING)
+            self.stream.job.service.push(due_ns + self.every_ns, self)
 
 
+@dataclass(slots=True, eq=False)
 class Whole:
     """One JSON body, due when its last token would be, at the batch size of its start."""
 
-    __slots__ = ("job", "left")
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.left = 0
+    job: Job
+    left: int = 0
 
     def start(self, start_ns: int) -> None:
-        """Be due."""
         job = self.job
         stall_ns = round(job.service.law.stall_ms * 1e6) if job.fault == "stall" else 0
         job.service.push(start_ns + job.ttft_ns() + stall_ns + job.tokens_ns(job.tokens - 1, 0), self)
@@ -428,7 +496,6 @@ class Whole:
         self.job.end(now_ns)
 
     def turn(self, due_ns: int) -> None:
-        """Send it."""
         job = self.job
         if job.gone:
             return

@@ -30,10 +30,10 @@ from rich.live import Live
 from rich.segment import ControlType, Segment
 from rich.text import Text
 
-from loadbench.cli.harmless import harmless
-from loadbench.cli.live.plain import Facts, is_news, probe_line
-from loadbench.cli.live.progress import Figures, Row, RunProgress, Search, Warnings, share_done
-from loadbench.runner.view import Silent
+from loadbench.cli.lines import Facts, is_news, probe_line
+from loadbench.cli.progress import Figures, Row, RunProgress, Search, Warnings, share_done
+from loadbench.runner.watch import View
+from loadbench.text import harmless
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -65,7 +65,7 @@ _LAST_FREE = 4
 """Columns at the end of the last line: a terminal writes ^C there, and at the edge that would wrap."""
 
 
-class Screen(Silent):
+class Screen(View):
     """A live picture on a terminal: levels done, the present one, those to come, and what goes wrong.
 
     Ticks come from a thread, all else from the run's task: a lock keeps them apart.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.cli.harmless import harmless
-from loadbench.runner.view import Silent
+from loadbench.runner.watch import View
+from loadbench.text import harmless
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress
@@ -23,7 +23,7 @@ _LINE_EVERY_S = 5.0
 _RATE_OVER_S = 3.0
 
 
-class Lines(Silent):
+class Lines(View):
     """Plain lines on stderr, for a pipe, a log or CI."""
 
     def __init__(self) -> None:

@@ -1,6 +1,13 @@
-"""The SDK, imported here alone, inside functions, in the child process: its catalogues, its downloads, its errors.
+"""Foundry Local's SDK in the child process: its catalogues, its downloads, its errors. It is imported here alone.
 
-The SDK's own download goes on where it was broken off: it keeps what it has, and tells of progress by whole chunks. It
+One request a line comes on stdin, in JSON, and its answer goes in lines of JSON to stdout.
+
+    {"id": 3, "call": "pull", "model": "…"}     {"id": 3, "progress": 12.5} …, then {"id": 3, "result": null}
+    {"cancel": 3}                               {"id": 3, "error": "…", "kind": "LoadbenchError"}
+
+Requests are carried out one by one; a cancel goes past the one that runs. It ends when stdin ends.
+
+The SDK's own download goes on where it was broken off: it keeps what it has, and reports progress by whole chunks. It
 has no time-out of its own that a person would wait for, so it is watched here: tried again with growing pauses, and
 cancelled without a half model left.
 """
@@ -9,36 +16,41 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
+import os
+import queue
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadbench.errors import LoadbenchError, TargetError
-from loadbench.serve.child import Document
+from loadbench.serve.foundry import available
 
 if TYPE_CHECKING:
     from foundry_local_sdk import Catalog, FoundryLocalManager, IModel
 
-APP = "loadbench"
-"""The application's name, after which the SDK names its folder in the user's home."""
-MIB = 1 << 20  # the SDK tells sizes in whole ones
+END_S = 3.0
+"""How long a call that still runs gets to end, before the process ends without it."""
 STALL_S = 120.0
 """Without progress for so long, it is begun again: 0.1 % of 20 GB takes 20 s at 1 MB/s."""
 TRIES = 4
 BACKOFF_S = 2.0
 """Before the second try; each further pause is twice as long."""
 GRACE_S = 10.0
-"""How long the SDK gets to end a download that it was told to cancel: it looks between two chunks."""
-
+"""How long the SDK gets to end a cancelled download: it looks between two chunks."""
 _LOOK_S = 0.1
-_MARGIN = 1.05
-_SPARE_BYTES = 256 << 20
+_MIB = 1 << 20
+_MARGIN, _SPARE_BYTES = 1.05, 256 * _MIB
 """For what the sizes in the catalogue leave out, and so that the disk is not filled to its last byte."""
 
+Say = Callable[..., None]
+Row = dict[str, Any]
+"""A model in the terms of ModelFacts, and `registered`: whether somebody registered it."""
 Wait = Callable[[threading.Event, float], bool]
 INTERNAL, CANCELLED, NETWORK = 2, 5, 6
 """Of FoundryLocalException.error_code; 1 is not implemented, 3 a bad argument, 4 bad usage."""
@@ -58,7 +70,7 @@ class Sdk:
     Args:
         cache: The folder of the models.
         catalogue: Another URL of the public catalogue than the SDK's own.
-        note: Told in a line what takes a while.
+        note: Called with a line about what takes a while.
     """
 
     def __init__(self, cache: Path, catalogue: str | None, note: Callable[[str], None]) -> None:
@@ -66,12 +78,6 @@ class Sdk:
         self._providers_sought = False
         self._port = 0
         self._runtime = self._open()
-
-    @property
-    def version(self) -> str:
-        from foundry_local_sdk import __version__
-
-        return str(__version__)
 
     def serve(self, port: int) -> str:
         """Start the web service, unless it runs; its root URL.
@@ -96,8 +102,8 @@ class Sdk:
         assert self._runtime.urls
         return str(self._runtime.urls[0])
 
-    def models(self) -> list[Document]:
-        """Every variant of both catalogues, in the terms of ModelFacts, `registered` apart."""
+    def models(self) -> list[Row]:
+        """Every variant of both catalogues."""
         return [_row(model, registered) for registered, model in self._each()]
 
     def pull(self, model: str, progress: Callable[[float], None], cancelled: threading.Event) -> None:
@@ -110,25 +116,27 @@ class Sdk:
     def load(self, model: str) -> None:
         _, found = self._find(model)
         if not found.is_cached:
-            raise not_cached(model)
+            raise _not_cached(model)
         with _translated(lambda message: on_load(model, message)):
             found.load()
 
     def unload(self, model: str) -> None:
         _, found = self._find(model)
-        for pause_s in _PAUSES_S:
+        for pause_s in (*_PAUSES_S, None):
             try:
-                self._unload(found)
+                with _translated(lambda message: on_unload(found.id, message)):
+                    found.unload()
                 return
             except Busy:  # a stream that just ended still holds the model for a moment
+                if pause_s is None:
+                    raise
                 time.sleep(pause_s)
-        self._unload(found)
 
     def remove(self, model: str) -> None:
         """Delete a download, or forget a registered model, whose files stay."""
         registered, found = self._find(model)
         if not found.is_cached:
-            raise not_cached(model)
+            raise _not_cached(model)
         self.unload(model)
         with _translated(lambda message: LoadbenchError(f"{model} cannot be removed: {plain(message)}")):
             if registered:
@@ -136,7 +144,7 @@ class Sdk:
             else:
                 found.remove_from_cache()
 
-    def register(self, path: str, model: str, reasoning: Sequence[str] | None = None) -> Document:
+    def register(self, path: str, model: str, reasoning: Sequence[str] | None = None) -> Row:
         """Enter a model's folder into the local catalogue, or read its settings again, unless it is loaded.
 
         Args:
@@ -177,15 +185,11 @@ class Sdk:
 
         return self._runtime.get_catalog(CatalogType.LOCAL)
 
-    def _unload(self, found: IModel) -> None:
-        with _translated(lambda message: on_unload(found.id, message)):
-            found.unload()
-
     def _open(self) -> FoundryLocalManager:
         from foundry_local_sdk import Configuration, FoundryLocalManager, LogLevel
 
         settings = Configuration(
-            app_name=APP,
+            app_name="loadbench",  # after it the SDK names its folder in the user's home
             model_cache_dir=str(self._cache),
             log_level=LogLevel.ERROR,
             web=Configuration.WebService(urls=f"http://127.0.0.1:{self._port}"),
@@ -207,18 +211,18 @@ class Sdk:
             yield from ((False, variant) for variant in model.variants)
 
     def _find(self, model: str) -> tuple[bool, IModel]:
-        """A variant by its full id.
-
-        Raises:
-            TargetError: There is none, or no catalogue.
-        """
+        """A variant by its full id; TargetError where there is none, or no catalogue."""
         known = []
         for registered, variant in self._each():
             if variant.id == model:
                 return registered, variant
             known.append(variant.id)
-        if not known:
-            raise unreachable(self._catalogue)
+        if not known:  # no catalogue: the runtime then lists nothing, and raises nothing
+            where = f" at {self._catalogue}" if self._catalogue else ""
+            raise TargetError(
+                f"Foundry Local's catalogue{where} cannot be reached, and none was read before: connect to the "
+                "network, or register a model of your own: loadbench models register FOLDER"
+            )
         # The list has the newest versions; others are asked for by their id, at the cost of a request.
         older = self._runtime.catalog.get_model_variant(model) if ":" in model else None
         if older is None:
@@ -258,7 +262,7 @@ def _translated(error: Callable[[str], LoadbenchError]) -> Iterator[None]:
         raise error(str(failed)) from failed
 
 
-def _row(model: IModel, registered: bool) -> Document:
+def _row(model: IModel, registered: bool) -> Row:
     info = model.info
     runtime = info.runtime
     capabilities = (info.capabilities or "").split(",")
@@ -279,9 +283,9 @@ def _row(model: IModel, registered: bool) -> Document:
 
 
 def _size_bytes(model: IModel) -> int | None:
-    """As the catalogue tells, else of the files on disk: a registered model has no size in its catalogue."""
+    """As in the catalogue, else of the files on disk: a registered model has no size in its catalogue."""
     if model.info.file_size_mb:
-        return int(model.info.file_size_mb) * MIB
+        return int(model.info.file_size_mb) * _MIB
     folder = model.get_path()
     if not folder:
         return None
@@ -304,17 +308,17 @@ def download(
     """Download a model; where it is cached already, that is all.
 
     Args:
-        progress: Told the percentage, as it grows.
+        progress: Called with the percentage, as it grows.
         cancelled: Set by whoever wants no more of it.
         clock: In seconds.
-        wait: Waits for an event, so many seconds at most, and says whether it came.
+        wait: Waits for an event, for at most this many seconds; whether it came.
     Raises:
         LoadbenchError: It was cancelled, and nothing of it is left; or it broke or stalled each time.
         Hung: As the class.
     """
-    pause_s, why = BACKOFF_S, ""
+    why = ""
     for attempt in range(TRIES):
-        if attempt and wait(cancelled, pause_s * 2 ** (attempt - 1)):
+        if attempt and wait(cancelled, BACKOFF_S * 2 ** (attempt - 1)):
             break
         why = _try(model, progress, cancelled, stall_s, clock, wait)
         if not why:
@@ -331,12 +335,15 @@ def download(
 
 
 def check_space(
-    model: str, size_bytes: int | None, cache: Path, free_bytes: Callable[[Path], int] | None = None
+    model: str,
+    size_bytes: int | None,
+    cache: Path,
+    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
 ) -> None:
     """See that the disk has room for a download.
 
     Args:
-        size_bytes: As the catalogue tells; None is taken on trust.
+        size_bytes: None is taken on trust.
         cache: Need not be there yet.
     Raises:
         LoadbenchError: It has not.
@@ -344,7 +351,7 @@ def check_space(
     if size_bytes is None:
         return
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    free, needed = (free_bytes or _free_bytes)(there), size_bytes * _MARGIN + _SPARE_BYTES
+    free, needed = free_bytes(there), size_bytes * _MARGIN + _SPARE_BYTES
     if free < needed:
         raise LoadbenchError(
             f"{model} needs {needed / 1e9:.1f} GB of disk and {cache} has {free / 1e9:.1f} GB free: make room, "
@@ -360,11 +367,7 @@ def _try(
     clock: Callable[[], float],
     wait: Wait,
 ) -> str:
-    """One attempt; empty where it went well, else why not.
-
-    Raises:
-        LoadbenchError: A further attempt would not help.
-    """
+    """One attempt; empty where it went well, else why not. It raises where a further attempt would not help."""
     stop, ended = threading.Event(), threading.Event()
     error: list[Exception] = []
     best, moved_s = -1.0, clock()
@@ -400,11 +403,6 @@ def _try(
 
 
 def _why(model: str, error: Exception) -> str:
-    """What broke it.
-
-    Raises:
-        LoadbenchError: It would break again.
-    """
     message = plain(str(error))
     if "no space left" in message.lower() or "not enough space" in message.lower():
         raise LoadbenchError(f"the disk is full before {model} is complete: make room and pull it again") from error
@@ -413,10 +411,6 @@ def _why(model: str, error: Exception) -> str:
     if getattr(error, "error_code", None) == NETWORK:
         return f"the network failed ({message})"
     return message
-
-
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
 
 
 class Busy(LoadbenchError):
@@ -469,17 +463,8 @@ def on_serve(port: int, message: str) -> LoadbenchError:
     return LoadbenchError(f"Foundry Local's web service cannot start on port {port}: {text}")
 
 
-def not_cached(model: str) -> TargetError:
+def _not_cached(model: str) -> TargetError:
     return TargetError(f"{model} is not downloaded yet: loadbench models pull {model}")
-
-
-def unreachable(catalogue: str | None) -> TargetError:
-    """No catalogue: the runtime then lists nothing, and raises nothing."""
-    where = f" at {catalogue}" if catalogue else ""
-    return TargetError(
-        f"Foundry Local's catalogue{where} cannot be reached, and none was read before: connect to the network, "
-        "or register a model of your own: loadbench models register FOLDER"
-    )
 
 
 def unknown(name: str, known: Iterable[str]) -> TargetError:
@@ -492,3 +477,81 @@ def unknown(name: str, known: Iterable[str]) -> TargetError:
     near = [names[each] for each in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(near)}?" if near else "see loadbench models list"
     return TargetError(f"Foundry Local knows no model {name!r}; {hint}")
+
+
+# -- the process
+
+
+def main(cache: str, catalogue: str | None = None) -> int:
+    """Answer requests until stdin ends; the arguments are those of `Sdk`."""
+    # The runtime logs to stdout: that becomes stderr, and the answers get a descriptor of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    writing = threading.Lock()
+
+    def say(**answer: object) -> None:
+        with writing:
+            answers.write(json.dumps(answer) + "\n")
+
+    try:
+        if reason := available():
+            raise LoadbenchError(reason)
+        sdk = Sdk(Path(cache), catalogue, lambda text: say(note=text))
+        from foundry_local_sdk import __version__
+    except LoadbenchError as error:
+        say(id=0, error=str(error), kind=type(error).__name__)
+        return error.exit_code
+    except (ImportError, OSError) as error:  # a wheel for another system, or a library that it lacks
+        say(id=0, error=f"Foundry Local's SDK cannot be loaded: {error}", kind="LoadbenchError")
+        return 1
+    say(id=0, result=str(__version__))
+    if serve(sdk, say):
+        sdk.close()
+        return 0
+    answers.flush()
+    os._exit(0)  # a call that does not end holds the SDK
+
+
+def serve(sdk: Sdk, say: Say) -> bool:
+    """Carry out the requests on stdin; whether all of them had ended when stdin did."""
+    waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    cancelled: dict[int, threading.Event] = {}
+
+    def work() -> None:
+        while (request := waiting.get()) is not None:
+            number = request.pop("id")
+            call = getattr(sdk, request.pop("call"))
+            if call == sdk.pull:
+                request["progress"] = lambda percent, number=number: say(id=number, progress=percent)
+                request["cancelled"] = cancelled[number]
+            try:
+                say(id=number, result=call(**request))
+            except LoadbenchError as error:
+                say(id=number, error=str(error), kind=type(error).__name__)
+                if isinstance(error, Hung):
+                    os._exit(1)
+            except Exception as error:  # whatever else the SDK raises: the parent reports it, and the child goes on
+                failure = f"Foundry Local's SDK failed: {type(error).__name__}: {error}"
+                say(id=number, error=failure, kind="LoadbenchError")
+            finally:
+                del cancelled[number]
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "cancel" in request:
+            if event := cancelled.get(request["cancel"]):
+                event.set()
+        else:
+            cancelled[request["id"]] = threading.Event()
+            waiting.put(request)
+    for event in list(cancelled.values()):
+        event.set()
+    waiting.put(None)
+    worker.join(END_S)
+    return not worker.is_alive()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
