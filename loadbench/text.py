@@ -32,6 +32,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def harmless(text: str) -> str:
+    """Without what could move the cursor or break the line.
+
+    >>> harmless("a\\x1b]52;c;ZXZpbA==\\x07b\\u202ec\\x9bd")
+    'a]52;c;ZXZpbA==bcd'
+    """
+    return "".join(sign for sign in text if sign.isprintable())
+
+
+def harmless_lines(text: str) -> str:
+    """The same of several lines: their ends stay."""
+    return "\n".join(map(harmless, text.split("\n")))
+
+
 def at(keys: Sequence[str | int]) -> str:
     """A place in the data: `concurrency[2]`, `timeouts.total`, `headers."X Y"`."""
     text = ""

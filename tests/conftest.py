@@ -17,7 +17,7 @@ from loadbench.engine import process
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
-from loadbench.server import nearby
+from loadbench.server import lookup
 from tests.support.command import KEY, OURS
 from tests.support.forks import Forks, forks
 
@@ -147,7 +147,7 @@ def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 @pytest.fixture(autouse=True)
 def no_servers_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever listens on this machine is no server that a test finds."""
-    monkeypatch.setattr(nearby, "PORTS", {})
+    monkeypatch.setattr(lookup, "PORTS", {})
 
 
 @pytest.fixture

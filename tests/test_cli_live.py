@@ -9,9 +9,10 @@ import types
 
 import pytest
 
-from loadbench.cli import live
-from loadbench.cli.live import JsonLines, Lines, View, plain
-from loadbench.cli.live.screen import Screen
+from loadbench.cli import run
+from loadbench.cli.lines import Lines
+from loadbench.cli.screen import Screen
+from loadbench.runner.watch import JsonLines, View
 from loadbench.store.histogram import Histogram
 from tests.support.livelevels import ENDED, NOW_NS, PROBE, going, over, planned
 
@@ -20,7 +21,7 @@ from tests.support.livelevels import ENDED, NOW_NS, PROBE, going, over, planned
 def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock moves on by a second with each look."""
     seconds = itertools.count(NOW_NS // 10**9)
-    monkeypatch.setattr(plain, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr("loadbench.cli.lines.time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
 
 
 # -- plain lines
@@ -55,7 +56,7 @@ def test_lines_come_every_five_seconds(
 ) -> None:
     for second in range(1, 13):
         at_s = NOW_NS // 10**9 + 2 + second  # two looks began the level
-        monkeypatch.setattr(plain, "time", types.SimpleNamespace(monotonic=lambda at_s=at_s: at_s))
+        monkeypatch.setattr("loadbench.cli.lines.time", types.SimpleNamespace(monotonic=lambda at_s=at_s: at_s))
         lines.tick(going(planned()), 30 * second)
 
     said = capsys.readouterr().err.splitlines()
@@ -172,11 +173,11 @@ def test_each_reader_gets_the_view_that_suits(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     monkeypatch.setenv("TERM", "xterm")
 
-    assert type(live.view(as_json=as_json, quiet=quiet, progress=progress)) is kind
+    assert type(run.view(run.Shown(as_json=as_json, quiet=quiet, no_progress=not progress))) is kind
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
 
-    assert type(live.view(as_json=False, quiet=False, progress=True)) is Lines
+    assert type(run.view(run.Shown())) is Lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.cli.models.listing import cells, rows
+from loadbench.cli.catalogue import cells, rows
 from loadbench.server import ModelFacts
 from tests.support.catalogues import PHI_CPU, PHI_GPU, Service, serving
 from tests.support.command import KEY, models

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from loadbench import telemetry
-from loadbench.cli.models import changes
+from loadbench.cli import models as commands
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry
 from tests.support.catalogues import Service, serving
@@ -26,7 +26,7 @@ MEMORY = r"; the server's memory: [\d.]+ [MG]B, now [\d.]+ [MG]B"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "SETTLE_S", 0.0)
+    monkeypatch.setattr(commands, "SETTLE_S", 0.0)
 
 
 @pytest.fixture

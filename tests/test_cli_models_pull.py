@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from loadbench.cli.models import download
-from loadbench.cli.models.download import JsonLines, Lines, by_sdk, check_space, persist
+from loadbench.cli import download
+from loadbench.cli.download import JsonLines, Lines, by_sdk, check_space, persist
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.server import ModelFacts, NotReady
 from tests.support.catalogues import PHI_CPU, PHI_GPU, Service, serving

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from loadbench.cli.models.listing import QUESTION, TOKENS
+from loadbench.cli.catalogue import QUESTION, TOKENS
 from tests.support.catalogues import Service, serving
 from tests.support.command import KEY, models
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from loadbench import telemetry
-from loadbench.cli import chat
+from loadbench.cli import probe as probing
 from loadbench.cli.probe import PROMPT, line
 from loadbench.runner.connect import Reached, RuntimeControl
 from loadbench.serve import foundry, simulator
@@ -71,7 +71,7 @@ def test_a_model_its_answer_and_the_figures_below_are_shown(server: Service) -> 
 
 def test_an_answer_is_shown_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     echoed: list[str] = []
-    monkeypatch.setattr(chat, "SHOW_EVERY_S", 0.001)
+    monkeypatch.setattr(probing, "_SHOW_EVERY_S", 0.001)
     with simulator.start(ttft_ms=1, itl_ms=4) as slow:
         monkeypatch.setattr(click, "echo", lambda text="", **_: echoed.append(str(text)))
         probe("-e", slow.url, "--max-tokens", "12")
@@ -80,7 +80,7 @@ def test_an_answer_is_shown_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_answer_that_was_shown_piece_by_piece_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "SHOW_EVERY_S", 0.001)
+    monkeypatch.setattr(probing, "_SHOW_EVERY_S", 0.001)
     with simulator.start(ttft_ms=1, itl_ms=3, reasoning_tokens=5) as slow:
         shown = probe("-e", slow.url, "--max-tokens", "12").stdout.split("\nTTFT")[0]
         [told] = objects(probe("-e", slow.url, "--max-tokens", "12", "--json"))
@@ -261,7 +261,7 @@ def test_a_model_of_which_nobody_knows_whether_it_is_loaded_is_asked_as_it_is() 
     runtime: Any = ServedRuntime([PHI_CPU])
     reached = Reached(Target("http://h:1/v1", "ollama"), RuntimeControl(runtime), None)
     none: Any = None
-    stage = chat.Stage(reached, "as given", none, none, {})
+    stage = probing.Stage(reached, "as given", none, none, {})
 
     async def load_s() -> float | None:
         async with stage.loaded(Chosen("m", "m", ModelFacts("m", loaded=None))) as taken_s:

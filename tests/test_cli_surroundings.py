@@ -18,7 +18,7 @@ import click
 import pytest
 
 from loadbench import store
-from loadbench.cli import Program, live, main
+from loadbench.cli import Program, main
 from loadbench.serve.simulator import Simulator
 from tests.support.command import invoke
 from tests.support.forks import ENVIRONMENT, Forks
@@ -140,12 +140,12 @@ def test_the_live_view_into_a_full_terminal_ends_no_run(
 ) -> None:
     from rich.console import Console
 
-    from loadbench.cli.live.screen import Screen
+    from loadbench.cli.screen import Screen
 
-    def screen(**_: bool) -> live.View:
+    def screen(_: object) -> Screen:
         return Screen(Console(file=sys.stderr, force_terminal=True, width=80, height=24))
 
-    monkeypatch.setattr(live, "view", screen)
+    monkeypatch.setattr("loadbench.cli.run.view", screen)
     code, _, _ = into("run", "-e", quick.url, *BRIEF, "-o", tmp_path / "run", err=Full())
 
     assert code == 0
@@ -208,7 +208,7 @@ def test_a_run_whose_junit_file_is_full_prints_its_report_first(quick: Simulator
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["click", "loadbench.cli", "loadbench.cli.run", "loadbench.cli.serve"])
+@pytest.mark.parametrize("module", ["click", "loadbench.cli", "loadbench.cli.options"])
 def test_a_signal_while_it_is_still_importing_is_one_line(module: str, number: signal.Signals) -> None:
     code = f"""
 import os, sys

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from loadbench import metrics, store
-from loadbench.compare import Group, Terms, compare_models, compare_runs, gather, summarise
+from loadbench.compare import Group, Terms, compare_models, compare_runs, gather, summary
 from loadbench.errors import UsageError
+from loadbench.store.summary import Band, Finding
 from tests.support.compared import folder
 
 
@@ -26,9 +27,9 @@ def group(*paths: Path, **more: Any) -> Group:
 def red(path: Path, code: str) -> Group:
     """A run with a red gate at each level."""
     run = store.read(path)
-    summary = metrics.summarise(run)
-    for level in summary["levels"]:
-        level["warnings"] = [{"code": code, "severity": "red", "text": "for a reason"}]
+    summary = metrics.summary(run)
+    for level in summary.levels:
+        level.warnings = [Finding(code=code, severity="red", text="for a reason")]
     return gather([run], summaries={run.path: summary})
 
 
@@ -158,8 +159,8 @@ def test_a_level_without_a_verdict_is_in_no_mean(tmp_path: Path) -> None:
     levels = dict.fromkeys(("m@c1", "m@c2", "m@c4"), 1.0)
     base = group(folder(tmp_path / "base", levels))
     run = store.read(folder(tmp_path / "new", levels, seed=2))
-    warned = metrics.summarise(run)
-    warned["levels"][1]["warnings"] = [{"code": "V3", "severity": "red", "text": "a busy client"}]
+    warned = metrics.summary(run)
+    warned.levels[1].warnings = [Finding(code="V3", severity="red", text="a busy client")]
 
     record = compare_runs(base, gather([run], summaries={run.path: warned}), Terms(metrics=["ttft"]))
 
@@ -171,8 +172,8 @@ def test_a_machine_that_throttled_forbids_the_verdicts_of_the_model_it_was_seen_
     levels = dict.fromkeys(("m@c1", "m@c2", "q@c1"), 1.0)
     base = group(folder(tmp_path / "base", levels))
     run = store.read(folder(tmp_path / "new", levels, seed=2))
-    band = {"model": "m", "level": "m@c1", "closing_level": "m@c1#2", "output_tokens_per_s": 0.5, "ttft_p50": 2.0}
-    warned = metrics.summarise(run) | {"noise": [band]}
+    warned = metrics.summary(run)
+    warned.noise = [Band(model="m", level="m@c1", closing_level="m@c1#2", output_tokens_per_s=0.5, ttft_p50=2.0)]
 
     record = compare_runs(base, gather([run], summaries={run.path: warned}), Terms(metrics=["ttft"]))
 
@@ -260,11 +261,11 @@ def test_models_of_one_run_are_judged_by_characters_and_without_tpot(tmp_path: P
 
 
 def test_the_summary_of_a_run_has_its_further_models_against_the_first(tmp_path: Path) -> None:
-    several = summarise(store.read(folder(tmp_path / "run", {"m@c1": 1.0, "q@c1": 1.2, "p@c1": 1.0})))
-    alone = summarise(store.read(folder(tmp_path / "one")))
+    several = summary(store.read(folder(tmp_path / "run", {"m@c1": 1.0, "q@c1": 1.2, "p@c1": 1.0})))
+    alone = summary(store.read(folder(tmp_path / "one")))
 
-    assert [(one["base"]["name"], one["new"]["name"]) for one in several["models_compared"]] == [("m", "q"), ("m", "p")]
-    assert alone["models_compared"] == []
+    assert [(one["base"]["name"], one["new"]["name"]) for one in several.models_compared] == [("m", "q"), ("m", "p")]
+    assert alone.models_compared == []
 
 
 def test_a_level_measured_again_at_the_end_is_no_run_of_it(tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from loadbench.cli import checks, selftest
-from loadbench.cli.checks import Check
-from loadbench.cli.doctor import doctor
+from loadbench.cli import doctor as checks
+from loadbench.cli.doctor import Check, doctor
 from loadbench.errors import how_to_install
 from loadbench.serve import simulator
 from loadbench.telemetry import Sampler, open_nvml
@@ -228,7 +227,7 @@ def test_what_samples_can_tell_here_is_named(tmp_path: Path) -> None:
 
 
 def test_the_self_test_measures_the_simulator_with_our_client() -> None:
-    row = selftest.check(streams=4, duration_s=0.3)
+    row = checks.self_test(streams=4, duration_s=0.3)
 
     assert row.mark in ("ok", "warn"), row.text  # how exact it is depends on what else this machine does
     assert row.facts["completed"] >= 4
@@ -265,7 +264,7 @@ FIGURES: dict[str, Any] = {
     ],
 )
 def test_the_self_tests_verdict_follows_its_figures(change: dict[str, Any], mark: str, words: str) -> None:
-    row = selftest.verdict({**FIGURES, **change})
+    row = checks.verdict({**FIGURES, **change})
 
     assert row.mark == mark
     assert words in row.text

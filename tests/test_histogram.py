@@ -224,15 +224,6 @@ def test_a_merge_leaves_the_other_as_it_was_and_sees_fresh_percentiles():
     assert state(other) == state(of([5] * 9))
 
 
-def test_a_copy_goes_its_own_way():
-    histogram = of([1, 10**13])
-    twin = histogram.copy()
-    assert state(twin) == state(histogram)
-    twin.record(2)
-
-    assert state(histogram) == state(of([1, 10**13]))
-
-
 # -- the encoded form
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -240,10 +239,6 @@ def test_every_format_is_described() -> None:
     text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
 
     assert [name for name in (*report.FORMATS, *exports.FORMATS) if f"`{name}`" not in text] == []
-
-
-def test_the_command_knows_the_formats_without_importing_them() -> None:
-    assert importlib.import_module("loadbench.cli.report").EXPORTS == exports.FORMATS
 
 
 # -- hgrm: to the byte what Java's HdrHistogram 2.2.2 prints of the same values. golden/hgrm/ holds what its

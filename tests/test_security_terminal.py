@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.cli.harmless import data, harmless_lines
-from loadbench.text import one_line
+from loadbench.cli.surroundings import data
+from loadbench.text import harmless_lines, one_line
 from tests.support.command import invoke
 from tests.support.gateways import Answered, Asked, gateway
 from tests.support.terminals import Glass, on_terminal

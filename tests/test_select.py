@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from loadbench import select
 from loadbench.errors import UsageError
-from loadbench.metrics import summarise
+from loadbench.metrics import summary
 from loadbench.select import Measured
 from loadbench.select.candidates import Rating, Scored
+from loadbench.store.summary import Finding, Level
 from tests.support.choosing import GB, candidate, choose, doubts, info, lap, measured, row
 from tests.support.streams import in_turn, level_data
 from tests.support.streams import run as run_of
@@ -20,7 +22,7 @@ from tests.support.streams import run as run_of
 def read(*levels: Any, **more: Any) -> Measured:
     """A run of these levels, as a choice reads it."""
     run = run_of(*levels, **more)
-    return Measured(run, summarise(run))
+    return Measured(run, summary(run))
 
 
 def level(model: str, load: str = "c1", ttft: float = 200.0, **changes: Any) -> Any:
@@ -104,8 +106,6 @@ def test_too_few_requests_for_an_interval_are_said() -> None:
 
 
 def test_a_score_of_one_prompt_is_no_certainty() -> None:
-    from dataclasses import replace
-
     one, other = candidate("a", quality=3.0), candidate("b", quality=3.2)
     single = [("hand", Scored(score=Rating(mean=mean, n=1))) for mean in (3.0, 3.2)]
     record = choose(
@@ -157,13 +157,9 @@ def test_energy_that_was_told_in_several_ways_is_doubted() -> None:
 
 
 def test_memory_is_the_servers_largest_with_what_it_holds_on_the_gpu() -> None:
-    from dataclasses import replace
-
     one = candidate("a", memory=1 * GB)
-    levels = [
-        {**one.levels["c4"][0], "gpu_memory_peak_bytes": 3 * GB, "gpu_memory_source": "server"},
-        one.levels["c4"][0],
-    ]
+    on_gpu = candidate("a", memory=1 * GB, level={"gpu_memory_peak_bytes": 3 * GB, "gpu_memory_source": "server"})
+    levels = [*on_gpu.levels["c4"], *one.levels["c4"]]
     memory = row(choose(replace(one, levels={"c4": levels})), "a")["figures"]["memory"]
 
     assert (memory["value"], memory["source"]) == (4 * GB, "resident and on the GPU")
@@ -309,11 +305,9 @@ def test_a_red_gate_of_the_winner_comes_first_and_one_of_another_is_a_warning() 
 
 
 def test_a_gate_that_was_red_in_each_repeat_is_told_once() -> None:
-    from dataclasses import replace
-
     one = candidate("a", [lap(), lap(seed=2), lap(seed=3)])
     texts = ("kept 70 %", "kept 80 %", "kept 90 %")
-    levels = [{**one.levels["c4"][0], "warnings": [{"code": "V9", "severity": "red", "text": t}]} for t in texts]
+    levels = [Level(warnings=[Finding(code="V9", severity="red", text=text)]) for text in texts]
 
     [text] = doubts(choose(replace(one, levels={"c4": levels})), "V9")
 
@@ -328,8 +322,6 @@ def test_memory_of_several_models_in_one_process_is_doubted() -> None:
 
 
 def test_scores_of_two_methods_do_not_count() -> None:
-    from dataclasses import replace
-
     one, other = candidate("a", quality=5.0), candidate("b", quality=1.0)
     record = choose(one, replace(other, scores=[("judge", other.scores[0][1])]))
 

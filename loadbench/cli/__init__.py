@@ -1,10 +1,11 @@
-"""The command line: click commands, the only place that prints. Heavy imports happen inside the commands."""
+"""The command line: click commands, the only place that prints. A command's module is imported when it is used."""
 
 from __future__ import annotations
 
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import click
@@ -13,28 +14,30 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from loadbench import __version__
-from loadbench.cli.capacity import capacity
-from loadbench.cli.compare import compare
-from loadbench.cli.doctor import doctor
-from loadbench.cli.harmless import harmless, harmless_lines
-from loadbench.cli.models import models
-from loadbench.cli.options import SettingsCommand
-from loadbench.cli.probe import probe
-from loadbench.cli.report import report
-from loadbench.cli.results import results
-from loadbench.cli.run import run
-from loadbench.cli.score import score
-from loadbench.cli.select import select
-from loadbench.cli.serve import serve
-from loadbench.cli.surroundings import guarded, terminable
+from loadbench.cli.options import DEBUG, Group, variable
+from loadbench.cli.surroundings import guarded, note, terminable
 from loadbench.errors import INTERRUPTED, LoadbenchError
 from loadbench.machine import lacking
+from loadbench.text import harmless_lines, starred
 
-DEBUG = "loadbench.debug"
-"""Where a command's --debug is noted for the top command, which is the one that meets the errors."""
+COMMANDS = {
+    "run": "Measure models at several loads.",
+    "capacity": "Find the highest concurrency, or request rate, that meets an SLO.",
+    "report": "Print the report of the run in folder RUN.",
+    "results": "The runs in results/, newest first.",
+    "compare": "Compare runs: faster, slower, same, or can't tell.",
+    "score": "Score the answers of the run in folder RUN.",
+    "select": "Choose a model from the runs in the folders RUN.",
+    "models": "Models: list, pull, load, unload, remove, register, verify.",
+    "probe": "One chat per model: does it answer, and how fast?",
+    "serve": "Serve a model over HTTP, to measure where there is no server yet.",
+    "doctor": "What works here, and what this client can measure.",
+}
+"""What --help says of each, in the order a newcomer meets them. Each is in the module of its name."""
+_ELSEWHERE = {"capacity": "run", "results": "report"}
 
 
-class Program(click.Group):
+class Program(Group):
     """The top command: turns our errors and click's into one line on stderr and an exit code."""
 
     def main(self, *args: Any, **words: Any) -> Any:
@@ -72,7 +75,7 @@ class Program(click.Group):
         except LoadbenchError as error:
             if ctx.meta.get(DEBUG):
                 _trace(error)
-            _say(f"loadbench: {error}")
+            note(starred(f"loadbench: {error}"))
             ctx.exit(error.exit_code)
         except click.UsageError as error:
             _refuse(error, f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip())
@@ -88,47 +91,45 @@ class Program(click.Group):
             if (lack := lacking(error)) is not None:
                 click.echo(f"loadbench: {lack}", err=True)
                 ctx.exit(1)
-            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            _say(f"loadbench: a defect of loadbench: {said} (--debug shows where; please report it)")
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            note(starred(f"loadbench: a defect of loadbench: {text} (--debug shows where; please report it)"))
             ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order a newcomer meets them
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"loadbench.cli.{_ELSEWHERE.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, which would import all of them for it."""
+        room = formatter.width - 6 - max(map(len, COMMANDS))
+        with formatter.section("Commands"):
+            short = {name: click.Command(name, help=text).get_short_help_str(room) for name, text in COMMANDS.items()}
+            formatter.write_dl(list(short.items()))
 
 
 def _trace(error: Exception) -> None:
     """The traceback, of which a terminal obeys nothing: errors repeat what servers and files say."""
     import traceback
 
-    from loadbench.text import starred
-
     click.echo(harmless_lines(starred("".join(traceback.format_exception(error)))), err=True)
 
 
-def _say(text: str) -> None:
-    """Say in a line what went wrong, without a key that was typed where it does not belong."""
-    from loadbench.text import starred
-
-    click.echo(harmless(starred(text)), err=True)
-
-
 def _refuse(error: click.UsageError, where: str) -> None:
-    """Say in one line what is wrong with the words of the command line, or with the variable that stands for one."""
-    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+    """Say in one line what is wrong with the words of the command line, or with the variable that gave one."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return
     if isinstance(error, click.BadParameter) and error.param is not None and error.param_hint is None:
         error.param_hint = variable(error.ctx, error.param)
     where = error.ctx.command_path if error.ctx else where
-    _say(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)")
-
-
-def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
-    """The environment variable that gave the value of a parameter; None where none did."""
-    if ctx is None or ctx.get_parameter_source(param.name or "") != click.core.ParameterSource.ENVIRONMENT:
-        return None
-    names = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
-    return next((name for name in names if os.environ.get(name)), None)
+    # A key that was typed where it does not belong is not repeated.
+    note(starred(f"loadbench: {error.format_message()} (`{where} --help` lists what there is)"))
 
 
 @click.group(
@@ -151,31 +152,3 @@ def main() -> None:
     streams to an OpenAI-compatible server, stamps every token as it arrives, and reports latency and throughput by
     load.
     """
-
-
-def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.meta[DEBUG] = True
-
-
-def _with_debug(command: click.Command) -> None:
-    """Give a command, and all below it, the option --debug: one adds it to the line that failed, at its end."""
-    option = click.Option(
-        ["--debug"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_note_debug,
-        help="Show a traceback where something fails.",
-    )
-    if isinstance(command, SettingsCommand):
-        command.debug = option
-    else:
-        command.params.append(option)
-    for below in command.commands.values() if isinstance(command, click.Group) else ():
-        _with_debug(below)
-
-
-for command in (run, capacity, report, results, compare, score, select, models, probe, serve, doctor):
-    main.add_command(command)
-_with_debug(main)

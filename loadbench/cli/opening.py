@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from loadbench.cli.harmless import harmless
 from loadbench.runner import connect
 from loadbench.runner.capacity import Grid, level_of
 from loadbench.runner.measure import Opening, Person
@@ -19,6 +18,7 @@ from loadbench.runner.probe import CONFIRM_S, STEADY_S, Rule
 from loadbench.scenario import Level, Scenario
 from loadbench.scenario.bounds import Threshold
 from loadbench.server import Choice, Target
+from loadbench.text import harmless
 
 _MINUTES_FROM_S = 90.0
 _LISTED = 40

@@ -1,20 +1,30 @@
-"""Options of the commands: made from settings, their headings in --help, and how their values are read."""
+"""Options of the commands: made from settings, listed by heading in --help, and how their texts are read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from loadbench.text import harmless
+
 if TYPE_CHECKING:
+    from msgspec import Struct
+
     from loadbench.scenario.settings import Setting
 
+DEBUG = "loadbench.debug"
+"""Where a command's --debug is noted for the top command, which is the one that meets the errors."""
 MORE = "More"
 """The heading of options that name none, --help among them."""
 _NAMES_WIDTH = 25  # in columns; what is longer has its text on the next line
+FILE = click.Path(path_type=Path, dir_okay=False)
+PATH = click.Path(path_type=Path)
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Headed(click.Option):
@@ -25,10 +35,37 @@ class Headed(click.Option):
         self.heading = heading
 
 
-class HeadedCommand(click.Command):
-    """Lists its options by heading, in the order of their declaration, in columns that run through all headings."""
+def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+def _debug() -> click.Option:
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_note_debug,
+        help="Show a traceback where something fails.",
+    )
+
+
+class Command(click.Command):
+    """A command that returns its exit code, and has --debug.
+
+    Options with headings are listed by them, in the order of their declaration and in columns that run through all.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._headed = any(isinstance(param, Headed) for param in self.params)
+        self.params.append(_debug())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self._headed:
+            super().format_options(ctx, formatter)
+            return
         by_heading: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
@@ -40,91 +77,143 @@ class HeadedCommand(click.Command):
                 padded = [(f"{names:<{_NAMES_WIDTH}}", text) for names, text in rows]
                 formatter.write_dl(padded, col_max=_NAMES_WIDTH)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        line = unknown_variables(os.environ, ctx.find_root().command)
-        if line and not ctx.params.get("quiet"):
-            click.echo(line, err=True)
-        return super().invoke(ctx)
+    def invoke(self, ctx: click.Context) -> None:
+        if self._headed and not ctx.params.get("quiet"):
+            line = unknown_variables(os.environ, ctx)
+            if line is not None:
+                click.echo(line, err=True)
+        ctx.exit(super().invoke(ctx) or 0)
 
 
-class SettingsCommand(HeadedCommand):
-    """A command whose options are made when they are first looked at: `loadbench --help` needs no structs."""
+class Group(click.Group):
+    """Commands, with --debug for the group too: one adds it to the line that failed, at its end or anywhere."""
 
-    def __init__(self, *args: Any, options: Callable[[], list[click.Option]], **settings: Any) -> None:
-        self._make = options
-        self._made = False
-        self._params: list[click.Parameter] = []
-        self.debug: click.Option | None = None
+    command_class = Command
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-
-    @property
-    def params(self) -> list[click.Parameter]:
-        if not self._made:
-            self._made = True
-            self._params += [*self._make(), *([self.debug] if self.debug is not None else [])]
-        return self._params
-
-    @params.setter
-    def params(self, declared: list[click.Parameter]) -> None:
-        self._params = declared
+        self.params.append(_debug())
 
 
 _NO_OPTIONS = (
     *("LOADBENCH_CACHE", "LOADBENCH_CATALOG_URL", "LOADBENCH_BROWSER", "LOADBENCH_NO_BROWSER", "LOADBENCH_KILLS"),
     *("LOADBENCH_UPDATE_GOLDEN", "BENCH_MODELS"),
 )
-"""Variables that stand for no option of a command."""
+"""Variables that are no option of a command."""
 
 
-def unknown_variables(environment: Mapping[str, str], program: click.Command) -> str | None:
-    """A line on variables that look like settings and are none; None where there is no such.
-
-    Args:
-        program: Whose options' variables are known, those of its commands included.
-    """
+def unknown_variables(environment: Mapping[str, str], ctx: click.Context) -> str | None:
+    """A line on variables that look like settings and are none; None where there is no such."""
     from difflib import get_close_matches
 
-    from loadbench.cli.harmless import harmless
-
-    looks_like = [name for name in environment if name.startswith(("LOADBENCH_", "BENCH_"))]
-    if not looks_like:
-        return None
-    known, commands = {*_NO_OPTIONS}, [program]
-    while commands:
-        command = commands.pop()
-        commands += command.commands.values() if isinstance(command, click.Group) else ()
-        for param in command.params:
-            known |= {param.envvar} if isinstance(param.envvar, str) else {*(param.envvar or ())}
-    told = []
-    for name in sorted({*looks_like} - known):
+    unknown = {name for name in environment if name.startswith(("LOADBENCH_", "BENCH_"))}
+    known = {*_NO_OPTIONS, *_variables(ctx.command)}
+    if unknown <= known:
+        return None  # what follows imports every command there is
+    known |= _variables(ctx.find_root().command)
+    words = []
+    for name in sorted(unknown - known):
         prefix, _, rest = name.upper().partition("_")
         near = get_close_matches(rest, sorted(one.removeprefix(f"{prefix}_") for one in known), n=1, cutoff=0.75)
         if near:
-            told.append(f"{name} (did you mean {prefix}_{near[0]}?)")
+            words.append(f"{name} (did you mean {prefix}_{near[0]}?)")
         elif prefix == "LOADBENCH":  # BENCH_ is a name that others use too
-            told.append(name)
-    return harmless(f"loadbench: no setting, ignored: {', '.join(told)}") if told else None
+            words.append(name)
+    return harmless(f"loadbench: no setting, ignored: {', '.join(words)}") if words else None
 
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+def _variables(command: click.Command) -> set[str]:
+    """All variables that set an option of a command, or of one below it."""
+    names: set[str] = set()
+    for param in command.params:
+        names.update([param.envvar] if isinstance(param.envvar, str) else param.envvar or ())
+    if isinstance(command, click.Group):
+        ctx = click.Context(command)
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            if below is not None:
+                names |= _variables(below)
+    return names
 
 
-def under(heading: str) -> Callable[..., Decorator]:
-    """A maker of options under a heading."""
+def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
+    """The environment variable that gave the value of a parameter; None where none did."""
+    if ctx is None or ctx.get_parameter_source(param.name or "") != click.core.ParameterSource.ENVIRONMENT:
+        return None
+    names = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
+    return next((name for name in names if os.environ.get(name)), None)
 
-    def option(*names: str, variable: bool = True, workshop: str | None = None, **settings: Any) -> Decorator:
-        """An option.
 
-        Args:
-            variable: Whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS.
-            workshop: A name of the workshop's that does too.
-        """
-        long = next(name for name in names if name.startswith("--")).split("/")[0].removeprefix("--")
-        variables = [f"LOADBENCH_{long.replace('-', '_').upper()}"] if variable else []
-        variables += [workshop] if workshop else []
-        return click.option(*names, cls=Headed, heading=heading, envvar=variables or None, **settings)
+def under(heading: str, *, variables: bool = False) -> Callable[..., Decorator]:
+    """A maker of options under a heading.
+
+    Args:
+        variables: Whether the environment may set them: --judge-model by LOADBENCH_JUDGE_MODEL.
+    """
+
+    def option(*names: str, variable: bool = variables, workshop: str | None = None, **settings: Any) -> Decorator:
+        """An option; `workshop` is a name of the workshop's that sets it too."""
+        long = next(name for name in names if name.startswith("--")).removeprefix("--")
+        envvar = [f"LOADBENCH_{long.replace('-', '_').upper()}"] if variable else []
+        if workshop is not None:
+            envvar.append(workshop)
+        return click.option(*names, cls=Headed, heading=heading, envvar=envvar or None, **settings)
 
     return option
+
+
+def add(made: Sequence[click.Option]) -> Callable[[F], F]:
+    """A decorator that gives a command options which are made already, in their order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(made):
+            # Where click's own decorators put theirs: the command takes them in reverse.
+            function.__dict__.setdefault("__click_params__", []).append(option)
+        return function
+
+    return decorate
+
+
+# -- options of settings
+
+
+def options(
+    layout: Mapping[str, Iterable[str]],
+    structs: Iterable[type[Struct]],
+    narrower: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[click.Option]:
+    """The options of settings.
+
+    Args:
+        layout: Headings, and under each the settings in order.
+        structs: What declares them.
+        narrower: What click takes instead, for a setting that means something narrower here.
+    """
+    from loadbench.scenario.settings import settings
+
+    declared = {one.name: one for struct in structs for one in settings(struct)}
+    made: list[click.Option] = []
+    for heading, names in layout.items():
+        made += [_option(declared[name], heading, (narrower or {}).get(name, {})) for name in names]
+    return made
+
+
+def _option(setting: Setting, heading: str, narrower: Mapping[str, Any]) -> Headed:
+    """The option of a setting. One that nobody gives has no value: then the scenario's counts, or the default."""
+    flag = setting.flag
+    more: dict[str, Any] = {"help": flag.help, "metavar": flag.metavar, "envvar": setting.variables or None}
+    match setting.reads:
+        case "switch":
+            more["default"] = None if "/" in flag.names else False
+            more["is_flag"] = "/" not in flag.names or None
+        case "choice":
+            more["type"] = click.Choice(setting.choices)
+        case "list" | "texts" | "headers":
+            more["multiple"] = True
+            more["type"] = _TYPES[setting.reads]
+        case reads:
+            more["type"] = _TYPES[reads]
+    return Headed([*flag.names.split(), setting.name], heading=heading, **{**more, **narrower})
 
 
 class _Words(click.types.StringParamType):
@@ -137,103 +226,62 @@ class _Words(click.types.StringParamType):
         return [part for part in rv.split(",") if part.strip()] if self._commas else [rv]
 
 
-LIST, TEXT = _Words(commas=True), _Words(commas=False)
+class Parsed(click.ParamType[Any]):
+    """What a function makes of a text; its ValueError says what is wrong in words that click would replace."""
+
+    def __init__(self, parse: Callable[[str], object]) -> None:
+        self._parse = parse
+        self.name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
-def option(setting: Setting, heading: str, *, help: str | None = None, metavar: str | None = None) -> Headed:
-    """The option of a setting. One that nobody gives has no value: then the scenario's counts, or the default.
-
-    Args:
-        help, metavar: In place of the setting's own, for a command where it means something narrower. A variable of the
-            workshop's, which means the setting itself, does not count there.
-    """
-    flag = setting.flag
-    variables = setting.variables[:1] if help else setting.variables
-    more: dict[str, Any] = {}
-    match setting.reads:
-        case "switch":
-            more["default"] = None if "/" in flag.names else False
-            more["is_flag"] = "/" not in flag.names or None
-        case "choice":
-            more["type"] = click.Choice(setting.choices)
-        case "path":
-            more["type"] = click.Path(path_type=Path)
-        case "list" | "texts":
-            more["multiple"] = True
-            more["type"] = LIST if setting.reads == "list" else TEXT
-        case "number" | "whole number":
-            more["type"] = float if setting.reads == "number" else int
-        case "text":
-            pass
-        case reads:
-            more["callback"] = _CALLBACKS[reads]
-    return Headed(
-        [*flag.names.split(), setting.name],
-        heading=heading,
-        envvar=variables or None,
-        help=help or flag.help,
-        metavar=metavar or flag.metavar,
-        **more,
-    )
-
-
-def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    """A callback for 500ms, 30s, 5m."""
+def duration(text: str) -> object:
+    """500ms, 30s, 5m."""
     from loadbench.scenario.bounds import Duration
 
-    if value is None:
-        return None
+    return Duration.parse(text)
+
+
+def share(text: str) -> float:
+    """20% or 0.2."""
+    from loadbench.scenario import bounds
+
+    return bounds.share(text)
+
+
+def _whole_numbers(text: str) -> list[int]:
     try:
-        return Duration.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
-def whole(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    """A callback for 1,2,4."""
-    return None if value is None else _numbers(int, value, ctx, param)
-
-
-def decimal(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    """A callback for 0.5,1."""
-    return None if value is None else _numbers(float, value, ctx, param)
-
-
-def _numbers(kind: type[int] | type[float], value: str, ctx: click.Context, param: click.Parameter) -> list[float]:
-    try:
-        return [kind(part) for part in value.split(",")]
+        return [int(part) for part in text.split(",")]
     except ValueError:
-        what = "whole numbers as 1,2,4" if kind is int else "numbers as 0.5,1"
-        raise click.BadParameter(f"{value[:60]!r}: write {what}", ctx, param) from None
+        raise ValueError(f"{text[:60]!r}: write whole numbers as 1,2,4") from None
 
 
-def devices(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    """A callback for cpu,gpu."""
-    if value is None:
-        return None
-    names = [name.strip().lower() for name in value.split(",") if name.strip()]
-    for name in names or [value]:
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text[:60]!r}: write numbers as 0.5,1") from None
+
+
+def _devices(text: str) -> list[str]:
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names or [text]:
         if name not in ("cpu", "gpu", "npu"):
-            raise click.BadParameter(f"{name!r}: write cpu, gpu or npu, several as cpu,gpu", ctx, param)
+            raise ValueError(f"{name!r}: write cpu, gpu or npu, several as cpu,gpu")
     return list(dict.fromkeys(names))
 
 
-def share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """A callback for 20% or 0.2."""
-    from loadbench.scenario.bounds import share
-
-    if value is None:
-        return None
-    try:
-        return share(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
-def count(text: str) -> int | None:
+def _count(text: str) -> int | None:
     """A whole number of at most 18 digits; None of any other text: Python refuses thousands of them, JSON more than 19.
 
-    >>> count("12"), count("-1"), count("9" * 19), count("٣")
+    >>> _count("12"), _count("-1"), _count("9" * 19), _count("٣")
     (12, None, None, None)
     """
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
@@ -242,14 +290,14 @@ def count(text: str) -> int | None:
 _SWITCH = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
 
 
-def tries(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """A callback for a number of retries; the workshop's RETRY_ON_FAIL says true for one."""
-    text = (value or "").strip().lower()
+def _tries(text: str) -> int | None:
+    """A number of retries; the workshop's RETRY_ON_FAIL says true for one."""
+    text = text.strip().lower()
     if not text:
         return None
-    number = _SWITCH[text] if text in _SWITCH else count(text)
+    number = _SWITCH[text] if text in _SWITCH else _count(text)
     if number is None:
-        raise click.BadParameter(f"{text[:60]!r}: write a whole number, 0 for none", ctx, param)
+        raise ValueError(f"{text[:60]!r}: write a whole number, 0 for none")
     return number
 
 
@@ -257,27 +305,24 @@ MOST_WORKERS = 256
 """Processes of one machine: more of them than cores gain nothing."""
 
 
-def workers(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
-    """A callback for 2 or auto."""
-    if value is None or value == "auto":
-        return value
-    found = count(value)
-    if found is None or not 1 <= found <= MOST_WORKERS:
-        raise click.BadParameter(f"{value[:60]!r}: give a number from 1 to {MOST_WORKERS}, or auto", ctx, param)
-    return found
+def _workers(text: str) -> int | str:
+    if text == "auto":
+        return text
+    number = _count(text)
+    if number is None or not 1 <= number <= MOST_WORKERS:
+        raise ValueError(f"{text[:60]!r}: give a number from 1 to {MOST_WORKERS}, or auto")
+    return number
 
 
-def certificates(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A callback for a file of certificate authorities, read once here: before anything is started."""
+def _certificates(text: str) -> str:
+    """A file of certificate authorities, read once here: before anything is started."""
     import ssl
 
     from loadbench.scenario.files import open_file
 
-    if value is None:
-        return None
     try:
-        open_file(Path(value)).close()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+        open_file(Path(text)).close()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=text)
     except FileNotFoundError:
         why = "no such file"
     except ssl.SSLError:
@@ -285,21 +330,53 @@ def certificates(ctx: click.Context, param: click.Parameter, value: str | None) 
     except (OSError, ValueError) as error:
         why = f"cannot be read ({str(getattr(error, 'strerror', None) or error).lower()})"
     else:
-        return value
+        return text
     advice = "give the authority's certificate as a PEM file, or accept any certificate with --insecure"
-    raise click.BadParameter(f"{value!r}: {why}: {advice}", ctx, param)
+    raise ValueError(f"{text!r}: {why}: {advice}")
 
 
-_CALLBACKS: dict[str, Callable[[click.Context, click.Parameter, Any], Any]] = {
-    "numbers": decimal,
-    "whole numbers": whole,
-    "duration": duration,
-    "share": share,
-    "tries": tries,
-    "devices": devices,
-    "certificates": certificates,
-    "workers": workers,
+def _header(text: str) -> tuple[str, str]:
+    from loadbench.errors import UsageError
+
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip().isascii() or not name.strip():
+        # Not shown: a key that was pasted without its header's name would be.
+        raise UsageError("--header: write it as 'Name: value'")
+    return name.strip(), value.strip()
+
+
+class _FileOfEnd(click.Path):
+    """A file that is written at the end: its folder must be there before anything is measured."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"{str(path)!r}: no folder {path.parent}; make it first", param, ctx)
+        return path
+
+
+CERTIFICATES, DEVICES, DURATION, HEADER = Parsed(_certificates), Parsed(_devices), Parsed(duration), Parsed(_header)
+FILE_OF_END = _FileOfEnd(path_type=Path, dir_okay=False)
+_TYPES: dict[str, click.ParamType[Any]] = {
+    "text": click.STRING,
+    "number": click.FLOAT,
+    "whole number": click.INT,
+    "path": PATH,
+    "folder": click.Path(path_type=Path, file_okay=False),
+    "file of end": FILE_OF_END,
+    "list": _Words(commas=True),
+    "texts": _Words(commas=False),
+    "headers": HEADER,
+    "numbers": Parsed(_numbers),
+    "whole numbers": Parsed(_whole_numbers),
+    "duration": DURATION,
+    "share": Parsed(share),
+    "tries": Parsed(_tries),
+    "devices": DEVICES,
+    "certificates": CERTIFICATES,
+    "workers": Parsed(_workers),
 }
+"""How the text behind a flag is read, by the names in scenario/settings.py."""
 
 
 def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
@@ -326,24 +403,3 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     else:
         advice = "give its whole name; a model is named with -m"
     raise UsageError(f"{printable(value)}: a scenario file ends in .toml or .json: {advice}")
-
-
-def file_of_end(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """A callback for a file that is written at the end: its folder must be there before anything is measured."""
-    if value is not None and not value.parent.is_dir():
-        raise click.BadParameter(f"{str(value)!r}: no folder {value.parent}; make it first", ctx, param)
-    return value
-
-
-def header_lines(given: tuple[str, ...]) -> dict[str, str] | None:
-    """What --header gave, each as 'Name: value', by name; None where nothing."""
-    from loadbench.errors import UsageError
-
-    headers = {}
-    for header in given:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip().isascii() or not name.strip():
-            # Not shown: a key that was pasted without its header's name would be.
-            raise UsageError("--header: write it as 'Name: value'")
-        headers[name.strip()] = value.strip()
-    return headers or None

@@ -1,28 +1,28 @@
-"""`loadbench report`: a run folder read again, its summary computed anew, printed in one of the formats."""
+"""`loadbench report` and `results`: a run folder read again and printed in one of the formats; and which there are."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from loadbench.cli import reach
-from loadbench.cli.harmless import harmless
-from loadbench.cli.options import file_of_end
-from loadbench.errors import FAILED
-from loadbench.report import FORMATS
-
-if TYPE_CHECKING:
-    from loadbench.store import Run
-
-EXPORTS = ("hgrm", "vllm")
-"""Formats with a file a level: report/exports.py has them."""
+from loadbench import report as reports
+from loadbench import select, store
+from loadbench.cli.options import FILE_OF_END, PATH, Command
+from loadbench.cli.surroundings import data, note, say, write
+from loadbench.errors import FAILED, StoreError, UsageError
+from loadbench.report import FORMATS, exports, listing, objectives, rendering, text
+from loadbench.report import junit as junit_report
+from loadbench.report import run as run_report
+from loadbench.report.html import matrix
+from loadbench.store import Run
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   loadbench report results/20260112T090000Z-cpu
@@ -39,33 +39,25 @@ Examples:
 Formats with a file a level, into the folder that -o names: hgrm, histograms
 by percentile as HdrHistogram's plotters read them; vllm, result files as
 `vllm bench serve --save-result` writes them.
-"""
+""",
 )
-@click.argument("folders", metavar="RUN …", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="RUN …", nargs=-1, required=True, type=PATH)
 @click.option(
-    "--format",
-    "kind",
-    type=click.Choice([*FORMATS, *EXPORTS]),
+    *("--format", "kind"),
+    type=click.Choice([*FORMATS, *exports.FORMATS]),
     default="text",
     show_default=True,
     help="What to print.",
 )
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
+    *("-o", "--output"),
+    type=PATH,
     metavar="FILE",
     help="Write there, not to stdout; of several files, into this folder.",
 )
 @click.option("--level", "levels", multiple=True, metavar="ID", help="Of hgrm and vllm: this level, as c4. Repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e or client_lag.")
-@click.option(
-    "--junit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=file_of_end,
-    metavar="FILE",
-    help="Write JUnit XML for CI there, too.",
-)
+@click.option("--junit", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
 @click.option(
     "--strict", is_flag=True, help="Exit 3 where a threshold of the run failed or is not known, or a gate is red."
 )
@@ -77,7 +69,7 @@ def report(
     metrics: tuple[str, ...],
     junit: Path | None,
     strict: bool,
-) -> None:
+) -> int:
     """Print the report of the run in folder RUN.
 
     With --format html, several RUNs make one page, side by side.
@@ -85,11 +77,7 @@ def report(
     All figures are computed again from the folder's records; its summary.json, report.md, report.html and
     summary.csv are written again too.
     """
-    from loadbench import report as reports
-    from loadbench import select, store
-    from loadbench.errors import StoreError, UsageError
-
-    if kind not in EXPORTS:
+    if kind not in exports.FORMATS:
         if levels or metrics:
             raise UsageError(f"{'--level' if levels else '--metric'} is for --format hgrm and vllm, not for {kind}")
         if output is not None and output.is_dir():
@@ -98,7 +86,7 @@ def report(
         if kind != "html" or junit is not None or strict:
             raise UsageError(f"{len(folders)} runs: several go side by side with --format html alone; else name one")
         _side_by_side(folders, output)
-        return
+        return 0
     [folder] = folders
     run = store.read(folder)
     summary = select.summarise(run)
@@ -106,28 +94,28 @@ def report(
         reports.write(summary, None, folder)
     except StoreError as error:
         # A folder that cannot be written, such as a mounted archive, can still be read.
-        click.echo(harmless(f"warning: {error}"), err=True)
-    if kind in EXPORTS:
+        note(f"warning: {error}")
+    if kind in exports.FORMATS:
         _write_exports(kind, run, summary, output, levels, metrics)
-    elif output is not None:
-        write(output, FORMATS[kind](summary))
-    elif kind == "text":
-        _print(summary)
-    elif kind == "html" and sys.stdout.isatty():
+    elif kind == "text" and output is None:
+        text.show(run_report.document(summary), text.console(sys.stdout))
+    elif kind == "html" and output is None and sys.stdout.isatty():
         click.echo(folder / "report.html")  # no terminal shows a page
     else:
-        # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
-        click.echo(FORMATS[kind](summary).encode(), nl=False)
+        _put(FORMATS[kind](summary), output)
     if junit is not None:
-        from loadbench.report import junit as tests
+        write(junit, junit_report.of_run(summary, strict=strict))
+    reasons = objectives.reasons(summary, strict=True) if strict else []
+    say(reasons)
+    return FAILED if reasons else 0
 
-        write(junit, tests.of_run(summary, strict=strict))
-    if strict:
-        from loadbench.report import objectives
 
-        reasons = objectives.reasons(summary, strict=True)
-        reach.say(reasons)
-        click.get_current_context().exit(FAILED if reasons else 0)
+def _put(content: str, output: Path | None) -> None:
+    """To a file, else to stdout; in bytes, so that neither the terminal's encoding nor Windows line ends change it."""
+    if output is not None:
+        write(output, content)
+    else:
+        click.echo(content.encode(), nl=False)
 
 
 def _write_exports(
@@ -138,22 +126,11 @@ def _write_exports(
     levels: Sequence[str],
     metrics: Sequence[str],
 ) -> None:
-    """Write what was chosen; a folder that -o names is made where it is missing, files of the same names replaced.
-
-    Raises:
-        UsageError: If several files have no folder to go to, or nothing was chosen.
-        StoreError: If the folder cannot be written.
-    """
-    from loadbench.errors import StoreError, UsageError
-    from loadbench.report import exports
-
+    """Write what was chosen; a folder that -o names is made where it is missing, files of the same names replaced."""
     files = exports.files(kind, run, summary, levels, metrics)
     if len(files) == 1 and (output is None or not output.is_dir()):
-        (text,) = files.values()
-        if output is None:
-            click.echo(text.encode(), nl=False)
-        else:
-            write(output, text)
+        (content,) = files.values()
+        _put(content, output)
         return
     if output is None:
         choose = "--level and --metric" if kind == "hgrm" else "--level"
@@ -164,55 +141,58 @@ def _write_exports(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{output}: cannot be made: {error.strerror or error}") from error
-    for name, text in files.items():
-        write(output / name, text)
-    click.echo(f"wrote {len(files)} files to {output}", err=True)
+    for name, content in files.items():
+        write(output / name, content)
+    note(f"wrote {len(files)} files to {output}")
 
 
 def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     """One page of several runs; their folders are read alone."""
-    from loadbench import select, store
-    from loadbench.errors import UsageError
-    from loadbench.report import rendering
-    from loadbench.report.html import matrix
-
     if output is None and sys.stdout.isatty():
         raise UsageError("a page of several runs needs a file: -o runs.html")
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     runs = [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
-    page = rendering.html(matrix.document(runs))
-    if output is not None:
-        write(output, page)
-    else:
-        click.echo(page.encode(), nl=False)
+    _put(rendering.html(matrix.document(runs)), output)
 
 
-def write(path: Path, content: str) -> None:
-    """Write a report where the user says: a file whole or not at all, a pipe as it is.
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  loadbench results
+  loadbench results results/nightly -n 10
+  loadbench results --json | jq '.results[0].folder'
 
-    Raises:
-        UsageError: If its folder is not there.
-        StoreError: If it cannot be written.
+\b
+Exit: 0 fine, runs that are broken or failed or not; 2 no such folder.
+""",
+)
+@click.argument("folder", metavar="[DIR]", default="results", type=PATH)
+@click.option("-n", "--last", type=click.IntRange(1), metavar="N", help="The newest N alone.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: results, and skipped folders.")
+def results(folder: Path, last: int | None, as_json: bool) -> None:
+    """List the runs in DIR, by default results/, newest first.
+
+    Each with its begin, models and levels, the highest tokens/s and the TTFT there, and how it went: its status if it
+    is not complete, thresholds, and the worst gates (red, then warn). Folders that are no runs are passed over with a
+    note, runs that cannot be read are listed as broken.
     """
-    from loadbench.errors import StoreError, UsageError
-    from loadbench.store import write_atomically
-
-    try:
-        if not path.parent.is_dir():
-            raise UsageError(f"{path}: no folder {path.parent}; make it first or choose another -o")
-        if path.exists() and not path.is_file():
-            path.write_text(content, encoding="utf-8")  # /dev/stderr or a pipe: must not be replaced by a file
-        else:
-            write_atomically(path.resolve(), content.encode())
-    except (OSError, StoreError) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        why = getattr(cause, "strerror", None) or cause
-        raise StoreError(f"{path}: cannot write: {why}; free some space, or name another file") from error
-
-
-def _print(summary: Mapping[str, Any]) -> None:
-    from loadbench.report import run, text
-
-    text.show(run.document(summary), text.console(sys.stdout))
+    entries, skipped = listing.entries(folder)
+    shown = entries[:last]
+    if as_json:
+        click.echo(data({"results": [one.plain() for one in shown], "skipped": skipped}, indent=True))
+        return
+    if shown:
+        text.show_tables([listing.table_of(shown, folder)], text.console(sys.stdout))
+    for one in shown:
+        if one.error is not None:
+            note(f"broken: {one.error}")
+    if len(entries) > len(shown):
+        note(f"{len(entries) - len(shown)} older ones are not shown")
+    if skipped:
+        more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        note(f"no runs, passed over: {', '.join(skipped[:5])}{more}")
+    if not entries:
+        note(f"{folder}: no run is in it yet; `loadbench run` makes one")

@@ -1,16 +1,79 @@
-"""`loadbench run`: measure models at several loads."""
+"""`loadbench run` and `capacity`: a job carried out, and what came of it in words, tables and an exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
+import msgspec
+from rich.console import Console
 
-from loadbench.cli.options import MORE, Headed, SettingsCommand, file_of_end, option, scenario_file
+from loadbench import store
+from loadbench.cli.compare import unsettled
+from loadbench.cli.job import job_of, part
+from loadbench.cli.lines import Lines
+from loadbench.cli.opening import Terminal
+from loadbench.cli.options import MORE, Command, options, scenario_file
+from loadbench.cli.screen import Screen
+from loadbench.cli.surroundings import say, write
+from loadbench.errors import FAILED, INTERRUPTED, UsageError
+from loadbench.report import comparison, junit, objectives, text
+from loadbench.report import run as run_report
+from loadbench.runner import outcome as outcomes
+from loadbench.runner.capacity import Grid
+from loadbench.runner.job import Job, Limits, Output, Search, Server, Sharing
+from loadbench.runner.measure import measure
+from loadbench.runner.outcome import Outcome
+from loadbench.runner.watch import JsonLines, View
+from loadbench.scenario import Scenario
+from loadbench.scenario.settings import Flag
 
-EPILOG = """\b
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user wants to see, and when the command is to fail; a search has neither --strict nor --junit."""
+
+    strict: Annotated[bool, Flag("--strict", "Exit 3 on red gates and unknown thresholds too.", variable=False)] = False
+    junit: Annotated[Path | None, Flag("--junit", "JUnit XML for CI, too.", "FILE", "file of end", variable=False)] = (
+        None
+    )
+    as_json: Annotated[bool, Flag("--json", "JSON lines on stdout, the summary last.", variable=False)] = False
+    quiet: Annotated[bool, Flag("-q --quiet", "Print errors alone.", variable=False)] = False
+    no_progress: Annotated[bool, Flag("--no-progress", "No live view.", variable=False)] = False
+
+    @property
+    def tables(self) -> bool:
+        """Whether a person reads stdout."""
+        return not self.quiet and not self.as_json
+
+
+LAYOUT = {
+    "Server": (
+        *("endpoint", "models", "device", "execution_provider", "simulate", "wait", "weights", "against"),
+        *("against_model", "api_key_env", "api_key_file", "headers", "ca_file", "insecure"),
+    ),
+    "Load": (
+        *("concurrency", "duration", "requests", "request_rate", "shape", "trace", "trace_speed", "think_time"),
+        *("workers", "cluster", "warmup", "repeat", "until", "repeat_first", "arrivals", "retries", "retry_backoff"),
+        *("max_failed", "max_streams"),
+    ),
+    "Prompts and answers": (
+        *("max_tokens", "texts", "prompts", "turns", "input_length", "output_length", "shared_prefix", "output_exact"),
+        *("system", "temperature", "distinct_prompts", "extra_body", "stream", "seed"),
+    ),
+    "Plan": ("slo", "fail_if", "strict", "yes", "dry_run", "budget", "resume"),
+    "Cold starts, memory, energy": (
+        *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts"),
+    ),
+    "Output": ("folder", "name", "junit", "as_json", "quiet", "no_progress", "answers"),
+    MORE: ("stamps",),
+}
+"""Where --help lists which setting: headings, and under each the settings in order."""
+_STRUCTS = (Scenario, Job, Server, Sharing, Limits, Output, Search, Shown)
+_RUN_EPILOG = """\b
 Examples:
   loadbench run                      1, 2, 4 and 8 streams on what is found
   loadbench run -e http://gpu-box:8000/v1 -m llama3.1 -c 1,8,64 -d 60s
@@ -38,86 +101,159 @@ Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
 2 arguments or files, 3 a threshold failed, 130 interrupted.
 """
 
-LAYOUT = {
-    "Server": (
-        *("endpoint", "models", "device", "execution_provider", "simulate", "wait", "weights", "against"),
-        *("against_model", "api_key_env", "api_key_file", "headers", "ca_file", "insecure"),
-    ),
-    "Load": (
-        *("concurrency", "duration", "requests", "request_rate", "shape", "trace", "trace_speed", "think_time"),
-        *("workers", "cluster", "warmup", "repeat", "until", "repeat_first", "arrivals", "retries", "retry_backoff"),
-        *("max_failed", "max_streams"),
-    ),
-    "Prompts and answers": (
-        *("max_tokens", "texts", "prompts", "turns", "input_length", "output_length", "shared_prefix", "output_exact"),
-        *("system", "temperature", "distinct_prompts", "extra_body", "stream", "seed"),
-    ),
-    "Plan": ("slo", "fail_if", "strict", "yes", "dry_run", "budget", "resume"),
-    "Cold starts, memory, energy": (
-        *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts"),
-    ),
-    "Output": ("folder", "name", "junit", "as_json", "quiet", "no_progress", "answers"),
-    MORE: ("stamps",),
-}
-"""Where --help lists which setting: headings, and under each the settings in order."""
 
-
-def shown_options() -> dict[str, Headed]:
-    """Options of the command line alone: what it prints, and when it calls a run failed."""
-    heading = "Output"
-    made = [
-        Headed(["--strict"], is_flag=True, heading="Plan", help="Exit 3 on red gates and unknown thresholds too."),
-        Headed(
-            ["--junit"],
-            type=click.Path(path_type=Path, dir_okay=False),
-            callback=file_of_end,
-            metavar="FILE",
-            heading=heading,
-            help="JUnit XML for CI, too.",
-        ),
-        Headed(["--json", "as_json"], is_flag=True, heading=heading, help="JSON lines on stdout, the summary last."),
-        Headed(["-q", "--quiet"], is_flag=True, heading=heading, help="Print errors alone."),
-        Headed(["--no-progress"], is_flag=True, heading=heading, help="No live view."),
-    ]
-    return {one.name or "": one for one in made}
-
-
-def options(
-    layout: Mapping[str, Sequence[str]], narrower: Mapping[str, tuple[str, str]] | None = None
-) -> list[click.Option]:
-    """The options of a layout.
-
-    Args:
-        narrower: Metavar and help of settings that mean something narrower here.
-    """
-    from loadbench.runner.job import PARTS, Job
-    from loadbench.scenario import Scenario
-    from loadbench.scenario.settings import settings
-
-    known = {one.name: one for struct in (Scenario, Job, *PARTS.values()) for one in settings(struct)}
-    own = shown_options()
-    made: list[click.Option] = []
-    for heading, names in layout.items():
-        for name in names:
-            if name in own:
-                made.append(own[name])
-            else:
-                metavar, text = (narrower or {}).get(name, (None, None))
-                made.append(option(known[name], heading, help=text, metavar=metavar))
-    return made
-
-
-@click.command(cls=SettingsCommand, options=lambda: options(LAYOUT), epilog=EPILOG)
+@click.command(cls=Command, params=options(LAYOUT, _STRUCTS), epilog=_RUN_EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
-def run(ctx: click.Context, /, **values: Any) -> None:
+def run(ctx: click.Context, /, **values: Any) -> int:
     """Measure models at several loads.
 
     Without SCENARIO and options it measures 1, 2, 4 and 8 streams on the server that is found: FOUNDRY_LOCAL_ENDPOINT,
     else the one server that listens on this machine, else the embedded model. Records, summary and report go to a
     folder in results/.
     """
-    from loadbench.cli.job import job_of
-    from loadbench.cli.measured import Shown, carry_out
+    return carry_out(job_of(ctx, values), part(Shown, values))
 
-    ctx.exit(carry_out(job_of(ctx, values), Shown.of(values)))
+
+# -- capacity: a search for the load
+
+_NARROWER: dict[str, dict[str, Any]] = {
+    "slo": {"metavar": "BOUND", "help": "To meet, as ttft_p95=500ms; repeat for several."},
+    "budget": {"metavar": "10m", "help": "End after this time, with a bracket."},
+    "requests": {
+        "help": "Most requests of a probe; by rate 27 s of them at least.  [default: as the SLO needs]",
+        "envvar": "LOADBENCH_REQUESTS",  # the workshop's BENCH_ROUNDS means the setting of `run`
+    },
+    "duration": {"metavar": "60s", "help": "Longest measured time of a probe; by rate at least what it needs."},
+}
+_SEARCH = ("slo", "by", "start", "most", "within", "budget", "requests", "duration")
+_OF_LOAD = ("workers", "cluster", "warmup", "arrivals", "retries", "retry_backoff", "max_streams")
+"""Settings that say how a load is offered: the others of that heading say which, and that is searched for."""
+_NOT = ("against", "against_model", "idle_gap", "keep_warm", "fail_if", "strict", "junit", *_SEARCH)
+
+
+def _search_layout() -> dict[str, Sequence[str]]:
+    """The settings of `run` that have a meaning in a search, behind its own."""
+    layout: dict[str, Sequence[str]] = {"Search": _SEARCH}
+    for heading, names in LAYOUT.items():
+        layout[heading] = _OF_LOAD if heading == "Load" else [name for name in names if name not in _NOT]
+    return layout
+
+
+_CAPACITY_EPILOG = """\b
+Examples:
+  loadbench capacity --slo ttft_p95=800ms --slo itl_p99=100ms
+  loadbench capacity -e http://gpu-box:8000 --slo ttft_p95=2s --budget 20m
+  loadbench capacity --slo e2e_p95=10s --by rate --from 0.5
+  loadbench capacity scenarios/chat.toml --slo success=99% --max 64
+
+\b
+A share is met where its interval says so: 95 % takes 109 requests without a
+miss, 99 % takes 568. By rate a probe takes 27 s at least, and 80 s to confirm
+the answer: queues take time. What is neither surely met nor surely missed is
+undecided. --budget ends with a bracket, as 8 to 16.
+
+\b
+Exit: 0 found, or a bracket where the budget ended; 1 target or machine
+unusable; 2 arguments or files; 3 not even the lowest load surely meets the
+SLO; 130 interrupted.
+"""
+
+
+@click.command(cls=Command, params=options(_search_layout(), _STRUCTS, _NARROWER), epilog=_CAPACITY_EPILOG)
+@click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
+@click.pass_context
+def capacity(ctx: click.Context, /, **values: Any) -> int:
+    """Find the highest concurrency, or request rate, that meets an SLO.
+
+    It doubles the load until the SLO fails, bisects between, and measures the answer once more. Each load is measured
+    until an interval of the share of requests that meet each bound decides, or no longer can. The answer is up to where
+    the SLO is met, from where on it is missed, what is undecided between, and an estimate from all probes together.
+    All steps go to a run folder, as `loadbench run` writes it.
+    """
+    if values["resume"] is None:
+        grid = Grid.of(part(Search, values))  # refused before anything else
+        values["concurrency" if grid.by == "concurrency" else "request_rate"] = [grid.start]
+    return carry_out(job_of(ctx, values), part(Shown, values))
+
+
+# -- both
+
+
+def view(shown: Shown) -> View:
+    """What a run shows while it goes on: JSON lines, nothing, a live picture on a terminal, else plain lines."""
+    if shown.as_json:
+        return JsonLines(sys.stdout.buffer)
+    if shown.quiet:
+        return View()
+    console = Console(stderr=True)
+    # TERM=dumb is a terminal that cannot move its cursor.
+    if shown.no_progress or not sys.stderr.isatty() or not console.is_interactive:
+        return Lines()
+    return Screen(console)
+
+
+def carry_out(job: Job, shown: Shown) -> int:
+    """Run it all; the exit code."""
+    both = job.scenario.against is not None or bool(store.sides(job.resume))
+    if both and shown.junit is not None:
+        raise UsageError(
+            "--junit is for a run of one target: leave it out, or write it of one side by loadbench report"
+        )
+    observer = view(shown)
+    outcome = measure(job, observer, Terminal(as_json=shown.as_json))
+    if not outcome.runs:
+        return 0
+    summaries = [outcomes.reported(one.folder) for one in outcome.runs]
+    for summary in summaries:
+        observer.summary(summary)
+    if len(summaries) > 1:
+        return _both(outcome, summaries, observer, shown)
+    if shown.tables:
+        path = outcome.folder
+        text.show(run_report.document(summaries[0]), text.console(sys.stdout))
+        click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
+    if shown.junit is not None:  # last: where it cannot be written, all else was said
+        write(shown.junit, junit.of_run(summaries[0], strict=shown.strict))
+    verdict = outcomes.verdict(outcome, summaries[0], strict=shown.strict)
+    say(verdict.reasons)
+    _say_how_to_go_on(outcome, shown)
+    return verdict.code
+
+
+def _both(outcome: Outcome, summaries: Sequence[dict[str, Any]], observer: View, shown: Shown) -> int:
+    """What two runs in turns came to, and how they compare; the exit code."""
+    for one in outcome.runs:
+        say(outcomes.failures(one))
+    if outcome.interrupted:
+        _say_how_to_go_on(outcome, shown)
+        return INTERRUPTED
+    document = outcomes.compared(outcome, summaries)
+    if document is None:
+        say(["no level ran to its end on both sides: there is nothing to compare"])
+    else:
+        observer.compared(document)
+        if shown.tables:
+            root = outcome.folder
+            text.show(comparison.document(document), text.console(sys.stdout))
+            click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}")
+    lost = outcomes.incomplete(summaries, outcome)
+    if lost:
+        say(lost)
+        return 1
+    if document is None or any(one.failed for one in outcome.runs):
+        return 1
+    reasons = []
+    for one, summary in zip(outcome.runs, summaries, strict=True):
+        reasons += [f"{one.name}: {reason}" for reason in objectives.reasons(summary, strict=shown.strict)]
+    (record,) = document["comparisons"]
+    if shown.strict and (record["word"] == "no verdict" or unsettled(record)):
+        word = "no verdict" if record["word"] == "no verdict" else "can't tell"
+        reasons.append(f"{word}, and --strict wants one")
+    say(reasons)
+    return FAILED if reasons else 0
+
+
+def _say_how_to_go_on(outcome: Outcome, shown: Shown) -> None:
+    if outcome.interrupted and not shown.quiet:
+        click.echo(f"interrupted; go on with: {outcome.goes_on_with}", err=True)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.cli import reach
-from loadbench.cli.harmless import harmless
+from loadbench.cli.options import DEVICES, Command, Group, Parsed
+from loadbench.cli.surroundings import note
+from loadbench.text import harmless
 
 if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime
@@ -53,10 +54,10 @@ def key_of(host: str, name: str | None, file: str | None) -> str | None:
         return key
     warning = f"Warning: {host} can be reached from other machines, which must send the key, unencrypted:"
     if key is not None:
-        reach.note(f"{warning} that of {file or name}")
+        note(f"{warning} that of {file or name}")
         return key
     key = secrets.token_urlsafe(24)
-    reach.note(f"{warning} {key} (made for this time; --api-key-env or --api-key-file sets one)")
+    note(f"{warning} {key} (made for this time; --api-key-env or --api-key-file sets one)")
     return key
 
 
@@ -71,13 +72,14 @@ def announce(facts: Mapping[str, object], what: str, as_json: bool) -> None:
 
 
 @click.group(
+    cls=Group,
     epilog="""\b
 Examples:
   loadbench serve llama                      a real, small model on the CPU
   loadbench serve foundry -m phi-4-mini      Foundry Local's own runtime
   loadbench serve simulator --itl 20ms       a server whose timing is declared
   loadbench serve adapter my_model:MyModel   a model of your own
-"""
+""",
 )
 def serve() -> None:
     """Serve a model over HTTP, to measure where there is no server yet.
@@ -123,10 +125,10 @@ def llama(as_json: bool, api_key_env: str | None, api_key_file: str | None, **op
         threads = "1 thread" if server.threads == 1 else f"{server.threads} threads"
         announce(asdict(server), f"{server.model} on llama.cpp: {slots}, {threads}", as_json)
 
-    llama.serve(ready, llama.Settings(**named, api_key=key), progress=reach.note)
+    llama.serve(ready, llama.Settings(**named, api_key=key), progress=note)
 
 
-class _LawCommand(click.Command):
+class _LawCommand(Command):
     """Takes the simulator's law as options, which its fields declare and which are loaded only when they are needed."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -147,18 +149,6 @@ class _LawCommand(click.Command):
             formatter.write_dl([("400 to 599:", "that HTTP status"), *((f"{name}:", FAULTS[name]) for name in FAULTS)])
 
 
-def _checked(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """`parse` with its own words for what is wrong, which click would replace by the value."""
-
-    def convert(text: str) -> object:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return convert
-
-
 @functools.cache
 def _law_options() -> list[click.Option]:
     from loadbench.serve.simulator import Law
@@ -177,7 +167,7 @@ def _law_options() -> list[click.Option]:
         elif option.parse is None:
             options.append(click.Option([flag, name], is_flag=True, default=None, help=help))
         else:
-            kind = option.parse if option.parse in (int, float) else _checked(option.parse)
+            kind = option.parse if option.parse in (int, float) else Parsed(option.parse)
             options.append(click.Option([flag, name], type=kind, metavar=option.metavar, help=help))
     help = "share of requests that meet it, may be repeated"
     options.append(click.Option(["--fault", "faults"], multiple=True, metavar="NAME=RATE", help=help))
@@ -247,14 +237,28 @@ Models come onto this machine with `loadbench models pull NAME`, or
 )
 @_port
 @_json
-@reach.cache_option
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="LOADBENCH_CACHE_DIR",
+    metavar="DIR",
+    help="Models of Foundry Local's SDK.  [default: ~/.loadbench/cache/models]",
+)
 @click.option(
     *("-m", "--model", "names"),
     multiple=True,
     metavar="NAME",
     help="Id or alias; repeat it, or a,b.  [default: the only one that is here]",
 )
-@reach.variant_options
+@click.option(
+    "--device", "devices", type=DEVICES, envvar="LOADBENCH_DEVICE", metavar="DEVICE", help="For cpu, gpu or npu."
+)
+@click.option(
+    *("--ep", "execution_provider"),
+    envvar="LOADBENCH_EP",
+    metavar="NAME",
+    help="For a provider, as cuda or webgpu.",
+)
 def foundry(
     as_json: bool,
     port: int,
@@ -268,10 +272,12 @@ def foundry(
     It loads the models named, of those downloaded or registered, serves them on this machine alone, and unloads them as
     it stops. Needs the extra foundry: pip install -e ".[foundry]" in the clone.
     """
+    from loadbench.runner import connect
+    from loadbench.runner.job import Server
     from loadbench.serve import foundry
 
-    cache = reach.cache({"cache_dir": cache_dir})
-    with foundry.start(cache=cache, progress=reach.note) as runtime:
+    cache = connect.cache_folder(Server(cache_dir=cache_dir))
+    with foundry.start(cache=cache, progress=note) as runtime:
         root = runtime.serve(port)  # first: what is listed then has its URL
         served = chosen(runtime.models(), cache, names, devices or (), execution_provider)
         for facts in served:
@@ -305,7 +311,7 @@ def chosen(
             f"no model is in {cache}: download one with `loadbench models pull NAME`, or register one of "
             "your own with `loadbench models register PATH`"
         )
-    there = server.Target(reach.SDK, "foundry2", models=tuple(models) if names else here)
+    there = server.Target("Foundry Local's SDK", "foundry2", models=tuple(models) if names else here)
     choice = server.choose(there, names or "auto", devices=devices, execution_provider=execution_provider)
     for one in choice.absent:
         raise TargetError(one.reason)
@@ -324,7 +330,7 @@ def _load(runtime: Runtime, facts: ModelFacts) -> None:
     on_gpu = "GPU" in (facts.device or "")
     free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
     if (warning := server.free_memory_warning(facts, free_bytes)) is not None:
-        reach.note(f"Warning: {warning}")
+        note(f"Warning: {warning}")
     runtime.load(facts.id)
 
 
@@ -351,7 +357,7 @@ def _announce(runtime: Runtime, root: str, served: Sequence[ModelFacts], as_json
     announce(facts, f"{names} on Foundry Local's runtime, SDK {runtime.version}", as_json)
     for each in served:
         if urls[each.id] != url and not as_json:
-            reach.note(f"{each.id} answers at {urls[each.id]}, where `loadbench run` finds it by itself")
+            note(f"{each.id} answers at {urls[each.id]}, where `loadbench run` finds it by itself")
 
 
 @serve.command(

@@ -1,4 +1,4 @@
-"""What a command finds around it: streams that may be full or closed, and signals."""
+"""What a command finds around it: streams that may be full or closed, signals, files; and what it says there."""
 
 from __future__ import annotations
 
@@ -10,28 +10,74 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+import click
+
+from loadbench.text import harmless
+
+
+def note(text: str) -> None:
+    """What a person should know and a program need not read: a line on stderr."""
+    click.echo(harmless(text), err=True)
+
+
+def say(reasons: Sequence[str]) -> None:
+    """Why a command fails, a line each on stderr."""
+    for reason in reasons:
+        note(f"loadbench: {reason}")
+
+
+def data(document: Any, *, indent: bool = False, sort: bool = False) -> str:
+    """JSON for a program, which a terminal may show all the same."""
+    import orjson
+
+    from loadbench.text import in_json
+
+    option = (orjson.OPT_INDENT_2 if indent else 0) | (orjson.OPT_SORT_KEYS if sort else 0)
+    return in_json(orjson.dumps(document, option=option).decode())
+
+
+def write(path: Path, content: str) -> None:
+    """Write a report where the user says: a file whole or not at all, a pipe as it is.
+
+    Raises:
+        UsageError: If its folder is not there.
+        StoreError: If it cannot be written.
+    """
+    from loadbench.errors import StoreError, UsageError
+    from loadbench.store import write_atomically
+
+    try:
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: no folder {path.parent}; make it first or choose another -o")
+        if path.exists() and not path.is_file():
+            path.write_text(content, encoding="utf-8")  # /dev/stderr or a pipe: must not be replaced by a file
+        else:
+            write_atomically(path.resolve(), content.encode())
+    except (OSError, StoreError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        why = getattr(cause, "strerror", None) or cause
+        raise StoreError(f"{path}: cannot write: {why}; free some space, or name another file") from error
 
 
 class Guarded(io.RawIOBase):
-    """A stream that takes every write: what does not arrive is passed over, and the first reason kept.
+    """A stream that takes every write: what does not arrive is passed over, and the first reason kept in `error`.
 
     A full disk behind stdout must not end a run that has been measured for an hour.
-
-    Attributes:
-        error: Why something did not arrive.
     """
 
-    def __init__(self, raw: io.RawIOBase | None, *, tells_when_unread: bool) -> None:
+    def __init__(self, raw: io.RawIOBase | None, *, fails_unread: bool) -> None:
         """Guard a stream.
 
         Args:
             raw: None where the stream was closed from the start.
-            tells_when_unread: Whether a reader that went away is an error, once: `loadbench report … | head` ends then.
+            fails_unread: Whether a reader that went away is an error, once: `loadbench report … | head` ends then.
         """
         self._raw = raw
-        self._tells = tells_when_unread
+        self._fails_unread = fails_unread
         self.error: OSError | None = None
         self._arrived = 0  # bytes of a write that an interrupt cut off, after which its buffer comes with them again
 
@@ -55,7 +101,7 @@ class Guarded(io.RawIOBase):
             raise
         except OSError as error:
             self.error = error
-            if isinstance(error, BrokenPipeError) and self._tells:
+            if isinstance(error, BrokenPipeError) and self._fails_unread:
                 raise
             return size
         self._arrived = 0
@@ -75,13 +121,18 @@ class Guarded(io.RawIOBase):
 
 @contextlib.contextmanager
 def guarded() -> Iterator[Guarded | None]:
-    """Within it stdout and stderr take every write; yields what tells whether stdout's arrived, None of a fake one."""
-    _fill_gaps()
+    """Within it stdout and stderr take every write; yields stdout's guard, None of a fake one."""
+    for number in range(3):  # where one is closed, the next file opened would get its number and its text
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     before = sys.stdin, sys.stdout, sys.stderr
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - it lives as long as the command
-    out, sys.stdout = _guard(sys.stdout, tells_when_unread=True)
-    _, sys.stderr = _guard(sys.stderr, tells_when_unread=False)
+    out, sys.stdout = _guard(sys.stdout, fails_unread=True)
+    _, sys.stderr = _guard(sys.stderr, fails_unread=False)
     try:
         yield out
     finally:
@@ -91,10 +142,10 @@ def guarded() -> Iterator[Guarded | None]:
         sys.stdin, sys.stdout, sys.stderr = before
 
 
-def _guard(stream: Any, *, tells_when_unread: bool) -> tuple[Guarded | None, Any]:
+def _guard(stream: Any, *, fails_unread: bool) -> tuple[Guarded | None, Any]:
     """A stream's guard, and the stream with it; the stream as it is where a test put a fake there."""
     if stream is None:
-        gone = Guarded(None, tells_when_unread=tells_when_unread)
+        gone = Guarded(None, fails_unread=fails_unread)
         return gone, io.TextIOWrapper(io.BufferedWriter(gone), encoding="utf-8", errors="replace")
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)  # python -u has no buffer between
@@ -102,7 +153,7 @@ def _guard(stream: Any, *, tells_when_unread: bool) -> tuple[Guarded | None, Any
         return None, stream
     with contextlib.suppress(OSError):
         stream.flush()
-    guard = Guarded(raw, tells_when_unread=tells_when_unread)
+    guard = Guarded(raw, fails_unread=fails_unread)
     return guard, io.TextIOWrapper(
         io.BufferedWriter(guard),
         encoding=stream.encoding,
@@ -110,16 +161,6 @@ def _guard(stream: Any, *, tells_when_unread: bool) -> tuple[Guarded | None, Any
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
-
-
-def _fill_gaps() -> None:
-    """Put /dev/null where stdin, stdout or stderr is closed: or the next file opened gets its number and its text."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 @contextlib.contextmanager

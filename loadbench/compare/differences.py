@@ -1,13 +1,14 @@
-"""What two runs differ in besides what is compared: gate V8, and V5 and V6 between sides (METRICS.md §7)."""
+"""What two runs differ in besides what is compared: gate V8, and V5 and V6 between sides (docs/metrics.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadbench.compare.sides import Lap, Side
+from loadbench.compare.sides import Info, Lap, Side
 from loadbench.metrics import models
 from loadbench.store.summary import Severity, worst_first
 
@@ -15,6 +16,8 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 MOST_LENGTH_RATIO = 1.2
 """Output lengths that differ by more than 20 % make times incomparable (V5)."""
 MOST_REASON_SHARE = 0.05
+Value = Any
+"""What run.json has at a place: None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +27,111 @@ class Difference:
     Attributes:
         code: The gate: "V5", "V6" or "V8".
         what: In words: "model", "server version", "max_tokens".
-        base, new: Both values; None where unknown.
+        base, new: Both values; None where run.json does not say.
         severity: "red" forbids a verdict, "warn" is a doubt to print, "note" what is compared on purpose.
         text: One sentence.
     """
 
     code: str
     what: str
-    base: Any
-    new: Any
+    base: Value
+    new: Value
     severity: Severity
     text: str
 
 
-Info = Mapping[str, Any]
-_Read = Callable[[Info], Any]
+# -- what run.json says
+
+
+def _at(*path: str) -> Callable[[Info], Value]:
+    def read(info: Info) -> Value:
+        value: Value = info
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    return read
+
+
+def _of_levels(values: Iterable[object]) -> str | None:
+    """What the levels of a run or the runs of a side have; None where none of them says it."""
+    return ", ".join(sorted({str(value) for value in values if value is not None})) or None
+
+
+def _ran(field: str) -> Callable[[Info], str | None]:
+    """Device or provider by model, as it ran, else as it is listed."""
+
+    def read(info: Info) -> str | None:
+        ran = models.what_ran(info)
+        levels = info.get("levels") or ()
+        return _of_levels(
+            getattr(ran.get(str(one.get("model"))), field, None) or one.get(field) or None for one in levels
+        )
+
+    return read
+
+
+def _extra(info: Info) -> Value:
+    body = _at("parameters", "extra_body")(info)
+    return body if body is None else dict(sorted(body.items()))  # keys in another order are no difference
+
+
+def _loop(info: Info) -> str | None:
+    scenario = info.get("scenario")
+    if not scenario:
+        return None
+    return "closed loop" if scenario.get("request_rate") is None else f"open loop, {scenario.get('arrivals')}"
+
+
+def _is_local(info: Info) -> bool:
+    # Telemetry has seen the server's process, or that there is none: an address may be that of a tunnel.
+    local = _at("telemetry", "local")(info)
+    if local is not None:
+        return bool(local)
+    try:
+        return urlsplit(str(_at("target", "base_url")(info) or "")).hostname in LOCAL
+    except ValueError:  # no URL: the file is somebody's
+        return False
+
+
+_FACTS: dict[str, tuple[Callable[[Info], Value], Severity]] = {
+    "model": (lambda info: _of_levels(level.get("model") for level in info.get("levels") or ()), "red"),
+    "device": (_ran("device"), "red"),
+    "execution provider": (_ran("execution_provider"), "red"),
+    "server": (_at("target", "kind"), "red"),
+    "server version": (_at("target", "version"), "red"),
+    # As `3:1`: how many took turns, and their weights.
+    "endpoints": (lambda info: ":".join(str(one.get("weight")) for one in info.get("endpoints") or ()) or None, "red"),
+    "prompts": (_at("prompts", "sha256"), "red"),
+    "max_tokens": (_at("parameters", "max_tokens"), "red"),
+    "temperature": (_at("parameters", "temperature"), "red"),
+    "extra_body": (_extra, "red"),
+    "stream": (_at("parameters", "stream"), "red"),
+    "system message": (_at("scenario", "system"), "red"),
+    "distinct_prompts": (_at("scenario", "distinct_prompts"), "red"),
+    "load": (_loop, "red"),
+    "requests": (_at("scenario", "requests"), "warn"),
+    "duration": (_at("scenario", "duration"), "warn"),
+    "warmup": (_at("scenario", "warmup"), "warn"),
+    "slo": (_at("scenario", "slo"), "warn"),
+    "processor": (_at("environment", "cpu"), "red"),
+    "cores": (_at("environment", "cores"), "red"),
+    "power": (_at("environment", "power"), "warn"),
+    "clock": (_at("clock"), "warn"),
+    "loadbench version": (_at("versions", "loadbench"), "warn"),
+}
+NAMES = tuple(_FACTS)
+_MACHINE = ("processor", "cores", "power")
+"""Of the client's machine: red only where the server of both sides runs on it too."""
+_OPTIONAL = ("endpoints", "system message", "requests", "duration", "warmup")
+"""Of these None is a value: the option was not set."""
+_OF_LEVEL: dict[str, Callable[[Lap], str | None]] = {
+    "model": lambda lap: lap.model or None,
+    "device": lambda lap: lap.device or None,
+    "execution provider": lambda lap: lap.execution_provider or None,
+}
+OF_LEVEL = tuple(_OF_LEVEL)
+"""Facts that are compared level by level: a run may hold several models."""
 
 
 def differences(base: Info, new: Info, meant: Collection[str] = ()) -> list[Difference]:
@@ -58,195 +151,76 @@ def differences(base: Info, new: Info, meant: Collection[str] = ()) -> list[Diff
         before, after = read(base), read(new)
         if before == after:
             continue
-        worst: Severity = "warn" if what in _MACHINE and not both_local else severity
-        if (before is None or after is None) and what not in _OPTIONAL:
-            worst = "warn"
-        if what in meant:
-            worst = "note"
-        found.append(Difference("V8", what, before, after, worst, _text(what, before, after, worst)))
+        one_is_silent = what not in _OPTIONAL and (before is None or after is None)
+        if one_is_silent or (what in _MACHINE and not both_local):
+            severity = "warn"
+        found.append(_differing(what, before, after, severity, meant))
     return worst_first(found)
 
 
 def ran(base: Side, new: Side, meant: Collection[str] = ()) -> list[Difference]:
-    """Gate V8 of one level: which model it was, on which device. `differences` tells that of whole runs.
-
-    Args:
-        base, new: The same level of both sides.
-        meant: As of `differences`.
-    """
+    """Gate V8 of one level of both sides: which model it was, on which device. `differences` is about whole runs."""
     found = []
     for what, read in _OF_LEVEL.items():
-        before, after = (
-            ", ".join(sorted({value for lap in side.laps if (value := read(lap))})) for side in (base, new)
-        )
-        if before == after:
-            continue
-        severity: Severity = "note" if what in meant else "red" if before and after else "warn"
-        sides = (before or None, after or None)
-        found.append(Difference("V8", what, *sides, severity, _text(what, *sides, severity)))
+        before, after = _of_levels(map(read, base.laps)), _of_levels(map(read, new.laps))
+        if before != after:
+            found.append(_differing(what, before, after, "red" if before and after else "warn", meant))
     return found
+
+
+def _differing(what: str, base: Value, new: Value, severity: Severity, meant: Collection[str]) -> Difference:
+    if what in meant:
+        severity = "note"
+    shown = ["unset" if value is None and what in _OPTIONAL else value for value in (base, new)]
+    if shown[0] is None:
+        text = f"{what} is not known of BASE, NEW has {shown[1]}"
+    elif shown[1] is None:
+        text = f"{what} is not known of NEW, BASE has {shown[0]}"
+    elif severity == "note":
+        text = f"{what} is compared: {shown[0]} against {shown[1]}"
+    else:
+        says = "the sides are not comparable" if severity == "red" else "mind it"
+        text = f"{what} differs, {shown[0]} against {shown[1]}: {says}"
+    return Difference("V8", what, base, new, severity, text)
 
 
 def between(base: Side, new: Side) -> list[Difference]:
     """Gates V5 and V6 between the sides of one level: output lengths, finish reasons, the source of token counts."""
-    return [one for one in (_lengths(base, new), _reasons(base, new), _sources(base, new)) if one is not None]
-
-
-def _text(what: str, base: Any, new: Any, severity: Severity) -> str:
-    if what in _OPTIONAL:
-        base, new = ("unset" if value is None else value for value in (base, new))
-    if base is None or new is None:
-        return f"{what} is not known of {'BASE' if base is None else f'NEW, BASE has {base}'}" + (
-            f", NEW has {new}" if base is None else ""
+    found = []
+    before, after = _length(base), _length(new)
+    if before and after and max(before, after) / min(before, after) > MOST_LENGTH_RATIO:
+        text = (
+            f"answers have {before:.4g} tokens against {after:.4g}, more than 20 % apart: E2E compares lengths, not "
+            "speed; force the length with ignore_eos, or compare TTFT and TPOT"
         )
-    if severity == "note":
-        return f"{what} is compared: {base} against {new}"
-    says = "the sides are not comparable" if severity == "red" else "mind it"
-    return f"{what} differs, {base} against {new}: {says}"
+        found.append(Difference("V5", "output length", round(before, 3), round(after, 3), "red", text))
+    ended, ended_new = _finish_shares(base), _finish_shares(new)
+    apart = [abs(ended.get(name, 0.0) - ended_new.get(name, 0.0)) for name in ended.keys() | ended_new.keys()]
+    if max(apart, default=0.0) > MOST_REASON_SHARE:
+        shown = [", ".join(f"{name} {100 * share:.0f} %" for name, share in one.items()) for one in (ended, ended_new)]
+        text = f"answers ended differently, {shown[0]} against {shown[1]}: read the answers before their times"
+        found.append(Difference("V5", "finish reasons", ended, ended_new, "warn", text))
+    sources, sources_new = ({lap.token_source for lap in side.laps if lap.token_source} for side in (base, new))
+    either = sources | sources_new
+    if len(either) > 1 or "mixed" in either:
+        text = (
+            f"tokens come from {' and '.join(sorted(sources)) or 'nowhere'} against "
+            f"{' and '.join(sorted(sources_new)) or 'nowhere'}: tokens per second and TPOT mean two units; compare "
+            "characters per second"
+        )
+        found.append(Difference("V6", "token source", _of_levels(sources), _of_levels(sources_new), "red", text))
+    return found
 
 
-def _at(*path: str) -> _Read:
-    def read(info: Info) -> Any:
-        value: Any = info
-        for name in path:
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return value
-
-    return read
+def _length(side: Side) -> float | None:
+    """Output tokens of an answer, the mean over the runs that counted them."""
+    counted = [lap.output_tokens for lap in side.laps if lap.output_tokens is not None]
+    return sum(counted) / len(counted) if counted else None
 
 
-def _models(info: Info) -> Any:
-    """Models of the levels; None where there are none."""
-    names = sorted({str(level.get("model")) for level in info.get("levels") or ()})
-    return ", ".join(names) or None
-
-
-def _ran(field: str) -> _Read:
-    """Device or provider by model, as it ran, else as it is listed."""
-
-    def read(info: Info) -> Any:
-        ran = models.what_ran(info)
-        values = set()
-        for level in info.get("levels") or ():
-            found = getattr(ran.get(str(level.get("model"))), field, None)
-            values.add(str(found or level.get(field) or "?"))
-        known = values - {"?"}
-        return ", ".join(sorted(known)) or None
-
-    return read
-
-
-def _extra(info: Info) -> Any:
-    body = _at("parameters", "extra_body")(info)
-    return body if body is None else dict(sorted(body.items()))
-
-
-def _loop(info: Info) -> Any:
-    scenario = info.get("scenario") or {}
-    if not scenario:
-        return None
-    return "closed loop" if scenario.get("request_rate") is None else f"open loop, {scenario.get('arrivals')}"
-
-
-def _endpoints(info: Info) -> str | None:
-    """As `3:1`: how many took turns, and their weights; None of one."""
-    return ":".join(str(one.get("weight")) for one in info.get("endpoints") or ()) or None
-
-
-_FACTS: dict[str, tuple[_Read, Severity]] = {
-    "model": (_models, "red"),
-    "device": (_ran("device"), "red"),
-    "execution provider": (_ran("execution_provider"), "red"),
-    "server": (_at("target", "kind"), "red"),
-    "server version": (_at("target", "version"), "red"),
-    "endpoints": (_endpoints, "red"),
-    "prompts": (_at("prompts", "sha256"), "red"),
-    "max_tokens": (_at("parameters", "max_tokens"), "red"),
-    "temperature": (_at("parameters", "temperature"), "red"),
-    "extra_body": (_extra, "red"),
-    "stream": (_at("parameters", "stream"), "red"),
-    "system message": (_at("scenario", "system"), "red"),
-    "distinct_prompts": (_at("scenario", "distinct_prompts"), "red"),
-    "load": (_loop, "red"),
-    "requests": (_at("scenario", "requests"), "warn"),
-    "duration": (_at("scenario", "duration"), "warn"),
-    "warmup": (_at("scenario", "warmup"), "warn"),
-    "slo": (_at("scenario", "slo"), "warn"),
-    "processor": (_at("environment", "cpu"), "red"),
-    "cores": (_at("environment", "cores"), "red"),
-    "power": (_at("environment", "power"), "warn"),
-    "clock": (_at("clock"), "warn"),
-    "loadbench version": (_at("versions", "loadbench"), "warn"),
-}
-_MACHINE = ("processor", "cores", "power")
-"""Of the client's machine: red only where the server of both sides runs on it too."""
-_OF_LEVEL: dict[str, Callable[[Lap], str | None]] = {
-    "model": lambda lap: lap.model,
-    "device": lambda lap: lap.device,
-    "execution provider": lambda lap: lap.execution_provider,
-}
-OF_LEVEL = tuple(_OF_LEVEL)
-"""Facts that two levels are asked for one by one: a run may hold several models."""
-NAMES = tuple(_FACTS)
-_OPTIONAL = ("endpoints", "system message", "requests", "duration", "warmup")
-"""Of these None is a value: the option was not given."""
-
-
-def _is_local(info: Info) -> bool:
-    local = _at("telemetry", "local")(info)
-    if local is not None:
-        return bool(local)
-    try:
-        return urlsplit(str(_at("target", "base_url")(info) or "")).hostname in LOCAL
-    except ValueError:  # no URL: the file is somebody's
-        return False
-
-
-def _lengths(base: Side, new: Side) -> Difference | None:
-    before, after = (_mean([lap.output_tokens for lap in side.laps]) for side in (base, new))
-    if before is None or after is None or not before > 0 or not after > 0:
-        return None
-    ratio = max(before, after) / min(before, after)
-    if ratio <= MOST_LENGTH_RATIO:
-        return None
-    text = (
-        f"answers have {before:.4g} tokens against {after:.4g}, more than 20 % apart: E2E compares lengths, not speed; "
-        "force the length with ignore_eos, or compare TTFT and TPOT"
-    )
-    return Difference("V5", "output length", round(before, 3), round(after, 3), "red", text)
-
-
-def _reasons(base: Side, new: Side) -> Difference | None:
-    before, after = (_shares(side) for side in (base, new))
-    names = sorted({*before, *after})
-    if not names or max(abs(before.get(name, 0.0) - after.get(name, 0.0)) for name in names) <= MOST_REASON_SHARE:
-        return None
-    shown = [", ".join(f"{name} {100 * share:.0f} %" for name, share in one.items()) for one in (before, after)]
-    text = f"answers ended differently, {shown[0]} against {shown[1]}: read the answers before their times"
-    return Difference("V5", "finish reasons", before, after, "warn", text)
-
-
-def _sources(base: Side, new: Side) -> Difference | None:
-    before, after = (sorted({str(lap.token_source) for lap in side.laps if lap.token_source}) for side in (base, new))
-    all_of = {*before, *after}
-    if len(all_of) < 2 and "mixed" not in all_of:
-        return None
-    text = (
-        f"tokens come from {' and '.join(before) or 'nowhere'} against {' and '.join(after) or 'nowhere'}: "
-        "tokens per second and TPOT mean two units; compare characters per second"
-    )
-    return Difference("V6", "token source", ", ".join(before) or None, ", ".join(after) or None, "red", text)
-
-
-def _shares(side: Side) -> dict[str, float]:
-    counts: dict[str, int] = {}
+def _finish_shares(side: Side) -> dict[str, float]:
+    counts: Counter[str] = Counter()
     for lap in side.laps:
-        for name, n in lap.finish_reasons.items():
-            counts[name] = counts.get(name, 0) + n
-    total = sum(counts.values())
+        counts.update(lap.finish_reasons)
+    total = counts.total()
     return {name: n / total for name, n in sorted(counts.items())} if total else {}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 
 from loadbench import stats
-from loadbench.compare.estimates import mean, mean_of, percentile, rate, share, typical
-from loadbench.compare.figures import DEFAULT, Figure, figure
-from loadbench.compare.sides import Lap, Side, interleaved
+from loadbench.compare import estimates
+from loadbench.compare.estimates import Change, mean_of
+from loadbench.compare.sides import Lap, Side
 from loadbench.compare.verdict import (
+    DEFAULT,
     MARGIN,
     QUIET,
     SHARE_MARGIN,
-    Evidence,
-    Finding,
+    Figure,
     Runs,
     Verdict,
     Word,
+    figure,
     moderated,
     runs_needed,
     slight,
@@ -30,8 +30,48 @@ from loadbench.compare.verdict import (
 )
 from loadbench.stats import TAIL, Bounds, Estimate
 
-_At = Callable[[float], Finding | None]
-"""What was found of a metric, with its interval at a tail."""
+At = Callable[[float], Change | None]
+"""How much a metric changed, with its interval at a tail; None where a side did not measure it."""
+ESTIMATORS: dict[str, Callable[[Figure, Side, Side, float], Change | None]] = {
+    "typical": estimates.typical,
+    "percentile": estimates.percentile,
+    "mean": estimates.mean,
+    "rate": estimates.rate,
+    "share": estimates.share,
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Judged:
+    """A metric on its way to its word.
+
+    Attributes:
+        margin: Of the ratio, of shares of the difference.
+        tail: At which it is judged.
+    """
+
+    figure: Figure
+    at: At
+    margin: float
+    tail: float = TAIL
+
+    @property
+    def is_share(self) -> bool:
+        return self.figure.kind == "share"
+
+    @property
+    def edge(self) -> float:
+        return self.margin if self.is_share else math.log1p(self.margin)
+
+    def bounds(self, tail: float) -> Bounds | None:
+        change = self.at(tail)
+        return None if change is None else change.bounds
+
+    def word(self, tail: float) -> Word:
+        bounds = self.bounds(tail)
+        if bounds is None:
+            return "can't tell"
+        return word(*bounds, self.edge, more_is_better=self.figure.more_is_better, share=self.is_share)
 
 
 def judge(
@@ -56,37 +96,187 @@ def judge_levels(
     """For each level one verdict a metric that was measured on both sides, in their order.
 
     Of the verdicts of a level one is wrong in 5 % of comparisons at most (Holm over those that can be judged). How much
-    runs differ is what all levels and metrics say of it together (`spread.moderated`).
+    runs differ is what all levels and metrics say of it together (`verdict.moderated`).
 
     Args:
         levels: The same level of both sides, BASE and NEW; all of the same runs.
-        metrics: Names as `figures.figure` reads them.
+        metrics: Names as `verdict.figure` reads them.
         margin: A ratio within 1 + margin either way is the same.
         share_margin: A difference of shares within it is the same.
 
     Raises:
         UsageError: If a metric is unknown.
     """
-    wanted = [figure(name) for name in dict.fromkeys(metrics)]
-    rows = [(base, new, one, _found_at(one, base, new)) for base, new in levels for one in wanted]
-    runs = [_with_repeats(one, base, new, at(TAIL)) for base, new, one, at in rows]
-    doubts = moderated(runs)
-    found: list[list[Verdict]] = []
-    for number, (base, new) in enumerate(levels):
-        some = slice(number * len(wanted), (number + 1) * len(wanted))
-        known: dict[Figure, _At] = {}
-        for (*_, one, at), own, doubt in zip(rows[some], runs[some], doubts[some], strict=True):
-            if at(TAIL) is not None:
-                known[one] = _doubted(at, own, doubt)
-        limits = {one: share_margin if one.kind == "share" else margin for one in known}
-        tails = _holm(known, limits)
-        found.append(
-            [
-                _worded(one, at, base.runs, new.runs, limits[one], tails[one], one.unit, len(levels), _lost(base, new))
-                for one, at in known.items()
-            ]
-        )
-    return found
+    figures = [figure(name) for name in dict.fromkeys(metrics)]
+    judged: list[list[_Judged]] = []
+    runs: list[Runs | None] = []
+    for base, new in levels:
+        of_level = []
+        for one in figures:
+            found = _Judged(one, _at(one, base, new), share_margin if one.kind == "share" else margin)
+            if found.at(TAIL) is not None:
+                of_level.append(found)
+                runs.append(_with_repeats(found, base, new))
+        judged.append(of_level)
+    doubts = iter(zip(runs, moderated(runs), strict=True))
+    verdicts: list[list[Verdict]] = []
+    for (base, new), of_level in zip(levels, judged, strict=True):
+        for found in of_level:
+            found.at = _doubted(found.at, *next(doubts))
+        _holm(of_level)
+        lost = _lost(base, new)
+        sizes = base.runs, new.runs
+        verdicts.append([_worded(one, sizes, one.figure.unit, len(levels), lost) for one in of_level])
+    return verdicts
+
+
+def _at(one: Figure, base: Side, new: Side) -> At:
+    return cache(partial(ESTIMATORS[one.kind], one, base, new))
+
+
+def _with_repeats(found: _Judged, base: Side, new: Side) -> Runs | None:
+    """What the runs say of how much runs differ.
+
+    Of one run a side it is what the same level says that was measured at another time: at the end of the run, and in
+    earlier runs.
+    """
+    change = found.at(TAIL)
+    runs = None if change is None else change.runs
+    if runs is None or runs.freedom:
+        return runs
+    groups: list[tuple[Side, Sequence[Lap]]] = []
+    for side in (base, new):
+        groups += [(side, (lap, lap.again)) for lap in side.laps if lap.again is not None]
+    # How they differ among themselves, not from this run: a server that changed since is what is to be found.
+    groups.append((base, list({lap.run: lap for lap in (*base.earlier, *new.earlier)}.values())))
+    residuals: list[float] = []
+    freedom = 0
+    for side, laps in groups:
+        effects: list[float] = []
+        for lap in laps:
+            first, again = (replace(side, laps=(each,), earlier=()) for each in (laps[0], lap))
+            repeated = _at(found.figure, first, again)(TAIL)
+            if repeated is not None and repeated.effect is not None and math.isfinite(repeated.effect):
+                effects.append(repeated.effect)
+        if len(effects) > 1:
+            centre = mean_of(effects)
+            residuals += [effect - centre for effect in effects]
+            freedom += len(effects) - 1
+    return replace(runs, residuals=tuple(residuals), freedom=freedom)
+
+
+def _doubted(at: At, runs: Runs | None, doubt: Estimate | None) -> At:
+    """The same with the interval of how much runs differ, where any run says it."""
+    if doubt is None or runs is None:
+        return at
+
+    def with_runs(tail: float) -> Change | None:
+        change = at(TAIL)
+        if change is None:
+            return None
+        half = stats.student(doubt.freedom, tail) * math.sqrt(doubt.variance)
+        low, high, method = doubt.value - half, doubt.value + half, change.method
+        if method.startswith("within one run a side") or method.endswith("as if independent"):
+            method = f"{method}, and how much runs differ"
+        return replace(change, low=low, high=high, freedom=doubt.freedom, method=method, note="", runs=runs)
+
+    return with_runs
+
+
+def _holm(judged: Sequence[_Judged]) -> None:
+    """The tail at which each is judged: the 5 % are shared by those that are still open (Holm 1979).
+
+    All at once have TAIL/m. Those that have a word by that leave their part to the others, step by step.
+    """
+    rest = [one for one in judged if one.bounds(TAIL) is not None]
+    for one in judged:
+        one.tail = TAIL / max(len(rest), 1)
+    while rest:
+        left = []
+        for one in rest:
+            one.tail = TAIL / len(rest)
+            if one.word(one.tail) == "can't tell":
+                left.append(one)
+        if len(left) == len(rest):
+            return
+        rest = left
+
+
+def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: tuple[str, str]) -> Verdict:
+    change = one.at(one.tail)
+    assert change is not None
+    bounds, said, note = change.bounds, one.word(one.tail), change.note
+    needed = None
+    if said == "same":
+        # Which way it goes within the margin is said of any of all levels wrongly in 5 % at most.
+        sure = one.bounds(one.tail / levels)
+        if sure is not None:
+            said = slight(*sure, more_is_better=one.figure.more_is_better, share=one.is_share)
+    elif said == "can't tell" and bounds is not None and _is_finite(change.effect, *bounds):
+        variance = ((bounds[1] - bounds[0]) / 2 / stats.student(change.freedom, one.tail)) ** 2
+        if change.freedom == math.inf and not one.is_share:
+            variance += 2 * QUIET**2 / min(runs)  # of one run, runs are supposed to differ a little too
+        needed = runs_needed(change.effect or 0.0, variance, min(runs), one.edge, one.tail, change.freedom)
+    if one.figure.kind in ("typical", "mean") or one.figure.metric == "itl":
+        # Their figures are of what completed: that of a side which fails more is no better than it looks.
+        for why, good in zip(lost, ("slower", "faster"), strict=True):
+            if why and said not in (good, "can't tell"):
+                said, needed, note = "can't tell", None, why
+    low, high = bounds or (None, None)
+    return Verdict(
+        metric=one.figure.name,
+        unit=unit,
+        base=change.base,
+        new=change.new,
+        ratio=None if one.is_share else _exp(change.effect),
+        low=low if one.is_share else _exp(low),
+        high=high if one.is_share else _exp(high),
+        word=said,
+        runs_needed=needed,
+        method=change.method,
+        n_base=change.n_base,
+        n_new=change.n_new,
+        runs_base=runs[0],
+        runs_new=runs[1],
+        margin=one.margin,
+        confidence=1 - 2 * one.tail,
+        by_run=tuple(map(math.exp, change.by_run)),
+        outliers_base=change.outliers_base,
+        outliers_new=change.outliers_new,
+        p_value=change.p_value,
+        note=note,
+        paired=change.paired,
+        bounds=one.bounds,
+        runs=change.runs,
+    )
+
+
+def _is_finite(*values: float | None) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
+def _exp(log: float | None) -> float | None:
+    return None if log is None else math.exp(log)
+
+
+def _lost(base: Side, new: Side) -> tuple[str, str]:
+    """Why NEW may not be called better by what completed, and why BASE may not: it fails more; "" where it does not."""
+    shares = []
+    for side in (base, new):
+        lost = due = 0
+        for lap in side.laps:
+            lost += int(np.isinf(lap.due_values["e2e"]).sum()) if lap.due_values else 0
+            due += len(lap.due_values["e2e"]) if lap.due_values else len(lap.prompts)
+        shares.append(lost / due if due else 0.0)
+    text = (
+        f"{100 * shares[0]:.3g} % of BASE and {100 * shares[1]:.3g} % of NEW failed or were dropped: they have no end"
+    )
+    if shares[1] > shares[0] + SHARE_MARGIN:
+        return text, ""
+    return "", text if shares[0] > shares[1] + SHARE_MARGIN else ""
+
+
+# -- over several levels
 
 
 def over_levels(verdicts: Sequence[Verdict]) -> Verdict | None:
@@ -104,32 +294,33 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
     of fewer than two levels, or without intervals.
     """
     rows = [_mean_at(verdicts) for verdicts in metrics]
-    runs = [None if at is None else _runs_of(at(TAIL)) for at in rows]
-    levels = [[v.evidence.runs for v in verdicts if v.evidence and v.evidence.runs] for verdicts in metrics]
-    doubts = iter(moderated([*runs, *itertools.chain.from_iterable(levels)]))
+    changes = [None if at is None else at(TAIL) for at in rows]
+    runs = [None if change is None else change.runs for change in changes]
+    of_levels = [[v.runs for v in verdicts if v.bounds is not None and v.runs is not None] for verdicts in metrics]
+    every = list(runs)
+    for each in of_levels:
+        every += each
+    doubts = iter(moderated(every))
     of_means = [next(doubts) for _ in runs]
-    known: dict[Figure, _At] = {}
-    for verdicts, at, own, doubt, each in zip(metrics, rows, runs, of_means, levels, strict=True):
-        of_levels = [next(doubts) for _ in each]
+    judged: list[_Judged | None] = []
+    for verdicts, at, own, doubt, each in zip(metrics, rows, runs, of_means, of_levels, strict=True):
+        of_each = [next(doubts) for _ in each]
         if at is None:
+            judged.append(None)
             continue
-        name = figure(verdicts[0].metric)
         if own is not None and own.freedom:
-            known[name] = _doubted(at, own, doubt)
+            at = _doubted(at, own, doubt)
         elif len(each) == len(verdicts) and _of_one_run(verdicts):
-            known[name] = _doubted(at, each[0], _shared_by_levels(each, of_levels))
-        else:
-            known[name] = at
-    limits = {figure(verdicts[0].metric): verdicts[0].margin for verdicts in metrics if verdicts}
-    tails = _holm(known, limits)
+            at = _doubted(at, each[0], _shared_by_levels(each, of_each))
+        judged.append(_Judged(figure(verdicts[0].metric), at, verdicts[0].margin))
+    _holm([one for one in judged if one is not None])
     found: list[Verdict | None] = []
-    for verdicts, row in zip(metrics, rows, strict=True):
-        if row is None:
+    for verdicts, one in zip(metrics, judged, strict=True):
+        if one is None:
             found.append(None)
-            continue
-        one = figure(verdicts[0].metric)
-        fewest = (min(v.runs_base for v in verdicts), min(v.runs_new for v in verdicts))
-        found.append(_worded(one, known[one], *fewest, limits[one], tails[one], "", 1, ("", "")))
+        else:
+            fewest = min(v.runs_base for v in verdicts), min(v.runs_new for v in verdicts)
+            found.append(_worded(one, fewest, "", 1, ("", "")))
     return found
 
 
@@ -144,14 +335,14 @@ def _shared_by_levels(runs: Sequence[Runs], doubts: Sequence[Estimate | None]) -
     levels alike: that part does not average out.
 
     Returns:
-        None where no level knows how much runs differ.
+        None where no level says how much runs differ.
     """
     known = [doubt for doubt in doubts if doubt is not None]
     if len(known) < len(runs):
         return None
+    count = len(runs)
     within = [(one.within or 0.0) * one.part for one in runs]
     between = [math.sqrt(max(doubt.variance - own, 0.0)) for doubt, own in zip(known, within, strict=True)]
-    count = len(runs)
     shared = (math.fsum(between) / count) ** 2
     variance = math.fsum(within) / count**2 + shared
     # Welch and Satterthwaite: only the part between runs rests on few values.
@@ -159,247 +350,40 @@ def _shared_by_levels(runs: Sequence[Runs], doubts: Sequence[Estimate | None]) -
     return Estimate(mean_of([doubt.value for doubt in known]), variance, freedom)
 
 
-def _runs_of(finding: Finding | None) -> Runs | None:
-    return None if finding is None else finding.runs
-
-
-def _found_at(one: Figure, base: Side, new: Side) -> _At:
-    pairs = interleaved(base, new)
-
-    @cache
-    def at(tail: float) -> Finding | None:
-        match one.kind:
-            case "typical":
-                return typical(one.metric, base, new, pairs, tail)
-            case "percentile":
-                return percentile(one.metric, one.p or 0.5, base, new, pairs, tail)
-            case "mean":
-                return mean(one.metric, base, new, pairs, tail)
-            case "rate":
-                return rate(one.metric, base, new, pairs, tail)
-            case "share":
-                return share(one.metric, base, new, tail)
-
-    return at
-
-
-def _with_repeats(one: Figure, base: Side, new: Side, finding: Finding | None) -> Runs | None:
-    """What the runs say of how much runs differ.
-
-    Of one run a side it is what the same level says that was measured at another time: at the end of the run, and in
-    earlier runs.
-    """
-    runs = _runs_of(finding)
-    if runs is None or runs.freedom:
-        return runs
-    groups: list[tuple[Side, Sequence[Lap]]] = []
-    for side in (base, new):
-        groups += [(side, (lap, lap.again)) for lap in side.laps if lap.again is not None]
-    # How they differ among themselves, not from this run: a server that changed since is what is to be found.
-    known = {lap.run: lap for side in (base, new) for lap in side.earlier}
-    groups.append((base, list(known.values())))
-    residuals: list[float] = []
-    freedom = 0
-    for side, laps in groups:
-        effects = _effects(one, side, laps)
-        if len(effects) > 1:
-            centre = mean_of(effects)
-            residuals.extend(effect - centre for effect in effects)
-            freedom += len(effects) - 1
-    return replace(runs, residuals=tuple(residuals), freedom=freedom)
-
-
-def _effects(one: Figure, side: Side, laps: Sequence[Lap]) -> list[float]:
-    """The logarithm of the figure of each over that of the first."""
-    effects: list[float] = []
-    for lap in laps:
-        pair = [replace(side, laps=(each,), earlier=()) for each in (laps[0], lap)]
-        found = _found_at(one, *pair)(TAIL)
-        if found is not None and found.effect is not None and math.isfinite(found.effect):
-            effects.append(found.effect)
-    return effects
-
-
-def _doubted(at: _At, runs: Runs | None, doubt: Estimate | None) -> _At:
-    """The same with the interval of what is known of the differences between runs, where something is."""
-    if doubt is None or runs is None:
-        return at
-
-    def with_runs(tail: float) -> Finding | None:
-        finding = at(TAIL)
-        if finding is None:
+def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
+    """The mean over levels, with its interval at a tail; None where a level has no ratio with an interval."""
+    n, logs, intervals = len(verdicts), [], []
+    for v in verdicts:
+        has_interval = v.bounds is not None and v.low is not None
+        if not has_interval or v.ratio is None or not 0 < v.ratio < math.inf or v.metric != verdicts[0].metric:
             return None
-        half = stats.student(doubt.freedom, tail) * math.sqrt(doubt.variance)
-        method = finding.method
-        if method.startswith("within one run a side") or method.endswith("as if independent"):
-            method = f"{method}, and how much runs differ"
-        return replace(
-            finding,
-            low=doubt.value - half,
-            high=doubt.value + half,
-            freedom=doubt.freedom,
-            method=method,
-            note="",
-            runs=runs,
-        )
-
-    return with_runs
-
-
-def _holm(known: Mapping[Figure, _At], limits: Mapping[Figure, float]) -> dict[Figure, float]:
-    """The tail at which each is judged: the 5 % are shared by those that are still open (Holm 1979).
-
-    All at once have TAIL/m. Those that have a word by that leave their part to the others, step by step.
-    """
-    judged = [one for one, at in known.items() if _bounds(at(TAIL)) is not None]
-    tails = dict.fromkeys(known, TAIL / max(len(judged), 1))
-    while judged:
-        tail = TAIL / len(judged)
-        left = []
-        for one in judged:
-            tails[one] = tail
-            if _word_of(one, _bounds(known[one](tail)), limits[one]) == "can't tell":
-                left.append(one)
-        if len(left) == len(judged):
-            break
-        judged = left
-    return tails
-
-
-def _bounds(finding: Finding | None) -> Bounds | None:
-    if finding is None or finding.low is None or finding.high is None:
+        logs.append(math.log(v.ratio))
+        intervals.append(v.bounds)
+    if n < 2:
         return None
-    return finding.low, finding.high
+    runs = _run_by_run(verdicts)
+    by_run = () if runs is None else tuple(runs.effect + residual for residual in runs.residuals)
 
-
-def _worded(
-    one: Figure,
-    at: _At,
-    runs_base: int,
-    runs_new: int,
-    margin: float,
-    tail: float,
-    unit: str,
-    levels: int,
-    lost: tuple[str, str],
-) -> Verdict:
-    finding = at(tail)
-    assert finding is not None
-    is_share = one.kind == "share"
-    bounds = _bounds(finding)
-    said, needed, note = _word_of(one, bounds, margin), None, finding.note
-    if said == "same":
-        # Which way it goes within the margin is said of any of all levels wrongly in 5 % at most.
-        sure = _bounds(at(tail / levels))
-        said = said if sure is None else slight(*sure, more_is_better=one.more_is_better, share=is_share)
-    if said == "can't tell" and bounds is not None and finding.effect is not None and math.isfinite(finding.effect):
-        needed = _runs_needed(finding, bounds, min(runs_base, runs_new), _edge(one, margin), tail, is_share)
-    if one.kind in ("typical", "mean") or one.metric == "itl":
-        # Their figures are of what completed: that of a side which fails more is no better than it looks.
-        for why, good in zip(lost, ("slower", "faster"), strict=True):
-            if why and said not in (good, "can't tell"):
-                said, needed, note = "can't tell", None, why
-    low, high = bounds or (None, None)
-    return Verdict(
-        metric=one.name,
-        unit=unit,
-        base=finding.base,
-        new=finding.new,
-        ratio=None if is_share else _exp(finding.effect),
-        low=low if is_share else _exp(low),
-        high=high if is_share else _exp(high),
-        word=said,
-        runs_needed=needed,
-        method=finding.method,
-        n_base=finding.n_base,
-        n_new=finding.n_new,
-        runs_base=runs_base,
-        runs_new=runs_new,
-        margin=margin,
-        confidence=1 - 2 * tail,
-        by_run=tuple(math.exp(effect) for effect in finding.by_run),
-        outliers_base=finding.outliers_base,
-        outliers_new=finding.outliers_new,
-        p_value=finding.p_value,
-        note=note,
-        paired=finding.paired,
-        evidence=Evidence(lambda other: _bounds(at(other)), finding.runs),
-    )
-
-
-def _runs_needed(finding: Finding, bounds: Bounds, runs: int, edge: float, tail: float, is_share: bool) -> int | None:
-    """How many runs a side, with the doubt of the verdict; of one run, runs are supposed to differ a little too."""
-    half = (bounds[1] - bounds[0]) / 2
-    if not math.isfinite(half):
-        return None
-    variance = (half / stats.student(finding.freedom, tail)) ** 2
-    if finding.freedom == math.inf and not is_share:
-        variance += 2 * QUIET**2 / runs
-    return runs_needed(finding.effect or 0.0, variance, runs, edge, tail, finding.freedom)
-
-
-def _lost(base: Side, new: Side) -> tuple[str, str]:
-    """Why NEW may not be called better by what completed, and why BASE may not: it fails more; "" where it does not."""
-    shares = [_unanswered(side) for side in (base, new)]
-    text = (
-        f"{100 * shares[0]:.3g} % of BASE and {100 * shares[1]:.3g} % of NEW failed or were dropped: they have no end"
-    )
-    return text if shares[1] > shares[0] + SHARE_MARGIN else "", text if shares[0] > shares[1] + SHARE_MARGIN else ""
-
-
-def _unanswered(side: Side) -> float:
-    """Share of the requests that were due that failed or were dropped."""
-    lost = sum(int(np.isinf(lap.due_values["e2e"]).sum()) for lap in side.laps if lap.due_values)
-    due = sum(len(lap.due_values["e2e"]) if lap.due_values else len(lap.prompts) for lap in side.laps)
-    return lost / due if due else 0.0
-
-
-def _edge(one: Figure, margin: float) -> float:
-    return margin if one.kind == "share" else math.log1p(margin)
-
-
-def _word_of(one: Figure, bounds: Bounds | None, margin: float) -> Word:
-    if bounds is None:
-        return "can't tell"
-    return word(*bounds, _edge(one, margin), more_is_better=one.more_is_better, share=one.kind == "share")
-
-
-def _exp(log: float | None) -> float | None:
-    return None if log is None else math.exp(log)
-
-
-def _mean_at(verdicts: Sequence[Verdict]) -> _At | None:
-    """The mean over levels, with its interval at a tail."""
-    if len(verdicts) < 2 or len({verdict.metric for verdict in verdicts}) > 1:
-        return None
-    evidence = [v.evidence for v in verdicts if v.evidence is not None and v.low is not None]
-    if len(evidence) < len(verdicts) or any(v.ratio is None or not 0 < v.ratio < math.inf for v in verdicts):
-        return None
-    effect = mean_of([math.log(v.ratio or 1.0) for v in verdicts])
-    n = len(verdicts)
-    by_run, runs = _run_by_run(verdicts)
-
-    def at(tail: float) -> Finding | None:
-        known = [bounds for bounds in (one.bounds(tail) for one in evidence) if bounds is not None]
+    def at(tail: float) -> Change:
+        known = [bounds for each in intervals if each is not None and (bounds := each(tail)) is not None]
+        low = high = None
         if runs is not None:
-            low, high, how = None, None, "run by run"
+            how = ", run by run"
         elif len(known) < n:
-            low, high, how = None, None, "of which one has no interval"
+            how = ", of which one has no interval"
         elif _of_one_run(verdicts):
-            effects = [math.log(v.ratio or 1.0) for v in verdicts]
-            low, high = stats.mover(effects, known, [1 / n] * n)
-            how = "as if independent"
+            low, high = stats.mover(logs, known, [1 / n] * n)
+            how = " as if independent"
         else:
             low, high = (mean_of(ends) for ends in zip(*known, strict=True))
-            how = "as if they rose and fell together"
-        comma = ", " if how.startswith(("run", "of")) else " "
-        return Finding(
+            how = " as if they rose and fell together"
+        return Change(
             base=None,
             new=None,
-            effect=effect,
+            effect=mean_of(logs),
             low=low,
             high=high,
-            method=f"geometric mean of {n} levels{comma}{how}",
+            method=f"geometric mean of {n} levels{how}",
             n_base=sum(v.n_base for v in verdicts),
             n_new=sum(v.n_new for v in verdicts),
             by_run=by_run,
@@ -410,14 +394,12 @@ def _mean_at(verdicts: Sequence[Verdict]) -> _At | None:
     return at
 
 
-def _run_by_run(verdicts: Sequence[Verdict]) -> tuple[tuple[float, ...], Runs | None]:
-    """The mean over levels of each pair of runs; nothing where they are no pairs, or not equally many."""
-    runs = [v.evidence.runs for v in verdicts if v.evidence is not None and v.evidence.runs is not None]
+def _run_by_run(verdicts: Sequence[Verdict]) -> Runs | None:
+    """The mean over levels of each pair of runs; None where they are no pairs, or not equally many."""
+    runs = [v.runs for v in verdicts if v.runs is not None]
     if len(runs) < len(verdicts) or not all(v.paired for v in verdicts) or len({one.freedom for one in runs}) > 1:
-        return (), None
-    effect = mean_of([one.effect for one in runs])
+        return None
     residuals = tuple(mean_of(each) for each in zip(*(one.residuals for one in runs), strict=True))
     within = [one.within for one in runs if one.within is not None]
     mean_within = math.fsum(within) / len(runs) ** 2 if len(within) == len(runs) else None
-    by_run = tuple(effect + residual for residual in residuals)
-    return by_run, replace(runs[0], effect=effect, within=mean_within, residuals=residuals)
+    return replace(runs[0], effect=mean_of([one.effect for one in runs]), within=mean_within, residuals=residuals)

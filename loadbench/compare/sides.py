@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,20 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import stats
-from loadbench.compare.figures import keys
+from loadbench import figures, stats
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.level import level_facts
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import Window
 from loadbench.scenario.bounds import Bound
 from loadbench.store import LevelData, Run
-from loadbench.store.record import Results
+from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Ran
 
-Reals = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+Key = tuple[str, str]
+"""Model and load."""
+Info = Mapping[str, Any]
+"""run.json."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +35,7 @@ class Flow:
 
     Attributes:
         per_s: The rate.
-        slices: What flowed in each of `intervals.SLICES` equal slices of the window; None of a window without slices.
+        slices: What flowed in each of `stats.SLICES` equal slices of the window; None of a window without slices.
         seconds: Length of the window.
         dependent_s: Mean time of a request in flight: what flows now depends on what flowed so long ago.
     """
@@ -46,7 +48,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """Which requests of those that were measured did what a share counts, in the order of start.
+    """Which of the measured requests did what a share counts, in the order of start.
 
     Attributes:
         flags: One a request.
@@ -67,19 +69,18 @@ class Lap:
         run: Name of the run's folder.
         began: When, ISO 8601.
         prompts: Ids of the prompts of the measured requests that completed, in the order of start.
-        values: By metric (`figures.DURATIONS`), one value in ms for each of those requests; NaN where undefined.
+        values: By metric, one value in ms for each of those requests; NaN where undefined.
         due_values: The same of all requests that were due, infinite where one failed or was dropped; empty where all
             completed.
         gaps_ms: Gaps between tokens of those requests, request after request, flat; None where they do not exist.
         gap_sizes: Gaps of each of those requests.
-        flows: By metric (`figures.RATES`).
-        outcomes: By metric (`figures.SHARES`).
+        flows, outcomes: Rates and shares by metric.
         output_tokens: Mean of those requests; None where nobody counted.
         token_source: "usage", "events", "mixed" or None.
         finish_reasons: Of those requests, with their number.
         again: The same level, measured once more at the end of the run; None where it was not.
         model: As the run names it.
-        device, execution_provider: That it ran on, as far as is known.
+        device, execution_provider: What it ran on, as far as the server told.
         info: run.json.
     """
 
@@ -99,7 +100,7 @@ class Lap:
     model: str = ""
     device: str | None = None
     execution_provider: str | None = None
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Info = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,11 +136,7 @@ def interleaved(base: Side, new: Side) -> bool:
     return all(first[1] != second[1] for first, second in zip(order[::2], order[1::2], strict=True))
 
 
-_REPEAT = re.compile(r"#\d+$")
-_CLOSING = re.compile(r"#end$")
-
-
-def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[tuple[str, str], Side]:
+def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Side]:
     """Everything that some runs measured of each level, by (model, load), in the order it was first begun.
 
     The load is as the level's id writes it: "c4" of "phi-4-mini@c4#2". Levels that did not run to their end are left
@@ -150,40 +147,48 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[tuple[s
         runs: Run folders of one side, read.
         slo: Bounds of attainment and goodput; each run's own by default.
     """
-    gathered: dict[tuple[str, str], list[Lap]] = {}
+    gathered: dict[Key, list[Lap]] = defaultdict(list)
     for run in runs:
-        own: dict[tuple[str, str], list[Lap]] = {}
-        for data in sorted(run.levels, key=lambda one: bool(one.facts.get("closing"))):
+        own: dict[Key, list[Lap]] = defaultdict(list)
+        closing: list[tuple[Key, Lap]] = []
+        for data in run.levels:
             found = lap(run, data, slo) if data.facts.get("status") == "complete" else None
             if found is None:
                 continue
-            laps = own.setdefault((found.model, _CLOSING.sub("", load_of(data.facts))), [])
-            if not data.facts.get("closing"):
-                laps.append(found)
-            elif laps:
-                laps[0] = replace(laps[0], again=found)
+            key = found.model, load_of(data.facts.get("id"), found.model)
+            if data.facts.get("closing"):
+                closing.append(((found.model, key[1].removesuffix("#end")), found))
+            else:
+                own[key].append(found)
+        for key, again in closing:
+            if key in own:
+                own[key][0] = replace(own[key][0], again=again)
         for key, laps in own.items():
-            if laps:
-                gathered.setdefault(key, []).extend(laps)
+            gathered[key] += laps
     return {key: Side(*key, tuple(sorted(laps, key=lambda one: one.began))) for key, laps in gathered.items()}
 
 
-def matched(base: Mapping[tuple[str, str], Side], new: Mapping[tuple[str, str], Side]) -> list[tuple[Side, Side]]:
+def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Side, Side]]:
     """The levels that both sides have, of the same model and load, in the order of BASE.
 
     Where each side has one model and they are called differently, those are matched: that is what is compared.
     """
     pairs = [(side, new[key]) for key, side in base.items() if key in new]
     names = [{model for model, _ in side} for side in (base, new)]
-    if pairs or any(len(models) != 1 for models in names):
+    if pairs or len(names[0]) != 1 or len(names[1]) != 1:
         return pairs
-    other = {load: side for (_, load), side in new.items()}
-    return [(side, other[load]) for (_, load), side in base.items() if load in other]
+    [other] = names[1]
+    return [(side, new[other, load]) for (_, load), side in base.items() if (other, load) in new]
 
 
-def against(found: Mapping[tuple[str, str], Side], base: str, new: str) -> list[tuple[Side, Side]]:
+def against(found: Mapping[Key, Side], base: str, new: str) -> list[tuple[Side, Side]]:
     """The levels of two models of the same runs, by load."""
     return [(side, found[new, load]) for (model, load), side in found.items() if model == base and (new, load) in found]
+
+
+def load_of(level_id: str | None, model: str | None) -> str:
+    """The load as the level's id writes it, whatever the repeat: "c4" of "phi-4-mini@c4#2"."""
+    return re.sub(r"#\d+$", "", str(level_id).removeprefix(f"{model}@"))
 
 
 def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | None:
@@ -192,40 +197,54 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     scenario = run.info.get("scenario") or {}
     streamed = scenario.get("stream") is not False
     requests = Requests.of(results, streamed=streamed)
-    chosen = np.flatnonzero(requests.population)
-    if not len(chosen):
+    completed = np.flatnonzero(requests.population)
+    if not len(completed):
         return None
     opened = facts.request_rate_per_s is not None
     burst = (request.burst_share(requests, results) or 0.0) > request.BURST
-    tokens = requests.tokens[chosen]
-    ran = models.what_ran(run.info).get(str(facts.model)) or Ran()
     values = {
         "ttft": requests.ttft_from_due if opened else requests.ttft,
+        # Tokens that came in one burst have no time of their own (V13).
         "tpot": np.full(len(results), np.nan) if burst else requests.tpot,
         "e2e": requests.e2e,
         "client_queue": requests.client_queue,
     }
-    dropped = facts.dropped or 0
-    due = request.due_times(requests, dropped, opened) if dropped or _any_failed(requests) else {}
+    due: dict[str, Reals] = {}
+    failed = requests.measured & ~requests.completed & ~requests.cancelled
+    if facts.dropped or failed.any():
+        due = request.due_times(requests, facts.dropped or 0, opened)
+        if burst:
+            due.pop("tpot", None)
     has_gaps = streamed and not burst and data.gaps_kept
     sizes = np.diff(results.gap_offsets)
-    reasons = Counter(results.finish_reason[row] or "none" for row in chosen)
-    undecided = WHOLE if not streamed else STREAMED if burst else () if data.gaps_kept else ("itl",)
+    undecided: Sequence[str] = () if data.gaps_kept else ("itl",)
+    if not streamed:
+        undecided = WHOLE
+    elif burst:
+        undecided = STREAMED
     bounds = [Bound.parse(text) for text in (slo if slo is not None else scenario.get("slo") or ())]
     objectives = Objectives(bounds, results, requests, facts.offered, opened, undecided)
+    sent = np.flatnonzero(requests.measured)
+    prompts = [results.prompt[row] for row in sent]
+    outcomes = {"failed": Outcomes(failed[sent], prompts)}
+    good = objectives.good()
+    if good is not None:
+        outcomes["attainment"] = Outcomes(good[sent], prompts, facts.offered)
+    tokens = requests.tokens[completed]
+    ran = models.what_ran(run.info).get(str(facts.model)) or Ran()
     return Lap(
         run=run.path.name,
         began=facts.began or "",
-        prompts=[results.prompt[row] for row in chosen],
-        values={name: column[chosen] / 1e6 for name, column in values.items()},
-        due_values={name: column / 1e6 for name, column in due.items() if name != "tpot" or not burst},
+        prompts=[results.prompt[row] for row in completed],
+        values={name: column[completed] / 1e6 for name, column in values.items()},
+        due_values={name: column / 1e6 for name, column in due.items()},
         gaps_ms=results.gaps_us[np.repeat(requests.population, sizes)] / 1e3 if has_gaps else None,
-        gap_sizes=sizes[chosen] if has_gaps else None,
+        gap_sizes=sizes[completed] if has_gaps else None,
         flows=_flows(facts, results, requests, objectives),
-        outcomes=_outcomes(results, requests, objectives, facts.offered),
+        outcomes=outcomes,
         output_tokens=None if np.isnan(tokens).all() else float(np.nanmean(tokens)),
         token_source=request.token_source(requests),
-        finish_reasons=dict(sorted(reasons.items())),
+        finish_reasons=dict(sorted(Counter(results.finish_reason[row] or "none" for row in completed).items())),
         model=str(facts.model),
         device=ran.device or facts.device,
         execution_provider=ran.execution_provider or facts.execution_provider,
@@ -233,57 +252,33 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     )
 
 
-def _any_failed(requests: Requests) -> bool:
-    return bool((requests.measured & ~requests.completed & ~requests.cancelled).any())
-
-
-def load_of(facts: Mapping[str, Any]) -> str:
-    """The load as the level's id writes it, whatever the repeat: "c4" of "phi-4-mini@c4#2"."""
-    name = str(facts.get("id"))
-    return _REPEAT.sub("", name.removeprefix(f"{facts.get('model')}@"))
-
-
 def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: Objectives) -> dict[str, Flow]:
     """What flowed in the steady window and in its slices, counted as the report counts it."""
     steady = window.steady(facts, results)
     rates = window.throughput(steady, results, requests)
-    good = objectives.good()
-    goodput = objectives.goodput_per_s(steady)
     if steady is None or rates.requests_per_s is None:
         return {}
-    edges = np.linspace(steady.start_ns, steady.end_ns, stats.SLICES + 1)
-    pieces = [Window(*ends, steady.by_share) for ends in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
-    amounts = [_amounts(piece, results, requests, good) for piece in pieces]
-    stays = requests.in_flight[requests.population]
-    dependent_s = float(np.nanmean(stays)) / 1e9
-    flows = {}
-    for name in keys("rate"):
-        per_s = goodput if name == "goodput" else getattr(rates, name)
-        if per_s is not None:
-            slices = np.array([amount[name] for amount in amounts]) if name in amounts[0] else None
-            flows[name] = Flow(per_s, slices, steady.length_s, dependent_s)
-    return flows
-
-
-def _amounts(piece: Window, results: Results, requests: Requests, good: Flags | None) -> dict[str, float]:
-    done = piece.counts(results.sent, results.last_token)
-    output = window.arrived(piece, results, requests) if requests.streamed else done
-    read = piece.holds(results.first_token) if requests.streamed else done
-    return {
-        "output_tokens_per_s": float(np.nansum(output * requests.tokens)),
-        "characters_per_s": float((output * results.characters).sum()),
-        "input_tokens_per_s": float(np.nansum(read * results.input_tokens)),
-        "requests_per_s": float(done[requests.completed].sum()),
-        "goodput": float(done[good].sum()) if good is not None else 0.0,
-    }
-
-
-def _outcomes(results: Results, requests: Requests, objectives: Objectives, offered: int | None) -> dict[str, Outcomes]:
-    """Failed, of the requests that were sent; attainment, of all that were offered."""
-    sent = np.flatnonzero(requests.measured)
-    names = [results.prompt[row] for row in sent]
-    found = {"failed": Outcomes(~(requests.completed | requests.cancelled)[sent], names)}
     good = objectives.good()
-    if good is not None:
-        found["attainment"] = Outcomes(good[sent], names, offered)
-    return found
+    slices: dict[str, list[float]] = defaultdict(list)
+    edges = np.linspace(steady.start_ns, steady.end_ns, stats.SLICES + 1)
+    for start_ns, end_ns in itertools.pairwise(edges.tolist()):
+        piece = Window(start_ns, end_ns, steady.by_share)
+        done = piece.counts(results.sent, results.last_token)
+        # Of a whole answer nothing is seen to arrive before all of it is there.
+        output = window.arrived(piece, results, requests) if requests.streamed else done
+        read = piece.holds(results.first_token) if requests.streamed else done
+        slices["output_tokens_per_s"].append(float(np.nansum(output * requests.tokens)))
+        slices["characters_per_s"].append(float((output * results.characters).sum()))
+        slices["input_tokens_per_s"].append(float(np.nansum(read * results.input_tokens)))
+        slices["requests_per_s"].append(float(done[requests.completed].sum()))
+        slices["goodput"].append(0.0 if good is None else float(done[good].sum()))
+    dependent_s = float(np.nanmean(requests.in_flight[requests.population])) / 1e9
+    flows = {}
+    for one in figures.of("verdict"):
+        if one.values or one.unit == "share":
+            continue
+        per_s = objectives.goodput_per_s(steady) if one.key == "goodput" else getattr(rates, one.key)
+        if per_s is not None:
+            amounts = np.array(slices[one.key]) if one.key in slices else None
+            flows[one.key] = Flow(per_s, amounts, steady.length_s, dependent_s)
+    return flows

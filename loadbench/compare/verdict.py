@@ -1,4 +1,4 @@
-"""What is said of one metric of one level, NEW against BASE: faster, slower, same, or that nobody can tell yet."""
+"""The word that an interval earns, the metrics that it can be about, and how much runs of the same differ."""
 
 from __future__ import annotations
 
@@ -10,9 +10,79 @@ from typing import Literal
 
 import numpy as np
 
-from loadbench.compare.sides import Reals
+from loadbench import figures
+from loadbench.errors import UsageError
+from loadbench.figures import PERCENTILES
 from loadbench.stats import TAIL, Bounds, Estimate, student
 from loadbench.stats.blocks import reach
+
+# -- the metrics that a verdict can be about
+
+Kind = Literal["typical", "percentile", "mean", "rate", "share"]
+GAPS = "itl"
+DEFAULT = ("ttft", "ttft_p95", "tpot", "e2e", "output_tokens_per_s", "failed")
+"""What is judged unless --metric names others."""
+OF_MODELS = ("ttft", "ttft_p95", "e2e", "characters_per_s", "output_tokens_per_s", "failed")
+"""Between models: they cut text into tokens differently, so characters stand beside tokens, and TPOT is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric with its statistic.
+
+    Attributes:
+        name: As written: "ttft" (paired by prompt), "ttft_p95", "itl_p99", "output_tokens_per_s", "failed".
+        metric: Without the statistic.
+        kind: How it is judged.
+        p: The percentile as a fraction; None of other kinds.
+        unit: "ms", "/s" or "share".
+
+    >>> figure("ttft_p95")
+    Figure(name='ttft_p95', metric='ttft', kind='percentile', p=0.95, unit='ms', more_is_better=False)
+    """
+
+    name: str
+    metric: str
+    kind: Kind
+    p: float | None
+    unit: str
+    more_is_better: bool
+
+
+def figure(name: str) -> Figure:
+    """The metric of that name.
+
+    Raises:
+        UsageError: If there is none; one line that says what to write.
+    """
+    found = figures.named(name)
+    kind: Kind | None = None
+    if found is not None and "verdict" in found.figure.doors:
+        if found.figure.unit == "share":
+            kind = "share"
+        elif not found.figure.values:
+            kind = "rate"
+        elif found.statistic in PERCENTILES:
+            kind = "percentile"
+        elif found.figure.values == "requests" and found.statistic != "max":  # no verdict on the mean of all gaps
+            kind = "typical" if found.statistic is None else "mean"
+    if found is None or kind is None:
+        some = figures.of("verdict")
+        times = [one.key for one in some if one.values == "requests"]
+        rates = [one.key for one in some if not one.values and one.unit != "share"]
+        examples = ", ".join((*times, "ttft_p95", "itl_p99", "e2e_mean", *rates, *shares()))
+        raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {examples}")
+    one = found.figure
+    p = PERCENTILES[found.statistic or ""] if kind == "percentile" else None
+    return Figure(name=name, metric=one.key, kind=kind, p=p, unit=one.unit, more_is_better=one.more_is_better)
+
+
+def shares() -> tuple[str, ...]:
+    """The shares that a verdict can be about."""
+    return tuple(one.key for one in figures.of("verdict") if one.unit == "share")
+
+
+# -- how much runs of the same differ
 
 QUIET = 0.02
 """What runs of a machine left alone differ by (standard deviation of a logarithm): supposed until runs say more."""
@@ -52,6 +122,20 @@ class Runs:
         return (self.within or 0.0) + QUIET**2 * (2 if self.paired else 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What metrics and levels have in common: the scale of their variances over the expected ones.
+
+    Attributes:
+        freedom: Degrees of freedom of the scale.
+        alike: Those that one variance is drawn by towards it: fewer where variances differ by more than by chance.
+    """
+
+    scale: float
+    freedom: float
+    alike: float
+
+
 def moderated(found: Sequence[Runs | None]) -> list[Estimate | None]:
     """The effects with their doubt, each variance drawn towards what all metrics and levels have in common.
 
@@ -63,30 +147,14 @@ def moderated(found: Sequence[Runs | None]) -> list[Estimate | None]:
         One for each; None where no run says how much runs differ.
     Source: Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3:1 (limma).
     """
-    doubts: dict[int, Estimate] = {}
-    for paired in (True, False):
-        kind = {i: one for i, one in enumerate(found) if one is not None and one.paired is paired}
-        common = _common([one for one in kind.values() if one.freedom and one.within is not None])
-        for i, one in kind.items():
-            doubt = _doubt(one, common)
-            if doubt is not None:
-                doubts[i] = doubt
-    return [doubts.get(i) for i in range(len(found))]
-
-
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """What metrics and levels have in common: the scale of their variances over the expected ones.
-
-    Attributes:
-        scale: The factor.
-        freedom: Degrees of freedom of it.
-        alike: Those that one variance is drawn by towards it: fewer where variances differ by more than by chance.
-    """
-
-    scale: float
-    freedom: float
-    alike: float
+    doubts: list[Estimate | None] = [None] * len(found)
+    for paired in (True, False):  # a pair's variance is that of two runs: they have nothing in common
+        same = [one for one in found if one is not None and one.paired is paired]
+        common = _common([one for one in same if one.freedom and one.within is not None])
+        for place, one in enumerate(found):
+            if one is not None and one.paired is paired:
+                doubts[place] = _doubt(one, common)
+    return doubts
 
 
 def _doubt(one: Runs, common: _Common | None) -> Estimate | None:
@@ -102,34 +170,37 @@ def _doubt(one: Runs, common: _Common | None) -> Estimate | None:
 def _common(known: Sequence[Runs]) -> _Common | None:
     if not known:
         return None
+    freedoms = [one.freedom for one in known]
     ratios = np.array([one.variance / one.expected for one in known])
     scale = float(ratios.mean())
-    freedom = max(one.freedom for one in known) * len(known) ** 2 / _shared(known)
-    if scale <= reach(freedom):
-        scale = (SUPPOSED + freedom * scale) / (SUPPOSED + freedom)
-        freedom += SUPPOSED
-    return _Common(scale, freedom, min(_alike(ratios, [one.freedom for one in known]), freedom))
-
-
-def _shared(known: Sequence[Runs]) -> float:
-    """Sum over all pairs of metrics of the squared correlation of their residuals; those of other runs count as 1."""
-    total = 0.0
+    # The sum over all pairs of metrics of the squared correlation of their residuals; those of other runs count as 1.
+    shared = 0.0
     for size in {len(one.residuals) for one in known}:
         rows = np.array([one.residuals for one in known if len(one.residuals) == size])
         lengths = np.sqrt(np.square(rows).sum(axis=1))
         unit = rows / np.where(lengths > 0, lengths, 1.0)[:, np.newaxis]
         squares = np.square(unit @ unit.T)
         squares[lengths == 0] = squares[:, lengths == 0] = 1.0
-        total += float(squares.sum()) + len(rows) * (len(known) - len(rows))
-    return total
-
-
-def _alike(ratios: Reals, freedoms: Sequence[int]) -> float:
-    """Degrees of freedom of the common variance, from how much the logarithms of the variances spread beyond chance."""
-    if len(ratios) < 3 or not ratios.min() > 0:
-        return _MANY
-    beyond = float(np.log(ratios).var(ddof=1)) - float(np.mean([_trigamma(freedom / 2) for freedom in freedoms]))
-    return 2 * _trigamma_inverse(beyond) if beyond > _trigamma(_MANY / 2) else _MANY
+        shared += float(squares.sum()) + len(rows) * (len(known) - len(rows))
+    freedom = max(freedoms) * len(known) ** 2 / shared
+    if scale <= reach(freedom):
+        scale = (SUPPOSED + freedom * scale) / (SUPPOSED + freedom)
+        freedom += SUPPOSED
+    # Smyth's d0: how much the logarithms of the variances spread beyond what the trigamma function allows to chance.
+    alike = _MANY
+    if len(ratios) >= 3 and ratios.min() > 0:
+        chance = float(np.mean([_trigamma(each / 2) for each in freedoms]))
+        beyond = float(np.log(ratios).var(ddof=1)) - chance
+        if beyond > _trigamma(_MANY / 2):
+            low, high = 1e-6, _MANY
+            for _ in range(60):
+                middle = math.sqrt(low * high)
+                if _trigamma(middle) > beyond:
+                    low = middle
+                else:
+                    high = middle
+            alike = 2 * low
+    return _Common(scale, freedom, min(alike, freedom))
 
 
 def _trigamma(x: float) -> float:
@@ -141,19 +212,11 @@ def _trigamma(x: float) -> float:
     return total + 1 / x + 1 / (2 * x**2) + 1 / (6 * x**3) - 1 / (30 * x**5) + 1 / (42 * x**7)
 
 
-def _trigamma_inverse(value: float) -> float:
-    low, high = 1e-6, _MANY
-    for _ in range(60):
-        middle = math.sqrt(low * high)
-        if _trigamma(middle) > value:
-            low = middle
-        else:
-            high = middle
-    return low
-
+# -- words
 
 Slight = Literal["slightly slower", "slightly faster", "slightly worse", "slightly better"]
 Word = Literal["faster", "slower", "better", "worse", "same", Slight, "can't tell", "no verdict"]
+GOOD: tuple[Word, ...] = ("faster", "better")
 BAD: tuple[Word, ...] = ("slower", "worse")
 WITHIN: tuple[Word, ...] = ("same", "slightly slower", "slightly faster", "slightly worse", "slightly better")
 """Within the margin: nobody would notice, though it may be sure which is slower."""
@@ -167,24 +230,11 @@ _SETTLED = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a verdict was read off, for the mean over levels.
-
-    Attributes:
-        bounds: The interval at any tail.
-        runs: What its runs say of how much runs differ; None of shares.
-    """
-
-    bounds: Callable[[float], Bounds | None]
-    runs: Runs | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """One metric of one level, NEW against BASE.
+    """One metric of one level, NEW against BASE; docs/compare.md has every field.
 
     Attributes:
-        metric: As in METRICS.md, with its statistic: "ttft", "ttft_p95", "output_tokens_per_s", "failed".
+        metric: A metric with its statistic: "ttft", "ttft_p95", "output_tokens_per_s", "failed".
         unit: "ms", "/s" or "share"; "" of a mean over levels.
         base, new: The figure of each side, over all its runs; None where not measured.
         ratio: new / base; None for shares.
@@ -192,7 +242,7 @@ class Verdict:
         word: By the interval and the margin. "better" and "worse" are those of shares; "slightly slower" is surely
             slower, but within the margin.
         runs_needed: About how many runs a side settle four comparisons of five whose true ratio is the one measured;
-            None unless the word is "can't tell", and where nobody knows.
+            None unless the word is "can't tell", and where it cannot be said.
         method: How the interval was made, in words.
         n_base, n_new: Requests (gaps, for those of gaps) that the figures rest on.
         runs_base, runs_new: Runs a side. With one the interval knows what varies within it, and between runs only
@@ -200,12 +250,13 @@ class Verdict:
         margin: Of the ratio, of shares of the difference.
         confidence: Of the interval: 0.95, or more where several metrics are judged (Holm).
         by_run: NEW / BASE run by run, where there are as many; else empty.
-        paired: Whether the runs took turns, so that each of `by_run` is of a pair that met the same machine.
         outliers_base, outliers_new: Requests far from the others of the same prompt: flagged, never dropped. None where
-            nobody looked.
+            there is no prompt to be far from.
         p_value: McNemar's, of shares on the same prompts.
         note: What a reader should know; "" for nothing.
-        evidence: What it was read off; no part of the record.
+        paired: Whether the runs took turns, so that each of `by_run` is of a pair that met the same machine.
+        bounds: The interval at any tail, and
+        runs: how much runs differ (None of shares): for the mean over levels, no part of the record.
     """
 
     metric: str
@@ -230,46 +281,13 @@ class Verdict:
     p_value: float | None = None
     note: str = ""
     paired: bool = False
-    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    bounds: Callable[[float], Bounds | None] | None = field(default=None, compare=False, repr=False)
+    runs: Runs | None = field(default=None, compare=False, repr=False)
 
     @property
     def bad(self) -> bool:
         """Whether NEW is worse, beyond the margin."""
         return self.word in BAD
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A log ratio (of shares: a difference) with its interval, before a word is given to it.
-
-    Attributes:
-        base, new: The figures.
-        effect: Log of new / base, or the difference of shares.
-        low, high: Its interval; None where it does not exist.
-        method: In words.
-        n_base, n_new: What the figures rest on.
-        by_run: Effects run by run.
-        outliers_base, outliers_new, p_value, note, paired: As of the Verdict.
-        runs: What its runs say of how much runs differ; None of shares, and without an effect.
-        freedom: Degrees of freedom of its interval; infinite where that knows no spread between runs.
-    """
-
-    base: float | None
-    new: float | None
-    effect: float | None
-    low: float | None
-    high: float | None
-    method: str
-    n_base: int
-    n_new: int
-    by_run: tuple[float, ...] = ()
-    outliers_base: int | None = None
-    outliers_new: int | None = None
-    p_value: float | None = None
-    note: str = ""
-    paired: bool = False
-    runs: Runs | None = None
-    freedom: float = math.inf
 
 
 def word(low: float, high: float, edge: float, *, more_is_better: bool, share: bool = False) -> Word:
@@ -281,8 +299,8 @@ def word(low: float, high: float, edge: float, *, more_is_better: bool, share: b
     ("can't tell", 'worse')
     """
     if low > edge or high < -edge:
-        good = (low > edge) == more_is_better
-        return ("better" if good else "worse") if share else ("faster" if good else "slower")
+        words = GOOD if (low > edge) == more_is_better else BAD
+        return words[share]
     return "same" if low > -edge and high < edge else "can't tell"
 
 
@@ -321,27 +339,29 @@ def runs_needed(
     unit = variance * runs
     if freedom < math.inf:
         unit *= freedom / (freedom - 2) if freedom > 3 else 3.0
+
+    def settles(many: int) -> bool:
+        """Whether the interval of so many runs lies on one side of the edges often enough."""
+        spread = math.sqrt(unit / many)
+        half = student(freedom * many / runs, tail) * spread
+        estimate = NormalDist(effect, spread or 1e-12)
+        settled = estimate.cdf(-edge - half) + 1 - estimate.cdf(edge + half)
+        if half < edge:
+            settled += estimate.cdf(edge - half) - estimate.cdf(half - edge)
+        return settled >= _SETTLED
+
     few, many = runs, runs + 1
-    while _settled(effect, unit / many, freedom * many / runs, edge, tail) < _SETTLED:
+    while not settles(many):
         few, many = many, math.ceil(many * 1.5)
         if many > _MOST_RUNS:
             return _MOST_RUNS
     while many - few > 1:
         middle = (few + many) // 2
-        if _settled(effect, unit / middle, freedom * middle / runs, edge, tail) < _SETTLED:
-            few = middle
-        else:
+        if settles(middle):
             many = middle
+        else:
+            few = middle
     return many
-
-
-def _settled(effect: float, variance: float, freedom: float, edge: float, tail: float) -> float:
-    """How likely an interval of that variance lies on one side of the edges."""
-    half = student(freedom, tail) * math.sqrt(variance)
-    estimate = NormalDist(effect, math.sqrt(variance) or 1e-12)
-    beyond = estimate.cdf(-edge - half) + 1 - estimate.cdf(edge + half)
-    within = estimate.cdf(edge - half) - estimate.cdf(half - edge) if half < edge else 0.0
-    return beyond + within
 
 
 def withheld(verdict: Verdict, reason: str) -> Verdict:

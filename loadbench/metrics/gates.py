@@ -2,7 +2,7 @@
 
 Each gate is a pure function of the level and of the scenario, and returns at most one finding: figure, reason and
 remedy in one sentence. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should
-know. `checks.py` has the table of their names, meanings and remedies.
+know. docs/checks.md has their meanings and remedies.
 
 The kernel stamps what arrives, so a client that reads late is no fault by itself. It becomes one where arrivals wait so
 long that the next one joins them: then all carry the newest time. What was merged beyond that, the server wrote so, or

@@ -30,7 +30,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Flag("--stamps", "Stamp arrivals: kernel or user.  [default: best]", "WHERE"),
     ] = None
     every_model: bool = False  # all models at hand are meant, by that word: no question which
-    cache_dir: Path | None = None  # of Foundry Local's SDK; None for the usual place
+    cache_dir: Annotated[
+        Path | None,
+        Flag("--cache-dir", "Models of Foundry Local's SDK.  [default: ~/.loadbench/cache/models]", "DIR", "folder"),
+    ] = None
 
 
 class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,7 +123,3 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         except (msgspec.ValidationError, msgspec.DecodeError, KeyError) as error:
             raise UsageError(f"this is no job: {error}") from None
         return msgspec.structs.replace(job, scenario=scenario)
-
-
-PARTS = {"server": Server, "sharing": Sharing, "limits": Limits, "output": Output, "search": Search}
-"""The structs of a job beside its scenario, by its fields."""

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from loadbench import compare, report, select, store
 from loadbench.errors import FAILED, INTERRUPTED
 from loadbench.report import comparison, objectives
 from loadbench.runner.capacity import UNDECIDED
+from loadbench.store.summary import Summary
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
 """What two targets may differ in: it is what they are compared for."""
@@ -89,7 +92,8 @@ def verdict(outcome: Outcome, summary: Mapping[str, Any], *, strict: bool = Fals
 
 def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The comparison of both sides, written beside their folders; None where there is nothing to compare."""
-    known = dict(zip((one.folder for one in outcome.runs), summaries, strict=True))
+    folders = [one.folder for one in outcome.runs]
+    known = dict(zip(folders, (msgspec.convert(one, Summary) for one in summaries), strict=True))
     base, new = (compare.gather([store.read(folder)], folder.name, summaries=known) for folder in known)
     if not compare.matched(base.sides, new.sides):
         return None

@@ -254,7 +254,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     headers: Annotated[
         dict[str, str],
         Meta(description="More HTTP headers."),
-        Flag("--header", "More HTTP headers.", "'NAME: VALUE'", reads="texts", variable=False),
+        Flag("--header", "More HTTP headers.", "'NAME: VALUE'", "headers", variable=False),
     ] = {}
     api_key_env: Annotated[
         Text | None,

@@ -26,6 +26,7 @@ Reader = Literal[
     "text",
     "texts",  # a variable holds one of them
     "list",  # commas part them in a variable
+    "headers",
     "choice",
     "duration",
     "share",
@@ -34,6 +35,8 @@ Reader = Literal[
     "certificates",
     "workers",
     "path",
+    "folder",
+    "file of end",
 ]
 """How the text behind a flag becomes a value."""
 

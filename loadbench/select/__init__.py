@@ -7,32 +7,18 @@ candidates.py  run folders with their scores; each model on each device at each 
 needs.py       each candidate's figures at a load, and how sure it is that they meet the needs
 weights.py     what counts and how much
 rank.py        the Pareto front, the rank, how often the winner stays, what would change it
-choice.py      all of it as one record, with what speaks against it
-catalogue.py   models.json, for a scenario or a router to read
+basis.py       a load, who is left at it, and the rank
+choice.py      all of it as one record; models.json, for a scenario or a router to read
+doubts.py      what speaks against it
 docs/select.md says why it is reckoned so.
 """
 
 from loadbench.scenario.bounds import Need
+from loadbench.select.basis import Terms
 from loadbench.select.candidates import Candidate, Measured, candidates, read
-from loadbench.select.catalogue import updated
-from loadbench.select.choice import Record, Terms, choose, of_runs, summarise
+from loadbench.select.choice import Record, choose, summarise, summary, updated
 from loadbench.select.needs import COMPARED
 from loadbench.select.weights import NAMES, Policy, policy
 
-__all__ = [
-    "COMPARED",
-    "NAMES",
-    "Candidate",
-    "Measured",
-    "Need",
-    "Policy",
-    "Record",
-    "Terms",
-    "candidates",
-    "choose",
-    "of_runs",
-    "policy",
-    "read",
-    "summarise",
-    "updated",
-]
+__all__ = ["COMPARED", "NAMES", "Candidate", "Measured", "Need", "Policy", "Record", "Terms", "candidates", "choose"]
+__all__ += ["policy", "read", "summarise", "summary", "updated"]

@@ -17,18 +17,16 @@ from loadbench.compare import Lap, Side, sides
 from loadbench.compare.sides import load_of
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.store import Run
+from loadbench.store.summary import Finding, Level, Model, Ran, Summary
 from loadbench.text import plain, printable
 
-Json = Mapping[str, Any]
-"""A part of run.json or summary.json."""
 Load = tuple[str, float]
 """("closed", streams) or ("open", requests a second)."""
-
-# -- run folders
-
 Share = Annotated[float, Meta(ge=0, le=1)]
 Points = Annotated[float, Meta(ge=1, le=5)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+# -- run folders
 
 
 class Rating(msgspec.Struct, frozen=True):
@@ -64,16 +62,10 @@ class Scores(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """A run folder, as a choice reads it.
-
-    Attributes:
-        run: Its records.
-        summary: What `metrics.summarise` makes of them.
-        scores: scores.json; None where nobody scored.
-    """
+    """A run folder, as a choice reads it: its records, what they come to, and scores.json where somebody scored."""
 
     run: Run
-    summary: Json
+    summary: Summary
     scores: Scores | None = None
 
 
@@ -85,7 +77,7 @@ def read(folder: Path) -> Measured:
         StoreError: It cannot be read.
     """
     run = store.read(folder)
-    return Measured(run, metrics.summarise(run), scores(folder))
+    return Measured(run, metrics.summary(run), scores(folder))
 
 
 def scores(folder: Path) -> Scores | None:
@@ -101,16 +93,13 @@ def scores(folder: Path) -> Scores | None:
     try:
         return msgspec.convert(orjson.loads(store.read_bounded(path)), Scores)
     except FileNotFoundError:
-        return _passed_rules(folder)
+        pass
     except OSError as error:
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
     except orjson.JSONDecodeError as error:
         raise StoreError(f"{path}: is damaged: {error}; {again}") from None
     except msgspec.ValidationError as error:
         raise StoreError(f"{path}: is no scores.json of loadbench: {printable(str(error))}; {again}") from None
-
-
-def _passed_rules(folder: Path) -> Scores | None:
     try:
         questions = quality.read_questions(folder / "prompts.json")
         if not any(question.checks for question in questions.values()):
@@ -141,7 +130,7 @@ class Candidate:
         scores: Of each run that was scored, the method and the model's entry in scores.json.
         warnings: Gates that spoke about its whole runs.
         simulated: Whether the simulator answered.
-        shared: Whether other models were loaded in the same process, so that nobody can tell whose the memory is.
+        shared: Whether other models were loaded in the same process, so that the memory is not its own alone.
     """
 
     name: str
@@ -152,13 +141,16 @@ class Candidate:
     endpoint: str | None
     facts: dict[str, Any] = field(default_factory=dict)
     sides: Mapping[str, Side] = field(default_factory=dict)
-    levels: dict[str, list[Json]] = field(default_factory=dict)
+    levels: dict[str, list[Level]] = field(default_factory=dict)
     loads: dict[str, Load] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
     scores: list[tuple[str | None, Scored]] = field(default_factory=list)
-    warnings: list[Mapping[str, str]] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
     simulated: bool = False
     shared: bool = False
+
+    def laps(self, load: str) -> Sequence[Lap]:
+        return self.sides[load].laps if load in self.sides else ()
 
 
 class _Key(NamedTuple):
@@ -182,80 +174,67 @@ def candidates(runs: Sequence[Measured]) -> list[Candidate]:
     shared: set[_Key] = set()
     for one in runs:
         measured = sides([one.run])
-        records = {str(record.get("id")): record for record in one.summary.get("models") or ()}
-        resident = [model for model, record in records.items() if record.get("was_loaded") is not False]
+        models = {model.id: model for model in one.summary.models}
+        resident = [model.id for model in one.summary.models if model.was_loaded is not False]
         here: set[_Key] = set()
-        for level in one.summary.get("levels") or ():
-            if level.get("closing"):
+        for level in one.summary.levels:
+            if level.closing:
                 continue
-            record = records.get(str(level.get("model")), {})
-            key = _key(level, record, one.run)
+            model = models.get(str(level.model), Model(id=str(level.model)))
+            key = _key(level, model, one.run)
             candidate = found.setdefault(key, Candidate(key.model, *key, simulated=key.server == "simulator"))
             own = laps.setdefault(key, {})
             if key not in here:
                 here.add(key)
-                _add_run(candidate, one, record)
+                _add_run(candidate, one, model)
                 if len(resident) > 1 and key.model in resident:
                     shared.add(key)
-                for (model, load), side in measured.items():
-                    if model == key.model:
+                for (name, load), side in measured.items():
+                    if name == key.model:
                         own.setdefault(load, []).extend(side.laps)
-            if level.get("status") == "complete" and load_of(level) in own:
-                _add_level(candidate, level)
-    return [
-        replace(
-            candidate,
-            name=_name(key, list(found)),
-            sides={load: Side(key.model, load, tuple(own)) for load, own in laps[key].items()},
-            shared=key in shared,
-        )
-        for key, candidate in found.items()
-    ]
+            load = load_of(level.id, level.model)
+            if level.status == "complete" and load in own:
+                candidate.levels.setdefault(load, []).append(level)
+                rate = level.request_rate_per_s
+                candidate.loads[load] = (
+                    ("open", rate) if rate is not None else ("closed", float(level.concurrency or 0))
+                )
+    several = []
+    for key, candidate in found.items():
+        own_sides = {load: Side(key.model, load, tuple(some)) for load, some in laps[key].items()}
+        several.append(replace(candidate, name=_name(key, list(found)), sides=own_sides, shared=key in shared))
+    return several
 
 
-def _add_run(candidate: Candidate, one: Measured, record: Json) -> None:
+def _add_run(candidate: Candidate, one: Measured, model: Model) -> None:
     """What a run says of a candidate, whatever the load."""
     if one.run.path.name not in candidate.runs:
         candidate.runs.append(one.run.path.name)
-    candidate.facts.update(_listed(record, candidate.model, one.run))
-    candidate.facts.update({name: fact for name, fact in record.items() if fact is not None})
-    candidate.warnings.extend(one.summary.get("warnings") or ())
+    # What the scenario's models.json says of a model counts where its server says nothing.
+    listed = (one.run.info.get("scenario") or {}).get("model_facts") or {}
+    entries = [listed.get(name) for name in (model.name, model.alias, candidate.model)]
+    entry = next((some for some in entries if isinstance(some, Mapping)), {})
+    facts: dict[str, Any] = {"licence": entry.get("licence")}
+    if isinstance(entry.get("size_mb"), int | float):
+        facts["told_bytes"] = entry["size_mb"] * 1e6
+    for known in (facts, msgspec.structs.asdict(model)):
+        candidate.facts.update({name: fact for name, fact in known.items() if fact is not None})
+    candidate.warnings.extend(one.summary.warnings)
     if one.scores is not None:
         rows = [row for row in one.scores.models if row.model == candidate.model]
         candidate.scores.extend((one.scores.method, row) for row in rows)
 
 
-def _add_level(candidate: Candidate, level: Json) -> None:
-    load, rate = load_of(level), level.get("request_rate_per_s")
-    candidate.levels.setdefault(load, []).append(level)
-    candidate.loads[load] = ("closed", float(level.get("concurrency") or 0)) if rate is None else ("open", rate)
-
-
-def _key(level: Json, record: Json, run: Run) -> _Key:
-    ran = level.get("ran") or record.get("ran") or {}
+def _key(level: Level, model: Model, run: Run) -> _Key:
+    ran = level.ran or model.ran or Ran()
     started_here = "started for th" in str(run.info.get("target_found") or "")  # this run, the run
     return _Key(
-        model=str(level.get("model")),
-        device=ran.get("device") or level.get("device") or record.get("device"),
-        execution_provider=ran.get("execution_provider") or level.get("execution_provider"),
+        model=str(level.model),
+        device=ran.device or level.device or model.device,
+        execution_provider=ran.execution_provider or level.execution_provider,
         server=(run.info.get("target") or {}).get("kind"),
-        endpoint=None if started_here else level.get("endpoint"),
+        endpoint=None if started_here else level.endpoint,
     )
-
-
-def _listed(record: Json, model: str, run: Run) -> dict[str, Any]:
-    """What the scenario's models.json says of a model, where its server says nothing."""
-    models = (run.info.get("scenario") or {}).get("model_facts") or {}
-    for name in (record.get("name"), record.get("alias"), model):
-        entry = models.get(name)
-        if isinstance(entry, Mapping):
-            size = entry.get("size_mb")
-            facts = {
-                "licence": entry.get("licence"),
-                "told_bytes": size * 1e6 if isinstance(size, int | float) else None,
-            }
-            return {key: fact for key, fact in facts.items() if fact is not None}
-    return {}
 
 
 def _name(key: _Key, keys: Sequence[_Key]) -> str:
@@ -265,7 +244,8 @@ def _name(key: _Key, keys: Sequence[_Key]) -> str:
     for part, word in (("device", "on"), ("execution_provider", "by"), ("server", "of"), ("endpoint", "at")):
         value = getattr(key, part)
         if len({getattr(other, part) for other in same}) > 1:
-            name += f" {word} {_short(value) if part == 'endpoint' else value or '?'}"
+            shown = _short(value) if part == "endpoint" else value or "?"
+            name = f"{name} {word} {shown}"
             same = [other for other in same if getattr(other, part) == value]
     return name
 
@@ -281,40 +261,31 @@ def _short(endpoint: str | None) -> str:
 # -- the load at which candidates are held against each other
 
 
-def common_load(some: Sequence[Candidate]) -> str:
-    """The highest load that all candidates completed: requests at once, or where none is common, a rate.
+def load_at(some: Sequence[Candidate], name: str | None) -> str:
+    """The load of that name, or the highest one that all candidates completed.
 
-    Candidates that completed no load at all have no say in it.
-
-    Raises:
-        UsageError: There is none; one line that says which each has.
-    """
-    measured = [one for one in some if one.loads]
-    if not measured:
-        raise UsageError("no candidate completed a level: there is nothing to choose by; measure them first")
-    loads = measured[0].loads
-    shared = [load for load in loads if all(load in one.loads for one in measured)]
-    if not shared:
-        has = "; ".join(f"{one.name} has {', '.join(one.loads)}" for one in measured[:6])
-        raise UsageError(
-            f"no load was completed by all candidates: {has}; choose one with --at, who lacks it falls out"
-        )
-    return max(shared, key=lambda load: _rank(loads[load]))
-
-
-def check_load(some: Sequence[Candidate], name: str) -> str:
-    """The load of that name.
+    Requests at once come before rates. Candidates that completed no load at all have no say in it.
 
     Raises:
-        UsageError: No candidate completed it.
+        UsageError: There is none; one line that says which there are.
     """
     loads: dict[str, Load] = {}
     for one in some:
         loads.update(one.loads)
-    if name in loads:
+    ordered = sorted(loads, key=lambda load: (loads[load][0] == "closed", loads[load][1]), reverse=True)
+    if name is not None:
+        if name not in loads:
+            there = ", ".join(ordered) or "none"
+            raise UsageError(f"--at {name}: no candidate completed that load; there are {there}")
         return name
-    has = ", ".join(sorted(loads, key=lambda load: _rank(loads[load]), reverse=True)) or "none"
-    raise UsageError(f"--at {name}: no candidate completed that load; there are {has}")
+    measured = [one for one in some if one.loads]
+    if not measured:
+        raise UsageError("no candidate completed a level: there is nothing to choose by; measure them first")
+    for load in ordered:
+        if all(load in one.loads for one in measured):
+            return load
+    has = "; ".join(f"{one.name} has {', '.join(one.loads)}" for one in measured[:6])
+    raise UsageError(f"no load was completed by all candidates: {has}; choose one with --at, who lacks it falls out")
 
 
 def load_words(load: Load) -> str:
@@ -327,7 +298,3 @@ def load_words(load: Load) -> str:
     if kind == "open":
         return f"{number:g} requests/s"
     return f"{number:g} stream{'' if number == 1 else 's'} at once"
-
-
-def _rank(load: Load) -> tuple[bool, float]:
-    return load[0] == "closed", load[1]

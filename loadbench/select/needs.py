@@ -12,10 +12,11 @@ import numpy as np
 from loadbench import figures as declarations
 from loadbench import stats
 from loadbench.compare import Lap
-from loadbench.compare.sides import Reals
 from loadbench.figures import PERCENTILES, Named
 from loadbench.scenario.bounds import Bound, Need
 from loadbench.select.candidates import Candidate, Passed, Rating
+from loadbench.store.record import Reals
+from loadbench.store.summary import NOTHING
 
 COMPARED = (
     *("ttft_p95", "e2e_mean", "characters_per_s", "output_tokens_per_s", "quality", "rules", "memory", "disk"),
@@ -55,18 +56,8 @@ def is_speed(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A figure of one run, with its interval within that run; None where too few requests hold one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of one candidate over its runs.
+    """A figure of one candidate, of one run or over its runs.
 
     Attributes:
         value: Of several runs the geometric mean.
@@ -85,56 +76,53 @@ class Figure:
 
 
 Figures = dict[str, Figure]
-"""By the name of the candidate; without those that nobody measured."""
+"""By the name of the candidate; without those that were not measured."""
 
 
-def combined(parts: Mapping[str, Sequence[Part]]) -> Figures:
+def combined(parts: Mapping[str, Sequence[Figure]]) -> Figures:
     """One figure a candidate from its runs, by the candidate's name; candidates without a run that has it are left out.
 
     What runs differ by is learned from all candidates that were measured several times, and holds for those that were
     measured once, too: one run says nothing of it. An interval is never narrower than those within the runs allow.
 
-    >>> pair = combined({"a": [Part(100.0, 90.0, 110.0), Part(121.0, 110.0, 130.0)], "b": [Part(50.0, 48.0, 52.0)]})
+    >>> runs = {"a": [Figure(100.0, 90.0, 110.0), Figure(121.0, 110.0, 130.0)], "b": [Figure(50.0, 48.0, 52.0)]}
+    >>> pair = combined(runs)
     >>> round(pair["a"].value), pair["b"].low < 40 < pair["a"].low
     (110, False)
     """
     logs: dict[str, list[float]] = {}
+    freedom, squares = 0, []
     for name, some in parts.items():
-        if some and all(part.value > 0 for part in some):  # else there is no logarithm
-            logs[name] = [math.log(part.value) for part in some]
-    freedom = sum(len(values) - 1 for values in logs.values())
-    squares = math.fsum(math.fsum(_squares(values)) for values in logs.values())
-    between = squares / freedom if freedom else 0.0
+        if not some or any(part.value <= 0 for part in some):
+            continue  # there is no logarithm
+        logs[name] = [math.log(part.value) for part in some]
+        centre = math.fsum(logs[name]) / len(some)
+        freedom += len(some) - 1
+        squares += [(log - centre) ** 2 for log in logs[name]]
+    between = math.fsum(squares) / freedom if freedom else 0.0
     found = {}
     for name, values in logs.items():
         some, k = parts[name], len(values)
         centre = math.fsum(values) / k
         spread = stats.student(freedom) * math.sqrt(between / k) if freedom else 0.0
-        within = _within(some, values)
+        # How far down and up the mean of the logarithms may lie by what is measured within the runs.
+        down = up = 0.0
+        has_intervals = True
+        for part, log in zip(some, values, strict=True):
+            if part.low is None or part.high is None or not part.low > 0:
+                has_intervals = False
+                break
+            down += (log - math.log(part.low)) ** 2
+            up += (math.log(part.high) - log) ** 2
+        if not has_intervals:
+            down = up = 0.0
         low = high = None
-        if within is not None or k > 1:
-            down, up = within or (0.0, 0.0)
-            low = _significant(math.exp(centre - max(down, spread)))
-            high = _significant(math.exp(centre + max(up, spread)))
+        if has_intervals or k > 1:
+            low = _significant(math.exp(centre - max(math.sqrt(down) / k, spread)))
+            high = _significant(math.exp(centre + max(math.sqrt(up) / k, spread)))
         value = math.exp(centre) if k > 1 else some[0].value
         found[name] = Figure(value, low, high, n=sum(part.n for part in some), runs=k)
     return found
-
-
-def _squares(values: Sequence[float]) -> Iterable[float]:
-    mean = math.fsum(values) / len(values)
-    return ((value - mean) ** 2 for value in values)
-
-
-def _within(some: Sequence[Part], values: Sequence[float]) -> tuple[float, float] | None:
-    """How far down and up the mean of logarithms may lie by what is measured within the runs."""
-    down = up = 0.0
-    for part, value in zip(some, values, strict=True):
-        if part.low is None or part.high is None or not part.low > 0:
-            return None
-        down += (value - math.log(part.low)) ** 2
-        up += (math.log(part.high) - value) ** 2
-    return math.sqrt(down) / len(some), math.sqrt(up) / len(some)
 
 
 def _significant(value: float) -> float:
@@ -146,12 +134,18 @@ def _significant(value: float) -> float:
 
 def figures(candidates: Sequence[Candidate], load: str) -> dict[str, Figures]:
     """By the name of the figure (COMPARED, licences apart), what was measured of each candidate."""
+    # Scores of two methods do not compare.
+    methods = scoring_methods(candidates)
+    qualities: Figures = {}
+    if len(methods) == 1:
+        source = f"by {next(iter(methods))}"
+        qualities = _each(candidates, lambda one: _over_runs([row.score for _, row in one.scores], source))
     return {
         "ttft_p95": of_times(candidates, load, "ttft", "p95"),
         "e2e_mean": of_times(candidates, load, "e2e", "mean"),
         "characters_per_s": of_rates(candidates, load, "characters_per_s"),
         "output_tokens_per_s": of_rates(candidates, load, "output_tokens_per_s"),
-        "quality": _qualities(candidates),
+        "quality": qualities,
         "rules": _each(candidates, lambda one: _over_runs([row.checks for _, row in one.scores])),
         "memory": _each(candidates, lambda one: _memory(one, load)),
         "disk": _each(candidates, _disk),
@@ -161,8 +155,12 @@ def figures(candidates: Sequence[Candidate], load: str) -> dict[str, Figures]:
 
 
 def _each(candidates: Sequence[Candidate], read: Callable[[Candidate], Figure | None]) -> Figures:
-    found = {one.name: read(one) for one in candidates}
-    return {name: figure for name, figure in found.items() if figure is not None}
+    found = {}
+    for one in candidates:
+        figure = read(one)
+        if figure is not None:
+            found[one.name] = figure
+    return found
 
 
 def of_times(
@@ -173,12 +171,16 @@ def of_times(
     Args:
         with_failures: Requests that failed or were dropped count as without end, so that a figure may be infinite.
     """
-    finite: dict[str, list[Part]] = {}
+    finite: dict[str, list[Figure]] = {}
     endless: Figures = {}
     for one in candidates:
-        parts = [_part(lap, metric, statistic, with_failures) for lap in _laps(one, load)]
-        some = [part for part in parts if part is not None]
-        if len(some) < len(parts):
+        laps = one.laps(load)
+        some: list[Figure] = []
+        for lap in laps:
+            values = _times(lap, metric, with_failures)
+            if len(values):
+                some.append(_of_run(values, metric, statistic))
+        if len(some) < len(laps):
             continue
         if any(math.isinf(part.value) for part in some):
             lows = [part.low for part in some if part.low is not None]
@@ -189,65 +191,55 @@ def of_times(
     return {**combined(finite), **endless}
 
 
-def _laps(one: Candidate, load: str) -> Sequence[Lap]:
-    side = one.sides.get(load)
-    return side.laps if side else ()
-
-
-def _part(lap: Lap, metric: str, statistic: str, with_failures: bool) -> Part | None:
+def _times(lap: Lap, metric: str, with_failures: bool) -> Reals:
     values = lap.gaps_ms if metric == "itl" else lap.values.get(metric)
     if with_failures and lap.due_values:
-        values = _with_failures(lap, metric, values)
-    values = np.zeros(0) if values is None else values[~np.isnan(values)]
-    if not len(values):
-        return None
-    if statistic == "mean":
-        endless = bool(np.isinf(values).any())
-        bounds = None if metric == "itl" or endless else stats.mean_interval(values)
-        return _bounded(float(values.mean()), bounds, len(values))
+        if metric != "itl":
+            values = lap.due_values.get(metric, values)
+        elif values is not None:
+            # A request that failed counts for as many endless gaps as one that completed has.
+            missing = int(np.isinf(lap.due_values["e2e"]).sum())
+            each = max(1, round(len(values) / max(1, len(lap.prompts))))
+            values = np.append(values, np.full(missing * each, np.inf))
+    return np.zeros(0) if values is None else values[~np.isnan(values)]
+
+
+def _of_run(values: Reals, metric: str, statistic: str) -> Figure:
     if statistic == "max":
-        return Part(float(values.max()), n=len(values))
-    p = PERCENTILES[statistic]
-    value = stats.percentile(np.sort(values), p)
-    bounds = stats.percentile_interval(values, p) if metric != "itl" else None
-    return None if value is None else _bounded(float(value), bounds, len(values))
-
-
-def _with_failures(lap: Lap, metric: str, values: Reals | None) -> Reals | None:
-    """All that was due: a request that failed counts for as many endless gaps as one that completed has."""
-    if metric != "itl" or values is None:
-        return lap.due_values.get(metric, values)
-    missing = int(np.isinf(lap.due_values["e2e"]).sum())
-    each = max(1, round(len(values) / max(1, len(lap.prompts))))
-    return np.append(values, np.full(missing * each, np.inf))
-
-
-def _bounded(value: float, bounds: stats.Bounds | None, n: int) -> Part:
+        return Figure(float(values.max()), n=len(values))
+    bounds = None  # gaps of one request resemble each other: no interval here is theirs
+    if statistic == "mean":
+        value = float(values.mean())
+        if metric != "itl" and not math.isinf(value):
+            bounds = stats.mean_interval(values)
+    else:
+        value = stats.percentile(np.sort(values), PERCENTILES[statistic]) or 0.0
+        if metric != "itl":
+            bounds = stats.percentile_interval(values, PERCENTILES[statistic])
     low, high = bounds or (None, None)
-    return Part(value, low, high, n)
+    return Figure(value, low, high, len(values))
 
 
 def of_rates(candidates: Sequence[Candidate], load: str, metric: str) -> Figures:
-    """What flowed in the steady window, per second."""
-    return combined({one.name: _rate_parts(_laps(one, load), metric) for one in candidates})
-
-
-def _rate_parts(laps: Sequence[Lap], metric: str) -> list[Part]:
-    """A part a run; none where a run has no such rate."""
-    found = []
-    for lap in laps:
-        flow = lap.flows.get(metric)
-        if flow is None or not flow.per_s > 0:
-            return []
-        bounds = None
-        if flow.slices is not None:
-            bounds = stats.rate_interval(flow.slices, flow.seconds, flow.dependent_s)
-        if bounds is not None and flow.slices is not None:
-            # The slices spread what arrives evenly over each request; the rate itself does not.
-            off = flow.per_s - float(flow.slices.sum()) / flow.seconds
-            bounds = max(0.0, bounds[0] + off), bounds[1] + off
-        found.append(_bounded(flow.per_s, bounds, len(lap.prompts)))
-    return found
+    """What flowed in the steady window, per second; of a candidate none where one of its runs has no such rate."""
+    parts: dict[str, list[Figure]] = {}
+    for one in candidates:
+        some: list[Figure] = []
+        for lap in one.laps(load):
+            flow = lap.flows.get(metric)
+            if flow is None or not flow.per_s > 0:
+                some = []
+                break
+            low = high = None
+            if flow.slices is not None:
+                bounds = stats.rate_interval(flow.slices, flow.seconds, flow.dependent_s)
+                if bounds is not None:
+                    # The slices spread what arrives evenly over each request; the rate itself does not.
+                    off = flow.per_s - float(flow.slices.sum()) / flow.seconds
+                    low, high = max(0.0, bounds[0] + off), bounds[1] + off
+            some.append(Figure(flow.per_s, low, high, len(lap.prompts)))
+        parts[one.name] = some
+    return combined(parts)
 
 
 def of_shares(candidates: Sequence[Candidate], load: str, figure: declarations.Figure) -> Figures:
@@ -255,31 +247,28 @@ def of_shares(candidates: Sequence[Candidate], load: str, figure: declarations.F
     hits, of = figure.counts or ("", "")
 
     def read(one: Candidate) -> Figure | None:
-        levels = one.levels.get(load, ())
-        counts = [(level[hits], level[of]) for level in levels if level.get(hits) is not None and level.get(of)]
-        if not counts:
+        hit = n = runs = 0
+        for level in one.levels.get(load, ()):
+            if getattr(level, hits) is not None and getattr(level, of):
+                hit, n, runs = hit + getattr(level, hits), n + getattr(level, of), runs + 1
+        if not runs:
             return None
-        hit, n = sum(hit for hit, _ in counts), sum(n for _, n in counts)
-        worth = _worth(_laps(one, load))
+        # Failures come together: so many independent requests is one of these worth.
+        flags = [lap.outcomes["failed"].flags for lap in one.laps(load) if "failed" in lap.outcomes]
+        counted = sum(map(len, flags))
+        worth = sum(map(stats.independent_flags, flags)) / counted if counted else 1.0
         low, high = stats.wilson(hit * worth, n * worth) or (None, None)
-        return Figure(hit / n, low, high, n, runs=len(counts))
+        return Figure(hit / n, low, high, n, runs)
 
     return _each(candidates, read)
 
 
-def _worth(laps: Sequence[Lap]) -> float:
-    """How many independent requests one of these is worth: failures come together."""
-    flags = [lap.outcomes["failed"].flags for lap in laps if "failed" in lap.outcomes]
-    n = sum(map(len, flags))
-    return sum(map(stats.independent_flags, flags)) / n if n else 1.0
-
-
 def of_levels(candidates: Sequence[Candidate], load: str, figure: declarations.Figure) -> Figures:
     """A figure of summary.json's levels that has no interval of its own."""
-    parts: dict[str, list[Part]] = {}
+    parts: dict[str, list[Figure]] = {}
     for one in candidates:
         values = [figure.read(level) for level in one.levels.get(load, ())]
-        parts[one.name] = [Part(float(value)) for value in values if value is not None]
+        parts[one.name] = [Figure(float(value)) for value in values if value is not None]
     return combined(parts)
 
 
@@ -287,12 +276,12 @@ def _memory(one: Candidate, load: str) -> Figure | None:
     """The largest over the runs of what the server's processes held, on the GPU too where the driver tells theirs."""
     most, source, runs = 0.0, None, 0
     for level in one.levels.get(load, ()):
-        resident, gpu = level.get("server_memory_peak_bytes"), level.get("gpu_memory_peak_bytes")
-        if resident is None:
+        if level.server_memory_peak_bytes is None:
             continue
         runs += 1
-        if resident + (gpu or 0) > most:
-            most, source = resident + (gpu or 0), level.get("gpu_memory_source") if gpu else None
+        gpu = level.gpu_memory_peak_bytes or 0
+        if level.server_memory_peak_bytes + gpu > most:
+            most, source = level.server_memory_peak_bytes + gpu, level.gpu_memory_source if gpu else None
     if not runs:
         return None
     words = "resident" if source is None else "resident and on the GPU"
@@ -315,24 +304,15 @@ def _disk(one: Candidate) -> Figure | None:
 
 def _per_characters(candidates: Sequence[Candidate], load: str, per_tokens: str) -> Figures:
     """Energy or cost of 1,000 characters: models cut text into tokens differently."""
-    parts: dict[str, list[Part]] = {}
+    parts: dict[str, list[Figure]] = {}
     sources: dict[str, str] = {}
     for one in candidates:
         for level in one.levels.get(load, ()):
-            tokens, characters = (level.get("output_tokens") or {}).get("total"), level.get("characters")
-            if level.get(per_tokens) and tokens and characters:
-                parts.setdefault(one.name, []).append(Part(level[per_tokens] * tokens / characters))
-                sources[one.name] = str(level.get("energy_source"))
+            spent, tokens = getattr(level, per_tokens), (level.output_tokens or NOTHING).total
+            if spent and tokens and level.characters:
+                parts.setdefault(one.name, []).append(Figure(spent * tokens / level.characters))
+                sources[one.name] = str(level.energy_source)
     return {name: replace(figure, source=sources[name]) for name, figure in combined(parts).items()}
-
-
-def _qualities(candidates: Sequence[Candidate]) -> Figures:
-    """The scores, where all runs were scored by one method: others do not compare."""
-    methods = scoring_methods(candidates)
-    if len(methods) != 1:
-        return {}
-    scores = _each(candidates, lambda one: _over_runs([row.score for _, row in one.scores]))
-    return {name: replace(figure, source=f"by {next(iter(methods))}") for name, figure in scores.items()}
 
 
 def scoring_methods(candidates: Sequence[Candidate]) -> set[str | None]:
@@ -343,7 +323,7 @@ def scoring_methods(candidates: Sequence[Candidate]) -> set[str | None]:
     return methods
 
 
-def _over_runs(rows: Iterable[Rating | Passed | None]) -> Figure | None:
+def _over_runs(rows: Iterable[Rating | Passed | None], source: str = "") -> Figure | None:
     """The mean over the runs; their prompts are the same, so that more runs make the interval no narrower."""
     some = [row for row in rows if row is not None]
     if not some:
@@ -352,22 +332,17 @@ def _over_runs(rows: Iterable[Rating | Passed | None]) -> Figure | None:
     intervals = [row.ci95 for row in some if row.ci95 is not None]
     low = high = None
     if len(intervals) == len(some):
-        low, high = (_mean([interval[end] for interval in intervals]) for end in (0, 1))
-    return Figure(_mean(values), low, high, n=max(row.n for row in some), runs=len(some))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+        low, high = (math.fsum(ends) / len(some) for ends in zip(*intervals, strict=True))
+    return Figure(math.fsum(values) / len(some), low, high, max(row.n for row in some), len(some), source)
 
 
 def licence(one: Candidate) -> str | None:
-    """The licence as it is listed, in lower case; None where nobody says.
+    """The licence as it is listed, in lower case; None where nothing lists it.
 
     >>> licence(Candidate("m", "m", None, None, None, None, {"licence": "Apache-2.0"}))
     'apache-2.0'
     """
-    listed = one.facts.get("licence")
-    return str(listed).strip().lower() or None if listed else None
+    return str(one.facts.get("licence") or "").strip().lower() or None
 
 
 # -- requirements
@@ -405,12 +380,13 @@ def met(need: Need, candidates: Sequence[Candidate], load: str, measured: Mappin
     Args:
         measured: The figures that are at hand (`figures`).
     """
-    if need.bound is None:
+    bound = need.bound
+    if bound is None:
         return {one.name: _of_word(need, one) for one in candidates}
-    found = measured.get(need.name) if need.bound.statistic is None else None
+    found = measured.get(need.name) if bound.statistic is None else None
     if found is None:
-        found = _of_bound(need.bound, candidates, load)
-    return {one.name: _of_figure(need, need.bound, found.get(one.name)) for one in candidates}
+        found = _of_bound(bound, candidates, load)
+    return {one.name: _of_figure(need, bound, found.get(one.name)) for one in candidates}
 
 
 def _of_bound(bound: Bound, candidates: Sequence[Candidate], load: str) -> Figures:
@@ -437,19 +413,11 @@ def _of_word(need: Need, one: Candidate) -> Met:
 def _of_figure(need: Need, bound: Bound, figure: Figure | None) -> Met:
     if figure is None:
         return Met(need.text, need.name, "unknown", sure=None, value=None, unit=need.unit)
-    holds = bound.holds(figure.value)
+    value, low, high = figure.value, figure.low, figure.high
+    holds = bound.holds(value)
     sure = None
-    if figure.low is not None and figure.high is not None:
-        sure = bound.holds(figure.low) == bound.holds(figure.high) == holds
+    if low is not None and high is not None:
+        sure = bound.holds(low) == bound.holds(high) == holds
     elif need.unit == "bytes":
         sure = True  # not a statistic: there is nothing to be unsure of
-    return Met(
-        need=need.text,
-        name=need.name,
-        outcome="met" if holds else "missed",
-        sure=sure,
-        value=figure.value,
-        low=figure.low,
-        high=figure.high,
-        unit=need.unit,
-    )
+    return Met(need.text, need.name, "met" if holds else "missed", sure, value, low, high, need.unit)

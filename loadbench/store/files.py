@@ -14,13 +14,13 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import orjson
 
 from loadbench.errors import StoreError, UsageError
 from loadbench.scenario.files import check_regular, open_file
-from loadbench.store.record import Result
+from loadbench.store.record import Json, Result
 from loadbench.store.schema import Part, check_run
 from loadbench.text import printable
 
@@ -51,29 +51,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         StoreError: If the folder cannot be written.
     """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     for tried in range(1, TRIES + 1):
         try:
-            _replace(path, content)
+            # Not by tempfile, which lets nobody else read it whatever the umask is.
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o666)
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                write_all(file, content)
+                os.fsync(descriptor)
+            os.replace(temporary, path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             if error.errno == errno.ESTALE and tried < TRIES:
                 continue  # a network disk that came back: the same call finds the file again
             raise cannot_write(path, error) from error
         return
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        # Not by tempfile, which lets nobody else read it whatever the umask is.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o666)
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            write_all(file, content)
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def open_append(path: Path) -> BinaryIO:
@@ -133,8 +126,10 @@ def end_lines(path: Path) -> None:
             size = file.seek(0, os.SEEK_END)
             if path.suffix == ".hlog":
                 file.truncate(_last_line_end(file, size))
-            elif size and not _ends_line(file, size):
-                write_all(file, b"\n")
+            elif size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    write_all(file, b"\n")
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -149,11 +144,6 @@ def _last_line_end(file: BinaryIO, size: int) -> int:
             return begins + found + 1
         size = begins
     return 0
-
-
-def _ends_line(file: BinaryIO, size: int) -> bool:
-    file.seek(size - 1)
-    return file.read(1) == b"\n"
 
 
 def hold(path: Path) -> int | None:
@@ -215,7 +205,7 @@ def utc_now(timespec: str = "seconds") -> str:
     return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-def read_info(path: Path) -> dict[str, Any]:
+def read_info(path: Path) -> Json:
     """run.json of a folder.
 
     Raises:
@@ -239,12 +229,9 @@ def read_info(path: Path) -> dict[str, Any]:
     if info["schema"] > SCHEMA:
         raise StoreError(f"{file}: has schema {info['schema']}, this loadbench reads up to {SCHEMA}: upgrade loadbench")
     levels = info.get("levels")
+    required = (("id", str), ("attempt", int), ("status", str))
     if not isinstance(levels, list) or not all(
-        isinstance(level, dict)
-        and isinstance(level.get("id"), str)
-        and isinstance(level.get("attempt"), int)
-        and isinstance(level.get("status"), str)
-        for level in levels
+        isinstance(level, dict) and all(isinstance(level.get(key), kind) for key, kind in required) for level in levels
     ):
         raise StoreError(f"{file}: is damaged: its levels cannot be read")
     try:
@@ -281,23 +268,20 @@ def read_lines(path: Path, most_bytes: int = LARGEST_LINE_BYTES) -> Iterator[tup
             number = passed_over = 0
             while line := file.readline(most_bytes):
                 number += 1
+                passed_over += line.isspace()
                 if len(line) == most_bytes and not line.endswith(b"\n"):
                     line = TOO_LONG
                     while (rest := file.readline(_BLOCK_BYTES)) and not rest.endswith(b"\n"):
                         passed_over += len(rest)
-                        _check_filling(path, number, passed_over)
+                        if passed_over > _MOST_PASSED_OVER_BYTES:
+                            break
+                if passed_over > _MOST_PASSED_OVER_BYTES:
+                    what = "is no line of loadbench's, and has no end; is this a run folder?"
+                    raise StoreError(f"{path}, line {number}: {what}")
                 if line := line.strip():
                     yield number, line
-                else:
-                    passed_over += 1
-                    _check_filling(path, number, passed_over)
     except OSError as error:
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
-
-
-def _check_filling(path: Path, number: int, passed_over: int) -> None:
-    if passed_over > _MOST_PASSED_OVER_BYTES:
-        raise StoreError(f"{path}, line {number}: is no line of loadbench's, and has no end; is this a run folder?")
 
 
 def is_told(value: object) -> bool:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
 
@@ -32,7 +32,7 @@ from loadbench.store.files import (
     write_atomically,
 )
 from loadbench.store.histogram import Histogram, log_header
-from loadbench.store.record import Result
+from loadbench.store.record import Facts, Json, Result
 from loadbench.store.schema import FROM_SERVERS, Part, forget
 
 MAX_RAW_GAPS = 20_000_000  # of a run; beyond it gaps are kept in itl.hlog alone
@@ -68,7 +68,7 @@ def check_new(path: Path) -> None:
 class RunFolder:
     """A run folder that is being written. Make one with `create` or `reopen`."""
 
-    def __init__(self, path: Path, info: dict[str, Any], *, answers: bool) -> None:
+    def __init__(self, path: Path, info: Json, *, answers: bool) -> None:
         self.path = path
         self.info = info
         self._answers = answers
@@ -83,12 +83,11 @@ class RunFolder:
             left.unlink(missing_ok=True)
 
     @classmethod
-    def create(cls, path: Path, info: Mapping[str, Any], *, answers: bool = True) -> RunFolder:
+    def create(cls, path: Path, info: Facts, *, answers: bool = True) -> RunFolder:
         """Make a new run folder.
 
         Args:
-            path: The folder; made with its parents.
-            info: What run.json says from the start: schema, versions, command, scenario, target, environment.
+            info: What run.json says from the start: versions, command, scenario, target, environment.
             answers: Whether to keep answers.jsonl.
 
         Raises:
@@ -134,19 +133,15 @@ class RunFolder:
         """Ids of the levels that need not be done again."""
         return {level["id"] for level in self.info["levels"] if level["status"] == "complete"}
 
-    def begin(self, level: Mapping[str, Any]) -> int:
-        """A level begins; the number of this attempt, from 1.
-
-        Args:
-            level: At least `id` and `model`.
-        """
+    def begin(self, level: Facts) -> int:
+        """A level, of which `id` and `model` are needed, begins; the number of this attempt, from 1."""
         attempt = self._next_attempt(level)
         self.info["levels"].append({**level, "attempt": attempt, "status": "running", "began": utc_now("milliseconds")})
         self._written = {}
         self._write_info()
         return attempt
 
-    def _next_attempt(self, level: Mapping[str, Any]) -> int:
+    def _next_attempt(self, level: Facts) -> int:
         return 1 + sum(1 for entry in self.info["levels"] if entry["id"] == level["id"])
 
     def add(self, result: Result) -> None:
@@ -170,11 +165,11 @@ class RunFolder:
             }
             self._texts += self._line("answers", answer)
 
-    def add_sample(self, sample: Mapping[str, Any]) -> None:
+    def add_sample(self, sample: Facts) -> None:
         """A look at the server and the machine: a line of telemetry.jsonl, on disk as `add` says."""
         self._samples += self._line("telemetry" if sample.get("phase") == "level" else None, sample)
 
-    def _line(self, kind: str | None, content: Mapping[str, Any]) -> bytes:
+    def _line(self, kind: str | None, content: Facts) -> bytes:
         """A line of a file, counted among those of the present level where it is of one."""
         line = orjson.dumps(content)
         if kind is not None:
@@ -209,7 +204,7 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self.path / name, error) from error
 
-    def end(self, facts: Mapping[str, Any], histograms: Mapping[str, Histogram]) -> None:
+    def end(self, facts: Facts, histograms: Mapping[str, Histogram]) -> None:
         """The present level is over: its facts, and a line in each metric's .hlog.
 
         Args:
@@ -224,7 +219,7 @@ class RunFolder:
             self._log(name, tag, histogram, level.get("duration_s") or 0.0)
         self._write_info()
 
-    def skip(self, level: Mapping[str, Any], reason: str) -> None:
+    def skip(self, level: Facts, reason: str) -> None:
         """A level that is not run."""
         skipped = {"attempt": self._next_attempt(level), "status": "skipped", "reason": reason, "began": None}
         self.info["levels"].append({**level, **skipped})

@@ -59,7 +59,7 @@ class Histogram:
         over: Values too high for any bucket; they are counted in the last one, and `max` stays exact.
         counts: Count of each of HdrHistogram's slots, int64. Reading is fine; record only through the methods.
 
-    After `decode` (not after `merge` or `copy`) min, max and sum are as exact as the slots: to 3 digits.
+    After `decode` (not after `merge`) min, max and sum are as exact as the slots: to 3 digits.
 
     >>> ttft = Histogram()
     >>> ttft.record_many([200_000, 210_000, 1_000_000])
@@ -87,11 +87,8 @@ class Histogram:
         us = int(us)
         if us < 0:
             raise ValueError(f"a duration of {us} us: time does not run backwards")
-        if us > TOP_US:
-            self.over += 1
-            self.counts[-1] += 1
-        else:
-            self.counts[_slot_of(us)] += 1
+        self.over += us > TOP_US
+        self.counts[_slot_of(min(us, TOP_US))] += 1
         self._note(1, us, us, us)
 
     def record_many(self, us: ArrayLike) -> None:
@@ -137,11 +134,9 @@ class Histogram:
     def percentile(self, p: float) -> int | None:
         """The value in us at nearest rank ceil(p * n): the highest one that its slot stands for, at most `max`.
 
-        Args:
-            p: A fraction in [0, 1], taken as it is written: 0.07 of 100 values is rank 7, although the product of the
-                floats is 7.000000000000001. 0 gives `min`.
-        Returns:
-            None when empty.
+        None when empty. A fraction is taken as it is written: 0.07 of 100 values is rank 7, although the product of the
+        floats is 7.000000000000001. 0 gives `min`.
+
         Raises:
             ValueError: If p is not in [0, 1].
         Source: `getValueAtPercentile` in HdrHistogram/HdrHistogram, from 2.1.11 on.
@@ -193,12 +188,6 @@ class Histogram:
         self.counts += other.counts
         self.over += other.over
         self._note(other.count, other.min, other.max, other.sum)
-
-    def copy(self) -> Histogram:
-        """The same values, from here on apart."""
-        twin = Histogram()
-        twin.merge(self)
-        return twin
 
     def packed(self) -> bytes:
         """All of it in a few kB, exact `min`, `max`, `sum` and `over` too: what workers send."""
@@ -253,11 +242,13 @@ class Histogram:
             LoadbenchError: If the package hdrhistogram is not installed.
         """
         hdrh = _hdrh()
-        damaged: tuple[type[Exception], ...] = (ValueError, OverflowError, zlib.error, struct.error, *_hdrh_errors())
+        from hdrh import codec
+
+        refused = (codec.HdrCookieException, codec.HdrLengthException, codec.HdrHistogramSettingsException)
         try:
             _check_size(encoded)
             source = hdrh.HdrHistogram.decode(encoded)
-        except damaged as error:
+        except (ValueError, OverflowError, zlib.error, struct.error, *refused) as error:
             raise ValueError(f"a damaged histogram: {error or type(error).__name__}") from error
         counts = np.frombuffer(source.counts, dtype=np.int64)
         source.encoder = None  # as above
@@ -282,26 +273,22 @@ class Histogram:
         """One line, its end included, of an HdrHistogram log.
 
         Args:
-            tag: What the histogram is of, e.g. ``smollm2-135m@c4``. Commas and blanks, which the format has no room
-                for, are written as %2C and the like.
+            tag: What the histogram is of, e.g. ``smollm2-135m@c4``.
             start_s: When its first value was recorded, in s since the start that `log_header` names.
             duration_s: How long it was recorded.
         Raises:
             LoadbenchError: If the package hdrhistogram is not installed.
         """
+        # The format has no room for commas and blanks in a tag. Java's reader takes whatever is neither; % is quoted
+        # so that reading undoes it.
+        quoted = [urllib.parse.quote(c, safe="") if c in ",%" or c.isspace() else c for c in tag]
         high_ms = (self.max or 0) / _MAX_UNITS_PER_US
         times = f"{max(start_s, 0.0):.3f},{max(duration_s, 0.0):.3f},{high_ms:.3f}"
-        return f"Tag={_quote(tag)},{times},{self.encode()}\n"
+        return f"Tag={''.join(quoted)},{times},{self.encode()}\n"
 
 
 def _check_size(encoded: str) -> None:
-    """Refuse what is no histogram of ours before the library makes room for it: a few bytes may inflate to GBs.
-
-    Raises:
-        ValueError: If it is too large, or of another range.
-        zlib.error: If it is damaged.
-        struct.error: If it is cut short.
-    """
+    """Refuse what is no histogram of ours before the library makes room for it: a few bytes may inflate to GBs."""
     inflating = zlib.decompressobj()
     inflated = inflating.decompress(base64.b64decode(encoded)[_WRAPPING_BYTES:], _LARGEST_BYTES)
     if inflating.unconsumed_tail:
@@ -328,11 +315,6 @@ def _highest_us(slot: int) -> int:
     return _lowest_us(slot + 1) - 1
 
 
-def _quote(tag: str) -> str:
-    # Java's reader takes whatever is no comma and no white space; % is quoted so that reading undoes it.
-    return "".join(urllib.parse.quote(c, safe="") if c in ",%" or c.isspace() else c for c in tag)
-
-
 def _hdrh() -> Any:
     try:
         import hdrh.histogram
@@ -342,12 +324,6 @@ def _hdrh() -> Any:
             "`pip install hdrhistogram` where it has a wheel or a C compiler is at hand. All else works without it"
         ) from None
     return hdrh.histogram
-
-
-def _hdrh_errors() -> tuple[type[Exception], ...]:
-    from hdrh import codec
-
-    return codec.HdrCookieException, codec.HdrLengthException, codec.HdrHistogramSettingsException
 
 
 _NUMBER = r"\d{1,18}(?:\.\d{0,18})?"
@@ -382,35 +358,6 @@ def read_log(path: Path, tags: Container[str] | None = None) -> dict[str, Histog
         LoadbenchError: If the package hdrhistogram is not installed.
     """
     histograms: dict[str, Histogram] = {}
-    for number, line in _log_lines(path):
-        if line.startswith(("#", '"')) or not line.strip():
-            continue
-        try:
-            match = _LINE.fullmatch(line)
-            if match is None:
-                raise ValueError("not a line of a histogram log")
-            tag = urllib.parse.unquote(match["tag"] or "")
-            if tags is not None and tag not in tags:
-                continue
-            histogram = Histogram.decode(match["counts"])
-            _restore_max(histogram, match["max"])
-        except ValueError as error:
-            if not line.endswith("\n"):
-                break
-            raise StoreError(f"{path}, line {number}: {error}") from error
-        if tag in histograms:
-            histograms[tag].merge(histogram)
-        else:
-            histograms[tag] = histogram
-    return histograms
-
-
-def _log_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a log with their numbers.
-
-    Raises:
-        StoreError: If it cannot be read, or a line is longer than that of any histogram.
-    """
     try:
         with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
             number = 0
@@ -418,17 +365,33 @@ def _log_lines(path: Path) -> Iterator[tuple[int, str]]:
                 number += 1
                 if len(line) == _LONGEST_LINE:
                     raise StoreError(f"{path}, line {number}: is longer than that of any histogram")
-                yield number, line
+                if line.startswith(("#", '"')) or not line.strip():
+                    continue
+                try:
+                    tag, histogram = _read_line(line, tags)
+                except ValueError as error:
+                    if not line.endswith("\n"):
+                        break
+                    raise StoreError(f"{path}, line {number}: {error}") from error
+                if histogram is not None:
+                    histograms.setdefault(tag, Histogram()).merge(histogram)
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from error
+    return histograms
 
 
-def _restore_max(histogram: Histogram, logged_ms: str) -> None:
-    """Take the exact maximum from the log's third column, where it is one: others write it in other units."""
-    if histogram.max is None:
-        return
-    logged_us = int(Decimal(logged_ms) * _MAX_UNITS_PER_US)
-    if _slot_of(min(logged_us, TOP_US)) == _slot_of(min(histogram.max, TOP_US)):
+def _read_line(line: str, tags: Container[str] | None) -> tuple[str, Histogram | None]:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise ValueError("not a line of a histogram log")
+    tag = urllib.parse.unquote(match["tag"] or "")
+    if tags is not None and tag not in tags:
+        return tag, None
+    histogram = Histogram.decode(match["counts"])
+    # The log's third column has the exact maximum, where it is one: others write it in other units.
+    logged_us = int(Decimal(match["max"]) * _MAX_UNITS_PER_US)
+    if histogram.max is not None and _slot_of(min(logged_us, TOP_US)) == _slot_of(min(histogram.max, TOP_US)):
         histogram.max = logged_us
         if logged_us > TOP_US:
             histogram.over = max(histogram.over, 1)  # how many more, the log does not say
+    return tag, histogram

@@ -14,7 +14,7 @@ import orjson
 from loadbench.errors import StoreError
 from loadbench.store.files import HISTOGRAMS, TOLD, Check, hlog_works, is_told, log_tag, read_info, read_lines
 from loadbench.store.histogram import Histogram, read_log
-from loadbench.store.record import ColumnBuilder, Line, Results
+from loadbench.store.record import ColumnBuilder, Json, Line, Results
 from loadbench.store.schema import is_sample
 from loadbench.text import printable
 
@@ -32,7 +32,7 @@ class LevelData:
             where nobody knows.
     """
 
-    facts: dict[str, Any]
+    facts: Json
     results: Results
     histograms: dict[str, Histogram]
     gaps_kept: bool
@@ -54,10 +54,10 @@ class Run:
     """
 
     path: Path
-    info: dict[str, Any]
+    info: Json
     levels: list[LevelData]
     unreadable_lines: int
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[Json] = field(default_factory=list)
     unreadable_samples: int = 0
 
 
@@ -68,7 +68,7 @@ def read(path: Path) -> Run:
         StoreError: If it is no run folder, or none of its records is one.
     """
     info = read_info(path)
-    counted: dict[str, dict[str, Any]] = {}
+    counted: dict[str, Json] = {}
     for level in info["levels"]:
         if level["status"] == "running":
             level["status"] = "incomplete"
@@ -82,19 +82,10 @@ def read(path: Path) -> Run:
     files = {name: path / f"{name}.hlog" for name in HISTOGRAMS}
     logs = {name: read_log(file, checks) for name, file in files.items() if file.exists() and hlog_works()}
     levels = []
-    for level in counted.values():
-        tag = log_tag(level["id"], level["attempt"])
-        attempt = attempts[level["id"], level["attempt"]]
-        histograms = {name: log[tag] for name, log in logs.items() if tag in log}
-        levels.append(
-            LevelData(
-                facts=level,
-                results=attempt.columns.results(),
-                histograms=histograms,
-                gaps_kept=attempt.columns.gaps_kept,
-                damage=attempt.damage(),
-            )
-        )
+    for key, attempt in attempts.items():
+        histograms = {name: log[log_tag(*key)] for name, log in logs.items() if log_tag(*key) in log}
+        columns, kept = attempt.columns.results(), attempt.columns.gaps_kept
+        levels.append(LevelData(attempt.facts, columns, histograms, gaps_kept=kept, damage=attempt.damage()))
     return Run(path, info, levels, unreadable, samples, unreadable_samples)
 
 
@@ -108,8 +99,9 @@ MOST_SAMPLES = 2_000_000
 class _Attempt:
     """One attempt of a level while its lines are read: its columns, and whether they are those that were written."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
+    def __init__(self, facts: Json) -> None:
         written = facts.get("written") or {}
+        self.facts = facts
         self.columns = ColumnBuilder()
         self.of_records = Check(written.get("requests"))
         self.of_samples = Check(written.get("telemetry"))
@@ -121,18 +113,6 @@ class _Attempt:
             records = f"requests.jsonl has more than one record of request {request}"
         found = (records, self.of_samples.fault("telemetry.jsonl"))
         return tuple(one for one in found if one is not None)
-
-
-def _backwards(record: Any) -> str | None:
-    """The mark of a record that lies before one which cannot come after it; None where time runs on."""
-    latest = record.sent_ns
-    for name in ("first_event_ns", "first_token_ns", "last_token_ns", "end_ns"):
-        at = getattr(record, name)
-        if at is not None:
-            if latest is not None and at < latest:
-                return name
-            latest = at
-    return None
 
 
 def _read_requests(path: Path, attempts: Mapping[tuple[str, int], _Attempt]) -> int:
@@ -156,8 +136,13 @@ def _read_requests(path: Path, attempts: Mapping[tuple[str, int], _Attempt]) -> 
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
             continue
-        if record is not None and (name := _backwards(record)) is not None:
-            record, why = None, f"its {name} lies before an earlier mark"
+        latest = None
+        for name in ("sent_ns", "first_event_ns", "first_token_ns", "last_token_ns", "end_ns"):
+            at = getattr(record, name, None)  # what never happened has no mark
+            if at is not None and latest is not None and at < latest:
+                record, why = None, f"its {name} lies before an earlier mark"
+                break
+            latest = latest if at is None else at
         if record is None:
             unreadable += 1
             fault = fault or f"{path}, line {number}: is no record of loadbench: {why}"
@@ -178,25 +163,20 @@ def _without_untold(line: bytes) -> Any:
     """A record whose counts of the server's are no such counts, without them; None where that is not all."""
     try:
         found = json.loads(line)
-        told = {
-            name: None if name in TOLD and _is_number(one) and not is_told(one) else one for name, one in found.items()
-        }
-        return msgspec.convert(told, Line)
+        for name in TOLD:
+            count = found.get(name)
+            if isinstance(count, int | float) and not isinstance(count, bool) and not is_told(count):
+                found[name] = None
+        return msgspec.convert(found, Line)
     except (msgspec.MsgspecError, ValueError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _read_samples(path: Path, counted: Mapping[str, Check]) -> tuple[list[dict[str, Any]], int]:
+def _read_samples(path: Path, counted: Mapping[str, Check]) -> tuple[list[Json], int]:
     """The samples outside of levels and of the attempts (by tag) that count; the number of lines that are none."""
-    samples: list[dict[str, Any]] = []
-    if not path.exists():
-        return samples, 0
+    samples: list[Json] = []
     unreadable = 0
-    for _, line in read_lines(path, LARGEST_SAMPLE_BYTES):
+    for _, line in read_lines(path, LARGEST_SAMPLE_BYTES) if path.exists() else ():
         try:
             sample = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -205,11 +185,7 @@ def _read_samples(path: Path, counted: Mapping[str, Check]) -> tuple[list[dict[s
             unreadable += 1
         elif sample.get("phase") != "level":
             samples.append(sample)
-        elif (check := counted.get(_tag(sample))) is not None:
+        elif (check := counted.get(log_tag(str(sample.get("level")), sample.get("attempt") or 0))) is not None:
             check.feed(line)
             samples.append(sample)
     return samples, unreadable
-
-
-def _tag(sample: Mapping[str, Any]) -> str:
-    return log_tag(str(sample.get("level")), sample.get("attempt") or 0)

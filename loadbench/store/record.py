@@ -7,7 +7,7 @@ its annotations.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -16,6 +16,10 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+Json = dict[str, Any]
+"""A JSON object, as it is read or written."""
+Facts = Mapping[str, Any]
+"""One that is looked at alone."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Mark = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Gap = Annotated[int, Meta(ge=0, le=2**43)]
@@ -173,7 +177,7 @@ class Results:
         """Those rows alone, with their gaps: a copy."""
         sizes = np.diff(self.gap_offsets)
         rows = np.flatnonzero(chosen)
-        columns: dict[str, Any] = {}
+        columns: Json = {}
         for column in COLUMNS:
             values = getattr(self, column.name)
             columns[column.name] = [values[row] for row in rows] if isinstance(values, list) else values[rows]
@@ -292,27 +296,23 @@ class ColumnBuilder:
         order = np.argsort(self._requests(), kind="stable")
         offsets = np.frombuffer(self._offsets, np.int64)
         lengths = np.diff(offsets)[order]
-        columns: dict[str, Any] = {}
+        columns: Json = {}
         for column, numbers in self._numbers.items():
             dtype = np.bool_ if column.typecode == "b" else numbers.typecode
             columns[column.name] = np.frombuffer(numbers, dtype)[order]
         for column, words in self._words.items():
             columns[column.name] = [words[row] for row in order]
-        gaps = self._ordered_gaps(offsets[:-1][order], lengths)
-        return Results(**columns, gaps_us=gaps, gap_offsets=np.concatenate(([0], np.cumsum(lengths))))
-
-    def _requests(self) -> Counts:
-        return np.frombuffer(self._numbers[COLUMNS[0]], np.int64)
-
-    def _ordered_gaps(self, begins: Counts, lengths: Counts) -> Counts:
-        """The gaps of rows that begin there in the order they came; some rows at once, for there may be 20 million."""
-        gaps = np.frombuffer(self._gaps, np.int64)
-        found = np.empty(len(gaps), np.int64)
+        # Some rows at once, for there may be 20 million gaps.
+        begins, gaps = offsets[:-1][order], np.frombuffer(self._gaps, np.int64)
+        ordered = np.empty(len(gaps), np.int64)
         done = 0
         for row in range(0, len(begins), ROWS):
             own = lengths[row : row + ROWS]
             ends = np.cumsum(own)
             places = np.repeat(begins[row : row + ROWS] - (ends - own), own) + np.arange(ends[-1])
-            found[done : done + len(places)] = gaps[places]
+            ordered[done : done + len(places)] = gaps[places]
             done += len(places)
-        return found
+        return Results(**columns, gaps_us=ordered, gap_offsets=np.concatenate(([0], np.cumsum(lengths))))
+
+    def _requests(self) -> Counts:
+        return np.frombuffer(self._numbers[COLUMNS[0]], np.int64)

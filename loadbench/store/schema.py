@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from loadbench.errors import UsageError
 from loadbench.scenario.bounds import Bound, Threshold
 from loadbench.scenario.files import is_deep
-from loadbench.store.record import Count, Mark
+from loadbench.store.record import Count, Facts, Json, Mark
 from loadbench.store.summary import Absent, Amount, Figure, Ms, Ran, Seconds, Worker
 
 MOST_LEVELS = 20_000
@@ -157,7 +157,7 @@ class ScenarioFacts(Struct, kw_only=True, frozen=True):
     name: str | None = None
     description: str | None = None
     endpoint: str | list[str] | None = None
-    model_facts: dict[str, dict[str, Any]] | None = None
+    model_facts: dict[str, Json] | None = None
     prompts: str | list[str] | None = None
     system: str | None = None
     max_tokens: Count | None = None
@@ -170,11 +170,11 @@ class ScenarioFacts(Struct, kw_only=True, frozen=True):
     repeat: Count | None = None
     until: Amount | None = None
     slo: list[str] | None = None
-    fail_if: list[str | dict[str, Any]] | None = None
+    fail_if: list[str | Json] | None = None
     shared_prefix: Amount | None = None
     distinct_prompts: bool | None = None
     stream: bool | None = None
-    extra_body: dict[str, Any] | None = None
+    extra_body: Json | None = None
     execution_provider: str | None = None
     device: list[str] | None = None
     price_per_kwh: Amount | None = None
@@ -192,7 +192,7 @@ class PromptsFacts(Struct, kw_only=True, frozen=True):
 class ParameterFacts(Struct, kw_only=True, frozen=True):
     max_tokens: Count | None = None
     temperature: Figure | None = None
-    extra_body: dict[str, Any] | None = None
+    extra_body: Json | None = None
     stream: bool | None = None
 
 
@@ -266,7 +266,7 @@ class AgainstFacts(Struct, kw_only=True, frozen=True):
 
 class SpreadFacts(Struct, kw_only=True, frozen=True):
     kind: str | None = None
-    workers: list[dict[str, Any]] | None = None
+    workers: list[Json] | None = None
 
 
 class RunFacts(Struct, kw_only=True, frozen=True):
@@ -299,14 +299,14 @@ class RunFacts(Struct, kw_only=True, frozen=True):
     spread: SpreadFacts | None = None
 
 
-def run_facts(info: Mapping[str, Any]) -> RunFacts:
+def run_facts(info: Facts) -> RunFacts:
     """What a run.json says of the run as a whole, without its levels and searches, which are read one by one."""
     return msgspec.convert(
         {name: value for name, value in info.items() if name not in ("levels", "capacity")}, RunFacts
     )
 
 
-def check_run(info: Mapping[str, Any]) -> None:
+def check_run(info: Facts) -> None:
     """Whether every known key of a run.json is of its type and in its range.
 
     Raises:
@@ -333,7 +333,7 @@ def check_run(info: Mapping[str, Any]) -> None:
         raise ValueError(f"its scenario: {error}") from None
 
 
-def forget(info: Mapping[str, Any], sections: Sequence[str]) -> None:
+def forget(info: Facts, sections: Sequence[str]) -> None:
     """Make null what is a number and none that a run.json may hold: a server said it, and nobody knows the truth.
 
     Args:

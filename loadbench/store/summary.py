@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from loadbench.store.record import Count
+from loadbench.store.record import Count, Json
 
 SCHEMA = 1
 Severity = Literal["red", "warn", "note"]
@@ -649,7 +649,7 @@ class Summary(Struct, kw_only=True):
     """Every figure that a report prints."""
 
     schema: int = SCHEMA
-    run: dict[str, Any] = {}
+    run: Json = {}
     levels: Sequence[Level] = ()
     models: Sequence[Model] = ()
     absent: Sequence[Absent] = ()
@@ -663,13 +663,13 @@ class Summary(Struct, kw_only=True):
     capacity_rate_per_s: Load | None = None
     thresholds: Sequence[ThresholdRow] = ()
     verdict: None = None
-    models_compared: Sequence[dict[str, Any]] | UnsetType = UNSET
-    choice: dict[str, Any] | UnsetType | None = UNSET
+    models_compared: Sequence[Json] | UnsetType = UNSET
+    choice: Json | UnsetType | None = UNSET
 
 
-def as_mapping(summary: Struct) -> dict[str, Any]:
+def as_mapping(summary: Struct) -> Json:
     """Plain values, as summary.json has them: the door for readers that do not take the structs yet."""
-    found: dict[str, Any] = msgspec.to_builtins(summary)
+    found: Json = msgspec.to_builtins(summary)
     return found
 
 

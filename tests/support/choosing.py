@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from loadbench import select
@@ -13,8 +14,9 @@ from loadbench.compare import Flow, Lap, Side
 from loadbench.select import Candidate, Measured, Need, Terms, policy
 from loadbench.select.candidates import Rating, Scored
 from loadbench.store import Run
+from loadbench.store.summary import Level, Summary
 
-GB = 1e9
+GB = 10**9
 SETTINGS: dict[str, Any] = {"max_tokens": 64, "temperature": 0.0, "extra_body": {}, "stream": True}
 
 
@@ -38,7 +40,7 @@ def info(name: str = "models", **more: Any) -> dict[str, Any]:
 
 def measured(name: str = "models", **more: Any) -> Measured:
     """A run folder of which nothing but run.json is asked."""
-    return Measured(Run(Path(name), info(name, **more), [], 0), {})
+    return Measured(Run(Path(name), info(name, **more), [], 0), Summary())
 
 
 def lap(
@@ -94,7 +96,7 @@ def candidate(
     """A candidate that was measured at one load, or at several alike."""
     some = tuple(laps if laps is not None else [lap(**figures)])
     row: dict[str, Any] = {
-        "server_memory_peak_bytes": memory,
+        "server_memory_peak_bytes": None if memory is None else round(memory),
         "began": "2026-11-22T18:30:00Z",
         "attempted": 200,
         "offered": 200,
@@ -116,7 +118,7 @@ def candidate(
         "http://127.0.0.1:8080/v1",
         facts={"id": name, "name": name, "licence": licence, "disk_bytes": disk},
         sides={one: Side(name, one, some) for one in names},
-        levels={one: [row] * len(some) for one in names},
+        levels={one: [msgspec.convert(row, Level)] * len(some) for one in names},
         loads={one: ("closed" if one[0] == "c" else "open", float(one[1:])) for one in names},
         runs=["models"],
         scores=scored,

@@ -116,8 +116,8 @@ def _compared(path: Path, whole: Path) -> None:
 
 def _chosen(path: Path, whole: Path) -> None:
     found = [select.read(folder) for folder in (whole, path)]
-    record = select.of_runs(found)
-    for render in choice.FORMATS.values() if record else ():
+    record = select.choose(select.candidates(found), found)
+    for render in choice.FORMATS.values():
         render(record)
 
 

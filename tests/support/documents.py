@@ -15,7 +15,10 @@ from loadbench.serve.simulator.law import Law
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command with its name, groups among them."""
     yield path, group
-    for name, command in group.commands.items():
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None, name
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:
@@ -41,13 +44,13 @@ def inline(text: str) -> set[str]:
 def parsed(line: str) -> click.Context:
     """The context of a command line; ends the test where a command or an option does not exist."""
     words = shlex.split(line)[1:]
-    command: click.Command = main
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+    path: tuple[str, ...] = ()
+    while isinstance(COMMANDS[path], click.Group) and words and not words[0].startswith("-"):
         name, *words = words
-        assert name in command.commands, f"no command {name!r}: {line}"
-        command = command.commands[name]
+        path = (*path, name)
+        assert path in COMMANDS, f"no command {name!r}: {line}"
     # Click remembers a command's help option as its first context has it, so this one is told what the program says.
-    return command.make_context("loadbench", list(words), help_option_names=["-h", "--help"])
+    return COMMANDS[path].make_context("loadbench", list(words), help_option_names=["-h", "--help"])
 
 
 def options_of_all() -> set[str]:

@@ -32,7 +32,7 @@ PRELOADED = (
         f"loadbench.{name}"
         for name in ("select", "report.csv", "report.exports", "report.html", "report.markdown", "report.text")
     ),
-    *(f"loadbench.cli.{name}" for name in ("job", "measured")),
+    *(f"loadbench.cli.{name}" for name in ("job", "run")),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadbench.cli.live import plain, progress, screen
+from loadbench.cli import lines, progress, screen
 from loadbench.engine import Progress
 from loadbench.runner import plan
 from loadbench.runner.plan import Plan
@@ -60,7 +60,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     seconds = itertools.count(NOW_NS // 10**9)
     clocks = types.SimpleNamespace(monotonic=lambda: next(seconds) / 2, perf_counter_ns=lambda: NOW_NS)
-    for module in (plain, progress, screen):
+    for module in (lines, progress, screen):
         monkeypatch.setattr(module, "time", clocks)
     for name in ("LC_ALL", "LANG", "XTERM_VERSION", "STY", "COLUMNS", "LINES"):
         monkeypatch.delenv(name, raising=False)

@@ -30,10 +30,10 @@ from rich.live import Live
 from rich.segment import ControlType, Segment
 from rich.text import Text
 
-from loadbench.cli.harmless import harmless
-from loadbench.cli.live.plain import Facts, is_news, probe_line
-from loadbench.cli.live.progress import Figures, Row, RunProgress, Search, Warnings, share_done
+from loadbench.cli.lines import Facts, is_news, probe_line
+from loadbench.cli.progress import Figures, Row, RunProgress, Search, Warnings, share_done
 from loadbench.runner.watch import View
+from loadbench.text import harmless
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress

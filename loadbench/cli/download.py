@@ -13,23 +13,23 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import click
+from rich import progress as bars
+from rich.console import Console
+from rich.markup import escape
 
-from loadbench.cli.harmless import data, harmless
-from loadbench.cli.models import Options, listing
-from loadbench.cli.models.service import choose, failed, on_server_or_sdk, say
+from loadbench.cli.catalogue import Options, choose, empty, failed, on_server_or_sdk, say
+from loadbench.cli.surroundings import data
 from loadbench.errors import LoadbenchError
+from loadbench.serve.foundry import Runtime
 from loadbench.server import VENDORS, Http, ModelFacts, NotReady, Target
 from loadbench.server.vendor import Progress
-from loadbench.text import size, span
-
-if TYPE_CHECKING:
-    from loadbench.serve.foundry import Runtime
+from loadbench.text import harmless, size, span
 
 TRIES = 4
 BACKOFF_S = 2.0
@@ -67,7 +67,7 @@ async def _to_server(server: Target, http: Http, options: Options) -> bool:
 async def _by_sdk(runtime: Runtime, target: Target, options: Options) -> bool:
     """Download with Foundry Local's SDK the variants that devices and execution provider choose."""
     if not target.models:
-        raise LoadbenchError(listing.empty(target))
+        raise LoadbenchError(empty(target))
     models, ok = choose(target, options)
     for facts in models:
         if facts.cached:
@@ -260,26 +260,14 @@ class Bar:
     """A bar on the terminal, with megabytes and the time left."""
 
     def __init__(self, facts: ModelFacts) -> None:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
+        self._progress = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.DownloadColumn() if facts.size_bytes else bars.TaskProgressColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[words]}"),
+            console=Console(stderr=True),
         )
-
-        amount = DownloadColumn() if facts.size_bytes else TaskProgressColumn()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            amount,
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}"),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
         self._whole = facts.size_bytes or 100
         self._task = self._progress.add_task(escape(harmless(facts.id)), total=None, words="")
 
@@ -291,8 +279,6 @@ class Bar:
         self._progress.stop()
 
     def at(self, percent: float | None, words: str) -> None:
-        from rich.markup import escape
-
         text = escape(harmless(words))
         if percent is None:
             self._progress.update(self._task, words=text)

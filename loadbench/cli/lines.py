@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadbench.cli.harmless import harmless
 from loadbench.runner.watch import View
+from loadbench.text import harmless
 
 if TYPE_CHECKING:
     from loadbench.engine import Progress

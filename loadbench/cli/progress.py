@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from loadbench.cli.live.plain import Facts, Speed, failures, timed
+from loadbench.cli.lines import Facts, Speed, failures, timed
 from loadbench.metrics import gates, machine
 from loadbench.store import summary
 from loadbench.store.schema import ScenarioFacts
