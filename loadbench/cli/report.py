@@ -119,12 +119,7 @@ def _put(content: str, output: Path | None) -> None:
 
 
 def _write_exports(
-    kind: str,
-    run: Run,
-    summary: Mapping[str, Any],
-    output: Path | None,
-    levels: Sequence[str],
-    metrics: Sequence[str],
+    kind: str, run: Run, summary: Mapping[str, Any], output: Path | None, levels: Sequence[str], metrics: Sequence[str]
 ) -> None:
     """Write what was chosen; a folder that -o names is made where it is missing, files of the same names replaced."""
     files = exports.files(kind, run, summary, levels, metrics)
