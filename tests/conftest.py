@@ -17,7 +17,7 @@ from loadbench.engine import process
 from loadbench.errors import how_to_install
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
-from loadbench.server import nearby
+from loadbench.server import lookup
 from tests.support.command import KEY, OURS
 from tests.support.forks import Forks, forks
 
@@ -115,6 +115,12 @@ def _collector_left_alone() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Records and samples are written in threads; tests of waiting alone have trio's virtual clock instead."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def quick() -> Iterator[Simulator]:
     """A simulator that answers as fast as a run can ask: for tests of what is around a measurement."""
@@ -141,7 +147,7 @@ def loadbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 @pytest.fixture(autouse=True)
 def no_servers_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever listens on this machine is no server that a test finds."""
-    monkeypatch.setattr(nearby, "PORTS", {})
+    monkeypatch.setattr(lookup, "PORTS", {})
 
 
 @pytest.fixture

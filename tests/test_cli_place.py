@@ -22,7 +22,7 @@ from loadbench.scenario import Scenario
 from loadbench.serve import foundry, llama, simulator
 from loadbench.serve.llama import LlamaServer
 from loadbench.serve.simulator import Simulator
-from loadbench.server import ModelFacts, nearby
+from loadbench.server import ModelFacts, lookup
 from tests.support.catalogues import PHI_CPU, PHI_GPU, ServedRuntime, Service, serving
 from tests.support.gateways import PAGE, Answered, gateway
 from tests.support.sdk import install
@@ -161,7 +161,7 @@ def test_models_of_the_sdk_are_looked_for_in_the_folder_that_is_given(world: Wor
 
 def listening(monkeypatch: pytest.MonkeyPatch, *services: Service) -> None:
     """Make their ports those where servers usually listen."""
-    monkeypatch.setattr(nearby, "PORTS", {int(one.url.rpartition(":")[2]): one.kind for one in services})
+    monkeypatch.setattr(lookup, "PORTS", {int(one.url.rpartition(":")[2]): one.kind for one in services})
 
 
 def test_the_one_server_that_listens_on_this_machine_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_a_web_server_of_another_kind_is_passed_over(world: World, monkeypatch: 
     without_service(world)
     without_models_of_the_sdk(world)
     with gateway(lambda asked: Answered(404, PAGE)) as web:
-        monkeypatch.setattr(nearby, "PORTS", {int(web.url.rpartition(":")[2]): "web"})
+        monkeypatch.setattr(lookup, "PORTS", {int(web.url.rpartition(":")[2]): "web"})
 
         assert world.find().how.startswith("the embedded")
 
@@ -221,7 +221,7 @@ def test_a_server_that_wants_a_key_is_taken_where_one_is_named_for_it(
     without_models_of_the_sdk(world)
     monkeypatch.setenv("API_KEY", "sesame")
     with gateway(lambda asked: Answered(401, {"error": "no"})) as locked:
-        monkeypatch.setattr(nearby, "PORTS", {int(locked.url.rpartition(":")[2]): "vLLM"})
+        monkeypatch.setattr(lookup, "PORTS", {int(locked.url.rpartition(":")[2]): "vLLM"})
         found = world.find(api_key_env="API_KEY" if named else None)
 
     assert (found.endpoint == f"{locked.url}/v1") == named
@@ -231,9 +231,9 @@ def test_a_server_that_was_just_found_gets_no_key_that_nobody_named(monkeypatch:
     monkeypatch.setenv("API_KEY", "sesame")
 
     assert connect.key(None, None, "as given") == "sesame"
-    assert connect.key(None, None, nearby.HOW) is None
-    assert connect.key_source(None, None, nearby.HOW) is None
-    assert connect.key("API_KEY", None, nearby.HOW) == "sesame"
+    assert connect.key(None, None, lookup.HOW) is None
+    assert connect.key_source(None, None, lookup.HOW) is None
+    assert connect.key("API_KEY", None, lookup.HOW) == "sesame"
 
 
 def test_a_server_that_is_named_is_not_asked_yet(world: World) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 import time
 from typing import Any
 
 import pytest
 
-from loadbench.server import open_http, scrape
-from loadbench.server.scrape import MAX_NAME, MAX_NAMES, read_metrics
+from loadbench.server import calls, open_http, scrape
+from loadbench.server.calls import MAX_NAME, MAX_NAMES, read_metrics
 from tests.support.scripted import Answer, scripted
 
 LLAMA_CPP = """\
@@ -159,8 +158,7 @@ def test_a_server_that_is_gone_gives_none() -> None:
 
 def test_lines_are_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[Any] = []
-    module = sys.modules["loadbench.server.scrape"]  # its function has the same name
-    monkeypatch.setattr(module, "read_metrics", lambda text: threads.append(threading.current_thread()))
+    monkeypatch.setattr(calls, "read_metrics", lambda text: threads.append(threading.current_thread()))
 
     asyncio.run(_scraped(Answer(b"a 1\n")))
 

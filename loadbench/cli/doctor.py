@@ -36,7 +36,7 @@ from loadbench.scenario import Level, Timeouts
 from loadbench.scenario.files import home as home_folder
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
-from loadbench.server import Target, nearby
+from loadbench.server import Target, lookup
 from loadbench.store.record import Result
 from loadbench.text import harmless
 from loadbench.transport import Transport, kernel_stamps_work, raise_file_limit
@@ -274,7 +274,7 @@ async def named(endpoint: str, *, key: str | None, ca_file: str | None, verify: 
     """The server that the user named; the options are `open_http`'s."""
     try:
         async with server.open_http(endpoint, key=key, ca_file=ca_file, verify=verify) as http:
-            return [_answers(await server.find(endpoint, http=http, within_s=nearby.LOOK_S), "as given")]
+            return [_answers(await server.find(endpoint, http=http, within_s=lookup.LOOK_S), "as given")]
     except LoadbenchError as error:
         return [Check("server", "fail", str(error), facts={"endpoint": endpoint})]
 
@@ -287,7 +287,7 @@ async def servers(ports: Iterable[int] | None = None, *, home: Path | None = Non
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None
-    for seen in await nearby.look(nearby.PORTS if ports is None else ports, found):
+    for seen in await lookup.look(lookup.PORTS if ports is None else ports, found):
         if seen.server is not None:
             checks.append(_answers(seen.server, seen.how))
         else:

@@ -414,7 +414,6 @@ def _places(chunk: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json]
 
 
 def _counted(path: str, fields: Mapping[str, Json]) -> Usage | None:
-    """The counts of one object; None where it has neither input nor output."""
     last = path.rpartition(".")[2]
     is_usage = not {"usage", "token", "tokens"}.isdisjoint(_words(last))
     named: dict[str, int] = {}
@@ -451,18 +450,13 @@ def _counted(path: str, fields: Mapping[str, Json]) -> Usage | None:
 
 
 def _note(named: dict[str, int], role: str | None, n: int | None) -> None:
-    """Keep the first count of a role that is not 0."""
     if role is not None and n is not None and not named.get(role):
         named[role] = n
 
 
 @lru_cache(maxsize=1024)
 def _role(name: str, is_usage: bool) -> str | None:
-    """Which count a name stands for: output, input, reasoning, cached, total; None for none.
-
-    Args:
-        is_usage: What it stands in is called usage or tokens, so that its name need not say so.
-    """
+    """Which count a name means: output, input, reasoning, cached, total. Within a usage, names need not say tokens."""
     if name in tables.COUNTS:
         return tables.COUNTS[name]
     words = frozenset(_words(name))

@@ -285,11 +285,7 @@ class Recorder:
         return is_plain
 
     def _spoken(self, choice: Json, delta: Json, *, ended: bool) -> tuple[str, str]:
-        """The answer's text and the other text of a choice: of its delta, else what is new in its message or text.
-
-        Args:
-            ended: Whether its finish reason came, before or with this.
-        """
+        """The answer's text and the other text of a choice: of its delta, else what is new in its message or text."""
         found = dialect.spoken({} if delta is None else delta)
         for name in found.unknown:
             self._tell(f"text in delta.{name}")
@@ -321,12 +317,10 @@ class Recorder:
         self._has_final_usage = False
 
     def _fail(self, kind: ErrorKind, message: str) -> None:
-        """The first failure counts."""
         if self.error is None:
             self.error, self.error_message = kind, message
 
     def _tell(self, what: str) -> None:
-        """Remember something that no table knows."""
         if len(self._unknown) < MOST_UNKNOWN:
             self._unknown[one_line(what.replace(";", ","))[:_LONGEST_UNKNOWN]] = None
 
@@ -350,7 +344,6 @@ class Recorder:
                 self.first_events += 1
 
     def _usage(self, chunk: Json, at_ns: int) -> bool:
-        """The token counts of an event; whether it has any."""
         found = dialect.usage(chunk)
         if found is None:
             return False
@@ -437,7 +430,6 @@ class Recorder:
         return now_ns if self._is_stream else self._raw_ns or now_ns
 
     def _hint(self) -> str:
-        """What may explain that there is no text."""
         if self.reasoning_tokens and self.first_token_ns is None:
             return f": {self.reasoning_tokens} tokens went into hidden reasoning; allow more with --max-tokens"
         return f"; it has {', '.join(self._unknown)}, which loadbench does not know" if self._unknown else ""
@@ -526,11 +518,7 @@ class Recorder:
 
 
 def _new(text: str, before: list[str], *, whole: bool) -> str:
-    """What of a text did not come before: nothing where it repeats all of that.
-
-    Args:
-        whole: Text that goes on after the repetition is all new.
-    """
+    """What of a text did not come before; where it is `whole`, all of it, unless it repeats what came."""
     if not text:
         return ""
     if len(text) < len(before):  # no piece is empty: a look at all of them at each event would cost their square

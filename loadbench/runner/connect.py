@@ -22,7 +22,7 @@ from loadbench.runner.turn import Control, Origin
 from loadbench.scenario import Scenario
 from loadbench.scenario.files import expanded, home
 from loadbench.serve import foundry
-from loadbench.server import Choice, Found, ModelFacts, Target, nearby
+from loadbench.server import Choice, Found, ModelFacts, Target, lookup
 from loadbench.transport import StockTransport, Transport, tls_context
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def _found(scenario: Scenario, note: Note) -> Found | None:
     if named is not None and named.how == targets.VARIABLE:
         return named
     here = {} if named is None else {named.endpoint: f"Foundry Local, {named.how}"}
-    has_key = key_source(scenario.api_key_env, scenario.api_key_file, nearby.HOW) is not None
-    for one in asyncio.run(nearby.look(nearby.PORTS)):
+    has_key = key_source(scenario.api_key_env, scenario.api_key_file, lookup.HOW) is not None
+    for one in asyncio.run(lookup.look(lookup.PORTS)):
         if one.is_locked and not has_key:
             note(f"{one.endpoint} wants a key: to measure it, add -e {one.endpoint} --api-key-env NAME")
         else:
@@ -121,7 +121,7 @@ def _found(scenario: Scenario, note: Note) -> Found | None:
     if len(here) > 1:
         several = " or ".join(f"-e {url} ({kind})" for url, kind in here.items())
         raise UsageError(f"{len(here)} servers are here: name the one that is meant: {several}")
-    return named or next((Found(url, nearby.HOW) for url in here), None)
+    return named or next((Found(url, lookup.HOW) for url in here), None)
 
 
 def _embedded(scenario: Scenario, stack: ExitStack, note: Note, *, dry_run: bool) -> Location:
@@ -327,7 +327,7 @@ def key(name: str | None, file: str | None, how: str = "") -> str | None:
 def key_source(name: str | None, file: str | None, how: str = "") -> str | None:
     """Which file or variable the key is from: API_KEY too is shown, as it is sent; None where there is none."""
     named = file or name
-    if named is None and how != nearby.HOW and os.environ.get(KEY, "").strip():
+    if named is None and how != lookup.HOW and os.environ.get(KEY, "").strip():
         return KEY
     return named
 

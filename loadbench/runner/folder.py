@@ -26,7 +26,7 @@ from loadbench.runner.job import Job, Search
 from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import Duration
 from loadbench.scenario.files import home
-from loadbench.server import Choice, Found, Target, nearby
+from loadbench.server import Choice, Found, Target, lookup
 from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header
 
 PROMPTS = "prompts.json"
@@ -217,8 +217,8 @@ def server_of(folder: Path) -> Found | None:
     url = server.get("base_url")
     if not url:
         return None
-    was_near = info.get("target_found") == nearby.HOW  # such a server got no API_KEY, nor does it now
-    return Found(url, nearby.HOW if was_near else "as the run began")
+    was_near = info.get("target_found") == lookup.HOW  # such a server got no API_KEY, nor does it now
+    return Found(url, lookup.HOW if was_near else "as the run began")
 
 
 def check_servers(folder: Path, servers: Sequence[Target]) -> None:

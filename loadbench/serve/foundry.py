@@ -346,7 +346,6 @@ class Runtime:
 
     @contextlib.contextmanager
     def _asked(self, call: str, **arguments: object) -> Iterator[Question]:
-        """Send a request, and listen for its answers as long as the context lasts."""
         number = next(self._numbers)
         question = self._questions[number] = Question(number, f"{call} {arguments.get('model') or ''}".strip())
         try:
@@ -364,11 +363,7 @@ class Runtime:
             return self._result(question, answer)
 
     def _result(self, question: Question, answer: Answer) -> object:
-        """What a last answer brings.
-
-        Raises:
-            LoadbenchError: It is an error, as the child names its kind; or the child has ended.
-        """
+        """What a last answer brings; raises where it is an error, or the child has ended."""
         if answer is _ENDED:
             ending = self._ending(starved=question.doing.startswith("load "))
             raise LoadbenchError(f"Foundry Local's runtime {ending} while it was asked to {question.doing}")
@@ -400,7 +395,6 @@ class Runtime:
         return f"was ended by {name}"
 
     def _read(self) -> None:
-        """Pass the answers on to those who wait for them."""
         try:
             for line in self._child.stdout:
                 if not line.endswith(b"\n"):  # it was killed as it wrote

@@ -211,11 +211,7 @@ class Sdk:
             yield from ((False, variant) for variant in model.variants)
 
     def _find(self, model: str) -> tuple[bool, IModel]:
-        """A variant by its full id.
-
-        Raises:
-            TargetError: There is none, or no catalogue.
-        """
+        """A variant by its full id; TargetError where there is none, or no catalogue."""
         known = []
         for registered, variant in self._each():
             if variant.id == model:
@@ -407,7 +403,6 @@ def _try(
 
 
 def _why(model: str, error: Exception) -> str:
-    """What broke a download; raised where it would break again."""
     message = plain(str(error))
     if "no space left" in message.lower() or "not enough space" in message.lower():
         raise LoadbenchError(f"the disk is full before {model} is complete: make room and pull it again") from error

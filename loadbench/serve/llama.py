@@ -256,7 +256,6 @@ def serve(
 
 
 def _parameters(settings: Settings, path: Path, alias: str) -> xllamacpp.CommonParams:
-    """llama.cpp's common_params."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

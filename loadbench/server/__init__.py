@@ -17,14 +17,12 @@ from loadbench.server.access import (
     read_key_file,
     request_headers,
 )
-from loadbench.server.calls import NotReady
+from loadbench.server.calls import NotReady, scrape
 from loadbench.server.choice import Absent, Choice, Chosen, choose
 from loadbench.server.endpoint import distinct, is_loopback, normalise, server_root
 from loadbench.server.facts import Kind, ModelFacts, Target, free_memory_warning, merged
 from loadbench.server.foundry import VARIABLE, Found, discover
-from loadbench.server.kinds import KINDS, VENDORS, control
-from loadbench.server.lookup import find, wait
-from loadbench.server.scrape import scrape
+from loadbench.server.lookup import KINDS, VENDORS, control, find, wait
 from loadbench.server.vendor import Control
 
 __all__ = [

@@ -280,6 +280,5 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _forms(word: str) -> tuple[str, ...]:
-    """As it is, and as URLs, JSON and HTML write it."""
     quoted = json.dumps(word)[1:-1]
     return word, quote(word, safe=""), quoted, quoted.replace("/", "\\/"), html.escape(word)

@@ -12,7 +12,8 @@ from typing import Literal
 from loadbench.errors import TargetError
 from loadbench.server.facts import ModelFacts, Target
 from loadbench.server.foundry import short_provider, stem_of_id, version_of_id, without_version
-from loadbench.server.kinds import VENDORS
+from loadbench.server.lookup import VENDORS
+from loadbench.server.vendor import Reading
 
 _NO_CHAT = ("embed", "speech", "transcri", "rerank")
 _SHOWN = 5
@@ -25,9 +26,9 @@ class Chosen:
 
     Attributes:
         id: What requests must name.
-        name: As it was asked for.
+        name: As the person gave it.
         facts: None where the server lists no such model and it is taken on trust.
-        device, execution_provider: As asked for, the device in upper case; None where any will do.
+        device, execution_provider: As the person gave them, the device in upper case; None where any will do.
     """
 
     id: str
@@ -39,7 +40,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A variant that was asked for and is not there, and why, in one line."""
+    """A variant that is not there, and why, in one line."""
 
     name: str
     device: str | None
@@ -49,7 +50,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What will be measured, and what of the asked cannot be."""
+    """What will be measured, and what cannot be."""
 
     chosen: tuple[Chosen, ...]
     absent: tuple[Absent, ...] = ()
@@ -112,7 +113,13 @@ def choose(
     if names == "auto":
         choice = _automatic(target, variants)
     elif target.unlisted is not None or (not target.models and vendor.load_hint is None):
-        choice = _unlisted(names, variants)
+        # No list shows them: one device is taken on trust, several cannot be set apart.
+        one, trusted = variants[0], len(variants) == 1
+        chosen = [Chosen(name, name, None, one.device, one.execution_provider) for name in names if trusted]
+        absent: list[Absent] = []
+        for name in () if trusted else names:
+            absent += [variant.absent(name, _no_devices(f"{name} runs")) for variant in variants]
+        choice = Choice(tuple(chosen), tuple(absent))
     else:
         choice = _named(target, names, variants)
     if not choice.chosen:
@@ -122,17 +129,6 @@ def choose(
         raise TargetError(f"nothing to measure at {target.base_url}: {reasons}{advice}")
     first = {one.id: one for one in reversed(choice.chosen)}
     return replace(choice, chosen=tuple(one for one in choice.chosen if first[one.id] is one))
-
-
-def _unlisted(names: Sequence[str], variants: Sequence[_Variant]) -> Choice:
-    """Models that no list shows."""
-    first = variants[0]
-    if len(variants) == 1:
-        return Choice(tuple(Chosen(name, name, None, first.device, first.execution_provider) for name in names))
-    absent = []
-    for name in names:
-        absent += [variant.absent(name, _no_devices(f"{name} runs")) for variant in variants]
-    return Choice((), tuple(absent))
 
 
 def _named(target: Target, names: Sequence[str], variants: Sequence[_Variant]) -> Choice:
@@ -197,7 +193,6 @@ def _ready(models: Sequence[ModelFacts], *, lists_catalogue: bool) -> list[Model
 
 
 def _first_that_any_pass(models: Sequence[ModelFacts], *tests: Callable[[ModelFacts], bool | None]) -> list[ModelFacts]:
-    """The models that pass the first test that any of them passes; none where there is no such test."""
     for test in tests:
         passing = [facts for facts in models if test(facts)]
         if passing:
@@ -206,21 +201,18 @@ def _first_that_any_pass(models: Sequence[ModelFacts], *tests: Callable[[ModelFa
 
 
 def _matches(target: Target, name: str) -> list[ModelFacts]:
-    """All models that a person may mean by a name, by the narrowest reading that finds one."""
     exact = next((facts for facts in target.models if facts.id == name), None)
     if exact is not None:
         return [exact]
     vendor, sought = VENDORS[target.kind], name.strip().lower()
-    readings = (_is_id, *vendor.exact_names, _is_alias, _is_short_name, *vendor.loose_names)
+    readings: list[Reading] = [
+        lambda sought, facts: facts.id.lower() == sought,
+        *vendor.exact_names,
+        lambda sought, facts: sought in map(str.lower, facts.aliases),
+        _is_short_name,
+        *vendor.loose_names,
+    ]
     return _first_that_any_pass(target.models, *(partial(reading, sought) for reading in readings))
-
-
-def _is_id(sought: str, facts: ModelFacts) -> bool:
-    return facts.id.lower() == sought
-
-
-def _is_alias(sought: str, facts: ModelFacts) -> bool:
-    return any(alias.lower() == sought for alias in facts.aliases)
 
 
 def _is_short_name(sought: str, facts: ModelFacts) -> bool:
@@ -303,7 +295,6 @@ def _missing(target: Target, names: Sequence[str], present: Sequence[str]) -> st
 
 
 def _near(models: Sequence[ModelFacts], name: str) -> list[str]:
-    """Up to three ids that look like a name."""
     sought = name.strip().lower()
     ids = {}
     for facts in models:

@@ -219,12 +219,10 @@ def _has_version(segments: Sequence[str]) -> bool:
 
 
 def _chat_of(address: str) -> str | None:
-    """The chat route that an address ends in."""
     return next((chat for chat in _CHATS if address.endswith("/" + chat)), None)
 
 
 def _checked_query(text: str, address: str) -> str:
-    """A query with its question mark; empty where there is none."""
     for pair in parse_qsl(text, keep_blank_values=True):
         if _SECRET.search(pair[0]) or any(map(looks_like_a_key, pair)):
             raise UsageError(

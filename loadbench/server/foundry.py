@@ -254,7 +254,6 @@ async def recognise(probe: Probe) -> Target | None:
 
 
 async def _models_0(http: httpx.AsyncClient, target: Target, within_s: float) -> tuple[ModelFacts, ...]:
-    """The models listed, and those of the catalog that are on no disk yet."""
     root = server_root(target.base_url)
     routes = ("/openai/loadedmodels", "/openai/models", "/foundry/list")
     loaded, cached, listed = await ask_all(http, (root + route for route in routes), within_s)
@@ -302,7 +301,6 @@ def _with_loaded(models: Sequence[ModelFacts], document: object) -> tuple[ModelF
 
 
 def _by_stem(document: object) -> dict[str, list[str]] | None:
-    """The ids of a list, by what they are called without their version; None where it is no list."""
     models = models_of(document)
     if models is None:
         return None
@@ -320,7 +318,7 @@ def _is_among(facts: ModelFacts, names: Mapping[str, Sequence[str]]) -> bool:
 
 
 class OtherVariant(TargetError):
-    """The service loads another variant for an alias than the one that was asked for."""
+    """The service loads another variant for an alias than the one that was named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +336,22 @@ class FoundryControl:
     async def load(self, model: ModelFacts) -> None:
         if model.cached is False:
             raise TargetError(vendor.not_downloaded(model.id))
-        if self.kind == "foundry2":
-            await self._load_by_alias(model)
-        elif self.kind == "foundry1":
+        if self.kind == "foundry1":
             await self._ask("load", model, f"/models/load/{_quoted(model.id)}")
-        else:
+            return
+        if self.kind == "foundry0":
             await self._ask("load", model, f"/openai/load/{_quoted(model.id)}?ttl={TTL_S}")
+            return
+        response = await self._by_alias("load", model)
+        accept(response, self.http, action="load", model=model.id)
+        running = await self.running(model)
+        if running is None or is_same(running.id, model.id):
+            return
+        # Requests that name a variant which is not loaded are refused, one by one.
+        if text(read_json(response.content), "status") == "loaded":
+            with contextlib.suppress(TargetError):
+                await self.unload(running)
+        raise OtherVariant(f"{model.id}: the service loads {running.id} for that alias: measure that one with -m")
 
     async def unload(self, model: ModelFacts) -> None:
         if self.kind == "foundry2":
@@ -366,18 +374,6 @@ class FoundryControl:
         if len(others) != 1:
             return None
         return placed(ModelFacts(others[0], model.aliases, loaded=True, base_url=model.base_url))
-
-    async def _load_by_alias(self, model: ModelFacts) -> None:
-        response = await self._by_alias("load", model)
-        accept(response, self.http, action="load", model=model.id)
-        running = await self.running(model)
-        if running is None or is_same(running.id, model.id):
-            return
-        # Requests that name a variant which is not loaded are refused, one by one.
-        if text(read_json(response.content), "status") == "loaded":
-            with contextlib.suppress(TargetError):
-                await self.unload(running)
-        raise OtherVariant(f"{model.id}: the service loads {running.id} for that alias: measure that one with -m")
 
     async def _by_alias(self, action: str, model: ModelFacts) -> httpx.Response:
         """The answer under the first name that the server knows; its lists do not name aliases."""
@@ -461,13 +457,17 @@ def _catalog_row(document: object, name: str) -> object:
     rows = model_rows(document)
     if not rows:
         raise NotReady(f"{name}: the service shows no catalog: is it offline?")
-    models = [(facts, row) for row in rows if (facts := model_facts(row)) is not None]
     sought = name.strip().lower()
-    matches = [one for one in models if one[0].id.lower() == sought]
-    if not matches:
-        for facts, row in models:
-            if sought in (without_version(facts.id.lower()), *(alias.lower() for alias in facts.aliases)):
-                matches.append((facts, row))
+    exact, matches = [], []
+    for row in rows:
+        facts = model_facts(row)
+        if facts is None:
+            continue
+        if facts.id.lower() == sought:
+            exact.append((facts, row))
+        elif sought in (without_version(facts.id.lower()), *map(str.lower, facts.aliases)):
+            matches.append((facts, row))
+    matches = exact or matches
     if not matches:
         raise TargetError(refusal("download", name, 404, "not in its catalog"))
     if len({without_version(facts.id) for facts, _ in matches}) > 1:
@@ -476,37 +476,7 @@ def _catalog_row(document: object, name: str) -> object:
     return max(matches, key=lambda match: version_of_id(match[0].id))[1]
 
 
-async def _pulls_by_sdk(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
-    raise TargetError(
-        f"{name}: this generation of Foundry Local downloads through its SDK alone: leave out -e, and "
-        "`loadbench models pull` uses that"
-    )
-
-
-async def remove(target: Target, http: httpx.AsyncClient, model: ModelFacts) -> None:
-    name = model.aliases[0] if model.aliases else model.id
-    raise TargetError(
-        f"{model.id}: the service deletes nothing over HTTP: `foundry cache remove {name}` does, and "
-        "`loadbench models remove` without -e, in the SDK's own cache"
-    )
-
-
 # -- what its models are called
-
-
-def _other_version(sought: str, facts: ModelFacts) -> bool:
-    """Generation 1 lists ids without their version, and its SDK names them with it."""
-    return ":" not in facts.id and is_same(facts.id, sought)
-
-
-def _instruct(sought: str, facts: ModelFacts) -> bool:
-    """Aliases are ids without device, and without the word that most of them have."""
-    return stem_of_id(facts.id).lower() in (sought, sought + "-instruct")
-
-
-def _family(sought: str, facts: ModelFacts) -> bool:
-    """Ids go on where aliases end: phi-4-mini, phi-4-mini-instruct-generic-cpu:5."""
-    return facts.id.lower().startswith(sought + "-")
 
 
 FOUNDRY_2 = Vendor(
@@ -514,11 +484,19 @@ FOUNDRY_2 = Vendor(
     load_hint="load one with `foundry model load ALIAS`",
     lists_catalogue=True,
     placed=placed,
-    exact_names=(_other_version,),
-    loose_names=(_instruct, _family),
+    # Generation 1 lists ids without their version, and its SDK names them with it.
+    exact_names=(lambda sought, facts: ":" not in facts.id and is_same(facts.id, sought),),
+    # Aliases are ids without device, and without the word that most of them have; ids go on where aliases end:
+    # phi-4-mini, phi-4-mini-instruct-generic-cpu:5.
+    loose_names=(
+        lambda sought, facts: stem_of_id(facts.id).lower() in (sought, sought + "-instruct"),
+        lambda sought, facts: facts.id.lower().startswith(sought + "-"),
+    ),
     control=lambda target, http: FoundryControl(target.kind, target.base_url, http),
-    pull=_pulls_by_sdk,
-    remove=remove,
+    no_download="{name}: this generation of Foundry Local downloads through its SDK alone: leave out -e, and "
+    "`loadbench models pull` uses that",
+    no_delete="{name}: the service deletes nothing over HTTP: `foundry cache remove {alias}` does, and "
+    "`loadbench models remove` without -e, in the SDK's own cache",
 )
 FOUNDRY_1 = FOUNDRY_2
-FOUNDRY_0 = replace(FOUNDRY_2, lists_catalogue=False, pull=pull)
+FOUNDRY_0 = replace(FOUNDRY_2, lists_catalogue=False, download=pull)

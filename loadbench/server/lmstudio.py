@@ -14,7 +14,7 @@ from loadbench.server import vendor
 from loadbench.server.calls import ask_json
 from loadbench.server.endpoint import server_root
 from loadbench.server.facts import ModelFacts, Target, count, field, model_rows, models_of, text, with_list
-from loadbench.server.vendor import Probe, Progress, Vendor, accept, ask
+from loadbench.server.vendor import Probe, Vendor, change
 
 
 async def recognise(probe: Probe) -> Target | None:
@@ -34,14 +34,6 @@ async def recognise(probe: Probe) -> Target | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """A model that is loaded; LM Studio may hold several of one."""
-
-    name: str
-    context: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class LMStudioControl:
     """Loads one instance of a model, and unloads all of them."""
 
@@ -54,7 +46,7 @@ class LMStudioControl:
 
     async def unload(self, model: ModelFacts) -> None:
         for instance in await self._instances(model):
-            await self._ask("unload", model, {"instance_id": instance.name}, vendor.UNLOAD_S)
+            await self._ask("unload", model, {"instance_id": text(instance, "id") or model.id}, vendor.UNLOAD_S)
 
     async def running(self, model: ModelFacts) -> ModelFacts | None:
         try:
@@ -63,21 +55,15 @@ class LMStudioControl:
             return None
         if not instances:
             return None
-        return replace(model, loaded=True, context=instances[0].context or model.context)
+        context = count(field(instances[0], "config"), "context_length")
+        return replace(model, loaded=True, context=context or model.context)
 
     async def _ask(self, action: str, model: ModelFacts, document: dict[str, str], within_s: float) -> None:
         url = f"{self.root}/api/v1/models/{action}"
-        response = await ask(
-            self.http, "POST", url, action=action, model=model.id, within_s=within_s, document=document
-        )
-        accept(response, self.http, action=action, model=model.id)
+        await change(self.http, "POST", url, action=action, model=model.id, within_s=within_s, document=document)
 
-    async def _instances(self, model: ModelFacts) -> list[Instance]:
-        """What is loaded of a model.
-
-        Raises:
-            TargetError: An older LM Studio, which has no such routes (it answers any with a 200).
-        """
+    async def _instances(self, model: ModelFacts) -> list[object]:
+        """What is loaded of a model: LM Studio may hold several of one."""
         rows = model_rows(await ask_json(self.http, self.root + "/api/v1/models", within_s=vendor.LIST_S))
         if rows is None:
             raise TargetError(
@@ -86,20 +72,12 @@ class LMStudioControl:
             )
         row = next((row for row in rows if model.id in (text(row, "key"), text(row, "id"))), None)
         instances = field(row, "loaded_instances")
-        if not isinstance(instances, list):
-            return []
-        return [
-            Instance(text(one, "id") or model.id, count(field(one, "config"), "context_length")) for one in instances
-        ]
-
-
-async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
-    raise TargetError(f"{name}: download it in LM Studio, or with `lms get {name}`")
+        return instances if isinstance(instances, list) else []
 
 
 LM_STUDIO = Vendor(
     pull_hint="download {them} in LM Studio",
     load_hint="download one in LM Studio",
     control=lambda target, http: LMStudioControl(server_root(target.base_url), http),
-    pull=pull,
+    no_download="{name}: download it in LM Studio, or with `lms get {name}`",
 )

@@ -1,20 +1,31 @@
-"""Find a target: the model list first, then who the server is."""
+"""Find a target: the model list first, then who the server is; and the servers that listen on this machine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import httpx
 
-from loadbench.errors import TargetError, UsageError
-from loadbench.server.access import is_proxied
-from loadbench.server.calls import NotReady, call, excess, message_of, read_json, without_markup
+from loadbench.errors import LoadbenchError, TargetError, UsageError
+from loadbench.server import foundry, lmstudio, ollama
+from loadbench.server.access import is_proxied, open_http
+from loadbench.server.calls import NotReady, ask_json, call, excess, message_of, read_json, without_markup
 from loadbench.server.endpoint import normalise, route
-from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS, Target, field, model_facts, text
-from loadbench.server.kinds import identify
-from loadbench.server.vendor import Probe
+from loadbench.server.facts import (
+    MOST_CHARACTERS,
+    MOST_MODELS,
+    Kind,
+    Target,
+    count,
+    field,
+    model_facts,
+    text,
+)
+from loadbench.server.vendor import Control, Probe, Vendor
 from loadbench.text import one_line
 
 # Foundry Local 2.x asks its catalog first: 4.5 s where that cannot be reached.
@@ -23,6 +34,41 @@ LIST_S = 20.0
 PROBE_S = 1.5
 _WAIT = "--wait 60s waits for it"
 _POLL_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+_QUANTIZATION = re.compile(r"(?<![A-Za-z0-9])(I?Q\d(?:_[A-Z0-9]+)*|BF16|F16|F32|MXFP4)(?![A-Za-z0-9])", re.IGNORECASE)
+
+VENDORS: dict[Kind, Vendor] = {
+    "foundry0": foundry.FOUNDRY_0,
+    "foundry1": foundry.FOUNDRY_1,
+    "foundry2": foundry.FOUNDRY_2,
+    "llama.cpp": Vendor(
+        pull_hint="start llama-server with {them} (-m FILE, or -hf REPOSITORY)",
+        has_metrics=True,
+        ignore_eos=True,
+        cache_prompt=True,
+    ),
+    "vllm": Vendor(
+        pull_hint="start its server with {them} (`vllm serve {name}`)",
+        has_metrics=True,
+        ignore_eos=True,
+        min_tokens=True,
+        continuous_usage=True,
+    ),
+    "ollama": ollama.OLLAMA,
+    "lmstudio": lmstudio.LM_STUDIO,
+    "simulator": Vendor(
+        pull_hint="pull {them} with Foundry Local (`foundry model download {name}`) and measure its service",
+        ignore_eos=True,
+        continuous_usage=True,
+    ),
+    "openai": Vendor(pull_hint="add {them} to what this server offers"),
+}
+KINDS: tuple[Kind, ...] = tuple(VENDORS)
+
+
+def control(target: Target, http: httpx.AsyncClient) -> Control | None:
+    """The control of a server's models; None where it offers none: it holds what it was started with."""
+    make = VENDORS[target.kind].control
+    return None if make is None else make(target, http)
 
 
 async def find(
@@ -67,7 +113,7 @@ async def find(
     owners = [text(row, "owned_by") for row in rows]
     within_s = min(PROBE_S, within_s)
     end_s = asyncio.get_running_loop().time() + 2 * within_s
-    target = await identify(Probe(http, target, owners, within_s, end_s))
+    target = await _identify(Probe(http, target, owners, within_s, end_s))
     if "unknown" in (target.version or "").lower():  # llama.cpp built without its repository calls itself b0-unknown
         return replace(target, version=None)
     return target
@@ -141,11 +187,7 @@ def _refusal(url: str, response: httpx.Response, http: httpx.AsyncClient) -> str
 
 
 def _check_moved(url: str, response: httpx.Response) -> None:
-    """A server that is elsewhere now: its chats are too.
-
-    Raises:
-        TargetError: With its new address.
-    """
+    """Raise the new address of a server that is elsewhere now: its chats are too."""
     location = _location(response)
     try:
         # A login page or a web interface is no API: only a moved model list is worth following.
@@ -159,18 +201,13 @@ def _check_moved(url: str, response: httpx.Response) -> None:
 
 
 def _location(response: httpx.Response) -> str:
-    """Where a response redirects to, without query; empty where it does not."""
     if not response.has_redirect_location:
         return ""
     return str(response.url.join(response.headers["location"])).partition("?")[0]
 
 
 def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> tuple[list[object], str | None]:
-    """The rows of its list; or none, and why it is larger than any that is read.
-
-    Raises:
-        _NoList: It is none.
-    """
+    """The rows of its list; or none, and why it is larger than any that is read."""
     if (bound := excess(response)) is not None:
         return [], f"{url} {bound}"
     document = read_json(response.content)
@@ -190,3 +227,133 @@ def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> tuple[
     if len(rows) > MOST_MODELS:
         return [], f"{url} lists {len(rows):,} models, and {MOST_MODELS:,} are read"
     return rows, None
+
+
+async def _identify(probe: Probe) -> Target:
+    """The server by its `Server` header, its model list, and what its own routes answer, one after the other.
+
+    Source: FOUNDRY.md §2 for Foundry Local's generations; llama.cpp and the simulator name themselves in `Server`;
+    `/api/version` is Ollama's, `/version` vLLM's, `/api/v0/models` LM Studio's own.
+    """
+    name, _, version = (probe.target.server_header or "").partition("/")
+    if name.lower() == "loadbench-simulator":
+        return _all_loaded(probe.target, "simulator", version or None)
+    if name.lower() == "llama.cpp":
+        return _llama(probe.target, await ask_json(probe.http, probe.root + "/props", within_s=probe.within_s))
+    if "vllm" in probe.owners:
+        document = await ask_json(probe.http, probe.root + "/version", within_s=probe.within_s)
+        return _all_loaded(probe.target, "vllm", text(document, "version"))
+    for recognise in (foundry.recognise, lmstudio.recognise, ollama.recognise):
+        target = await recognise(probe)
+        if target is not None:
+            return target
+    props = await probe.get("/props")
+    if field(props, "default_generation_settings") is not None:
+        return _llama(probe.target, props)
+    document = await probe.get("/version")
+    if isinstance(document, dict) and set(document) == {"version"}:
+        return _all_loaded(probe.target, "vllm", text(document, "version"))
+    return replace(probe.target, limited=probe.limited)
+
+
+def _all_loaded(target: Target, kind: Kind, version: str | None) -> Target:
+    models = tuple(replace(facts, loaded=True) for facts in target.models)
+    return replace(target, kind=kind, version=version, models=models)
+
+
+def _llama(target: Target, props: object) -> Target:
+    """What its properties add to its list: a single model is held by the process, a router says which are loaded."""
+    alone = len(target.models) == 1
+    context = count(field(props, "default_generation_settings"), "n_ctx") if alone else None
+    path = text(props, "model_path") or ""
+
+    models = []
+    for facts in target.models:
+        quantization = facts.quantization
+        if quantization is None:  # what a GGUF file's name says: SmolLM2-135M-Instruct-Q4_1.gguf
+            file = (path if alone else facts.id).replace("\\", "/").rpartition("/")[2]
+            quantization = next((name.upper() for name in reversed(_QUANTIZATION.findall(file))), None)
+        loaded = facts.loaded is not False
+        models.append(replace(facts, loaded=loaded, context=facts.context or context, quantization=quantization))
+    version, slots = text(props, "build_info"), count(props, "total_slots")
+    return replace(target, kind="llama.cpp", version=version, models=tuple(models), slots=slots)
+
+
+# -- servers that listen on this machine: what `doctor` shows, and what a run takes
+
+PORTS = {
+    8080: "llama.cpp",
+    11434: "Ollama",
+    8000: "vLLM",
+    1234: "LM Studio",
+    5272: "Foundry Local",
+    5273: "Foundry Local",
+}
+"""Where servers listen by default."""
+HOW = "found on this machine"
+_CONNECT_S = 0.3
+_GLANCE_S = 0.5
+LOOK_S = 6.0  # Foundry Local 2.x takes 4.5 s where its catalog cannot be reached
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A server that is here.
+
+    Attributes:
+        how: It was found; None where it was looked for on a usual port.
+        server: None where it does not answer yet, or wants a key.
+        problem: Why not.
+    """
+
+    endpoint: str
+    how: str | None
+    server: Target | None
+    problem: LoadbenchError | None = None
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether it answers only with its key, as many things do that are no servers of models."""
+        return self.server is None and not isinstance(self.problem, NotReady)
+
+    @property
+    def kind(self) -> str:
+        """What it is, as far as that is known."""
+        if self.server is None:
+            return "wants a key" if self.is_locked else "is loading"
+        return " ".join(filter(None, (self.server.kind, self.server.version)))
+
+
+async def look(ports: Iterable[int], found: foundry.Found | None = None) -> list[Seen]:
+    """The servers on these ports of this machine, after the one that was found otherwise.
+
+    Takes no longer than the slowest of them; where nothing listens, that is at once.
+    """
+    places: dict[str, str | None] = {} if found is None else {found.endpoint: found.how}
+    for port in ports:
+        places.setdefault(f"http://127.0.0.1:{port}/v1", None)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_look(url, how)) for url, how in places.items()]
+    return [seen for task in tasks if (seen := task.result()) is not None]
+
+
+async def _look(url: str, how: str | None) -> Seen | None:
+    """A server that may be there; None where none is that speaks OpenAI's API, unless it was found otherwise."""
+    if how is None:
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                parts = urlsplit(url)
+                _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.close()
+        except (OSError, TimeoutError):
+            return None
+    try:
+        async with open_http(url) as http:
+            server = await find(url, http=http, within_s=LOOK_S if how else _GLANCE_S)
+    except LoadbenchError as error:
+        # Something that will answer a run in a while, or with a key.
+        if how or "loading" in str(error) or "--api-key-env" in str(error):
+            return Seen(url, how, None, error)
+        return None
+    # Any web server answers 404.
+    return Seen(url, how, server) if how or server.unlisted is None or server.kind != "openai" else None

@@ -26,7 +26,7 @@ from loadbench.server.facts import (
     with_list,
     words,
 )
-from loadbench.server.vendor import Pace, Probe, Progress, Vendor, accept, ask, refusal
+from loadbench.server.vendor import Pace, Probe, Progress, Vendor, change, refusal
 
 KEEP_ALIVE = -1
 """For as long as the server runs: its own five minutes would end within an idle gap."""
@@ -41,12 +41,6 @@ async def recognise(probe: Probe) -> Target | None:
     version = text(await probe.get("/api/version"), "version")
     if version is None:
         return None
-    models = await _models(probe)
-    return replace(probe.target, kind="ollama", version=version, models=models)
-
-
-async def _models(probe: Probe) -> tuple[ModelFacts, ...]:
-    """The models listed with their size, quantization, context, licence, capabilities, and where they are loaded."""
     http, root, within_s = probe.http, probe.root, probe.within_s
     tags, running = await ask_all(http, (root + "/api/tags", root + "/api/ps"), within_s)
     models = [replace(facts, cached=True) for facts in with_list(probe.target.models, models_of(tags))]
@@ -56,7 +50,8 @@ async def _models(probe: Probe) -> tuple[ModelFacts, ...]:
     first = sorted(models, key=lambda facts: not facts.loaded)[:_MOST_SHOWN]
     async with asyncio.TaskGroup() as group:
         tasks = {facts.id: group.create_task(_details(http, root, facts.id, within_s)) for facts in first}
-    return tuple(merged(facts, tasks[facts.id].result()) if facts.id in tasks else facts for facts in models)
+    models = [merged(facts, tasks[facts.id].result()) if facts.id in tasks else facts for facts in models]
+    return replace(probe.target, kind="ollama", version=version, models=tuple(models))
 
 
 async def _details(http: httpx.AsyncClient, root: str, model: str, within_s: float) -> ModelFacts:
@@ -73,13 +68,12 @@ async def _details(http: httpx.AsyncClient, root: str, model: str, within_s: flo
 
 
 def _in_memory(document: object) -> list[ModelFacts]:
-    """The models of `/api/ps` with their device, and the context that is really allocated."""
-    rows = [(model_facts(row), row) for row in model_rows(document) or ()]
-    return [
-        replace(facts, device=device_of_row(row), context=count(row, "context_length"))
-        for facts, row in rows
-        if facts is not None
-    ]
+    models = []
+    for row in model_rows(document) or ():
+        facts = model_facts(row)
+        if facts is not None:
+            models.append(replace(facts, device=device_of_row(row), context=count(row, "context_length")))
+    return models
 
 
 def _placed(facts: ModelFacts, in_memory: ModelFacts | None) -> ModelFacts:
@@ -119,10 +113,7 @@ class OllamaControl:
     async def _generate(self, action: str, model: ModelFacts, keep_alive: int, within_s: float) -> None:
         document = {"model": model.id, "prompt": "", "stream": False, "keep_alive": keep_alive}
         url = self.root + "/api/generate"
-        response = await ask(
-            self.http, "POST", url, action=action, model=model.id, within_s=within_s, document=document
-        )
-        accept(response, self.http, action=action, model=model.id)
+        await change(self.http, "POST", url, action=action, model=model.id, within_s=within_s, document=document)
 
 
 async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
@@ -153,16 +144,8 @@ async def pull(target: Target, http: httpx.AsyncClient, name: str, progress: Pro
 
 async def remove(target: Target, http: httpx.AsyncClient, model: ModelFacts) -> None:
     url = server_root(target.base_url) + "/api/delete"
-    response = await ask(
-        http,
-        "DELETE",
-        url,
-        action="removal",
-        model=model.id,
-        within_s=vendor.UNLOAD_S,
-        document={"model": model.id},
-    )
-    accept(response, http, action="removal", model=model.id)
+    document, within_s = {"model": model.id}, vendor.UNLOAD_S
+    await change(http, "DELETE", url, action="removal", model=model.id, within_s=within_s, document=document)
 
 
 OLLAMA = Vendor(
@@ -170,6 +153,6 @@ OLLAMA = Vendor(
     load_hint="fetch one with `ollama pull NAME`",
     preferred=lambda facts: facts.id.endswith(":latest"),
     control=lambda target, http: OllamaControl(server_root(target.base_url), http),
-    pull=pull,
-    remove=remove,
+    download=pull,
+    delete=remove,
 )

@@ -52,16 +52,6 @@ class Control(Protocol):
         """What of it really is loaded now, with its device and provider; None where the server does not tell."""
 
 
-async def pulls_nothing(target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
-    """Raise what stands for a download: the server holds what it was started with."""
-    raise TargetError(f"{name}: {target.base_url} downloads no models: start it with the model's file")
-
-
-async def deletes_nothing(target: Target, http: httpx.AsyncClient, model: ModelFacts) -> None:
-    """Raise what stands for a removal."""
-    raise TargetError(f"{model.id}: {target.base_url} deletes no models over HTTP: delete its file there")
-
-
 @dataclass(frozen=True, slots=True)
 class Vendor:
     """What one kind of server supports. The defaults are those of a server that holds what it was started with.
@@ -74,9 +64,8 @@ class Vendor:
         exact_names, loose_names: Further readings of a name, after the id itself, and after all others.
         preferred: Which of several models a name means.
         control: Loads and unloads.
-        pull: Downloads a model by its name in the server's catalog; what is there of it already is kept. `NotReady`
-            where another try goes on there. The client has to be stock httpx's, or all progress comes at the end.
-        remove: Deletes a model from the disk.
+        download, delete: As `pull` and `remove`; None where it does that by other means than HTTP.
+        no_download, no_delete: What to do instead; `{name}`, `{url}` of the server, `{alias}`.
         has_metrics: It may serve its own figures as Prometheus text at `/metrics`.
         ignore_eos: `ignore_eos: true` makes answers run to max_tokens; other servers ignore or refuse it.
         min_tokens: `min_tokens` keeps an answer from ending before it has so many.
@@ -92,13 +81,35 @@ class Vendor:
     loose_names: tuple[Reading, ...] = ()
     preferred: Callable[[ModelFacts], bool] = lambda facts: False
     control: Callable[[Target, httpx.AsyncClient], Control] | None = None
-    pull: Callable[[Target, httpx.AsyncClient, str, Progress], Awaitable[None]] = pulls_nothing
-    remove: Callable[[Target, httpx.AsyncClient, ModelFacts], Awaitable[None]] = deletes_nothing
+    download: Callable[[Target, httpx.AsyncClient, str, Progress], Awaitable[None]] | None = None
+    no_download: str = "{name}: {url} downloads no models: start it with the model's file"
+    delete: Callable[[Target, httpx.AsyncClient, ModelFacts], Awaitable[None]] | None = None
+    no_delete: str = "{name}: {url} deletes no models over HTTP: delete its file there"
     has_metrics: bool = False
     ignore_eos: bool = False
     min_tokens: bool = False
     cache_prompt: bool = False
     continuous_usage: bool = False
+
+    async def pull(self, target: Target, http: httpx.AsyncClient, name: str, progress: Progress) -> None:
+        """Download a model by its name in the server's catalog; what is there of it already is kept.
+
+        Args:
+            http: Stock httpx's, or all progress comes at the end.
+        Raises:
+            NotReady: Another try goes on there.
+            TargetError: It did not succeed.
+        """
+        if self.download is None:
+            raise TargetError(self.no_download.format(name=name, url=target.base_url))
+        await self.download(target, http, name, progress)
+
+    async def remove(self, target: Target, http: httpx.AsyncClient, model: ModelFacts) -> None:
+        """Delete a model from the disk; TargetError where that did not succeed."""
+        if self.delete is None:
+            alias = model.aliases[0] if model.aliases else model.id
+            raise TargetError(self.no_delete.format(name=model.id, url=target.base_url, alias=alias))
+        await self.delete(target, http, model)
 
 
 @dataclass(slots=True)
@@ -141,6 +152,21 @@ class Probe:
         return read_json(response.content) if response.status_code == 200 else None
 
 
+async def change(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    action: str,
+    model: str,
+    within_s: float,
+    document: Json | None = None,
+) -> None:
+    """Change a model by a call; TargetError where it does not succeed: why, in one line."""
+    response = await ask(http, method, url, action=action, model=model, within_s=within_s, document=document)
+    accept(response, http, action=action, model=model)
+
+
 async def ask(
     http: httpx.AsyncClient,
     method: str,
@@ -172,11 +198,7 @@ async def ask(
 
 
 def accept(response: httpx.Response, http: httpx.AsyncClient, *, action: str, model: str) -> None:
-    """Go on where a call succeeded.
-
-    Raises:
-        TargetError: It did not: why, in one line.
-    """
+    """Go on where a call succeeded; else TargetError: why, in one line."""
     if not response.is_success:
         raise TargetError(refusal(action, model, response.status_code, message_of(response, http)))
 
@@ -185,29 +207,23 @@ def refusal(action: str, model: str, status: int, message: str) -> str:
     """What to do about a status and the server's message with it."""
     because = f" ({message})" if message else ""
     if _MEMORY.search(message):
-        return (
-            f"{model}: not enough memory for its {action}{because}: unload other models, take a smaller one, or "
-            "another device"
-        )
-    if provider := _PROVIDER.search(message):
-        return (
-            f"{model}: it needs {provider[1]}, which this server does not have: choose another variant with --device "
-            "or --ep"
-        )
-    if _ABSENT.search(message):
+        why = f"not enough memory for its {action}{because}: unload other models, take a smaller one, or another device"
+    elif provider := _PROVIDER.search(message):
+        why = f"it needs {provider[1]}, which this server does not have: choose another variant with --device or --ep"
+    elif _ABSENT.search(message):
         return not_downloaded(model, because)
-    if status == 404 or _UNKNOWN.search(message):
-        if action == "download":
-            return f"{model}: there is no such model to download{because}: check its name"
-        return f"{model}: the server does not know it{because}: `loadbench models list` shows what it has"
-    if status in (401, 403):
+    elif (status == 404 or _UNKNOWN.search(message)) and action == "download":
+        why = f"there is no such model to download{because}: check its name"
+    elif status == 404 or _UNKNOWN.search(message):
+        why = f"the server does not know it{because}: `loadbench models list` shows what it has"
+    elif status in (401, 403):
         reason = f": {message}" if message else ""
-        return f"{model}: the server refused its {action} ({status}{reason}): see --api-key-env"
-    if not message:
-        return (
-            f"{model}: its {action} failed with {status} and no reason: is it downloaded? The server's log tells more"
-        )
-    return f"{model}: its {action} failed with {status}{because}: the server's log tells more"
+        why = f"the server refused its {action} ({status}{reason}): see --api-key-env"
+    elif message:
+        why = f"its {action} failed with {status}{because}: the server's log tells more"
+    else:
+        why = f"its {action} failed with {status} and no reason: is it downloaded? The server's log tells more"
+    return f"{model}: {why}"
 
 
 def not_downloaded(model: str, because: str = "") -> str:
@@ -230,14 +246,13 @@ class Pace:
         Raises:
             NotReady: Nothing of the kind came for `STALL_S` seconds.
         """
-        is_new = step not in self._steps and len(self._steps) < MOST_STEPS
-        percent = None if percent is None else min(percent, 100.0)
-        higher = percent is not None and (self._percent is None or percent > self._percent)
-        if higher:
-            self._percent = percent
-        if is_new:
+        moved = step not in self._steps and len(self._steps) < MOST_STEPS
+        if moved:
             self._steps.add(step)
-        if is_new or higher:
+        if percent is not None and (self._percent is None or min(percent, 100.0) > self._percent):
+            self._percent = min(percent, 100.0)
+            moved = True
+        if moved:
             self._since_s = self._now_s()
         elif self._now_s() - self._since_s > STALL_S:
             raise NotReady(f"{self._name}: no progress for {STALL_S:g} s ({one_line(step) or 'no word'})")

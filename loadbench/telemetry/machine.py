@@ -109,7 +109,6 @@ def _psutil_mhz() -> float | None:
 
 
 def _sensors(classes: Path) -> list[Path]:
-    """The files of the CPU's sensors, in thousandths of a degree."""
     files: list[Path] = []
     for name in sorted(classes.glob("hwmon/hwmon*/name")):
         if _is_cpu(name):
@@ -134,7 +133,6 @@ def _text(path: Path) -> str | None:
 
 
 def _readings(paths: list[Path]) -> list[int]:
-    """The whole numbers in those of the files that can be read."""
     readings = []
     for path in paths:
         try:
@@ -145,7 +143,6 @@ def _readings(paths: list[Path]) -> list[int]:
 
 
 def _battery() -> tuple[str | None, float | None]:
-    """Mains or battery, and the percentage left."""
     try:
         battery = psutil.sensors_battery()
     except (AttributeError, OSError):  # systems without batteries lack the function

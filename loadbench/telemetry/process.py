@@ -223,7 +223,6 @@ def _first(processes: set[psutil.Process], addresses: set[str], port: int) -> in
 
 
 def _listeners() -> list[tuple[str, int, int | None]]:
-    """Address, port and process of all TCP listeners that may be seen."""
     try:
         return _listening()
     except psutil.AccessDenied:  # macOS shows them process by process, one's own alone

@@ -346,7 +346,6 @@ def _parameters(generate: Callable[..., object]) -> tuple[bool, frozenset[str] |
 
 
 def _row(info: object, weights: str | None, name: str, model_id: str | None) -> dict[str, object]:
-    """The model's row in /v1/models."""
     if not isinstance(info, Mapping):
         raise TypeError(f"info returned {type(info).__name__}, not a dict")
     row: dict[str, object] = {"object": "model", "created": int(time.time()), "owned_by": "adapter", "loaded": True}

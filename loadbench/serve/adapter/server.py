@@ -234,11 +234,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 self._chunk(b"")
 
     def _params(self, request: ChatRequest) -> dict[str, object]:
-        """What the adapter's generate gets beside the messages; `max_tokens` under that name alone.
-
-        Raises:
-            Refused: 400, for another model, or more answers than one.
-        """
+        """What the adapter's generate gets beside the messages; `max_tokens` under that name alone."""
         model, n = self.server.model.id, request.fields.get("n")
         if request.model != model:
             message = f"'model' is {repr(request.model)[:200]}: there is {model!r} alone."

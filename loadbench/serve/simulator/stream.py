@@ -390,7 +390,6 @@ class Stream:
         return "reasoning_content" if event * self._per_event < self.job.reasoning else "content"
 
     def _event(self, event: int) -> bytes:
-        """The bytes of text event number `event`."""
         start = event * self._per_event
         end = min(start + self._per_event, self.job.tokens)
         role = event == 0 and self.job.service.law.role == "none"
@@ -402,7 +401,6 @@ class Stream:
         return self._chunks.closing(self.job.finish, usage, continuous=self._continuous)
 
     def _text(self, due_ns: int) -> None:
-        """Send text event `stop`, record its time, and step on."""
         data = self._event(self.stop) if self.stop else self._opening
         now = clock()
         self.connection.write(data)
@@ -444,7 +442,6 @@ class Stream:
         return False
 
     def _at_once(self, due_ns: int) -> None:
-        """The faults burst and empty: everything in one write."""
         job = self.job
         if job.strike() == "empty":
             job.tokens = job.reasoning = self._events = 0
