@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from loadbench import compare, report, scenario, select, store
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.metrics import Requests
-from loadbench.report import choice
-from loadbench.report import comparison as comparisons
 from loadbench.runner import child
 from loadbench.runner.job import Job, Limits, Output, Server
 from loadbench.scenario.bounds import Duration
@@ -172,7 +170,7 @@ def comparison(base: Run, new: Run, terms: compare.Terms) -> Finding:
     if sides[0].name == sides[1].name:
         sides = [replace(side, name=str(one.folder)) for side, one in zip(sides, (base, new), strict=True)]
     record = compare.compare_runs(sides[0], sides[1], terms)
-    return Finding(compare.document([record]), comparisons.FORMATS)
+    return Finding(compare.document([record]), report.COMPARISONS)
 
 
 def compare_models(
@@ -197,7 +195,7 @@ def compare_models(
         )
     wanted = compare.Terms(margin=margin, **terms)
     records = [compare.compare_models(group, first, other, wanted) for other in models if other != first]
-    return Finding(compare.document(records), comparisons.FORMATS)
+    return Finding(compare.document(records), report.COMPARISONS)
 
 
 def choose(
@@ -225,7 +223,7 @@ def choose(
     if not candidates:
         raise UsageError("no level was measured in these runs, so there is nothing to choose from")
     record = select.choose(candidates, found, select.Terms(policy=policy, needs=wanted, at=at, **terms))
-    return Finding(record, choice.FORMATS)
+    return Finding(record, report.CHOICES)
 
 
 def _listed(runs: Any) -> list[Any]:
@@ -336,9 +334,9 @@ class Run:
             return pandas.DataFrame(self.requests)
         if what != "figures":
             raise UsageError(f"to_dataframe({what!r}): write requests or figures")
-        from loadbench.report import csv
+        from loadbench.report import exports
 
-        return pandas.DataFrame(csv.rows(self.summary), columns=list(csv.COLUMNS))
+        return pandas.DataFrame(exports.rows(self.summary), columns=list(exports.COLUMNS))
 
     def report(self, kind: str = "text") -> str:
         """The report: "text", "markdown", "csv", "json", or "html", the page that report.html is."""

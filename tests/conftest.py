@@ -115,6 +115,12 @@ def _collector_left_alone() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Records and samples are written in threads; tests of waiting alone have trio's virtual clock instead."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def quick() -> Iterator[Simulator]:
     """A simulator that answers as fast as a run can ask: for tests of what is around a measurement."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,27 @@ TTFT = [Bound.parse("ttft_p95=100ms")]
 # -- which load is next
 
 
-def bracket(tried: list[Tried]) -> tuple[float | None, float | None]:
+HIGH = Grid("concurrency", 16, 1024)
+SHORT = Grid("concurrency", 1, 6)
+
+
+@pytest.mark.parametrize(
+    ("meets", "grid", "loads", "answer", "bracket"),
+    [
+        (lambda load: load <= 6, STREAMS, [1, 2, 4, 8, 6, 7, 6], 6, (6, 7)),
+        (lambda load: False, STREAMS, [1], None, (None, 1)),
+        (lambda load: load <= 3, HIGH, [16, 8, 4, 2, 3, 3], 3, (3, 4)),  # down from a load that is too high
+        (lambda load: True, SHORT, [1, 2, 4, 6, 6], 6, (6, None)),  # the highest load that is allowed
+    ],
+)
+def test_it_doubles_bisects_and_confirms(
+    meets: Callable[[float], bool], grid: Grid, loads: list[int], answer: int | None, bracket: tuple[Any, Any]
+) -> None:
+    tried = search(meets, grid)
     zone = zones(tried)
-    return zone.meets, zone.misses
 
-
-def test_it_doubles_bisects_and_confirms() -> None:
-    tried = search(lambda load: load <= 6, STREAMS)
-
-    assert [one.load for one in tried] == [1, 2, 4, 8, 6, 7, 6]
-    assert (found(tried, STREAMS), bracket(tried)) == (6, (6, 7))
+    assert [one.load for one in tried] == loads
+    assert (found(tried, grid), (zone.meets, zone.misses), contradictions(tried)) == (answer, bracket, [])
 
 
 @given(capacity=st.integers(1, 1024), start=st.integers(1, 1024))
@@ -55,27 +67,6 @@ def test_a_rate_is_found_to_the_share_that_is_near_enough(capacity: float, start
     else:
         assert answer is not None
         assert answer <= capacity <= answer * 1.12  # rates are written in three digits
-
-
-def test_nothing_is_found_where_the_lowest_load_fails() -> None:
-    tried = search(lambda load: False, STREAMS)
-
-    assert [one.load for one in tried] == [1]
-    assert found(tried, STREAMS) is None
-    assert bracket(tried) == (None, 1)
-
-
-def test_it_goes_down_from_a_first_load_that_is_too_high() -> None:
-    tried = search(lambda load: load <= 3, Grid("concurrency", 16, 1024))
-
-    assert [one.load for one in tried] == [16, 8, 4, 2, 3, 3]
-
-
-def test_it_stops_at_the_highest_load_that_is_allowed() -> None:
-    tried = search(lambda load: True, grid := Grid("concurrency", 1, 6))
-
-    assert [one.load for one in tried] == [1, 2, 4, 6, 6]
-    assert (found(tried, grid), bracket(tried)) == (6, (6, None))
 
 
 def test_an_answer_that_is_not_confirmed_counts_as_failed_and_is_reported() -> None:
@@ -101,11 +92,7 @@ def test_above_an_undecided_load_the_lowest_that_misses_is_looked_for() -> None:
 def test_an_undecided_lowest_load_is_no_answer_and_no_miss() -> None:
     tried = [Tried(1, "undecided"), Tried(2, "not met")]
 
-    assert (following(tried, STREAMS), found(tried, STREAMS), bracket(tried)) == (None, None, (None, 2))
-
-
-def test_where_nothing_contradicts_itself_nothing_is_reported() -> None:
-    assert contradictions(search(lambda load: load <= 6, STREAMS)) == []
+    assert (following(tried, STREAMS), found(tried, STREAMS), zones(tried)) == (None, None, Zones(None, 2, (1,)))
 
 
 # -- what a bound wants, how many requests decide
@@ -174,21 +161,23 @@ def test_so_few_requests_that_nothing_can_be_shown_are_refused() -> None:
         Rule.of([Bound.parse("success=99%")], level(), 380)
 
 
-def test_the_first_look_decides_where_nothing_is_missed_and_not_one_request_earlier() -> None:
-    rule = Rule.of(TTFT, level())
-
-    assert rule.judged([109], 109) == "met"
-    assert rule.judged([108], 108) == "undecided"
-    assert rule.judged([108], 109) == "undecided"
-    assert rule.judged([90], 109) == "not met"
-
-
-def test_all_bounds_must_be_met() -> None:
-    rule = Rule.of([*TTFT, Bound.parse("e2e_p95=1s")], level())
-
-    assert rule.judged([436, 300], 436) == "not met"
-    assert rule.judged([436, 412], 436) == "undecided"
-    assert rule.judged([436, 436], 436) == "met"
+@pytest.mark.parametrize(
+    ("slo", "hits", "n", "verdict"),
+    [
+        (["ttft_p95=1s"], [109], 109, "met"),  # nothing is missed
+        (["ttft_p95=1s"], [108], 108, "undecided"),  # one request earlier
+        (["ttft_p95=1s"], [108], 109, "undecided"),
+        (["ttft_p95=1s"], [90], 109, "not met"),
+        (["ttft_p95=1s", "e2e_p95=1s"], [436, 300], 436, "not met"),  # all bounds must be met
+        (["ttft_p95=1s", "e2e_p95=1s"], [436, 412], 436, "undecided"),
+        (["ttft_p95=1s", "e2e_p95=1s"], [436, 436], 436, "met"),
+        (["ttft_max=1s"], [50], 50, "undecided"),
+        (["ttft_max=1s"], [100], 100, "met"),
+        (["ttft_max=1s"], [99], 100, "not met"),
+    ],
+)
+def test_a_look_says_what_its_intervals_say(slo: list[str], hits: list[int], n: int, verdict: str) -> None:
+    assert Rule.of([Bound.parse(text) for text in slo], level()).judged(hits, n) == verdict
 
 
 def test_a_load_is_hopeless_once_no_look_to_come_can_say_met() -> None:
@@ -197,14 +186,7 @@ def test_a_load_is_hopeless_once_no_look_to_come_can_say_met() -> None:
 
     assert not rule.is_hopeless([most])
     assert rule.is_hopeless([most + 1])
-
-
-def test_one_miss_of_a_maximum_is_one_too_many() -> None:
-    rule = Rule.of([Bound.parse("ttft_max=1s")], level())
-
-    assert rule.is_hopeless([1])
-    assert rule.judged([50], 50) == "undecided"
-    assert rule.judged([100], 100) == "met"
+    assert Rule.of([Bound.parse("ttft_max=1s")], level()).is_hopeless([1])  # one is too many
 
 
 # -- how often it errs
@@ -292,36 +274,40 @@ def hear(one: Probe, numbers: Any, **marks: Any) -> None:
 FACTS = {"id": "m@c1", "model": "m", "concurrency": 1, "request_rate_per_s": None, "status": "complete", "dropped": 0}
 
 
-def test_a_probe_without_a_miss_is_decided_at_its_first_look() -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "requests"),
+    [
+        (range(1, 109), 109, 109),  # at its first look
+        (range(2, 150), 1, 149),  # those that ended before an earlier one wait for it
+    ],
+)
+def test_a_probe_without_a_miss_is_decided_at_its_first_look(first: range, then: int, requests: int) -> None:
     one = probe(["ttft_p95=1s"])
-    hear(one, range(1, 109))
+    hear(one, first)
     before = one.look()
-    hear(one, [109])
+    hear(one, [then])
     decided = one.look()
 
     assert before is None
     assert decided is not None
-    assert (decided.verdict, decided.requests, decided.reason) == ("met", 109, None)
-    assert decided.shares[0].interval == (pytest.approx(0.95, abs=0.001), 1.0)
+    assert (decided.verdict, decided.requests, decided.reason) == ("met", requests, None)
+    assert decided.shares[0].interval == (pytest.approx(0.955, abs=0.01), 1.0)
 
 
-def test_warm_up_is_not_judged() -> None:
-    one = probe(["ttft_p95=1ms"])
-    hear(one, range(1, 200), warmup=True)
+@pytest.mark.parametrize(
+    ("slo", "results"),
+    [
+        ("ttft_p95=1ms", [stream(n, warmup=True) for n in range(1, 200)]),
+        ("success=95%", [failed(n, error="connect") for n in range(1, 50)]),  # whose end the engine makes
+        ("ttft_p95=60s", [stream(n, due=100.0 * n, ttft=50.0 * n) for n in range(1, 60)]),  # no loop has a backlog
+    ],
+)
+def test_warm_up_a_server_that_is_gone_and_a_queue_in_closed_loop_decide_nothing(slo: str, results: list[Any]) -> None:
+    one = probe([slo])
+    for result in results:
+        one.heard(result)
 
     assert one.look() is None
-
-
-def test_requests_that_ended_before_earlier_ones_wait_for_them() -> None:
-    one = probe(["ttft_p95=1s"])
-    hear(one, range(2, 150))  # the first one is slow
-    before = one.look()
-    hear(one, [1])
-    decided = one.look()
-
-    assert before is None
-    assert decided is not None
-    assert (decided.verdict, decided.requests) == ("met", 149)
 
 
 def test_a_probe_ends_early_where_all_miss() -> None:
@@ -346,14 +332,6 @@ def test_a_probe_that_can_no_longer_be_met_but_is_not_surely_missed_is_undecided
     assert one.decision.verdict == "undecided"
     assert 109 < one.decision.requests < 436
     assert "436 requests can no longer say that it is met" in (one.decision.reason or "")
-
-
-def test_failures_that_say_the_server_is_gone_leave_the_end_to_the_engine() -> None:
-    one = probe(["success=95%"])
-    for n in range(1, 50):
-        one.heard(failed(n, error="connect"))
-
-    assert one.look() is None
 
 
 def test_requests_that_were_dropped_met_no_bound() -> None:
@@ -390,16 +368,24 @@ def at_rate(slo: str, rate_per_s: float = 8.0) -> Probe:
 OPENED = {**FACTS, "id": "m@r8", "concurrency": None, "request_rate_per_s": 8.0}
 
 
-def test_a_rate_is_met_after_twenty_seconds_behind_its_warm_up_and_not_before() -> None:
-    one = at_rate("e2e_p95=1s")
-    paced(one, [100.0] * 213)
-    before = one.look()
-    one.heard(stream(214, due=125.0 * 214, ttft=92.0, per_token=1.0, tokens=9))
+@pytest.mark.parametrize(
+    ("slo", "stays_ms", "verdict", "requests"),
+    [
+        ("e2e_p95=1s", [100.0] * 213, None, None),  # less than twenty seconds behind its warm-up
+        ("e2e_p95=1s", [100.0] * 214, "met", 161),  # those after the first quarter
+        # Until the first answers end ever more are in flight, which is no backlog: all that is warm-up.
+        ("e2e_p95=60s", [30_000.0] * 428, "met", 428 - 241),
+        ("e2e_p95=50ms", [100.0] * 10, "not met", 10),
+    ],
+)
+def test_a_rate_is_met_behind_its_warm_up_and_missed_after_ten(
+    slo: str, stays_ms: list[float], verdict: str | None, requests: int | None
+) -> None:
+    one = at_rate(slo)
+    paced(one, stays_ms)
     decided = one.look()
 
-    assert before is None
-    assert decided is not None
-    assert (decided.verdict, decided.requests) == ("met", 161)  # those after the first quarter
+    assert (decided and decided.verdict, decided and decided.requests) == (verdict, requests)
 
 
 def test_a_rate_at_which_requests_stay_longer_and_longer_is_not_met_though_all_keep_the_slo() -> None:
@@ -428,25 +414,6 @@ def test_a_red_gate_v2_vetoes_a_rate_that_was_met() -> None:
     assert (vetoed.reason or "").startswith("V2: 107 of 321 due requests were dropped")
 
 
-def test_answers_that_are_longer_than_a_quarter_of_the_probe_are_all_its_warm_up() -> None:
-    """Until the first answers end ever more are in flight, which is no backlog."""
-    one = at_rate("e2e_p95=60s")
-    paced(one, [30_000.0] * 428)
-    decided = one.look()
-
-    assert decided is not None
-    assert (decided.verdict, decided.requests) == ("met", 428 - 241)
-
-
-def test_a_rate_of_which_all_requests_miss_is_missed_after_ten() -> None:
-    one = at_rate("e2e_p95=50ms")
-    paced(one, [100.0] * 10)
-    decided = one.look()
-
-    assert decided is not None
-    assert (decided.verdict, decided.requests) == ("not met", 10)
-
-
 def test_misses_that_come_together_are_worth_fewer_requests() -> None:
     """21 in 436 miss it: spread evenly they are as sure as 436 requests are, in one row they are not."""
 
@@ -464,28 +431,23 @@ def test_misses_that_come_together_are_worth_fewer_requests() -> None:
     assert together.shares[0].worth < 100
 
 
-def test_a_closed_loop_has_no_backlog() -> None:
-    one = probe(["ttft_p95=60s"])
-    for n in range(1, 60):
-        one.heard(stream(n, due=100.0 * n, ttft=50.0 * n))
-
-    assert one.look() is None
-
-
-def test_what_the_end_of_a_level_leaves_open_is_undecided() -> None:
+@pytest.mark.parametrize(
+    ("results", "facts", "verdict", "reason"),
+    [
+        ([stream(n) for n in range(1, 60)], {}, "undecided", "59 requests do not decide it"),
+        ([], {}, "undecided", "no request ended"),
+        ([failed(1)], {"status": "failed", "reason": "no request completed"}, "not met", "no request completed"),
+    ],
+)
+def test_what_the_end_of_a_level_leaves_open_is_undecided(
+    results: list[Any], facts: dict[str, str], verdict: str, reason: str
+) -> None:
     one = probe(["ttft_p95=1s"])
-    hear(one, range(1, 60))
-    decided = one.close(FACTS)
+    for result in results:
+        one.heard(result)
+    decided = one.close({**FACTS, **facts})
 
-    assert (decided.verdict, decided.reason) == ("undecided", "59 requests do not decide it")
-
-
-def test_a_level_without_a_completed_request_did_not_meet_it() -> None:
-    one = probe(["ttft_p95=1s"])
-    one.heard(failed(1))
-    decided = one.close({**FACTS, "status": "failed", "reason": "no request completed"})
-
-    assert (decided.verdict, decided.reason) == ("not met", "no request completed")
+    assert (decided.verdict, decided.reason) == (verdict, reason)
 
 
 @pytest.mark.parametrize(("text", "verdict"), [("ttft_mean=1s", "met"), ("ttft_mean=1ms", "not met")])

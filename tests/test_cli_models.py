@@ -76,7 +76,7 @@ def test_only_models_on_the_disk_are_listed_and_a_loaded_one_is_on_it() -> None:
 
 def test_a_row_tells_the_provider_by_its_short_name() -> None:
     assert cells(PHI_GPU)[:7] == [
-        *("phi-4-mini", "Phi-4-mini-instruct-cuda-gpu:5", "GPU", "CUDA", "3.70 GB", "MIT", "-"),
+        *("phi-4-mini", "Phi-4-mini-instruct-cuda-gpu:5", "GPU", "CUDA", "3.70 GB", "MIT", "-")
     ]
 
 

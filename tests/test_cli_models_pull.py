@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from loadbench.cli import download
-from loadbench.cli.download import JsonLines, Lines, by_sdk, check_space, persist
+from loadbench.cli.download import by_sdk, check_space, persist
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.server import ModelFacts, NotReady
 from tests.support.catalogues import PHI_CPU, PHI_GPU, Service, serving
@@ -262,7 +262,7 @@ def test_a_model_whose_size_nobody_told_is_not_refused(tmp_path: Path) -> None:
 
 def test_lines_tell_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     now = iter([0.0, 0.0, 30.0, 100.0])
-    lines = Lines(PHI_GPU, now_s=lambda: next(now))
+    lines = download.Shown(PHI_GPU, as_json=False, now_s=lambda: next(now))
     for percent in (0.0, 25.0, 50.0):
         lines.at(percent, "")
 
@@ -270,7 +270,7 @@ def test_lines_tell_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_lines_tell_each_per_cent_once(capsys: pytest.CaptureFixture[str]) -> None:
-    view = JsonLines("m")
+    view = download.Shown(PHI_GPU, as_json=True)
     for percent in (1.0, 1.4, 1.9, 2.0):
         view.at(percent, "")
 

@@ -145,7 +145,7 @@ def test_the_models_the_server_and_the_headers_of_a_scenario_are_used(place: Pat
 
     assert done.exit_code == 3
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
-        *("ok    two is listed", "ok    two answers", "FAIL  gone is listed", "1 of 3 checks failed"),
+        *("ok    two is listed", "ok    two answers", "FAIL  gone is listed", "1 of 3 checks failed")
     ]
     assert ollama.headers[0]["x-tenant"] == "blue"
 
@@ -166,7 +166,7 @@ def test_the_models_of_a_models_json_are_looked_for(place: Path, ollama: Service
 
     assert done.exit_code == 3
     assert [(one["model"], one["ok"]) for one in document(done)["checks"]] == [
-        *(("one", True), ("one", True), ("gone", False)),
+        *(("one", True), ("one", True), ("gone", False))
     ]
 
 

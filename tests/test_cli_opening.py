@@ -75,10 +75,7 @@ def test_of_a_run_that_goes_on_it_is_told_what_is_complete() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (
-            Scenario(concurrency=[1, 4], requests=5),
-            "c1, c4 (streams at once); 5 requests each",
-        ),
+        (Scenario(concurrency=[1, 4], requests=5), "c1, c4 (streams at once); 5 requests each"),
         (Scenario(request_rate=[0.5]), "r0.5 (requests started per second); 30 requests each"),
         (Scenario(concurrency=[1, 8], repeat_first=False), "c1, c8 (streams at once); 30 to 80 requests each"),
     ],

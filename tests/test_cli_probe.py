@@ -145,10 +145,7 @@ def test_a_person_sees_the_model_and_its_answer() -> None:
     [
         ({}, "TTFT 50.0 ms, 64 tokens, 100 tokens/s after the first, E2E 680 ms"),
         ({"tokens_per_s": None, "output_tokens": 1}, "TTFT 50.0 ms, 1 token, E2E 680 ms"),
-        (
-            {"token_source": "events"},
-            "TTFT 50.0 ms, 64 tokens (estimated), 100 tokens/s after the first, E2E 680 ms",
-        ),
+        ({"token_source": "events"}, "TTFT 50.0 ms, 64 tokens (estimated), 100 tokens/s after the first, E2E 680 ms"),
     ],
 )
 def test_the_figures_in_words(more: dict[str, Any], words: str) -> None:
@@ -243,7 +240,7 @@ def test_a_model_that_is_not_loaded_is_loaded_first_and_unloaded_after(foundry1:
 
     assert done.exit_code == 0
     assert [one.rpartition("/")[0] or one for one in moves] == [
-        *("GET /models/load", "POST /v1/chat", "GET /models/unload"),
+        *("GET /models/load", "POST /v1/chat", "GET /models/unload")
     ]
     assert foundry1.loaded == set()
     assert re.search(rf"{CPU}: loading\n{CPU}: loaded in [\d.]+ s\n", done.stderr)

@@ -68,7 +68,7 @@ def test_the_variants_for_two_devices_are_measured_as_two_models(foundry1: Servi
     assert done.exit_code == 0
     levels = of_run("summary.json")["levels"]
     assert [(level["id"], level["completed"], level["asked_device"]) for level in levels] == [
-        *((f"{CPU}@c1", 2, "CPU"), (f"{GPU}@c1", 2, "GPU")),
+        *((f"{CPU}@c1", 2, "CPU"), (f"{GPU}@c1", 2, "GPU"))
     ]
     assert [one["ran"]["device"] for one in of_run()["models"]] == ["CPU", "GPU"]
     assert red(of_run("summary.json")) == []
@@ -78,7 +78,7 @@ def test_one_variant_is_loaded_at_a_time_and_all_are_left_as_they_were_found(fou
     run("-e", foundry1.url, *PHI, "--device", "cpu,gpu")
 
     assert [one.removeprefix("GET /models/") for one in foundry1.asked if "load/" in one] == [
-        *(f"load/{CPU}", f"unload/{CPU}", f"load/{GPU}", f"unload/{GPU}"),
+        *(f"load/{CPU}", f"unload/{CPU}", f"load/{GPU}", f"unload/{GPU}")
     ]
 
 
@@ -88,9 +88,7 @@ def test_a_device_that_is_not_there_is_told_at_once_and_in_the_report_and_the_ru
     reason = "phi-4-mini is for CPU, GPU, not for NPU"
     assert done.exit_code == 0
     assert f"absent    {reason}: skipped\n" in done.stderr
-    assert of_run()["absent"] == [
-        {"name": "phi-4-mini", "device": "NPU", "execution_provider": None, "reason": reason},
-    ]
+    assert of_run()["absent"] == [{"name": "phi-4-mini", "device": "NPU", "execution_provider": None, "reason": reason}]
     assert [level["model"] for level in of_run("summary.json")["levels"]] == [CPU]
     assert f"phi-4-mini for NPU: {reason}" in Path("there", "report.md").read_text()
     assert reason in " ".join(done.stdout.split())
@@ -155,7 +153,7 @@ def test_cold_unloads_first_and_leaves_the_model_loaded(foundry1: Service) -> No
 
     assert done.exit_code == 0
     assert [one.removeprefix("GET /models/") for one in foundry1.asked if "load/" in one] == [
-        *(f"unload/{CPU}", f"load/{CPU}"),
+        *(f"unload/{CPU}", f"load/{CPU}")
     ]
     [record] = of_run("summary.json")["models"]
     assert (record["was_loaded"], record["load_source"], record["first"]["cold"]) == (True, "loaded by this run", True)
@@ -176,7 +174,7 @@ def test_a_pause_and_one_with_pings_are_each_followed_by_a_request(quick: Simula
 
     assert done.exit_code == 0
     assert [(one["purpose"], one["after_s"], one["every_s"]) for one in of_run()["probes"]] == [
-        *(("first", None, None), ("warm", None, None), ("idle", 0.05, None), ("kept_warm", 0.05, 0.02)),
+        *(("first", None, None), ("warm", None, None), ("idle", 0.05, None), ("kept_warm", 0.05, 0.02))
     ]
     [model] = of_run("summary.json")["models"]
     assert min(model["idle"]["ttft_ms"], model["kept_warm"]["ttft_ms"]) > 0

@@ -26,11 +26,7 @@ SERVERS = ["llama --slots=1 --context=256", "simulator --itl 1ms", "adapter echo
 def served(words: str, *, lines: int, stop: int = signal.SIGINT) -> tuple[int, list[str], str]:
     """Exit code, stdout's first lines, stderr, of a server that is stopped once it said that it is ready."""
     with subprocess.Popen(
-        [*SERVE, *words.split()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [*SERVE, *words.split()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         said = [process.stdout.readline().rstrip("\n") for _ in range(lines)]

@@ -122,10 +122,7 @@ def test_the_endpoint_of_the_environment_is_a_warning_where_nothing_answers(
 
     (row,) = asyncio.run(checks.servers([], home=tmp_path))
 
-    assert (row.mark, row.facts) == (
-        "warn",
-        {"endpoint": "http://127.0.0.1:9/v1", "how": "FOUNDRY_LOCAL_ENDPOINT"},
-    )
+    assert (row.mark, row.facts) == ("warn", {"endpoint": "http://127.0.0.1:9/v1", "how": "FOUNDRY_LOCAL_ENDPOINT"})
 
 
 def test_a_broken_variable_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from loadbench.compare.judging import judge
 from loadbench.compare.sides import Flow, Side
 from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, Figure
-from loadbench.report import FORMATS, comparison, csv, provenance
+from loadbench.report import FORMATS, comparison, exports, provenance
 from loadbench.scenario.bounds import Bound, Need, Threshold
 from tests.support.choosing import candidate, choose, lap, row
 from tests.support.plain import thresholds
@@ -92,9 +92,11 @@ def test_a_comparison_has_a_verdict_on_it_under_its_title() -> None:
 def test_it_has_a_row_in_the_csv_file_and_a_definition_in_the_report() -> None:
     summary = with_levels(summary_of("tiny"), words_per_s=12.5)
 
-    found = [each for each in csv.rows(summary) if each[csv.COLUMNS.index("metric")] == "words_per_s"]
+    found = [each for each in exports.rows(summary) if each[exports.COLUMNS.index("metric")] == "words_per_s"]
 
-    assert {(each[csv.COLUMNS.index("value")], each[csv.COLUMNS.index("unit")]) for each in found} == {(12.5, "1/s")}
+    assert {(each[exports.COLUMNS.index("value")], each[exports.COLUMNS.index("unit")]) for each in found} == {
+        (12.5, "1/s")
+    }
     assert ("words/s", WORDS.meaning) in provenance.definitions()
     assert WORDS.meaning in FORMATS["markdown"](summary)
 

@@ -13,6 +13,7 @@ import pytest
 
 from loadbench.engine import Progress
 from loadbench.report import breakdowns
+from loadbench.report.levels import read
 from loadbench.runner.plan import make
 from loadbench.runner.schedule import Precise, until_record
 from loadbench.scenario import Scenario
@@ -74,7 +75,7 @@ def test_only_levels_that_were_repeated_are_entries() -> None:
 
 def test_a_table_sets_each_run_against_the_first_and_their_mean_beneath() -> None:
     levels = [level("m@c4", 100.0), level("m@c4#2", 110.0), level("m@c4#3", 90.0)]
-    [table] = breakdowns.repeats({"levels": levels, "repeats": entries(levels)})
+    [table] = breakdowns.repeats(read({"levels": levels, "repeats": entries(levels)}))
 
     assert [[cell.text for cell in row[:4]] for row in table.rows] == [
         ["c4", "1", "100", "1.00x"],
@@ -96,7 +97,7 @@ def test_a_table_sets_each_run_against_the_first_and_their_mean_beneath() -> Non
 def test_a_table_says_whether_what_until_wanted_was_reached(reached: bool | None, said: list[str]) -> None:
     levels = [level("m@c4", 100.0), level("m@c4#2", 110.0)]
     run = {"until": {"wanted": 0.05, "reached": reached}}
-    [table] = breakdowns.repeats({"levels": levels, "repeats": entries(levels), "run": run})
+    [table] = breakdowns.repeats(read({"levels": levels, "repeats": entries(levels), "run": run}))
 
     assert list(table.notes[1:]) == said
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from loadbench import report
 from loadbench.report import choice, text
 from tests.support.choosing import GB, candidate, choose, info, lap
 
@@ -23,8 +24,8 @@ HOSTILE = "<script>alert(1)</script>|`x`\x1b[31m @all #1"
 RENDERED: Mapping[str, Callable[[Any], str]] = {
     "80.txt": lambda record: text.render(choice.document(record), 80),
     "120.txt": lambda record: text.render(choice.document(record), 120),
-    "md": choice.FORMATS["markdown"],
-    "json": choice.FORMATS["json"],
+    "md": report.CHOICES["markdown"],
+    "json": report.CHOICES["json"],
 }
 
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from loadbench.report import FORMATS, comparison, text
+from loadbench.report import COMPARISONS, FORMATS, comparison, text
 
 GOLDEN = Path(__file__).parent / "golden" / "comparison"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 RENDERED = {
     "80.txt": lambda record: text.render(comparison.document(record), 80),
     "120.txt": lambda record: text.render(comparison.document(record), 120),
-    "md": comparison.FORMATS["markdown"],
-    "json": comparison.FORMATS["json"],
+    "md": COMPARISONS["markdown"],
+    "json": COMPARISONS["json"],
 }
 
 
@@ -71,7 +71,7 @@ def test_simulated_figures_are_called_so() -> None:
 
 
 def test_what_forbids_a_verdict_is_named_with_the_way_out() -> None:
-    rendered = comparison.FORMATS["markdown"](document("refused"))
+    rendered = COMPARISONS["markdown"](document("refused"))
 
     assert "**no verdict on refused against before.**" in rendered
     assert 'max_tokens differs, 16 against 32: the sides are not comparable (--expect "max_tokens" where' in rendered

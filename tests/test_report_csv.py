@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loadbench.report import FORMATS
-from loadbench.report.csv import COLUMNS, rows
+from loadbench.report.exports import COLUMNS, rows
 from tests.support.summaries import CASES, summary_of, with_levels
 
 TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")

@@ -14,10 +14,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from loadbench.errors import how_to_install
-from loadbench.report import FORMATS, rendering, tables
+from loadbench.report import FORMATS, levels, rendered, tables
+from loadbench.report import html as html_page
 from loadbench.report.document import Tables
 from loadbench.report.html import matrix
-from loadbench.report.html import page as html_page
 from tests.support.browsers import Opened, opened, skip_or_fail, started
 from tests.support.pages import LOADS, hostile, large, rich
 from tests.support.summaries import GOLDEN, summary_of
@@ -45,7 +45,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "open": FORMATS["html"](rich("open_loop")),
         "whole": FORMATS["html"](rich("whole_answers")),
         "interrupted": FORMATS["html"](rich("interrupted")),
-        "runs": rendering.html(matrix.document(runs)),
+        "runs": rendered(matrix.document(runs), "html"),
     }
     for name, page in written.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
@@ -305,7 +305,9 @@ def test_a_matrix_names_model_device_host_and_run_with_n_and_interval_in_each_ce
 
 def test_a_table_reads_as_its_golden_file() -> None:
     golden = GOLDEN / "tiny.html"
-    fragment = html_page.render_block(Tables(tables.headline(summary_of("tiny")))).replace("><", ">\n<") + "\n"
+    fragment = (
+        html_page.render_block(Tables(tables.headline(levels.read(summary_of("tiny"))))).replace("><", ">\n<") + "\n"
+    )
     if os.environ.get("LOADBENCH_UPDATE_GOLDEN"):
         golden.write_bytes(fragment.encode())
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from loadbench.report import FORMATS
+from loadbench.report import FORMATS, choice
+from loadbench.report import html as html_page
 from loadbench.report.document import Section
-from loadbench.report.html import choice
-from loadbench.report.html import page as html_page
 from tests.support.browsers import opened, skip_or_fail, started
 from tests.support.choosing import GB, candidate, choose
 from tests.support.summaries import summary_of

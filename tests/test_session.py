@@ -35,12 +35,9 @@ from loadbench.store.record import Result
 from tests.support.spreading import until
 from tests.support.streams import failed, stream
 
+pytestmark = pytest.mark.anyio
+
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # which has the threads that write; no test waits for longer than milliseconds
 
 
 @dataclass
@@ -160,7 +157,6 @@ def interrupt() -> None:
 # -- all is well
 
 
-@pytest.mark.anyio
 async def test_every_level_is_run_and_recorded(path: Path) -> None:
     run = run_of(path, Chats())
     await run.run()
@@ -170,7 +166,6 @@ async def test_every_level_is_run_and_recorded(path: Path) -> None:
     assert (store.read_info(path)["status"], run.interrupted, run.failed) == ("complete", False, {})
 
 
-@pytest.mark.anyio
 async def test_a_watcher_is_told_in_the_order_of_events(path: Path) -> None:
     run = run_of(path, Chats())
     await run.run()
@@ -185,7 +180,6 @@ async def test_a_watcher_is_told_in_the_order_of_events(path: Path) -> None:
     ]
 
 
-@pytest.mark.anyio
 async def test_a_levels_entry_names_the_target_and_the_device(path: Path) -> None:
     await run_of(path, Chats(), concurrency=[2]).run()
     entry = store.read_info(path)["levels"][0]
@@ -200,7 +194,6 @@ async def test_a_levels_entry_names_the_target_and_the_device(path: Path) -> Non
     }
 
 
-@pytest.mark.anyio
 async def test_levels_that_are_complete_are_not_run_again(path: Path) -> None:
     await run_of(path, Chats(), concurrency=[1]).run()
     client = Chats()
@@ -212,7 +205,6 @@ async def test_levels_that_are_complete_are_not_run_again(path: Path) -> None:
     assert ("note", "m@c1: complete already") in again.view.seen
 
 
-@pytest.mark.anyio
 async def test_a_run_that_is_complete_asks_nothing(path: Path) -> None:
     await run_of(path, Chats()).run()
     client = Chats()
@@ -224,7 +216,6 @@ async def test_a_run_that_is_complete_asks_nothing(path: Path) -> None:
 # -- probes
 
 
-@pytest.mark.anyio
 async def test_each_model_is_asked_twice_in_short_before_it_is_measured(path: Path) -> None:
     client = Chats()
     await run_of(path, client, ["m", "n"]).run()
@@ -234,7 +225,6 @@ async def test_each_model_is_asked_twice_in_short_before_it_is_measured(path: Pa
     assert [(ask.model, ask.prompt.max_tokens) for ask in probes] == [(model, PROBE_TOKENS) for model in "mmnn"]
 
 
-@pytest.mark.anyio
 async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> None:
     await run_of(path, Chats()).run()
     first, warm = store.read_info(path)["probes"]
@@ -245,7 +235,6 @@ async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> 
     assert b"probe" not in (path / "requests.jsonl").read_bytes()
 
 
-@pytest.mark.anyio
 async def test_models_that_take_turns_are_paused_for_and_probed_after_it_once(path: Path) -> None:
     run = run_of(path, Chats(), ["m", "n"], repeat=3, idle_gap=0.001)
     await run.run()
@@ -255,7 +244,6 @@ async def test_models_that_take_turns_are_paused_for_and_probed_after_it_once(pa
     assert [probe["model"] for probe in run.view.probes if probe["purpose"] == "idle"] == ["m", "n"]
 
 
-@pytest.mark.anyio
 async def test_a_model_that_failed_is_not_asked_again_when_its_next_turn_comes(path: Path) -> None:
     client = Chats(lambda ask: "http_4xx" if ask.model == "m" else None)
     await run_of(path, client, ["m", "n"], repeat=3).run()
@@ -264,7 +252,6 @@ async def test_a_model_that_failed_is_not_asked_again_when_its_next_turn_comes(p
     assert Counter(statuses(path).values()) == {"skipped": 6, "complete": 6}
 
 
-@pytest.mark.anyio
 async def test_each_repeat_has_a_seed_of_its_own_that_models_and_loads_share(path: Path) -> None:
     await run_of(path, client := Chats(), ["m", "n"], repeat=2, seed=7).run()
     entries = {level["id"]: level["seed"] for level in store.read_info(path)["levels"]}
@@ -276,7 +263,6 @@ async def test_each_repeat_has_a_seed_of_its_own_that_models_and_loads_share(pat
     assert asked["m@c1"] == asked["n@c2"] != asked["m@c1#2"] == asked["n@c2#2"]
 
 
-@pytest.mark.anyio
 async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: Path) -> None:
     run = run_of(path, Chats(lambda ask: "http_5xx" if ask.model == "m" else None), ["m", "n"])
     await run.run()
@@ -288,7 +274,6 @@ async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: P
     assert store.read_info(path)["probes"][0]["error"] == "http_5xx"
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("failures", "requests"),
     [
@@ -314,7 +299,6 @@ async def test_a_probe_that_fails_is_repeated_where_that_may_help(
 # -- levels that fail, budgets
 
 
-@pytest.mark.anyio
 async def test_a_level_without_a_completed_request_ends_its_model_alone(path: Path) -> None:
     client = Chats(lambda ask: "truncated" if ask.level == "m@c1" else None)
     run = run_of(path, client, ["m", "n"])
@@ -324,7 +308,6 @@ async def test_a_level_without_a_completed_request_ends_its_model_alone(path: Pa
     assert run.failed == {"m": "no request completed; the last one: truncated: None"}
 
 
-@pytest.mark.anyio
 async def test_a_level_that_is_too_much_says_nothing_of_a_models_other_levels(path: Path) -> None:
     client = Chats(lambda ask: "http_429" if ask.level == "m@c8" else None)
     run = run_of(path, client, concurrency=[1, 8, 2])
@@ -334,7 +317,6 @@ async def test_a_level_that_is_too_much_says_nothing_of_a_models_other_levels(pa
     assert run.failed == {}
 
 
-@pytest.mark.anyio
 async def test_some_failures_fail_nothing(path: Path) -> None:
     run = run_of(path, Chats(lambda ask: "reset" if ask.request == 3 and not ask.warmup else None))
     await run.run()
@@ -343,7 +325,6 @@ async def test_some_failures_fail_nothing(path: Path) -> None:
     assert errors(path) == {None: 5, "reset": 1}
 
 
-@pytest.mark.anyio
 async def test_higher_loads_are_left_out_once_too_large_a_share_fails(path: Path) -> None:
     client = Chats(lambda ask: "reset" if ask.level == "m@c2" and ask.request % 2 else None)
     await run_of(path, client, ["m", "n"], concurrency=[1, 4, 2, 8], repeat=1, max_failed=0.2).run()
@@ -355,7 +336,6 @@ async def test_higher_loads_are_left_out_once_too_large_a_share_fails(path: Path
     assert reasons(path)["m@c8"] == "3 of 5 requests failed at m@c2, more than --max-failed 20%"
 
 
-@pytest.mark.anyio
 async def test_a_share_of_failures_that_is_allowed_leaves_nothing_out(path: Path) -> None:
     client = Chats(lambda ask: "reset" if ask.request == 1 else None)
     await run_of(path, client, max_failed=0.2).run()
@@ -363,7 +343,6 @@ async def test_a_share_of_failures_that_is_allowed_leaves_nothing_out(path: Path
     assert set(statuses(path).values()) == {"complete"}
 
 
-@pytest.mark.anyio
 async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock_s = [100.0]
     timepiece = SimpleNamespace(
@@ -413,7 +392,6 @@ class Until:
         self.told.append((planned.level.id, reason))
 
 
-@pytest.mark.anyio
 async def test_a_schedule_decides_on_each_level_when_the_one_before_is_over_and_may_end_it_early(path: Path) -> None:
     run = run_of(path, Chats())
     run = replace(run, schedule=(until := Until(2)))
@@ -424,7 +402,6 @@ async def test_a_schedule_decides_on_each_level_when_the_one_before_is_over_and_
     assert [len(level.results) for level in store.read(path).levels] == list(until.heard_of.values())
 
 
-@pytest.mark.anyio
 async def test_a_schedule_is_told_of_a_level_that_is_not_run(path: Path) -> None:
     run = run_of(path, Chats(lambda ask: "http_5xx"))
     run = replace(run, schedule=(until := Until(1)))
@@ -438,7 +415,6 @@ async def test_a_schedule_is_told_of_a_level_that_is_not_run(path: Path) -> None
 
 
 @signals
-@pytest.mark.anyio
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(path: Path, kind: signal.Signals) -> None:
     client = Chats(at={6: lambda: os.kill(os.getpid(), kind)}, takes_s=0.02)  # 1 and 2 are probes
@@ -454,7 +430,6 @@ async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(pa
 
 
 @signals
-@pytest.mark.anyio
 async def test_a_second_signal_ends_requests_in_flight_at_once_and_records_them(path: Path) -> None:
     async def twice() -> None:
         await until(lambda: client.takes_s == 3600)
@@ -475,7 +450,6 @@ async def test_a_second_signal_ends_requests_in_flight_at_once_and_records_them(
 
 
 @signals
-@pytest.mark.anyio
 @pytest.mark.parametrize("error", [None, "reset"])
 async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path, error: str | None) -> None:
     client = Chats(lambda ask: error, at={1: interrupt}, takes_s=0.02)
@@ -488,7 +462,6 @@ async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path, erro
 
 
 @signals
-@pytest.mark.anyio
 async def test_signals_after_a_run_are_nobodys(path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     await run_of(path, Chats()).run()
@@ -496,7 +469,6 @@ async def test_signals_after_a_run_are_nobodys(path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.anyio
 async def test_a_level_that_is_cancelled_from_outside_is_not_complete(path: Path) -> None:
     client = Chats(at={20: lambda: scope.cancel()})
     with anyio.CancelScope() as scope:  # as Ctrl-C does on Windows
@@ -507,7 +479,6 @@ async def test_a_level_that_is_cancelled_from_outside_is_not_complete(path: Path
 
 
 @signals
-@pytest.mark.anyio
 async def test_an_interrupted_run_is_continued_to_its_end(path: Path) -> None:
     await run_of(path, Chats(at={4: interrupt}, takes_s=0.01), requests=9).run()
     await run_of(RunFolder.reopen(path), Chats(), requests=9).run()
@@ -520,7 +491,6 @@ async def test_an_interrupted_run_is_continued_to_its_end(path: Path) -> None:
 # -- what may break
 
 
-@pytest.mark.anyio
 async def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_completes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,7 +518,6 @@ async def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_completes_nothi
     assert store.read_info(path)["status"] == "interrupted"
 
 
-@pytest.mark.anyio
 async def test_a_defect_in_a_client_completes_nothing(path: Path) -> None:
     def defect() -> None:
         raise ZeroDivisionError
@@ -559,7 +528,6 @@ async def test_a_defect_in_a_client_completes_nothing(path: Path) -> None:
     assert statuses(path) == {"m@c1": "interrupted"}
 
 
-@pytest.mark.anyio
 async def test_records_are_written_although_the_level_ends_within_the_tick(path: Path) -> None:
     run = run_of(path, Chats())
     level = Level(id="m@c1", model="m", concurrency=1, request_rate_per_s=None, repeat=1)
@@ -574,7 +542,6 @@ async def test_records_are_written_although_the_level_ends_within_the_tick(path:
     assert run.view.seen == [("tick", "m@c1 7")]
 
 
-@pytest.mark.anyio
 async def test_a_folder_that_vanished_is_one_line(path: Path) -> None:
     def vanish() -> None:
         (path / "run.json").unlink()

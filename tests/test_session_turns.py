@@ -14,10 +14,7 @@ from loadbench.errors import StoreError
 from loadbench.runner.session import in_turns
 from tests.support.spreading import until
 
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = pytest.mark.anyio
 
 
 @dataclass
@@ -57,7 +54,6 @@ def story() -> list[str]:
     return []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("levels", "order"),
     [
@@ -77,7 +73,6 @@ async def test_every_second_time_the_order_is_reversed(levels: tuple[int, ...], 
     assert {run.status for run in runs} == {"complete"}
 
 
-@pytest.mark.anyio
 async def test_a_folder_that_cannot_be_written_ends_all_and_closes_all(story: list[str]) -> None:
     def fail() -> None:
         raise StoreError("the disk is full")
@@ -90,7 +85,6 @@ async def test_a_folder_that_cannot_be_written_ends_all_and_closes_all(story: li
     assert [run.status for run in runs] == ["interrupted", "interrupted"]
 
 
-@pytest.mark.anyio
 async def test_one_folder_that_does_not_close_keeps_no_other_open(story: list[str]) -> None:
     class Broken(Run):
         def close(self, status: str) -> None:
@@ -103,7 +97,6 @@ async def test_one_folder_that_does_not_close_keeps_no_other_open(story: list[st
     assert runs[1].status == "complete"
 
 
-@pytest.mark.anyio
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cancels at once there")
 async def test_a_signal_stops_all_of_them_and_is_told_once(story: list[str]) -> None:
     runs = [Run("a", 3, story), Run("b", 3, story, {2: lambda: os.kill(os.getpid(), signal.SIGINT)})]

@@ -32,14 +32,9 @@ from loadbench.transport import Transport
 from tests.support import spreading
 from tests.support.spreading import Failing, Threads, closed, opened, ready, route_to, run, threads, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.anyio]
 
 P = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +81,6 @@ def test_a_packed_histogram_that_is_damaged_is_refused(damage: Any) -> None:
 # -- levels in shares
 
 
-@pytest.mark.anyio
 async def test_the_wait_for_a_core_is_that_of_the_worker_who_waited_most(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +98,6 @@ async def test_the_wait_for_a_core_is_that_of_the_worker_who_waited_most(
     assert ran.facts["client_wait_share"] == pytest.approx(shares[1], abs=1e-3)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("count", [1, 2, 3])
 async def test_streams_are_shared_out_and_all_requests_are_made_once(server: Simulator, count: int) -> None:
     ran = await run(threads(count), server, closed(7), Limits(35, None, 7))
@@ -116,7 +109,6 @@ async def test_streams_are_shared_out_and_all_requests_are_made_once(server: Sim
     assert ran.progress.histograms["ttft"].count == 35
 
 
-@pytest.mark.anyio
 async def test_a_rate_is_shared_out_and_arrivals_are_those_of_one_client(server: Simulator) -> None:
     ran = await run(threads(3), server, opened(60), Limits(45, None, 0))
     alone = await run(threads(1), server, opened(60), Limits(45, None, 0))
@@ -128,14 +120,12 @@ async def test_a_rate_is_shared_out_and_arrivals_are_those_of_one_client(server:
     assert ran.workers[0]["request_rate_per_s"] == 20
 
 
-@pytest.mark.anyio
 async def test_there_are_no_more_shares_than_streams(server: Simulator) -> None:
     ran = await run(threads(4), server, closed(2), Limits(6, None, 0))
 
     assert [one["name"] for one in ran.workers] == ["w1", "w2"]
 
 
-@pytest.mark.anyio
 async def test_shares_begin_together(server: Simulator) -> None:
     ran = await run(threads(2), server, closed(4), Limits(8, None, 0))
     first = min(one.due_ns for one in ran.results if one.request % 2)
@@ -144,7 +134,6 @@ async def test_shares_begin_together(server: Simulator) -> None:
     assert first < 200e6  # of a start that both agreed on
 
 
-@pytest.mark.anyio
 async def test_figures_of_the_level_are_those_of_its_records(server: Simulator) -> None:
     ran = await run(threads(2), server, closed(4), Limits(40, None, 4))
     ttft = Histogram()
@@ -153,7 +142,6 @@ async def test_figures_of_the_level_are_those_of_its_records(server: Simulator) 
     assert [ran.progress.histograms["ttft"].percentile(p) for p in P] == [ttft.percentile(p) for p in P]
 
 
-@pytest.mark.anyio
 async def test_a_stop_lets_what_is_in_flight_end(server: Simulator) -> None:
     ran = ready(threads(2), server, closed(4), Limits(None, 60.0, 0))
     assert ran.spread is not None
@@ -167,7 +155,6 @@ async def test_a_stop_lets_what_is_in_flight_end(server: Simulator) -> None:
     assert ran.facts["status"] == "complete"  # the session knows that the user ended it
 
 
-@pytest.mark.anyio
 async def test_a_level_that_has_enough_ends_on_all_workers(server: Simulator) -> None:
     ran = ready(threads(2), server, opened(100), Limits(None, 60.0, 0))
     assert ran.spread is not None
@@ -179,7 +166,6 @@ async def test_a_level_that_has_enough_ends_on_all_workers(server: Simulator) ->
     assert ran.balanced()
 
 
-@pytest.mark.anyio
 async def test_an_end_at_once_brings_the_records_of_what_was_cut_off() -> None:
     with simulator.start(ttft_ms=30_000) as slow:
         ran = ready(threads(2), slow, closed(4), Limits(None, 60.0, 0))
@@ -215,7 +201,6 @@ def _told() -> tuple[Any, ...]:
     return DEFAULT, UNKNOWN, Settings(seed=1)
 
 
-@pytest.mark.anyio
 async def test_a_share_that_nobody_asks_for_ends_by_itself(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "ABANDONED_S", 0.3)
     order = Order("left", route_to(server.url), *_told(), Share(), closed(1), 1, Limits(None, 600.0, 0))
@@ -240,7 +225,6 @@ def after(calls: int, name: str = "report") -> Any:
     return when
 
 
-@pytest.mark.anyio
 async def test_a_worker_that_hangs_is_lost_and_the_others_finish(server: Simulator) -> None:
     hangs = Failing(after(6))
     ran = await run(Threads.of(ThreadPoolExecutor(1), hangs), server, closed(4), Limits(400, None, 0))
@@ -255,7 +239,6 @@ async def test_a_worker_that_hangs_is_lost_and_the_others_finish(server: Simulat
     assert ran.balanced()
 
 
-@pytest.mark.anyio
 async def test_a_worker_whose_process_dies_is_lost_at_once(server: Simulator) -> None:
     dies = Failing(after(6), error=BrokenProcessPool())
     ran = await run(Threads.of(ThreadPoolExecutor(1), dies), server, closed(4), Limits(80, None, 0))
@@ -265,7 +248,6 @@ async def test_a_worker_whose_process_dies_is_lost_at_once(server: Simulator) ->
     assert ran.balanced()
 
 
-@pytest.mark.anyio
 async def test_a_level_whose_workers_are_all_lost_is_over(server: Simulator) -> None:
     pool = Threads.of(*(Failing(after(6), error=BrokenProcessPool()) for _ in range(2)))
     ran = await run(pool, server, closed(4), Limits(None, 60.0, 0))
@@ -274,7 +256,6 @@ async def test_a_level_whose_workers_are_all_lost_is_over(server: Simulator) -> 
     assert ran.balanced()
 
 
-@pytest.mark.anyio
 async def test_a_worker_that_cannot_begin_is_lost_before_the_start(server: Simulator) -> None:
     broken = Failing(after(0, "begin"), error=ModuleNotFoundError("No module named 'loadbench'"))
     ran = await run(Threads.of(ThreadPoolExecutor(1), broken), server, closed(4), Limits(8, None, 0))
@@ -283,7 +264,6 @@ async def test_a_worker_that_cannot_begin_is_lost_before_the_start(server: Simul
     assert ran.workers[0]["completed"] == 4
 
 
-@pytest.mark.anyio
 async def test_a_scheduler_without_loadbench_is_named_as_such() -> None:
     unread = RuntimeError("Error during deserialization of the task graph. This frequentlyoccurs if the Scheduler and")
     pool = Threads.of(Failing(after(0, "hello"), error=unread))
@@ -292,7 +272,6 @@ async def test_a_scheduler_without_loadbench_is_named_as_such() -> None:
         await places.greet(pool.places, None)
 
 
-@pytest.mark.anyio
 async def test_who_has_another_version_is_refused_by_name(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places.loadbench, "__version__", "9.9.9")
     theirs = worker.hello()
@@ -304,7 +283,6 @@ async def test_who_has_another_version_is_refused_by_name(server: Simulator, mon
         await places.greet(pool.places, route_to(server.url))
 
 
-@pytest.mark.anyio
 async def test_who_does_not_reach_the_target_is_named() -> None:
     pool = threads(1)
 
@@ -323,7 +301,6 @@ class Slow(ThreadPoolExecutor):
         return super().submit(later)
 
 
-@pytest.mark.anyio
 async def test_a_clock_that_cannot_be_known_is_refused(server: Simulator) -> None:
     pool = Threads.of(Slow(1))
 
@@ -331,7 +308,6 @@ async def test_a_clock_that_cannot_be_known_is_refused(server: Simulator) -> Non
         await places.greet(pool.places, route_to(server.url))
 
 
-@pytest.mark.anyio
 async def test_a_clock_is_known_within_half_a_round_trip() -> None:
     pool = threads(1)
     clock = await pool.places[0].clock()
@@ -340,7 +316,6 @@ async def test_a_clock_is_known_within_half_a_round_trip() -> None:
     assert abs(clock.wall_offset_ns) <= 2 * clock.uncertain_ns + 1_000_000
 
 
-@pytest.mark.anyio
 async def test_our_own_cancellation_is_not_the_workers_loss() -> None:
     hangs = Failing(lambda name: True)
     pool = Threads.of(hangs)
@@ -351,7 +326,6 @@ async def test_our_own_cancellation_is_not_the_workers_loss() -> None:
     assert pool.places[0].lost is None
 
 
-@pytest.mark.anyio
 async def test_a_cluster_that_takes_a_call_away_has_lost_the_worker() -> None:
     class Taken(Failing):
         def submit(self, work: Any, /, *words: Any, **named: Any) -> Any:
@@ -380,7 +354,6 @@ class Late(ThreadPoolExecutor):
         return super().submit(later)
 
 
-@pytest.mark.anyio
 async def test_a_share_that_is_ready_early_waits_for_the_others(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,7 +363,6 @@ async def test_a_share_that_is_ready_early_waits_for_the_others(
     assert [one["completed"] for one in ran.workers] == [20, 20]
 
 
-@pytest.mark.anyio
 async def test_a_share_that_ended_by_itself_is_missing(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = ready(threads(2), server, closed(4), Limits(None, 60.0, 0))
     assert ran.spread is not None
@@ -429,7 +401,6 @@ def _other_histograms(said: bytes) -> bytes:
     return msgspec.msgpack.encode(reports)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("damage", [lambda said: b"\xc1", _other_histograms])
 async def test_a_worker_that_cannot_be_understood_is_lost(server: Simulator, damage: Any) -> None:
     pool = Threads.of(ThreadPoolExecutor(1), Babbling(damage))
@@ -440,7 +411,6 @@ async def test_a_worker_that_cannot_be_understood_is_lost(server: Simulator, dam
     assert ran.balanced()
 
 
-@pytest.mark.anyio
 async def test_a_worker_that_began_anew_knows_nothing_of_its_share(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,7 +425,6 @@ async def test_a_worker_that_began_anew_knows_nothing_of_its_share(
     assert ran.balanced()
 
 
-@pytest.mark.anyio
 async def test_a_level_that_no_worker_can_take_is_to_be_measured_again(server: Simulator) -> None:
     full = Failing(lambda name: True, error=OSError(11, "Resource temporarily unavailable"))
     ran = await run(Threads.of(full), server, closed(4), Limits(8, None, 0))
@@ -464,7 +433,6 @@ async def test_a_level_that_no_worker_can_take_is_to_be_measured_again(server: S
     assert "no worker could take a share (without worker w1: BlockingIOError" in ran.facts["reason"]
 
 
-@pytest.mark.anyio
 async def test_what_hangs_while_a_level_is_cut_short_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spread, "CUT_S", 0.5)
     with simulator.start(ttft_ms=30_000) as slow:
@@ -480,7 +448,6 @@ async def test_what_hangs_while_a_level_is_cut_short_is_not_counted(monkeypatch:
     assert ran.balanced()
 
 
-@pytest.mark.anyio
 async def test_what_breaks_in_a_worker_is_told_by_its_name(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object) -> None:
         raise ZeroDivisionError("of its own")
@@ -491,7 +458,6 @@ async def test_what_breaks_in_a_worker_is_told_by_its_name(server: Simulator, mo
     assert ran.workers[0]["reason"] == "ZeroDivisionError: of its own"
 
 
-@pytest.mark.anyio
 async def test_a_share_whose_connections_do_not_close_is_over_all_the_same(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,7 +475,6 @@ async def test_a_share_whose_connections_do_not_close_is_over_all_the_same(
     assert ran.workers[0]["reason"] == "OSError: not now"
 
 
-@pytest.mark.anyio
 async def test_a_worker_lets_go_of_the_levels_before(server: Simulator) -> None:
     pool, runs = threads(1), []
     for _ in range(3):
@@ -523,7 +488,6 @@ async def test_a_worker_lets_go_of_the_levels_before(server: Simulator) -> None:
     assert worker._running == {}
 
 
-@pytest.mark.anyio
 async def test_in_closed_loop_the_cap_of_streams_leaves_out_no_worker(server: Simulator) -> None:
     ran = await run(threads(2), server, closed(4), Limits(8, None, 0, max_streams=1))
 

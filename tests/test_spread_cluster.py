@@ -20,16 +20,12 @@ from loadbench.serve.simulator import Simulator
 from tests.support.spreading import closed, ready, route_to, run, until
 
 pytestmark = [
+    pytest.mark.anyio,
     pytest.mark.system,
     pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems"),
     pytest.mark.skipif(find_spec("distributed") is None, reason="Dask is not installed"),
     pytest.mark.filterwarnings("default"),  # Dask's own are not ours
 ]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +34,6 @@ def server() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.mark.anyio
 async def test_a_local_cluster_shares_a_level_and_ends(server: Simulator) -> None:
     cluster = await anyio.to_thread.run_sync(connect, "local:2")
     await places.greet(cluster.places, route_to(server.url))
@@ -52,7 +47,6 @@ async def test_a_local_cluster_shares_a_level_and_ends(server: Simulator) -> Non
 
 
 @pytest.mark.endurance
-@pytest.mark.anyio
 async def test_a_worker_that_is_killed_is_lost_and_left_out_of_the_next_level(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +70,6 @@ async def test_a_worker_that_is_killed_is_lost_and_left_out_of_the_next_level(
 
 
 @pytest.mark.endurance
-@pytest.mark.anyio
 async def test_a_scheduler_that_goes_away_ends_the_level_with_what_was_collected(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

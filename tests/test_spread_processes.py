@@ -20,12 +20,11 @@ from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
 from tests.support.spreading import closed, ready, route_to, run, until
 
-pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.system,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,6 @@ def pids(pool: Processes) -> list[int]:
     return [place.hello.pid for place in pool.places if place.hello is not None]
 
 
-@pytest.mark.anyio
 async def test_processes_stay_for_the_next_level(pool: Processes, server: Simulator) -> None:
     before = pids(pool)
     first = await run(pool, server, closed(4), Limits(16, None, 0))
@@ -57,7 +55,6 @@ async def test_processes_stay_for_the_next_level(pool: Processes, server: Simula
     assert second.facts["status"] == "complete"
 
 
-@pytest.mark.anyio
 async def test_a_process_that_is_killed_is_told_and_replaced(pool: Processes, server: Simulator) -> None:
     first = ready(pool, server, closed(4), Limits(200, None, 0))
     assert first.spread is not None
@@ -77,7 +74,6 @@ async def test_a_process_that_is_killed_is_told_and_replaced(pool: Processes, se
     assert killed not in pids(pool)
 
 
-@pytest.mark.anyio
 async def test_a_process_that_hangs_is_given_up_and_killed(
     pool: Processes, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +94,6 @@ async def test_a_process_that_hangs_is_given_up_and_killed(
 
 
 @pytest.mark.endurance
-@pytest.mark.anyio
 async def test_a_process_that_stood_still_for_a_moment_goes_on(pool: Processes, server: Simulator) -> None:
     ran = ready(pool, server, closed(4), Limits(200, None, 0))
     assert ran.spread is not None
@@ -113,7 +108,6 @@ async def test_a_process_that_stood_still_for_a_moment_goes_on(pool: Processes, 
     assert ran.progress.completed == 200
 
 
-@pytest.mark.anyio
 async def test_workers_do_not_hear_the_signals_of_a_terminal(pool: Processes, server: Simulator) -> None:
     for pid in pids(pool):
         os.kill(pid, signal.SIGINT)
@@ -152,7 +146,6 @@ def test_workers_end_with_the_one_who_asked() -> None:
 
 
 @pytest.mark.endurance
-@pytest.mark.anyio
 async def test_a_process_that_dies_between_levels_is_replaced(pool: Processes, server: Simulator) -> None:
     for pid in pids(pool):
         os.kill(pid, signal.SIGKILL)
@@ -163,7 +156,6 @@ async def test_a_process_that_dies_between_levels_is_replaced(pool: Processes, s
 
 
 @pytest.mark.endurance
-@pytest.mark.anyio
 async def test_where_no_process_takes_its_place_the_others_share_the_level(
     pool: Processes, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from loadbench.cli.opening import threshold_lines
 from loadbench.errors import UsageError
 from loadbench.report import FORMATS
 from loadbench.report import objectives as reported
+from loadbench.report.levels import read
 from loadbench.runner.outcome import Outcome, Ran, Verdict, verdict
 from loadbench.runner.plan import check_thresholds
 from loadbench.scenario import Scenario
@@ -171,41 +172,35 @@ def summary(*written: str, **changes: Any) -> dict[str, Any]:
     return {**found, "levels": levels, "warnings": [], "scaling": [], "thresholds": thresholds(levels, written)}
 
 
-def test_the_words_name_what_failed_where_and_by_how_much() -> None:
-    said = reported.threshold_sentences(summary("ttft_p95 > 600ms", "failed > 5%", ttft_ms={**TIMES, "p95": 1240.0}))
-
-    assert said == ["FAILED: ttft_p95 > 600ms at c1 (700 ms), at c4 (1.24 s)"]
-
-
-def test_the_words_say_what_nobody_knows() -> None:
-    assert reported.threshold_sentences(summary("gpu_memory > 1GB")) == [
-        "not known: gpu_memory > 1GB at c1, c4 (nobody could sample it)"
-    ]
-
-
-def test_the_words_say_that_all_passed() -> None:
-    assert reported.threshold_sentences(summary("ttft_p95 > 1s", "failed > 5%")) == [
-        "passed: none of 2 thresholds fails at any of 2 levels (ttft_p95 > 1s, failed > 5%)"
-    ]
-
-
-def test_a_run_without_thresholds_says_nothing_of_them() -> None:
-    quiet = summary()
-
-    assert reported.threshold_sentences(quiet) == []
-    assert reported.threshold_table(quiet) is reported.verdict(quiet) is None
-
-
 @pytest.mark.parametrize(
-    ("written", "word"),
+    ("written", "verdict", "sentences"),
     [
-        (["failed > 5%"], "passed"),
-        (["failed > 5%", "gpu_memory > 1GB"], "unknown"),
-        (["failed > 5%", "gpu_memory > 1GB", "failed > 1%"], "failed"),
+        ([], None, []),
+        (
+            ["ttft_p95 > 600ms", "failed > 5%"],
+            "failed",
+            ["FAILED: ttft_p95 > 600ms at c1 (700 ms), at c4 (1.24 s)"],
+        ),
+        (
+            ["failed > 5%", "gpu_memory > 1GB"],
+            "unknown",
+            ["not known: gpu_memory > 1GB at c1, c4 (nobody could sample it)"],
+        ),
+        (
+            ["ttft_p95 > 2s", "failed > 5%"],
+            "passed",
+            ["passed: none of 2 thresholds fails at any of 2 levels (ttft_p95 > 2s, failed > 5%)"],
+        ),
     ],
 )
-def test_the_verdict_is_the_worst_of_all_results(written: list[str], word: str) -> None:
-    assert reported.verdict(summary(*written)) == word
+def test_the_words_name_the_worst_where_and_by_how_much(
+    written: list[str], verdict: str | None, sentences: list[str]
+) -> None:
+    found = read(summary(*written, ttft_ms={**TIMES, "p95": 1240.0}))
+
+    assert reported.threshold_sentences(found) == sentences
+    assert reported.verdict([row.result for row in found.thresholds]) == verdict
+    assert (reported.threshold_table(found) is None) == (not written)
 
 
 def test_text_and_markdown_begin_with_the_verdict_and_have_its_table() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from loadbench import compare as comparing
-from loadbench import store
+from loadbench import report, store
 from loadbench.cli.options import FILE, FILE_OF_END, MORE, PATH, Command, Parsed, share, under
 from loadbench.cli.surroundings import note, write
 from loadbench.compare import Group, Terms
@@ -141,11 +141,11 @@ def compare(
         records = [_against(group, base, folder, slo, terms) for folder in folders]
     document = comparing.document(records)
     if output is not None:
-        write(output, comparison.FORMATS[kind](document))
+        write(output, report.COMPARISONS[kind](document))
     elif kind == "text":
         text.show(comparison.document(document), text.console(sys.stdout))
     else:
-        click.echo(comparison.FORMATS[kind](document).encode(), nl=False)
+        click.echo(report.COMPARISONS[kind](document).encode(), nl=False)
     if fail_on:
         _warn_of_few_runs(records)
     if junit is not None:

@@ -1,7 +1,4 @@
-"""`loadbench models pull`: downloads that are watched, tried again, and leave no half model behind.
-
-Progress is a bar to a person, a line each 10 % to a pipe, JSON lines to a program.
-"""
+"""`loadbench models pull`: downloads that are watched, tried again, and leave no half model behind."""
 
 from __future__ import annotations
 
@@ -9,11 +6,10 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Self
 
 import anyio
 import anyio.from_thread
@@ -24,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from loadbench.cli.catalogue import Options, choose, empty, failed, on_server_or_sdk, say
-from loadbench.cli.surroundings import data
+from loadbench.cli.surroundings import data, note
 from loadbench.errors import LoadbenchError
 from loadbench.serve.foundry import Runtime
 from loadbench.server import VENDORS, Http, ModelFacts, NotReady, Target
@@ -32,12 +28,9 @@ from loadbench.server.vendor import Progress
 from loadbench.text import harmless, size, span
 
 TRIES = 4
-BACKOFF_S = 2.0
-"""Before the second try; doubles with each."""
-CANCEL_S = 10.0
-"""How long the SDK gets to clear away what it has, once it is told to stop."""
-STEP = 10
-"""Per cent between two lines of progress."""
+BACKOFF_S = 2.0  # before the second try; doubles with each
+CANCEL_S = 10.0  # how long the SDK gets to clear away what it has, once it is told to stop
+STEP = 10  # per cent between two lines of progress
 
 Fetch = Callable[[Progress], Awaitable[None]]
 
@@ -57,7 +50,7 @@ async def _to_server(server: Target, http: Http, options: Options) -> bool:
     for name in options.names:
         there = on_disk.get(name.lower()) or on_disk.get(f"{name}:latest".lower())
         if there is not None:
-            _already(there, options)
+            _pulled(there, None, options)
         else:
             fetch = partial(VENDORS[server.kind].pull, server, http, name)
             ok = await _download(ModelFacts(name), partial(persist, fetch), options) and ok
@@ -71,7 +64,7 @@ async def _by_sdk(runtime: Runtime, target: Target, options: Options) -> bool:
     models, ok = choose(target, options)
     for facts in models:
         if facts.cached:
-            _already(facts, options)
+            _pulled(facts, None, options)
             continue
         try:
             check_space(facts, options.cache)
@@ -97,7 +90,7 @@ def check_space(facts: ModelFacts, folder: Path, free: Callable[[Path], int] | N
         )
 
 
-async def by_sdk(runtime: Runtime, model: str, shown: View) -> None:
+async def by_sdk(runtime: Runtime, model: str, shown: Shown) -> None:
     """The SDK's download, in a thread, which itself tries again; on Ctrl-C it is told to end, and waited for.
 
     Raises:
@@ -121,7 +114,7 @@ async def by_sdk(runtime: Runtime, model: str, shown: View) -> None:
 
 
 async def persist(
-    fetch: Fetch, shown: View, *, tries: int = TRIES, sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    fetch: Fetch, shown: Shown, *, tries: int = TRIES, sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 ) -> None:
     """A download that is begun again, after a growing pause, where it stalls or breaks off.
 
@@ -143,24 +136,22 @@ async def persist(
             return
 
 
-async def _download(facts: ModelFacts, work: Callable[[View], Awaitable[None]], options: Options) -> bool:
+async def _download(facts: ModelFacts, work: Callable[[Shown], Awaitable[None]], options: Options) -> bool:
     """One model, shown as it comes; whether it is there now."""
     began_s = time.monotonic()
     try:
-        with view(facts, as_json=options.as_json) as shown:
+        with Shown(facts, as_json=options.as_json) as shown:
             await work(shown)
     except LoadbenchError as error:
         return failed(facts.id, error, options)
     took_s = round(time.monotonic() - began_s, 3)
-    _pulled(facts, took_s, f"{facts.id}: pulled in {span(took_s * 1000)}", options)
+    _pulled(facts, took_s, options)
     return True
 
 
-def _already(facts: ModelFacts, options: Options) -> None:
-    _pulled(facts, None, f"{facts.id}: there already", options)
-
-
-def _pulled(facts: ModelFacts, took_s: float | None, text: str, options: Options) -> None:
+def _pulled(facts: ModelFacts, took_s: float | None, options: Options) -> None:
+    """Report that a model is there; `took_s` is None where it was before."""
+    words = "there already" if took_s is None else f"pulled in {span(took_s * 1000)}"
     document = {
         "event": "pulled",
         "model": facts.id,
@@ -168,123 +159,86 @@ def _pulled(facts: ModelFacts, took_s: float | None, text: str, options: Options
         "size_bytes": facts.size_bytes,
         "took_s": took_s,
     }
-    say(document, text, options)
+    say(document, f"{facts.id}: {words}", options)
 
 
 # -- how a download goes
 
 
-class View(Protocol):
-    """What shows how a download goes."""
+class Shown:
+    """Shows how a download goes: JSON lines on stdout, a bar on a terminal, else plain lines on stderr."""
+
+    def __init__(self, facts: ModelFacts, *, as_json: bool, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._facts, self._as_json, self._now_s = facts, as_json, now_s
+        self._began: tuple[float, float] | None = None  # when and at which per cent it was seen first
+        self._next = 0.0
+        self._last: tuple[int | None, str] = (None, "")
+        self._words = ""
+        self._bar: bars.Progress | None = None
+        if not as_json and sys.stderr.isatty():
+            self._bar = bars.Progress(
+                bars.TextColumn("{task.description}"),
+                bars.BarColumn(),
+                bars.DownloadColumn() if facts.size_bytes else bars.TaskProgressColumn(),
+                bars.TimeRemainingColumn(),
+                bars.TextColumn("{task.fields[words]}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(escape(harmless(facts.id)), total=None, words="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
     def at(self, percent: float | None, words: str) -> None:
         """It has come so far, of 100; None where that is not known. `words` say what is being done, if anything."""
+        if self._as_json:
+            now = None if percent is None else int(percent), words
+            if now != self._last:
+                self._last = now
+                self._event("progress", percent=percent, words=words or None)
+        elif self._bar is not None:
+            text = escape(harmless(words))
+            if percent is None:
+                self._bar.update(self._task, words=text)
+            else:
+                whole = self._facts.size_bytes or 100
+                self._bar.update(self._task, total=whole, completed=whole * percent / 100, words=text)
+        elif percent is not None:
+            self._line(percent)
+        elif words and words != self._words:
+            self._words = words
+            note(f"{self._facts.id}: {words}")
 
-    def note(self, text: str) -> None:
-        """Something happened that a person should know."""
-
-
-@contextmanager
-def view(facts: ModelFacts, *, as_json: bool) -> Iterator[View]:
-    """The view for this user: `--json`, a terminal, or a pipe."""
-    if as_json:
-        yield JsonLines(facts.id)
-    elif sys.stderr.isatty():
-        with Bar(facts) as bar:
-            yield bar
-    else:
-        yield Lines(facts)
-
-
-class JsonLines:
-    """An object a line on stdout, each with its `event`; progress once per whole per cent."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._last: tuple[int | None, str] = (None, "")
-
-    def at(self, percent: float | None, words: str) -> None:
-        now = None if percent is None else int(percent), words
-        if now != self._last:
-            self._last = now
-            self._say("progress", percent=percent, words=words or None)
-
-    def note(self, text: str) -> None:
-        self._say("note", text=text)
-
-    def _say(self, event: str, **fields: object) -> None:
-        click.echo(data({"event": event, "model": self._model, **fields}))
-
-
-class Lines:
-    """Plain lines on stderr."""
-
-    def __init__(self, facts: ModelFacts, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._facts, self._now_s = facts, now_s
-        self._began: tuple[float, float] | None = None  # when and at which per cent it was seen first
-        self._next = 0.0
-        self._words = ""
-
-    def at(self, percent: float | None, words: str) -> None:
-        if percent is None:
-            if words and words != self._words:
-                self._words = words
-                self._say(words)
-            return
-        self._began = self._began or (self._now_s(), percent)
+    def _line(self, percent: float) -> None:
+        """A line each STEP per cent, with the time left as the speed so far has it."""
+        began_s, began = self._began = self._began or (self._now_s(), percent)
         if percent < self._next:
             return
         self._next = (percent // STEP + 1) * STEP
         text = f"{percent:.0f} %"
         if (whole := self._facts.size_bytes) is not None:
             text += f" ({size(whole * percent / 100)} of {size(whole)})"
-        self._say(text + self._left(percent))
-
-    def note(self, text: str) -> None:
-        self._began, self._next = None, 0.0
-        self._say(text)
-
-    def _left(self, percent: float) -> str:
-        began_s, began = self._began or (0.0, 0.0)
         took_s = self._now_s() - began_s
-        if not began < percent < 100 or took_s <= 0:
-            return ""
-        minutes, seconds = divmod(round(took_s * (100 - percent) / (percent - began)), 60)
-        return f", about {minutes}:{seconds:02} left"
-
-    def _say(self, text: str) -> None:
-        click.echo(f"{harmless(self._facts.id)}: {harmless(text)}", err=True)
-
-
-class Bar:
-    """A bar on the terminal, with megabytes and the time left."""
-
-    def __init__(self, facts: ModelFacts) -> None:
-        self._progress = bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.DownloadColumn() if facts.size_bytes else bars.TaskProgressColumn(),
-            bars.TimeRemainingColumn(),
-            bars.TextColumn("{task.fields[words]}"),
-            console=Console(stderr=True),
-        )
-        self._whole = facts.size_bytes or 100
-        self._task = self._progress.add_task(escape(harmless(facts.id)), total=None, words="")
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def at(self, percent: float | None, words: str) -> None:
-        text = escape(harmless(words))
-        if percent is None:
-            self._progress.update(self._task, words=text)
-        else:
-            completed = self._whole * percent / 100
-            self._progress.update(self._task, total=self._whole, completed=completed, words=text)
+        if began < percent < 100 and took_s > 0:
+            minutes, seconds = divmod(round(took_s * (100 - percent) / (percent - began)), 60)
+            text += f", about {minutes}:{seconds:02} left"
+        note(f"{self._facts.id}: {text}")
 
     def note(self, text: str) -> None:
-        self._progress.console.print(harmless(text), style="yellow", markup=False)
+        """Something happened that a person should know."""
+        if self._as_json:
+            self._event("note", text=text)
+        elif self._bar is not None:
+            self._bar.console.print(harmless(text), style="yellow", markup=False)
+        else:
+            self._began, self._next = None, 0.0  # another try begins
+            note(f"{self._facts.id}: {text}")
+
+    def _event(self, event: str, **fields: object) -> None:
+        click.echo(data({"event": event, "model": self._facts.id, **fields}))

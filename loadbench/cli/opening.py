@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,11 @@ from loadbench.runner.measure import Opening, Person
 from loadbench.runner.plan import Plan, PlannedLevel
 from loadbench.runner.probe import CONFIRM_S, STEADY_S, Rule
 from loadbench.scenario import Level, Scenario
-from loadbench.scenario.bounds import Threshold
 from loadbench.server import Choice, Target
 from loadbench.text import harmless
 
 _MINUTES_FROM_S = 90.0
-_LISTED = 40
-"""Models, to a person who is to choose."""
+_LISTED = 40  # models, to a person who is to choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,33 @@ class Terminal(Person):
         return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
 
     def lines(self, opening: Opening) -> list[str]:
-        """The lines that open a run."""
-        return lines(opening)
+        """All that is said of what a run is about to do."""
+        first, last = opening.prepared[0], opening.prepared[-1]
+        scenario = first.scenario
+        text: list[str] = []
+        for one in opening.prepared:
+            name, how = one.side.name or "target", one.side.location.how
+            text += whom(one.server, how, one.choice, name, others=one.servers[1:], weights=one.scenario.weights)
+        workers = []
+        if isinstance(first.spread, int):
+            processes = "process" if first.spread == 1 else "processes"
+            workers.append(f"workers   {first.spread} {processes} of this machine share each level")
+        elif first.spread is not None:
+            workers.append(f"workers   those of the Dask cluster {first.spread} share each level")
+        search = [] if first.grid is None else _search(scenario, first.grid, first.models, opening.job.budget_s)
+        return text + what(
+            opening.plan,
+            last.to_come.levels or first.to_come.levels,
+            last.models,
+            len(first.side.questions),
+            opening.folder,
+            search=search,
+            fails_if=threshold_lines(scenario, search=first.grid is not None),
+            key=connect.key_source(scenario.api_key_env, scenario.api_key_file, first.side.location.how),
+            done=sum(len(one.done) for one in opening.prepared),
+            workers=workers,
+            dry_run=opening.job.limits.dry_run,
+        )
 
     def choose(self, question: str, names: Sequence[str]) -> list[str] | None:
         """Which of these models are meant."""
@@ -56,35 +79,6 @@ class Terminal(Person):
         return click.confirm(question, err=True) if self._answers else None
 
 
-def lines(opening: Opening) -> list[str]:
-    """All that is said of what a run is about to do."""
-    first, last = opening.prepared[0], opening.prepared[-1]
-    scenario = first.scenario
-    found = []
-    for one in opening.prepared:
-        found += whom(
-            one.server,
-            one.side.location.how,
-            one.choice,
-            one.side.name or "target",
-            others=one.servers[1:],
-            weights=one.scenario.weights,
-        )
-    return found + what(
-        opening.plan,
-        last.to_come.levels or first.to_come.levels,
-        last.models,
-        len(first.side.questions),
-        opening.folder,
-        search=[] if first.grid is None else search_lines(scenario, first.grid, first.models, opening.job.budget_s),
-        fails_if=threshold_lines(scenario, search=first.grid is not None),
-        key=connect.key_source(scenario.api_key_env, scenario.api_key_file, first.side.location.how),
-        done=sum(len(one.done) for one in opening.prepared),
-        workers=worker_lines(first.spread),
-        dry_run=opening.job.limits.dry_run,
-    )
-
-
 def whom(
     server: Target,
     how: str,
@@ -98,18 +92,18 @@ def whom(
 
     Args:
         server: Without a `base_url` where it is started for the run itself, which a dry run does not do.
-        how: How it was found, in words.
-        choice: What is measured, and what of the asked is not there.
         name: What the server is to the run.
-        others: Which take the requests in turns with it.
-        weights: Of it and the others; None where all are equal.
+        others: Which take the requests in turns with it, by their weights.
     """
-    where = _where(server) if server.base_url else "(not started)"
-    told = [f"{name:<10}{where}, {how}", *(f"{'and':<10}{_where(one)}" for one in others)]
+    where, *more = [f"{one.base_url} ({' '.join(filter(None, (one.kind, one.version)))})" for one in (server, *others)]
+    if not server.base_url:
+        where = "(not started)"
+    text = [f"{name:<10}{where}, {how}", *(f"{'and':<10}{one}" for one in more)]
     if others:
-        told.append(f"in turns  {':'.join(map(str, weights or [1] * (1 + len(others))))} of the requests")
-    told.append(f"models    {', '.join(one.id for one in choice.chosen)}")
-    return told + [f"absent    {one.reason}: skipped" for one in choice.absent]
+        parts = weights or [1] * (1 + len(others))
+        text.append(f"in turns  {':'.join(map(str, parts))} of the requests")
+    text.append(f"models    {', '.join(one.id for one in choice.chosen)}")
+    return text + [f"absent    {one.reason}: skipped" for one in choice.absent]
 
 
 def what(
@@ -130,38 +124,31 @@ def what(
 
     Args:
         steps: The levels that are to come.
-        levels: Those of one target.
-        models: Of one target.
-        prompts: How many there are.
-        path: The run's folder.
-        search: Lines on what is searched for, where no levels are planned.
-        fails_if: Lines on what fails the run.
+        levels, models: Those of one target.
+        search, fails_if, workers: Lines on what is searched for, what fails the run, who shares the load.
         key: The variable that holds the server's key.
-        workers: Lines on who shares the load.
         done: Levels of a resumed run that are complete.
     """
-    told = [f"key       from {key}"] * (key is not None)
+    text = [] if key is None else [f"key       from {key}"]
     if done:
-        told.append(f"complete  {done} of {done + len(steps.levels)} levels already")
-    told += search
+        text.append(f"complete  {done} of {done + len(steps.levels)} levels already")
+    text += search
     if levels:
         turns = ", base and new in turns" if len(steps.levels) > len(levels) else ""
-        told.append(f"levels    {_loads(levels, models)}{turns}; {_each(levels)}")
+        text.append(f"levels    {_loads(levels, models)}{turns}; {_ends(levels)}")
     if again := dict.fromkeys(_name(one.level) for one in levels if one.level.closing):
-        told.append(f"again     {', '.join(again)} at the end, for the noise band (--no-repeat-first leaves it out)")
+        text.append(f"again     {', '.join(again)} at the end, for the noise band (--no-repeat-first leaves it out)")
     if levels or search:
-        told.append(f"prompts   {prompts}; results in {path}")
+        text.append(f"prompts   {prompts}; results in {path}")
     if levels:
-        told.append(f"time      {_span(steps)}{f' ({steps.assumption})' if steps.assumption else ''}")
-    told += workers
-    told += [f"budget    {cut}" for cut in steps.cuts]
-    told += fails_if
-    return told + ["dry run   nothing was measured, nothing was written"] * dry_run
-
-
-def _where(server: Target) -> str:
-    version = f" {server.version}" if server.version else ""
-    return f"{server.base_url} ({server.kind}{version})"
+        assumption = f" ({steps.assumption})" if steps.assumption else ""
+        text.append(f"time      {_span(steps)}{assumption}")
+    text += workers
+    text += [f"budget    {cut}" for cut in steps.cuts]
+    text += fails_if
+    if dry_run:
+        text.append("dry run   nothing was measured, nothing was written")
+    return text
 
 
 def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:
@@ -169,9 +156,9 @@ def _loads(levels: Sequence[PlannedLevel], models: Sequence[str]) -> str:
     names = dict.fromkeys(_name(one.level) for one in levels)
     times = len({one.level.repeat for one in levels})
     often = f", {times} times" if times > 1 else ""
-    what = "streams at once" if levels[0].level.concurrency is not None else "requests started per second"
+    meaning = "streams at once" if levels[0].level.concurrency is not None else "requests started per second"
     each = " for each model" if len(models) > 1 else ""
-    return f"{', '.join(names)} ({what}){each}{often}"
+    return f"{', '.join(names)} ({meaning}){each}{often}"
 
 
 def _name(level: Level) -> str:
@@ -179,35 +166,29 @@ def _name(level: Level) -> str:
     return re.sub(r"#(\d+|end)$", "", level.id.rpartition("@")[2])
 
 
-def _each(levels: Sequence[PlannedLevel]) -> str:
+def _ends(levels: Sequence[PlannedLevel]) -> str:
     """When a level ends, as `30 to 80 requests or 60 s each`."""
-    requests = _range(one.limits.requests for one in levels)
-    seconds = _range(one.limits.duration_s for one in levels)
-    return " or ".join([f"{requests} requests"] * bool(requests) + [f"{seconds} s"] * bool(seconds)) + " each"
-
-
-def _range(values: Iterable[float | None]) -> str:
-    given = [value for value in values if value is not None]
-    if not given:
-        return ""
-    low, high = min(given), max(given)
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    ends = []
+    for unit, name in (("requests", "requests"), ("s", "duration_s")):
+        values = [value for one in levels if (value := getattr(one.limits, name)) is not None]
+        if values:
+            low, high = min(values), max(values)
+            ends.append(f"{low:g} {unit}" if low == high else f"{low:g} to {high:g} {unit}")
+    return f"{' or '.join(ends)} each"
 
 
 def _span(steps: Plan) -> str:
     """As `about 5 to 15 min`."""
-    low, low_unit = _time(steps.shortest_s)
-    high, high_unit = _time(steps.longest_s)
+    (low, low_unit), (high, high_unit) = (
+        (f"{seconds:.0f}", "s") if seconds < _MINUTES_FROM_S else (f"{seconds / 60:.0f}", "min")
+        for seconds in (steps.shortest_s, steps.longest_s)
+    )
     if low_unit != high_unit:
         return f"about {low} {low_unit} to {high} {high_unit}"
     return f"about {low} {low_unit}" if low == high else f"about {low} to {high} {high_unit}"
 
 
-def _time(seconds: float) -> tuple[str, str]:
-    return (f"{seconds:.0f}", "s") if seconds < _MINUTES_FROM_S else (f"{seconds / 60:.0f}", "min")
-
-
-def search_lines(scenario: Scenario, grid: Grid, models: Sequence[str], budget_s: float | None) -> list[str]:
+def _search(scenario: Scenario, grid: Grid, models: Sequence[str], budget_s: float | None) -> list[str]:
     """What is searched for, and how."""
     rule = Rule.of(scenario.bounds, level_of("", grid, grid.start, 1), scenario.requests)
     streams = grid.by == "concurrency"
@@ -221,26 +202,24 @@ def search_lines(scenario: Scenario, grid: Grid, models: Sequence[str], budget_s
             f"; met only where its queue is steady for {STEADY_S:g} s after a warm-up, for {CONFIRM_S:g} s or as "
             "long as the SLO needs where the answer is confirmed"
         )
+    if budget_s is not None:
+        end = f"{budget_s:g} s at most, by --budget"
+    elif streams:
+        end = "open; --budget 10m sets an end"
+    else:
+        first_s, last_s = rule.sizes[0] / grid.start, rule.warmed_up_s
+        end = (
+            f"a probe that meets it takes {max(first_s, last_s):.0f} s at r{grid.start:g} and {last_s:.0f} s or more "
+            "at higher rates; a search of 10 to 15 probes 10 to 20 minutes; --budget 10m sets an end, --from N begins "
+            "nearer to it"
+        )
     return [
         f"slo       {', '.join(scenario.slo)}",
         f"search    {each}{grid.start:g} ({meaning}), doubled up to {each}{grid.most:g} until the SLO fails, then "
         f"bisected to {100 * grid.within:g} %{' for each model' if len(models) > 1 else ''}",
         f"probes    of up to {' or '.join(ends)}, more at higher loads; {looks}",
-        f"time      {_search_time(grid, rule, budget_s)}",
+        f"time      {end}",
     ]
-
-
-def _search_time(grid: Grid, rule: Rule, budget_s: float | None) -> str:
-    if budget_s is not None:
-        return f"{budget_s:g} s at most, by --budget"
-    if grid.by == "concurrency":
-        return "open; --budget 10m sets an end"
-    first_s, last_s = rule.sizes[0] / grid.start, rule.warmed_up_s
-    return (
-        f"a probe that meets it takes {max(first_s, last_s):.0f} s at r{grid.start:g} and {last_s:.0f} s or more "
-        "at higher rates; a search of 10 to 15 probes 10 to 20 minutes; --budget 10m sets an end, --from N begins "
-        "nearer to it"
-    )
 
 
 def threshold_lines(scenario: Scenario, *, search: bool) -> list[str]:
@@ -252,21 +231,8 @@ def threshold_lines(scenario: Scenario, *, search: bool) -> list[str]:
         texts = ", ".join(one.text for one in thresholds)
         return [f"fail_if   {texts}: not judged, a search tries loads that fail"]
     texts = "; ".join(f"{one.text} (aborts after {one.after_s:g} s)" if one.abort else one.text for one in thresholds)
-    odd = [one.text for one in thresholds if _is_odd(one)]
+    # k6 and --slo write what is to hold, which here is the failure.
+    odd = [one.text for one in thresholds if one.bound.op.startswith("<") != one.bound.figure.more_is_better]
     return [f"fails if  {texts}"] + [
         f"          {text}: that fails a run for doing well; turn the sign unless that is meant" for text in odd
     ]
-
-
-def _is_odd(one: Threshold) -> bool:
-    """Whether it fails what is good: k6 and --slo write what is to hold, which here is the failure."""
-    return one.bound.op.startswith("<") != one.bound.figure.more_is_better
-
-
-def worker_lines(spread: int | str | None) -> list[str]:
-    """Who shares the load."""
-    if spread is None:
-        return []
-    if isinstance(spread, int):
-        return [f"workers   {spread} process{'es' * (spread > 1)} of this machine share each level"]
-    return [f"workers   those of the Dask cluster {spread} share each level"]

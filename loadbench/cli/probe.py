@@ -38,10 +38,7 @@ VARIANT = ("device", "execution_provider")
 _NARROWER: dict[str, dict[str, Any]] = {
     "endpoint": {"help": "With or without /v1.  [default: what is found]"},
     "api_key_env": {"help": "Variable that holds the key.  [default: API_KEY]"},
-    "models": {
-        "help": "To ask; repeat it, or a,b.  [default: auto]",
-        "envvar": ["LOADBENCH_MODEL", "BENCH_MODELS"],
-    },
+    "models": {"help": "To ask; repeat it, or a,b.  [default: auto]", "envvar": ["LOADBENCH_MODEL", "BENCH_MODELS"]},
     "device": {"help": "For cpu, gpu or npu.", "metavar": "DEVICE"},
     "execution_provider": {"help": "For a provider, as cuda or webgpu."},
 }
@@ -217,12 +214,7 @@ class Stage:
                     note(f"{facts.id}: not unloaded: {error}")
 
     async def ask(
-        self,
-        model: Chosen,
-        text: str,
-        shown: Callable[[str], None] | None = None,
-        *,
-        max_tokens: int | None = None,
+        self, model: Chosen, text: str, shown: Callable[[str], None] | None = None, *, max_tokens: int | None = None
     ) -> tuple[Result, str]:
         """One request, made as those of a run are: what came of it, and the reasoning before its answer.
 

@@ -6,25 +6,21 @@ import os
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from loadbench.cli.lines import Facts, Speed, failures, timed
+from loadbench.engine import Progress
 from loadbench.metrics import gates, machine
+from loadbench.runner.plan import Plan
+from loadbench.scenario import Level
 from loadbench.store import summary
 from loadbench.store.schema import ScenarioFacts
 
-if TYPE_CHECKING:
-    from loadbench.engine import Progress
-    from loadbench.runner.plan import Plan
-    from loadbench.scenario import Level
-
 State = Literal["to come", "present", "complete", "failed", "interrupted", "skipped"]
-_MOST_COUNTS = 240
-"""Moments that a trace keeps; with more, each second one goes."""
-_SHORTEST_S = 0.2
-"""What is shorter, at a level's end, is no piece of its own: its speed would be accidental."""
+_MOST_COUNTS = 240  # moments that a trace keeps; with more, each second one goes
+_SHORTEST_S = 0.2  # what is shorter, at a level's end, is no piece of its own: its speed would be accidental
 _CHECK_EVERY = 4  # ticks
-THROTTLED = "the processor or the GPU was throttled: too hot, or short of power"
+_LEAST_DONE = 0.05  # of a level, from which on its own speed tells how long it takes
 
 
 # -- a level
@@ -120,20 +116,14 @@ class Row:
         name, times = timed(progress)
         if self.trace is not None:
             self.trace.add(at_s, text_events, times.sum, times.count)
-        self.figures = Figures(
-            completed=progress.completed,
-            failed=progress.failed,
-            tokens_per_s=per_s,
-            timed=name,
-            p50_us=times.percentile(0.5),
-            p95_us=times.percentile(0.95),
-        )
+        p50_us, p95_us = times.percentile(0.5), times.percentile(0.95)
+        self.figures = Figures(progress.completed, progress.failed, per_s, name, p50_us, p95_us)
 
 
 # -- the run
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Search:
     """How far a search for one model's capacity is.
 
@@ -167,12 +157,14 @@ class RunProgress:
     searches: dict[str, Search] = field(default_factory=dict)
     present: Progress | None = None
     began_s: float | None = None
-    time_left: TimeLeft = field(init=False)
     _speed: Speed = field(default_factory=Speed)
+    _to_come_s: dict[str, float] = field(default_factory=dict)  # as planned, by level id
+    _planned_s: float = 0.0  # of the levels that are done
+    _took_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.time_left = TimeLeft(self.plan)
         for one in self.plan.levels:
+            self._to_come_s[one.level.id] = one.shortest_s
             self._add(Row(one.level))
 
     def _add(self, row: Row) -> None:
@@ -185,7 +177,6 @@ class RunProgress:
         return not self.plan.levels
 
     def by_model(self) -> dict[str, list[Row]]:
-        """Each model's levels."""
         rows: dict[str, list[Row]] = {model: [] for model in self.models}
         for row in self.rows.values():
             rows[row.level.model].append(row)
@@ -203,14 +194,15 @@ class RunProgress:
         self.rows[progress.level.id].measured(progress, now_s, text_events, self._speed.tokens_per_s(text_events))
 
     def ended(self, progress: Progress, facts: Facts) -> None:
-        self.time_left.done(progress)
+        self._planned_s += self._to_come_s.pop(progress.level.id, 0.0)
+        self._took_s += (progress.ended_ns - progress.began_ns) / 1e9
         row = self.rows[progress.level.id]
         row.state = facts["status"]
         per_s = progress.text_events / max(facts["duration_s"], 1e-9)
         row.measured(progress, time.monotonic(), progress.text_events, per_s)
 
     def skipped(self, level: Level, reason: str) -> None:
-        self.time_left.skipped(level.id)
+        self._to_come_s.pop(level.id, None)
         self._add(Row(level, "skipped", note=f"skipped: {reason}"))
 
     def step(self, model: str, step: Facts, text: str) -> None:
@@ -219,8 +211,38 @@ class RunProgress:
         if (row := self.rows.get(step["level"])) is not None:
             row.note = step["verdict"]
 
+    # -- the time left: the plan's estimate, corrected by the levels that are done
 
-# -- the time left
+    def level_left_s(self, progress: Progress) -> float | None:
+        """What is left of the present level, its drain not counted; None where nothing tells it yet."""
+        whole_s, so_far_s = self._level_s(progress)
+        return None if whole_s is None else max(0.0, whole_s - so_far_s)
+
+    def left_s(self, progress: Progress | None) -> float:
+        """What is left of the run: of the present level, where there is one, and of those to come."""
+        rest_s = sum(self._to_come_s.values())
+        planned_s, took_s, left_s = self._planned_s, self._took_s, 0.0
+        if progress is not None:
+            level_planned_s = self._to_come_s.get(progress.level.id, 0.0)
+            whole_s, so_far_s = self._level_s(progress)
+            if whole_s is None:
+                whole_s = max(level_planned_s, so_far_s)
+            left_s = max(0.0, whole_s - so_far_s)
+            rest_s -= level_planned_s
+            planned_s += level_planned_s
+            took_s += whole_s
+        slower = took_s / planned_s if planned_s else 1.0
+        return left_s + slower * rest_s
+
+    def _level_s(self, progress: Progress) -> tuple[float | None, float]:
+        """How long the present level takes in all, and has taken so far."""
+        done, now_ns = share_done(progress), time.perf_counter_ns()
+        so_far_s = (now_ns - progress.began_ns) / 1e9 if progress.began_ns else 0.0
+        if done > _LEAST_DONE and progress.measured_from_ns is not None:
+            measured_s = (now_ns - progress.measured_from_ns) / 1e9
+            return so_far_s - measured_s + measured_s / done, so_far_s
+        planned_s = self._to_come_s.get(progress.level.id)
+        return None if planned_s is None else max(planned_s, so_far_s), so_far_s
 
 
 def share_done(progress: Progress) -> float:
@@ -233,54 +255,6 @@ def share_done(progress: Progress) -> float:
     return min(1.0, done)
 
 
-class TimeLeft:
-    """How long a run will still take: the plan's estimate, corrected by the levels that are done."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._to_come = {one.level.id: one.shortest_s for one in plan.levels}
-        self._planned_s = self._took_s = 0.0  # of the levels that are done
-
-    def done(self, progress: Progress) -> None:
-        """A level is over."""
-        self._planned_s += self._to_come.pop(progress.level.id, 0.0)
-        self._took_s += (progress.ended_ns - progress.began_ns) / 1e9
-
-    def skipped(self, level_id: str) -> None:
-        """A level will not be run."""
-        self._to_come.pop(level_id, None)
-
-    def level_s(self, progress: Progress) -> float | None:
-        """What is left of the present level, its drain not counted; None where nothing tells it yet."""
-        whole_s, so_far_s = self._level(progress)
-        return None if whole_s is None else max(0.0, whole_s - so_far_s)
-
-    def run_s(self, progress: Progress | None) -> float:
-        """What is left of the run: of the present level, where there is one, and of those to come."""
-        rest_s = sum(self._to_come.values())
-        planned_s, took_s, left_s = self._planned_s, self._took_s, 0.0
-        if progress is not None:
-            level_planned_s = self._to_come.get(progress.level.id, 0.0)
-            whole_s, so_far_s = self._level(progress)
-            if whole_s is None:
-                whole_s = max(level_planned_s, so_far_s)
-            left_s = max(0.0, whole_s - so_far_s)
-            rest_s -= level_planned_s
-            planned_s += level_planned_s
-            took_s += whole_s
-        ratio = took_s / planned_s if planned_s else 1.0
-        return left_s + ratio * rest_s
-
-    def _level(self, progress: Progress) -> tuple[float | None, float]:
-        """How long the present level takes in all, and has taken so far."""
-        done, now_ns = share_done(progress), time.perf_counter_ns()
-        so_far_s = (now_ns - progress.began_ns) / 1e9 if progress.began_ns else 0.0
-        if done > 0.05 and progress.measured_from_ns is not None:
-            measured_s = (now_ns - progress.measured_from_ns) / 1e9
-            return so_far_s - measured_s + measured_s / done, so_far_s
-        planned_s = self._to_come.get(progress.level.id)
-        return None if planned_s is None else max(planned_s, so_far_s), so_far_s
-
-
 # -- what goes wrong
 
 
@@ -290,7 +264,7 @@ class Warnings:
     def __init__(self) -> None:
         self._requests: dict[str, str] = {}  # by level
         self._others: dict[str, tuple[str, str]] = {}  # by subject: the level at which it was seen last, and the words
-        self._first: Facts | None = None
+        self._first: Facts | None = None  # sample of server and machine of the present level
         self._last: Facts | None = None
         self._level = ""
         self._ticks = 0
@@ -300,11 +274,7 @@ class Warnings:
         self._last = sample
 
     def check(self, progress: Progress, *, last: bool = False) -> None:
-        """See what goes wrong now.
-
-        Args:
-            last: The level is over: check all, whatever the tick.
-        """
+        """See what goes wrong now; all of it, whatever the tick, where the level is over."""
         level = progress.level.id
         if level != self._level:
             self._level, self._first, self._ticks = level, None, 0
@@ -315,17 +285,11 @@ class Warnings:
                 text += f"; last: {message if only else progress.last_error}"
             self._requests[level] = text
         self._ticks += 1
-        if last or self._ticks % _CHECK_EVERY == 0:
-            # Lag alone is no fault, and what was merged is known at the end.
-            seen = summary.Level(client_wait_share=progress.client_wait_share)
-            self._note(level, "client", gates.contention(seen, ScenarioFacts()))
-            self._check_machine(level)
-
-    def lines(self) -> list[tuple[str, str]]:
-        """Level id and words of each, the most telling last: where there is no room, the first ones go."""
-        return [*self._others.values(), *self._requests.items()]
-
-    def _check_machine(self, level: str) -> None:
+        if not last and self._ticks % _CHECK_EVERY:
+            return
+        # Lag alone is no fault, and what was merged is known at the end.
+        seen = summary.Level(client_wait_share=progress.client_wait_share)
+        self._note(level, "client", gates.contention(seen, ScenarioFacts()))
         sample = self._last
         if sample is None or sample.get("level") != level or not sample.get("server"):
             return  # of a server elsewhere this machine says nothing
@@ -333,14 +297,17 @@ class Warnings:
             self._first = sample
             return
         samples = machine.typed((self._first, sample))
-        share = machine.others_cpu_share(samples, os.cpu_count())
-        seen = summary.Level(others_cpu_share=share)
+        seen = summary.Level(others_cpu_share=machine.others_cpu_share(samples, os.cpu_count()))
         self._note(level, "others", gates.others(seen, ScenarioFacts()))
         if machine.throttled(samples, machine.server_gpus(samples)):
-            self._others["heat"] = level, THROTTLED
+            self._others["heat"] = level, "the processor or the GPU was throttled: too hot, or short of power"
 
     def _note(self, level: str, subject: str, warning: summary.Finding | None) -> None:
         if warning is not None:
             self._others[subject] = level, warning.text
         elif self._others.get(subject, ("", ""))[0] == level:
             del self._others[subject]
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Level id and words of each, the most telling last: where there is no room, the first ones go."""
+        return [*self._others.values(), *self._requests.items()]

@@ -14,7 +14,7 @@ from loadbench import select, store
 from loadbench.cli.options import FILE_OF_END, PATH, Command
 from loadbench.cli.surroundings import data, note, say, write
 from loadbench.errors import FAILED, StoreError, UsageError
-from loadbench.report import FORMATS, exports, listing, objectives, rendering, text
+from loadbench.report import FORMATS, exports, listing, objectives, text
 from loadbench.report import junit as junit_report
 from loadbench.report import run as run_report
 from loadbench.report.html import matrix
@@ -91,7 +91,7 @@ def report(
     run = store.read(folder)
     summary = select.summarise(run)
     try:
-        reports.write(summary, None, folder)
+        reports.write(summary, folder)
     except StoreError as error:
         # A folder that cannot be written, such as a mounted archive, can still be read.
         note(f"warning: {error}")
@@ -119,12 +119,7 @@ def _put(content: str, output: Path | None) -> None:
 
 
 def _write_exports(
-    kind: str,
-    run: Run,
-    summary: Mapping[str, Any],
-    output: Path | None,
-    levels: Sequence[str],
-    metrics: Sequence[str],
+    kind: str, run: Run, summary: Mapping[str, Any], output: Path | None, levels: Sequence[str], metrics: Sequence[str]
 ) -> None:
     """Write what was chosen; a folder that -o names is made where it is missing, files of the same names replaced."""
     files = exports.files(kind, run, summary, levels, metrics)
@@ -154,7 +149,7 @@ def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     runs = [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
-    _put(rendering.html(matrix.document(runs)), output)
+    _put(reports.rendered(matrix.document(runs), "html"), output)
 
 
 @click.command(

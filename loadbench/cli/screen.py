@@ -19,9 +19,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -32,13 +32,11 @@ from rich.text import Text
 
 from loadbench.cli.lines import Facts, is_news, probe_line
 from loadbench.cli.progress import Figures, Row, RunProgress, Search, Warnings, share_done
+from loadbench.engine import Progress
+from loadbench.runner.plan import Plan, PlannedLevel
 from loadbench.runner.watch import View
+from loadbench.scenario import Level
 from loadbench.text import harmless
-
-if TYPE_CHECKING:
-    from loadbench.engine import Progress
-    from loadbench.runner.plan import Plan, PlannedLevel
-    from loadbench.scenario import Level
 
 _MARKS = {
     "complete": ("✓", "green"),
@@ -49,20 +47,13 @@ _MARKS = {
     "to come": (" ", "dim"),
     "undecided": ("?", "yellow"),
 }
-"""Sign and style of a level by how it stands."""
 _RAMP = "▁▂▃▄▅▆▇█"
 _ASCII = str.maketrans("▁▂▃▄▅▆▇█━─…✓✗▸", ".:-=+*#@=-~+x>")
-_COLUMNS = ("speeds", "per_s", "times", "took", "done", "failed", "note")
-_DROPPED = ("done", "times", "speeds", "took", "note", "per_s", "failed")
-"""Columns that give way, the first one first, where the terminal is narrow."""
-_LEFT = ("speeds", "times", "note")
-"""Columns that begin at the left; figures end at the right."""
 _GAP = "  "
 _SPARK_LEAST, _SPARK_MOST = 6, 24
 _NAME_MOST = 16  # of a load
 _WARNINGS_MOST = 3
-_LAST_FREE = 4
-"""Columns at the end of the last line: a terminal writes ^C there, and at the edge that would wrap."""
+_LAST_FREE = 4  # columns at the end of the last line: a terminal writes ^C there, and at the edge that would wrap
 
 
 class Screen(View):
@@ -73,7 +64,10 @@ class Screen(View):
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._ascii = _is_ascii(self._console)
+        # Python speaks UTF-8 in the C locale too, but whoever chose it has a terminal that may not.
+        locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+        no_blocks = self._console.options.ascii_only or self._console.legacy_windows
+        self._ascii = no_blocks or locale in ("C", "POSIX")
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._run: RunProgress | None = None
@@ -170,29 +164,17 @@ class Screen(View):
         """Take away the rows that a terminal made of our lines when it became narrower: rich knows of none of them."""
         then, lines = self._drawn
         now = self._console.width
-        if self._live is None or not self._live.is_started or not 0 < now < then or not _wraps_again():
+        # Most terminals wrap their lines anew when their width changes; those that do not are known.
+        environment = os.environ
+        in_screen = "STY" in environment and "TMUX" not in environment
+        cuts = in_screen or "XTERM_VERSION" in environment or environment.get("TERM") == "linux"
+        if self._live is None or not self._live.is_started or not 0 < now < then or cuts:
             return
         more = sum((columns - 1) // now for columns in lines if columns)
         self._drawn = now, [min(columns, now) for columns in lines]
         if more:
             steps = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)) * more
             self._console.control(Control(ControlType.CARRIAGE_RETURN, *steps))
-
-
-def _is_ascii(console: Console) -> bool:
-    """Whether blocks and bars would not come out: another encoding, a legacy console, or a locale that says so.
-
-    Python speaks UTF-8 in the C locale too, but whoever chose it has a terminal that may not.
-    """
-    locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-    return console.options.ascii_only or console.legacy_windows or locale in ("C", "POSIX")
-
-
-def _wraps_again() -> bool:
-    """Whether this terminal wraps its lines anew when its width changes: most do, and the others are known."""
-    environment = os.environ
-    in_screen = "STY" in environment and "TMUX" not in environment
-    return "XTERM_VERSION" not in environment and environment.get("TERM") != "linux" and not in_screen
 
 
 # -- the picture
@@ -243,7 +225,7 @@ class Picture:
         done, words = 1.0, [str(row.state)]
         if row.state == "present":
             done, words = share_done(present), [present.phase, f"{present.in_flight} in flight"]
-            left_s = self.run.time_left.level_s(present)
+            left_s = self.run.level_left_s(present)
             if left_s is not None and present.phase != "draining":
                 words.insert(0, f"{_clock(left_s)} left")
             if present.limits.requests:
@@ -254,7 +236,7 @@ class Picture:
         total = len(self.run.rows)
         if not self.run.is_search:
             going = row.state == "present"
-            left_s = self.run.time_left.run_s(present if going else None)
+            left_s = self.run.left_s(present if going else None)
             done = so_far_s / max(so_far_s + left_s, 1e-9)
             level = min(total, sum(one.over for one in self.run.rows.values()) + going)
             words = [f"about {_clock(left_s)} left", f"level {level} of {total}"]
@@ -296,10 +278,12 @@ class Picture:
         models = [entry for entry in entries if isinstance(entry, str)]
         longest = max((cell_len(self._safe(model)) for model in models), default=0)
         lead = min(max([5, *(cell_len(self._safe(row.name)) for row in rows)]), _NAME_MOST, max(5, self.width // 4))
-        heads, widths = self._widths(rows, len(_GAP) + 2 + lead)
+        timed = [row.figures.timed for row in rows if row.figures is not None] or ["TTFT"]
+        widths = self._widths(rows, len(_GAP) + 2 + lead)
         head = Text(set_cell_size("level", len(_GAP) + 2 + lead), style="dim")
-        for column, width in widths.items():
-            head.append(_GAP + _aligned(column, heads[column], width))
+        for name, width in widths.items():
+            words = _COLUMNS[name].head.replace("TTFT", timed[-1])
+            head.append(_GAP + _COLUMNS[name].aligned(words, width))
         lines = [head]
         for entry in entries:
             if isinstance(entry, str):
@@ -358,54 +342,49 @@ class Picture:
             line.stylize("dim")
         return line
 
-    def _widths(self, rows: Sequence[Row], lead: int) -> tuple[dict[str, str], dict[str, int]]:
-        """Headings and widths of the columns there is room for: as wide as their cells, sparklines in what is left."""
-        figures = [(row.figures, row.note) for row in rows if row.figures is not None]
-        timed = figures[-1][0].timed if figures else "TTFT"
-        heads = {"per_s": "tokens/s", "took": f"{timed} p50/p95", "done": "done", "failed": "fail", "note": "SLO"}
-        dropped = {"done"} if self.run.is_search else {"note"}
+    def _widths(self, rows: Sequence[Row], lead: int) -> dict[str, int]:
+        """Widths of the columns there is room for: as wide as their cells, sparklines in what is left."""
         widths: dict[str, int] = {}
-        for column in _COLUMNS:
-            head = heads.setdefault(column, "")
-            cells = [_cell(column, figure, note) for figure, note in figures]
-            least = _SPARK_LEAST if column in ("speeds", "times") else cell_len(head)
-            if column not in dropped:
-                widths[column] = max([least, *map(cell_len, cells)])
-        for column in _DROPPED:
+        for name, column in _COLUMNS.items():
+            if name == ("done" if self.run.is_search else "note"):
+                continue
+            least = _SPARK_LEAST if name in _SPARKS else cell_len(column.head)
+            cells = [column.cell(row.figures, row.note) for row in rows if row.figures is not None]
+            widths[name] = max([least, *map(cell_len, cells)])
+        for name in sorted(_COLUMNS, key=lambda name: _COLUMNS[name].gives_way):
             if lead + sum(widths.values()) + len(_GAP) * len(widths) <= self.width:
                 break
-            widths.pop(column, None)
+            widths.pop(name, None)
         left = self.width - lead - sum(widths.values()) - len(_GAP) * len(widths)
-        sparks = [column for column in ("speeds", "times") if column in widths]
-        for column in sparks:
-            widths[column] = min(_SPARK_MOST, _SPARK_LEAST + left // len(sparks))
-        return heads, widths
+        sparks = [name for name in _SPARKS if name in widths]
+        for name in sparks:
+            widths[name] = min(_SPARK_MOST, _SPARK_LEAST + left // len(sparks))
+        return widths
 
     def _row(self, row: Row, lead: int, widths: dict[str, int]) -> Text:
         verdict = {"not met": "failed", "undecided": "undecided"}.get(row.note) if row.state == "complete" else None
-        name = set_cell_size(_short(self._safe(row.name), lead), lead)
-        line = Text.assemble(_GAP, _MARKS[verdict or row.state], " ", (name, "bold" if row.state == "present" else ""))
+        load = set_cell_size(_short(self._safe(row.name), lead), lead)
+        line = Text.assemble(_GAP, _MARKS[verdict or row.state], " ", (load, "bold" if row.state == "present" else ""))
         if row.state == "to come":
             line.stylize("dim")
             return line
         if row.figures is None:
             line.append(_GAP + self._safe(row.note), "yellow")
             return line
-        for column, width in widths.items():
-            text, style = _cell(column, row.figures, row.note), ""
-            if column == "speeds" and row.trace is not None:
+        for name, width in widths.items():
+            text, style = _COLUMNS[name].cell(row.figures, row.note), ""
+            if name == "speeds" and row.trace is not None:
                 text, style = _spark(row.trace.tokens_per_s(width)), "cyan"
-            elif column == "times" and row.trace is not None:
+            elif name == "times" and row.trace is not None:
                 text, style = _spark(_lasting(row.trace.times_us(width))), "magenta"
-            elif column == "failed" and row.figures.failed:
+            elif name == "failed" and row.figures.failed:
                 style = "bold red"
             line.append(_GAP)
-            line.append(_aligned(column, text, width), style)
+            line.append(_COLUMNS[name].aligned(text, width), style)
         return line
 
 
-@dataclass(frozen=True, slots=True)
-class _Gap:
+class _Gap(NamedTuple):
     """Lines that the screen has no room for."""
 
     text: str
@@ -435,22 +414,6 @@ def _around(entries: Sequence[_Entry], at: int, room: int, what: str) -> list[_E
     return shown
 
 
-def _cell(column: str, figures: Figures, note: str) -> str:
-    """A level's figure in a column; empty for a sparkline."""
-    match column:
-        case "per_s":
-            return f"{figures.tokens_per_s:,.1f}" if figures.tokens_per_s < 100 else f"{figures.tokens_per_s:,.0f}"
-        case "took":
-            return _pair(figures.p50_us, figures.p95_us)
-        case "done":
-            return str(figures.completed)
-        case "failed":
-            return str(figures.failed)
-        case "note":
-            return note
-    return ""
-
-
 def _bracket(search: Search | None, rows: Sequence[Row]) -> str:
     """As `from 4 to less than 8 streams`."""
     if search is None:
@@ -475,10 +438,6 @@ def _safe(text: str, ascii_only: bool) -> str:
     """The text of others, harmless to a terminal and fit for its encoding."""
     text = harmless(text)
     return text.encode("ascii", "replace").decode() if ascii_only else text
-
-
-def _aligned(column: str, text: str, width: int) -> str:
-    return text.ljust(width) if column in _LEFT else text.rjust(width)
 
 
 def _append(line: Text, words: Iterable[tuple[str, str]], width: int) -> Text:
@@ -542,6 +501,10 @@ def _lasting(values: Sequence[float | None]) -> list[float | None]:
     return filled
 
 
+def _speed(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:,.1f}" if tokens_per_s < 100 else f"{tokens_per_s:,.0f}"
+
+
 def _pair(low_us: int | None, high_us: int | None) -> str:
     """Two times in one unit.
 
@@ -566,3 +529,27 @@ def _clock(seconds: float) -> str:
     """
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+class _Column(NamedTuple):
+    """A column of a level's figures; the first ones to give way, where the terminal is narrow, have low numbers."""
+
+    head: str
+    gives_way: int
+    cell: Callable[[Figures, str], str]
+    at_left: bool = False
+
+    def aligned(self, text: str, width: int) -> str:
+        return text.ljust(width) if self.at_left else text.rjust(width)
+
+
+_SPARKS = ("speeds", "times")
+_COLUMNS = {
+    "speeds": _Column("", 3, lambda figures, note: "", at_left=True),
+    "per_s": _Column("tokens/s", 6, lambda figures, note: _speed(figures.tokens_per_s)),
+    "times": _Column("", 2, lambda figures, note: "", at_left=True),
+    "took": _Column("TTFT p50/p95", 4, lambda figures, note: _pair(figures.p50_us, figures.p95_us)),
+    "done": _Column("done", 1, lambda figures, note: str(figures.completed)),
+    "failed": _Column("fail", 7, lambda figures, note: str(figures.failed)),
+    "note": _Column("SLO", 5, lambda figures, note: note, at_left=True),
+}

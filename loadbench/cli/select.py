@@ -9,6 +9,7 @@ from typing import Any
 import click
 import orjson
 
+from loadbench import report
 from loadbench import select as selecting
 from loadbench.cli.options import FILE, MORE, PATH, Command, under
 from loadbench.cli.surroundings import note, write
@@ -91,12 +92,12 @@ def select(
         raise UsageError(f"{names}: no level was measured there, so there is nothing to choose from")
     record = selecting.choose(candidates, runs, terms)
     if output is not None:
-        write(output, choice.FORMATS[kind](record))
+        write(output, report.CHOICES[kind](record))
     elif kind == "text":
         text.show(choice.document(record), text.console(sys.stdout))
     else:
         # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
-        click.echo(choice.FORMATS[kind](record).encode(), nl=False)
+        click.echo(report.CHOICES[kind](record).encode(), nl=False)
     if write_models is not None:
         # The file is old or new at every moment; what is ours in it is replaced, all else stays.
         facts: dict[str, Any] = {}

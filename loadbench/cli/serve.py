@@ -254,10 +254,7 @@ Models come onto this machine with `loadbench models pull NAME`, or
     "--device", "devices", type=DEVICES, envvar="LOADBENCH_DEVICE", metavar="DEVICE", help="For cpu, gpu or npu."
 )
 @click.option(
-    *("--ep", "execution_provider"),
-    envvar="LOADBENCH_EP",
-    metavar="NAME",
-    help="For a provider, as cuda or webgpu.",
+    *("--ep", "execution_provider"), envvar="LOADBENCH_EP", metavar="NAME", help="For a provider, as cuda or webgpu."
 )
 def foundry(
     as_json: bool,

@@ -3,79 +3,112 @@
 document.py               what a report is made of: blocks, tables, plots
 run.py comparison.py choice.py listing.py   one composition a subject
 text.py markdown.py html/                   one renderer a format
-csv.py exports.py junit.py                  formats for machines
+exports.py junit.py                         formats for machines
 
-`write` puts the files of a run into its folder; `FORMATS` renders one of them.
+`write` puts the files of a run into its folder; `FORMATS` renders one of them. Each imports its library when called:
+`loadbench --help` needs none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loadbench.report.document import Document
 
 Render = Callable[[Mapping[str, Any]], str]
 
 
-def _text(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import rendering, run
+def rendered(document: Document, kind: str) -> str:
+    """A document as text (at most 100 columns wide, without colour), markdown or html."""
+    from loadbench.report import html, markdown, text
 
-    return rendering.text(run.document(summary))
-
-
-def _markdown(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import rendering, run
-
-    return rendering.markdown(run.document(summary))
+    return {"text": text.render, "markdown": markdown.render, "html": html.render}[kind](document)
 
 
-def _html(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import rendering, run
+def json(record: Mapping[str, Any]) -> str:
+    """A record as JSON: sorted keys and one value a line, so that two diff well; NaN becomes null.
 
-    return rendering.html(run.document(summary, plots=True))
+    >>> print(json({"b": None, "a": 1}), end="")
+    {
+      "a": 1,
+      "b": null
+    }
+    """
+    import orjson
+
+    from loadbench.text import in_json
+
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    return in_json(orjson.dumps(record, option=options).decode())
+
+
+def _of_run(kind: str) -> Render:
+    def render(summary: Mapping[str, Any]) -> str:
+        from loadbench.report import run
+
+        return rendered(run.document(summary, plots=kind == "html"), kind)
+
+    return render
 
 
 def _csv(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import csv
+    from loadbench.report import exports
 
-    return csv.render(summary)
-
-
-def _json(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import rendering
-
-    return rendering.json(summary)
+    return exports.csv(summary)
 
 
-FORMATS: Mapping[str, Render] = {"text": _text, "markdown": _markdown, "csv": _csv, "json": _json, "html": _html}
-"""How each format is rendered. Each imports its library when called: `loadbench --help` needs none."""
+def _of_comparison(kind: str) -> Render:
+    def render(record: Mapping[str, Any]) -> str:
+        from loadbench.report import comparison
+
+        return rendered(comparison.document(record), kind)
+
+    return render
+
+
+def _of_choice(kind: str) -> Render:
+    def render(record: Mapping[str, Any]) -> str:
+        from loadbench.report import choice
+
+        if kind == "json":
+            return json({**record, "words": choice.in_words(record)})
+        return rendered(choice.document(record), kind)
+
+    return render
+
+
+FORMATS: Mapping[str, Render] = {
+    "text": _of_run("text"),
+    "markdown": _of_run("markdown"),
+    "csv": _csv,
+    "json": json,
+    "html": _of_run("html"),
+}
+"""How each format of a run is rendered, from what `metrics.summarise` returns."""
+COMPARISONS: Mapping[str, Render] = {
+    "text": _of_comparison("text"),
+    "markdown": _of_comparison("markdown"),
+    "json": json,
+}
+"""The same of what `compare.document` returns."""
+CHOICES: Mapping[str, Render] = {kind: _of_choice(kind) for kind in ("text", "markdown", "json")}
+"""The same of what `select.choose` returns."""
 
 _FILES = {"summary.json": "json", "report.md": "markdown", "summary.csv": "csv", "report.html": "html"}
 
 
-def write(summary: Mapping[str, Any], run_info: Mapping[str, Any] | None, folder: Path) -> list[Path]:
+def write(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes summary.json, report.md, summary.csv and report.html; each is old or new at every moment, never half.
 
-    Args:
-        summary: What `metrics.summarise` returns.
-        run_info: run.json; its facts replace the summary's own `run`. None leaves those.
-        folder: The run folder.
-    Returns:
-        The paths written.
     Raises:
         StoreError: If the folder cannot be written.
     """
     from loadbench.store import write_atomically
 
-    whole = with_run(summary, run_info)
-    contents = {folder / name: FORMATS[kind](whole).encode() for name, kind in _FILES.items()}
+    contents = {folder / name: FORMATS[kind](summary).encode() for name, kind in _FILES.items()}
     for path, content in contents.items():
         write_atomically(path, content)
     return list(contents)
-
-
-def with_run(summary: Mapping[str, Any], run_info: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The summary with the facts of run.json under `run`, levels left out: the summary has its own."""
-    if run_info is None:
-        return dict(summary)
-    return {**summary, "run": {name: fact for name, fact in run_info.items() if name != "levels"}}

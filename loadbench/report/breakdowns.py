@@ -1,19 +1,40 @@
-"""The tables that take levels apart or put them beside each other: endpoints, workers, repeats, devices."""
+"""The tables that take a run apart: endpoints, workers, repeats, devices; and what machine and models spent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from msgspec import UNSET, UnsetType
 
 from loadbench import text as units
+from loadbench.report import document as doc
 from loadbench.report import levels
-from loadbench.report.costs import source
-from loadbench.report.document import Cell, Column, Table, Times, interval, table, without_unknown
-from loadbench.report.levels import Level, Record, Summary
-from loadbench.report.tables import Columns, count, figure, share, statistic
+from loadbench.report.document import Cell, Column, Columns, Row, Table, Times, table, without_unknown
+from loadbench.report.tables import LEVEL, per_model, whole_run_tokens
+from loadbench.store.summary import (
+    Absent,
+    Endpoint,
+    Level,
+    Model,
+    OverRuns,
+    Probe,
+    Repeats,
+    Summary,
+    Worker,
+    WorkerPercentiles,
+)
 from loadbench.text import bare_url, one_line
 
-LATENCIES = {"ttft_p50": "TTFT p50", "e2e_p50": "E2E p50"}
-"""Of repeats: of whole answers E2E."""
+SOURCES = {"gpu": "GPU", "cpu": "CPU", "gpu+cpu": "GPU + CPU", "declared": "declared"}
+_LOADERS = {"loaded by this run": "this run", "start of the server": "server's start"}
+_MOMENTS = {
+    "before_load": "before the model's load",
+    "after_load": "with the model loaded",
+    "peak": "the largest sample (one a second) of its levels",
+    "after_unload": "after its unload",
+}
+_WHOLE_DEVICE = "GPU memory: all that was used on the device, by whomever"
 
 
 # -- one level by endpoint, by worker
@@ -21,90 +42,101 @@ LATENCIES = {"ttft_p50": "TTFT p50", "e2e_p50": "E2E p50"}
 
 def endpoints(summary: Summary) -> list[Table]:
     """A row a level and endpoint; none of a service that has a single one."""
-    rows = levels.levels(summary)
-    parts = levels.parts(rows, "endpoints")
+    rows = levels.of(summary)
+    parts: list[Endpoint] = []
+    for level in rows:
+        parts += level.endpoints or ()
     if not parts:
         return []
     streamed = levels.is_streamed(summary)
-    name, lead = ("TTFT", "ttft_ms") if streamed else ("E2E", "e2e_ms")
-    times = Times.of(part.get(lead) for part in parts)
-    whole = Times.of(part.get("e2e_ms") for part in parts)
-    columns: Columns = [
-        (Column("endpoint", left=True), lambda part: Cell(_address(part.get("url")))),
-        (Column("of requests", short="part"), share("share")),
-        (Column("done"), count("completed")),
-        (Column("failed", short="fail"), count("failed")),
-        (Column(f"{name} p50", times.unit), lambda part: times.cell(part.get(lead), "p50")),
-        (Column(f"{name} p95", times.unit), lambda part: times.cell(part.get(lead), "p95")),
+    name = "TTFT" if streamed else "E2E"
+    leads = [part.ttft_ms if streamed else part.e2e_ms for part in parts]
+    times, whole = Times.of(leads), Times.of(part.e2e_ms for part in parts)
+
+    def lead(part: Endpoint, statistic: str) -> Cell:
+        return times.cell(part.ttft_ms if streamed else part.e2e_ms, statistic)
+
+    columns: Columns[Endpoint] = [
+        (Column("endpoint", left=True), lambda part: Cell(_address(part.url))),
+        (Column("of requests", short="part"), lambda part: doc.share(part.share)),
+        (Column("done"), lambda part: doc.count(part.completed)),
+        (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
+        (Column(f"{name} p50", times.unit), lambda part: lead(part, "p50")),
+        (Column(f"{name} p95", times.unit), lambda part: lead(part, "p95")),
     ]
     if streamed:
-        columns.append((Column("E2E p50", whole.unit), lambda part: whole.cell(part.get("e2e_ms"), "p50")))
-    columns += [(Column("in flight", "mean"), figure("in_flight_mean"))]
-    columns += [(Column("tokens", "/s"), figure("output_tokens_per_s"))]
+        columns.append((Column("E2E p50", whole.unit), lambda part: whole.cell(part.e2e_ms, "p50")))
+    columns.append((Column("in flight", "mean"), lambda part: doc.figure(part.in_flight_mean)))
+    columns.append((Column("tokens", "/s"), lambda part: doc.figure(part.output_tokens_per_s)))
     notes = []
-    if levels.any_marked(levels.distribution(part, lead) for part in parts):
+    if levels.any_marked(leads):
         notes.append("* too few requests of that endpoint for an interval")
     notes.append("all other tables have the requests of all endpoints together")
-    if streamed and any(map(levels.is_open, rows)):
+    if streamed and any(level.is_open for level in rows):
         notes.append("TTFT from when a request was sent")
-    return _by_part("Endpoints", summary, "endpoints", columns, notes)
+    return _by_part("Endpoints", rows, lambda level: level.endpoints, columns, notes)
 
 
-def _address(url: object) -> str:
+def _address(url: str | None) -> str:
     return bare_url(url).partition("://")[2].removesuffix("/v1")
 
 
 def workers(summary: Summary) -> list[Table]:
     """A row a level and worker; none of a run whose load one process made."""
-    if not any(level.get("workers") for level in levels.levels(summary)):
+    rows = levels.of(summary)
+    if not any(level.workers for level in rows):
         return []
-    columns: Columns = [
+    none = WorkerPercentiles()
+    columns: Columns[Worker] = [
         (Column("worker", left=True), lambda part: Cell(_worker(part))),
         (Column("streams", short="str."), _streams),
-        (Column("done"), count("completed")),
-        (Column("failed", short="fail"), count("failed")),
-        (Column("TTFT p50", "ms"), statistic("ttft_ms", "p50")),
-        (Column("gap p99", "ms"), statistic("itl_ms", "p99")),
-        (Column("lag p99", "ms"), statistic("client_lag_ms", "p99")),
-        (Column("core", "share"), share("cpu_share")),
-        (Column("way", "ms"), figure("round_trip_ms")),
-        (Column("clock", "± ms"), figure("clock_uncertain_ms")),
+        (Column("done"), lambda part: doc.count(part.completed)),
+        (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
+        (Column("TTFT p50", "ms"), lambda part: doc.figure((part.ttft_ms or none).p50)),
+        (Column("gap p99", "ms"), lambda part: doc.figure((part.itl_ms or none).p99)),
+        (Column("lag p99", "ms"), lambda part: doc.figure((part.client_lag_ms or none).p99)),
+        (Column("core", "share"), lambda part: doc.share(part.cpu_share)),
+        (Column("way", "ms"), lambda part: doc.figure(part.round_trip_ms)),
+        (Column("clock", "± ms"), lambda part: doc.figure(part.clock_uncertain_ms)),
     ]
     notes = [
         "lag: what was read late; core: CPU of one core; way: shortest TCP connect; clock: how well the start is known",
         "all other tables have the requests of all workers together",
     ]
-    return _by_part("Workers", summary, "workers", columns, notes)
+    return _by_part("Workers", rows, lambda level: level.workers, columns, notes)
 
 
-def _streams(part: Record) -> Cell:
-    streams = part.get("streams")
-    return Cell(units.figure(part.get("request_rate_per_s") if streams is None else streams))
+def _streams(part: Worker) -> Cell:
+    return doc.figure(part.request_rate_per_s if part.streams is None else part.streams)
 
 
-def _worker(part: Record) -> str:
-    host = str(part.get("host") or "")
-    where = str(part.get("address") or host).partition("://")[2] or host
-    lost = ", lost" if part.get("status") == "lost" else ""
-    return one_line(f"{part.get('name')} {where}", 40).strip() + lost
+def _worker(part: Worker) -> str:
+    host = part.host or ""
+    where = (part.address or host).partition("://")[2] or host
+    lost = ", lost" if part.status == "lost" else ""
+    return one_line(f"{part.name} {where}", 40).strip() + lost
 
 
-def _by_part(title: str, summary: Summary, parts: str, columns: Columns, notes: Sequence[str]) -> list[Table]:
+def _by_part(
+    title: str,
+    rows: Iterable[Level],
+    parts_of: Callable[[Level], Sequence[Row] | None],
+    columns: Columns[Row],
+    notes: Sequence[str],
+) -> list[Table]:
     """A table a model, a row a part of a level; the level is named in the first of its rows."""
     tables = []
-    named = [(Column("level", left=True), lambda row: Cell(row[0]))]
-    own = [(column, _of_part(read)) for column, read in columns]
-    for model, rows in levels.by_model(summary).items():
-        found: list[tuple[str, Record]] = []
-        for level in rows:
-            for place, part in enumerate(level.get(parts) or ()):
-                found.append(("" if place else levels.label(level), part))
-        tables.append(table(title, [*named, *own], found, notes, model))
+    for model, own in levels.by_model(rows).items():
+        names: list[Cell] = []
+        parts: list[Row] = []
+        for level in own:
+            for place, part in enumerate(parts_of(level) or ()):
+                names.append(Cell("" if place else levels.label(level)))
+                parts.append(part)
+        plain = table(title, columns, parts, notes, model)
+        named = tuple((name, *row) for name, row in zip(names, plain.rows, strict=True))
+        tables.append(replace(plain, columns=(LEVEL[0], *plain.columns), rows=named))
     return tables
-
-
-def _of_part(read: Callable[[Record], Cell]) -> Callable[[tuple[str, Record]], Cell]:
-    return lambda row: read(row[1])
 
 
 # -- one load several times
@@ -112,147 +144,329 @@ def _of_part(read: Callable[[Record], Cell]) -> Callable[[tuple[str, Record]], C
 
 def repeats(summary: Summary) -> list[Table]:
     """Every run of each load, against the first one; beneath them their mean and its interval."""
-    entries: dict[str, list[Record]] = {}
-    for entry in summary.get("repeats") or []:
-        entries.setdefault(str(entry["model"]), []).append(entry)
-    several = len(levels.by_model(summary)) > 1
+    models: dict[str, list[Repeats]] = {}
+    for entry in summary.repeats:
+        models.setdefault(str(entry.model), []).append(entry)
+    several = len(levels.by_model(levels.of(summary))) > 1
     notes = [
         "all = geometric mean of the runs with its 95% interval (each run counts once; from three runs on), and their "
         "spread: the largest over the smallest, and the coefficient of variation"
     ]
-    until = levels.run_of(summary).get("until")
-    if isinstance(until, Mapping) and until.get("reached") is not None:
-        wanted = f"{100 * until['wanted']:g}%"
-        if until["reached"]:
-            notes.append(f"every mean is known to {wanted}, as --until wanted")
+    until = levels.facts(summary).until
+    if until and until.reached is not None:
+        precision = f"{100 * (until.wanted or 0):g}%"
+        if until.reached:
+            notes.append(f"every mean is known to {precision}, as --until wanted")
         else:
-            notes.append(f"not every mean is known to {wanted}, which --until wanted")
-    return [_runs(runs, model if several else None, notes) for model, runs in entries.items()]
+            notes.append(f"not every mean is known to {precision}, which --until wanted")
+    tables = []
+    for model, entries in models.items():
+        of_e2e = "ttft_p50" not in entries[0].figures and "e2e_p50" in entries[0].figures  # of whole answers
+        against = Column("against the first", short="of 1st")
+        columns = (
+            Column("load", left=True),
+            Column("run", left=True),
+            Column("tokens", "/s"),
+            against,
+            Column("E2E p50" if of_e2e else "TTFT p50", "ms"),
+            against,
+        )
+        rows: list[tuple[Cell, ...]] = []
+        for entry in entries:
+            name = levels.load_label(entry.concurrency, entry.request_rate_per_s)
+            rates = [run.output_tokens_per_s for run in entry.runs]
+            times = [run.e2e_p50 if of_e2e else run.ttft_p50 for run in entry.runs]
+            for place in range(len(entry.runs)):
+                label = Cell("" if place else name)
+                rows.append((label, Cell(str(place + 1)), *_against(rates, place), *_against(times, place)))
+            means = entry.figures["output_tokens_per_s"], entry.figures["e2e_p50" if of_e2e else "ttft_p50"]
+            rows.append((Cell(""), Cell("all"), *_all(means[0]), *_all(means[1])))
+        tables.append(Table("Run by run", columns, tuple(rows), tuple(notes), model if several else None))
+    return tables
 
 
-def _runs(entries: Sequence[Record], model: str | None, notes: Sequence[str]) -> Table:
-    latency = next((name for name in LATENCIES if name in entries[0]["figures"]), "ttft_p50")
-    against = Column("against the first", short="of 1st")
-    columns = (
-        Column("load", left=True),
-        Column("run", left=True),
-        Column("tokens", "/s"),
-        against,
-        Column(LATENCIES[latency], "ms"),
-        against,
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for entry in entries:
-        first = entry["runs"][0]
-        for number, run in enumerate(entry["runs"], start=1):
-            name = levels.label({**entry, "repeat": 1}) if number == 1 else ""
-            tokens, time = _run(run, first, "output_tokens_per_s"), _run(run, first, latency)
-            rows.append((Cell(name), Cell(str(number)), *tokens, *time))
-        tokens, time = _all(entry["figures"]["output_tokens_per_s"]), _all(entry["figures"][latency])
-        rows.append((Cell(""), Cell("all"), *tokens, *time))
-    return Table("Run by run", columns, tuple(rows), tuple(notes), model)
+def _against(values: Sequence[float | UnsetType | None], place: int) -> tuple[Cell, Cell]:
+    """A run's value, and that over the first one's."""
+    value, before = values[place], values[0]
+    if value is UNSET or before is UNSET or not value or not before:
+        return doc.figure(None if value is UNSET else value), Cell(units.ABSENT)
+    return doc.figure(value), Cell(f"{value / before:.2f}x")
 
 
-def _run(run: Record, first: Record, name: str) -> tuple[Cell, Cell]:
-    value, before = run.get(name), first.get(name)
-    ratio = f"{value / before:.2f}x" if value and before else units.ABSENT
-    return Cell(units.figure(value)), Cell(ratio)
-
-
-def _all(mean: Record) -> tuple[Cell, Cell]:
+def _all(mean: OverRuns) -> tuple[Cell, Cell]:
     spread = units.ABSENT
-    if mean["spread"] is not None and mean["cv"] is not None:
-        spread = f"{mean['spread']:.2f}x, {100 * mean['cv']:.1f}%"
-    return Cell(units.figure(mean["mean"]), interval(mean["low"], mean["high"])), Cell(spread)
+    if mean.spread is not None and mean.cv is not None:
+        spread = f"{mean.spread:.2f}x, {100 * mean.cv:.1f}%"
+    return doc.figure(mean.mean, (mean.low, mean.high)), Cell(spread)
 
 
 # -- one model on several devices
 
 
 def devices(summary: Summary) -> list[Table]:
-    """A table for each model that was measured on, or asked for, several devices: a row a device and level."""
+    """A table for each model that was measured on, or requested for, several devices: a row a device and level."""
     families: dict[str, list[Level]] = {}
-    for level in levels.levels(summary):
+    for level in levels.of(summary):
         families.setdefault(_family(level, summary), []).append(level)
-    found = []
+    tables = []
     for family, rows in families.items():
-        names = {family}
+        names: set[str | None] = {family}
         for level in rows:
-            names |= {str(model.get("name")) for model in _models(level, summary)}
-        absent = [row for row in summary.get("absent") or () if row.get("name") in names]
-        if len({level.get("model") for level in rows}) > 1 or absent:
-            found += without_unknown([_devices(family, rows, absent)], fixed=2)
-    return found
+            names |= {model.name for model in summary.models if model.id == level.model}
+        absent = [row for row in summary.absent if row.name in names]
+        if len({level.model for level in rows}) > 1 or absent:
+            tables += without_unknown([_devices(family, rows, absent)], fixed=2)
+    return tables
 
 
 def _family(level: Level, summary: Summary) -> str:
-    """What variants of one model have in common: its alias, else the name that it was asked for by."""
-    for record in (level, *_models(level, summary)):
-        if record.get("alias"):
-            return str(record["alias"])
-        if record is not level and record.get("name"):
-            return str(record["name"])
-    return levels.model(level)
+    """What variants of one model have in common: its alias, else the name that the user wrote."""
+    if level.alias:
+        return level.alias
+    for model in summary.models:
+        if model.id == level.model and (model.alias or model.name):
+            return str(model.alias or model.name)
+    return str(level.model)
 
 
-def _models(level: Level, summary: Summary) -> list[Record]:
-    return [model for model in levels.models(summary) if model.get("id") == level.get("model")]
-
-
-def _devices(family: str, rows: Sequence[Level], absent: Sequence[Record]) -> Table:
+def _devices(family: str, rows: Sequence[Level], absent: Sequence[Absent]) -> Table:
     name = levels.lead_name(rows[0])
     times = Times.of(map(levels.lead, rows))
-    columns: Columns = [
+    columns: Columns[Level] = [
         (Column("device", left=True), lambda level: Cell(device_words(level))),
         (Column("level", left=True), lambda level: Cell(levels.label(level))),
         (Column(f"{name} p50", times.unit), lambda level: times.cell(levels.lead(level), "p50")),
         (Column(f"{name} p95", times.unit), lambda level: times.cell(levels.lead(level), "p95")),
-        (Column("tokens", "/s"), figure("output_tokens_per_s")),
-        (Column("chars", "/s"), figure("characters_per_s")),
-        (Column("failed"), share("failure_share")),
-        (Column("J", "/1k tokens"), figure("j_per_1000_tokens")),
-        (Column("energy of", left=True), lambda level: Cell(source(level))),
+        (Column("tokens", "/s"), lambda level: doc.figure(level.output_tokens_per_s)),
+        (Column("chars", "/s"), lambda level: doc.figure(level.characters_per_s)),
+        (Column("failed"), lambda level: doc.share(level.failure_share)),
+        (Column("J", "/1k tokens"), lambda level: doc.figure(level.j_per_1000_tokens)),
+        (Column("energy of", left=True), _energy_of),
     ]
+    variants = [_together(row.device, row.execution_provider) or str(row.name) for row in absent]
     notes = []
-    if any(level.get("device_by_name") for level in rows):
+    if any(level.device_by_name for level in rows):
         notes.append("a device told by the model's name alone was not seen: the rows are no comparison of devices")
-    notes += [f"absent: {_variant(row)}: {row.get('reason')}" for row in absent]
+    notes += [f"absent: {variant}: {row.reason}" for variant, row in zip(variants, absent, strict=True)]
     if levels.any_marked(map(levels.lead, rows)):
         notes.append("* too few requests for an interval")
     measured = table(f"Devices side by side: {family}", columns, rows, notes)
     nothing = (Cell(units.ABSENT),) * (len(columns) - 2)
-    missing = tuple((Cell(_variant(row)), Cell("absent"), *nothing) for row in absent)
-    return Table(measured.title, measured.columns, measured.rows + missing, measured.notes)
+    missing = tuple((Cell(variant), Cell("absent"), *nothing) for variant in variants)
+    return replace(measured, rows=measured.rows + missing)
 
 
 def device_words(level: Level) -> str:
-    """What the level ran on, as "GPU webgpu", and what was asked where that is another; else its model."""
-    if level.get("device_by_name"):
-        return f"{level.get('device') or level.get('model')} by its name, not seen"
+    """What the level ran on, as "GPU webgpu", and what the user wrote where that is another; else its model."""
+    if level.device_by_name:
+        return f"{level.device or level.model} by its name, not seen"
     device = levels.device(level)
-    provider = (level.get("ran") or {}).get("execution_provider") or level.get("execution_provider")
-    asked = level.get("asked_device")
-    words = _together(device, provider) or levels.model(level)
-    if asked and device and str(asked).upper() not in str(device).upper():
-        words += f", asked {asked}"
+    words = _together(device, levels.provider(level)) or str(level.model)
+    if level.asked_device and device and level.asked_device.upper() not in device.upper():
+        words += f", asked {level.asked_device}"
     return words
 
 
-def _variant(row: Record) -> str:
-    return _together(row.get("device"), row.get("execution_provider")) or str(row.get("name"))
-
-
 def _together(device: str | None, provider: str | None) -> str:
-    """Device and provider, said once where both have one name: "GPU webgpu", "CPU"."""
-    short = short_provider(provider)
-    parts: Iterable[str | None] = (device, "" if short == (device or "").lower() else short)
-    return " ".join(part for part in parts if part)
+    """Device and provider, without the long ending of its name, said once where both have one name.
 
-
-def short_provider(name: str | None) -> str:
-    """An execution provider without its long ending.
-
-    >>> short_provider("WebGpuExecutionProvider"), short_provider(None)
-    ('webgpu', '')
+    >>> _together("GPU", "WebGpuExecutionProvider"), _together("CPU", "CPUExecutionProvider"), _together(None, None)
+    ('GPU webgpu', 'CPU', '')
     """
-    return (name or "").strip().lower().removesuffix("executionprovider")
+    short = (provider or "").strip().lower().removesuffix("executionprovider")
+    if short == (device or "").lower():
+        short = ""
+    return f"{device or ''} {short}".strip()
+
+
+# -- what the machine spent on levels
+
+
+def machine(summary: Summary) -> list[Table]:
+    """What the server used of the machine, one table a model; columns without any figure are left out."""
+    rows = levels.of(summary)
+    columns: Columns[Level] = [
+        LEVEL,
+        (Column("CPU s", "/1k tokens"), lambda level: doc.figure(level.cpu_s_per_1000_tokens)),
+        (Column("server", "cores"), lambda level: doc.figure(level.server_cpu_share)),
+        (Column("threads"), lambda level: doc.figure(level.server_threads_peak)),
+        (Column("memory", "MB"), lambda level: megabytes(level.server_memory_peak_bytes)),
+        (Column("others", "of cores"), lambda level: doc.share(level.others_cpu_share)),
+        (Column("GPU", "busy"), lambda level: doc.share(level.gpu_utilisation_mean)),
+        (Column("GPU mem.", "MB"), lambda level: megabytes(level.gpu_memory_peak_bytes)),
+        (Column("hottest", "°C"), lambda level: doc.figure(level.temperature_c_max)),
+        (Column("clock", "MHz"), lambda level: doc.count(level.cpu_mhz_mean)),
+    ]
+    notes = ["of the server, at its peak: threads, resident memory; others = neither the server nor this client"]
+    if any(level.gpu_memory_source == "device" for level in rows):
+        notes.append(_WHOLE_DEVICE)
+    throttled = {level.throttled for level in rows}
+    if False in throttled and True not in throttled:
+        notes.append("neither CPU nor GPU was throttled")
+    power = _power_sources(rows)
+    if len(power) == 1 and "changed" not in power:
+        notes.append(f"power: {power.pop()}")
+    return without_unknown(per_model("Machine", rows, columns, notes))
+
+
+def megabytes(n_bytes: float | None) -> Cell:
+    """In MB, so that a column has one unit; three significant figures below 100.
+
+    >>> [megabytes(n).text for n in (1_234_567_890, 25_300_000, None)]
+    ['1,235', '25.3', '-']
+    """
+    return doc.figure(None if n_bytes is None else n_bytes / 1e6)
+
+
+def _power_sources(rows: Iterable[Level]) -> set[str]:
+    return {level.power for level in rows if level.power is not None}
+
+
+def energy(summary: Summary) -> list[Table]:
+    """Energy of each level and of 1,000 output tokens, and where it comes from; heat and power where they changed."""
+    rows = levels.of(summary)
+    columns: Columns[Level] = [
+        LEVEL,
+        (Column("energy", "J"), lambda level: doc.figure(level.energy_j)),
+        (Column("J", "/1k tokens"), lambda level: doc.figure(level.j_per_1000_tokens)),
+        (Column("Wh", "/1k tokens"), lambda level: doc.figure(level.wh_per_1000_tokens)),
+        (Column("cost", "/1k tokens"), lambda level: doc.figure(level.cost_per_1000_tokens)),
+        (Column("energy of", left=True), _energy_of),
+    ]
+    # A note of the machine's table says that no level was throttled, or what gave power all the time.
+    if any(level.throttled for level in rows):
+        answers = {True: "yes", False: "no", None: units.ABSENT}
+        columns.append((Column("throttled"), lambda level: Cell(answers[level.throttled])))
+    power = _power_sources(rows)
+    if len(power) > 1 or "changed" in power:
+        columns.append((Column("power", left=True), lambda level: Cell(level.power or units.ABSENT)))
+    scenario = levels.facts(summary).scenario
+    watts, price = (scenario.declared_watts, scenario.price_per_kwh) if scenario else (None, None)
+    sources = {level.energy_source for level in rows}
+    notes = []
+    if any(level.j_per_1000_tokens is not None for level in rows):
+        notes.append("1k tokens = 1,000 output tokens of the level, warm-up included")
+    if sources & {"gpu", "cpu", "gpu+cpu"}:
+        notes.append("measured, of whole devices: GPU by NVML, CPU by RAPL; idle power and other programs included")
+    if "declared" in sources:
+        declared = f"{watts:g} W" if watts else "watts"
+        notes.append(f"declared: {declared} times the time that the level took; nobody measured it")
+    if price:
+        notes.append(f"cost at {price:g} per kWh")
+    return without_unknown(per_model("Energy and power", rows, columns, notes))
+
+
+def _energy_of(level: Level) -> Cell:
+    return Cell(SOURCES.get(str(level.energy_source), units.ABSENT))
+
+
+def server(summary: Summary) -> list[Table]:
+    """What the server's own /metrics say, beside what was measured from outside."""
+    rows = [level for level in levels.of(summary) if level.server_metrics]
+
+    def sampled(level: Level, *names: str) -> float | None:
+        """The first of these metrics that the server has: each kind of server has its own name for it."""
+        found = [(level.server_metrics or {}).get(name) for name in names]
+        return next((value for value in found if value is not None), None)
+
+    caches = "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "llamacpp:kv_cache_usage_ratio"
+    running = "llamacpp:requests_processing", "vllm:num_requests_running"
+    waiting = "llamacpp:requests_deferred", "vllm:num_requests_waiting"
+    columns: Columns[Level] = [
+        LEVEL,
+        (Column("server says", "tokens/s"), lambda level: doc.figure(level.server_output_tokens_per_s)),
+        (Column("we measured", "tokens/s"), whole_run_tokens),
+        (Column("a request", "tokens/s"), lambda x: doc.figure(sampled(x, "llamacpp:predicted_tokens_seconds"))),
+        (Column("running", "mean"), lambda level: doc.figure(sampled(level, *running))),
+        (Column("waiting", "mean"), lambda level: doc.figure(sampled(level, *waiting))),
+        (Column("cache", "peak"), lambda level: doc.share(sampled(level, *caches))),
+    ]
+    notes = ["the server's own /metrics, and our count over the same time: the whole level with warm-up and drain"]
+    return without_unknown(per_model("The server's own metrics", rows, columns, notes))
+
+
+# -- what models cost, whatever the load
+
+
+def cold_start(summary: Summary) -> Table | None:
+    """How long a model takes to load, and its first answer cold, warm, after a pause; None without any of it."""
+    models = summary.models
+    streamed = levels.is_streamed(summary)
+    name = "TTFT" if streamed else "E2E"
+
+    def ms(probe: Probe | None) -> float | None:
+        if probe is None:
+            return None
+        return probe.ttft_ms if streamed else probe.e2e_ms
+
+    values_ms: list[float | None] = []
+    for model in models:
+        values_ms += [ms(model.first), ms(model.warm), ms(model.idle), ms(model.kept_warm)]
+    times = Times.over(values_ms)
+
+    def answer(probe: Probe | None) -> Cell:
+        return Cell("failed") if probe and probe.error else times.value(ms(probe))
+
+    def first(model: Model, *, cold: bool) -> Cell:
+        is_cold = model.first is not None and bool(model.first.cold)
+        return answer(model.first) if is_cold is cold else Cell(units.ABSENT)
+
+    columns: Columns[Model] = [
+        (Column("model", left=True), lambda model: Cell(model.id)),
+        (Column("load", "s"), lambda model: Cell("failed") if model.load_error else doc.figure(model.load_s)),
+        (Column("by", left=True), _loader),
+        (Column(f"{name} cold", times.unit), lambda model: first(model, cold=True)),
+        (Column(f"{name} first", times.unit), lambda model: first(model, cold=False)),
+        (Column(f"{name} warm", times.unit), lambda model: answer(model.warm)),
+        (Column("after idle", times.unit), lambda model: answer(model.idle)),
+        (Column("kept warm", times.unit), lambda model: answer(model.kept_warm)),
+    ]
+    notes = ["single requests of a few tokens, each with a prompt of its own"]
+    if any(model.first and model.first.cold for model in models):
+        notes.append("cold = the first after a load that was seen")
+    for words, probes in (
+        ("after idle", [model.idle for model in models]),
+        ("kept warm", [m.kept_warm for m in models]),
+    ):
+        probe = next(filter(None, probes), None)
+        if probe and probe.after_s:
+            pings = f" with a one-token request every {probe.every_s:g} s" if probe.every_s else " of silence"
+            notes.append(f"{words} = after {probe.after_s:g} s{pings}")
+    notes += [f"{model.id}: {model.load_error}" for model in models if model.load_error]
+    return next(iter(without_unknown([table("Cold start", columns, models, notes)])), None)
+
+
+def _loader(model: Model) -> Cell:
+    by = model.load_source
+    return Cell(_LOADERS.get(by, by) if by else units.ABSENT)
+
+
+def memory(summary: Summary) -> Table | None:
+    """The server's memory around a model's load, its files, its GPU memory; None without any of it."""
+    models = summary.models
+    columns: Columns[Model] = [
+        (Column("model", left=True), lambda model: Cell(model.id)),
+        (Column("before load", "MB", short="before"), lambda model: megabytes(model.memory_before_load_bytes)),
+        (Column("after load", "MB", short="loaded"), lambda model: megabytes(model.memory_after_load_bytes)),
+        (Column("peak under load", "MB", short="peak"), lambda model: megabytes(model.memory_peak_bytes)),
+        (Column("after unload", "MB", short="unloaded"), lambda model: megabytes(model.memory_after_unload_bytes)),
+        (Column("GPU memory", "MB", short="GPU mem."), lambda model: megabytes(model.gpu_memory_peak_bytes)),
+        (Column("on disk", "MB"), lambda model: megabytes(model.disk_bytes)),
+        (Column("size listed", "MB", short="listed"), lambda model: megabytes(model.size_bytes)),
+    ]
+    notes = []
+    moments = []
+    for name, words in _MOMENTS.items():
+        if any(getattr(model, f"memory_{name}_bytes") for model in models):
+            moments.append(words)
+    if moments:
+        notes.append(f"resident memory of the server's processes: {', '.join(moments)}")
+    if any(model.gpu_memory_source == "device" for model in models):
+        notes.append(_WHOLE_DEVICE)
+    if any(model.disk_source == "server" for model in models):
+        notes.append("on disk: as the server tells")
+    for found in without_unknown([table("Memory and disk", columns, models, notes)]):
+        # The size that a server lists is among the model's facts; alone it is no table.
+        if any(column.name != "size listed" for column in found.columns[1:]):
+            return found
+    return None

@@ -1,33 +1,22 @@
-"""The report of a choice, from the record of `loadbench.select` alone: a decision record, the recommendation first."""
+"""The report of a choice, from the record of `loadbench.select` alone: a decision record, the recommendation first.
+
+On a page it has a rank besides whose weights a reader can move.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from loadbench import text as units
 from loadbench.figures import named
 from loadbench.metrics.checks import titled
-from loadbench.report import provenance, rendering
-from loadbench.report.document import (
-    Block,
-    Cell,
-    Column,
-    Document,
-    Facts,
-    Finding,
-    Findings,
-    Line,
-    Section,
-    Small,
-    Table,
-    Text,
-    Title,
-    interval,
-    tables_of,
-)
+from loadbench.report import document as doc
+from loadbench.report import html, provenance
+from loadbench.report.document import Block, Cell, Column, Finding, Line, Section, Table, Text, Title, tables_of
 from loadbench.report.levels import Record
+from loadbench.report.markup import Markup, tag
 
 MOST_REASONS = 3
 _NOTABLE = 0.02
@@ -35,40 +24,39 @@ _NOTABLE = 0.02
 _SHORT = {"throughput": "through.", "disk footprint": "disk", "energy or cost": "energy", "latency": "latency"}
 NEAR = "of the best candidate in each criterion = 100%; score = their weighted geometric mean"
 HALF_AS_GOOD = "* not known in part or at all: counts as half as good as the worst of the others"
+MOST_PARTS, STEP = 10, 0.5
+"""Of a slider, in parts."""
 
 
-def document(record: Record) -> Document:
+def document(record: Record) -> doc.Document:
     """The whole record, to be signed by whoever decides: its status is "proposed"."""
     ranked = rows(record)
     title = Title("Which model to ship:", str(ranked[0]["name"]) if ranked else "", "loadbench select")
     if not ranked:
         title = Title("Which model to ship: none meets the needs", program="loadbench select")
+    sources = {bool(row["simulated"]) for row in record["candidates"]}
+    if sources == {True}:
+        title = replace(title, simulated=provenance.SIMULATED)
+    elif True in sources:
+        title = replace(title, simulated="SIMULATED in part: see Doubts for which figures are no model's")
     blocks: list[Block] = [
-        decision(record),
-        context(record),
-        *tables_of(needs(record), rank(record), *figures(record)),
-        *rest(record),
-        Small("", ["How it was reckoned: docs/select.md."]),
+        _decision(record),
+        _context(record),
+        *tables_of(_needs(record), _rank(record), *_figures(record)),
+        *_rest(record),
+        doc.Small("", ["How it was reckoned: docs/select.md."]),
     ]
-    return Document(replace(title, simulated=simulated(record)), [Section("choice", "", blocks)])
+    return doc.Document(title, [Section("choice", "", blocks)])
 
 
-FORMATS: Mapping[str, Callable[[Record], str]] = {
-    "text": lambda record: rendering.text(document(record)),
-    "markdown": lambda record: rendering.markdown(document(record)),
-    "json": lambda record: rendering.json({**record, "words": in_words(record)}),
-}
-"""How each format is rendered, from what `select.choose` returns."""
-
-
-def decision(record: Record) -> Text:
+def _decision(record: Record) -> Text:
     doubtful = reds(record) or not rows(record)
     lines = [Line(f"{headline(record)}.", strong=True, tone="bad" if doubtful else "")]
     lines += [Line(f"{line}.", beneath=True) for line in (*reasons(record), robustness(record)) if line]
     return Text("Decision", lines)
 
 
-def context(record: Record) -> Facts:
+def _context(record: Record) -> doc.Facts:
     """On what terms the choice was made, and from which runs."""
     starts = sorted(str(run["start"])[:10] for run in record["runs"] if run["start"])
     why = "as asked" if record["load"]["asked"] else "the highest load that all completed"
@@ -77,6 +65,9 @@ def context(record: Record) -> Facts:
         missing = "not known is not met" if record["missing"] == "out" else "what is not known is let pass"
         must = f"{', '.join(record['needs'])} ({missing})"
     chosen = "the usual ones, which nobody here chose" if record["usual_weights"] else "as given"
+    counted = [criterion for criterion in record["criteria"] if criterion["share"]]
+    counted.sort(key=lambda criterion: -float(criterion["share"]))
+    weights = ", ".join(f"{criterion['label']} {units.percent(criterion['share'])}" for criterion in counted)
     found = [
         ("status", "proposed by loadbench from measurements"),
         ("candidates", units.listed([str(row["name"]) for row in record["candidates"]], "and")),
@@ -84,20 +75,42 @@ def context(record: Record) -> Facts:
         ("measured", " to ".join(dict.fromkeys((starts[0], starts[-1]))) if starts else "at an unknown time"),
         ("from", ", ".join(dict.fromkeys(str(run["machine"]) for run in record["runs"] if run["machine"]))),
         ("must meet", must),
-        ("weights", f"{chosen}: {weights(record) or 'none'}"),
+        ("weights", f"{chosen}: {weights or 'none'}"),
     ]
     for run in record["runs"]:
         began = run["start"] or "at an unknown time"
         found.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, begun {began}"))
-    return Facts("Context", [(name, text) for name, text in found if text])
+    return doc.Facts("Context", [(name, text) for name, text in found if text])
 
 
-def rest(record: Record) -> list[Block]:
-    findings = [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
+def _rest(record: Record) -> list[Block]:
+    left = rows(record)
+    alternatives = [front(record)] if front(record) else []
+    for row in left[1:]:
+        first = units.share(row["wins"]["both"])
+        alternatives.append(f"{row['name']}: score {row['score']:.1f}, first in {first} of the draws")
+    alternatives += [f"Fell out, {line}" for line in fell_out(record)]
+    if len(record["candidates"]) == 1:
+        alternatives.append("None was measured")
+    consequences = ["Nothing can be shipped within the needs: measure other models, or loosen a need"]
+    if left:
+        winner, gives = left[0], []
+        by_name = {figure["name"]: figure for figure in record["figures"]}
+        for name, measured in winner["figures"].items():
+            if name in by_name and name != "licence":
+                figure = by_name[name]
+                ends = value_interval(figure, measured["low"], measured["high"])
+                gives.append(f"{figure['label']} {value(figure, measured['value'])}{ends}")
+        consequences = [f"{winner['name']} gives: {', '.join(gives)}"]
+        if winner["licence"]:
+            consequences.append(f"Its licence, as it is listed: {winner['licence']}")
+        consequences += would_change(record)
     return [
-        Text.of("Alternatives", [f"{line}." for line in alternatives(record)]),
-        Text.of("Consequences", [f"{line}." for line in consequences(record)]),
-        Findings("Doubts", findings),
+        Text.of("Alternatives", [f"{line}." for line in alternatives]),
+        Text.of("Consequences", [f"{line}." for line in consequences]),
+        doc.Findings(
+            "Doubts", [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
+        ),
     ]
 
 
@@ -105,6 +118,7 @@ def rest(record: Record) -> list[Block]:
 
 
 def rows(record: Record) -> list[Record]:
+    """The candidates that are left, the best first."""
     return [row for row in record["candidates"] if row["rank"] is not None]
 
 
@@ -112,17 +126,8 @@ def reds(record: Record) -> list[Record]:
     return [doubt for doubt in record["doubts"] if doubt["severity"] == "red"]
 
 
-def simulated(record: Record) -> str:
-    """The warning where figures come from the simulator, "" where none do."""
-    sources = {bool(row["simulated"]) for row in record["candidates"]}
-    if True not in sources:
-        return ""
-    if False in sources:
-        return "SIMULATED in part: see Doubts for which figures are no model's"
-    return provenance.SIMULATED
-
-
 def in_words(record: Record) -> dict[str, str | list[str]]:
+    """The sentences of the report, for its JSON."""
     return {
         "headline": headline(record),
         "reasons": reasons(record),
@@ -165,7 +170,7 @@ def reasons(record: Record) -> list[str]:
         name = figure["name"]
         lead = winner["log_ratios"].get(name, 0.0) - second["log_ratios"].get(name, 0.0)
         if figure["share"] and abs(lead) >= _NOTABLE:
-            gains.append((figure["share"] * lead, _held(figure, winner, second)))
+            gains.append((figure["share"] * lead, _beside(figure, winner, second)))
     gains.sort(key=lambda pair: -abs(pair[0]))
     good = [text for gain, text in gains if gain > 0][:MOST_REASONS]
     bad = [text for gain, text in gains if gain < 0][:MOST_REASONS]
@@ -175,20 +180,21 @@ def reasons(record: Record) -> list[str]:
     return found
 
 
-def _held(figure: Record, winner: Record, second: Record) -> str:
-    name = figure["name"]
-    mine, theirs = winner["figures"].get(name), second["figures"].get(name)
-    text = f"{figure['label']} {_known(figure, mine)} against {_known(figure, theirs)}"
+def _beside(figure: Record, winner: Record, second: Record) -> str:
+    name, shown = figure["name"], []
+    for row in (winner, second):
+        measured = row["figures"].get(name)
+        if measured is None:
+            shown.append("not known")
+        elif name == "licence":
+            shown.append(str(measured["source"]))
+        else:
+            shown.append(value(figure, measured["value"]))
+    text = f"{figure['label']} {shown[0]} against {shown[1]}"
     times = math.exp(abs(winner["log_ratios"][name] - second["log_ratios"][name]))
-    if mine is None or theirs is None or figure["unit"] in ("points", "share", "") or times < 1.05:
+    if "not known" in shown or figure["unit"] in ("points", "share", "") or times < 1.05:
         return text
     return f"{text} ({times:.2g} times)"
-
-
-def _known(figure: Record, measured: Record | None) -> str:
-    if measured is None:
-        return "not known"
-    return str(measured["source"]) if figure["name"] == "licence" else value(figure, measured["value"])
 
 
 def robustness(record: Record) -> str:
@@ -251,58 +257,22 @@ def front(record: Record) -> str:
 def fell_out(record: Record) -> list[str]:
     found = []
     for row in record["candidates"]:
-        if row["rank"] is None:
-            missed = [_missed(need) for need in row["needs"] if need["outcome"] != "met"]
-            found.append(f"{row['name']}: {'; '.join(missed) or row['out']}")
+        if row["rank"] is not None:
+            continue
+        missed = []
+        for need in row["needs"]:
+            if need["outcome"] == "met":
+                continue
+            text = f"{need['need']}: {value(need, need['value'])}{value_interval(need, need['low'], need['high'])}"
+            if need["outcome"] == "unknown":
+                text = f"{need['need']}: not known"
+            elif need["sure"] is False:
+                text += ", not sure: its interval holds the bound"
+            elif need["sure"] is None:
+                text += ", not sure: too few requests for an interval"
+            missed.append(text)
+        found.append(f"{row['name']}: {'; '.join(missed) or row['out']}")
     return found
-
-
-def _missed(need: Record) -> str:
-    if need["outcome"] == "unknown":
-        return f"{need['need']}: not known"
-    text = f"{need['need']}: {value(need, need['value'])}{value_interval(need, need['low'], need['high'])}"
-    match need["sure"]:
-        case True:
-            return text
-        case False:
-            return f"{text}, not sure: its interval holds the bound"
-    return f"{text}, not sure: too few requests for an interval"
-
-
-def alternatives(record: Record) -> list[str]:
-    found = [front(record)] if front(record) else []
-    for row in rows(record)[1:]:
-        first = units.share(row["wins"]["both"])
-        found.append(f"{row['name']}: score {row['score']:.1f}, first in {first} of the draws")
-    found += [f"Fell out, {line}" for line in fell_out(record)]
-    if len(record["candidates"]) == 1:
-        found.append("None was measured")
-    return found
-
-
-def consequences(record: Record) -> list[str]:
-    left = rows(record)
-    if not left:
-        return ["Nothing can be shipped within the needs: measure other models, or loosen a need"]
-    winner = left[0]
-    by_name = {figure["name"]: figure for figure in record["figures"]}
-    gives = []
-    for name, measured in winner["figures"].items():
-        if name in by_name and name != "licence":
-            figure = by_name[name]
-            ends = value_interval(figure, measured["low"], measured["high"])
-            gives.append(f"{figure['label']} {value(figure, measured['value'])}{ends}")
-    found = [f"{winner['name']} gives: {', '.join(gives)}"]
-    if winner["licence"]:
-        found.append(f"Its licence, as it is listed: {winner['licence']}")
-    return found + would_change(record)
-
-
-def weights(record: Record) -> str:
-    """What counted, the heaviest first: "latency 38%, quality 38%"."""
-    counted = [criterion for criterion in record["criteria"] if criterion["share"]]
-    counted.sort(key=lambda criterion: -float(criterion["share"]))
-    return ", ".join(f"{criterion['label']} {units.percent(criterion['share'])}" for criterion in counted)
 
 
 def value(figure: Record, number: float | str | None) -> str:
@@ -328,30 +298,32 @@ def value_interval(figure: Record, low: float | None, high: float | None) -> str
 # -- tables
 
 
-def needs(record: Record) -> Table | None:
+def _needs(record: Record) -> Table | None:
     if not record["needs"]:
         return None
     columns = (Column("model", left=True), *(Column(need, left=True) for need in record["needs"]), Column("left"))
     lines = []
     unsure = False
     for row in record["candidates"]:
-        met = [_met(need) for need in row["needs"]] or [Cell(units.ABSENT)] * len(record["needs"])
-        unsure = unsure or any("?" in cell.text for cell in met)
-        lines.append((Cell(str(row["name"])), *met, Cell("yes" if row["status"] == "left" else "NO")))
+        cells = [Cell(str(row["name"]))]
+        for need in row["needs"]:
+            text = value(need, need["value"])
+            if need["outcome"] != "met":
+                text += " NO"
+            if need["sure"] is not True:
+                text += " ?"
+            if need["outcome"] == "unknown":
+                text = "not known"
+            unsure = unsure or "?" in text
+            cells.append(Cell(text))
+        if not row["needs"]:
+            cells += [Cell(units.ABSENT)] * len(record["needs"])
+        lines.append((*cells, Cell("yes" if row["status"] == "left" else "NO")))
     notes = ("? not sure: the interval holds the bound, or there is none",) if unsure else ()
     return Table("Needs", columns, tuple(lines), notes)
 
 
-def _met(need: Record) -> Cell:
-    if need["outcome"] == "unknown":
-        return Cell("not known")
-    text = value(need, need["value"])
-    if need["outcome"] != "met":
-        text += " NO"
-    return Cell(text if need["sure"] is True else f"{text} ?")
-
-
-def rank(record: Record) -> Table | None:
+def _rank(record: Record) -> Table | None:
     """Each candidate that is left: its score, and how near it comes to the best in each criterion."""
     left = rows(record)
     if not left:
@@ -365,9 +337,13 @@ def rank(record: Record) -> Table | None:
     shares = {figure["name"]: figure["share"] for figure in record["figures"]}
     lines = []
     for row in left:
-        near = [_near(row, criterion, shares) for criterion in weighed]
-        name, score, first = str(row["name"]), f"{row['score']:.1f}", units.share(row["wins"]["both"])
-        lines.append((Cell(str(row["rank"])), Cell(name), Cell(score), *near, Cell(first)))
+        cells = [Cell(str(row["rank"])), Cell(str(row["name"])), Cell(f"{row['score']:.1f}")]
+        for criterion in weighed:
+            names = [name for name in criterion["figures"] if name in row["log_ratios"]]
+            log = math.fsum(shares[name] * row["log_ratios"][name] for name in names) / criterion["share"]
+            missing = any(name in row["missing"] for name in names)
+            cells.append(Cell(units.percent(math.exp(log)), marked=missing))
+        lines.append((*cells, Cell(units.share(row["wins"]["both"]))))
     notes = [NEAR]
     if any(cell.marked for line in lines for cell in line):
         notes.append(HALF_AS_GOOD)
@@ -376,20 +352,16 @@ def rank(record: Record) -> Table | None:
     return Table(f"Rank at {record['load']['words']}", tuple(columns), tuple(lines), tuple(notes))
 
 
-def _near(row: Record, criterion: Record, shares: Mapping[str, float]) -> Cell:
-    names = [name for name in criterion["figures"] if name in row["log_ratios"]]
-    log = math.fsum(shares[name] * row["log_ratios"][name] for name in names) / criterion["share"]
-    return Cell(units.percent(math.exp(log)), marked=any(name in row["missing"] for name in names))
-
-
-def figures(record: Record) -> list[Table]:
-    """What was measured of everyone, first what speed is, then the rest; columns that nobody knows are left out."""
+def _figures(record: Record) -> list[Table]:
+    """What was measured of everyone, first what speed is, then the rest; columns without a figure are left out."""
     everyone = record["candidates"]
-    measured = {name for row in everyone for name in row["figures"]} - {"licence"}
+    measured: set[str] = set()
+    for row in everyone:
+        measured |= set(row["figures"])
     speed: list[str] = []
     others: list[str] = []
     for figure in record["figures"]:
-        if figure["name"] in measured:
+        if figure["name"] in measured - {"licence"}:
             kind = speed if figure["unit"] in ("ms", "/s") else others
             kind.append(figure["name"])
     tables = []
@@ -397,45 +369,46 @@ def figures(record: Record) -> list[Table]:
         notes = ["95 % intervals in brackets; * too few requests for one"]
         if {"characters_per_s", "output_tokens_per_s"} <= measured:
             notes.append("models cut text into tokens differently: compare them by characters")
-        tables.append(_figures(f"Speed at {record['load']['words']}", everyone, speed, notes))
-    licences = any(row["licence"] for row in everyone)
-    if others or licences:
+        tables.append(_figures_of(f"Speed at {record['load']['words']}", everyone, speed, notes))
+    if any(row["licence"] for row in everyone):
+        others.append("licence")
+    if others:
         notes = []
         for name in ("memory", "disk"):
             sources = {row["figures"][name]["source"] for row in everyone if name in row["figures"]} - {None, ""}
             if sources:
                 notes.append(f"{name}: {', '.join(sorted(sources))}")
-        tables.append(_figures("Quality and footprint", everyone, others, notes, licences=licences))
+        tables.append(_figures_of("Quality and footprint", everyone, others, notes))
     return tables
 
 
-def _figures(
-    title: str, everyone: Sequence[Record], names: Sequence[str], notes: Sequence[str], *, licences: bool = False
-) -> Table:
-    columns = [Column("model", left=True), *map(_column, names)]
-    if licences:
-        columns.append(Column("licence", left=True))
+def _figures_of(title: str, everyone: Sequence[Record], names: Sequence[str], notes: Sequence[str]) -> Table:
+    columns = [Column("model", left=True)]
+    for name in names:
+        one = named(name)
+        head, unit = one.figure.column if one else ("", "")
+        if name == "licence":
+            columns.append(Column(name, left=True))
+        elif one is None:
+            columns.append(Column(name))
+        else:
+            columns.append(Column(head or one.title, unit or one.figure.unit))
     lines = []
     for row in everyone:
-        cells = [Cell(str(row["name"])), *(_figure(name, row["figures"].get(name)) for name in names)]
-        if licences:
-            cells.append(Cell(str(row["licence"] or units.ABSENT)))
+        cells = [Cell(str(row["name"]))]
+        for name in names:
+            if name == "licence":
+                cells.append(Cell(str(row["licence"] or units.ABSENT)))
+            else:
+                cells.append(_cell(name, row["figures"].get(name)))
         lines.append(tuple(cells))
     return Table(title, tuple(columns), tuple(lines), tuple(notes))
 
 
-def _column(name: str) -> Column:
-    found = named(name)
-    if found is None:
-        return Column(name)
-    head, unit = found.figure.column
-    return Column(head or found.title, unit or found.figure.unit)
-
-
-def _figure(name: str, measured: Record | None) -> Cell:
+def _cell(name: str, measured: Record | None) -> Cell:
     if measured is None:
         return Cell(units.ABSENT)
-    ends = interval(measured["low"], measured["high"], lambda end: _number(name, end))
+    ends = doc.interval((measured["low"], measured["high"]), lambda end: _number(name, end))
     return Cell(_number(name, measured["value"]), ends, marked=bool(measured["n"]) and not ends)
 
 
@@ -447,3 +420,77 @@ def _number(name: str, value: float | None) -> str:
     if name == "rules":
         return units.share(value)
     return f"{value:.2f}" if name == "quality" else units.figure(float(value))
+
+
+# -- on a page
+
+
+def section(record: Record) -> Section | None:
+    """The choice between the models of a run; None where there are no two to choose between."""
+    left = rows(record)
+    if len(left) < 2:
+        return None
+    criteria = [criterion for criterion in record["criteria"] if criterion["figures"]]
+    blocks = [
+        _decision(record),
+        _context(record),
+        # Hidden until the script that reads the sliders runs.
+        tag(
+            "form",
+            tag("fieldset", tag("legend", "Weights, in parts: move one and the rank follows"), map(_slider, criteria)),
+            tag("button", "The weights of the report", type="reset"),
+            tag("p", "", id="choice-now", role="status", aria_live="polite"),
+            id="choice-weights",
+            class_="weights",
+            hidden=True,
+        ),
+        _movable_rank(f"Rank at {record['load']['words']}", left, criteria),
+        *tables_of(_needs(record), *_figures(record)),
+        *_rest(record),
+    ]
+    data = {
+        # What the script ranks again: no more than it needs.
+        "criteria": [
+            {"name": one["name"], "label": one["label"], "weight": one["weight"], "figures": one["figures"]}
+            for one in criteria
+        ],
+        "rows": [{"name": row["name"], "logs": row["log_ratios"]} for row in left],
+    }
+    script, style = html.asset("choice.js"), html.asset("choice.css")
+    return Section("choice", "Which model to ship", blocks, data, script, style)
+
+
+def _slider(criterion: Record) -> Markup:
+    name = f"choice-{criterion['name']}"
+    slider = tag(
+        "input",
+        type="range",
+        id=name,
+        name_=criterion["name"],
+        min="0",
+        max=f"{MOST_PARTS}",
+        step=f"{STEP}",
+        value=f"{min(float(criterion['weight']), float(MOST_PARTS)):g}",
+    )
+    share = tag("output", units.percent(criterion["share"]), for_=name)
+    return tag("div", tag("label", criterion["label"], for_=name), slider, share)
+
+
+def _movable_rank(caption: str, left: Sequence[Record], criteria: Sequence[Record]) -> Markup:
+    heads = [tag("th", "#", scope="col"), tag("th", "model", scope="col", class_="left")]
+    heads += [tag("th", name, scope="col") for name in ("score", *(criterion["label"] for criterion in criteria))]
+    lines = []
+    for i, row in enumerate(left):
+        cells = [tag("td", str(row["rank"])), tag("th", str(row["name"]), scope="row", class_="left")]
+        cells.append(tag("td", f"{row['score']:.1f}"))
+        for criterion in criteria:
+            logs = [row["log_ratios"][name] for name in criterion["figures"]]
+            share = units.percent(math.exp(math.fsum(logs) / len(logs)))
+            missing = any(name in row["missing"] for name in criterion["figures"])
+            cells.append(tag("td", f"{share}*" if missing else share))
+        lines.append(tag("tr", cells, data_row=str(i)))
+    table = html.grid(caption, tag("caption", caption), heads, lines, id="choice-rank")
+    notes = [NEAR]
+    if any(row["missing"] for row in left):
+        notes.append(HALF_AS_GOOD)
+    return tag("div", table, tag("ul", [tag("li", note) for note in notes], class_="notes"), class_="block")

@@ -1,41 +1,24 @@
 """The report of a comparison, from the records of `loadbench.compare` alone: verdict, terms, verdicts, doubts.
 
-A run's own report holds its models against each other with the same words.
+A run's own report compares its models with the same words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from loadbench import figures
 from loadbench import text as units
 from loadbench.metrics.checks import titled
-from loadbench.report import levels, provenance, rendering
-from loadbench.report.document import (
-    Block,
-    Cell,
-    Column,
-    Details,
-    Document,
-    Facts,
-    Finding,
-    Findings,
-    Line,
-    Section,
-    Small,
-    Table,
-    Tables,
-    Text,
-    Title,
-    Tone,
-    table,
-)
-from loadbench.report.levels import Record, Summary
+from loadbench.report import document as doc
+from loadbench.report import levels, provenance
+from loadbench.report.document import Block, Cell, Column, Columns, Finding, Line, Section, Table, Text, Title, table
+from loadbench.report.levels import Record
 from loadbench.store.summary import rank
 
 Verdict = Record
-"""What is said of one metric: at a level, or over the levels of a pair of models."""
+"""Of one metric: at a level, or over the levels of a pair of models."""
 AtLevel = tuple[Record, Verdict]
 """A level and one of its verdicts."""
 
@@ -45,13 +28,7 @@ SLIGHT = ("slightly slower", "slightly worse", "slightly faster", "slightly bett
 """Surely so, but within the margin."""
 MOST_FIGURES = 4
 MOST_RUNS = 1000
-_TONES: dict[str, Tone] = {
-    "slower": "bad",
-    "worse": "bad",
-    "mixed": "bad",
-    "faster": "good",
-    "better": "good",
-}
+_TONES: dict[str, doc.Tone] = {**dict.fromkeys((*BAD, "mixed"), "bad"), **dict.fromkeys(GOOD, "good")}
 HOW = (
     "A verdict is read off the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
     "or better), wholly within it the same (slightly slower: surely so, but within it), else nobody can tell yet.",
@@ -63,39 +40,30 @@ HOW = (
 )
 
 
-def document(comparisons: Record) -> Document:
+def document(comparisons: Record) -> doc.Document:
     """What `compare.document` returns, one comparison under the other."""
     sections = []
     for record in comparisons["comparisons"]:
         base, new = sides(record)
         simulated = record["base"]["simulated"] or record["new"]["simulated"]
-        warning = provenance.SIMULATED if simulated else ""
-        blocks: list[Block] = [
-            Title(f"{new} against {base}", simulated=warning, quiet=True),
-            _verdict(record),
-            Facts("", facts(record)),
-            Tables(by_level(record)),
-        ]
+        lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
+        lines += [Line(f"{text}.", name=name, beneath=True) for name, text in sentences(record)]
         mean = over_levels(record)
-        if mean:
-            blocks.append(Tables([mean]))
-        blocks.append(Findings("Doubts", [*doubts(record), *_missing(record)]))
+        blocks: list[Block] = [
+            Title(f"{new} against {base}", simulated=provenance.SIMULATED if simulated else "", quiet=True),
+            Text("", lines),
+            doc.Facts("", facts(record)),
+            doc.Tables(by_level(record)),
+            *doc.tables_of(mean),
+            doc.Findings("Doubts", [*doubts(record), *_missing(record)]),
+        ]
         sections.append(Section("comparison", "", blocks))
-    how = Section("how", "", [Small("How it was computed", HOW)])
-    return Document(None, [*sections, how])
+    how = Section("how", "", [doc.Small("How it was computed", HOW)])
+    return doc.Document(None, [*sections, how])
 
 
-FORMATS: Mapping[str, Callable[[Record], str]] = {
-    "text": lambda record: rendering.text(document(record)),
-    "markdown": lambda record: rendering.markdown(document(record)),
-    "json": rendering.json,
-}
-"""How each format is rendered, from what `compare.document` returns."""
-
-
-def among_models(summary: Summary) -> list[Block]:
-    """The models of a run held against the first one, for the run's own report; nothing of a single model."""
-    records = summary.get("models_compared") or []
+def among_models(records: Sequence[Record]) -> list[Block]:
+    """The models of a run against the first one, for the run's own report; nothing of a single model."""
     if not records:
         return []
     lines = []
@@ -113,8 +81,8 @@ def among_models(summary: Summary) -> list[Block]:
             means.append(replace(mean, model=pair(*sides(record))))
     blocks: list[Block] = [Text.of(AMONG_MODELS, lines, "●")]
     if len(means) < len(records):  # of one level alone: its verdicts are all there is
-        return [*blocks, Tables(verdicts)]
-    return [*blocks, Tables(means), Details("Every verdict", [Tables(verdicts)])]
+        return [*blocks, doc.Tables(verdicts)]
+    return [*blocks, doc.Tables(means), doc.Details("Every verdict", [doc.Tables(verdicts)])]
 
 
 _OF_ANSWERS = (titled("V5"), titled("V6"))
@@ -153,18 +121,16 @@ def change(verdict: Verdict, of: str = "ratio") -> str:
 
     >>> change({"unit": "ms", "ratio": 1.213}), change({"unit": "/s", "ratio": 0.957})
     ('+21%', '-4.3%')
-    >>> change({"unit": "share", "base": 0.01, "new": 0.024})
+    >>> change({"unit": "share", "base": 0.01, "new": 0.024, "ratio": 2.4})
     '+1.4 pp'
     """
     if verdict["unit"] != "share":
         ratio = verdict[of]
         return units.ABSENT if ratio is None else f"{_signed(100 * (ratio - 1))}%"
-    if of != "ratio":
-        moved = verdict[of]
-    elif verdict.get("base") is None or verdict.get("new") is None:
-        moved = None
-    else:
-        moved = verdict["new"] - verdict["base"]
+    moved = verdict[of]
+    if of == "ratio":
+        base, new = verdict["base"], verdict["new"]
+        moved = None if base is None or new is None else new - base
     return units.ABSENT if moved is None else f"{_signed(100 * moved)} pp"
 
 
@@ -222,12 +188,6 @@ def _pair_of(row: Record) -> tuple[str, str]:
 # -- the verdict
 
 
-def _verdict(record: Record) -> Text:
-    lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
-    lines += [Line(f"{text}.", name=name, beneath=True) for name, text in sentences(record)]
-    return Text("", lines)
-
-
 def headline(record: Record) -> str:
     """The whole comparison in one sentence without its names: "slower", "the same within 10%"."""
     within = f"within {units.share(record['margin'])}"
@@ -273,16 +233,25 @@ def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[R
     if same:
         parts.append(f"same: {_listed(_by_metric(same, n_levels))}")
     unsure = []
-    held: dict[str, list[tuple[Record, str]]] = {}
+    withheld: dict[str, list[tuple[Record, str]]] = {}
     for row, verdict in judged:
         if verdict["word"] == "can't tell" and not _is_all_or_none(verdict):
             unsure.append((row, verdict["note"] or more_runs(verdict)))
         if verdict["word"] == "no verdict":
-            held.setdefault(verdict["note"], []).append((row, ""))
+            withheld.setdefault(verdict["note"], []).append((row, ""))
     if unsure:
         parts.append(f"can't tell: {_listed(_by_metric(unsure, n_levels))}")
-    for why, rows in held.items():
-        on = "" if len(rows) == len(judged) else _held_at(rows, {row["metric"] for row in decisive}, n_levels)
+    for why, rows in withheld.items():
+        of_load: dict[str, set[str]] = {}
+        for row, _ in rows:
+            of_load.setdefault(load(row["load"]), set()).add(row["metric"])
+        metrics = {row["metric"] for row in decisive}
+        if len(rows) == len(judged):
+            on = ""
+        elif all(names == metrics for names in of_load.values()):
+            on = f" at {' and '.join(of_load)}"
+        else:
+            on = f" on {_listed(_by_metric(rows, n_levels))}"
         parts.append(f"no verdict{on} ({why})")
     apart: dict[tuple[str, str], list[str]] = {}
     for row in exceptions:
@@ -298,16 +267,6 @@ def _figure(row: Record, verdict: Verdict, several: bool) -> str:
         name += f" at {load(row['load'])}"
     ends = interval(verdict)
     return f"{name} {change(verdict)} ({ends})" if ends else f"{name} {change(verdict)}"
-
-
-def _held_at(rows: Sequence[tuple[Record, str]], metrics: Collection[str], n_levels: int) -> str:
-    """What has no verdict for one reason: " at c8" where it is everything of a level, else the metrics by name."""
-    loads: dict[str, set[str]] = {}
-    for row, _ in rows:
-        loads.setdefault(load(row["load"]), set()).add(row["metric"])
-    if all(names == set(metrics) for names in loads.values()):
-        return f" at {' and '.join(loads)}"
-    return f" on {_listed(_by_metric(rows, n_levels))}"
 
 
 def _by_metric(rows: Sequence[tuple[Record, str]], n_levels: int) -> list[str]:
@@ -428,7 +387,7 @@ def by_level(record: Record) -> list[Table]:
     pairs: dict[tuple[str, str], list[Record]] = {}
     for level in record["levels"]:
         pairs.setdefault(_pair_of(level), []).append(level)
-    columns: list[tuple[Column, Callable[[AtLevel], Cell]]] = [
+    columns: Columns[AtLevel] = [
         (Column("level", left=True), lambda row: Cell(load(row[0]["load"]))),
         (Column("metric", left=True), lambda row: Cell(metric(row[1]["metric"]))),
         (Column("BASE"), lambda row: Cell(_value(row[1]["base"], row[1]["unit"]))),
@@ -451,7 +410,7 @@ def over_levels(record: Record) -> Table | None:
     means = record["over_levels"]
     if not means:
         return None
-    columns: list[tuple[Column, Callable[[Verdict], Cell]]] = [
+    columns: Columns[Verdict] = [
         (Column("model", left=True), lambda mean: Cell(pair(*_pair_of(mean)))),
         (Column("metric", left=True), lambda mean: Cell(metric(mean["metric"]))),
         (Column("levels"), lambda mean: Cell(units.count(mean["levels"]))),

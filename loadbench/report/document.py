@@ -1,6 +1,6 @@
 """What a report is made of: sections of blocks, composed once for each subject and rendered once for each format.
 
-`run.py`, `comparison.py`, `choice.py` and `listing.py` compose; `text.py`, `markdown.py` and `html/page.py` render.
+`run.py`, `comparison.py`, `choice.py` and `listing.py` compose; `text.py`, `markdown.py` and `html/` render.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from typing import Any, Literal, TypeVar
 
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.html.markup import Markup
-from loadbench.report.levels import Record
+from loadbench.report.markup import Markup
+from loadbench.store.summary import Distribution, Interval
 
 Tone = Literal["", "good", "bad", "unsure"]
-Format = Literal["text", "markdown", "html"]
 Sign = Literal["line", "dash", "dot", "point", "square", "diamond", "hollow", "bar", "ramp", "triangle", "cross", "x"]
 Row = TypeVar("Row")
 
@@ -32,8 +31,7 @@ columns can be scanned."""
 class Cell:
     """One figure: its text, its 95% interval ("205–216") or "", and whether too few requests stand behind it.
 
-    Attributes:
-        doubtful: Marked, since the interval may be too narrow, not since it is missing.
+    A cell is doubtful where its mark says that the interval may be too narrow, not that it is missing.
     """
 
     text: str
@@ -44,18 +42,17 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: text stands left, figures right.
-
-    Attributes:
-        name: Its head.
-        unit: Of the figures, e.g. "ms"; one that begins with "/" belongs to the name.
-        short: The head on a terminal, where that must be shorter.
-    """
+    """Text is aligned to the left, figures to the right. A unit that begins with "/" belongs to the name."""
 
     name: str
     unit: str = ""
     left: bool = False
     short: str = ""
+    """The head on a terminal, where that must be shorter."""
+
+
+Columns = list[tuple[Column, Callable[[Row], Cell]]]
+"""Columns, each with what reads its cell off a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +72,10 @@ class Table:
 
 
 def table(
-    title: str,
-    columns: Sequence[tuple[Column, Callable[[Row], Cell]]],
-    rows: Iterable[Row],
-    notes: Sequence[str] = (),
-    model: str | None = None,
+    title: str, columns: Columns[Row], rows: Iterable[Row], notes: Sequence[str] = (), model: str | None = None
 ) -> Table:
-    """A table of things, each column with what reads its cell off a thing."""
-    lines = tuple(tuple(read(row) for _, read in columns) for row in rows)
-    return Table(title, tuple(column for column, _ in columns), lines, tuple(notes), model)
+    cells = tuple(tuple(read(row) for _, read in columns) for row in rows)
+    return Table(title, tuple(column for column, _ in columns), cells, tuple(notes), model)
 
 
 def cells_of(tables: Iterable[Table], place: int) -> list[Cell]:
@@ -113,27 +105,61 @@ def without_unknown(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
     return [one.with_columns(kept) for one in tables]
 
 
+# -- cells
+
+
+def count(value: float | None) -> Cell:
+    return Cell(units.count(value))
+
+
+def figure(value: float | None, ends: Interval | None = None) -> Cell:
+    return Cell(units.figure(value), interval(ends))
+
+
+def share(value: float | None, ends: Interval | None = None) -> Cell:
+    return Cell(units.share(value), interval(ends, units.share))
+
+
+def interval(ends: Interval | None, shown: Callable[[float | None], str] = units.figure) -> str:
+    """The ends of an interval; "" where one of them does not exist.
+
+    >>> interval([205.0, 216.0]), interval([None, 3.0]), interval(None)
+    ('205–216', '', '')
+    """
+    if not ends or None in ends:
+        return ""
+    return "–".join(map(shown, ends))
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """Formats a group of times of one table in one unit."""
 
-    unit: str
-    scale: float
+    unit: str = "ms"
+    scale: float = 1.0
 
     @classmethod
-    def of(cls, metrics: Iterable[Record | None], statistic: str = "p50") -> Times:
-        smallest, largest = None, 0.0
-        for metric in metrics:
-            if not metric or metric.get(statistic) is None:
-                continue
-            smallest = metric[statistic] if smallest is None else min(smallest, metric[statistic])
-            largest = max(largest, metric.get("p99") or metric[statistic])
-        if smallest is not None and largest >= SECONDS_FROM_MS and smallest >= MILLISECONDS_TO_MS:
+    def over(cls, values_ms: Iterable[float | None]) -> Times:
+        known = [value for value in values_ms if value is not None]
+        if known and max(known) >= SECONDS_FROM_MS and min(known) >= MILLISECONDS_TO_MS:
             return cls("s", 1000.0)
-        return cls("ms", 1.0)
+        return cls()
 
-    def cell(self, metric: Record | None, statistic: str) -> Cell:
-        if not metric or metric.get(statistic) is None:
+    @classmethod
+    def of(cls, metrics: Iterable[Distribution | None]) -> Times:
+        values_ms: list[float | None] = []
+        for metric in metrics:
+            if metric is not None and metric.p50 is not None:
+                values_ms += [metric.p50, metric.p99]
+        return cls.over(values_ms)
+
+    def value(self, ms: float | None) -> Cell:
+        return Cell(units.figure(None if ms is None else float(ms) / self.scale))
+
+    def cell(self, metric: Distribution | None, statistic: str) -> Cell:
+        """A percentile with its interval; of few requests the lower end may be all that there is of it."""
+        value = metric.at(statistic) if metric else None
+        if metric is None or value is None:
             return Cell(units.ABSENT)
         low, high = levels.ends(metric, statistic)
         interval = "–".join(units.figure(end / self.scale) for end in (low, high) if end is not None)
@@ -141,18 +167,7 @@ class Times:
             interval = f"≥ {interval}"
         doubtful = levels.is_doubtful(metric, statistic)
         marked = doubtful or levels.is_marked(metric, statistic)
-        return Cell(units.figure(float(metric[statistic]) / self.scale), interval, marked, doubtful)
-
-
-def interval(low: float | None, high: float | None, shown: Callable[[float | None], str] = units.figure) -> str:
-    """The ends of an interval; "" where one of them does not exist.
-
-    >>> interval(205.0, 216.0), interval(None, 3.0)
-    ('205–216', '')
-    """
-    if low is None or high is None:
-        return ""
-    return f"{shown(low)}–{shown(high)}"
+        return replace(self.value(value), interval=interval, marked=marked, doubtful=doubtful)
 
 
 # -- plots
@@ -160,7 +175,7 @@ def interval(low: float | None, high: float | None, shown: Callable[[float | Non
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An entry of a legend: what a sign means. `color` as in traces, "@0" to "@5", "@muted", "@bad"."""
+    """An entry of a legend: what a sign means. Colours are named as in traces."""
 
     text: str
     sign: Sign = "line"
@@ -168,18 +183,15 @@ class Key:
 
 
 Trace = dict[str, Any]
-"""Plotly's, with colours as names that the page's theme resolves ("@0", "@muted", "@ramp0.5", "@0/0.2")."""
+"""Plotly's, with colours as names that the page's theme resolves ("@0" to "@5", "@muted", "@bad", "@ramp0.5",
+"@0/0.2")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One plot.
+    """One plot. Its title is "" where the figure's title says all; its label is for those who cannot see it.
 
-    Attributes:
-        title: Above it; "" where the figure's title says all.
-        label: What it shows, for those who cannot see it.
-        layout: Plotly's, over what the page sets.
-        height: In pixels.
+    `layout` is plotly's, over what the page sets; the height is in pixels.
     """
 
     title: str
@@ -245,7 +257,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A list of sentences; `sign` stands before each on a terminal."""
+    """A list of sentences; `sign` is before each on a terminal."""
 
     title: str
     lines: Sequence[Line]
@@ -258,7 +270,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """Words beneath a report: how it was reckoned."""
+    """Words beneath a report: how it was computed."""
 
     title: str
     lines: Sequence[str]
@@ -266,7 +278,7 @@ class Small:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Names and what is said of each; a name that repeats the one above it is said once on a terminal."""
+    """Names and texts; a name that repeats the one above it is printed once on a terminal."""
 
     title: str
     rows: Sequence[tuple[str, str]]
@@ -286,7 +298,7 @@ class Finding:
     Attributes:
         label: Code and severity, as "V8 red"; "" of a mere remark.
         severity: red (no basis for a verdict), warn or note.
-        texts: Pairs of where ("" for everywhere) and what is said there, reason and remedy.
+        texts: Pairs of where ("" for everywhere) and what is wrong there, reason and remedy.
         name: Of the code, where the label has the code alone.
     """
 
@@ -316,7 +328,9 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    format: Format
+    """Blocks that one format alone shows."""
+
+    format: Literal["text", "markdown"]
     blocks: Sequence[Block]
 
 
@@ -337,22 +351,19 @@ class Section:
     id: str
     title: str
     blocks: Sequence[Block]
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
     script: str = ""
     style: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A report, or a part of one that has a title of its own.
-
-    Attributes:
-        verdict_again: Whether a terminal shows the first sentences again at the end: the beginning has scrolled away.
-    """
+    """A report, or a part of one that has a title of its own."""
 
     title: Title | None
     sections: Sequence[Section]
     verdict_again: bool = False
+    """Whether a terminal repeats the first sentences at the end: the beginning has scrolled away."""
 
     def blocks(self) -> Iterable[Block]:
         for section in self.sections:
@@ -360,7 +371,7 @@ class Document:
 
 
 def tables_of(*groups: Sequence[Table] | Table | None) -> list[Tables]:
-    """Blocks of those groups of tables that have something to say."""
+    """Blocks of those groups of tables that are not empty."""
     blocks = []
     for group in groups:
         if isinstance(group, Table):

@@ -1,30 +1,183 @@
-"""Formats that take a file a level: `.hgrm` for HdrHistogram's plotters, vLLM's result files for its readers."""
+"""Formats for machines: `summary.csv` with a figure a row, and two that take a file a level.
+
+`.hgrm` is for HdrHistogram's plotters, vLLM's result files for their readers. docs/formats.md describes all of them.
+"""
 
 from __future__ import annotations
 
+import csv as comma_separated
+import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 import orjson
 
 from loadbench.errors import UsageError
+from loadbench.figures import FIGURES, PERCENTILES, Figure
 from loadbench.metrics.checks import titled
 from loadbench.metrics.vllm import figures
 from loadbench.report import levels, provenance
-from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.levels import Record
 from loadbench.store import LevelData, Run
 from loadbench.store.files import HISTOGRAMS
 from loadbench.store.histogram import Histogram
-from loadbench.text import in_json
+from loadbench.store.schema import EnvironmentFacts, ScenarioFacts, TargetFacts
+from loadbench.store.summary import Level
+from loadbench.text import csv_cell, in_json
 
 FORMATS = ("hgrm", "vllm")
 _MOST_CHARACTERS = 120
 
 
+# -- summary.csv: one figure a row, for pandas, DuckDB or a spreadsheet
+#
+# What was not measured has no row. Figures are in full precision. Columns are only ever added, at the end. It reads
+# plain values, so that every figure that is declared has a row.
+
+OF_LEVELS = ("shape", "device", "execution_provider", "endpoint", "repeat", "closing", "status", "began")
+"""Keys of a level that follow the figure: rows of one level have the same, those of a model alone its device."""
+_RAN = ("device", "execution_provider")
+_NO_KEYS: dict[str, object] = dict.fromkeys(OF_LEVELS)
+COLUMNS = (
+    *("run", "model", "level", "concurrency", "request_rate_per_s", "metric", "statistic"),
+    *("value", "unit", "n", "ci_low", "ci_high"),
+    *OF_LEVELS,
+)
+STATISTICS = ("mean", *PERCENTILES, "max")
+_UNITS = {"share": "fraction", "/s": "1/s"}
+"""Words for units here, where they are not those of `figures`."""
+
+_Row = tuple[str, str, object, str, int | None, float | None, float | None]
+"""Metric, statistic, value, unit, n, both ends of the interval."""
+
+
+def csv(summary: Record) -> str:
+    """The summary's figures as CSV text with a header line and Unix line ends."""
+    text = io.StringIO()
+    writer = comma_separated.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows(summary):
+        writer.writerow(map(csv_cell, row))
+    return text.getvalue()
+
+
+def rows(summary: Record) -> Iterator[tuple[object, ...]]:
+    """All rows, with a value or None for each of COLUMNS: those of levels first, then of their curves and models."""
+    run = provenance.title(levels.read(summary))
+    for level in summary.get("levels") or []:
+        load = (level.get("concurrency"), level.get("request_rate_per_s"))
+        head = (run, level.get("model"), level.get("id"), *load)
+        keys = {}
+        for name in OF_LEVELS:
+            # The device and provider that really ran, where the server tells.
+            ran = (level.get("ran") or {}).get(name) if name in _RAN else None
+            key = level.get(name) if ran is None else ran
+            keys[name] = int(key) if isinstance(key, bool) else key
+        for row in _of_level(level):
+            yield (*head, *row, *keys.values())
+        for endpoint in level.get("endpoints") or ():
+            own = keys | {"endpoint": endpoint.get("url")}
+            for row in _of_level(endpoint):
+                yield (*head, *row, *own.values())
+    for curve in summary.get("scaling") or []:
+        for row in _of_curve(curve):
+            yield (run, curve.get("model"), None, None, None, *row, *_NO_KEYS.values())
+    for model in summary.get("models") or []:
+        own = _NO_KEYS | {name: model.get(name) for name in _RAN}
+        for row in _of_model(model):
+            yield (run, model.get("id"), None, None, None, *row, *own.values())
+
+
+def _single(metric: str, statistic: str, value: object, unit: str) -> _Row:
+    return metric, statistic, int(value) if isinstance(value, bool) else value, unit, None, None, None
+
+
+def _ends(holder: Record, key: str) -> tuple[float | None, float | None]:
+    low, high = holder.get(key) or (None, None)
+    return low, high
+
+
+def _of_level(level: Record) -> Iterator[_Row]:
+    declared = [figure for figure in FIGURES.values() if figure.of == "level" and figure.path]
+    for figure in declared:
+        if figure.values:
+            yield from _of_distribution(figure.path, level.get(figure.path) or {}, _unit(figure))
+    nested = []
+    for figure in declared:
+        if figure.source or "." in figure.path:
+            nested.append(figure)
+        elif not figure.values and figure.read(level) is not None:
+            value = int(figure.read(level)) if figure.unit == "flag" else figure.read(level)
+            yield figure.path, "value", value, _unit(figure), None, *_ends(level, f"{figure.path}_ci95")
+    for name, drift in sorted((level.get("drift") or {}).items()):
+        yield _single("drift", name, drift["ratio"], "ratio")
+    for figure in nested:
+        if figure.read(level) is not None:
+            metric, _, name = figure.path.partition(".")
+            statistic = str(level.get(figure.source) or "value") if figure.source else name
+            yield _single(metric, statistic, figure.read(level), _unit(figure))
+    if level.get("power"):
+        yield _single("power", str(level["power"]), 1, "flag")
+    for name, value in sorted((level.get("server_metrics") or {}).items()):
+        yield _single("server_metrics", name, value, "count")
+    if level.get("simulated"):
+        yield _single("simulated", "value", 1, "flag")
+    for name, value in sorted((level.get("whole_run") or {}).items()):
+        if value is not None:
+            yield _single(f"whole_run.{name}", "value", value, "s" if name == "duration_s" else "1/s")
+    for metric, of in (("errors", "attempted"), ("finish_reasons", "completed")):
+        for kind, n in sorted((level.get(metric) or {}).items()):
+            yield metric, kind, n, "requests", level.get(of), None, None
+    for bound in level.get("slo") or []:
+        if bound.get("attainment") is not None:
+            yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), *_ends(bound, "ci95")
+
+
+def _of_distribution(metric: str, distribution: Record | float, unit: str) -> Iterator[_Row]:
+    if not isinstance(distribution, Mapping):
+        yield _single(metric, "value", distribution, unit)
+        return
+    intervals = distribution.get("ci95") or {}
+    for statistic in STATISTICS:
+        if distribution.get(statistic) is not None:
+            value = distribution[statistic]
+            yield metric, statistic, value, unit, distribution.get("n"), *_ends(intervals, statistic)
+
+
+def _unit(figure: Figure) -> str:
+    return _UNITS.get(figure.unit, figure.unit)
+
+
+def _of_curve(curve: Record) -> Iterator[_Row]:
+    law = curve.get("usl") or {}
+    for name, unit in (("lambda_per_s", "1/s"), ("sigma", "count"), ("kappa", "count"), ("peak_n", "count")):
+        if law.get(name) is not None:
+            yield "usl", name, law[name], unit, None, *_ends(law.get("ci95") or {}, name)
+    for name, knee in sorted((curve.get("knees") or {}).items()):
+        if knee:
+            yield _single("knees", f"{name} {knee['relation']}", knee["n"], "count")
+    if curve.get("serial") is not None:
+        yield _single("serial", "value", curve["serial"], "flag")
+
+
+def _of_model(model: Record) -> Iterator[_Row]:
+    for figure in FIGURES.values():
+        if figure.of == "model" and figure.path and figure.read(model) is not None:
+            yield _single(figure.path, "value", figure.read(model), _unit(figure))
+    for purpose in ("first", "warm", "idle", "kept_warm"):
+        probe = model.get(purpose) or {}
+        for name, unit in (("ttft_ms", "ms"), ("e2e_ms", "ms"), ("after_s", "s"), ("cold", "flag")):
+            if probe.get(name) is not None and not probe.get("error"):
+                yield _single(f"{purpose}.{name}", "value", probe[name], unit)
+
+
+# -- a file a level
+
+
 def files(
-    kind: str, run: Run, summary: Summary, names: Sequence[str] = (), metrics: Sequence[str] = ()
+    kind: str, run: Run, summary: Record, names: Sequence[str] = (), metrics: Sequence[str] = ()
 ) -> dict[str, str]:
     """The texts by file name, in the order of the levels; of levels without a completed request there are none.
 
@@ -37,6 +190,8 @@ def files(
     Raises:
         UsageError: If a level or a metric does not exist, or nothing was measured.
     """
+    from loadbench.metrics.level import histograms
+
     ids = [str(data.facts["id"]) for data in run.levels]
     for name in names:
         if not any(_is_named(level, [name]) for level in ids):
@@ -48,33 +203,21 @@ def files(
         if name not in HISTOGRAMS:
             raise UsageError(f"--metric {name!r}: there is no such histogram: write one of {', '.join(HISTOGRAMS)}")
     found: dict[str, str] = {}
-    for level, data in zip(ids, run.levels, strict=True):
-        if names and not _is_named(level, names):
+    summarised = {level.id: level for level in levels.read(summary).levels}
+    for id, data in zip(ids, run.levels, strict=True):
+        if names and not _is_named(id, names):
             continue
-        if kind == "vllm" and not names and data.facts.get("closing"):
-            continue
-        for end, text in _texts(kind, data, summary, metrics):
-            found[_free(file_name(level, end), found)] = text
+        level = summarised[id]
+        if kind == "hgrm":
+            for name, histogram in histograms(data, streamed=levels.is_stream(level)).items():
+                if not metrics or name in metrics:
+                    found[_free(file_name(id, f"{name}.hgrm"), found)] = hgrm(histogram)
+        elif (names or not level.closing) and any(error is None for error in data.results.error):
+            found[_free(file_name(id, "vllm.json"), found)] = vllm(data, level, summary)
     if not found:
         what = f" of {' or '.join(metrics)}" if metrics else ""
         raise UsageError(f"{run.path}: nothing{what} was measured there, so there is no {kind} to write")
     return found
-
-
-def _texts(kind: str, data: LevelData, summary: Summary, metrics: Sequence[str]) -> Iterable[tuple[str, str]]:
-    from loadbench.metrics.level import histograms
-
-    if kind == "vllm":
-        if any(error is None for error in data.results.error):
-            yield "vllm.json", vllm(data, summary)
-        return
-    for name, histogram in histograms(data, streamed=levels.is_stream(_level(data, summary))).items():
-        if not metrics or name in metrics:
-            yield f"{name}.hgrm", hgrm(histogram)
-
-
-def _level(data: LevelData, summary: Summary) -> Level:
-    return next(level for level in summary["levels"] if level["id"] == data.facts["id"])
 
 
 def _is_named(level: str, names: Sequence[str]) -> bool:
@@ -123,7 +266,14 @@ def hgrm(histogram: Histogram) -> str:
         share = level / 100.0
         line = f"{_fixed(value_us / US_PER_MS, 3):>12} {_fixed(share, 12)} {total:>10}"
         lines.append(line if level == 100.0 else f"{line} {_fixed(1 / (1.0 - share), 2):>14}")
-    mean, deviation, highest = _moments(histogram)
+    # Of the middles of the slots; zeros when empty, as in Java.
+    middles = [(low + (high - low + 1) // 2, count) for low, high, count in histogram.slots()]
+    mean = deviation = highest = 0.0
+    if middles:
+        mean = sum(middle * float(count) for middle, count in middles) / histogram.count
+        squares = sum((middle - mean) * (middle - mean) * count for middle, count in middles)
+        deviation = math.sqrt(squares / histogram.count)
+        highest = float(max(high for _, high, _ in histogram.slots()))
     lines += [
         f"#[Mean    = {_fixed(mean / US_PER_MS, 3):>12}, StdDeviation   = {_fixed(deviation / US_PER_MS, 3):>12}]",
         f"#[Max     = {_fixed(highest / US_PER_MS, 3):>12}, Total count    = {histogram.count:>12}]",
@@ -155,17 +305,6 @@ def ticks(histogram: Histogram) -> Iterator[tuple[int, float, int]]:
                 return
 
 
-def _moments(histogram: Histogram) -> tuple[float, float, float]:
-    """Mean, standard deviation and highest value in us, of the middles of the slots; zeros when empty, as in Java."""
-    middles = [(low + (high - low + 1) // 2, count) for low, high, count in histogram.slots()]
-    if not middles:
-        return 0.0, 0.0, 0.0
-    mean = sum(middle * float(count) for middle, count in middles) / histogram.count
-    squares = sum((middle - mean) * (middle - mean) * count for middle, count in middles)
-    *_, (_, highest, _) = histogram.slots()
-    return mean, math.sqrt(squares / histogram.count), float(highest)
-
-
 def _fixed(value: float, decimals: int) -> str:
     """With so many decimals, halves rounded up as Java does: Python rounds the binary value, halves to even.
 
@@ -181,61 +320,48 @@ def _fixed(value: float, decimals: int) -> str:
 BACKEND = "openai-chat"
 
 
-def vllm(data: LevelData, summary: Summary) -> str:
-    """The file of one level: vLLM's own keys with vLLM's meanings, then ours, each beginning with `loadbench_`."""
-    level, run = _level(data, summary), levels.run_of(summary)
+def vllm(data: LevelData, level: Level, record: Record) -> str:
+    """One JSON object: vLLM's keys with vLLM's meanings, then ours, each beginning with `loadbench_`."""
+    summary = levels.read(record)
+    run = levels.facts(summary)
+    scenario, target = run.scenario or ScenarioFacts(), run.target or TargetFacts()
+    # As vLLM writes it: 20260112-090000.
+    began = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", level.began or run.start or "")
+    rate = level.request_rate_per_s
+    constant = rate is not None and scenario.arrivals == "constant"
     found: dict[str, object] = {
-        "date": _date(str(level.get("began") or run.get("start") or "")),
+        "date": "{}{}{}-{}{}{}".format(*began.groups()) if began else None,
         "endpoint_type": BACKEND,
         "backend": BACKEND,
         "label": provenance.title(summary),
-        "model_id": level["model"],
-        "tokenizer_id": level["model"],
-    }
-    found |= _traffic(level, run.get("scenario") or {})
-    found |= figures(data, streamed=levels.is_stream(level))
-    found |= _facts(level, run)
-    return in_json(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
-
-
-def _traffic(level: Level, scenario: Record) -> dict[str, object]:
-    """How requests were sent. Burstiness 1 is a Poisson process; without an end it is a constant rate."""
-    rate = level.get("request_rate_per_s")
-    constant = rate is not None and scenario.get("arrivals") == "constant"
-    return {
+        "model_id": level.model,
+        "tokenizer_id": level.model,
+        # Burstiness 1 is a Poisson process; without an end it is a constant rate.
         "request_rate": "inf" if rate is None else rate,
         "burstiness": "inf" if constant else 1.0,
-        "max_concurrency": level.get("concurrency"),
+        "max_concurrency": level.concurrency,
     }
-
-
-def _facts(level: Level, run: Record) -> dict[str, object]:
-    """What readers look for beside the figures, and what speaks against those."""
-    target = run.get("target") or {}
-    gpu = (run.get("environment") or {}).get("gpu")
-    gpus = [str(name) for name in (gpu if isinstance(gpu, list) else [gpu]) if name]
+    found |= figures(data, streamed=levels.is_stream(level))
+    # What readers look for beside the figures, and what speaks against those.
+    gpu = (run.environment or EnvironmentFacts()).gpu
+    gpus = [name for name in (gpu if isinstance(gpu, list) else [gpu]) if name]
     device = levels.device(level)
     doubts: dict[str, None] = {}
-    for warning in level.get("warnings") or ():
-        if warning["severity"] != "note":
-            doubts[f"{titled(warning['code'])} {warning['severity']}"] = None
-    found = {
+    for warning in level.warnings:
+        if warning.severity != "note":
+            doubts[f"{titled(warning.code)} {warning.severity}"] = None
+    ours = {
         "gpu": gpus[0] if gpus and device != "CPU" else None,
-        "vllm_version": target.get("version") if target.get("kind") == "vllm" else None,
-        "loadbench_level": level["id"],
-        "loadbench_status": level.get("status"),
-        "loadbench_shape": level.get("shape"),
+        "vllm_version": target.version if target.kind == "vllm" else None,
+        "loadbench_level": level.id,
+        "loadbench_status": level.status,
+        "loadbench_shape": level.shape,
         "loadbench_device": device,
-        "loadbench_token_source": level.get("token_source"),
-        "loadbench_output_tokens_per_s_steady": level.get("output_tokens_per_s"),
-        "loadbench_goodput_per_s": level.get("goodput_per_s"),
+        "loadbench_token_source": level.token_source,
+        "loadbench_output_tokens_per_s_steady": level.output_tokens_per_s,
+        "loadbench_goodput_per_s": level.goodput_per_s,
         "loadbench_doubts": ", ".join(doubts) or None,
-        "loadbench_simulated": levels.is_simulated({"run": run}) or None,
+        "loadbench_simulated": levels.is_simulated(summary) or None,
     }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _date(began: str) -> str | None:
-    """As vLLM writes it: 20260112-090000."""
-    found = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", began)
-    return None if found is None else "{}{}{}-{}{}{}".format(*found.groups())
+    found |= {name: value for name, value in ours.items() if value is not None}
+    return in_json(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())

@@ -17,7 +17,9 @@ from xml.etree import ElementTree
 from loadbench import text as units
 from loadbench.metrics.checks import titled
 from loadbench.report import comparison, levels, objectives, provenance
-from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.levels import Record
+from loadbench.store.schema import EnvironmentFacts, RunFacts, ScenarioFacts, TargetFacts
+from loadbench.store.summary import Finding, Level, Objective, Summary, ThresholdRow
 from loadbench.text import bare_url, one_line
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
@@ -61,68 +63,71 @@ class Suite:
 # -- a run
 
 
-def of_run(summary: Summary, *, strict: bool = False) -> str:
+def of_run(record: Record | Summary, *, strict: bool = False) -> str:
     """The run as JUnit XML.
 
     A level that did not run to its end is an error, one that was skipped or aborted is skipped; a threshold that
-    failed, a bound that was not attained and a red gate are failures. What nobody knows is skipped.
+    failed, a bound that was not attained and a red gate are failures. What is unknown is skipped.
 
     Args:
         strict: Whether a threshold that is not known is a failure.
     """
-    run = levels.run_of(summary)
-    shared = _properties(summary)
+    summary = levels.read(record)
+    run = levels.facts(summary)
+    shared = _properties(run, summary)
     suites = []
-    for model, rows in levels.by_model(summary).items():
+    for model, rows in levels.by_model(levels.of(summary)).items():
         cases = list(chain.from_iterable(_level(level, summary, strict) for level in rows))
-        suites.append(Suite(model, cases, _model_properties(model, summary) | shared, run.get("start")))
-    whole = _whole_run(summary, strict)
+        suites.append(Suite(model, cases, _of_model(model, summary) | shared, run.start))
+    # What is about no level alone.
+    whole = [_gate(warning, WHOLE_RUN) for warning in summary.warnings]
+    lost = [row for row in summary.thresholds if row.level is None]
+    whole += [_threshold(row, summary, WHOLE_RUN, strict=strict) for row in lost]
+    if not levels.of(summary):
+        whole.append(Case("measures", WHOLE_RUN, "error", "run", "no level was measured"))
     if whole:
-        suites.append(Suite(WHOLE_RUN, whole, shared, run.get("start")))
-    name = f"loadbench {run.get('name') or 'run'}"
+        suites.append(Suite(WHOLE_RUN, whole, shared, run.start))
+    name = f"loadbench {run.name or 'run'}"
     return to_xml(suites, f"{name} (SIMULATED)" if levels.is_simulated(summary) else name)
 
 
 def _level(level: Level, summary: Summary, strict: bool) -> Iterable[Case]:
-    group = group_of(level.get("model"), levels.label(level))
-    yield _end(level, group)
-    for row in objectives.thresholds(summary):
-        if row["level"] == level.get("id"):
-            yield _threshold(row, summary, group, strict=strict and level.get("status") != "skipped")
-    for bound in level.get("slo") or []:
+    group = group_of(level.model, levels.label(level))
+    status = level.status or "complete"
+    done = f"{units.plural(level.completed or 0, 'request')} completed"
+    time_s = float(level.duration_s or 0.0)
+    if status == "complete":
+        yield Case("runs to its end", group, output=done, time_s=time_s)
+    else:
+        outcome: Outcome = "skipped" if status in ("skipped", "aborted") else "error"
+        text = f"{status}: {level.reason}" if level.reason else status
+        yield Case("runs to its end", group, outcome, status, text, done, time_s)
+    for row in summary.thresholds:
+        if row.level == level.id:
+            yield _threshold(row, summary, group, strict=strict and status != "skipped")
+    for bound in level.slo or ():
         yield _bound(bound, group)
-    for warning in level.get("warnings") or []:
+    for warning in level.warnings:
         yield _gate(warning, group)
 
 
-def _end(level: Level, group: str) -> Case:
-    status = level.get("status") or "complete"
-    name, time_s = "runs to its end", float(level.get("duration_s") or 0.0)
-    done = f"{units.plural(int(level.get('completed') or 0), 'request')} completed"
-    if status == "complete":
-        return Case(name, group, output=done, time_s=time_s)
-    outcome: Outcome = "skipped" if status in ("skipped", "aborted") else "error"
-    text = f"{status}: {level['reason']}" if level.get("reason") else status
-    return Case(name, group, outcome, status, text, done, time_s)
-
-
-def _threshold(row: Record, summary: Summary, group: str, *, strict: bool) -> Case:
-    name = f"not {row['text']}"
+def _threshold(row: ThresholdRow, summary: Summary, group: str, *, strict: bool) -> Case:
+    name = f"not {row.text}"
     interval = objectives.value_interval(row)
     measured = f"is {objectives.value(row)}" + (f" [{interval}]" if interval else "")
-    if row["result"] == "failed":
+    if row.result == "failed":
         return Case(name, group, "failure", "threshold", f"FAILED: {objectives.in_words(row, summary)}", measured)
-    if row["result"] == "passed":
+    if row.result == "passed":
         return Case(name, group, output=measured)
-    return Case(name, group, "failure" if strict else "skipped", "unknown", f"not known: {row['reason']}")
+    return Case(name, group, "failure" if strict else "skipped", "unknown", f"not known: {row.reason}")
 
 
-def _bound(bound: Record, group: str) -> Case:
-    name = f"slo {bound.get('bound')}"
+def _bound(bound: Objective, group: str) -> Case:
+    name = f"slo {bound.bound}"
     met_by = ""
-    if bound.get("attainment") is not None:
-        met_by = f"met by {units.share(bound['attainment'])} of {units.count(bound.get('n'))} requests"
-    match bound.get("attained"):
+    if bound.attainment is not None:
+        met_by = f"met by {units.share(bound.attainment)} of {units.count(bound.n)} requests"
+    match bound.attained:
         case True:
             return Case(name, group, output=met_by)
         case False:
@@ -131,52 +136,37 @@ def _bound(bound: Record, group: str) -> Case:
     return Case(name, group, "skipped", text="not decided")
 
 
-def _gate(warning: Record, group: str) -> Case:
-    """A gate that spoke: red is a failure, all else is told."""
-    code, text = str(warning.get("code")), str(warning.get("text") or "")
-    if warning.get("severity") == "red":
-        return Case(titled(code), group, "failure", code, text)
-    return Case(titled(code), group, output=f"{warning.get('severity')}: {text}")
+def _gate(warning: Finding, group: str) -> Case:
+    """A red gate is a failure; the others are output."""
+    if warning.severity == "red":
+        return Case(titled(warning.code), group, "failure", warning.code, warning.text)
+    return Case(titled(warning.code), group, output=f"{warning.severity}: {warning.text}")
 
 
-def _whole_run(summary: Summary, strict: bool) -> list[Case]:
-    """What is said of no level alone."""
-    cases = [_gate(warning, WHOLE_RUN) for warning in summary.get("warnings") or []]
-    lost = [row for row in objectives.thresholds(summary) if row["level"] is None]
-    cases += [_threshold(row, summary, WHOLE_RUN, strict=strict) for row in lost]
-    if not levels.levels(summary):
-        cases.append(Case("measures", WHOLE_RUN, "error", "run", "no level was measured"))
-    return cases
-
-
-def _properties(summary: Summary) -> dict[str, str]:
-    run = levels.run_of(summary)
-    target, scenario, machine = run.get("target") or {}, run.get("scenario") or {}, run.get("environment") or {}
+def _properties(run: RunFacts, summary: Summary) -> dict[str, str]:
+    target, machine = run.target or TargetFacts(), run.environment or EnvironmentFacts()
     found = {
-        "run": run.get("name"),
-        "scenario": scenario.get("name"),
-        "server": target.get("kind"),
-        "server version": target.get("version"),
-        "url": bare_url(target["base_url"]) if target.get("base_url") else None,
+        "run": run.name,
+        "scenario": (run.scenario or ScenarioFacts()).name,
+        "server": target.kind,
+        "server version": target.version,
+        "url": bare_url(target.base_url) if target.base_url else None,
         "simulated": "yes" if levels.is_simulated(summary) else None,
-        "client": ", ".join(str(machine[name]) for name in ("cpu", "os") if machine.get(name)),
+        "client": ", ".join(filter(None, (machine.cpu, machine.os))),
     }
-    versions = run.get("versions")
-    if isinstance(versions, Mapping):
-        found |= {f"{name} version": version for name, version in sorted(versions.items())}
-    return {name: str(value) for name, value in found.items() if value}
+    for name, version in sorted((run.versions or {}).items()):
+        found[f"{name} version"] = version
+    return {name: value for name, value in found.items() if value}
 
 
-def _model_properties(model: str, summary: Summary) -> dict[str, str]:
-    record: Record = next((one for one in levels.models(summary) if one.get("id") == model), {})
-    found = {
-        "model": model,
-        "quantization": record.get("quantization"),
-        "licence": record.get("licence"),
-        "device": levels.device(record),
-        "ran": provenance.ran(record),
-    }
-    return {name: str(value) for name, value in found.items() if value}
+def _of_model(name: str, summary: Summary) -> dict[str, str]:
+    found: dict[str, str | None] = {"model": name}
+    for model in summary.models:
+        if model.id == name:
+            found |= {"quantization": model.quantization, "licence": model.licence}
+            found |= {"device": levels.device(model), "ran": provenance.ran(model)}
+            break
+    return {key: value for key, value in found.items() if value}
 
 
 # -- a comparison
@@ -189,26 +179,25 @@ def of_comparison(document: Record, *, strict: bool = False) -> str:
         document: What `compare.document` returns.
         strict: Whether what is not known is a failure too.
     """
-    return to_xml([_comparison(record, strict) for record in document["comparisons"]], "loadbench compare")
-
-
-def _comparison(record: Record, strict: bool) -> Suite:
-    base, new = comparison.sides(record)
-    facts = {"base": base, "new": new, "verdict": record["word"], "margin": units.share(record["margin"])}
-    for side in ("base", "new"):
-        server = " ".join(str(record[side][name]) for name in ("server", "server_version") if record[side].get(name))
-        if server:
-            facts[f"{side} server"] = server
-    starts = [run["start"] for run in record["new"].get("runs") or [] if run.get("start")]
-    cases = []
-    for level in record["levels"]:
-        models = comparison.pair(level["base_model"], level["new_model"])
-        group = group_of(models, comparison.load(level["load"]))
-        cases += [_verdict(verdict, group, strict) for verdict in level["verdicts"]]
-    for mean in record["over_levels"]:
-        models = comparison.pair(mean["base_model"], mean["new_model"])
-        cases.append(_verdict(mean, group_of(models, OVER_LEVELS), strict))
-    return Suite(f"{new} against {base}", cases, facts, min(starts, default=None))
+    suites = []
+    for record in document["comparisons"]:
+        base, new = comparison.sides(record)
+        facts = {"base": base, "new": new, "verdict": record["word"], "margin": units.share(record["margin"])}
+        for side in ("base", "new"):
+            server = " ".join(filter(None, (record[side].get("server"), record[side].get("server_version"))))
+            if server:
+                facts[f"{side} server"] = server
+        starts = [run["start"] for run in record["new"].get("runs") or [] if run.get("start")]
+        cases = []
+        for level in record["levels"]:
+            models = comparison.pair(level["base_model"], level["new_model"])
+            group = group_of(models, comparison.load(level["load"]))
+            cases += [_verdict(verdict, group, strict) for verdict in level["verdicts"]]
+        for mean in record["over_levels"]:
+            models = comparison.pair(mean["base_model"], mean["new_model"])
+            cases.append(_verdict(mean, group_of(models, OVER_LEVELS), strict))
+        suites.append(Suite(f"{new} against {base}", cases, facts, min(starts, default=None)))
+    return to_xml(suites, "loadbench compare")
 
 
 def _verdict(verdict: Record, group: str, strict: bool) -> Case:
@@ -229,8 +218,8 @@ def _verdict(verdict: Record, group: str, strict: bool) -> Case:
 
 def to_xml(suites: Sequence[Suite], name: str) -> str:
     """Suites as JUnit XML; whatever names hold, it can be parsed."""
-    every = chain.from_iterable(suite.cases for suite in suites)
-    root = ElementTree.Element("testsuites", {"name": _text(name), **_counts(list(every))})
+    every = list(chain.from_iterable(suite.cases for suite in suites))
+    root = ElementTree.Element("testsuites", {"name": _text(name), **_counts(every)})
     del root.attrib["skipped"]  # the schema has it for suites alone
     for number, suite in enumerate(suites):
         attributes = {"name": _text(suite.name), "id": str(number), **_counts(suite.cases)}
@@ -242,21 +231,17 @@ def to_xml(suites: Sequence[Suite], name: str) -> str:
         for key, value in suite.properties.items():
             ElementTree.SubElement(properties, "property", {"name": _text(key), "value": _text(value)})
         for case in suite.cases:
-            _add(element, case)
+            names = {"name": _text(case.name), "classname": _text(case.group), "time": f"{case.time_s:.3f}"}
+            test = ElementTree.SubElement(element, "testcase", names)
+            if case.outcome == "skipped":
+                ElementTree.SubElement(test, "skipped", {"message": _text(case.text)})
+            elif case.outcome != "passed":
+                kind = {"type": _text(case.kind or case.outcome), "message": _text(case.text)}
+                ElementTree.SubElement(test, case.outcome, kind).text = _text(case.text)
+            if case.output:
+                ElementTree.SubElement(test, "system-out").text = _text(case.output)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
-
-
-def _add(suite: ElementTree.Element, case: Case) -> None:
-    names = {"name": _text(case.name), "classname": _text(case.group), "time": f"{case.time_s:.3f}"}
-    element = ElementTree.SubElement(suite, "testcase", names)
-    if case.outcome == "skipped":
-        ElementTree.SubElement(element, "skipped", {"message": _text(case.text)})
-    elif case.outcome != "passed":
-        kind = {"type": _text(case.kind or case.outcome), "message": _text(case.text)}
-        ElementTree.SubElement(element, case.outcome, kind).text = _text(case.text)
-    if case.output:
-        ElementTree.SubElement(element, "system-out").text = _text(case.output)
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,37 +16,41 @@ from loadbench import text as units
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.metrics.checks import titled
 from loadbench.report import levels, objectives
-from loadbench.report.document import Cell, Column, Table, table
-from loadbench.report.levels import Level, Record, by_number
+from loadbench.report.document import Cell, Column, Columns, Table, table
+from loadbench.report.levels import Record, by_number
 from loadbench.store import read_bounded, read_info
-from loadbench.store.summary import SEVERITIES
+from loadbench.store.summary import SEVERITIES, Finding, Level
 from loadbench.text import one_line
 
 CUT_SHORT = "cut short"
-"""Status of a run whose process died: it is still running by its own word, and nothing was written for a while."""
+"""Status of a run whose process died: run.json still says running, and nothing was written for a while."""
 _QUIET_S = 120.0
 _SIDES = ("base", "new")
 _MOST_MODELS = 2
 
 
+class _Threshold(msgspec.Struct):
+    result: str
+
+
 class _Summary(msgspec.Struct):
     """What is needed of summary.json; the decoder passes over all else."""
 
-    levels: list[dict[str, Any]] = []
-    warnings: list[dict[str, Any]] = []
-    thresholds: list[dict[str, Any]] = []
+    levels: Sequence[Level] = ()
+    warnings: Sequence[Finding] = ()
+    thresholds: Sequence[_Threshold] = ()
     capacity_concurrency: int | float | None = None
     capacity_rate_per_s: int | float | None = None
 
 
-_decoder = msgspec.json.Decoder(_Summary)
+_DECODER = msgspec.json.Decoder(_Summary)
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
     """The level with the most tokens/s; of its TTFT p50 and p95."""
 
-    level: str
+    level: str | None
     model: str | None
     load: str
     output_tokens_per_s: float
@@ -65,12 +68,9 @@ class Entry:
     """One run folder.
 
     Attributes:
-        folder: As it was found.
-        name: Of the run.
-        began: ISO 8601, UTC; None where nobody knows.
+        began: ISO 8601, UTC; None where it is unknown.
         status: complete, interrupted, running, cut short, or broken, where `error` says why.
         models: That were to be measured.
-        levels_complete, levels: How many there are.
         best: None where nothing was measured, or no summary was written yet.
         capacity: As a search found it: `{"concurrency": n}` or `{"rate_per_s": n}`; None without one.
         thresholds: failed, unknown or passed, the worst of all; None where none was set.
@@ -127,20 +127,19 @@ def entries(folder: Path, *, now_s: float | None = None) -> tuple[list[Entry], l
 
 
 def _entry(path: Path, now_s: float) -> Entry:
+    summary, file = _Summary(), path / "summary.json"
     try:
-        return _read(path, read_info(path), _summary(path / "summary.json"), now_s)
+        info = read_info(path)
+        try:
+            if file.exists():
+                summary = _DECODER.decode(read_bounded(file))
+        except OSError as error:
+            raise StoreError(f"{file}: cannot read: {error.strerror or error}") from error
+        return _read(path, info, summary, now_s)
     except (LoadbenchError, msgspec.DecodeError, OSError, UnicodeDecodeError) as error:
         return Entry(path, path.name, None, "broken", error=one_line(error))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:  # JSON, but not of our making
         return Entry(path, path.name, None, "broken", error=one_line(f"{path}: cannot be read: {error!r}"))
-
-
-def _summary(path: Path) -> _Summary:
-    """Empty where none was written yet."""
-    try:
-        return _decoder.decode(read_bounded(path)) if path.exists() else _Summary()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
 def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
@@ -150,6 +149,7 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
         if level["status"] == "complete":
             complete[level["id"]] = True
     models = [str(row["model"]) for row in (*info["levels"], *(info.get("models") or ())) if row.get("model")]
+    target = info.get("target") or {}
     capacity: dict[str, float] = {}
     if summary.capacity_concurrency is not None:
         capacity["concurrency"] = summary.capacity_concurrency
@@ -165,9 +165,9 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
         levels=len(complete),
         best=_best(summary.levels),
         capacity=capacity or None,
-        thresholds=objectives.verdict({"thresholds": summary.thresholds}),
+        thresholds=objectives.verdict([row.result for row in summary.thresholds]),
         gates=_gates(summary),
-        simulated=levels.is_simulated({"levels": summary.levels, "run": info}),
+        simulated=target.get("kind") == "simulator" or any(level.simulated for level in summary.levels),
     )
 
 
@@ -180,26 +180,21 @@ def _status(path: Path, status: str, now_s: float) -> str:
 
 
 def _best(rows: Sequence[Level]) -> Best | None:
-    measured = [row for row in rows if row.get("output_tokens_per_s") is not None and not row.get("closing")]
+    measured = [(row.output_tokens_per_s, row) for row in rows if row.output_tokens_per_s is not None]
+    measured = [(rate, row) for rate, row in measured if not row.closing]
     if not measured:
         return None
-    best = max(measured, key=lambda row: float(row["output_tokens_per_s"]))
+    rate, best = max(measured, key=lambda pair: pair[0])
     ttft = levels.ttft(best)
-    return Best(
-        level=best["id"],
-        model=best.get("model"),
-        load=levels.label(best),
-        output_tokens_per_s=best["output_tokens_per_s"],
-        ttft_ms={"p50": ttft.get("p50"), "p95": ttft.get("p95")},
-    )
+    return Best(best.id, best.model, levels.label(best), rate, {"p50": ttft.p50, "p95": ttft.p95})
 
 
 def _gates(summary: _Summary) -> Gates | None:
-    warnings = list(summary.warnings)
+    warnings: list[Finding] = list(summary.warnings)
     for level in summary.levels:
-        warnings += level.get("warnings") or ()
+        warnings += level.warnings
     for severity in SEVERITIES:
-        codes = {str(warning["code"]) for warning in warnings if warning["severity"] == severity}
+        codes = {warning.code for warning in warnings if warning.severity == severity}
         if codes:
             return Gates(severity, sorted(codes, key=by_number))
     return None
@@ -209,31 +204,24 @@ def _gates(summary: _Summary) -> Gates | None:
 
 
 def table_of(found: Sequence[Entry], folder: Path) -> Table:
-    columns = [
+    columns: Columns[Entry] = [
         (Column("began", "(UTC)", left=True), lambda entry: Cell((entry.began or units.ABSENT)[:16].replace("T", " "))),
-        (Column("run", left=True), lambda entry: _cell(entry.folder.relative_to(folder).as_posix())),
-        (Column("models", left=True), lambda entry: _cell(_models(entry.models) or units.ABSENT)),
+        (Column("run", left=True), lambda entry: Cell(one_line(entry.folder.relative_to(folder).as_posix()))),
+        (Column("models", left=True), lambda entry: Cell(one_line(_models(entry.models)))),
         (Column("levels"), lambda entry: Cell(_levels(entry))),
-        (
-            Column("tokens", "/s"),
-            lambda entry: Cell(units.figure(entry.best.output_tokens_per_s if entry.best else None)),
-        ),
-        (Column("at", left=True), lambda entry: _cell(_at(entry))),
+        (Column("tokens", "/s"), lambda x: Cell(units.figure(x.best.output_tokens_per_s if x.best else None))),
+        (Column("at", left=True), lambda entry: Cell(one_line(_at(entry)))),
         (Column("TTFT", "p50"), lambda entry: Cell(units.span(entry.best.ttft_ms["p50"] if entry.best else None))),
-        (Column("result", left=True), lambda entry: _cell(", ".join(_results(entry)))),
+        (Column("result", left=True), lambda entry: Cell(one_line(", ".join(_results(entry))))),
     ]
     return table(str(folder), columns, found)
-
-
-def _cell(text: str) -> Cell:
-    return Cell(one_line(text))
 
 
 def _models(models: Sequence[str]) -> str:
     shown = list(models[:_MOST_MODELS])
     if len(models) > _MOST_MODELS:
         shown.append(f"{len(models) - _MOST_MODELS} more")
-    return ", ".join(shown)
+    return ", ".join(shown) or units.ABSENT
 
 
 def _levels(entry: Entry) -> str:

@@ -4,108 +4,92 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from loadbench.report.document import (
-    Block,
-    Cell,
-    Column,
-    Details,
-    Document,
-    Facts,
-    Finding,
-    Findings,
-    Line,
-    Only,
-    Small,
-    Table,
-    Tables,
-    Text,
-    Title,
-    notes_of,
-)
+from loadbench.report import document as doc
+from loadbench.report.document import Cell, Column, Table
 from loadbench.text import markdown_code, markdown_prose
 
 LONGEST = 4000
 
 
-def render(document: Document) -> str:
-    paragraphs: list[str] = []
-    if document.title is not None:
-        paragraphs += _title(document.title)
+def render(document: doc.Document) -> str:
+    paragraphs = list(_title(document.title)) if document.title else []
     for block in document.blocks():
         paragraphs += _block(block)
-    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
-def _title(title: Title) -> Iterable[str]:
+def _title(title: doc.Title) -> Iterable[str]:
     heading = "## loadbench: " if title.program == "loadbench" else "## "
     heading += _prose(title.text)
     if title.name:
         heading += f" {markdown_code(title.name)}"
     if title.date:
         heading += f", {_prose(title.date)}"
-    if not title.simulated:
+    if title.simulated:
+        yield f"{heading} (SIMULATED)"
+        yield f"> [!WARNING]\n> **SIMULATED**{title.simulated.removeprefix('SIMULATED')}."
+    else:
         yield heading
-        return
-    yield f"{heading} (SIMULATED)"
-    yield f"> [!WARNING]\n> **SIMULATED**{title.simulated.removeprefix('SIMULATED')}."
 
 
-def _block(block: Block) -> Iterable[str]:
+def _block(block: doc.Block) -> Iterable[str]:
     match block:
-        case Title():
+        case doc.Title():
             yield from _title(block)
-        case Text(title, lines, sign):
+        case doc.Text(title, lines, sign):
             yield f"### {title}" if title else ""
             dagger = "† " if sign == "†" else ""
             yield "\n".join(f"- {dagger}{_line(line)}" for line in lines)
-        case Facts(title, rows):
+        case doc.Facts(title, rows):
             yield f"### {title}" if title else ""
             yield "\n".join(f"- **{name}**: {_prose(text)}" for name, text in rows)
-        case Tables(tables):
+        case doc.Tables(tables):
             yield f"### {_prose(tables[0].title)}"
             yield from _tables(tables)
-        case Findings(title, findings) if findings:
+        case doc.Findings(title, findings) if findings:
             yield f"### {title}"
-            yield "\n".join(_finding(finding) for finding in findings)
-        case Small(title, lines) if title:
-            yield f"<details>\n<summary>{title}</summary>"
-            yield _list(lines)
-            yield "</details>"
-        case Small(_, lines):
+            yield "\n".join(map(_finding, findings))
+        case doc.Small(title, lines) if title:
+            yield from _unfolding(title, [_list(lines)])
+        case doc.Small(_, lines):
             yield from map(_prose, lines)
-        case Details(title, blocks):
-            yield f"<details>\n<summary>{title}</summary>"
+        case doc.Details(title, blocks):
+            inside: list[str] = []
             for inner in blocks:
+                if not isinstance(inner, doc.Tables):
+                    inside += _block(inner)
+                    continue
                 # The summary is the heading; tables of a level each have the level in their title.
-                yield from _unfolded(inner, title)
-            yield "</details>"
-        case Only("markdown", blocks):
+                heading, _, level = inner.tables[0].title.rpartition(", ")
+                if heading == title:
+                    inside.append(f"{markdown_code(inner.tables[0].model)}, {_prose(level)}")
+                inside += _tables(inner.tables)
+            yield from _unfolding(title, inside)
+        case doc.Only("markdown", blocks):
             for inner in blocks:
                 yield from _block(inner)
 
 
-def _unfolded(block: Block, summary: str) -> Iterable[str]:
-    if not isinstance(block, Tables):
-        yield from _block(block)
-        return
-    title, _, level = block.tables[0].title.rpartition(", ")
-    if title == summary:
-        yield f"{markdown_code(block.tables[0].model)}, {_prose(level)}"
-    yield from _tables(block.tables)
+def _unfolding(title: str, paragraphs: Iterable[str]) -> Iterable[str]:
+    yield f"<details>\n<summary>{title}</summary>"
+    yield from paragraphs
+    yield "</details>"
 
 
-def _line(line: Line) -> str:
+def _line(line: doc.Line) -> str:
     text = f"**{_prose(line.text)}**" if line.strong else _prose(line.text)
     if line.name:
         text = f"{markdown_code(line.name)}: {text}"
     return f"{text} **{_prose(line.doubt)}**" if line.doubt else text
 
 
-def _finding(finding: Finding) -> str:
+def _finding(finding: doc.Finding) -> str:
     label = f"**{_prose(finding.label)}** {finding.name}".rstrip() if finding.label else ""
     if len(finding.texts) > 1:
-        texts = [f"{_prose(where)}: {_prose(text)}".removeprefix(": ") for where, text in finding.texts]
-        return "\n".join([f"- {label}", *(f"  - {text}" for text in texts)])
+        lines = [f"- {label}"]
+        for where, text in finding.texts:
+            lines.append(f"  - {_prose(where)}: {_prose(text)}" if where else f"  - {_prose(text)}")
+        return "\n".join(lines)
     [(where, text)] = finding.texts
     if where:
         label += f" ({_prose(where)})"
@@ -120,7 +104,7 @@ def _tables(tables: Sequence[Table]) -> Iterable[str]:
         lines.append(_row("---" if column.left else "--:" for column in table.columns))
         lines += [_row(map(_cell, row)) for row in table.rows]
         yield "\n".join(lines)
-    yield _list(notes_of(tables))
+    yield _list(doc.notes_of(tables))
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec import UNSET
 
 from loadbench import text as units
 from loadbench.metrics.checks import titled
+from loadbench.report import document as doc
 from loadbench.report import levels
-from loadbench.report.document import Cell, Column, Line, Table, Tone, interval, table
-from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.document import Cell, Column, Columns, Line, Table, Tone, interval, table
+from loadbench.report.levels import Record
+from loadbench.store.summary import Capacity, Level, Objective, ProbeShare, Step, Summary, ThresholdRow
 
 MOST_NAMED = 5
 RESULTS = {"failed": "FAILED", "unknown": "not known", "passed": "passed"}
-
-
-# -- thresholds
-
-
-def thresholds(summary: Summary) -> list[Record]:
-    return list(summary.get("thresholds") or [])
-
-
-def verdict(summary: Summary) -> str | None:
-    """The worst of all results, failed, unknown or passed; None where nothing was asked."""
-    results = {row["result"] for row in thresholds(summary)}
-    return next((word for word in RESULTS if word in results), None)
+"""The worst first."""
+MET = {True: "yes", False: "NO", None: units.ABSENT}
 
 
 def lines(summary: Summary) -> list[Line]:
-    """What failed, what nobody knows, or that all passed; then what a search answers."""
+    """What failed, what is unknown, or that all passed; then the answer of a search."""
     found = []
     for sentence in threshold_sentences(summary):
         tone: Tone = "bad"
@@ -41,22 +34,49 @@ def lines(summary: Summary) -> list[Line]:
     return found
 
 
+def reasons(record: Record | Summary, *, strict: bool) -> list[str]:
+    """Why a run failed, a line each; empty where it did not.
+
+    Args:
+        strict: Whether unknown thresholds and red gates fail it too.
+    """
+    summary = levels.read(record)
+    found = [in_words(row, summary) for row in summary.thresholds if row.result == "failed"]
+    if not strict:
+        return found
+    found += [f"not known: {in_words(row, summary)}" for row in summary.thresholds if row.result == "unknown"]
+    red: dict[str, list[str]] = {}
+    for level, warning in levels.warnings(summary):
+        if warning.severity == "red":
+            where = levels.full_label(level, summary) if level else "the whole run"
+            red.setdefault(where, []).append(titled(warning.code))
+    return found + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
+
+
+# -- thresholds
+
+
+def verdict(results: Collection[str]) -> str | None:
+    """The worst of all results, failed, unknown or passed; None where there is no threshold."""
+    return next((word for word in RESULTS if word in results), None)
+
+
 def threshold_sentences(summary: Summary) -> list[str]:
-    rows = thresholds(summary)
+    rows = summary.thresholds
     if not rows:
         return []
     found = []
-    failed = [row for row in rows if row["result"] == "failed"]
+    failed = [row for row in rows if row.result == "failed"]
     if failed:
         found.append(f"FAILED: {_grouped(failed, summary)}")
-        aborted = [row for row in failed if row["aborted"]]
-        found += [f"the run ended there: {row['text']} aborts it" for row in aborted[:1]]
-    unknown = [row for row in rows if row["result"] == "unknown"]
+        aborted = [row for row in failed if row.aborted]
+        found += [f"the run ended there: {row.text} aborts it" for row in aborted[:1]]
+    unknown = [row for row in rows if row.result == "unknown"]
     if unknown:
         found.append(f"not known: {_grouped(unknown, summary)}")
     if not found:
-        texts = list(dict.fromkeys(str(row["text"]) for row in rows))
-        n_levels = len({row["level"] for row in rows})
+        texts = list(dict.fromkeys(row.text for row in rows))
+        n_levels = len({row.level for row in rows})
         none = "it does not fail" if len(texts) == 1 else f"none of {len(texts)} thresholds fails"
         at = f" at any of {n_levels} levels" if n_levels > 1 else ""
         found.append(f"passed: {none}{at} ({', '.join(texts)})")
@@ -64,65 +84,63 @@ def threshold_sentences(summary: Summary) -> list[str]:
 
 
 def threshold_table(summary: Summary) -> Table | None:
-    """A row a threshold and level; None where nothing was asked."""
-    rows = thresholds(summary)
+    """A row a threshold and level; None where there is no threshold."""
+    rows = summary.thresholds
     if not rows:
         return None
-    columns: list[tuple[Column, Callable[[Record], Cell]]] = [
+    columns: Columns[ThresholdRow] = [
         (Column("level", left=True), lambda row: Cell(place(row, summary) or units.ABSENT)),
-        (Column("fails if", left=True), lambda row: Cell(str(row["text"]))),
+        (Column("fails if", left=True), lambda row: Cell(row.text)),
         (Column("is"), lambda row: Cell(value(row), value_interval(row))),
-        (Column("of"), lambda row: Cell(units.count(row["n"]))),
-        (Column("result", left=True), lambda row: Cell(RESULTS[row["result"]])),
+        (Column("of"), lambda row: doc.count(row.n)),
+        (Column("result", left=True), lambda row: Cell(RESULTS[row.result])),
     ]
     notes = ["each level must pass; a threshold says what fails"]
-    unknown = [row for row in rows if row["result"] == "unknown"]
+    unknown = [row for row in rows if row.result == "unknown"]
     if unknown:
         notes.append(f"not known: {_grouped(unknown, summary)}")
     return table("Thresholds", columns, rows, notes)
 
 
-def in_words(row: Record, summary: Summary) -> str:
+def in_words(row: ThresholdRow, summary: Summary) -> str:
     """One row in words: "ttft_p95 > 800ms at c8 (1.24 s)"."""
     where = place(row, summary)
     at = f" at {where}" if where else ""
-    return f"{row['text']}{at} ({row['reason'] or value(row)})"
+    return f"{row.text}{at} ({row.reason or value(row)})"
 
 
-def place(row: Record, summary: Summary) -> str:
+def place(row: ThresholdRow, summary: Summary) -> str:
     """The level's short name, with its model where the run has several; "" where no level is one."""
-    for level in summary.get("levels") or []:
-        if level.get("id") == row["level"]:
+    for level in summary.levels:
+        if level.id == row.level:
             return levels.full_label(level, summary)
     return ""
 
 
-def value(row: Record) -> str:
-    if row["value"] is None and row["result"] == "failed":
+def value(row: ThresholdRow) -> str:
+    if row.value is None and row.result == "failed":
         return "no end"
-    return units.with_unit(row["value"], row["unit"])
+    return units.with_unit(row.value, row.unit)
 
 
-def value_interval(row: Record) -> str:
-    low, high = row["interval"] or (None, None)
-    return interval(low, high, lambda end: units.with_unit(end, row["unit"]))
+def value_interval(row: ThresholdRow) -> str:
+    return interval(row.interval, lambda end: units.with_unit(end, row.unit))
 
 
-def _grouped(rows: Sequence[Record], summary: Summary) -> str:
-    """Rows in words: what one threshold says of several levels is one part, and so is one reason of several levels."""
+def _grouped(rows: Sequence[ThresholdRow], summary: Summary) -> str:
+    """Rows in words: one part for all levels of a threshold, and in it for all levels with the same reason."""
     by_text: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        why = str(row["reason"] or value(row))
-        by_text.setdefault(str(row["text"]), {}).setdefault(why, []).append(place(row, summary))
+        by_text.setdefault(row.text, {}).setdefault(row.reason or value(row), []).append(place(row, summary))
     parts = []
-    for text, reasons in by_text.items():
-        said = []
-        for why, places in list(reasons.items())[:MOST_NAMED]:
+    for text, places_of in by_text.items():
+        texts = []
+        for why, places in list(places_of.items())[:MOST_NAMED]:
             at = levels.joined(filter(None, places))
-            said.append(f"at {at} ({why})" if at else f"({why})")
-        if len(reasons) > MOST_NAMED:
-            said.append(f"and {len(reasons) - MOST_NAMED} more")
-        parts.append(f"{text} {', '.join(said)}")
+            texts.append(f"at {at} ({why})" if at else f"({why})")
+        if len(places_of) > MOST_NAMED:
+            texts.append(f"and {len(places_of) - MOST_NAMED} more")
+        parts.append(f"{text} {', '.join(texts)}")
     return "; ".join(parts)
 
 
@@ -130,18 +148,18 @@ def _grouped(rows: Sequence[Record], summary: Summary) -> str:
 
 
 def slo(summary: Summary) -> Table | None:
-    """Attainment of each bound; None when no SLO was given."""
-    rows = []
-    for level in levels.levels(summary):
-        rows += [(level, bound) for bound in level.get("slo") or []]
-    columns: list[tuple[Column, Callable[[tuple[Level, Record]], Cell]]] = [
+    """Attainment of each bound; None when the run has no SLO."""
+    rows: list[tuple[Level, Objective]] = []
+    for level in levels.of(summary):
+        rows += [(level, bound) for bound in level.slo or ()]
+    columns: Columns[tuple[Level, Objective]] = [
         (Column("level", left=True), lambda row: Cell(levels.full_label(row[0], summary))),
-        (Column("bound", left=True), lambda row: Cell(str(row[1].get("bound")))),
-        (Column("attained by"), lambda row: _attained_by(row[1])),
-        (Column("of offered"), lambda row: Cell(units.count(row[1].get("n")))),
+        (Column("bound", left=True), lambda row: Cell(row[1].bound)),
+        (Column("attained by"), lambda row: doc.share(row[1].attainment, row[1].ci95)),
+        (Column("of offered"), lambda row: doc.count(row[1].n)),
         # Of all bounds where a search decides a load.
-        (Column("met"), lambda row: Cell(decision(summary, row[0]) or _yes_or_no(row[1].get("attained")))),
-        (Column("goodput", "req/s"), lambda row: _goodput(row[0])),
+        (Column("met"), lambda row: Cell(_decision(summary, row[0]) or MET[row[1].attained])),
+        (Column("goodput", "req/s"), lambda row: doc.figure(row[0].goodput_per_s, row[0].goodput_per_s_ci95)),
     ]
     notes = []
     if not levels.is_streamed(summary):
@@ -149,58 +167,35 @@ def slo(summary: Summary) -> Table | None:
     return table("Service-level objectives", columns, rows, notes) if rows else None
 
 
-def _attained_by(bound: Record) -> Cell:
-    low, high = bound.get("ci95") or (None, None)
-    return Cell(units.share(bound.get("attainment")), interval(low, high, units.share))
-
-
-def _yes_or_no(met: bool | None) -> str:
-    return {True: "yes", False: "NO"}.get(met, units.ABSENT) if met is not None else units.ABSENT
-
-
-def _goodput(level: Level) -> Cell:
-    return Cell(units.figure(level.get("goodput_per_s")), interval(*levels.bounds(level, "goodput_per_s")))
-
-
 # -- the search for the highest load within them
 
 
-def searches(summary: Summary) -> list[Record]:
-    return list(summary.get("capacity") or [])
-
-
-def is_searched(summary: Summary, model: str) -> bool:
-    """Whether a search says how much load a model carries."""
-    return any(str(search.get("model")) == model for search in searches(summary))
-
-
-def decision(summary: Summary, level: Level) -> str | None:
-    """What the search decided of a level, as the SLO table says it; None of a level that is no step of a search."""
-    for search in searches(summary):
-        for step in search.get("steps") or []:
-            if str(step["level"]) == str(level.get("id")):
-                return {"met": "yes", "not met": "NO"}.get(step["verdict"], str(step["verdict"]))
+def _decision(summary: Summary, level: Level) -> str | None:
+    """What the search decided of a level, as the SLO table has it; None of a level that is no step of a search."""
+    for search in summary.capacity or ():
+        for step in search.steps:
+            if step.level == level.id:
+                return {"met": "yes", "not met": "NO"}.get(step.verdict, step.verdict)
     return None
 
 
 def capacity_sentences(summary: Summary) -> list[str]:
-    """The answer for each model; what stands in the summary alone where no search is told."""
-    found = searches(summary)
-    if len(found) == 1:
-        return [_answer(found[0])]
-    if found:
-        return [f"{search['model']}: {_answer(search)}" for search in found]
-    streams, rate = summary.get("capacity_concurrency"), summary.get("capacity_rate_per_s")
+    """The answer for each model; without searches, what the summary alone holds."""
+    searches = summary.capacity or ()
+    if len(searches) == 1:
+        return [_answer(searches[0])]
+    if searches:
+        return [f"{search.model}: {_answer(search)}" for search in searches]
     loads = []
-    if streams is not None:
-        loads.append(units.plural(int(streams), "stream"))
-    if rate is not None:
-        loads.append(f"{rate:g} req/s")
+    if summary.capacity_concurrency is not None:
+        loads.append(units.plural(int(summary.capacity_concurrency), "stream"))
+    if summary.capacity_rate_per_s is not None:
+        loads.append(f"{summary.capacity_rate_per_s:g} req/s")
     return [f"capacity within the SLO: {' or '.join(loads)}"] if loads else []
 
 
 def steps(summary: Summary) -> list[Table]:
-    """Every load that was tried, in order, one table a model."""
+    """Every load that was tried, in order, one table a model; a row a bound, what is of the whole load in the first."""
     columns = (
         Column("load", left=True),
         Column("verdict", left=True),
@@ -209,31 +204,56 @@ def steps(summary: Summary) -> list[Table]:
         Column("met by"),
         Column("wanted"),
     )
+    blank = Cell("")
     tables = []
-    for search in searches(summary):
+    for search in summary.capacity or ():
         rows: list[tuple[Cell, ...]] = []
-        for step in search.get("steps") or []:
-            rows += _step(step, search)
+        for step in search.steps:
+            decided = step.verdict if step.counted else f"{step.verdict}, not counted"
+            head = (Cell(_label(step, search)), Cell(decided), doc.count(step.requests))
+            if not step.shares:
+                rows.append((*head, blank, Cell(units.ABSENT), Cell(units.ABSENT)))
+            for share in step.shares:
+                rows.append((*head, Cell(share.bound), _met_by(share), Cell(units.percent(share.wanted))))
+                head = (blank, blank, blank)
         if rows:
             notes = tuple(_search_notes(search))
-            tables.append(Table("Search for the capacity", columns, tuple(rows), notes, str(search["model"])))
+            tables.append(Table("Search for the capacity", columns, tuple(rows), notes, str(search.model)))
     return tables
 
 
-def _answer(search: Record) -> str:
-    """As "capacity 6 streams within ttft_p95=1s, not from 9 streams on, undecided between (confirmed by ...)"."""
-    because = f" ({search['reason']})" if search.get("reason") else ""
-    return f"{_zones(search)}{because}{_estimate(search)}"
+def _met_by(share: ProbeShare) -> Cell:
+    if share.share is None:
+        return Cell(MET[share.attained])
+    return Cell(units.percent(share.share), interval(share.interval, units.percent))
 
 
-def _zones(search: Record) -> str:
-    """Up to where the SLO is met, from where on it is missed, and what lies between."""
-    low, high, undecided = search["meets"], search["misses"], search["undecided"]
-    slo = " and ".join(search["slo"])
+def _answer(search: Capacity) -> str:
+    """As "capacity 6 streams within ttft_p95=1s, not from 9 streams on, undecided between (confirmed by ...)".
+
+    Then what all probes together say, where the zones leave something open.
+    """
+    because = f" ({search.reason})" if search.reason else ""
+    text = _zones(search) + because
+    estimate, low, high = search.estimate, search.meets, search.misses
+    neighbours = search.by == "concurrency" and low is not None and high == low + 1
+    if estimate is None or neighbours:
+        return text
+    unit = "streams" if search.by == "concurrency" else "req/s"
+    text += f"; by all probes together about {estimate.load:g} {unit}"
+    if estimate.ci95 is None:
+        return text
+    return f"{text} (95% interval {estimate.ci95[0]:g} to {estimate.ci95[1]:g})"
+
+
+def _zones(search: Capacity) -> str:
+    """Up to where the SLO is met, from where on it is missed, and what is between."""
+    low, high, undecided = search.meets, search.misses, search.undecided or ()
+    slo = " and ".join(search.slo or ())
     above = ", undecided above" if undecided else ""
     between = ", undecided between" if undecided else ""
-    if search["found"] is not None:
-        capacity = f"capacity {_load(search['found'], search)} within {slo}"
+    if search.found is not None:
+        capacity = f"capacity {_load(search.found, search)} within {slo}"
         if high is None:
             return capacity + (above or ", or more")
         if undecided:
@@ -250,82 +270,33 @@ def _zones(search: Record) -> str:
     return f"capacity at least {_load(low, search)}, fewer than {_load(high, search)} within {slo}{between}"
 
 
-def _estimate(search: Record) -> str:
-    """What all probes together say, where the zones leave something open."""
-    estimate, low, high = search["estimate"], search["meets"], search["misses"]
-    neighbours = search["by"] == "concurrency" and low is not None and high == low + 1
-    if estimate is None or neighbours:
-        return ""
-    unit = "streams" if search["by"] == "concurrency" else "req/s"
-    about = f"; by all probes together about {estimate['load']:g} {unit}"
-    if estimate["ci95"] is None:
-        return about
-    return f"{about} (95% interval {estimate['ci95'][0]:g} to {estimate['ci95'][1]:g})"
-
-
-def _step(step: Record, search: Record) -> Iterable[tuple[Cell, ...]]:
-    """One row a bound; what is said of the whole load stands in the first."""
-    decided = str(step["verdict"]) + ("" if step.get("counted", True) else ", not counted")
-    head = (Cell(_label(step, search)), Cell(decided), Cell(units.count(step["requests"])))
-    blank = Cell("")
-    if not step.get("shares"):
-        yield (*head, blank, Cell(units.ABSENT), Cell(units.ABSENT))
-    for share in step.get("shares") or ():
-        least = units.ABSENT if share["wanted"] is None else units.percent(share["wanted"])
-        yield (*head, Cell(str(share["bound"])), _met_by(share), Cell(least))
-        head = (blank, blank, blank)
-
-
-def _met_by(share: Record) -> Cell:
-    if share["share"] is None:
-        return Cell(_yes_or_no(share["attained"]))
-    ends = "–".join(units.percent(end) for end in share["interval"] or ())
-    return Cell(units.percent(share["share"]), ends)
-
-
-def _search_notes(search: Record) -> Iterable[str]:
-    steps = search.get("steps") or []
-    for step in steps:
-        if step.get("reason"):
-            yield f"{_label(step, search)}: {step['reason']}"
-    for load in search.get("contradictions") or []:
+def _search_notes(search: Capacity) -> Iterable[str]:
+    for step in search.steps:
+        if step.reason:
+            yield f"{_label(step, search)}: {step.reason}"
+    for load in search.contradictions or ():
         yield f"{_load(load, search)} met the SLO once and not surely another time: not counted as met"
-    looks = f"at each of {search['looks']} looks, 95% for all of them" if search["looks"] > 1 else "at one look"
-    # Older runs took requests as independent.
-    weighed = any("worth" in share for share in levels.parts(steps, "shares"))
+    several = search.looks is not None and search.looks > 1
+    looks = f"at each of {search.looks} looks, 95% for all of them" if several else "at one look"
+    # Older runs took requests as independent, and have no "worth".
+    shares: list[ProbeShare] = []
+    for step in search.steps:
+        shares += step.shares
+    weighed = any(share.worth is not UNSET for share in shares)
     taken = ", wider where requests depend on each other" if weighed else ", which takes requests as independent"
     yield (
-        f"met by = share of requests, with Wilson's interval ({100 * search['confidence']:.3g}% {looks}){taken}; "
+        f"met by = share of requests, with Wilson's interval ({100 * (search.confidence or 0):.3g}% {looks}){taken}; "
         "undecided = neither surely met nor surely missed"
     )
-    if weighed and search["by"] == "rate":
+    if weighed and search.by == "rate":
         yield "at a rate a load is met only once its queue is steady: the first quarter of a probe is warm-up"
 
 
-def _load(load: float, search: Record) -> str:
-    return units.plural(int(load), "stream") if search["by"] == "concurrency" else f"{load:g} req/s"
+def _load(load: float | None, search: Capacity) -> str:
+    return units.plural(int(load or 0), "stream") if search.by == "concurrency" else f"{load:g} req/s"
 
 
-def _label(step: Record, search: Record) -> str:
-    name = f"c{step['load']}" if search["by"] == "concurrency" else f"{step['load']:g} req/s"
-    repeat = str(step["level"]).partition("#")[2]
+def _label(step: Step, search: Capacity) -> str:
+    name = f"c{step.load}" if search.by == "concurrency" else f"{step.load:g} req/s"
+    repeat = str(step.level).partition("#")[2]
     return f"{name} ({repeat})" if repeat else name
-
-
-def reasons(summary: Summary, *, strict: bool) -> list[str]:
-    """Why a run failed, a line each; empty where it did not.
-
-    Args:
-        strict: Whether unknown thresholds and red gates fail it too.
-    """
-    judged = thresholds(summary)
-    found = [in_words(row, summary) for row in judged if row["result"] == "failed"]
-    if not strict:
-        return found
-    found += [f"not known: {in_words(row, summary)}" for row in judged if row["result"] == "unknown"]
-    red: dict[str, list[str]] = {}
-    for level, warning in levels.warnings(summary):
-        if warning.get("severity") == "red":
-            where = levels.full_label(level, summary) if level else "the whole run"
-            red.setdefault(where, []).append(titled(str(warning.get("code"))))
-    return found + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]

@@ -1,15 +1,16 @@
-"""How the figures were got, and what they mean: what a reader needs to repeat the run, or to distrust it."""
+"""How the figures were measured, and what they mean: what a reader needs to repeat the run, or to distrust it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 from loadbench import figures
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.levels import Record, Summary
+from loadbench.store.schema import EndpointFacts, EnvironmentFacts, ModelFacts, RunFacts, ScenarioFacts, TargetFacts
+from loadbench.store.summary import Absent, Model, Ran, Summary
 from loadbench.text import bare_url, one_line
 
 SIMULATED = "SIMULATED: these figures come from loadbench's simulator, not from a model"
@@ -31,19 +32,17 @@ _SOURCES = {"nvml": "NVML", "rapl": "RAPL"}
 
 
 def title(summary: Summary) -> str:
-    run = levels.run_of(summary)
-    scenario = run.get("scenario") or {}
-    return one_line(run.get("name") or scenario.get("name") or "run", 60)
+    run = levels.facts(summary)
+    return one_line(run.name or _scenario(run).name or "run", 60)
 
 
 def date(summary: Summary) -> str:
     """The start, to the minute, with its time zone; "" where unknown."""
-    run = levels.run_of(summary)
-    began = run.get("start") or run.get("began") or run.get("started")
+    began = levels.facts(summary).start
     if not began:
         return ""
     try:
-        parsed = datetime.fromisoformat(str(began))
+        parsed = datetime.fromisoformat(began)
     except ValueError:
         return one_line(began, 40)
     minute, zone = f"{parsed:%Y-%m-%d %H:%M}", parsed.tzname()
@@ -54,18 +53,19 @@ def date(summary: Summary) -> str:
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """Name and text of each fact, in reading order; facts that nobody recorded are left out."""
-    run = levels.run_of(summary)
-    scenario = run.get("scenario") or {}
-    found = [("about", one_line(scenario.get("description") or "")), *_targets(run), ("found", _found(run))]
-    found += [("model", _model(model, summary)) for model in levels.by_model(summary)]
-    found += [("ran", ran(model)) for model in levels.models(summary)]
-    found += [("absent", absent(row)) for row in summary.get("absent") or ()]
+    run = levels.facts(summary)
+    found = [("about", one_line(_scenario(run).description or "")), *_targets(run)]
+    # How the server was found, unless the user named it.
+    found.append(("found", "" if run.target_found == "as given" else one_line(run.target_found or "")))
+    found += [("model", _model(model, summary, run)) for model in levels.by_model(levels.of(summary))]
+    found += [("ran", ran(model)) for model in summary.models]
+    found += [("absent", _absent(row)) for row in summary.absent]
     found += [
-        ("asked for", _asked(run)),
-        ("loads", _loads(summary)),
+        ("asked for", _workload(run)),
+        ("loads", _loads(summary, run)),
         ("took", _took(summary)),
-        ("clock", _clock(summary)),
-        ("client", _machine(run)),
+        ("clock", _clock(summary, run)),
+        ("client", _machine(run.environment or EnvironmentFacts())),
         ("workers", _workers(run)),
         ("watched", watched(run)),
         ("not known", unwatched(run)),
@@ -75,114 +75,105 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     return [(name, text) for name, text in found if text]
 
 
+def _scenario(run: RunFacts) -> ScenarioFacts:
+    return run.scenario or ScenarioFacts()
+
+
 def _words(parts: Iterable[object], separator: str = ", ") -> str:
-    """What is known of `parts`."""
+    """Those of `parts` that are known."""
     return separator.join(one_line(part) for part in parts if part is not None and part != "")
 
 
-# -- what was asked
+# -- server, models and workload
 
 
-def _targets(run: Record) -> list[tuple[str, str]]:
+def _targets(run: RunFacts) -> list[tuple[str, str]]:
     """The server, or each endpoint with its part of the requests."""
-    target, endpoints = run.get("target") or {}, run.get("endpoints") or ()
-    if not endpoints:
-        return [("target", _target(run, target))]
+    target = run.target or TargetFacts()
+    if not run.endpoints:
+        return [("target", _target(run, target, EndpointFacts()))]
     found: list[tuple[str, str]] = []
-    for endpoint in endpoints:
-        name = "replica" if found else "target"
-        found.append((name, _target(run, {**target, **endpoint, "base_url": endpoint.get("url")})))
-    parts = ":".join(str(endpoint.get("weight")) for endpoint in endpoints)
+    for endpoint in run.endpoints:
+        found.append(("replica" if found else "target", _target(run, target, endpoint)))
+    parts = ":".join(str(endpoint.weight) for endpoint in run.endpoints)
     return [*found, ("in turns", f"{parts} of the requests")]
 
 
-def _target(run: Record, target: Record) -> str:
-    url = target.get("base_url") or target.get("url") or (run.get("scenario") or {}).get("endpoint")
-    kind = str(target.get("kind") or "")
+def _target(run: RunFacts, target: TargetFacts, endpoint: EndpointFacts) -> str:
+    url = endpoint.url or target.base_url or target.url or _scenario(run).endpoint
+    kind = endpoint.kind or target.kind or ""
     generation = f"{kind[-1]}.x" if kind.startswith("foundry") else None
-    server = _words([KINDS.get(kind, kind), target.get("version") or generation], " ")
+    server = _words([KINDS.get(kind, kind), endpoint.version or target.version or generation], " ")
     where = bare_url(url) if url else ""
     if not where or not server:
         return where or server
-    proxied = ", through a proxy" if target.get("proxied") else ""
+    proxied = ", through a proxy" if target.proxied else ""
     return f"{where} ({server}{proxied})"
 
 
-def _found(run: Record) -> str:
-    """How the server was found, unless it was named."""
-    found = one_line(run.get("target_found") or "")
-    return "" if found == "as given" else found
-
-
-def _model(model: str, summary: Summary) -> str:
-    target = levels.run_of(summary).get("target") or {}
-    listed: Record = {}
-    for one in target.get("models") or []:
-        if isinstance(one, Mapping) and one.get("id") == model:
+def _model(model: str, summary: Summary, run: RunFacts) -> str:
+    listed = ModelFacts()
+    for one in (run.target or TargetFacts()).models or ():
+        if one.id == model:
             listed = one
             break
-    rows = levels.by_model(summary)[model]
-    devices = levels.joined(str(level["device"]) for level in rows if level.get("device")) or listed.get("device")
-    facts = [listed.get("quantization")]
-    if listed.get("size_bytes"):
-        facts.append(units.size(listed["size_bytes"]))
-    if listed.get("context"):
-        facts.append(f"context {listed['context']:,}")
-    facts.append(f"on {devices}" if devices else "device unknown")
-    facts += [listed.get("execution_provider"), listed.get("licence")]
-    return one_line(f"{model}: {_words(facts)}")
+    rows = levels.by_model(levels.of(summary))[model]
+    devices = levels.joined(level.device for level in rows if level.device) or listed.device
+    found = [listed.quantization]
+    if listed.size_bytes:
+        found.append(units.size(listed.size_bytes))
+    if listed.context:
+        found.append(f"context {listed.context:,}")
+    found.append(f"on {devices}" if devices else "device unknown")
+    found += [listed.execution_provider, listed.licence]
+    return one_line(f"{model}: {_words(found)}")
 
 
-def _asked(run: Record) -> str:
-    scenario = run.get("scenario") or {}
-    if not scenario:
+def _workload(run: RunFacts) -> str:
+    scenario = run.scenario
+    if scenario is None or scenario == ScenarioFacts():
         return ""
     parts = [_prompts(run, scenario)]
-    if scenario.get("shared_prefix"):
-        parts.append(f"{units.share(scenario['shared_prefix'])} of each in common")
-    if scenario.get("distinct_prompts"):
+    if scenario.shared_prefix:
+        parts.append(f"{units.share(scenario.shared_prefix)} of each in common")
+    if scenario.distinct_prompts:
         parts.append("each made distinct")
-    if scenario.get("max_tokens"):
-        parts.append(f"at most {units.plural(scenario['max_tokens'], 'token')}")
-    if scenario.get("temperature") is not None:
-        parts.append(f"temperature {scenario['temperature']:g}")
-    extra = (run.get("parameters") or {}).get("extra_body") or scenario.get("extra_body") or {}
+    if scenario.max_tokens:
+        parts.append(f"at most {units.plural(scenario.max_tokens, 'token')}")
+    if scenario.temperature is not None:
+        parts.append(f"temperature {scenario.temperature:g}")
+    extra = (run.parameters.extra_body if run.parameters else None) or scenario.extra_body or {}
     for name, value in extra.items():
         parts.append(f"without {name}" if value is None else f"{name} {json.dumps(value)}")
-    seed = run.get("seed", scenario.get("seed"))
+    seed = scenario.seed if run.seed is None else run.seed
     if seed is not None:
         parts.append(f"seed {seed}")
-    repeat, until = scenario.get("repeat") or 1, scenario.get("until")
-    if until is not None:
-        parts.append(f"repeated until means of runs were known to {100 * until:g}%")
-    elif repeat > 1:
-        parts.append(f"repeated {repeat} times")
-    other = (run.get("against") or {}).get("other")
-    if other:
-        parts.append(f"in turns with {bare_url(other)}")
+    if scenario.until is not None:
+        parts.append(f"repeated until means of runs were known to {100 * scenario.until:g}%")
+    elif scenario.repeat and scenario.repeat > 1:
+        parts.append(f"repeated {scenario.repeat} times")
+    if run.against and run.against.other:
+        parts.append(f"in turns with {bare_url(run.against.other)}")
     return _words(parts)
 
 
-def _prompts(run: Record, scenario: Record) -> str:
-    used, source = run.get("prompts"), scenario.get("prompts")
-    if isinstance(used, Mapping) and used.get("count"):
-        return _words([units.plural(used["count"], "prompt"), used.get("source")], " from ")
-    if isinstance(used, int):
-        return units.plural(used, "prompt")
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        return units.plural(len(source), "prompt")
-    return f"prompts from {one_line(source)}" if source else "built-in prompts"
+def _prompts(run: RunFacts, scenario: ScenarioFacts) -> str:
+    if run.prompts and run.prompts.count:
+        return _words([units.plural(run.prompts.count, "prompt"), run.prompts.source], " from ")
+    if isinstance(scenario.prompts, list):
+        return units.plural(len(scenario.prompts), "prompt")
+    return f"prompts from {one_line(scenario.prompts)}" if scenario.prompts else "built-in prompts"
 
 
-def _loads(summary: Summary) -> str:
-    rows = levels.levels(summary)
-    closed = levels.joined(str(level.get("concurrency")) for level in rows if level.get("concurrency"))
-    opened = levels.joined(f"{level['request_rate_per_s']:g}" for level in rows if levels.is_open(level))
+def _loads(summary: Summary, run: RunFacts) -> str:
+    rows = levels.of(summary)
+    closed = levels.joined(str(level.concurrency) for level in rows if level.concurrency)
+    opened = levels.joined(f"{level.request_rate_per_s:g}" for level in rows if level.is_open)
     parts = []
     if closed:
         parts.append(f"{closed} stream{'' if closed == '1' else 's'} at once (closed loop)")
     if opened:
-        arrivals = (levels.run_of(summary).get("scenario") or {}).get("arrivals")
+        arrivals = _scenario(run).arrivals
         pattern = f", {arrivals} arrivals" if arrivals else ""
         parts.append(f"{opened} requests/s (open loop{pattern})")
     return _words(parts, "; ")
@@ -192,133 +183,119 @@ def _loads(summary: Summary) -> str:
 
 
 def _took(summary: Summary) -> str:
-    lengths = [level["duration_s"] for level in levels.levels(summary) if level.get("duration_s") is not None]
-    whole = levels.run_of(summary).get("duration_s")
-    if whole is None and not lengths:
+    lengths_s = [level.duration_s for level in levels.of(summary) if level.duration_s is not None]
+    if not lengths_s:
         return ""
-    took = units.span(1000 * (sum(lengths) if whole is None else whole))
-    return f"{took} in {units.plural(len(lengths), 'level')}" if lengths else took
+    return f"{units.span(1000 * sum(lengths_s))} in {units.plural(len(lengths_s), 'level')}"
 
 
-def _clock(summary: Summary) -> str:
-    clock = levels.run_of(summary).get("clock")
-    if not clock:
-        clock = levels.joined(str(level["clock"]) for level in levels.levels(summary) if level.get("clock"))
-    if isinstance(clock, Mapping):
-        clock = clock.get("source") or ""
-    return one_line(CLOCKS.get(str(clock), clock))
+def _clock(summary: Summary, run: RunFacts) -> str:
+    clock = run.clock or levels.joined(level.clock for level in levels.of(summary) if level.clock)
+    return one_line(CLOCKS.get(clock, clock))
 
 
-def _machine(run: Record) -> str:
-    machine = run.get("environment") or {}
-    cores = machine.get("cores") or machine.get("cpu_count")
-    parts = [machine.get("cpu")]
-    if isinstance(cores, int):
-        parts.append(units.plural(cores, "core"))
-    if machine.get("memory_bytes"):
-        parts.append(f"{units.size(machine['memory_bytes'])} memory")
-    gpu = machine.get("gpu")
-    parts += gpu if isinstance(gpu, list) else [gpu]
-    parts.append(machine.get("os"))
-    if machine.get("power"):
-        parts.append(f"power: {machine['power']}")
+def _machine(machine: EnvironmentFacts) -> str:
+    parts = [machine.cpu]
+    if machine.cores:
+        parts.append(units.plural(machine.cores, "core"))
+    if machine.memory_bytes:
+        parts.append(f"{units.size(machine.memory_bytes)} memory")
+    parts += machine.gpu if isinstance(machine.gpu, list) else [machine.gpu]
+    parts.append(machine.os)
+    if machine.power:
+        parts.append(f"power: {machine.power}")
     return _words(parts)
 
 
-def _versions(run: Record) -> str:
-    versions = run.get("versions") or {}
-    if not isinstance(versions, Mapping):
-        return one_line(versions)
+def _versions(run: RunFacts) -> str:
+    versions = run.versions or {}
     libraries = [f"{name} {versions[name]}" for name in ("httpx", "python") if name in versions]
     return one_line(_words([versions.get("loadbench"), *libraries]))
 
 
-def _workers(run: Record) -> str:
-    spread = run.get("spread") or {}
-    workers = spread.get("workers") or ()
-    if not workers:
+def _workers(run: RunFacts) -> str:
+    workers = run.spread.workers if run.spread else None
+    if not run.spread or not workers:
         return ""
-    if spread.get("kind") == "processes":
+    if run.spread.kind == "processes":
         processes = "process" if len(workers) == 1 else "processes"
         return f"{len(workers)} {processes} of this machine shared each level"
     hosts = len({row.get("host") for row in workers})
     machines = "machine" if hosts == 1 else "machines"
-    cluster = one_line(spread.get("kind"), 60)
+    cluster = one_line(run.spread.kind, 60)
     return f"{len(workers)} workers of the Dask cluster {cluster} on {hosts} {machines} shared each level"
 
 
-def ran(model: Record) -> str:
+def ran(model: Model) -> str:
     """What the server ran and answered as, where that is more than its list says of the model; else ""."""
-    names = ("id", "device", "execution_provider")
-    actual = {name: (model.get("ran") or {}).get(name) for name in names}
-    if all(actual[name] is None or actual[name] == model.get(name) for name in names):
-        actual = {}
+    actual = model.ran or Ran()
+    differs = False
+    for name in ("id", "device", "execution_provider"):
+        differs = differs or getattr(actual, name) not in (None, getattr(model, name))
     parts = []
-    if actual.get("id") not in (None, model.get("id")):
-        parts.append(f"as {actual['id']}")
-    on = ", ".join(str(actual[name]) for name in names[1:] if actual.get(name))
-    if on:
+    if actual.id not in (None, model.id):
+        parts.append(f"as {actual.id}")
+    on = ", ".join(filter(None, (actual.device, actual.execution_provider)))
+    if differs and on:
         parts.append(f"on {on}")
-        if model.get("asked_device"):
-            parts.append(f"asked for {model['asked_device']}")
-    served = model.get("served_as")
-    if served and served != model.get("id"):
-        parts.append(f"answers say {served}")
-    return one_line(f"{model.get('id')}: {', '.join(parts)}") if parts else ""
+        if model.asked_device:
+            parts.append(f"asked for {model.asked_device}")
+    if model.served_as and model.served_as != model.id:
+        parts.append(f"answers say {model.served_as}")
+    return one_line(f"{model.id}: {', '.join(parts)}") if parts else ""
 
 
-def absent(row: Record) -> str:
-    """A variant that was asked for and is not there."""
-    what = " ".join(str(word) for word in (row.get("device"), row.get("execution_provider")) if word)
+def _absent(row: Absent) -> str:
+    """A variant that the user named and that is not there."""
+    what = " ".join(filter(None, (row.device, row.execution_provider)))
     variant = f" for {what}" if what else ""
-    return one_line(f"{row.get('name')}{variant}: {row.get('reason') or 'not there'}")
+    return one_line(f"{row.name}{variant}: {row.reason or 'not there'}")
 
 
-# -- what was watched
+# -- telemetry
 
 
-def watched(run: Record) -> str:
-    samples = run.get("telemetry") or {}
-    if not samples or samples.get("local") is False:
+def watched(run: RunFacts) -> str:
+    samples = run.telemetry
+    if not samples or samples.local is False:
         return ""
     parts = ["this machine"]
-    pids = samples.get("server_pids") or []
-    if not pids and samples.get("server_pid") is not None:
-        pids = [samples["server_pid"]]
+    pids = samples.server_pids or ([] if samples.server_pid is None else [samples.server_pid])
     if pids:
         processes = "process" if len(pids) == 1 else "processes"
         parts.append(f"server {processes} {', '.join(map(str, pids))}")
-    for name, source in (("GPU", samples.get("gpu_source")), ("CPU energy", samples.get("cpu_energy_source"))):
+    for name, source in (("GPU", samples.gpu_source), ("CPU energy", samples.cpu_energy_source)):
         if source:
-            parts.append(f"{name} by {_SOURCES.get(str(source), source)}")
-    every = f", every {samples['interval_s']:g} s" if samples.get("interval_s") else ""
+            parts.append(f"{name} by {_SOURCES.get(source, source)}")
+    every = f", every {samples.interval_s:g} s" if samples.interval_s else ""
     return one_line(", ".join(parts) + every)
 
 
-def unwatched(run: Record) -> str:
-    """What is not known of the server, and why."""
-    samples = run.get("telemetry") or {}
+def unwatched(run: RunFacts) -> str:
+    """What is unknown of the server, and why."""
+    samples = run.telemetry
     if not samples:
         return ""
-    if samples.get("local") is False:
-        where = "not all endpoints are on this machine" if run.get("endpoints") else "it is on another machine"
+    if samples.local is False:
+        where = "not all endpoints are on this machine" if run.endpoints else "it is on another machine"
         return f"memory, CPU and energy of the server: {where}"
     parts = []
-    if samples.get("server_pid") is None:
+    if samples.server_pid is None:
         parts.append("memory and CPU of the server: its process was not found")
-    for name, kind in (("GPU", "gpu"), ("CPU energy", "cpu_energy")):
-        if not samples.get(f"{kind}_source"):
-            parts.append(f"{name}: {samples.get(f'{kind}_reason') or 'not told here'}")
+    if not samples.gpu_source:
+        parts.append(f"GPU: {samples.gpu_reason or 'not told here'}")
+    if not samples.cpu_energy_source:
+        parts.append(f"CPU energy: {samples.cpu_energy_reason or 'not told here'}")
     return one_line("; ".join(parts))
 
 
-def assumed(run: Record) -> str:
-    scenario = run.get("scenario") or {}
+def assumed(run: RunFacts) -> str:
+    scenario = _scenario(run)
     parts = []
-    if scenario.get("declared_watts"):
-        parts.append(f"{scenario['declared_watts']:g} W under load where nothing was measured (--watts)")
-    if scenario.get("price_per_kwh"):
-        parts.append(f"a price of {scenario['price_per_kwh']:g} per kWh")
+    if scenario.declared_watts:
+        parts.append(f"{scenario.declared_watts:g} W under load where nothing was measured (--watts)")
+    if scenario.price_per_kwh:
+        parts.append(f"a price of {scenario.price_per_kwh:g} per kWh")
     return "; ".join(parts)
 
 

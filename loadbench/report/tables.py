@@ -1,4 +1,4 @@
-"""The tables of a run's levels: the headline, gaps, whole requests, open loops, errors, prompts, input lengths."""
+"""The tables of a run's levels: throughput and TTFT, gaps, whole requests, errors, prompts, what more load buys."""
 
 from __future__ import annotations
 
@@ -7,83 +7,82 @@ from dataclasses import replace
 
 from loadbench import text as units
 from loadbench.figures import STATISTIC_TITLES
+from loadbench.report import document as doc
 from loadbench.report import levels
-from loadbench.report.document import Cell, Column, Table, Times, interval, table, without_unknown
-from loadbench.report.levels import Level, Record, Summary
+from loadbench.report.document import Cell, Column, Columns, Table, Times, table, without_unknown
+from loadbench.store.summary import (
+    Curve,
+    CurveRow,
+    Distribution,
+    Interval,
+    Knee,
+    Law,
+    LengthRow,
+    Level,
+    PromptRow,
+    Rates,
+    Summary,
+)
 
-Read = Callable[[Level], Cell]
-Columns = list[tuple[Column, Read]]
 MOST_PROMPTS = 50
 """Rows of one level's prompt table; summary.json has them all."""
 WORST_PROMPTS = 3
+NO_RATES = Rates()
+KNEES = {
+    "power": "power = most tokens/s per time in the system, X/R (Kleinrock)",
+    "doubling": "doubling = the load that the first doubling with a gain under 5% leads to",
+    "corner": "corner = X_max * R(1): streams that keep the server busy if none waits for another",
+    "slo": "SLO = where the first objective is crossed, between two levels on a line over log2 of the load",
+}
+SEVERAL = 2
 
 
 # -- columns
 
 
-def per_model(title: str, rows: Sequence[Level], columns: Columns, notes: Sequence[str] = ()) -> list[Table]:
-    models: dict[str, list[Level]] = {}
-    for level in rows:
-        models.setdefault(levels.model(level), []).append(level)
-    return [table(title, columns, own, notes, model) for model, own in models.items()]
+def per_model(title: str, rows: Iterable[Level], columns: Columns[Level], notes: Sequence[str] = ()) -> list[Table]:
+    return [table(title, columns, own, notes, model) for model, own in levels.by_model(rows).items()]
 
 
 def level_name(level: Level) -> Cell:
     """The level's name, with a dagger where it did not run to its end."""
-    return Cell(levels.label(level) + (" †" if levels.is_unfinished(level) else ""))
+    return Cell(levels.label(level) + ("" if level.is_whole else " †"))
 
 
-LEVEL: tuple[Column, Read] = (Column("level", left=True), level_name)
+LEVEL: tuple[Column, Callable[[Level], Cell]] = (Column("level", left=True), level_name)
 
 
-def count(name: str) -> Read:
-    return lambda level: Cell(units.count(level.get(name)))
+def tokens(level: Level) -> Cell:
+    return doc.figure(level.output_tokens_per_s, level.output_tokens_per_s_ci95)
 
 
-def figure(name: str) -> Read:
-    return lambda level: Cell(units.figure(level.get(name)))
-
-
-def share(name: str) -> Read:
-    return lambda level: Cell(units.share(level.get(name)))
-
-
-def rate(name: str) -> Read:
-    return lambda level: Cell(units.figure(level.get(name)), interval(*levels.bounds(level, name)))
-
-
-def efficiency(level: Level) -> Cell:
-    return Cell(units.percent(level.get("efficiency")))
-
-
-def statistic(metric: str, name: str, shown: Callable[[float | None], str] = units.figure) -> Read:
-    return lambda level: Cell(shown(levels.value(level, metric, name)))
-
-
-def metric(name: str) -> Callable[[Level], Record]:
-    return lambda level: levels.distribution(level, name)
+def characters(level: Level) -> Cell:
+    return doc.figure(level.characters_per_s, level.characters_per_s_ci95)
 
 
 def times_of(
-    name: str, times: Times, read: Callable[[Level], Record], statistics: Iterable[str], unit: str = ""
-) -> Columns:
-    return [(Column(f"{name} {STATISTIC_TITLES[p]}", unit or times.unit), _time(times, read, p)) for p in statistics]
+    name: str,
+    times: Times,
+    read: Callable[[Level], Distribution | None],
+    statistics: Iterable[str],
+    unit: str = "",
+) -> Columns[Level]:
+    columns: Columns[Level] = []
+    for statistic in statistics:
+        column = Column(f"{name} {STATISTIC_TITLES[statistic]}", unit or times.unit)
+        columns.append((column, _time(times, read, statistic)))
+    return columns
 
 
-def _time(times: Times, read: Callable[[Level], Record], statistic: str) -> Read:
+def _time(times: Times, read: Callable[[Level], Distribution | None], statistic: str) -> Callable[[Level], Cell]:
     return lambda level: times.cell(read(level), statistic)
 
 
-def _tpot(read: Read) -> Read:
+def _tpot(level: Level, cell: Cell) -> Cell:
     """A TPOT with "~" before it where it is estimated."""
-
-    def estimated(level: Level) -> Cell:
-        cell = read(level)
-        if levels.is_tpot_estimated(level) and cell.text != units.ABSENT:
-            return replace(cell, text=f"~{cell.text}")
-        return cell
-
-    return estimated
+    if levels.is_tpot_estimated(level) and cell.text != units.ABSENT:
+        return replace(cell, text=f"~{cell.text}")
+    return cell
 
 
 # -- notes
@@ -95,14 +94,17 @@ def _tpot_notes(rows: Sequence[Level]) -> list[str]:
     return ["~ TPOT: tokens of the first arrival estimated from tokens per event"]
 
 
-def _percentile_notes(metrics: Sequence[Record], statistics: Sequence[str], noun: str, name: str = "") -> list[str]:
+def _percentile_notes(
+    metrics: Iterable[Distribution | None], statistics: Sequence[str], noun: str, name: str = ""
+) -> list[str]:
     """What the marks mean: "* p99 needs ≥ 368 requests, has 40"."""
+    measured = list(filter(None, metrics))
     notes = []
     for p in statistics:
         needed = levels.REQUESTS_NEEDED[p]
         subject = f"{name} {STATISTIC_TITLES[p]}".strip()
-        marked = [metric for metric in metrics if levels.is_marked(metric, p)]
-        numbers = sorted({int(metric.get("n") or 0) for metric in marked})
+        marked = [metric for metric in measured if levels.is_marked(metric, p)]
+        numbers = sorted({metric.n or 0 for metric in marked})
         few = [n for n in numbers if n < needed]
         enough = [n for n in numbers if n >= needed]
         if few:
@@ -113,7 +115,7 @@ def _percentile_notes(metrics: Sequence[Record], statistics: Sequence[str], noun
             lower = any(levels.ends(metric, p)[0] is not None for metric in marked)
             missing = "no upper end of the 95% interval" if lower else "no 95% interval"
             notes.append(f"* {subject}: {missing}; {_range(enough)} {noun} {alike}")
-        if any(levels.is_doubtful(metric, p) for metric in metrics):
+        if any(levels.is_doubtful(metric, p) for metric in measured):
             notes.append(f"* {subject}: {noun} may resemble their neighbours: its 95% interval may be too narrow")
     return notes
 
@@ -124,7 +126,7 @@ def _range(ascending: Sequence[int]) -> str:
 
 def counts(by_name: Mapping[str, int] | None) -> str:
     """Counts by name, most frequent first: "length 36, stop 4"."""
-    ordered = sorted((by_name or {}).items(), key=lambda item: (-item[1], str(item[0])))
+    ordered = sorted((by_name or {}).items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {n:,}" for name, n in ordered if n) or units.ABSENT
 
 
@@ -133,35 +135,34 @@ def counts(by_name: Mapping[str, int] | None) -> str:
 
 def headline(summary: Summary) -> list[Table]:
     """TTFT (of whole answers E2E) and throughput, one row a level: the tables that a reader must see first."""
-    rows = levels.levels(summary)
-    opened = any(map(levels.is_open, rows))
+    rows = levels.of(summary)
+    opened = any(level.is_open for level in rows)
     streamed = levels.is_streamed(summary)
     estimated = any(map(levels.is_estimated, rows))
     name = "TTFT" if streamed else "E2E"
-    leads = [levels.lead(level) for level in rows]
-    times = Times.of(leads)
-    columns: Columns = [
+    leads = list(map(levels.lead, rows))
+    columns: Columns[Level] = [
         LEVEL,
-        (Column("done"), count("completed")),
-        (Column("failed", short="fail"), count("failed")),
+        (Column("done"), lambda level: doc.count(level.completed)),
+        (Column("failed", short="fail"), lambda level: doc.count(level.failed)),
     ]
-    if any(level.get("dropped") for level in rows):
-        columns.append((Column("dropped", short="drop"), count("dropped")))
-    columns += times_of(name, times, levels.lead, ("p50", "p95", "p99"))
-    tokens = Column("estimated tokens", "/s", short="~tokens") if estimated else Column("tokens", "/s")
-    columns.append((tokens, figure("output_tokens_per_s")))
-    columns.append((Column("chars", "/s"), figure("characters_per_s")))
+    if any(level.dropped for level in rows):
+        columns.append((Column("dropped", short="drop"), lambda level: doc.count(level.dropped)))
+    columns += times_of(name, Times.of(leads), levels.lead, ("p50", "p95", "p99"))
+    head = Column("estimated tokens", "/s", short="~tokens") if estimated else Column("tokens", "/s")
+    columns.append((head, lambda level: doc.figure(level.output_tokens_per_s)))
+    columns.append((Column("chars", "/s"), lambda level: doc.figure(level.characters_per_s)))
     if opened:
-        columns.append((Column("done", "/s"), figure("requests_per_s")))
+        columns.append((Column("done", "/s"), lambda level: doc.figure(level.requests_per_s)))
     else:
-        columns.append((Column("efficiency", short="eff."), efficiency))
+        columns.append((Column("efficiency", short="eff."), lambda level: Cell(units.percent(level.efficiency))))
     notes = _percentile_notes(leads, ("p50", "p95", "p99"), "requests")
     if not streamed:
         notes.append("answers were asked for whole: no first token, no gaps between tokens")
     if opened:
         counted = "; TTFT counts from when a request was due" if levels.is_stream(rows[0]) else ""
         notes.append(f"open loop: requests start at the given rate{counted}")
-    if not all(map(levels.is_open, rows)):
+    if not all(level.is_open for level in rows):
         notes.append("c4 = 4 streams; efficiency = tokens/s per stream against the lowest level")
     if any(levels.repeat(level) > 1 for level in rows):
         notes.append("c4 (2) = the second repeat of c4")
@@ -171,26 +172,21 @@ def headline(summary: Summary) -> list[Table]:
 
 
 def gaps(summary: Summary) -> list[Table]:
-    """The gaps between tokens, and TPOT, which says nothing without the tables above.
-
-    None of whole answers.
-    """
+    """The gaps between tokens, and TPOT, which says nothing without the tables above. None of whole answers."""
     if not levels.is_streamed(summary):
         return []
-    rows = levels.levels(summary)
-    itl = [levels.distribution(level, "itl_ms") for level in rows]
-    tpot = [levels.distribution(level, "tpot_ms") for level in rows]
-    times = Times.of(itl)
+    rows = levels.of(summary)
+    times = Times.of(level.itl_ms for level in rows)
     names = levels.gap_names(summary) or ["ITL"]
     name = names[0] if len(names) == 1 else "gap"
-    columns: Columns = [LEVEL]
+    columns: Columns[Level] = [LEVEL]
     if name == "gap":
         columns.append((Column("gap", left=True), lambda level: Cell(levels.gap_name(level) or units.ABSENT)))
-    columns += times_of(name, times, metric("itl_ms"), ("p50", "p99", "p999", "max"))
-    [(column, read)] = times_of("TPOT", times, metric("tpot_ms"), ["p50"])
-    columns += [(column, _tpot(read)), (Column("tokens", "/event"), figure("tokens_per_event"))]
-    notes = _percentile_notes(itl, ("p50", "p99", "p999"), "gaps", name)
-    notes += _percentile_notes(tpot, ("p50",), "requests", "TPOT")
+    columns += times_of(name, times, lambda level: level.itl_ms, ("p50", "p99", "p999", "max"))
+    columns.append((Column("TPOT p50", times.unit), lambda level: _tpot(level, times.cell(level.tpot_ms, "p50"))))
+    columns.append((Column("tokens", "/event"), lambda level: doc.figure(level.tokens_per_event)))
+    notes = _percentile_notes([level.itl_ms for level in rows], ("p50", "p99", "p999"), "gaps", name)
+    notes += _percentile_notes([level.tpot_ms for level in rows], ["p50"], "requests", "TPOT")
     if name == "IET":
         notes.append("IET = inter-event time: an arrival of text does not carry one token")
     if name == "gap":
@@ -203,24 +199,24 @@ def gaps(summary: Summary) -> list[Table]:
 
 def answers(summary: Summary) -> list[Table]:
     """Whole requests: how long, how many a second, what came back and how it ended."""
-    rows = levels.levels(summary)
-    e2e = [levels.distribution(level, "e2e_ms") for level in rows]
+    rows = levels.of(summary)
+    e2e = [level.e2e_ms for level in rows]
     notes = _percentile_notes(e2e, ("p50", "p95"), "requests", "E2E")
-    columns: Columns = [LEVEL, *times_of("E2E", Times.of(e2e), metric("e2e_ms"), ("p50", "p95"))]
-    columns.append((Column("done", "/s"), figure("requests_per_s")))
-    columns.append((Column("tokens in", "p50"), statistic("input_tokens", "p50", units.count)))
-    if any(level.get("cached_share") for level in rows):
-        columns.append((Column("cached"), share("cached_share")))
+    columns: Columns[Level] = [LEVEL, *times_of("E2E", Times.of(e2e), lambda level: level.e2e_ms, ("p50", "p95"))]
+    columns.append((Column("done", "/s"), lambda level: doc.figure(level.requests_per_s)))
+    columns.append((Column("tokens in", "p50"), lambda level: doc.count((level.input_tokens or levels.NOTHING).p50)))
+    if any(level.cached_share for level in rows):
+        columns.append((Column("cached"), lambda level: doc.share(level.cached_share)))
         notes.append("cached: share of the input tokens that a prompt cache answered, as the server's usage tells")
-    columns.append((Column("tokens out", "p50"), statistic("output_tokens", "p50", units.count)))
+    columns.append((Column("tokens out", "p50"), lambda level: doc.count((level.output_tokens or levels.NOTHING).p50)))
     finish = Column("finish reasons", left=True, short="finish")
-    columns.append((finish, lambda level: Cell(counts(level.get("finish_reasons")))))
-    if any(level.get("retries") for level in rows):
-        columns.append((Column("sent again", short="again"), count("retries")))
+    columns.append((finish, lambda level: Cell(counts(level.finish_reasons))))
+    if any(level.retries for level in rows):
+        columns.append((Column("sent again", short="again"), lambda level: doc.count(level.retries)))
         notes.append("sent again: once, silently, after a reused connection had died before its first byte")
-    if any(level.get("retried") for level in rows):
-        columns.append((Column("retried"), count("retried")))
-        columns.append((Column("recovered", short="recov."), count("recovered")))
+    if any(level.retried for level in rows):
+        columns.append((Column("retried"), lambda level: doc.count(level.retried)))
+        columns.append((Column("recovered", short="recov."), lambda level: doc.count(level.recovered)))
         notes.append(
             "retried: requests that repeat a failed one; recovered: those of them that completed; the failed ones stay "
             "failed"
@@ -230,17 +226,16 @@ def answers(summary: Summary) -> list[Table]:
 
 def open_loop(summary: Summary) -> list[Table]:
     """What the clock of an open loop hides or shows: waiting in the client, and TTFT from when a request was sent."""
-    rows = [level for level in levels.levels(summary) if levels.is_open(level)]
+    rows = [level for level in levels.of(summary) if level.is_open]
     if not rows:
         return []
-    queue, ttft = metric("client_queue_ms"), metric("ttft_ms")
-    times = Times.of([*map(queue, rows), *map(ttft, rows)])
-    columns: Columns = [
+    times = Times.of([*(level.client_queue_ms for level in rows), *(level.ttft_ms for level in rows)])
+    columns: Columns[Level] = [
         LEVEL,
-        (Column("offered"), count("offered")),
-        (Column("in flight", "mean"), figure("in_flight_mean")),
-        *times_of("queue", times, queue, ("p50", "p99")),
-        *times_of("TTFT", times, ttft, ("p50", "p95"), "from sent"),
+        (Column("offered"), lambda level: doc.count(level.offered)),
+        (Column("in flight", "mean"), lambda level: doc.figure(level.in_flight_mean)),
+        *times_of("queue", times, lambda level: level.client_queue_ms, ("p50", "p99")),
+        *times_of("TTFT", times, lambda level: level.ttft_ms, ("p50", "p95"), "from sent"),
     ]
     unit = {"ms": "milliseconds", "s": "seconds"}[times.unit]
     notes = [f"queue = waiting in the client, from due to sent; times in {unit}"]
@@ -248,26 +243,29 @@ def open_loop(summary: Summary) -> list[Table]:
 
 
 def behind(summary: Summary) -> list[Table]:
-    rows = levels.levels(summary)
-    ttfe = metric("ttfe_ms")
-    columns: Columns = [
+    rows = levels.of(summary)
+    columns: Columns[Level] = [
         LEVEL,
-        (Column("level took", "s"), figure("duration_s")),
-        (Column("steady window", "s"), figure("window_s")),
-        (Column("in flight", "mean"), figure("in_flight_mean")),
-        (Column("whole run tokens", "/s"), statistic("whole_run", "output_tokens_per_s")),
-        (Column("whole run done", "/s"), statistic("whole_run", "requests_per_s")),
-        (Column("input tokens", "/s"), figure("input_tokens_per_s")),
-        (Column("stretch"), figure("stretch")),
-        *times_of("TTFE", Times.of(map(ttfe, rows)), ttfe, ["p50"]),
-        (Column("TPOT micro", "ms"), _tpot(figure("tpot_micro_ms"))),
-        (Column("client lag p99", "ms"), statistic("client_lag_ms", "p99")),
-        (Column("merged arrivals"), share("merged_share")),
+        (Column("level took", "s"), lambda level: doc.figure(level.duration_s)),
+        (Column("steady window", "s"), lambda level: doc.figure(level.window_s)),
+        (Column("in flight", "mean"), lambda level: doc.figure(level.in_flight_mean)),
+        (Column("whole run tokens", "/s"), whole_run_tokens),
+        (Column("whole run done", "/s"), lambda level: doc.figure((level.whole_run or NO_RATES).requests_per_s)),
+        (Column("input tokens", "/s"), lambda level: doc.figure(level.input_tokens_per_s)),
+        (Column("stretch"), lambda level: doc.figure(level.stretch)),
+        *times_of("TTFE", Times.of(level.ttfe_ms for level in rows), lambda level: level.ttfe_ms, ["p50"]),
+        (Column("TPOT micro", "ms"), lambda level: _tpot(level, doc.figure(level.tpot_micro_ms))),
+        (Column("client lag p99", "ms"), lambda level: doc.figure((level.client_lag_ms or levels.NOTHING).p99)),
+        (Column("merged arrivals"), lambda level: doc.share(level.merged_share)),
     ]
-    if any(level.get("client_wait_share") is not None for level in rows):
+    if any(level.client_wait_share is not None for level in rows):
         # Runs from before it was counted, and systems that do not count it, have no such column.
-        columns.append((Column("client wait", "for a core"), share("client_wait_share")))
+        columns.append((Column("client wait", "for a core"), lambda level: doc.share(level.client_wait_share)))
     return _of_answers(per_model("Behind the figures", rows, columns, _tpot_notes(rows)), summary)
+
+
+def whole_run_tokens(level: Level) -> Cell:
+    return doc.figure((level.whole_run or NO_RATES).output_tokens_per_s)
 
 
 def _of_answers(tables: list[Table], summary: Summary) -> list[Table]:
@@ -280,88 +278,192 @@ def _of_answers(tables: list[Table], summary: Summary) -> list[Table]:
 
 def errors(summary: Summary) -> Table | None:
     """Failures by kind, one row a level and kind; None when there were none."""
-    rows = []
-    for level in levels.levels(summary):
-        for kind, n in sorted((level.get("errors") or {}).items(), key=lambda item: (-item[1], item[0])):
+    rows: list[tuple[Level, str, int]] = []
+    for level in levels.of(summary):
+        for kind, n in sorted((level.errors or {}).items(), key=lambda item: (-item[1], item[0])):
             if n:
-                rows.append((level, str(kind), n))
-    columns = [
+                rows.append((level, kind, n))
+    columns: Columns[tuple[Level, str, int]] = [
         (Column("level", left=True), lambda row: Cell(levels.full_label(row[0], summary))),
         (Column("kind", left=True), lambda row: Cell(row[1])),
-        (Column("requests"), lambda row: Cell(units.count(row[2]))),
-        (Column("of attempted"), lambda row: Cell(_of_attempted(row[2], row[0]))),
+        (Column("requests"), lambda row: doc.count(row[2])),
+        (Column("of attempted"), lambda row: doc.share(row[2] / row[0].attempted if row[0].attempted else None)),
     ]
     return table("Errors by kind", columns, rows) if rows else None
 
 
-def _of_attempted(n: int, level: Level) -> str:
-    attempted = level.get("attempted")
-    return units.share(n / attempted) if attempted else units.ABSENT
-
-
 def prompts(level: Level, most: int = MOST_PROMPTS) -> Table | None:
     """The level's prompts, slowest first token (whole answer) first, at most `most`; None when it names none."""
-    slowness = "ttft_median_ms" if levels.is_stream(level) else "e2e_median_ms"
-    entries: list[Record] = list(level.get("prompts") or [])
-    entries.sort(key=lambda prompt: (-(prompt.get(slowness) or 0.0), str(prompt.get("prompt"))))
+
+    def slowness(prompt: PromptRow) -> float | None:
+        return prompt.ttft_median_ms if levels.is_stream(level) else prompt.e2e_median_ms
+
+    entries = sorted(level.prompts or (), key=lambda prompt: (-(slowness(prompt) or 0.0), prompt.prompt))
     shown = entries[:most]
-    times = Times.of(shown, slowness)
-    columns: Columns = [
-        (Column("prompt", left=True), lambda prompt: Cell(str(prompt.get("prompt")))),
-        (Column("n"), count("n")),
-        *_medians(level, times),
-        (Column("E2E worst", times.unit), lambda prompt: times.cell(prompt, "e2e_worst_ms")),
-        (Column("tokens out"), count("output_tokens_median")),
-        (Column("outliers"), count("outliers")),
+    times = Times.over(map(slowness, shown))
+    columns: Columns[PromptRow] = [
+        (Column("prompt", left=True), lambda prompt: Cell(prompt.prompt)),
+        (Column("n"), lambda prompt: doc.count(prompt.n)),
+        (_first_token(level, times), lambda prompt: times.value(prompt.ttft_median_ms)),
+        (Column("E2E median", times.unit), lambda prompt: times.value(prompt.e2e_median_ms)),
+        (Column("E2E worst", times.unit), lambda prompt: times.value(prompt.e2e_worst_ms)),
+        (Column("tokens out"), lambda prompt: doc.count(prompt.output_tokens_median)),
+        (Column("outliers"), lambda prompt: doc.count(prompt.outliers)),
     ]
-    left_out = len(entries) - len(shown) + int(level.get("prompts_left_out") or 0)
+    left_out = len(entries) - len(shown) + (level.prompts_left_out or 0)
     notes = [f"{units.plural(left_out, 'more prompt')}: see requests.jsonl"] if left_out else []
-    return _of_level(level, "By prompt", columns, shown, notes)
+    return _of_level(level, table(f"By prompt, {levels.label(level)}", columns, shown, notes, str(level.model)))
 
 
 def input_lengths(level: Level) -> Table | None:
-    entries: list[Record] = list(level.get("input_lengths") or [])
-    times = Times.of(entries, "ttft_median_ms" if levels.is_stream(level) else "e2e_median_ms")
-    columns: Columns = [
-        (Column("input tokens", left=True), _token_range),
-        (Column("n"), count("n")),
-        *_medians(level, times),
+    rows = level.input_lengths or ()
+    times = Times.over(row.ttft_median_ms if levels.is_stream(level) else row.e2e_median_ms for row in rows)
+    columns: Columns[LengthRow] = [
+        (Column("input tokens", left=True), lambda row: Cell(f"{row.from_tokens:,}–{row.to_tokens:,}")),
+        (Column("n"), lambda row: doc.count(row.n)),
+        (_first_token(level, times), lambda row: times.value(row.ttft_median_ms)),
+        (Column("E2E median", times.unit), lambda row: times.value(row.e2e_median_ms)),
     ]
-    return _of_level(level, "By input length", columns, entries)
+    return _of_level(level, table(f"By input length, {levels.label(level)}", columns, rows, model=str(level.model)))
 
 
-def _token_range(entry: Record) -> Cell:
-    return Cell(f"{units.count(entry.get('from_tokens'))}–{units.count(entry.get('to_tokens'))}")
+def _first_token(level: Level, times: Times) -> Column:
+    return Column("TTFT from sent" if level.is_open else "TTFT median", times.unit)
 
 
-def _medians(level: Level, times: Times) -> Columns:
-    ttft = "TTFT from sent" if levels.is_open(level) else "TTFT median"
-    return [
-        (Column(ttft, times.unit), lambda row: times.cell(row, "ttft_median_ms")),
-        (Column("E2E median", times.unit), lambda row: times.cell(row, "e2e_median_ms")),
-    ]
-
-
-def _of_level(
-    level: Level, title: str, columns: Columns, rows: Sequence[Record], notes: Sequence[str] = ()
-) -> Table | None:
-    if not rows:
-        return None
-    found = table(f"{title}, {levels.label(level)}", columns, rows, notes, levels.model(level))
-    if levels.is_stream(level):
-        return found
+def _of_level(level: Level, found: Table) -> Table | None:
+    if not found.rows or levels.is_stream(level):
+        return found if found.rows else None
     return next(iter(without_unknown([found])), None)
 
 
 def worst_prompts(summary: Summary) -> list[Table]:
     """The slowest prompts at each model's highest load that names several."""
     found = []
-    for rows in levels.by_model(summary).values():
-        several = [level for level in rows if len(level.get("prompts") or []) > 1]
-        if not several:
-            continue
-        level = max(several, key=levels.load)
-        worst = prompts(level, WORST_PROMPTS)
+    for rows in levels.by_model(levels.of(summary)).values():
+        several = [level for level in rows if len(level.prompts or ()) > 1]
+        worst = prompts(max(several, key=levels.load), WORST_PROMPTS) if several else None
         if worst:
-            found.append(replace(worst, title=f"Slowest prompts ({levels.label(level)})", notes=()))
+            label = worst.title.removeprefix("By prompt, ")
+            found.append(replace(worst, title=f"Slowest prompts ({label})", notes=()))
     return found
+
+
+# -- what more load buys
+
+
+def curves(summary: Summary) -> list[Curve]:
+    """The models' curves that have several loads."""
+    return [curve for curve in summary.scaling if len({row.n for row in curve.levels}) >= SEVERAL]
+
+
+def curve_of(summary: Summary, model: str | None, loop: str = "closed") -> Curve | None:
+    for curve in curves(summary):
+        if curve.model == model and curve.loop == loop:
+            return curve
+    return None
+
+
+def knees_of(curve: Curve) -> dict[str, Knee]:
+    """The knees of a curve by the name of their rule; a rule that finds none has no entry."""
+    knees: dict[str, Knee] = {}
+    for name in KNEES:
+        knee = getattr(curve.knees, name)
+        if knee:
+            knees[name] = knee
+    return knees
+
+
+def scaling(summary: Summary) -> list[Table]:
+    """Each level between the two lines that nothing leaves: every stream as fast as one alone, and one by one."""
+    points: dict[str | None, CurveRow] = {}
+    for curve in curves(summary):
+        if curve.loop == "closed":
+            points |= {row.id: row for row in curve.levels}
+    rows = [level for level in levels.of(summary) if level.id in points]
+    columns: Columns[Level] = [
+        LEVEL,
+        (Column("in flight", "mean"), lambda level: doc.figure(level.in_flight_mean)),
+        (Column("tokens", "/s"), tokens),
+        (Column("ideal", "/s"), lambda level: doc.figure(points[level.id].ideal_x_per_s)),
+        (Column("one by one", "/s"), lambda level: doc.figure(points[level.id].serial_x_per_s)),
+        (Column("efficiency"), lambda level: Cell(units.percent(level.efficiency))),
+        (Column("speed-up"), lambda level: doc.figure(level.speedup, level.speedup_ci95)),
+        (Column("stretch"), lambda level: doc.figure(level.stretch)),
+    ]
+    notes = [
+        "ideal = each stream gets what one of the lowest level gets; one by one = all of them together get that",
+        "speed-up, stretch = tokens/s, mean E2E against the lowest level",
+    ]
+    return without_unknown(per_model("Scaling", rows, columns, notes))
+
+
+def knees(summary: Summary) -> Table | None:
+    """The four knees of each model; None where no curve has one."""
+    bent = [curve for curve in curves(summary) if knees_of(curve)]
+    unit = "req/s" if all(curve.loop == "open" for curve in bent) else "streams"
+    columns: Columns[Curve] = [
+        (Column("model", left=True), lambda curve: Cell(curve.model)),
+        (Column("power", unit), lambda curve: _knee(curve.knees.power)),
+        (Column("doubling", unit), lambda curve: _knee(curve.knees.doubling)),
+        (Column("corner", unit), lambda curve: _knee(curve.knees.corner)),
+        (Column("SLO", unit), lambda curve: _knee(curve.knees.slo)),
+    ]
+    tables = without_unknown([table("Knees", columns, bent)])
+    if not tables:
+        return None
+    shown = {column.name.lower() for column in tables[0].columns}
+    notes = [text for name, text in KNEES.items() if name in shown]
+    crossed: dict[str, str] = {}
+    for curve in bent:
+        knee = curve.knees.slo
+        if knee and knee.relation != ">":
+            crossed[curve.model] = str(knee.bound)
+    if crossed:
+        firsts = [f"{bound} ({model})" for model, bound in crossed.items()]
+        same = set(crossed.values())
+        notes.append(f"first objective to be crossed: {same.pop() if len(same) == 1 else ', '.join(firsts)}")
+    if len(shown) > SEVERAL:
+        notes.append("each rule has its own answer: a knee means nothing without its name")
+    for curve in bent:
+        if curve.usl_reason:
+            of = f" of {curve.model}" if len(bent) > 1 else ""
+            notes.append(f"no scalability law{of}: it {curve.usl_reason}")
+    return replace(tables[0], notes=tuple(notes))
+
+
+def _knee(knee: Knee | None) -> Cell:
+    if knee is None:
+        return Cell(units.ABSENT)
+    n = float(knee.n)
+    number = units.count(n) if n.is_integer() else units.figure(n)
+    return Cell(number if knee.relation == "=" else f"{knee.relation} {number}")
+
+
+def law(summary: Summary) -> Table | None:
+    fitted = [(curve.model, curve.usl) for curve in curves(summary) if curve.usl]
+    columns: Columns[tuple[str, Law]] = [
+        (Column("model", left=True), lambda row: Cell(row[0])),
+        (Column("lambda", "tokens/s"), lambda row: doc.figure(row[1].lambda_per_s, row[1].ci95.get("lambda_per_s"))),
+        (Column("sigma"), lambda row: doc.figure(row[1].sigma, row[1].ci95.get("sigma"))),
+        (Column("kappa"), lambda row: doc.figure(row[1].kappa, row[1].ci95.get("kappa"))),
+        (Column("peak at", "streams"), lambda row: _peak(row[1], row[1].ci95.get("peak_n"))),
+        (Column("off by"), lambda row: doc.share(row[1].rms)),
+    ]
+    notes = (
+        "X(N) = lambda*N / (1 + sigma*(N-1) + kappa*N*(N-1)), N = mean in flight: sigma is what streams wait for, "
+        "kappa what they cost each other",
+        "nothing is said beyond the levels measured; off by = root mean square of the residuals",
+    )
+    return table("Universal Scalability Law", columns, fitted, notes) if fitted else None
+
+
+def _peak(law: Law, interval: Interval | None) -> Cell:
+    """The peak, or that it lies beyond what was measured; so with the ends of its interval."""
+
+    def shown(n: float | None) -> str:
+        return f"> {units.figure(law.measured_to)}" if n is None else units.figure(n)
+
+    # The upper end alone may lie beyond.
+    ends = "–".join(map(shown, interval)) if interval and interval[0] is not None else ""
+    return Cell(shown(law.peak_n), ends)

@@ -15,25 +15,8 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from loadbench.report.document import (
-    Block,
-    Cell,
-    Column,
-    Details,
-    Document,
-    Facts,
-    Finding,
-    Findings,
-    Line,
-    Only,
-    Small,
-    Table,
-    Tables,
-    Text,
-    Title,
-    cells_of,
-    notes_of,
-)
+from loadbench.report import document as doc
+from loadbench.report.document import Cell, Column, Table, cells_of, notes_of
 from loadbench.text import ascii_only, one_line
 
 LONGEST = 2000
@@ -51,7 +34,7 @@ _TONES = {"good": "bold green", "bad": "bold red", "unsure": "bold yellow", "": 
 # -- where it goes to
 
 
-def render(document: Document, width: int = 100) -> str:
+def render(document: doc.Document, width: int = 100) -> str:
     """The report as text without colour, at most `width` columns wide."""
     written = io.StringIO()
     show(document, Console(file=written, width=width, color_system=None, force_terminal=False, legacy_windows=False))
@@ -63,9 +46,15 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, soft_wrap=not stream.isatty())
 
 
-def show(document: Document, console: Console) -> None:
+def show(document: doc.Document, console: Console) -> None:
     """Prints the report, an empty line after each part."""
-    for part in _parts(document, console):
+    parts = list(_title(document.title)) if document.title else []
+    for block in document.blocks():
+        parts += _block(block, console)
+    if document.verdict_again and console.is_terminal:
+        first = next(block for block in document.blocks() if isinstance(block, doc.Text))
+        parts += _block(replace(first, title="In short"), console)
+    for part in parts:
         _print(part, console)
         console.print()
 
@@ -76,36 +65,25 @@ def show_tables(tables: Sequence[Table], console: Console) -> None:
 
 
 def _print(part: RenderableType, console: Console) -> None:
-    """Prints a part of a report. Prose fits the console; a table may be wider, and is not cut."""
-    output = for_output(part, console)
-    console.print(output, highlight=False, soft_wrap=output is not part, crop=False)
+    """Prose fits the console; a table may be wider, and is not cut.
 
-
-def for_output(part: RenderableType, console: Console) -> RenderableType:
-    """The part itself for a terminal; for a pipe or a file without blanks at line ends, in ASCII where it must be."""
+    A terminal gets the part itself; a pipe or a file gets no blanks at line ends, and ASCII where it must be.
+    """
     encodes_all = console.encoding.lower().startswith("utf")  # not a pipe on Windows, nor LANG=C
     if console.is_terminal and encodes_all:
-        return part
+        console.print(part, highlight=False, soft_wrap=False, crop=False)
+        return
     with console.capture() as captured:
         console.print(part, highlight=False, soft_wrap=False, crop=False)
     lines = "\n".join(line.rstrip() for line in captured.get().splitlines())
-    return Words.from_ansi(lines if encodes_all else ascii_only(lines), no_wrap=True)
+    plain = Words.from_ansi(lines if encodes_all else ascii_only(lines), no_wrap=True)
+    console.print(plain, highlight=False, soft_wrap=True, crop=False)
 
 
 # -- words
 
 
-def _parts(document: Document, console: Console) -> Iterable[RenderableType]:
-    if document.title is not None:
-        yield from _title(document.title)
-    for block in document.blocks():
-        yield from _block(block, console)
-    if document.verdict_again and console.is_terminal:
-        first = next(block for block in document.blocks() if isinstance(block, Text))
-        yield from _block(replace(first, title="In short"), console)
-
-
-def _title(title: Title) -> Iterable[RenderableType]:
+def _title(title: doc.Title) -> Iterable[RenderableType]:
     warning = Words(f" {title.simulated} ", style="bold black on yellow")
     if title.quiet:
         if title.simulated:
@@ -118,53 +96,47 @@ def _title(title: Title) -> Iterable[RenderableType]:
     yield Group(heading, Words(), warning) if title.simulated else heading
 
 
-def _block(block: Block, console: Console) -> Iterable[RenderableType]:
+def _block(block: doc.Block, console: Console) -> Iterable[RenderableType]:
     match block:
-        case Title():
+        case doc.Title():
             yield from _title(block)
-        case Text(title, lines, sign):
+        case doc.Text(title, lines, sign):
             heading = [Words(title, style="bold")] if title else []
             yield Group(*heading, *(_line(line, sign) for line in lines))
-        case Facts(_, rows):
-            yield _facts(rows)
-        case Tables(tables):
+        case doc.Facts(_, rows):
+            grid = Grid.grid(padding=(0, 2, 0, 0))
+            grid.add_column(style="dim", no_wrap=True)
+            grid.add_column(overflow="fold")
+            previous = ""
+            for name, text in rows:
+                grid.add_row("" if name == previous else name, Words(one_line(text, LONGEST)))
+                previous = name
+            yield Padding(grid, (0, 0, 0, 2))
+        case doc.Tables(tables):
             yield from _tables(tables, console)
-        case Findings(title, findings) if findings:
-            heading = [Words(title, style="bold")]
-            yield Group(*heading, *(_finding(finding) for finding in findings))
-        case Small(_, lines):
+        case doc.Findings(title, findings) if findings:
+            yield Group(Words(title, style="bold"), *map(_finding, findings))
+        case doc.Small(_, lines):
             yield Group(*(Words(line, style="dim") for line in lines))
-        case Details(hint=hint) if hint:
+        case doc.Details(hint=hint) if hint:
             yield Words(hint, style="dim")
-        case Only("text", blocks):
+        case doc.Only("text", blocks):
             for inner in blocks:
                 yield from _block(inner, console)
 
 
-def _line(line: Line, sign: str) -> RenderableType:
-    style = _TONES[line.tone] if line.strong else ""
+def _line(line: doc.Line, sign: str) -> RenderableType:
     words = Words()
     if line.name:
         words.append(one_line(line.name), style="bold").append(": ")
-    words.append(one_line(line.text, LONGEST), style=style)
+    words.append(one_line(line.text, LONGEST), style=_TONES[line.tone] if line.strong else "")
     if line.doubt:
         words.append(f" {one_line(line.doubt, LONGEST)}", style="bold red")
     return Padding(words, (0, 0, 0, 2)) if line.beneath else _bullet(words, sign)
 
 
-def _facts(rows: Sequence[tuple[str, str]]) -> RenderableType:
-    grid = Grid.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    previous = ""
-    for name, text in rows:
-        grid.add_row("" if name == previous else name, Words(one_line(text, LONGEST)))
-        previous = name
-    return Padding(grid, (0, 0, 0, 2))
-
-
-def _finding(finding: Finding) -> RenderableType:
-    """What is said at the first place; the others are named, report.md has their words."""
+def _finding(finding: doc.Finding) -> RenderableType:
+    """The text of the first place; the others are named, report.md has their texts."""
     (where, text), *others = finding.texts
     words = Words(one_line(finding.label), style=_SEVERITY_STYLES.get(finding.severity, "dim"))
     if finding.name:
@@ -193,10 +165,13 @@ def _bullet(words: Words, sign: str) -> RenderableType:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where a table's intervals stand from their figures, and the blanks between columns, at least 1."""
+    """Where a table's intervals are from their figures, and the blanks between columns, at least 1."""
 
     intervals: Literal["behind", "beneath", "nowhere"]
     gap: int
+
+    def needs(self, widths: Sequence[int]) -> int:
+        return sum(widths) + self.gap * (len(widths) - 1)
 
 
 _LAYOUTS = (_Layout("behind", 2), _Layout("beneath", 2), _Layout("beneath", 1), _Layout("nowhere", 1))
@@ -222,7 +197,8 @@ def _tables(tables: Sequence[Table], console: Console) -> Iterable[RenderableTyp
         layout = _layout(some, room)
         shapes = _shapes(some, layout)
         widths = _widths(some, layout, shapes, room)
-        if layout.intervals == "nowhere" and _has_intervals(some):
+        cells = [cell for place in range(len(shapes)) for cell in cells_of(some, place)]
+        if layout.intervals == "nowhere" and any(cell.interval for cell in cells):
             notes = list(dict.fromkeys([*notes, "95% intervals are in report.md"]))
         for table in some:
             title = Words("" if parts else one_line(table.title), style="bold")
@@ -238,10 +214,6 @@ def _tables(tables: Sequence[Table], console: Console) -> Iterable[RenderableTyp
     yield Group(*parts, *below)
 
 
-def _has_intervals(tables: Sequence[Table]) -> bool:
-    return any(cell.interval for table in tables for row in table.rows for cell in row)
-
-
 def _side_by_side(tables: Sequence[Table], room: int) -> Iterable[Sequence[Table]]:
     """The tables; where even the tightest layout has no room for a row, with some columns first, then with the others.
 
@@ -252,8 +224,7 @@ def _side_by_side(tables: Sequence[Table], room: int) -> Iterable[Sequence[Table
     groups: list[list[int]] = [[0]]
     for i in range(1, len(widths)):
         group = [*groups[-1], i]
-        fits = sum(widths[at] for at in group) + layout.gap * (len(group) - 1) <= room
-        if fits or len(groups[-1]) == 1:
+        if layout.needs([widths[at] for at in group]) <= room or len(groups[-1]) == 1:
             groups[-1] = group
         else:
             groups.append([0, i])
@@ -265,12 +236,15 @@ def _grid(table: Table, layout: _Layout, shapes: Sequence[_Shape], widths: Seque
     grid = Grid(
         box=box.SIMPLE_HEAD, padding=(0, layout.gap - 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
     )
-    grid.width = sum(widths) + layout.gap * (len(widths) - 1)  # or rich would cut it to the console's
+    grid.width = layout.needs(widths)  # or rich would cut it to the console's
 
     def fitted(lines: list[Words], place: int) -> Words:
         if table.columns[place].left:
             return _folded(lines, widths[place])
-        return _aligned(lines, shapes[place].width)
+        # Not aligned by rich, which would strip the blanks that are where others have a *.
+        for line in lines:
+            line.pad_left(max(shapes[place].width - line.cell_len, 0))
+        return Words("\n").join(lines)
 
     for i, column in enumerate(table.columns):
         grid.add_column(fitted(_head(column), i), no_wrap=True, width=widths[i], vertical="top")
@@ -283,8 +257,7 @@ def _layout(tables: Sequence[Table], room: int) -> _Layout:
     """The roomiest layout in which all words are whole; else in which what may fold does so anywhere."""
     for broken in (False, True):
         for layout in _LAYOUTS:
-            least = _least(tables, _shapes(tables, layout), broken=broken)
-            if sum(least) + layout.gap * (len(least) - 1) <= room:
+            if layout.needs(_least(tables, _shapes(tables, layout), broken=broken)) <= room:
                 return layout
     return _LAYOUTS[-1]
 
@@ -317,8 +290,8 @@ def _least(tables: Sequence[Table], shapes: Sequence[_Shape], *, broken: bool) -
         if not broken:
             texts = [line.plain for line in _head(tables[0].columns[i])]
             texts += [one_line(cell.text) for cell in cells_of(tables, i)]
-            for text in texts:
-                least = max(least, *(cell_len(piece.rstrip()) for piece in _PIECE.findall(text)), 0)
+            for piece in _PIECE.findall("\n".join(texts)):
+                least = max(least, cell_len(piece.rstrip()))
         widths.append(min(shape.width, least))
     return widths
 
@@ -381,10 +354,3 @@ def _lines(cell: Cell, layout: _Layout, shape: _Shape) -> list[Words]:
     if interval and layout.intervals == "beneath":
         return [line, Words(interval, style="dim")]
     return [line]
-
-
-def _aligned(lines: Sequence[Words], width: int) -> Words:
-    """Lines, right-aligned to a width. Not by rich, which would strip the blanks that stand where others have a *."""
-    for line in lines:
-        line.pad_left(max(width - line.cell_len, 0))
-    return Words("\n").join(lines)

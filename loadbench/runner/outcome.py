@@ -12,7 +12,7 @@ import msgspec
 
 from loadbench import compare, report, select, store
 from loadbench.errors import FAILED, INTERRUPTED
-from loadbench.report import comparison, objectives
+from loadbench.report import objectives
 from loadbench.runner.capacity import UNDECIDED
 from loadbench.store.summary import Summary
 
@@ -68,7 +68,7 @@ class Verdict:
 def reported(folder: Path) -> dict[str, Any]:
     """Write the reports, from the folder alone, as `loadbench report` would; the summary."""
     summary = select.summarise(store.read(folder))
-    report.write(summary, None, folder)
+    report.write(summary, folder)
     return summary
 
 
@@ -99,7 +99,7 @@ def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str,
         return None
     document = compare.document([compare.compare_runs(base, new, compare.Terms(meant=MEANT))])
     for kind, end in (("markdown", "md"), ("json", "json")):
-        store.write_atomically(outcome.folder / f"compare.{end}", comparison.FORMATS[kind](document).encode())
+        store.write_atomically(outcome.folder / f"compare.{end}", report.COMPARISONS[kind](document).encode())
     return document
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from loadbench import compare, quality, report, select, store
 from loadbench.errors import LoadbenchError
-from loadbench.report import choice, comparison, exports
+from loadbench.report import exports
 from loadbench.store import RunFolder
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
@@ -110,14 +110,14 @@ def read_all(path: Path, whole: Path, *, page: bool = False) -> dict[str, Any]:
 def _compared(path: Path, whole: Path) -> None:
     base, new = (compare.gather([store.read(folder)], folder.name) for folder in (whole, path))
     document = compare.document([compare.compare_runs(base, new)])
-    for render in comparison.FORMATS.values():
+    for render in report.COMPARISONS.values():
         render(document)
 
 
 def _chosen(path: Path, whole: Path) -> None:
     found = [select.read(folder) for folder in (whole, path)]
     record = select.choose(select.candidates(found), found)
-    for render in choice.FORMATS.values():
+    for render in report.CHOICES.values():
         render(record)
 
 

@@ -121,7 +121,7 @@ class Played:
     progress: Progress
     results: list[Result] = field(default_factory=list)
     tick_ns: list[int] = field(default_factory=list)
-    engine: Engine | None = None
+    engine: Engine = field(init=False)
 
     @property
     def measured(self) -> list[Result]:
@@ -139,9 +139,17 @@ class Played:
         self.tick_ns.append(now_ns() - progress.began_ns)
 
     async def run(self) -> Played:
-        assert self.engine is not None
         await self.engine.run(self.progress)
         return self
+
+
+async def stopped_after(played: Played, seconds: float) -> Played:
+    """Run a level whose user ends it so long after its beginning."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(played.run)
+        await anyio.sleep(seconds)
+        played.engine.stop()
+    return played
 
 
 def closed(concurrency: int, repeat: int = 1) -> Level:

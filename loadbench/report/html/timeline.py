@@ -2,111 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
-from itertools import chain
 
 from loadbench import text as units
+from loadbench.report import document as doc
 from loadbench.report import levels
-from loadbench.report.document import Cell, Column, Key, Panel, Plot, Table, Trace, without_unknown
+from loadbench.report.document import Cell, Column, Columns, Key, Panel, Plot, Table, Trace
 from loadbench.report.html import trace
-from loadbench.report.levels import Level, Record, Summary
-from loadbench.report.tables import LEVEL, Columns, Read, count, figure, per_model, statistic
+from loadbench.report.tables import LEVEL, per_model
+from loadbench.store.summary import Course, Level, Stall, Stalls, Summary, Timeline
 
 _ROW_PX, _EDGES_PX = 92, 84
 _GAP = 0.05
 GB = 1e9
+_NO_STALLS = Stalls()
+_NOTHING = Timeline(every_s=0.0, t_s=[], in_flight=[], output_tokens_per_s=None, errors=[])
+_NO_SAMPLES = Course(t_s=[], server_memory_bytes=None, server_cores=None, gpu_utilisation=None, power_w=None)
 
-Placed = Sequence[tuple[float, Level]]
-"""Levels, each with its begin in s since the first one's."""
+Placed = Sequence[tuple[float, Level, Timeline]]
+"""Levels that have a timeline, each with its begin in s since the first one's."""
 Points = Iterator[tuple[float | None, float | None]]
 """Times in s since the model's first level began, and values; a None ends a line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    name: str
-    traces: list[Trace]
-
-
 def plots(summary: Summary) -> list[Plot]:
     """None where no level has a timeline."""
-    by_model: dict[str, list[Level]] = {}
-    for level in summary.get("levels") or []:
-        if level.get("timeline"):
-            by_model.setdefault(levels.model(level), []).append(level)
-    if not by_model:
+    every = [level for level in summary.levels if level.timeline]
+    if not every:
         return []
-    every = list(chain.from_iterable(by_model.values()))
     legend = [Key("a level begins", "dot", "@muted")]
-    if any(levels.distribution(level, "stalls").get("n") for level in every):
+    if any(level.stalls and level.stalls.n for level in every):
         legend.append(Key("stall: a gap far longer than usual", "triangle", "@bad"))
-    if any(any(level["timeline"].get("errors") or ()) for level in every):
+    if any(level.timeline and any(level.timeline.errors) for level in every):
         legend.append(Key("failed requests", "bar", "@bad"))
     note = (
         "Each level from its first request to its last, warm-up included; the 12 longest stalls of a level are marked."
     )
-    panels = [_panel(model, _placed(rows)) for model, rows in by_model.items()]
+    panels = [_panel(model, _placed(rows)) for model, rows in levels.by_model(every).items()]
     return [Plot("What happened when", note, panels, legend, _table(summary), wide=True)]
 
 
 def _placed(rows: Sequence[Level]) -> Placed:
-    """Levels in the order of time; one after another where their begins are not told."""
-    begins = [_epoch_s(level) for level in rows]
-    placed = [(begin, level) for begin, level in zip(begins, rows, strict=True) if begin is not None]
-    if len(placed) == len(rows):
-        placed.sort(key=lambda pair: pair[0])
-        return [(begin - placed[0][0], level) for begin, level in placed]
-    at, placed = 0.0, []
+    """Levels in the order of time; one after another where one of their begins is unknown."""
+    begins, at = [], 0.0
     for level in rows:
-        placed.append((at, level))
-        at += float(level.get("duration_s") or 0.0)
+        begins.append(at)
+        at += float(level.duration_s or 0.0)
+    with suppress(ValueError):
+        begins = [datetime.fromisoformat(str(level.began)).timestamp() for level in rows]
+    placed = []
+    for begin, level in sorted(zip(begins, rows, strict=True), key=lambda pair: pair[0]):
+        if level.timeline:
+            placed.append((begin - min(begins), level, level.timeline))
     return placed
 
 
-def _epoch_s(level: Level) -> float | None:
-    try:
-        return datetime.fromisoformat(str(level.get("began"))).timestamp()
-    except ValueError:
-        return None
-
-
 def _panel(model: str, placed: Placed) -> Panel:
-    rows = [Row("in flight", _area(_steps(placed, "in_flight"), "@5", "in flight"))]
-    tokens = _area(_steps(placed, "output_tokens_per_s"), "@0", "tokens/s")
-    rows.append(Row("tokens/s", tokens + _stalls(placed) if tokens else []))
-    rows += [Row("failed", _errors(placed)), *_samples(placed)]
-    rows = [row for row in rows if row.traces]
+    tokens = _area(_steps(placed, lambda line: line.output_tokens_per_s), "@0", "tokens/s")
+    memory = _samples(placed, lambda course: course.server_memory_bytes, GB)
+    rows = {
+        "in flight": _area(_steps(placed, lambda line: line.in_flight), "@5", "in flight"),
+        "tokens/s": tokens + _stalls(placed) if tokens else [],
+        "failed": _errors(placed),
+        "server memory, GB": _area(memory, "@2", "server memory, GB", steps=False),
+    }
+    for name, read, unit, color in (
+        ("server CPU, cores", lambda course: course.server_cores, 1.0, "@4"),
+        ("GPU busy, %", lambda course: course.gpu_utilisation, 0.01, "@3"),
+        ("power, W", lambda course: course.power_w, 1.0, "@1"),
+    ):
+        rows[name] = _area(_samples(placed, read, unit), color, name, steps=False)
+    rows = {name: traces for name, traces in rows.items() if traces}
     share = (1 - _GAP * (len(rows) - 1)) / len(rows)
     traces: list[Trace] = []
     notes: list[Trace] = []
     layout: Trace = {"bargap": 0, "margin": {"t": 44}}
-    for i, row in enumerate(rows):
+    for i, (name, own) in enumerate(rows.items()):
         axis = "" if i == 0 else str(i + 1)
         top = 1 - i * (share + _GAP)
         layout[f"yaxis{axis}"] = {"domain": [max(top - share, 0), top], "rangemode": "tozero", "nticks": 4}
-        traces += [one | {"yaxis": f"y{axis}"} for one in row.traces]
-        notes.append(trace.note(row.name, xref="paper", yref="paper", x=0, xanchor="left", y=top, yanchor="bottom"))
+        traces += [one | {"yaxis": f"y{axis}"} for one in own]
+        notes.append(trace.note(name, xref="paper", yref="paper", x=0, xanchor="left", y=top, yanchor="bottom"))
     layout["xaxis"] = trace.rate_axis("seconds")
     if len(rows) > 1:
         layout["xaxis"]["anchor"] = f"y{len(rows)}"
-    layout["shapes"] = [trace.upright(begin) for begin, _ in placed]
+    layout["shapes"] = [trace.upright(begin) for begin, _, _ in placed]
     layout["annotations"] = notes + _names(placed)
-    names = ", ".join(row.name for row in rows)
-    label = f"Timeline of {model}: {names}, over {len(placed)} levels."
+    label = f"Timeline of {model}: {', '.join(rows)}, over {len(placed)} levels."
     return Panel(model, label, traces, layout, height=_EDGES_PX + _ROW_PX * len(rows))
 
 
 def _names(placed: Placed) -> list[Trace]:
-    """The levels' names over their begins, without those that would lie on the one before."""
-    begin, last = placed[-1]
-    whole = begin + float(last.get("duration_s") or 1.0)
+    """The levels' names over their begins, without those that would cover the one before."""
+    begin, last, _ = placed[-1]
+    whole = begin + float(last.duration_s or 1.0)
     found, free = [], -1.0
-    for begin, level in placed:
+    for begin, level, _ in placed:
         if begin / whole < free:
             continue
-        name = levels.label(level) + (" again" if level.get("closing") else "")
+        name = levels.label(level) + (" again" if level.closing else "")
         free = begin / whole + 0.012 * (len(name) + 1)
         place = {"x": begin, "xanchor": "left", "yref": "paper", "y": 1, "yshift": 16, "yanchor": "bottom"}
         found.append(trace.note(name, color="@muted", **place))
@@ -116,21 +112,20 @@ def _names(placed: Placed) -> list[Trace]:
 # -- rows
 
 
-def _steps(placed: Placed, name: str) -> Points:
+def _steps(placed: Placed, read: Callable[[Timeline], Sequence[float] | None]) -> Points:
     """A column of the levels' timelines, each stretch at its begin, cut between levels."""
-    for begin, level in placed:
-        line = level["timeline"]
-        values = line.get(name)
-        if not values or not line["t_s"]:
+    for begin, _, line in placed:
+        values = read(line)
+        if not values or not line.t_s:
             continue
-        points = list(zip(line["t_s"], values, strict=False))
+        points = list(zip(line.t_s, values, strict=False))
         before = None
         for t, value in points:
-            # A step is told by where it begins: what stays as it was needs no points of its own.
+            # A step is drawn from where it begins: what stays as it was needs no points of its own.
             if value != before or t == points[-1][0]:
                 yield _second(begin + t), value
             before = value
-        yield _second(begin + line["t_s"][-1] + line["every_s"]), points[-1][1]
+        yield _second(begin + line.t_s[-1] + line.every_s), points[-1][1]
         yield None, None
 
 
@@ -140,15 +135,14 @@ def _second(at: float) -> float:
 
 def _errors(placed: Placed) -> list[Trace]:
     xs, ys, widths, texts = [], [], [], []
-    for begin, level in placed:
-        line = level["timeline"]
-        for t, n in zip(line["t_s"], line.get("errors") or (), strict=False):
+    for begin, _, line in placed:
+        for t, n in zip(line.t_s, line.errors, strict=False):
             if n:
-                x = _second(begin + t + line["every_s"] / 2)
+                x = _second(begin + t + line.every_s / 2)
                 xs.append(x)
                 ys.append(n)
-                widths.append(line["every_s"])
-                texts.append(trace.hover(f"{units.plural(int(n), 'failed request')} at {x:g} s"))
+                widths.append(line.every_s)
+                texts.append(trace.hover(f"{units.plural(n, 'failed request')} at {x:g} s"))
     bar = {"type": "bar", "x": xs, "y": ys, "width": widths, "marker": {"color": "@bad"}}
     bar |= {"text": texts, "hoverinfo": "text", "textposition": "none"}
     return [bar] if xs else []
@@ -157,40 +151,26 @@ def _errors(placed: Placed) -> list[Trace]:
 def _stalls(placed: Placed) -> list[Trace]:
     """Marks on the ground of the plot, at the ends of the longest stalls."""
     xs, texts = [], []
-    for begin, level in placed:
-        for stall in _longest(level):
-            if stall.get("at_s") is not None:
-                x = begin + stall["at_s"]
+    for begin, level, _ in placed:
+        stalls = level.stalls or _NO_STALLS
+        # A summary of before knows only the longest.
+        alone = Stall(at_s=stalls.at_s, ms=stalls.longest_ms, request=stalls.longest_request or 0)
+        for stall in stalls.longest or [alone]:
+            if stall.at_s is not None:
+                x = begin + stall.at_s
                 xs.append(_second(x))
-                where = f"ended at {x:.1f} s, in request {stall.get('request')}"
-                texts.append(trace.hover(f"stall of {units.span(stall.get('ms'))}", where))
+                where = f"ended at {x:.1f} s, in request {stall.request}"
+                texts.append(trace.hover(f"stall of {units.span(stall.ms)}", where))
     marker = {"color": "@bad", "size": 9, "symbol": "triangle-up"}
     marks = {"type": "scatter", "mode": "markers", "x": xs, "y": [0] * len(xs), "marker": marker}
     return [marks | {"text": texts, "hoverinfo": "text", "cliponaxis": False}] if xs else []
 
 
-def _longest(level: Level) -> Sequence[Record]:
-    """The longest stalls; of a summary that knows only the longest, that one."""
-    stalls = levels.distribution(level, "stalls")
-    alone = {"at_s": stalls.get("at_s"), "ms": stalls.get("longest_ms"), "request": stalls.get("longest_request")}
-    return stalls.get("longest") or [alone]
-
-
-def _samples(placed: Placed) -> Iterator[Row]:
-    for name, title, unit, color in (
-        ("server_memory_bytes", "server memory, GB", GB, "@2"),
-        ("server_cores", "server CPU, cores", 1.0, "@4"),
-        ("gpu_utilisation", "GPU busy, %", 0.01, "@3"),
-        ("power_w", "power, W", 1.0, "@1"),
-    ):
-        yield Row(title, _area(_course(placed, name, unit), color, title, steps=False))
-
-
-def _course(placed: Placed, name: str, unit: float) -> Points:
-    for begin, level in placed:
-        course = level.get("course") or {}
-        if course.get(name):
-            for t, y in zip(course["t_s"], course[name], strict=False):
+def _samples(placed: Placed, read: Callable[[Course], Sequence[float | None] | None], unit: float) -> Points:
+    for begin, level, _ in placed:
+        values = read(level.course) if level.course else None
+        if level.course and values:
+            for t, y in zip(level.course.t_s, values, strict=False):
                 yield _second(begin + t), None if y is None else trace.short(y / unit)
             yield None, None
 
@@ -214,38 +194,35 @@ def _area(points: Points, color: str, name: str, *, steps: bool = True) -> list[
 
 
 def _table(summary: Summary) -> list[Table]:
-    columns: Columns = [
+    columns: Columns[Level] = [
         LEVEL,
-        (Column("took", "s"), figure("duration_s")),
-        (Column("in flight", "most"), _of("timeline", "in_flight", max)),
-        (Column("tokens/s", "least"), _of("timeline", "output_tokens_per_s", _inner)),
-        (Column("tokens/s", "most"), _of("timeline", "output_tokens_per_s", max)),
-        (Column("failed"), count("failed")),
-        (Column("stalls"), statistic("stalls", "n", units.count)),
-        (Column("longest stall", "ms"), statistic("stalls", "longest_ms")),
-        (Column("ended at", "s"), statistic("stalls", "at_s")),
-        (Column("memory", "GB, most"), _of("course", "server_memory_bytes", lambda values: max(values) / GB)),
-        (Column("CPU", "cores, most"), _of("course", "server_cores", max)),
-        (Column("GPU busy", "most"), _of("course", "gpu_utilisation", max, units.share)),
-        (Column("power", "W, most"), _of("course", "power_w", max)),
+        (Column("took", "s"), lambda level: doc.figure(level.duration_s)),
+        (Column("in flight", "most"), lambda level: doc.figure(_most((level.timeline or _NOTHING).in_flight))),
+        (Column("tokens/s", "least"), lambda level: doc.figure(_least(level.timeline))),
+        (Column("tokens/s", "most"), lambda x: doc.figure(_most((x.timeline or _NOTHING).output_tokens_per_s))),
+        (Column("failed"), lambda level: doc.count(level.failed)),
+        (Column("stalls"), lambda level: doc.count((level.stalls or _NO_STALLS).n)),
+        (Column("longest stall", "ms"), lambda level: doc.figure((level.stalls or _NO_STALLS).longest_ms)),
+        (Column("ended at", "s"), lambda level: doc.figure((level.stalls or _NO_STALLS).at_s)),
+        (Column("memory", "GB, most"), _memory),
+        (Column("CPU", "cores, most"), lambda level: doc.figure(_most((level.course or _NO_SAMPLES).server_cores))),
+        (Column("GPU busy", "most"), lambda level: doc.share(_most((level.course or _NO_SAMPLES).gpu_utilisation))),
+        (Column("power", "W, most"), lambda level: doc.figure(_most((level.course or _NO_SAMPLES).power_w))),
     ]
     notes = ["least tokens/s: of the stretches between the first and the last"]
-    return without_unknown(per_model("Timeline", levels.levels(summary), columns, notes))
+    return doc.without_unknown(per_model("Timeline", levels.of(summary), columns, notes))
 
 
-def _of(
-    part: str,
-    name: str,
-    chosen: Callable[[list[float]], float],
-    shown: Callable[[float | None], str] = units.figure,
-) -> Read:
-    def read(level: Level) -> Cell:
-        values = [float(y) for y in levels.distribution(level, part).get(name) or () if y is not None]
-        return Cell(shown(chosen(values)) if values else units.ABSENT)
-
-    return read
+def _most(values: Iterable[float | None] | None) -> float | None:
+    return max((float(y) for y in values or () if y is not None), default=None)
 
 
-def _inner(values: list[float]) -> float:
-    """The least of the stretches that a level fills."""
-    return min(values[1:-1] or values)
+def _memory(level: Level) -> Cell:
+    most = _most((level.course or _NO_SAMPLES).server_memory_bytes)
+    return doc.figure(None if most is None else most / GB)
+
+
+def _least(line: Timeline | None) -> float | None:
+    """The least tokens/s of the stretches that a level fills."""
+    values = [float(y) for y in (line or _NOTHING).output_tokens_per_s or ()]
+    return min(values[1:-1] or values, default=None)

@@ -11,7 +11,7 @@ from loadbench import text as units
 from loadbench.figures import STATISTIC_TITLES
 from loadbench.report import levels
 from loadbench.report.document import Key, Panel, Plot, Sign, Table, Trace
-from loadbench.report.levels import Level, Record
+from loadbench.store.summary import Distribution, Interval, Level
 from loadbench.text import one_line
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
@@ -73,31 +73,34 @@ def _between(ends: tuple[float, float] | None, shown: Callable[[float | None], s
 # -- points
 
 
-def percentile(level: Level, metric: Record, statistic: str, name: str, noun: str = "requests") -> Point | None:
+def percentile(level: Level, metric: Distribution, statistic: str, name: str, noun: str = "requests") -> Point | None:
     """A percentile of a level, in ms, at the level's load; None where nobody measured it."""
-    if metric.get(statistic) is None:
+    y, ends = metric.at(statistic), levels.interval(metric, statistic)
+    if y is None:
         return None
-    y, ends = float(metric[statistic]), levels.interval(metric, statistic)
     marked = levels.is_marked(metric, statistic)
     figure = f"{name} {STATISTIC_TITLES[statistic]} {units.span(y)}{_between(ends, units.span)}"
     few = "too few requests for an interval" if marked else ""
-    text = hover(levels.load_words(level), figure, f"{units.count(metric.get('n'))} {noun}", few)
-    return Point(levels.load(level), y, text, ends, marked)
+    text = hover(levels.load_words(level), figure, f"{units.count(metric.n)} {noun}", few)
+    return Point(levels.load(level), float(y), text, ends, marked)
 
 
-def rate(level: Level, name: str, unit: str) -> Point | None:
-    y = level.get(name)
+def characters(level: Level) -> Point | None:
+    return _rate(level, level.characters_per_s, level.characters_per_s_ci95, "characters/s")
+
+
+def tokens(level: Level) -> Point | None:
+    return _rate(level, level.output_tokens_per_s, level.output_tokens_per_s_ci95, "tokens/s")
+
+
+def _rate(level: Level, y: float | None, interval: Interval | None, unit: str) -> Point | None:
     if y is None:
         return None
-    ends = both(levels.bounds(level, name))
-    requests = f"{units.count(level.get('completed'))} requests"
+    low, high = interval or (None, None)
+    ends = None if low is None or high is None else (float(low), float(high))
+    requests = f"{units.count(level.completed)} requests"
     text = hover(levels.load_words(level), f"{units.figure(y)} {unit}{_between(ends, units.figure)}", requests)
     return Point(levels.load(level), float(y), text, ends)
-
-
-def both(ends: tuple[float | None, float | None]) -> tuple[float, float] | None:
-    low, high = ends
-    return None if low is None or high is None else (float(low), float(high))
 
 
 # -- traces
@@ -151,26 +154,19 @@ def curve(xs: Sequence[float], ys: Sequence[float], color: str, *, dash: str = "
     return trace | {"text": text, "hoverinfo": "text"} if text else trace
 
 
-def _backdrop(lines: Iterable[Points]) -> Trace:
-    """All other models in grey, one trace: a panel's own line is read against them."""
-    xs: list[float | str | None] = []
-    ys: list[float | None] = []
-    for points in lines:
-        for point in points:
-            if point is not None:
-                xs.append(point.x)
-                ys.append(point.y)
-        xs.append(None)
-        ys.append(None)
-    style = {"hoverinfo": "skip", "line": {"color": "@muted/0.35", "width": 1}}
-    return {"type": "scatter", "mode": "lines", "x": xs, "y": ys, **style}
-
-
 def compared(title: str, note: str, lines: Mapping[str, Points], layout: Trace, tables: Sequence[Table]) -> Plot:
     """Lines of several models against the same axes: up to six on one plot, told apart by colour and sign; more of them
     one by one, the others in grey."""
     if len(lines) > COLORS:
-        grey = _backdrop(lines.values())
+        # All other models in grey, one trace: a panel's own line is read against them.
+        xs: list[float | str | None] = []
+        ys: list[float | None] = []
+        for points in lines.values():
+            known = [point for point in points if point is not None]
+            xs += [*(point.x for point in known), None]
+            ys += [*(point.y for point in known), None]
+        grey: Trace = {"type": "scatter", "mode": "lines", "x": xs, "y": ys}
+        grey |= {"hoverinfo": "skip", "line": {"color": "@muted/0.35", "width": 1}}
         panels = []
         for name, points in lines.items():
             label = f"Line plot, {title} against load, {name}; all models in grey."
@@ -190,7 +186,7 @@ def compared(title: str, note: str, lines: Mapping[str, Points], layout: Trace, 
 def load_axis(rows: Sequence[Level]) -> Trace:
     """The axis of loads, logarithmic, with the loads that were measured as its ticks."""
     at = sorted({levels.load(level) for level in rows if levels.load(level) > 0})
-    title = {"text": "requests offered /s" if rows and levels.is_open(rows[0]) else "streams at once"}
+    title = {"text": "requests offered /s" if rows and rows[0].is_open else "streams at once"}
     if not at:
         return {"title": title}
     least = max((at[-1] / at[0]) ** (1 / _MOST_LOADS), 1.2)
@@ -239,13 +235,6 @@ def note(text: str, *, color: str = "", **place: object) -> Trace:
     if color:
         font["color"] = color
     return {**place, "text": words(text), "showarrow": False, "font": font}
-
-
-def level_line(y: float, text: str) -> tuple[Trace, Trace]:
-    """A horizontal line across a plot and its name, as a shape and an annotation."""
-    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}
-    shape["line"] = {"color": "@bad", "width": 1.5, "dash": "dash"}
-    return shape, note(text, color="@bad", xref="paper", x=0, xanchor="left", y=y, yanchor="bottom")
 
 
 def upright(x: float) -> Trace:
