@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import pytest
@@ -20,7 +20,7 @@ from loadbench.cli.download import by_sdk, check_space, persist
 from loadbench.errors import LoadbenchError, TargetError, how_to_install
 from loadbench.serve import foundry
 from loadbench.server import ModelFacts, NotReady
-from tests.support.catalogues import PHI_CPU, PHI_GPU, Service, serving
+from tests.support.catalogues import PHI_CPU, PHI_GPU, Case, Service, holds, serving
 from tests.support.command import KEY, invoke, models
 from tests.support.sdk import FOREVER, FakeRuntime, install
 from tests.support.terminals import on_terminal
@@ -52,43 +52,6 @@ def ollama() -> Iterator[Service]:
 def foundry1() -> Iterator[Service]:
     with serving("foundry1", rows={CPU: {}, GPU: {}}) as service:
         yield service
-
-
-class Case(NamedTuple):
-    """A command on models, and what comes of it.
-
-    Attributes:
-        words: After `loadbench models`, and before the address of the server.
-        out: All of stdout, as a regular expression.
-        err: A part of stderr, as one; where the exit code is 1 or 2, one line of it begins with `loadbench: `.
-        server: What it is like; and `after` it all.
-        never: A request that is not made.
-    """
-
-    words: str
-    code: int = 0
-    out: str | None = None
-    err: str = ""
-    server: Mapping[str, Any] = {}
-    after: Mapping[str, Any] = {}
-    never: str = "none"
-
-
-def holds(case: Case, service: Service) -> None:
-    """What a case promises of a server."""
-    for name, value in case.server.items():
-        setattr(service, name, value)
-
-    done = models(*case.words.split(), "-e", service.url)
-
-    assert done.exit_code == case.code, done.output
-    assert case.out is None or re.fullmatch(case.out, done.stdout), done.stdout
-    assert re.search(case.err, done.stderr, re.MULTILINE), done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("loadbench: ")]
-    assert len(errors) == (case.code in (1, 2)), errors
-    assert {name: getattr(service, name) for name in case.after} == case.after
-    assert [one for one in service.asked if one == case.never] == []
-    assert "\x1b" not in done.output
 
 
 OLLAMA = {
@@ -161,7 +124,7 @@ OLLAMA = {
 
 @pytest.mark.parametrize("case", OLLAMA.values(), ids=OLLAMA)
 def test_a_server_that_loads_and_downloads(case: Case, ollama: Service) -> None:
-    holds(case, ollama)
+    holds(case, ollama, "models")
 
 
 FOUNDRY = {
@@ -185,13 +148,13 @@ FOUNDRY = {
 
 @pytest.mark.parametrize("case", FOUNDRY.values(), ids=FOUNDRY)
 def test_a_foundry_local_service(case: Case, foundry1: Service) -> None:
-    holds(case, foundry1)
+    holds(case, foundry1, "models")
 
 
 @pytest.mark.parametrize("words", ["load m", "unload --all"])
 def test_a_server_that_holds_what_it_was_started_with_is_one_line(words: str) -> None:
     with serving("openai", rows={"m": {}}) as service:
-        holds(Case(words, 1, out="", err=f"^loadbench: {service.url}/v1{NO_LOADING}$"), service)
+        holds(Case(words, 1, out="", err=f"^loadbench: {service.url}/v1{NO_LOADING}$"), service, "models")
 
 
 # -- the list
