@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, cycle, repeat
 from pathlib import Path
+from typing import Any
 
 import psutil
 import uvloop
@@ -77,6 +78,18 @@ class Fault:
     text: str | None = ""
     reused: bool = False
     timeouts: Timeouts = field(default_factory=seconds)
+
+
+def unanswered(script: Iterable[Step], error: ErrorKind, says: str = "", **more: Any) -> Fault:
+    """A row whose answer has no head that could be read."""
+    return Fault(script, error, says, status=None, marks="sent", **more)
+
+
+def begun(
+    script: Iterable[Step], error: ErrorKind | None, says: str = "", *, text: str | None = "AB", **more: Any
+) -> Fault:
+    """A row whose answer had text, whatever became of it then."""
+    return Fault(script, error, says, marks=WHOLE_MARKS, text=text, **more)
 
 
 @dataclass(frozen=True, slots=True)
