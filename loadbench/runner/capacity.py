@@ -25,24 +25,18 @@ from loadbench.store.summary import Verdict
 
 # -- which load is tried next
 
-LOWEST_RATE = 1 / 64
-"""Of the first rate: how far down a search goes for a rate that meets the SLO."""
-CONFIRMED = 2
-"""Probes that the answer must meet, the one that found it among them."""
+LOWEST_RATE = 1 / 64  # of the first rate: how far down a search goes for a rate that meets the SLO
+CONFIRMED = 2  # probes that the answer must meet, the one that found it among them
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The loads of a search.
+    """The loads of a search."""
 
-    Attributes:
-        by: Streams at once, which are whole, or requests per second.
-        within: How near the lowest load that fails must be to the answer, as a share of it; one stream is near enough.
-    """
-
-    by: Literal["concurrency", "rate"]
+    by: Literal["concurrency", "rate"]  # streams at once, which are whole, or requests per second
     start: float
     most: float
+    # How near the lowest load that fails must be to the answer, as a share of it; one stream is near enough
     within: float = 0.05
 
     @classmethod
@@ -152,10 +146,8 @@ def _short(rate: float) -> float:
 
 # -- the search
 
-SHORTEST_S = 1.0
-"""Of a budget's rest: with less no probe is begun."""
-LATE = 1.2
-"""Of the time that a probe at a rate takes: what it must be allowed, for requests come by chance."""
+SHORTEST_S = 1.0  # of a budget's rest: with less no probe is begun
+LATE = 1.2  # of the time that a probe at a rate takes: what it must be allowed, for requests come by chance
 STOPPED = "the search was interrupted"
 BUDGET = "the budget of time was spent"
 TWICE = "confirmed by a second probe"
@@ -213,21 +205,14 @@ def check(scenario: Scenario, grid: Grid, budget_s: float | None) -> None:
 
 @dataclass
 class Search(Schedule):
-    """A schedule that finds each model's capacity.
+    """A schedule that finds each model's capacity."""
 
-    Attributes:
-        scenario: Its SLO, its limits of a probe, its warm-up.
-        records: run.json's `capacity`. What is in it is not done again.
-        tell: Called after each step with the model, the step and the answer so far, and the same in words.
-        budget_s: How long it all may take.
-        now_s: A monotonic clock.
-    """
-
-    scenario: Scenario
-    records: Sequence[SearchRecord]
+    scenario: Scenario  # its SLO, its limits of a probe, its warm-up
+    records: Sequence[SearchRecord]  # run.json's `capacity`. What is in it is not done again
+    # Called after each step with the model, the step and the answer so far, and the same in words
     tell: Callable[[str, Mapping[str, Any], str], None]
-    budget_s: float | None = None
-    now_s: Callable[[], float] = time.monotonic
+    budget_s: float | None = None  # how long it all may take
+    now_s: Callable[[], float] = time.monotonic  # a monotonic clock
     _at: int = -1  # the model whose turn it is
     _ends_s: float | None = None  # of the whole budget
     _turn_ends_s: float | None = None  # of this model's share of it

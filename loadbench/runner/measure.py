@@ -43,10 +43,8 @@ from loadbench.store import SIDES
 from loadbench.transport import raise_file_limit
 
 MOST_STREAMS = 1000
-MOST_PER_S = 1000.0
-"""Requests; of both, what is sent to another machine without a question."""
-_DOZEN = 12
-"""Models that a run takes without a question where the server holds them, or does not say."""
+MOST_PER_S = 1000.0  # requests; of both, what is sent to another machine without a question
+_DOZEN = 12  # models that a run takes without a question where the server holds them, or does not say
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
@@ -171,19 +169,13 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One target and what it is to be asked.
+    """One target and what it is to be asked."""
 
-    Attributes:
-        name: Of two targets `base` or `new`; "" of a single one.
-        path: The run folder.
-        questions: The prompts; of a run that is continued those that it began with.
-    """
-
-    name: str
+    name: str  # of two targets `base` or `new`; "" of a single one
     job: Job
     location: Location
-    path: Path
-    questions: list[Prompt]
+    path: Path  # the run folder
+    questions: list[Prompt]  # the prompts; of a run that is continued those that it began with
 
 
 def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str], None]) -> Side:
@@ -200,26 +192,17 @@ def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str
 
 @dataclass(frozen=True)
 class Prepared:
-    """A target that was reached, and what is to be measured of it.
-
-    Attributes:
-        server: Without a base URL where it is started for a real run alone.
-        steps: All its levels; none of a search.
-        done: Ids of those that are complete.
-        grid: The loads of a search.
-        runs: How many runs share the budget of time.
-        others: Further endpoints of the service.
-    """
+    """A target that was reached, and what is to be measured of it."""
 
     side: Side
     reached: Reached
-    server: Target
+    server: Target  # without a base URL where it is started for a real run alone
     choice: Choice
-    steps: Plan
-    done: set[str]
-    grid: Grid | None
-    runs: int
-    others: tuple[Reached, ...] = ()
+    steps: Plan  # all its levels; none of a search
+    done: set[str]  # ids of those that are complete
+    grid: Grid | None  # the loads of a search
+    runs: int  # how many runs share the budget of time
+    others: tuple[Reached, ...] = ()  # further endpoints of the service
 
     @property
     def scenario(self) -> Scenario:

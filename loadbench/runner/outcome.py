@@ -22,33 +22,21 @@ MEANT = ("model", "device", "execution provider", "server", "server version")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What one run left.
+    """What one run left."""
 
-    Attributes:
-        name: `base` or `new`; "" of a run alone.
-        failed: Models that completed nothing, and why.
-        info: run.json.
-    """
-
-    name: str
+    name: str  # `base` or `new`; "" of a run alone
     folder: Path
-    failed: Mapping[str, str]
-    info: Mapping[str, Any]
+    failed: Mapping[str, str]  # models that completed nothing, and why
+    info: Mapping[str, Any]  # run.json
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job came to.
+    """What a job came to."""
 
-    Attributes:
-        folder: Where all of it is.
-        runs: One, or those of both sides; none after a dry run.
-        interrupted: Whether the user ended it.
-    """
-
-    folder: Path
-    runs: tuple[Ran, ...]
-    interrupted: bool
+    folder: Path  # where all of it is
+    runs: tuple[Ran, ...]  # one, or those of both sides; none after a dry run
+    interrupted: bool  # whether the user ended it
     is_search: bool
 
     @property

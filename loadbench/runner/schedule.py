@@ -24,8 +24,7 @@ from loadbench.store.record import Result, Results
 
 # -- until the means are known well enough
 
-FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")
-"""Of which the widths of intervals end the repeats."""
+FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")  # of which the widths of intervals end the repeats
 _LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
 
 
@@ -55,19 +54,14 @@ class Precise(Schedule):
     Known well enough is a mean over runs whose 95 % interval (`metrics.over_runs`) is no further from it than
     `wanted`, of tokens/s and of the median latency, at every load. All loads stop together, so that their runs stay in
     turns. A load that failed or was skipped once is not waited for any more.
-
-    Attributes:
-        levels: The plan's, in rounds.
-        record: run.json's `until`. Figures that are in it count, as those of a run that is continued.
-        tell: Shows after each round how well the worst mean is known.
-        rounds: Shared by runs that take turns; unset, this run decides alone.
     """
 
-    levels: Sequence[PlannedLevel]
+    levels: Sequence[PlannedLevel]  # the plan's, in rounds
+    # run.json's `until`. Figures that are in it count, as those of a run that is continued
     record: MutableMapping[str, Any]
-    tell: Callable[[str], None]
+    tell: Callable[[str], None]  # shows after each round how well the worst mean is known
     streamed: bool = True
-    rounds: Rounds = field(default_factory=Rounds)
+    rounds: Rounds = field(default_factory=Rounds)  # shared by runs that take turns; unset, this run decides alone
     _given: int = 0
     _results: list[Result] = field(default_factory=list)
     _lost: set[tuple[Any, ...]] = field(default_factory=set)  # loads that are not waited for
@@ -146,12 +140,9 @@ def _key(level: Level) -> tuple[Any, ...]:
 
 # -- an early end
 
-FEWEST = 10
-"""Requests that have ended before anything is aborted: a bad request at its beginning ends no run."""
-ERROR = 0.01
-"""Chance that the looks at a level together end a run that is just at its limit."""
-_GROWTH = 1.1
-"""From one look to the next, in requests."""
+FEWEST = 10  # requests that have ended before anything is aborted: a bad request at its beginning ends no run
+ERROR = 0.01  # chance that the looks at a level together end a run that is just at its limit
+_GROWTH = 1.1  # from one look to the next, in requests
 
 
 def with_aborts(schedule: Schedule, thresholds: Sequence[Threshold], *, streamed: bool) -> Schedule:
@@ -162,18 +153,13 @@ def with_aborts(schedule: Schedule, thresholds: Sequence[Threshold], *, streamed
 
 @dataclass
 class Abort(Schedule):
-    """A schedule around another one. Once it has aborted, every level that follows is to be skipped.
-
-    Attributes:
-        thresholds: Those that abort.
-        reason: Why the run was ended; None where it was not.
-    """
+    """A schedule around another one. Once it has aborted, every level that follows is to be skipped."""
 
     schedule: Schedule
-    thresholds: Sequence[Threshold]
+    thresholds: Sequence[Threshold]  # those that abort
     streamed: bool = True
     now_ns: Callable[[], int] = time.perf_counter_ns
-    reason: str | None = None
+    reason: str | None = None  # why the run was ended; None where it was not
     _by: Threshold | None = None
     _cut: bool = False  # whether the present level was still to begin requests
     _trials: list[Trial] | None = None  # of the present level
@@ -247,14 +233,10 @@ _COUNTED = {
 
 @dataclass(slots=True)
 class Trial:
-    """A threshold on the level that is measured.
-
-    Attributes:
-        opened: Whether requests start at a rate: then TTFT counts from when they were due.
-    """
+    """A threshold on the level that is measured."""
 
     threshold: Threshold
-    opened: bool
+    opened: bool  # whether requests start at a rate: then TTFT counts from when they were due
     _hits: int = 0  # completed requests whose time is on the wrong side
     _looks: int = 0
     _next_look: float = FEWEST

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from loadbench.engine import Progress
     from loadbench.runner.plan import Plan, PlannedLevel
 
-Facts = Mapping[str, Any]
-"""Of an event, as JSON will say it."""
+Facts = Mapping[str, Any]  # of an event, as JSON will say it
 
 # -- views
 
@@ -223,13 +222,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Watched:
-    """A server; one without a base URL is not started and has nothing to watch.
-
-    Attributes:
-        others: Further endpoints of the service, whose requests are counted together with its own.
-    """
+    """A server; one without a base URL is not started and has nothing to watch."""
 
     server: Target
+    # Further endpoints of the service, whose requests are counted together with its own
     others: tuple[Target, ...] = ()
 
     @property
@@ -312,8 +308,7 @@ class Pulse:
         return {"client_pause_s": round(self._longest_s, 3), "client_pause_at_s": at_s}
 
 
-SILENT_S = 10.0
-"""Without an answer, before a person reads that it is waited for."""
+SILENT_S = 10.0  # without an answer, before a person reads that it is waited for
 
 
 def waiting_for(scenario: Scenario, *, begun: bool = False) -> str:

@@ -17,8 +17,7 @@ from loadbench.text import at, printable, shown
 
 LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
-WRITER_WAIT_S = 5.0
-"""For the first byte of a named pipe: one that nobody writes to would be waited for without end."""
+WRITER_WAIT_S = 5.0  # for the first byte of a named pipe: one that nobody writes to would be waited for without end
 _BUFFER_BYTES = 1 << 19
 Keys = tuple[str | int, ...]
 

@@ -15,8 +15,7 @@ from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
 
-Table = dict[str, Any]
-"""Plain data, as JSON and TOML have it."""
+Table = dict[str, Any]  # plain data, as JSON and TOML have it
 _INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""
 _BESIDE = {

@@ -25,10 +25,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Device = Literal["cpu", "gpu", "npu"]
-MOST_REPEATS = 20
-"""Of a level that is repeated until its figures are known well enough."""
-LEAST_REPEATS = 3
-""" "Well enough" takes so many at least."""
+MOST_REPEATS = 20  # of a level that is repeated until its figures are known well enough
+LEAST_REPEATS = 3  # "Well enough" takes so many at least
 
 
 def _after(seconds: float) -> Duration:
