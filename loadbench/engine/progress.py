@@ -59,7 +59,7 @@ class Progress:
     measured_from_ns: int | None = None
     full_ns: int | None = None
     last_issue_ns: int | None = None
-    workers: list[dict[str, Any]] | None = None  # of a level in shares: what became of each
+    workers: list[dict[str, object]] | None = None  # of a level in shares: what became of each
     incomplete: str | None = None  # why a part of the load is missing
     gaps_us: list[int] = field(default_factory=list)  # not in their histogram yet: a call for each request takes 60 us
     histograms: dict[str, Histogram] = field(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
@@ -18,6 +18,7 @@ from loadbench.metrics.slo import WHOLE, Tried, zones
 from loadbench.runner import job
 from loadbench.runner.plan import PlannedLevel, Schedule
 from loadbench.runner.probe import UNREACHABLE, Probe, Rule
+from loadbench.runner.watch import Facts
 from loadbench.scenario import Level, Scenario
 from loadbench.store.record import Result
 from loadbench.store.schema import SearchRecord, ShareRecord, StepRecord
@@ -210,7 +211,7 @@ class Search(Schedule):
     scenario: Scenario  # its SLO, its limits of a probe, its warm-up
     records: Sequence[SearchRecord]  # run.json's `capacity`. What is in it is not done again
     # Called after each step with the model, the step and the answer so far, and the same in words
-    tell: Callable[[str, Mapping[str, Any], str], None]
+    tell: Callable[[str, Facts, str], None]
     budget_s: float | None = None  # how long it all may take
     now_s: Callable[[], float] = time.monotonic  # a monotonic clock
     _at: int = -1  # the model whose turn it is
@@ -240,7 +241,7 @@ class Search(Schedule):
     def has_enough(self, progress: Progress) -> bool:
         return self._probe is not None and self._probe.look(progress.dropped) is not None
 
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+    def ended(self, progress: Progress, facts: Facts) -> None:
         """Add the step and its consequence to the record, which the run folder writes together with the level."""
         record, level, probe = self.records[self._at], progress.level, self._probe
         if facts["status"] == "interrupted" or probe is None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import zip_longest
 from math import ceil
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -237,7 +237,7 @@ class Prepared:
         """The levels that are not complete."""
         return replace(self.steps, levels=tuple(one for one in self.steps.levels if one.level.id not in self.done))
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """The opening as programs read it."""
         return {
             "target": self.server.base_url or None,
@@ -357,7 +357,7 @@ class Prepared:
             scenario.max_tokens, scenario.temperature, body | scenario.extra_body, scenario.stream, min_tokens
         )
 
-    def _endpoints(self, weights: Sequence[int]) -> list[dict[str, Any]]:
+    def _endpoints(self, weights: Sequence[int]) -> list[dict[str, object]]:
         """For run.json."""
         found = []
         for one, weight in zip([self.reached, *self.others], weights, strict=True):
@@ -455,7 +455,7 @@ class Opening:
             levels += reversed(ones) if number % 2 else ones
         return Plan(tuple(levels), first.cuts, first.assumption or more[0].assumption, first.idle_s + more[0].idle_s)
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """As programs read it."""
         if len(self.prepared) == 1:
             return self.prepared[0].facts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from loadbench.metrics import level as levels
 from loadbench.metrics.distribution import NS_PER_MS
 from loadbench.metrics.slo import compare
 from loadbench.runner.plan import PlannedLevel, Schedule
+from loadbench.runner.watch import Facts
 from loadbench.scenario import LEAST_REPEATS, Level, Scenario
 from loadbench.scenario.bounds import Threshold
 from loadbench.store import LevelData
@@ -28,7 +29,7 @@ FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")  # of which the widths 
 _LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
 
 
-def until_record(scenario: Scenario) -> dict[str, Any]:
+def until_record(scenario: Scenario) -> dict[str, object]:
     """What run.json says under `until` at the start; the schedule fills it."""
     return {"wanted": scenario.until, "least": LEAST_REPEATS, "most": scenario.repeats, "reached": None, "runs": []}
 
@@ -64,7 +65,7 @@ class Precise(Schedule):
     rounds: Rounds = field(default_factory=Rounds)  # shared by runs that take turns; unset, this run decides alone
     _given: int = 0
     _results: list[Result] = field(default_factory=list)
-    _lost: set[tuple[Any, ...]] = field(default_factory=set)  # loads that are not waited for
+    _lost: set[tuple[object, ...]] = field(default_factory=set)  # loads that are not waited for
 
     def __post_init__(self) -> None:
         self.rounds.runs.append(self)
@@ -93,7 +94,7 @@ class Precise(Schedule):
     def heard(self, result: Result) -> None:
         self._results.append(result)
 
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+    def ended(self, progress: Progress, facts: Facts) -> None:
         """Keep the level's figures in the record, which the run folder writes together with the level."""
         level = progress.level
         if facts["status"] == "complete":
@@ -110,7 +111,7 @@ class Precise(Schedule):
     def _conclude(self) -> bool:
         """Whether all means are known well enough by now; says how well the worst one is."""
         rows = {row["level"]: row for row in self.record["runs"]}  # of a level that was measured again, the last
-        grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        grouped: dict[tuple[object, ...], list[Facts]] = {}
         for row in rows.values():
             load = tuple(row[name] for name in _LOAD)
             if load not in self._lost:
@@ -134,7 +135,7 @@ class Precise(Schedule):
         return reached
 
 
-def _key(level: Level) -> tuple[Any, ...]:
+def _key(level: Level) -> tuple[object, ...]:
     return tuple(getattr(level, name) for name in _LOAD)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -243,7 +243,7 @@ class Session:
         if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
             self.failed[level.model] = facts["reason"]
 
-    def _entry(self, level: Level) -> dict[str, Any]:
+    def _entry(self, level: Level) -> dict[str, object]:
         """The level in run.json, before it begins."""
         chosen = next((one for one in self.chosen if one.id == level.model), None)
         facts = chosen.facts if chosen else None

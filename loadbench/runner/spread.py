@@ -299,7 +299,7 @@ def merge_into(progress: Progress, parts: Sequence[Part]) -> None:
         progress.histograms[name] = merged
 
 
-def worker_figures(part: Part, progress: Progress) -> dict[str, Any]:
+def worker_figures(part: Part, progress: Progress) -> dict[str, object]:
     """What run.json says of a worker's share."""
     place, report, share, level = part.place, part.last, part.share, progress.level
     hello, rate_per_s = place.hello, level.request_rate_per_s
@@ -393,7 +393,7 @@ class Workers:
         hellos = [one.hello for one in self.pool.places if one.hello is not None]
         return [one.pid for one in hellos if one.host == here]
 
-    def facts(self, sharing: Sharing) -> dict[str, Any]:
+    def facts(self, sharing: Sharing) -> dict[str, object]:
         """What run.json says of them."""
         known = [(one, one.hello) for one in self.pool.places if one.hello is not None]
         return {

@@ -64,7 +64,7 @@ class Turn:
     watch: Watch
     view: View
     sleep: Callable[[float], Awaitable[bool]]  # waits so many seconds; False where the user ended the run meanwhile
-    probes: list[dict[str, Any]]  # the list in run.json that takes each probe
+    probes: list[dict[str, object]]  # the list in run.json that takes each probe
     origin: Origin
     salt: int  # makes the prefixes differ from those of other runs
     pause: Callable[[float], Awaitable[None]] = anyio.sleep  # lets so many seconds pass

@@ -57,7 +57,7 @@ class JsonLines(View):
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
 
-    def _write(self, event: str, **fields: Any) -> None:
+    def _write(self, event: str, **fields: object) -> None:
         self._out.write(in_json(orjson.dumps({"event": event, **fields}).decode()).encode() + b"\n")
         self._out.flush()
 
@@ -256,7 +256,7 @@ class Watched:
         finally:
             sampler.close()
 
-    def facts(self, sampler: telemetry.Sampler | None) -> dict[str, Any] | None:
+    def facts(self, sampler: telemetry.Sampler | None) -> dict[str, object] | None:
         """What run.json says of the samples; None where none are taken."""
         if sampler is None:
             return None

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -370,7 +370,7 @@ class Threshold(msgspec.Struct, frozen=True):
         return cls(bound=bound, level=level, abort=ending is not None, after_s=after_s, text=condition)
 
     @classmethod
-    def of(cls, written: str | FailIf | Mapping[str, Any]) -> Threshold:
+    def of(cls, written: str | FailIf | Mapping[str, object]) -> Threshold:
         """Read what a scenario holds, as text or table.
 
         Raises:

@@ -186,7 +186,7 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
             return
         raise ScenarioError(f"{where}: {name} is not a JSON number")
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         data = dict(pairs)
         if len(data) < len(pairs):
             keys = [key for key, _ in pairs]

@@ -151,7 +151,7 @@ def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=encoded)
 
 
-def _scenario(data: Any, where: str, folder: Path) -> Scenario:
+def _scenario(data: object, where: str, folder: Path) -> Scenario:
     if not isinstance(data, dict):
         raise ScenarioError(f"{where}: must be a table of settings, not {shown(data)}")
     _known(data, Scenario, (), where)

@@ -545,10 +545,10 @@ def _check_threshold(written: str | FailIf) -> None:
     check_written(Threshold.of(written).bound, holds=False)
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, object]:
     """The JSON Schema of a scenario file, for editors."""
 
-    def hook(kind: type) -> dict[str, Any]:
+    def hook(kind: type) -> dict[str, object]:
         if kind is Duration:
             return {
                 "anyOf": [{"type": "string", "pattern": r"^([0-9.]+ *(ms|s|m|h) *)+$|^[0-9.]+$"}, {"type": "number"}]

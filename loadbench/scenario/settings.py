@@ -11,7 +11,7 @@ from __future__ import annotations
 import types
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -88,7 +88,7 @@ def settings(struct: type[msgspec.Struct]) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def _kind(annotation: Any) -> Any:
+def _kind(annotation: object) -> object:
     """A type without its limits, and without None."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
@@ -97,8 +97,8 @@ def _kind(annotation: Any) -> Any:
     return annotation
 
 
-def _reads(kind: Any) -> Reader:
+def _reads(kind: object) -> Reader:
     if get_origin(kind) is Literal:
         return "choice"
-    of: dict[Any, Reader] = {bool: "switch", int: "whole number", float: "number", Duration: "duration", str: "text"}
+    of: dict[object, Reader] = {bool: "switch", int: "whole number", float: "number", Duration: "duration", str: "text"}
     return of[kind]
