@@ -14,7 +14,7 @@ from loadbench import select, store
 from loadbench.cli.options import FILE_OF_END, PATH, Command
 from loadbench.cli.surroundings import data, note, say, write
 from loadbench.errors import FAILED, StoreError, UsageError
-from loadbench.report import FORMATS, exports, listing, objectives, text
+from loadbench.report import FORMATS, brief, exports, listing, objectives, text
 from loadbench.report import junit as junit_report
 from loadbench.report import run as run_report
 from loadbench.report.html import matrix
@@ -55,6 +55,7 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
     metavar="FILE",
     help="Write there, not to stdout; of several files, into this folder.",
 )
+@click.option("--full", is_flag=True, help="Of text: the whole report, not one screen of it.")
 @click.option("--level", "levels", multiple=True, metavar="ID", help="Of hgrm and vllm: this level, as c4. Repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e or client_lag.")
 @click.option("--junit", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
@@ -65,6 +66,7 @@ def report(
     folders: tuple[Path, ...],
     kind: str,
     output: Path | None,
+    full: bool,
     levels: tuple[str, ...],
     metrics: tuple[str, ...],
     junit: Path | None,
@@ -97,8 +99,12 @@ def report(
         note(f"warning: {error}")
     if kind in exports.FORMATS:
         _write_exports(kind, run, summary, output, levels, metrics)
-    elif kind == "text" and output is None:
-        text.show(run_report.document(summary), text.console(sys.stdout))
+    elif kind == "text":
+        document = run_report.document(summary) if full else brief.document(summary)
+        if output is None:
+            text.show(document, text.console(sys.stdout))
+        else:
+            write(output, reports.rendered(document, "text"))
     elif kind == "html" and output is None and sys.stdout.isatty():
         click.echo(folder / "report.html")  # no terminal shows a page
     else:

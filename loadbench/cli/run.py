@@ -21,7 +21,7 @@ from loadbench.cli.options import MORE, Command, options, scenario_file
 from loadbench.cli.screen import Screen
 from loadbench.cli.surroundings import say, write
 from loadbench.errors import FAILED, INTERRUPTED, UsageError
-from loadbench.report import comparison, junit, objectives, text
+from loadbench.report import brief, comparison, junit, objectives, text
 from loadbench.report import run as run_report
 from loadbench.runner import outcome as outcomes
 from loadbench.runner.capacity import Grid
@@ -40,6 +40,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     junit: Annotated[Path | None, Flag("--junit", "JUnit XML for CI, too.", "FILE", "file of end", variable=False)] = (
         None
     )
+    full: Annotated[bool, Flag("--full", "Print the whole report, not one screen of it.", variable=False)] = False
     as_json: Annotated[bool, Flag("--json", "JSON lines on stdout, the summary last.", variable=False)] = False
     quiet: Annotated[bool, Flag("-q --quiet", "Print errors alone.", variable=False)] = False
     no_progress: Annotated[bool, Flag("--no-progress", "No live view.", variable=False)] = False
@@ -68,7 +69,7 @@ LAYOUT = {
     "Cold starts, memory, energy": (
         *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts"),
     ),
-    "Output": ("folder", "name", "junit", "as_json", "quiet", "no_progress", "answers"),
+    "Output": ("folder", "name", "full", "junit", "as_json", "quiet", "no_progress", "answers"),
     MORE: ("stamps",),
 }
 """Where --help lists which setting: headings, and under each the settings in order."""
@@ -211,8 +212,10 @@ def carry_out(job: Job, shown: Shown) -> int:
         return _both(outcome, summaries, observer, shown)
     if shown.tables:
         path = outcome.folder
-        text.show(run_report.document(summaries[0]), text.console(sys.stdout))
-        click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}")
+        compose = run_report.document if shown.full else brief.document
+        text.show(compose(summaries[0]), text.console(sys.stdout))
+        more = "" if shown.full else " --full"
+        click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}{more}")
     if shown.junit is not None:  # last: where it cannot be written, all else was said
         write(shown.junit, junit.of_run(summaries[0], strict=shown.strict))
     verdict = outcomes.verdict(outcome, summaries[0], strict=shown.strict)
