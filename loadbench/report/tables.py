@@ -61,11 +61,7 @@ def characters(level: Level) -> Cell:
 
 
 def times_of(
-    name: str,
-    times: Times,
-    read: Callable[[Level], Distribution | None],
-    statistics: Iterable[str],
-    unit: str = "",
+    name: str, times: Times, read: Callable[[Level], Distribution | None], statistics: Iterable[str], unit: str = ""
 ) -> Columns[Level]:
     columns: Columns[Level] = []
     for statistic in statistics:
