@@ -94,14 +94,14 @@ def test_the_recommendation_names_the_winner_and_why_after_its_doubts() -> None:
     assert choice.headline(clear()).startswith("Choose qwen2.5-1.5b: score ")
     assert choice.reasons(clear())[0].startswith("For it: quality 3.90 of 5 against 2.80 of 5")
     assert choice.headline(doubtful()).startswith(
-        "No plain recommendation (V9 other-load, V8 different-setup red, see Doubts); by these figures: choose "
+        "No plain recommendation (V9 other-load, V8 different-setup red, see Warnings); by these figures: choose "
     )
 
 
 def test_nobody_left_is_said_with_figures_and_how_sure() -> None:
     far, near, silent = choice.fell_out(nobody())
 
-    assert choice.headline(nobody()) == "No candidate meets the needs"
+    assert choice.headline(nobody()) == "No candidate meets the requirements"
     assert far.startswith("far: ")
     assert near.endswith(", not sure: its interval holds the bound")
     assert "silent: " in silent
@@ -122,7 +122,7 @@ def test_a_decision_record_has_its_parts() -> None:
     assert heads[:2] == ["### Decision", "### Context"]
     for title in ("Rank at", "Speed at", "Quality and footprint"):
         assert any(head.startswith(f"### {title}") for head in heads)
-    assert heads[-3:] == ["### Alternatives", "### Consequences", "### Doubts"]
+    assert heads[-3:] == ["### Alternatives", "### Consequences", "### Warnings"]
 
 
 def test_the_scores_can_be_computed_again_from_the_json() -> None:

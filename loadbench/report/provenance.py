@@ -51,7 +51,7 @@ def date(summary: Summary) -> str:
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """Name and text of each fact, in reading order; facts that nobody recorded are left out."""
     run = levels.facts(summary)
-    found = [*_target(run), *_models(summary, run), ("asked for", _workload(run)), ("loads", _loads(summary, run))]
+    found = [*_target(run), *_models(summary, run), ("workload", _workload(run)), *_loads(summary, run)]
     lengths_s = [level.duration_s for level in levels.of(summary) if level.duration_s is not None]
     if lengths_s:
         found.append(("took", f"{units.span(1000 * sum(lengths_s))} in {units.plural(len(lengths_s), 'level')}"))
@@ -62,8 +62,8 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("clock", one_line(CLOCKS.get(clock, clock))),
         ("client", _machine(run.environment or EnvironmentFacts())),
         ("workers", _workers(run)),
-        ("watched", watched(run)),
-        ("not known", unwatched(run)),
+        ("telemetry", watched(run)),
+        ("unavailable", unwatched(run)),
         ("assumed", assumed(run)),
         ("loadbench", one_line(_words([versions.get("loadbench"), *libraries]))),
     ]
@@ -100,7 +100,7 @@ def _target(run: RunFacts) -> Iterator[tuple[str, str]]:
         parts = ":".join(str(endpoint.weight) for endpoint in run.endpoints)
         yield "in turns", f"{parts} of the requests"
     if run.target_found != "as given":
-        yield "found", one_line(run.target_found or "")
+        yield "target", one_line(run.target_found or "")
 
 
 def _models(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
@@ -175,18 +175,16 @@ def _workload(run: RunFacts) -> str:
     return _words(parts)
 
 
-def _loads(summary: Summary, run: RunFacts) -> str:
+def _loads(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
     rows = levels.of(summary)
     closed = levels.joined(str(level.concurrency) for level in rows if level.concurrency)
     opened = levels.joined(f"{level.request_rate_per_s:g}" for level in rows if level.is_open)
-    parts = []
     if closed:
-        parts.append(f"{closed} stream{'' if closed == '1' else 's'} at once (closed loop)")
+        yield "concurrency", f"{closed} (closed loop)"
     if opened:
         arrivals = _scenario(run).arrivals
         pattern = f", {arrivals} arrivals" if arrivals else ""
-        parts.append(f"{opened} requests/s (open loop{pattern})")
-    return _words(parts, "; ")
+        yield "request rate", f"{opened} requests/s (open loop{pattern})"
 
 
 # -- machines and telemetry

@@ -17,7 +17,7 @@ from loadbench.report.html import timeline
 from loadbench.report.levels import Record
 from loadbench.store.summary import Curve, Level, Objective, Summary, rank
 
-NOTHING = "No validity gate spoke: nothing was found that makes these figures doubtful."
+NOTHING = "No warnings: no check found anything that makes these figures doubtful."
 STEADY = 1.1
 """A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
 MORE_THAN_PLANNED = 1.05
@@ -34,7 +34,7 @@ def document(record: Record | Summary, *, plots: bool = False) -> doc.Document:
     """
     summary = levels.read(record)
     measured = levels.of(summary)
-    blocks: list[Block] = [Text("", lines(summary)), doc.Facts("How it was got", provenance.facts(summary))]
+    blocks: list[Block] = [Text("", lines(summary)), doc.Facts("Run details", provenance.facts(summary))]
     if not measured:
         blocks.append(doc.Small("", ["No level was measured."]))
     blocks += tables_of(
@@ -57,7 +57,9 @@ def document(record: Record | Summary, *, plots: bool = False) -> doc.Document:
     )
     more: list[Block] = [Details(title, inner) for title, inner in details if inner]
     sections.append(Section("more", "More figures", [*more, definitions()]))
-    facts = dict(provenance.facts(summary))
+    facts: dict[str, str] = {}
+    for name, text in provenance.facts(summary):
+        facts.setdefault(name, text)
     about = " · ".join(facts[name] for name in ("target", "client") if name in facts)
     warning = provenance.SIMULATED if levels.is_simulated(summary) else ""
     title = doc.Title(provenance.title(summary), date=provenance.date(summary), about=about, simulated=warning)
@@ -70,8 +72,8 @@ def lines(summary: Summary) -> list[Line]:
 
 
 def definitions() -> Block:
-    hint = "What each figure means: report.md in the run folder, section Definitions."
-    return Details("Definitions", [doc.Facts("", provenance.definitions())], hint)
+    hint = "Metric definitions: see report.md in the run folder."
+    return Details("Metric definitions", [doc.Facts("", provenance.definitions())], hint)
 
 
 def _measured(summary: Summary, *, plots: bool) -> list[Section]:
@@ -101,7 +103,7 @@ def _measured(summary: Summary, *, plots: bool) -> list[Section]:
     ):
         if lines:
             validity.append(Text.of(title, lines, sign))
-    validity.append(doc.Findings("Doubts", gates(summary), NOTHING))
+    validity.append(doc.Findings("Warnings", gates(summary), NOTHING))
     if plots:
         throughput = [*drawn.throughput(summary), *throughput]
         latency = [*drawn.latency(summary), *latency]
@@ -109,7 +111,7 @@ def _measured(summary: Summary, *, plots: bool) -> list[Section]:
         Section("scaling", "Throughput against load", throughput),
         Section("latency", "Latency against load", latency),
         Section("models", "Models side by side", models),
-        Section("failures", "Failures and objectives", failures),
+        Section("failures", "Failures and SLOs", failures),
         Section("costs", "What it cost", costs),
         Section("validity", "Can it be trusted?", validity),
     ]
