@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 import orjson
@@ -27,6 +27,7 @@ from loadbench.runner import child
 from loadbench.runner.job import Job, Limits, Output, Server
 from loadbench.scenario.bounds import Duration
 from loadbench.store import LevelData
+from loadbench.text import plural
 
 if TYPE_CHECKING:
     import pandas
@@ -42,30 +43,32 @@ class Event(dict[str, Any]):
     """
 
     def __str__(self) -> str:
-        kind = self.get("event")
-        level = self.get("level")
-        if kind == "plan":
-            models = ", ".join(self.get("models") or ())
-            return f"{models} at {self.get('target') or '(not started)'}; results in {self.get('folder')}"
-        if kind == "note":
-            return str(self.get("text"))
-        if kind == "probe":
-            what = self.get("error") or f"TTFT {self.get('ttft_ms')} ms, E2E {self.get('e2e_ms')} ms"
-            return f"{self.get('model')}: {self.get('purpose')} request: {what}"
-        if kind == "level_began":
-            return f"{level}: begins"
-        if kind == "progress":
-            names = {"completed": "completed", "failed": "failed", "in_flight": "in flight"}
-            return f"{level}: {', '.join(f'{self[name]} {words}' for name, words in names.items() if self.get(name))}"
-        if kind in ("level_ended", "level_skipped"):
-            status = self.get("status") or "skipped"
-            return f"{level}: {status}" + (f": {self.get('reason')}" if self.get("reason") else "")
-        if kind == "summary":
-            return "done"
+        kind, level = self.get("event"), self.get("level")
+        match kind:
+            case "plan":
+                models = ", ".join(self.get("models") or ())
+                return f"{models} at {self.get('target') or '(not started)'}; results in {self.get('folder')}"
+            case "note":
+                return str(self.get("text"))
+            case "probe":
+                what = self.get("error") or f"TTFT {self.get('ttft_ms')} ms, E2E {self.get('e2e_ms')} ms"
+                return f"{self.get('model')}: {self.get('purpose')} request: {what}"
+            case "level_began":
+                return f"{level}: begins"
+            case "progress":
+                names = {"completed": "completed", "failed": "failed", "in_flight": "in flight"}
+                counts = [f"{self[name]} {words}" for name, words in names.items() if self.get(name)]
+                return f"{level}: {', '.join(counts)}"
+            case "level_ended" | "level_skipped":
+                reason = f": {self.get('reason')}" if self.get("reason") else ""
+                return f"{level}: {self.get('status') or 'skipped'}{reason}"
+            case "summary":
+                return "done"
         return f"{kind}: " + ", ".join(f"{name} {value}" for name, value in self.items() if name != "event")
 
 
 Columns = dict[str, NDArray[Any]]
+T = TypeVar("T", bound="Run | str | Path")
 
 
 def columns(levels: Sequence[LevelData], *, streamed: bool) -> Columns:
@@ -73,30 +76,35 @@ def columns(levels: Sequence[LevelData], *, streamed: bool) -> Columns:
 
     Texts are objects, None where there is none.
     """
-    parts = [_of(data, streamed=streamed) for data in levels]
+    parts = [_columns(data, streamed=streamed) for data in levels]
     if not parts:
         return {}
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _of(data: LevelData, *, streamed: bool) -> Columns:
+def _columns(data: LevelData, *, streamed: bool) -> Columns:
     facts, results = data.facts, data.results
     requests = Requests.of(results, streamed=streamed)
     n = len(results)
-    load = {name: facts.get(name) for name in ("concurrency", "request_rate_per_s")}
+
+    def load(name: str) -> NDArray[np.float64]:
+        value = facts.get(name)
+        return np.full(n, np.nan if value is None else value, np.float64)
+
     return {
-        "level": _same(facts["id"], n),
-        "model": _same(facts.get("model"), n),
-        **{name: np.full(n, np.nan if value is None else value, np.float64) for name, value in load.items()},
+        "level": np.full(n, facts["id"], object),
+        "model": np.full(n, facts.get("model"), object),
+        "concurrency": load("concurrency"),
+        "request_rate_per_s": load("request_rate_per_s"),
         "closing": np.full(n, bool(facts.get("closing")), np.bool_),
         "repeat": np.full(n, facts.get("repeat") or 1, np.int64),
         "request": results.request,
-        "prompt": _texts(results.prompt),
+        "prompt": np.array(results.prompt, object),
         "warmup": results.warmup,
         "completed": requests.completed,
-        "error": _texts(results.error),
-        "error_message": _texts(results.error_message),
-        "finish_reason": _texts(results.finish_reason),
+        "error": np.array(results.error, object),
+        "error_message": np.array(results.error_message, object),
+        "finish_reason": np.array(results.finish_reason, object),
         "status": results.status,
         "retry_of": results.retry_of,
         "endpoint": results.endpoint,
@@ -116,16 +124,6 @@ def _of(data: LevelData, *, streamed: bool) -> Columns:
         "last_token_s": results.last_token / 1e9,
         "end_s": results.end / 1e9,
     }
-
-
-def _same(text: object, n: int) -> NDArray[Any]:
-    return np.full(n, text, object)
-
-
-def _texts(values: Sequence[str | None]) -> NDArray[Any]:
-    found = np.empty(len(values), object)
-    found[:] = values
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,26 +151,6 @@ class Finding:
         return self._formats[kind](self.record)
 
 
-def comparison(base: Run, new: Run, terms: compare.Terms) -> Finding:
-    """A run against a base.
-
-    Raises:
-        UsageError: If they have no level in common.
-    """
-    sides = [
-        compare.gather([one._read], one.folder.resolve().name, apart=[other.folder])
-        for one, other in ((base, new), (new, base))
-    ]
-    if not compare.matched(sides[0].sides, sides[1].sides):
-        raise UsageError(
-            f"{base.folder} and {new.folder}: no level in common was measured; measure the same models and loads"
-        )
-    if sides[0].name == sides[1].name:
-        sides = [replace(side, name=str(one.folder)) for side, one in zip(sides, (base, new), strict=True)]
-    record = compare.compare_runs(sides[0], sides[1], terms)
-    return Finding(compare.document([record]), report.COMPARISONS)
-
-
 def compare_models(
     runs: Run | Sequence[Run], base: str | None = None, *, margin: float = compare.MARGIN, **terms: Any
 ) -> Finding:
@@ -193,8 +171,8 @@ def compare_models(
         raise UsageError(
             f"base={first!r}: measured are {', '.join(models) or 'none'}; it takes two models, one of them base"
         )
-    wanted = compare.Terms(margin=margin, **terms)
-    records = [compare.compare_models(group, first, other, wanted) for other in models if other != first]
+    limits = compare.Terms(margin=margin, **terms)
+    records = [compare.compare_models(group, first, other, limits) for other in models if other != first]
     return Finding(compare.document(records), report.COMPARISONS)
 
 
@@ -217,20 +195,20 @@ def choose(
         UsageError: If nothing was measured, or a need or a weight is not understood.
     """
     policy = select.policy(None if weights is None else dict(weights), where="weights")
-    wanted = [select.Need.parse(text) for text in (*policy.needs, *needs)]
-    found = [select.read(Path(getattr(one, "folder", one))) for one in _listed(runs)]
-    candidates = select.candidates(found)
+    all_needs = [select.Need.parse(text) for text in (*policy.needs, *needs)]
+    measured = [select.read(one.folder if isinstance(one, Run) else Path(one)) for one in _listed(runs)]
+    candidates = select.candidates(measured)
     if not candidates:
         raise UsageError("no level was measured in these runs, so there is nothing to choose from")
-    record = select.choose(candidates, found, select.Terms(policy=policy, needs=wanted, at=at, **terms))
+    record = select.choose(candidates, measured, select.Terms(policy=policy, needs=all_needs, at=at, **terms))
     return Finding(record, report.CHOICES)
 
 
-def _listed(runs: Any) -> list[Any]:
-    found = list(runs) if isinstance(runs, list | tuple) else [runs]
-    if not found:
+def _listed(runs: T | Sequence[T]) -> list[T]:
+    several = list(runs) if isinstance(runs, list | tuple) else [cast("T", runs)]
+    if not several:
         raise UsageError("no run is given")
-    return found
+    return several
 
 
 FORMATS = ("text", "markdown", "csv", "json", "html")
@@ -256,8 +234,7 @@ class Run:
         self._read = store.read(folder)
 
     def __repr__(self) -> str:
-        n, models = len(self.levels), len(self.models)
-        what = f"{n} level{'s' * (n != 1)} of {models} model{'s' * (models != 1)}"
+        what = f"{plural(len(self.levels), 'level')} of {plural(len(self.models), 'model')}"
         return f"<Run {self.name}: {what}, {self.status}, in {self.folder}>"
 
     @property
@@ -282,8 +259,7 @@ class Run:
     @property
     def levels(self) -> list[dict[str, Any]]:
         """The levels of the summary, the one that was measured again at the end (`closing`) among them."""
-        found: list[dict[str, Any]] = self.summary["levels"]
-        return found
+        return cast("list[dict[str, Any]]", self.summary["levels"])
 
     @property
     def models(self) -> list[str]:
@@ -350,8 +326,20 @@ class Run:
         Args:
             margin: Ratios within it are the same.
             terms: More of `loadbench.compare.Terms`: share_margin, metrics, meant.
+        Raises:
+            UsageError: If they have no level in common.
         """
-        return comparison(base if isinstance(base, Run) else read(base), self, compare.Terms(margin=margin, **terms))
+        base = base if isinstance(base, Run) else read(base)
+        first = compare.gather([base._read], base.folder.resolve().name, apart=[self.folder])
+        second = compare.gather([self._read], self.folder.resolve().name, apart=[base.folder])
+        if not compare.matched(first.sides, second.sides):
+            raise UsageError(
+                f"{base.folder} and {self.folder}: no level in common was measured; measure the same models and loads"
+            )
+        if first.name == second.name:
+            first, second = replace(first, name=str(base.folder)), replace(second, name=str(self.folder))
+        record = compare.compare_runs(first, second, compare.Terms(margin=margin, **terms))
+        return Finding(compare.document([record]), report.COMPARISONS)
 
 
 def read(folder: str | Path) -> Run:
@@ -399,11 +387,11 @@ def run(
         TypeError: If a field does not exist.
         KeyboardInterrupt: As it came, once the run has drained; its folder reads.
     """
-    asked = _scenario(scenario_or_file, fields)
-    if asked.against is not None:
+    settings = _scenario(scenario_or_file, fields)
+    if settings.against is not None:
         raise UsageError("against: only the command loadbench run measures two servers: leave it out here")
     job = Job(
-        scenario=asked,
+        scenario=settings,
         server=Server(simulate=simulate, wait=_duration("wait", wait)),
         limits=Limits(yes=yes, budget=_duration("budget", budget)),
         output=Output(folder=None if folder is None else Path(folder), answers=answers, telemetry=telemetry),
@@ -435,21 +423,22 @@ def _duration(name: str, text: str | None) -> Duration | None:
         raise UsageError(f"{name}: {error}") from None
 
 
-def _scenario(given: scenario.Scenario | str | Path | None, fields: Mapping[str, Any]) -> scenario.Scenario:
-    if given is None:
-        asked = scenario.Scenario()
-    else:
-        asked = given if isinstance(given, scenario.Scenario) else scenario.read(Path(given))
-    wanted = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+def _scenario(base: scenario.Scenario | str | Path | None, fields: Mapping[str, Any]) -> scenario.Scenario:
+    """The scenario with fields in place of its own, of which lists may be given as one value, a tuple or a range."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
     for name in _LISTS:
-        value = wanted.get(name)
+        value = values.get(name)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            wanted[name] = [value]
+            values[name] = [value]
         elif isinstance(value, tuple | range):
-            wanted[name] = list(value)
-    if given is None and not any(wanted.get(name) for name in _LOADS):
-        wanted["concurrency"] = [1, 2, 4, 8]
-    return scenario.merge(asked, **wanted)
+            values[name] = list(value)
+    if base is None:
+        base = scenario.Scenario()
+        if not any(values.get(name) for name in _LOADS):
+            values["concurrency"] = [1, 2, 4, 8]
+    elif not isinstance(base, scenario.Scenario):
+        base = scenario.read(Path(base))
+    return scenario.merge(base, **values)
 
 
 def catalogue(endpoint: str | None = None, *, cached: bool = False) -> list[dict[str, Any]]:
@@ -460,9 +449,12 @@ def catalogue(endpoint: str | None = None, *, cached: bool = False) -> list[dict
     Raises:
         LoadbenchError: If there is no server, or it has none.
     """
-    words = ["models", "list", "--json", *_endpoint(endpoint), *(["--cached"] if cached else [])]
-    found: list[dict[str, Any]] = orjson.loads(child.command(words))
-    return found
+    words = ["models", "list", "--json"]
+    if endpoint is not None:
+        words += ["-e", endpoint]
+    if cached:
+        words.append("--cached")
+    return cast("list[dict[str, Any]]", orjson.loads(child.command(words)))
 
 
 def probe(
@@ -480,13 +472,11 @@ def probe(
     Raises:
         LoadbenchError: If no model was asked at all.
     """
-    names = [models] if isinstance(models, str) else list(models or ())
-    words = ["probe", "--json", *_endpoint(endpoint), "--max-tokens", str(max_tokens)]
-    words += ["--temperature", str(temperature)]
-    words += [word for name in names for word in ("-m", name)]
-    words += [] if prompt is None else ["--prompt", prompt]
+    words = ["probe", "--json", "--max-tokens", str(max_tokens), "--temperature", str(temperature)]
+    if endpoint is not None:
+        words += ["-e", endpoint]
+    for name in [models] if isinstance(models, str) else models or ():
+        words += ["-m", name]
+    if prompt is not None:
+        words += ["--prompt", prompt]
     return [orjson.loads(line) for line in child.command(words).splitlines() if line.strip()]
-
-
-def _endpoint(endpoint: str | None) -> list[str]:
-    return [] if endpoint is None else ["-e", endpoint]

@@ -30,11 +30,22 @@ from statistics_of_loads import (
 )
 
 from loadbench import stats
-from loadbench.compare import Outcomes, Side, judge, judge_levels, over_levels
+from loadbench.compare import Outcomes, Side, judge_levels
 from loadbench.compare import means as means_of
 from loadbench.metrics import window
 from tests.support import simulations
-from tests.support.comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
+from tests.support.comparisons import (
+    Server,
+    comparisons,
+    judge,
+    lap_of,
+    of_levels,
+    over_levels,
+    share,
+    share_of_any,
+    side_of,
+    words,
+)
 from tests.support.simulations import SEED, holds
 
 TRIALS = 2000

@@ -69,13 +69,6 @@ def ask(server: adapter.AdapterServer) -> httpx.Response:
     return httpx.post(f"{server.url}/chat/completions", json=body)
 
 
-def error_of(spec: str, **settings: Any) -> LoadbenchError:
-    with pytest.raises(LoadbenchError) as caught, adapter.start(spec, **settings):
-        pass
-    assert "\n" not in str(caught.value)
-    return caught.value
-
-
 def test_an_adapter_of_the_working_folder_is_served_whatever_it_prints() -> None:
     with adapter.start("mine:Mine", options={"note": "é 'x' \"y\""}, model="it", slots=2, queue=3) as server:
         text = ask(server).json()["choices"][0]["message"]["content"]
@@ -157,54 +150,42 @@ def test_an_unload_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- errors: one line each
 
 
-def test_an_adapter_that_is_not_there_is_a_usage_error() -> None:
-    error = error_of("mine:Mnie")
-
-    assert isinstance(error, UsageError)
-    assert str(error) == "the module mine has no 'Mnie'; is it Mine?"
-
-
-def test_an_option_that_is_not_taken_is_a_usage_error() -> None:
-    assert isinstance(error_of("echo", options={"dealy_ms": 1}), UsageError)
-
-
-def test_a_load_that_raises_is_no_usage_error() -> None:
-    error = error_of("mine:Fails", weights="w")
-
-    assert not isinstance(error, UsageError)
-    assert str(error) == "mine:Fails cannot load w: RuntimeError: no GPU (mine.py:16)"
-
-
-def test_a_load_that_is_killed_names_the_signal_and_its_last_words() -> None:
-    assert str(error_of("mine:Dies")) == "mine:Dies ended as it was loaded, with SIGKILL: last words"
-
-
-def test_a_load_that_exits_names_the_code() -> None:
-    assert "mine:Exits ended as it was loaded, with exit code 7" in str(error_of("mine:Exits"))
-
-
-def test_a_load_that_is_late_is_ended() -> None:
-    assert "mine:Slow is not loaded after 0.3 s" in str(error_of("mine:Slow", timeout_s=0.3))
-
-
-def test_a_port_in_use_is_told_before_the_model_is_loaded() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        error = error_of("mine:Slow", port=port)
-
-    assert str(error).startswith(f"cannot listen on 127.0.0.1:{port}: ")
-
-
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("spec", "settings", "message", "kind"),
     [
-        ({"slots": 0}, "--slots must be 1 to 1024, not 0"),
-        ({"queue": -1}, "--queue must be 0 to 65536, not -1"),
-        ({"port": 65_536}, "--port must be 0 to 65535, not 65536"),
+        ("mine:Mnie", {}, r"the module mine has no 'Mnie'; is it Mine\?", UsageError),
+        ("echo", {"options": {"dealy_ms": 1}}, "load of echo does not take what is given: .*", UsageError),
+        (
+            "mine:Fails",
+            {"weights": "w"},
+            r"mine:Fails cannot load w: RuntimeError: no GPU \(mine.py:16\)",
+            LoadbenchError,
+        ),
+        ("mine:Dies", {}, "mine:Dies ended as it was loaded, with SIGKILL: last words", LoadbenchError),
+        ("mine:Exits", {}, "mine:Exits ended as it was loaded, with exit code 7.*", LoadbenchError),
+        ("mine:Slow", {"timeout_s": 0.3}, "mine:Slow is not loaded after 0.3 s; .*", LoadbenchError),
+        ("echo", {"slots": 0}, "--slots must be 1 to 1024, not 0", UsageError),
+        ("echo", {"queue": -1}, "--queue must be 0 to 65536, not -1", UsageError),
+        ("echo", {"port": 65_536}, "--port must be 0 to 65535, not 65536", UsageError),
     ],
 )
-def test_a_number_out_of_range_is_one_clear_line(settings: dict[str, int], message: str) -> None:
-    assert str(error_of("echo", **settings)) == message
+def test_what_cannot_be_served_is_one_line(
+    spec: str, settings: dict[str, Any], message: str, kind: type[LoadbenchError]
+) -> None:
+    with pytest.raises(LoadbenchError, match=f"^{message}$") as caught, adapter.start(spec, **settings):
+        pass
+
+    assert type(caught.value) is kind
+
+
+def test_a_port_in_use_is_reported_before_the_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(LoadbenchError, match=f"^cannot listen on 127.0.0.1:{port}: "),
+            adapter.start("mine:Slow", port=port),
+        ):
+            pass
 
 
 def test_an_end_in_mid_run_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,33 +40,34 @@ def answered(adapter: Any, messages: Any = HELLO, **params: Any) -> tuple[str, d
 # -- the forms of generate
 
 
-def test_a_generator_that_takes_messages_is_an_adapter() -> None:
-    def generate(messages: Any) -> Iterator[str]:
-        yield messages[0]["role"]
-        yield " said "
-        yield messages[0]["content"]
-
-    assert answered(Bare(generate))[0] == "user said hello"
+def roles(messages: Any) -> Iterator[str]:
+    yield messages[0]["role"]
+    yield " said "
+    yield messages[0]["content"]
 
 
-def test_the_plain_form_gets_the_only_message_as_it_is() -> None:
-    def generate(prompt: str) -> str:
-        return f"<{prompt}>"
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hi!"},
+    {"role": "user", "content": "Bye"},
+]
 
-    assert answered(Bare(generate))[0] == "<hello>"
 
-
-def test_the_plain_form_gets_earlier_turns_under_their_roles() -> None:
-    turns = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hi!"},
-        {"role": "user", "content": "Bye"},
-    ]
-
-    given = answered(Bare(lambda prompt: prompt), turns)[0]
-
-    assert given == "System: Be brief.\n\nUser: Hi\n\nAssistant: Hi!\n\nUser: Bye\n\nAssistant:"
+@pytest.mark.parametrize(
+    ("generate", "messages", "text"),
+    [
+        (roles, HELLO, "user said hello"),
+        (lambda prompt: f"<{prompt}>", HELLO, "<hello>"),  # the plain form gets the only message as it is
+        (
+            lambda prompt: prompt,  # … and earlier turns under their roles
+            TURNS,
+            "System: Be brief.\n\nUser: Hi\n\nAssistant: Hi!\n\nUser: Bye\n\nAssistant:",
+        ),
+    ],
+)
+def test_generate_takes_messages_or_a_prompt(generate: Any, messages: Any, text: str) -> None:
+    assert answered(Bare(generate), messages)[0] == text
 
 
 @pytest.mark.parametrize(
@@ -89,18 +90,15 @@ def test_a_text_is_one_piece() -> None:
     assert pieces == ["one two", None]
 
 
-def test_all_parameters_reach_a_generate_that_takes_any() -> None:
-    def generate(messages: Any, **params: Any) -> str:
+def test_generate_gets_the_parameters_that_it_takes() -> None:
+    def every(messages: Any, **params: Any) -> str:
         return repr(params)
 
-    assert answered(Bare(generate), max_tokens=5, top_k=1)[0] == "{'max_tokens': 5, 'top_k': 1}"
-
-
-def test_a_generate_without_params_gets_those_it_names() -> None:
-    def generate(messages: Any, max_tokens: int = 1) -> str:
+    def named(messages: Any, max_tokens: int = 1) -> str:
         return str(max_tokens)
 
-    assert answered(Bare(generate), max_tokens=5, temperature=0.5)[0] == "5"
+    assert answered(Bare(every), max_tokens=5, top_k=1)[0] == "{'max_tokens': 5, 'top_k': 1}"
+    assert answered(Bare(named), max_tokens=5, temperature=0.5)[0] == "5"
 
 
 @pytest.mark.parametrize(
@@ -149,40 +147,42 @@ def test_a_generator_that_fails_as_it_is_closed_is_logged(caplog: pytest.LogCapt
 # -- usage and the end
 
 
-def test_without_a_count_there_is_no_usage() -> None:
-    assert answered(Bare(lambda messages: ["a", "b"])) == ("ab", None, "stop")
-
-
-def test_a_generator_returns_its_exact_counts() -> None:
+def returning(value: Any) -> Any:
     def generate(messages: Any) -> Any:
         yield "a b"
-        return {"prompt_tokens": 9, "completion_tokens": 4, "finish_reason": "length"}
+        return value
 
-    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
-    assert answered(Bare(generate, count_tokens=len)) == ("a b", usage, "length")
-
-
-def test_count_tokens_counts_answer_and_prompt_of_the_plain_form() -> None:
-    adapter = Bare(lambda prompt: "one two three", count_tokens=lambda text: len(text.split()))
-
-    assert answered(adapter)[1] == {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+    return generate
 
 
-def test_the_prompt_of_a_conversation_is_not_counted_as_its_template_is_not_known() -> None:
-    assert answered(Bare(count_tokens=len))[1] == {"completion_tokens": 2}
+EXACT = {"prompt_tokens": 9, "completion_tokens": 4, "finish_reason": "length"}
 
 
-def test_an_answer_that_reaches_its_limit_of_counted_tokens_ended_by_length() -> None:
-    assert answered(Bare(count_tokens=len), max_tokens=2)[2] == "length"
-
-
-@pytest.mark.parametrize("wrong", [{"completion_tokens": "4"}, {"completion_tokens": True}, {"completion_tokens": -1}])
-def test_a_returned_count_that_is_no_number_is_no_count(wrong: dict[str, Any]) -> None:
-    def generate(messages: Any) -> Any:
-        yield "a"
-        return wrong
-
-    assert answered(Bare(generate))[1] is None
+@pytest.mark.parametrize(
+    ("adapter", "params", "usage", "finish"),
+    [
+        (Bare(lambda messages: ["a", "b"]), {}, None, "stop"),  # nothing counts
+        (
+            Bare(returning(EXACT), count_tokens=len),  # the generator's own go before a count
+            {},
+            {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13},
+            "length",
+        ),
+        (
+            Bare(lambda prompt: "one two three", count_tokens=lambda text: len(text.split())),
+            {},
+            {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4},
+            "stop",
+        ),
+        (Bare(count_tokens=len), {}, {"completion_tokens": 2}, "stop"),  # the template of a conversation is not known
+        (Bare(count_tokens=len), {"max_tokens": 2}, {"completion_tokens": 2}, "length"),
+        *((Bare(returning({"completion_tokens": wrong})), {}, None, "stop") for wrong in ("4", True, -1)),
+    ],
+)
+def test_usage_is_what_was_really_counted(
+    adapter: Any, params: dict[str, Any], usage: dict[str, int] | None, finish: str
+) -> None:
+    assert answered(adapter, **params)[1:] == (usage, finish)
 
 
 # -- what is told of the model
@@ -221,15 +221,11 @@ def test_the_id_is_asked_for_or_told_or_after_weights_or_class(
     assert Model(Bare(info=lambda: info), "x:My_Model", weights, {}, asked).id == expected
 
 
-def test_weights_and_options_reach_load() -> None:
+def test_weights_and_options_reach_load_and_one_that_it_does_not_take_is_refused() -> None:
     adapter = Bare()
-
     Model(adapter, "test", "w", {"threads": 3})
 
     assert adapter.loaded == ("w", 3)
-
-
-def test_an_option_that_load_does_not_take_is_refused_with_those_it_takes() -> None:
     with pytest.raises(UsageError, match="unexpected keyword argument 'thread'; its options: threads"):
         Model(Bare(), "test", None, {"thread": 3})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from loadbench.runner.connect import Reached, RuntimeControl
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.server import Chosen, ModelFacts, Target
-from tests.support.catalogues import PHI_CPU, PHI_GPU, ServedRuntime, Service, serving
+from tests.support.catalogues import PHI_CPU, PHI_GPU, Case, ServedRuntime, Service, holds, serving
 from tests.support.command import KEY, invoked
 from tests.support.sdk import install
 from tests.support.terminals import on_terminal
@@ -58,15 +58,99 @@ def objects(done: Result) -> list[dict[str, Any]]:
     return [json.loads(one) for one in done.stdout.split("\n") if one]
 
 
-# -- what is shown
+# -- what is shown, and what fails
 
 
-def test_a_model_its_answer_and_the_figures_below_are_shown(server: Service) -> None:
-    done = probe("-e", server.url)
+ANSWER = rf"Tick tock\.\n{FIGURES}\n\n"
+CLOCK = {
+    "an answer and the figures below": Case("", out=f"clock\n{ANSWER}", err=r"/v1 \(openai\), as given$"),
+    "reasoning comes before it on lines of its own": Case(
+        "", out=r"clock\nLet me think\.\nTick tock\.\nTTFT .*\n\n", server={"reasoning": ("Let me", " think.")}
+    ),
+    "an answer that ends in its reasoning": Case(
+        "", out=r"clock\nLet me\nTTFT .*\n\n", server={"reasoning": ("Let me",), "text": ()}
+    ),
+    "an answer cannot move the cursor but keeps its lines and spaces": Case(
+        "",
+        out=r"clock\na\[2Jbc\n\td e f\ng\n.*\n\n",
+        server={"text": ("a\x1b[2J\rb\u202ec\x07", "\n\td\u00a0e\u3000f\u2028g", "")},
+    ),
+    "an answer without text fails": Case("", 1, err="^loadbench: clock: empty: .", server={"text": ()}),
+    "a variable that holds no key": Case("--api-key-env MINE", 2, out="", err="^loadbench: .*MINE"),
+    "a model that is not there": Case(
+        "-m clocks", 1, out="", err="^loadbench: .*has no model 'clocks': did you mean clock\\?"
+    ),
+    "a model that is not there, for a program": Case("-m clocks --json", 1, out="", err="did you mean clock\\?"),
+}
 
-    assert done.exit_code == 0
-    assert re.fullmatch(rf"clock\nTick tock\.\n{FIGURES}\n\n", done.stdout)
-    assert done.stderr == f"{server.url}/v1 (openai), as given\n"
+
+@pytest.mark.parametrize("case", CLOCK.values(), ids=CLOCK)
+def test_a_server_with_one_model(case: Case, server: Service) -> None:
+    holds(case, server, "probe")
+
+
+OLLAMA = {
+    "a model that fails is one line and the others are asked": Case(
+        "-m one,two",
+        1,
+        out=f"one\ntwo\n{ANSWER}",
+        err="^loadbench: one: http_4xx: HTTP 400: Model not loaded$",
+        server={"broken": {"one"}},
+    ),
+    "a model that does not load is one line": Case(
+        "-m one,two",
+        1,
+        out=f"one\ntwo\n{ANSWER}",
+        err=r"^loadbench: one: not enough memory for its load \(out of memory\)",
+        server={"refuses": {"one": "out of memory"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OLLAMA.values(), ids=OLLAMA)
+def test_a_server_with_several(case: Case, ollama: Service) -> None:
+    holds(case, ollama, "probe")
+
+
+FOUNDRY = {
+    "a model that is loaded stays so": Case("", server={"loaded": {CPU}}, after={"loaded": {CPU}}),
+    "a model that fails is unloaded too": Case(f"-m {CPU}", 1, server={"broken": {CPU}}, after={"loaded": set()}),
+    "an unload that fails is told and no failure": Case(
+        f"-m {CPU}", err=f"^{CPU}: not unloaded: ", server={"keeps": {CPU}}
+    ),
+    "a device that is not there is one line and the others are asked": Case(
+        "-m phi-4-mini --device cpu,npu",
+        1,
+        out=f"{CPU}\n{ANSWER}",
+        err="^loadbench: phi-4-mini is for CPU, GPU, not for NPU$",
+    ),
+    "where no device is there nothing is asked": Case("-m phi-4-mini --device npu", 1, out="", after={"chats": []}),
+}
+
+
+@pytest.mark.parametrize("case", FOUNDRY.values(), ids=FOUNDRY)
+def test_a_foundry_local_service(case: Case, foundry1: Service) -> None:
+    holds(case, foundry1, "probe")
+
+
+def test_a_program_reads_what_failed_and_why(ollama: Service, foundry1: Service) -> None:
+    ollama.refuses, ollama.broken = {"one": "out of memory"}, {"two"}
+    done = probe("-e", ollama.url, "-m", "one,two", "--json")
+    absent, there = objects(probe("-e", foundry1.url, "-m", "phi-4-mini", "--device", "gpu,npu", "--json"))
+
+    assert done.exit_code == 1
+    assert [(one["model"], one["error"]) for one in objects(done)] == [("one", "load"), ("two", "http_4xx")]
+    assert (absent["model"], absent["device"], absent["error"]) == ("phi-4-mini", "NPU", "absent")
+    assert (there["model"], there["error"], there["device"]) == (GPU, None, "GPU")
+    assert (there["execution_provider"], there["load_s"] >= 0) == ("CUDAExecutionProvider", True)
+
+
+@pytest.mark.parametrize("address", ["locked", "nobody"])
+def test_where_nobody_lets_it_in_one_line_says_what_to_do(address: str, locked: Simulator) -> None:
+    done = probe("-e", locked.url if address == "locked" else "127.0.0.1:1")
+
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert ("--api-key-env" if address == "locked" else "connection refused") in done.stderr
 
 
 def test_an_answer_is_shown_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,28 +171,6 @@ def test_an_answer_that_was_shown_piece_by_piece_is_whole(monkeypatch: pytest.Mo
 
     assert told["reasoning"]
     assert shown == f"simulator\n{told['reasoning']}\n{told['answer']}".replace("\u2028", "\n")
-
-
-def test_reasoning_is_shown_before_the_answer_on_lines_of_its_own(server: Service) -> None:
-    server.reasoning = ("Let me", " think.")
-    done = probe("-e", server.url)
-
-    assert done.stdout.startswith("clock\nLet me think.\nTick tock.\nTTFT ")
-
-
-def test_an_answer_that_ends_in_its_reasoning_is_shown(server: Service) -> None:
-    server.reasoning, server.text = ("Let me",), ()
-    done = probe("-e", server.url)
-
-    assert done.exit_code == 0
-    assert done.stdout.startswith("clock\nLet me\nTTFT ")
-
-
-def test_an_answer_cannot_move_the_cursor_but_keeps_its_lines_and_spaces(server: Service) -> None:
-    server.text = ("a\x1b[2J\rb\u202ec\x07", "\n\td\u00a0e\u3000f\u2028g", "")
-    done = probe("-e", server.url)
-
-    assert done.stdout.startswith("clock\na[2Jbc\n\td e f\ng\n")
 
 
 def test_a_models_name_cannot_move_the_cursor() -> None:
@@ -157,29 +219,28 @@ def test_the_figures_in_words(more: dict[str, Any], words: str) -> None:
 # -- what is asked
 
 
-def test_the_question_and_its_limits_are_those_of_the_options(server: Service) -> None:
-    probe("-e", server.url, "--prompt", "Why?", "--max-tokens", "9", "--temperature", "0.5")
+@pytest.mark.parametrize(
+    ("words", "variables", "asked"),
+    [
+        ([], {}, ("one", PROMPT, 64, 0.0)),
+        (["--prompt", "Why?", "--max-tokens", "9", "--temperature", "0.5"], {}, ("one", "Why?", 9, 0.5)),
+        (
+            [],
+            {"BENCH_MODELS": "two", "BENCH_PROMPT": "Why, then?", "BENCH_MAX_TOKENS": "5", "BENCH_TEMPERATURE": "1"},
+            ("two", "Why, then?", 5, 1.0),
+        ),
+    ],
+    ids=["a question about load tests that repeats", "options", "the workshop's variables"],
+)
+def test_the_question_and_its_limits(
+    ollama: Service, words: list[str], variables: dict[str, str], asked: tuple[object, ...]
+) -> None:
+    ollama.loaded = {"one"}
+    probe("-e", ollama.url, *words, **variables)
 
-    [asked] = server.chats
-    assert asked["messages"] == [{"role": "user", "content": "Why?"}]
-    assert (asked["max_tokens"], asked["temperature"], asked["stream"]) == (9, 0.5, True)
-
-
-def test_without_options_a_question_about_load_tests_is_asked_that_repeats(server: Service) -> None:
-    probe("-e", server.url)
-
-    [asked] = server.chats
-    assert asked["messages"] == [{"role": "user", "content": PROMPT}]
-    assert (asked["max_tokens"], asked["temperature"]) == (64, 0.0)
-
-
-def test_the_workshops_variables_are_understood(ollama: Service) -> None:
-    variables = {"BENCH_MODELS": "two", "BENCH_PROMPT": "Why, then?", "BENCH_MAX_TOKENS": "5"}
-    probe("-e", ollama.url, **variables, BENCH_TEMPERATURE="1")
-
-    [asked] = ollama.chats
-    assert (asked["model"], asked["messages"][0]["content"]) == ("two", "Why, then?")
-    assert (asked["max_tokens"], asked["temperature"]) == (5, 1.0)
+    [body] = ollama.chats
+    assert (body["model"], body["messages"][0]["content"], body["max_tokens"], body["temperature"]) == asked
+    assert (len(body["messages"]), body["stream"]) == (1, True)
 
 
 @pytest.mark.parametrize("all_of_them", ["all", "auto"])
@@ -197,38 +258,23 @@ def test_the_service_of_the_environment_is_asked(server: Service) -> None:
     assert done.stderr == f"{server.url}/v1 (openai), FOUNDRY_LOCAL_ENDPOINT\n"
 
 
-# -- keys and headers
-
-
-def test_headers_and_a_key_that_is_named_reach_the_server(server: Service) -> None:
-    done = probe("-e", server.url, "--header", "X-Tenant: blue", "--api-key-env", "MINE", MINE=KEY, API_KEY="other")
+@pytest.mark.parametrize(
+    ("words", "variables", "told"),
+    [
+        (["--header", "X-Tenant: blue", "--api-key-env", "MINE"], {"MINE": KEY, "API_KEY": "other"}, "MINE"),
+        (["--header", "X-Tenant: blue"], {"API_KEY": KEY}, "API_KEY"),
+    ],
+)
+def test_headers_and_the_key_reach_the_server(
+    server: Service, words: list[str], variables: dict[str, str], told: str
+) -> None:
+    done = probe("-e", server.url, *words, **variables)
 
     [headers] = server.headers
     assert (headers["authorization"], headers["x-tenant"]) == (f"Bearer {KEY}", "blue")
     assert server.keys == {f"Bearer {KEY}"}
-    assert "as given, key from MINE" in done.stderr
-
-
-def test_a_key_that_nobody_named_is_sent_and_told(server: Service) -> None:
-    done = probe("-e", server.url, API_KEY=KEY)
-
-    assert server.keys == {f"Bearer {KEY}"}
-    assert done.stderr == f"{server.url}/v1 (openai), as given, key from API_KEY\n"
+    assert done.stderr == f"{server.url}/v1 (openai), as given, key from {told}\n"
     assert KEY not in done.output
-
-
-def test_a_variable_that_holds_no_key_is_one_line(server: Service) -> None:
-    done = probe("-e", server.url, "--api-key-env", "MINE")
-
-    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert "MINE" in done.stderr
-
-
-def test_a_server_that_wants_a_key_says_so_in_one_line(locked: Simulator) -> None:
-    done = probe("-e", locked.url)
-
-    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
-    assert "--api-key-env" in done.stderr
 
 
 # -- what is loaded for it
@@ -246,14 +292,6 @@ def test_a_model_that_is_not_loaded_is_loaded_first_and_unloaded_after(foundry1:
     assert re.search(rf"{CPU}: loading\n{CPU}: loaded in [\d.]+ s\n", done.stderr)
 
 
-def test_a_model_that_is_loaded_stays_so(foundry1: Service) -> None:
-    foundry1.loaded = {CPU}
-    probe("-e", foundry1.url)
-
-    assert foundry1.loaded == {CPU}
-    assert not any("load/" in one for one in foundry1.asked)
-
-
 def test_a_model_of_which_nobody_knows_whether_it_is_loaded_is_asked_as_it_is() -> None:
     runtime: Any = ServedRuntime([PHI_CPU])
     reached = Reached(Target("http://h:1/v1", "ollama"), RuntimeControl(runtime), None)
@@ -268,35 +306,12 @@ def test_a_model_of_which_nobody_knows_whether_it_is_loaded_is_asked_as_it_is() 
     assert runtime.told == []
 
 
-def test_the_time_to_load_is_told(foundry1: Service) -> None:
-    [said] = objects(probe("-e", foundry1.url, "-m", GPU, "--json"))
-
-    assert said["load_s"] >= 0
-    assert (said["device"], said["execution_provider"]) == ("GPU", "CUDAExecutionProvider")
-
-
-def test_a_model_that_fails_is_unloaded_too(foundry1: Service) -> None:
-    foundry1.broken = {CPU}
-    done = probe("-e", foundry1.url, "-m", CPU)
-
-    assert done.exit_code == 1
-    assert foundry1.loaded == set()
-
-
 def test_a_model_larger_than_the_free_memory_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "free_memory_bytes", lambda: 1_000_000_000)
     with serving("ollama", rows={"large": {"size": 2_000_000_000}}) as service:
         done = probe("-e", service.url)
 
     assert "Warning: large needs about 2.4 GB of memory" in done.stderr
-
-
-def test_an_unload_that_fails_is_told_and_no_failure(foundry1: Service) -> None:
-    foundry1.keeps = {CPU}
-    done = probe("-e", foundry1.url, "-m", CPU)
-
-    assert done.exit_code == 0
-    assert f"{CPU}: not unloaded: " in done.stderr
 
 
 def test_foundrys_sdk_loads_the_variant_itself_and_serves_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,80 +326,3 @@ def test_foundrys_sdk_loads_the_variant_itself_and_serves_it(place: Path, monkey
     assert [one["model"] for one in service.chats] == [PHI_GPU.id]
     assert caches == [place / "mine"]
     assert "Foundry Local's own runtime" in done.stderr
-
-
-# -- what fails
-
-
-def test_a_model_that_fails_is_one_line_and_the_others_are_asked(ollama: Service) -> None:
-    ollama.broken = {"one"}
-    done = probe("-e", ollama.url, "-m", "one,two")
-
-    assert done.exit_code == 1
-    assert "loadbench: one: http_4xx: HTTP 400: Model not loaded\n" in done.stderr
-    assert re.search(rf"one\ntwo\nTick tock\.\n{FIGURES}", done.stdout)
-
-
-def test_an_answer_without_text_fails(server: Service) -> None:
-    server.text = ()
-    done = probe("-e", server.url)
-
-    assert done.exit_code == 1
-    assert re.search(r"^loadbench: clock: empty: .", done.stderr, re.MULTILINE)
-
-
-def test_a_model_that_does_not_load_is_one_line(ollama: Service) -> None:
-    ollama.refuses = {"one": "out of memory"}
-    done = probe("-e", ollama.url, "-m", "one,two")
-    lines = [one for one in done.stderr.splitlines() if one.startswith("loadbench: ")]
-
-    assert done.exit_code == 1
-    assert len(lines) == 1
-    assert lines[0].startswith("loadbench: one: not enough memory for its load (out of memory)")
-    assert "two\nTick tock." in done.stdout
-
-
-def test_a_program_reads_what_failed_and_why(ollama: Service) -> None:
-    ollama.refuses, ollama.broken = {"one": "out of memory"}, {"two"}
-    done = probe("-e", ollama.url, "-m", "one,two", "--json")
-
-    assert done.exit_code == 1
-    assert [(one["model"], one["error"]) for one in objects(done)] == [("one", "load"), ("two", "http_4xx")]
-
-
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_model_that_is_not_there_is_one_line(server: Service, more: Sequence[str]) -> None:
-    done = probe("-e", server.url, "-m", "clocks", *more)
-    errors = [one for one in done.stderr.splitlines() if one.startswith("loadbench: ")]
-
-    assert (done.exit_code, done.stdout, len(errors)) == (1, "", 1)
-    assert "has no model 'clocks': did you mean clock?" in errors[0]
-
-
-def test_a_device_that_is_not_there_is_one_line_and_the_others_are_asked(foundry1: Service) -> None:
-    done = probe("-e", foundry1.url, "-m", "phi-4-mini", "--device", "cpu,npu")
-    errors = [one for one in done.stderr.splitlines() if one.startswith("loadbench: ")]
-
-    assert done.exit_code == 1
-    assert errors == ["loadbench: phi-4-mini is for CPU, GPU, not for NPU"]
-    assert done.stdout.startswith(f"{CPU}\nTick tock.\n")
-
-
-def test_a_program_reads_which_device_is_not_there(foundry1: Service) -> None:
-    absent, there = objects(probe("-e", foundry1.url, "-m", "phi-4-mini", "--device", "cpu,npu", "--json"))
-
-    assert (absent["model"], absent["device"], absent["error"]) == ("phi-4-mini", "NPU", "absent")
-    assert (there["model"], there["error"]) == (CPU, None)
-
-
-def test_where_no_device_is_there_nothing_is_asked(foundry1: Service) -> None:
-    done = probe("-e", foundry1.url, "-m", "phi-4-mini", "--device", "npu")
-
-    assert (done.exit_code, done.stdout, foundry1.chats) == (1, "", [])
-
-
-def test_where_nobody_answers_one_line_says_what_to_do() -> None:
-    done = probe("-e", "127.0.0.1:1")
-
-    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
-    assert "connection refused" in done.stderr

@@ -7,10 +7,22 @@ import numpy as np
 import pytest
 
 from loadbench import stats
-from loadbench.compare import Flow, Verdict, figure, interleaved, judge, judge_levels, over_levels, withheld
+from loadbench.compare import Flow, Outcomes, Side, Verdict, figure, interleaved, judge_levels, withheld
 from loadbench.compare.verdict import Runs, moderated, runs_needed, word
 from loadbench.errors import UsageError
-from tests.support.comparisons import Server, comparisons, lap_of, of_levels, share, share_of_any, side_of, words
+from loadbench.stats import independent_in_runs, mcnemar, newcombe
+from tests.support.comparisons import (
+    Server,
+    comparisons,
+    judge,
+    lap_of,
+    of_levels,
+    over_levels,
+    share,
+    share_of_any,
+    side_of,
+    words,
+)
 
 TRIALS = 1000
 ALARMS = 0.05 + 0.015
@@ -29,23 +41,16 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("bounds", "expected"), WORDS)
-def test_the_word_is_that_of_the_interval_and_the_margin(bounds: tuple[float, float], expected: str) -> None:
-    assert word(*bounds, EDGE, more_is_better=False) == expected
+TURNED = {"slower": "faster", "faster": "slower"}
 
 
 @pytest.mark.parametrize(("bounds", "expected"), WORDS)
-def test_more_is_better_turns_the_word_around(bounds: tuple[float, float], expected: str) -> None:
-    turned = {"slower": "faster", "faster": "slower"}.get(expected, expected)
+def test_the_word_is_that_of_the_interval_and_the_margin_and_turns_with_the_sides(bounds, expected: str) -> None:
+    low, high = bounds
 
-    assert word(*bounds, EDGE, more_is_better=True) == turned
-
-
-@pytest.mark.parametrize(("bounds", "expected"), WORDS)
-def test_swapping_the_sides_turns_the_word_around(bounds: tuple[float, float], expected: str) -> None:
-    turned = {"slower": "faster", "faster": "slower"}.get(expected, expected)
-
-    assert word(-bounds[1], -bounds[0], EDGE, more_is_better=False) == turned
+    assert word(low, high, EDGE, more_is_better=False) == expected
+    assert word(low, high, EDGE, more_is_better=True) == TURNED.get(expected, expected)
+    assert word(-high, -low, EDGE, more_is_better=False) == TURNED.get(expected, expected)
 
 
 def test_runs_needed_are_those_that_settle_four_comparisons_of_five() -> None:
@@ -59,19 +64,13 @@ def test_runs_needed_are_those_that_settle_four_comparisons_of_five() -> None:
     assert settled.mean() == pytest.approx(0.8, abs=0.02)
 
 
-def test_what_is_nearly_settled_needs_one_more_run_and_what_lies_on_the_edge_many() -> None:
-    assert runs_needed(0.25, 0.04**2, 5, 0.1) == 6
-    assert runs_needed(0.1, 0.04**2, 5, 0.1) > 100
-
-
-def test_a_doubt_of_few_degrees_of_freedom_asks_for_more_runs() -> None:
+def test_runs_needed_are_more_near_an_edge_and_with_few_degrees_of_freedom() -> None:
+    assert runs_needed(0.25, 0.04**2, 5, 0.1) == 6  # nearly settled
+    assert runs_needed(0.1, 0.04**2, 5, 0.1) > 100  # on the edge
     assert runs_needed(0.02, 0.04**2, 3, 0.1, freedom=4) > 1.5 * runs_needed(0.02, 0.04**2, 3, 0.1)
 
 
-UNKNOWN = ["ttft_p42", "speed", "itl", "", "output_tokens_per_s_p95"]
-
-
-@pytest.mark.parametrize("name", UNKNOWN)
+@pytest.mark.parametrize("name", ["ttft_p42", "speed", "itl", "", "output_tokens_per_s_p95"])
 def test_an_unknown_metric_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(UsageError, match="no verdict on"):
         figure(name)
@@ -114,23 +113,16 @@ def test_sides_that_asked_different_prompts_are_not_paired_and_say_so() -> None:
 
     (verdict,) = judge(base, new, ["ttft"])
 
-    assert verdict.ratio == pytest.approx(1.0)
-    assert "not paired" in verdict.method
+    assert (verdict.ratio, "not paired" in verdict.method) == (pytest.approx(1.0), True)
 
 
-def test_what_a_side_did_not_measure_has_no_verdict() -> None:
-    one = side_of(lap_of([100.0] * 20))
+def test_what_a_side_did_not_measure_has_no_verdict_and_undefined_values_are_left_out() -> None:
+    one = side_of(lap_of([100.0, math.nan, 120.0, 110.0] * 5, ["a", "b", "c", "d"] * 5))
 
-    assert [v.metric for v in judge(one, one, ["ttft", "tpot", "output_tokens_per_s", "failed", "itl_p99"])] == ["ttft"]
+    (verdict,) = judge(one, one, ["ttft", "tpot", "output_tokens_per_s", "failed", "itl_p99"])
+
+    assert (verdict.metric, verdict.n_base, verdict.ratio) == ("ttft", 15, pytest.approx(1.0))
     assert judge(one, one, ["tpot"]) == []
-
-
-def test_values_that_are_undefined_are_left_out() -> None:
-    with_gaps = lap_of([100.0, math.nan, 120.0, 110.0] * 5, ["a", "b", "c", "d"] * 5)
-
-    (verdict,) = judge(side_of(with_gaps), side_of(with_gaps), ["ttft"])
-
-    assert (verdict.n_base, verdict.ratio) == (15, pytest.approx(1.0))
 
 
 def test_a_percentile_of_too_few_requests_has_no_interval_and_says_what_it_needs() -> None:
@@ -143,23 +135,15 @@ def test_a_percentile_of_too_few_requests_has_no_interval_and_says_what_it_needs
     assert verdict.ratio == pytest.approx(1.0)
 
 
-def test_what_cannot_be_judged_costs_the_others_nothing() -> None:
-    one, other = (side_of(lap_of(np.exp(row))) for row in np.random.default_rng(1).standard_normal((2, 60)))
-
-    alone, beside = judge(one, other, ["ttft"])[0], judge(one, other, ["ttft", "ttft_p95", "ttft_p99"])[0]
-
-    assert (alone.low, alone.confidence) == (beside.low, pytest.approx(0.95))
-
-
-def test_each_metric_that_is_judged_beside_widens_the_interval() -> None:
+def test_each_metric_that_is_judged_beside_widens_the_interval_and_what_cannot_be_judged_does_not() -> None:
     one, other = (side_of(lap_of(np.exp(row))) for row in np.random.default_rng(1).standard_normal((2, 60)))
 
     (alone,), (beside, mean) = judge(one, other, ["ttft"]), judge(one, other, ["ttft", "ttft_mean"])
 
-    assert alone.low is not None
-    assert beside.low is not None
     assert beside.low < alone.low
     assert (beside.confidence, mean.confidence) == (pytest.approx(0.975), pytest.approx(0.975))
+    unjudged = judge(one, other, ["ttft", "ttft_p95", "ttft_p99"])[0]
+    assert (alone.low, alone.confidence) == (unjudged.low, pytest.approx(0.95))
 
 
 def test_a_window_without_four_blocks_gives_no_verdict_on_its_rate() -> None:
@@ -192,13 +176,7 @@ def test_a_withheld_verdict_keeps_its_figures() -> None:
     assert (kept.word, kept.ratio, kept.note) == ("no verdict", verdict.ratio, "V8: model differs")
 
 
-TURNS = [
-    ("0 3", "1 2", True),  # A B, B A
-    ("0 2", "1 3", True),
-    ("0 1", "2 3", False),
-    ("0", "1", True),
-    ("0 2 4", "1 3", False),
-]
+TURNS = [("0 3", "1 2", True), ("0 2", "1 3", True), ("0 1", "2 3", False), ("0", "1", True), ("0 2 4", "1 3", False)]
 
 
 @pytest.mark.parametrize(("base", "new", "expected"), TURNS)
@@ -462,17 +440,13 @@ def test_a_server_that_fails_every_second_request_is_never_called_faster(metric:
     assert "50 % of" in one.note
 
 
-def test_a_percentile_that_has_no_end_is_surely_slower() -> None:
-    (verdict,) = judge(side_of(half_failing(1.0, 0.0)), side_of(half_failing(0.5)), ["ttft_p95"])
+def test_a_percentile_that_has_no_end_is_surely_slower_and_two_such_cannot_be_told_apart() -> None:
+    whole, half, quicker = (side_of(half_failing(*law)) for law in ((1.0, 0.0), (1.0,), (0.5,)))
 
-    assert (verdict.word, verdict.new, verdict.high) == ("slower", None, math.inf)
-    assert "no end" in verdict.note
+    (verdict,), (both,) = judge(whole, quicker, ["ttft_p95"]), judge(half, quicker, ["ttft_p95"])
 
-
-def test_where_neither_side_has_an_end_nobody_can_tell_by_latencies() -> None:
-    (verdict,) = judge(side_of(half_failing(1.0)), side_of(half_failing(0.5)), ["ttft_p95"])
-
-    assert (verdict.word, verdict.base, verdict.new, verdict.runs_needed) == ("can't tell", None, None, None)
+    assert (verdict.word, verdict.new, verdict.high, "no end" in verdict.note) == ("slower", None, math.inf, True)
+    assert (both.word, both.base, both.new, both.runs_needed) == ("can't tell", None, None, None)
 
 
 def test_one_failure_of_two_hundred_takes_no_verdict_away() -> None:
@@ -600,3 +574,125 @@ def test_equal_servers_are_told_apart_over_four_levels_in_one_comparison_of_twen
         wrong += bool(said & {"slower", "faster", "worse", "better"})
 
     assert wrong / 100 <= 0.05
+
+
+# Shares: differences, not ratios; paired where the same prompts were asked
+
+
+def failing(*flags: list[bool], prompts: list[str] | None = None, offered: int | None = None) -> Side:
+    """A run for each list of failures."""
+    return side_of(
+        *(
+            lap_of(
+                [1.0],
+                outcomes={"failed": Outcomes(np.array(each), prompts or [f"p{i}" for i in range(len(each))], offered)},
+            )
+            for each in flags
+        )
+    )
+
+
+def spread(n: int, failed: int) -> list[bool]:
+    """Failures that come at random, so that blocks find nothing in their order."""
+    flags = np.arange(n) < failed
+    return np.random.default_rng(7).permutation(flags).tolist()
+
+
+def test_a_share_is_compared_by_its_difference_and_has_no_ratio() -> None:
+    few, many = failing(spread(400, 4)), failing(spread(400, 80))
+    (verdict,), (turned,) = judge(few, many, ["failed"]), judge(many, few, ["failed"])
+
+    assert (turned.word, turned.bad) == ("better", False)
+    assert (verdict.ratio, verdict.base, verdict.new, verdict.unit) == (None, 0.01, 0.2, "share")
+    assert verdict.low < 0.19 < verdict.high
+    assert (verdict.word, verdict.bad, verdict.margin) == ("worse", True, 0.01)
+
+
+def test_a_few_requests_without_a_failure_do_not_show_that_failures_are_the_same() -> None:
+    (few,) = judge(failing([False] * 40), failing([False] * 40), ["failed"])
+    (many,) = judge(failing([False] * 800), failing([False] * 800), ["failed"])
+
+    assert (few.word, many.word) == ("can't tell", "same")
+    assert few.runs_needed is not None
+
+
+def test_the_same_prompts_are_paired_and_mcnemar_asks_those_that_changed() -> None:
+    base, new = spread(200, 20), spread(200, 20)
+    changed = [i for i, failed in enumerate(base) if not failed][:9]
+    for i in changed:
+        new[i] = True
+
+    (paired,) = judge(failing(base), failing(new), ["failed"])
+    other = failing(new, prompts=[f"other{i}" for i in range(200)])
+    (apart,) = judge(failing(base), other, ["failed"])
+
+    assert (paired.method, apart.method) == ("Newcombe, paired by prompt", "Newcombe, not paired")
+    assert (paired.p_value, apart.p_value) == (pytest.approx(mcnemar(9, 0)), None)
+    assert paired.high - paired.low < apart.high - apart.low
+
+
+def test_each_asking_of_a_prompt_is_paired_with_the_same_asking_of_the_other_side() -> None:
+    base = failing([True, False, False, False], prompts=["a", "a", "b", "b"])
+    new = failing([False, False, True, False], prompts=["b", "b", "a", "a"])
+
+    (verdict,) = judge(base, new, ["failed"])
+
+    assert verdict.p_value == 1.0
+
+
+def test_without_pairing_the_interval_is_newcombes_of_as_many_requests_as_they_are_worth() -> None:
+    rng = np.random.default_rng(1)
+    base, new = (rng.random(300) < 0.1).tolist(), (rng.random(300) < 0.2).tolist()
+
+    (verdict,) = judge(failing(base), failing(new, prompts=[f"q{i}" for i in range(300)]), ["failed"])
+    low, high = newcombe((sum(base), 300), (sum(new), 300))
+
+    assert verdict.low == pytest.approx(low, abs=0.01)
+    assert verdict.high == pytest.approx(high, abs=0.01)
+    assert verdict.high - verdict.low >= high - low
+
+
+def test_failures_that_come_together_make_the_difference_less_certain() -> None:
+    together = [i < 30 for i in range(300)]
+    names = [f"q{i}" for i in range(300)]
+
+    (wide,) = judge(failing([False] * 300), failing(together, prompts=names), ["failed"])
+    (narrow,) = judge(failing([False] * 300), failing(spread(300, 30), prompts=names), ["failed"])
+
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_requests_that_were_never_sent_count_to_what_was_offered() -> None:
+    (verdict,) = judge(failing([True] * 10, offered=40), failing([True] * 10, offered=40), ["failed"])
+
+    assert (verdict.base, verdict.n_base) == (0.25, 40)
+    assert verdict.p_value is None  # what was not sent has no prompt to pair by
+
+
+def test_runs_of_one_side_are_pooled() -> None:
+    (verdict,) = judge(failing(spread(50, 5), spread(50, 10)), failing(spread(50, 5), spread(50, 5)), ["failed"])
+
+    assert (verdict.base, verdict.n_base, verdict.runs_base) == (0.15, 100, 2)
+    assert judge(failing([False] * 10), side_of(lap_of([1.0])), ["failed", "attainment"]) == []
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize(("differ", "most"), [(False, 0.05), (True, 0.12)])
+def test_runs_that_fail_by_turns_raise_few_false_alarms(differ: bool, most: float) -> None:
+    """Each run has a share of failures of its own; as if all requests were of one run half of the comparisons err."""
+    generator, names = np.random.default_rng(4), [f"p{i % 10}" for i in range(100)]
+
+    def side() -> Side:
+        of_run = generator.beta(0.6, 11.4, 5) if differ else np.full(5, 0.05)  # mean 5 %, spread 6 %
+        flags = [generator.random(100) < share for share in of_run]
+        return side_of(*(lap_of([1.0] * 100, names, outcomes={"failed": Outcomes(one, names)}) for one in flags))
+
+    words = [judge(side(), side(), ["failed"], share_margin=0.0)[0].word for _ in range(200)]
+
+    assert sum(word in ("better", "worse") for word in words) / 200 <= most
+
+
+def test_failures_that_are_spread_over_the_runs_lose_nothing() -> None:
+    assert independent_in_runs([5, 4, 6], [100, 100, 100], 290.0) == 290.0
+    assert independent_in_runs([15], [300], 300.0) == 300.0
+    assert independent_in_runs([15, 0, 0], [100, 100, 100], 300.0) < 10

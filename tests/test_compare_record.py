@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from loadbench import metrics, store
-from loadbench.compare import Group, Terms, compare_models, compare_runs, gather, summary
+from loadbench.compare import NAMES, Group, Terms, compare_models, compare_runs, gather, summary
+from loadbench.compare.record import Overall
 from loadbench.errors import UsageError
 from loadbench.store.summary import Band, Finding
 from tests.support.compared import folder
+from tests.support.documents import field_names, page
 
 
 @pytest.fixture
@@ -44,12 +47,7 @@ def test_a_slower_run_is_called_slower_with_its_figures(base: Group, tmp_path: P
     assert record["word"] == "slower"
     assert verdicts["ttft"]["low"] < 1.2 < verdicts["ttft"]["high"]
     assert verdicts["output_tokens_per_s"]["word"] == "slower"
-
-
-def test_a_record_is_plain_json(base: Group, tmp_path: Path) -> None:
-    record = compare_runs(base, group(folder(tmp_path / "new", seed=2)))
-
-    assert json.loads(json.dumps(record)) == record
+    assert json.loads(json.dumps(record)) == record  # plain values alone
 
 
 def test_a_red_difference_forbids_every_verdict_and_leaves_the_figures(base: Group, tmp_path: Path) -> None:
@@ -84,18 +82,13 @@ def test_a_red_gate_of_either_side_forbids_a_verdict(base: Group, tmp_path: Path
     assert record["levels"][0]["gates"][0]["side"] == ("base" if turned else "new")
 
 
-@pytest.mark.parametrize("code", ["V1", "V2", "V3", "V9", "V10", "V13", "cpu-contention", "paused"])
-def test_no_red_gate_takes_the_verdict_away_that_more_requests_fail(base: Group, tmp_path: Path, code: str) -> None:
-    new = red(folder(tmp_path / "new", seed=5, failing=0.3), code)
+def test_only_missing_records_take_the_verdict_away_that_more_requests_fail(base: Group, tmp_path: Path) -> None:
+    path = folder(tmp_path / "new", seed=5, failing=0.3)
+    codes = ("V1", "V2", "V3", "V9", "V10", "V13", "cpu-contention", "paused", "records", "offered")
 
-    assert words(compare_runs(base, new))["failed"] == "worse"
+    found = {code: words(compare_runs(base, red(path, code), Terms(metrics=["failed"])))["failed"] for code in codes}
 
-
-@pytest.mark.parametrize("code", ["records", "offered"])
-def test_where_records_are_missing_nobody_says_that_more_requests_fail(base: Group, tmp_path: Path, code: str) -> None:
-    new = red(folder(tmp_path / "new", seed=5, failing=0.3), code)
-
-    assert words(compare_runs(base, new))["failed"] == "no verdict"
+    assert found == dict.fromkeys(codes[:-2], "worse") | {"records": "no verdict", "offered": "no verdict"}
 
 
 def test_a_short_window_forbids_verdicts_on_rates_alone(base: Group, tmp_path: Path) -> None:
@@ -146,26 +139,19 @@ def test_a_model_that_one_side_has_more_is_no_difference_of_the_others(base: Gro
 def test_levels_are_summed_up_over_those_that_have_a_verdict(tmp_path: Path) -> None:
     names = ("m@c1", "m@c2", "m@c4")
     base = group(folder(tmp_path / "base", dict.fromkeys(names, 1.0)))
-    new = group(folder(tmp_path / "new", dict.fromkeys(names, 1.2), seed=2))
-
-    means = {mean["metric"]: mean for mean in compare_runs(base, new)["over_levels"]}
-
-    assert means["ttft"]["levels"] == 3
-    assert means["ttft"]["ratio"] == pytest.approx(1.2, rel=0.02)
-    assert means["ttft"]["word"] == "slower"
-
-
-def test_a_level_without_a_verdict_is_in_no_mean(tmp_path: Path) -> None:
-    levels = dict.fromkeys(("m@c1", "m@c2", "m@c4"), 1.0)
-    base = group(folder(tmp_path / "base", levels))
-    run = store.read(folder(tmp_path / "new", levels, seed=2))
+    run = store.read(folder(tmp_path / "new", dict.fromkeys(names, 1.2), seed=2))
     warned = metrics.summary(run)
     warned.levels[1].warnings = [Finding(code="V3", severity="red", text="a busy client")]
 
-    record = compare_runs(base, gather([run], summaries={run.path: warned}), Terms(metrics=["ttft"]))
+    every, some = (
+        compare_runs(base, gather([run], summaries=known), Terms(metrics=["ttft"]))
+        for known in ({}, {run.path: warned})
+    )
 
-    assert [level["verdicts"][0]["word"] for level in record["levels"]] == ["same", "no verdict", "same"]
-    assert [mean["levels"] for mean in record["over_levels"]] == [2]
+    [mean] = every["over_levels"]
+    assert (mean["levels"], mean["word"], mean["ratio"]) == (3, "slower", pytest.approx(1.2, rel=0.02))
+    assert [level["verdicts"][0]["word"] for level in some["levels"]] == ["slower", "no verdict", "slower"]
+    assert [mean["levels"] for mean in some["over_levels"]] == [2]
 
 
 def test_a_machine_that_throttled_forbids_the_verdicts_of_the_model_it_was_seen_with(tmp_path: Path) -> None:
@@ -268,15 +254,38 @@ def test_the_summary_of_a_run_has_its_further_models_against_the_first(tmp_path:
     assert alone.models_compared == []
 
 
-def test_a_level_measured_again_at_the_end_is_no_run_of_it(tmp_path: Path) -> None:
-    path = folder(tmp_path / "run", {"m@c1": 1.0, "m@c1#2": 1.5})
-    info = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    info["levels"][1] |= {"closing": True, "repeat": 2}
-    (path / "run.json").write_text(json.dumps(info), encoding="utf-8")
-
-    assert group(path).sides["m", "c1"].runs == 1
-
-
 def test_an_unknown_metric_is_one_line(base: Group, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no verdict on 'speed'"):
         compare_runs(base, group(folder(tmp_path / "new")), Terms(metrics=["speed"]))
+
+
+# -- docs/compare.md names every field
+
+TEXT, NAMED = page("compare.md")
+GOLDEN = Path(__file__).parent / "golden" / "comparison"
+
+
+def test_every_field_of_the_json_is_named() -> None:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(GOLDEN.glob("*.json"))]
+    # Both values of a difference may be by name, as finish reasons.
+    told = field_names(records, lambda owner, key: "what" in owner and key in ("base", "new"))
+
+    assert told > {"decisive", "exceptions", "interleaved", "p_value", "only_new", "server_version"}
+    assert told - NAMED == set()
+
+
+def test_every_word_is_explained() -> None:
+    table = " ".join(re.findall(r"^\| ([^|`]+) \|", TEXT, flags=re.MULTILINE))
+
+    assert [word for word in get_args(Overall) if word not in table] == []
+
+
+def test_everything_that_may_be_compared_on_purpose_is_named() -> None:
+    assert [name for name in NAMES if f"`{name}`" not in TEXT] == []
+
+
+def test_the_docs_of_the_summary_lead_here() -> None:
+    summary, _ = page("summary.md")
+
+    assert "`models_compared`" in summary
+    assert "[compare.md](compare.md)" in summary

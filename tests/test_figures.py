@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from loadbench import figures, scenario
-from loadbench.compare.judging import judge
 from loadbench.compare.sides import Flow, Side
 from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, Figure
 from loadbench.report import FORMATS, comparison, exports, provenance
 from loadbench.scenario.bounds import Bound, Need, Threshold
 from tests.support.choosing import candidate, choose, lap, row
+from tests.support.comparisons import judge
 from tests.support.plain import thresholds
 from tests.support.summaries import summary_of, with_levels
 

@@ -99,36 +99,23 @@ def measured(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 # -- a run
 
 
-def test_quiet_says_nothing_where_all_is_well(measured: Run) -> None:
-    assert (measured.code, measured.output) == (0, "")
-
-
 @pytest.mark.parametrize("streams", STREAMS)
-def test_every_request_of_a_level_completes(measured: Run, streams: int) -> None:
+def test_every_request_of_a_level_completes_and_tokens_come_one_by_one(measured: Run, streams: int) -> None:
     level = measured.levels[streams]
 
+    assert (measured.code, measured.output) == (0, "")
     assert (level["status"], level["completed"], level["failed"], level["errors"]) == ("complete", REQUESTS, 0, {})
+    assert "V13" not in {warning["code"] for warning in level["warnings"]}
+    assert (level["token_source"], level["itl_ms"]["p50"] > 0) == ("usage", True)
 
 
-def test_every_count_of_tokens_is_exact(measured: Run) -> None:
+def test_every_count_of_tokens_is_exact_and_every_answer_is_the_models(measured: Run) -> None:
     rows = measured.lines("requests.jsonl")
 
     assert len(rows) == len(STREAMS) * REQUESTS + sum(STREAMS)
     assert {row["output_tokens"] for row in rows} == {TOKENS}
     assert {row["input_tokens"] for row in rows} == {len(PROMPT.encode()) + 19}
-    assert {level["token_source"] for level in measured.levels.values()} == {"usage"}
-
-
-def test_every_answer_is_the_one_the_model_gives(measured: Run) -> None:
     assert {row["text"] for row in measured.lines("answers.jsonl")} == {bigram.reply(TOKENS)}
-
-
-@pytest.mark.parametrize("streams", STREAMS)
-def test_tokens_come_one_by_one(measured: Run, streams: int) -> None:
-    level = measured.levels[streams]
-
-    assert "V13" not in {warning["code"] for warning in level["warnings"]}
-    assert level["itl_ms"]["p50"] > 0
 
 
 def test_more_streams_wait_longer_for_each_token(measured: Run) -> None:
@@ -137,30 +124,24 @@ def test_more_streams_wait_longer_for_each_token(measured: Run) -> None:
     assert sixteen > 4 * one  # it computes one token after another, on one thread
 
 
-def test_the_report_tells_model_device_and_server(measured: Run) -> None:
-    [told] = measured.json("summary.json")["models"]
+def test_the_model_was_loaded_for_the_run_asked_cold_and_warm_and_is_unloaded_after_it(
+    measured: Run, server: Started
+) -> None:
+    [model] = measured.json("summary.json")["models"]
+    info = measured.json("run.json")
+    [record] = info["models"]
 
-    assert (told["device"], told["execution_provider"]) == ("CPU", "CPUExecutionProvider")
-    assert measured.json("run.json")["target"]["kind"] == "foundry2"
-
-
-def test_the_model_was_loaded_for_the_run_and_is_unloaded_after_it(measured: Run, server: Started) -> None:
-    [record] = measured.json("run.json")["models"]
-
+    assert (model["device"], model["execution_provider"]) == ("CPU", "CPUExecutionProvider")
+    assert info["target"]["kind"] == "foundry2"
     assert record["load_s"] > 0
-    assert [facts.id for facts in server.runtime.models() if facts.loaded] == []
-
-
-def test_the_first_request_after_the_load_is_cold_and_the_next_is_warm(measured: Run) -> None:
-    probes = measured.json("run.json")["probes"]
-
-    assert [(probe["purpose"], probe["cold"], probe["error"]) for probe in probes] == [
+    assert [(probe["purpose"], probe["cold"], probe["error"]) for probe in info["probes"]] == [
         ("first", True, None),
         ("warm", False, None),
     ]
+    assert [facts.id for facts in server.runtime.models() if facts.loaded] == []
 
 
-def test_the_memory_watched_is_that_of_the_runtimes_process(measured: Run, server: Started) -> None:
+def test_memory_and_processor_time_are_those_of_the_runtimes_process(measured: Run, server: Started) -> None:
     watched = measured.json("run.json")["telemetry"]
     samples = measured.lines("telemetry.jsonl")
 
@@ -168,11 +149,7 @@ def test_the_memory_watched_is_that_of_the_runtimes_process(measured: Run, serve
     assert {sample["phase"] for sample in samples} == {"before_load", "after_load", "level", "after_unload"}
     assert {sample["server"]["processes"] for sample in samples} == {1}
     assert all(20e6 < sample["server"]["memory_bytes"] < 2e9 for sample in samples)
-
-
-def test_its_processor_time_grows_with_the_work(measured: Run) -> None:
-    spent_s = [sample["server"]["cpu_s"] for sample in measured.lines("telemetry.jsonl")]
-
+    spent_s = [sample["server"]["cpu_s"] for sample in samples]
     assert spent_s == sorted(spent_s)
     assert spent_s[-1] - spent_s[0] > 0.25  # 45 requests
 
@@ -237,33 +214,17 @@ def test_a_runtime_killed_in_mid_run_ends_it_with_exit_code_1_and_one_line(kille
 
 
 @posix
-def test_the_level_in_which_it_died_has_failed_and_the_others_are_skipped(killed: Run) -> None:
-    assert {streams: level["status"] for streams, level in killed.levels.items()} == {1: "failed", 4: "skipped"}
-    assert killed.levels[4]["attempted"] == 0
-
-
-@posix
-def test_what_completed_before_it_died_is_kept(killed: Run) -> None:
-    level = killed.levels[1]
-
-    assert level["completed"] >= 1
-    assert level["errors"]["truncated"] == 1  # the stream that it died in
-    assert {row["output_tokens"] for row in killed.lines("requests.jsonl") if row["error"] is None} == {TOKENS}
-
-
-@posix
-def test_memory_of_a_process_that_is_gone_is_null_and_not_0(killed: Run) -> None:
+def test_what_completed_before_it_died_is_kept_and_what_is_unknown_is_null(killed: Run) -> None:
     [record] = killed.json("run.json")["models"]
+    first = killed.levels[1]
+    report = invoke("report", killed.folder)
 
+    assert {streams: level["status"] for streams, level in killed.levels.items()} == {1: "failed", 4: "skipped"}
+    assert (first["completed"] >= 1, killed.levels[4]["attempted"]) == (True, 0)
+    assert first["errors"]["truncated"] == 1  # the stream that it died in
+    assert {row["output_tokens"] for row in killed.lines("requests.jsonl") if row["error"] is None} == {TOKENS}
     assert killed.lines("telemetry.jsonl")[-1]["server"] is None
-    assert record["memory_after_load_bytes"] > 0
-    assert record["memory_after_unload_bytes"] is None
-
-
-@posix
-def test_the_report_of_a_run_whose_server_died_can_be_read(killed: Run) -> None:
-    done = invoke("report", killed.folder)
-
-    assert done.exit_code == 0
-    assert "c1: failed after " in done.stdout
-    assert "c4: skipped" in done.stdout
+    assert (record["memory_after_load_bytes"] > 0, record["memory_after_unload_bytes"]) == (True, None)
+    assert report.exit_code == 0
+    assert "c1: failed after " in report.stdout
+    assert "c4: skipped" in report.stdout

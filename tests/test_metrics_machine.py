@@ -1,4 +1,4 @@
-"""What a level cost: memory, CPU, GPU, other load, heat, and the server's own metrics."""
+"""What a level cost: memory, CPU, GPU, other load, heat, energy, and the server's own metrics."""
 
 from __future__ import annotations
 
@@ -7,153 +7,261 @@ from typing import Any
 
 import pytest
 
-from loadbench.metrics import machine as of_machine
 from loadbench.metrics import summarise
+from loadbench.metrics.machine import (
+    Growth,
+    by_level,
+    column,
+    growth,
+    mean,
+    measured_energy,
+    others_cpu_share,
+    server_gpus,
+    throttled,
+    typed,
+    within,
+)
+from loadbench.store.schema import Sample
+from tests.support.plain import energy
 from tests.support.plain import sampled as figures
 from tests.support.samples import GB, gpu, machine, sample, server
 from tests.support.streams import level_data, run, stream
 
 LOCAL = {"telemetry": {"local": True}, "environment": {"cores": 4}}
 REMOTE = {"telemetry": {"local": False}, "environment": {"cores": 4}}
+Samples = list[dict[str, Any]]
 
 
-def of(
-    *samples: dict[str, Any], info: dict[str, Any] = LOCAL, tokens: int | None = 2000, **more: Any
-) -> dict[str, Any]:
+def of(samples: Samples, info: dict[str, Any] = LOCAL, tokens: int | None = 2000, **more: Any) -> dict[str, Any]:
     return figures(samples, info, duration_s=60.0, tokens=tokens, **more)
 
 
-# -- the server
+def gpus(name: str, *values: Any) -> Samples:
+    """A sample a second of a figure of one GPU."""
+    return [sample(at, gpus=[gpu(**{name: value})]) for at, value in enumerate(values)]
 
 
-def test_memory_and_threads_are_the_largest_that_a_sample_saw() -> None:
-    found = of(
-        sample(0, server=server(1.0, 2 * GB, 8)),
-        sample(1, server=server(2.0, 5 * GB, 9)),
-        sample(2, server=server(3.0)),
-    )
-
-    assert (found["server_memory_peak_bytes"], found["server_threads_peak"]) == (5 * GB, 9)
+def scrapes(name: str, *values: float | None) -> Samples:
+    return [sample(at, metrics=None if value is None else {name: value}) for at, value in enumerate(values)]
 
 
-def test_cpu_time_is_the_last_sample_less_the_first_and_a_share_of_the_time_between_them() -> None:
-    found = of(
-        sample(10.0, server=server(100.0)), sample(11.0, server=server(102.0)), sample(14.0, server=server(106.0))
-    )
-
-    assert (found["server_cpu_s"], found["server_cpu_share"]) == (6.0, 1.5)
+def powers(*sources: str | None) -> Samples:
+    return [sample(at, machine=machine(power=source)) for at, source in enumerate(sources)]
 
 
-def test_cpu_time_is_told_per_1000_output_tokens() -> None:
-    assert of(sample(0, server=server(100.0)), sample(9, server=server(105.0)))["cpu_s_per_1000_tokens"] == 2.5
+HELD = [[gpu(i, server_memory_bytes=n * GB) for i, n in enumerate(held)] for held in ((4, 1), (3, 3))]
+HEAT = ((1000, 40.0, 50), (3000, 61.5, 58), (3200, 60.0, 57), (900, 45.0, 51))
+GENERATED = "vllm:generation_tokens_total"
+UNKNOWN_CPU = dict.fromkeys(("server_cpu_s", "server_cpu_share", "cpu_s_per_1000_tokens"))
+
+# What each row says, a level's samples, and its figures.
+FIGURES = [
+    (
+        "memory and threads are the largest that a sample saw",
+        [
+            sample(0, server=server(1.0, 2 * GB, 8)),
+            sample(1, server=server(2.0, 5 * GB, 9)),
+            sample(2, server=server(3)),
+        ],
+        {"server_memory_peak_bytes": 5 * GB, "server_threads_peak": 9},
+    ),
+    (
+        "CPU time is the last sample less the first, and a share of the time between them",
+        [sample(10.0, server=server(100.0)), sample(11.0, server=server(102.0)), sample(14.0, server=server(105.0))],
+        {"server_cpu_s": 5.0, "server_cpu_share": 1.25, "cpu_s_per_1000_tokens": 2.5},
+    ),
+    (
+        "a server found late has a share but no CPU time per token",
+        [sample(0), sample(1, server=server(100.0)), sample(3, server=server(101.0))],
+        {"server_cpu_share": 0.5, "cpu_s_per_1000_tokens": None},
+    ),
+    (
+        "a server that died is known until then",
+        [sample(0, server=server(100.0)), sample(2, server=server(101.0, 3 * GB)), sample(3), sample(4)],
+        {"server_cpu_s": 1.0, "server_cpu_share": 0.5, "server_memory_peak_bytes": 3 * GB},
+    ),
+    (
+        "one sample has the memory and no time",
+        [sample(0, server=server(100.0))],
+        {"server_memory_peak_bytes": GB, **UNKNOWN_CPU},
+    ),
+    (
+        "another process in the server's place gives no CPU time",
+        [sample(0, server=server(100.0)), sample(1, server=server(0.5))],
+        UNKNOWN_CPU,
+    ),
+    (
+        "less than a tick of processor time is unknown and not 0",
+        [sample(0, server=server(7.0)), sample(0.2, server=server(7.0))],
+        UNKNOWN_CPU,
+    ),
+    (
+        "an idle server used none",
+        [sample(0, server=server(7.0)), sample(30, server=server(7.0))],
+        {"server_cpu_s": 0.0},
+    ),
+    (
+        "GPU memory is the server's where the driver has it",
+        [sample(at, gpus=[gpu(memory_used_bytes=9 * GB, server_memory_bytes=at * GB)]) for at in (1, 3, 2)],
+        {"gpu_memory_peak_bytes": 3 * GB, "gpu_memory_source": "server"},
+    ),
+    (
+        "GPU memory is the device's where no driver says whose it is",
+        gpus("memory_used_bytes", 9 * GB),
+        {"gpu_memory_peak_bytes": 9 * GB, "gpu_memory_source": "device"},
+    ),
+    (
+        "GPU memory is the largest sum over the GPUs at one moment",
+        [sample(at, gpus=held) for at, held in enumerate(HELD)],
+        {"gpu_memory_peak_bytes": 6 * GB},
+    ),
+    (
+        "how busy a GPU was leaves out the sample from before",
+        gpus("utilisation", 0.0, 0.9, 0.7),
+        {"gpu_utilisation_mean": 0.8},
+    ),
+    ("mains", powers("mains", "mains"), {"power": "mains"}),
+    ("a power that changes in mid-level", powers("mains", "battery"), {"power": "changed"}),
+    ("battery", powers(None, "battery"), {"power": "battery"}),
+    ("no power is known", powers(None), {"power": None}),
+    (
+        "the hottest of CPU and GPU counts, and the clock is that of the level",
+        [
+            sample(at, machine=machine(cpu_mhz=mhz, temperature_c=cpu_c), gpus=[gpu(temperature_c=gpu_c)])
+            for at, (mhz, cpu_c, gpu_c) in enumerate(HEAT)
+        ],
+        {"temperature_c_max": 61.5, "cpu_mhz_mean": 3100.0},
+    ),
+    (
+        "a counter of the server's: how far it went",
+        scrapes("llamacpp:tokens_predicted_total", 50.0, 80.0, 250.0),
+        {"server_metrics": {"llamacpp:tokens_predicted_total": 200.0}},
+    ),
+    (
+        "a speed is 0 while nothing is generated",
+        scrapes("llamacpp:predicted_tokens_seconds", 0.0, 40.0, 50.0),
+        {"server_metrics": {"llamacpp:predicted_tokens_seconds": 45.0}},
+    ),
+    (
+        "requests that run are those while the level ran",
+        scrapes("llamacpp:requests_processing", 0.0, 4.0, 2.0, 0.0),
+        {"server_metrics": {"llamacpp:requests_processing": 3.0}},
+    ),
+    (
+        "and so are those that wait",
+        scrapes("vllm:num_requests_waiting", 0.0, 6.0, 0.0),
+        {"server_metrics": {"vllm:num_requests_waiting": 6.0}},
+    ),
+    (
+        "of a cache the fullest counts",
+        scrapes("vllm:kv_cache_usage_perc", 0.1, 0.8, 0.3),
+        {"server_metrics": {"vllm:kv_cache_usage_perc": 0.8}},
+    ),
+    (
+        "the tokens per second that the server counted stand beside ours",
+        scrapes(GENERATED, 100.0, 200.0, 400.0),
+        {"server_output_tokens_per_s": 150.0},
+    ),
+    *(
+        (f"a server whose counter says {values}", scrapes(GENERATED, *values), {"server_metrics": None})
+        for values in ((None, None), (400.0,), (400.0, 3.0))
+    ),
+]
 
 
-def test_a_server_found_late_has_a_share_but_no_cpu_time_per_token() -> None:
-    found = of(sample(0), sample(1, server=server(100.0)), sample(3, server=server(101.0)))
+@pytest.mark.parametrize(("samples", "expected"), [pytest.param(*row, id=name) for name, *row in FIGURES])
+def test_samples_say_what_a_level_cost(samples: Samples, expected: dict[str, Any]) -> None:
+    found = of(samples)
 
-    assert (found["server_cpu_share"], found["cpu_s_per_1000_tokens"]) == (0.5, None)
-
-
-def test_a_server_that_died_is_known_until_then() -> None:
-    found = of(sample(0, server=server(100.0)), sample(2, server=server(101.0, 3 * GB)), sample(3), sample(4))
-
-    assert (found["server_cpu_s"], found["server_cpu_share"], found["server_memory_peak_bytes"]) == (1.0, 0.5, 3 * GB)
+    assert {name: found[name] for name in expected} == expected
 
 
-def test_one_sample_knows_the_memory_and_no_time() -> None:
-    found = of(sample(0, server=server(100.0)))
+def test_without_samples_and_of_a_server_elsewhere_nothing_is_known() -> None:
+    load = {"client": {"cpu_s": 2.0}, "gpus": [gpu()]}
+    both = [sample(at, server=server(at), machine=machine(9 * at, power="mains", throttled=0), **load) for at in (1, 2)]
 
-    assert found["server_memory_peak_bytes"] == GB
-    assert (found["server_cpu_s"], found["server_cpu_share"], found["cpu_s_per_1000_tokens"]) == (None, None, None)
-
-
-def test_another_process_in_the_servers_place_gives_no_cpu_time() -> None:
-    assert of(sample(0, server=server(100.0)), sample(1, server=server(0.5)))["server_cpu_s"] is None
-
-
-def test_without_samples_nothing_is_known() -> None:
-    assert set(of().values()) == {None}
-
-
-def test_of_a_server_elsewhere_this_machine_says_nothing() -> None:
-    both = [
-        sample(
-            at,
-            server=server(at),
-            client={"cpu_s": at},
-            machine=machine(9 * at, power="mains", throttled=0),
-            gpus=[gpu()],
-        )
-        for at in (1.0, 2.0)
-    ]
-
-    assert set(of(*both, info=REMOTE).values()) == {None}
-    assert of(*both)["power"] == "mains"
+    assert set(of([]).values()) == set(of(both, REMOTE).values()) == {None}
+    assert of(both)["power"] == "mains"
 
 
 def test_of_a_server_elsewhere_declared_watts_and_its_own_metrics_count() -> None:
     info = {**REMOTE, "scenario": {"declared_watts": 300.0}}
 
-    found = of(*(sample(at, metrics={"vllm:generation_tokens_total": 100 * at}) for at in (0, 2)), info=info)
+    found = of([sample(at, metrics={GENERATED: 100 * at}) for at in (0, 2)], info)
 
     assert (found["energy_j"], found["energy_source"]) == (18_000.0, "declared")
     assert found["server_output_tokens_per_s"] == 100.0
 
 
-def test_less_than_a_tick_of_processor_time_is_unknown_and_not_0() -> None:
-    short = of(sample(0, server=server(7.0)), sample(0.2, server=server(7.0)))
-    idle = of(sample(0, server=server(7.0)), sample(30, server=server(7.0)))
-
-    assert (short["server_cpu_s"], short["cpu_s_per_1000_tokens"]) == (None, None)
-    assert idle["server_cpu_s"] == 0.0
-
-
-# -- GPUs
-
-
-def test_gpu_memory_is_the_servers_where_the_driver_tells_it() -> None:
-    found = of(*(sample(at, gpus=[gpu(memory_used_bytes=9 * GB, server_memory_bytes=at * GB)]) for at in (1, 3, 2)))
-
-    assert (found["gpu_memory_peak_bytes"], found["gpu_memory_source"]) == (3 * GB, "server")
-
-
-def test_gpu_memory_is_the_devices_where_no_driver_tells_whose() -> None:
-    found = of(sample(0, gpus=[gpu(memory_used_bytes=9 * GB)]))
-
-    assert (found["gpu_memory_peak_bytes"], found["gpu_memory_source"]) == (9 * GB, "device")
-
-
-def test_gpu_memory_is_the_largest_sum_over_the_gpus_at_one_moment() -> None:
-    samples = [
-        sample(at, gpus=[gpu(i, server_memory_bytes=n * GB) for i, n in enumerate(held)])
-        for at, held in enumerate(((4, 1), (3, 3)))
-    ]
-
-    assert of(*samples)["gpu_memory_peak_bytes"] == 6 * GB
-
-
 def test_the_gpus_that_count_are_those_the_server_has_memory_on() -> None:
     two = sample(0, gpus=[gpu(0, server_memory_bytes=None), gpu(1, server_memory_bytes=GB)])
 
-    assert of_machine.server_gpus(of_machine.typed([two])) == [1]
-    assert of_machine.server_gpus(of_machine.typed([sample(0, gpus=[gpu(0), gpu(1)])])) == [0, 1]
+    assert server_gpus(typed([two])) == [1]
+    assert server_gpus(typed([sample(0, gpus=[gpu(0), gpu(1)])])) == [0, 1]
 
 
 @pytest.mark.parametrize(("device", "counted"), [("CPU", []), ("NPU", []), ("GPU", [0]), ("GPU+CPU", [0]), (None, [0])])
 def test_a_gpu_does_not_count_for_a_model_that_runs_elsewhere(device: str | None, counted: list[int]) -> None:
-    assert of_machine.server_gpus(of_machine.typed([sample(0, gpus=[gpu()])]), device) == counted
+    assert server_gpus(typed([sample(0, gpus=[gpu()])]), device) == counted
 
 
-def test_how_busy_a_gpu_was_leaves_out_the_sample_from_before() -> None:
-    samples = [sample(at, gpus=[gpu(utilisation=share)]) for at, share in enumerate((0.0, 0.9, 0.7))]
+# -- counters
 
-    assert of(*samples)["gpu_utilisation_mean"] == 0.8
+
+def counted(*values: float | None) -> list[Sample]:
+    """A sample a second; None where the server was not found."""
+    return typed(sample(i, server=None if v is None else {"cpu_s": v}) for i, v in enumerate(values))
+
+
+GROWTHS = [
+    # values, a second apart; amount, seconds, from the start, to the end
+    pytest.param((10.0, 11.5, 14.0), (4.0, 2.0, True, True), id="a counter that goes on"),
+    pytest.param((10.0, 10.0), (0.0, 1.0, True, True), id="one that stands still has a growth of 0"),
+    pytest.param((None, 10.0, 14.0), (4.0, 1.0, False, True), id="found late"),
+    pytest.param((10.0, 14.0, None, None), (4.0, 1.0, True, False), id="a server that died"),
+    pytest.param((10.0, None, 16.0), (6.0, 2.0, True, True), id="one sample that failed"),
+    *((values, None) for values in ((), (10.0,), (None, 10.0), (None, None))),  # fewer than two
+    *((values, None) for values in ((10.0, 2.0), (10.0, 2.0, 30.0))),  # begun anew
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), GROWTHS)
+def test_a_counter_grew_from_its_first_to_its_last_sample(
+    values: tuple[float | None, ...], expected: tuple[float, float, bool, bool] | None
+) -> None:
+    samples = counted(*values)
+
+    assert growth(samples, column(samples, "server", "cpu_s")) == (expected and Growth(*expected))
+
+
+def test_two_samples_of_one_moment_are_no_growth() -> None:
+    assert growth(typed([sample(3.0), sample(3.0)]), [1.0, 2.0]) is None
+
+
+def test_means_are_of_what_is_known() -> None:
+    assert (mean([1.0, None, 4.0]), mean([]), mean([None])) == (2.5, None, None)
+
+
+def test_the_samples_before_and_after_a_level_are_not_within_it() -> None:
+    three, two = counted(1.0, 2.0, 3.0), counted(1.0, 2.0)
+
+    assert within(three) == three[1:2]
+    assert within(two) == two
+
+
+def test_samples_belong_to_an_attempt_of_a_level() -> None:
+    level = [sample(0, attempt=1), sample(1, attempt=2), sample(2, level="m@c2")]
+    first, again, other, idle = typed([*level, {**sample(3), "phase": "idle", "level": None}])
+
+    found = by_level([first, again, other, idle])
+
+    assert found == {("m@c1", 1): [first], ("m@c1", 2): [again], ("m@c2", 1): [other]}
 
 
 # -- the machine
 
 
-def loads(*counts: tuple[float | None, float | None, float | None]) -> list[dict[str, Any]]:
+def loads(*counts: tuple[float | None, float | None, float | None]) -> Samples:
     """Samples, 10 s apart, of the CPU seconds of machine, server and client."""
     return [
         sample(
@@ -166,46 +274,34 @@ def loads(*counts: tuple[float | None, float | None, float | None]) -> list[dict
     ]
 
 
-def test_other_load_is_what_neither_server_nor_client_used_of_all_cores() -> None:
+BEFORE, AFTER = (500.0, 70.0, 9.0), (530.0, 82.0, 11.0)
+SHORT = [loads(BEFORE)[0], {**loads(AFTER)[0], "at_s": 0.9}]
+OTHERS = [
     # 40 core-seconds in 10 s of 4 cores; 30 were busy, 12 the server's, 2 the client's.
-    assert of_machine.others_cpu_share(of_machine.typed(loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0))), 4) == 0.4
+    (loads(BEFORE, AFTER), 4, 0.4),
+    (loads(BEFORE, (513.9, 82.0, 11.0)), 4, 0.0),  # clocks differ a little
+    (loads(BEFORE, AFTER, (570.0, None, 12.0)), 4, 0.4),  # of the time in which all were known
+    (loads((500.0, None, 9.0), (530.0, None, 11.0)), 4, None),  # local, but not found: its load would be the others'
+    (loads((None, 70.0, 9.0), (None, 82.0, 11.0)), 4, None),
+    (loads(BEFORE), 4, None),
+    (loads(BEFORE, (530.0, 2.0, 11.0)), 4, None),
+    (loads(BEFORE, AFTER), None, None),
+    ([], 4, None),
+    (SHORT, 4, None),  # of less than a second nothing is said
+]
 
 
-def test_an_idle_machine_has_no_other_load_even_where_clocks_differ_a_little() -> None:
-    assert of_machine.others_cpu_share(of_machine.typed(loads((500.0, 70.0, 9.0), (513.9, 82.0, 11.0))), 4) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("samples", "cores"),
-    [
-        (loads((500.0, None, 9.0), (530.0, None, 11.0)), 4),  # local, but not found: its load would count as others'
-        (loads((None, 70.0, 9.0), (None, 82.0, 11.0)), 4),
-        (loads((500.0, 70.0, 9.0)), 4),
-        (loads((500.0, 70.0, 9.0), (530.0, 2.0, 11.0)), 4),
-        (loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0)), None),
-        ([], 4),
-    ],
-)
-def test_other_load_is_unknown_where_any_of_its_parts_is(samples: list[dict[str, Any]], cores: int | None) -> None:
-    assert of_machine.others_cpu_share(of_machine.typed(samples), cores) is None
-
-
-def test_other_load_is_of_the_time_in_which_all_parts_were_known() -> None:
-    died = loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0), (570.0, None, 12.0))
-
-    assert of_machine.others_cpu_share(of_machine.typed(died), 4) == 0.4
-
-
-def test_of_less_than_a_second_nothing_is_said_about_others() -> None:
-    first, last = loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0))
-
-    assert of_machine.others_cpu_share(of_machine.typed([first, {**last, "at_s": first["at_s"] + 0.9}]), 4) is None
+@pytest.mark.parametrize(("samples", "cores", "share"), OTHERS)
+def test_other_load_is_what_neither_server_nor_client_used_of_all_cores(
+    samples: Samples, cores: int | None, share: float | None
+) -> None:
+    assert others_cpu_share(typed(samples), cores) == share
 
 
 def test_a_client_that_may_use_some_of_the_cores_sees_the_load_of_all() -> None:
     info = {**LOCAL, "environment": {"cores": 2, "machine_cores": 4}}
 
-    assert of(*loads((500.0, 70.0, 9.0), (530.0, 82.0, 11.0)), info=info)["others_cpu_share"] == 0.4
+    assert of(loads(BEFORE, AFTER), info)["others_cpu_share"] == 0.4
 
 
 THROTTLED = [
@@ -229,124 +325,145 @@ def test_throttled_is_what_cpu_or_gpu_say(
         for at, (count, word) in enumerate(zip(counts, words, strict=True))
     ]
 
-    assert of_machine.throttled(of_machine.typed(samples), [0]) is expected
+    assert throttled(typed(samples), [0]) is expected
 
 
-@pytest.mark.parametrize(
-    ("sources", "expected"),
-    [(("mains", "mains"), "mains"), (("mains", "battery"), "changed"), ((None, "battery"), "battery"), ((None,), None)],
-)
-def test_power_that_changes_in_mid_level_is_told(sources: tuple[str | None, ...], expected: str | None) -> None:
-    samples = [sample(at, machine=machine(power=source)) for at, source in enumerate(sources)]
-
-    assert of(*samples)["power"] == expected
+# -- energy: counted, integrated or declared
 
 
-def test_the_hottest_of_cpu_and_gpu_counts_and_the_clock_is_that_of_the_level() -> None:
-    found = of(
-        *(
-            sample(at, machine=machine(cpu_mhz=mhz, temperature_c=cpu_c), gpus=[gpu(temperature_c=gpu_c)])
-            for at, (mhz, cpu_c, gpu_c) in enumerate(
-                ((1000, 40.0, 50), (3000, 61.5, 58), (3200, 60.0, 57), (900, 45.0, 51))
-            )
-        )
-    )
-
-    assert (found["temperature_c_max"], found["cpu_mhz_mean"]) == (61.5, 3100.0)
+def watts(*points: tuple[float, float]) -> Samples:
+    return [sample(at_s, gpus=[gpu(power_w=power)]) for at_s, power in points]
 
 
-# -- the server's own metrics
-
-
-def scrapes(name: str, *values: float | None) -> list[dict[str, Any]]:
-    return [sample(at, metrics=None if value is None else {name: value}) for at, value in enumerate(values)]
-
-
-SCRAPED = [
-    ("llamacpp:tokens_predicted_total", (50.0, 80.0, 250.0), 200.0),  # a counter: how far it went
-    ("llamacpp:predicted_tokens_seconds", (0.0, 40.0, 50.0), 45.0),  # 0 while nothing is generated
-    ("llamacpp:requests_processing", (0.0, 4.0, 2.0, 0.0), 3.0),  # while the level ran
-    ("vllm:num_requests_waiting", (0.0, 6.0, 0.0), 6.0),
-    ("vllm:kv_cache_usage_perc", (0.1, 0.8, 0.3), 0.8),
+RESET = [sample(at, gpus=[gpu(power_w=50.0, energy_j=joules)]) for at, joules in ((0.0, 900.0), (2.0, 10.0))]
+BOTH_COUNT = [sample(at, gpus=[gpu(energy_j=at * 100.0)], cpu_energy_j=7 + at * 30.0) for at in (1.0, 3.0)]
+ONE_OF_TWO = [sample(at, gpus=[gpu(0, energy_j=at), gpu(1)]) for at in (0.0, 5.0)]
+ENERGY = [
+    pytest.param(gpus("energy_j", 500.0, 650.0, 900.0), [0], (400.0, "gpu"), id="a GPU that counts its energy"),
+    pytest.param(watts((0, 100), (1, 300), (3, 100)), [0], (200.0 + 400.0, "gpu"), id="its power, by trapezoids"),
+    pytest.param(RESET, [0], (100.0, "gpu"), id="a counter that was reset gives way to the power"),
+    pytest.param(BOTH_COUNT, [0], (260.0, "gpu+cpu"), id="both are added and named"),
+    pytest.param([sample(0, cpu_energy_j=7.0), sample(1, cpu_energy_j=37.0)], [], (30.0, "cpu"), id="the CPU alone"),
+    pytest.param(ONE_OF_TWO, [0, 1], (None, None), id="of two GPUs one alone is no figure"),
+    pytest.param(ONE_OF_TWO, [0], (5.0, "gpu"), id="of one it is"),
 ]
 
 
-@pytest.mark.parametrize(("name", "values", "expected"), SCRAPED)
-def test_the_servers_metrics_are_told_by_their_own_names(name: str, values: tuple[float, ...], expected: float) -> None:
-    assert of(*scrapes(name, *values))["server_metrics"] == {name: expected}
+@pytest.mark.parametrize(("samples", "counted", "expected"), ENERGY)
+def test_energy_is_counted_or_integrated(samples: Samples, counted: list[int], expected: tuple[Any, Any]) -> None:
+    assert measured_energy(typed(samples), counted) == expected
 
 
-def test_the_tokens_per_second_that_the_server_counted_stand_beside_ours() -> None:
-    assert of(*scrapes("vllm:generation_tokens_total", 100.0, 200.0, 400.0))["server_output_tokens_per_s"] == 150.0
+def spent(
+    samples: Samples, tokens: int | None = 2000, counted: tuple[int, ...] = (0,), **scenario: Any
+) -> dict[str, Any]:
+    return energy(samples, counted, scenario, duration_s=60.0, tokens=tokens)
 
 
-@pytest.mark.parametrize("values", [(None, None), (400.0,), (400.0, 3.0)])
-def test_a_server_without_metrics_or_one_that_began_anew_says_nothing(values: tuple[float | None, ...]) -> None:
-    found = of(*scrapes("vllm:generation_tokens_total", *values))
+UNKNOWN = [
+    pytest.param([], id="no samples"),
+    pytest.param(gpus("energy_j", 500.0), id="one sample"),
+    pytest.param(gpus("energy_j", 500.0, 100.0), id="a reset, no power"),
+    pytest.param(gpus("energy_j", None, 500.0, 600.0), id="known from the middle on"),
+    pytest.param([sample(0, gpus=[gpu(power_w=50.0)]), sample(1)], id="a power that ends"),
+    pytest.param([sample(0), sample(1)], id="no GPU, no RAPL"),
+    pytest.param([sample(0), *(sample(at, cpu_energy_j=at) for at in (1.0, 2.0))], id="RAPL from the middle on"),
+]
 
-    assert (found["server_metrics"], found["server_output_tokens_per_s"]) == (None, None)
+
+@pytest.mark.parametrize("samples", UNKNOWN)
+def test_what_was_not_measured_over_the_whole_level_is_unknown_and_never_0_or_declared(samples: Samples) -> None:
+    counted = (0,) if any(one["gpus"] for one in samples) else ()
+    declared = spent(samples, declared_watts=65.0)
+
+    assert set(spent(samples, counted=counted, price_per_kwh=0.3).values()) == {None}
+    assert (declared["energy_j"], declared["energy_source"]) == (3900.0, "declared")
+
+
+def test_energy_and_cost_are_given_per_1000_tokens() -> None:
+    counters = gpus("energy_j", 0.0, 14_400.0)
+    found = spent(counters, price_per_kwh=0.5, declared_watts=65.0)
+
+    assert (found["energy_j"], found["energy_source"]) == (14_400.0, "gpu")
+    assert (found["j_per_1000_tokens"], found["wh_per_1000_tokens"]) == (7200.0, 2.0)
+    assert found["cost_per_1000_tokens"] == pytest.approx(0.001)
+    assert spent(counters)["cost_per_1000_tokens"] is None
+    for tokens in (None, 0):
+        without = spent(counters, tokens, price_per_kwh=0.5)
+
+        assert without["energy_j"] == 14_400.0
+        assert {without[name] for name in without if "per_1000" in name} == {None}
+
+
+# -- the course of a level
+
+
+def seconds(n: int, **counters: Any) -> Samples:
+    return [
+        sample(10 + i, server={"cpu_s": 1.5 * i, "memory_bytes": 100 + i}, **{k: v * i for k, v in counters.items()})
+        for i in range(n)
+    ]
+
+
+def test_the_course_counts_from_the_levels_first_sample_and_turns_counters_into_rates() -> None:
+    found = of(seconds(3, cpu_energy_j=20.0))["course"]
+
+    assert (found["t_s"], found["server_memory_bytes"]) == ([0.0, 1.0, 2.0], [100.0, 101.0, 102.0])
+    assert (found["server_cores"], found["power_w"]) == ([None, 1.5, 1.5], [None, 20.0, 20.0])
+    assert found["gpu_utilisation"] is None
+
+
+def test_two_hours_of_samples_become_120_rows_with_the_last_among_them() -> None:
+    found = of(seconds(7_200))["course"]
+
+    assert len(found["t_s"]) <= 120
+    assert found["t_s"][-1] == 7_199.0
+
+
+def test_there_is_no_course_without_samples_or_of_a_server_elsewhere() -> None:
+    assert of([])["course"] is of(seconds(3), REMOTE)["course"] is of([sample(1, server=None)])["course"] is None
 
 
 # -- in the summary of a run
 
 
-def summed(results: list[Any], samples: list[dict[str, Any]], **info: Any) -> dict[str, Any]:
+def summed(results: list[Any], samples: Samples, **info: Any) -> dict[str, Any]:
     whole = run(level_data(results), **{**LOCAL, **info})
     level: dict[str, Any] = summarise(replace(whole, samples=samples))["levels"][0]
     return level
 
 
 BOTH = [sample(0, server=server(10.0)), sample(5, server=server(11.0))]
+WHOLE = {"stream": False}
+SPENT = [
+    pytest.param([stream(0, warmup=True, tokens=100), stream(1, tokens=100)], {}, 200, 5.0, id="warm-up counts too"),
+    pytest.param([stream(usage=False)], WHOLE, None, None, id="whole answers without a count"),
+    pytest.param([stream(0), stream(1, usage=False)], WHOLE, None, None, id="one answer without a count"),
+]
 
 
-def test_what_was_spent_on_warm_up_counts_per_token() -> None:
-    results = [stream(0, warmup=True, tokens=100), stream(1, tokens=100)]
+@pytest.mark.parametrize(("results", "scenario", "tokens", "per_1000_s"), SPENT)
+def test_what_was_spent_counts_per_token_of_all_requests(
+    results: list[Any], scenario: dict[str, Any], tokens: int | None, per_1000_s: float | None
+) -> None:
+    level = summed(results, BOTH, scenario=scenario)
 
-    level = summed(results, BOTH)
-
-    assert (level["output_tokens_spent"], level["cpu_s_per_1000_tokens"]) == (200, 5.0)
-
-
-def test_whole_answers_without_a_count_have_no_cost_per_token() -> None:
-    level = summed([stream(usage=False)], BOTH, scenario={"stream": False})
-
-    assert (level["output_tokens_spent"], level["cpu_s_per_1000_tokens"]) == (None, None)
+    assert (level["output_tokens_spent"], level["cpu_s_per_1000_tokens"]) == (tokens, per_1000_s)
     assert level["server_cpu_s"] == 1.0
 
 
-def test_an_answer_without_a_count_among_others_leaves_the_cost_per_token_unknown() -> None:
-    level = summed([stream(0), stream(1, usage=False)], BOTH, scenario={"stream": False})
-
-    assert (level["output_tokens_spent"], level["output_tokens"]["total"]) == (None, 32)
-
-
-@pytest.mark.parametrize(("ran", "energy"), [("CPU", None), ("GPU", 50.0)])
-def test_the_energy_of_a_gpu_counts_only_where_the_model_ran_on_one(ran: str, energy: float | None) -> None:
+@pytest.mark.parametrize(("ran", "joules"), [("CPU", None), ("GPU", 50.0)])
+def test_the_energy_of_a_gpu_counts_only_where_the_model_ran_on_one(ran: str, joules: float | None) -> None:
     samples = [sample(at, gpus=[gpu(energy_j=10.0 * at)]) for at in (0, 5)]
     turn = {"model": "m", "ran": {"id": "m", "device": ran, "execution_provider": None}}
 
     level = summed([stream()], samples, models=[turn])
 
-    assert (level["energy_j"], level["ran"]) == (energy, turn["ran"])
+    assert (level["energy_j"], level["ran"]) == (joules, turn["ran"])
 
 
 def test_samples_of_another_level_or_attempt_do_not_count() -> None:
-    others = [
-        sample(at, level=name, attempt=n, server=server(50 * at))
-        for name, n in (("m@c2", 1), ("m@c1", 2))
-        for at in (7, 9)
-    ]
+    other_level = [sample(at, level="m@c2", server=server(50 * at)) for at in (7, 9)]
+    other_attempt = [sample(at, attempt=2, server=server(50 * at)) for at in (7, 9)]
 
-    assert summed([stream()], [*BOTH, *others])["server_cpu_s"] == 1.0
-
-
-def test_a_run_from_before_there_were_samples_has_none_of_their_figures() -> None:
-    level = summarise(run(level_data([stream()])))["levels"][0]
-
-    assert (level["server_cpu_s"], level["energy_j"], level["power"], level["server_metrics"]) == (None,) * 4
-
-
-def test_lines_of_telemetry_that_cannot_be_read_are_told() -> None:
-    [said] = summarise(replace(run(level_data([stream()])), unreadable_samples=2))["warnings"]
-
-    assert (said["code"], said["severity"]) == ("samples", "note")
+    assert summed([stream()], [*BOTH, *other_level, *other_attempt])["server_cpu_s"] == 1.0

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loadbench import select
+from loadbench import scenario, select
 from loadbench.errors import UsageError
 from loadbench.metrics import summary
-from loadbench.select import Measured
+from loadbench.scenario.reading import read_models
+from loadbench.select import COMPARED, NAMES, Candidate, Measured, Need, policy
 from loadbench.select.candidates import Rating, Scored
+from loadbench.select.weights import CRITERIA
 from loadbench.store.summary import Finding, Level
 from tests.support.choosing import GB, candidate, choose, doubts, info, lap, measured, row
+from tests.support.documents import COMMANDS, field_names, page
 from tests.support.streams import in_turn, level_data
 from tests.support.streams import run as run_of
 
@@ -119,22 +126,18 @@ def test_a_score_of_one_prompt_is_no_certainty() -> None:
 # -- the load
 
 
-def test_the_highest_load_that_all_completed_is_taken() -> None:
-    record = choose(candidate("a", loads=["c1", "c4", "c8"]), candidate("b", loads=["c1", "c4", "r2"]))
-
-    assert record["load"] == {"name": "c4", "words": "4 streams at once", "asked": False}
-
-
-def test_streams_at_once_are_taken_before_rates() -> None:
-    record = choose(candidate("a", loads=["r9", "c1"]), candidate("b", loads=["c1", "r9"]))
-
-    assert record["load"]["name"] == "c1"
+LOADS = [
+    (["c1", "c4", "c8"], ["c1", "c4", "r2"], "c4", "4 streams at once"),
+    (["r9", "c1"], ["c1", "r9"], "c1", "1 stream at once"),  # before rates
+    (["r0.5", "r2", "c1"], ["c4", "r2"], "r2", "2 requests/s"),
+]
 
 
-def test_where_only_a_rate_is_common_it_is_taken() -> None:
-    record = choose(candidate("a", loads=["r0.5", "r2", "c1"]), candidate("b", loads=["c4", "r2"]))
+@pytest.mark.parametrize(("one", "other", "name", "words"), LOADS)
+def test_the_highest_load_that_all_completed_is_taken(one: list[str], other: list[str], name: str, words: str) -> None:
+    record = choose(candidate("a", loads=one), candidate("b", loads=other))
 
-    assert record["load"]["words"] == "2 requests/s"
+    assert record["load"] == {"name": name, "words": words, "asked": False}
 
 
 # -- figures of levels
@@ -172,12 +175,9 @@ def test_who_was_not_measured_at_the_load_that_is_asked_for_falls_out() -> None:
     assert row(record, "b")["out"] == "not measured at c8: it completed c1"
 
 
-def test_without_a_common_load_one_line_says_what_each_has() -> None:
+def test_without_a_common_load_or_the_named_one_one_line_says_what_there_is() -> None:
     with pytest.raises(UsageError, match=r"a has c1; b has c8; choose one with --at"):
         choose(candidate("a", load="c1"), candidate("b", load="c8"))
-
-
-def test_a_load_that_nobody_completed_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--at c9: no candidate completed that load; there are c4"):
         choose(candidate("a"), at="c9")
 
@@ -195,33 +195,32 @@ def test_every_model_of_a_run_is_a_candidate_and_its_closing_level_is_none() -> 
     assert [len(one.levels["c1"]) for one in candidates] == [1, 1]
 
 
-def test_runs_of_the_same_model_at_the_same_server_are_repeats_of_one_candidate() -> None:
-    [one] = select.candidates([read(level("a")), read(level("a", ttft=220))])
+BOTH: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], list[str]]] = [
+    # two levels of one model, what their runs say; the candidates
+    ({}, {"ttft": 220}, {}, ["m"]),
+    ({"device": "CPU"}, {"device": "GPU"}, {}, ["m on CPU", "m on GPU"]),
+    (
+        {"endpoint": "http://box1:8000/v1"},
+        {"endpoint": "http://box2:8000/v1"},
+        {"target": {"kind": "vllm"}},
+        ["m at box1:8000", "m at box2:8000"],
+    ),
+    # A server that was started for its run is the same on another port.
+    (
+        {"endpoint": "http://127.0.0.1:41001/v1"},
+        {"endpoint": "http://127.0.0.1:41002/v1"},
+        {"target_found": "the embedded model, started for this run"},
+        ["m"],
+    ),
+]
 
-    assert len(one.sides["c1"].laps) == 2
 
+@pytest.mark.parametrize(("one", "other", "info", "names"), BOTH)
+def test_runs_are_repeats_of_one_candidate_unless_device_or_server_differ(one, other, info, names: list[str]) -> None:
+    found = select.candidates([read(level("m", **each), **info) for each in (one, other)])
 
-def test_one_model_on_two_devices_is_two_candidates_with_names_of_their_own() -> None:
-    found = [read(level("m", device=device)) for device in ("CPU", "GPU")]
-
-    assert [one.name for one in select.candidates(found)] == ["m on CPU", "m on GPU"]
-
-
-def test_one_model_at_two_servers_is_two_candidates() -> None:
-    found = [read(level("m", endpoint=f"http://box{i}:8000/v1"), target={"kind": "vllm"}) for i in (1, 2)]
-
-    assert [one.name for one in select.candidates(found)] == ["m at box1:8000", "m at box2:8000"]
-
-
-def test_a_server_that_was_started_for_its_run_is_the_same_on_another_port() -> None:
-    found = [
-        read(
-            level("m", endpoint=f"http://127.0.0.1:{port}/v1"), target_found="the embedded model, started for this run"
-        )
-        for port in (41001, 41002)
-    ]
-
-    assert len(select.candidates(found)) == 1
+    assert [each.name for each in found] == names
+    assert sum(len(each.sides["c1"].laps) for each in found) == 2
 
 
 def test_a_candidate_that_completed_nothing_is_out_and_does_not_block_the_load() -> None:
@@ -271,17 +270,19 @@ def test_another_prompt_set_forbids_a_plain_word() -> None:
     assert text == "prompts differs between the runs models (5e1f) and other (beef): their figures do not compare"
 
 
+OWN = {**info()["parameters"], "extra_body": {"cache_prompt": False}}
+"""What loadbench adds for a kind of server."""
+
+
 @pytest.mark.parametrize(
-    "target", [{"kind": "vllm"}, {"kind": "llama.cpp", "version": "b9"}], ids=["server", "server version"]
+    "own",
+    [
+        {"target": {"kind": "vllm"}},
+        {"target": {"kind": "llama.cpp", "version": "b9"}},
+        {"target": {"kind": "vllm"}, "parameters": OWN},
+    ],
 )
-def test_servers_may_differ_since_they_are_chosen_between(target: dict[str, Any]) -> None:
-    record = choose(candidate("a"), candidate("b", [lap(info=info("other", target=target))]))
-
-    assert doubts(record, "V8") == []
-
-
-def test_what_loadbench_adds_for_a_kind_of_server_is_no_difference() -> None:
-    own = {"parameters": {**info()["parameters"], "extra_body": {"cache_prompt": False}}, "target": {"kind": "vllm"}}
+def test_servers_may_differ_since_they_are_chosen_between(own: dict[str, Any]) -> None:
     record = choose(candidate("a"), candidate("b", [lap(info=info("other", **own))]))
 
     assert doubts(record, "V8") == []
@@ -333,3 +334,143 @@ def test_the_runs_are_named_as_evidence() -> None:
     record = select.choose([candidate("a")], [measured("first"), measured("second")])
 
     assert [run["folder"] for run in record["runs"]] == ["first", "second"]
+
+
+# -- models.json written back
+
+MODELS = Path(__file__).parents[1] / "scenarios" / "models.json"
+
+
+def called(name: str, model: str, device: str = "CPU", **figures: Any) -> Candidate:
+    """A candidate that was asked for by another name than it has."""
+    facts = {"id": model, "name": name, "alias": name, "licence": "MIT", "context": 4096}
+    return replace(candidate(model, **figures), device=device, facts=facts)
+
+
+def test_a_new_file_holds_each_candidate_with_its_figures() -> None:
+    record = choose(candidate("a"), candidate("b", ttft=400))
+
+    found = select.updated({}, record)
+
+    assert [found["a"][key] for key in ("capabilities", "size_mb", "licence")] == [["chat"], 1000, "mit"]
+    [measured] = found["a"]["measured"]
+    assert measured["ttft_p95_ms"] == pytest.approx(record["candidates"][0]["figures"]["ttft_p95"]["value"], rel=1e-4)
+    assert (measured["memory_bytes"], measured["quality"], measured["load"]) == (2_000_000_000, None, "c4")
+    assert (measured["device"], measured["runs"], measured["when"]) == ("CPU", ["models"], "2026-11-22T18:30:00Z")
+
+
+def test_what_a_file_held_stays() -> None:
+    known = {"a": {"capabilities": ["tools"], "note": [1], "size_mb": 5}, "other": {"size_mb": 3}}
+
+    found = select.updated(known, choose(candidate("a", disk=None)))
+
+    assert found["a"] | {"measured": None} == {**known["a"], "licence": "mit", "measured": None}
+    assert found["other"] == {"size_mb": 3}
+    assert "measured" not in known["a"]
+
+
+def test_a_candidate_goes_under_the_name_that_the_file_has_for_it() -> None:
+    found = select.updated({"phi-4-mini": {}}, choose(called("phi-4-mini", "Phi-4-mini-instruct-generic-cpu")))
+
+    assert list(found) == ["phi-4-mini"]
+    assert found["phi-4-mini"]["context_tokens"] == 4096
+
+
+def test_variants_of_one_alias_go_under_their_own_ids() -> None:
+    record = choose(called("phi", "phi-cpu"), called("phi", "phi-gpu", "GPU", ttft=50))
+
+    assert list(select.updated({"phi": {}}, record)) == ["phi", "phi-gpu", "phi-cpu"]
+
+
+def test_one_model_on_two_devices_has_an_entry_for_each() -> None:
+    on_cpu, on_gpu = (
+        replace(candidate("m", ttft=ttft), name=f"m on {d}", device=d) for d, ttft in (("CPU", 200), ("GPU", 50))
+    )
+
+    measured = select.updated({}, choose(on_cpu, on_gpu))["m"]["measured"]
+
+    assert [(one["device"], one["chosen"], one["rank"]) for one in measured] == [("GPU", True, 1), ("CPU", False, 2)]
+
+
+def test_who_fell_out_is_written_as_such_and_what_a_scenario_said_of_it_is_taken_over() -> None:
+    record = choose(candidate("a"), candidate("b", memory=9e9, disk=None), needs=["memory<4GB"])
+
+    found = select.updated({}, record, {"b": {"capabilities": ["chat", "tools"], "size_mb": 7}})
+
+    [measured] = found["b"]["measured"]
+    assert (measured["meets_needs"], measured["rank"], measured["chosen"]) == (False, None, False)
+    assert (found["b"]["capabilities"], found["b"]["size_mb"]) == (["chat", "tools"], 7)
+
+
+def test_writing_twice_is_writing_once() -> None:
+    record = choose(candidate("a"), candidate("b"))
+    once = select.updated(read_models(MODELS), record)
+
+    assert select.updated(once, record) == once
+
+
+def test_a_scenario_reads_what_was_written(tmp_path: Path) -> None:
+    content = select.updated(read_models(MODELS), choose(candidate("a"), candidate("qwen2.5-0.5b")))
+    (tmp_path / "models.json").write_text(json.dumps(content))
+    (tmp_path / "s.toml").write_text('models = "models.json"')
+
+    found = scenario.read(tmp_path / "s.toml")
+
+    assert [*read_models(MODELS), "a"] == list(found.models)
+    assert found.model_facts["qwen2.5-0.5b"]["parameters_b"] == 0.5
+
+
+# -- docs/select.md names every field, and what it shows works
+
+TEXT, NAMED = page("select.md")
+
+
+def test_every_field_of_the_json_and_of_models_json_is_named() -> None:
+    golden = Path(__file__).parent / "golden" / "choice"
+    records = [json.loads((golden / f"{case}.json").read_bytes()) for case in ("clear", "doubtful", "nobody", "alone")]
+    [measured] = select.updated({}, choose(candidate("a")))["a"]["measured"]
+
+    fields = field_names(records, lambda owner, key: key in ("ratios", "log_ratios", "figures"))
+    assert {*fields, *measured} - NAMED == set()
+
+
+def test_every_criterion_is_told_with_its_weight() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([\d.]+) \|", TEXT, flags=re.MULTILINE))
+
+    assert {name: float(parts) for name, parts in table.items()} == {one.name: one.weight for one in CRITERIA}
+    assert list(table) == list(NAMES)
+
+
+def test_the_help_tells_the_weights() -> None:
+    epilog = " ".join((COMMANDS["select",].epilog or "").split())
+
+    assert f"the usual ones are {', '.join(f'{one.weight:g}' for one in CRITERIA)}." in epilog
+    assert re.findall(r"(\w+)(?: \([^)]*\))?[,.]", epilog.partition("Criteria: ")[2].partition(" Weights")[0]) == list(
+        NAMES
+    )
+
+
+def test_every_need_that_is_shown_is_read() -> None:
+    shown = [code for code in re.findall(r"`([a-z]\w*[<>=]+[^`]+)`", TEXT) if "latency" not in code]
+
+    assert {Need.parse(code).name for code in shown} >= {
+        "memory",
+        "disk",
+        "quality",
+        "rules",
+        "energy",
+        "cost",
+        "licence",
+    }
+
+
+def test_the_file_of_weights_that_is_shown_is_read() -> None:
+    [block] = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
+    found = policy(tomllib.loads(block))
+
+    assert found.licences["apache-2.0"] == 1
+    assert [Need.parse(need).name for need in found.needs] == ["ttft_p95", "failed"]
+
+
+def test_every_figure_that_counts_has_a_criterion() -> None:
+    assert {name for one in CRITERIA for name in one.figures} == set(COMPARED)

@@ -156,57 +156,43 @@ def test_the_error_says_how_to_go_on_without_the_absent_models(case: str) -> Non
     assert str(caught.value) == f"http://127.0.0.1:1/v1 has no model {words}"
 
 
-def test_a_name_that_shares_only_letters_is_not_offered() -> None:
-    with pytest.raises(TargetError, match="it has phi-4b: name one with -m"):
-        choose(server(ModelFacts("phi-4b")), ["yi-9b"])
+@pytest.mark.parametrize(
+    ("models", "taken"),
+    [
+        ([ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=True)], ["b"]),
+        ([ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=False, cached=False)], ["a"]),
+        ([ModelFacts("a"), ModelFacts("b"), ModelFacts("a")], ["a", "b"]),  # all that a generic server lists
+        ([ModelFacts("a", task="embeddings"), ModelFacts("b")], ["b"]),
+    ],
+)
+def test_auto_takes_the_loaded_models_else_the_cached_else_all(models: list[ModelFacts], taken: list[str]) -> None:
+    assert ids(server(*models), "auto") == taken
 
 
-def test_auto_takes_the_loaded_models() -> None:
-    target = server(ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=True))
-
-    assert ids(target, "auto") == ["b"]
-
-
-def test_auto_takes_the_cached_models_where_none_is_loaded() -> None:
-    target = server(ModelFacts("a", loaded=False, cached=True), ModelFacts("b", loaded=False, cached=False))
-
-    assert ids(target, "auto") == ["a"]
-
-
-def test_auto_takes_all_that_a_generic_server_lists() -> None:
-    assert ids(server(ModelFacts("a"), ModelFacts("b"), ModelFacts("a")), "auto") == ["a", "b"]
-
-
-def test_auto_leaves_embedding_models_out() -> None:
-    assert ids(server(ModelFacts("a", task="embeddings"), ModelFacts("b")), "auto") == ["b"]
-
-
-def test_auto_never_takes_a_whole_catalog() -> None:
-    with pytest.raises(TargetError, match=r"no model is loaded .*`foundry model load ALIAS`.*qwen2.5"):
-        choose(server(QWEN, kind="foundry2"), "auto")
-
-
-def test_auto_of_an_empty_server_is_an_error() -> None:
-    with pytest.raises(TargetError, match=r"http://127.0.0.1:1/v1/models lists no model: load one there, or name one"):
-        choose(server(), "auto")
+@pytest.mark.parametrize(
+    ("there", "wanted", "ep", "message"),
+    [
+        (server(QWEN, kind="foundry2"), "auto", None, r"no model is loaded .*`foundry model load ALIAS`.*qwen2.5"),
+        (server(), "auto", None, "http://127.0.0.1:1/v1/models lists no model: load one there, or name one"),
+        (server(PHI_CPU, kind="foundry2"), "auto", "cuda", "no model is there with cuda"),
+        (server(ModelFacts("phi-4b")), ["yi-9b"], None, "it has phi-4b: name one with -m"),  # only letters in common
+        (
+            server(ModelFacts("tiny-generic-cpu:1"), kind="foundry2"),
+            ["tiny-generic-cpu:2"],
+            None,
+            "did you mean tiny-generic-cpu:1",
+        ),
+    ],
+)
+def test_what_cannot_be_chosen_is_an_error(there: Target, wanted: Any, ep: str | None, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        choose(there, wanted, execution_provider=ep)
 
 
 def test_the_id_that_foundry_1s_sdk_tells_is_taken_though_its_list_has_no_versions() -> None:
     there = server(ModelFacts("tiny-generic-cpu"), kind="foundry1")
 
     assert ids(there, ["tiny-generic-cpu:1"]) == ["tiny-generic-cpu"]
-
-
-def test_a_version_that_is_listed_is_no_other_one() -> None:
-    with pytest.raises(TargetError, match="did you mean tiny-generic-cpu:1"):
-        choose(server(ModelFacts("tiny-generic-cpu:1"), kind="foundry2"), ["tiny-generic-cpu:2"])
-
-
-def test_a_provider_that_no_model_has_is_named_in_a_sentence() -> None:
-    there = server(PHI_CPU, kind="foundry2")
-
-    with pytest.raises(TargetError, match="no model is there with cuda"):
-        choose(there, "auto", execution_provider="cuda")
 
 
 # -- Devices and execution providers choose among a model's variants

@@ -82,19 +82,20 @@ def llama(props: dict[str, Any], **row: Any) -> Target:
     return found(answers, server="llama.cpp")
 
 
-def test_ollama_tells_size_on_disk_and_the_context_really_allocated() -> None:
-    target = found(OLLAMA)
+def test_ollama_lists_its_models_with_all_that_its_routes_show() -> None:
+    sent: list[Any] = []
+    target = found(OLLAMA, then=lambda fake: sent.extend(fake.sent))
 
     assert (target.kind, target.version) == ("ollama", "0.12.3")
     gemma, phi = target.models
-    assert (gemma.size_bytes, gemma.context, gemma.quantization) == (3338801804, 4096, "Q4_K_M")
+    assert (gemma.size_bytes, gemma.quantization, gemma.licence) == (3338801804, "Q4_K_M", "Gemma")
+    assert gemma.capabilities == ("completion", "vision")
     assert (gemma.loaded, gemma.cached, phi.loaded, phi.cached) == (True, True, False, True)
-
-
-def test_ollama_tells_the_device_of_what_is_loaded_alone() -> None:
-    gemma, phi = found(OLLAMA).models
-
-    assert (gemma.device, phi.device) == ("GPU+CPU", None)
+    assert (gemma.context, phi.context) == (4096, 131072), "the one really allocated, the one of the model"
+    assert (gemma.device, phi.device) == ("GPU+CPU", None), "of what is loaded alone"
+    assert sorted(sent, key=lambda one: one[2]["model"]) == [
+        ("POST", "/api/show", {"model": name}) for name in ("gemma3:latest", "phi4:14b")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,22 +110,6 @@ def test_ollama_tells_the_device_of_what_is_loaded_alone() -> None:
 )
 def test_ollamas_memory_tells_the_device(row: dict[str, Any], device: str | None) -> None:
     assert device_of_row(row) == device
-
-
-def test_ollama_shows_licence_capabilities_and_the_context_of_what_is_not_loaded() -> None:
-    gemma, phi = found(OLLAMA).models
-
-    assert (gemma.licence, gemma.capabilities) == ("Gemma", ("completion", "vision"))
-    assert (gemma.context, phi.context) == (4096, 131072)
-
-
-def test_ollama_is_asked_for_each_model_by_its_name() -> None:
-    sent: list[Any] = []
-
-    found(OLLAMA, then=lambda fake: sent.extend(fake.sent))
-
-    assert sorted(document["model"] for _, _, document in sent) == ["gemma3:latest", "phi4:14b"]
-    assert {(method, path) for method, path, _ in sent} == {("POST", "/api/show")}
 
 
 def test_of_many_ollama_models_the_loaded_one_is_shown_and_at_most_twenty() -> None:
@@ -146,18 +131,14 @@ def test_of_many_ollama_models_the_loaded_one_is_shown_and_at_most_twenty() -> N
 def test_lm_studio_is_known_although_it_answers_every_path_with_200() -> None:
     target = found(LM_STUDIO)
 
-    assert (target.kind, target.models[0].loaded, target.models[0].quantization) == ("lmstudio", True, "Q4_K_M")
+    llama, gemma, _ = target.models
+    assert (target.kind, llama.loaded, llama.quantization) == ("lmstudio", True, "Q4_K_M")
+    assert (llama.context, gemma.context) == (4096, 32768), "the one it was loaded with, the most"
+    assert (llama.capabilities, llama.cached, gemma.loaded) == (("tool_use",), True, False)
     assert [one.id for one in choose(target, "auto").chosen] == ["llama-3.1-8b"], "an embedding model does not chat"
 
 
-def test_lm_studio_tells_the_context_a_model_was_loaded_with() -> None:
-    llama, gemma, _ = found(LM_STUDIO).models
-
-    assert (llama.context, gemma.context) == (4096, 32768)
-    assert (llama.capabilities, llama.cached, gemma.loaded) == (("tool_use",), True, False)
-
-
-def test_lm_studios_newer_list_tells_sizes_too() -> None:
+def test_lm_studios_newer_list_has_sizes_too() -> None:
     _, gemma, _ = found(LM_STUDIO_0_4).models
 
     assert (gemma.size_bytes, gemma.quantization, gemma.capabilities) == (241410208, "Q4_0", ("vision",))
@@ -190,7 +171,8 @@ def test_what_llama_cpp_was_trained_for_is_not_the_context_it_has() -> None:
 # -- Licences by their names, and whether a model fits into memory
 
 # How the texts begin that Ollama shows.
-TEXTS = {
+TEXTS: dict[str | None, str | None] = {
+    **dict.fromkeys((None, "", "  \n ")),
     "                        Apache License\n                  Version 2.0, January 2004": "Apache-2.0",
     "Microsoft.\nCopyright (c) Microsoft Corporation.\n\nMIT License\n\nPermission is hereby granted": "MIT",
     "Copyright (c) 2023\n\nPermission is hereby granted, free of charge, to any person": "MIT",
@@ -207,35 +189,30 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_licences_text_tells_its_name(text: str) -> None:
+def test_a_licences_text_tells_its_name(text: str | None) -> None:
     assert licence_name(text) == TEXTS[text]
-
-
-@pytest.mark.parametrize("text", [None, "", "  \n "])
-def test_no_text_is_no_licence(text: str | None) -> None:
-    assert licence_name(text) is None
 
 
 BIG = ModelFacts("big", size_bytes=10_000_000_000)
 
 
-def test_a_model_larger_than_the_free_memory_is_warned_of_in_one_line() -> None:
-    assert free_memory_warning(BIG, 8_000_000_000) == (
-        "big needs about 12.0 GB of memory (10.0 GB of weights and its context), but 8.0 GB are free: "
-        "it may swap or fail"
-    )
-
-
-def test_a_model_needs_room_for_its_context_too() -> None:
-    assert free_memory_warning(BIG, 11_900_000_000) is not None
-    assert free_memory_warning(BIG, 12_000_000_000) is None
+WARNING = (
+    "big needs about 12.0 GB of memory (10.0 GB of weights and its context), but {} GB are free: it may swap or fail"
+)
 
 
 @pytest.mark.parametrize(
-    ("facts", "available_bytes"),
-    [(ModelFacts("a"), 1), (BIG, None), (ModelFacts("a", size_bytes=10, loaded=True), 1)],
+    ("facts", "available_bytes", "warning"),
+    [
+        (BIG, 8_000_000_000, WARNING.format("8.0")),
+        (BIG, 11_900_000_000, WARNING.format("11.9")),  # it needs room for its context too
+        (BIG, 12_000_000_000, None),
+        (BIG, None, None),
+        (ModelFacts("a"), 1, None),
+        (ModelFacts("a", size_bytes=10, loaded=True), 1, None),
+    ],
 )
-def test_there_is_no_warning_where_a_size_is_unknown_or_the_model_is_loaded(
-    facts: ModelFacts, available_bytes: int | None
+def test_a_model_larger_than_the_free_memory_is_warned_of(
+    facts: ModelFacts, available_bytes: int | None, warning: str | None
 ) -> None:
-    assert free_memory_warning(facts, available_bytes) is None
+    assert free_memory_warning(facts, available_bytes) == warning

@@ -91,26 +91,16 @@ def ids(target: Target) -> list[str]:
     return [facts.id for facts in target.models]
 
 
-def test_generation_0_tells_what_is_loaded_and_cached() -> None:
+def test_generation_0_lists_what_is_loaded_and_cached_and_its_catalog_adds_the_rest() -> None:
     target = found(GENERATION_0_AS_DOCUMENTED, server="Kestrel")
 
     assert target.kind == "foundry0"
-    phi, qwen, _ = target.models
+    phi, qwen, absent = target.models
     assert (phi.loaded, phi.cached, qwen.loaded, qwen.cached) == (True, True, False, True)
     assert (phi.context, qwen.context) == (131072, None)
-
-
-def test_generation_0_tells_size_licence_device_and_alias_in_its_catalog() -> None:
-    phi = found(GENERATION_0_AS_DOCUMENTED).models[0]
-
     assert (phi.size_bytes, phi.licence, phi.aliases) == (2181 * 2**20, "MIT", ("phi-3.5-mini",))
     assert (phi.device, phi.execution_provider) == ("GPU", "OpenVINOExecutionProvider")
     assert phi.capabilities == ("tools",)
-
-
-def test_generation_0s_catalog_adds_what_is_not_downloaded() -> None:
-    absent = found(GENERATION_0_AS_DOCUMENTED).models[2]
-
     assert (absent.id, absent.cached, absent.loaded) == ("Phi-4-mini-instruct-cuda-gpu:5", False, False)
     assert (absent.device, absent.execution_provider) == ("GPU", "CUDAExecutionProvider"), "from its id"
 
@@ -121,42 +111,27 @@ def test_a_catalog_of_generation_0_is_left_out_where_nothing_tells_what_is_downl
     assert len(target.models) == 2
 
 
-def test_generation_1_is_known_by_its_model_folder_in_any_casing() -> None:
+def test_generation_1_is_known_by_its_model_folder_and_names_a_version_only_in_what_is_loaded() -> None:
     target = found(GENERATION_1)
 
     assert (target.kind, target.pid) == ("foundry1", None)
     assert [facts.aliases for facts in target.models] == [(), ("a",)]
-
-
-def test_generation_1_names_a_version_only_in_what_is_loaded() -> None:
-    target = found(GENERATION_1)
-
     assert [(facts.id, facts.loaded) for facts in target.models] == [("tiny-generic-cpu", True), ("a-cpu:1", False)]
 
 
-def test_generation_2_is_known_by_its_cache_path_and_tells_its_process() -> None:
+def test_generation_2_lists_its_whole_catalog_and_registered_models_with_a_base_url_of_their_own() -> None:
     target = found(GENERATION_2, server="oatpp/1.3.0")
 
+    phi, mine = target.models
     assert (target.kind, target.pid) == ("foundry2", 15495)
-
-
-def test_generation_2_lists_its_whole_catalog_so_nothing_is_known_to_be_downloaded() -> None:
-    phi = found(GENERATION_2).models[0]
-
-    assert (phi.loaded, phi.cached) == (False, None)
+    assert (phi.loaded, phi.cached) == (False, None), "nothing is known to be downloaded"
     assert (phi.device, phi.execution_provider) == ("GPU", "CUDAExecutionProvider"), "from its id"
-
-
-def test_generation_2s_registered_models_are_models_with_a_base_url_of_their_own() -> None:
-    target = found(GENERATION_2)
-
-    mine = target.models[1]
     assert (mine.id, mine.aliases, mine.loaded, mine.cached) == ("mine-generic-cpu:1", ("mine",), True, True)
     assert target.chat_url_of(mine.id) == target.base_url.replace("/v1", "/catalogs/local/v1/chat/completions")
-    assert target.chat_url_of("phi-4-mini-instruct-cuda-gpu:5") == target.chat_url
+    assert target.chat_url_of(phi.id) == target.chat_url
 
 
-def test_generation_2s_registered_models_stand_alone_under_their_own_prefix() -> None:
+def test_generation_2s_registered_models_are_listed_alone_under_their_own_prefix() -> None:
     target = found(GENERATION_2, path="/catalogs/local/v1")
 
     assert target.base_url.endswith("/catalogs/local/v1")
@@ -383,17 +358,11 @@ async def test_its_models_are_loaded_and_unloaded_by_id() -> None:
     async with generation_1(loaded="loaded") as (fake, server, control):
         fake.asked.clear()
         await control.load(server.models[0])
+        running = await control.running(server.models[0])
         await control.unload(server.models[0])
 
     assert fake.asked[0] == "/models/load/tiny-generic-cpu"
     assert fake.asked[-1] == "/models/unload/tiny-generic-cpu"
-
-
-@pytest.mark.anyio
-async def test_what_runs_is_told_with_its_version() -> None:
-    async with generation_1(loaded="loaded") as (_, server, control):
-        running = await control.running(server.models[0])
-
     assert running is not None
     assert (running.id, running.device) == ("tiny-generic-cpu:1", "CPU")
 

@@ -30,7 +30,7 @@ from loadbench.serve.simulator import Simulator
 from loadbench.store.histogram import Histogram
 from loadbench.transport import Transport
 from tests.support import spreading
-from tests.support.spreading import Failing, Threads, closed, opened, ready, route_to, run, threads, until
+from tests.support.spreading import Failing, Threads, closed, opened, ready, route_to, run, running, threads, until
 
 pytestmark = [pytest.mark.system, pytest.mark.anyio]
 
@@ -144,10 +144,7 @@ async def test_figures_of_the_level_are_those_of_its_records(server: Simulator) 
 
 async def test_a_stop_lets_what_is_in_flight_end(server: Simulator) -> None:
     ran = ready(threads(2), server, closed(4), Limits(None, 60.0, 0))
-    assert ran.spread is not None
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: ran.measured)
+    async with running(ran):
         ran.spread.stop()
 
     assert ran.balanced()
@@ -157,10 +154,7 @@ async def test_a_stop_lets_what_is_in_flight_end(server: Simulator) -> None:
 
 async def test_a_level_that_has_enough_ends_on_all_workers(server: Simulator) -> None:
     ran = ready(threads(2), server, opened(100), Limits(None, 60.0, 0))
-    assert ran.spread is not None
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: len(ran.measured) >= 20)
+    async with running(ran, lambda: len(ran.measured) >= 20):
         ran.spread.end_level(ran.progress)
 
     assert ran.balanced()
@@ -169,10 +163,7 @@ async def test_a_level_that_has_enough_ends_on_all_workers(server: Simulator) ->
 async def test_an_end_at_once_brings_the_records_of_what_was_cut_off() -> None:
     with simulator.start(ttft_ms=30_000) as slow:
         ran = ready(threads(2), slow, closed(4), Limits(None, 60.0, 0))
-        assert ran.spread is not None
-        async with anyio.create_task_group() as group:
-            group.start_soon(ran.spread.run, ran.progress)
-            await until(lambda: ran.progress.in_flight == 4)
+        async with running(ran, lambda: ran.progress.in_flight == 4) as group:
             group.cancel_scope.cancel()
 
     assert [one.error for one in ran.results] == ["cancelled"] * 4
@@ -365,10 +356,7 @@ async def test_a_share_that_is_ready_early_waits_for_the_others(
 
 async def test_a_share_that_ended_by_itself_is_missing(server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = ready(threads(2), server, closed(4), Limits(None, 60.0, 0))
-    assert ran.spread is not None
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: ran.measured)
+    async with running(ran):
         monkeypatch.setattr(worker, "ABANDONED_S", -1.0)  # as if this process had stood still
 
     assert ran.facts["status"] == "incomplete"
@@ -415,10 +403,7 @@ async def test_a_worker_that_began_anew_knows_nothing_of_its_share(
     server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = ready(threads(1), server, closed(2), Limits(None, 60.0, 0))
-    assert ran.spread is not None
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: ran.measured)
+    async with running(ran):
         monkeypatch.setattr(worker, "_running", {})
 
     assert "it knows nothing of its share" in ran.facts["reason"]
@@ -438,10 +423,7 @@ async def test_what_hangs_while_a_level_is_cut_short_is_not_counted(monkeypatch:
     with simulator.start(ttft_ms=30_000) as slow:
         hangs = Failing(lambda name: ran.progress.in_flight == 4)
         ran = ready(Threads.of(ThreadPoolExecutor(1), hangs), slow, closed(4), Limits(None, 60.0, 0))
-        assert ran.spread is not None
-        async with anyio.create_task_group() as group:
-            group.start_soon(ran.spread.run, ran.progress)
-            await until(lambda: hangs.failed)
+        async with running(ran, lambda: hangs.failed) as group:
             group.cancel_scope.cancel()
 
     assert [one.error for one in ran.results] == ["cancelled"] * 2

@@ -17,7 +17,7 @@ from loadbench.runner import pool as places
 from loadbench.runner.pool import connect
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
-from tests.support.spreading import closed, ready, route_to, run, until
+from tests.support.spreading import closed, ready, route_to, run, running
 
 pytestmark = [
     pytest.mark.anyio,
@@ -54,10 +54,7 @@ async def test_a_worker_that_is_killed_is_lost_and_left_out_of_the_next_level(
     cluster = await anyio.to_thread.run_sync(connect, "local:2")
     await places.greet(cluster.places, route_to(server.url))
     ran = ready(cluster, server, closed(4), Limits(400, None, 0))
-    assert ran.spread is not None
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: ran.measured)
+    async with running(ran):
         assert cluster.places[0].hello is not None
         os.kill(cluster.places[0].hello.pid, signal.SIGKILL)
     again = await run(cluster, server, closed(4), Limits(16, None, 0))
@@ -80,10 +77,7 @@ async def test_a_scheduler_that_goes_away_ends_the_level_with_what_was_collected
     cluster = await anyio.to_thread.run_sync(connect, local.scheduler_address)
     await places.greet(cluster.places, route_to(server.url))
     ran = ready(cluster, server, closed(4), Limits(None, 60.0, 0))
-    assert ran.spread is not None
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: len(ran.measured) >= 4)
+    async with running(ran, lambda: len(ran.measured) >= 4):
         await anyio.to_thread.run_sync(local.close)
     await cluster.close()
 

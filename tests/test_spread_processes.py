@@ -18,7 +18,7 @@ from loadbench.runner import pool as pools
 from loadbench.runner.pool import Processes
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
-from tests.support.spreading import closed, ready, route_to, run, until
+from tests.support.spreading import closed, ready, route_to, run, running
 
 pytestmark = [
     pytest.mark.anyio,
@@ -57,11 +57,8 @@ async def test_processes_stay_for_the_next_level(pool: Processes, server: Simula
 
 async def test_a_process_that_is_killed_is_told_and_replaced(pool: Processes, server: Simulator) -> None:
     first = ready(pool, server, closed(4), Limits(200, None, 0))
-    assert first.spread is not None
     killed = pids(pool)[1]
-    async with anyio.create_task_group() as group:
-        group.start_soon(first.spread.run, first.progress)
-        await until(lambda: first.measured)
+    async with running(first):
         os.kill(killed, signal.SIGKILL)
     again = await run(pool, server, closed(4), Limits(16, None, 0))
 
@@ -79,11 +76,8 @@ async def test_a_process_that_hangs_is_given_up_and_killed(
 ) -> None:
     monkeypatch.setattr(places, "LOST_S", 3.0)
     ran = ready(pool, server, closed(4), Limits(400, None, 0))
-    assert ran.spread is not None
     hung = pids(pool)[0]
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: ran.measured)
+    async with running(ran):
         os.kill(hung, signal.SIGSTOP)
     await pool.renew()
 
@@ -96,10 +90,7 @@ async def test_a_process_that_hangs_is_given_up_and_killed(
 @pytest.mark.endurance
 async def test_a_process_that_stood_still_for_a_moment_goes_on(pool: Processes, server: Simulator) -> None:
     ran = ready(pool, server, closed(4), Limits(200, None, 0))
-    assert ran.spread is not None
-    async with anyio.create_task_group() as group:
-        group.start_soon(ran.spread.run, ran.progress)
-        await until(lambda: ran.measured)
+    async with running(ran):
         os.kill(pids(pool)[0], signal.SIGSTOP)
         await anyio.sleep(1)
         os.kill(pids(pool)[0], signal.SIGCONT)

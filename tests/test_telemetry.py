@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from loadbench import telemetry
+from loadbench.telemetry import CoreWait, Rapl
 from loadbench.telemetry.machine import Machine
 from tests.support.nvml import GB, H100, Nvml, using
 
@@ -114,20 +115,9 @@ def test_a_machine_that_tells_nothing_has_no_zero_in_its_sample(
     sample = watched.sample()
 
     machine = sample.pop("machine")
-    assert {name for name, figure in machine.items() if figure is None} == {
-        "cpu_mhz",
-        "temperature_c",
-        "throttled",
-        "power",
-        "battery_percent",
-    }
-    assert machine["cpu_s"] > 0
-    assert machine["memory_available_bytes"] > 0
-    assert {name: sample[name] for name in ("server", "gpus", "cpu_energy_j")} == {
-        "server": None,
-        "gpus": None,
-        "cpu_energy_j": None,
-    }
+    assert {name for name, figure in machine.items() if figure is not None} == {"cpu_s", "memory_available_bytes"}
+    assert 0 not in machine.values()
+    assert [sample[name] for name in ("server", "gpus", "cpu_energy_j")] == [None, None, None]
 
 
 def test_facts_say_where_figures_come_from(tmp_path: Path) -> None:
@@ -136,20 +126,10 @@ def test_facts_say_where_figures_come_from(tmp_path: Path) -> None:
 
     facts = sampler(None, tmp_path, H100).facts()
 
-    assert facts == {
-        "gpu_source": "nvml",
-        "gpu_reason": None,
-        "cpu_energy_source": "rapl",
-        "cpu_energy_reason": None,
-    }
-
-
-def test_facts_say_why_there_is_no_figure(tmp_path: Path) -> None:
-    facts = sampler(None, tmp_path).facts()
-
-    assert (facts["gpu_source"], facts["gpu_reason"]) == (None, "no NVIDIA driver")
-    assert facts["cpu_energy_source"] is None
-    assert facts["cpu_energy_reason"]
+    nothing = sampler(None, tmp_path / "none").facts()
+    assert list(facts.values()) == ["nvml", None, "rapl", None]
+    assert list(nothing.values())[:3] == [None, "no NVIDIA driver", None]
+    assert nothing["cpu_energy_reason"]
 
 
 def test_nvml_is_opened_at_the_first_sample_and_closed_in_the_end(tmp_path: Path) -> None:
@@ -163,14 +143,7 @@ def test_nvml_is_opened_at_the_first_sample_and_closed_in_the_end(tmp_path: Path
     watched.close()
 
     assert [*opened, library.opened] == [0, 1, 0]
-
-
-def test_a_sampler_that_took_no_sample_closes_too(tmp_path: Path) -> None:
-    library = Nvml(H100)
-
-    telemetry.Sampler(None, gpus=lambda: telemetry.open_nvml(lambda: library), rapl_root=tmp_path).close()
-
-    assert library.opened == 0
+    telemetry.Sampler(None, rapl_root=tmp_path).close()  # one that took no sample closes too
 
 
 def test_a_sample_of_this_very_machine_is_json_that_a_reader_can_trust() -> None:
@@ -183,26 +156,25 @@ def test_a_sample_of_this_very_machine_is_json_that_a_reader_can_trust() -> None
     assert sample["gpus"] != []
 
 
-def test_events_of_all_cores_are_added_up(tmp_path: Path) -> None:
-    for core, events in enumerate((3, 0, 4)):
-        put(tmp_path, **{f"devices__system__cpu__cpu{core}__thermal_throttle__core_throttle_count": events})
-
-    assert Machine(tmp_path).sample()["throttled"] == 7
-
-
-def test_cores_that_were_never_throttled_are_a_true_zero(tmp_path: Path) -> None:
-    put(tmp_path, devices__system__cpu__cpu0__thermal_throttle__core_throttle_count=0)
-
-    assert Machine(tmp_path).sample()["throttled"] == 0
-
-
-def test_a_core_that_goes_offline_leaves_the_events_unknown(tmp_path: Path) -> None:
-    for core in range(2):
-        put(tmp_path, **{f"devices__system__cpu__cpu{core}__thermal_throttle__core_throttle_count": 1})
+@pytest.mark.parametrize(
+    ("events", "throttled"),
+    [
+        ((3, 0, 4), 7),
+        ((0,), 0),  # never throttled is a true zero
+        ((1, None), None),  # a core that goes offline leaves them unknown
+    ],
+)
+def test_events_of_all_cores_are_added_up(
+    events: tuple[int | None, ...], throttled: int | None, tmp_path: Path
+) -> None:
+    for core, count in enumerate(events):
+        put(tmp_path, **{f"devices__system__cpu__cpu{core}__thermal_throttle__core_throttle_count": count or 0})
     machine = Machine(tmp_path)
-    (tmp_path / "devices/system/cpu/cpu1/thermal_throttle/core_throttle_count").unlink()
+    for core, count in enumerate(events):
+        if count is None:
+            (tmp_path / f"devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count").unlink()
 
-    assert machine.sample()["throttled"] is None
+    assert machine.sample()["throttled"] == throttled
 
 
 def test_the_clock_is_the_mean_of_the_cores_that_run(tmp_path: Path) -> None:
@@ -251,7 +223,7 @@ def test_the_temperature_is_that_of_the_hottest_cpu_sensor(
     assert Machine(tmp_path).sample()["temperature_c"] == degrees
 
 
-def test_thermal_zones_tell_the_temperature_where_there_are_no_sensors(tmp_path: Path) -> None:
+def test_thermal_zones_show_the_temperature_where_there_are_no_sensors(tmp_path: Path) -> None:
     zones = {"zone0__type": "battery", "zone0__temp": 90_000, "zone1__type": "cpu-thermal", "zone1__temp": 52_000}
     put(tmp_path, **{f"class__thermal__thermal_{name}": content for name, content in zones.items()})
 
@@ -320,3 +292,151 @@ def test_a_sample_takes_a_few_ms(worker: subprocess.Popen[str]) -> None:
     watched = telemetry.Sampler(worker.pid)
 
     assert best_s(watched.sample) < 0.02
+
+
+# -- energy of the processors: RAPL's counters
+
+RANGE_UJ = 262_143_328_850
+"""Of a real processor: after 262 kJ the counter starts again."""
+
+
+def zone(root: Path, number: str, name: str, energy_uj: int) -> Path:
+    """A zone as Linux shows it; its counter's file."""
+    folder = root / number
+    folder.mkdir()
+    (folder / "name").write_text(f"{name}\n")
+    (folder / "max_energy_range_uj").write_text(f"{RANGE_UJ}\n")
+    counter = folder / "energy_uj"
+    counter.write_text(f"{energy_uj}\n")
+    return counter
+
+
+def test_all_packages_are_added_up_and_nothing_that_lies_within_them_or_around_them(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    zone(tmp_path, "intel-rapl:0:0", "core", 3_000_000)
+    zone(tmp_path, "intel-rapl:0:1", "dram", 500_000)
+    zone(tmp_path, "intel-rapl:1", "package-1", 7_000_000)
+    zone(tmp_path, "intel-rapl:2", "psys", 20_000_000)
+    zone(tmp_path, "intel-rapl-mmio:0", "package-0", 5_000_000)
+
+    rapl = Rapl(tmp_path)
+
+    assert (rapl.energy_j(), rapl.reason) == (12.0, None)
+
+
+def test_a_counter_that_wraps_goes_on(tmp_path: Path) -> None:
+    counter = zone(tmp_path, "intel-rapl:0", "package-0", RANGE_UJ - 1_000_000)
+    rapl = Rapl(tmp_path)
+    before = rapl.energy_j() or 0.0
+
+    used = []
+    for energy_uj in (2_000_000, RANGE_UJ - 1_000_000, 500_000):
+        counter.write_text(f"{energy_uj}\n")
+        used.append((rapl.energy_j() or 0.0) - before)
+
+    assert used == pytest.approx([3.0, RANGE_UJ / 1e6, RANGE_UJ / 1e6 + 1.5], abs=1e-3)
+
+
+def test_a_machine_without_a_package_says_so(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "psys", 20_000_000)  # a board is none
+
+    for root in (tmp_path, tmp_path / "powercap"):
+        rapl = Rapl(root)
+
+        assert rapl.energy_j() is None
+        assert "no RAPL counters" in (rapl.reason or "")
+
+
+def test_a_counter_for_root_alone_says_how_to_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000), monkeypatch)
+
+    rapl = Rapl(tmp_path)
+
+    assert rapl.energy_j() is None
+    assert f"`sudo chmod a+r {tmp_path}/intel-rapl:*/energy_uj`" in (rapl.reason or "")
+
+
+def test_one_package_of_two_is_no_figure_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    refuse(zone(tmp_path, "intel-rapl:1", "package-1", 7_000_000), monkeypatch)
+
+    rapl = Rapl(tmp_path)
+
+    assert rapl.energy_j() is None
+    assert rapl.reason
+
+
+def test_a_counter_that_fails_once_is_a_gap_and_loses_nothing(tmp_path: Path) -> None:
+    counter = zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    rapl = Rapl(tmp_path)
+    counter.unlink()
+    gap = rapl.energy_j()
+    counter.write_text("9000000\n")
+
+    after = rapl.energy_j()
+
+    assert (gap, after) == (None, 9.0)
+
+
+def test_a_counter_that_a_hypervisor_holds_at_zero_is_unknown(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 0)
+
+    assert Rapl(tmp_path).energy_j() is None
+
+
+def refuse(counter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the counter fails as it does for users; file modes would not stop root, who may run these tests."""
+    read = Path.read_text
+
+    def guarded(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        if path == counter:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, encoding, errors)
+
+    monkeypatch.setattr(Path, "read_text", guarded)
+
+
+# -- how long this process waited for a core, as the kernel counts it for each thread
+
+MS = 1_000_000
+
+
+def thread(tasks: Path, number: int, waited_ms: int, ran_ms: int = 50) -> None:
+    (tasks / str(number)).mkdir(exist_ok=True)
+    (tasks / str(number) / "schedstat").write_text(f"{ran_ms * MS} {waited_ms * MS} 7\n")
+
+
+def test_the_wait_is_that_of_all_threads_and_grows(tmp_path: Path) -> None:
+    wait = CoreWait(tmp_path)
+    thread(tmp_path, 1, 100)
+    thread(tmp_path, 2, 20)
+    before_s = wait()
+    thread(tmp_path, 1, 350)
+
+    assert (before_s, wait()) == (0.12, pytest.approx(0.37))
+
+
+def test_what_ended_threads_waited_stays_and_a_number_given_to_another_thread_counts_anew(tmp_path: Path) -> None:
+    wait = CoreWait(tmp_path)
+    thread(tmp_path, 1, 100)
+    thread(tmp_path, 2, 20)
+    wait()
+    (tmp_path / "2" / "schedstat").unlink()
+    after_s = wait()
+    thread(tmp_path, 1, 30)
+
+    assert (after_s, wait()) == (0.12, pytest.approx(0.15))
+
+
+@pytest.mark.parametrize("text", [None, "0 0 0\n", "", "no such count\n"])
+def test_a_kernel_that_does_not_count_it_says_none_and_not_zero(tmp_path: Path, text: str | None) -> None:
+    (tmp_path / "1").mkdir()
+    if text is not None:
+        (tmp_path / "1" / "schedstat").write_text(text)
+
+    assert CoreWait(tmp_path)() is None
+    assert CoreWait(tmp_path / "no such folder")() is None
+
+
+def test_a_system_without_proc_says_none(tmp_path: Path) -> None:
+    assert CoreWait(tmp_path / "task")() is None

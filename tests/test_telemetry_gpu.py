@@ -100,25 +100,21 @@ def test_a_zero_that_cannot_be_is_unknown(query: str, figure: str) -> None:
     assert look({query: 0})[figure] is None
 
 
-def test_the_servers_memory_is_that_of_its_processes_alone() -> None:
-    lists = {"nvmlDeviceGetComputeRunningProcesses": using(p7=3 * GB, p8=2 * GB, p9=20 * GB)}
-
-    assert look(lists, frozenset({7, 8}))["server_memory_bytes"] == 5 * GB
-
-
-def test_a_process_in_both_lists_counts_once_and_one_of_graphics_alone_counts_too() -> None:
+@pytest.mark.parametrize(
+    ("compute", "graphics", "used"),
+    [
+        (using(p7=3 * GB, p8=2 * GB, p9=20 * GB), [], 5 * GB),  # of its processes alone
+        (using(p7=3 * GB), using(p7=3 * GB, p8=1 * GB), 4 * GB),  # one in both lists counts once
+        ([*using(p7=3 * GB), *using(p7=1 * GB)], [], 4 * GB),  # on two parts of a divided GPU
+    ],
+)
+def test_the_servers_memory_is_that_of_its_processes(compute: Any, graphics: Any, used: int) -> None:
     lists = {
-        "nvmlDeviceGetComputeRunningProcesses": using(p7=3 * GB),
-        "nvmlDeviceGetGraphicsRunningProcesses": using(p7=3 * GB, p8=1 * GB),
+        "nvmlDeviceGetComputeRunningProcesses": compute,
+        "nvmlDeviceGetGraphicsRunningProcesses": graphics,
     }
 
-    assert look(lists, frozenset({7, 8}))["server_memory_bytes"] == 4 * GB
-
-
-def test_a_process_on_two_parts_of_a_divided_gpu_has_the_memory_of_both() -> None:
-    lists = {"nvmlDeviceGetComputeRunningProcesses": [*using(p7=3 * GB), *using(p7=1 * GB)]}
-
-    assert look(lists, frozenset({7}))["server_memory_bytes"] == 4 * GB
+    assert look(lists, frozenset({7, 8}))["server_memory_bytes"] == used
 
 
 @pytest.mark.parametrize(
@@ -162,30 +158,18 @@ def test_a_board_that_shares_the_machines_memory_has_none_to_show() -> None:
     assert opened(shared).free_memory_bytes() is None
 
 
-@pytest.mark.parametrize(
-    ("init", "reason"),
-    [(9, "no NVIDIA driver"), (12, "no NVIDIA driver"), (18, "NVML: error 18")],
-)
-def test_nvml_that_does_not_open_says_why(init: int, reason: str) -> None:
-    gpus = open_nvml(lambda: Nvml(init=init))
-
-    assert (gpus.reason, gpus.sample({7}), gpus.names(), gpus.free_memory_bytes()) == (reason, None, None, None)
-
-
-def test_without_its_extra_the_reason_names_it() -> None:
+def test_nvml_that_does_not_open_says_why() -> None:
     def missing() -> Any:
         raise ImportError
 
-    gpus = open_nvml(missing)
+    closed = {init: open_nvml(lambda init=init: Nvml(init=init)) for init in (9, 12, 18)}
 
-    assert gpus.sample() is None
-    assert how_to_install("gpu") in (gpus.reason or "")
-
-
-def test_a_driver_without_a_gpu_is_no_gpu() -> None:
-    gpus = opened()
-
-    assert (gpus.sample(), gpus.reason) == (None, "NVML shows no GPU")
+    for gpus in closed.values():
+        assert (gpus.sample({7}), gpus.names(), gpus.free_memory_bytes()) == (None, None, None)
+    assert [gpus.reason for gpus in closed.values()] == ["no NVIDIA driver", "no NVIDIA driver", "NVML: error 18"]
+    assert (opened().sample(), opened().reason) == (None, "NVML shows no GPU")
+    assert open_nvml(missing).sample() is None
+    assert how_to_install("gpu") in (open_nvml(missing).reason or "")
 
 
 def test_closing_lets_go_of_the_library_once() -> None:

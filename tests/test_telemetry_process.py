@@ -182,19 +182,11 @@ def cpu_s(tree: ProcessTree) -> float:
     return float(sample["cpu_s"])
 
 
-def test_a_number_given_to_another_process_is_not_the_server() -> None:
+def test_a_number_given_to_another_process_is_not_the_server_and_a_server_that_is_gone_stays_gone() -> None:
     machine = Machine(p7=reading("server"))
     tree = machine.tree(7)
     machine.processes[7] = reading("another")
-
     assert tree.sample() is None
-
-
-def test_a_server_that_is_gone_stays_gone() -> None:
-    machine = Machine(p7=reading("server"))
-    tree = machine.tree(7)
-    machine.processes[7] = reading("another")
-    tree.sample()
     machine.processes[7] = reading("server")
 
     assert tree.sample() is None
@@ -212,34 +204,26 @@ def test_a_childs_number_given_to_a_stranger_does_not_bring_the_stranger_in() ->
     assert (sample["processes"], sample["cpu_s"]) == (1, 2.0)
 
 
-def test_a_child_that_nobody_waits_for_keeps_its_seconds_in_the_sum() -> None:
+@pytest.mark.parametrize(
+    ("reaped", "seconds"),
+    [
+        ([0.0], [4.0]),  # nobody waits for it: its seconds stay in the sum
+        ([3.5], [4.5]),  # what it used after the last look comes as its parent takes it over
+        ([0.0, 3.5], [4.0, 4.5]),  # a parent that takes over a sample later counts nothing twice
+        ([3.0, 5.0], [4.0, 6.0]),  # what was taken off for one child is not taken off for the next
+    ],
+)
+def test_the_seconds_of_a_child_that_ended_are_counted_once(reaped: list[float], seconds: list[float]) -> None:
     machine = Machine(p7=reading("server"), p8=reading("child", parent=7, cpu_s=3.0))
     tree = machine.tree(7)
-    before = cpu_s(tree)
+    assert cpu_s(tree) == 4.0
     del machine.processes[8]
+    found = []
+    for reaped_s in reaped:
+        machine.change(7, reaped_s=reaped_s)
+        found.append(cpu_s(tree))
 
-    assert (before, cpu_s(tree)) == (4.0, 4.0)
-
-
-def test_what_a_child_used_after_our_last_look_is_counted_when_its_parent_takes_it_over() -> None:
-    machine = Machine(p7=reading("server"), p8=reading("child", parent=7, cpu_s=3.0))
-    tree = machine.tree(7)
-    before = cpu_s(tree)
-    del machine.processes[8]
-    machine.change(7, reaped_s=3.5)
-
-    assert (before, cpu_s(tree)) == (4.0, 4.5)
-
-
-def test_a_parent_that_takes_over_a_sample_later_counts_nothing_twice() -> None:
-    machine = Machine(p7=reading("server"), p8=reading("child", parent=7, cpu_s=3.0))
-    tree = machine.tree(7)
-    cpu_s(tree)
-    del machine.processes[8]
-    between = cpu_s(tree)
-    machine.change(7, reaped_s=3.5)
-
-    assert (between, cpu_s(tree)) == (4.0, 4.5)
+    assert found == seconds
 
 
 def test_a_child_that_comes_and_goes_between_two_samples_is_counted() -> None:
@@ -249,18 +233,6 @@ def test_a_child_that_comes_and_goes_between_two_samples_is_counted() -> None:
     machine.change(7, reaped_s=2.0)
 
     assert (before, cpu_s(tree)) == (1.0, 3.0)
-
-
-def test_what_was_taken_off_for_one_child_is_not_taken_off_for_the_next() -> None:
-    machine = Machine(p7=reading("server"), p8=reading("child", parent=7, cpu_s=3.0))
-    tree = machine.tree(7)
-    cpu_s(tree)
-    del machine.processes[8]
-    machine.change(7, reaped_s=3.0)
-    between = cpu_s(tree)
-    machine.change(7, reaped_s=5.0)
-
-    assert (between, cpu_s(tree)) == (4.0, 6.0)
 
 
 def test_an_ended_child_that_nobody_has_waited_for_yet_is_no_process_but_keeps_its_seconds() -> None:
@@ -297,18 +269,11 @@ def test_processes_that_may_not_be_looked_at_are_unknown() -> None:
 
     tree = ProcessTree(7, look, machine.below)
     refused = True
-    denied = tree.sample()
+    denied, never = tree.sample(), ProcessTree(7, look).sample()
     refused = False
 
-    assert denied is None
+    assert (denied, never) == (None, None)
     assert tree.sample() is not None
-
-
-def test_a_server_that_may_never_be_looked_at_is_unknown() -> None:
-    def look(pid: int) -> Reading | None:
-        raise psutil.AccessDenied(pid)
-
-    assert ProcessTree(7, look).sample() is None
 
 
 def test_children_and_theirs_are_found_also_where_the_kernel_does_not_list_them(
@@ -409,22 +374,20 @@ def test_who_only_passes_connections_on_is_not_the_server(monkeypatch: pytest.Mo
     assert find_pid("http://127.0.0.1:8000") is None
 
 
-def test_an_old_address_in_new_clothes_is_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = SimpleNamespace(
-        laddr=SimpleNamespace(ip="::ffff:127.0.0.1", port=8000), status=psutil.CONN_LISTEN, pid=os.getpid()
-    )
-    monkeypatch.setattr(psutil, "net_connections", lambda kind: [listener])
+@pytest.mark.parametrize(
+    ("address", "status", "found"),
+    [
+        ("::ffff:127.0.0.1", psutil.CONN_LISTEN, True),  # an old address in new clothes
+        ("127.0.0.1", psutil.CONN_ESTABLISHED, False),  # a connection to a server is not the server
+    ],
+)
+def test_who_listens_at_the_address_is_the_server(
+    address: str, status: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = SimpleNamespace(laddr=SimpleNamespace(ip=address, port=8000), status=status, pid=os.getpid())
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: [one])
 
-    assert find_pid("http://127.0.0.1:8000") == os.getpid()
-
-
-def test_a_connection_to_a_server_is_not_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    caller = SimpleNamespace(
-        laddr=SimpleNamespace(ip="127.0.0.1", port=8000), status=psutil.CONN_ESTABLISHED, pid=os.getpid()
-    )
-    monkeypatch.setattr(psutil, "net_connections", lambda kind: [caller])
-
-    assert find_pid("http://127.0.0.1:8000") is None
+    assert find_pid("http://127.0.0.1:8000") == (os.getpid() if found else None)
 
 
 def test_where_the_system_shows_no_list_ones_own_processes_are_looked_at(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loadbench import stats
 from loadbench.compare.sides import Lap, Outcomes, Side, interleaved
-from loadbench.compare.verdict import GAPS, Figure, Runs
+from loadbench.compare.verdict import GAPS, Figure, Kind, Runs
 from loadbench.stats import Bounds, Estimate
 from loadbench.store.record import Flags, Reals
 
@@ -29,13 +29,8 @@ class Change:
     """A log ratio (of shares: a difference) with its interval, before it has a word.
 
     Attributes:
-        base, new: The figures.
-        effect: Log of new / base, or the difference of shares.
+        effect: Log of new / base, or the difference of shares; all else as of the Verdict.
         low, high: Its interval; None where it does not exist.
-        method: In words.
-        n_base, n_new: What the figures rest on.
-        by_run: Effects run by run.
-        outliers_base, outliers_new, p_value, note, paired: As of the Verdict.
         runs: What its runs say of how much runs differ; None of shares, and without an effect.
         freedom: Degrees of freedom of its interval; infinite where that knows no spread between runs.
     """
@@ -67,7 +62,6 @@ class OfRun:
     """A figure of one run.
 
     Attributes:
-        log: Its logarithm.
         n: Requests or gaps that it rests on.
         doubt: What the run knows of the logarithm; None where it is too short to know any.
         variance: Of the logarithm by what varies within the run; None where unknown.
@@ -439,14 +433,9 @@ def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
     (base_low, base_high), (low, high) = of_base, of_new
     if low == base_high == math.inf or high == base_low == math.inf:
         return change
-    return replace(
-        change, effect=_log_ratio(new, base), low=_log_ratio(low, base_high), high=_log_ratio(high, base_low)
-    )
-
-
-def _log_ratio(new: float, base: float) -> float:
-    """Log of new / base, of which one may be infinite."""
-    return math.log(new) - math.log(base)
+    # Differences of logarithms, of which one may be infinite.
+    effect, log_low = math.log(new) - math.log(base), math.log(low) - math.log(base_high)
+    return replace(change, effect=effect, low=log_low, high=math.log(high) - math.log(base_low))
 
 
 # -- rates and means
@@ -568,3 +557,7 @@ def _paired(sides: Sequence[Sequence[Outcomes]]) -> tuple[Flags, Flags] | None:
         return None
     first = np.fromiter(keyed[0].values(), np.bool_, len(keyed[0]))
     return first, np.fromiter((keyed[1][key] for key in keyed[0]), np.bool_, len(first))
+
+
+ESTIMATORS: dict[Kind, Callable[[Figure, Side, Side, float], Change | None]]
+ESTIMATORS = {"typical": typical, "percentile": percentile, "mean": mean, "rate": rate, "share": share}

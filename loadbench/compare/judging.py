@@ -10,8 +10,7 @@ from functools import cache, partial
 import numpy as np
 
 from loadbench import stats
-from loadbench.compare import estimates
-from loadbench.compare.estimates import Change, mean_of
+from loadbench.compare.estimates import ESTIMATORS, Change, mean_of
 from loadbench.compare.sides import Lap, Side
 from loadbench.compare.verdict import (
     DEFAULT,
@@ -32,23 +31,11 @@ from loadbench.stats import TAIL, Bounds, Estimate
 
 At = Callable[[float], Change | None]
 """How much a metric changed, with its interval at a tail; None where a side did not measure it."""
-ESTIMATORS: dict[str, Callable[[Figure, Side, Side, float], Change | None]] = {
-    "typical": estimates.typical,
-    "percentile": estimates.percentile,
-    "mean": estimates.mean,
-    "rate": estimates.rate,
-    "share": estimates.share,
-}
 
 
 @dataclass(slots=True, eq=False)
 class _Judged:
-    """A metric on its way to its word.
-
-    Attributes:
-        margin: Of the ratio, of shares of the difference.
-        tail: At which it is judged.
-    """
+    """A metric on its way to its word; the margin is of the ratio, of shares of the difference."""
 
     figure: Figure
     at: At
@@ -72,18 +59,6 @@ class _Judged:
         if bounds is None:
             return "can't tell"
         return word(*bounds, self.edge, more_is_better=self.figure.more_is_better, share=self.is_share)
-
-
-def judge(
-    base: Side,
-    new: Side,
-    metrics: Sequence[str] = DEFAULT,
-    *,
-    margin: float = MARGIN,
-    share_margin: float = SHARE_MARGIN,
-) -> list[Verdict]:
-    """One verdict a metric that was measured on both sides, in their order: `judge_levels` of one level."""
-    return judge_levels([(base, new)], metrics, margin=margin, share_margin=share_margin)[0]
 
 
 def judge_levels(
@@ -277,11 +252,6 @@ def _lost(base: Side, new: Side) -> tuple[str, str]:
 
 
 # -- over several levels
-
-
-def over_levels(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The geometric mean of one metric's ratios over several levels: `means` of one metric."""
-    return means([verdicts])[0]
 
 
 def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:

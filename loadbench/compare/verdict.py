@@ -234,29 +234,20 @@ class Verdict:
     """One metric of one level, NEW against BASE; docs/compare.md has every field.
 
     Attributes:
-        metric: A metric with its statistic: "ttft", "ttft_p95", "output_tokens_per_s", "failed".
         unit: "ms", "/s" or "share"; "" of a mean over levels.
         base, new: The figure of each side, over all its runs; None where not measured.
         ratio: new / base; None for shares.
         low, high: Interval of the ratio, of shares of the difference new - base; None where it does not exist.
-        word: By the interval and the margin. "better" and "worse" are those of shares; "slightly slower" is surely
-            slower, but within the margin.
         runs_needed: About how many runs a side settle four comparisons of five whose true ratio is the one measured;
             None unless the word is "can't tell", and where it cannot be said.
-        method: How the interval was made, in words.
         n_base, n_new: Requests (gaps, for those of gaps) that the figures rest on.
-        runs_base, runs_new: Runs a side. With one the interval knows what varies within it, and between runs only
-            what a closing level says of it.
-        margin: Of the ratio, of shares of the difference.
         confidence: Of the interval: 0.95, or more where several metrics are judged (Holm).
         by_run: NEW / BASE run by run, where there are as many; else empty.
         outliers_base, outliers_new: Requests far from the others of the same prompt: flagged, never dropped. None where
             there is no prompt to be far from.
         p_value: McNemar's, of shares on the same prompts.
-        note: What a reader should know; "" for nothing.
         paired: Whether the runs took turns, so that each of `by_run` is of a pair that met the same machine.
-        bounds: The interval at any tail, and
-        runs: how much runs differ (None of shares): for the mean over levels, no part of the record.
+        bounds, runs: The interval at any tail, and how much runs differ: for the mean over levels, not for the record.
     """
 
     metric: str

@@ -3,10 +3,10 @@
 A level's requests start either when a slot comes free (closed loop) or when they are due (open loop). Warm-up hands
 over without a drain: the first requests are marked and the load goes on, else the start burst would own TTFT's tail.
 
-load.py       what all levels have in common
+load.py       what all levels have in common; one client's share of a level
 process.py    its process: the event loop, the collector of garbage, threads
-share.py      which streams, starts and prompts of a level are one client's
 loop.py       one level: who starts next, and what becomes of each Result
+pacer.py      when requests start
 progress.py   when a level ends, how it goes, what run.json says of it
 """
 
@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 import numpy as np
 
-from loadbench.engine.load import Chats, Load, Settings
+from loadbench.client import Client
+from loadbench.engine.load import WHOLE, Load, Settings, Share
 from loadbench.engine.loop import LevelRun
 from loadbench.engine.progress import FAILURES_IN_A_ROW, MAX_STREAMS, Limits, Progress, facts
-from loadbench.engine.share import WHOLE, Share
 from loadbench.prompts import UNKNOWN, Line, Prompt, written
 from loadbench.store.record import Result
 from loadbench.telemetry import CoreWait
@@ -30,7 +30,6 @@ __all__ = [
     "FAILURES_IN_A_ROW",
     "MAX_STREAMS",
     "TICK_S",
-    "Chats",
     "Engine",
     "Limits",
     "Progress",
@@ -59,7 +58,7 @@ class Engine:
 
     def __init__(
         self,
-        client: Chats,
+        client: Client,
         prompts: Sequence[Prompt],
         settings: Settings,
         *,
@@ -97,7 +96,7 @@ class Engine:
         self._wake()
 
     def end_level(self, progress: Progress) -> None:
-        """Start no further request of this level; those in flight run to their end."""
+        """The same of this level alone."""
         progress.enough = True
         self._wake()
 

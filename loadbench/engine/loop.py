@@ -31,11 +31,11 @@ class LevelRun:
         self._limits = load.share.limits(progress.limits)
         self._deadline_ns = math.inf
         level, settings = progress.level, load.settings
-        self._next_prompt: Iterator[Prompt] = (
-            (written(prompt, load.line) for prompt in load.share.take(load.prompts))
-            if level.is_replay
-            else load.share.take(order(load.prompts, settings.seed, level.repeat))
-        )
+        self._next_prompt: Iterator[Prompt]
+        if level.is_replay:
+            self._next_prompt = (written(prompt, load.line) for prompt in load.share.take(load.prompts))
+        else:
+            self._next_prompt = load.share.take(order(load.prompts, settings.seed, level.repeat))
         self._streams = None if level.concurrency is None else load.share.part(level.concurrency)
         self._number = 0
         self._conversations = load.share.index  # shares begin at different endpoints
@@ -56,15 +56,12 @@ class LevelRun:
         due_ns = self._now_ns()
         while not self._over(due_ns):
             ask = self._ask(due_ns)
-            self._count_user()
+            self._users += 1
+            # Where users pause, the load is whole once each of them has begun: never are all requests in flight.
+            if settings.pause is not None and self._users == self._streams:
+                self._progress.full_ns = self._now_ns()
             await self._conversation(ask, rng)
             due_ns = await self._next_due_ns(rng)
-
-    def _count_user(self) -> None:
-        """Where users pause, the load is whole once each of them has begun: never are all requests in flight."""
-        progress, self._users = self._progress, self._users + 1
-        if self._load.settings.pause is not None and self._users == self._streams:
-            progress.full_ns = self._now_ns()
 
     async def _conversation(self, ask: Ask, rng: np.random.Generator | None) -> None:
         """All turns, each with the real answers before it; one that fails or is empty, or the level's end, ends it."""
@@ -204,7 +201,14 @@ class LevelRun:
             progress.full_ns = self._now_ns()
         retry_of = None if failed is None else failed.request
         return Ask(
-            *(progress.level.id, progress.attempt, number, progress.level.model, prompt, warmup, due_ns, retry_of),
+            level=progress.level.id,
+            attempt=progress.attempt,
+            request=number,
+            model=progress.level.model,
+            prompt=prompt,
+            warmup=warmup,
+            due_ns=due_ns,
+            retry_of=retry_of,
             conversation=conversation,
         )
 
@@ -256,7 +260,12 @@ class LevelRun:
             if not result.warmup:
                 progress.failed += 1
                 progress.errors[result.error] += 1
-                self._count_towards_gone(result.error)
+                # A refused connection is dealt with in 0.1 ms: without an end, a server that died fills the disk.
+                # 429 says neither that it is gone nor that it is not: a full server refuses in 1 ms.
+                if result.error in _UNREACHABLE or (progress.completed == 0 and result.error != "http_429"):
+                    progress.gone += 1
+                elif result.error != "http_429":
+                    progress.gone = 0  # an answer all the same
             progress.last_error = f"{result.error}: {result.error_message}"
         else:
             progress.completed += not result.warmup
@@ -265,14 +274,6 @@ class LevelRun:
         if not result.warmup and result.error is None:
             _record(progress, result, streamed=streamed)
         self._load.on_result(result)
-
-    def _count_towards_gone(self, error: str) -> None:
-        """A refused connection is dealt with in 0.1 ms: without an end, a server that died fills the disk."""
-        progress = self._progress
-        if error in _UNREACHABLE or (progress.completed == 0 and error != "http_429"):
-            progress.gone += 1
-        elif error != "http_429":
-            progress.gone = 0  # an answer all the same; 429 says neither: a full server refuses in 1 ms
 
     async def _wait_until(self, at_ns: float) -> None:
         """Sleep, unless the run is stopped."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,12 @@ def _read(found: Iterable[Item], where: str, draw: Draw, note: Note) -> list[Pro
         value = item.value()
         try:
             if item.kind == "row":
-                value = _of_cells(value)
+                cells = value
+                value = {key: cell for key, cell in cells.items() if cell.strip() or key in SHAPES}
+                if "expected" in value:
+                    value["expected"] = [one.strip() for one in cells["expected"].split(";") if one.strip()]
+                if "checks" in value:
+                    value["checks"] = _parsed(cells["checks"])
             prompt = _prompt_of(value, f"p{item.number}", remarks)
         except ValueError as error:
             if item.kind == "object":
@@ -277,20 +283,6 @@ def _prompt_of(value: object, default: str, remarks: _Remarks) -> Prompt | None:
     return _row(value, default, remarks)
 
 
-def _of_cells(row: Mapping[str, str]) -> dict[str, object]:
-    """The row of a table as an object; a cell that is empty says nothing.
-
-    Raises:
-        ValueError: A cell of JSON is none.
-    """
-    value: dict[str, object] = {key: cell for key, cell in row.items() if cell.strip() or key in SHAPES}
-    if "expected" in value:
-        value["expected"] = [aspect.strip() for aspect in row["expected"].split(";") if aspect.strip()]
-    if "checks" in value:
-        value["checks"] = _parsed(row["checks"])
-    return value
-
-
 def _wrapped(value: Row, key: str, inside: Row, name: str, remarks: _Remarks) -> Prompt | None:
     """A line of a batch file: its request is sent as it is, an answer at its end too."""
     try:
@@ -313,7 +305,14 @@ def _row(value: Row, default: str, remarks: _Remarks, *, as_it_is: bool = False)
         if close := get_close_matches(key[:100], _TYPOS, n=1, cutoff=0.8):
             raise ValueError(f": unknown key {at((key,))}; did you mean {close[0]}?")
     if has_lengths(value) and not value.keys() & SHAPES.keys():
-        return _of_lengths(value, default, remarks)
+        try:  # a line of a trace, asked when the load says so: a text of its length
+            row = of_lengths(value, "", default)
+        except ScenarioError as error:
+            raise ValueError(str(error)) from None
+        if row is None:
+            remarks.silent += 1
+            return None
+        return Prompt(default, (), recipe=row[1], max_tokens=row[2])
     _no_two(value)
     key, asked = _asked(value, remarks, as_it_is=as_it_is)
     used = {key, "id", "group", "expected", "checks", *OURS, *_names(value)}
@@ -343,7 +342,7 @@ def _row(value: Row, default: str, remarks: _Remarks, *, as_it_is: bool = False)
     prompt = Prompt(
         own or default,
         asked.messages,
-        group=_text(value, "group"),
+        group=_group(value.get("group")),
         expected=_expected(value.get("expected")),
         checks=_checks(value.get("checks")),
         max_tokens=max_tokens,
@@ -352,18 +351,6 @@ def _row(value: Row, default: str, remarks: _Remarks, *, as_it_is: bool = False)
         at_s=_at_s(value.get("at_s")),
     )
     return _begun(prompt, system, remarks)
-
-
-def _of_lengths(value: Row, default: str, remarks: _Remarks) -> Prompt | None:
-    """A line of a trace, asked when the load says so: a text of its length."""
-    try:
-        row = of_lengths(value, "", default)
-    except ScenarioError as error:
-        raise ValueError(str(error)) from None
-    if row is None:
-        remarks.silent += 1
-        return None
-    return Prompt(default, (), recipe=row[1], max_tokens=row[2])
 
 
 def _no_two(value: Row) -> None:
@@ -418,18 +405,16 @@ def _begun(prompt: Prompt, system: str | None, remarks: _Remarks) -> Prompt | No
 # -- how the values of keys are read
 
 
-def _literal(value: object, place: str, remarks: _Remarks) -> _Asked:
-    """Messages as the chat API takes them; turns of a conversation where they are written so."""
-    return _listed(_parsed(value), place, remarks)
-
-
 def _listed(value: object, place: str, remarks: _Remarks) -> _Asked:
+    """Messages as the chat API takes them; turns of a conversation where they are written so."""
+    value = _parsed(value)
     turns = value if isinstance(value, list) else []
     if any(isinstance(one, dict) and "role" not in one and _speaker(one) is not None for one in turns[:2]):
-        return _spoken(value, place, remarks)
+        return _conversation(value, place, remarks)
     messages = list(_messages(value, place, remarks))
     for index, message in enumerate(messages):
-        if message["role"] == "assistant" and _is_empty(message):
+        holds = any(map(str.strip, texts_of(message))) or message.get("tool_calls") or message.get("function_call")
+        if message["role"] == "assistant" and not holds:  # servers refuse an empty answer that is sent to them
             remarks.cut += index < len(messages) - 1
             del messages[index:]
             break
@@ -440,22 +425,13 @@ def _listed(value: object, place: str, remarks: _Remarks) -> _Asked:
     return _Asked(tuple(messages))
 
 
-def _is_empty(message: Message) -> bool:
-    """Whether an answer holds nothing: servers refuse one that is sent to them."""
-    return not (any(map(str.strip, texts_of(message))) or message.get("tool_calls") or message.get("function_call"))
+def _conversation(value: object, place: str, remarks: _Remarks, *, alternate: bool = False) -> _Asked:
+    """What the user says in a conversation, turn by turn; the answers are to come from the server.
 
-
-def _spoken(value: object, place: str, remarks: _Remarks) -> _Asked:
-    """What the user says in a conversation, turn by turn; the answers are to come from the server."""
-    return _conversation(_parsed(value), place, alternate=False)
-
-
-def _alternating(value: object, place: str, remarks: _Remarks) -> _Asked:
-    """The same, where the turns may be plain texts: the user's, an answer, the user's …"""
-    return _conversation(_parsed(value), place, alternate=True)
-
-
-def _conversation(value: object, place: str, *, alternate: bool) -> _Asked:
+    Args:
+        alternate: Turns may be plain texts: the user's, an answer, the user's …
+    """
+    value = _parsed(value)
     if not isinstance(value, list):
         raise ValueError(f'{place} is {shown(value)}: must be a list, as [{{"from": "human", "value": "..."}}]')
     texts: dict[str, list[str]] = {"user": [], "system": [], "assistant": []}
@@ -503,7 +479,7 @@ def _texts(value: object, place: str, remarks: _Remarks) -> _Asked:
     value = _parsed(value)
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
         if any(_speaker(one) is not None for one in value):
-            return _spoken(value, place, remarks)
+            return _conversation(value, place, remarks)
         value = [_said(one) for one in value]
     return _Asked(turns=_turns(value))
 
@@ -521,20 +497,20 @@ def _text_or_more(value: object, place: str, remarks: _Remarks) -> _Asked:
     raise ValueError(f"{place} is {shown(value)}: must be a text")
 
 
-Read = Callable[[object, str, _Remarks], _Asked]
+_alternating = partial(_conversation, alternate=True)
 
-SHAPES: dict[str, Read] = {
-    "messages": _literal,  # the chat API, fine-tuning, UltraChat 200k
-    "conversations": _spoken,  # ShareGPT
+SHAPES: dict[str, Callable[[object, str, _Remarks], _Asked]] = {
+    "messages": _listed,  # the chat API, fine-tuning, UltraChat 200k
+    "conversations": _conversation,  # ShareGPT
     "conversation": _alternating,  # WildChat, LMSYS-Chat-1M
-    "conversation_a": _spoken,  # Chatbot Arena
-    "items": _spoken,  # ShareGPT, as it was first exported
+    "conversation_a": _conversation,  # Chatbot Arena
+    "items": _conversation,  # ShareGPT, as it was first exported
     "turns": _texts,  # MT-bench, Spec-Bench
     "dialogue": _alternating,
     "dialog": _alternating,
     "chat": _alternating,
     "data": _alternating,  # UltraChat
-    "contents": _spoken,  # Gemini
+    "contents": _conversation,  # Gemini
     "prompt": _text_or_more,  # HumanEval, IFEval, completions, preferences
     "instruction": _text_or_more,  # Alpaca, Dolly
     "question": _text_or_more,  # GSM8K, SQuAD, OpenOrca
@@ -549,7 +525,7 @@ SHAPES: dict[str, Read] = {
     "goal": _text_or_more,
 }
 """How the value of a key is read, the first that a row has: what is known as which data set stands beside it."""
-CONVERSATIONS = tuple(key for key, read in SHAPES.items() if read in (_spoken, _alternating))
+CONVERSATIONS = tuple(key for key, read in SHAPES.items() if read in (_conversation, _alternating))
 """Their ids are those of conversations, which some files have in parts of one id: they are numbered instead."""
 
 
@@ -618,29 +594,26 @@ def _name(value: Row) -> str | None:
     return name_of(value)
 
 
-def _text(value: Row, key: str) -> str | None:
-    text = value.get(key)
-    if text is None:
-        return None
-    if not _is_text(text):
-        raise ValueError(f".{key} is {shown(text)}: must be a text, not empty")
-    return str(text)
+def _group(value: object) -> str | None:
+    if value is not None and not _is_text(value):
+        raise ValueError(f".group is {shown(value)}: must be a text, not empty")
+    return None if value is None else str(value)
 
 
 def _expected(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(map(_is_text, value)):
+    if isinstance(value, list) and all(map(_is_text, value)):
+        return tuple(value)
+    if value is not None:
         raise ValueError(f".expected is {shown(value)}: must be a list of texts")
-    return tuple(value)
+    return ()
 
 
 def _checks(value: object) -> tuple[Rule, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(check, dict) for check in value):
+    if isinstance(value, list) and all(isinstance(check, dict) for check in value):
+        return tuple(value)
+    if value is not None:
         raise ValueError(f'.checks is {shown(value)}: must be a list, as [{{"contains": "Lisbon"}}]')
-    return tuple(value)
+    return ()
 
 
 def _max_tokens(value: object, key: str) -> int:

@@ -154,23 +154,20 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
     blocks = row.get("hash_ids") or []
     if not isinstance(blocks, list) or not all(isinstance(one, int) for one in blocks):
         raise ScenarioError(f"{place}: hash_ids is {shown(blocks)}: must be a list of whole numbers")
-    return at_s, _in_blocks(blocks, tokens, own), output
+    # Full blocks by their ids, the last as long as is left; what no id covers is the request's own.
+    pieces, left = [], tokens
+    for block in blocks:
+        if left:
+            pieces.append((f"h{block}", min(BLOCK_TOKENS, left)))
+            left -= pieces[-1][1]
+    if left:
+        pieces.append((own, left))
+    return at_s, Recipe("tokens", tuple(pieces)), output
 
 
 def has_lengths(row: Mapping[str, object]) -> bool:
     """Whether an object says how long a request and its answer were."""
     return _named(row, ASKED) is not None and _named(row, ANSWERED) is not None
-
-
-def _in_blocks(blocks: list[int], tokens: int, own: str) -> Recipe:
-    """Full blocks by their ids, the last as long as is left; what no id covers is the request's own."""
-    pieces, left = [], tokens
-    for block in blocks:
-        if not left:
-            break
-        pieces.append((f"h{block}", min(BLOCK_TOKENS, left)))
-        left -= pieces[-1][1]
-    return Recipe("tokens", (*pieces, *[(own, left)] * (left > 0)))
 
 
 def _named(names: Iterable[str], known: tuple[str, ...]) -> str | None:

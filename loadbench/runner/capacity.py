@@ -16,7 +16,7 @@ from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
 from loadbench.metrics.slo import WHOLE, Tried, zones
 from loadbench.runner import job
-from loadbench.runner.plan import PlannedLevel
+from loadbench.runner.plan import PlannedLevel, Schedule
 from loadbench.runner.probe import UNREACHABLE, Probe, Rule
 from loadbench.scenario import Level, Scenario
 from loadbench.store.record import Result
@@ -211,8 +211,8 @@ def check(scenario: Scenario, grid: Grid, budget_s: float | None) -> None:
         raise UsageError(f"--budget {budget_s:g}s is too short for one probe: give at least 1s")
 
 
-@dataclass(slots=True)
-class Search:
+@dataclass
+class Search(Schedule):
     """A schedule that finds each model's capacity.
 
     Attributes:
@@ -247,9 +247,6 @@ class Search:
                 if self._ends_s is None:
                     self._ends_s = now_s + self.budget_s
                 self._turn_ends_s = now_s + (self._ends_s - now_s) / (len(self.records) - self._at)
-
-    def left(self) -> int:
-        return 1
 
     def heard(self, result: Result) -> None:
         if self._probe is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -170,20 +170,23 @@ def check_thresholds(scenario: Scenario, models: Sequence[str]) -> None:
             raise UsageError(f"{one.text}: no level is called {one.level}: write one of {names}, or a model's name")
 
 
-class Schedule(Protocol):
+class Schedule:
     """Decides what a run does next. It gives one level at a time, and hears how that one goes."""
 
     def following(self) -> PlannedLevel | None:
         """The next level; None where the run is over."""
+        raise NotImplementedError
 
     def left(self) -> int:
         """How many levels share what is left of the budget of time, the one that `following` just gave among them."""
+        return 1
 
     def heard(self, result: Result) -> None:
         """A request of the level ended. Called between two arrivals: it must be quick."""
 
     def has_enough(self, progress: Progress) -> bool:
         """Whether the level may end early. Called about twice a second, in a thread: it may take some milliseconds."""
+        return False
 
     def ended(self, progress: Progress, facts: dict[str, Any]) -> None:
         """The level is over; `facts` become its entry in run.json, written together with all else that is there.
@@ -195,7 +198,7 @@ class Schedule(Protocol):
         """The level was not run."""
 
 
-class Fixed:
+class Fixed(Schedule):
     """The levels of a plan, one after the other, each to its end."""
 
     def __init__(self, levels: Sequence[PlannedLevel]) -> None:
@@ -210,11 +213,3 @@ class Fixed:
 
     def left(self) -> int:
         return len(self._levels) - self._given + 1
-
-    def heard(self, result: Result) -> None: ...
-
-    def has_enough(self, progress: Progress) -> bool:
-        return False
-
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None: ...
-    def skipped(self, planned: PlannedLevel, reason: str) -> None: ...

@@ -48,8 +48,8 @@ class Rounds:
         return self._decided[number]
 
 
-@dataclass(slots=True)
-class Precise:
+@dataclass
+class Precise(Schedule):
     """A schedule that measures all levels in rounds, and ends after one in which each mean is known well enough.
 
     Known well enough is a mean over runs whose 95 % interval (`metrics.over_runs`) is no further from it than
@@ -98,9 +98,6 @@ class Precise:
 
     def heard(self, result: Result) -> None:
         self._results.append(result)
-
-    def has_enough(self, progress: Progress) -> bool:
-        return False
 
     def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
         """Keep the level's figures in the record, which the run folder writes together with the level."""
@@ -163,8 +160,8 @@ def with_aborts(schedule: Schedule, thresholds: Sequence[Threshold], *, streamed
     return Abort(schedule, found, streamed=streamed) if found else schedule
 
 
-@dataclass(slots=True)
-class Abort:
+@dataclass
+class Abort(Schedule):
     """A schedule around another one. Once it has aborted, every level that follows is to be skipped.
 
     Attributes:

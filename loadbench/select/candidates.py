@@ -119,7 +119,6 @@ class Candidate:
 
     Attributes:
         name: What to call it: the model, with device and server where that alone is not one of a kind.
-        model: As requests name it.
         device, execution_provider: What it ran on, as far as the runs tell.
         server, endpoint: The kind of server and its address; without one where it was started for its run.
         facts: What the runs say of the model; the last one that says something wins.

@@ -355,13 +355,10 @@ class Met:
     """Whether a candidate meets a need.
 
     Attributes:
-        need: As written.
-        name: The figure.
+        need, name: As written, and the figure.
         outcome: By the figure itself.
         sure: Whether the interval lies on one side of the bound; None where there is no interval to tell.
         value: In the figure's unit, or the word.
-        low, high: The interval.
-        unit: As of the Need.
     """
 
     need: str

@@ -16,12 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadbench.select.needs import Figure, declared, is_speed, points
 from loadbench.select.weights import criterion_of
+from loadbench.store.record import Flags, Reals
 
-Reals = NDArray[np.float64]
 STEP = math.log(2.0)
 """What a step on a scale of points is worth, as a logarithm."""
 
@@ -31,8 +30,7 @@ class Grid:
     """What is ranked.
 
     Attributes:
-        names: Candidates, a row each.
-        figures: Those with a weight, or shown beside them, a column each.
+        names, figures: Candidates, a row each; figures with a weight or shown beside them, a column each.
         logs: Logarithm of the goodness; NaN where it is not known.
         down, up: How far it may lie below and above, as standard deviations of the logarithm; 0 where it is certain.
         speed: Which columns come from how fast a run went.
@@ -43,7 +41,7 @@ class Grid:
     logs: Reals
     down: Reals
     up: Reals
-    speed: NDArray[np.bool_]
+    speed: Flags
 
 
 UNSURE = math.log(2.0) / 1.96
@@ -93,8 +91,7 @@ def ratios(logs: Reals) -> Reals:
     if not logs.size:
         return logs
     known = filled(logs)
-    found: Reals = known - known.max(axis=-2, keepdims=True)
-    return found
+    return np.asarray(known - known.max(axis=-2, keepdims=True))
 
 
 def filled(logs: Reals) -> Reals:
@@ -114,8 +111,7 @@ def scores(logs: Reals, shares: Sequence[float]) -> Reals:
     >>> scores(twice, [0.5, 0.5]).round(1)
     array([100. ,  70.7])
     """
-    found: Reals = 100 * np.exp(ratios(logs) @ np.asarray(shares, dtype=np.float64))
-    return found
+    return np.asarray(100 * np.exp(ratios(logs) @ np.asarray(shares, dtype=np.float64)))
 
 
 # -- the Pareto front
@@ -198,18 +194,14 @@ def wins(
     other = other / other.sum(axis=1, keepdims=True)
     fixed = np.broadcast_to(filled(grid.logs), drawn.shape)
     again = filled(drawn)
-    return Wins(_first(again @ weights), _first(_weighed(fixed, other)), _first(_weighed(again, other)))
+    by_weights, by_both = (np.einsum("drc,dc->dr", logs, other) for logs in (fixed, again))
+    return Wins(_first(again @ weights), _first(by_weights), _first(by_both))
 
 
-def _weighed(logs: Reals, weights: Reals) -> Reals:
-    found: Reals = np.einsum("drc,dc->dr", logs, weights)
-    return found
-
-
-def _first(scores: NDArray[np.float64]) -> tuple[float, ...]:
+def _first(scores: Reals) -> tuple[float, ...]:
     best = scores >= scores.max(axis=1, keepdims=True) - _ALIKE
     share = best / best.sum(axis=1, keepdims=True)
-    return tuple(float(value) for value in share.mean(axis=0))
+    return tuple(share.mean(axis=0).tolist())
 
 
 # -- what would change it
@@ -248,11 +240,7 @@ class Unmeasured:
 
 
 def unmeasured(grid: Grid, shares: Sequence[float], winner: int) -> list[Unmeasured]:
-    """Whom the lack of a figure keeps from winning.
-
-    Args:
-        winner: Its row.
-    """
+    """Candidates that only the lack of a figure keeps from winning; `winner` is a row."""
     logs = filled(grid.logs)
     found = []
     for i, name in enumerate(grid.names):

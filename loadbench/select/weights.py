@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from loadbench.errors import UsageError
@@ -15,11 +16,8 @@ class Criterion:
     """What a choice weighs.
 
     Attributes:
-        name: As weights name it.
-        label: For people.
         figures: Its figures share its weight evenly; where `instead`, only the first one that is known best counts.
         weight: The usual one, in parts.
-        instead: Whether the figures stand in for one another.
     """
 
     name: str
@@ -115,10 +113,8 @@ def _criterion(name: str, where: str) -> str:
 def _weight(value: object, where: str) -> float:
     number = math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
+        with suppress(ValueError, OverflowError):
             number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
     if not (math.isfinite(number) and number >= 0):
         raise UsageError(f"{where} is {shown(value)}: must be a number, at least 0")
     return number

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from loadbench.errors import LoadbenchError
 from loadbench.server import ModelFacts
+from tests.support.command import invoked
 from tests.support.sdk import FakeRuntime
 
 Kind = Literal["ollama", "foundry1", "foundry2", "openai"]
@@ -252,3 +253,40 @@ PHI_GPU = ModelFacts(
     execution_provider="CUDAExecutionProvider",
     licence="MIT",
 )
+
+
+class Case(NamedTuple):
+    """A command on a server's models, and what comes of it.
+
+    Attributes:
+        words: After the command, and before the address of the server.
+        out: All of stdout, as a regular expression.
+        err: A part of stderr, as one; where the exit code is 1 or 2, one line of it begins with `loadbench: `.
+        server: What it is like; and `after` it all.
+        never: A request that is not made.
+    """
+
+    words: str
+    code: int = 0
+    out: str | None = None
+    err: str = ""
+    server: Mapping[str, Any] = {}
+    after: Mapping[str, Any] = {}
+    never: str = "none"
+
+
+def holds(case: Case, service: Service, command: str) -> None:
+    """What a case promises of a server."""
+    for name, value in case.server.items():
+        setattr(service, name, value)
+
+    done = invoked(command, *case.words.split(), "-e", service.url)
+
+    assert done.exit_code == case.code, done.output
+    assert case.out is None or re.fullmatch(case.out, done.stdout), done.stdout
+    assert re.search(case.err, done.stderr, re.MULTILINE), done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("loadbench: ")]
+    assert len(errors) == (case.code in (1, 2)), errors
+    assert {name: getattr(service, name) for name in case.after} == case.after
+    assert [one for one in service.asked if one == case.never] == []
+    assert "\x1b" not in done.output

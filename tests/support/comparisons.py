@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from loadbench import stats
-from loadbench.compare import DEFAULT, Flow, Lap, Outcomes, Side, Verdict, judge
+from loadbench.compare import DEFAULT, MARGIN, SHARE_MARGIN, Flow, Lap, Outcomes, Side, Verdict, judge_levels, means
 
 SEED = 8
 
@@ -49,6 +49,23 @@ def lap_of(values: Sequence[float], prompts: Sequence[str] | None = None, **more
     """A run of one level by its times to the first token alone."""
     names = list(prompts) if prompts is not None else [f"p{i}" for i in range(len(values))]
     return Lap(**{"run": "r", "began": "", "prompts": names, "values": {"ttft": np.array(values, float)}, **more})
+
+
+def judge(
+    base: Side,
+    new: Side,
+    metrics: Sequence[str] = DEFAULT,
+    *,
+    margin: float = MARGIN,
+    share_margin: float = SHARE_MARGIN,
+) -> list[Verdict]:
+    """The verdicts of one level."""
+    return judge_levels([(base, new)], metrics, margin=margin, share_margin=share_margin)[0]
+
+
+def over_levels(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The mean of one metric over levels."""
+    return means([verdicts])[0]
 
 
 def side_of(*laps: Lap) -> Side:

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import click
 
 from loadbench.cli import main
 from loadbench.serve.simulator.law import Law
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def page(name: str) -> tuple[str, set[str]]:
+    """A page of docs/, and every word that stands between backticks there."""
+    text = (DOCS / name).read_text(encoding="utf-8")
+    return text, {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\w+", code)}
+
+
+def field_names(value: object, is_map: Callable[[Mapping[str, object], str], bool]) -> set[str]:
+    """The names of all fields of a record; what a record has by name, as by prompt or metric, has no fields' names."""
+    names: set[str] = set()
+    for key, below in value.items() if isinstance(value, dict) else ():
+        names.add(key)
+        if isinstance(below, dict) and is_map(value, key):
+            below = list(below.values())
+        names |= field_names(below, is_map)
+    for item in value if isinstance(value, list | tuple) else ():
+        names |= field_names(item, is_map)
+    return names
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -11,7 +11,7 @@ import trio
 
 from loadbench.client import Ask
 from loadbench.engine import Engine, Limits, Progress, Settings, Share, facts
-from loadbench.engine.share import WHOLE
+from loadbench.engine.load import WHOLE
 from loadbench.prompts import DEFAULT, Prompt, Recipe
 from loadbench.scenario import Level, Shape
 from loadbench.store.record import Result

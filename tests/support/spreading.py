@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from loadbench.client import Endpoint, Parameters, Route
 from loadbench.engine import Limits, Progress, Settings, facts
@@ -130,9 +132,17 @@ def ready(pool: Pool, server: Simulator | str, level: Level, limits: Limits, **s
     return ran
 
 
+@asynccontextmanager
+async def running(ran: Ran, when: Callable[[], object] | None = None) -> AsyncIterator[TaskGroup]:
+    """Run the level meanwhile, from when that is so, or its first request was measured, to its end."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(ran.spread.run, ran.progress)
+        await until(when or (lambda: ran.measured))
+        yield group
+
+
 async def run(pool: Pool, server: Simulator | str, level: Level, limits: Limits, **settings: Any) -> Ran:
     ran = ready(pool, server, level, limits, **settings)
-    assert ran.spread is not None
     await ran.spread.run(ran.progress)
     return ran
 

@@ -119,3 +119,17 @@ def summed(results: Iterable[Result], *, scenario: dict[str, Any] | None = None,
 
 def said(level: dict[str, Any], code: str) -> list[tuple[str, str]]:
     return [(w["severity"], w["text"]) for w in level["warnings"] if w["code"] == code]
+
+
+def figures(level: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """A level's figures by path: "ttft_ms.p50", "slo.0.n"; "warnings.V2" has the severities of one check's findings."""
+    found = {}
+    for path in paths:
+        value: Any = level
+        for key in path.split("."):
+            if value is level["warnings"]:
+                value = [one["severity"] for one in value if one["code"] == key]
+            elif value is not None:
+                value = value[int(key)] if isinstance(value, list) else value[key]
+        found[path] = value
+    return found

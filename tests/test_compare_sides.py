@@ -1,16 +1,19 @@
-"""From run folders to sides: which levels belong together, and that figures are those of the report."""
+"""From run folders to sides: which levels belong together, that figures are the report's, what is not comparable."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from loadbench import stats, store
-from loadbench.compare import Verdict, against, gather, judge, matched, sides
+from loadbench.compare import NAMES, Verdict, against, between, differences, gather, matched, sides
 from loadbench.compare.record import earlier
 from loadbench.store import LevelData, Run
 from tests.support.compared import folder
+from tests.support.comparisons import judge, lap_of, side_of
 from tests.support.streams import MS, failed, in_turn, level_data, run, stream, summed
 
 
@@ -51,12 +54,9 @@ def test_a_models_name_may_hold_what_ids_are_made_of() -> None:
     assert list(sides([run(level)])) == [("org/m@2#3", "r0.5")]
 
 
-@pytest.mark.parametrize("status", ["interrupted", "incomplete", "failed", "skipped"])
-def test_levels_that_did_not_run_to_their_end_are_left_out(status: str) -> None:
-    assert sides([named("m@c1", status=status)]) == {}
-
-
-def test_a_level_without_a_completed_request_is_left_out() -> None:
+def test_levels_that_did_not_run_to_their_end_or_have_no_completed_request_are_left_out() -> None:
+    for status in ("interrupted", "incomplete", "failed", "skipped"):
+        assert sides([named("m@c1", status=status)]) == {}
     assert sides([run(level_data([failed(i) for i in range(5)]))]) == {}
 
 
@@ -74,12 +74,8 @@ def test_one_model_a_side_is_matched_whatever_it_is_called() -> None:
 
     assert [(one.load, other.model) for one, other in matched(base, new)] == [("c4", "other")]
     assert matched(base, sides([two("other@c4", "third@c4")])) == []
-
-
-def test_models_of_one_run_are_matched_by_load() -> None:
-    found = sides([two("m@c1", "m@c4", "n@c4")])
-
-    assert [(one.model, other.model, one.load) for one, other in against(found, "m", "n")] == [("m", "n", "c4")]
+    both = sides([two("m@c1", "m@c4", "n@c4")])
+    assert [(one.model, other.model, one.load) for one, other in against(both, "m", "n")] == [("m", "n", "c4")]
 
 
 def one_lap(level: LevelData, **scenario: object):
@@ -215,3 +211,157 @@ def test_one_run_a_side_is_judged_by_how_much_earlier_runs_differ(tmp_path: Path
 
     assert (judged("steady").word, judged("wandering").word) == ("slower", "can't tell")
     assert "how much runs differ" in judged("steady").method
+
+
+# -- what makes two sides incomparable
+
+INFO: dict[str, Any] = {
+    "levels": [{"model": "phi", "device": "CPU", "execution_provider": "CPUExecutionProvider"}],
+    "models": [{"model": "phi", "ran": {"device": "CPU", "execution_provider": "CPUExecutionProvider"}}],
+    "target": {"kind": "llama.cpp", "version": "b1", "base_url": "http://127.0.0.1:8080/v1"},
+    "prompts": {"sha256": "aa"},
+    "parameters": {"max_tokens": 32, "temperature": 0.0, "extra_body": {"a": 1, "b": 2}, "stream": True},
+    "scenario": {
+        "system": None,
+        "distinct_prompts": False,
+        "request_rate": None,
+        "arrivals": "poisson",
+        "requests": 60,
+        "duration": None,
+        "warmup": None,
+        "slo": [],
+    },
+    "environment": {"cpu": "Ryzen", "cores": 8, "power": "mains"},
+    "clock": "kernel",
+    "versions": {"loadbench": "0.1.0"},
+}
+
+
+def changed(*path: str, to: Any) -> dict[str, Any]:
+    info = copy.deepcopy(INFO)
+    place: Any = info
+    for name in path[:-1]:
+        place = place[int(name)] if isinstance(place, list) else place[name]
+    place[path[-1]] = to
+    return info
+
+
+CASES = [
+    # what changes, to; its name, severity
+    (("levels", "0", "model"), "qwen", "model", "red"),
+    (("models", "0", "ran"), {"device": "GPU", "execution_provider": "CPUExecutionProvider"}, "device", "red"),
+    (("models", "0", "ran"), {"device": "CPU", "execution_provider": "Other"}, "execution provider", "red"),
+    (("target", "kind"), "ollama", "server", "red"),
+    (("target", "version"), "b2", "server version", "red"),
+    (("endpoints",), [{"weight": 3}, {"weight": 1}], "endpoints", "red"),
+    (("prompts", "sha256"), "bb", "prompts", "red"),
+    (("parameters", "max_tokens"), 64, "max_tokens", "red"),
+    (("parameters", "temperature"), 0.7, "temperature", "red"),
+    (("parameters", "extra_body"), {"a": 1}, "extra_body", "red"),
+    (("parameters", "stream"), False, "stream", "red"),
+    (("scenario", "system"), "Be brief.", "system message", "red"),
+    (("scenario", "distinct_prompts"), True, "distinct_prompts", "red"),
+    (("scenario", "request_rate"), [2.0], "load", "red"),
+    (("scenario", "requests"), 30, "requests", "warn"),
+    (("scenario", "duration"), "30s", "duration", "warn"),
+    (("scenario", "warmup"), 3, "warmup", "warn"),
+    (("scenario", "slo"), ["ttft_p95=1s"], "slo", "warn"),
+    (("environment", "cpu"), "Core", "processor", "red"),
+    (("environment", "cores"), 4, "cores", "red"),
+    (("environment", "power"), "battery", "power", "warn"),
+    (("clock",), "user", "clock", "warn"),
+    (("versions", "loadbench"), "0.2.0", "loadbench version", "warn"),
+]
+
+
+@pytest.mark.parametrize(("path", "to", "what", "severity"), CASES)
+def test_each_difference_is_named_with_both_values(path: tuple[str, ...], to: Any, what: str, severity: str) -> None:
+    (found,) = differences(INFO, changed(*path, to=to))
+
+    assert (found.code, found.what, found.severity) == ("V8", what, severity)
+    assert found.base != found.new
+    for value in (found.base, found.new):
+        assert str("unset" if value is None else value) in found.text
+
+
+def test_every_fact_has_its_case() -> None:
+    assert {what for _, _, what, _ in CASES} == set(NAMES)
+
+
+def test_a_run_does_not_differ_from_itself_nor_by_the_order_of_keys() -> None:
+    assert differences(INFO, copy.deepcopy(INFO)) == []
+    assert differences({}, {}) == []
+    assert differences(INFO, changed("parameters", "extra_body", to={"b": 2, "a": 1})) == []
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_one_side_does_not_say_is_a_warning(turned: bool) -> None:
+    sides = (INFO, changed("target", "version", to=None))
+
+    (found,) = differences(*(reversed(sides) if turned else sides))
+
+    assert (found.what, found.severity) == ("server version", "warn")
+    assert "not known of " + ("BASE" if turned else "NEW") in found.text
+    assert "b1" in found.text
+
+
+def test_what_is_compared_on_purpose_is_a_note() -> None:
+    (found,) = differences(INFO, changed("target", "version", to="b2"), meant=["server version"])
+
+    assert (found.severity, found.text) == ("note", "server version is compared: b1 against b2")
+
+
+def test_another_client_of_a_server_elsewhere_is_a_warning_only() -> None:
+    for base in (
+        changed("target", "base_url", to="http://gpu.lan:8080/v1"),
+        INFO | {"telemetry": {"local": False}},  # a tunnel: the address is local, the server is not
+    ):
+        new = base | {"environment": {"cpu": "Core", "cores": 4, "power": "mains"}}
+
+        found = [(one.what, one.severity) for one in differences(base, new)]
+
+        assert found == [("processor", "warn"), ("cores", "warn")]
+
+
+def test_the_red_ones_come_first() -> None:
+    new = changed("clock", to="user")
+    new["prompts"] = {"sha256": "bb"}
+
+    assert [one.severity for one in differences(INFO, new)] == ["red", "warn"]
+
+
+def test_answers_that_end_differently_are_a_warning() -> None:
+    base, new = (
+        side_of(lap_of([1.0], finish_reasons=reasons)) for reasons in ({"length": 100}, {"length": 90, "stop": 10})
+    )
+    near = side_of(lap_of([1.0], finish_reasons={"length": 96, "stop": 4}))
+
+    (found,) = between(base, new)
+
+    assert (found.code, found.severity) == ("V5", "warn")
+    assert "length 100 % against length 90 %, stop 10 %" in found.text
+    assert between(base, near) == []
+
+
+OF_ANSWERS: list[tuple[str, Any, Any, str | None]] = [
+    # a fact of the answers, of BASE, of NEW; the red gate
+    ("output_tokens", 100.0, 119.0, None),
+    ("output_tokens", 100.0, 121.0, "V5"),
+    ("output_tokens", 121.0, 100.0, "V5"),
+    ("output_tokens", None, 100.0, None),
+    ("output_tokens", 0.0, 0.0, None),
+    ("token_source", "usage", "usage", None),
+    ("token_source", "usage", "events", "V6"),
+    ("token_source", "mixed", "mixed", "V6"),
+    ("token_source", "events", "events", None),
+    ("token_source", None, "usage", None),
+]
+
+
+@pytest.mark.parametrize(("fact", "base", "new", "code"), OF_ANSWERS)
+def test_answers_of_other_lengths_and_tokens_of_two_sources_are_red(
+    fact: str, base: Any, new: Any, code: str | None
+) -> None:
+    found = between(*(side_of(lap_of([1.0], **{fact: value})) for value in (base, new)))
+
+    assert [(one.code, one.severity) for one in found] == ([(code, "red")] if code else [])
