@@ -166,11 +166,7 @@ _DECLARED = (
     Figure(key="retried", unit="requests", path="retried"),
     Figure(key="recovered", unit="requests", path="recovered"),
     Figure(
-        key="success",
-        unit="share",
-        better="more",
-        doors=("slo", "threshold", "need"),
-        counts=("completed", "offered"),
+        key="success", unit="share", better="more", doors=("slo", "threshold", "need"), counts=("completed", "offered")
     ),
     Figure(
         key="failed",
@@ -318,11 +314,7 @@ _DECLARED = (
     Figure(key="stall_threshold", unit="ms", path="stalls.threshold_ms"),
     Figure(key="longest_stall", unit="ms", path="stalls.longest_ms"),
     Figure(
-        key="gpu_memory",
-        unit="bytes",
-        doors=("threshold",),
-        path="gpu_memory_peak_bytes",
-        source="gpu_memory_source",
+        key="gpu_memory", unit="bytes", doors=("threshold",), path="gpu_memory_peak_bytes", source="gpu_memory_source"
     ),
     Figure(key="energy_of_level", unit="J", path="energy_j", source="energy_source"),
     Figure(key="j_per_1000_tokens", unit="J", doors=("threshold",), path="j_per_1000_tokens", source="energy_source"),
@@ -341,13 +333,7 @@ _DECLARED = (
     Figure(key="memory_peak", unit="bytes", path="memory_peak_bytes", of="model"),
     Figure(key="memory_after_unload", unit="bytes", path="memory_after_unload_bytes", of="model"),
     Figure(
-        key="disk",
-        unit="bytes",
-        title="disk",
-        doors=("need",),
-        path="disk_bytes",
-        of="model",
-        column=("disk", "MB"),
+        key="disk", unit="bytes", title="disk", doors=("need",), path="disk_bytes", of="model", column=("disk", "MB")
     ),
     Figure(key="listed_size", unit="bytes", path="size_bytes", of="model"),
     Figure(

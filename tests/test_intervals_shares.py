@@ -62,6 +62,7 @@ def test_the_interval_of_a_difference_covers_what_it_says(p: float, q: float) ->
 
 
 def test_outcomes_that_go_together_make_the_difference_more_certain() -> None:
+    assert wilson(0, 0) is newcombe((0, 0), (1, 2)) is None
     low, high = newcombe((90, 100), (88, 100))
     paired_low, paired_high = newcombe_paired((90, 100), (88, 100), phi=0.8)
 
@@ -92,10 +93,6 @@ def test_the_paired_interval_covers_what_it_says_where_the_unpaired_one_is_too_w
         held += low <= difference_of <= high
 
     assert held / trials >= 0.94
-
-
-def test_no_trials_have_no_difference() -> None:
-    assert newcombe((0, 0), (1, 2)) is None
 
 
 @pytest.mark.parametrize(("worse", "better", "p"), [(0, 0, 1.0), (6, 0, 2 / 64), (0, 6, 2 / 64), (3, 3, 1.0)])
@@ -134,7 +131,7 @@ def test_the_upper_end_of_a_difference_rests_on_the_lower_end_of_what_is_taken_o
 
 
 def test_the_interval_of_a_ratio_of_two_percentiles_covers_what_it_says() -> None:
-    base, new = np.split(series("AR(1) 0.5", 4000, 200), 2)  # logarithms of lognormal times; both sides alike
+    base, new = np.split(series("AR(1) 0.5", 2000, 200), 2)  # logarithms of lognormal times; both sides alike
     held = given = 0
     for b, n in zip(base, new, strict=True):
         values = [percentile(np.sort(side), 0.5) for side in (b, n)]
@@ -148,3 +145,17 @@ def test_the_normal_quantile_is_what_wilson_rests_on() -> None:
     z = normal(0.005)
 
     assert wilson(0, 10, tail=0.005)[1] == pytest.approx(z * z / (10 + z * z))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(1, 3), (5, 10), (19, 20), (999, 1000)])
+def test_the_ends_of_wilsons_interval_are_the_shares_that_the_score_test_just_accepts(hits: int, n: int) -> None:
+    for end in wilson(hits, n):
+        score = abs(hits / n - end) / math.sqrt(end * (1 - end) / n)
+
+        assert score == pytest.approx(1.959964, abs=1e-6)
+
+
+def test_a_share_of_none_or_all_is_open_to_one_side() -> None:
+    # 10 of 10: n / (n + z^2) = 10 / 13.8415
+    assert wilson(0, 10) == (0.0, pytest.approx(0.277533, abs=1e-6))
+    assert wilson(10, 10) == (pytest.approx(0.722467, abs=1e-6), 1.0)

@@ -312,13 +312,7 @@ def _add_flow(level: Level, facts: LevelFacts, steady: Window | None, objectives
 
 
 def _add_client(
-    level: Level,
-    data: LevelData,
-    facts: LevelFacts,
-    requests: Requests,
-    arrivals: int | None,
-    *,
-    without_gaps: bool,
+    level: Level, data: LevelData, facts: LevelFacts, requests: Requests, arrivals: int | None, *, without_gaps: bool
 ) -> None:
     """What this client, or what is between it and the server, did to the times."""
     results, population = data.results, requests.population

@@ -12,14 +12,7 @@ import msgspec
 import numpy as np
 
 from loadbench.metrics.request import Requests
-from loadbench.stats.blocks import (
-    SLICES,
-    independent_requests,
-    mean_variance,
-    neighbours,
-    rate_interval,
-    rate_variance,
-)
+from loadbench.stats.blocks import SLICES, independent_requests, mean_variance, neighbours, rate_interval, rate_variance
 from loadbench.stats.estimates import Estimate, difference
 from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.schema import LevelFacts

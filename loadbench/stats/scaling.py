@@ -20,7 +20,19 @@ from statistics import fmean
 from loadbench.figures import PERCENTILES
 from loadbench.scenario.bounds import Bound
 from loadbench.stats import usl
-from loadbench.store.summary import NOTHING, Curve, CurveRow, Distribution, Knee, Knees, Law, Level, Objective
+from loadbench.store.summary import (
+    NOTHING,
+    Curve,
+    CurveRow,
+    Distribution,
+    Knee,
+    Knees,
+    Law,
+    Level,
+    Objective,
+    rounded,
+    significant,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +67,32 @@ def _points(members: Sequence[Level]) -> list[Point]:
     for level in members:
         if level.load is not None and level.is_whole and level.output_tokens_per_s:
             by_load.setdefault(level.load, []).append(level)
-    return [_point(n, same) for n, same in sorted(by_load.items())]
+    points = []
+    for n, same in sorted(by_load.items()):
+        halves = [_log_half_of(level) for level in same]
+        sure = [half for half in halves if half is not None]
+        log_half = None
+        if len(sure) == len(halves):
+            log_half = math.sqrt(sum(half**2 for half in sure)) / len(sure)
+        point = Point(
+            n=n,
+            in_flight=_mean([level.in_flight_mean for level in same]) or n,
+            x_per_s=fmean(level.output_tokens_per_s or 0.0 for level in same),
+            requests_per_s=_mean([level.requests_per_s for level in same]),
+            r_ms=_mean([(level.e2e_ms or NOTHING).mean for level in same]),
+            ttft_ms=_mean([(level.ttft_ms or NOTHING).mean for level in same if level.streamed is not False]),
+            think_ms=1000 * (_mean([level.think_time_s for level in same]) or 0.0),
+            log_half=log_half,
+            levels=tuple(same),
+        )
+        points.append(point)
+    return points
 
 
 def _mean(figures: Sequence[float | None]) -> float | None:
     """The mean of what is known; None where nothing is."""
     known = [figure for figure in figures if figure is not None]
     return fmean(known) if known else None
-
-
-def _point(n: float, same: Sequence[Level]) -> Point:
-    halves = [_log_half_of(level) for level in same]
-    sure = [half for half in halves if half is not None]
-    log_half = None
-    if len(sure) == len(halves):
-        log_half = math.sqrt(sum(half**2 for half in sure)) / len(sure)
-    return Point(
-        n=n,
-        in_flight=_mean([level.in_flight_mean for level in same]) or n,
-        x_per_s=fmean(level.output_tokens_per_s for level in same if level.output_tokens_per_s),
-        requests_per_s=_mean([level.requests_per_s for level in same]),
-        r_ms=_mean([(level.e2e_ms or NOTHING).mean for level in same]),
-        ttft_ms=_mean([(level.ttft_ms or NOTHING).mean for level in same if level.streamed is not False]),
-        think_ms=1000 * (_mean([level.think_time_s for level in same]) or 0.0),
-        log_half=log_half,
-        levels=tuple(same),
-    )
 
 
 def _log_half_of(level: Level) -> float | None:
@@ -111,12 +123,8 @@ def _curve(model: str, loop: str, members: Sequence[Level]) -> Curve:
     ordered = sorted(members, key=lambda level: (level.load or 0, level.repeat or 1))
     points = _points(ordered)
     base = points[0] if points else None
-    curve = Curve(
-        model=model,
-        loop=loop,
-        base_n=base.n if base else None,
-        levels=[_row(level, base) for level in ordered],
-    )
+    rows = [_row(level, base) for level in ordered]
+    curve = Curve(model=model, loop=loop, base_n=base.n if base else None, levels=rows)
     if loop == "open":
         curve.knees = Knees(slo=slo(members))
         return curve
@@ -133,8 +141,10 @@ def _row(level: Level, base: Point | None) -> CurveRow:
         return CurveRow(id=level.id, n=n, x_per_s=x)
     efficiency = speedup = stretch = factor = None
     if level.is_whole:
-        r_ms = (level.e2e_ms or NOTHING).mean
-        factor = _factor(level, base)
+        r_ms, half = (level.e2e_ms or NOTHING).mean, _log_half_of(level)
+        # What the ratio of both throughputs may be off by; the base itself is exactly 1 times itself.
+        if base.log_half is not None and half is not None and all(level is not one for one in base.levels):
+            factor = math.exp(math.hypot(half, base.log_half))
         if x is not None:
             speedup = x / base.x_per_s
             efficiency = speedup * base.n / n
@@ -144,26 +154,14 @@ def _row(level: Level, base: Point | None) -> CurveRow:
         id=level.id,
         n=n,
         x_per_s=x,
-        efficiency=_rounded(efficiency),
+        efficiency=rounded(efficiency, 4),
         efficiency_ci95=_around(efficiency, factor),
-        speedup=_rounded(speedup),
+        speedup=rounded(speedup, 4),
         speedup_ci95=_around(speedup, factor),
-        stretch=_rounded(stretch),
-        ideal_x_per_s=_rounded(base.x_per_s * n / base.n),
-        serial_x_per_s=_rounded(base.x_per_s),
+        stretch=rounded(stretch, 4),
+        ideal_x_per_s=rounded(base.x_per_s * n / base.n, 4),
+        serial_x_per_s=rounded(base.x_per_s, 4),
     )
-
-
-def _rounded(figure: float | None) -> float | None:
-    return None if figure is None else round(figure, 4)
-
-
-def _factor(level: Level, base: Point) -> float | None:
-    """What the ratio of the level's throughput to the base's may be off by, as a factor; None of the base itself."""
-    half = _log_half_of(level)
-    if base.log_half is None or half is None or any(level is one for one in base.levels):
-        return None
-    return math.exp(math.hypot(half, base.log_half))
 
 
 def _around(figure: float | None, factor: float | None) -> list[float] | None:
@@ -184,22 +182,10 @@ def _law(curve: Sequence[Point]) -> tuple[Law | None, str | None]:
         return None, str(error)
     if not usl.fits(law, streams, throughputs, [_log_half_of(level) for level, _ in single]):
         return None, f"does not fit these levels: it would be off by {100 * law.rms:.0f} % on average"
-    peak_x_per_s = law.x_per_s(law.peak_n) if law.peak_n is not None else None
-    found = Law(
-        lambda_per_s=_digits(law.lambda_per_s),
-        sigma=_digits(law.sigma),
-        kappa=_digits(law.kappa),
-        peak_n=_digits(law.peak_n),
-        peak_x_per_s=_digits(peak_x_per_s),
-        measured_to=_digits(law.measured_to),
-        rms=_digits(law.rms),
-        ci95={name: [_digits(end) for end in ends] for name, ends in law.ci95.items()},
-    )
-    return found, None
-
-
-def _digits(figure: float | None) -> float | None:
-    return None if figure is None else float(f"{figure:.4g}")
+    figures = {name: getattr(law, name) for name in ("lambda_per_s", "sigma", "kappa", "peak_n", "measured_to", "rms")}
+    figures["peak_x_per_s"] = law.x_per_s(law.peak_n) if law.peak_n is not None else None
+    ci95 = {name: [significant(end, 4) for end in ends] for name, ends in law.ci95.items()}
+    return Law(**{name: significant(figure, 4) for name, figure in figures.items()}, ci95=ci95), None
 
 
 MOST_GAIN, LEAST_GAIN = 1.1, 0.8
@@ -219,8 +205,8 @@ def serial(curve: Sequence[Point]) -> bool | None:
     """
     if len(curve) < 2 or curve[0].n != 1 or any(point.think_ms for point in curve):
         return None
-    waits = [_waits(point, curve[0]) for point in curve[1:]]
     gains = [_gains(point, curve[0]) for point in curve[1:]]
+    waits = [_waits(point, curve[0]) for point in curve[1:]]
     if False in waits or True in gains:
         return False
     return None if None in waits or None in gains else True
@@ -231,9 +217,7 @@ def _gains(point: Point, one: Point) -> bool | None:
     speedup = point.x_per_s / one.x_per_s
     if LEAST_GAIN <= speedup <= MOST_GAIN:
         return False
-    if point.log_half is None or one.log_half is None:
-        return True
-    return None if abs(math.log(speedup)) <= math.hypot(point.log_half, one.log_half) else True
+    return True if _is_beyond(math.log(speedup), point, one) else None
 
 
 def _waits(point: Point, one: Point) -> bool | None:
@@ -243,6 +227,13 @@ def _waits(point: Point, one: Point) -> bool | None:
         return None
     of_queue = (times[0] - times[1]) / ((point.in_flight - 1) * one.r_ms) if point.in_flight > 1 else 0.0
     return WAIT[0] <= of_queue <= WAIT[1]
+
+
+def _is_beyond(log_gain: float, point: Point, other: Point) -> bool:
+    """Whether a difference of two throughputs is more than their intervals allow; so it is without intervals."""
+    if point.log_half is None or other.log_half is None:
+        return True
+    return abs(log_gain) > math.hypot(point.log_half, other.log_half)
 
 
 FEWEST_LOADS = 3
@@ -304,18 +295,10 @@ def saturated_n(curve: Sequence[Point]) -> float | None:
         higher = curve[i + 1 :]
         if len(curve) < FEWEST_LOADS or not any(point.n >= LEAST_STEP * lower.n for point in higher):
             return None
-        if not any(_grows(lower, point) for point in higher):
+        gains = [(math.log(point.x_per_s / lower.x_per_s), point) for point in higher]
+        if not any(gain >= math.log1p(GAIN) and _is_beyond(gain, lower, point) for gain, point in gains):
             return lower.n
     return None
-
-
-def _grows(lower: Point, higher: Point) -> bool:
-    gain = math.log(higher.x_per_s / lower.x_per_s)
-    if gain < math.log1p(GAIN):
-        return False
-    if lower.log_half is None or higher.log_half is None:
-        return True
-    return gain > math.hypot(lower.log_half, higher.log_half)
 
 
 def corner(curve: Sequence[Point]) -> Knee | None:
