@@ -25,11 +25,11 @@ from urllib.parse import urlsplit
 
 from loadbench.errors import LoadbenchError, UsageError
 
+# The variable that keeps the working folder off the path; processes that a child starts in its turn inherit it.
 SAFE = "PYTHONSAFEPATH"
-"""The variable that keeps the working folder off the path; processes that a child starts in its turn inherit it."""
 
+# How a process ends that took more memory than there is: the system's doing, or an allocation that nobody checked.
 STARVED = frozenset({"SIGKILL", "SIGABRT"})
-"""How a process ends that took more memory than there is: the system's doing, or an allocation that nobody checked."""
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -250,13 +250,13 @@ def is_local_name(host: str) -> bool:
         return False
 
 
+# What ran out, by error number, and what to do.
 _LACKS = {
     errno.EMFILE: "too few files may be open at once: raise the limit with ulimit -n",
     errno.ENFILE: "this system has no more files to open: end other programs, or raise its limit",
     errno.ENOMEM: "not enough memory: free some, or raise the limit (ulimit -v, the container's)",
     errno.EAGAIN: "no more processes or threads may be started: raise the limit (ulimit -u, the container's pids)",
 }
-"""What ran out, by error number, and what to do."""
 _SAID = {
     "can't start new thread": errno.EAGAIN,  # a RuntimeError without a number
     "failed to map segment": errno.ENOMEM,  # of a library that is loaded

@@ -16,10 +16,10 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+# A JSON object, as it is read or written.
 Json = dict[str, Any]
-"""A JSON object, as it is read or written."""
+# One that is looked at alone.
 Facts = Mapping[str, Any]
-"""One that is looked at alone."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Mark = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Gap = Annotated[int, Meta(ge=0, le=2**43)]
@@ -47,12 +47,12 @@ ErrorKind = Literal[
     "local",
     "cancelled",
 ]
+# METRICS.md's closed list. `cancelled` is counted apart from the failures.
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
-"""METRICS.md's closed list. `cancelled` is counted apart from the failures."""
 
 
+# `error_message` of a completed request whose conversation had more turns: what has no text cannot be sent back.
 SPEECHLESS = "the answer has no text: its conversation ended here"
-"""`error_message` of a completed request whose conversation had more turns: what has no text cannot be sent back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +251,8 @@ def _line_type() -> type[msgspec.Struct]:
 
 
 Line = _line_type()
+# Rows whose gaps are put in order at once.
 ROWS = 50_000
-"""Rows whose gaps are put in order at once."""
 
 
 class ColumnBuilder:

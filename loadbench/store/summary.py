@@ -18,14 +18,14 @@ from loadbench.store.record import Count, Json
 
 SCHEMA = 1
 Severity = Literal["red", "warn", "note"]
+# What a probe says of the SLO at its load.
 Verdict = Literal["met", "not met", "undecided"]
-"""What a probe says of the SLO at its load."""
+# The worst first: "red" forbids a verdict, "warn" is a doubt to print, "note" a fact that a reader should know.
 SEVERITIES: tuple[Severity, ...] = ("red", "warn", "note")
-"""The worst first: "red" forbids a verdict, "warn" is a doubt to print, "note" a fact that a reader should know."""
+# Both ends; one that too few requests hold is None.
 Interval = Sequence[float | None]
-"""Both ends; one that too few requests hold is None."""
+# A figure that stays as whole as it was written: 4 streams are not 4.0 of them.
 Load = int | float
-"""A figure that stays as whole as it was written: 4 streams are not 4.0 of them."""
 Seconds = Annotated[int, Meta(ge=0, le=10**9)] | Annotated[float, Meta(ge=0, le=1e9)]
 Ms = Annotated[int, Meta(ge=0, le=10**12)] | Annotated[float, Meta(ge=0, le=1e12)]
 Amount = Annotated[int, Meta(ge=0, le=10**18)] | Annotated[float, Meta(ge=0, le=1e18)]
@@ -109,8 +109,8 @@ class Distribution(Struct, kw_only=True, frozen=True):
         return found
 
 
+# Of a metric that has no meaning.
 NOTHING = Distribution(n=0)
-"""Of a metric that has no meaning."""
 
 
 class Objective(Struct, kw_only=True, frozen=True):
