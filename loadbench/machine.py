@@ -84,7 +84,14 @@ class Child:
         self._patience_s = patience_s
         self._ready = False
         self._writing = threading.Lock()
-        self._errors = _temporary_file() if stderr is None else None
+        self._errors: IO[bytes] | None = None
+        if stderr is None:
+            try:
+                self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- it is read until the process has ended
+            except OSError as error:
+                why = (error.strerror or str(error)).lower()
+                text = f"no temporary file can be made ({why}): set TMPDIR to a folder with room"
+                raise LoadbenchError(text) from None
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
@@ -214,14 +221,6 @@ def exit_name(code: int) -> str:
         return f"signal {-code}"
 
 
-def _temporary_file() -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile()
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise LoadbenchError(f"no temporary file can be made ({why}): set TMPDIR to a folder with room") from None
-
-
 def program(name: str, environ: Mapping[str, str]) -> str | None:
     """The path of a program that PATH names; None where there is none.
 
@@ -279,20 +278,16 @@ def lacking(error: BaseException) -> str | None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        number = _number(one)
-        if number is not None:
+        number: int | None = None
+        if isinstance(one, MemoryError):
+            number = errno.ENOMEM
+        elif isinstance(one, OSError):
+            number = one.errno
+        elif isinstance(one, ImportError | RuntimeError):
+            number = next((number for text, number in _SAID.items() if text in str(one)), None)
+        if number in _LACKS:
             return _LACKS[number]
         to_see += [one.__context__, one.__cause__]
         if isinstance(one, BaseExceptionGroup):
             to_see += one.exceptions
-    return None
-
-
-def _number(error: BaseException) -> int | None:
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
-    if isinstance(error, OSError):
-        return error.errno if error.errno in _LACKS else None
-    if isinstance(error, ImportError | RuntimeError):
-        return next((number for text, number in _SAID.items() if text in str(error)), None)
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -197,15 +197,8 @@ class Results:
         return builder.results()
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of `Results`.
-
-    Attributes:
-        name: In `Results`.
-        field: Of `Result`.
-        typecode: Of the array that it is gathered in; None where it holds words.
-    """
+class Column(NamedTuple):
+    """A column of `Results`: its name there and in `Result`, and its array's typecode; None where it holds words."""
 
     name: str
     field: str

@@ -8,8 +8,8 @@ that is there in some cases alone is unset in the others, and then not written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -50,25 +50,9 @@ def significant(value: float | None, digits: int = 6) -> float | None:
     return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 
-class _Graded(Protocol):
-    @property
-    def severity(self) -> str: ...
-
-
-G = TypeVar("G", bound=_Graded)
-
-
 def rank(severity: str) -> int:
-    """The place of a severity, from 0 for the worst; a word that is none stands with the last."""
-    for place, one in enumerate(SEVERITIES):
-        if severity == one:
-            return place
-    return len(SEVERITIES) - 1
-
-
-def worst_first(findings: Iterable[G]) -> list[G]:
-    """In the order of their severity; those of one severity stay in their order."""
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    """The place of a severity, from 0 for the worst; a word that is none counts as the last."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
 
 
 class Finding(Struct, kw_only=True, frozen=True, omit_defaults=True):
