@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from loadbench import figures, scenario
 from loadbench.errors import ScenarioError, UsageError
-from loadbench.figures import STATISTICS
 from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import AFTER_S, LONGEST_S, Bound, Duration, FailIf, Need, Threshold, check_written, share
 
@@ -146,17 +145,6 @@ def test_what_is_no_bound_at_all_shows_one(text: str) -> None:
 def test_an_unknown_metric_without_a_near_name_lists_them_all(name: str) -> None:
     assert "did you mean" not in refusal(f"{name}=1")
     assert all(one.key in refusal(f"{name}=1") for one in figures.of("slo"))
-
-
-@given(st.text(max_size=30) | st.from_regex(r"(ttft|failed|goodput)\w{0,5}[<>=]{1,2}.{0,9}", fullmatch=True))
-def test_any_text_is_a_bound_or_a_usage_error(text: str) -> None:
-    try:
-        bound = Bound.parse(text)
-    except UsageError:
-        return
-
-    assert math.isfinite(bound.value)
-    assert bound.statistic in STATISTICS if bound.figure.values else bound.statistic is None
 
 
 @pytest.mark.parametrize(
@@ -355,24 +343,6 @@ def test_a_wrong_threshold_of_a_scenario_names_its_place(tmp_path: Path, text: s
         scenario.read(file)
 
     assert line in str(caught.value)
-
-
-def test_the_command_lines_thresholds_replace_the_files() -> None:
-    merged = scenario.merge(Scenario(fail_if=["failed > 1%"]), fail_if=["ttft_p95 > 1s"])
-
-    assert merged.fail_if == ["ttft_p95 > 1s"]
-
-
-@given(st.text(alphabet="ftd_p95{}c8<>=% .0ms1aborteduri\n", max_size=40))
-def test_any_text_is_a_threshold_or_one_line_that_says_why_not(text: str) -> None:
-    said, found = "", None
-    try:
-        found = Threshold.parse(text)
-    except UsageError as error:
-        said = str(error)
-
-    assert said.isprintable()
-    assert found is None or Threshold.parse(found.text).bound == found.bound
 
 
 # -- requirements

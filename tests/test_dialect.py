@@ -120,10 +120,7 @@ def test_counts_are_found_in_every_place_under_every_name(place: Any, counts: di
         ({"tokens": {"input": 7, "output": 20}}, (7, 20, None)),
         ({"usage": {"input": 7, "output": 20}}, (7, 20, None)),
         ({"usage": {"prompt_tokens": 7, "completion_tokens": 20, "prompt_cache_hit_tokens": 4}}, (7, 20, 4)),
-        (
-            {"usage": {"input_tokens": 7, "output_tokens": 20, "input_tokens_details": {"cached_tokens": 4}}},
-            (7, 20, 4),
-        ),
+        ({"usage": {"input_tokens": 7, "output_tokens": 20, "input_tokens_details": {"cached_tokens": 4}}}, (7, 20, 4)),
     ],
 )
 def test_each_dialect_of_counts_is_read(chunk: Any, expected: tuple[int, int, int | None]) -> None:

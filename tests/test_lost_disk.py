@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -129,26 +129,56 @@ def test_a_file_that_may_grow_no_more_is_one_line(loadbench: Forks, server: Simu
 # -- a folder that may not be written, or is gone
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="nothing binds root")
-def test_a_folder_that_may_not_be_written_any_more_is_one_line_and_the_run_goes_on_once_it_may(
-    loadbench: Forks, server: Simulator, tmp_path: Path
+BOUND = pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="nothing binds root")
+
+
+def remove(path: Path) -> None:
+    while path.exists():  # the run may write into it meanwhile
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("harm", "mend", "line"),
+    [
+        pytest.param(
+            lambda path: path.chmod(0o555),
+            lambda path: path.chmod(0o755),
+            "Permission denied; let it be written again, then continue with --resume",
+            marks=BOUND,
+        ),
+        (
+            lambda path: path.rename(path.with_name("moved")),
+            lambda path: path.with_name("moved").rename(path),
+            "No such file or directory",
+        ),
+        (remove, None, "No such file or directory"),
+    ],
+    ids=["not to be written", "moved away", "removed"],
+)
+def test_a_folder_that_is_taken_from_a_run_is_one_line_and_the_run_goes_on_once_it_is_back(
+    harm: Callable[[Path], object],
+    mend: Callable[[Path], object] | None,
+    line: str,
+    loadbench: Forks,
+    server: Simulator,
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "run"
     command = loadbench.start("run", "-e", server.url, *LONG, "-o", path)
     until(lambda: measured(path), command)
-    path.chmod(0o555)
+    harm(path)
     said = one_line(command.wait())
-    reported = loadbench.run("report", path, "--format", "json")
-    path.chmod(0o755)
-    resumed = loadbench.run("run", "--resume", path, "--quiet")
 
-    assert "Permission denied; let it be written again, then continue with --resume" in said
-    assert (reported.code, reported.err.count("\n")) == (0, 1), reported
-    assert resumed.code == 0, resumed
-    assert totals(path) == WHOLE
+    assert line in said
+    if mend is not None:
+        mend(path)
+        resumed = loadbench.run("run", "--resume", path, "--quiet")
+
+        assert resumed.code == 0, resumed
+        assert totals(path) == WHOLE
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="nothing binds root")
+@BOUND
 def test_a_place_that_may_not_be_written_is_said_before_anything_is_sent(
     loadbench: Forks, server: Simulator, tmp_path: Path
 ) -> None:
@@ -159,31 +189,6 @@ def test_a_place_that_may_not_be_written_is_said_before_anything_is_sent(
 
     assert "choose another folder with -o" in one_line(ended)
     assert simulator.truth(server.url)["requests"] == 0
-
-
-def test_a_folder_that_was_moved_away_is_one_line_and_the_run_goes_on_where_it_is(
-    loadbench: Forks, server: Simulator, tmp_path: Path
-) -> None:
-    path, moved = tmp_path / "run", tmp_path / "moved"
-    command = loadbench.start("run", "-e", server.url, *LONG, "-o", path)
-    until(lambda: measured(path), command)
-    path.rename(moved)
-    said = one_line(command.wait())
-    resumed = loadbench.run("run", "--resume", moved, "--quiet")
-
-    assert "No such file or directory" in said
-    assert resumed.code == 0, resumed
-    assert totals(moved) == WHOLE
-
-
-def test_a_folder_that_was_removed_is_one_line(loadbench: Forks, server: Simulator, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    command = loadbench.start("run", "-e", server.url, *LONG, "-o", path)
-    until(lambda: measured(path), command)
-    while path.exists():  # the run may write into it meanwhile
-        shutil.rmtree(path, ignore_errors=True)
-
-    assert "No such file or directory" in one_line(command.wait())
 
 
 # -- descriptors

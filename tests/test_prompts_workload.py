@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench import prompts
@@ -362,21 +362,6 @@ def test_a_fault_in_a_table_names_line_column_and_value(tmp_path: Path, text: st
         trace.read(written(tmp_path, text, "t.csv"))
 
     assert str(caught.value).replace(f"{tmp_path}/", "").startswith(line)
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.binary(max_size=120) | st.text(max_size=60).map(str.encode), st.sampled_from([".jsonl", ".csv"]))
-def test_any_bytes_give_a_trace_or_a_scenario_error(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, suffix: str
-) -> None:
-    path = tmp_path_factory.mktemp("any") / f"t{suffix}"
-    path.write_bytes(data)
-    try:
-        read = trace.read(path)
-    except ScenarioError:
-        return
-
-    assert read[0].at_s == 0
 
 
 def test_a_scenario_replays_its_trace_and_blames_it(tmp_path: Path) -> None:

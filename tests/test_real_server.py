@@ -66,31 +66,18 @@ def measured(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Meas
     )
 
 
-def test_quiet_says_nothing_where_all_is_well(measured: Measured) -> None:
-    assert (measured.code, measured.output) == (0, "")
-
-
 @pytest.mark.parametrize("streams", STREAMS)
-def test_every_request_of_a_level_completes(measured: Measured, streams: int) -> None:
+def test_every_request_of_a_level_completes_and_is_recorded_with_the_length_that_was_forced(
+    measured: Measured, streams: int
+) -> None:
     level = measured.levels[streams]
+    rows = measured.rows[level["id"]]
 
+    assert (measured.code, measured.output) == (0, "")
     assert (level["status"], level["completed"], level["failed"], level["errors"]) == ("complete", REQUESTS, 0, {})
-
-
-@pytest.mark.parametrize("streams", STREAMS)
-def test_every_request_is_recorded_those_of_the_warm_up_too(measured: Measured, streams: int) -> None:
-    rows = measured.rows[measured.levels[streams]["id"]]
-
     assert Counter(row["warmup"] for row in rows) == {True: streams, False: REQUESTS}
     assert sorted(row["request"] for row in rows) == list(range(streams + REQUESTS))
-
-
-@pytest.mark.parametrize("streams", STREAMS)
-def test_the_servers_own_count_gives_the_length_that_was_forced(measured: Measured, streams: int) -> None:
-    level = measured.levels[streams]
-
-    assert level["token_source"] == "usage"
-    assert level["output_tokens"]["mean"] == TOKENS
+    assert (level["token_source"], level["output_tokens"]["mean"]) == ("usage", TOKENS)
     assert level["finish_reasons"] == {"length": REQUESTS}
 
 
@@ -100,17 +87,13 @@ def test_every_first_token_comes_after_the_request_and_not_after_the_last(measur
 
 
 @pytest.mark.parametrize("streams", STREAMS)
-def test_the_times_of_a_level_are_in_order(measured: Measured, streams: int) -> None:
+def test_the_times_of_a_level_are_in_order_and_a_real_stream_is_no_burst(measured: Measured, streams: int) -> None:
     level = measured.levels[streams]
 
     assert 0 < level["ttft_ms"]["p50"] <= level["e2e_ms"]["p50"]
     assert 0 < level["ttft_ms"]["max"] <= level["e2e_ms"]["max"]
     assert level["tpot_ms"]["p50"] > 0
-
-
-@pytest.mark.parametrize("streams", STREAMS)
-def test_a_real_stream_is_no_burst(measured: Measured, streams: int) -> None:
-    assert "V13" not in {warning["code"] for warning in measured.levels[streams]["warnings"]}
+    assert "V13" not in {warning["code"] for warning in level["warnings"]}
 
 
 def test_the_texts_are_kept_and_their_characters_counted(measured: Measured) -> None:

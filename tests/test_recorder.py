@@ -159,19 +159,9 @@ def test_an_answer_of_more_text_than_any_model_writes_is_left(monkeypatch: pytes
     with pytest.raises(ExchangeError, match="an answer of more than 1 million characters"):
         fed()
 
+    whole = recorded((0, WHOLE), kind=b"application/json")
     assert sum(map(len, sink.answer)) <= (1 << 20) + 100
-
-
-def test_so_is_one_that_is_not_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "MAX_TEXT", 1 << 20)
-
-    sink = Recorder()
-    sink.headers(0, 200, [(b"content-type", b"application/json")])
-    sink.body(WHOLE, 0)
-    sink.close(None, 1)
-    result = sink.result(ASK, 0, 1, retried=False)
-
-    assert (result.error, result.error_message) == ("protocol", "an answer of more than 1 million characters")
+    assert (whole.error, whole.error_message) == ("protocol", "an answer of more than 1 million characters")
 
 
 @pytest.mark.parametrize(
@@ -224,25 +214,23 @@ def test_an_index_that_counts_up_is_one_answer(with_message: bool) -> None:
     assert (result.text_events, result.characters, result.gaps_us) == (10, 30, [20_000] * 9)
 
 
-def test_choices_that_were_asked_for_stay_apart_even_in_turn() -> None:
-    choices = [{"index": i, "delta": {"content": f"{i}"}} for i in range(3)]
-    result = recorded(*each(10, *map(chunk, choices), DONE), several=True)
-
-    assert (result.text, result.characters) == ("0", 3)
+ALTERNATING = [chunk({"index": i % 2, "delta": {"content": "ab"[i % 2]}}) for i in range(6)]
+COUNTED_UP = [chunk({"index": i, "delta": {"content": f"{i}"}}) for i in range(3)]
+TWO_AT_ONCE = [{"index": i, "message": {"content": "ab"[i]}, "finish_reason": "stop"} for i in range(2)]
 
 
-def test_choices_that_come_in_turns_stay_apart() -> None:
-    events = [chunk({"index": i % 2, "delta": {"content": "ab"[i % 2]}}) for i in range(6)]
-    result = recorded(*each(10, *events, DONE))
+@pytest.mark.parametrize(
+    ("bodies", "several", "text", "characters"),
+    [
+        ([*COUNTED_UP, DONE], True, "0", 3),  # that were requested, even in turn
+        ([*ALTERNATING, DONE], False, "aaa", 6),
+        ([json.dumps({"choices": TWO_AT_ONCE}).encode()], False, "a", 2),
+    ],
+)
+def test_several_choices_stay_apart(bodies: list[bytes], several: bool, text: str, characters: int) -> None:
+    result = recorded(*each(10, *bodies), several=several)
 
-    assert (result.text, result.characters, result.text_events) == ("aaa", 6, 6)
-
-
-def test_several_choices_of_one_document_stay_apart() -> None:
-    choices = [{"index": i, "message": {"content": "ab"[i]}, "finish_reason": "stop"} for i in range(2)]
-    result = recorded((10, json.dumps({"choices": choices}).encode()), kind=b"application/json")
-
-    assert (result.text, result.characters) == ("a", 2)
+    assert (result.text, result.characters) == (text, characters)
 
 
 # -- text
@@ -303,19 +291,14 @@ def test_the_halves_of_a_utf_16_pair_meet_though_they_come_in_two_events() -> No
     assert (result.text, result.text_events, result.characters, result.error) == ("Hi 😀!", 4, 5, None)
 
 
-def test_half_a_utf_16_pair_becomes_a_replacement_character_that_can_be_written() -> None:
+def test_half_a_utf_16_pair_waits_for_the_other_and_becomes_a_replacement_character_without_it() -> None:
     half = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
-    result = recorded((10, half), (20, DONE))
-
-    assert result.text == "a\ufffd"
-
-
-def test_a_half_that_waits_for_the_other_is_not_shown_yet() -> None:
     recorder = Recorder()
     recorder.headers(0, 200, [])
-    recorder.body(b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n', MS)
+    recorder.body(half, MS)
 
     assert recorder.texts(final=False) == ("", "a")
+    assert recorded((10, half), (20, DONE)).text == "a\ufffd"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
@@ -329,20 +312,25 @@ def test_numbers_that_json_does_not_have_are_read_as_every_python_client_does(nu
 # -- counts
 
 
-def test_usage_of_the_last_choice_is_the_count() -> None:
-    """Moonshot's: https://github.com/maximhq/bifrost/issues/191."""
-    usage = {"prompt_tokens": 7, "completion_tokens": 20, "total_tokens": 27}
-    last = chunk({"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage})
-    result = recorded(*each(10, *[event("a b c d ")] * 5, last, DONE))
-
-    assert (result.input_tokens, result.output_tokens, result.unknown) == (7, 20, None)
+COUNTS = {"prompt_tokens": 7, "completion_tokens": 20, "total_tokens": 27}
+MOONSHOTS = chunk({"index": 0, "delta": {}, "finish_reason": "stop", "usage": COUNTS})
 
 
-def test_usage_after_done_is_the_count() -> None:
-    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 20}}\n\n'
-    result = recorded((10, event("A")), (20, event(finish="stop") + DONE), (30, usage))
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        [MOONSHOTS, DONE],  # https://github.com/maximhq/bifrost/issues/191
+        [event(finish="stop") + DONE, b'data: {"choices": [], "usage": %s}\n\n' % json.dumps(COUNTS).encode()],
+        [
+            event(finish="stop", usage=COUNTS),  # timings do not replace it
+            b'data: {"choices": [], "timings": {"prompt_n": 1, "predicted_n": 2}}\n\n' + DONE,
+        ],
+    ],
+)
+def test_a_usage_is_the_count_wherever_it_comes(bodies: list[bytes]) -> None:
+    result = recorded(*each(10, event("A"), *bodies))
 
-    assert (result.input_tokens, result.output_tokens, result.error) == (7, 20, None)
+    assert (result.input_tokens, result.output_tokens, result.unknown, result.error) == (7, 20, None, None)
 
 
 def test_reasoning_that_the_output_leaves_out_is_added() -> None:
@@ -359,14 +347,6 @@ def test_reasoning_that_the_output_leaves_out_is_added() -> None:
     result = recorded(*each(10, *[thought] * 40, *[event("word ")] * 10, event(finish="stop", usage=usage) + DONE))
 
     assert (result.output_tokens, result.reasoning_tokens, result.text_events) == (50, 40, 50)
-
-
-def test_timings_do_not_replace_a_usage() -> None:
-    usage = event(finish="stop", usage={"prompt_tokens": 7, "completion_tokens": 20})
-    timings = b'data: {"choices": [], "timings": {"prompt_n": 1, "predicted_n": 2}}\n\n'
-    result = recorded((10, event("A")), (20, usage), (30, timings + DONE))
-
-    assert (result.input_tokens, result.output_tokens) == (7, 20)
 
 
 # -- failures and what nobody knows
@@ -424,19 +404,21 @@ def test_little_is_kept_of_much_that_is_unknown() -> None:
     assert len(result.unknown or "") < 300
 
 
-def test_an_answer_without_text_names_the_field_that_has_some() -> None:
-    result = recorded(*each(10, chunk({"delta": {"analysis": "hm"}}), event(finish="stop") + DONE))
+HIDDEN = {"completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 50}}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "says"),
+    [
+        (chunk({"delta": {"analysis": "hm"}}), event(finish="stop"), "text in delta.analysis"),
+        (event(""), event(finish="length", usage=HIDDEN), "50 tokens went into hidden reasoning"),
+    ],
+)
+def test_an_answer_without_text_says_what_it_had(first: bytes, last: bytes, says: str) -> None:
+    result = recorded((10, first), (20, last + DONE))
 
     assert result.error == "empty"
-    assert "text in delta.analysis" in (result.error_message or "")
-
-
-def test_an_answer_that_is_all_hidden_reasoning_says_so() -> None:
-    usage = {"completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 50}}
-    result = recorded((10, event("")), (20, event(finish="length", usage=usage) + DONE))
-
-    assert result.error == "empty"
-    assert "50 tokens went into hidden reasoning" in (result.error_message or "")
+    assert says in (result.error_message or "")
 
 
 # -- what a body is called
@@ -490,16 +472,12 @@ def test_lines_of_json_that_end_within_one_are_truncated() -> None:
 # -- the end
 
 
-def test_a_request_ends_at_done_and_not_with_its_body() -> None:
-    result = recorded((10, event("A")), (20, event("B", "stop") + DONE), (4000, b": heartbeat\n\n"))
+def test_a_request_ends_at_done_and_not_with_its_body_and_text_after_it_is_none_of_the_answer() -> None:
+    beating = recorded((10, event("A")), (20, event("B", "stop") + DONE), (4000, b": heartbeat\n\n"))
+    going_on = recorded((10, event("A", "stop") + DONE), (20, event("B")))
 
-    assert result.end_ns == 20 * MS
-
-
-def test_text_after_done_is_none_of_the_answer() -> None:
-    result = recorded((10, event("A", "stop") + DONE), (20, event("B")))
-
-    assert (result.text, result.end_ns) == ("A", 10 * MS)
+    assert beating.end_ns == 20 * MS
+    assert (going_on.text, going_on.end_ns) == ("A", 10 * MS)
 
 
 def endings(*bodies: bytes) -> list[str | None]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench import prompts, scenario
@@ -19,13 +18,6 @@ from loadbench.scenario.bounds import Duration
 
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").rglob("*.toml"))
 FIELDS = Scenario.__struct_fields__
-# The files of one property are many: let hypothesis share the folder.
-shared_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 def toml(folder: Path, text: str | bytes, name: str = "s.toml") -> Path:
@@ -41,13 +33,6 @@ def fault(folder: Path, text: str | bytes, name: str = "s.toml") -> str:
     message = str(caught.value)
     assert message.isprintable()
     return message.replace(f"{folder}/", "")
-
-
-def scenario_or_message(make: Callable[[], Scenario]) -> Scenario | str:
-    try:
-        return make()
-    except ScenarioError as error:
-        return str(error)
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
@@ -250,11 +235,43 @@ def test_what_is_not_given_stays_in_a_merge() -> None:
     assert scenario.merge(scene, headers={"X-B": "2"}).headers == {"X-A": "1", "X-B": "2"}
 
 
-def test_a_load_or_stop_rule_of_the_command_line_replaces_the_files() -> None:
-    scene = scenario.merge(Scenario(concurrency=[2], duration=Duration(9)), request_rate=[0.5], requests=7)
+@pytest.mark.parametrize(
+    ("file", "option", "merged"),
+    [
+        (
+            {"concurrency": [2], "duration": Duration(9)},
+            {"request_rate": [0.5], "requests": 7},
+            {"concurrency": None, "request_rate": [0.5], "duration": None, "requests": 7},
+        ),
+        (
+            {"concurrency": [2], "think_time": "2s"},
+            {"shape": ["ramp 1..2 over 3s"]},
+            {"concurrency": None, "think_time": None, "shape": ["ramp 1..2 over 3s"]},
+        ),
+        (
+            {"input_length": "9", "output_length": "9", "shared_prefix": 0.5},
+            {"trace": "day.csv"},
+            {"trace": "day.csv", "input_length": None, "output_length": None, "shared_prefix": 0},
+        ),
+        (
+            {"trace": "day.csv", "trace_speed": 2},
+            {"concurrency": [4]},
+            {"trace": None, "trace_speed": 1, "concurrency": [4]},
+        ),
+        (
+            {"input_length": "9", "shared_prefix": 0.5},
+            {"prompts": ["Hi"]},
+            {"input_length": None, "shared_prefix": 0, "prompts": ["Hi"]},
+        ),
+        ({"fail_if": ["failed > 1%"]}, {"fail_if": ["ttft_p95 > 1s"]}, {"fail_if": ["ttft_p95 > 1s"]}),
+    ],
+)
+def test_what_the_command_line_says_replaces_what_the_file_says_instead(
+    file: dict[str, Any], option: dict[str, Any], merged: dict[str, Any]
+) -> None:
+    scene = scenario.merge(Scenario(**file), **option)
 
-    assert (scene.concurrency, scene.request_rate) == (None, [0.5])
-    assert (scene.duration, scene.requests) == (None, 7)
+    assert {name: getattr(scene, name) for name in merged} == merged
 
 
 def test_a_merge_checks_the_result_again() -> None:
@@ -286,27 +303,6 @@ def test_the_json_schema_knows_every_key_and_no_other() -> None:
     assert definition["additionalProperties"] is False
     assert all("description" in field or "$ref" in field for field in definition["properties"].values())
     assert schema["$defs"]["Timeouts"]["properties"]["total"]["default"] == "15m"
-
-
-@shared_folder
-@given(st.binary(max_size=200), st.sampled_from([".toml", ".json"]))
-def test_any_bytes_give_a_scenario_or_a_scenario_error(tmp_path: Path, data: bytes, suffix: str) -> None:
-    path = toml(tmp_path, data, f"any{suffix}")
-    outcome = scenario_or_message(lambda: scenario.read(path))
-
-    assert isinstance(outcome, Scenario) or outcome.isprintable()
-
-
-@settings(deadline=None, max_examples=150)
-@given(json_values | st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4))
-def test_any_json_gives_a_scenario_that_round_trips_or_a_scenario_error(data: Any) -> None:
-    outcome = scenario_or_message(lambda: scenario.from_json(json.dumps(data)))
-    if isinstance(outcome, str):
-        assert outcome.isprintable()
-        return
-    again = scenario.from_json(json.dumps(scenario.to_builtins(outcome)))
-
-    assert scenario.to_builtins(again) == scenario.to_builtins(outcome)
 
 
 def test_a_header_that_frames_the_request_is_refused() -> None:

@@ -66,17 +66,6 @@ def test_what_is_no_shape_is_one_line_with_the_remedy(text: str, line: str) -> N
     assert str(caught.value).startswith(line)
 
 
-@given(st.text(max_size=40) | st.from_regex(r"(ramp|steps|spike) [0-9.,a-z ]{0,40}"))
-def test_any_text_gives_a_shape_or_a_usage_error(text: str) -> None:
-    outcome: Shape | str
-    try:
-        outcome = Shape.parse(text)
-    except UsageError as error:
-        outcome = str(error)
-
-    assert outcome.isprintable() if isinstance(outcome, str) else outcome.requests > 0
-
-
 @settings(max_examples=60)
 @given(rates, rates, times, times)
 def test_a_shape_reads_back_from_its_own_text(low: float, high: float, first: Duration, then: Duration) -> None:
@@ -110,10 +99,6 @@ def test_a_shape_ends_by_itself_and_is_measured_from_its_beginning() -> None:
     [level] = scene.levels(["m"])
 
     assert (scene.requests_for(level), scene.warmup_for(level)) == (None, 0)
-
-
-def test_other_levels_have_no_shape() -> None:
-    assert {level.shape for level in Scenario(request_rate=[1.0]).levels(["m"])} == {None}
 
 
 def test_a_trace_is_a_level_that_names_its_file_and_speed() -> None:
@@ -162,30 +147,6 @@ def test_a_fault_names_place_value_and_remedy(fields: dict[str, Any], line: str)
         scenario.from_json(fields, "s.toml")
 
     assert str(caught.value).startswith(f"s.toml: {line}")
-
-
-def test_a_shape_of_the_command_line_replaces_the_files_streams_and_pauses() -> None:
-    scene = scenario.merge(Scenario(concurrency=[2], think_time="2s"), shape=["ramp 1..2 over 3s"])
-
-    assert (scene.concurrency, scene.think_time, scene.shape) == (None, None, ["ramp 1..2 over 3s"])
-
-
-def test_a_trace_of_the_command_line_replaces_the_files_prompts_and_lengths() -> None:
-    scene = scenario.merge(Scenario(input_length="9", output_length="9", shared_prefix=0.5), trace="day.csv")
-
-    assert (scene.trace, scene.input_length, scene.output_length, scene.shared_prefix) == ("day.csv", None, None, 0)
-
-
-def test_streams_of_the_command_line_replace_the_files_trace() -> None:
-    scene = scenario.merge(Scenario(trace="day.csv", trace_speed=2), concurrency=[4])
-
-    assert (scene.trace, scene.trace_speed, scene.concurrency) == (None, 1, [4])
-
-
-def test_prompts_of_the_command_line_replace_those_that_the_file_makes_up() -> None:
-    scene = scenario.merge(Scenario(input_length="9", shared_prefix=0.5), prompts=["Hi"])
-
-    assert (scene.input_length, scene.shared_prefix, scene.prompts) == (None, 0, ["Hi"])
 
 
 # -- lengths

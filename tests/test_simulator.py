@@ -82,27 +82,34 @@ def text(found: list[Any], name: str = "content") -> str:
     return "".join(delta.get(name, "") for delta in deltas(found))
 
 
+def at_once(running: simulator.Simulator, streams: int, **fields: Any) -> list[bytes]:
+    """The bodies of requests that are all sent before the first answer is read."""
+    clients = [Client(running) for _ in range(streams)]
+    for client in clients:
+        client.send(**fields)
+    bodies = [client.http.getresponse().read() for client in clients]
+    for client in clients:
+        client.http.close()
+    return bodies
+
+
 # The form of an answer
 
 
 def test_a_stream_is_a_role_event_text_events_a_finish_event_and_done(running: simulator.Simulator) -> None:
     with Client(running) as client:
         found = client.events(max_tokens=70)
+        words = text(client.events(max_tokens=64))
+
+    assert set('\n\t"\\\u2028🙂é語') <= set(words), "the traps that real answers hold"
+    assert "data: [DONE]" in words
+    assert sorted(words) == sorted("".join(answer.WORDS))
 
     assert deltas(found)[0] == {"role": "assistant", "content": ""}
     assert all(list(delta) == ["content"] and delta["content"] for delta in deltas(found)[1:-1])
     assert len(deltas(found)) == 72
     assert (deltas(found)[-1], found[-2]["choices"][0]["finish_reason"], found[-1]) == ({}, "length", "[DONE]")
     assert len({(event["id"], event["created"], event["model"], event["object"]) for event in found[:-1]}) == 1
-
-
-def test_the_words_hold_the_traps_that_real_answers_hold(running: simulator.Simulator) -> None:
-    with Client(running) as client:
-        words = text(client.events(max_tokens=64))
-
-    assert set('\n\t"\\\u2028🙂é語') <= set(words)
-    assert "data: [DONE]" in words
-    assert sorted(words) == sorted("".join(answer.WORDS))
 
 
 def test_the_same_prompt_has_the_same_answer_streamed_or_not(running: simulator.Simulator) -> None:
@@ -217,32 +224,22 @@ def test_nothing_is_sent_before_it_is_due_and_the_client_sees_no_less_than_the_t
     assert 70_000 <= truth["e2e_us"]["max"] <= took_us
 
 
-def test_a_whole_answer_comes_when_its_last_token_would() -> None:
-    with simulator.start(ttft_ms=20, itl_ms=5) as running, Client(running) as client:
+def test_a_whole_answer_comes_when_its_last_token_would_and_prompt_tokens_delay_the_first() -> None:
+    with simulator.start(ttft_ms=1, ttft_per_prompt_token_ms=0.5, itl_ms=5) as running, Client(running) as client:
+        client.events(messages=[{"role": "user", "content": "word " * 93}])
+        truth = simulator.truth(running.url)
         began = time.perf_counter()
         client.chat(max_tokens=11, stream=False)
         took_s = time.perf_counter() - began
 
-    assert took_s >= 0.07
-
-
-def test_prompt_tokens_delay_the_first_token() -> None:
-    with simulator.start(ttft_ms=1, ttft_per_prompt_token_ms=0.5, itl_ms=1) as running, Client(running) as client:
-        client.events(messages=[{"role": "user", "content": "word " * 93}])
-        truth = simulator.truth(running.url)
-
     assert truth["prompt_tokens"] == 100
     assert truth["ttft_us"]["min"] >= 51_000
+    assert took_s >= 0.055
 
 
 def test_requests_beyond_the_slots_wait_first_come_first_served() -> None:
     with simulator.start(ttft_ms=40, itl_ms=2, slots=1) as running:
-        clients = [Client(running) for _ in range(4)]
-        for client in clients:
-            client.send(max_tokens=6)
-        for client in clients:
-            client.http.getresponse().read()
-            client.http.close()
+        at_once(running, 4, max_tokens=6)
         truth = simulator.truth(running.url)
 
     # By the law each holds the slot for 50 ms, so they wait 0, 50, 100 and 150 ms less what they came later.
@@ -254,12 +251,7 @@ def test_requests_beyond_the_slots_wait_first_come_first_served() -> None:
 
 def test_more_streams_in_the_batch_slow_each_other() -> None:
     with simulator.start(ttft_ms=50, itl_ms=1, itl_per_stream_ms=2) as running:
-        clients = [Client(running) for _ in range(4)]
-        for client in clients:
-            client.send(max_tokens=11)
-        for client in clients:
-            client.http.getresponse().read()
-            client.http.close()
+        at_once(running, 4, max_tokens=11)
         truth = simulator.truth(running.url)
 
     assert truth["most_active"] == 4
@@ -336,13 +328,7 @@ def test_a_thousand_pipelined_requests_do_not_nest(running: simulator.Simulator)
 
 def test_many_streams_at_once_all_end_well(running: simulator.Simulator) -> None:
     simulator.reset(running.url)
-    clients = [Client(running) for _ in range(200)]
-    for client in clients:
-        client.send(max_tokens=20)
-    lengths = set()
-    for client in clients:
-        lengths.add(len(deltas(events(client.http.getresponse().read()))))
-        client.http.close()
+    lengths = {len(deltas(events(body))) for body in at_once(running, 200, max_tokens=20)}
     truth = simulator.truth(running.url)
 
     assert lengths == {22}
@@ -427,22 +413,17 @@ def test_a_fault_does_what_it_says_and_is_counted(fault: str, ending: bytes | No
     assert fault != "stall" or truth["e2e_us"]["min"] >= 2_000 + 9 * 500 + 100_000
 
 
-def test_the_fault_close_breaks_the_promise_of_keep_alive() -> None:
+def test_the_fault_close_breaks_the_promise_of_keep_alive_and_a_status_has_an_error_in_its_body() -> None:
     with simulator.start(**QUICK, faults={"close": 1.0}) as running, Client(running) as client:
         client.send()
         response = client.http.getresponse()
         response.read()
         after = client.http.sock.recv(1)
-
-    assert response.headers["Connection"] is None
-    assert after == b""
-
-
-def test_an_http_status_is_a_fault_with_an_error_in_its_body() -> None:
     with simulator.start(**QUICK, faults={"429": 1.0}) as running, Client(running) as client:
         status, body = client.chat()
         truth = simulator.truth(running.url)
 
+    assert (response.headers["Connection"], after) == (None, b"")
     assert (status, json.loads(body)["error"]["type"]) == (429, "rate_limit_error")
     assert (truth["faults"], truth["requests"], truth["tokens"]) == ({"429": 1}, 1, 0)
 
@@ -459,16 +440,7 @@ def test_an_http_status_is_a_fault_with_an_error_in_its_body() -> None:
         (b"[" * 100_000, 400, None),
         (b'{"messages": [{"role": "user", "content": "Hi"}]}', 400, "model"),
         (b'{"model": "other", "messages": [{"role": "user", "content": "Hi"}]}', 404, "model"),
-        (b'{"model": "simulator"}', 400, "messages"),
-        (b'{"model": "simulator", "messages": []}', 400, "messages"),
         (b'{"model": "simulator", "messages": ["Hi"]}', 400, "messages[0]"),
-        (b'{"model": "simulator", "messages": [{"role": "user", "content": 1}]}', 400, "messages[0]"),
-        (
-            b'{"model": "simulator", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 0}',
-            400,
-            "max_tokens",
-        ),
-        (b'{"model": "simulator", "messages": [{"role": "user", "content": "Hi"}], "stream": "yes"}', 400, "stream"),
     ],
 )
 def test_what_is_malformed_gets_an_error_that_names_it(
@@ -487,13 +459,8 @@ def test_what_is_malformed_gets_an_error_that_names_it(
 def test_other_paths_bad_http_and_missing_keys_are_refused() -> None:
     with simulator.start(**QUICK, api_key="secret") as running, Client(running) as client:
         statuses = [client.chat()[0]]
-        for method, path in (
-            ("GET", "/v1/models"),
-            ("GET", "/nope"),
-            ("GET", "/v1/chat/completions"),
-            ("GET", "/health"),
-        ):
-            client.http.request(method, path)
+        for path in ("/v1/models", "/nope", "/v1/chat/completions", "/health"):
+            client.http.request("GET", path)
             response = client.http.getresponse()
             response.read()
             statuses.append(response.status)

@@ -458,14 +458,7 @@ class Recorder:
         return [b - a for a, b in pairwise(offsets)]
 
     def result(
-        self,
-        ask: Ask,
-        origin_ns: int,
-        end_ns: int,
-        *,
-        retried: bool,
-        endpoint: int = 0,
-        secrets: Secrets = NO_SECRETS,
+        self, ask: Ask, origin_ns: int, end_ns: int, *, retried: bool, endpoint: int = 0, secrets: Secrets = NO_SECRETS
     ) -> Result:
         """The record of it all, its marks counted from `origin_ns`.
 

@@ -208,5 +208,5 @@ COUNT_WORDS: dict[str, frozenset[str]] = {
 """A name with one of these words, and beside it nothing but COUNT_FILLERS, is that count: `promptTokenCount`."""
 
 COUNT_FILLERS = frozenset(
-    {"token", "tokens", "count", "counts", "num", "number", "n", "total", "of", "usage", "billed"},
+    {"token", "tokens", "count", "counts", "num", "number", "n", "total", "of", "usage", "billed"}
 )

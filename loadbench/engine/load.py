@@ -60,27 +60,16 @@ WHOLE = Share()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the requests of all levels of a run are made; plain values, so that shares of a level take them along.
+    """How the requests of all levels of a run are made; plain values, so that shares of a level take them along."""
 
-    Attributes:
-        seed: Of the order of prompts, of arrivals and pauses.
-        arrivals: poisson or constant.
-        distinct_prompts: Whether each request gets a prefix of its own.
-        pause: Of a user between an answer and the next question, in closed loop.
-        retries: New requests after one that failed, each with its own number and marks; warm-up is not repeated.
-        retry_backoff_s: From a failure to the first of them; doubles with each.
-        streamed: Whether streams are asked for: whole answers show neither the first token nor the gaps.
-        salt: Makes the prefixes differ from those of other runs.
-    """
-
-    seed: int
-    arrivals: str = "poisson"
-    distinct_prompts: bool = False
-    pause: Pause | None = None
-    retries: int = 0
-    retry_backoff_s: float = 1.0
-    streamed: bool = True
-    salt: int = 0
+    seed: int  # of the order of prompts, of arrivals and pauses
+    arrivals: str = "poisson"  # poisson or constant
+    distinct_prompts: bool = False  # whether each request gets a prefix of its own
+    pause: Pause | None = None  # of a user between an answer and the next question, in closed loop
+    retries: int = 0  # new requests after one that failed, each with its own number and marks; warm-up is not repeated
+    retry_backoff_s: float = 1.0  # from a failure to the first of them; doubles with each
+    streamed: bool = True  # whether streams are asked for: whole answers show neither the first token nor the gaps
+    salt: int = 0  # makes the prefixes differ from those of other runs
 
 
 @dataclass(slots=True)

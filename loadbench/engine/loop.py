@@ -18,8 +18,7 @@ from loadbench.scenario import Level, Shape
 from loadbench.store.record import SPEECHLESS, Result
 
 _UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
-_FINAL = ("cancelled", "http_4xx", "redirect", "local")
-"""Failures that asking again does not mend."""
+_FINAL = ("cancelled", "http_4xx", "redirect", "local")  # failures that asking again does not mend
 
 
 class LevelRun:

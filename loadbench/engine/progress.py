@@ -18,19 +18,12 @@ MAX_STREAMS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a level ends: whichever of the two comes first.
+    """When a level ends: whichever of the two comes first."""
 
-    Attributes:
-        requests: Measured requests; None leaves it to the duration.
-        duration_s: From the first measured request on; None leaves it to the requests.
-        warmup: Requests before the measurement.
-        max_streams: Most requests in flight in open loop; what is due beyond it is dropped and counted.
-    """
-
-    requests: int | None
-    duration_s: float | None
-    warmup: int
-    max_streams: int = MAX_STREAMS
+    requests: int | None  # measured requests; None leaves it to the duration
+    duration_s: float | None  # from the first measured request on; None leaves it to the requests
+    warmup: int  # requests before the measurement
+    max_streams: int = MAX_STREAMS  # most requests in flight in open loop; what is due beyond it is dropped and counted
 
 
 @dataclass(slots=True)
@@ -66,7 +59,7 @@ class Progress:
     measured_from_ns: int | None = None
     full_ns: int | None = None
     last_issue_ns: int | None = None
-    workers: list[dict[str, Any]] | None = None  # of a level in shares: what became of each
+    workers: list[dict[str, object]] | None = None  # of a level in shares: what became of each
     incomplete: str | None = None  # why a part of the load is missing
     gaps_us: list[int] = field(default_factory=list)  # not in their histogram yet: a call for each request takes 60 us
     histograms: dict[str, Histogram] = field(

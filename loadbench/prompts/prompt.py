@@ -15,8 +15,7 @@ from loadbench.scenario.loads import Unit
 
 Message = dict[str, Any]
 """As the chat API takes them: `{"role": "user", "content": "..."}`; servers know more keys than loadbench."""
-Rule = dict[str, Any]
-"""What an answer must pass, as the file has it: `{"contains": "Lisbon"}`. Scoring reads it."""
+Rule = dict[str, Any]  # what an answer must pass, as the file has it: `{"contains": "Lisbon"}`. Scoring reads it
 
 # -- texts that are made up: words by a key, so many that a text has the length that was wanted
 
@@ -58,8 +57,7 @@ class Line:
     per_word: float
 
 
-UNKNOWN = Line(0.0, 1.0)
-"""Until the server was asked."""
+UNKNOWN = Line(0.0, 1.0)  # until the server was asked
 
 
 def fit(words: Sequence[int], tokens: Sequence[int]) -> Line | None:
@@ -81,18 +79,13 @@ def fit(words: Sequence[int], tokens: Sequence[int]) -> Line | None:
 class Recipe:
     """A text in pieces, each of a length; what has the same key begins with the same words.
 
-    Attributes:
-        unit: What the lengths count. Tokens are those of the whole request as the server counts them.
-        pieces: Key and length of each.
-        shared: How many of the first pieces other prompts have too.
-
     >>> Recipe.parse("words s*3 | p1*2").text(UNKNOWN)[0] == f"{_words('s', 3)} {_words('p1', 2)}"
     True
     """
 
-    unit: Unit
-    pieces: tuple[tuple[str, int], ...]
-    shared: int = 0
+    unit: Unit  # what the lengths count. Tokens are those of the whole request as the server counts them
+    pieces: tuple[tuple[str, int], ...]  # key and length of each
+    shared: int = 0  # how many of the first pieces other prompts have too
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
@@ -162,31 +155,19 @@ def _characters(key: str, count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One conversation to send.
+    """One conversation to send."""
 
-    Attributes:
-        id: Unique within the set.
-        messages: As the chat API takes them: `{"role": "user", "content": "..."}`.
-        group: What it stands for, as "meeting notes"; None where nobody said.
-        expected: Aspects that a good answer names; scoring reads them.
-        checks: Rules that an answer must pass, as the file has them; scoring reads them.
-        max_tokens: Most tokens of this answer; None leaves it to the scenario.
-        turns: What the user says next, a text an answer.
-        recipe: How the user's message is to be made up; None where `messages` is all there is. See `written`.
-        shared_characters: The beginning of the last message that other prompts have too.
-        at_s: When it is due in a replay, in seconds since the level began.
-    """
-
-    id: str
-    messages: tuple[Message, ...]
-    group: str | None = None
-    expected: tuple[str, ...] = ()
-    max_tokens: int | None = None
-    turns: tuple[str, ...] = ()
+    id: str  # unique within the set
+    messages: tuple[Message, ...]  # as the chat API takes them: `{"role": "user", "content": "..."}`
+    group: str | None = None  # what it stands for, as "meeting notes"; None where nobody said
+    expected: tuple[str, ...] = ()  # aspects that a good answer names; scoring reads them
+    max_tokens: int | None = None  # most tokens of this answer; None leaves it to the scenario
+    turns: tuple[str, ...] = ()  # what the user says next, a text an answer
+    # How the user's message is to be made up; None where `messages` is all there is. See `written`
     recipe: Recipe | None = None
-    shared_characters: int = 0
-    at_s: float | None = None
-    checks: tuple[Rule, ...] = ()
+    shared_characters: int = 0  # the beginning of the last message that other prompts have too
+    at_s: float | None = None  # when it is due in a replay, in seconds since the level began
+    checks: tuple[Rule, ...] = ()  # rules that an answer must pass, as the file has them; scoring reads them
 
     @property
     def characters(self) -> int:

@@ -26,8 +26,7 @@ from loadbench.scenario.items import LONGEST_NAME, PROMPTS, SPEAKER, Item, endin
 from loadbench.text import at, nearest, printable, shown
 
 Note = Callable[[str], object]
-Row = Mapping[str, Any]
-"""An object of a file, with whatever keys its tool writes."""
+Row = Mapping[str, Any]  # an object of a file, with whatever keys its tool writes
 
 # -- files
 
@@ -130,10 +129,8 @@ def _read(found: Iterable[Item], where: str, draw: Draw, note: Note) -> list[Pro
 
 # -- a sample: each item as likely as any other
 
-MOST = 10_000
-"""Prompts of a file that are kept, unless more requests are asked for."""
-MOST_CHARACTERS = 16_000_000
-"""Of all of them: a file of books gives fewer."""
+MOST = 10_000  # prompts of a file that are kept, unless more requests are asked for
+MOST_CHARACTERS = 16_000_000  # of all of them: a file of books gives fewer
 
 
 class Draw:
@@ -189,8 +186,7 @@ def _length(prompt: Prompt) -> int:
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 KEYS = ("id", "prompt", "messages", "turns", "system", "group", "expected", "checks", "max_tokens")
 """Of a file that was written for loadbench."""
-OURS = ("recipe", "at_s")
-"""Keys of the file that a run keeps, beside KEYS."""
+OURS = ("recipe", "at_s")  # keys of the file that a run keeps, beside KEYS
 MOST_TOKENS = 1_000_000
 
 SPEAKERS = {
@@ -200,16 +196,13 @@ SPEAKERS = {
     "developer": "system",
 }
 """Who says what in a conversation, in small letters; whoever else speaks is not asked."""
-SAID = ("content", "value", "text", "message", "utterance", "parts")
-"""Keys of what is said in a turn."""
+SAID = ("content", "value", "text", "message", "utterance", "parts")  # keys of what is said in a turn
 SYSTEMS = ("system", "system_prompt", "system_message", "instructions")
 LIMITS = ("max_completion_tokens", "max_tokens", "max_new_tokens", "max_output_tokens", "output_tokens")
-BELOW = ("input", "context", "passage", "document")
-"""Keys of what a question is about, which is asked below it."""
+BELOW = ("input", "context", "passage", "document")  # keys of what a question is about, which is asked below it
 WRAPPERS = ("body", "params", "request", "modelInput", "row")
 """Keys of an object around the row: of batch files (OpenAI's, Anthropic's, Gemini's, Bedrock's), of a hub's rows."""
-_ENVELOPE = ("method", "url", "row_idx", "truncated_cells")
-"""Keys beside those, which say nothing about what is asked."""
+_ENVELOPE = ("method", "url", "row_idx", "truncated_cells")  # keys beside those, which say nothing about what is asked
 _OF_A_MESSAGE = {
     *("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio", "annotations"),
     *("prefix", "partial", "reasoning", "reasoning_content", "thinking", "cache_control", "images", "channel", "type"),

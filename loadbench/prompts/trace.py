@@ -14,13 +14,10 @@ from loadbench.prompts.prompt import Prompt, Recipe
 from loadbench.scenario.items import items
 from loadbench.text import printable, shown
 
-BLOCK_TOKENS = 512
-"""Of a hash id in Mooncake's traces."""
+BLOCK_TOKENS = 512  # of a hash id in Mooncake's traces
 MOST_TOKENS = 1_000_000
-MOST = 50_000
-"""Requests of a trace that are replayed, unless more are asked for."""
-COLUMNS = ("Timestamp", "Request tokens", "Response tokens")
-"""Of BurstGPT's files; further ones are of no use here."""
+MOST = 50_000  # requests of a trace that are replayed, unless more are asked for
+COLUMNS = ("Timestamp", "Request tokens", "Response tokens")  # of BurstGPT's files; further ones are of no use here
 MOONCAKE = ("timestamp", "input_length", "output_length")
 WHEN = ("timestamp", "arrivaltimestamp", "arrivaltime", "arrivedat", "starttime", "time", "timestampms", "timems")
 ASKED = (
@@ -32,8 +29,7 @@ ANSWERED = (
     *("responselength", "numdecodetokens", "decodetokens", "outputlen", "responselen", "osl"),
 )
 """What BurstGPT, Azure, Mooncake, Splitwise, Vidur and others call the three, without signs and in small letters."""
-EVERY_S = 1.0
-"""From request to request of a trace without times."""
+EVERY_S = 1.0  # from request to request of a trace without times
 _LARGEST_CELL = 1 << 17
 Note = Callable[[str], object]
 Row = tuple[float | None, Recipe, int]

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from loadbench.scenario import Scenario
     from loadbench.scenario.loads import Length
 
-MADE_UP = 200
-"""Prompts in a set that is made up, unless they are so long that memory speaks against it."""
+MADE_UP = 200  # prompts in a set that is made up, unless they are so long that memory speaks against it
 _MOST_IN_ALL = 4_000_000  # of words, characters or tokens
 _INPUTS, _OUTPUTS = 1, 2  # streams of chance of one seed
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
@@ -18,6 +18,7 @@ from loadbench.metrics.slo import WHOLE, Tried, zones
 from loadbench.runner import job
 from loadbench.runner.plan import PlannedLevel, Schedule
 from loadbench.runner.probe import UNREACHABLE, Probe, Rule
+from loadbench.runner.watch import Facts
 from loadbench.scenario import Level, Scenario
 from loadbench.store.record import Result
 from loadbench.store.schema import SearchRecord, ShareRecord, StepRecord
@@ -25,24 +26,18 @@ from loadbench.store.summary import Verdict
 
 # -- which load is tried next
 
-LOWEST_RATE = 1 / 64
-"""Of the first rate: how far down a search goes for a rate that meets the SLO."""
-CONFIRMED = 2
-"""Probes that the answer must meet, the one that found it among them."""
+LOWEST_RATE = 1 / 64  # of the first rate: how far down a search goes for a rate that meets the SLO
+CONFIRMED = 2  # probes that the answer must meet, the one that found it among them
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The loads of a search.
+    """The loads of a search."""
 
-    Attributes:
-        by: Streams at once, which are whole, or requests per second.
-        within: How near the lowest load that fails must be to the answer, as a share of it; one stream is near enough.
-    """
-
-    by: Literal["concurrency", "rate"]
+    by: Literal["concurrency", "rate"]  # streams at once, which are whole, or requests per second
     start: float
     most: float
+    # How near the lowest load that fails must be to the answer, as a share of it; one stream is near enough
     within: float = 0.05
 
     @classmethod
@@ -152,10 +147,8 @@ def _short(rate: float) -> float:
 
 # -- the search
 
-SHORTEST_S = 1.0
-"""Of a budget's rest: with less no probe is begun."""
-LATE = 1.2
-"""Of the time that a probe at a rate takes: what it must be allowed, for requests come by chance."""
+SHORTEST_S = 1.0  # of a budget's rest: with less no probe is begun
+LATE = 1.2  # of the time that a probe at a rate takes: what it must be allowed, for requests come by chance
 STOPPED = "the search was interrupted"
 BUDGET = "the budget of time was spent"
 TWICE = "confirmed by a second probe"
@@ -213,21 +206,14 @@ def check(scenario: Scenario, grid: Grid, budget_s: float | None) -> None:
 
 @dataclass
 class Search(Schedule):
-    """A schedule that finds each model's capacity.
+    """A schedule that finds each model's capacity."""
 
-    Attributes:
-        scenario: Its SLO, its limits of a probe, its warm-up.
-        records: run.json's `capacity`. What is in it is not done again.
-        tell: Called after each step with the model, the step and the answer so far, and the same in words.
-        budget_s: How long it all may take.
-        now_s: A monotonic clock.
-    """
-
-    scenario: Scenario
-    records: Sequence[SearchRecord]
-    tell: Callable[[str, Mapping[str, Any], str], None]
-    budget_s: float | None = None
-    now_s: Callable[[], float] = time.monotonic
+    scenario: Scenario  # its SLO, its limits of a probe, its warm-up
+    records: Sequence[SearchRecord]  # run.json's `capacity`. What is in it is not done again
+    # Called after each step with the model, the step and the answer so far, and the same in words
+    tell: Callable[[str, Facts, str], None]
+    budget_s: float | None = None  # how long it all may take
+    now_s: Callable[[], float] = time.monotonic  # a monotonic clock
     _at: int = -1  # the model whose turn it is
     _ends_s: float | None = None  # of the whole budget
     _turn_ends_s: float | None = None  # of this model's share of it
@@ -255,7 +241,7 @@ class Search(Schedule):
     def has_enough(self, progress: Progress) -> bool:
         return self._probe is not None and self._probe.look(progress.dropped) is not None
 
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+    def ended(self, progress: Progress, facts: Facts) -> None:
         """Add the step and its consequence to the record, which the run folder writes together with the level."""
         record, level, probe = self.records[self._at], progress.level, self._probe
         if facts["status"] == "interrupted" or probe is None:

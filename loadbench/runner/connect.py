@@ -31,33 +31,23 @@ if TYPE_CHECKING:
     from loadbench.serve.foundry import Runtime
 
 SDK = "Foundry Local's own runtime"
-KEY = "API_KEY"
-"""The variable that holds a server's key where --api-key-env names none: the workshop's."""
+KEY = "API_KEY"  # the variable that holds a server's key where --api-key-env names none: the workshop's
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where the server is.
+    """Where the server is."""
 
-    Attributes:
-        endpoint: As a person would write it; None for a server that is started only for a real run.
-        how: How it was found, in words.
-        models: What is known of its models beside what it says; of one that is not started, what it will serve.
-        pid: Of its process, where we started it.
-        runtime: Foundry Local's SDK, where that is the server.
-        load_s: How long it took to start with its model in it, where we started it.
-        others: Endpoints of further replicas of the service, as a person would write them.
-    """
-
-    endpoint: str | None
-    how: str
+    endpoint: str | None  # as a person would write it; None for a server that is started only for a real run
+    how: str  # how it was found, in words
+    # What is known of its models beside what it says; of one that is not started, what it will serve
     models: tuple[ModelFacts, ...] = ()
-    pid: int | None = None
-    runtime: Runtime | None = None
-    load_s: float | None = None
-    others: tuple[str, ...] = ()
+    pid: int | None = None  # of its process, where we started it
+    runtime: Runtime | None = None  # Foundry Local's SDK, where that is the server
+    load_s: float | None = None  # how long it took to start with its model in it, where we started it
+    others: tuple[str, ...] = ()  # endpoints of further replicas of the service, as a person would write them
 
 
 def locate(job: Job, stack: ExitStack, note: Note) -> Location:
@@ -175,18 +165,13 @@ def origin(location: Location, facts: ModelFacts) -> Origin:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A server that can be asked.
-
-    Attributes:
-        control: Loads and unloads its models; None where it offers neither.
-        scrape: Reads its own metrics; None where its kind has none.
-        round_trip_ns: Of the network, the shortest TCP connect; None where it is not measured.
-    """
+    """A server that can be asked."""
 
     server: Target
-    control: Control | None
+    control: Control | None  # loads and unloads its models; None where it offers neither
+    # Reads its own metrics; None where its kind has none
     scrape: Callable[[], Awaitable[dict[str, float] | None]] | None
-    round_trip_ns: int | None = None
+    round_trip_ns: int | None = None  # of the network, the shortest TCP connect; None where it is not measured
 
     def choose(self, scenario: Scenario) -> Choice:
         """The models, devices and execution provider of a scenario.

@@ -12,7 +12,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 
@@ -76,7 +75,7 @@ def info(
     parameters: Parameters,
     questions: Sequence[Prompt],
     clock: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What run.json says from the start. No key, no header that may hold one."""
     settings = job.scenario
     models = [one.id for one in choice.chosen]

@@ -80,14 +80,9 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One run.
+    """One run."""
 
-    Attributes:
-        resume: The folder of a run that goes on; the scenario then has only what its run.json does not store.
-        search: The scenario's load is searched for; None where it is given.
-        command: The command line, for run.json.
-    """
-
+    # The folder of a run that goes on; the scenario then has only what its run.json does not store
     resume: Annotated[Path | None, Flag("--resume", "Continue this folder's run.", "DIR", "path", variable=False)] = (
         None
     )
@@ -96,8 +91,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     sharing: Sharing = msgspec.field(default_factory=Sharing)
     limits: Limits = msgspec.field(default_factory=Limits)
     output: Output = msgspec.field(default_factory=Output)
-    search: Search | None = None
-    command: tuple[str, ...] = ()
+    search: Search | None = None  # the scenario's load is searched for; None where it is given
+    command: tuple[str, ...] = ()  # the command line, for run.json
 
     @property
     def budget_s(self) -> float | None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import zip_longest
 from math import ceil
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -43,10 +43,8 @@ from loadbench.store import SIDES
 from loadbench.transport import raise_file_limit
 
 MOST_STREAMS = 1000
-MOST_PER_S = 1000.0
-"""Requests; of both, what is sent to another machine without a question."""
-_DOZEN = 12
-"""Models that a run takes without a question where the server holds them, or does not say."""
+MOST_PER_S = 1000.0  # requests; of both, what is sent to another machine without a question
+_DOZEN = 12  # models that a run takes without a question where the server holds them, or does not say
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
@@ -171,19 +169,13 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One target and what it is to be asked.
+    """One target and what it is to be asked."""
 
-    Attributes:
-        name: Of two targets `base` or `new`; "" of a single one.
-        path: The run folder.
-        questions: The prompts; of a run that is continued those that it began with.
-    """
-
-    name: str
+    name: str  # of two targets `base` or `new`; "" of a single one
     job: Job
     location: Location
-    path: Path
-    questions: list[Prompt]
+    path: Path  # the run folder
+    questions: list[Prompt]  # the prompts; of a run that is continued those that it began with
 
 
 def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str], None]) -> Side:
@@ -200,26 +192,17 @@ def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str
 
 @dataclass(frozen=True)
 class Prepared:
-    """A target that was reached, and what is to be measured of it.
-
-    Attributes:
-        server: Without a base URL where it is started for a real run alone.
-        steps: All its levels; none of a search.
-        done: Ids of those that are complete.
-        grid: The loads of a search.
-        runs: How many runs share the budget of time.
-        others: Further endpoints of the service.
-    """
+    """A target that was reached, and what is to be measured of it."""
 
     side: Side
     reached: Reached
-    server: Target
+    server: Target  # without a base URL where it is started for a real run alone
     choice: Choice
-    steps: Plan
-    done: set[str]
-    grid: Grid | None
-    runs: int
-    others: tuple[Reached, ...] = ()
+    steps: Plan  # all its levels; none of a search
+    done: set[str]  # ids of those that are complete
+    grid: Grid | None  # the loads of a search
+    runs: int  # how many runs share the budget of time
+    others: tuple[Reached, ...] = ()  # further endpoints of the service
 
     @property
     def scenario(self) -> Scenario:
@@ -254,7 +237,7 @@ class Prepared:
         """The levels that are not complete."""
         return replace(self.steps, levels=tuple(one for one in self.steps.levels if one.level.id not in self.done))
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """The opening as programs read it."""
         return {
             "target": self.server.base_url or None,
@@ -374,7 +357,7 @@ class Prepared:
             scenario.max_tokens, scenario.temperature, body | scenario.extra_body, scenario.stream, min_tokens
         )
 
-    def _endpoints(self, weights: Sequence[int]) -> list[dict[str, Any]]:
+    def _endpoints(self, weights: Sequence[int]) -> list[dict[str, object]]:
         """For run.json."""
         found = []
         for one, weight in zip([self.reached, *self.others], weights, strict=True):
@@ -472,7 +455,7 @@ class Opening:
             levels += reversed(ones) if number % 2 else ones
         return Plan(tuple(levels), first.cuts, first.assumption or more[0].assumption, first.idle_s + more[0].idle_s)
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """As programs read it."""
         if len(self.prepared) == 1:
             return self.prepared[0].facts()

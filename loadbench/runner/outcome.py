@@ -14,6 +14,7 @@ from loadbench import compare, report, select, store
 from loadbench.errors import FAILED, INTERRUPTED
 from loadbench.report import objectives
 from loadbench.runner.capacity import UNDECIDED
+from loadbench.runner.watch import Facts
 from loadbench.store.summary import Summary
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
@@ -22,33 +23,21 @@ MEANT = ("model", "device", "execution provider", "server", "server version")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What one run left.
+    """What one run left."""
 
-    Attributes:
-        name: `base` or `new`; "" of a run alone.
-        failed: Models that completed nothing, and why.
-        info: run.json.
-    """
-
-    name: str
+    name: str  # `base` or `new`; "" of a run alone
     folder: Path
-    failed: Mapping[str, str]
-    info: Mapping[str, Any]
+    failed: Mapping[str, str]  # models that completed nothing, and why
+    info: Facts  # run.json
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job came to.
+    """What a job came to."""
 
-    Attributes:
-        folder: Where all of it is.
-        runs: One, or those of both sides; none after a dry run.
-        interrupted: Whether the user ended it.
-    """
-
-    folder: Path
-    runs: tuple[Ran, ...]
-    interrupted: bool
+    folder: Path  # where all of it is
+    runs: tuple[Ran, ...]  # one, or those of both sides; none after a dry run
+    interrupted: bool  # whether the user ended it
     is_search: bool
 
     @property
@@ -72,7 +61,7 @@ def reported(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def verdict(outcome: Outcome, summary: Mapping[str, Any], *, strict: bool = False) -> Verdict:
+def verdict(outcome: Outcome, summary: Facts, *, strict: bool = False) -> Verdict:
     """How a run alone ends."""
     ran = outcome.runs[0]
     if outcome.interrupted or ran.failed:
@@ -109,7 +98,7 @@ def failures(ran: Ran) -> list[str]:
     return [f"{name}{model}: {reason}" for model, reason in ran.failed.items()]
 
 
-def incomplete(summaries: Sequence[Mapping[str, Any]], outcome: Outcome) -> list[str]:
+def incomplete(summaries: Sequence[Facts], outcome: Outcome) -> list[str]:
     """Which levels lost a part of their load on the way, and how they are measured again; empty where none did."""
     found = []
     for summary in summaries:

@@ -23,34 +23,24 @@ _TOKENS_PER_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PlannedLevel:
-    """A level, when it ends, and how long it may take.
-
-    Attributes:
-        shortest_s, longest_s: Estimated: if the server's throughput grows with every stream, and if it does not.
-        skip: Why it is not to be run; None where it is.
-    """
+    """A level, when it ends, and how long it may take."""
 
     level: Level
     limits: Limits
+    # Estimated: if the server's throughput grows with every stream, and if it does not
     shortest_s: float
     longest_s: float
-    skip: str | None = None
+    skip: str | None = None  # why it is not to be run; None where it is
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All levels of a run, in order.
-
-    Attributes:
-        cuts: What a budget took away, in words.
-        assumption: What the estimate rests on, in words; empty where durations alone decide.
-        idle_s: Of the gaps in which models are left idle.
-    """
+    """All levels of a run, in order."""
 
     levels: tuple[PlannedLevel, ...]
-    cuts: tuple[str, ...]
-    assumption: str
-    idle_s: float = 0.0
+    cuts: tuple[str, ...]  # what a budget took away, in words
+    assumption: str  # what the estimate rests on, in words; empty where durations alone decide
+    idle_s: float = 0.0  # of the gaps in which models are left idle
 
     @property
     def shortest_s(self) -> float:

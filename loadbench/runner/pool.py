@@ -21,16 +21,12 @@ from loadbench.machine import keep_working_folder_out
 from loadbench.runner import worker
 from loadbench.runner.worker import Hello
 
-LOST_S = 10.0
-"""A worker that does not answer for so long is lost: its share counts no more."""
-BEGIN_S = 60.0
-"""For the first answer: a worker has Python and its libraries to load."""
-CLOSE_S, LET_GO_S = 5.0, 2.0
-"""For the last answer, of a process and of a cluster's worker."""
+LOST_S = 10.0  # a worker that does not answer for so long is lost: its share counts no more
+BEGIN_S = 60.0  # for the first answer: a worker has Python and its libraries to load
+CLOSE_S, LET_GO_S = 5.0, 2.0  # for the last answer, of a process and of a cluster's worker
 CONNECT_S = 15.0
 ROUND_TRIPS = 8
-MOST_UNCERTAIN_NS = 100_000_000
-"""Of a worker's clock: what is known less well cannot begin together with others."""
+MOST_UNCERTAIN_NS = 100_000_000  # of a worker's clock: what is known less well cannot begin together with others
 MOST_LOCAL = 256
 
 Arguments = TypeVarTuple("Arguments")
@@ -43,36 +39,22 @@ class Lost(LoadbenchError):
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A worker's clocks against those of this process, in ns.
+    """A worker's clocks against those of this process, in ns."""
 
-    Attributes:
-        offset_ns: Its monotonic clock minus ours: of no meaning but for the start.
-        uncertain_ns: The offset is known to within this, half the shortest round trip of a call.
-        wall_offset_ns: Its wall clock minus ours.
-    """
-
-    offset_ns: int
-    uncertain_ns: int
-    wall_offset_ns: int
+    offset_ns: int  # its monotonic clock minus ours: of no meaning but for the start
+    uncertain_ns: int  # the offset is known to within this, half the shortest round trip of a call
+    wall_offset_ns: int  # its wall clock minus ours
 
 
 @dataclass(slots=True)
 class Place:
-    """A worker.
+    """A worker."""
 
-    Attributes:
-        name: w1, w2, ...
-        address: Of a cluster's worker; None of a process here.
-        executor: Runs one call after the other in the worker.
-        hello: Who it is; None until it said so.
-        lost: Why it is not called any more.
-    """
-
-    name: str
-    executor: Executor
-    address: str | None = None
-    hello: Hello | None = None
-    lost: str | None = None
+    name: str  # w1, w2, ..
+    executor: Executor  # runs one call after the other in the worker
+    address: str | None = None  # of a cluster's worker; None of a process here
+    hello: Hello | None = None  # who it is; None until it said so
+    lost: str | None = None  # why it is not called any more
 
     def __str__(self) -> str:
         """As `w2 (tcp://10.0.0.7:41234)`."""

@@ -34,21 +34,15 @@ from loadbench.store.summary import Verdict
 # -- the rule: how many requests decide a probe
 
 LOOKS = 3
-CONFIRM_LOOKS = 2
-"""At a rate, where a look comes as late as a queue needs."""
-ROUNDS = 20
-"""Least requests of a probe per stream where the scenario sets no number."""
-FEWEST = 100
-"""Least requests of a probe without a share that can be decided: a maximum, a mean, a rate."""
-WARMUP = 0.25
-"""Of a probe at a rate: while its queue fills."""
+CONFIRM_LOOKS = 2  # at a rate, where a look comes as late as a queue needs
+ROUNDS = 20  # least requests of a probe per stream where the scenario sets no number
+FEWEST = 100  # least requests of a probe without a share that can be decided: a maximum, a mean, a rate
+WARMUP = 0.25  # of a probe at a rate: while its queue fills
 STEADY_S, CONFIRM_S, LONGEST_S = 20.0, 60.0, 300.0
 """Seconds after the warm-up, at a rate: least before a load is met, least of a probe that confirms it, and most that a
 bound may lengthen it to."""
-WANDERS = 4.0
-"""Times that a queue at its limit takes on average to wander across the bound: by then 99 of 100 have."""
-EARLIEST = 10
-"""Requests after which a rate may first be said to be missed."""
+WANDERS = 4.0  # times that a queue at its limit takes on average to wander across the bound: by then 99 of 100 have
+EARLIEST = 10  # requests after which a rate may first be said to be missed
 _OF_QUEUES = ("ttft", "e2e", "client_queue")
 
 
@@ -69,17 +63,11 @@ def wanted(bound: Bound) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one probe is decided.
+    """How one probe is decided."""
 
-    Attributes:
-        shares: Of requests that must meet each bound.
-        sizes: Requests after which it is looked at; the last one is its end.
-        least_s: At a rate, how long its window must be after the warm-up; 0 in closed loop, which has none.
-    """
-
-    shares: tuple[float, ...]
-    sizes: tuple[int, ...]
-    least_s: float = 0.0
+    shares: tuple[float, ...]  # of requests that must meet each bound
+    sizes: tuple[int, ...]  # requests after which it is looked at; the last one is its end
+    least_s: float = 0.0  # at a rate, how long its window must be after the warm-up; 0 in closed loop, which has none
 
     @classmethod
     def of(cls, bounds: Sequence[Bound], level: Level, requests: int | None = None, *, confirms: bool = False) -> Rule:
@@ -219,26 +207,20 @@ def _lasts_s(bounds: Sequence[Bound], rate_per_s: float, *, confirms: bool) -> f
 
 # -- backlogs
 
-FEWEST_IN_LINE = 40
-"""Requests below which nothing is said of a backlog."""
+FEWEST_IN_LINE = 40  # requests below which nothing is said of a backlog
 BATCHES = 20
 TAIL = 0.001
 TREND = 0.05
 """As TAIL, for the question whether a load may be said to be met: a server that keeps up is asked again later."""
-GROWTH = 1.5
-"""Least ratio of the last batch to the first: what grows by less may be a server that fills up."""
+GROWTH = 1.5  # least ratio of the last batch to the first: what grows by less may be a server that fills up
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """A backlog that grows.
+    """A backlog that grows."""
 
-    Attributes:
-        slope: Seconds that a request stays longer, for each second that passes; of a line through the batches.
-        first_s, last_s: How long requests stayed in the first and the last batch.
-    """
-
-    slope: float
+    slope: float  # seconds that a request stays longer, for each second that passes; of a line through the batches
+    # How long requests stayed in the first and the last batch
     first_s: float
     last_s: float
 
@@ -299,23 +281,16 @@ def _batches(values: NDArray[np.float64]) -> NDArray[np.float64]:
 # -- one look
 
 UNSTEADY = "requests stay longer and longer, or ever more are in flight: the load is not steady yet"
-ALMOST = 0.95
-"""Of the seconds that a window needs: what counts as that long where chance decides when requests come."""
+ALMOST = 0.95  # of the seconds that a window needs: what counts as that long where chance decides when requests come
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Requests in the order of start.
+    """Requests in the order of start."""
 
-    Attributes:
-        due_s: When each was due.
-        stay_s: From then to its end; NaN where it did not complete.
-        met: Which bounds it met, one column for each.
-    """
-
-    due_s: NDArray[np.float64]
-    stay_s: NDArray[np.float64]
-    met: NDArray[np.bool_]
+    due_s: NDArray[np.float64]  # when each was due
+    stay_s: NDArray[np.float64]  # from then to its end; NaN where it did not complete
+    met: NDArray[np.bool_]  # which bounds it met, one column for each
 
     def __len__(self) -> int:
         return len(self.due_s)
@@ -327,15 +302,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a look says.
-
-    Attributes:
-        hits: Requests that met each bound, of `requests`; `worth` is how many independent ones those are.
-    """
+    """What a look says."""
 
     verdict: Verdict
     requests: int
-    hits: tuple[int, ...]
+    hits: tuple[int, ...]  # requests that met each bound, of `requests`; `worth` is how many independent ones those are
     worth: tuple[float, ...]
     reason: str | None = None
 
@@ -408,8 +379,7 @@ def independent(sample: Sample) -> int:
 UNREACHABLE = ("dns", "connect", "tls", "timeout_connect")
 """Failures that say the server is gone. They end no probe: the engine ends the level, and then the model is known to
 have failed, at whatever load."""
-_NEXT_TEST = 1.5
-"""From one test for a backlog to the next, in requests: so few tests share little chance of error."""
+_NEXT_TEST = 1.5  # from one test for a backlog to the next, in requests: so few tests share little chance of error
 
 _Row = tuple[list[bool], float, float]
 """A request: which bounds it met, when it was due, how long it stayed; NaN where it did not complete."""
@@ -421,48 +391,36 @@ class Attainment:
 
     Attributes:
         share: Of the requests that met it; None for a figure of the whole level, and where it has no meaning.
-        wanted: The share that must.
-        interval: Of `share`, at the confidence of one look.
         worth: How many independent requests those that were judged are worth, at a rate by the times that they stayed
             too: what an estimate over all loads weighs them by; None as `share`.
-        attained: Whether it holds; of a share, whether the interval says so; None where nothing does.
     """
 
     bound: str
     share: float | None
-    wanted: float | None
-    interval: tuple[float, float] | None
-    attained: bool | None
+    wanted: float | None  # the share that must
+    interval: tuple[float, float] | None  # of `share`, at the confidence of one look
+    attained: bool | None  # whether it holds; of a share, whether the interval says so; None where nothing does
     worth: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a probe says, of how many requests, and why where that is not plain from the shares.
-
-    Attributes:
-        requests: Those that were judged; at a rate *met* is said of those after the warm-up alone.
-    """
+    """What a probe says, of how many requests, and why where that is not plain from the shares."""
 
     verdict: Verdict
-    requests: int
+    requests: int  # those that were judged; at a rate *met* is said of those after the warm-up alone
     shares: tuple[Attainment, ...]
     reason: str | None = None
 
 
 @dataclass(slots=True)
 class Probe:
-    """A load that is being measured.
-
-    Attributes:
-        first: Number of the first measured request.
-        opened: Whether requests start at a rate, whatever is in flight.
-    """
+    """A load that is being measured."""
 
     bounds: Sequence[Bound]
     rule: Rule
-    first: int
-    opened: bool
+    first: int  # number of the first measured request
+    opened: bool  # whether requests start at a rate, whatever is in flight
     streamed: bool = True
     decision: Decision | None = None
     _results: list[Result] = field(default_factory=list)  # measured ones, as they end

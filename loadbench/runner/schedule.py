@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from loadbench.metrics import level as levels
 from loadbench.metrics.distribution import NS_PER_MS
 from loadbench.metrics.slo import compare
 from loadbench.runner.plan import PlannedLevel, Schedule
+from loadbench.runner.watch import Facts
 from loadbench.scenario import LEAST_REPEATS, Level, Scenario
 from loadbench.scenario.bounds import Threshold
 from loadbench.store import LevelData
@@ -24,12 +25,11 @@ from loadbench.store.record import Result, Results
 
 # -- until the means are known well enough
 
-FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")
-"""Of which the widths of intervals end the repeats."""
+FIGURES = ("output_tokens_per_s", "ttft_p50", "e2e_p50")  # of which the widths of intervals end the repeats
 _LOAD = ("model", "concurrency", "request_rate_per_s", "shape")
 
 
-def until_record(scenario: Scenario) -> dict[str, Any]:
+def until_record(scenario: Scenario) -> dict[str, object]:
     """What run.json says under `until` at the start; the schedule fills it."""
     return {"wanted": scenario.until, "least": LEAST_REPEATS, "most": scenario.repeats, "reached": None, "runs": []}
 
@@ -55,22 +55,17 @@ class Precise(Schedule):
     Known well enough is a mean over runs whose 95 % interval (`metrics.over_runs`) is no further from it than
     `wanted`, of tokens/s and of the median latency, at every load. All loads stop together, so that their runs stay in
     turns. A load that failed or was skipped once is not waited for any more.
-
-    Attributes:
-        levels: The plan's, in rounds.
-        record: run.json's `until`. Figures that are in it count, as those of a run that is continued.
-        tell: Shows after each round how well the worst mean is known.
-        rounds: Shared by runs that take turns; unset, this run decides alone.
     """
 
-    levels: Sequence[PlannedLevel]
+    levels: Sequence[PlannedLevel]  # the plan's, in rounds
+    # run.json's `until`. Figures that are in it count, as those of a run that is continued
     record: MutableMapping[str, Any]
-    tell: Callable[[str], None]
+    tell: Callable[[str], None]  # shows after each round how well the worst mean is known
     streamed: bool = True
-    rounds: Rounds = field(default_factory=Rounds)
+    rounds: Rounds = field(default_factory=Rounds)  # shared by runs that take turns; unset, this run decides alone
     _given: int = 0
     _results: list[Result] = field(default_factory=list)
-    _lost: set[tuple[Any, ...]] = field(default_factory=set)  # loads that are not waited for
+    _lost: set[tuple[object, ...]] = field(default_factory=set)  # loads that are not waited for
 
     def __post_init__(self) -> None:
         self.rounds.runs.append(self)
@@ -99,7 +94,7 @@ class Precise(Schedule):
     def heard(self, result: Result) -> None:
         self._results.append(result)
 
-    def ended(self, progress: Progress, facts: Mapping[str, Any]) -> None:
+    def ended(self, progress: Progress, facts: Facts) -> None:
         """Keep the level's figures in the record, which the run folder writes together with the level."""
         level = progress.level
         if facts["status"] == "complete":
@@ -116,7 +111,7 @@ class Precise(Schedule):
     def _conclude(self) -> bool:
         """Whether all means are known well enough by now; says how well the worst one is."""
         rows = {row["level"]: row for row in self.record["runs"]}  # of a level that was measured again, the last
-        grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        grouped: dict[tuple[object, ...], list[Facts]] = {}
         for row in rows.values():
             load = tuple(row[name] for name in _LOAD)
             if load not in self._lost:
@@ -140,18 +135,15 @@ class Precise(Schedule):
         return reached
 
 
-def _key(level: Level) -> tuple[Any, ...]:
+def _key(level: Level) -> tuple[object, ...]:
     return tuple(getattr(level, name) for name in _LOAD)
 
 
 # -- an early end
 
-FEWEST = 10
-"""Requests that have ended before anything is aborted: a bad request at its beginning ends no run."""
-ERROR = 0.01
-"""Chance that the looks at a level together end a run that is just at its limit."""
-_GROWTH = 1.1
-"""From one look to the next, in requests."""
+FEWEST = 10  # requests that have ended before anything is aborted: a bad request at its beginning ends no run
+ERROR = 0.01  # chance that the looks at a level together end a run that is just at its limit
+_GROWTH = 1.1  # from one look to the next, in requests
 
 
 def with_aborts(schedule: Schedule, thresholds: Sequence[Threshold], *, streamed: bool) -> Schedule:
@@ -162,18 +154,13 @@ def with_aborts(schedule: Schedule, thresholds: Sequence[Threshold], *, streamed
 
 @dataclass
 class Abort(Schedule):
-    """A schedule around another one. Once it has aborted, every level that follows is to be skipped.
-
-    Attributes:
-        thresholds: Those that abort.
-        reason: Why the run was ended; None where it was not.
-    """
+    """A schedule around another one. Once it has aborted, every level that follows is to be skipped."""
 
     schedule: Schedule
-    thresholds: Sequence[Threshold]
+    thresholds: Sequence[Threshold]  # those that abort
     streamed: bool = True
     now_ns: Callable[[], int] = time.perf_counter_ns
-    reason: str | None = None
+    reason: str | None = None  # why the run was ended; None where it was not
     _by: Threshold | None = None
     _cut: bool = False  # whether the present level was still to begin requests
     _trials: list[Trial] | None = None  # of the present level
@@ -247,14 +234,10 @@ _COUNTED = {
 
 @dataclass(slots=True)
 class Trial:
-    """A threshold on the level that is measured.
-
-    Attributes:
-        opened: Whether requests start at a rate: then TTFT counts from when they were due.
-    """
+    """A threshold on the level that is measured."""
 
     threshold: Threshold
-    opened: bool
+    opened: bool  # whether requests start at a rate: then TTFT counts from when they were due
     _hits: int = 0  # completed requests whose time is on the wrong side
     _looks: int = 0
     _next_look: float = FEWEST

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -47,37 +47,28 @@ class Drives(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """A run.
-
-    Attributes:
-        chosen: The models to measure; the plan's levels name their ids.
-        watch: Takes samples; one without a sampler takes none.
-        control: Loads and unloads models; None where the server offers that not.
-        origins: What is known of models beside what the server says, by id.
-        budget_s, runs: How long it may take, and how many runs share that time, this one among them.
-        schedule: Decides on the levels; unset, they are those of the plan.
-        drive: Makes what makes the load; unset, it is the engine in this process, on `client`.
-        interrupted: Whether the user ended it.
-        failed: Models that completed nothing, and why.
-    """
+    """A run."""
 
     scenario: Scenario
     prompts: Sequence[Prompt]
     target: Target
-    chosen: Sequence[Chosen]
+    chosen: Sequence[Chosen]  # the models to measure; the plan's levels name their ids
     plan: Plan
     folder: RunFolder
     client: Client
     view: View
-    watch: Watch
-    control: Control | None = None
+    watch: Watch  # takes samples; one without a sampler takes none
+    control: Control | None = None  # loads and unloads models; None where the server offers that not
+    # What is known of models beside what the server says, by id
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    # How long it may take, and how many runs share that time, this one among them
     budget_s: float | None = None
     runs: int = 1
-    schedule: Schedule | None = None
+    schedule: Schedule | None = None  # decides on the levels; unset, they are those of the plan
+    # Makes what makes the load; unset, it is the engine in this process, on `client`
     drive: Callable[..., Drives] | None = None
-    interrupted: bool = False
-    failed: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False  # whether the user ended it
+    failed: dict[str, str] = field(default_factory=dict)  # models that completed nothing, and why
     _engine: Drives | None = None
     _whole: set[str] = field(default_factory=set)  # levels that were complete when it began
     _deadline_s: float | None = None  # of the budget
@@ -252,7 +243,7 @@ class Session:
         if facts["status"] == "failed" and (progress.completed or level.model not in self._answered):
             self.failed[level.model] = facts["reason"]
 
-    def _entry(self, level: Level) -> dict[str, Any]:
+    def _entry(self, level: Level) -> dict[str, object]:
         """The level in run.json, before it begins."""
         chosen = next((one for one in self.chosen if one.id == level.model), None)
         facts = chosen.facts if chosen else None

@@ -33,10 +33,8 @@ from loadbench.runner.worker import COUNTS, Order, Report
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
 
-ASK_S = 0.25
-"""Between two calls for a share's reports."""
-HEAD_START_S = 0.2
-"""From the last worker's word that it is ready to the start, beside the time that calls take."""
+ASK_S = 0.25  # between two calls for a share's reports
+HEAD_START_S = 0.2  # from the last worker's word that it is ready to the start, beside the time that calls take
 CONNECT_LIMIT_S = 120.0
 CUT_S = 3.0
 
@@ -222,22 +220,16 @@ class Spread:
 
 @dataclass(slots=True)
 class Part:
-    """A share at its place, as far as is known.
-
-    Attributes:
-        seen: How many reports came; `last` is the last one.
-        lost: Why nothing more will come of it; None while all is well.
-        lost_ns: When that was noticed, in ns since the level began.
-    """
+    """A share at its place, as far as is known."""
 
     place: Place
     share: Share
     clock: Clock
     order_id: str
-    seen: int = 0
+    seen: int = 0  # how many reports came; `last` is the last one
     last: Report = field(default_factory=lambda: Report("connecting"))
-    lost: str | None = None
-    lost_ns: int | None = None
+    lost: str | None = None  # why nothing more will come of it; None while all is well
+    lost_ns: int | None = None  # when that was noticed, in ns since the level began
 
     @property
     def ended(self) -> bool:
@@ -307,7 +299,7 @@ def merge_into(progress: Progress, parts: Sequence[Part]) -> None:
         progress.histograms[name] = merged
 
 
-def worker_figures(part: Part, progress: Progress) -> dict[str, Any]:
+def worker_figures(part: Part, progress: Progress) -> dict[str, object]:
     """What run.json says of a worker's share."""
     place, report, share, level = part.place, part.last, part.share, progress.level
     hello, rate_per_s = place.hello, level.request_rate_per_s
@@ -390,14 +382,10 @@ def workers_of(sharing: Sharing, info: Mapping[str, Any] | None, *, local: bool)
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Workers that are there.
-
-    Attributes:
-        drive: Makes what makes a session's load.
-    """
+    """Workers that are there."""
 
     pool: Pool
-    drive: Callable[..., Spread]
+    drive: Callable[..., Spread]  # makes what makes a session's load
 
     def pids(self) -> list[int]:
         """Of those on this machine."""
@@ -405,7 +393,7 @@ class Workers:
         hellos = [one.hello for one in self.pool.places if one.hello is not None]
         return [one.pid for one in hellos if one.host == here]
 
-    def facts(self, sharing: Sharing) -> dict[str, Any]:
+    def facts(self, sharing: Sharing) -> dict[str, object]:
         """What run.json says of them."""
         known = [(one, one.hello) for one in self.pool.places if one.hello is not None]
         return {

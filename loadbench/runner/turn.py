@@ -20,8 +20,7 @@ from loadbench.scenario import Scenario
 from loadbench.server import Chosen, ModelFacts
 from loadbench.store.record import Result
 
-PROBE_TOKENS = 8
-"""Of the answers before the measurement, unless a server has no answer so short."""
+PROBE_TOKENS = 8  # of the answers before the measurement, unless a server has no answer so short
 PING_TOKENS = 1
 PROBES = 3
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -31,10 +30,8 @@ REST_S = 5.0
 """After requests that came too early, before the measurement: what a gateway lets through at once is used up."""
 _OF_TOKENS = re.compile(r"token|budget|length|minimum|too (?:small|short|low)", re.IGNORECASE)
 """A refusal that may be of the few tokens that a probe asks for, not of what the run asks for."""
-SETTLE_S = 1.0
-"""From an unload to the look at what memory it gave back: allocators and drivers let go a moment later."""
-MOST_WORDS = 512
-"""Of a calibration request: a line through 512 words is known to about one token in a hundred."""
+SETTLE_S = 1.0  # from an unload to the look at what memory it gave back: allocators and drivers let go a moment later
+MOST_WORDS = 512  # of a calibration request: a line through 512 words is known to about one token in a hundred
 
 
 class Control(Protocol):
@@ -47,47 +44,31 @@ class Control(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is known of a model beside what its server says.
+    """What is known of a model beside what its server says."""
 
-    Attributes:
-        load_s: How long the server took to start with its model in it, where this run started it.
-        disk_bytes: Of the model's files.
-        disk_source: `files` were measured, or the `server` says so.
-    """
-
-    load_s: float | None = None
-    disk_bytes: int | None = None
-    disk_source: str | None = None
+    load_s: float | None = None  # how long the server took to start with its model in it, where this run started it
+    disk_bytes: int | None = None  # of the model's files
+    disk_source: str | None = None  # `files` were measured, or the `server` says so
 
 
 @dataclass(slots=True)
 class Turn:
-    """One model from its load to its unload.
+    """One model from its load to its unload."""
 
-    Attributes:
-        chosen: The model, and for which device.
-        prompts: The first one is asked, behind a prefix of its own each time, so that no prompt cache answers.
-        control: None where the server offers no loading.
-        sleep: Waits so many seconds; False where the user ended the run meanwhile.
-        record: What run.json says of this model; filled as it goes.
-        probes: The list in run.json that takes each probe.
-        pause: Lets so many seconds pass.
-        salt: Makes the prefixes differ from those of other runs.
-    """
-
-    chosen: Chosen
+    chosen: Chosen  # the model, and for which device
     scenario: Scenario
+    # The first one is asked, behind a prefix of its own each time, so that no prompt cache answers
     prompts: Sequence[Prompt]
     client: Client
-    control: Control | None
+    control: Control | None  # None where the server offers no loading
     watch: Watch
     view: View
-    sleep: Callable[[float], Awaitable[bool]]
-    probes: list[dict[str, Any]]
+    sleep: Callable[[float], Awaitable[bool]]  # waits so many seconds; False where the user ended the run meanwhile
+    probes: list[dict[str, object]]  # the list in run.json that takes each probe
     origin: Origin
-    salt: int
-    pause: Callable[[float], Awaitable[None]] = anyio.sleep
-    record: dict[str, Any] = field(default_factory=dict)
+    salt: int  # makes the prefixes differ from those of other runs
+    pause: Callable[[float], Awaitable[None]] = anyio.sleep  # lets so many seconds pass
+    record: dict[str, Any] = field(default_factory=dict)  # what run.json says of this model; filled as it goes
     limited: bool = False  # the server refused already to be asked so often
     _unloads: bool = False  # this run loaded what was not loaded before
     _asked: int = 0

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from loadbench.engine import Progress
     from loadbench.runner.plan import Plan, PlannedLevel
 
-Facts = Mapping[str, Any]
-"""Of an event, as JSON will say it."""
+Facts = Mapping[str, Any]  # of an event, as JSON will say it
 
 # -- views
 
@@ -58,7 +57,7 @@ class JsonLines(View):
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
 
-    def _write(self, event: str, **fields: Any) -> None:
+    def _write(self, event: str, **fields: object) -> None:
         self._out.write(in_json(orjson.dumps({"event": event, **fields}).decode()).encode() + b"\n")
         self._out.flush()
 
@@ -223,13 +222,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Watched:
-    """A server; one without a base URL is not started and has nothing to watch.
-
-    Attributes:
-        others: Further endpoints of the service, whose requests are counted together with its own.
-    """
+    """A server; one without a base URL is not started and has nothing to watch."""
 
     server: Target
+    # Further endpoints of the service, whose requests are counted together with its own
     others: tuple[Target, ...] = ()
 
     @property
@@ -260,7 +256,7 @@ class Watched:
         finally:
             sampler.close()
 
-    def facts(self, sampler: telemetry.Sampler | None) -> dict[str, Any] | None:
+    def facts(self, sampler: telemetry.Sampler | None) -> dict[str, object] | None:
         """What run.json says of the samples; None where none are taken."""
         if sampler is None:
             return None
@@ -312,8 +308,7 @@ class Pulse:
         return {"client_pause_s": round(self._longest_s, 3), "client_pause_at_s": at_s}
 
 
-SILENT_S = 10.0
-"""Without an answer, before a person reads that it is waited for."""
+SILENT_S = 10.0  # without an answer, before a person reads that it is waited for
 
 
 def waiting_for(scenario: Scenario, *, begun: bool = False) -> str:

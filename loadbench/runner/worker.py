@@ -38,41 +38,29 @@ from loadbench.transport import ExchangeError, kernel_stamps_work, raise_file_li
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One worker's share of one level.
+    """One worker's share of one level."""
 
-    Attributes:
-        id: Unlike that of any other order.
-        limits: The level's: `share.limits` has the share's own.
-        line: How the server counts the words of prompts that are to be made up.
-    """
-
-    id: str
+    id: str  # unlike that of any other order
     route: Route
     prompts: Sequence[Prompt]
-    line: Line
+    line: Line  # how the server counts the words of prompts that are to be made up
     settings: Settings
     share: Share
     level: Level
     attempt: int
-    limits: Limits
+    limits: Limits  # the level's: `share.limits` has the share's own
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who a worker is.
+    """Who a worker is."""
 
-    Attributes:
-        version: Of its loadbench.
-        cores: That its process may use.
-        stamps: Where it stamps arrivals: kernel or user.
-    """
-
-    version: str
+    version: str  # of its loadbench
     python: str
     host: str
     pid: int
-    cores: int
-    stamps: str
+    cores: int  # that its process may use
+    stamps: str  # where it stamps arrivals: kernel or user
     event_loop: str
 
 
@@ -89,17 +77,10 @@ class Report(msgspec.Struct):
     """How a share goes, as of one moment: its figures so far, and the records that came since the last report.
 
     What has the name of a field of `Progress` is that, but for the MARKS.
-
-    Attributes:
-        state: connecting, ready, running or over.
-        error: Why its engine ended by itself; None while all is well.
-        cpu_s: CPU seconds of its process.
-        late_ns: How long after the agreed time it began; 0 where it was in time.
-        histograms: By metric, from the beginning on.
     """
 
-    state: str
-    error: str | None = None
+    state: str  # connecting, ready, running or over
+    error: str | None = None  # why its engine ended by itself; None while all is well
     in_flight: int = 0
     issued: int = 0
     ended: int = 0
@@ -121,9 +102,9 @@ class Report(msgspec.Struct):
     think_time_s: float | None = None
     round_trip_ns: int | None = None
     client_wait_share: float | None = None
-    cpu_s: float = 0.0
-    late_ns: int = 0
-    histograms: dict[str, Histogram] = {}
+    cpu_s: float = 0.0  # CPU seconds of its process
+    late_ns: int = 0  # how long after the agreed time it began; 0 where it was in time
+    histograms: dict[str, Histogram] = {}  # by metric, from the beginning on
     records: list[Result] = []
 
 
@@ -151,8 +132,7 @@ def read_reports(message: bytes) -> list[Report]:
 
 # -- a share while it runs
 
-ABANDONED_S = 20.0
-"""Without a call for so long a share ends by itself."""
+ABANDONED_S = 20.0  # without a call for so long a share ends by itself
 
 
 class _Running:

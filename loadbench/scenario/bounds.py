@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -112,13 +112,6 @@ _NOT_A_BOUND: dict[Door, str] = {
 class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A limit on a figure: `METRIC[_STATISTIC] OP VALUE`.
 
-    Attributes:
-        metric: The key of a figure.
-        statistic: "p50" ... "p999", "mean" or "max" of a distribution; None of a single number.
-        op: The comparison that holds when the bound is met.
-        value: In the figure's unit.
-        text: As written.
-
     >>> Bound.parse("ttft_p95=800ms")
     Bound(metric='ttft', statistic='p95', op='<=', value=800.0, text='ttft_p95=800ms')
     >>> bound = Bound.parse("failed > 1%")
@@ -126,11 +119,11 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ('>', 0.01)
     """
 
-    metric: str
-    statistic: str | None
-    op: Op
-    value: float
-    text: str
+    metric: str  # the key of a figure
+    statistic: str | None  # "p50" ... "p999", "mean" or "max" of a distribution; None of a single number
+    op: Op  # the comparison that holds when the bound is met
+    value: float  # in the figure's unit
+    text: str  # as written
 
     @classmethod
     def parse(cls, text: str, door: Door = "slo") -> Bound:
@@ -215,8 +208,7 @@ def _figure(name: str, text: str, door: Door) -> tuple[Figure, str | None]:
     return figure, statistic
 
 
-_ALIKE = 0.65
-"""Of difflib: the names are short, and at 0.5 `speed` passes for `e2e`, at 0.6 `p95` for `itl_p95`."""
+_ALIKE = 0.65  # of difflib: the names are short, and at 0.5 `speed` passes for `e2e`, at 0.6 `p95` for `itl_p95`
 
 
 def _offer(name: str, door: Door) -> str:
@@ -311,8 +303,7 @@ def share(text: str) -> float:
 
 # -- thresholds: what fails a run
 
-AFTER_S = 10.0
-"""Measured time before which nothing is aborted, unless `after` says otherwise."""
+AFTER_S = 10.0  # measured time before which nothing is aborted, unless `after` says otherwise
 MOST_CHARACTERS = 300
 _EARLY_TIMES = ("ttft", "tpot", "e2e", "client_queue")
 _EARLY_COUNTS = ("failed", "success", "dropped")
@@ -332,13 +323,6 @@ class FailIf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"w
 class Threshold(msgspec.Struct, frozen=True):
     """A condition under which a run has failed. The written condition is the failure, not what should hold.
 
-    Attributes:
-        bound: The condition.
-        level: To which levels it is restricted: a load ("c8"), a model, or both ("phi-4-mini@c8"); None for all.
-        abort: Whether the run ends as soon as it surely holds.
-        after_s: Measured time of a level before which it ends nothing.
-        text: The condition as written, without `abort`.
-
     >>> Threshold.parse("failed > 10% abort after 5s").after_s
     5.0
     >>> one = Threshold.parse("ttft_p95{c8} > 800ms")
@@ -346,11 +330,12 @@ class Threshold(msgspec.Struct, frozen=True):
     ('c8', 800.0, 'ttft_p95{c8} > 800ms')
     """
 
-    bound: Bound
+    bound: Bound  # the condition
+    # To which levels it is restricted: a load ("c8"), a model, or both ("phi-4-mini@c8"); None for all
     level: str | None
-    abort: bool
-    after_s: float
-    text: str
+    abort: bool  # whether the run ends as soon as it surely holds
+    after_s: float  # measured time of a level before which it ends nothing
+    text: str  # the condition as written, without `abort`
 
     @classmethod
     def parse(cls, text: str) -> Threshold:
@@ -385,7 +370,7 @@ class Threshold(msgspec.Struct, frozen=True):
         return cls(bound=bound, level=level, abort=ending is not None, after_s=after_s, text=condition)
 
     @classmethod
-    def of(cls, written: str | FailIf | Mapping[str, Any]) -> Threshold:
+    def of(cls, written: str | FailIf | Mapping[str, object]) -> Threshold:
         """Read what a scenario holds, as text or table.
 
         Raises:
@@ -445,19 +430,12 @@ def encoded(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a candidate must meet: METRIC[_STATISTIC] OP VALUE, or WORD=a,b,c.
+    """What a candidate must meet: METRIC[_STATISTIC] OP VALUE, or WORD=a,b,c."""
 
-    Attributes:
-        text: As written.
-        name: The figure: "ttft_p95", "memory", "licence".
-        bound: The limit in the figure's unit; None of words.
-        words: The words that are good, in lower case.
-    """
-
-    text: str
-    name: str
-    bound: Bound | None
-    words: Sequence[str] = ()
+    text: str  # as written
+    name: str  # the figure: "ttft_p95", "memory", "licence"
+    bound: Bound | None  # the limit in the figure's unit; None of words
+    words: Sequence[str] = ()  # the words that are good, in lower case
 
     @classmethod
     def parse(cls, text: str) -> Need:

@@ -17,8 +17,7 @@ from loadbench.text import at, printable, shown
 
 LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
-WRITER_WAIT_S = 5.0
-"""For the first byte of a named pipe: one that nobody writes to would be waited for without end."""
+WRITER_WAIT_S = 5.0  # for the first byte of a named pipe: one that nobody writes to would be waited for without end
 _BUFFER_BYTES = 1 << 19
 Keys = tuple[str | int, ...]
 
@@ -187,7 +186,7 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
             return
         raise ScenarioError(f"{where}: {name} is not a JSON number")
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         data = dict(pairs)
         if len(data) < len(pairs):
             keys = [key for key, _ in pairs]

@@ -20,12 +20,10 @@ from loadbench.scenario.files import DEEPEST, LARGEST_BYTES, open_input, parse_j
 from loadbench.text import at, printable, shown
 
 PROMPTS = (".json", ".jsonl", ".csv", ".tsv", ".txt")
-TRACES = (".jsonl", ".csv")
-"""How the names of files end that hold prompts, or recorded traffic; `.gz` may follow."""
+TRACES = (".jsonl", ".csv")  # how the names of files end that hold prompts, or recorded traffic; `.gz` may follow
 WHOLE = ("prompts", "data", "rows", "instances", "examples", "questions")
 """Keys of the one object of a .json file under which the list of its items may stand."""
-SPEAKER = ("role", "from", "speaker", "author", "sender")
-"""Keys that say whose turn of a conversation it is."""
+SPEAKER = ("role", "from", "speaker", "author", "sender")  # keys that say whose turn of a conversation it is
 NAMES = (
     *("id", "custom_id", "question_id", "prompt_id", "task_id", "conversation_id", "conversation_hash", "message_id"),
     *("recordId", "key", "uid", "uuid", "qid", "_id", "idx"),
@@ -33,27 +31,19 @@ NAMES = (
 """Keys that name an item, the first that it has."""
 LONGEST_NAME = 200
 _CHUNK = 1 << 20
-_NEAR_END = 16
-"""Characters before the end of what was read so far where a fault may be that more is to come."""
+_NEAR_END = 16  # characters before the end of what was read so far where a fault may be that more is to come
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One item, not parsed yet: of a large file few are looked at.
+    """One item, not parsed yet: of a large file few are looked at."""
 
-    Attributes:
-        number: From 1.
-        file: As messages name it.
-        text: JSON, or the text itself where `kind` is "text".
-        line: Where it stands; None in a list.
-        kind: json, text, row (of a table), or object: the only one of a .json file, which is no list.
-        columns, cells: Of a row.
-    """
-
-    number: int
-    file: str
-    text: str
-    line: int | None = None
+    number: int  # from 1
+    file: str  # as messages name it
+    text: str  # JSON, or the text itself where `kind` is "text"
+    line: int | None = None  # where it stands; None in a list
+    # json, text, row (of a table), or object: the only one of a .json file, which is no list
     kind: Literal["json", "text", "row", "object"] = "json"
+    # Of a row
     columns: Sequence[str] = ()
     cells: Sequence[str] = ()
 

@@ -22,24 +22,16 @@ if TYPE_CHECKING:
 
 
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One load on one model: a concurrency (closed loop) or a request rate (open loop).
+    """One load on one model: a concurrency (closed loop) or a request rate (open loop)."""
 
-    Attributes:
-        id: Unique in the run: "phi-4-mini@c4", "phi-4-mini@r0.5", "phi-4-mini@c4#2" for the second repeat.
-        model: As the scenario or the server names it.
-        concurrency: Requests in flight, or users who pause between them; None in open loop.
-        request_rate_per_s: Requests started per second, of a shape the mean; None in closed loop.
-        repeat: 1 for the first time this load is measured on this model.
-        shape: How the rate changes, as "ramp 1..8 over 2m" or "trace day.jsonl"; None where it does not.
-        closing: Whether this is a model's first level once more, at its end: how far the machine wandered meanwhile.
-    """
-
-    id: str
-    model: str
-    concurrency: int | None
-    request_rate_per_s: float | None
-    repeat: int
+    id: str  # unique in the run: "phi-4-mini@c4", "phi-4-mini@r0.5", "phi-4-mini@c4#2" for the second repeat
+    model: str  # as the scenario or the server names it
+    concurrency: int | None  # requests in flight, or users who pause between them; None in open loop
+    request_rate_per_s: float | None  # requests started per second, of a shape the mean; None in closed loop
+    repeat: int  # 1 for the first time this load is measured on this model
+    # How the rate changes, as "ramp 1..8 over 2m" or "trace day.jsonl"; None where it does not
     shape: str | None = None
+    # Whether this is a model's first level once more, at its end: how far the machine wandered meanwhile
     closing: bool = False
 
     @property
@@ -54,8 +46,7 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.shape is not None and self.shape.startswith(TRACE)
 
 
-TRACE = "trace "
-"""How the shape of a level begins that replays a trace; the file's name follows."""
+TRACE = "trace "  # how the shape of a level begins that replays a trace; the file's name follows
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -122,17 +113,13 @@ class Piece:
 class Shape:
     """An open loop whose rate changes.
 
-    Attributes:
-        text: As one writes it, in its shortest form.
-        pieces: One after the other from the level's beginning.
-
     >>> ramp = Shape.parse("ramp 1..8 over 120s")
     >>> ramp.text, ramp.name, ramp.requests, ramp.mean_per_s
     ('ramp 1..8 over 2m', 'ramp1-8', 540.0, 4.5)
     """
 
-    text: str
-    pieces: tuple[Piece, ...]
+    text: str  # as one writes it, in its shortest form
+    pieces: tuple[Piece, ...]  # one after the other from the level's beginning
 
     @classmethod
     def parse(cls, text: str) -> Shape:
@@ -254,19 +241,15 @@ _UNITS: tuple[Unit, ...] = ("words", "characters", "tokens")
 class Length:
     """How long texts are: `[UNIT] [LAW] NUMBER [NUMBER]`.
 
-    Attributes:
-        unit: What is counted.
-        law: One of LAWS.
-        a, b: Its numbers; of normal and lognormal the mean and the standard deviation of the length itself.
-
     >>> Length.parse("tokens normal 512 128")
     Length(unit='tokens', law='normal', a=512.0, b=128.0)
     >>> Length.parse("200")
     Length(unit='words', law='fixed', a=200.0, b=0.0)
     """
 
-    unit: Unit
-    law: str
+    unit: Unit  # what is counted
+    law: str  # one of LAWS
+    # Its numbers; of normal and lognormal the mean and the standard deviation of the length itself
     a: float
     b: float = 0.0
 

@@ -15,8 +15,7 @@ from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
 
-Table = dict[str, Any]
-"""Plain data, as JSON and TOML have it."""
+Table = dict[str, Any]  # plain data, as JSON and TOML have it
 _INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""
 _BESIDE = {
@@ -152,7 +151,7 @@ def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=encoded)
 
 
-def _scenario(data: Any, where: str, folder: Path) -> Scenario:
+def _scenario(data: object, where: str, folder: Path) -> Scenario:
     if not isinstance(data, dict):
         raise ScenarioError(f"{where}: must be a table of settings, not {shown(data)}")
     _known(data, Scenario, (), where)

@@ -25,10 +25,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Device = Literal["cpu", "gpu", "npu"]
-MOST_REPEATS = 20
-"""Of a level that is repeated until its figures are known well enough."""
-LEAST_REPEATS = 3
-""" "Well enough" takes so many at least."""
+MOST_REPEATS = 20  # of a level that is repeated until its figures are known well enough
+LEAST_REPEATS = 3  # "Well enough" takes so many at least
 
 
 def _after(seconds: float) -> Duration:
@@ -547,10 +545,10 @@ def _check_threshold(written: str | FailIf) -> None:
     check_written(Threshold.of(written).bound, holds=False)
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, object]:
     """The JSON Schema of a scenario file, for editors."""
 
-    def hook(kind: type) -> dict[str, Any]:
+    def hook(kind: type) -> dict[str, object]:
         if kind is Duration:
             return {
                 "anyOf": [{"type": "string", "pattern": r"^([0-9.]+ *(ms|s|m|h) *)+$|^[0-9.]+$"}, {"type": "number"}]

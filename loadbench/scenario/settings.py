@@ -11,7 +11,7 @@ from __future__ import annotations
 import types
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -43,40 +43,26 @@ Reader = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """How the command line names a setting.
+    """How the command line names a setting."""
 
-    Attributes:
-        names: As "-n --requests", or "--cold/--as-found".
-        reads: None where the field's type says it.
-        variable: Whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS.
-        workshop: A variable of Foundry Local's workshop that sets it too.
-        name: Of the option, where a field has several of them.
-    """
-
-    names: str
+    names: str  # as "-n --requests", or "--cold/--as-found"
     help: str
     metavar: str | None = None
-    reads: Reader | None = None
-    variable: bool = True
-    workshop: str | None = None
-    name: str | None = None
+    reads: Reader | None = None  # None where the field's type says it
+    variable: bool = True  # whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS
+    workshop: str | None = None  # a variable of Foundry Local's workshop that sets it too
+    name: str | None = None  # of the option, where a field has several of them
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A field of a struct, under one of the flags that set it.
+    """A field of a struct, under one of the flags that set it."""
 
-    Attributes:
-        name: Unlike that of any other flag; as a rule the field's.
-        field: As scenario files and Python have it.
-        choices: Of a `choice`.
-    """
-
-    name: str
-    field: str
+    name: str  # unlike that of any other flag; as a rule the field's
+    field: str  # as scenario files and Python have it
     flag: Flag
     reads: Reader
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # of a `choice`
 
     @property
     def variables(self) -> list[str]:
@@ -102,7 +88,7 @@ def settings(struct: type[msgspec.Struct]) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def _kind(annotation: Any) -> Any:
+def _kind(annotation: object) -> object:
     """A type without its limits, and without None."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
@@ -111,8 +97,8 @@ def _kind(annotation: Any) -> Any:
     return annotation
 
 
-def _reads(kind: Any) -> Reader:
+def _reads(kind: object) -> Reader:
     if get_origin(kind) is Literal:
         return "choice"
-    of: dict[Any, Reader] = {bool: "switch", int: "whole number", float: "number", Duration: "duration", str: "text"}
+    of: dict[object, Reader] = {bool: "switch", int: "whole number", float: "number", Duration: "duration", str: "text"}
     return of[kind]

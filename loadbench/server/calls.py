@@ -62,13 +62,7 @@ class NotReady(TargetError):
 
 
 async def call(
-    http: httpx.AsyncClient,
-    method: str,
-    url: str,
-    *,
-    within_s: float,
-    document: Json | None = None,
-    again: bool = True,
+    http: httpx.AsyncClient, method: str, url: str, *, within_s: float, document: Json | None = None, again: bool = True
 ) -> httpx.Response:
     """One request, with a JSON body where there is one, answered within the time; our keys are starred out of it.
 

@@ -15,16 +15,7 @@ from loadbench.server import foundry, lmstudio, ollama
 from loadbench.server.access import is_proxied, open_http
 from loadbench.server.calls import NotReady, ask_json, call, excess, message_of, read_json, without_markup
 from loadbench.server.endpoint import normalise, route
-from loadbench.server.facts import (
-    MOST_CHARACTERS,
-    MOST_MODELS,
-    Kind,
-    Target,
-    count,
-    field,
-    model_facts,
-    text,
-)
+from loadbench.server.facts import MOST_CHARACTERS, MOST_MODELS, Kind, Target, count, field, model_facts, text
 from loadbench.server.vendor import Control, Probe, Vendor
 from loadbench.text import one_line
 

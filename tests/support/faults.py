@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, cycle, repeat
 from pathlib import Path
+from typing import Any
 
 import psutil
 import uvloop
@@ -79,6 +80,23 @@ class Fault:
     timeouts: Timeouts = field(default_factory=seconds)
 
 
+def fine(script: Iterable[Step], *, reused: bool = True, **more: Any) -> Fault:
+    """A row whose answer completes all the same."""
+    return Fault(script, None, marks=WHOLE_MARKS, text="AB", reused=reused, **more)
+
+
+def begun(
+    script: Iterable[Step], error: ErrorKind | None, says: str = "", text: str | None = "A", **more: Any
+) -> Fault:
+    """A row whose answer fails after its first text."""
+    return Fault(script, error, says, marks=WHOLE_MARKS, text=text, **more)
+
+
+def headless(script: Iterable[Step], error: ErrorKind, says: str = "", **more: Any) -> Fault:
+    """A row whose answer has no head that could be read."""
+    return Fault(script, error, says, status=None, marks="sent", **more)
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """What became of a row: the request, the one after it, how many connections both took, and what was written."""
@@ -131,11 +149,7 @@ def nothing_left_open() -> Iterator[None]:
 
 
 async def ask_in_turn(
-    url: str,
-    clock: Clock,
-    patience: Sequence[Timeouts],
-    results: list[Result],
-    tls: ssl.SSLContext | None = None,
+    url: str, clock: Clock, patience: Sequence[Timeouts], results: list[Result], tls: ssl.SSLContext | None = None
 ) -> None:
     """One request after another over one transport, each with time-outs of its own; no task outlives it."""
     transport = Transport(clock=clock, tls=tls)

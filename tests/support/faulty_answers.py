@@ -8,7 +8,7 @@ import zlib
 
 from loadbench.scenario import Timeouts
 from tests.support.asking import seconds
-from tests.support.faults import WHOLE_MARKS, Endless, Fault
+from tests.support.faults import Endless, Fault, begun, fine, headless
 from tests.support.replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step
 from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
@@ -35,200 +35,121 @@ def coded(coding: bytes, body: bytes) -> bytes:
 
 HEADS: dict[str, Fault] = {
     "reset after the headers": Fault([RECEIVE, HEAD, RESET], "reset"),
-    "a write side closed without an answer": Fault(
-        [RECEIVE, HALF_CLOSE, HOLD], "reset", "before any byte", status=None, marks="sent"
+    "a write side closed without an answer": headless([RECEIVE, HALF_CLOSE, HOLD], "reset", "before any byte"),
+    "headers byte by byte, in time": fine(
+        [RECEIVE, *(step for byte in HEAD for step in (bytes([byte]), 0.0005)), WHOLE[len(HEAD) :], *NEXT]
     ),
-    "headers byte by byte, in time": Fault(
-        [RECEIVE, *(step for byte in HEAD for step in (bytes([byte]), 0.0005)), WHOLE[len(HEAD) :], *NEXT],
-        None,
-        marks=WHOLE_MARKS,
-        text="AB",
-        reused=True,
-    ),
-    "headers byte by byte, too slowly": Fault(
+    "headers byte by byte, too slowly": headless(
         Endless([RECEIVE, b"HTTP/1.1 200 OK\r\nX: "], [b"x", 0.02]),
         "timeout_first_token",
-        status=None,
-        marks="sent",
         timeouts=seconds(first_token=0.2),
     ),
-    "a header of 1 MB": Fault(
-        [RECEIVE, headed(b"X: " + b"x" * 1_000_000 + b"\r\n"), HOLD], "protocol", "256 KiB", status=None, marks="sent"
-    ),
-    "10,000 headers": Fault([RECEIVE, headed(fields(10_000)), *NEXT], None, marks=WHOLE_MARKS, text="AB", reused=True),
-    "100,000 headers": Fault(
-        [RECEIVE, headed(fields(100_000)), HOLD], "protocol", "256 KiB", status=None, marks="sent"
-    ),
-    "headers without end": Fault(
-        Endless([RECEIVE, HEAD[:-2]], [b"X: y\r\n" * 1000]), "protocol", "256 KiB", status=None, marks="sent"
-    ),
-    "trailers without end": Fault(
+    "a header of 1 MB": headless([RECEIVE, headed(b"X: " + b"x" * 1_000_000 + b"\r\n"), HOLD], "protocol", "256 KiB"),
+    "10,000 headers": fine([RECEIVE, headed(fields(10_000)), *NEXT]),
+    "100,000 headers": headless([RECEIVE, headed(fields(100_000)), HOLD], "protocol", "256 KiB"),
+    "headers without end": headless(Endless([RECEIVE, HEAD[:-2]], [b"X: y\r\n" * 1000]), "protocol", "256 KiB"),
+    "trailers without end": begun(
         Endless([RECEIVE, WHOLE[: -len(b"\r\n")]], [b"X: y\r\n" * 1000]),
         "protocol",
         "256 KiB",
-        marks=WHOLE_MARKS,
         text="AB",
         timeouts=seconds(total=5),
     ),
-    "a trailer of 1 MB": Fault(
+    "a trailer of 1 MB": begun(
         [RECEIVE, WHOLE[: -len(b"\r\n")] + b"X: " + b"x" * 1_000_000, HOLD],
         "protocol",
         "256 KiB",
-        marks=WHOLE_MARKS,
         text="AB",
         timeouts=seconds(idle=2),
     ),
-    "100 Continue and then nothing": Fault(
-        [RECEIVE, b"HTTP/1.1 100 Continue\r\n\r\n", HOLD],
-        "timeout_first_token",
-        status=None,
-        marks="sent",
-        timeouts=seconds(first_token=0.05),
+    "100 Continue and then nothing": headless(
+        [RECEIVE, b"HTTP/1.1 100 Continue\r\n\r\n", HOLD], "timeout_first_token", timeouts=seconds(first_token=0.05)
     ),
-    "100 Continue without end": Fault(
+    "100 Continue without end": headless(
         Endless([RECEIVE], [b"HTTP/1.1 100 Continue\r\n\r\n" * 1000]),
         "protocol",
         "256 KiB",
-        status=None,
-        marks="sent",
         timeouts=seconds(first_token=5),
     ),
-    "100, 102 and 103 before the answer": Fault(
-        [
-            RECEIVE,
-            *(b"HTTP/1.1 %d X\r\nLink: x\r\n\r\n" % status for status in (100, 102, 103)),
-            WHOLE,
-            *NEXT,
-        ],
-        None,
-        marks=WHOLE_MARKS,
-        text="AB",
-        reused=True,
+    "100, 102 and 103 before the answer": fine(
+        [RECEIVE, *(b"HTTP/1.1 %d X\r\nLink: x\r\n\r\n" % status for status in (100, 102, 103)), WHOLE, *NEXT]
     ),
-    "101 that nobody asked for": Fault(
+    "101 that nobody asked for": headless(
         [RECEIVE, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", HOLD],
         "protocol",
-        status=None,
-        marks="sent",
     ),
-    "binary junk instead of HTTP": Fault(
-        [RECEIVE, bytes(range(255, -1, -1)) * 4, HOLD], "protocol", "not HTTP", status=None, marks="sent"
+    "binary junk instead of HTTP": headless([RECEIVE, bytes(range(255, -1, -1)) * 4, HOLD], "protocol", "not HTTP"),
+    "HTTP/2 alone": headless(
+        [RECEIVE, bytes.fromhex("000012040000000000000300000064000400100000000600004000"), HOLD], "protocol", "not HTTP"
     ),
-    "HTTP/2 alone": Fault(
-        [RECEIVE, bytes.fromhex("000012040000000000000300000064000400100000000600004000"), HOLD],
-        "protocol",
-        "not HTTP",
-        status=None,
-        marks="sent",
-    ),
-    "a NUL in a header": Fault(
-        [RECEIVE, headed(b"X: a\0b\r\n"), HOLD], "protocol", "not HTTP", status=None, marks="sent"
-    ),
+    "a NUL in a header": headless([RECEIVE, headed(b"X: a\0b\r\n"), HOLD], "protocol", "not HTTP"),
 }
 
 FRAMES: dict[str, Fault] = {
-    "a chunk longer than it says": Fault(
+    "a chunk longer than it says": begun(
         [RECEIVE, HEAD + chunk(event("A")) + b"%x\r\n%s: more than that\r\n" % (len(event("B")), event("B")), HOLD],
         "protocol",
         "not HTTP",
-        marks=WHOLE_MARKS,
         text="AB",
     ),
-    "a chunk shorter than it says, then the end": Fault(
-        [RECEIVE, HEAD + chunk(event("A")) + b"ffff\r\n" + event("B")], "truncated", marks=WHOLE_MARKS, text="AB"
+    "a chunk shorter than it says, then the end": begun(
+        [RECEIVE, HEAD + chunk(event("A")) + b"ffff\r\n" + event("B")], "truncated", text="AB"
     ),
-    "a chunk shorter than it says, then silence": Fault(
+    "a chunk shorter than it says, then silence": begun(
         [RECEIVE, HEAD + chunk(event("A")) + b"ffff\r\n" + event("B"), HOLD],
         "timeout_idle",
-        marks=WHOLE_MARKS,
         text="AB",
         timeouts=seconds(idle=0.05),
     ),
-    "a chunk of a length that is no hex": Fault(
-        [RECEIVE, HEAD + chunk(event("A")) + b"many\r\n", HOLD], "protocol", "not HTTP", marks=WHOLE_MARKS, text="A"
+    "a chunk of a length that is no hex": begun(
+        [RECEIVE, HEAD + chunk(event("A")) + b"many\r\n", HOLD], "protocol", "not HTTP"
     ),
-    "a chunk of negative length": Fault(
-        [RECEIVE, HEAD + chunk(event("A")) + b"-5\r\n", HOLD], "protocol", "not HTTP", marks=WHOLE_MARKS, text="A"
+    "a chunk of negative length": begun([RECEIVE, HEAD + chunk(event("A")) + b"-5\r\n", HOLD], "protocol", "not HTTP"),
+    "a chunk of more than 2^64 bytes": begun(
+        [RECEIVE, HEAD + chunk(event("A")) + b"f" * 17 + b"\r\n", HOLD], "protocol", "not HTTP"
     ),
-    "a chunk of more than 2^64 bytes": Fault(
-        [RECEIVE, HEAD + chunk(event("A")) + b"f" * 17 + b"\r\n", HOLD],
-        "protocol",
-        "not HTTP",
-        marks=WHOLE_MARKS,
-        text="A",
-    ),
-    "a chunk of 2^63 bytes, cut": Fault(
-        [RECEIVE, HEAD + b"7fffffffffffffff\r\n" + event("A")], "truncated", marks=WHOLE_MARKS, text="A"
-    ),
-    "a chunk size without end": Fault(
+    "a chunk of 2^63 bytes, cut": begun([RECEIVE, HEAD + b"7fffffffffffffff\r\n" + event("A")], "truncated"),
+    "a chunk size without end": begun(
         Endless([RECEIVE, HEAD + chunk(event("A")) + b"1;x="], [b"x" * 10_000]),
         "protocol",
         "256 KiB",
-        marks=WHOLE_MARKS,
-        text="A",
         timeouts=seconds(total=5),
     ),
-    "a cut within a chunk": Fault(
-        [RECEIVE, HEAD + chunk(event("A")) + chunk(event("B"))[:-9]], "truncated", marks=WHOLE_MARKS, text="A"
+    "a cut within a chunk": begun([RECEIVE, HEAD + chunk(event("A")) + chunk(event("B"))[:-9]], "truncated"),
+    "a cut before the last chunk": begun(
+        [RECEIVE, WHOLE[: -len(LAST)]], "truncated", "before the response was whole", text="AB"
     ),
-    "a cut before the last chunk": Fault(
-        [RECEIVE, WHOLE[: -len(LAST)]], "truncated", "before the response was whole", marks=WHOLE_MARKS, text="AB"
-    ),
-    "more bytes than Content-Length says": Fault(
+    "more bytes than Content-Length says": begun(
         [RECEIVE, plain("200 OK", EVENTS, STREAM).replace(b"%d" % len(EVENTS), b"%d" % len(event("A"))), HOLD],
         "truncated",
         "without a finish",
-        marks=WHOLE_MARKS,
-        text="A",
     ),
-    "fewer bytes than Content-Length says": Fault(
+    "fewer bytes than Content-Length says": fine(
         [RECEIVE, plain("200 OK", EVENTS, STREAM).replace(b"%d" % len(EVENTS), b"%d" % (len(EVENTS) + 9)), HOLD],
-        None,  # [DONE] came: the answer is over, whatever the connection does
-        marks=WHOLE_MARKS,
-        text="AB",
+        reused=False,
         timeouts=seconds(idle=0.05),
     ),
     **{
-        f"a Content-Length of {length.decode()}": Fault(
-            [RECEIVE, b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % length + EVENTS, HOLD],
-            "protocol",
-            "not HTTP",
-            status=None,
-            marks="sent",
+        f"a Content-Length of {length.decode()}": headless(
+            [RECEIVE, b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % length + EVENTS, HOLD], "protocol", "not HTTP"
         )
         for length in (b"-1", b"much", b"9" * 20)
     },
-    "two Content-Lengths": Fault(
-        [RECEIVE, plain("200 OK", EVENTS, STREAM + b"Content-Length: 9\r\n"), HOLD],
-        "protocol",
-        "not HTTP",
-        status=None,
-        marks="sent",
+    "two Content-Lengths": headless(
+        [RECEIVE, plain("200 OK", EVENTS, STREAM + b"Content-Length: 9\r\n"), HOLD], "protocol", "not HTTP"
     ),
-    "chunks and a Content-Length": Fault(
-        [RECEIVE, headed(b"Content-Length: 9\r\n"), HOLD], "protocol", "not HTTP", status=None, marks="sent"
+    "chunks and a Content-Length": headless([RECEIVE, headed(b"Content-Length: 9\r\n"), HOLD], "protocol", "not HTTP"),
+    "HTTP/1.0 until the end of the connection": fine(
+        [RECEIVE, b"HTTP/1.0 200 OK\r\n" + STREAM + b"\r\n" + EVENTS], reused=False
     ),
-    "HTTP/1.0 until the end of the connection": Fault(
-        [RECEIVE, b"HTTP/1.0 200 OK\r\n" + STREAM + b"\r\n" + EVENTS], None, marks=WHOLE_MARKS, text="AB"
+    "HTTP/1.0 that is kept alive": fine(
+        [RECEIVE, plain("200 OK", EVENTS, STREAM + b"Connection: keep-alive\r\n").replace(b"1.1", b"1.0", 1), *NEXT]
     ),
-    "HTTP/1.0 that is kept alive": Fault(
-        [RECEIVE, plain("200 OK", EVENTS, STREAM + b"Connection: keep-alive\r\n").replace(b"1.1", b"1.0", 1), *NEXT],
-        None,
-        marks=WHOLE_MARKS,
-        text="AB",
-        reused=True,
+    "HTTP/1.0 cut short": begun(
+        [RECEIVE, b"HTTP/1.0 200 OK\r\n" + STREAM + b"\r\n" + event("A")], "truncated", "without a finish"
     ),
-    "HTTP/1.0 cut short": Fault(
-        [RECEIVE, b"HTTP/1.0 200 OK\r\n" + STREAM + b"\r\n" + event("A")],
-        "truncated",
-        "without a finish",
-        marks=WHOLE_MARKS,
-        text="A",
-    ),
-    "junk behind the answer": Fault([RECEIVE, WHOLE + b"\0junk", HOLD], None, marks=WHOLE_MARKS, text="AB"),
-    "an answer to no request behind the answer": Fault(
-        [RECEIVE, WHOLE + answer(event("X"), DONE), HOLD], None, marks=WHOLE_MARKS, text="AB"
-    ),
+    "junk behind the answer": fine([RECEIVE, WHOLE + b"\0junk", HOLD], reused=False),
+    "an answer to no request behind the answer": fine([RECEIVE, WHOLE + answer(event("X"), DONE), HOLD], reused=False),
 }
 
 
@@ -246,45 +167,27 @@ GZIP_HEAD = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
 ZIPPED = gzip.compress(EVENTS)
 
 CODINGS: dict[str, Fault] = {
-    "gzip that nobody asked for": Fault(
-        [RECEIVE, coded(b"gzip", ZIPPED), *NEXT], None, marks=WHOLE_MARKS, text="AB", reused=True
+    "gzip that nobody asked for": fine([RECEIVE, coded(b"gzip", ZIPPED), *NEXT]),
+    "deflate that nobody asked for": fine([RECEIVE, coded(b"deflate", zlib.compress(EVENTS)), *NEXT]),
+    "gzip in two members": fine(
+        [RECEIVE, coded(b"gzip", gzip.compress(event("A")) + gzip.compress(event("B") + DONE)), *NEXT]
     ),
-    "deflate that nobody asked for": Fault(
-        [RECEIVE, coded(b"deflate", zlib.compress(EVENTS)), *NEXT], None, marks=WHOLE_MARKS, text="AB", reused=True
-    ),
-    "gzip in two members": Fault(
-        [RECEIVE, coded(b"gzip", gzip.compress(event("A")) + gzip.compress(event("B") + DONE)), *NEXT],
-        None,
-        marks=WHOLE_MARKS,
-        text="AB",
-        reused=True,
-    ),
-    "gzip that is cut": Fault([RECEIVE, coded(b"gzip", ZIPPED[:-30])], "truncated", marks=WHOLE_MARKS, text=None),
-    "gzip and then something else": Fault(
-        [RECEIVE, GZIP_HEAD + chunk(ZIPPED) + chunk(b"no gzip"), HOLD],
-        "protocol",
-        "broken compression",
-        marks=WHOLE_MARKS,
-        text="AB",
+    "gzip that is cut": begun([RECEIVE, coded(b"gzip", ZIPPED[:-30])], "truncated", text=None),
+    "gzip and then something else": begun(
+        [RECEIVE, GZIP_HEAD + chunk(ZIPPED) + chunk(b"no gzip"), HOLD], "protocol", "broken compression", text="AB"
     ),
     "gzip in name only": Fault([RECEIVE, coded(b"gzip", EVENTS), HOLD], "protocol", "broken compression"),
-    "a coding that is unknown here": Fault(
-        [RECEIVE, coded(b"zstd", b"?"), HOLD], "protocol", "zstd", status=None, marks="sent"
-    ),
-    "a bomb of gzip": Fault(
+    "a coding that is unknown here": headless([RECEIVE, coded(b"zstd", b"?"), HOLD], "protocol", "zstd"),
+    "a bomb of gzip": begun(
         Endless([RECEIVE, GZIP_HEAD + chunk(BEGIN)], [chunk(MORE * 100)]),
         "protocol",
         "without bound",
-        marks=WHOLE_MARKS,
-        text="A",
         timeouts=seconds(total=10),
     ),
-    "a bomb of gzip in small pieces": Fault(
+    "a bomb of gzip in small pieces": begun(
         Endless([RECEIVE, GZIP_HEAD + chunk(BEGIN)], [chunk(MORE)]),
         "protocol",
         "without bound",
-        marks=WHOLE_MARKS,
-        text="A",
         timeouts=seconds(total=10),
     ),
 }

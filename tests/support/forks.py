@@ -28,10 +28,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 GIVE_UP_S = 60.0
 PRELOADED = (
     *("anyio._backends._asyncio", "anyio.streams.tls", "uvloop", "rich._emoji_codes", "encodings.idna"),
-    *(
-        f"loadbench.{name}"
-        for name in ("select", "report.csv", "report.exports", "report.html", "report.markdown", "report.text")
-    ),
+    *(f"loadbench.{name}" for name in ("select", "report.exports", "report.html", "report.markdown", "report.text")),
     *(f"loadbench.cli.{name}" for name in ("job", "run")),
 )
 
