@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -261,21 +260,16 @@ def test_a_script_that_somebody_brought_in_would_not_run(browser: Browser, pages
 
 
 @pytest.mark.endurance
-def test_thirty_models_at_twelve_loads_open_soon_and_stay_below_10_mb(browser: Browser, tmp_path: Path) -> None:
+def test_thirty_models_at_twelve_loads_are_drawn_and_stay_below_10_mb(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "large.html"
     file.write_text(FORMATS["html"](large(30)), encoding="utf-8")
-    took_s: list[float] = []
-    while len(took_s) < 3 and not (took_s and took_s[-1] < 10.0):  # others may use this machine: the best of three
-        began = time.monotonic()
-        with opened(browser, file) as found:
-            found.page.locator("#scaling .plot").first.scroll_into_view_if_needed()
-            found.page.wait_for_selector("#scaling .plot[data-state=drawn]")
-            took_s.append(time.monotonic() - began)
+    with opened(browser, file) as found:
+        found.page.locator("#scaling .plot").first.scroll_into_view_if_needed()
+        found.page.wait_for_selector("#scaling .plot[data-state=drawn]")
 
-            assert found.page.locator("#verdict tbody tr").count() == 30 * len(LOADS)
-            assert found.said == []
+        assert found.page.locator("#verdict tbody tr").count() == 30 * len(LOADS)
+        assert found.said == []
     assert file.stat().st_size < 10_000_000
-    assert min(took_s) < 10.0
 
 
 def test_without_plotly_the_page_has_its_tables_and_says_how_to_get_the_plots(

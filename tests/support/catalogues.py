@@ -5,14 +5,11 @@ Foundry Local's SDK too, where its web service is one of these.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
@@ -20,6 +17,7 @@ from urllib.parse import unquote
 from loadbench.errors import LoadbenchError
 from loadbench.server import ModelFacts
 from tests.support.command import invoked
+from tests.support.gateways import Answered, Asked, gateway
 from tests.support.sdk import FakeRuntime
 
 Kind = Literal["ollama", "foundry1", "foundry2", "openai"]
@@ -67,133 +65,73 @@ class Service:
 def serving(kind: Kind, **state: Any) -> Iterator[Service]:
     """The server in a thread, for the length of the context."""
     service = Service(kind, **state)
-
-    class Bound(_Handler):
-        told = service
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Bound) as server:
-        service.url = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        try:
-            yield service
-        finally:
-            server.shutdown()
+    with gateway(lambda asked: _answered(service, asked)) as there:
+        service.url = there.url
+        yield service
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer in one write: two would wait 40 ms for each other
-    told: Service
-
-    def do_GET(self) -> None:
-        self._note("GET")
-        if moved := re.fullmatch("/models/(load|unload)/(.+)", self.path):
-            self._move(unquote(moved[2]), moved[1])
-            return
-        routes = {"ollama": self._ollama, "foundry1": self._foundry, "foundry2": self._foundry}
-        rows = {"data": [{"id": name, **row} for name, row in self.told.rows.items()]}
-        found = rows if self.path == "/v1/models" else routes.get(self.told.kind, lambda: None)()
-        self._json(404 if found is None else 200, {} if found is None else found)
-
-    def do_POST(self) -> None:
-        self._note("POST")
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/v1/chat/completions":
-            self.told.chats.append(asked)
-            self.told.headers.append({name.lower(): value for name, value in self.headers.items()})
-            self._chat(asked["model"])
-        elif self.path == "/api/pull":
-            lines = self.told.pulls.pop(0)
+def _answered(told: Service, asked: Asked) -> Answered:
+    told.asked.append(f"{asked.method} {asked.path}")
+    told.keys.add(asked.headers.get("authorization"))
+    if moved := re.fullmatch("/models/(load|unload)/(.+)", asked.path):
+        return _moved(told, unquote(moved[2]), moved[1])
+    if asked.method == "DELETE":
+        there = told.rows.pop(asked.body["model"], None)
+        return Answered(body={}) if there is not None else Answered(404, {"error": "model not found"})
+    match asked.path:
+        case "/v1/chat/completions":
+            told.chats.append(asked.body)
+            told.headers.append(asked.headers)
+            return _chat(told, asked.body["model"])
+        case "/api/pull":
+            lines = told.pulls.pop(0)
             if any(line.get("status") == "success" for line in lines):
-                self.told.rows[asked["model"]] = {}
-            self._pull(lines)
-        elif self.path == "/api/generate":
-            self._move(asked["model"], "load" if asked["keep_alive"] else "unload")
-        else:
-            self._json(404, {})
+                told.rows[asked.body["model"]] = {}
+            return Answered(lines=lines)
+        case "/api/generate":
+            return _moved(told, asked.body["model"], "load" if asked.body["keep_alive"] else "unload")
+        case "/v1/models":
+            return Answered(body={"data": [{"id": name, **row} for name, row in told.rows.items()]})
+    found: dict[str, Any] = {}
+    if told.kind == "ollama":
+        in_memory = [{"model": name, "size": 9, "size_vram": 9 * (name in told.on_gpu)} for name in told.loaded]
+        found["/api/version"] = {"version": "0.9"}
+        found["/api/tags"] = {"models": [{"model": name, **row} for name, row in told.rows.items()]}
+        found["/api/ps"] = {"models": in_memory}
+    elif told.kind == "foundry1":
+        found = {"/status": {"modelDirPath": "/models"}, "/models/loaded": sorted(told.loaded)}
+    elif told.kind == "foundry2":
+        status = {"modelCachePath": "/models", "pid": os.getpid()}
+        found = {"/status": status, "/models/loaded": sorted(told.loaded)}
+    return Answered(body=found[asked.path]) if asked.path in found else Answered(404, {})
 
-    def _pull(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """The lines, in HTTP chunks; one with `hold` keeps the rest back until the client leaves."""
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-ndjson")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for line in lines:
-            if "hold" in line:
-                self.wfile.flush()
-                self.close_connection = True
-                self.rfile.read(1)
-                return
-            data = json.dumps(line).encode() + b"\n"
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-        self.wfile.write(b"0\r\n\r\n")
 
-    def do_DELETE(self) -> None:
-        self._note("DELETE")
-        name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
-        there = self.told.rows.pop(name, None)
-        self._json(404 if there is None else 200, {"error": "model not found"} if there is None else {})
+def _moved(told: Service, name: str, verb: str) -> Answered:
+    if told.kind == "foundry2":
+        if name not in told.aliases:
+            return Answered(404, {"error": "Model not found"})
+        name = told.aliases[name]
+    refused = told.refuses.get(name)
+    if verb == "unload":
+        refused = "busy" if name in told.keeps else None
+    if refused is not None:
+        return Answered(500, {"error": refused})
+    if verb == "load":
+        told.loaded.add(name)
+    else:
+        told.loaded.discard(name)
+    return Answered(body={"status": verb + "ed"})
 
-    def _ollama(self) -> Any:
-        rows = [{"model": name, **row} for name, row in self.told.rows.items()]
-        in_memory = [
-            {"model": name, "size": 9, "size_vram": 9 * (name in self.told.on_gpu)} for name in self.told.loaded
-        ]
-        return {
-            "/api/version": {"version": "0.9"},
-            "/api/tags": {"models": rows},
-            "/api/ps": {"models": in_memory},
-        }.get(self.path)
 
-    def _foundry(self) -> Any:
-        folder = "modelDirPath" if self.told.kind == "foundry1" else "modelCachePath"
-        status = {folder: "/models", **({"pid": os.getpid()} if self.told.kind == "foundry2" else {})}
-        return {"/status": status, "/models/loaded": sorted(self.told.loaded)}.get(self.path)
-
-    def _move(self, name: str, verb: str) -> None:
-        if self.told.kind == "foundry2":
-            known = self.told.aliases.get(name)
-            if known is None:
-                self._json(404, {"error": "Model not found"})
-                return
-            name = known
-        refused = self.told.refuses.get(name) if verb == "load" else "busy" if name in self.told.keeps else None
-        if refused is not None:
-            self._json(500, {"error": refused})
-            return
-        if verb == "load":
-            self.told.loaded.add(name)
-        else:
-            self.told.loaded.discard(name)
-        self._json(200, {"status": verb + "ed"})
-
-    def _chat(self, name: str) -> None:
-        if name in self.told.broken or (self.told.kind.startswith("foundry") and name not in self.told.loaded):
-            self._json(400, {"error": {"message": "Model not loaded"}})
-            return
-        deltas = [{"reasoning_content": text} for text in self.told.reasoning]
-        deltas += [{"content": text} for text in self.told.text]
-        events: list[Mapping[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-        events += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
-        events += [{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(deltas)}}]
-        lines = [*map(json.dumps, events), "[DONE]"]
-        self._send(200, "text/event-stream", "".join(f"data: {line}\n\n" for line in lines).encode())
-
-    def _note(self, method: str) -> None:
-        self.told.asked.append(f"{method} {self.path}")
-        self.told.keys.add(self.headers.get("Authorization"))
-
-    def _json(self, status: int, document: Any) -> None:
-        self._send(status, "application/json", json.dumps(document).encode())
-
-    def _send(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None: ...
+def _chat(told: Service, name: str) -> Answered:
+    if name in told.broken or (told.kind.startswith("foundry") and name not in told.loaded):
+        return Answered(400, {"error": {"message": "Model not loaded"}})
+    deltas = [{"reasoning_content": text} for text in told.reasoning]
+    deltas += [{"content": text} for text in told.text]
+    events: list[Mapping[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    events.append({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(deltas)}})
+    return Answered(events=events)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import ssl
 import threading
@@ -28,15 +29,30 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One response; a dict or list body is sent as JSON, bytes as a web page, what `events` has as a stream."""
+    """One response; a dict or list body is sent as JSON, bytes as a web page, what `events` has as a stream.
+
+    Attributes:
+        lines: Sent as JSON, a line each, in HTTP chunks; one with `hold` keeps the rest back until the client leaves.
+    """
 
     status: int = 200
     body: Any = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[Mapping[str, Any]] | None = None
+    lines: Sequence[Mapping[str, Any]] | None = None
+
+    @property
+    def holds(self) -> bool:
+        return any("hold" in line for line in self.lines or ())
 
     def encoded(self) -> bytes:
         """The whole response, headers as they are: Python's own server would not write all that servers write."""
+        if self.lines is not None:
+            head = b"HTTP/1.1 200 X\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+            sent = itertools.takewhile(lambda line: "hold" not in line, self.lines)
+            parts = [json.dumps(line).encode() + b"\n" for line in sent]
+            chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+            return head + chunks + b"0\r\n\r\n" * (not self.holds)
         kind, data = "text/html", self.body
         if self.events is not None:
             kind = "text/event-stream"
@@ -101,7 +117,12 @@ def gateway(law: Law, *, tls: bool = False) -> Iterator[Gateway]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             asked = Asked(self.command, self.path, headers, json.loads(data) if data else None)
             found.asked.append(asked)
-            self.wfile.write(law(asked).encoded())
+            answered = law(asked)
+            self.wfile.write(answered.encoded())
+            if answered.holds:
+                self.wfile.flush()
+                self.close_connection = True
+                self.rfile.read(1)
 
         do_GET = do_POST = do_DELETE = answer
 
