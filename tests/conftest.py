@@ -95,7 +95,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def _starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """A unit test may start no process."""
     global _unit_test
-    if not request.node.get_closest_marker("system"):
+    if not (request.node.get_closest_marker("system") or request.node.get_closest_marker("endurance")):
         _unit_test = request.node.nodeid
     try:
         yield

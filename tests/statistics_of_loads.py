@@ -100,7 +100,7 @@ def serials(trials: int) -> list[Row]:
             for _ in range(trials):
                 levels = [made(n) for n in (1, 2, 4, 8)]
                 for level in levels:
-                    factors = np.exp(noise * random.standard_normal(3))
+                    factors = np.exp(noise * random.standard_normal(3)).tolist()
                     level["output_tokens_per_s"] *= factors[0]
                     level["e2e_ms"]["mean"] *= factors[1]
                     level["ttft_ms"]["mean"] *= factors[2]

@@ -23,7 +23,6 @@ MORE = "More"
 _NAMES_WIDTH = 25  # in columns; what is longer has its text on the next line
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,15 +39,14 @@ def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None
         ctx.meta[DEBUG] = True
 
 
-def _debug() -> click.Option:
-    return click.Option(
-        ["--debug"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_note_debug,
-        help="Show a traceback where something fails.",
-    )
+_DEBUG_OPTION = click.Option(
+    ["--debug"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_note_debug,
+    help="Show a traceback where something fails.",
+)
 
 
 class Command(click.Command):
@@ -57,10 +55,13 @@ class Command(click.Command):
     Options with headings are listed by them, in the order of their declaration and in columns that run through all.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._headed = any(isinstance(param, Headed) for param in self.params)
-        self.params.append(_debug())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, _DEBUG_OPTION, help_option]
+
+    @property
+    def _headed(self) -> bool:
+        return any(isinstance(param, Headed) for param in self.params)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if not self._headed:
@@ -90,9 +91,9 @@ class Group(click.Group):
 
     command_class = Command
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.params.append(_debug())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, _DEBUG_OPTION, help_option]
 
 
 _NO_OPTIONS = (
@@ -144,14 +145,16 @@ def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
     return next((name for name in names if os.environ.get(name)), None)
 
 
-def under(heading: str, *, variables: bool = False) -> Callable[..., Decorator]:
+def under(heading: str, *, variables: bool = False) -> Callable[..., Callable[[F], F]]:
     """A maker of options under a heading.
 
     Args:
         variables: Whether the environment may set them: --judge-model by LOADBENCH_JUDGE_MODEL.
     """
 
-    def option(*names: str, variable: bool = variables, workshop: str | None = None, **settings: Any) -> Decorator:
+    def option(
+        *names: str, variable: bool = variables, workshop: str | None = None, **settings: Any
+    ) -> Callable[[F], F]:
         """An option; `workshop` is a name of the workshop's that sets it too."""
         long = next(name for name in names if name.startswith("--")).removeprefix("--")
         envvar = [f"LOADBENCH_{long.replace('-', '_').upper()}"] if variable else []
@@ -180,7 +183,7 @@ def add(made: Sequence[click.Option]) -> Callable[[F], F]:
 def options(
     layout: Mapping[str, Iterable[str]],
     structs: Iterable[type[Struct]],
-    narrower: Mapping[str, Mapping[str, Any]] | None = None,
+    narrower: Mapping[str, Mapping[str, object]] | None = None,
 ) -> list[click.Option]:
     """The options of settings.
 
@@ -198,10 +201,10 @@ def options(
     return made
 
 
-def _option(setting: Setting, heading: str, narrower: Mapping[str, Any]) -> Headed:
+def _option(setting: Setting, heading: str, narrower: Mapping[str, object]) -> Headed:
     """The option of a setting. One that nobody gives has no value: then the scenario's counts, or the default."""
     flag = setting.flag
-    more: dict[str, Any] = {"help": flag.help, "metavar": flag.metavar, "envvar": setting.variables or None}
+    more: dict[str, object] = {"help": flag.help, "metavar": flag.metavar, "envvar": setting.variables or None}
     match setting.reads:
         case "switch":
             more["default"] = None if "/" in flag.names else False
@@ -233,7 +236,7 @@ class Parsed(click.ParamType[Any]):
         self._parse = parse
         self.name = "text"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         if not isinstance(value, str):
             return value
         try:

@@ -105,7 +105,7 @@ Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
 @click.command(cls=Command, params=options(LAYOUT, _STRUCTS), epilog=_RUN_EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
-def run(ctx: click.Context, /, **values: Any) -> int:
+def run(ctx: click.Context, /, **values: object) -> int:
     """Measure models at several loads.
 
     Without SCENARIO and options it measures 1, 2, 4 and 8 streams on the server that is found: FOUNDRY_LOCAL_ENDPOINT,
@@ -117,7 +117,7 @@ def run(ctx: click.Context, /, **values: Any) -> int:
 
 # -- capacity: a search for the load
 
-_NARROWER: dict[str, dict[str, Any]] = {
+_NARROWER: dict[str, dict[str, object]] = {
     "slo": {"metavar": "BOUND", "help": "To meet, as ttft_p95=500ms; repeat for several."},
     "budget": {"metavar": "10m", "help": "End after this time, with a bracket."},
     "requests": {
@@ -163,7 +163,7 @@ SLO; 130 interrupted.
 @click.command(cls=Command, params=options(_search_layout(), _STRUCTS, _NARROWER), epilog=_CAPACITY_EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
-def capacity(ctx: click.Context, /, **values: Any) -> int:
+def capacity(ctx: click.Context, /, **values: object) -> int:
     """Find the highest concurrency, or request rate, that meets an SLO.
 
     It doubles the load until the SLO fails, bisects between, and measures the answer once more. Each load is measured

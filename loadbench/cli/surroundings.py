@@ -30,7 +30,7 @@ def say(reasons: Sequence[str]) -> None:
         note(f"loadbench: {reason}")
 
 
-def data(document: Any, *, indent: bool = False, sort: bool = False) -> str:
+def data(document: object, *, indent: bool = False, sort: bool = False) -> str:
     """JSON for a program, which a terminal may show all the same."""
     import orjson
 
@@ -61,6 +61,14 @@ def write(path: Path, content: str) -> None:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         why = getattr(cause, "strerror", None) or cause
         raise StoreError(f"{path}: cannot write: {why}; free some space, or name another file") from error
+
+
+def put(content: str, output: Path | None) -> None:
+    """To a file, else to stdout; in bytes, so that neither the terminal's encoding nor Windows line ends change it."""
+    if output is not None:
+        write(output, content)
+    else:
+        click.echo(content.encode(), nl=False)
 
 
 class Guarded(io.RawIOBase):

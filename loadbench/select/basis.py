@@ -25,7 +25,8 @@ from loadbench.select.needs import (
     unit,
 )
 from loadbench.select.rank import CRITERIA, Policy, criterion_of, policy, shares
-from loadbench.store.summary import Finding, Severity, worst_first
+from loadbench.store.summary import Finding, Severity
+from loadbench.store.summary import rank as place
 from loadbench.text import plural
 
 
@@ -171,7 +172,7 @@ def doubts(basis: Basis, *, alone: bool, close: bool) -> list[Finding]:
         share = basis.win(basis.order[0])["both"]
         text = f"a close call: it comes first in {share:.0%} of the draws"
         found.append(_doubt("warn", "close", winner.name, text))
-    return worst_first(found)
+    return sorted(found, key=lambda one: place(one.severity))
 
 
 def _doubt(severity: Severity, code: str, about: str, text: str) -> Finding:
