@@ -160,29 +160,27 @@ class Measured:
         first, second = map(len, self.logs)
         if min(first, second) < 2:
             return None
-        if not self.pairs:
-            return self.change(None, f"{first} and {second} runs, {of}", runs=self.single())
-        runs = Runs(
-            effect=self.effect,
-            within=None if self.within is None else math.fsum(self.within),
-            part=1 / first,
-            paired=True,
-            residuals=tuple(one - self.effect for one in self.by_run),
-            freedom=first - 1,
-        )
-        return self.change(None, f"{first} pairs of runs, {of}", runs=runs)
+        units = f"{first} pairs of runs" if self.pairs else f"{first} and {second} runs"
+        return self.change(None, f"{units}, {of}", runs=self.runs())
 
-    def single(self) -> Runs:
-        """What runs say that are no pairs: each against the mean of its side."""
-        residuals: list[float] = []
-        for side in self.logs:
-            centre = mean_of(side)
-            residuals += [log - centre for log in side]
-        freedom = len(residuals) - 2
+    def runs(self) -> Runs:
+        """What runs say of how much they differ: pairs against their mean, others each against that of its side."""
+        within, residuals = self.within, []
+        if self.pairs and self.by_run:
+            groups = [list(self.by_run)]
+            part, variance = 1 / len(self.by_run), math.fsum(within or ())  # of a ratio, that of both runs
+        else:
+            groups = self.logs
+            part, variance = math.fsum(1 / len(side) for side in groups), mean_of(within or (0.0,))
+        for group in groups:
+            centre = mean_of(group)
+            residuals += [log - centre for log in group]
+        freedom = len(residuals) - len(groups)
         return Runs(
             effect=self.effect,
-            within=None if self.within is None else mean_of(self.within),
-            part=math.fsum(1 / len(side) for side in self.logs),
+            within=None if within is None else variance,
+            part=part,
+            paired=len(groups) == 1,
             residuals=tuple(residuals) if freedom else (),
             freedom=freedom,
         )
@@ -202,7 +200,7 @@ class Measured:
         low, high = stats.difference(base, new, tail)
         # The doubts are of means that blocks of requests have, which need not be the figure itself.
         shift = self.effect - (new.value - base.value)
-        return self.change((low + shift, high + shift), method, runs=self.single())
+        return self.change((low + shift, high + shift), method, runs=self.runs())
 
 
 # -- the typical time, paired by prompt
@@ -284,7 +282,7 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
         return measured.change(None, f"{method} prompts", note="too few prompts in common")
     half = stats.student(estimate.freedom, tail) * math.sqrt(estimate.variance)
     bounds = estimate.value - half, estimate.value + half
-    return measured.change(bounds, f"{method} prompts", runs=measured.single())
+    return measured.change(bounds, f"{method} prompts", runs=measured.runs())
 
 
 def _common(metric: str, base: Side, new: Side) -> dict[str, int] | None:
@@ -389,7 +387,7 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
         known.append((math.log(low), math.log(high)))
     weights = [-1 / base.runs] * base.runs + [1 / new.runs] * new.runs
     both = stats.mover([run.log for run in (*of_runs[0], *of_runs[1])], known, weights)
-    return measured.change(both, method, runs=measured.single())
+    return measured.change(both, method, runs=measured.runs())
 
 
 def _column(lap: Lap, metric: str) -> Reals:
