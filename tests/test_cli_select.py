@@ -66,7 +66,7 @@ def test_when_nobody_meets_the_needs_the_exit_code_is_3(folder: Path) -> None:
     done = invoke("select", folder, "--need", "ttft_p95<1ms")
 
     assert done.exit_code == 3
-    assert "No candidate meets the needs" in done.stdout
+    assert "No candidate meets the requirements" in done.stdout
 
 
 def test_the_scores_of_a_run_count(folder: Path) -> None:

@@ -1,8 +1,11 @@
-"""Formats with a file a level: who gets which file, what vLLM's keys hold, and that a reader of them reads ours."""
+"""Formats for machines: every row and column of the CSV, who gets which file a level, what others read of them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +14,117 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench import report
-from loadbench.report import exports
+from loadbench.report import FORMATS, exports
+from loadbench.report.exports import COLUMNS, rows
 from loadbench.store import RunFolder
 from loadbench.store.histogram import Histogram, read_log
 from loadbench.store.record import Result
 from tests.support.command import invoke
 from tests.support.streams import failed, stream
-from tests.support.summaries import GOLDEN
+from tests.support.summaries import CASES, GOLDEN, summary_of, with_levels
+
+# -- summary.csv
+
+TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+TABLE = TEXT[TEXT.index("| column | holds |") : TEXT.index("## hgrm")]
+
+
+def read(summary: dict[str, Any]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(FORMATS["csv"](summary))))
+
+
+def test_every_column_and_unit_is_described_and_those_of_the_first_version_come_first() -> None:
+    described = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", TABLE, re.MULTILINE)))
+    units = {row["unit"] for case in CASES for row in read(summary_of(case))}
+    row = next(line for line in TABLE.splitlines() if line.startswith("| `unit`"))
+
+    assert described == list(COLUMNS)
+    assert len(units) > 8
+    assert [unit for unit in units if f"`{unit}`" not in row] == []
+    assert COLUMNS[:12] == (
+        *("run", "model", "level", "concurrency", "request_rate_per_s", "metric", "statistic"),
+        *("value", "unit", "n", "ci_low", "ci_high"),
+    )
+
+
+def test_each_row_of_a_level_has_the_levels_keys_and_the_device_that_ran() -> None:
+    ran = {"id": "m", "device": "CPU", "execution_provider": "CPUExecutionProvider"}
+    keys = {"repeat": 2, "closing": True, "status": "complete", "endpoint": "http://a/v1", "device": "GPU", "ran": ran}
+    rows = [row for row in read(with_levels(summary_of("closed_loop"), **keys)) if row["level"]]
+
+    found = {tuple(row[name] for name in ("repeat", "closing", "status", "endpoint", "device")) for row in rows}
+    assert found == {("2", "1", "complete", "http://a/v1", "CPU")}
+
+
+ROWS = [
+    # case, level or model, metric, statistic: value, unit, n, low and high
+    ("tiny", "phi-4-mini@c1", "ttft_ms", "p50", ("11210.0", "ms", "2", "", "")),
+    ("scored", "phi-4-mini@c1", "errors", "reset", ("1", "requests", "20", "", "")),
+    ("scored", "phi-4-mini@c1", "finish_reasons", "stop", ("19", "requests", "19", "", "")),
+    ("scored", "phi-4-mini@c1", "slo", "ttft_p95=800ms", ("0.95", "fraction", "20", "0.7639", "0.9911")),
+    ("devices", "gpu:4@c8", "energy_j", "gpu+cpu", ("10900.0", "J", "", "", "")),
+    ("devices", "gpu:4@c8", "server_memory_peak_bytes", "value", ("1401000000", "bytes", "", "", "")),
+    ("devices", "gpu:4@c8", "throttled", "value", ("1", "flag", "", "", "")),
+    ("devices", "gpu:4@c8", "gpu_memory_peak_bytes", "server", ("1260000000", "bytes", "", "", "")),
+    ("whole_answers", "qwen3-4b@c2", "energy_j", "declared", ("25200.0", "J", "", "", "")),
+    ("devices", "cpu:4", "load_s", "value", ("1.874", "s", "", "", "")),
+    ("devices", "cpu:4", "first.ttft_ms", "value", ("702.5", "ms", "", "", "")),
+    ("devices", "cpu:4", "first.cold", "value", ("1", "flag", "", "", "")),
+    ("devices", "cpu:4", "gpu_memory_peak_bytes", "value", None),
+]
+
+
+@pytest.mark.parametrize(("case", "subject", "metric", "statistic", "row"), ROWS)
+def test_a_figure_has_a_row_with_its_unit_n_and_interval_and_a_null_has_none(
+    case: str, subject: str, metric: str, statistic: str, row: tuple[str, ...] | None
+) -> None:
+    slo = [{"bound": "ttft_p95=800ms", "attainment": 0.95, "attained": True, "n": 20, "ci95": [0.7639, 0.9911]}]
+    changes = {"attempted": 20, "completed": 19, "errors": {"reset": 1}, "finish_reasons": {"stop": 19}, "slo": slo}
+    summary = with_levels(summary_of("tiny"), **changes) if case == "scored" else summary_of(case)
+    found = {}
+    for each in read(summary):
+        assert each["value"] != ""
+        if (each["level"] or each["model"]).endswith(subject):
+            cells = tuple(each[name] for name in ("value", "unit", "n", "ci_low", "ci_high"))
+            found[each["metric"], each["statistic"]] = cells
+
+    assert found.get((metric, statistic)) == row
+
+
+def test_no_figure_has_two_rows() -> None:
+    for case in CASES:
+        keys = [(row["model"], row["level"], row["metric"], row["statistic"]) for row in read(summary_of(case))]
+
+        assert len(keys) == len(set(keys)), case
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pandas_reads_the_values_as_numbers(case: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(io.StringIO(FORMATS["csv"](summary_of(case))))
+
+    assert list(frame.columns) == list(COLUMNS)
+    assert all(frame[name].dtype.kind in "fi" for name in ("value", "n", "ci_low", "ci_high", "concurrency"))
+    assert frame["value"].notna().all()
+    assert len(frame) == len(list(rows(summary_of(case))))
+
+
+def test_the_pandas_example_of_the_document_runs() -> None:
+    pandas = pytest.importorskip("pandas")
+    block = re.search(r"((?:^ {4}.*\n)*^ {4}figures = pd.read_csv.*\n(?:^ {4}.*\n)*)", TEXT, re.MULTILINE)
+    assert block is not None
+    code = "\n".join(line[4:] for line in block[1].splitlines())
+    shown: list[Any] = []
+    text = FORMATS["csv"](summary_of("closed_loop"))
+
+    source = re.sub(r'read_csv\(".*?"\)', "read_csv(file)", code)
+    exec(source, {"file": io.StringIO(text), "print": shown.append})
+
+    assert shown[0].loc[1].notna().all()
+    assert isinstance(shown[0], pandas.DataFrame)
+
+
+# -- a file a level
 
 # 40 requests, one after another: the first token after 200 to 239 ms, 32 tokens 20 ms apart.
 REQUESTS = [stream(i, due=1000.0 * i, ttft=200.0 + i) for i in range(40)]
@@ -238,7 +344,7 @@ def test_inference_doctor_finds_the_slower_side(tmp_path: Path) -> None:
 def test_every_format_is_described() -> None:
     text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
 
-    assert [name for name in (*report.FORMATS, *exports.FORMATS) if f"`{name}`" not in text] == []
+    assert [name for name in (*FORMATS, *exports.FORMATS) if f"`{name}`" not in text] == []
 
 
 # -- hgrm: to the byte what Java's HdrHistogram 2.2.2 prints of the same values. golden/hgrm/ holds what its

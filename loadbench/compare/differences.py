@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from loadbench.compare.sides import Info, Lap, Side
 from loadbench.metrics import models
-from loadbench.store.summary import Severity, worst_first
+from loadbench.store.summary import Severity, rank
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 MOST_LENGTH_RATIO = 1.2
@@ -155,7 +155,7 @@ def differences(base: Info, new: Info, meant: Collection[str] = ()) -> list[Diff
         if one_is_silent or (what in _MACHINE and not both_local):
             severity = "warn"
         found.append(_differing(what, before, after, severity, meant))
-    return worst_first(found)
+    return sorted(found, key=lambda one: rank(one.severity))
 
 
 def ran(base: Side, new: Side, meant: Collection[str] = ()) -> list[Difference]:

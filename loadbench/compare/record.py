@@ -29,7 +29,7 @@ from loadbench.errors import LoadbenchError
 from loadbench.metrics import checks
 from loadbench.metrics.gates import noise
 from loadbench.store import Run
-from loadbench.store.summary import Finding, Summary, rank, significant, worst_first
+from loadbench.store.summary import Finding, Summary, rank, significant
 
 SCHEMA = 1
 MOST_EARLIER = 5
@@ -207,7 +207,7 @@ def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
             found.setdefault(difference.what, difference)
     # Which model ran where is compared level by level, for a run may hold several.
     apart = [one for what, one in found.items() if what not in OF_LEVEL]
-    apart = worst_first([*apart, *_among(base, "BASE"), *_among(new, "NEW")])
+    apart = sorted([*apart, *_among(base, "BASE"), *_among(new, "NEW")], key=lambda one: rank(one.severity))
     if terms.metrics is None:
         same = all(one.model == other.model for one, other in pairs)
         usual = DEFAULT if same else OF_MODELS
@@ -256,7 +256,7 @@ def _among(group: Group, name: str) -> list[Difference]:
             if one.what not in OF_LEVEL:
                 text = f"runs of {name} differ among themselves: {one.text}"
                 found.setdefault(one.what, replace(one, what=f"{one.what} among runs of {name}", text=text))
-    return worst_first(found.values())
+    return sorted(found.values(), key=lambda one: rank(one.severity))
 
 
 def _judged(

@@ -154,8 +154,8 @@ def _unreadable(run: Run) -> list[Finding]:
 
 # -- a load that was measured several times: a model's first level once more at the end (gate V11), and repeats
 
+# Runs below which their mean has no interval: Student's of two is six times as wide as their spread.
 FEWEST_RUNS = 3
-"""Runs below which their mean has no interval: Student's of two is six times as wide as their spread."""
 
 
 def headline(level: Level) -> dict[str, float | None]:

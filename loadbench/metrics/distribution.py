@@ -25,8 +25,8 @@ from loadbench.store.record import Counts, Flags, Reals, Results
 from loadbench.store.schema import Lag
 from loadbench.store.summary import Distribution, Interval, Spectrum, Stall, Stalls, rounded, significant
 
+# Gaps that are worked on at once; keeps what a sum needs at 20 MB however long the run.
 BLOCK = 1_000_000
-"""Gaps that are worked on at once; keeps what a sum needs at 20 MB however long the run."""
 NS_PER_MS = 1e6
 US_PER_MS = 1e3
 
@@ -180,10 +180,10 @@ def _of_us(n: int, us: Mapping[str, float | None]) -> Distribution:
 
 # -- percentiles up to the last request
 
+# Points between one in 2 and one in 4: they lie evenly on the axis, and a million requests have 84.
 STEPS_PER_DOUBLING = 4
-"""Points between one in 2 and one in 4: they lie evenly on the axis, and a million requests have 84."""
+# p90, p95, p99, p99.9.
 NAMED = (10, 20, 100, 1000)
-"""p90, p95, p99, p99.9."""
 
 
 def spectrum(values: Reals | Counts, per_unit: float = NS_PER_MS) -> Spectrum | None:
@@ -231,12 +231,12 @@ def _places(n: int) -> list[float]:
 
 # -- stalls: gaps far longer than the level's usual one
 
+# Times the median gap of the level.
 STALL_THRESHOLD = 10.0
-"""Times the median gap of the level."""
+# Stalls that are listed with the time when they ended.
 MOST_PLACES = 12
-"""Stalls that are listed with the time when they ended."""
+# No gap below 10 ms is one: nobody sees it, and where events come in bursts the median gap is next to nothing.
 SHORTEST_US = 10_000
-"""No gap below 10 ms is one: nobody sees it, and where events come in bursts the median gap is next to nothing."""
 
 
 def stalls(results: Results, requests: Requests, ascending: Counts, threshold: float) -> Stalls | None:

@@ -39,16 +39,16 @@ from loadbench.store.record import Reals, Results
 from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Distribution, LengthRow, Level, PromptRow, rounded, significant
 
+# Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent.
 ABOUT_ONE = 0.1
-"""Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent."""
+# Things that no table of the client knows, named for a level.
 MOST_UNKNOWN = 8
-"""Things that no table of the client knows, named for a level."""
+# Rows of a level's table; distinct prompts would make it as long as the requests. Those with the worst E2E stay.
 MOST_PROMPTS = 200
-"""Rows of a level's table; distinct prompts would make it as long as the requests. Those with the worst E2E stay."""
 FEWEST_FOR_OUTLIERS = 5
 MOST_LENGTHS = 4
+# 40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back.
 HELD_NS = (38e6, 50e6)
-"""40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back."""
 _FACTS = tuple(name for name in LevelFacts.__struct_fields__ if name in Level.__struct_fields__)
 
 

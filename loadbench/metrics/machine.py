@@ -16,13 +16,13 @@ import msgspec
 from loadbench.store.schema import RunFacts, Sample, ScenarioFacts
 from loadbench.store.summary import Course, Level, rounded, significant
 
+# One value a sample; None where it is unknown.
 Column = Sequence[float | None]
-"""One value a sample; None where it is unknown."""
 
+# Of samples that shares of the cores are taken from: the system counts processor time in hundredths of a second.
 SHORTEST_S = 1.0
-"""Of samples that shares of the cores are taken from: the system counts processor time in hundredths of a second."""
+# Between two samples that a rate is taken from, for the same reason.
 SHORTEST_STEP_S = 0.5
-"""Between two samples that a rate is taken from, for the same reason."""
 MOST_POINTS = 120
 J_PER_WH = 3600.0
 WH_PER_KWH = 1000.0

@@ -11,10 +11,10 @@ import msgspec
 from loadbench.store.schema import ModelFacts, ModelTurn, ProbeFacts, RunFacts
 from loadbench.store.summary import Level, Model, Probe, Ran
 
+# Fields that say where another one comes from, and are taken with it alone.
 _TOGETHER = {"load_source": "load_s", "disk_source": "disk_bytes"}
-"""Fields that say where another one comes from, and are taken with it alone."""
+# Fields of the last turn alone: a load that failed once may succeed later.
 _OF_LAST = ("load_error", "was_loaded")
-"""Fields of the last turn alone: a load that failed once may succeed later."""
 _VARIANT = re.compile(r"-(cpu|gpu|npu)(?::\d+)?$", re.IGNORECASE)
 _OF_TURN = tuple(name for name in ModelTurn.__struct_fields__ if name in Model.__struct_fields__)
 _OF_LIST = tuple(name for name in ModelFacts.__struct_fields__ if name in Model.__struct_fields__)

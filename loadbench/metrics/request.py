@@ -8,10 +8,10 @@ import numpy as np
 
 from loadbench.store.record import Flags, Reals, Results
 
+# A shorter answer is no burst: there is nothing to spread.
 FEWEST_TOKENS = 4
-"""A shorter answer is no burst: there is nothing to spread."""
+# Share of burst responses from which TPOT and ITL say nothing (gate V13).
 BURST = 0.5
-"""Share of burst responses from which TPOT and ITL say nothing (gate V13)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -43,12 +43,12 @@ _OPERATORS: dict[str, Callable[[Reals, float], Flags]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+# Metrics that each request has; the others (rates) are figures of the level alone.
 OF_REQUESTS = ("ttft", "itl", "tpot", "e2e", "client_queue", "success", "failed")
-"""Metrics that each request has; the others (rates) are figures of the level alone."""
+# Metrics that a burst leaves without meaning (gate V13).
 STREAMED = ("itl", "tpot")
-"""Metrics that a burst leaves without meaning (gate V13)."""
+# Metrics that a whole answer does not have.
 WHOLE = ("ttft", *STREAMED)
-"""Metrics that a whole answer does not have."""
 
 
 def compare(values: Reals, bound: Bound) -> Flags:
@@ -167,8 +167,8 @@ class Objectives:
 
 # -- thresholds held against the levels of a run: failed, passed, or unknown
 
+# As summary.json names them; None of the others, which are plain numbers.
 _UNITS: Mapping[str, str] = {"ms": "ms", "share": "share", "bytes": "bytes", "/s": "per_s"}
-"""As summary.json names them; None of the others, which are plain numbers."""
 
 
 def thresholds(levels: Sequence[Level], written: Sequence[str | Mapping[str, Any]]) -> list[ThresholdRow]:
@@ -280,8 +280,8 @@ def _missing(bound: Bound, level: Level) -> str:
 
 # -- the loads that meet the SLO, as a search for the capacity found them
 
+# How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky for minutes.
 BEYOND = 1.05
-"""How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky for minutes."""
 
 
 @dataclass(frozen=True, slots=True)

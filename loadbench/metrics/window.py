@@ -19,8 +19,8 @@ from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Dependence, Drift, Rates, Timeline, rounded
 
 MOST_POINTS = 120
+# Rates over less than this are noise; they are not given.
 SHORTEST_NS = 1e9
-"""Rates over less than this are noise; they are not given."""
 RATES = ("output_tokens_per_s", "input_tokens_per_s", "characters_per_s", "requests_per_s")
 _STEPS_S = tuple(digit * 10.0**power for power in range(-1, 6) for digit in (1, 2, 5))
 
@@ -289,13 +289,13 @@ def _short(values: Reals) -> list[float]:
 
 # -- drift between the thirds of the window
 
+# Share of levels in one state for which drift is reported: three figures are looked at, each in two directions.
 FALSE_ALARMS = 0.01
-"""Share of levels in one state for which drift is reported: three figures are looked at, each in two directions."""
 _TAIL = FALSE_ALARMS / 3 / 2
+# Correlation of neighbours within a third, in open loop, from which on a queue wanders by itself for so long.
 LONG_MEMORY = 0.75
-"""Correlation of neighbours within a third, in open loop, from which on a queue wanders by itself for so long."""
+# Requests of a third, below which nothing is said: fewer that resemble their neighbours raise ten times the alarms.
 FEWEST_OF_THIRD = 20
-"""Requests of a third, below which nothing is said: fewer that resemble their neighbours raise ten times the alarms."""
 
 
 def drift(window: Window | None, results: Results, requests: Requests, *, tpot: bool) -> dict[str, Drift] | None:
@@ -379,11 +379,11 @@ def against(first: Estimate, last: Estimate) -> Drift:
 
 # -- requests that depend on their neighbours
 
+# Requests below which nothing is said.
 FEWEST = 20
-"""Requests below which nothing is said."""
 MOST_CORRELATION = 0.85
+# A median must be worth so many independent requests; of fewer than 200, a tenth of them.
 LEAST_INDEPENDENT, LEAST_SHARE = 20, 0.1
-"""A median must be worth so many independent requests; of fewer than 200, a tenth of them."""
 
 
 def dependence(requests: Requests, *, opened: bool, without_gaps: bool) -> dict[str, Dependence]:

@@ -33,18 +33,18 @@ def document(record: Record) -> doc.Document:
     ranked = rows(record)
     title = Title("Which model to ship:", str(ranked[0]["name"]) if ranked else "", "loadbench select")
     if not ranked:
-        title = Title("Which model to ship: none meets the needs", program="loadbench select")
+        title = Title("Which model to ship: none meets the requirements", program="loadbench select")
     sources = {bool(row["simulated"]) for row in record["candidates"]}
     if sources == {True}:
         title = replace(title, simulated=provenance.SIMULATED)
     elif True in sources:
-        title = replace(title, simulated="SIMULATED in part: see Doubts for which figures are no model's")
+        title = replace(title, simulated="SIMULATED in part: see Warnings for which figures are no model's")
     blocks: list[Block] = [
         _decision(record),
         _context(record),
         *tables_of(_needs(record), _rank(record), *_figures(record)),
         *_rest(record),
-        doc.Small("", ["How it was reckoned: docs/select.md."]),
+        doc.Small("", ["How it was computed: docs/select.md."]),
     ]
     return doc.Document(title, [Section("choice", "", blocks)])
 
@@ -60,7 +60,7 @@ def _context(record: Record) -> doc.Facts:
     """On what terms the choice was made, and from which runs."""
     starts = sorted(str(run["start"])[:10] for run in record["runs"] if run["start"])
     why = "as asked" if record["load"]["asked"] else "the highest load that all completed"
-    must = "no hard needs were given"
+    must = "no requirements"
     if record["needs"]:
         missing = "not known is not met" if record["missing"] == "out" else "what is not known is let pass"
         must = f"{', '.join(record['needs'])} ({missing})"
@@ -89,10 +89,10 @@ def _rest(record: Record) -> list[Block]:
     for row in left[1:]:
         first = units.share(row["wins"]["both"])
         alternatives.append(f"{row['name']}: score {row['score']:.1f}, first in {first} of the draws")
-    alternatives += [f"Fell out, {line}" for line in fell_out(record)]
+    alternatives += [f"Eliminated: {line}" for line in fell_out(record)]
     if len(record["candidates"]) == 1:
         alternatives.append("None was measured")
-    consequences = ["Nothing can be shipped within the needs: measure other models, or loosen a need"]
+    consequences = ["Nothing can be shipped within the requirements: measure other models, or loosen one"]
     if left:
         winner, gives = left[0], []
         by_name = {figure["name"]: figure for figure in record["figures"]}
@@ -109,7 +109,7 @@ def _rest(record: Record) -> list[Block]:
         Text.of("Alternatives", [f"{line}." for line in alternatives]),
         Text.of("Consequences", [f"{line}." for line in consequences]),
         doc.Findings(
-            "Doubts", [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
+            "Warnings", [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
         ),
     ]
 
@@ -142,7 +142,7 @@ def headline(record: Record) -> str:
     """The recommendation in a sentence, its doubt first where there is a red one."""
     left = rows(record)
     if not left:
-        return "No candidate meets the needs" if record["needs"] else "There is no candidate"
+        return "No candidate meets the requirements" if record["needs"] else "There is no candidate"
     winner = left[0]
     if len(left) == 1:
         alone = "the only candidate" if len(record["candidates"]) == 1 else "the only candidate that is left"
@@ -156,7 +156,7 @@ def headline(record: Record) -> str:
         return choice
     if len(left) > 1:
         choice = f"c{choice[1:]}"
-    return f"No plain recommendation ({', '.join(red)} red, see Doubts); by these figures: {choice}"
+    return f"No plain recommendation ({', '.join(red)} red, see Warnings); by these figures: {choice}"
 
 
 def reasons(record: Record) -> list[str]:
@@ -320,7 +320,7 @@ def _needs(record: Record) -> Table | None:
             cells += [Cell(units.ABSENT)] * len(record["needs"])
         lines.append((*cells, Cell("yes" if row["status"] == "left" else "NO")))
     notes = ("? not sure: the interval holds the bound, or there is none",) if unsure else ()
-    return Table("Needs", columns, tuple(lines), notes)
+    return Table("Requirements", columns, tuple(lines), notes)
 
 
 def _rank(record: Record) -> Table | None:

@@ -55,7 +55,7 @@ def document(comparisons: Record) -> doc.Document:
             doc.Facts("", facts(record)),
             doc.Tables(by_level(record)),
             *doc.tables_of(mean),
-            doc.Findings("Doubts", [*doubts(record), *_missing(record)]),
+            doc.Findings("Warnings", [*doubts(record), *_missing(record)]),
         ]
         sections.append(Section("comparison", "", blocks))
     how = Section("how", "", [doc.Small("How it was computed", HOW)])

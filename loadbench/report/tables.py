@@ -61,11 +61,7 @@ def characters(level: Level) -> Cell:
 
 
 def times_of(
-    name: str,
-    times: Times,
-    read: Callable[[Level], Distribution | None],
-    statistics: Iterable[str],
-    unit: str = "",
+    name: str, times: Times, read: Callable[[Level], Distribution | None], statistics: Iterable[str], unit: str = ""
 ) -> Columns[Level]:
     columns: Columns[Level] = []
     for statistic in statistics:
@@ -193,7 +189,7 @@ def gaps(summary: Summary) -> list[Table]:
         notes.append(
             "ITL = inter-token latency; IET = inter-event time: an arrival does not carry one token at that level"
         )
-    title = "Gaps between events" if name == "IET" else "Gaps between tokens"
+    title = "Inter-event time" if name == "IET" else "Inter-token latency"
     return per_model(title, rows, columns, [*notes, *_tpot_notes(rows)])
 
 
@@ -221,7 +217,7 @@ def answers(summary: Summary) -> list[Table]:
             "retried: requests that repeat a failed one; recovered: those of them that completed; the failed ones stay "
             "failed"
         )
-    return per_model("Whole requests", rows, columns, notes)
+    return per_model("End-to-end", rows, columns, notes)
 
 
 def open_loop(summary: Summary) -> list[Table]:

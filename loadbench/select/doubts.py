@@ -11,7 +11,7 @@ from loadbench.select.basis import Basis
 from loadbench.select.candidates import Candidate
 from loadbench.select.needs import Figures, declared, is_speed, scoring_methods, unit
 from loadbench.select.weights import CRITERIA
-from loadbench.store.summary import Finding, Severity, worst_first
+from loadbench.store.summary import Finding, Severity, rank
 from loadbench.text import plural
 
 MEANT = ("model", "device", "execution provider", "server", "server version")
@@ -44,7 +44,7 @@ def doubts(basis: Basis, *, alone: bool, close: bool) -> list[Finding]:
         share = basis.win(basis.order[0])["both"]
         text = f"a close call: it comes first in {share:.0%} of the draws"
         found.append(_doubt("warn", "close", winner.name, text))
-    return worst_first(found)
+    return sorted(found, key=lambda one: rank(one.severity))
 
 
 def _doubt(severity: Severity, code: str, about: str, text: str) -> Finding:

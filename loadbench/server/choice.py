@@ -80,7 +80,13 @@ class _Variant:
             # Of a model that is split over two devices, the first counts.
             fitting = [facts for facts in models if (facts.device or "").upper().partition("+")[0] == self.device]
         if self.execution_provider is not None:
-            fits = [facts for facts in fitting if _has_provider(facts, self.execution_provider)]
+            sought = short_provider(self.execution_provider)
+            fits = []
+            for facts in fitting:
+                # In Foundry's catalog the generic variants for GPUs are WebGPU's.
+                provider = facts.execution_provider or ("webgpu" if "-generic-gpu" in facts.id.lower() else "")
+                if short_provider(provider) == sought:
+                    fits.append(facts)
             if fits or any(facts.execution_provider is not None for facts in models):
                 fitting = fits
         return fitting
@@ -245,13 +251,6 @@ def _devices(models: Iterable[ModelFacts]) -> list[str]:
     return sorted({facts.device.lower() for facts in models if facts.device})
 
 
-def _has_provider(facts: ModelFacts, provider: str) -> bool:
-    if facts.execution_provider is not None:
-        return short_provider(facts.execution_provider) == short_provider(provider)
-    # In Foundry's catalog the generic variants for GPUs are WebGPU's.
-    return "-generic-gpu" in facts.id.lower() and short_provider(provider) == "webgpu"
-
-
 # -- what to do where a model is not there
 
 
@@ -284,7 +283,9 @@ def _missing(target: Target, names: Sequence[str], present: Sequence[str]) -> st
     """What to do about models that are not there; `present` are the others that were asked for."""
     *others, last = [repr(name) for name in names]
     sentence = f"{target.base_url} has no model {', '.join(others)}{' or ' if others else ''}{last}"
-    pull = _pull_hint(target, names)
+    hint = "pull {them} with `loadbench models pull {name}`" if target.is_ours else VENDORS[target.kind].pull_hint
+    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
+    pull = hint.format(them=them, name=name)
     if present:
         options = " ".join(f"-m {shlex.quote(name)}" for name in present)
         return f"{sentence}: measure the others with {options}, or {pull}"
@@ -308,9 +309,3 @@ def _load_hint(target: Target, otherwise: str) -> str:
     if target.is_ours:  # it loads by itself what it has
         return "pull one with `loadbench models pull NAME`"
     return VENDORS[target.kind].load_hint or otherwise
-
-
-def _pull_hint(target: Target, names: Sequence[str]) -> str:
-    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
-    hint = "pull {them} with `loadbench models pull {name}`" if target.is_ours else VENDORS[target.kind].pull_hint
-    return hint.format(them=them, name=name)

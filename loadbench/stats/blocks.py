@@ -29,14 +29,14 @@ from loadbench.stats.shares import wilson
 Reals = NDArray[np.float64]
 
 FEWEST_BLOCKS = 4
+# Values whose dependence can be clear by their ranks.
 FEWEST = 20
-"""Values whose dependence can be clear by their ranks."""
+# The chance at which dependence is clear, of all values and of those beyond a percentile: 5 % together.
 EVIDENCE = 0.025
-"""The chance at which dependence is clear, of all values and of those beyond a percentile: 5 % together."""
+# Flags up to which their runs are counted exactly; of more the normal distribution says the same.
 MOST_COUNTED = 50
-"""Flags up to which their runs are counted exactly; of more the normal distribution says the same."""
+# Equal slices of a window that a rate's variance is taken from: finer ones make its blocks of time too short.
 SLICES = 64
-"""Equal slices of a window that a rate's variance is taken from: finer ones make its blocks of time too short."""
 
 
 def block_length(n: int) -> int:

@@ -17,12 +17,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+# What each side of an interval may miss.
 TAIL = 0.025
-"""What each side of an interval may miss."""
+# The normal quantile of 1 - TAIL.
 Z = 1.959963984540054
-"""The normal quantile of 1 - TAIL."""
+# Degrees of freedom from which the expansion around the normal quantile is exact to 6 digits.
 _MANY = 200
-"""Degrees of freedom from which the expansion around the normal quantile is exact to 6 digits."""
 
 
 @lru_cache(maxsize=1024)
@@ -254,8 +254,8 @@ def ends(
     return low, high
 
 
+# Modified z beyond which a value is flagged [Iglewicz & Hoaglin 1993].
 OUTLIER_Z = 3.5
-"""Modified z beyond which a value is flagged [Iglewicz & Hoaglin 1993]."""
 
 
 def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:

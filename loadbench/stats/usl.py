@@ -21,13 +21,13 @@ from loadbench.stats.estimates import Z, normal
 Reals = NDArray[np.float64]
 
 FEWEST_LOADS = 6
+# Root mean square of the residuals of ln X: below the first a law fits, beyond the second it does not; between them
+# the levels' own intervals say whether chance alone is that large.
 FITS, MISFIT = 0.06, 0.1
-"""Root mean square of the residuals of ln X: below the first a law fits, beyond the second it does not; between them
-the levels' own intervals say whether chance alone is that large."""
 SAMPLES = 1000
 SEED = 20070101
+# The chance by which residuals of a law that fits are told not to be chance.
 CLEAR = 0.05
-"""The chance by which residuals of a law that fits are told not to be chance."""
 STEPS, HALVINGS = 40, 12
 _FREE = ((0, 1, 2), (0, 1), (0, 2), (0,))
 

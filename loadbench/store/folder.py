@@ -256,8 +256,8 @@ class RunFolder:
         write_atomically(self.path / "run.json", orjson.dumps(self.info, option=orjson.OPT_INDENT_2))
 
 
+# Folders of two runs that were measured in turns, below one.
 SIDES = ("base", "new")
-"""Folders of two runs that were measured in turns, below one."""
 
 
 def sides(root: Path | None) -> list[Path]:

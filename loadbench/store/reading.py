@@ -90,10 +90,10 @@ def read(path: Path) -> Run:
 
 
 LARGEST_SAMPLE_BYTES = 1 << 20
+# Lines before the first record, of a file that is somebody else's.
 _MOST_UNREADABLE = 10_000
-"""Lines before the first record, of a file that is somebody else's."""
+# Two kB each, one a second: of three weeks. More are counted as unreadable.
 MOST_SAMPLES = 2_000_000
-"""Two kB each, one a second: of three weeks. More are counted as unreadable."""
 
 
 class _Attempt:

@@ -80,7 +80,7 @@ SHOWN = (
     ),
     MEDIAN,
     TAIL,
-    Figure("Gaps p99", "ms", False, lambda level: _percentile(level.itl_ms or levels.NOTHING, "p99")),
+    Figure("Inter-token latency p99", "ms", False, lambda level: _percentile(level.itl_ms or levels.NOTHING, "p99")),
 )
 
 
@@ -122,7 +122,7 @@ def document(records: Sequence[tuple[str, Record]]) -> Document:
         Section("plots", "Side by side", _plots(lines)),
         Section("verdicts", "Each run in short", verdicts),
         Section("validity", "Can they be trusted?", doubts),
-        Section("origin", "How they were got", origins),
+        Section("origin", "Run details", origins),
         Section("more", "More", [run.definitions()]),
     ]
     when = f"{min(dates)} to {max(dates)}" if len(set(dates)) > 1 else "".join(dates[:1])

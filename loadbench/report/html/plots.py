@@ -203,7 +203,7 @@ def latency(summary: Summary) -> list[Block]:
             continue
         legend = [Key(statistic, sign, color) for statistic, color, _, sign in _STATISTICS]
         if _bounds(kind, levels.of(summary)):
-            legend.append(Key("bound that was asked for", "dash", "@bad"))
+            legend.append(Key("SLO", "dash", "@bad"))
         if kind.bound != "itl" and any(map(tables.knees_of, tables.curves(summary))):
             legend.append(Key("knees, by the rule that names them", "dot", "@muted"))
         same = _table(kind, summary, ("p50", "p95", "p99"))

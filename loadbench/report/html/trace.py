@@ -186,7 +186,7 @@ def compared(title: str, note: str, lines: Mapping[str, Points], layout: Trace, 
 def load_axis(rows: Sequence[Level]) -> Trace:
     """The axis of loads, logarithmic, with the loads that were measured as its ticks."""
     at = sorted({levels.load(level) for level in rows if levels.load(level) > 0})
-    title = {"text": "requests offered /s" if rows and rows[0].is_open else "streams at once"}
+    title = {"text": "requests offered /s" if rows and rows[0].is_open else "concurrency"}
     if not at:
         return {"title": title}
     least = max((at[-1] / at[0]) ** (1 / _MOST_LOADS), 1.2)
