@@ -57,7 +57,7 @@ def endpoints(summary: Summary) -> list[Table]:
         return times.cell(part.ttft_ms if streamed else part.e2e_ms, statistic)
 
     columns: Columns[Endpoint] = [
-        (Column("endpoint", left=True), lambda part: Cell(_address(part.url))),
+        (Column("endpoint", left=True), lambda part: Cell(bare_url(part.url).partition("://")[2].removesuffix("/v1"))),
         (Column("of requests", short="part"), lambda part: doc.share(part.share)),
         (Column("done"), lambda part: doc.count(part.completed)),
         (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
@@ -77,19 +77,25 @@ def endpoints(summary: Summary) -> list[Table]:
     return _by_part("Endpoints", rows, lambda level: level.endpoints, columns, notes)
 
 
-def _address(url: str | None) -> str:
-    return bare_url(url).partition("://")[2].removesuffix("/v1")
-
-
 def workers(summary: Summary) -> list[Table]:
     """A row a level and worker; none of a run whose load one process made."""
     rows = levels.of(summary)
     if not any(level.workers for level in rows):
         return []
     none = WorkerPercentiles()
+
+    def name(part: Worker) -> Cell:
+        host = part.host or ""
+        where = (part.address or host).partition("://")[2] or host
+        lost = ", lost" if part.status == "lost" else ""
+        return Cell(one_line(f"{part.name} {where}", 40).strip() + lost)
+
+    def streams(part: Worker) -> Cell:
+        return doc.figure(part.request_rate_per_s if part.streams is None else part.streams)
+
     columns: Columns[Worker] = [
-        (Column("worker", left=True), lambda part: Cell(_worker(part))),
-        (Column("streams", short="str."), _streams),
+        (Column("worker", left=True), name),
+        (Column("streams", short="str."), streams),
         (Column("done"), lambda part: doc.count(part.completed)),
         (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
         (Column("TTFT p50", "ms"), lambda part: doc.figure((part.ttft_ms or none).p50)),
@@ -104,17 +110,6 @@ def workers(summary: Summary) -> list[Table]:
         "all other tables have the requests of all workers together",
     ]
     return _by_part("Workers", rows, lambda level: level.workers, columns, notes)
-
-
-def _streams(part: Worker) -> Cell:
-    return doc.figure(part.request_rate_per_s if part.streams is None else part.streams)
-
-
-def _worker(part: Worker) -> str:
-    host = part.host or ""
-    where = (part.address or host).partition("://")[2] or host
-    lost = ", lost" if part.status == "lost" else ""
-    return one_line(f"{part.name} {where}", 40).strip() + lost
 
 
 def _by_part(
@@ -414,7 +409,7 @@ def cold_start(summary: Summary) -> Table | None:
     columns: Columns[Model] = [
         (Column("model", left=True), lambda model: Cell(model.id)),
         (Column("load", "s"), lambda model: Cell("failed") if model.load_error else doc.figure(model.load_s)),
-        (Column("by", left=True), _loader),
+        (Column("by", left=True), lambda x: Cell(_LOADERS.get(x.load_source or "", x.load_source or units.ABSENT))),
         (Column(f"{name} cold", times.unit), lambda model: first(model, cold=True)),
         (Column(f"{name} first", times.unit), lambda model: first(model, cold=False)),
         (Column(f"{name} warm", times.unit), lambda model: answer(model.warm)),
@@ -434,11 +429,6 @@ def cold_start(summary: Summary) -> Table | None:
             notes.append(f"{words} = after {probe.after_s:g} s{pings}")
     notes += [f"{model.id}: {model.load_error}" for model in models if model.load_error]
     return next(iter(without_unknown([table("Cold start", columns, models, notes)])), None)
-
-
-def _loader(model: Model) -> Cell:
-    by = model.load_source
-    return Cell(_LOADERS.get(by, by) if by else units.ABSENT)
 
 
 def memory(summary: Summary) -> Table | None:

@@ -15,8 +15,8 @@ from loadbench.metrics.checks import titled
 from loadbench.report import document as doc
 from loadbench.report import html, provenance
 from loadbench.report.document import Block, Cell, Column, Finding, Line, Section, Table, Text, Title, tables_of
+from loadbench.report.html import Markup, tag
 from loadbench.report.levels import Record
-from loadbench.report.markup import Markup, tag
 
 MOST_REASONS = 3
 _NOTABLE = 0.02
@@ -431,20 +431,18 @@ def section(record: Record) -> Section | None:
     if len(left) < 2:
         return None
     criteria = [criterion for criterion in record["criteria"] if criterion["figures"]]
-    blocks = [
+    legend = tag("legend", "Weights, in parts: move one and the rank follows")
+    sliders = [
+        tag("fieldset", legend, map(_slider, criteria)),
+        tag("button", "The weights of the report", type="reset"),
+        tag("p", "", id="choice-now", role="status", aria_live="polite"),
+    ]
+    blocks: list[Block] = [
         _decision(record),
         _context(record),
         # Hidden until the script that reads the sliders runs.
-        tag(
-            "form",
-            tag("fieldset", tag("legend", "Weights, in parts: move one and the rank follows"), map(_slider, criteria)),
-            tag("button", "The weights of the report", type="reset"),
-            tag("p", "", id="choice-now", role="status", aria_live="polite"),
-            id="choice-weights",
-            class_="weights",
-            hidden=True,
-        ),
-        _movable_rank(f"Rank at {record['load']['words']}", left, criteria),
+        doc.Html(tag("form", *sliders, id="choice-weights", class_="weights", hidden=True)),
+        doc.Html(_movable_rank(f"Rank at {record['load']['words']}", left, criteria)),
         *tables_of(_needs(record), *_figures(record)),
         *_rest(record),
     ]

@@ -90,6 +90,29 @@ def rows(summary: Record) -> Iterator[tuple[object, ...]]:
             yield (run, model.get("id"), None, None, None, *row, *own.values())
 
 
+def _of_curve(curve: Record) -> Iterator[_Row]:
+    law = curve.get("usl") or {}
+    for name, unit in (("lambda_per_s", "1/s"), ("sigma", "count"), ("kappa", "count"), ("peak_n", "count")):
+        if law.get(name) is not None:
+            yield "usl", name, law[name], unit, None, *_ends(law.get("ci95") or {}, name)
+    for name, knee in sorted((curve.get("knees") or {}).items()):
+        if knee:
+            yield _single("knees", f"{name} {knee['relation']}", knee["n"], "count")
+    if curve.get("serial") is not None:
+        yield _single("serial", "value", curve["serial"], "flag")
+
+
+def _of_model(model: Record) -> Iterator[_Row]:
+    for figure in FIGURES.values():
+        if figure.of == "model" and figure.path and figure.read(model) is not None:
+            yield _single(figure.path, "value", figure.read(model), _unit(figure))
+    for purpose in ("first", "warm", "idle", "kept_warm"):
+        probe = model.get(purpose) or {}
+        for name, unit in (("ttft_ms", "ms"), ("e2e_ms", "ms"), ("after_s", "s"), ("cold", "flag")):
+            if probe.get(name) is not None and not probe.get("error"):
+                yield _single(f"{purpose}.{name}", "value", probe[name], unit)
+
+
 def _single(metric: str, statistic: str, value: object, unit: str) -> _Row:
     return metric, statistic, int(value) if isinstance(value, bool) else value, unit, None, None, None
 
@@ -103,7 +126,11 @@ def _of_level(level: Record) -> Iterator[_Row]:
     declared = [figure for figure in FIGURES.values() if figure.of == "level" and figure.path]
     for figure in declared:
         if figure.values:
-            yield from _of_distribution(figure.path, level.get(figure.path) or {}, _unit(figure))
+            distribution = level.get(figure.path) or {}
+            for statistic in STATISTICS:
+                if distribution.get(statistic) is not None:
+                    value, ends = distribution[statistic], _ends(distribution.get("ci95") or {}, statistic)
+                    yield figure.path, statistic, value, _unit(figure), distribution.get("n"), *ends
     nested = []
     for figure in declared:
         if figure.source or "." in figure.path:
@@ -135,42 +162,8 @@ def _of_level(level: Record) -> Iterator[_Row]:
             yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), *_ends(bound, "ci95")
 
 
-def _of_distribution(metric: str, distribution: Record | float, unit: str) -> Iterator[_Row]:
-    if not isinstance(distribution, Mapping):
-        yield _single(metric, "value", distribution, unit)
-        return
-    intervals = distribution.get("ci95") or {}
-    for statistic in STATISTICS:
-        if distribution.get(statistic) is not None:
-            value = distribution[statistic]
-            yield metric, statistic, value, unit, distribution.get("n"), *_ends(intervals, statistic)
-
-
 def _unit(figure: Figure) -> str:
     return _UNITS.get(figure.unit, figure.unit)
-
-
-def _of_curve(curve: Record) -> Iterator[_Row]:
-    law = curve.get("usl") or {}
-    for name, unit in (("lambda_per_s", "1/s"), ("sigma", "count"), ("kappa", "count"), ("peak_n", "count")):
-        if law.get(name) is not None:
-            yield "usl", name, law[name], unit, None, *_ends(law.get("ci95") or {}, name)
-    for name, knee in sorted((curve.get("knees") or {}).items()):
-        if knee:
-            yield _single("knees", f"{name} {knee['relation']}", knee["n"], "count")
-    if curve.get("serial") is not None:
-        yield _single("serial", "value", curve["serial"], "flag")
-
-
-def _of_model(model: Record) -> Iterator[_Row]:
-    for figure in FIGURES.values():
-        if figure.of == "model" and figure.path and figure.read(model) is not None:
-            yield _single(figure.path, "value", figure.read(model), _unit(figure))
-    for purpose in ("first", "warm", "idle", "kept_warm"):
-        probe = model.get(purpose) or {}
-        for name, unit in (("ttft_ms", "ms"), ("e2e_ms", "ms"), ("after_s", "s"), ("cold", "flag")):
-            if probe.get(name) is not None and not probe.get("error"):
-                yield _single(f"{purpose}.{name}", "value", probe[name], unit)
 
 
 # -- a file a level

@@ -214,18 +214,15 @@ def steps(summary: Summary) -> list[Table]:
             if not step.shares:
                 rows.append((*head, blank, Cell(units.ABSENT), Cell(units.ABSENT)))
             for share in step.shares:
-                rows.append((*head, Cell(share.bound), _met_by(share), Cell(units.percent(share.wanted))))
+                met_by = Cell(units.percent(share.share), interval(share.interval, units.percent))
+                if share.share is None:
+                    met_by = Cell(MET[share.attained])
+                rows.append((*head, Cell(share.bound), met_by, Cell(units.percent(share.wanted))))
                 head = (blank, blank, blank)
         if rows:
             notes = tuple(_search_notes(search))
             tables.append(Table("Search for the capacity", columns, tuple(rows), notes, str(search.model)))
     return tables
-
-
-def _met_by(share: ProbeShare) -> Cell:
-    if share.share is None:
-        return Cell(MET[share.attained])
-    return Cell(units.percent(share.share), interval(share.interval, units.percent))
 
 
 def _answer(search: Capacity) -> str:

@@ -12,9 +12,8 @@ from loadbench.report import document as doc
 from loadbench.report import html, levels, provenance, run, tables
 from loadbench.report.breakdowns import device_words
 from loadbench.report.document import Block, Cell, Column, Columns, Document, Plot, Section, interval
-from loadbench.report.html import trace
+from loadbench.report.html import Markup, tag, trace
 from loadbench.report.levels import Record
-from loadbench.report.markup import Markup, tag
 from loadbench.store.schema import EnvironmentFacts
 from loadbench.store.summary import Distribution, Interval, Level, Summary
 from loadbench.text import bare_url, one_line
@@ -106,8 +105,8 @@ def document(records: Sequence[tuple[str, Record]]) -> Document:
         f"{units.plural(len(runs), 'run')}: {', '.join(counts)}. Stronger shades are better, within each table; "
         "[lo–hi] are 95% intervals, n requests. Compare only what was asked the same."
     )
-    matrix: list[Block] = [tag("p", about)]
-    matrix += [_table(figure, lines, loads) for figure in SHOWN if _figures(figure, lines)]
+    matrix: list[Block] = [doc.Html(tag("p", about))]
+    matrix += [doc.Html(_table(figure, lines, loads)) for figure in SHOWN if _figures(figure, lines)]
     verdicts, doubts, origins, dates = [], [], [], []
     for name, summary in runs:
         verdicts.append(doc.Text(name, run.models(summary)))
