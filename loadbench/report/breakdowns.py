@@ -11,7 +11,7 @@ from loadbench import text as units
 from loadbench.report import document as doc
 from loadbench.report import levels
 from loadbench.report.document import Cell, Column, Columns, Row, Table, Times, table, without_unknown
-from loadbench.report.tables import LEVEL, per_model, whole_run_tokens
+from loadbench.report.tables import CHARS, LEVEL, TOKENS, per_model, whole_run_tokens
 from loadbench.store.summary import (
     Absent,
     Endpoint,
@@ -232,8 +232,8 @@ def _devices(family: str, rows: Sequence[Level], absent: Sequence[Absent]) -> Ta
         (Column("level", left=True), lambda level: Cell(levels.label(level))),
         (Column(f"{name} p50", times.unit), lambda level: times.cell(levels.lead(level), "p50")),
         (Column(f"{name} p95", times.unit), lambda level: times.cell(levels.lead(level), "p95")),
-        (Column("tokens", "/s"), lambda level: doc.figure(level.output_tokens_per_s)),
-        (Column("chars", "/s"), lambda level: doc.figure(level.characters_per_s)),
+        TOKENS,
+        CHARS,
         (Column("failed"), lambda level: doc.share(level.failure_share)),
         (Column("J", "/1k tokens"), lambda level: doc.figure(level.j_per_1000_tokens)),
         (Column("energy of", left=True), _energy_of),

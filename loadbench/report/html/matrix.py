@@ -199,8 +199,8 @@ def _plots(lines: Sequence[Line]) -> list[Plot]:
     kind = levels.lead_name(next(iter(closed.values()))[0])
     columns: Columns[Level] = [
         (Column("level", left=True), lambda level: Cell(levels.label(level))),
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("chars", "/s"), tables.characters),
+        tables.REQUESTS,
+        tables.CHARS_SURE,
         (Column(f"{kind} p50", "ms"), lambda level: doc.Times().cell(levels.lead(level), "p50")),
     ]
     characters, waits, same = {}, {}, []

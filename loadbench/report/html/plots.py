@@ -114,12 +114,7 @@ def _throughput_tables(summary: Summary) -> list[Table]:
         counted = tuple((row[0], requests[row[0].text], *row[1:]) for row in between.rows)
         columns = (between.columns[0], Column("requests"), *between.columns[1:])
         found.append(replace(between, columns=columns, rows=counted))
-    columns_of_open: Columns[Level] = [
-        LEVEL,
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("tokens", "/s"), tables.tokens),
-        (Column("done", "/s"), lambda level: doc.figure(level.requests_per_s)),
-    ]
+    columns_of_open: Columns[Level] = [LEVEL, tables.REQUESTS, tables.TOKENS_SURE, tables.DONE_PER_S]
     return found or doc.without_unknown(per_model("Throughput", rows, columns_of_open))
 
 
@@ -142,8 +137,8 @@ def _efficiency(closed: Sequence[tuple[Curve, list[Level]]], summary: Summary) -
     }
     columns: Columns[Level] = [
         LEVEL,
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("efficiency"), lambda level: Cell(units.percent(level.efficiency))),
+        tables.REQUESTS,
+        tables.EFFICIENCY,
         (Column("speed-up"), lambda level: doc.figure(level.speedup)),
     ]
     same = doc.without_unknown(per_model("Efficiency", levels.of(summary), columns))
@@ -434,9 +429,9 @@ def _at_one_load(summary: Summary) -> Plot | None:
     ]
     columns: Columns[Level] = [
         (Column("model", left=True), lambda level: Cell(str(level.model))),
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("chars", "/s"), tables.characters),
-        (Column("tokens", "/s"), tables.tokens),
+        tables.REQUESTS,
+        tables.CHARS_SURE,
+        tables.TOKENS_SURE,
         *times_of(kind, Times.of(map(levels.lead, rows)), levels.lead, ("p50", "p95")),
     ]
     note = f"At {where}, with 95% intervals. Models cut text into tokens differently: characters compare."
@@ -461,8 +456,8 @@ def _characters_against_load(summary: Summary) -> Plot | None:
     layout = {"xaxis": trace.load_axis(every), "yaxis": trace.rate_axis("characters/s")}
     columns: Columns[Level] = [
         (Column("level", left=True), lambda level: Cell(levels.label(level))),
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("chars", "/s"), tables.characters),
+        tables.REQUESTS,
+        tables.CHARS_SURE,
     ]
     same = per_model("Characters per second", every, columns)
     note = "Characters per second of all streams together, with 95% intervals."
