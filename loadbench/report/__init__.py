@@ -52,6 +52,7 @@ def _formats(subject: str, *kinds: str) -> dict[str, Render]:
 
 
 def _render(subject: str, kind: str, record: Mapping[str, object]) -> str:
+    # By name, and when it is rendered: rich and numpy take longer to import than most commands run.
     module = import_module(f"loadbench.report.{subject}")
     match kind:
         case "csv":

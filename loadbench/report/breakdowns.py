@@ -361,8 +361,8 @@ def server(summary: Summary) -> list[Table]:
 
     def sampled(level: Level, *names: str) -> float | None:
         """The first of these metrics that the server has: each kind of server has its own name for it."""
-        found = [(level.server_metrics or {}).get(name) for name in names]
-        return next((value for value in found if value is not None), None)
+        values = [(level.server_metrics or {}).get(name) for name in names]
+        return next((value for value in values if value is not None), None)
 
     caches = "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "llamacpp:kv_cache_usage_ratio"
     running = "llamacpp:requests_processing", "vllm:num_requests_running"
@@ -455,8 +455,8 @@ def memory(summary: Summary) -> Table | None:
         notes.append(_WHOLE_DEVICE)
     if any(model.disk_source == "server" for model in models):
         notes.append("on disk: as the server tells")
-    for found in without_unknown([table("Memory and disk", columns, models, notes)]):
+    for shown in without_unknown([table("Memory and disk", columns, models, notes)]):
         # The size that a server lists is among the model's facts; alone it is no table.
-        if any(column.name != "size listed" for column in found.columns[1:]):
-            return found
+        if any(column.name != "size listed" for column in shown.columns[1:]):
+            return shown
     return None

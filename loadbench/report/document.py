@@ -28,7 +28,7 @@ columns can be scanned."""
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure: its text, its 95% interval ("205–216") or "", and whether too few requests stand behind it.
+    """One figure: its text, its 95% interval ("205–216") or "", and whether it rests on too few requests.
 
     A cell is doubtful where its mark says that the interval may be too narrow, not that it is missing.
     """
@@ -83,7 +83,7 @@ def cells_of(tables: Iterable[Table], place: int) -> list[Cell]:
 
 
 def notes_of(tables: Iterable[Table]) -> list[str]:
-    """What they note, said once."""
+    """Their notes, each once."""
     return list(dict.fromkeys(note for table in tables for note in table.notes))
 
 
@@ -278,7 +278,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Tables of one kind, one a model: one heading above them, and their notes said once beneath."""
+    """Tables of one kind, one a model: one heading above them, and their notes beneath, each once."""
 
     tables: Sequence[Table]
 

@@ -195,7 +195,7 @@ def files(
     for name in metrics:
         if name not in HISTOGRAMS:
             raise UsageError(f"--metric {name!r}: there is no such histogram: write one of {', '.join(HISTOGRAMS)}")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     summarised = {level.id: level for level in levels.read(summary).levels}
     for id, data in zip(ids, run.levels, strict=True):
         if names and not _is_named(id, names):
@@ -204,13 +204,13 @@ def files(
         if kind == "hgrm":
             for name, histogram in histograms(data, streamed=levels.is_stream(level)).items():
                 if not metrics or name in metrics:
-                    found[_free(file_name(id, f"{name}.hgrm"), found)] = hgrm(histogram)
+                    texts[_free(file_name(id, f"{name}.hgrm"), texts)] = hgrm(histogram)
         elif (names or not level.closing) and any(error is None for error in data.results.error):
-            found[_free(file_name(id, "vllm.json"), found)] = vllm(data, level, summary)
-    if not found:
+            texts[_free(file_name(id, "vllm.json"), texts)] = vllm(data, level, summary)
+    if not texts:
         what = f" of {' or '.join(metrics)}" if metrics else ""
         raise UsageError(f"{run.path}: nothing{what} was measured there, so there is no {kind} to write")
-    return found
+    return texts
 
 
 def _is_named(level: str, names: Sequence[str]) -> bool:
@@ -322,7 +322,7 @@ def vllm(data: LevelData, level: Level, record: Record) -> str:
     began = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", level.began or run.start or "")
     rate = level.request_rate_per_s
     constant = rate is not None and scenario.arrivals == "constant"
-    found: dict[str, object] = {
+    keys: dict[str, object] = {
         "date": "{}{}{}-{}{}{}".format(*began.groups()) if began else None,
         "endpoint_type": BACKEND,
         "backend": BACKEND,
@@ -334,7 +334,7 @@ def vllm(data: LevelData, level: Level, record: Record) -> str:
         "burstiness": "inf" if constant else 1.0,
         "max_concurrency": level.concurrency,
     }
-    found |= figures(data, streamed=levels.is_stream(level))
+    keys |= figures(data, streamed=levels.is_stream(level))
     # What readers look for beside the figures, and what speaks against those.
     gpu = (run.environment or EnvironmentFacts()).gpu
     gpus = [name for name in (gpu if isinstance(gpu, list) else [gpu]) if name]
@@ -356,5 +356,5 @@ def vllm(data: LevelData, level: Level, record: Record) -> str:
         "loadbench_doubts": ", ".join(doubts) or None,
         "loadbench_simulated": levels.is_simulated(summary) or None,
     }
-    found |= {name: value for name, value in ours.items() if value is not None}
-    return in_json(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+    keys |= {name: value for name, value in ours.items() if value is not None}
+    return in_json(orjson.dumps(keys, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())

@@ -36,6 +36,8 @@ class _Threshold(msgspec.Struct):
 class _Summary(msgspec.Struct):
     """What is needed of summary.json; the decoder passes over all else."""
 
+    # Not the whole summary: one of another version may lack a field, and its run is to be listed all the same.
+
     levels: Sequence[Level] = ()
     warnings: Sequence[Finding] = ()
     thresholds: Sequence[_Threshold] = ()
@@ -200,7 +202,7 @@ def _gates(summary: _Summary) -> Gates | None:
 # -- the table
 
 
-def table_of(found: Sequence[Entry], folder: Path) -> Table:
+def table_of(rows: Sequence[Entry], folder: Path) -> Table:
     columns: Columns[Entry] = [
         (Column("began", "(UTC)", left=True), lambda entry: Cell((entry.began or units.ABSENT)[:16].replace("T", " "))),
         (Column("run", left=True), lambda entry: Cell(one_line(entry.folder.relative_to(folder).as_posix()))),
@@ -211,7 +213,7 @@ def table_of(found: Sequence[Entry], folder: Path) -> Table:
         (Column("TTFT", "p50"), lambda entry: Cell(units.span(entry.best.ttft_ms["p50"] if entry.best else None))),
         (Column("result", left=True), lambda entry: Cell(one_line(", ".join(_results(entry))))),
     ]
-    return table(str(folder), columns, found)
+    return table(str(folder), columns, rows)
 
 
 def _models(entry: Entry) -> Cell:

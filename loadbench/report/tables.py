@@ -337,22 +337,22 @@ def _first_token(level: Level, times: Times) -> Column:
     return Column("TTFT from sent" if level.is_open else "TTFT median", times.unit)
 
 
-def _of_level(level: Level, found: Table) -> Table | None:
-    if not found.rows or levels.is_stream(level):
-        return found if found.rows else None
-    return next(iter(without_unknown([found])), None)
+def _of_level(level: Level, one: Table) -> Table | None:
+    if not one.rows or levels.is_stream(level):
+        return one if one.rows else None
+    return next(iter(without_unknown([one])), None)
 
 
 def worst_prompts(summary: Summary) -> list[Table]:
     """The slowest prompts at each model's highest load that names several."""
-    found = []
+    shown = []
     for rows in levels.by_model(levels.of(summary)).values():
         several = [level for level in rows if len(level.prompts or ()) > 1]
         worst = prompts(max(several, key=levels.load), WORST_PROMPTS) if several else None
         if worst:
             label = worst.title.removeprefix("By prompt, ")
-            found.append(replace(worst, title=f"Slowest prompts ({label})", notes=()))
-    return found
+            shown.append(replace(worst, title=f"Slowest prompts ({label})", notes=()))
+    return shown
 
 
 # -- what more load buys

@@ -95,7 +95,7 @@ def joined(children: Child) -> Markup:
 
 
 def in_script(json: str) -> Markup:
-    """JSON that may stand in a script element: whatever ends that, or begins a comment in it, begins with "<".
+    """JSON for a script element: whatever ends that, or begins a comment in it, begins with "<".
 
     >>> in_script('{"a": "</script><!--"}')
     '{"a": "\\\\u003c/script>\\\\u003c!--"}'
@@ -122,6 +122,7 @@ def plotly() -> Bundle | None:
     except ImportError:
         return None
     script = get_plotlyjs().encode()
+    # No time of day in it: the same run gives the same page.
     return Bundle(base64.b64encode(gzip.compress(script, _LEVEL, mtime=0)).decode(), _digest(script))
 
 
@@ -309,7 +310,7 @@ def _finding(finding: doc.Finding) -> Markup:
 
 
 def _tables(tables: Sequence[Table], *, named: bool) -> Markup:
-    """A table a model, then what the tables note, said once. A caption that shows names the model."""
+    """A table a model, then the notes of all of them, once. A caption that shows names the model."""
     notes = doc.notes_of(tables)
     below = tag("ul", [tag("li", note) for note in notes], class_="notes") if notes else None
     return joined([[_table(table, named=named) for table in tables], below])

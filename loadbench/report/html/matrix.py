@@ -20,7 +20,7 @@ from loadbench.text import bare_url, one_line
 
 SHADES = 5
 _FEWEST_RATIO = 1.02
-"""Figures that differ by less are not told apart by shades."""
+"""Figures that differ by less have one shade."""
 Load = tuple[bool, float]
 """Whether it is of an open loop, and the load."""
 
@@ -151,7 +151,7 @@ def _figures(figure: Figure, lines: Iterable[Line]) -> list[float]:
 
 
 def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Markup:
-    known = _figures(figure, lines)
+    values = _figures(figure, lines)
     fixed = [name for name in ("device", "host", "run") if any(getattr(line, name) for line in lines)]
     heads = [tag("th", name, scope="col", class_="left") for name in ("model", *fixed)]
     for opened, load in loads:
@@ -160,7 +160,7 @@ def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Mark
     for line in lines:
         cells = [tag("th", line.model, scope="row", class_="left")]
         cells += [tag("td", getattr(line, name), class_="left") for name in fixed]
-        cells += [_shaded(figure, line.levels.get(load), known) for load in loads]
+        cells += [_shaded(figure, line.levels.get(load), values) for load in loads]
         rows.append(tag("tr", cells))
     title = figure.title
     if figure in (MEDIAN, TAIL) and not all(map(levels.is_stream, _every(lines))):
@@ -169,7 +169,7 @@ def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Mark
     return html.grid(name, tag("caption", name), heads, rows, class_="matrix")
 
 
-def _shaded(figure: Figure, level: Level | None, known: Sequence[float]) -> Markup:
+def _shaded(figure: Figure, level: Level | None, values: Sequence[float]) -> Markup:
     """Shade 0 is for the worst, 4 for the best, on a logarithmic scale."""
     value = Value(None, None, None) if level is None else figure.of(level)
     if value.figure is None:
@@ -177,7 +177,7 @@ def _shaded(figure: Figure, level: Level | None, known: Sequence[float]) -> Mark
     ends = interval(value.ends)
     small = [tag("small", f"[{ends}]")] if ends else []
     small.append(tag("small", f"n {units.count(value.n)}"))
-    low, high = min(known), max(known)
+    low, high = min(values), max(values)
     shade = 0
     if value.figure > 0 and low > 0 and high / low >= _FEWEST_RATIO:
         share = log(value.figure / low) / log(high / low)
