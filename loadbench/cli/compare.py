@@ -18,7 +18,7 @@ from loadbench.compare import Group, Terms
 from loadbench.errors import FAILED, UsageError
 from loadbench.report import comparison, text
 from loadbench.report import junit as junit_report
-from loadbench.runner.outcome import MEANT
+from loadbench.runner.measure import MEANT
 from loadbench.scenario.bounds import Bound, check_written
 
 _EPILOG = """\b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -259,18 +260,11 @@ def share(text: str) -> float:
     return bounds.share(text)
 
 
-def _whole_numbers(text: str) -> list[int]:
+def _numbers(kind: type[int] | type[float], words: str, text: str) -> list[float]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{text[:60]!r}: write whole numbers as 1,2,4") from None
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{text[:60]!r}: write numbers as 0.5,1") from None
+        raise ValueError(f"{text[:60]!r}: write {words}") from None
 
 
 def _devices(text: str) -> list[str]:
@@ -370,8 +364,8 @@ _TYPES: dict[str, click.ParamType[Any]] = {
     "list": _Words(commas=True),
     "texts": _Words(commas=False),
     "headers": HEADER,
-    "numbers": Parsed(_numbers),
-    "whole numbers": Parsed(_whole_numbers),
+    "numbers": Parsed(partial(_numbers, float, "numbers as 0.5,1")),
+    "whole numbers": Parsed(partial(_numbers, int, "whole numbers as 1,2,4")),
     "duration": DURATION,
     "share": Parsed(share),
     "tries": Parsed(_tries),

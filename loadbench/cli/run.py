@@ -23,11 +23,10 @@ from loadbench.cli.surroundings import say, write
 from loadbench.errors import FAILED, INTERRUPTED, UsageError
 from loadbench.report import comparison, junit, objectives, text
 from loadbench.report import run as run_report
-from loadbench.runner import outcome as outcomes
+from loadbench.runner import measure as outcomes
 from loadbench.runner.capacity import Grid
 from loadbench.runner.job import Job, Limits, Output, Search, Server, Sharing
-from loadbench.runner.measure import measure
-from loadbench.runner.outcome import Outcome
+from loadbench.runner.measure import Outcome, measure
 from loadbench.runner.watch import JsonLines, View
 from loadbench.scenario import Scenario
 from loadbench.scenario.settings import Flag

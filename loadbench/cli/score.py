@@ -101,18 +101,14 @@ class Options:
             raise UsageError("give both --judge-price-in and --judge-price-out, or neither: 0 where it is free")
 
 
-class SheetResult(msgspec.Struct, frozen=True):
-    """What was read of a sheet, as --json has it."""
-
+class SheetResult(msgspec.Struct, frozen=True):  # as --json has it
     by: str
     scores: int
     empty: int
     refused: list[str]
 
 
-class JudgeResult(msgspec.Struct, frozen=True):
-    """What came of the judge, as --json has it."""
-
+class JudgeResult(msgspec.Struct, frozen=True):  # as --json has it
     judge: str
     cases: int
     before: int
@@ -474,7 +470,7 @@ def _failed(models: Sequence[ModelScores]) -> Iterator[str]:
 
 
 def _agreement(one: Agreement) -> str:
-    a, b = _rater(one.a), _rater(one.b)
+    a, b = (f"judge {name[6:]}" if name.startswith("judge:") else name.partition(":")[2] for name in (one.a, one.b))
     kappa = "kappa is not defined: both gave one and the same score throughout"
     if one.kappa is not None:
         interval = "no interval below 10 prompts"
@@ -484,11 +480,6 @@ def _agreement(one: Agreement) -> str:
     milder = b if one.difference > 0 else a
     apart = f", {milder} milder by {abs(one.difference):.2f}" if round(one.difference, 2) else ""
     return f"{a} and {b}: {kappa}, {plural(one.n, 'answer')}, {one.same:.0%} scored the same{apart}"
-
-
-def _rater(name: str) -> str:
-    method, _, who = name.partition(":")
-    return f"judge {who}" if method == "judge" else who
 
 
 def _judge_line(one: JudgeScores) -> str:

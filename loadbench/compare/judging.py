@@ -331,8 +331,17 @@ def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
         intervals.append(v.bounds)
     if n < 2:
         return None
-    runs = _run_by_run(verdicts)
-    by_run = () if runs is None else tuple(runs.effect + residual for residual in runs.residuals)
+    # Run by run, where they are pairs and equally many in every level.
+    runs: Runs | None = None
+    by_run: tuple[float, ...] = ()
+    of_levels = [v.runs for v in verdicts if v.runs is not None and v.paired]
+    if len(of_levels) == n and len({one.freedom for one in of_levels}) == 1:
+        means = tuple(mean_of(each) for each in zip(*(one.residuals for one in of_levels), strict=True))
+        within = [one.within for one in of_levels if one.within is not None]
+        mean_within = math.fsum(within) / n**2 if len(within) == n else None
+        of_all = mean_of([one.effect for one in of_levels])
+        runs = replace(of_levels[0], effect=of_all, within=mean_within, residuals=means)
+        by_run = tuple(of_all + residual for residual in means)
 
     def at(tail: float) -> Change:
         known = [bounds for each in intervals if each is not None and (bounds := each(tail)) is not None]
@@ -362,14 +371,3 @@ def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
         )
 
     return at
-
-
-def _run_by_run(verdicts: Sequence[Verdict]) -> Runs | None:
-    """The mean over levels of each pair of runs; None where they are no pairs, or not equally many."""
-    runs = [v.runs for v in verdicts if v.runs is not None]
-    if len(runs) < len(verdicts) or not all(v.paired for v in verdicts) or len({one.freedom for one in runs}) > 1:
-        return None
-    residuals = tuple(mean_of(each) for each in zip(*(one.residuals for one in runs), strict=True))
-    within = [one.within for one in runs if one.within is not None]
-    mean_within = math.fsum(within) / len(runs) ** 2 if len(within) == len(runs) else None
-    return replace(runs[0], effect=mean_of([one.effect for one in runs]), within=mean_within, residuals=residuals)

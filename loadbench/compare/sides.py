@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import figures, stats
+from loadbench import figures
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.level import level_facts
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import Window
 from loadbench.scenario.bounds import Bound
+from loadbench.stats.blocks import SLICES
 from loadbench.store import LevelData, Run
 from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.schema import LevelFacts
@@ -35,7 +36,7 @@ class Flow:
 
     Attributes:
         per_s: The rate.
-        slices: What flowed in each of `stats.SLICES` equal slices of the window; None of a window without slices.
+        slices: What flowed in each of `SLICES` equal slices of the window; None of a window without slices.
         seconds: Length of the window.
         dependent_s: Mean time of a request in flight: what flows now depends on what flowed so long ago.
     """
@@ -260,7 +261,7 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
         return {}
     good = objectives.good()
     slices: dict[str, list[float]] = defaultdict(list)
-    edges = np.linspace(steady.start_ns, steady.end_ns, stats.SLICES + 1)
+    edges = np.linspace(steady.start_ns, steady.end_ns, SLICES + 1)
     for start_ns, end_ns in itertools.pairwise(edges.tolist()):
         piece = Window(start_ns, end_ns, steady.by_share)
         done = piece.counts(results.sent, results.last_token)

@@ -27,7 +27,7 @@ from loadbench.metrics.distribution import STALL_THRESHOLD
 from loadbench.metrics.request import Requests
 from loadbench.metrics.slo import answer, capacities, thresholds
 from loadbench.scenario.bounds import Bound
-from loadbench.stats.estimates import one_sample, student
+from loadbench.stats import one_sample, student
 from loadbench.stats.scaling import scaling
 from loadbench.store import LevelData, Run
 from loadbench.store.record import SPEECHLESS

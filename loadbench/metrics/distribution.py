@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from loadbench.figures import PERCENTILES
 from loadbench.metrics.request import Requests
+from loadbench.stats import Bounds, ends, percentile
 from loadbench.stats.blocks import (
     Worth,
     independent_gaps,
@@ -19,7 +20,6 @@ from loadbench.stats.blocks import (
     percentile_worth,
     ratio_interval,
 )
-from loadbench.stats.estimates import Bounds, ends, percentile
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Counts, Flags, Reals, Results
 from loadbench.store.schema import Lag
@@ -68,7 +68,7 @@ def distribution(
     """A metric over requests.
 
     Requests of one run resemble their neighbours (they share a queue, a cache, a machine): where that is clear, the
-    intervals rest on as many requests as those would be worth if they did not (`stats.blocks.percentile_worth`). Where
+    intervals rest on as many requests as those would be worth if they did not (`blocks.percentile_worth`). Where
     it is not clear, `ci95_in_doubt` has the percentiles whose interval may be too narrow. Of too few requests for both
     ends of an interval one may exist; the other is None.
 
@@ -95,7 +95,7 @@ def of_gaps(results: Results, chosen: Flags, ascending: Counts) -> Distribution:
     """The inter-token latencies of the chosen requests, in ms. Its n counts gaps.
 
     Its intervals know that the gaps of one request resemble each other: they rest on as many gaps as those of
-    different requests would be worth (`stats.blocks.independent_gaps`). Each percentile is over all gaps.
+    different requests would be worth (`blocks.independent_gaps`). Each percentile is over all gaps.
 
     Args:
         ascending: Those gaps, sorted (`ascending_gaps`).

@@ -22,7 +22,7 @@ from loadbench.metrics.checks import finding, graded, percent
 from loadbench.metrics.models import first_device
 from loadbench.metrics.request import BURST
 from loadbench.metrics.sharing import BUSY_CORE, MERGED_WARN, WAIT_WARN
-from loadbench.stats.estimates import needed
+from loadbench.stats import needed
 from loadbench.store.schema import ScenarioFacts
 from loadbench.store.summary import NOTHING, Band, Finding, Level, Ran, Stalls
 

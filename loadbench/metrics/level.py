@@ -30,8 +30,8 @@ from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import RATES, Window
 from loadbench.scenario.bounds import Bound
+from loadbench.stats import outliers, percentile
 from loadbench.stats.blocks import ratio_interval, share_interval
-from loadbench.stats.estimates import outliers, percentile
 from loadbench.store import LevelData
 from loadbench.store.files import HISTOGRAMS
 from loadbench.store.histogram import Histogram

@@ -18,9 +18,8 @@ from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, gap_sizes, gap_
 from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.window import SHORTEST_NS, Window
 from loadbench.scenario.bounds import Bound, Threshold
-from loadbench.stats import shares
+from loadbench.stats import rank, shares
 from loadbench.stats.blocks import share_interval
-from loadbench.stats.estimates import rank
 from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.summary import (
     Capacity,

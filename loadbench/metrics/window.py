@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from loadbench.metrics.request import Requests
+from loadbench.stats import Estimate, difference
 from loadbench.stats.blocks import SLICES, independent_requests, mean_variance, neighbours, rate_interval, rate_variance
-from loadbench.stats.estimates import Estimate, difference
 from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Dependence, Drift, Rates, Timeline, rounded
@@ -302,7 +302,7 @@ def drift(window: Window | None, results: Results, requests: Requests, *, tpot: 
     """By figure, the last third over the first; None without a window, and of figures that few requests had.
 
     Of TTFT and TPOT the geometric means, of requests that were sent within each third, with variances by blocks in the
-    order of start (`stats.blocks.mean_variance`); of tokens/s the rate, with blocks of time. In open loop the rate is
+    order of start (`blocks.mean_variance`); of tokens/s the rate, with blocks of time. In open loop the rate is
     set by the plan, not by the server: it is left out. There a queue near saturation, though in one state, wanders for
     longer than a third lasts: where neighbours within the thirds resemble each other that much, no difference of them
     is significant (`near-saturation` speaks of such requests).
@@ -350,7 +350,7 @@ def times(values: Reals) -> Estimate | None:
 def memory(thirds: list[Reals]) -> float:
     """The correlation of neighbours within the thirds, each around its own mean: a drift between them is none.
 
-    Corrected for the bias that the means of few values bring (Kendall 1954, as in `stats.blocks.mean_variance`).
+    Corrected for the bias that the means of few values bring (Kendall 1954, as in `blocks.mean_variance`).
     """
     away = [values - values.mean() for values in (part[~np.isnan(part)] for part in thirds) if len(values) > 1]
     squares = sum(float(np.square(one).sum()) for one in away)

@@ -11,7 +11,8 @@ import msgspec
 from loadbench.quality import checks
 from loadbench.quality.answers import Answer, Determinism, Scored, determinism
 from loadbench.quality.scores import Agreement, Interval, Method, Rated, Score, agreements, latest, means
-from loadbench.stats import student, wilson
+from loadbench.stats import student
+from loadbench.stats.shares import wilson
 
 SCHEMA = 1
 FILE = "scores.json"

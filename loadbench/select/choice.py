@@ -13,11 +13,10 @@ import numpy as np
 from loadbench import compare
 from loadbench.errors import StoreError, UsageError
 from loadbench.select import rank
-from loadbench.select.basis import Basis, Terms, basis_of, falls_out
+from loadbench.select.basis import Basis, Terms, basis_of, doubts, falls_out
 from loadbench.select.candidates import Candidate, Measured, candidates, load_words, scores
-from loadbench.select.doubts import doubts
 from loadbench.select.needs import COMPARED, declared, unit
-from loadbench.select.weights import CRITERIA, criterion_of, shares
+from loadbench.select.rank import CRITERIA, criterion_of, shares
 from loadbench.store import Run
 from loadbench.store.summary import Summary, as_mapping
 

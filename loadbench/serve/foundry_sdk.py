@@ -26,9 +26,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loadbench.errors import LoadbenchError, TargetError
+from loadbench.serve import Document
 from loadbench.serve.foundry import available
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _MARGIN, _SPARE_BYTES = 1.05, 256 * _MIB
 """For what the sizes in the catalogue leave out, and so that the disk is not filled to its last byte."""
 
 Say = Callable[..., None]
-Row = dict[str, Any]
+Row = Document
 """A model in the terms of ModelFacts, and `registered`: whether somebody registered it."""
 Wait = Callable[[threading.Event, float], bool]
 INTERNAL, CANCELLED, NETWORK = 2, 5, 6
@@ -223,7 +224,7 @@ class Sdk:
                 f"Foundry Local's catalogue{where} cannot be reached, and none was read before: connect to the "
                 "network, or register a model of your own: loadbench models register FOLDER"
             )
-        # The list has the newest versions; others are asked for by their id, at the cost of a request.
+        # The list has the newest versions; others are looked up by their id, at the cost of a request.
         older = self._runtime.catalog.get_model_variant(model) if ":" in model else None
         if older is None:
             raise unknown(model, known)
@@ -514,7 +515,7 @@ def main(cache: str, catalogue: str | None = None) -> int:
 
 def serve(sdk: Sdk, say: Say) -> bool:
     """Carry out the requests on stdin; whether all of them had ended when stdin did."""
-    waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Document | None] = queue.SimpleQueue()
     cancelled: dict[int, threading.Event] = {}
 
     def work() -> None:

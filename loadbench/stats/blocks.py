@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.stats.estimates import TAIL, Bounds, Estimate, interval, needed, normal, rank, student
+from loadbench.stats import TAIL, Bounds, Estimate, interval, needed, normal, rank, student
 from loadbench.stats.shares import wilson
 
 Reals = NDArray[np.float64]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.stats.estimates import TAIL, normal
+from loadbench.stats import TAIL, normal
 
 
 def wilson(hits: float, n: float, tail: float = TAIL) -> tuple[float, float] | None:

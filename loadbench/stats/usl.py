@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.stats import Z, normal
 from loadbench.stats.blocks import reach
-from loadbench.stats.estimates import Z, normal
 
 Reals = NDArray[np.float64]
 
