@@ -43,7 +43,7 @@ def data(document: object, *, indent: bool = False, sort: bool = False) -> str:
 def write(path: Path, content: str) -> None:
     """Write a report where the user says: a file whole or not at all, a pipe as it is."""
     from loadbench.errors import StoreError, UsageError
-    from loadbench.store import write_atomically
+    from loadbench.store.files import write_atomically
 
     try:
         if not path.parent.is_dir():
