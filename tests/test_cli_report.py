@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loadbench.cli import main
-from loadbench.store import RunFolder
+from loadbench.store.folder import RunFolder
 from tests.support.streams import facts, in_turn
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from loadbench.scenario.reading import read_models
 from loadbench.serve import llama, simulator
-from loadbench.store import RunFolder
+from loadbench.store.folder import RunFolder
 from tests.support.command import invoke
 from tests.support.forks import Forks
 from tests.support.streams import facts, in_turn

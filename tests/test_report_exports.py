@@ -16,7 +16,7 @@ import pytest
 
 from loadbench.report import FORMATS, exports
 from loadbench.report.exports import COLUMNS, rows
-from loadbench.store import RunFolder
+from loadbench.store.folder import RunFolder
 from loadbench.store.histogram import Histogram, read_log
 from loadbench.store.record import Result
 from tests.support.command import invoke

@@ -30,7 +30,8 @@ from loadbench.runner.turn import PROBE_TOKENS
 from loadbench.runner.watch import Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, ModelFacts, Target
-from loadbench.store import RunFolder
+from loadbench.store.files import read_info
+from loadbench.store.folder import RunFolder
 from loadbench.store.record import Result
 from tests.support.spreading import until
 from tests.support.streams import failed, stream
@@ -163,7 +164,7 @@ async def test_every_level_is_run_and_recorded(path: Path) -> None:
 
     assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
     assert [len(level.results) for level in store.read(path).levels] == [6, 6]
-    assert (store.read_info(path)["status"], run.interrupted, run.failed) == ("complete", False, {})
+    assert (read_info(path)["status"], run.interrupted, run.failed) == ("complete", False, {})
     assert run.view.seen == [
         *(("probed", "m"), ("probed", "m")),
         *(("began", "m@c1"), ("complete", "m@c1")),
@@ -173,7 +174,7 @@ async def test_every_level_is_run_and_recorded(path: Path) -> None:
 
 async def test_a_levels_entry_names_the_target_and_the_device(path: Path) -> None:
     await run_of(path, Chats(), concurrency=[2]).run()
-    entry = store.read_info(path)["levels"][0]
+    entry = read_info(path)["levels"][0]
 
     assert {name: entry[name] for name in ("model", "endpoint", "device", "concurrency", "repeat", "attempt")} == {
         "model": "m",
@@ -218,7 +219,7 @@ async def test_each_model_is_asked_twice_in_short_before_it_is_measured(path: Pa
 
 async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> None:
     await run_of(path, Chats()).run()
-    first, warm = store.read_info(path)["probes"]
+    first, warm = read_info(path)["probes"]
 
     assert (first["model"], first["purpose"], first["requests"], first["error"]) == ("m", "first", 1, None)
     assert (first["ttft_ms"], first["e2e_ms"], first["cold"]) == (200.0, 825.0, False)
@@ -245,7 +246,7 @@ async def test_a_model_that_failed_is_not_asked_again_when_its_next_turn_comes(p
 
 async def test_each_repeat_has_a_seed_of_its_own_that_models_and_loads_share(path: Path) -> None:
     await run_of(path, client := Chats(), ["m", "n"], repeat=2, seed=7).run()
-    entries = {level["id"]: level["seed"] for level in store.read_info(path)["levels"]}
+    entries = {level["id"]: level["seed"] for level in read_info(path)["levels"]}
     asked = {name: [ask.prompt.id for ask in client.asked if ask.level == name] for name in entries}
 
     assert {name: seed for name, seed in entries.items() if seed == [7, 2]}.keys() == {
@@ -262,7 +263,7 @@ async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: P
     assert run.failed.keys() == {"m"}
     assert [what for what in run.view.seen if what[0] == "skipped"] == [("skipped", "m@c1"), ("skipped", "m@c2")]
     assert (reasons(path)["m@c1"] or "").startswith("its model failed: http_5xx")
-    assert store.read_info(path)["probes"][0]["error"] == "http_5xx"
+    assert read_info(path)["probes"][0]["error"] == "http_5xx"
 
 
 @pytest.mark.parametrize(
@@ -347,7 +348,7 @@ async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pyt
 
     assert list(statuses(path).values()) == ["complete", "complete", "skipped", "skipped"]
     assert reasons(path)["m@c4"] == "the budget of time is spent"
-    assert store.read_info(path)["status"] == "complete"
+    assert read_info(path)["status"] == "complete"
 
 
 # -- a schedule that decides as it goes
@@ -415,7 +416,7 @@ async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(pa
     assert statuses(path) == {"m@c2": "interrupted"}
     assert errors(path) == {None: len(client.asked) - 2}
     assert len(client.asked) < 12
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
     assert any("Ctrl-C again stops at once" in text for what, text in run.view.seen if what == "note")
 
 
@@ -448,7 +449,7 @@ async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path, erro
 
     assert len(client.asked) == 1
     assert not [what for what in run.view.seen if what[0] == "began"]
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
 
 
 @signals
@@ -465,7 +466,7 @@ async def test_a_level_that_is_cancelled_from_outside_is_not_complete(path: Path
         await run_of(path, client, concurrency=[2], requests=100).run()
 
     assert statuses(path) == {"m@c2": "interrupted"}
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
 
 
 @signals
@@ -475,7 +476,7 @@ async def test_an_interrupted_run_is_continued_to_its_end(path: Path) -> None:
 
     assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
     assert [len(level.results) for level in store.read(path).levels] == [10, 10]
-    assert store.read_info(path)["status"] == "complete"
+    assert read_info(path)["status"] == "complete"
 
 
 # -- what may break
@@ -505,7 +506,7 @@ async def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_completes_nothi
 
     assert caught.value is full
     assert statuses(path) == {"m@c1": "interrupted"}
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
 
 
 async def test_a_defect_in_a_client_completes_nothing(path: Path) -> None:

@@ -20,6 +20,7 @@ from loadbench.report import comparison, text
 from loadbench.report import junit as junit_report
 from loadbench.runner.measure import MEANT
 from loadbench.scenario.bounds import Bound, check_written
+from loadbench.store.folder import sides
 
 _EPILOG = """\b
 Examples:
@@ -124,7 +125,7 @@ def compare(
         comparing.figure(name)
     for bound in slo:
         check_written(Bound.parse(bound))
-    if base is None and len(folders) == 1 and (both := store.sides(folders[0])):
+    if base is None and len(folders) == 1 and (both := sides(folders[0])):
         folders, expected = tuple(both), (*expected, *MEANT)
     if base is None:
         base, *rest = folders

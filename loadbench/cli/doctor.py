@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loadbench import server, store, telemetry
+from loadbench import server, telemetry
 from loadbench.cli.options import CERTIFICATES, Command
 from loadbench.cli.surroundings import data, note
 from loadbench.client import Client, Parameters
@@ -37,6 +37,7 @@ from loadbench.scenario.files import home as home_folder
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.server import Target, lookup
+from loadbench.store.files import hlog_works
 from loadbench.store.record import Result
 from loadbench.text import harmless
 from loadbench.transport import Transport, kernel_stamps_work, raise_file_limit
@@ -165,7 +166,7 @@ def python() -> Check:
     versions = telemetry.versions()
     text = f"loadbench {versions['loadbench']}, {platform.python_implementation()} {versions['python']}"
     advice = None
-    if not store.hlog_works():
+    if not hlog_works():
         advice = "hdrhistogram is not installed: runs work, only their .hlog files are missing"
     return Check("version", "ok", text, advice, versions)
 

@@ -12,7 +12,6 @@ import click
 import msgspec
 from rich.console import Console
 
-from loadbench import store
 from loadbench.cli.compare import unsettled
 from loadbench.cli.job import job_of, part
 from loadbench.cli.lines import Lines
@@ -30,6 +29,7 @@ from loadbench.runner.measure import Outcome, measure
 from loadbench.runner.watch import JsonLines, View
 from loadbench.scenario import Scenario
 from loadbench.scenario.settings import Flag
+from loadbench.store.folder import sides
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,7 +194,7 @@ def view(shown: Shown) -> View:
 
 def carry_out(job: Job, shown: Shown) -> int:
     """Run it all; the exit code."""
-    both = job.scenario.against is not None or bool(store.sides(job.resume))
+    both = job.scenario.against is not None or bool(sides(job.resume))
     if both and shown.junit is not None:
         raise UsageError(
             "--junit is for a run of one target: leave it out, or write it of one side by loadbench report"

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from loadbench import quality, store
+from loadbench import quality
 from loadbench import server as servers
 from loadbench.cli.options import CERTIFICATES, DURATION, FILE, HEADER, MORE, PATH, Command, under
 from loadbench.cli.surroundings import data, note
@@ -37,6 +37,7 @@ from loadbench.runner import connect
 from loadbench.runner.job import Server
 from loadbench.scenario import Timeouts
 from loadbench.scenario.bounds import Duration
+from loadbench.store.files import utc_now, write_atomically
 from loadbench.store.record import Result
 from loadbench.text import harmless, plural
 
@@ -180,7 +181,7 @@ def score(folder: Path, **values: Any) -> int:
         document = msgspec.to_builtins(summary)
         form = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
         try:
-            store.write_atomically(folder / quality.FILE, orjson.dumps(document, option=form) + b"\n")
+            write_atomically(folder / quality.FILE, orjson.dumps(document, option=form) + b"\n")
         except StoreError as error:  # a mounted archive can still be looked at
             note(f"warning: {error}")
     if options.as_json:
@@ -221,8 +222,8 @@ def _write_sheet(run: Scored, path: Path, options: Options) -> None:
     rows = sheet.lines(_to_score(run, options), run.questions, blind=options.blind, seed=options.seed)
     key = run.path / KEY if options.blind else None
     if key is not None:
-        store.write_atomically(key, sheet.key(rows, options.seed))
-    store.write_atomically(path.absolute(), sheet.render(rows, kind))
+        write_atomically(key, sheet.key(rows, options.seed))
+    write_atomically(path.absolute(), sheet.render(rows, kind))
     long = sum(len(row.answer.text) > sheet.LARGEST_CELL for row in rows)
     if kind == ".csv" and long:
         note(f"{long} answers are longer than a spreadsheet's cell: fill in a .json sheet in place of this one")
@@ -237,7 +238,7 @@ def _write_sheet(run: Scored, path: Path, options: Options) -> None:
 def _read_sheet(run: Scored, path: Path, by: str) -> SheetResult:
     """Take over the scores of a sheet."""
     filled = sheet.read(path, run.answers, run.questions)
-    at, by = store.utc_now(), " ".join(by.split())
+    at, by = utc_now(), " ".join(by.split())
     scores = [
         Score(
             row=mark.answer.row,
@@ -349,7 +350,7 @@ async def _connect(endpoint: str, options: Options) -> AsyncIterator[Judge]:
         prices = Prices(options.judge_price_in, options.judge_price_out)
     note(f"judge {model.id} at {server.base_url}")
     try:
-        yield Judge(model.id, server.base_url, ask, now=store.utc_now, prices=prices)
+        yield Judge(model.id, server.base_url, ask, now=utc_now, prices=prices)
     finally:
         await transport.aclose()
 

@@ -48,7 +48,7 @@ def write(path: Path, content: str) -> None:
         StoreError: If it cannot be written.
     """
     from loadbench.errors import StoreError, UsageError
-    from loadbench.store import write_atomically
+    from loadbench.store.files import write_atomically
 
     try:
         if not path.parent.is_dir():

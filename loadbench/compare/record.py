@@ -29,6 +29,7 @@ from loadbench.errors import LoadbenchError
 from loadbench.metrics import checks
 from loadbench.metrics.gates import noise
 from loadbench.store import Run
+from loadbench.store.files import read_info
 from loadbench.store.summary import Finding, Summary, rank, significant
 
 SCHEMA = 1
@@ -154,7 +155,7 @@ def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
         if file.parent in others:
             continue
         try:
-            info = store.read_info(file.parent)
+            info = read_info(file.parent)
         except LoadbenchError:
             continue  # broken, or of a newer loadbench: it says nothing here
         start = str(info.get("start"))  # ISO 8601 in UTC: the order of the texts is that of the times

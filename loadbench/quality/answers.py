@@ -13,7 +13,7 @@ import msgspec
 
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.scenario.items import items, name_of
-from loadbench.store import Check, read_info, read_lines
+from loadbench.store.files import Check, read_info, read_lines
 from loadbench.text import printable
 
 EXAMPLES = 3

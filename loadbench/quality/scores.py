@@ -14,8 +14,7 @@ import numpy as np
 from loadbench.errors import StoreError
 from loadbench.quality.answers import Answer
 from loadbench.stats import TAIL
-from loadbench.store import read_lines
-from loadbench.store.files import end_lines, open_append, write_all
+from loadbench.store.files import end_lines, open_append, read_lines, write_all
 from loadbench.store.record import Reals
 
 FILE = "scores.jsonl"

@@ -84,7 +84,7 @@ def write(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         StoreError: If the folder cannot be written.
     """
-    from loadbench.store import write_atomically
+    from loadbench.store.files import write_atomically
 
     contents = {folder / name: FORMATS[kind](summary).encode() for name, kind in _FILES.items()}
     for path, content in contents.items():

@@ -18,7 +18,7 @@ from loadbench.metrics.checks import titled
 from loadbench.report import levels, objectives
 from loadbench.report.document import Cell, Column, Columns, Table, table
 from loadbench.report.levels import Record, by_number
-from loadbench.store import read_bounded, read_info
+from loadbench.store.files import read_bounded, read_info
 from loadbench.store.summary import SEVERITIES, Finding, Level
 from loadbench.text import one_line
 

@@ -39,7 +39,8 @@ from loadbench.runner.watch import Facts, Sided, View, Watch, Watched, named
 from loadbench.scenario import Scenario
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
-from loadbench.store import SIDES
+from loadbench.store.files import read_info, write_atomically
+from loadbench.store.folder import SIDES, RunFolder, check_new, sides
 from loadbench.store.summary import Summary
 from loadbench.transport import raise_file_limit
 
@@ -96,7 +97,7 @@ def on_loop(work: Callable[[*Arguments], Awaitable[T]], *arguments: *Arguments) 
 def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
     """Where it all goes, and a job for each target: one without a name, or those of both sides."""
     if job.resume is not None:
-        both = store.sides(job.resume) if job.search is None else []
+        both = sides(job.resume) if job.search is None else []
         if both:
             return job.resume, [(one.name, folders.continued(structs.replace(job, resume=one))) for one in both]
         continued = folders.continued(job)
@@ -109,7 +110,7 @@ def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
     root = job.output.folder or folders.new(scenario.name, stack, claim=not job.limits.dry_run)
     if scenario.against is None:
         return root, [("", job)]
-    store.check_new(root)
+    check_new(root)
     base = structs.replace(scenario, against=None, against_model=None)
     new = scenarios.merge(base, endpoint=scenario.against, models=scenario.against_model)
     named_server = structs.replace(job.server, simulate=False)
@@ -183,7 +184,7 @@ def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str
         questions = prompts.for_scenario(job.scenario, note)
         for one in questions:  # a rule that cannot be read is an error now, not after the run
             checks.parse(Question(one.id, "", checks=one.checks))
-        store.check_new(path)
+        check_new(path)
     else:
         questions = folders.questions(path, job.scenario)
     return Side(name, job, connect.locate(job, stack, note), path, questions)
@@ -216,7 +217,7 @@ class Prepared:
     def spread(self) -> int | str | None:
         """How many processes, or which cluster, share the load; None where this process makes it."""
         job = self.side.job
-        began = None if job.resume is None else store.read_info(self.side.path)
+        began = None if job.resume is None else read_info(self.side.path)
         local = all(targets.is_loopback(url) for url in self.urls if url)
         return workers_of(job.sharing, began, local=local)
 
@@ -295,7 +296,7 @@ class Prepared:
         if workers is not None and sampler is not None:
             sampler.workers = workers.pids
         if job.resume is not None:
-            folder = store.RunFolder.reopen(side.path)
+            folder = RunFolder.reopen(side.path)
         else:
             clock = client.transport.clock
             info = folders.info(job, server, side.location.how, self.choice, parameters, side.questions, clock)
@@ -310,7 +311,7 @@ class Prepared:
                 info["capacity"] = capacity.begun(self.models, self.grid, scenario)
             elif scenario.until is not None:
                 info["until"] = until_record(scenario)
-            folder = store.RunFolder.create(side.path, info, answers=job.output.answers)
+            folder = RunFolder.create(side.path, info, answers=job.output.answers)
         folders.keep_questions(side.path, side.questions)
         steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
         if self.grid is not None:
@@ -559,7 +560,7 @@ def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str,
         return None
     document = compare.document([compare.compare_runs(base, new, compare.Terms(meant=MEANT))])
     for kind, end in (("markdown", "md"), ("json", "json")):
-        store.write_atomically(outcome.folder / f"compare.{end}", report.COMPARISONS[kind](document).encode())
+        write_atomically(outcome.folder / f"compare.{end}", report.COMPARISONS[kind](document).encode())
     return document
 
 

@@ -26,7 +26,7 @@ from loadbench.runner.turn import Control, Origin, Turn
 from loadbench.runner.watch import Pulse, Silence, View, Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, Target
-from loadbench.store import RunFolder
+from loadbench.store.folder import RunFolder
 from loadbench.store.record import Result
 
 

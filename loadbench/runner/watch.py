@@ -18,7 +18,7 @@ from loadbench import server as targets
 from loadbench import telemetry
 from loadbench.scenario import Level, Scenario
 from loadbench.server import ModelFacts, Target
-from loadbench.store import RunFolder
+from loadbench.store.folder import RunFolder
 from loadbench.text import in_json
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from loadbench.compare import Lap, Side, sides
 from loadbench.compare.sides import load_of
 from loadbench.errors import LoadbenchError, StoreError, UsageError
 from loadbench.store import Run
+from loadbench.store.files import read_bounded
 from loadbench.store.summary import Finding, Level, Model, Ran, Summary
 from loadbench.text import plain, printable
 
@@ -91,7 +92,7 @@ def scores(folder: Path) -> Scores | None:
     path = folder / quality.FILE
     again = f"`loadbench score {folder}` writes it again"
     try:
-        return msgspec.convert(orjson.loads(store.read_bounded(path)), Scores)
+        return msgspec.convert(orjson.loads(read_bounded(path)), Scores)
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -224,7 +224,7 @@ class Sdk:
                 f"Foundry Local's catalogue{where} cannot be reached, and none was read before: connect to the "
                 "network, or register a model of your own: loadbench models register FOLDER"
             )
-        # The list has the newest versions; others are asked for by their id, at the cost of a request.
+        # The list has the newest versions; others are looked up by their id, at the cost of a request.
         older = self._runtime.catalog.get_model_variant(model) if ":" in model else None
         if older is None:
             raise unknown(model, known)

@@ -271,7 +271,7 @@ def _parameters(settings: Settings, path: Path, alias: str) -> xllamacpp.CommonP
     parameters.cache_ram_mib = 0  # no prompt cache beside the slots' own
     parameters.endpoint_metrics = True
     parameters.endpoint_slots = True
-    parameters.fit_params = False  # never silently a smaller context than asked for
+    parameters.fit_params = False  # never silently a smaller context than the setting
     parameters.n_gpu_layers = 0  # on the CPU everywhere, so that the model's name has one meaning
     parameters.ui = False
     parameters.cors_origins = "http://localhost"  # not any web page that the user has open, which is the default

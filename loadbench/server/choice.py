@@ -1,4 +1,4 @@
-"""Choose models: from the names that a person gives, or from what the server has, for the devices asked for."""
+"""Choose models: from the names that a person gives, or from what the server has, for given devices."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class _Variant:
         return Absent(name, self.device, self.execution_provider, reason)
 
     def fitting(self, models: Sequence[ModelFacts], *, alone: bool) -> list[ModelFacts]:
-        """The models for it; on trust, those that do not say what they are for, where no other device was asked for."""
+        """The models for it; on trust, those that do not say what they are for, where only one device is wanted."""
         fitting = list(models)
         if self.device is not None and (not alone or any(facts.device is not None for facts in models)):
             # Of a model that is split over two devices, the first counts.
@@ -99,9 +99,9 @@ def choose(
     devices: Sequence[str] = (),
     execution_provider: str | None = None,
 ) -> Choice:
-    """The models to measure, each once, in their order and each device in the order asked.
+    """The models to measure, each once, in their order and each device in the order of `devices`.
 
-    Where the server does not say what a model runs on, a single device or provider that was asked is taken on trust.
+    Where the server does not say what a model runs on, a single device or provider is taken on trust.
 
     Args:
         names: Ids, aliases or unambiguous names, upper or lower case; ``auto`` takes the loaded models, else the
@@ -110,7 +110,7 @@ def choose(
         execution_provider: Long or short, e.g. ``cuda``, ``WebGpuExecutionProvider``.
     Raises:
         TargetError: The server has none, or not that one: names the nearest, or those of the names that are there;
-            or none of the models is for what was asked.
+            or none of the models is for these devices.
     """
     vendor = VENDORS[target.kind]
     target = replace(target, models=tuple(vendor.placed(facts) for facts in target.models))
@@ -188,7 +188,7 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
 
 
 def _ready(models: Sequence[ModelFacts], *, lists_catalogue: bool) -> list[ModelFacts]:
-    """Models that can be measured without a download that nobody asked for."""
+    """Models that can be measured without a download."""
     ready = _first_that_any_pass(
         models, lambda facts: facts.loaded, lambda facts: facts.cached, lambda facts: facts.base_url is not None
     )
@@ -280,7 +280,7 @@ def _empty(target: Target) -> str:
 
 
 def _missing(target: Target, names: Sequence[str], present: Sequence[str]) -> str:
-    """What to do about models that are not there; `present` are the others that were asked for."""
+    """What to do about models that are not there; `present` are the other names."""
     *others, last = [repr(name) for name in names]
     sentence = f"{target.base_url} has no model {', '.join(others)}{' or ' if others else ''}{last}"
     hint = "pull {them} with `loadbench models pull {name}`" if target.is_ours else VENDORS[target.kind].pull_hint

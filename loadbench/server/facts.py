@@ -1,6 +1,6 @@
 """A server and its models, and how the rows of its lists are read: keys in any casing, nulls, unknown fields.
 
-None stands for what the server does not tell.
+None is what the server does not report.
 """
 
 from __future__ import annotations

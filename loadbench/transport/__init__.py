@@ -251,7 +251,7 @@ class Transport(httpx.AsyncBaseTransport):
         for family, _, _, _, address in addresses:
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:  # this system may not have IPv6, which a name stands for too
+            except OSError as error:  # this system may not have IPv6, to which a name may resolve too
                 failure = os_error(error, default="local")
                 failure.__cause__ = error
                 continue

@@ -66,7 +66,7 @@ class Adapter(Protocol):
         each of them optional: only the model knows these exactly. Without, `count_tokens` is asked; without that
         too, no usage is sent, since a number of pieces is not a number of tokens.
 
-        The plain form is told by the name of its first parameter, ``prompt``: the user's message alone where there is
+        The plain form is one whose first parameter is named ``prompt``: the user's message alone where there is
         only that one, else all turns, each under its role, with ``Assistant:`` at the end. Either form may return a
         ``str``: such a call cannot be interrupted, holds its slot until it returns, and its first token is its last.
         """

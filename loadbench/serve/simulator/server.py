@@ -314,9 +314,9 @@ class Server:
 
     def _chat(self, connection: Connection, request: Request) -> None:
         try:
-            asked = chat.read(request.body, most_tokens=MOST_TOKENS)
-            if asked.model not in self.models:
-                message = f"The model {asked.model[:200]!r} does not exist; there is {', '.join(self.models)}."
+            parsed = chat.read(request.body, most_tokens=MOST_TOKENS)
+            if parsed.model not in self.models:
+                message = f"The model {parsed.model[:200]!r} does not exist; there is {', '.join(self.models)}."
                 raise Refused(404, message, "model", "model_not_found")
         except Refused as refused:
             self.refuse(connection, refused)
@@ -325,7 +325,7 @@ class Server:
         service.truth.requests += 1
         fault = service.draws.fault()
         if fault is None or not (fault.isdecimal() or fault in ("drop", "hang")):
-            service.begin(connection, asked, request.arrival_ns, fault)
+            service.begin(connection, parsed, request.arrival_ns, fault)
             return
         service.truth.faults[fault] += 1
         if fault == "drop":
