@@ -91,15 +91,11 @@ def test_a_figure_has_a_row_with_its_unit_n_and_interval_and_a_null_has_none(
     assert found.get((metric, statistic)) == row
 
 
-def test_no_figure_has_two_rows() -> None:
-    for case in CASES:
-        keys = [(row["model"], row["level"], row["metric"], row["statistic"]) for row in read(summary_of(case))]
-
-        assert len(keys) == len(set(keys)), case
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_pandas_reads_the_values_as_numbers(case: str) -> None:
+def test_no_figure_has_two_rows_and_pandas_reads_the_values_as_numbers(case: str) -> None:
+    keys = [(row["model"], row["level"], row["metric"], row["statistic"]) for row in read(summary_of(case))]
+    assert len(keys) == len(set(keys))
+
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_csv(io.StringIO(FORMATS["csv"](summary_of(case))))
 
@@ -152,13 +148,13 @@ def _in(result: Result, level: str) -> Result:
     return replace(result, level=level)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return run_of(tmp_path / "run", ["org/m@c1", "org/m@c4", "org/m@c1#end"])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_of(tmp_path_factory.mktemp("run") / "run", ["org/m@c1", "org/m@c4", "org/m@c1#end"])
 
 
-def vllm(folder: Path, tmp_path: Path, *words: object) -> dict[str, Any]:
-    done = invoke("report", folder, "--format", "vllm", "--level", "c1", *words)
+def vllm(folder: Path) -> dict[str, Any]:
+    done = invoke("report", folder, "--format", "vllm", "--level", "c1")
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -204,21 +200,22 @@ def test_what_cannot_be_written_is_one_line(folder: Path, words: list[str], said
     assert said in done.stderr
 
 
-def test_levels_whose_names_become_the_same_keep_a_file_each(tmp_path: Path) -> None:
-    folder = run_of(tmp_path / "run", ["a/b@c1", "a:b@c1", "A-b@c1"])
-    invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "-o", tmp_path / "out")
-
-    assert {path.name.lower() for path in (tmp_path / "out").iterdir()} == {
-        *("a-b@c1.ttft.hgrm", "a-b@c1-2.ttft.hgrm", "a-b@c1-3.ttft.hgrm")
-    }
-
-
-def test_no_model_name_leaves_the_folder(tmp_path: Path) -> None:
-    folder = run_of(tmp_path / "run", ["../../outside@c1", "..\\windows@c1"])
+@pytest.mark.parametrize(
+    ("levels", "files"),
+    [
+        # names that become the same keep a file each; none leaves the folder
+        (["a/b@c1", "a:b@c1", "A-b@c1"], {"a-b@c1.ttft.hgrm", "a-b@c1-2.ttft.hgrm", "a-b@c1-3.ttft.hgrm"}),
+        (["../../outside@c1", "..\\windows@c1"], {"outside@c1.ttft.hgrm", "windows@c1.ttft.hgrm"}),
+    ],
+)
+def test_a_file_is_named_by_its_level_and_stays_in_the_folder(
+    tmp_path: Path, levels: list[str], files: set[str]
+) -> None:
+    folder = run_of(tmp_path / "run", levels)
     invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "-o", tmp_path / "out")
 
     assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"outside@c1.ttft.hgrm", "windows@c1.ttft.hgrm"}
+    assert {path.name.lower() for path in (tmp_path / "out").iterdir()} == files
 
 
 def test_what_no_log_holds_comes_from_the_records(folder: Path) -> None:
@@ -250,16 +247,11 @@ VLLM = {
 }
 
 
-def test_every_key_of_vllms_is_there(folder: Path, tmp_path: Path) -> None:
-    found = vllm(folder, tmp_path)
-
-    assert VLLM - found.keys() == set()
-
-
-def test_figures_are_those_of_vllms_definitions(folder: Path, tmp_path: Path) -> None:
-    found = vllm(folder, tmp_path)
+def test_a_file_has_every_key_of_vllms_with_its_meaning(folder: Path) -> None:
+    found = vllm(folder)
 
     ttft = np.arange(200.0, 240.0)
+    assert VLLM - found.keys() == set()
     assert found["mean_ttft_ms"] == pytest.approx(ttft.mean())
     assert found["std_ttft_ms"] == pytest.approx(ttft.std())
     assert found["p99_ttft_ms"] == pytest.approx(np.percentile(ttft, 99))
@@ -269,32 +261,21 @@ def test_figures_are_those_of_vllms_definitions(folder: Path, tmp_path: Path) ->
     assert found["output_throughput"] == pytest.approx(40 * 32 / found["duration"])
     assert found["total_token_throughput"] == pytest.approx(40 * 42 / found["duration"])
     assert (found["max_concurrent_requests"], found["max_output_tokens_per_s"]) == (1, 32.0)
-
-
-def test_a_closed_loop_has_an_endless_rate_and_its_streams(folder: Path, tmp_path: Path) -> None:
-    found = vllm(folder, tmp_path)
-
+    # A closed loop has an endless rate and its streams; warnings go with the figures.
     assert (found["request_rate"], found["max_concurrency"], found["model_id"]) == ("inf", 1, "org/m")
+    assert "V12 few-requests warn" in found["loadbench_doubts"]
 
 
-def test_warm_up_is_out_and_failures_are_counted(tmp_path: Path) -> None:
+def test_warm_up_is_out_failures_are_counted_and_tokens_that_nobody_counted_are_no_0(tmp_path: Path) -> None:
     requests = [stream(0, warmup=True, ttft=9000.0), *REQUESTS[1:], failed(40, due=41_000.0)]
-    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests), tmp_path)
+    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests))
+    uncounted = [stream(i, due=1000.0 * i, usage=False) for i in range(5)]
+    without = vllm(run_of(tmp_path / "uncounted", ["m@c1"], uncounted))
 
     assert (found["num_prompts"], found["completed"], found["failed"]) == (40, 39, 1)
     assert found["p99_ttft_ms"] < 240
-
-
-def test_tokens_that_nobody_counted_are_left_out_not_0(tmp_path: Path) -> None:
-    requests = [stream(i, due=1000.0 * i, usage=False) for i in range(5)]
-    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests), tmp_path)
-
-    assert found.keys() & {"total_input_tokens", "total_token_throughput"} == set()
-    assert found["total_output_tokens"] == 5 * 32  # of the events
-
-
-def test_gates_that_spoke_go_with_the_figures(folder: Path, tmp_path: Path) -> None:
-    assert "V12 few-requests warn" in vllm(folder, tmp_path)["loadbench_doubts"]
+    assert without.keys() & {"total_input_tokens", "total_token_throughput"} == set()
+    assert without["total_output_tokens"] == 5 * 32  # of the events
 
 
 # A reader of such files
@@ -382,13 +363,9 @@ def test_it_prints_what_java_prints(name: str) -> None:
     assert rendered == (GOLDEN / "hgrm" / f"{name}.hgrm").read_bytes().decode()
 
 
-def test_each_half_of_the_way_to_100_percent_has_five_ticks() -> None:
+def test_each_half_of_the_way_to_100_percent_has_five_ticks_and_the_last_is_100_percent() -> None:
     levels = [level for _, level, _ in exports.ticks(of(list(range(1, 2001))))]
-
-    assert [sum(low <= level < high for level in levels) for low, high in ((0, 50), (50, 75), (75, 87.5))] == [5, 5, 5]
-
-
-def test_the_last_line_is_100_percent_of_all_values() -> None:
     *_, last = exports.ticks(of([10, 20, 20]))
 
+    assert [sum(low <= level < high for level in levels) for low, high in ((0, 50), (50, 75), (75, 87.5))] == [5, 5, 5]
     assert last == (20, 100.0, 3)

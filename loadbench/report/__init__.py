@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from loadbench.report.document import Document
 
-Render = Callable[[Mapping[str, Any]], str]
+Render = Callable[[Mapping[str, object]], str]
 
 
 def rendered(document: Document, kind: str) -> str:
@@ -30,7 +30,7 @@ def rendered(document: Document, kind: str) -> str:
     return {"text": text.render, "markdown": markdown.render, "html": html.render}[kind](document)
 
 
-def json(record: Mapping[str, Any]) -> str:
+def json(record: Mapping[str, object]) -> str:
     """A record as JSON: sorted keys and one value a line, so that two diff well; NaN becomes null.
 
     >>> print(json({"b": None, "a": 1}), end="")
@@ -51,7 +51,8 @@ def _formats(subject: str, *kinds: str) -> dict[str, Render]:
     return {kind: partial(_render, subject, kind) for kind in kinds}
 
 
-def _render(subject: str, kind: str, record: Mapping[str, Any]) -> str:
+def _render(subject: str, kind: str, record: Mapping[str, object]) -> str:
+    # By name, and when it is rendered: rich and numpy take longer to import than most commands run.
     module = import_module(f"loadbench.report.{subject}")
     match kind:
         case "csv":
@@ -78,7 +79,7 @@ CHOICES: Mapping[str, Render] = _formats("choice", "text", "markdown", "json")
 _FILES = {"summary.json": "json", "report.md": "markdown", "summary.csv": "csv", "report.html": "html"}
 
 
-def write(summary: Mapping[str, Any], folder: Path) -> list[Path]:
+def write(summary: Mapping[str, object], folder: Path) -> list[Path]:
     """Writes summary.json, report.md, summary.csv and report.html; each is old or new at every moment, never half.
 
     Raises:

@@ -51,14 +51,14 @@ def date(summary: Summary) -> str:
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """Name and text of each fact, in reading order; facts that nobody recorded are left out."""
     run = levels.facts(summary)
-    found = [*_target(run), *_models(summary, run), ("workload", _workload(run)), *_loads(summary, run)]
+    rows = [*_target(run), *_models(summary, run), ("workload", _workload(run)), *_loads(summary, run)]
     lengths_s = [level.duration_s for level in levels.of(summary) if level.duration_s is not None]
     if lengths_s:
-        found.append(("took", f"{units.span(1000 * sum(lengths_s))} in {units.plural(len(lengths_s), 'level')}"))
+        rows.append(("took", f"{units.span(1000 * sum(lengths_s))} in {units.plural(len(lengths_s), 'level')}"))
     clock = run.clock or levels.joined(level.clock for level in levels.of(summary) if level.clock)
     versions = run.versions or {}
     libraries = [f"{name} {versions[name]}" for name in ("httpx", "python") if name in versions]
-    found += [
+    rows += [
         ("clock", one_line(CLOCKS.get(clock, clock))),
         ("client", _machine(run.environment or EnvironmentFacts())),
         ("workers", _workers(run)),
@@ -67,7 +67,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("assumed", assumed(run)),
         ("loadbench", one_line(_words([versions.get("loadbench"), *libraries]))),
     ]
-    return [(name, text) for name, text in found if text]
+    return [(name, text) for name, text in rows if text]
 
 
 def _scenario(run: RunFacts) -> ScenarioFacts:
@@ -108,13 +108,13 @@ def _models(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
     for name, rows in levels.by_model(levels.of(summary)).items():
         model = listed.get(name, ModelFacts())
         devices = levels.joined(level.device for level in rows if level.device) or model.device
-        known = [model.quantization]
+        words = [model.quantization]
         if model.size_bytes:
-            known.append(units.size(model.size_bytes))
+            words.append(units.size(model.size_bytes))
         if model.context:
-            known.append(f"context {model.context:,}")
-        known.append(f"on {devices}" if devices else "device unknown")
-        yield "model", one_line(f"{name}: {_words([*known, model.execution_provider, model.licence])}")
+            words.append(f"context {model.context:,}")
+        words.append(f"on {devices}" if devices else "device unknown")
+        yield "model", one_line(f"{name}: {_words([*words, model.execution_provider, model.licence])}")
     for one in summary.models:
         yield "ran", ran(one)
     for row in summary.absent:  # variants that the user named and that are not there
@@ -303,6 +303,6 @@ _ORDER = (
 
 def definitions() -> list[tuple[str, str]]:
     """Heading and meaning of all that a report prints, in the order of reading."""
-    known = {**figures.definitions(), **_OF_THE_REPORT}
-    rest = [name for name in known if name not in _ORDER and name != "absent"]
-    return [known[name] for name in (*_ORDER, *rest, "absent")]
+    entries = {**figures.definitions(), **_OF_THE_REPORT}
+    rest = [name for name in entries if name not in _ORDER and name != "absent"]
+    return [entries[name] for name in (*_ORDER, *rest, "absent")]

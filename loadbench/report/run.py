@@ -19,10 +19,10 @@ from loadbench.store.summary import Curve, Level, Objective, Summary, rank
 
 NOTHING = "No warnings: no check found anything that makes these figures doubtful."
 STEADY = 1.1
-"""A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
+"""A TTFT or E2E that changes by less than this factor between two levels stays."""
 MORE_THAN_PLANNED = 1.05
 SCALES, WAITS = 0.8, 2.0
-"""Least efficiency, and most growth of the median TTFT (of whole answers E2E), of what is said to scale well."""
+"""Least efficiency, and most growth of the median TTFT (of whole answers E2E), of a model that scales well."""
 
 
 def document(record: Record | Summary, *, plots: bool = False) -> doc.Document:
@@ -122,22 +122,22 @@ def _measured(summary: Summary, *, plots: bool) -> list[Section]:
 
 
 def gates(summary: Summary) -> list[Finding]:
-    """Reds first, then by number; the same words at several levels are said once."""
+    """Reds first, then by number; the same text at several levels is there once."""
     spoke: dict[tuple[str, str], dict[str, list[str]]] = {}
     for level, warning in levels.warnings(summary):
         places = spoke.setdefault((warning.code, warning.severity), {}).setdefault(warning.text, [])
         places.append(levels.full_label(level, summary) if level else "")
-    found = []
+    findings = []
     for code, severity in sorted(spoke, key=lambda gate: (rank(gate[1]), levels.by_number(gate[0])[0])):
         texts = [(levels.joined(places), text) for text, places in spoke[code, severity].items()]
         name = NAMES.get(code, "")
-        found.append(Finding(f"{code} {severity}", severity, texts, "" if name == code else name))
-    return found
+        findings.append(Finding(f"{code} {severity}", severity, texts, "" if name == code else name))
+    return findings
 
 
 def _unfinished(summary: Summary) -> list[str]:
     """One line for each level that did not run to its end: "c8: interrupted after 12 of 80 requests (Ctrl-C)"."""
-    found = []
+    sentences = []
     for level in levels.of(summary):
         if level.is_whole:
             continue
@@ -150,13 +150,13 @@ def _unfinished(summary: Summary) -> list[str]:
             line += f", {level.cancelled:,} of them cancelled"
         if level.reason:
             line += f" ({level.reason})"
-        found.append(line)
-    return found
+        sentences.append(line)
+    return sentences
 
 
 def _closing(summary: Summary) -> list[str]:
     """One line for each level that was measured again at the end: what changed meanwhile."""
-    found = []
+    sentences = []
     several = len(levels.by_model(levels.of(summary))) > 1
     for band in summary.noise:
         ratios = []
@@ -166,8 +166,8 @@ def _closing(summary: Summary) -> list[str]:
                 ratios.append(f"{name} {ratio:.2f}x")
         level = str(band.level).rpartition("@")[2]
         where = f"{band.model} {level}" if several else level
-        found.append(f"{where}: {', '.join(ratios) or 'no figure'} of the first time; in no table above")
-    return found
+        sentences.append(f"{where}: {', '.join(ratios) or 'no figure'} of the first time; in no table above")
+    return sentences
 
 
 # -- one sentence a model, for those who read nothing else: only figures that exist, hedged where gates are red
@@ -177,7 +177,7 @@ def models(summary: Summary) -> list[Line]:
     """What each model did, and why that may be no basis for a verdict."""
     by_model = levels.by_model(levels.of(summary))
     searched = {str(search.model) for search in summary.capacity or ()}
-    found = []
+    sentences = []
     for model, rows in by_model.items():
         text = _sentence(rows, tables.curve_of(summary, model), with_characters=len(by_model) > 1)
         # A search says for itself what the model carries, from more than the levels' shares alone.
@@ -194,8 +194,8 @@ def models(summary: Summary) -> list[Line]:
             gates.setdefault(levels.joined(places), []).append(titled(code))
         doubts = [f"{levels.joined(codes)} red at {where}" for where, codes in gates.items()]
         doubt = f"Not a basis for a verdict: {'; '.join(doubts)}." if doubts else ""
-        found.append(Line(f"{text}.", name=model, doubt=doubt))
-    return found
+        sentences.append(Line(f"{text}.", name=model, doubt=doubt))
+    return sentences
 
 
 def _sentence(rows: Sequence[Level], curve: Curve | None, *, with_characters: bool) -> str:
@@ -210,7 +210,7 @@ def _sentence(rows: Sequence[Level], curve: Curve | None, *, with_characters: bo
             kinds.update(level.errors or {})
         why = f" (failed: {tables.counts(kinds)})" if kinds else ""
         return f"throughput not measured; {completed:,} of {units.plural(attempted, 'request')} completed{why}"
-    # Loops of two kinds share no axis; repeats of a load are told by the first.
+    # Loops of two kinds share no axis; the first repeat stands for the others.
     ordered = levels.by_load(level for level in measured if level.is_open == measured[0].is_open)
     firsts = levels.firsts(ordered)
     last = firsts[-1]
@@ -367,7 +367,7 @@ def carried(rows: Sequence[Level]) -> str:
 
 
 def _bounds(rows: Sequence[Level]) -> list[Objective]:
-    found: list[Objective] = []
+    bounds: list[Objective] = []
     for level in rows:
-        found += level.slo or ()
-    return found
+        bounds += level.slo or ()
+    return bounds
