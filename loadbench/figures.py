@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+# Shares lie in [0, 1], points on a scale from 1 to 5; a word is one of several, as a licence is.
 Unit = Literal[
     "ms",
     "s",
@@ -30,17 +31,16 @@ Unit = Literal[
     "degC",
     "MHz",
 ]
-"""Shares lie in [0, 1], points on a scale from 1 to 5; a word is one of several, as a licence is."""
+# Where a user may name a figure: an SLO, a threshold, a requirement of a choice, a verdict of a comparison.
 Door = Literal["slo", "threshold", "need", "verdict"]
-"""Where a user may name a figure: an SLO, a threshold, a requirement of a choice, a verdict of a comparison."""
 
+# What is reported of a distribution, as fractions.
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-"""What is reported of a distribution, as fractions."""
+# What a bound may be about, of a distribution.
 STATISTICS = (*PERCENTILES, "mean", "max")
-"""What a bound may be about, of a distribution."""
 STATISTIC_TITLES = {**{name: name for name in STATISTICS}, "p999": "p99.9"}
+# Other names that people write.
 ALIASES = {"license": "licence", "tokens_per_s": "output_tokens_per_s"}
-"""Other names that people write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,7 @@ class Figure:
         return value
 
 
+# In the order of the rows of summary.csv.
 _DECLARED = (
     # -- distributions over requests, or over the gaps between tokens
     Figure(
@@ -375,7 +376,6 @@ _DECLARED = (
     Figure(key="device", unit="word", title="device", doors=("need",), of="choice"),
     Figure(key="model", unit="word", title="model", doors=("need",), of="choice"),
 )
-"""In the order of the rows of summary.csv."""
 
 FIGURES: dict[str, Figure] = {figure.key: figure for figure in _DECLARED}
 

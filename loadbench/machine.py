@@ -25,11 +25,11 @@ from urllib.parse import urlsplit
 
 from loadbench.errors import LoadbenchError, UsageError
 
+# The variable that keeps the working folder off the path; processes that a child starts in its turn inherit it.
 SAFE = "PYTHONSAFEPATH"
-"""The variable that keeps the working folder off the path; processes that a child starts in its turn inherit it."""
 
+# How a process ends that took more memory than there is: the system's doing, or an allocation that nobody checked.
 STARVED = frozenset({"SIGKILL", "SIGABRT"})
-"""How a process ends that took more memory than there is: the system's doing, or an allocation that nobody checked."""
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -84,7 +84,14 @@ class Child:
         self._patience_s = patience_s
         self._ready = False
         self._writing = threading.Lock()
-        self._errors = _temporary_file() if stderr is None else None
+        self._errors: IO[bytes] | None = None
+        if stderr is None:
+            try:
+                self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- it is read until the process has ended
+            except OSError as error:
+                why = (error.strerror or str(error)).lower()
+                text = f"no temporary file can be made ({why}): set TMPDIR to a folder with room"
+                raise LoadbenchError(text) from None
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
@@ -214,14 +221,6 @@ def exit_name(code: int) -> str:
         return f"signal {-code}"
 
 
-def _temporary_file() -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile()
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise LoadbenchError(f"no temporary file can be made ({why}): set TMPDIR to a folder with room") from None
-
-
 def program(name: str, environ: Mapping[str, str]) -> str | None:
     """The path of a program that PATH names; None where there is none.
 
@@ -250,13 +249,13 @@ def is_local_name(host: str) -> bool:
         return False
 
 
+# What ran out, by error number, and what to do.
 _LACKS = {
     errno.EMFILE: "too few files may be open at once: raise the limit with ulimit -n",
     errno.ENFILE: "this system has no more files to open: end other programs, or raise its limit",
     errno.ENOMEM: "not enough memory: free some, or raise the limit (ulimit -v, the container's)",
     errno.EAGAIN: "no more processes or threads may be started: raise the limit (ulimit -u, the container's pids)",
 }
-"""What ran out, by error number, and what to do."""
 _SAID = {
     "can't start new thread": errno.EAGAIN,  # a RuntimeError without a number
     "failed to map segment": errno.ENOMEM,  # of a library that is loaded
@@ -279,20 +278,16 @@ def lacking(error: BaseException) -> str | None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        number = _number(one)
-        if number is not None:
+        number: int | None = None
+        if isinstance(one, MemoryError):
+            number = errno.ENOMEM
+        elif isinstance(one, OSError):
+            number = one.errno
+        elif isinstance(one, ImportError | RuntimeError):
+            number = next((number for text, number in _SAID.items() if text in str(one)), None)
+        if number in _LACKS:
             return _LACKS[number]
         to_see += [one.__context__, one.__cause__]
         if isinstance(one, BaseExceptionGroup):
             to_see += one.exceptions
-    return None
-
-
-def _number(error: BaseException) -> int | None:
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
-    if isinstance(error, OSError):
-        return error.errno if error.errno in _LACKS else None
-    if isinstance(error, ImportError | RuntimeError):
-        return next((number for text, number in _SAID.items() if text in str(error)), None)
     return None

@@ -33,6 +33,8 @@ from loadbench import stats
 from loadbench.compare import Outcomes, Side, judge_levels
 from loadbench.compare import means as means_of
 from loadbench.metrics import window
+from loadbench.stats.blocks import independent_requests, percentile_interval, share_interval
+from loadbench.stats.shares import flawless, wilson
 from tests.support import simulations
 from tests.support.comparisons import (
     Server,
@@ -74,7 +76,7 @@ def counts(_: int) -> list[Row]:
     ]
     for p in (0.5, 0.9, 0.95, 0.99, 0.999):
         inferences = stats.needed_within(p, (1 - p) / 20, tail=0.005)
-        cells = (stats.needed(p), stats.needed(p, 0.005), stats.flawless(p), inferences)
+        cells = (stats.needed(p), stats.needed(p, 0.005), flawless(p), inferences)
         rows.append((f"p{100 * p:g}", *(f"{n:,}" for n in cells), f"{-(-inferences // 8192) * 8192:,}"))
     return rows
 
@@ -97,7 +99,7 @@ def percentiles(trials: int) -> list[Row]:
 def _percentile(law: str, n: int, p: float, trials: int) -> Row:
     truth = simulations.LAWS[law].quantile(p)
     rows = simulations.series(law, trials, n)
-    found = [stats.ends(np.sort(row), p, stats.independent_requests(row, p)) for row in rows]
+    found = [stats.ends(np.sort(row), p, independent_requests(row, p)) for row in rows]
     given = [(low, math.inf if high is None else high) for low, high in found if low is not None]
     both = [bounds for bounds in given if bounds[1] < math.inf]
     lower = [bounds for bounds in given if bounds[1] == math.inf]
@@ -135,7 +137,7 @@ def near_saturation(trials: int) -> list[Row]:
 
 def _saturated(times: np.ndarray, median: float) -> Row:
     withheld = [window.dependence_of(row, opened=True).strong for row in times]
-    held = [holds(stats.percentile_interval(row, 0.5), median) for row in times]
+    held = [holds(percentile_interval(row, 0.5), median) for row in times]
     kept = [one for one, strong in zip(held, withheld, strict=True) if not strong]
     reds = [drift_of_thirds(row) for row in times]
     cells = [_percent(np.mean(column)) for column in (withheld, held)]
@@ -201,8 +203,8 @@ def queued_shares(trials: int) -> list[Row]:
         for true in (0.5, 0.9, 0.95):
             bound = -math.log(1 - true) / (1 - load)
             flags = simulations.queue(np.random.default_rng(SEED), trials, 400, load) <= bound
-            plain = sum(holds(stats.wilson(int(one.sum()), 400), true) for one in flags)
-            ours = sum(holds(stats.share_interval(one), true) for one in flags)
+            plain = sum(holds(wilson(int(one.sum()), 400), true) for one in flags)
+            ours = sum(holds(share_interval(one), true) for one in flags)
             cells = (_percent(covered / trials) for covered in (plain, ours))
             rows.append((f"{100 * load:g} %", f"{100 * true:g} %", "400", *cells))
     return rows

@@ -22,7 +22,7 @@ from loadbench.errors import LoadbenchError, ScenarioError, UsageError
 from loadbench.scenario import Scenario
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
-from loadbench.store import RunFolder
+from loadbench.store.folder import RunFolder
 from tests.support.streams import facts, in_turn, stream
 
 pytestmark = pytest.mark.system

@@ -15,20 +15,12 @@ from loadbench.figures import STATISTICS
 from loadbench.scenario.bounds import Threshold
 from loadbench.serve import simulator
 from tests.support.command import invoke
-from tests.support.documents import inline, parsed
+from tests.support.documents import fenced, inline, page, parsed
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[1]
-DOCUMENT = ROOT / "docs" / "ci.md"
-TEXT = DOCUMENT.read_text(encoding="utf-8")
-
-
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-
-
-WORKFLOW, GITLAB = (yaml.safe_load(text) for text in fenced("yaml"))
+TEXT, _ = page("ci.md")
+WORKFLOW, GITLAB = (yaml.safe_load(text) for text in fenced(TEXT, "yaml"))
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["loadbench"]["steps"]
 
 
@@ -89,7 +81,7 @@ def test_the_server_that_is_started_is_the_one_that_is_measured() -> None:
 
 
 def test_the_scenario_of_the_document_is_one(tmp_path: Path) -> None:
-    [text] = fenced("toml")
+    [text] = fenced(TEXT, "toml")
     file = tmp_path / "gate.toml"
     file.write_text(text, encoding="utf-8")
 
@@ -116,7 +108,7 @@ def test_the_commands_of_the_workflow_work_in_their_order(tmp_path: Path, monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "perf").mkdir()
-    (tmp_path / "perf" / "gate.toml").write_text(fenced("toml")[0], encoding="utf-8")
+    (tmp_path / "perf" / "gate.toml").write_text(fenced(TEXT, "toml")[0], encoding="utf-8")
     run, report, compare = (shlex.split(line)[1:] for line in COMMANDS[1:4])
     few = ["-c", "1,8", "-n", "20", "--max-tokens", "4", "--no-telemetry", "--no-repeat-first", "-q"]
 

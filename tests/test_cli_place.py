@@ -265,18 +265,12 @@ def test_what_the_embedded_model_does_not_tell_of_itself_is_known_as_we_start_it
 # -- runs that go on
 
 
-def test_a_run_of_the_simulator_goes_on_with_the_simulator(world: World) -> None:
-    folder = world.began("the simulator, started for this run", kind="simulator")
+@pytest.mark.parametrize(("kind", "what"), [("simulator", "the simulator"), ("embedded", "the embedded model")])
+def test_a_run_of_what_was_started_goes_on_with_it_whatever_else_is_there(world: World, kind: str, what: str) -> None:
+    folder = world.began(f"{what}, started for this run", kind="simulator" if kind == "simulator" else "llama.cpp")
     world.find(resume=folder)
 
-    assert world.started == ["simulator"]
-
-
-def test_a_run_of_the_embedded_model_goes_on_with_it_whatever_else_is_there(world: World) -> None:
-    folder = world.began("the embedded model, started for this run", kind="llama.cpp")
-    world.find(resume=folder)
-
-    assert world.started == ["embedded"]
+    assert world.started == [kind]
 
 
 def test_a_run_of_the_sdk_goes_on_with_it_whatever_else_is_there(world: World) -> None:
@@ -398,38 +392,43 @@ def test_a_scenarios_one_model_by_name_is_chosen() -> None:
 # -- Foundry Local's runtime as what loads
 
 
-def test_the_runtime_loads_and_unloads_the_exact_variant() -> None:
+def test_the_runtime_loads_and_unloads_the_exact_variant_and_refuses_one_alone() -> None:
     runtime: Any = ServedRuntime([PHI_CPU, PHI_GPU])
     control = RuntimeControl(runtime)
+    before = anyio.run(control.running, PHI_GPU)
     anyio.run(control.load, PHI_GPU)
     ran = anyio.run(control.running, PHI_GPU)
     anyio.run(control.unload, PHI_GPU)
-
-    assert runtime.told == [f"load {PHI_GPU.id}", f"unload {PHI_GPU.id}"]
-    assert ran is not None
-    assert (ran.id, ran.loaded) == (PHI_GPU.id, True)
-
-
-def test_a_model_that_is_not_loaded_does_not_run() -> None:
-    runtime: Any = ServedRuntime([PHI_CPU])
-
-    assert anyio.run(RuntimeControl(runtime).running, PHI_CPU) is None
-
-
-def test_a_refusal_of_the_runtime_is_of_that_model_alone() -> None:
-    runtime: Any = ServedRuntime([PHI_CPU])
+    told = list(runtime.told)
     runtime.service.refuses = {PHI_CPU.id: "it does not fit"}
     with pytest.raises(TargetError, match="it does not fit"):
-        anyio.run(RuntimeControl(runtime).load, PHI_CPU)
+        anyio.run(control.load, PHI_CPU)
+
+    assert told == [f"load {PHI_GPU.id}", f"unload {PHI_GPU.id}"]
+    assert before is None
+    assert ran is not None
+    assert (ran.id, ran.loaded) == (PHI_GPU.id, True)
 
 
 # -- origins
 
 
-def test_what_loadbench_started_tells_how_long_that_took_and_what_its_file_takes() -> None:
-    known = ModelFacts("m", cached=True, size_bytes=SIZE_BYTES)
+STARTED = ModelFacts("m", cached=True, size_bytes=SIZE_BYTES)
 
-    assert connect.origin(Location("http://h:1", "", (known,), load_s=0.7), known) == Origin(0.7, SIZE_BYTES, "files")
+
+@pytest.mark.parametrize(
+    ("location", "facts", "origin"),
+    [
+        (Location("http://h:1", "", (STARTED,), load_s=0.7), STARTED, Origin(0.7, SIZE_BYTES, "files")),
+        (Location("http://h:1", ""), PHI_CPU, Origin(None, PHI_CPU.size_bytes, "server")),
+        (Location("http://h:1", ""), PHI_GPU, Origin()),
+        (Location("http://h:1", ""), ModelFacts("m", size_bytes=5), Origin()),
+        (Location("http://h:1", ""), ModelFacts("m", cached=True), Origin()),
+    ],
+    ids=["loadbench started it", "a server's word", "a catalogue's", "not on the disk", "without a size"],
+)
+def test_how_long_a_start_took_and_what_a_model_takes(location: Location, facts: ModelFacts, origin: Origin) -> None:
+    assert connect.origin(location, facts) == origin
 
 
 def test_the_files_of_a_model_of_the_sdk_are_measured(tmp_path: Path) -> None:
@@ -439,12 +438,3 @@ def test_the_files_of_a_model_of_the_sdk_are_measured(tmp_path: Path) -> None:
     runtime: Any = ServedRuntime([PHI_CPU], folders={PHI_CPU.id: tmp_path})
 
     assert connect.origin(Location("http://h:1", "", runtime=runtime), PHI_CPU) == Origin(None, 42, "files")
-
-
-def test_the_size_that_a_server_tells_of_a_model_on_its_disk_is_the_servers_word() -> None:
-    assert connect.origin(Location("http://h:1", ""), PHI_CPU) == Origin(None, PHI_CPU.size_bytes, "server")
-
-
-@pytest.mark.parametrize("facts", [PHI_GPU, ModelFacts("m", size_bytes=5), ModelFacts("m", cached=True)])
-def test_a_size_in_a_catalogue_is_not_on_the_disk(facts: ModelFacts) -> None:
-    assert connect.origin(Location("http://h:1", ""), facts) == Origin()

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from loadbench import telemetry
 from loadbench.runner import turn
 from loadbench.serve import foundry, simulator
 from loadbench.serve.simulator import Simulator
@@ -71,15 +70,21 @@ def test_the_variants_for_two_devices_are_measured_as_two_models(foundry1: Servi
         *((f"{CPU}@c1", 2, "CPU"), (f"{GPU}@c1", 2, "GPU"))
     ]
     assert [one["ran"]["device"] for one in of_run()["models"]] == ["CPU", "GPU"]
-    assert red(of_run("summary.json")) == []
-
-
-def test_one_variant_is_loaded_at_a_time_and_all_are_left_as_they_were_found(foundry1: Service) -> None:
-    run("-e", foundry1.url, *PHI, "--device", "cpu,gpu")
-
+    # One is loaded at a time, and all are left as they were found.
     assert [one.removeprefix("GET /models/") for one in foundry1.asked if "load/" in one] == [
         *(f"load/{CPU}", f"unload/{CPU}", f"load/{GPU}", f"unload/{GPU}")
     ]
+    assert red(of_run("summary.json")) == []
+
+
+def test_where_no_device_is_there_one_line_says_so_and_nothing_is_written(place: Path, foundry1: Service) -> None:
+    done = run("-e", foundry1.url, *PHI, "--device", "npu")
+    plan = json.loads(run("-e", foundry1.url, *PHI, "--device", "cpu,npu", "--dry-run", "--json").stdout)
+
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "phi-4-mini is for CPU, GPU, not for NPU; models there are for cpu, gpu" in done.stderr
+    assert (plan["models"], [one["device"] for one in plan["absent"]]) == ([CPU], ["NPU"])
+    assert files(place) == set()
 
 
 def test_a_device_that_is_not_there_is_told_at_once_and_in_the_report_and_the_run_goes_on(foundry1: Service) -> None:
@@ -94,21 +99,6 @@ def test_a_device_that_is_not_there_is_told_at_once_and_in_the_report_and_the_ru
     assert reason in " ".join(done.stdout.split())
 
 
-def test_a_program_reads_in_the_plan_what_is_not_there(foundry1: Service) -> None:
-    done = run("-e", foundry1.url, *PHI, "--device", "cpu,npu", "--dry-run", "--json")
-
-    plan = json.loads(done.stdout)
-    assert (plan["models"], [one["device"] for one in plan["absent"]]) == ([CPU], ["NPU"])
-
-
-def test_where_no_device_is_there_one_line_says_so_and_nothing_is_written(place: Path, foundry1: Service) -> None:
-    done = run("-e", foundry1.url, *PHI, "--device", "npu")
-
-    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
-    assert "phi-4-mini is for CPU, GPU, not for NPU; models there are for cpu, gpu" in done.stderr
-    assert files(place) == set()
-
-
 @pytest.mark.parametrize(("provider", "model"), [("cuda", GPU), ("CPUExecutionProvider", CPU)])
 def test_the_variant_for_an_execution_provider_is_measured(foundry1: Service, provider: str, model: str) -> None:
     run("-e", foundry1.url, *PHI, "--ep", provider)
@@ -117,20 +107,16 @@ def test_the_variant_for_an_execution_provider_is_measured(foundry1: Service, pr
     assert (record["model"], record["asked_execution_provider"]) == (model, provider)
 
 
-def test_a_server_that_runs_another_device_than_was_asked_makes_the_figures_red() -> None:
-    with serving("ollama", rows={"m": {}}) as service:
+@pytest.mark.parametrize(("on_gpu", "reds"), [(set(), ["V15"]), ({"m"}, [])])
+def test_a_server_that_runs_another_device_than_was_asked_makes_the_figures_red(
+    on_gpu: set[str], reds: list[str]
+) -> None:
+    with serving("ollama", rows={"m": {}}, on_gpu=on_gpu) as service:
         done = run("-e", service.url, "-m", "m", "--device", "gpu", *BRIEF, "-o", "there")
 
     assert done.exit_code == 0
-    assert red(of_run("summary.json")) == ["V15"]
-    assert "V15 red" in done.stdout
-
-
-def test_a_server_that_runs_the_device_that_was_asked_does_not() -> None:
-    with serving("ollama", rows={"m": {}}, on_gpu={"m"}) as service:
-        run("-e", service.url, "-m", "m", "--device", "gpu", *BRIEF, "-o", "there")
-
-    assert red(of_run("summary.json")) == []
+    assert red(of_run("summary.json")) == reds
+    assert ("V15 red" in done.stdout) == bool(reds)
 
 
 def test_a_variant_that_does_not_load_is_skipped_and_the_other_measured(foundry1: Service) -> None:
@@ -158,14 +144,6 @@ def test_cold_unloads_first_and_leaves_the_model_loaded(foundry1: Service) -> No
     [record] = of_run("summary.json")["models"]
     assert (record["was_loaded"], record["load_source"], record["first"]["cold"]) == (True, "loaded by this run", True)
     assert record["load_s"] >= 0
-
-
-def test_a_model_larger_than_the_free_memory_is_warned_of_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "free_memory_bytes", lambda: 1_000_000_000)
-    with serving("ollama", rows={"large": {"size": 2_000_000_000}}) as service:
-        done = run("-e", service.url, "-c", "1", "--dry-run")
-
-    assert "Warning: large needs about 2.4 GB of memory" in done.stderr
 
 
 def test_a_pause_and_one_with_pings_are_each_followed_by_a_request(quick: Simulator) -> None:
@@ -240,21 +218,8 @@ def test_without_retries_a_failure_is_final(failing: str) -> None:
 
 
 def test_higher_loads_are_left_out_once_too_many_requests_failed(failing: str) -> None:
-    done = run(
-        "-e",
-        failing,
-        "-c",
-        "1,2,4",
-        "-n",
-        "20",
-        "--max-tokens",
-        "4",
-        "--max-failed",
-        "5%",
-        "-o",
-        "there",
-        "--no-repeat-first",
-    )
+    words = "-c 1,2,4 -n 20 --max-tokens 4 --max-failed 5% -o there --no-repeat-first"
+    done = run("-e", failing, *words.split())
 
     assert done.exit_code == 0
     levels = of_run("summary.json")["levels"]
@@ -266,7 +231,8 @@ def test_higher_loads_are_left_out_once_too_many_requests_failed(failing: str) -
 # -- whole answers
 
 
-def test_whole_answers_have_an_end_and_no_first_token(quick: Simulator) -> None:
+def test_whole_answers_have_an_end_and_no_first_token(quick: Simulator, foundry1: Service) -> None:
+    run("-e", foundry1.url, "-m", "phi-4-mini", *BRIEF, "--device", "cpu", "--no-stream", "-o", "asked")
     done = run("-e", quick.url, *BRIEF, "--no-stream", "-o", "there")
 
     assert done.exit_code == 0
@@ -275,15 +241,10 @@ def test_whole_answers_have_an_end_and_no_first_token(quick: Simulator) -> None:
     assert level["e2e_ms"]["p50"] > 0
     assert level["ttft_ms"]["p50"] is None
     assert level["output_tokens"]["p50"] == 4
+    assert {chat["stream"] for chat in foundry1.chats} == {False}
     [model] = of_run("summary.json")["models"]
     assert model["first"]["ttft_ms"] is None
     assert model["first"]["e2e_ms"] > 0
-
-
-def test_whole_answers_are_what_the_server_is_asked_for(foundry1: Service) -> None:
-    run("-e", foundry1.url, *PHI, "--device", "cpu", "--no-stream")
-
-    assert {chat["stream"] for chat in foundry1.chats} == {False}
 
 
 # -- keys

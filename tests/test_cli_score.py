@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,29 +189,37 @@ def test_the_most_frequent_answers_come_first_where_not_all_are_wanted(tmp_path:
     assert [row["answer"] for row in sheet["answers"]] == ["Lisbon.", "Faro."]
 
 
-def test_a_sheet_that_was_filled_in_is_taken_over(run: Path) -> None:
+@pytest.mark.parametrize(
+    ("values", "words", "code", "says", "taken"),
+    [
+        ([5, 1, "", 4], "", 0, ["3 scores by anna taken over, 1 rows without one"], 3),
+        (
+            [5, 9, "good", 4],
+            "--json",
+            2,
+            [
+                'row 3: score is "9": must be a whole number from 1 to 5',
+                'row 4: score is "good": must be a whole number',
+            ],
+            2,
+        ),
+    ],
+)
+def test_a_sheet_that_was_filled_in_is_taken_over_but_for_rows_that_are_wrong(
+    run: Path, values: list[object], words: str, code: int, says: list[str], taken: int
+) -> None:
     score(run, "--stub", "sheet.csv")
-    filled(Path("sheet.csv"), [5, 1, "", 4])
+    filled(Path("sheet.csv"), values)
+    done = score(run, "--read", "sheet.csv", "--by", "anna", *words.split())
 
-    done = score(run, "--read", "sheet.csv", "--by", "anna")
-
-    assert done.exit_code == 0
-    assert "3 scores by anna taken over, 1 rows without one" in done.stderr
+    assert done.exit_code == code
+    assert [line for line in says if line not in done.stderr] == []
+    assert len(quality.read_scores(run)[0]) == taken
     assert summary(run)["method"] == "hand"
-    assert {one["model"]: one["score"]["mean"] for one in summary(run)["models"]} == {"phi": 5, "qwen": 2.5}
-
-
-def test_rows_that_are_wrong_are_listed_and_the_others_are_kept(run: Path) -> None:
-    score(run, "--stub", "sheet.csv")
-    filled(Path("sheet.csv"), [5, 9, "good", 4])
-
-    done = score(run, "--read", "sheet.csv", "--by", "anna", "--json")
-
-    assert done.exit_code == 2
-    assert 'sheet.csv: row 3: score is "9": must be a whole number from 1 to 5' in done.stderr
-    assert 'sheet.csv: row 4: score is "good": must be a whole number from 1 to 5' in done.stderr
-    assert json.loads(done.stdout)["read"]["scores"] == 2
-    assert len(quality.read_scores(run)[0]) == 2
+    if words:
+        assert json.loads(done.stdout)["read"]["scores"] == taken
+    else:
+        assert {one["model"]: one["score"]["mean"] for one in summary(run)["models"]} == {"phi": 5, "qwen": 2.5}
 
 
 def test_two_people_who_scored_have_an_agreement(run: Path) -> None:
@@ -261,62 +270,79 @@ def test_repeats_show_the_judges_own_spread(run: Path) -> None:
     assert "repeats agree on 50%, spread 1.00" in done.stdout
 
 
-def test_replies_of_no_use_are_told_and_never_guessed(run: Path) -> None:
-    def odd(body: dict[str, Any]) -> str:
-        return "All of it deserves a 5!" if "Madrid" in body["messages"][1]["content"] else scores(body)
+def odd(body: dict[str, Any]) -> str:
+    return "All of it deserves a 5!" if "Madrid" in body["messages"][1]["content"] else scores(body)
 
-    with judge(odd) as there:
+
+def old(body: dict[str, Any]) -> Reply | str:
+    return Reply("response_format is not known", 400) if "response_format" in body else scores(body)
+
+
+def refuses(body: dict[str, Any]) -> str:
+    return "I'm sorry, I can't grade people's work."
+
+
+UNREADABLE = "capital, qwen: no score: unreadable: not JSON alone"
+JUDGES: dict[str, tuple[Callable[[dict[str, Any]], Reply | str], int, str, dict[str, object]]] = {
+    "a reply of no use is told and never guessed": (odd, 0, UNREADABLE, {"unusable": {"unreadable": 1}, "usable": 3}),
+    "one that refuses everything is an error": (refuses, 1, "4 of 4 judged, 4 without a score", {"usable": 0}),
+    "a server without structured output is asked in words": (old, 0, "4 of 4 judged", {"structured": False}),
+}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_what_a_judge_does_is_told(run: Path, name: str) -> None:
+    answers, code, told, figures = JUDGES[name]
+    with judge(answers) as there:
         done = score(run, "--judge", there.url)
 
-    assert done.exit_code == 0
-    assert "capital, qwen: no score: unreadable: not JSON alone" in done.stderr
-    assert summary(run)["judges"][0]["unusable"] == {"unreadable": 1}
-    assert {one["model"]: one["score"]["n"] for one in summary(run)["models"]} == {"phi": 2, "qwen": 1}
-    assert "by judge, the models were scored on different prompts" in done.stdout
+    assert (done.exit_code, told in done.stderr) == (code, True)
+    [record] = summary(run)["judges"]
+    assert {name: record[name] for name in figures} == figures
+    assert ("asked for JSON in words" in done.stdout) == (answers is old)
+    assert ("by judge, the models were scored on different prompts" in done.stdout) == (answers is odd)
+    assert sum("response_format" in body for body in there.asked) == (1 if answers is old else len(there.asked))
 
 
-def test_a_judge_that_refuses_everything_is_an_error(run: Path) -> None:
-    with judge(lambda body: "I'm sorry, I can't grade people's work.") as there:
-        done = score(run, "--judge", there.url)
-
-    assert done.exit_code == 1
-    assert "4 of 4 judged, 4 without a score" in done.stderr
-    assert summary(run)["method"] is None
-
-
-def test_a_server_without_structured_output_is_asked_in_words(run: Path) -> None:
-    def old(body: dict[str, Any]) -> Reply | str:
-        return Reply("response_format is not known", 400) if "response_format" in body else scores(body)
-
-    with judge(old) as there:
-        done = score(run, "--judge", there.url)
-
-    assert done.exit_code == 0
-    assert "asked for JSON in words" in done.stdout
-    assert sum("response_format" in body for body in there.asked) == 1
-
-
-def test_a_busy_judge_is_asked_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_judge_is_asked_again_and_one_that_hangs_given_up(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "WAITS_S", (0.0,) * 4)
-    busy = iter([True, True])
-
+    busy, never = iter([True, True]), threading.Event()
+    with judge(lambda body: Reply("{}", wait=never)) as there:
+        hung = score(run, "--judge", there.url, "--judge-timeout", "100ms")
+        never.set()
     with judge(lambda body: Reply("slow down", 429) if next(busy, False) else scores(body)) as there:
         done = score(run, "--judge", there.url)
 
+    assert hung.exit_code == 1
+    assert "no score: timeout" in hung.stderr
     assert done.exit_code == 0
-    assert summary(run)["judges"][0]["requests"] == 6
+    assert (len(there.asked), summary(run)["judges"][0]["usable"]) == (6, 4)
 
 
-def test_a_judge_that_hangs_is_given_up_after_its_time(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "WAITS_S", (0.0,) * 4)
-    never = threading.Event()
-
-    with judge(lambda body: Reply("{}", wait=never)) as there:
-        done = score(run, "--judge", there.url, "--judge-timeout", "100ms")
-        never.set()
+@pytest.mark.parametrize(
+    ("status", "words", "why"),
+    [
+        (401, "", "HTTP 401: wrong key"),
+        (403, "", "HTTP 403: wrong key"),
+        (404, "", "HTTP 404: wrong key"),
+        (200, "--judge-model gpt-9", "gpt-9"),
+        (200, "--judge http://127.0.0.1:9 --judge-model x", "connection refused"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked_is_told_in_a_line(run: Path, status: int, words: str, why: str) -> None:
+    with judge(lambda body: Reply("wrong key", status)) as there:
+        done = score(run, "--judge", there.url, *words.split())
 
     assert done.exit_code == 1
-    assert "no score: timeout" in done.stderr
+    assert why in done.stderr.splitlines()[-1]
+    assert [body for body in there.asked if status == 200] == []
+
+
+def test_prompts_that_nobody_knows_cannot_be_judged(tmp_path: Path) -> None:
+    done = score(folder(tmp_path / "run", prompts=None), "--judge", "http://127.0.0.1:9")
+
+    assert done.exit_code == 2
+    assert "name the prompts' file with --prompts" in done.stderr
 
 
 def test_an_answer_that_gives_orders_is_quoted_and_listed(tmp_path: Path) -> None:
@@ -350,43 +376,6 @@ def test_the_workshops_key_is_not_sent_to_a_judge_and_the_judges_own_is(run: Pat
 
     assert all("authorization" not in headers for headers in plain)
     assert there.headers[-1]["authorization"] == "Bearer open sesame"
-
-
-@pytest.mark.parametrize(
-    ("status", "why"), [(401, "HTTP 401: wrong key"), (404, "HTTP 404: wrong key"), (403, "HTTP 403: wrong key")]
-)
-def test_a_judge_that_lets_nobody_in_is_told_in_a_line(run: Path, status: int, why: str) -> None:
-    with judge(lambda body: Reply("wrong key", status)) as there:
-        done = score(run, "--judge", there.url)
-
-    assert done.exit_code == 1
-    assert why in done.stderr.splitlines()[-1]
-    assert summary(run)["judges"] == []
-
-
-def test_a_judge_that_is_not_there_is_told_in_a_line(run: Path) -> None:
-    done = score(run, "--judge", "http://127.0.0.1:9", "--judge-model", "x")
-
-    assert done.exit_code == 1
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_model_that_the_judge_does_not_have_is_told(run: Path) -> None:
-    with judge() as there:
-        done = score(run, "--judge", there.url, "--judge-model", "gpt-9")
-
-    assert done.exit_code == 1
-    assert "gpt-9" in done.stderr
-    assert there.asked == []
-
-
-def test_prompts_that_nobody_knows_cannot_be_judged(tmp_path: Path) -> None:
-    run = folder(tmp_path / "run", prompts=None)
-
-    done = score(run, "--judge", "http://127.0.0.1:9")
-
-    assert done.exit_code == 2
-    assert "name the prompts' file with --prompts" in done.stderr
 
 
 def test_people_and_judge_are_compared(run: Path) -> None:

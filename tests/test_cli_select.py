@@ -11,7 +11,7 @@ import pytest
 
 from loadbench.scenario.reading import read_models
 from loadbench.serve import llama, simulator
-from loadbench.store import RunFolder
+from loadbench.store.folder import RunFolder
 from tests.support.command import invoke
 from tests.support.forks import Forks
 from tests.support.streams import facts, in_turn
@@ -39,16 +39,13 @@ def run_folder(path: Path, *, prompts: str = "5e1f", **ttft: float) -> Path:
     return path
 
 
-def test_it_names_the_better_model(folder: Path) -> None:
-    done = invoke("select", folder)
+def test_it_names_the_better_model_each_time(folder: Path) -> None:
+    done, again = invoke("select", folder), invoke("select", folder)
 
     assert done.exit_code == 0, done.output
+    assert done.stdout == again.stdout
     assert "● Choose quick: score" in done.stdout
     assert "before slow" in done.stdout
-
-
-def test_two_choices_of_the_same_runs_are_the_same(folder: Path) -> None:
-    assert invoke("select", folder).stdout == invoke("select", folder).stdout
 
 
 def test_several_runs_are_chosen_between(folder: Path, tmp_path: Path) -> None:
@@ -69,7 +66,7 @@ def test_when_nobody_meets_the_needs_the_exit_code_is_3(folder: Path) -> None:
     done = invoke("select", folder, "--need", "ttft_p95<1ms")
 
     assert done.exit_code == 3
-    assert "No candidate meets the needs" in done.stdout
+    assert "No candidate meets the requirements" in done.stdout
 
 
 def test_the_scores_of_a_run_count(folder: Path) -> None:
@@ -115,18 +112,13 @@ def test_the_decision_record_goes_into_a_file(folder: Path, tmp_path: Path) -> N
     assert (tmp_path / "decision.md").read_text(encoding="utf-8").startswith("## Which model to ship: `quick`")
 
 
-def test_a_report_of_several_models_holds_their_choice(folder: Path) -> None:
-    assert invoke("report", folder).exit_code == 0
+def test_a_report_of_several_models_holds_their_choice(folder: Path, tmp_path: Path) -> None:
+    one = run_folder(tmp_path / "one", only=100.0)
+    assert (invoke("report", folder).exit_code, invoke("report", one).exit_code) == (0, 0)
 
+    assert json.loads((one / "summary.json").read_bytes())["choice"] is None
     assert json.loads((folder / "summary.json").read_bytes())["choice"]["winner"] == "quick"
     assert "Choose quick: score" in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_report_of_one_model_has_no_choice(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path / "one", only=100.0)
-    assert invoke("report", folder).exit_code == 0
-
-    assert json.loads((folder / "summary.json").read_bytes())["choice"] is None
 
 
 def test_scores_that_are_damaged_are_named_and_hold_up_no_report(folder: Path) -> None:
@@ -181,18 +173,13 @@ def test_wrong_words_are_one_line(folder: Path, words: list[str], said: str) -> 
     assert done.stderr.count("\n") == 1
 
 
-def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
-    done = invoke("select", tmp_path)
+def test_what_holds_nothing_to_choose_from_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    nothing, empty = invoke("select", tmp_path / "none"), invoke("select", run_folder(tmp_path / "empty"))
 
-    assert done.exit_code == 2
-    assert "is not a run folder" in done.stderr
-
-
-def test_a_run_without_levels_is_one_line(tmp_path: Path) -> None:
-    done = invoke("select", run_folder(tmp_path / "empty"))
-
-    assert done.exit_code == 2
-    assert done.stderr.endswith("no level was measured there, so there is nothing to choose from\n")
+    assert (nothing.exit_code, empty.exit_code) == (2, 2)
+    assert "is not a run folder" in nothing.stderr
+    assert empty.stderr.endswith("no level was measured there, so there is nothing to choose from\n")
 
 
 # -- real runs: three servers of declared law and one real model, each measured for some seconds

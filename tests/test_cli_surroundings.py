@@ -20,6 +20,7 @@ import pytest
 from loadbench import store
 from loadbench.cli import Program, main
 from loadbench.serve.simulator import Simulator
+from loadbench.store.files import read_info
 from tests.support.command import invoke
 from tests.support.forks import ENVIRONMENT, Forks
 
@@ -121,7 +122,7 @@ def test_json_lines_into_a_full_stdout_end_no_run(into: Command, quick: Simulato
     code, _, said = into("run", "-e", quick.url, *BRIEF, "--json", "-o", tmp_path / "run", out=Full())
 
     assert (code, said) == (1, LOST)
-    assert store.read_info(tmp_path / "run")["status"] == "complete"
+    assert read_info(tmp_path / "run")["status"] == "complete"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF])
@@ -132,7 +133,7 @@ def test_a_run_goes_on_where_nobody_takes_its_progress(
 
     assert code == 0
     assert "report.html" in said
-    assert store.read_info(tmp_path / "run")["status"] == "complete"
+    assert read_info(tmp_path / "run")["status"] == "complete"
 
 
 def test_the_live_view_into_a_full_terminal_ends_no_run(
@@ -149,7 +150,7 @@ def test_the_live_view_into_a_full_terminal_ends_no_run(
     code, _, _ = into("run", "-e", quick.url, *BRIEF, "-o", tmp_path / "run", err=Full())
 
     assert code == 0
-    assert store.read_info(tmp_path / "run")["status"] == "complete"
+    assert read_info(tmp_path / "run")["status"] == "complete"
 
 
 def test_a_reader_that_went_away_ends_a_report_without_a_word(into: Command, runs: Path) -> None:

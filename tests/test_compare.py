@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadbench import stats
 from loadbench.compare import Flow, Outcomes, Side, Verdict, figure, interleaved, judge_levels, withheld
 from loadbench.compare.verdict import Runs, moderated, runs_needed, word
 from loadbench.errors import UsageError
-from loadbench.stats import independent_in_runs, mcnemar, newcombe
+from loadbench.stats.blocks import independent_in_runs, mean_interval
+from loadbench.stats.shares import mcnemar, newcombe
 from tests.support.comparisons import (
     Server,
     comparisons,
@@ -324,7 +324,7 @@ def test_what_neighbours_share_counts_once_where_both_sides_asked_in_the_same_or
     turned = np.random.default_rng(2).permutation(60)
     base, new = lap_of([100.0] * 60, names), lap_of(100 * np.exp(ratios), names)
     shuffled = lap_of(100 * np.exp(ratios[turned]), [names[i] for i in turned])
-    expected = stats.mean_interval(ratios)
+    expected = mean_interval(ratios)
 
     (same,), (other,) = judge(side_of(base), side_of(new), ["ttft"]), judge(side_of(base), side_of(shuffled), ["ttft"])
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench import stats, store
+from loadbench import store
 from loadbench.compare import NAMES, Verdict, against, between, differences, gather, matched, sides
 from loadbench.compare.record import earlier
+from loadbench.stats.blocks import SLICES
 from loadbench.store import LevelData, Run
 from tests.support.compared import folder
 from tests.support.comparisons import judge, lap_of, side_of
@@ -137,7 +138,7 @@ def test_rates_are_the_reports_and_their_slices_add_up_to_them() -> None:
     for name in ("output_tokens_per_s", "characters_per_s", "input_tokens_per_s", "requests_per_s"):
         flow = lap.flows[name]
         assert flow.per_s == pytest.approx(steady[name], rel=1e-5)
-        assert len(flow.slices) == stats.SLICES
+        assert len(flow.slices) == SLICES
         assert flow.slices.sum() / flow.seconds == pytest.approx(flow.per_s)
     assert lap.flows["requests_per_s"].dependent_s == pytest.approx(0.825)
 

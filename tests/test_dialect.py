@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from loadbench.client import dialect, tables
-from loadbench.client.dialect import Spoken, failure, finish, read_json, said, spoken, usage
+from loadbench.client.dialect import Texts, error_words, failure, finish, message_texts, read_json, usage
 from loadbench.transport.exchange import GRACE_S, LESSONS
 
 # -- text
@@ -17,7 +17,7 @@ from loadbench.transport.exchange import GRACE_S, LESSONS
 
 @pytest.mark.parametrize("name", sorted(tables.TEXTS.keys() - {"audio"}))
 def test_each_field_of_the_table_holds_text(name: str) -> None:
-    found = spoken({"role": "assistant", name: "word"})
+    found = message_texts({"role": "assistant", name: "word"})
 
     assert (found.answer or found.other, found.unknown) == ("word", ())
     assert bool(found.answer) == (tables.TEXTS[name][0] == "answer")
@@ -40,7 +40,7 @@ def test_each_field_of_the_table_holds_text(name: str) -> None:
     ],
 )
 def test_content_may_be_parts_of_any_kind(content: Any, answer: str, other: str) -> None:
-    assert spoken({"content": content}) == Spoken(answer, other)
+    assert message_texts({"content": content}) == Texts(answer, other)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_content_may_be_parts_of_any_kind(content: Any, answer: str, other: str)
     ],
 )
 def test_a_text_in_two_fields_counts_once(delta: Any, answer: str, other: str) -> None:
-    assert spoken(delta) == Spoken(answer, other)
+    assert message_texts(delta) == Texts(answer, other)
 
 
 def test_a_field_with_text_that_no_table_knows_is_named() -> None:
     delta = {"analysis": "hm", "plan": [{"text": "a"}], "score": 3, "empty": "", "nothing": None, "content": "a"}
 
-    assert spoken(delta) == Spoken("a", "", ("analysis", "plan"))
+    assert message_texts(delta) == Texts("a", "", ("analysis", "plan"))
 
 
 # -- counts
@@ -265,7 +265,7 @@ def test_what_names_no_error_is_none(document: Any) -> None:
 
 
 def test_an_error_of_several_parts_is_told_whole() -> None:
-    assert said({"detail": ["first", "second"]}) == '["first","second"]'
+    assert error_words({"detail": ["first", "second"]}) == '["first","second"]'
 
 
 @pytest.mark.parametrize(

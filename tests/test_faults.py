@@ -303,7 +303,7 @@ TABLES = {
 }
 
 MATRIX = {
-    "connection refused": "client_failures::a_port_where_nobody_listens_is_a_connect_failure",
+    "connection refused": "client::a_port_where_nobody_listens_is_a_connect_failure",
     "connections refused": "faults::a_level_against_a_closed_port_ends_after_fifty_failures",
     "a connection to itself": "faults_machine::a_connection_to_its_own_port_is_refused",
     "reset before headers": "failures: reset without a word",
@@ -355,11 +355,11 @@ MATRIX = {
     "extra bytes behind the answer": "answers: an answer to no request behind the answer",
     "TLS: expired": "tls: a certificate that has expired",
     "TLS: wrong host": "tls: a certificate for another host",
-    "TLS: self-signed": "client_failures::a_certificate_that_nobody_vouches_for_is_a_tls_failure",
+    "TLS: self-signed": "client::a_certificate_that_nobody_vouches_for_is_a_tls_failure",
     "TLS: handshake stall": "tls: half a handshake and then silence",
     "TLS: plain HTTP": "tls: plain HTTP",
     "TLS: a certificate wanted": "tls: it wants a certificate too",
-    "DNS failure": "client_failures::a_name_that_does_not_exist_is_a_dns_failure",
+    "DNS failure": "client::a_name_that_does_not_exist_is_a_dns_failure",
     "server killed, restarted": "faults::a_server_that_is_killed_and_started_again_costs_the_requests_between",
     "listen queue full": "faults::a_level_against_a_full_listen_queue_ends_within_its_time_outs",
     "out of files": "faults_machine::requests_for_which_no_file_is_left_fail_and_do_not_end_the_run",

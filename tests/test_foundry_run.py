@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ import pytest
 
 from tests.support import bigram
 from tests.support.command import invoke
+from tests.support.forks import Forks
 from tests.support.runtimes import Started, needs_sdk, started, until
 
 pytestmark = [pytest.mark.system, needs_sdk]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 
-ROOT = Path(__file__).parents[1]
 STREAMS = (1, 4, 16)
 REQUESTS, TOKENS = 8, 12
 PROMPT = "Nenne eine Frucht: äöü."
@@ -50,26 +49,10 @@ class Run:
         return {level["concurrency"]: level for level in self.json("summary.json")["levels"]}
 
 
-def command(folder: Path, url: str, model: str, *words: object) -> subprocess.Popen[str]:
-    """`loadbench run` as one types it, in an environment without settings of this machine's."""
-    ours = ("LOADBENCH_", "BENCH_", "FOUNDRY_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return subprocess.Popen(
-        [*(sys.executable, "-m", "loadbench", "run", "-e", url, "-m", model, "-o", folder), *map(str, words)],
-        cwd=folder.parent,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finished(folder: Path, url: str, model: str, *words: object) -> Run:
+def finished(loadbench: Forks, folder: Path, url: str, model: str, *words: object) -> Run:
     """The command, run to its end."""
-    with command(folder, url, model, *words) as process:
-        output, _ = process.communicate(timeout=60)
-    return Run(process.returncode, output, folder)
+    done = loadbench.run("run", "-e", url, "-m", model, "-o", folder, *words)
+    return Run(done.code, done.out + done.err, folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +72,11 @@ def url(server: Started) -> str:
 
 
 @pytest.fixture(scope="module")
-def measured(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def measured(loadbench: Forks, url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The model at all numbers of streams."""
     words = ("--prompt", PROMPT, "-c", ",".join(map(str, STREAMS)), "-n", REQUESTS, "--max-tokens", TOKENS)
     words = (*words, "--no-repeat-first", "--quiet")
-    return finished(tmp_path_factory.mktemp("run") / "run", url, "real", *words)
+    return finished(loadbench, tmp_path_factory.mktemp("run") / "run", url, "real", *words)
 
 
 # -- a run
@@ -154,17 +137,17 @@ def test_memory_and_processor_time_are_those_of_the_runtimes_process(measured: R
     assert spent_s[-1] - spent_s[0] > 0.25  # 45 requests
 
 
-def test_prompts_that_are_made_distinct_have_more_bytes(url: str, tmp_path: Path) -> None:
+def test_prompts_that_are_made_distinct_have_more_bytes(loadbench: Forks, url: str, tmp_path: Path) -> None:
     words = ("--prompt", PROMPT, "--distinct-prompts", "-c", 1, "-n", 2, "--max-tokens", 2, "--quiet")
-    run = finished(tmp_path / "run", url, "quick", *words)
+    run = finished(loadbench, tmp_path / "run", url, "quick", *words)
     counts = [row["input_tokens"] for row in run.lines("requests.jsonl")]
 
     assert run.code == 0
     assert all(count > len(PROMPT.encode()) + 19 for count in counts)
 
 
-def test_an_answer_may_end_before_max_tokens(url: str, tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", url, "quick", *("-c", 1, "-n", 2, "--max-tokens", 500, "--quiet"))
+def test_an_answer_may_end_before_max_tokens(loadbench: Forks, url: str, tmp_path: Path) -> None:
+    run = finished(loadbench, tmp_path / "run", url, "quick", *("-c", 1, "-n", 2, "--max-tokens", 500, "--quiet"))
 
     assert {row["finish_reason"] for row in run.lines("requests.jsonl")} == {"stop"}
     assert {row["text"] for row in run.lines("answers.jsonl")} == {bigram.reply(bigram.WORDS)}
@@ -173,8 +156,10 @@ def test_an_answer_may_end_before_max_tokens(url: str, tmp_path: Path) -> None:
 # -- what goes wrong
 
 
-def test_an_error_inside_a_stream_is_counted_by_its_kind(url: str, tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", url, "quick", *("-c", 2, "-n", 4, "--max-tokens", bigram.CONTEXT, "--quiet"))
+def test_an_error_inside_a_stream_is_counted_by_its_kind(loadbench: Forks, url: str, tmp_path: Path) -> None:
+    run = finished(
+        loadbench, tmp_path / "run", url, "quick", *("-c", 2, "-n", 4, "--max-tokens", bigram.CONTEXT, "--quiet")
+    )
     rows = run.lines("requests.jsonl")
 
     assert (run.code, run.levels[2]["status"], run.levels[2]["errors"]) == (1, "failed", {"stream_error": 4})
@@ -185,21 +170,20 @@ def test_an_error_inside_a_stream_is_counted_by_its_kind(url: str, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def killed(loadbench: Forks, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose server was killed in its first level."""
     folder = tmp_path_factory.mktemp("killed")
     run = folder / "run"
     with started(folder) as here:
         model = here.runtime.register(bigram.make(folder / "real", burn=BURN // 3))
         url = here.runtime.serve() + "/catalogs/local/v1"
-        with command(
-            run, url, model.id, "-c", "1,4", "-n", 200, "--no-repeat-first", "--max-tokens", TOKENS
-        ) as process:
-            rows = run / "requests.jsonl"
-            assert until(lambda: rows.exists() and rows.read_bytes().count(b"\n") > 3, 20)
-            os.kill(here.runtime.pid, signal.SIGKILL)
-            output, _ = process.communicate(timeout=30)
-    return Run(process.returncode, output, run)
+        words = ("-c", "1,4", "-n", 200, "--no-repeat-first", "--max-tokens", TOKENS)
+        process = loadbench.start("run", "-e", url, "-m", model.id, "-o", run, *words)
+        rows = run / "requests.jsonl"
+        assert until(lambda: rows.exists() and rows.read_bytes().count(b"\n") > 3, 20)
+        os.kill(here.runtime.pid, signal.SIGKILL)
+        done = process.wait(30)
+    return Run(done.code, done.out + done.err, run)
 
 
 @posix

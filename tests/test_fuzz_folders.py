@@ -15,7 +15,8 @@ from hypothesis import given
 from loadbench import select, store
 from loadbench.errors import LoadbenchError
 from loadbench.report import listing
-from loadbench.store import RunFolder
+from loadbench.store.files import hlog_works, read_info
+from loadbench.store.folder import RunFolder
 from tests.support.command import invoke
 from tests.support.damaged_runs import LINES, Files, make, put, read_all
 from tests.support.mutations import SEEDS, damage, edit, examples
@@ -115,7 +116,7 @@ def test_a_damaged_run_json_is_reported_in_every_format_or_refused(seed: int, fi
     harmed(seed, files, ("run.json",), lambda path: read_all(path, whole))
 
 
-@pytest.mark.skipif(not store.hlog_works(), reason="hdrhistogram has no wheel here")
+@pytest.mark.skipif(not hlog_works(), reason="hdrhistogram has no wheel here")
 @examples(15)
 @given(seed=SEEDS)
 def test_a_damaged_log_of_histograms_changes_no_figure_in_silence(seed: int, files: Files, figures: Figures) -> None:
@@ -160,7 +161,7 @@ def test_a_damaged_folder_is_gone_on_with_or_refused(seed: int, files: Files) ->
     def reopened(path: Path) -> dict[str, Any]:
         folder = RunFolder.reopen(path)
         folder.close("interrupted")
-        return store.read_info(path)
+        return read_info(path)
 
     again = harmed(seed, files, ("run.json", "requests.jsonl"), reopened)
 

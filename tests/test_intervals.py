@@ -8,19 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.stats import (
-    flawless,
-    independent_gaps,
-    interval,
-    interval_ranks,
-    needed,
-    needed_within,
-    normal,
-    outliers,
-    percentile,
-    rank,
-    student,
-)
+from loadbench.stats import interval, interval_ranks, needed, needed_within, normal, outliers, percentile, rank, student
+from loadbench.stats.blocks import independent_gaps
+from loadbench.stats.shares import flawless
 from tests.support.simulations import ar1
 
 RANKS = [

@@ -8,16 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench import stats
-from loadbench.stats import (
+from loadbench.stats.blocks import (
     block_length,
     independent_requests,
+    is_dependent,
     mean_interval,
     mean_variance,
+    neighbours,
     percentile_interval,
+    percentile_worth,
     rate_interval,
     rate_variance,
+    ratio_interval,
     share_interval,
 )
+from loadbench.stats.shares import wilson
 from tests.support import simulations
 
 TRIALS = 2000
@@ -171,7 +176,7 @@ def test_values_that_are_worth_too_few_for_an_interval_have_its_lower_end() -> N
 def test_independent_values_are_seldom_said_to_depend_on_each_other(n: int) -> None:
     rows = simulations.series("independent", 400, n)
 
-    said = sum(stats.percentile_worth(row, 0.95).requests < n for row in rows)
+    said = sum(percentile_worth(row, 0.95).requests < n for row in rows)
 
     assert said / 400 < 0.08
 
@@ -183,17 +188,17 @@ def test_an_interval_is_in_doubt_where_all_values_and_those_beyond_the_percentil
         values[i] = 9.0
     spread = np.array(values)
 
-    found = stats.percentile_worth(spread, 0.96)
+    found = percentile_worth(spread, 0.96)
 
-    assert stats.is_dependent(spread)
+    assert is_dependent(spread)
     assert found.doubtful
 
 
 def test_the_correlation_of_neighbours_is_that_of_the_series() -> None:
-    found = [stats.neighbours(row) for row in simulations.series("AR(1) 0.5", 200, 1000)]
+    found = [neighbours(row) for row in simulations.series("AR(1) 0.5", 200, 1000)]
 
     assert np.mean([one for one in found if one is not None]) == pytest.approx(0.5, abs=0.02)
-    assert stats.neighbours(np.array([1.0, np.inf, np.nan])) is None
+    assert neighbours(np.array([1.0, np.inf, np.nan])) is None
 
 
 def test_the_mean_over_all_tokens_has_an_interval_that_holds_it_as_often_as_it_says() -> None:
@@ -201,10 +206,10 @@ def test_the_mean_over_all_tokens_has_an_interval_that_holds_it_as_often_as_it_s
     for _ in range(1000):
         sizes = generator.integers(1, 200, 100)
         amounts = sizes * (20.0 + 4 * generator.standard_normal(100))
-        held += simulations.holds(stats.ratio_interval(amounts, sizes), 20.0)
+        held += simulations.holds(ratio_interval(amounts, sizes), 20.0)
 
     assert held / 1000 > 0.93
-    assert stats.ratio_interval(np.zeros(0), np.zeros(0, dtype=np.int64)) is None
+    assert ratio_interval(np.zeros(0), np.zeros(0, dtype=np.int64)) is None
 
 
 def test_equal_values_at_the_top_that_come_together_are_worth_few() -> None:
@@ -233,7 +238,7 @@ def test_a_share_of_failures_that_come_together_is_less_certain() -> None:
     assert wide is not None
     assert narrow is not None
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
-    assert share_interval(np.zeros(40, dtype=np.bool_))[1] >= stats.wilson(0, 40)[1]  # type: ignore[index]
+    assert share_interval(np.zeros(40, dtype=np.bool_))[1] >= wilson(0, 40)[1]  # type: ignore[index]
     assert share_interval(np.zeros(0, dtype=np.bool_)) is None
 
 

@@ -5,20 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from loadbench.stats import (
-    Estimate,
-    difference,
-    mcnemar,
-    mover,
-    newcombe,
-    newcombe_paired,
-    normal,
-    one_sample,
-    percentile,
-    percentile_interval,
-    student,
-    wilson,
-)
+from loadbench.stats import Estimate, difference, mover, normal, one_sample, percentile, student
+from loadbench.stats.blocks import percentile_interval
+from loadbench.stats.shares import mcnemar, newcombe, newcombe_paired, wilson
 from tests.support.simulations import series
 
 NEWCOMBE = [

@@ -22,6 +22,7 @@ from loadbench import store
 from loadbench.errors import UsageError
 from loadbench.serve import simulator
 from loadbench.serve.simulator import Simulator
+from loadbench.store.files import read_info
 from tests.support.forks import Command, Forks
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(sys.platform != "linux", reason="forks, and signals them")]
@@ -117,7 +118,7 @@ class Chain:
         return ended.code != 0
 
     def _status(self) -> Any:
-        return store.read_info(self._path)["status"] if (self._path / "run.json").exists() else None
+        return read_info(self._path)["status"] if (self._path / "run.json").exists() else None
 
     def _assert_sound(self) -> None:
         """The folder is read and reported, and its books balance; before there is one, that is said in a line."""
@@ -141,7 +142,7 @@ class Chain:
                 assert level["offered"] is None or level["offered"] == level["dropped"] + attempted, level
 
     def _assert_whole(self) -> None:
-        run, info = store.read(self._path), store.read_info(self._path)
+        run, info = store.read(self._path), read_info(self._path)
         complete = [one["id"] for one in info["levels"] if one["status"] == "complete"]
         answers = [json.loads(line) for line in (self._path / "answers.jsonl").read_bytes().splitlines()]
 

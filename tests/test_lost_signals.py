@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from loadbench import store
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
+from loadbench.store.files import read_info
 from tests.support.forks import ENVIRONMENT, Forks, until
 
 pytestmark = [
@@ -144,7 +144,7 @@ def test_once_lets_requests_in_flight_end(number: int, loadbench: Forks, server:
     assert [(level["id"], level["status"]) for level in summary["levels"]] == [("simulator@c4", "interrupted")]
     assert str(path / "report.html") in ended.out
     assert {one["error"] for one in records(path)} == {None}
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

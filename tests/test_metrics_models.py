@@ -30,26 +30,25 @@ def record(*turns: dict[str, Any], levels: tuple[dict[str, Any], ...] = (), **in
     return found
 
 
-def test_a_resumed_run_fills_up_what_an_earlier_turn_knew() -> None:
-    found = record(
-        turn(load_s=8.0, load_source="loaded by this run", memory_before_load_bytes=100, memory_after_load_bytes=900),
-        turn(memory_after_load_bytes=950),
-    )
-
-    assert (found["load_s"], found["load_source"]) == (8.0, "loaded by this run")
-    assert (found["memory_before_load_bytes"], found["memory_after_load_bytes"]) == (100, 950)
-
-
-def test_a_load_that_failed_and_then_succeeded_is_no_failure() -> None:
-    found = record(turn(load_error="no memory"), turn(load_s=3.0, load_source="loaded by this run"))
-
-    assert (found["load_error"], found["load_s"]) == (None, 3.0)
+LOADED = {"load_s": 8.0, "load_source": "loaded by this run", "memory_before_load_bytes": 100}
+TURNS = [
+    # what two turns of a model knew, and what its record says
+    (
+        [{**LOADED, "memory_after_load_bytes": 900}, {"memory_after_load_bytes": 950}],
+        {**LOADED, "memory_after_load_bytes": 950},
+    ),
+    ([{"load_error": "no memory"}, {"load_s": 3.0}], {"load_error": None, "load_s": 3.0}),
+    ([{"disk_bytes": 5, "disk_source": "files"}, {"disk_source": "server"}], {"disk_bytes": 5, "disk_source": "files"}),
+]
 
 
-def test_a_figure_and_its_source_come_from_one_turn() -> None:
-    found = record(turn(disk_bytes=5, disk_source="files"), turn(disk_bytes=None, disk_source="server"))
+@pytest.mark.parametrize(("turns", "expected"), TURNS)
+def test_a_resumed_run_fills_up_what_an_earlier_turn_knew(
+    turns: list[dict[str, Any]], expected: dict[str, Any]
+) -> None:
+    found = record(*(turn(**known) for known in turns))
 
-    assert (found["disk_bytes"], found["disk_source"]) == (5, "files")
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_a_models_facts_are_those_of_the_servers_list() -> None:
@@ -68,10 +67,12 @@ def test_the_peak_of_memory_is_that_of_the_models_levels() -> None:
     assert [one["memory_peak_bytes"] for one in found] == [9, 99]
 
 
-def test_models_stand_in_the_order_of_the_run_and_those_that_never_had_a_level_are_among_them() -> None:
+def test_models_stand_in_the_order_of_the_run_and_those_that_never_had_a_level_or_turn_are_among_them() -> None:
     info = {"models": [{"model": "b"}, {"model": "a"}]}
+    found = records(info, [{"model": "a"}, {"model": "c"}])
 
-    assert [found["id"] for found in records(info, [{"model": "a"}, {"model": "c"}])] == ["b", "a", "c"]
+    assert [one["id"] for one in found] == ["b", "a", "c"]
+    assert (found[2]["load_s"], found[2]["first"]) == (None, None)
 
 
 PROBES = [
@@ -87,13 +88,10 @@ PROBES = [
 def test_of_several_first_requests_one_is_told(probes: list[dict[str, Any]], ttft_ms: float | None) -> None:
     first = record(turn(), probes=probes)["first"]
 
+    idle = record(turn(), probes=[probe("idle", error="reset", after_s=60.0)])["idle"]
+
     assert (first or {}).get("ttft_ms") == ttft_ms
-
-
-def test_a_request_that_failed_is_told_where_none_was_answered() -> None:
-    found = record(turn(), probes=[probe("idle", error="reset", after_s=60.0)])
-
-    assert (found["idle"]["error"], found["idle"]["after_s"]) == ("reset", 60.0)
+    assert (idle["error"], idle["after_s"]) == ("reset", 60.0)
 
 
 RAN = [
@@ -112,12 +110,6 @@ def test_what_ran_is_what_the_answers_say_where_their_name_tells_a_device(
     listed: dict[str, Any] | None, served_as: str | None, device: str | None
 ) -> None:
     assert (ran({"ran": listed, "served_as": served_as}) or {}).get("device") == device
-
-
-def test_a_run_from_before_there_were_turns_has_a_record_a_model_all_the_same() -> None:
-    [found] = records({}, [{"model": "m"}])
-
-    assert (found["id"], found["load_s"], found["first"]) == ("m", None, None)
 
 
 def test_a_fallback_is_red_in_the_summary_and_what_is_absent_stands_there_too() -> None:

@@ -58,11 +58,3 @@ def test_a_notebook_is_stored_without_output_and_without_magic(path: Path) -> No
     assert [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"] is not None] == []
     assert all(ast.parse(source) for source in cells(path))
     assert path.read_text(encoding="utf-8") == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_its_links_lead_somewhere(path: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
-
-    assert links
-    assert [link for link in links if not (path.parent / link).exists()] == []

@@ -133,55 +133,41 @@ def test_a_row_of_a_data_set_is_taken_as_meant(tmp_path: Path, row: Any, meant: 
     assert prompts.read(path) == [meant]
 
 
-def test_keys_that_say_nothing_here_are_named_once(tmp_path: Path) -> None:
-    rows = [{"prompt": f"{n}", "category": "c", "reference": None, "source": "s", "note": ""} for n in range(3)]
+EMPTY = {"role": "assistant", "content": ""}
+BEGUN = {"role": "assistant", "content": "{", "prefix": True}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {}}]}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "4"}
 
+
+@pytest.mark.parametrize(
+    ("rows", "messages", "unused"),
+    [
+        (
+            [{"prompt": f"{n}", "category": "c", "reference": None, "source": "s", "note": ""} for n in range(3)],
+            [user("0"), user("1"), user("2")],
+            ["the keys category, source"],  # once
+        ),
+        (
+            [{"messages": [U, A, TWO, A]}, {"messages": [U]}],
+            [(U, A, TWO), (U,)],
+            ["the answers at the end of 1 item"],
+        ),
+        ([{"messages": [U, BEGUN]}], [(U, BEGUN)], []),  # the beginning of an answer that is marked as one
+        ([{"body": {"messages": [U, A]}}], [(U, A)], []),  # a request of a batch file is sent as it is
+        ([{"messages": [U, A, TWO, EMPTY, U]}], [(U, A, TWO)], ["what follows an empty answer in 1 item"]),
+        ([{"messages": [U, CALL, RESULT]}], [(U, CALL, RESULT)], []),  # an answer that calls a tool is not empty
+        (
+            [{"question": " "}, {"role": "assistant", "text": "x"}, {"question": "One"}],
+            [user("One")],
+            ["2 items that ask nothing"],
+        ),
+    ],
+)
+def test_what_is_not_sent_is_said(tmp_path: Path, rows: Any, messages: list[Any], unused: list[str]) -> None:
     read, said = told(written(tmp_path, rows))
 
-    assert len(read) == 3
-    assert said == ["not used: the keys category, source"]
-
-
-def test_answers_that_end_a_conversation_are_not_sent_and_that_is_said(tmp_path: Path) -> None:
-    read, said = told(written(tmp_path, [{"messages": [U, A, TWO, A]}, {"messages": [U]}]))
-
-    assert [one.messages for one in read] == [(U, A, TWO), (U,)]
-    assert said == ["not used: the answers at the end of 1 item"]
-
-
-def test_the_beginning_of_an_answer_that_is_marked_as_one_is_sent(tmp_path: Path) -> None:
-    begun = {"role": "assistant", "content": "{", "prefix": True}
-
-    assert prompts.read(written(tmp_path, [{"messages": [U, begun]}]))[0].messages == (U, begun)
-
-
-def test_a_request_of_a_batch_file_is_sent_as_it_is(tmp_path: Path) -> None:
-    assert prompts.read(written(tmp_path, [{"body": {"messages": [U, A]}}]))[0].messages == (U, A)
-
-
-def test_a_conversation_ends_where_its_answer_is_empty(tmp_path: Path) -> None:
-    empty = {"role": "assistant", "content": ""}
-
-    read, said = told(written(tmp_path, [{"messages": [U, A, TWO, empty, U]}]))
-
-    assert read[0].messages == (U, A, TWO)
-    assert said == ["not used: what follows an empty answer in 1 item"]
-
-
-def test_an_answer_that_calls_a_tool_is_not_empty(tmp_path: Path) -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {}}]}
-    result = {"role": "tool", "tool_call_id": "1", "content": "4"}
-
-    assert prompts.read(written(tmp_path, [{"messages": [U, call, result]}]))[0].messages == (U, call, result)
-
-
-def test_rows_that_ask_nothing_are_counted(tmp_path: Path) -> None:
-    rows = [{"question": " "}, {"role": "assistant", "text": "x"}, {"question": "One"}]
-
-    read, said = told(written(tmp_path, rows))
-
-    assert read == [spoken("One", name="p3")]
-    assert said == ["not used: 2 items that ask nothing"]
+    assert [one.messages for one in read] == messages
+    assert said == [f"not used: {what}" for what in unused]
 
 
 def test_numbers_that_come_again_name_no_prompt(tmp_path: Path) -> None:

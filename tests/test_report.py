@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from rich.console import Console
 from loadbench import report
 from loadbench.errors import StoreError
 from loadbench.report import levels, run, tables, text
-from tests.support.summaries import CASES, GOLDEN, on_terminal, summary_of, with_levels
+from tests.support.summaries import CASES, GOLDEN, check_golden, on_terminal, summary_of, with_levels
 
 RENDERED = {
     "80.txt": lambda summary: on_terminal(summary, 80),
@@ -35,12 +34,7 @@ RENDERED = {
 @pytest.mark.parametrize("kind", RENDERED)
 @pytest.mark.parametrize("case", CASES)
 def test_a_summary_reads_as_its_golden_file(case: str, kind: str) -> None:
-    golden = GOLDEN / f"{case}.{kind}"
-    rendered = RENDERED[kind](summary_of(case))
-    if os.environ.get("LOADBENCH_UPDATE_GOLDEN"):
-        golden.write_bytes(rendered.encode())
-
-    assert rendered == golden.read_bytes().decode()
+    check_golden(GOLDEN / f"{case}.{kind}", RENDERED[kind](summary_of(case)))
 
 
 # A reader on a terminal

@@ -8,73 +8,57 @@ as those of compared.py; the others are what the reports make of them.
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadbench.report import COMPARISONS, FORMATS, comparison, text
+from tests.support.summaries import GOLDEN, check_golden
 
-GOLDEN = Path(__file__).parent / "golden" / "comparison"
-CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
-RENDERED = {
-    "80.txt": lambda record: text.render(comparison.document(record), 80),
-    "120.txt": lambda record: text.render(comparison.document(record), 120),
-    "md": COMPARISONS["markdown"],
-    "json": COMPARISONS["json"],
-}
+FOLDER = GOLDEN / "comparison"
+CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def document(case: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / f"{case}.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((FOLDER / f"{case}.json").read_text(encoding="utf-8"))
     return found
 
 
-@pytest.mark.parametrize("kind", RENDERED)
+def rendered(case: str, width: int = 120) -> str:
+    return text.render(comparison.document(document(case)), width)
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_a_comparison_reads_as_its_golden_file(case: str, kind: str) -> None:
-    golden = GOLDEN / f"{case}.{kind}"
-    rendered = RENDERED[kind](document(case))
-    if os.environ.get("LOADBENCH_UPDATE_GOLDEN") and kind != "json":
-        golden.write_bytes(rendered.encode())
-
-    assert rendered == golden.read_bytes().decode()
-
-
-@pytest.mark.parametrize("width", [60, 80, 100, 200])
-@pytest.mark.parametrize("case", CASES)
-def test_no_line_is_wider_than_the_terminal(case: str, width: int) -> None:
-    longest = max(text.render(comparison.document(document(case)), width).splitlines(), key=len)
-
-    assert len(longest) <= width, longest
+def test_a_comparison_reads_as_its_golden_files_and_fits_any_terminal(case: str) -> None:
+    check_golden(FOLDER / f"{case}.80.txt", rendered(case, 80))
+    check_golden(FOLDER / f"{case}.120.txt", rendered(case))
+    check_golden(FOLDER / f"{case}.md", COMPARISONS["markdown"](document(case)))
+    assert COMPARISONS["json"](document(case)) == (FOLDER / f"{case}.json").read_text(encoding="utf-8")
+    for width in (60, 80, 100, 200):
+        longest = max(rendered(case, width).splitlines(), key=len)
+        assert len(longest) <= width, longest
 
 
 def test_the_verdict_comes_first() -> None:
-    rendered = text.render(comparison.document(document("slower")), 120)
-
-    assert rendered.startswith("● after is slower than before.\n  slower: TTFT +2")
+    assert rendered("slower").startswith("● after is slower than before.\n  slower: TTFT +2")
 
 
-@pytest.mark.parametrize("kind", ["80.txt", "md"])
-def test_names_of_models_stay_text(kind: str) -> None:
-    rendered = RENDERED[kind](document("models"))
+def test_names_of_models_stay_text_and_simulated_figures_are_called_so() -> None:
+    markdown = COMPARISONS["markdown"](document("models"))
 
-    assert "\x1b" not in rendered
-    if kind == "md":
-        assert all(mark not in rendered for mark in ("<script>", "](http", " @octocat", " #1"))
-
-
-def test_simulated_figures_are_called_so() -> None:
-    assert all("SIMULATED" in RENDERED[kind](document("models")) for kind in ("80.txt", "md"))
-    assert "SIMULATED" not in RENDERED["md"](document("slower"))
+    assert "\x1b" not in rendered("models")
+    assert all(mark not in markdown for mark in ("\x1b", "<script>", "](http", " @octocat", " #1"))
+    assert "SIMULATED" in rendered("models", 80)
+    assert "SIMULATED" in markdown
+    assert "SIMULATED" not in COMPARISONS["markdown"](document("slower"))
 
 
 def test_what_forbids_a_verdict_is_named_with_the_way_out() -> None:
-    rendered = COMPARISONS["markdown"](document("refused"))
+    markdown = COMPARISONS["markdown"](document("refused"))
 
-    assert "**no verdict on refused against before.**" in rendered
-    assert 'max_tokens differs, 16 against 32: the sides are not comparable (--expect "max_tokens" where' in rendered
+    assert "**no verdict on refused against before.**" in markdown
+    assert 'max_tokens differs, 16 against 32: the sides are not comparable (--expect "max_tokens" where' in markdown
+    assert "only NEW has phi at c8" in rendered("groups")
 
 
 def test_a_level_without_any_verdict_is_named_once() -> None:
@@ -88,28 +72,15 @@ def test_a_level_without_any_verdict_is_named_once() -> None:
     assert "; no verdict at c4 (red: V3 of NEW)." in " ".join(text.render(comparison.document(found), 120).split())
 
 
-def test_levels_that_one_side_lacks_are_named() -> None:
-    assert "only NEW has phi at c8" in text.render(comparison.document(document("groups")), 120)
-
-
-# The same in a run's own report
-
-
-def run_summary() -> dict[str, Any]:
+def test_a_runs_report_compares_its_models_where_it_has_several() -> None:
     levels = [{"id": "m@c1", "model": "m", "concurrency": 1, "attempted": 1, "completed": 1}]
-    return {"run": {}, "levels": levels, "models_compared": document("models")["comparisons"]}
+    summary = {"run": {}, "levels": levels, "models_compared": document("models")["comparisons"]}
 
-
-def test_a_runs_report_holds_its_models_against_each_other() -> None:
-    for rendered in (FORMATS["text"](run_summary()), FORMATS["markdown"](run_summary())):
-        assert comparison.AMONG_MODELS in rendered
-        assert "q is the same as m within 10%" in " ".join(rendered.split())
-
-
-def test_a_run_of_one_model_has_no_such_part() -> None:
-    summary = {**run_summary(), "models_compared": []}
-
-    assert comparison.AMONG_MODELS not in FORMATS["text"](summary) + FORMATS["markdown"](summary)
+    for kind in ("text", "markdown"):
+        report = " ".join(FORMATS[kind](summary).split())
+        assert comparison.AMONG_MODELS in report
+        assert "q is the same as m within 10%" in report
+        assert comparison.AMONG_MODELS not in FORMATS[kind]({**summary, "models_compared": []})
 
 
 # Words
@@ -139,13 +110,15 @@ def test_a_change_is_said_with_its_sign_and_its_interval(changes: dict[str, Any]
     assert (comparison.change(verdict(**changes)), comparison.interval(verdict(**changes))) == (change, interval)
 
 
-def test_who_cannot_tell_says_how_many_more_runs_it_takes() -> None:
-    assert comparison.word(verdict(word="can't tell", runs_needed=4)) == "can't tell (about 3 more runs)"
-    assert comparison.word(verdict(word="can't tell", runs_needed=90_000)) == "can't tell (over 1,000 more runs)"
-    assert comparison.word(verdict(word="can't tell")) == "can't tell"
-
-
-def test_a_share_without_a_failure_asks_for_no_runs() -> None:
-    share = {"metric": "failed", "unit": "share", "base": 0.0, "new": 0.0, "ratio": None, "low": -0.1, "high": 0.1}
-
-    assert comparison.word(verdict(**share, word="can't tell", runs_needed=113)) == "can't tell"
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"runs_needed": 4}, "can't tell (about 3 more runs)"),
+        ({"runs_needed": 90_000}, "can't tell (over 1,000 more runs)"),
+        ({}, "can't tell"),
+        # a share without a failure asks for no runs
+        ({"unit": "share", "base": 0.0, "new": 0.0, "ratio": None, "runs_needed": 113}, "can't tell"),
+    ],
+)
+def test_who_cannot_tell_says_how_many_more_runs_it_takes(changes: dict[str, Any], word: str) -> None:
+    assert comparison.word(verdict(word="can't tell", **changes)) == word

@@ -1,8 +1,11 @@
-"""Formats with a file a level: who gets which file, what vLLM's keys hold, and that a reader of them reads ours."""
+"""Formats for machines: every row and column of the CSV, who gets which file a level, what others read of them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +14,113 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench import report
-from loadbench.report import exports
-from loadbench.store import RunFolder
+from loadbench.report import FORMATS, exports
+from loadbench.report.exports import COLUMNS, rows
+from loadbench.store.folder import RunFolder
 from loadbench.store.histogram import Histogram, read_log
 from loadbench.store.record import Result
 from tests.support.command import invoke
 from tests.support.streams import failed, stream
-from tests.support.summaries import GOLDEN
+from tests.support.summaries import CASES, GOLDEN, summary_of, with_levels
+
+# -- summary.csv
+
+TEXT = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+TABLE = TEXT[TEXT.index("| column | holds |") : TEXT.index("## hgrm")]
+
+
+def read(summary: dict[str, Any]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(FORMATS["csv"](summary))))
+
+
+def test_every_column_and_unit_is_described_and_those_of_the_first_version_come_first() -> None:
+    described = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", TABLE, re.MULTILINE)))
+    units = {row["unit"] for case in CASES for row in read(summary_of(case))}
+    row = next(line for line in TABLE.splitlines() if line.startswith("| `unit`"))
+
+    assert described == list(COLUMNS)
+    assert len(units) > 8
+    assert [unit for unit in units if f"`{unit}`" not in row] == []
+    assert COLUMNS[:12] == (
+        *("run", "model", "level", "concurrency", "request_rate_per_s", "metric", "statistic"),
+        *("value", "unit", "n", "ci_low", "ci_high"),
+    )
+
+
+def test_each_row_of_a_level_has_the_levels_keys_and_the_device_that_ran() -> None:
+    ran = {"id": "m", "device": "CPU", "execution_provider": "CPUExecutionProvider"}
+    keys = {"repeat": 2, "closing": True, "status": "complete", "endpoint": "http://a/v1", "device": "GPU", "ran": ran}
+    rows = [row for row in read(with_levels(summary_of("closed_loop"), **keys)) if row["level"]]
+
+    found = {tuple(row[name] for name in ("repeat", "closing", "status", "endpoint", "device")) for row in rows}
+    assert found == {("2", "1", "complete", "http://a/v1", "CPU")}
+
+
+ROWS = [
+    # case, level or model, metric, statistic: value, unit, n, low and high
+    ("tiny", "phi-4-mini@c1", "ttft_ms", "p50", ("11210.0", "ms", "2", "", "")),
+    ("scored", "phi-4-mini@c1", "errors", "reset", ("1", "requests", "20", "", "")),
+    ("scored", "phi-4-mini@c1", "finish_reasons", "stop", ("19", "requests", "19", "", "")),
+    ("scored", "phi-4-mini@c1", "slo", "ttft_p95=800ms", ("0.95", "fraction", "20", "0.7639", "0.9911")),
+    ("devices", "gpu:4@c8", "energy_j", "gpu+cpu", ("10900.0", "J", "", "", "")),
+    ("devices", "gpu:4@c8", "server_memory_peak_bytes", "value", ("1401000000", "bytes", "", "", "")),
+    ("devices", "gpu:4@c8", "throttled", "value", ("1", "flag", "", "", "")),
+    ("devices", "gpu:4@c8", "gpu_memory_peak_bytes", "server", ("1260000000", "bytes", "", "", "")),
+    ("whole_answers", "qwen3-4b@c2", "energy_j", "declared", ("25200.0", "J", "", "", "")),
+    ("devices", "cpu:4", "load_s", "value", ("1.874", "s", "", "", "")),
+    ("devices", "cpu:4", "first.ttft_ms", "value", ("702.5", "ms", "", "", "")),
+    ("devices", "cpu:4", "first.cold", "value", ("1", "flag", "", "", "")),
+    ("devices", "cpu:4", "gpu_memory_peak_bytes", "value", None),
+]
+
+
+@pytest.mark.parametrize(("case", "subject", "metric", "statistic", "row"), ROWS)
+def test_a_figure_has_a_row_with_its_unit_n_and_interval_and_a_null_has_none(
+    case: str, subject: str, metric: str, statistic: str, row: tuple[str, ...] | None
+) -> None:
+    slo = [{"bound": "ttft_p95=800ms", "attainment": 0.95, "attained": True, "n": 20, "ci95": [0.7639, 0.9911]}]
+    changes = {"attempted": 20, "completed": 19, "errors": {"reset": 1}, "finish_reasons": {"stop": 19}, "slo": slo}
+    summary = with_levels(summary_of("tiny"), **changes) if case == "scored" else summary_of(case)
+    found = {}
+    for each in read(summary):
+        assert each["value"] != ""
+        if (each["level"] or each["model"]).endswith(subject):
+            cells = tuple(each[name] for name in ("value", "unit", "n", "ci_low", "ci_high"))
+            found[each["metric"], each["statistic"]] = cells
+
+    assert found.get((metric, statistic)) == row
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_figure_has_two_rows_and_pandas_reads_the_values_as_numbers(case: str) -> None:
+    keys = [(row["model"], row["level"], row["metric"], row["statistic"]) for row in read(summary_of(case))]
+    assert len(keys) == len(set(keys))
+
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(io.StringIO(FORMATS["csv"](summary_of(case))))
+
+    assert list(frame.columns) == list(COLUMNS)
+    assert all(frame[name].dtype.kind in "fi" for name in ("value", "n", "ci_low", "ci_high", "concurrency"))
+    assert frame["value"].notna().all()
+    assert len(frame) == len(list(rows(summary_of(case))))
+
+
+def test_the_pandas_example_of_the_document_runs() -> None:
+    pandas = pytest.importorskip("pandas")
+    block = re.search(r"((?:^ {4}.*\n)*^ {4}figures = pd.read_csv.*\n(?:^ {4}.*\n)*)", TEXT, re.MULTILINE)
+    assert block is not None
+    code = "\n".join(line[4:] for line in block[1].splitlines())
+    shown: list[Any] = []
+    text = FORMATS["csv"](summary_of("closed_loop"))
+
+    source = re.sub(r'read_csv\(".*?"\)', "read_csv(file)", code)
+    exec(source, {"file": io.StringIO(text), "print": shown.append})
+
+    assert shown[0].loc[1].notna().all()
+    assert isinstance(shown[0], pandas.DataFrame)
+
+
+# -- a file a level
 
 # 40 requests, one after another: the first token after 200 to 239 ms, 32 tokens 20 ms apart.
 REQUESTS = [stream(i, due=1000.0 * i, ttft=200.0 + i) for i in range(40)]
@@ -46,13 +148,13 @@ def _in(result: Result, level: str) -> Result:
     return replace(result, level=level)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return run_of(tmp_path / "run", ["org/m@c1", "org/m@c4", "org/m@c1#end"])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_of(tmp_path_factory.mktemp("run") / "run", ["org/m@c1", "org/m@c4", "org/m@c1#end"])
 
 
-def vllm(folder: Path, tmp_path: Path, *words: object) -> dict[str, Any]:
-    done = invoke("report", folder, "--format", "vllm", "--level", "c1", *words)
+def vllm(folder: Path) -> dict[str, Any]:
+    done = invoke("report", folder, "--format", "vllm", "--level", "c1")
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -98,21 +200,22 @@ def test_what_cannot_be_written_is_one_line(folder: Path, words: list[str], said
     assert said in done.stderr
 
 
-def test_levels_whose_names_become_the_same_keep_a_file_each(tmp_path: Path) -> None:
-    folder = run_of(tmp_path / "run", ["a/b@c1", "a:b@c1", "A-b@c1"])
-    invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "-o", tmp_path / "out")
-
-    assert {path.name.lower() for path in (tmp_path / "out").iterdir()} == {
-        *("a-b@c1.ttft.hgrm", "a-b@c1-2.ttft.hgrm", "a-b@c1-3.ttft.hgrm")
-    }
-
-
-def test_no_model_name_leaves_the_folder(tmp_path: Path) -> None:
-    folder = run_of(tmp_path / "run", ["../../outside@c1", "..\\windows@c1"])
+@pytest.mark.parametrize(
+    ("levels", "files"),
+    [
+        # names that become the same keep a file each; none leaves the folder
+        (["a/b@c1", "a:b@c1", "A-b@c1"], {"a-b@c1.ttft.hgrm", "a-b@c1-2.ttft.hgrm", "a-b@c1-3.ttft.hgrm"}),
+        (["../../outside@c1", "..\\windows@c1"], {"outside@c1.ttft.hgrm", "windows@c1.ttft.hgrm"}),
+    ],
+)
+def test_a_file_is_named_by_its_level_and_stays_in_the_folder(
+    tmp_path: Path, levels: list[str], files: set[str]
+) -> None:
+    folder = run_of(tmp_path / "run", levels)
     invoke("report", folder, "--format", "hgrm", "--metric", "ttft", "-o", tmp_path / "out")
 
     assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"outside@c1.ttft.hgrm", "windows@c1.ttft.hgrm"}
+    assert {path.name.lower() for path in (tmp_path / "out").iterdir()} == files
 
 
 def test_what_no_log_holds_comes_from_the_records(folder: Path) -> None:
@@ -144,16 +247,11 @@ VLLM = {
 }
 
 
-def test_every_key_of_vllms_is_there(folder: Path, tmp_path: Path) -> None:
-    found = vllm(folder, tmp_path)
-
-    assert VLLM - found.keys() == set()
-
-
-def test_figures_are_those_of_vllms_definitions(folder: Path, tmp_path: Path) -> None:
-    found = vllm(folder, tmp_path)
+def test_a_file_has_every_key_of_vllms_with_its_meaning(folder: Path) -> None:
+    found = vllm(folder)
 
     ttft = np.arange(200.0, 240.0)
+    assert VLLM - found.keys() == set()
     assert found["mean_ttft_ms"] == pytest.approx(ttft.mean())
     assert found["std_ttft_ms"] == pytest.approx(ttft.std())
     assert found["p99_ttft_ms"] == pytest.approx(np.percentile(ttft, 99))
@@ -163,32 +261,21 @@ def test_figures_are_those_of_vllms_definitions(folder: Path, tmp_path: Path) ->
     assert found["output_throughput"] == pytest.approx(40 * 32 / found["duration"])
     assert found["total_token_throughput"] == pytest.approx(40 * 42 / found["duration"])
     assert (found["max_concurrent_requests"], found["max_output_tokens_per_s"]) == (1, 32.0)
-
-
-def test_a_closed_loop_has_an_endless_rate_and_its_streams(folder: Path, tmp_path: Path) -> None:
-    found = vllm(folder, tmp_path)
-
+    # A closed loop has an endless rate and its streams; warnings go with the figures.
     assert (found["request_rate"], found["max_concurrency"], found["model_id"]) == ("inf", 1, "org/m")
+    assert "V12 few-requests warn" in found["loadbench_doubts"]
 
 
-def test_warm_up_is_out_and_failures_are_counted(tmp_path: Path) -> None:
+def test_warm_up_is_out_failures_are_counted_and_tokens_that_nobody_counted_are_no_0(tmp_path: Path) -> None:
     requests = [stream(0, warmup=True, ttft=9000.0), *REQUESTS[1:], failed(40, due=41_000.0)]
-    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests), tmp_path)
+    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests))
+    uncounted = [stream(i, due=1000.0 * i, usage=False) for i in range(5)]
+    without = vllm(run_of(tmp_path / "uncounted", ["m@c1"], uncounted))
 
     assert (found["num_prompts"], found["completed"], found["failed"]) == (40, 39, 1)
     assert found["p99_ttft_ms"] < 240
-
-
-def test_tokens_that_nobody_counted_are_left_out_not_0(tmp_path: Path) -> None:
-    requests = [stream(i, due=1000.0 * i, usage=False) for i in range(5)]
-    found = vllm(run_of(tmp_path / "run", ["m@c1"], requests), tmp_path)
-
-    assert found.keys() & {"total_input_tokens", "total_token_throughput"} == set()
-    assert found["total_output_tokens"] == 5 * 32  # of the events
-
-
-def test_gates_that_spoke_go_with_the_figures(folder: Path, tmp_path: Path) -> None:
-    assert "V12 few-requests warn" in vllm(folder, tmp_path)["loadbench_doubts"]
+    assert without.keys() & {"total_input_tokens", "total_token_throughput"} == set()
+    assert without["total_output_tokens"] == 5 * 32  # of the events
 
 
 # A reader of such files
@@ -238,7 +325,7 @@ def test_inference_doctor_finds_the_slower_side(tmp_path: Path) -> None:
 def test_every_format_is_described() -> None:
     text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
 
-    assert [name for name in (*report.FORMATS, *exports.FORMATS) if f"`{name}`" not in text] == []
+    assert [name for name in (*FORMATS, *exports.FORMATS) if f"`{name}`" not in text] == []
 
 
 # -- hgrm: to the byte what Java's HdrHistogram 2.2.2 prints of the same values. golden/hgrm/ holds what its
@@ -276,13 +363,9 @@ def test_it_prints_what_java_prints(name: str) -> None:
     assert rendered == (GOLDEN / "hgrm" / f"{name}.hgrm").read_bytes().decode()
 
 
-def test_each_half_of_the_way_to_100_percent_has_five_ticks() -> None:
+def test_each_half_of_the_way_to_100_percent_has_five_ticks_and_the_last_is_100_percent() -> None:
     levels = [level for _, level, _ in exports.ticks(of(list(range(1, 2001))))]
-
-    assert [sum(low <= level < high for level in levels) for low, high in ((0, 50), (50, 75), (75, 87.5))] == [5, 5, 5]
-
-
-def test_the_last_line_is_100_percent_of_all_values() -> None:
     *_, last = exports.ticks(of([10, 20, 20]))
 
+    assert [sum(low <= level < high for level in levels) for low, high in ((0, 50), (50, 75), (75, 87.5))] == [5, 5, 5]
     assert last == (20, 100.0, 3)

@@ -1,8 +1,8 @@
-"""report.html in a real browser, from disk: what it draws, what it asks for, and that text stays text."""
+"""report.html in a real browser, from disk: what it draws, what it asks for, that text stays text, how sliders rank."""
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -13,17 +13,27 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from loadbench.errors import how_to_install
-from loadbench.report import FORMATS, levels, rendered, tables
-from loadbench.report import html as html_page
+from loadbench.report import FORMATS, choice, html, levels, rendered, tables
 from loadbench.report.document import Tables
 from loadbench.report.html import matrix
 from tests.support.browsers import Opened, opened, skip_or_fail, started
+from tests.support.choosing import GB, candidate, choose
 from tests.support.pages import LOADS, hostile, large, rich
-from tests.support.summaries import GOLDEN, summary_of
+from tests.support.summaries import GOLDEN, check_golden, summary_of
 
 pytestmark = pytest.mark.system
 
-DRAW_ALL = "loadbench.drawAll()"
+SCRIPT = "<img src=x onerror=\"document.title='hurt'\"></script><script>document.title='hurt'</script>"
+
+
+def record(**more: Any) -> dict[str, Any]:
+    """A choice between three of which each is the best at something; `good` is bad at nothing."""
+    return choose(
+        candidate("quick", ttft=60, e2e=300, characters=900, quality=2.0, memory=1 * GB),
+        candidate("good", quality=4.6, memory=5 * GB),
+        candidate(SCRIPT, ttft=150, e2e=700, quality=2.5, memory=None, disk=0.1 * GB),
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +45,21 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pages that several tests read, written once."""
+    """Pages that several tests read, written once; `plain` is one without plotly, which opens sooner."""
     folder = tmp_path_factory.mktemp("pages")
+    both = rich("open_loop")
+    both["levels"] += rich("interrupted")["levels"]
     runs = [("first", rich("closed_loop")), ("second", rich("scaling"))]
     written = {
         "rich": FORMATS["html"](rich()),
         "hostile": FORMATS["html"](hostile()),
-        "open": FORMATS["html"](rich("open_loop")),
+        "open": FORMATS["html"](both),
         "whole": FORMATS["html"](rich("whole_answers")),
-        "interrupted": FORMATS["html"](rich("interrupted")),
         "runs": rendered(matrix.document(runs), "html"),
     }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html, "plotly", lambda: None)
+        written["plain"] = FORMATS["html"]({**rich("closed_loop"), "choice": record()})
     for name, page in written.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return folder
@@ -60,7 +74,7 @@ def tabs(browser: Browser, pages: Path) -> Iterator[Callable[[str], Opened]]:
         def tab(name: str) -> Opened:
             if name not in kept:
                 kept[name] = stack.enter_context(opened(browser, pages / f"{name}.html"))
-                kept[name].page.evaluate(DRAW_ALL)
+                kept[name].page.evaluate("loadbench.drawAll()")
             return kept[name]
 
         yield tab
@@ -73,12 +87,12 @@ def seen(tabs: Callable[[str], Opened]) -> Opened:
 
 @pytest.fixture(scope="module")
 def dark(browser: Browser, pages: Path) -> Iterator[Opened]:
-    """The rich page where the system is dark; its plots as far down as the window goes."""
-    with opened(browser, pages / "rich.html", dark=True) as found:
+    """The rich page where the system is dark, wider than paper; its plots as far down as the window goes."""
+    with opened(browser, pages / "rich.html", dark=True, width=1800) as found:
         yield found
 
 
-@pytest.mark.parametrize("name", ["rich", "hostile", "open", "whole", "interrupted", "runs"])
+@pytest.mark.parametrize("name", ["rich", "hostile", "open", "whole", "runs"])
 def test_every_plot_is_drawn_without_a_word_in_the_console_or_a_request(
     tabs: Callable[[str], Opened], pages: Path, name: str
 ) -> None:
@@ -91,19 +105,13 @@ def test_every_plot_is_drawn_without_a_word_in_the_console_or_a_request(
     assert [url for url in found.asked if not url.startswith(("data:", "blob:"))] == [(pages / f"{name}.html").as_uri()]
 
 
-def test_plots_show_what_was_measured(seen: Opened) -> None:
-    levels = [level for level in rich()["levels"] if level["model"] == "batch-1b" and not level.get("closing")]
-    rates = [level["output_tokens_per_s"] for level in levels]
-
+def test_plots_show_what_was_measured_and_hovering_tells_interval_and_n(seen: Opened) -> None:
+    rows = [level for level in rich()["levels"] if level["model"] == "batch-1b" and not level.get("closing")]
     drawn = seen.page.evaluate("document.querySelector('#scaling .plot').data.map((trace) => trace.y)")
+    text = seen.page.evaluate("document.querySelector('#latency .plot').data[1].text[0]")
 
-    assert rates in drawn
-
-
-def test_hovering_tells_the_figure_its_interval_and_its_n(seen: Opened) -> None:
-    said = seen.page.evaluate("document.querySelector('#latency .plot').data[1].text[0]")
-
-    assert said == "1 stream<br>TTFT p95 104 ms [96.1 ms to 113 ms]<br>400 requests"
+    assert [level["output_tokens_per_s"] for level in rows] in drawn
+    assert text == "1 stream<br>TTFT p95 104 ms [96.1 ms to 113 ms]<br>400 requests"
 
 
 def test_each_plot_has_words_and_a_table_for_those_who_cannot_see_it(seen: Opened) -> None:
@@ -158,25 +166,23 @@ def test_text_stands_out_from_its_ground_in_both_themes(seen: Opened, dark: Open
     assert dark.page.evaluate(CONTRAST) == []
 
 
-def test_it_prints_in_light_colours_with_its_plots_even_from_a_dark_screen(dark: Opened) -> None:
-    printed = dark.page.pdf()
-    whole = dark.page.locator("[data-plot]").count()
+def test_the_theme_follows_the_system_and_the_button_changes_page_and_plots(dark: Opened) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    ticks = "getComputedStyle(document.querySelector('#scaling .xtick text')).fill"
+    dark.page.locator("#scaling .plot").first.scroll_into_view_if_needed()
+    dark.page.wait_for_selector("#scaling .plot[data-state=drawn]")
+    before = dark.page.evaluate(ground), dark.page.evaluate(ticks)
 
-    assert printed.startswith(b"%PDF")
-    assert dark.page.locator("[data-plot][data-state=drawn]").count() == whole
-    assert dark.page.evaluate("document.documentElement.dataset.theme ?? 'system'") == "system", "as before"
-    assert dark.said == []
+    dark.page.keyboard.press("Tab")
+    dark.page.keyboard.press("Tab")
+    assert dark.page.evaluate("document.activeElement.id") == "theme", "reached by the keyboard"
+    dark.page.keyboard.press("Enter")
+    expect(dark.page.locator("#scaling .xtick text").first).not_to_have_css("fill", before[1])
 
-
-def test_how_it_was_got_unfolds_on_paper_alone(seen: Opened) -> None:
-    unfolded = seen.page.locator("#verdict details[open] > dl")
-    dispatch = "name => window.dispatchEvent(new Event(name))"
-
-    seen.page.evaluate(dispatch, "beforeprint")
-    assert unfolded.count() == 1
-    seen.page.evaluate(dispatch, "afterprint")
-
-    assert unfolded.count() == 0
+    assert before[0] == "rgb(16, 21, 26)"
+    assert dark.page.evaluate(ground) == "rgb(246, 247, 248)"
+    assert dark.page.locator("#theme").text_content() == "Dark"
+    dark.page.keyboard.press("Enter")  # as before
 
 
 CUT_ON_PAPER = """() => {
@@ -199,43 +205,33 @@ CUT_ON_PAPER = """() => {
 }"""
 
 
-def test_every_plot_on_paper_is_whole_with_its_levels_and_labels(pages: Path, browser: Browser) -> None:
-    with opened(browser, pages / "rich.html", width=1800) as wide:
-        wide.page.pdf()  # draws them all
-        labels, cut = wide.page.evaluate(CUT_ON_PAPER)
+def test_paper_has_every_plot_whole_in_light_colours_and_the_run_details_unfolded(dark: Opened) -> None:
+    page, theme = dark.page, "document.documentElement.dataset.theme ?? 'system'"
+    before, unfolded = page.evaluate(theme), page.locator("#verdict details[open] > dl")
+    printed = page.pdf()  # draws them all
+    labels, cut = page.evaluate(CUT_ON_PAPER)
 
+    assert printed.startswith(b"%PDF")
+    assert page.locator("[data-plot][data-state=drawn]").count() == page.locator("[data-plot]").count()
+    assert page.evaluate(theme) == before
+    assert dark.said == []
     assert labels > 20
     assert cut == []
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert unfolded.count() == 1
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert unfolded.count() == 0
 
 
-def test_the_theme_follows_the_system_and_the_button_changes_page_and_plots(dark: Opened) -> None:
-    ground = "getComputedStyle(document.body).backgroundColor"
-    ticks = "getComputedStyle(document.querySelector('#scaling .xtick text')).fill"
-    dark.page.wait_for_selector("#scaling .plot[data-state=drawn]")
-    before = dark.page.evaluate(ground), dark.page.evaluate(ticks)
-
-    dark.page.keyboard.press("Tab")
-    dark.page.keyboard.press("Tab")
-    assert dark.page.evaluate("document.activeElement.id") == "theme", "reached by the keyboard"
-    dark.page.keyboard.press("Enter")
-    expect(dark.page.locator("#scaling .xtick text").first).not_to_have_css("fill", before[1])
-
-    assert before[0] == "rgb(16, 21, 26)"
-    assert dark.page.evaluate(ground) == "rgb(246, 247, 248)"
-    assert dark.page.locator("#theme").text_content() == "Dark"
-
-
-@pytest.mark.parametrize("name", ["rich", "hostile", "runs"])
+@pytest.mark.parametrize("name", ["hostile", "runs"])
 def test_the_page_never_scrolls_sideways(tabs: Callable[[str], Opened], name: str) -> None:
     page = tabs(name).page
     widths = {}
-    for width in (360, 768):
+    for width in (360, 768, 1400):
         page.set_viewport_size({"width": width, "height": 900})
         widths[width] = page.evaluate("document.documentElement.scrollWidth")
-    page.set_viewport_size({"width": 1400, "height": 900})
 
-    assert widths == {360: 360, 768: 768}
-    assert page.evaluate("document.documentElement.scrollWidth") == 1400
+    assert widths == {360: 360, 768: 768, 1400: 1400}
 
 
 def test_hostile_names_errors_and_prompts_stay_text(tabs: Callable[[str], Opened]) -> None:
@@ -250,7 +246,7 @@ def test_hostile_names_errors_and_prompts_stay_text(tabs: Callable[[str], Opened
 
 
 def test_a_script_that_somebody_brought_in_would_not_run(browser: Browser, pages: Path, tmp_path: Path) -> None:
-    page = (pages / "rich.html").read_text(encoding="utf-8")
+    page = (pages / "plain.html").read_text(encoding="utf-8")
     harmed = tmp_path / "harmed.html"
     harmed.write_text(page.replace("<main", "<script>window.hurt=1</script><main"), encoding="utf-8")
 
@@ -272,21 +268,6 @@ def test_thirty_models_at_twelve_loads_are_drawn_and_stay_below_10_mb(browser: B
     assert file.stat().st_size < 10_000_000
 
 
-def test_without_plotly_the_page_has_its_tables_and_says_how_to_get_the_plots(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(html_page, "plotly", lambda: None)
-    file = tmp_path / "plain.html"
-    file.write_text(FORMATS["html"](rich()), encoding="utf-8")
-
-    with opened(browser, file) as found:
-        assert how_to_install("html").replace("`", "") in (found.page.locator(".hint").text_content() or "")
-        assert found.page.locator("[data-plot]").count() == 0
-        assert found.page.locator("#latency table").count() > 0
-        assert found.said == []
-    assert file.stat().st_size < 300_000
-
-
 def test_a_matrix_names_model_device_host_and_run_with_n_and_interval_in_each_cell(
     tabs: Callable[[str], Opened],
 ) -> None:
@@ -298,11 +279,95 @@ def test_a_matrix_names_model_device_host_and_run_with_n_and_interval_in_each_ce
 
 
 def test_a_table_reads_as_its_golden_file() -> None:
-    golden = GOLDEN / "tiny.html"
-    fragment = (
-        html_page.render_block(Tables(tables.headline(levels.read(summary_of("tiny"))))).replace("><", ">\n<") + "\n"
-    )
-    if os.environ.get("LOADBENCH_UPDATE_GOLDEN"):
-        golden.write_bytes(fragment.encode())
+    block = Tables(tables.headline(levels.read(summary_of("tiny"))))
 
-    assert fragment == golden.read_bytes().decode()
+    check_golden(GOLDEN / "tiny.html", html.render_block(block).replace("><", ">\n<") + "\n")
+
+
+# -- the choice, and the page without plotly
+
+
+@pytest.fixture
+def page(browser: Browser, pages: Path) -> Iterator[Any]:
+    """The page without plotly, opened; it must complain of nothing and ask for nothing."""
+    with opened(browser, pages / "plain.html") as found:
+        yield found.page
+
+        assert found.said == []
+        assert found.asked == [(pages / "plain.html").as_uri()]
+
+
+def names(page: Any) -> list[str]:
+    return [str(name) for name in page.locator("#choice-rank tbody th").all_inner_texts()]
+
+
+def move(page: Any, **parts: float) -> None:
+    for name, value in parts.items():
+        page.locator(f"#choice-{name}").fill(str(value))
+
+
+def test_without_plotly_the_page_has_its_tables_and_says_how_to_get_the_plots(page: Any, pages: Path) -> None:
+    assert how_to_install("html").replace("`", "") in (page.locator(".hint").text_content() or "")
+    assert page.locator("[data-plot]").count() == 0
+    assert page.locator("#latency table").count() > 0
+    assert (pages / "plain.html").stat().st_size < 300_000
+
+
+def test_without_a_script_the_rank_is_there_and_names_stay_text() -> None:
+    section = choice.section(record())
+
+    assert section is not None
+    words = "".join(map(html.render_block, section.blocks))
+    assert "Choose quick: score" in words
+    assert '<form id="choice-weights" class="weights" hidden>' in words
+    assert words.count("<tr data-row=") == 3
+    assert "<img" not in words
+    assert choice.section(choose(candidate("only"))) is None
+    assert "choice-rank" not in FORMATS["html"](summary_of("closed_loop"))
+
+
+def test_the_page_opens_with_the_rank_of_the_report_and_follows_the_weights(page: Any) -> None:
+    scores = [float(one) for one in page.locator("#choice-rank tbody td:nth-child(3)").all_inner_texts()]
+    assert names(page) == [row["name"] for row in record()["candidates"]]
+    assert scores == [round(row["score"], 1) for row in record()["candidates"]]
+
+    move(page, latency=0, quality=10)
+    assert names(page)[0] == "good"
+    assert page.locator("#choice-now").inner_text().startswith("good leads with ")
+    assert page.locator("#choice-now").get_attribute("aria-live") == "polite"
+
+    page.get_by_role("button", name="The weights of the report").click()
+    page.locator("#choice-now", has_text="quick leads").wait_for()
+    assert page.locator("#choice-latency").input_value() == "3"
+
+    slider = page.get_by_role("slider", name="latency")
+    slider.focus()
+    page.keyboard.press("End")
+    assert slider.get_attribute("aria-valuetext").startswith("10 parts, ")
+    assert slider.evaluate("slider => slider.value") == "10"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"latency": 1, "throughput": 2, "quality": 3.5, "memory": 4, "disk": 0, "tokens": 0},
+        {"latency": 0, "throughput": 0, "quality": 0, "memory": 1, "disk": 10, "tokens": 2.5},
+    ],
+)
+def test_the_browser_computes_as_the_report_does(page: Any, parts: dict[str, float]) -> None:
+    ranked = page.evaluate("parts => loadbench.rank(parts)", parts)
+
+    ours = record(weights=parts)["candidates"]
+    assert [one["name"] for one in ranked] == [row["name"] for row in ours]
+    assert all(math.isclose(one["score"], row["score"], rel_tol=1e-9) for one, row in zip(ranked, ours, strict=True))
+
+
+def test_a_hostile_name_runs_nothing_and_where_nothing_counts_no_score_is_shown(page: Any) -> None:
+    move(page, disk=10, latency=0, throughput=0, quality=0, memory=0)
+    assert SCRIPT in page.locator("#choice-now").inner_text()
+    assert "hurt" not in page.title()
+    assert page.locator("#choice img, #choice script").count() == 0
+
+    move(page, disk=0)
+    assert page.locator("#choice-now").inner_text() == "Every weight is 0: nothing counts."
+    assert set(page.locator("#choice-rank tbody td:nth-child(3)").all_inner_texts()) == {"-"}

@@ -110,7 +110,7 @@ def mixed(*names: str | None) -> Summary:
 def test_a_level_without_gaps_renames_none_of_the_others() -> None:
     table = tables.gaps(mixed("inter-token", "inter-token", None))[0]
 
-    assert (table.title, table.columns[1].name) == ("Gaps between tokens", "ITL p50")
+    assert (table.title, table.columns[1].name) == ("Inter-token latency", "ITL p50")
     assert "IET" not in " ".join(table.notes)
     assert plots.kinds(mixed("inter-token", None))[1].name == "ITL"
 
@@ -163,13 +163,13 @@ def test_prompts_are_listed_slowest_first_and_what_is_left_out_is_said() -> None
 
 def test_whole_answers_lead_with_e2e_and_show_nothing_that_they_lack() -> None:
     [table] = tables.headline(read("whole_answers"))
-    markdown = report.FORMATS["markdown"](summary_of("whole_answers")).partition("<summary>Definitions")[0]
+    markdown = report.FORMATS["markdown"](summary_of("whole_answers")).partition("<summary>Metric definitions")[0]
 
     assert table.title == "E2E and throughput"
     assert heads(table)[3:6] == ["E2E p50", "E2E p95", "E2E p99"]
     assert "answers were asked for whole: no first token, no gaps between tokens" in table.notes
     assert heads(breakdowns.cold_start(read("whole_answers"))) == ["model", "E2E first", "E2E warm"]
-    assert not any(name in markdown.replace("ttft", "") for name in ("Gaps between", "TTFT", "TTFE"))
+    assert not any(name in markdown.replace("ttft", "") for name in ("Inter-token", "TTFT", "TTFE"))
 
 
 def test_an_open_loop_of_whole_answers_does_not_speak_of_ttft() -> None:
@@ -323,10 +323,10 @@ def test_what_was_watched_and_what_could_not_be_is_told() -> None:
     local = dict(provenance.facts(read("devices")))
     samples = {"local": True, "gpu_reason": "no NVIDIA driver", "cpu_energy_source": "rapl"}
 
-    assert remote["not known"] == "memory, CPU and energy of the server: it is on another machine"
+    assert remote["unavailable"] == "memory, CPU and energy of the server: it is on another machine"
     assert remote["assumed"].startswith("350 W under load where nothing was measured")
-    assert "watched" not in remote
-    assert local["watched"] == "this machine, server process 4711, GPU by NVML, CPU energy by RAPL, every 1 s"
+    assert "telemetry" not in remote
+    assert local["telemetry"] == "this machine, server process 4711, GPU by NVML, CPU energy by RAPL, every 1 s"
     assert provenance.unwatched(run_facts(telemetry=samples)) == (
         "memory and CPU of the server: its process was not found; GPU: no NVIDIA driver"
     )

@@ -12,17 +12,11 @@ import click
 import pytest
 import yaml
 
-from tests.support.documents import inline, options_of_all, parsed
+from tests.support.documents import fenced, inline, options_of_all, page, parsed
 
-TEXT = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+TEXT, _ = page("scale.md")
 PART = TEXT[TEXT.index("## Many cores") :]
-
-
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-
-
-MANIFEST: dict[str, Any] = yaml.safe_load(fenced("yaml")[0])
+MANIFEST: dict[str, Any] = yaml.safe_load(fenced(TEXT, "yaml")[0])
 ARGS = {role: MANIFEST["spec"][role]["spec"]["containers"][0]["args"] for role in ("worker", "scheduler")}
 DASK = [
     *(shlex.split(line, comments=True) for line in re.findall(r"^(?: {4})?(dask .*)$", TEXT, re.MULTILINE)),
@@ -87,7 +81,7 @@ def test_the_file_for_hosts_turns_the_profiler_off() -> None:
     assert yaml.safe_load(text) == {"distributed": {"worker": {"profile": {"enabled": False}}}}
 
 
-@pytest.mark.parametrize("script", fenced("python"), ids=["ssh", "slurm"])
+@pytest.mark.parametrize("script", fenced(TEXT, "python"), ids=["ssh", "slurm"])
 def test_a_script_is_python_and_its_run_is_understood(script: str) -> None:
     tree = ast.parse(script)
     lists = [ast.literal_eval(node) for node in ast.walk(tree) if isinstance(node, ast.List) and _plain(node)]

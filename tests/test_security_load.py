@@ -12,7 +12,7 @@ import pytest
 from loadbench import api, scenario
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
-from loadbench.runner import measure, plan
+from loadbench.runner import plan
 from loadbench.scenario import Scenario
 from tests.support.forks import Forks
 from tests.support.replay import RECEIVE, Server, serve
@@ -28,7 +28,7 @@ FAR = "http://far-away.example:1"
 def most(prompts: tuple[Prompt, ...] = (), **fields: Any) -> tuple[int, float]:
     """The most that a scenario's plan asks for."""
     asked = scenario.merge(Scenario(), **fields)
-    return measure.most(asked, plan.make(asked, ["m"], prompts=list(prompts)).levels, prompts)
+    return plan.most(asked, plan.make(asked, ["m"], prompts=list(prompts)).levels, prompts)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_the_most_of_all_levels_counts(fields: dict[str, Any], found: tuple[int,
 )
 def test_only_much_on_another_machine_wants_a_word(url: str, streams: int, per_s: float, refused: bool) -> None:
     if not refused:
-        measure.confirm_load([url], streams, per_s, measure.Person())
+        plan.confirm_load([url], streams, per_s, lambda question: None)
         return
     with pytest.raises(UsageError, match=r"if it is meant, add --yes"):
-        measure.confirm_load([url], streams, per_s, measure.Person())
+        plan.confirm_load([url], streams, per_s, lambda question: None)
 
 
 def test_one_far_server_among_near_ones_is_enough() -> None:
     with pytest.raises(UsageError, match=r"2,000 streams at once on far-away\.example:"):
-        measure.confirm_load(["http://localhost", FAR], 2000, 0.0, measure.Person())
+        plan.confirm_load(["http://localhost", FAR], 2000, 0.0, lambda question: None)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from loadbench.metrics import summary
 from loadbench.scenario.reading import read_models
 from loadbench.select import COMPARED, NAMES, Candidate, Measured, Need, policy
 from loadbench.select.candidates import Rating, Scored
-from loadbench.select.weights import CRITERIA
+from loadbench.select.rank import CRITERIA
 from loadbench.store.summary import Finding, Level
 from tests.support.choosing import GB, candidate, choose, doubts, info, lap, measured, row
 from tests.support.documents import COMMANDS, field_names, page

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from loadbench.errors import UsageError
 from loadbench.select import policy, rank
-from loadbench.select.rank import Grid
-from loadbench.select.weights import shares
+from loadbench.select.rank import Grid, shares
 from tests.support.choosing import GB, candidate, choose, row
 
 FIGURES = ("ttft_p95", "characters_per_s", "memory")

@@ -251,23 +251,16 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     assert discover({"PATH": str(tmp_path)}, tmp_path) is None
 
 
-def test_the_variable_wins_and_is_not_tried(tmp_path: Path, service: str, dead: str) -> None:
-    daemon(tmp_path, json.dumps({"web_urls": [service]}))
-
-    assert discover({"FOUNDRY_LOCAL_ENDPOINT": f" {dead}/v1/ "}, tmp_path) == Found(
-        f"{dead}/v1", "FOUNDRY_LOCAL_ENDPOINT"
-    )
-
-
-def test_a_variable_that_is_no_url_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^FOUNDRY_LOCAL_ENDPOINT: endpoint '8080'"):
-        discover({"FOUNDRY_LOCAL_ENDPOINT": "8080"}, tmp_path)
-
-
-def test_the_file_of_the_service_names_its_port(tmp_path: Path, service: str) -> None:
+def test_the_variable_wins_and_is_not_tried_and_else_the_file_of_the_service_names_its_port(
+    tmp_path: Path, service: str, dead: str
+) -> None:
     daemon(tmp_path, json.dumps({"pid": 7, "web_urls": [service], "daemon_version": "0.10.3"}))
 
+    named = discover({"FOUNDRY_LOCAL_ENDPOINT": f" {dead}/v1/ "}, tmp_path)
+    assert named == Found(f"{dead}/v1", "FOUNDRY_LOCAL_ENDPOINT")
     assert discover({"FOUNDRY_LOCAL_ENDPOINT": ""}, tmp_path) == Found(f"{service}/v1", "~/.foundry/daemon.json")
+    with pytest.raises(UsageError, match=r"^FOUNDRY_LOCAL_ENDPOINT: endpoint '8080'"):
+        discover({"FOUNDRY_LOCAL_ENDPOINT": "8080"}, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"web_urls": null}', '{"web_urls": [7, "ftp://x"]}', "\ufeff{}"])

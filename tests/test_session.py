@@ -30,7 +30,8 @@ from loadbench.runner.turn import PROBE_TOKENS
 from loadbench.runner.watch import Watch
 from loadbench.scenario import Level, Scenario
 from loadbench.server import Chosen, ModelFacts, Target
-from loadbench.store import RunFolder
+from loadbench.store.files import read_info
+from loadbench.store.folder import RunFolder
 from loadbench.store.record import Result
 from tests.support.spreading import until
 from tests.support.streams import failed, stream
@@ -163,26 +164,17 @@ async def test_every_level_is_run_and_recorded(path: Path) -> None:
 
     assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
     assert [len(level.results) for level in store.read(path).levels] == [6, 6]
-    assert (store.read_info(path)["status"], run.interrupted, run.failed) == ("complete", False, {})
-
-
-async def test_a_watcher_is_told_in_the_order_of_events(path: Path) -> None:
-    run = run_of(path, Chats())
-    await run.run()
-
+    assert (read_info(path)["status"], run.interrupted, run.failed) == ("complete", False, {})
     assert run.view.seen == [
-        ("probed", "m"),
-        ("probed", "m"),
-        ("began", "m@c1"),
-        ("complete", "m@c1"),
-        ("began", "m@c2"),
-        ("complete", "m@c2"),
+        *(("probed", "m"), ("probed", "m")),
+        *(("began", "m@c1"), ("complete", "m@c1")),
+        *(("began", "m@c2"), ("complete", "m@c2")),
     ]
 
 
 async def test_a_levels_entry_names_the_target_and_the_device(path: Path) -> None:
     await run_of(path, Chats(), concurrency=[2]).run()
-    entry = store.read_info(path)["levels"][0]
+    entry = read_info(path)["levels"][0]
 
     assert {name: entry[name] for name in ("model", "endpoint", "device", "concurrency", "repeat", "attempt")} == {
         "model": "m",
@@ -227,7 +219,7 @@ async def test_each_model_is_asked_twice_in_short_before_it_is_measured(path: Pa
 
 async def test_a_probe_is_in_run_json_and_not_among_the_requests(path: Path) -> None:
     await run_of(path, Chats()).run()
-    first, warm = store.read_info(path)["probes"]
+    first, warm = read_info(path)["probes"]
 
     assert (first["model"], first["purpose"], first["requests"], first["error"]) == ("m", "first", 1, None)
     assert (first["ttft_ms"], first["e2e_ms"], first["cold"]) == (200.0, 825.0, False)
@@ -254,7 +246,7 @@ async def test_a_model_that_failed_is_not_asked_again_when_its_next_turn_comes(p
 
 async def test_each_repeat_has_a_seed_of_its_own_that_models_and_loads_share(path: Path) -> None:
     await run_of(path, client := Chats(), ["m", "n"], repeat=2, seed=7).run()
-    entries = {level["id"]: level["seed"] for level in store.read_info(path)["levels"]}
+    entries = {level["id"]: level["seed"] for level in read_info(path)["levels"]}
     asked = {name: [ask.prompt.id for ask in client.asked if ask.level == name] for name in entries}
 
     assert {name: seed for name, seed in entries.items() if seed == [7, 2]}.keys() == {
@@ -271,7 +263,7 @@ async def test_a_model_that_does_not_answer_is_marked_and_the_others_run(path: P
     assert run.failed.keys() == {"m"}
     assert [what for what in run.view.seen if what[0] == "skipped"] == [("skipped", "m@c1"), ("skipped", "m@c2")]
     assert (reasons(path)["m@c1"] or "").startswith("its model failed: http_5xx")
-    assert store.read_info(path)["probes"][0]["error"] == "http_5xx"
+    assert read_info(path)["probes"][0]["error"] == "http_5xx"
 
 
 @pytest.mark.parametrize(
@@ -299,26 +291,32 @@ async def test_a_probe_that_fails_is_repeated_where_that_may_help(
 # -- levels that fail, budgets
 
 
-async def test_a_level_without_a_completed_request_ends_its_model_alone(path: Path) -> None:
-    client = Chats(lambda ask: "truncated" if ask.level == "m@c1" else None)
-    run = run_of(path, client, ["m", "n"])
+@pytest.mark.parametrize(
+    ("fails", "found", "failed"),
+    [
+        (
+            ("m@c1", "truncated"),
+            {"m@c1": "failed", "m@c4": "skipped", "m@c2": "skipped"},
+            {"m": "no request completed; the last one: truncated: None"},
+        ),
+        # A level that is too much says nothing of a model's other levels.
+        (("m@c4", "http_429"), {"m@c1": "complete", "m@c4": "failed", "m@c2": "complete"}, {}),
+    ],
+)
+async def test_a_level_without_a_completed_request_ends_its_model_alone(
+    path: Path, fails: tuple[str, str], found: dict[str, str], failed: dict[str, str]
+) -> None:
+    client = Chats(lambda ask: fails[1] if ask.level == fails[0] else None)
+    run = run_of(path, client, ["m", "n"], concurrency=[1, 4, 2])
     await run.run()
 
-    assert statuses(path) == {"m@c1": "failed", "m@c2": "skipped", "n@c1": "complete", "n@c2": "complete"}
-    assert run.failed == {"m": "no request completed; the last one: truncated: None"}
+    assert statuses(path) == {**found, **dict.fromkeys(("n@c1", "n@c4", "n@c2"), "complete")}
+    assert run.failed == failed
 
 
-async def test_a_level_that_is_too_much_says_nothing_of_a_models_other_levels(path: Path) -> None:
-    client = Chats(lambda ask: "http_429" if ask.level == "m@c8" else None)
-    run = run_of(path, client, concurrency=[1, 8, 2])
-    await run.run()
-
-    assert statuses(path) == {"m@c1": "complete", "m@c8": "failed", "m@c2": "complete"}
-    assert run.failed == {}
-
-
-async def test_some_failures_fail_nothing(path: Path) -> None:
-    run = run_of(path, Chats(lambda ask: "reset" if ask.request == 3 and not ask.warmup else None))
+@pytest.mark.parametrize("more", [{}, {"max_failed": 0.2}])
+async def test_some_failures_fail_nothing(path: Path, more: dict[str, Any]) -> None:
+    run = run_of(path, Chats(lambda ask: "reset" if ask.request == 3 and not ask.warmup else None), **more)
     await run.run()
 
     assert set(statuses(path).values()) == {"complete"}
@@ -336,13 +334,6 @@ async def test_higher_loads_are_left_out_once_too_large_a_share_fails(path: Path
     assert reasons(path)["m@c8"] == "3 of 5 requests failed at m@c2, more than --max-failed 20%"
 
 
-async def test_a_share_of_failures_that_is_allowed_leaves_nothing_out(path: Path) -> None:
-    client = Chats(lambda ask: "reset" if ask.request == 1 else None)
-    await run_of(path, client, max_failed=0.2).run()
-
-    assert set(statuses(path).values()) == {"complete"}
-
-
 async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock_s = [100.0]
     timepiece = SimpleNamespace(
@@ -357,7 +348,7 @@ async def test_levels_beyond_the_budget_are_skipped(path: Path, monkeypatch: pyt
 
     assert list(statuses(path).values()) == ["complete", "complete", "skipped", "skipped"]
     assert reasons(path)["m@c4"] == "the budget of time is spent"
-    assert store.read_info(path)["status"] == "complete"
+    assert read_info(path)["status"] == "complete"
 
 
 # -- a schedule that decides as it goes
@@ -425,7 +416,7 @@ async def test_a_first_signal_lets_requests_in_flight_end_and_begins_no_level(pa
     assert statuses(path) == {"m@c2": "interrupted"}
     assert errors(path) == {None: len(client.asked) - 2}
     assert len(client.asked) < 12
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
     assert any("Ctrl-C again stops at once" in text for what, text in run.view.seen if what == "note")
 
 
@@ -458,7 +449,7 @@ async def test_a_signal_while_a_model_is_probed_begins_no_level(path: Path, erro
 
     assert len(client.asked) == 1
     assert not [what for what in run.view.seen if what[0] == "began"]
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
 
 
 @signals
@@ -475,7 +466,7 @@ async def test_a_level_that_is_cancelled_from_outside_is_not_complete(path: Path
         await run_of(path, client, concurrency=[2], requests=100).run()
 
     assert statuses(path) == {"m@c2": "interrupted"}
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
 
 
 @signals
@@ -485,7 +476,7 @@ async def test_an_interrupted_run_is_continued_to_its_end(path: Path) -> None:
 
     assert statuses(path) == {"m@c1": "complete", "m@c2": "complete"}
     assert [len(level.results) for level in store.read(path).levels] == [10, 10]
-    assert store.read_info(path)["status"] == "complete"
+    assert read_info(path)["status"] == "complete"
 
 
 # -- what may break
@@ -515,7 +506,7 @@ async def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_completes_nothi
 
     assert caught.value is full
     assert statuses(path) == {"m@c1": "interrupted"}
-    assert store.read_info(path)["status"] == "interrupted"
+    assert read_info(path)["status"] == "interrupted"
 
 
 async def test_a_defect_in_a_client_completes_nothing(path: Path) -> None:

@@ -24,7 +24,9 @@ from hypothesis import strategies as st
 
 from loadbench import store
 from loadbench.errors import StoreError, UsageError
-from loadbench.store import Run, RunFolder, folder, read, record, write_atomically
+from loadbench.store import Run, folder, read, record
+from loadbench.store.files import cannot_write, hlog_works, read_info, write_atomically
+from loadbench.store.folder import RunFolder
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import ERROR_KINDS, Result, Results
 from tests.support.streams import failed, stream
@@ -32,7 +34,7 @@ from tests.support.streams import failed, stream
 LEVEL = {"id": "m@c1", "model": "m", "concurrency": 1}
 COMPLETE = {"status": "complete", "reason": None, "duration_s": 1.5}
 
-needs_hlog = pytest.mark.skipif(not store.hlog_works(), reason="hdrhistogram has no wheel here")
+needs_hlog = pytest.mark.skipif(not hlog_works(), reason="hdrhistogram has no wheel here")
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def lines(path: Path, name: str = "requests.jsonl") -> list[dict[str, Any]]:
 
 
 def entries(path: Path) -> list[tuple[str, int, str]]:
-    return [(one["id"], one["attempt"], one["status"]) for one in store.read_info(path)["levels"]]
+    return [(one["id"], one["attempt"], one["status"]) for one in read_info(path)["levels"]]
 
 
 def assert_same(found: Results, expected: Results) -> None:
@@ -104,40 +106,27 @@ tokens = st.none() | counts
 texts = st.text(max_size=20)
 
 
+WORDS = ("finish_reason", "error_message")
+BEFORE_THE_END = ("sent_ns", "headers_ns", "first_event_ns", "first_token_ns", "last_token_ns")
+COUNTS = ("first_events", "text_events", "merged_arrivals", "characters", "words")
+
+
 @st.composite
 def anyones(draw: st.DrawFn) -> list[Result]:
     """Results of any shape, in the order they ended."""
+    of_type = dict.fromkeys((*BEFORE_THE_END, "connect_ns"), ns) | dict.fromkeys(COUNTS, counts)
+    of_type |= dict.fromkeys(store.files.SERVER_COUNTS, tokens) | dict.fromkeys(WORDS, st.none() | texts)
+    of_type |= dict.fromkeys(("due_ns", "end_ns"), st.integers(0, 10**15)) | dict.fromkeys(("prompt", "text"), texts)
     build = st.builds(
         Result,
         level=st.just("m@c1"),
         attempt=st.just(1),
         request=st.just(0),
-        prompt=texts,
         warmup=st.booleans(),
-        due_ns=st.integers(0, 10**15),
-        sent_ns=ns,
-        connect_ns=ns,
-        headers_ns=ns,
-        first_event_ns=ns,
-        first_token_ns=ns,
-        last_token_ns=ns,
-        end_ns=st.integers(0, 10**15),
         gaps_us=st.lists(st.integers(0, 2**31 - 1), max_size=5),
-        first_events=counts,
-        text_events=counts,
-        merged_arrivals=counts,
-        first_tokens=tokens,
-        input_tokens=tokens,
-        cached_tokens=tokens,
-        output_tokens=tokens,
-        characters=counts,
-        words=counts,
-        finish_reason=st.none() | texts,
-        status=st.none() | st.integers(100, 599),
         retries=st.integers(0, 1),
         error=st.none() | st.sampled_from(ERROR_KINDS),
-        error_message=st.none() | texts,
-        text=texts,
+        **of_type,
     )
     made = draw(st.lists(build, max_size=6))
     return draw(st.permutations([replace(in_order(one), request=number) for number, one in enumerate(made)]))
@@ -194,7 +183,7 @@ def test_records_are_on_disk_once_taken_and_done_and_all_at_a_levels_end(path: P
     assert [record["request"] for record in lines(path)] == [0, 1]
     assert entries(path) == [("m@c1", 1, "complete")]
     run.close("interrupted")
-    assert (store.read_info(path)["status"], store.read_info(path)["ended"][-1]) == ("interrupted", "Z")
+    assert (read_info(path)["status"], read_info(path)["ended"][-1]) == ("interrupted", "Z")
 
 
 def test_answers_of_measured_requests_are_kept_apart_if_at_all(path: Path) -> None:
@@ -215,7 +204,7 @@ def test_answers_of_measured_requests_are_kept_apart_if_at_all(path: Path) -> No
 def test_run_json_says_from_the_start_what_is_run(path: Path) -> None:
     run = RunFolder.create(path, {"name": "first", "seed": 3})
     run.begin(LEVEL)
-    info = store.read_info(path)
+    info = read_info(path)
 
     assert (info["schema"], info["status"], info["name"], info["seed"]) == (1, "running", "first", 3)
     assert entries(path) == [("m@c1", 1, "running")]
@@ -263,7 +252,7 @@ def test_each_level_and_attempt_has_a_histogram_of_its_own(path: Path) -> None:
 
 def test_without_the_library_the_rest_of_the_folder_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.folder, "hlog_works", lambda: False)
-    monkeypatch.setattr(store.reading, "hlog_works", lambda: False)
+    monkeypatch.setattr(store, "hlog_works", lambda: False)
     level = read(written(path, [stream(0)])).levels[0]
 
     assert list(path.glob("*.hlog")) == []
@@ -548,7 +537,7 @@ def test_a_continued_run_knows_what_is_complete(path: Path) -> None:
 
     again = RunFolder.reopen(path)
 
-    assert store.read_info(path)["status"] == "running"
+    assert read_info(path)["status"] == "running"
     assert again.complete() == {"m@c1"}
     assert entries(path) == [("m@c1", 1, "complete"), ("m@c2", 1, "interrupted"), ("m@c4", 1, "incomplete")]
     assert again.begin({**LEVEL, "id": "m@c4"}) == 2
@@ -560,11 +549,11 @@ def test_a_run_that_is_going_on_is_not_continued(path: Path) -> None:
 
     with pytest.raises(StoreError, match="another loadbench is writing to it"):
         RunFolder.reopen(path)
-    assert store.read_info(path)["status"] == "running"
+    assert read_info(path)["status"] == "running"
 
     run.close("interrupted")
     RunFolder.reopen(path).close("complete")
-    assert store.read_info(path)["status"] == "complete"
+    assert read_info(path)["status"] == "complete"
 
 
 # -- which attempt counts
@@ -703,7 +692,7 @@ def test_a_record_of_other_types_costs_its_line_alone_and_that_is_told(path: Pat
 
 @pytest.mark.parametrize("value", [2**53 + 1, 2**63, 10**30, 1e400, -1, 1.5])
 def test_counts_that_cannot_be_true_are_as_none_where_they_are_written_and_read(path: Path, value: Any) -> None:
-    lies = dict.fromkeys(store.files.TOLD, value)
+    lies = dict.fromkeys(store.files.SERVER_COUNTS, value)
     true = dict.fromkeys(lies, 200)
     run = read(written(path, [replace(stream(0), **lies), replace(stream(1), **true)]))
     old = "\n".join(json.dumps({**record, **(lies if record["request"] else {})}) for record in lines(path))
@@ -962,7 +951,7 @@ def test_a_folder_that_cannot_even_be_looked_at_is_one_line(tmp_path: Path, monk
 
     monkeypatch.setattr(os, "stat", stale)
 
-    said = store.cannot_write(tmp_path / "run.json", OSError(errno.ESTALE, "Stale file handle"))
+    said = cannot_write(tmp_path / "run.json", OSError(errno.ESTALE, "Stale file handle"))
 
     assert "cannot write: Stale file handle" in str(said)
 
@@ -977,7 +966,7 @@ def sample(at_s: float, **about: Any) -> dict[str, Any]:
 def test_a_new_folder_says_that_nothing_is_known_of_models_and_telemetry_yet(path: Path) -> None:
     RunFolder.create(path, {}).close("complete")
 
-    info = store.read_info(path)
+    info = read_info(path)
     assert [info[name] for name in ("models", "absent", "telemetry", "probes")] == [[], [], None, []]
 
 

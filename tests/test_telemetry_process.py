@@ -345,17 +345,21 @@ def test_the_listener_at_the_urls_address_and_port_is_the_server(
     assert find_pid(url) == (os.getpid() if found else None)
 
 
-def test_a_listener_at_the_address_wins_over_one_at_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    listeners = [("0.0.0.0", 8000, os.getppid()), ("127.0.0.1", 8000, os.getpid())]
+@pytest.mark.parametrize(
+    ("listeners", "found"),
+    [
+        # one at the address wins over one at all addresses
+        ([("0.0.0.0", 8000, os.getppid()), ("127.0.0.1", 8000, os.getpid())], os.getpid()),
+        ([("127.0.0.1", 8000, None)], None),  # another user's is not known, and nobody is taken for it
+    ],
+    ids=["its own address first", "another user's"],
+)
+def test_the_listener_at_the_address_is_found_where_it_is_known(
+    listeners: list[Any], found: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(process, "_listeners", lambda: listeners)
 
-    assert find_pid("http://127.0.0.1:8000") == os.getpid()
-
-
-def test_another_users_listener_is_not_known_and_nobody_is_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_listeners", lambda: [("127.0.0.1", 8000, None)])
-
-    assert find_pid("http://127.0.0.1:8000") is None
+    assert find_pid("http://127.0.0.1:8000") == found
 
 
 def test_two_servers_that_share_a_port_are_told_from_each_other_by_nothing(

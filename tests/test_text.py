@@ -15,48 +15,21 @@ from loadbench.text import NOT_STORED, bare_url, looks_like_a_key, starred, stor
 from tests.support.command import invoked
 
 KEYS = (
-    *(
-        "sk-proj-0123456789abcdef",
-        "sk_live_51Habcdefgh",
-        "gsk_0123456789abcdef",
-        "hf_abcdefghijklmnop",
-        "nvapi-Ab1_cdefgh",
-    ),
-    *(
-        "ghp_0123456789abcdef",
-        "xoxb-0123456789",
-        "AKIAIOSFODNN7EXAMPLE",
-        "AIzaSyA0123456789",
-        "0f8fad5bd9cb469fa165708",
-    ),
+    *("sk-proj-0123456789abcdef", "sk_live_51Habcdefgh", "gsk_0123456789abcdef", "hf_abcdefghijklmnop"),
+    *("nvapi-Ab1_cdefgh", "ghp_0123456789abcdef", "xoxb-0123456789", "AKIAIOSFODNN7EXAMPLE", "AIzaSyA0123456789"),
+    "0f8fad5bd9cb469fa165708",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
 )
 NO_KEYS = (
-    *(
-        "OPENAI_API_KEY",
-        "AZURE_OPENAI_API_KEY_2",
-        "TEAM_KEY",
-        "my_key",
-        "key.txt",
-        "smollm2-135m-instruct",
-        "phi-4-mini",
-    ),
-    *(
-        "meta-llama/Llama-3.1-8B-Instruct-Turbo",
-        "accounts/fireworks/models/llama-v3p1-70b-instruct",
-        "internationalisation",
-    ),
+    *("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY_2", "TEAM_KEY", "my_key", "key.txt", "smollm2-135m-instruct"),
+    *("phi-4-mini", "meta-llama/Llama-3.1-8B-Instruct-Turbo", "internationalisation"),
+    "accounts/fireworks/models/llama-v3p1-70b-instruct",
 )
 
 
-@pytest.mark.parametrize("text", KEYS)
-def test_a_key_is_known_by_its_look(text: str) -> None:
-    assert looks_like_a_key(text)
-
-
-@pytest.mark.parametrize("text", NO_KEYS)
-def test_names_of_variables_files_and_models_are_none(text: str) -> None:
-    assert not looks_like_a_key(text)
+@pytest.mark.parametrize("text", KEYS + NO_KEYS)
+def test_a_key_is_known_by_its_look_and_names_of_variables_files_and_models_are_none(text: str) -> None:
+    assert looks_like_a_key(text) == (text in KEYS)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from loadbench.errors import UsageError
 from loadbench.report import FORMATS
 from loadbench.report import objectives as reported
 from loadbench.report.levels import read
-from loadbench.runner.outcome import Outcome, Ran, Verdict, verdict
+from loadbench.runner.measure import Outcome, Ran, Verdict, verdict
 from loadbench.runner.plan import check_thresholds
 from loadbench.scenario import Scenario
 from tests.support.plain import thresholds

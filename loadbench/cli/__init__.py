@@ -1,4 +1,7 @@
-"""The command line: click commands, the only place that prints. A command's module is imported when it is used."""
+"""The command line: click commands, the only place that prints. A command's module is imported when it is used.
+
+What cannot be done is a LoadbenchError from wherever it is found; the top command makes a line and an exit code of it.
+"""
 
 from __future__ import annotations
 
@@ -101,6 +104,7 @@ class Program(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
+        # numpy, anyio and rich take half a second together: `loadbench --help` and `serve simulator` need none of them.
         module = import_module(f"loadbench.cli.{_ELSEWHERE.get(cmd_name, cmd_name)}")
         command: click.Command = getattr(module, cmd_name)
         return command

@@ -13,13 +13,14 @@ import click
 from loadbench import compare as comparing
 from loadbench import report, store
 from loadbench.cli.options import FILE, FILE_OF_END, MORE, PATH, Command, Parsed, share, under
-from loadbench.cli.surroundings import note, write
+from loadbench.cli.surroundings import note, put, write
 from loadbench.compare import Group, Terms
 from loadbench.errors import FAILED, UsageError
 from loadbench.report import comparison, text
 from loadbench.report import junit as junit_report
-from loadbench.runner.outcome import MEANT
+from loadbench.runner.measure import MEANT
 from loadbench.scenario.bounds import Bound, check_written
+from loadbench.store.folder import sides
 
 _EPILOG = """\b
 Examples:
@@ -124,7 +125,7 @@ def compare(
         comparing.figure(name)
     for bound in slo:
         check_written(Bound.parse(bound))
-    if base is None and len(folders) == 1 and (both := store.sides(folders[0])):
+    if base is None and len(folders) == 1 and (both := sides(folders[0])):
         folders, expected = tuple(both), (*expected, *MEANT)
     if base is None:
         base, *rest = folders
@@ -140,12 +141,10 @@ def compare(
     else:
         records = [_against(group, base, folder, slo, terms) for folder in folders]
     document = comparing.document(records)
-    if output is not None:
-        write(output, report.COMPARISONS[kind](document))
-    elif kind == "text":
+    if kind == "text" and output is None:
         text.show(comparison.document(document), text.console(sys.stdout))
     else:
-        click.echo(report.COMPARISONS[kind](document).encode(), nl=False)
+        put(report.COMPARISONS[kind](document), output)
     if fail_on:
         _warn_of_few_runs(records)
     if junit is not None:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loadbench import server, store, telemetry
+from loadbench import server, telemetry
 from loadbench.cli.options import CERTIFICATES, Command
 from loadbench.cli.surroundings import data, note
 from loadbench.client import Client, Parameters
@@ -37,6 +37,7 @@ from loadbench.scenario.files import home as home_folder
 from loadbench.serve import llama, simulator
 from loadbench.serve.simulator import Simulator
 from loadbench.server import Target, lookup
+from loadbench.store.files import hlog_works
 from loadbench.store.record import Result
 from loadbench.text import harmless
 from loadbench.transport import Transport, kernel_stamps_work, raise_file_limit
@@ -164,10 +165,10 @@ def python() -> Check:
     """The interpreter and the packages that measure."""
     versions = telemetry.versions()
     text = f"loadbench {versions['loadbench']}, {platform.python_implementation()} {versions['python']}"
-    if store.hlog_works():
-        return Check("version", "ok", text, facts=versions)
-    advice = "hdrhistogram is not installed: runs work, only their .hlog files are missing"
-    return Check("version", "ok", text, advice, facts=versions)
+    advice = None
+    if not hlog_works():
+        advice = "hdrhistogram is not installed: runs work, only their .hlog files are missing"
+    return Check("version", "ok", text, advice, versions)
 
 
 def machine() -> Check:
@@ -393,36 +394,28 @@ async def _measure(server: Simulator, streams: int, duration_s: float) -> dict[s
     async def on_tick(progress: Progress) -> None: ...
 
     engine = Engine(client, DEFAULT, Settings(seed=1), on_result=results.append, on_tick=on_tick)
+    level = Level(id="self-test", model=server.model, concurrency=streams, request_rate_per_s=None, repeat=1)
     try:
         # What runs for the first time is slow: imports, caches, connections.
-        await engine.run(_level(server, streams, 0.2))
+        await engine.run(Progress(level, 1, Limits(requests=None, duration_s=0.2, warmup=0)))
         await anyio.to_thread.run_sync(simulator.reset, server.url)
-        progress = _level(server, streams, duration_s)
+        progress = Progress(level, 1, Limits(requests=None, duration_s=duration_s, warmup=0))
         await engine.run(progress)
         truth = await anyio.to_thread.run_sync(simulator.truth, server.url)
     finally:
         await transport.aclose()
-    return {**_facts(progress, truth), "streams": streams, "clock": transport.clock}
-
-
-def _level(server: Simulator, streams: int, duration_s: float) -> Progress:
-    level = Level(id="self-test", model=server.model, concurrency=streams, request_rate_per_s=None, repeat=1)
-    return Progress(level, 1, Limits(requests=None, duration_s=duration_s, warmup=0))
-
-
-def _facts(progress: Progress, truth: Mapping[str, Any]) -> dict[str, Any]:
-    span_s = (progress.ended_ns - progress.began_ns) / 1e9
-    tokens = progress.text_events
+    tokens, lag_us = progress.text_events, progress.histograms["client_lag"].percentile(0.99)
     facts: dict[str, Any] = {
         "completed": progress.completed,
         "failed": progress.failed,
         "error": progress.last_error,
         "tokens": tokens,
-        "tokens_per_s": round(tokens / span_s, 1),
+        "tokens_per_s": round(tokens / (progress.ended_ns - progress.began_ns) * 1e9, 1),
         "cpu_us_per_token": round(progress.client_cpu_s * 1e6 / tokens, 2) if tokens else None,
+        "lag_p99_ms": None if lag_us is None else lag_us / 1e3,
+        "streams": streams,
+        "clock": transport.clock,
     }
-    lag_us = progress.histograms["client_lag"].percentile(0.99)
-    facts["lag_p99_ms"] = None if lag_us is None else lag_us / 1e3
     for name, share in _FIGURES:
         really = truth["ttft_us" if name == "ttft" else "gap_us"][f"p{share * 100:g}"]
         ours = progress.histograms[name].percentile(share)

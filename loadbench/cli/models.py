@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -17,7 +16,7 @@ from loadbench import scenario, telemetry
 from loadbench import server as targets
 from loadbench.cli import catalogue, download
 from loadbench.cli.catalogue import Options, alias, choose, failed, find, on_server_or_sdk, opened, say, sdk, show, tell
-from loadbench.cli.job import chat_job
+from loadbench.cli.job import Values, chat_job
 from loadbench.cli.options import PATH, Group, scenario_file, under
 from loadbench.cli.probe import SERVER, VARIANT, server_options
 from loadbench.cli.surroundings import note
@@ -39,7 +38,7 @@ Exit: 0 fine, 1 no server, no such model or it failed, 2 arguments,
 """
 
 
-def _options(values: dict[str, Any]) -> Options:
+def _options(values: Values) -> Options:
     own = {name: values[name] for name in ("names", "as_json", "cached", "everything", "yes") if name in values}
     return Options(chat_job(values), **own)
 
@@ -78,7 +77,7 @@ Examples:
 @_models("--cached", is_flag=True, help="Only what is on the disk already.")
 @server_options(models=("device",))
 @_output("--json", "as_json", is_flag=True, help="One JSON array, an object per model.")
-def list_models(**values: Any) -> None:
+def list_models(**values: object) -> None:
     """List models: alias, id, device, execution provider, size, licence, context, quantisation, cached, loaded.
 
     Loaded ones come first, then those on the disk. "-" stands for what the server does not tell.
@@ -99,7 +98,7 @@ Examples:
 @_names
 @server_options(*SERVER, "cache_dir", models=VARIANT)
 @_json
-def pull(**values: Any) -> int:
+def pull(**values: object) -> int:
     """Download models into Foundry Local's cache, or onto an Ollama server.
 
     Free disk space is looked at first. A download that stalls or breaks is tried again, after a growing pause; Ctrl-C
@@ -120,7 +119,7 @@ Examples:
 @_names
 @server_options(*SERVER, models=VARIANT)
 @_json
-def load(**values: Any) -> int:
+def load(**values: object) -> int:
     """Load models, with how long that takes and what memory it costs.
 
     Models load into a running service: `loadbench serve foundry -m NAME` starts one.
@@ -141,7 +140,7 @@ Examples:
 @_models("--all", "everything", is_flag=True, help="All that are loaded.")
 @server_options(*SERVER)
 @_json
-def unload(**values: Any) -> int:
+def unload(**values: object) -> int:
     """Unload models, with the memory that gives back."""
     options = _options(values)
     if options.everything == bool(options.names):
@@ -162,7 +161,7 @@ Examples:
 @_models("-y", "--yes", is_flag=True, help="Do not ask first.")
 @server_options(*SERVER, "cache_dir", models=VARIANT)
 @_json
-def remove(**values: Any) -> int:
+def remove(**values: object) -> int:
     """Delete models from the disk; a registered one is forgotten, and its files stay.
 
     Asks first. Where nobody can be asked, in a pipe or a script, it wants --yes.
@@ -187,7 +186,7 @@ Examples:
 @_models("--reasoning", nargs=2, metavar="START END", help="Texts around its thoughts, as '<think>' '</think>'.")
 @server_options("cache_dir")
 @_json
-def register(path: Path, name: str | None, reasoning: tuple[str, str] | None, **values: Any) -> None:
+def register(path: Path, name: str | None, reasoning: tuple[str, str] | None, **values: object) -> None:
     """Register the folder of an ONNX model (with its genai_config.json) in Foundry Local's local catalogue.
 
     The thoughts of a reasoning model are streamed where --reasoning tells them; else Foundry Local counts them alone.
@@ -226,7 +225,7 @@ Exit: 0 all are fine, 1 no server, 2 arguments or files, 3 a check failed,
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @server_options(*SERVER, "cache_dir", models=("models", *VARIANT))
 @_output("--json", "as_json", is_flag=True, help="One JSON object with all checks.")
-def verify(scenario_file: Path | None, as_json: bool, **values: Any) -> int:
+def verify(scenario_file: Path | None, as_json: bool, **values: object) -> int:
     """Check that the server lists every target model, and that each answers a short chat.
 
     The target models are those of -m, else those of SCENARIO, else those that are loaded or on the disk. A model that
@@ -246,7 +245,6 @@ SETTLE_S = 1.0
 
 
 def _load_or_unload(options: Options, change: Callable[[Target, Control, ModelFacts], Awaitable[Report]]) -> int:
-    """Load or unload the models of a running service; the exit code."""
     found = find(options)
     if found is None:
         reason = foundry.available()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,6 @@ MORE = "More"
 _NAMES_WIDTH = 25  # in columns; what is longer has its text on the next line
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,15 +40,14 @@ def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None
         ctx.meta[DEBUG] = True
 
 
-def _debug() -> click.Option:
-    return click.Option(
-        ["--debug"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_note_debug,
-        help="Show a traceback where something fails.",
-    )
+_DEBUG_OPTION = click.Option(
+    ["--debug"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_note_debug,
+    help="Show a traceback where something fails.",
+)
 
 
 class Command(click.Command):
@@ -57,10 +56,13 @@ class Command(click.Command):
     Options with headings are listed by them, in the order of their declaration and in columns that run through all.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._headed = any(isinstance(param, Headed) for param in self.params)
-        self.params.append(_debug())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, _DEBUG_OPTION, help_option]
+
+    @property
+    def _headed(self) -> bool:
+        return any(isinstance(param, Headed) for param in self.params)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if not self._headed:
@@ -82,6 +84,7 @@ class Command(click.Command):
             line = unknown_variables(os.environ, ctx)
             if line is not None:
                 click.echo(line, err=True)
+        # Not by a return to click's groups, which would drop it: their results are for chained commands.
         ctx.exit(super().invoke(ctx) or 0)
 
 
@@ -90,9 +93,9 @@ class Group(click.Group):
 
     command_class = Command
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.params.append(_debug())
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, _DEBUG_OPTION, help_option]
 
 
 _NO_OPTIONS = (
@@ -144,14 +147,16 @@ def variable(ctx: click.Context | None, param: click.Parameter) -> str | None:
     return next((name for name in names if os.environ.get(name)), None)
 
 
-def under(heading: str, *, variables: bool = False) -> Callable[..., Decorator]:
+def under(heading: str, *, variables: bool = False) -> Callable[..., Callable[[F], F]]:
     """A maker of options under a heading.
 
     Args:
         variables: Whether the environment may set them: --judge-model by LOADBENCH_JUDGE_MODEL.
     """
 
-    def option(*names: str, variable: bool = variables, workshop: str | None = None, **settings: Any) -> Decorator:
+    def option(
+        *names: str, variable: bool = variables, workshop: str | None = None, **settings: Any
+    ) -> Callable[[F], F]:
         """An option; `workshop` is a name of the workshop's that sets it too."""
         long = next(name for name in names if name.startswith("--")).removeprefix("--")
         envvar = [f"LOADBENCH_{long.replace('-', '_').upper()}"] if variable else []
@@ -180,7 +185,7 @@ def add(made: Sequence[click.Option]) -> Callable[[F], F]:
 def options(
     layout: Mapping[str, Iterable[str]],
     structs: Iterable[type[Struct]],
-    narrower: Mapping[str, Mapping[str, Any]] | None = None,
+    narrower: Mapping[str, Mapping[str, object]] | None = None,
 ) -> list[click.Option]:
     """The options of settings.
 
@@ -198,10 +203,10 @@ def options(
     return made
 
 
-def _option(setting: Setting, heading: str, narrower: Mapping[str, Any]) -> Headed:
+def _option(setting: Setting, heading: str, narrower: Mapping[str, object]) -> Headed:
     """The option of a setting. One that nobody gives has no value: then the scenario's counts, or the default."""
     flag = setting.flag
-    more: dict[str, Any] = {"help": flag.help, "metavar": flag.metavar, "envvar": setting.variables or None}
+    more: dict[str, object] = {"help": flag.help, "metavar": flag.metavar, "envvar": setting.variables or None}
     match setting.reads:
         case "switch":
             more["default"] = None if "/" in flag.names else False
@@ -233,7 +238,7 @@ class Parsed(click.ParamType[Any]):
         self._parse = parse
         self.name = "text"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         if not isinstance(value, str):
             return value
         try:
@@ -256,18 +261,11 @@ def share(text: str) -> float:
     return bounds.share(text)
 
 
-def _whole_numbers(text: str) -> list[int]:
+def _numbers(kind: type[int] | type[float], words: str, text: str) -> list[float]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{text[:60]!r}: write whole numbers as 1,2,4") from None
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{text[:60]!r}: write numbers as 0.5,1") from None
+        raise ValueError(f"{text[:60]!r}: write {words}") from None
 
 
 def _devices(text: str) -> list[str]:
@@ -367,8 +365,8 @@ _TYPES: dict[str, click.ParamType[Any]] = {
     "list": _Words(commas=True),
     "texts": _Words(commas=False),
     "headers": HEADER,
-    "numbers": Parsed(_numbers),
-    "whole numbers": Parsed(_whole_numbers),
+    "numbers": Parsed(partial(_numbers, float, "numbers as 0.5,1")),
+    "whole numbers": Parsed(partial(_numbers, int, "whole numbers as 1,2,4")),
     "duration": DURATION,
     "share": Parsed(share),
     "tries": Parsed(_tries),

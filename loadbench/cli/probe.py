@@ -35,7 +35,7 @@ PROMPT = "Explain in two sentences what a load test of a language model finds ou
 SERVER = ("endpoint", "wait", "api_key_env", "api_key_file", "headers", "ca_file", "insecure")
 """The settings that say which server, and how to get in."""
 VARIANT = ("device", "execution_provider")
-_NARROWER: dict[str, dict[str, Any]] = {
+_NARROWER: dict[str, dict[str, object]] = {
     "endpoint": {"help": "With or without /v1.  [default: what is found]"},
     "api_key_env": {"help": "Variable that holds the key.  [default: API_KEY]"},
     "models": {"help": "To ask; repeat it, or a,b.  [default: auto]", "envvar": ["LOADBENCH_MODEL", "BENCH_MODELS"]},
@@ -87,7 +87,7 @@ Exit: 0 all answered, 1 one did not, or there is none, 2 arguments,
     workshop="BENCH_TEMPERATURE",
 )
 @_output("--json", "as_json", is_flag=True, help="One JSON object a line, one per model.")
-def probe(prompt: str, as_json: bool, **values: Any) -> int:
+def probe(prompt: str, as_json: bool, **values: object) -> int:
     """Ask each model one question and show its answer as it comes.
 
     Below the answer stand the time to first token (TTFT), the tokens and their speed after the first one, and the time
@@ -188,11 +188,7 @@ class Stage:
 
     @asynccontextmanager
     async def loaded(self, model: Chosen) -> AsyncIterator[float | None]:
-        """The model in memory: how long its load took, in s; None where nothing was loaded. Left as it was found.
-
-        Raises:
-            TargetError: It does not load.
-        """
+        """The model in memory: how long its load took, in s; None where nothing was loaded. Left as it was found."""
         facts, control = model.facts, self.reached.control
         if facts is None or control is None or facts.loaded is not False:
             yield None
@@ -263,11 +259,7 @@ class Stage:
 
 
 def on_stage(job: Job, ask: Callable[[Stage], Awaitable[bool]]) -> bool:
-    """Ask the server that `loadbench run` would measure; what is started for it ends with this.
-
-    Raises:
-        LoadbenchError: There is none, or nobody answers there.
-    """
+    """Ask the server that `loadbench run` would measure; what is started for it ends with this."""
 
     async def asked(location: Location) -> bool:
         scenario = job.scenario

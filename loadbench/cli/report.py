@@ -12,7 +12,7 @@ import click
 from loadbench import report as reports
 from loadbench import select, store
 from loadbench.cli.options import FILE_OF_END, PATH, Command
-from loadbench.cli.surroundings import data, note, say, write
+from loadbench.cli.surroundings import data, note, put, say, write
 from loadbench.errors import FAILED, StoreError, UsageError
 from loadbench.report import FORMATS, brief, exports, listing, objectives, text
 from loadbench.report import junit as junit_report
@@ -108,20 +108,12 @@ def report(
     elif kind == "html" and output is None and sys.stdout.isatty():
         click.echo(folder / "report.html")  # no terminal shows a page
     else:
-        _put(FORMATS[kind](summary), output)
+        put(FORMATS[kind](summary), output)
     if junit is not None:
         write(junit, junit_report.of_run(summary, strict=strict))
     reasons = objectives.reasons(summary, strict=True) if strict else []
     say(reasons)
     return FAILED if reasons else 0
-
-
-def _put(content: str, output: Path | None) -> None:
-    """To a file, else to stdout; in bytes, so that neither the terminal's encoding nor Windows line ends change it."""
-    if output is not None:
-        write(output, content)
-    else:
-        click.echo(content.encode(), nl=False)
 
 
 def _write_exports(
@@ -131,7 +123,7 @@ def _write_exports(
     files = exports.files(kind, run, summary, levels, metrics)
     if len(files) == 1 and (output is None or not output.is_dir()):
         (content,) = files.values()
-        _put(content, output)
+        put(content, output)
         return
     if output is None:
         choose = "--level and --metric" if kind == "hgrm" else "--level"
@@ -155,7 +147,7 @@ def _side_by_side(folders: Sequence[Path], output: Path | None) -> None:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     runs = [(name, select.summarise(store.read(folder))) for name, folder in zip(names, folders, strict=True)]
-    _put(reports.rendered(matrix.document(runs), "html"), output)
+    put(reports.rendered(matrix.document(runs), "html"), output)
 
 
 @click.command(

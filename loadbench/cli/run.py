@@ -12,7 +12,6 @@ import click
 import msgspec
 from rich.console import Console
 
-from loadbench import store
 from loadbench.cli.compare import unsettled
 from loadbench.cli.job import job_of, part
 from loadbench.cli.lines import Lines
@@ -23,14 +22,14 @@ from loadbench.cli.surroundings import say, write
 from loadbench.errors import FAILED, INTERRUPTED, UsageError
 from loadbench.report import brief, comparison, junit, objectives, text
 from loadbench.report import run as run_report
-from loadbench.runner import outcome as outcomes
+from loadbench.runner import measure as outcomes
 from loadbench.runner.capacity import Grid
 from loadbench.runner.job import Job, Limits, Output, Search, Server, Sharing
-from loadbench.runner.measure import measure
-from loadbench.runner.outcome import Outcome
+from loadbench.runner.measure import Outcome, measure
 from loadbench.runner.watch import JsonLines, View
 from loadbench.scenario import Scenario
 from loadbench.scenario.settings import Flag
+from loadbench.store.folder import sides
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +46,6 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tables(self) -> bool:
-        """Whether a person reads stdout."""
         return not self.quiet and not self.as_json
 
 
@@ -106,7 +104,7 @@ Exit: 0 fine, 1 target or machine unusable or a model completed nothing,
 @click.command(cls=Command, params=options(LAYOUT, _STRUCTS), epilog=_RUN_EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
-def run(ctx: click.Context, /, **values: Any) -> int:
+def run(ctx: click.Context, /, **values: object) -> int:
     """Measure models at several loads.
 
     Without SCENARIO and options it measures 1, 2, 4 and 8 streams on the server that is found: FOUNDRY_LOCAL_ENDPOINT,
@@ -118,7 +116,7 @@ def run(ctx: click.Context, /, **values: Any) -> int:
 
 # -- capacity: a search for the load
 
-_NARROWER: dict[str, dict[str, Any]] = {
+_NARROWER: dict[str, dict[str, object]] = {
     "slo": {"metavar": "BOUND", "help": "To meet, as ttft_p95=500ms; repeat for several."},
     "budget": {"metavar": "10m", "help": "End after this time, with a bracket."},
     "requests": {
@@ -164,7 +162,7 @@ SLO; 130 interrupted.
 @click.command(cls=Command, params=options(_search_layout(), _STRUCTS, _NARROWER), epilog=_CAPACITY_EPILOG)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
-def capacity(ctx: click.Context, /, **values: Any) -> int:
+def capacity(ctx: click.Context, /, **values: object) -> int:
     """Find the highest concurrency, or request rate, that meets an SLO.
 
     It doubles the load until the SLO fails, bisects between, and measures the answer once more. Each load is measured
@@ -196,8 +194,8 @@ def view(shown: Shown) -> View:
 
 def carry_out(job: Job, shown: Shown) -> int:
     """Run it all; the exit code."""
-    both = job.scenario.against is not None or bool(store.sides(job.resume))
-    if both and shown.junit is not None:
+    both = job.scenario.against is not None or bool(sides(job.resume))
+    if both and shown.junit is not None:  # a file of JUnit's has one suite, and there are two runs
         raise UsageError(
             "--junit is for a run of one target: leave it out, or write it of one side by loadbench report"
         )

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from loadbench import quality, store
+from loadbench import quality
 from loadbench import server as servers
 from loadbench.cli.options import CERTIFICATES, DURATION, FILE, HEADER, MORE, PATH, Command, under
 from loadbench.cli.surroundings import data, note
@@ -37,6 +37,7 @@ from loadbench.runner import connect
 from loadbench.runner.job import Server
 from loadbench.scenario import Timeouts
 from loadbench.scenario.bounds import Duration
+from loadbench.store.files import utc_now, write_atomically
 from loadbench.store.record import Result
 from loadbench.text import harmless, plural
 
@@ -101,18 +102,14 @@ class Options:
             raise UsageError("give both --judge-price-in and --judge-price-out, or neither: 0 where it is free")
 
 
-class SheetResult(msgspec.Struct, frozen=True):
-    """What was read of a sheet, as --json has it."""
-
+class SheetResult(msgspec.Struct, frozen=True):  # as --json has it
     by: str
     scores: int
     empty: int
     refused: list[str]
 
 
-class JudgeResult(msgspec.Struct, frozen=True):
-    """What came of the judge, as --json has it."""
-
+class JudgeResult(msgspec.Struct, frozen=True):  # as --json has it
     judge: str
     cases: int
     before: int
@@ -184,7 +181,7 @@ def score(folder: Path, **values: Any) -> int:
         document = msgspec.to_builtins(summary)
         form = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
         try:
-            store.write_atomically(folder / quality.FILE, orjson.dumps(document, option=form) + b"\n")
+            write_atomically(folder / quality.FILE, orjson.dumps(document, option=form) + b"\n")
         except StoreError as error:  # a mounted archive can still be looked at
             note(f"warning: {error}")
     if options.as_json:
@@ -225,8 +222,8 @@ def _write_sheet(run: Scored, path: Path, options: Options) -> None:
     rows = sheet.lines(_to_score(run, options), run.questions, blind=options.blind, seed=options.seed)
     key = run.path / KEY if options.blind else None
     if key is not None:
-        store.write_atomically(key, sheet.key(rows, options.seed))
-    store.write_atomically(path.absolute(), sheet.render(rows, kind))
+        write_atomically(key, sheet.key(rows, options.seed))
+    write_atomically(path.absolute(), sheet.render(rows, kind))
     long = sum(len(row.answer.text) > sheet.LARGEST_CELL for row in rows)
     if kind == ".csv" and long:
         note(f"{long} answers are longer than a spreadsheet's cell: fill in a .json sheet in place of this one")
@@ -241,7 +238,7 @@ def _write_sheet(run: Scored, path: Path, options: Options) -> None:
 def _read_sheet(run: Scored, path: Path, by: str) -> SheetResult:
     """Take over the scores of a sheet."""
     filled = sheet.read(path, run.answers, run.questions)
-    at, by = store.utc_now(), " ".join(by.split())
+    at, by = utc_now(), " ".join(by.split())
     scores = [
         Score(
             row=mark.answer.row,
@@ -268,11 +265,7 @@ def _read_sheet(run: Scored, path: Path, by: str) -> SheetResult:
 
 
 async def _judge_all(run: Scored, answers: Sequence[Answer], endpoint: str, options: Options) -> JudgeResult:
-    """Have the answers judged.
-
-    Raises:
-        LoadbenchError: The judge cannot be asked.
-    """
+    """Have the answers judged."""
     for answer in answers:
         question = run.questions.get(answer.prompt)
         if question is None or not question.text.strip():
@@ -302,11 +295,7 @@ async def _judge_all(run: Scored, answers: Sequence[Answer], endpoint: str, opti
 
 @asynccontextmanager
 async def _connect(endpoint: str, options: Options) -> AsyncIterator[Judge]:
-    """The judge, ready to be asked.
-
-    Raises:
-        LoadbenchError: Nobody answers there, or it has no such model.
-    """
+    """The judge, ready to be asked."""
     name, file = options.judge_key_env, options.judge_key_file
     if name is not None and file is not None:
         raise UsageError("--judge-key-env and --judge-key-file are both given: keep one")
@@ -353,7 +342,7 @@ async def _connect(endpoint: str, options: Options) -> AsyncIterator[Judge]:
         prices = Prices(options.judge_price_in, options.judge_price_out)
     note(f"judge {model.id} at {server.base_url}")
     try:
-        yield Judge(model.id, server.base_url, ask, now=store.utc_now, prices=prices)
+        yield Judge(model.id, server.base_url, ask, now=utc_now, prices=prices)
     finally:
         await transport.aclose()
 
@@ -371,7 +360,6 @@ class Progress:
             self._live.start()
 
     def judged(self, score: Score) -> None:
-        """One more case is done."""
         if score.score is not None:
             self.usable += 1
         else:
@@ -474,7 +462,8 @@ def _failed(models: Sequence[ModelScores]) -> Iterator[str]:
 
 
 def _agreement(one: Agreement) -> str:
-    a, b = _rater(one.a), _rater(one.b)
+    # Scores are by "hand:anna" or "judge:MODEL".
+    a, b = (name.removeprefix("hand:").replace("judge:", "judge ", 1) for name in (one.a, one.b))
     kappa = "kappa is not defined: both gave one and the same score throughout"
     if one.kappa is not None:
         interval = "no interval below 10 prompts"
@@ -484,11 +473,6 @@ def _agreement(one: Agreement) -> str:
     milder = b if one.difference > 0 else a
     apart = f", {milder} milder by {abs(one.difference):.2f}" if round(one.difference, 2) else ""
     return f"{a} and {b}: {kappa}, {plural(one.n, 'answer')}, {one.same:.0%} scored the same{apart}"
-
-
-def _rater(name: str) -> str:
-    method, _, who = name.partition(":")
-    return f"judge {who}" if method == "judge" else who
 
 
 def _judge_line(one: JudgeScores) -> str:

@@ -12,7 +12,7 @@ import orjson
 from loadbench import report
 from loadbench import select as selecting
 from loadbench.cli.options import FILE, MORE, PATH, Command, under
-from loadbench.cli.surroundings import note, write
+from loadbench.cli.surroundings import note, put, write
 from loadbench.errors import FAILED, UsageError
 from loadbench.report import choice, text
 from loadbench.scenario.files import parse_json, parse_toml, read_text
@@ -91,13 +91,10 @@ def select(
         names = ", ".join(str(folder) for folder in folders)
         raise UsageError(f"{names}: no level was measured there, so there is nothing to choose from")
     record = selecting.choose(candidates, runs, terms)
-    if output is not None:
-        write(output, report.CHOICES[kind](record))
-    elif kind == "text":
+    if kind == "text" and output is None:
         text.show(choice.document(record), text.console(sys.stdout))
     else:
-        # Bytes, so that neither the terminal's encoding nor Windows line ends change the file.
-        click.echo(report.CHOICES[kind](record).encode(), nl=False)
+        put(report.CHOICES[kind](record), output)
     if write_models is not None:
         # The file is old or new at every moment; what is ours in it is replaced, all else stays.
         facts: dict[str, Any] = {}

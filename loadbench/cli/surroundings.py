@@ -30,7 +30,7 @@ def say(reasons: Sequence[str]) -> None:
         note(f"loadbench: {reason}")
 
 
-def data(document: Any, *, indent: bool = False, sort: bool = False) -> str:
+def data(document: object, *, indent: bool = False, sort: bool = False) -> str:
     """JSON for a program, which a terminal may show all the same."""
     import orjson
 
@@ -41,14 +41,9 @@ def data(document: Any, *, indent: bool = False, sort: bool = False) -> str:
 
 
 def write(path: Path, content: str) -> None:
-    """Write a report where the user says: a file whole or not at all, a pipe as it is.
-
-    Raises:
-        UsageError: If its folder is not there.
-        StoreError: If it cannot be written.
-    """
+    """Write a report where the user says: a file whole or not at all, a pipe as it is."""
     from loadbench.errors import StoreError, UsageError
-    from loadbench.store import write_atomically
+    from loadbench.store.files import write_atomically
 
     try:
         if not path.parent.is_dir():
@@ -61,6 +56,14 @@ def write(path: Path, content: str) -> None:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         why = getattr(cause, "strerror", None) or cause
         raise StoreError(f"{path}: cannot write: {why}; free some space, or name another file") from error
+
+
+def put(content: str, output: Path | None) -> None:
+    """To a file, else to stdout; in bytes, so that neither the terminal's encoding nor Windows line ends change it."""
+    if output is not None:
+        write(output, content)
+    else:
+        click.echo(content.encode(), nl=False)
 
 
 class Guarded(io.RawIOBase):

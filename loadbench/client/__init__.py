@@ -165,9 +165,9 @@ class Client:
         self._last: Recorder | None = None
 
     async def warm(self, connections: int) -> None:
-        """Open connections before they are needed, to each endpoint as many as its turns are of so many."""
-        wanted = Counter(self.endpoint_of(number) for number in range(connections))
-        for endpoint, own in wanted.items():
+        """Open connections before they are needed, to each endpoint in proportion to its turns."""
+        needed = Counter(self.endpoint_of(number) for number in range(connections))
+        for endpoint, own in needed.items():
             await self.transport.warm(self._urls[endpoint], own, self._timeouts)
 
     async def reach(self, endpoint: int = 0) -> None:
@@ -244,7 +244,7 @@ class Client:
         return clean(other), clean(answer)
 
     def served_as(self, model: str) -> str | None:
-        """The name that the last response carried for a model; None where none told one."""
+        """The name that the last response carried for a model; None where none had one."""
         return self._served.get(model)
 
     def round_trip_ns(self) -> int | None:

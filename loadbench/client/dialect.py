@@ -1,6 +1,6 @@
 """What servers write differently: where the text is, where the count, and how they say what went wrong.
 
-The tables of it are in tables.py; what none of them knows is reported: `Spoken.unknown`, `Usage.unknown` and `finish`.
+The tables of it are in tables.py; what none of them knows is reported: `Texts.unknown`, `Usage.unknown` and `finish`.
 """
 
 from __future__ import annotations
@@ -96,16 +96,16 @@ def status_kind(status: int) -> ErrorKind:
     return "redirect" if status >= 300 else "protocol"
 
 
-def body_said(status: int, body: bytes) -> str:
+def status_message(status: int, body: bytes) -> str:
     """An error response in words: its status, and what its body says, JSON or not."""
     try:
-        words = said(read_json(body))
+        words = error_words(read_json(body))
     except ValueError:
         words = without_markup(body.decode("utf-8", "replace")).strip()
     return f"HTTP {status}: {words}" if words else f"HTTP {status}"
 
 
-def nothing_said(finish_reason: str | None, output_tokens: int | None) -> str:
+def no_text_message(finish_reason: str | None, output_tokens: int | None) -> str:
     """Why an answer that ended as it should has no text, and what to do about it."""
     if finish_reason not in ("length", "max_tokens"):
         return "a response without any text"
@@ -116,7 +116,7 @@ def nothing_said(finish_reason: str | None, output_tokens: int | None) -> str:
     )
 
 
-def said(document: Json) -> str:
+def error_words(document: Json) -> str:
     """The message in an error document, of whatever shape."""
     while True:
         if isinstance(document, list) and len(document) == 1:
@@ -147,15 +147,15 @@ def failure(name: bytes, document: Json) -> str | None:
         document: Its data.
     """
     if not isinstance(document, dict) or has_failed(name.decode("utf-8", "replace")):
-        return said(document)
+        return error_words(document)
     if _names_error(document):
-        return said(document)
+        return error_words(document)
     if document.get("choices"):
         return None
     inner = [value for value in document.values() if isinstance(value, dict)]
     for each in (document, *inner):
         if _codes_error(each) or (each is not document and _names_error(each)):
-            return said(each)
+            return error_words(each)
     return None
 
 
@@ -257,7 +257,7 @@ def finish(reason: str) -> Finish:
 
 
 @dataclass(slots=True)
-class Spoken:
+class Texts:
     """The text of one delta or message.
 
     Attributes:
@@ -271,7 +271,7 @@ class Spoken:
     unknown: tuple[str, ...] = ()
 
 
-def spoken(message: Json) -> Spoken:
+def message_texts(message: Json) -> Texts:
     """The text of a delta or message, each text once in however many fields it stands.
 
     Raises:
@@ -279,9 +279,9 @@ def spoken(message: Json) -> Spoken:
     """
     names = [name for name, value in message.items() if value and name not in _TEXTLESS]
     if not names:
-        return Spoken()
+        return Texts()
     if len(names) == 1 and names[0] in TEXTS and isinstance(value := message[names[0]], str):
-        return Spoken(value) if TEXTS[names[0]][0] == "answer" else Spoken("", value)  # nearly every one
+        return Texts(value) if TEXTS[names[0]][0] == "answer" else Texts("", value)  # nearly every one
     found: dict[str, Text] = {}
     for name, (kind, _) in TEXTS.items():
         value = message.get(name)
@@ -298,7 +298,7 @@ def spoken(message: Json) -> Spoken:
         function = call.get("function") or call.get("function_call") or call.get("custom") or {}
         arguments += [text for key in tables.TOOL_TEXTS if isinstance(text := function.get(key), str)]
     strange = [name for name in names if name not in TEXTS and name not in tables.SILENT]
-    return Spoken(
+    return Texts(
         "".join(text for text, kind in found.items() if kind == "answer"),
         "".join([*(text for text, kind in found.items() if kind != "answer"), *arguments]),
         tuple(sorted(name for name in strange if any(text.strip() for _, text in _pieces(message[name], "answer")))),
@@ -324,7 +324,7 @@ def _pieces(value: Json, kind: Text, depth: int = 0) -> Iterator[tuple[Text, str
 
 
 def beside_choices(chunk: Mapping[str, Json]) -> dict[str, Json] | None:
-    """An event without choices as the choice that it stands for; None where it holds no text of an answer."""
+    """An event without choices as one choice; None where it holds no text of an answer."""
     if "type" in chunk:  # another API's events, which repeat themselves: counted, they would count twice
         return None
     for name in tables.BESIDE_CHOICES:

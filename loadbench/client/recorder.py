@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from loadbench.client import dialect, tables
-from loadbench.client.dialect import Json, body_said, nothing_said, one_line, read_json, status_kind, word_count
+from loadbench.client.dialect import Json, no_text_message, one_line, read_json, status_kind, status_message, word_count
 from loadbench.client.sse import MAX_EVENT_BYTES, Decoder, Event, EventTooLarge
 from loadbench.server import Secrets
 from loadbench.server.calls import retry_after_s
@@ -23,7 +23,7 @@ NO_SECRETS = Secrets()
 MAX_ERROR_BYTES = 64 * 1024  # of a body that is no event stream
 MAX_STREAM_BYTES = 512 * 1024 * 1024  # of an event stream: about two million tokens
 MAX_TEXT = 8 * 1024 * 1024  # characters of one answer, all its text together: those tokens too
-MOST_UNKNOWN = 4  # things of a response that no table knows, told in its record
+MOST_UNKNOWN = 4  # things of a response that no table knows, named in its record
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # before a body, a byte-order mark among it
 _LONGEST_UNKNOWN = 60
 _PLAIN_DELTA = {"role", "content"}  # nearly every one
@@ -37,7 +37,7 @@ class Recorder:
     Times are ns on the transport's clock; the ones of the request's life are None until they happen.
     """
 
-    several: bool = False  # whether more than one choice was asked for
+    several: bool = False  # whether the request is for more than one choice
     connect_ns: int | None = None
     sent_ns: int | None = None
     headers_ns: int | None = None
@@ -265,7 +265,7 @@ class Recorder:
         other = ""
         text = delta.get("content") if delta else None
         if not isinstance(text, str) or (len(delta) > 1 and not delta.keys() <= _PLAIN_DELTA):
-            text, other = self._spoken(choice, delta, ended=means != "none" or self.finish_reason is not None)
+            text, other = self._message_texts(choice, delta, ended=means != "none" or self.finish_reason is not None)
         elif means != "none" and self.text_events > 1:
             text = _new(text, self.answer, whole=True)
         if (text or other) and not self.done:  # what follows [DONE] is no text of the answer
@@ -284,9 +284,9 @@ class Recorder:
             self._finished(means, str(reason))
         return is_plain
 
-    def _spoken(self, choice: Json, delta: Json, *, ended: bool) -> tuple[str, str]:
+    def _message_texts(self, choice: Json, delta: Json, *, ended: bool) -> tuple[str, str]:
         """The answer's text and the other text of a choice: of its delta, else what is new in its message or text."""
-        found = dialect.spoken({} if delta is None else delta)
+        found = dialect.message_texts({} if delta is None else delta)
         for name in found.unknown:
             self._tell(f"text in delta.{name}")
         if found.answer or found.other:
@@ -294,7 +294,7 @@ class Recorder:
         message = choice.get("message")
         if message is None:
             message = {"text": choice.get("text")}
-        found = dialect.spoken(message)
+        found = dialect.message_texts(message)
         for name in found.unknown:
             self._tell(f"text in message.{name}")
         if not self.text_events:
@@ -393,7 +393,7 @@ class Recorder:
         if error is not None and error.kind in _TIMEOUTS and self.ending is not None:
             error = None  # all that is missing is the end of the connection
         if self.status is not None and self.status != 200:
-            self.error, self.error_message = status_kind(self.status), body_said(self.status, bytes(self._raw))
+            self.error, self.error_message = status_kind(self.status), status_message(self.status, bytes(self._raw))
         elif error is None and self._is_stream:
             sound = self.error is None
             for event in self._decoder.finish():
@@ -419,7 +419,7 @@ class Recorder:
             self._fail("truncated", f"the stream ended without a finish event or [DONE]{self._hint()}")
         elif self.error is None and self.first_token_ns is None:
             if self.finish_reason in ("length", "max_tokens") and not self._unknown:
-                self._fail("empty", nothing_said(self.finish_reason, self.output_tokens))
+                self._fail("empty", no_text_message(self.finish_reason, self.output_tokens))
             else:
                 self._fail("empty", f"a response without any text{self._hint()}")
         if self.error is not None:
@@ -435,7 +435,7 @@ class Recorder:
         return f"; it has {', '.join(self._unknown)}, which loadbench does not know" if self._unknown else ""
 
     def texts(self, *, final: bool) -> tuple[str, str]:
-        """What was said beside the answer, and the answer.
+        """The text beside the answer, and the answer.
 
         Args:
             final: Nothing more comes.

@@ -7,6 +7,7 @@ without its blank line.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
@@ -21,6 +22,7 @@ class EventTooLarge(ValueError):
     """An event passed MAX_EVENT_BYTES; the stream cannot be read on."""
 
 
+@dataclass(slots=True, eq=False)
 class Decoder:
     """One stream's decoder: feed it bytes as they arrive, cut anywhere.
 
@@ -29,15 +31,12 @@ class Decoder:
     ([(b'', b'one')], [(b'', b'two')])
     """
 
-    __slots__ = ("_at_start", "_data", "_data_bytes", "_name", "_partial", "_skip_lf")
-
-    def __init__(self) -> None:
-        self._partial = bytearray()  # the unfinished line
-        self._name = b""
-        self._data: list[bytes] = []
-        self._data_bytes = 0
-        self._skip_lf = False  # a CR ended the last feed; an LF that follows belongs to it
-        self._at_start = True
+    _partial: bytearray = field(default_factory=bytearray)  # the unfinished line
+    _name: bytes = b""
+    _data: list[bytes] = field(default_factory=list)
+    _data_bytes: int = 0
+    _skip_lf: bool = False  # a CR ended the last feed; an LF that follows belongs to it
+    _at_start: bool = True
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that these bytes complete, in order.
@@ -94,14 +93,14 @@ class Decoder:
                 events.append((self._name, b"\n".join(self._data)))
             self._name, self._data, self._data_bytes = b"", [], 0
             return
-        field, _, value = line.partition(b":")
+        name, _, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]
-        if field == b"data":
+        if name == b"data":
             self._data.append(value)
             self._data_bytes += len(value) + 1
             self._check_size(0)
-        elif field == b"event":
+        elif name == b"event":
             self._name = value
 
     def finish(self) -> list[Event]:

@@ -1,6 +1,6 @@
 """What servers write differently, as data: `docs/dialects.md` is made from these tables (`tests/dialect_page.py`).
 
-A server that sends something else gets a row here, not a branch elsewhere. What no table knows is told in the report.
+A server that sends something else gets a row here, not a branch elsewhere. The report names what no table knows.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ GOES_ON = frozenset({"tool_calls", "function_call", "tool_use", "pause_turn"})
 """Reasons after which a server that runs the tool itself may go on in the same stream."""
 
 NO_REASONS = frozenset({"null", "none", "", "unspecified", "finish_reason_unspecified", "not_finished"})
-"""What stands for no reason at all."""
+"""Words for no reason at all."""
 
 FINISH_FIELDS = ("finish_reason", "finishReason", "done_reason", "stop_reason")
 

@@ -19,6 +19,15 @@ from loadbench import stats
 from loadbench.compare.sides import Lap, Outcomes, Side, interleaved
 from loadbench.compare.verdict import GAPS, Figure, Kind, Runs
 from loadbench.stats import Bounds, Estimate
+from loadbench.stats.blocks import (
+    independent_flags,
+    independent_gaps,
+    independent_in_runs,
+    mean_variance,
+    percentile_interval,
+    rate_variance,
+)
+from loadbench.stats.shares import mcnemar, newcombe_paired
 from loadbench.store.record import Flags, Reals
 
 T = TypeVar("T")
@@ -82,7 +91,7 @@ def mean_of(values: Sequence[float]) -> float:
 def _known(values: Sequence[T | None]) -> list[T] | None:
     """The values; None where one of them is not known."""
     known = [value for value in values if value is not None]
-    return known if len(known) == len(values) else None
+    return known if len(known) == len(values) else None  # a mean of some of them would be another figure
 
 
 def _each(base: Side, new: Side, read: Callable[[Lap], T | None]) -> tuple[list[T], list[T]] | None:
@@ -151,29 +160,27 @@ class Measured:
         first, second = map(len, self.logs)
         if min(first, second) < 2:
             return None
-        if not self.pairs:
-            return self.change(None, f"{first} and {second} runs, {of}", runs=self.single())
-        runs = Runs(
-            effect=self.effect,
-            within=None if self.within is None else math.fsum(self.within),
-            part=1 / first,
-            paired=True,
-            residuals=tuple(one - self.effect for one in self.by_run),
-            freedom=first - 1,
-        )
-        return self.change(None, f"{first} pairs of runs, {of}", runs=runs)
+        units = f"{first} pairs of runs" if self.pairs else f"{first} and {second} runs"
+        return self.change(None, f"{units}, {of}", runs=self.runs())
 
-    def single(self) -> Runs:
-        """What runs say that are no pairs: each against the mean of its side."""
-        residuals: list[float] = []
-        for side in self.logs:
-            centre = mean_of(side)
-            residuals += [log - centre for log in side]
-        freedom = len(residuals) - 2
+    def runs(self) -> Runs:
+        """What runs say of how much they differ: pairs against their mean, others each against that of its side."""
+        within, residuals = self.within, []
+        if self.pairs and self.by_run:
+            groups = [list(self.by_run)]
+            part, variance = 1 / len(self.by_run), math.fsum(within or ())  # of a ratio, that of both runs
+        else:
+            groups = self.logs
+            part, variance = math.fsum(1 / len(side) for side in groups), mean_of(within or (0.0,))
+        for group in groups:
+            centre = mean_of(group)
+            residuals += [log - centre for log in group]
+        freedom = len(residuals) - len(groups)
         return Runs(
             effect=self.effect,
-            within=None if self.within is None else mean_of(self.within),
-            part=math.fsum(1 / len(side) for side in self.logs),
+            within=None if within is None else variance,
+            part=part,
+            paired=len(groups) == 1,
             residuals=tuple(residuals) if freedom else (),
             freedom=freedom,
         )
@@ -193,7 +200,7 @@ class Measured:
         low, high = stats.difference(base, new, tail)
         # The doubts are of means that blocks of requests have, which need not be the figure itself.
         shift = self.effect - (new.value - base.value)
-        return self.change((low + shift, high + shift), method, runs=self.single())
+        return self.change((low + shift, high + shift), method, runs=self.runs())
 
 
 # -- the typical time, paired by prompt
@@ -224,7 +231,7 @@ class _Prompted:
         # A distance from a mean of few is too short by sqrt(1 - 1/times); each prompt weighs the same.
         away = (self.logs - self.centres[self.number]) * np.sqrt(times / (times - 1))
         away = away * len(self.logs) / (times * len(self.centres))
-        found = stats.mean_variance(away)
+        found = mean_variance(away)
         if found is None:
             return None
         # Lengthened so, what neighbours share is still too small by 1 - 1/times: the means have taken that part of it.
@@ -254,7 +261,8 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
             variance = None if doubt is None else doubt.variance
             runs.append(OfRun(float(one.centres.mean()), len(one.logs), doubt, variance, outliers))
     within = None
-    if not again:  # half of the variance that the ratio of two runs has is that of one
+    if not again:
+        # Prompts that were asked once show a run's variance in the ratio of two runs alone: half of it is one's.
         pairs = zip(*prompted, strict=False)  # of three runs against two there are two
         ratios = [_of_ratios(before.centres, after.centres, before, after) for before, after in pairs]
         estimates = _known(ratios)
@@ -275,14 +283,15 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
         return measured.change(None, f"{method} prompts", note="too few prompts in common")
     half = stats.student(estimate.freedom, tail) * math.sqrt(estimate.variance)
     bounds = estimate.value - half, estimate.value + half
-    return measured.change(bounds, f"{method} prompts", runs=measured.single())
+    return measured.change(bounds, f"{method} prompts", runs=measured.runs())
 
 
 def _common(metric: str, base: Side, new: Side) -> dict[str, int] | None:
     """Numbers of the prompts that every run of both sides asked; None where the sides asked different ones."""
-    asked = [np.array(lap.prompts, object)[_values(lap, metric) > 0].tolist() for lap in (*base.laps, *new.laps)]
-    common = set(asked[0]).intersection(*asked[1:])
-    for names in asked:
+    of_runs = [np.array(lap.prompts, object)[_values(lap, metric) > 0].tolist() for lap in (*base.laps, *new.laps)]
+    common = set(of_runs[0]).intersection(*of_runs[1:])
+    # A few prompts that a run did not come to are left out; else the sides asked different things.
+    for names in of_runs:
         if sum(name in common for name in names) / max(len(names), 1) < LEAST_COMMON:
             return None
     return {name: number for number, name in enumerate(sorted(common))}
@@ -316,7 +325,7 @@ def _of_ratios(before: Reals, after: Reals, base: _Prompted, new: _Prompted) -> 
     """
     ratios = after - before
     orders = [list(dict.fromkeys(side.number.tolist())) for side in (base, new)]
-    first, second = (stats.mean_variance(ratios[order]) for order in orders)
+    first, second = (mean_variance(ratios[order]) for order in orders)
     if first is None or second is None or orders[0] == orders[1]:
         return first
     alone = float(ratios.var(ddof=1)) / len(ratios)
@@ -350,11 +359,12 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
     of_runs = _each(base, new, of_run)
     if of_runs is None:
         return None
+    # A run alone may have too few failures to show that the percentile of its side has no end.
     pooled = [np.concatenate([_column(lap, metric) for lap in side.laps]) for side in (base, new)]
     for values, runs in zip(pooled, of_runs, strict=True):
         # So many requests may have no end that the percentile has none either, or may have none.
         if np.isinf(values).any():
-            bounds = stats.percentile_interval(values, p, tail) or (0.0, 0.0)
+            bounds = percentile_interval(values, p, tail) or (0.0, 0.0)
             if bounds[1] == math.inf or math.inf in [run.log for run in runs]:
                 return _endless(pooled, p, tail)
     measured = Measured(of_runs, interleaved(base, new))
@@ -380,7 +390,7 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
         known.append((math.log(low), math.log(high)))
     weights = [-1 / base.runs] * base.runs + [1 / new.runs] * new.runs
     both = stats.mover([run.log for run in (*of_runs[0], *of_runs[1])], known, weights)
-    return measured.change(both, method, runs=measured.single())
+    return measured.change(both, method, runs=measured.runs())
 
 
 def _column(lap: Lap, metric: str) -> Reals:
@@ -393,7 +403,7 @@ def _column(lap: Lap, metric: str) -> Reals:
 def _bounds(lap: Lap, metric: str, p: float, tail: float) -> Bounds | None:
     values = _column(lap, metric)
     if metric != GAPS:
-        return stats.percentile_interval(values, p, tail)
+        return percentile_interval(values, p, tail)
     ascending = np.sort(values)
     at, sizes = stats.percentile(ascending, p), lap.gap_sizes
     if at is None or sizes is None:
@@ -402,7 +412,7 @@ def _bounds(lap: Lap, metric: str, p: float, tail: float) -> Bounds | None:
     owner, held = np.repeat(np.arange(len(sizes)), sizes), sizes > 0
     below = np.bincount(owner[values < at], minlength=len(sizes))[held]
     at_most = np.bincount(owner[values <= at], minlength=len(sizes))[held]
-    return stats.interval(ascending, p, stats.independent_gaps(below, at_most, sizes[held], tail), tail)
+    return stats.interval(ascending, p, independent_gaps(below, at_most, sizes[held], tail), tail)
 
 
 def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
@@ -427,7 +437,7 @@ def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
         n_new=len(sides[1]),
         note=f"{' and '.join(lost)} failed or were dropped: they have no end",
     )
-    of_base, of_new = (stats.percentile_interval(values, p, tail) for values in sides)
+    of_base, of_new = (percentile_interval(values, p, tail) for values in sides)
     if of_base is None or of_new is None or base == new == math.inf:
         return change
     (base_low, base_high), (low, high) = of_base, of_new
@@ -453,7 +463,7 @@ def rate(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
             return None
         doubt = None
         if flow.slices is not None:
-            doubt = stats.rate_variance(flow.slices, flow.seconds, flow.dependent_s)
+            doubt = rate_variance(flow.slices, flow.seconds, flow.dependent_s)
         return _of_estimate(flow.per_s, len(lap.prompts), doubt)
 
     short = "the steady window is too short for four blocks that are longer than a request"
@@ -468,7 +478,7 @@ def mean(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
         values = values[~np.isnan(values)]
         if not len(values) or not values.mean() > 0:
             return None
-        return _of_estimate(float(values.mean()), len(values), stats.mean_variance(values))
+        return _of_estimate(float(values.mean()), len(values), mean_variance(values))
 
     return _ratio(base, new, of_run, tail, ("mean of each run", "blocks of requests", "too few requests"))
 
@@ -515,8 +525,8 @@ def share(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
         within = 0.0
         for one in counted:
             if len(one.flags):
-                within += _offered(one) * stats.independent_flags(one.flags, tail) / len(one.flags)
-        independent = stats.independent_in_runs(hits, offered, within, tail)
+                within += _offered(one) * independent_flags(one.flags, tail) / len(one.flags)
+        independent = independent_in_runs(hits, offered, within, tail)
         of_sides.append((sum(hits) / sum(offered), sum(offered)))
         worth.append((sum(hits) / sum(offered) * independent, independent))
     phi, p_value, method = 0.0, None, "Newcombe, not paired"
@@ -528,8 +538,8 @@ def share(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
         # The correlation of the outcomes, at least 0: prompts that fail on one side alone widen nothing.
         if spread > 0:
             phi = max(0.0, float(((first - first.mean()) * (second - second.mean())).mean()) / spread)
-        p_value = stats.mcnemar(int((both[1] & ~both[0]).sum()), int((both[0] & ~both[1]).sum()))
-    bounds = stats.newcombe_paired(worth[0], worth[1], phi, tail)
+        p_value = mcnemar(int((both[1] & ~both[0]).sum()), int((both[0] & ~both[1]).sum()))
+    bounds = newcombe_paired(worth[0], worth[1], phi, tail)
     if bounds is None:
         return None
     (share_base, n_base), (share_new, n_new) = of_sides

@@ -93,6 +93,7 @@ def judge_levels(
                 of_level.append(found)
                 runs.append(_with_repeats(found, base, new))
         judged.append(of_level)
+    # All at once: three runs of one metric alone know too little of how much runs differ.
     doubts = iter(zip(runs, moderated(runs), strict=True))
     verdicts: list[list[Verdict]] = []
     for (base, new), of_level in zip(levels, judged, strict=True):
@@ -117,7 +118,7 @@ def _with_repeats(found: _Judged, base: Side, new: Side) -> Runs | None:
     """
     change = found.at(TAIL)
     runs = None if change is None else change.runs
-    if runs is None or runs.freedom:
+    if runs is None or runs.freedom:  # several runs a side say it themselves
         return runs
     groups: list[tuple[Side, Sequence[Lap]]] = []
     for side in (base, new):
@@ -180,14 +181,14 @@ def _holm(judged: Sequence[_Judged]) -> None:
 def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: tuple[str, str]) -> Verdict:
     change = one.at(one.tail)
     assert change is not None
-    bounds, said, note = change.bounds, one.word(one.tail), change.note
+    bounds, earned, note = change.bounds, one.word(one.tail), change.note
     needed = None
-    if said == "same":
+    if earned == "same":
         # Which way it goes within the margin is said of any of all levels wrongly in 5 % at most.
         sure = one.bounds(one.tail / levels)
         if sure is not None:
-            said = slight(*sure, more_is_better=one.figure.more_is_better, share=one.is_share)
-    elif said == "can't tell" and bounds is not None and _is_finite(change.effect, *bounds):
+            earned = slight(*sure, more_is_better=one.figure.more_is_better, share=one.is_share)
+    elif earned == "can't tell" and bounds is not None and _is_finite(change.effect, *bounds):
         variance = ((bounds[1] - bounds[0]) / 2 / stats.student(change.freedom, one.tail)) ** 2
         if change.freedom == math.inf and not one.is_share:
             variance += 2 * QUIET**2 / min(runs)  # of one run, runs are supposed to differ a little too
@@ -195,8 +196,8 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
     if one.figure.kind in ("typical", "mean") or one.figure.metric == "itl":
         # Their figures are of what completed: that of a side which fails more is no better than it looks.
         for why, good in zip(lost, ("slower", "faster"), strict=True):
-            if why and said not in (good, "can't tell"):
-                said, needed, note = "can't tell", None, why
+            if why and earned not in (good, "can't tell"):
+                earned, needed, note = "can't tell", None, why
     low, high = bounds or (None, None)
     return Verdict(
         metric=one.figure.name,
@@ -206,7 +207,7 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
         ratio=None if one.is_share else _exp(change.effect),
         low=low if one.is_share else _exp(low),
         high=high if one.is_share else _exp(high),
-        word=said,
+        word=earned,
         runs_needed=needed,
         method=change.method,
         n_base=change.n_base,
@@ -280,6 +281,7 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
             continue
         if own is not None and own.freedom:
             at = _doubted(at, own, doubt)
+        # One run a side: only repeats of a level say how much runs differ.
         elif len(each) == len(verdicts) and _of_one_run(verdicts):
             at = _doubted(at, each[0], _shared_by_levels(each, of_each))
         judged.append(_Judged(figure(verdicts[0].metric), at, verdicts[0].margin))
@@ -331,8 +333,18 @@ def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
         intervals.append(v.bounds)
     if n < 2:
         return None
-    runs = _run_by_run(verdicts)
-    by_run = () if runs is None else tuple(runs.effect + residual for residual in runs.residuals)
+    # What a level shows of the machine in one run, the next shows too: the mean of each run takes that out.
+    # Run by run, where they are pairs and equally many in every level.
+    runs: Runs | None = None
+    by_run: tuple[float, ...] = ()
+    of_levels = [v.runs for v in verdicts if v.runs is not None and v.paired]
+    if len(of_levels) == n and len({one.freedom for one in of_levels}) == 1:
+        means = tuple(mean_of(each) for each in zip(*(one.residuals for one in of_levels), strict=True))
+        within = [one.within for one in of_levels if one.within is not None]
+        mean_within = math.fsum(within) / n**2 if len(within) == n else None
+        of_all = mean_of([one.effect for one in of_levels])
+        runs = replace(of_levels[0], effect=of_all, within=mean_within, residuals=means)
+        by_run = tuple(of_all + residual for residual in means)
 
     def at(tail: float) -> Change:
         known = [bounds for each in intervals if each is not None and (bounds := each(tail)) is not None]
@@ -362,14 +374,3 @@ def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
         )
 
     return at
-
-
-def _run_by_run(verdicts: Sequence[Verdict]) -> Runs | None:
-    """The mean over levels of each pair of runs; None where they are no pairs, or not equally many."""
-    runs = [v.runs for v in verdicts if v.runs is not None]
-    if len(runs) < len(verdicts) or not all(v.paired for v in verdicts) or len({one.freedom for one in runs}) > 1:
-        return None
-    residuals = tuple(mean_of(each) for each in zip(*(one.residuals for one in runs), strict=True))
-    within = [one.within for one in runs if one.within is not None]
-    mean_within = math.fsum(within) / len(runs) ** 2 if len(within) == len(runs) else None
-    return replace(runs[0], effect=mean_of([one.effect for one in runs]), within=mean_within, residuals=residuals)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -27,10 +26,10 @@ from loadbench.metrics.distribution import STALL_THRESHOLD
 from loadbench.metrics.request import Requests
 from loadbench.metrics.slo import answer, capacities, thresholds
 from loadbench.scenario.bounds import Bound
-from loadbench.stats.estimates import one_sample, student
+from loadbench.stats import one_sample, student
 from loadbench.stats.scaling import scaling
 from loadbench.store import LevelData, Run
-from loadbench.store.record import SPEECHLESS
+from loadbench.store.record import SPEECHLESS, Json
 from loadbench.store.schema import PromptsFacts, RunFacts, ScenarioFacts, TargetFacts, run_facts
 from loadbench.store.summary import (
     NOTHING,
@@ -49,7 +48,7 @@ from loadbench.store.summary import (
 __all__ = ["Requests", "summarise", "summary"]
 
 
-def summarise(run: Run) -> dict[str, Any]:
+def summarise(run: Run) -> Json:
     """The summary as plain values, for readers that do not take its structs yet."""
     return as_mapping(summary(run))
 
@@ -154,12 +153,12 @@ def _unreadable(run: Run) -> list[Finding]:
 
 # -- a load that was measured several times: a model's first level once more at the end (gate V11), and repeats
 
+# Runs below which their mean has no interval: Student's of two is six times as wide as their spread.
 FEWEST_RUNS = 3
-"""Runs below which their mean has no interval: Student's of two is six times as wide as their spread."""
 
 
 def headline(level: Level) -> dict[str, float | None]:
-    """What runs of a level are told apart by: tokens/s, and the median in ms of the latency that says most.
+    """The figures by which runs of a level are compared: tokens/s, and the median in ms of the latency that says most.
 
     That is TTFT, in open loop from `due`; of whole answers E2E.
 

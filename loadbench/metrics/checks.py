@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loadbench.store.summary import Finding, Severity
 
+# By code, as summary.json has it; a check without a number has its name for a code. In the order of the page.
 NAMES = {
     "V1": "short-window",
     "V2": "load-not-held",
@@ -36,7 +37,6 @@ NAMES = {
     "records": "records",
     "samples": "samples",
 }
-"""By code, as summary.json has it; a check without a number has its name for a code. In the order of the page."""
 
 
 def titled(code: str) -> str:

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from loadbench.figures import PERCENTILES
 from loadbench.metrics.request import Requests
+from loadbench.stats import Bounds, ends, percentile
 from loadbench.stats.blocks import (
     Worth,
     independent_gaps,
@@ -19,14 +20,13 @@ from loadbench.stats.blocks import (
     percentile_worth,
     ratio_interval,
 )
-from loadbench.stats.estimates import Bounds, ends, percentile
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Counts, Flags, Reals, Results
 from loadbench.store.schema import Lag
 from loadbench.store.summary import Distribution, Interval, Spectrum, Stall, Stalls, rounded, significant
 
+# Gaps that are worked on at once; keeps what a sum needs at 20 MB however long the run.
 BLOCK = 1_000_000
-"""Gaps that are worked on at once; keeps what a sum needs at 20 MB however long the run."""
 NS_PER_MS = 1e6
 US_PER_MS = 1e3
 
@@ -68,7 +68,7 @@ def distribution(
     """A metric over requests.
 
     Requests of one run resemble their neighbours (they share a queue, a cache, a machine): where that is clear, the
-    intervals rest on as many requests as those would be worth if they did not (`stats.blocks.percentile_worth`). Where
+    intervals rest on as many requests as those would be worth if they did not (`blocks.percentile_worth`). Where
     it is not clear, `ci95_in_doubt` has the percentiles whose interval may be too narrow. Of too few requests for both
     ends of an interval one may exist; the other is None.
 
@@ -95,7 +95,7 @@ def of_gaps(results: Results, chosen: Flags, ascending: Counts) -> Distribution:
     """The inter-token latencies of the chosen requests, in ms. Its n counts gaps.
 
     Its intervals know that the gaps of one request resemble each other: they rest on as many gaps as those of
-    different requests would be worth (`stats.blocks.independent_gaps`). Each percentile is over all gaps.
+    different requests would be worth (`blocks.independent_gaps`). Each percentile is over all gaps.
 
     Args:
         ascending: Those gaps, sorted (`ascending_gaps`).
@@ -180,10 +180,10 @@ def _of_us(n: int, us: Mapping[str, float | None]) -> Distribution:
 
 # -- percentiles up to the last request
 
+# Points between one in 2 and one in 4: they lie evenly on the axis, and a million requests have 84.
 STEPS_PER_DOUBLING = 4
-"""Points between one in 2 and one in 4: they lie evenly on the axis, and a million requests have 84."""
+# p90, p95, p99, p99.9.
 NAMED = (10, 20, 100, 1000)
-"""p90, p95, p99, p99.9."""
 
 
 def spectrum(values: Reals | Counts, per_unit: float = NS_PER_MS) -> Spectrum | None:
@@ -231,12 +231,12 @@ def _places(n: int) -> list[float]:
 
 # -- stalls: gaps far longer than the level's usual one
 
+# Times the median gap of the level.
 STALL_THRESHOLD = 10.0
-"""Times the median gap of the level."""
+# Stalls that are listed with the time when they ended.
 MOST_PLACES = 12
-"""Stalls that are listed with the time when they ended."""
+# No gap below 10 ms is one: nobody sees it, and where events come in bursts the median gap is next to nothing.
 SHORTEST_US = 10_000
-"""No gap below 10 ms is one: nobody sees it, and where events come in bursts the median gap is next to nothing."""
 
 
 def stalls(results: Results, requests: Requests, ascending: Counts, threshold: float) -> Stalls | None:

@@ -22,7 +22,7 @@ from loadbench.metrics.checks import finding, graded, percent
 from loadbench.metrics.models import first_device
 from loadbench.metrics.request import BURST
 from loadbench.metrics.sharing import BUSY_CORE, MERGED_WARN, WAIT_WARN
-from loadbench.stats.estimates import needed
+from loadbench.stats import needed
 from loadbench.store.schema import ScenarioFacts
 from loadbench.store.summary import NOTHING, Band, Finding, Level, Ran, Stalls
 
@@ -30,17 +30,17 @@ FEWEST_TOKENS_SHARE = 0.95
 MOST_TOKENS_PER_EVENT = 1.5
 HEADLINE = {"p50": 0.5, "p95": 0.95}
 LITTLE_WARN, LITTLE_RED = 0.05, 0.15
+# A drift below the first changes no decision, however sure it is; one beyond the second forbids a verdict.
 LEAST_DRIFT, RED_DRIFT = 0.02, 0.2
-"""A drift below the first changes no decision, however sure it is; one beyond the second forbids a verdict."""
 NOISE_WARN, NOISE_RED = 0.05, 0.15
+# Of all arrivals, merged by this client: below MERGED_WARN a p99 hardly moves, below this a median.
 MERGED_RED = 0.1
-"""Of all arrivals, merged by this client: below MERGED_WARN a p99 hardly moves, below this a median."""
 WAIT_RED = 0.1
+# Events per arrival, and requests whose first arrival had several: up to there a wait for a core moves no median.
 GATHERED, FIRST_TOGETHER = 1.1, 0.25
-"""Events per arrival, and requests whose first arrival had several: up to there a wait for a core moves no median."""
 HELD = 0.5
+# A pause this long is seen by eye; one beyond this share of the window makes every rate wrong by as much.
 PAUSE_S, MOST_PAUSE_SHARE = 0.25, 0.1
-"""A pause this long is seen by eye; one beyond this share of the window makes every rate wrong by as much."""
 UNBUFFERED = (
     "switch buffering off (nginx: proxy_buffering off, or the header X-Accel-Buffering: no; HAProxy: option "
     "http-no-delay; no gzip of event streams)"
@@ -514,7 +514,7 @@ def others(level: Level, scenario: ScenarioFacts) -> Finding | None:
 
 
 def fallback(level: Level, scenario: ScenarioFacts) -> Finding | None:
-    """V15: the device and the execution provider that were asked for are those that ran."""
+    """V15: the device and the execution provider of the request are those that ran."""
     ran = level.ran or Ran()
     model = f" (as {ran.id})" if ran.id else ""
     device, provider = level.asked_device or level.device, scenario.execution_provider

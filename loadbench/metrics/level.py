@@ -30,8 +30,8 @@ from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
 from loadbench.metrics.window import RATES, Window
 from loadbench.scenario.bounds import Bound
+from loadbench.stats import outliers, percentile
 from loadbench.stats.blocks import ratio_interval, share_interval
-from loadbench.stats.estimates import outliers, percentile
 from loadbench.store import LevelData
 from loadbench.store.files import HISTOGRAMS
 from loadbench.store.histogram import Histogram
@@ -39,16 +39,16 @@ from loadbench.store.record import Reals, Results
 from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Distribution, LengthRow, Level, PromptRow, rounded, significant
 
+# Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent.
 ABOUT_ONE = 0.1
-"""Tokens per arrival within 1 ± this are called one: an end-of-text token is counted but not sent."""
+# Things that no table of the client knows, named for a level.
 MOST_UNKNOWN = 8
-"""Things that no table of the client knows, named for a level."""
+# Rows of a level's table; distinct prompts would make it as long as the requests. Those with the worst E2E stay.
 MOST_PROMPTS = 200
-"""Rows of a level's table; distinct prompts would make it as long as the requests. Those with the worst E2E stay."""
 FEWEST_FOR_OUTLIERS = 5
 MOST_LENGTHS = 4
+# 40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back.
 HELD_NS = (38e6, 50e6)
-"""40 ms of a delayed acknowledgement, a tick of the kernel's clock more, and the way back."""
 _FACTS = tuple(name for name in LevelFacts.__struct_fields__ if name in Level.__struct_fields__)
 
 
@@ -66,7 +66,7 @@ def summary(
         data: The level's entry of run.json and its requests, warm-up ones too. `histograms["itl"]` stands in where
             the gaps were not kept request by request.
         bounds: The scenario's SLO.
-        streamed: Whether streams were asked for; whole answers have no first token and no gaps.
+        streamed: Whether answers are streams; whole answers have no first token and no gaps.
         stall_threshold: From how many median gaps on a gap is a stall.
     """
     facts, results = level_facts(data), data.results

@@ -6,23 +6,23 @@ another machine nothing is known but what it declares, or has in its own /metric
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 
+from loadbench.store.record import Facts
 from loadbench.store.schema import RunFacts, Sample, ScenarioFacts
 from loadbench.store.summary import Course, Level, rounded, significant
 
+# One value a sample; None where it is unknown.
 Column = Sequence[float | None]
-"""One value a sample; None where it is unknown."""
 
+# Of samples that shares of the cores are taken from: the system counts processor time in hundredths of a second.
 SHORTEST_S = 1.0
-"""Of samples that shares of the cores are taken from: the system counts processor time in hundredths of a second."""
+# Between two samples that a rate is taken from, for the same reason.
 SHORTEST_STEP_S = 0.5
-"""Between two samples that a rate is taken from, for the same reason."""
 MOST_POINTS = 120
 J_PER_WH = 3600.0
 WH_PER_KWH = 1000.0
@@ -38,7 +38,7 @@ FULL = ("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc", "llamacpp:kv_ca
 # -- samples
 
 
-def typed(samples: Iterable[Mapping[str, Any]]) -> list[Sample]:
+def typed(samples: Iterable[Facts]) -> list[Sample]:
     """Samples as they are read or taken."""
     return [msgspec.convert(sample, Sample) for sample in samples]
 

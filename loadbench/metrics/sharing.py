@@ -17,15 +17,15 @@ from loadbench.store.schema import EndpointFacts, ScenarioFacts
 from loadbench.store.summary import NOTHING, Endpoint, Finding, Level, Worker, WorkerPercentiles, rounded
 
 MERGED_WARN, BUSY_CORE = 0.01, 0.8
+# Of the level's time. Gaps are off by no more than that on average, first tokens perhaps by more.
 WAIT_WARN = 0.05
-"""Of the level's time. Gaps are off by no more than that on average, first tokens perhaps by more."""
+# A worker whose first tokens take so much longer than the others' has a worse way, or too much to do.
 SLOWER = 1.2
-"""A worker whose first tokens take so much longer than the others' has a worse way, or too much to do."""
+# Requests of a worker, from which its median says something.
 FEWEST = 20
-"""Requests of a worker, from which its median says something."""
 LAG_SHARE, LATE_MS = 0.25, 50.0
+# Where the intervals of two medians are further apart than this, one endpoint is slower than another.
 APART = 1.2
-"""Where the intervals of two medians are further apart than this, one endpoint is slower than another."""
 
 
 def workers(level: Level, scenario: ScenarioFacts) -> Finding | None:

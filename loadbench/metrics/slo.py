@@ -8,7 +8,6 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,10 +17,9 @@ from loadbench.metrics.distribution import NS_PER_MS, US_PER_MS, gap_sizes, gap_
 from loadbench.metrics.request import BURST, Requests
 from loadbench.metrics.window import SHORTEST_NS, Window
 from loadbench.scenario.bounds import Bound, Threshold
-from loadbench.stats import shares
+from loadbench.stats import rank, shares
 from loadbench.stats.blocks import share_interval
-from loadbench.stats.estimates import rank
-from loadbench.store.record import Flags, Reals, Results
+from loadbench.store.record import Facts, Flags, Reals, Results
 from loadbench.store.summary import (
     Capacity,
     Crossing,
@@ -43,12 +41,12 @@ _OPERATORS: dict[str, Callable[[Reals, float], Flags]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+# Metrics that each request has; the others (rates) are figures of the level alone.
 OF_REQUESTS = ("ttft", "itl", "tpot", "e2e", "client_queue", "success", "failed")
-"""Metrics that each request has; the others (rates) are figures of the level alone."""
+# Metrics that a burst leaves without meaning (gate V13).
 STREAMED = ("itl", "tpot")
-"""Metrics that a burst leaves without meaning (gate V13)."""
+# Metrics that a whole answer does not have.
 WHOLE = ("ttft", *STREAMED)
-"""Metrics that a whole answer does not have."""
 
 
 def compare(values: Reals, bound: Bound) -> Flags:
@@ -167,11 +165,11 @@ class Objectives:
 
 # -- thresholds held against the levels of a run: failed, passed, or unknown
 
+# As summary.json names them; None of the others, which are plain numbers.
 _UNITS: Mapping[str, str] = {"ms": "ms", "share": "share", "bytes": "bytes", "/s": "per_s"}
-"""As summary.json names them; None of the others, which are plain numbers."""
 
 
-def thresholds(levels: Sequence[Level], written: Sequence[str | Mapping[str, Any]]) -> list[ThresholdRow]:
+def thresholds(levels: Sequence[Level], written: Sequence[str | Facts]) -> list[ThresholdRow]:
     """One row a threshold and level that it is about, in that order.
 
     `result` is "failed" where the condition holds, "passed" where it does not, "unknown" where the figure was not
@@ -280,8 +278,8 @@ def _missing(bound: Bound, level: Level) -> str:
 
 # -- the loads that meet the SLO, as a search for the capacity found them
 
+# How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky for minutes.
 BEYOND = 1.05
-"""How far beyond its zones the interval of a rate reaches, as a factor: a queue may be lucky for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +318,7 @@ def zones(tried: Sequence[Tried]) -> Zones:
     return Zones(meets, misses, tuple(sorted({one.load for one in tried if low < one.load < high})))
 
 
-def capacities(info: Mapping[str, Any]) -> list[Capacity] | None:
+def capacities(info: Facts) -> list[Capacity] | None:
     """A record for each model that was searched, with what follows from its steps; None of any other run.
 
     What follows is computed again, so that records of older runs have it too.

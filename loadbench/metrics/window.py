@@ -12,15 +12,15 @@ import msgspec
 import numpy as np
 
 from loadbench.metrics.request import Requests
+from loadbench.stats import Estimate, difference
 from loadbench.stats.blocks import SLICES, independent_requests, mean_variance, neighbours, rate_interval, rate_variance
-from loadbench.stats.estimates import Estimate, difference
 from loadbench.store.record import Flags, Reals, Results
 from loadbench.store.schema import LevelFacts
 from loadbench.store.summary import Dependence, Drift, Rates, Timeline, rounded
 
 MOST_POINTS = 120
+# Rates over less than this are noise; they are not given.
 SHORTEST_NS = 1e9
-"""Rates over less than this are noise; they are not given."""
 RATES = ("output_tokens_per_s", "input_tokens_per_s", "characters_per_s", "requests_per_s")
 _STEPS_S = tuple(digit * 10.0**power for power in range(-1, 6) for digit in (1, 2, 5))
 
@@ -289,20 +289,20 @@ def _short(values: Reals) -> list[float]:
 
 # -- drift between the thirds of the window
 
+# Share of levels in one state for which drift is reported: three figures are looked at, each in two directions.
 FALSE_ALARMS = 0.01
-"""Share of levels in one state for which drift is reported: three figures are looked at, each in two directions."""
 _TAIL = FALSE_ALARMS / 3 / 2
+# Correlation of neighbours within a third, in open loop, from which on a queue wanders by itself for so long.
 LONG_MEMORY = 0.75
-"""Correlation of neighbours within a third, in open loop, from which on a queue wanders by itself for so long."""
+# Requests of a third, below which nothing is said: fewer that resemble their neighbours raise ten times the alarms.
 FEWEST_OF_THIRD = 20
-"""Requests of a third, below which nothing is said: fewer that resemble their neighbours raise ten times the alarms."""
 
 
 def drift(window: Window | None, results: Results, requests: Requests, *, tpot: bool) -> dict[str, Drift] | None:
     """By figure, the last third over the first; None without a window, and of figures that few requests had.
 
     Of TTFT and TPOT the geometric means, of requests that were sent within each third, with variances by blocks in the
-    order of start (`stats.blocks.mean_variance`); of tokens/s the rate, with blocks of time. In open loop the rate is
+    order of start (`blocks.mean_variance`); of tokens/s the rate, with blocks of time. In open loop the rate is
     set by the plan, not by the server: it is left out. There a queue near saturation, though in one state, wanders for
     longer than a third lasts: where neighbours within the thirds resemble each other that much, no difference of them
     is significant (`near-saturation` speaks of such requests).
@@ -350,7 +350,7 @@ def times(values: Reals) -> Estimate | None:
 def memory(thirds: list[Reals]) -> float:
     """The correlation of neighbours within the thirds, each around its own mean: a drift between them is none.
 
-    Corrected for the bias that the means of few values bring (Kendall 1954, as in `stats.blocks.mean_variance`).
+    Corrected for the bias that the means of few values bring (Kendall 1954, as in `blocks.mean_variance`).
     """
     away = [values - values.mean() for values in (part[~np.isnan(part)] for part in thirds) if len(values) > 1]
     squares = sum(float(np.square(one).sum()) for one in away)
@@ -379,18 +379,18 @@ def against(first: Estimate, last: Estimate) -> Drift:
 
 # -- requests that depend on their neighbours
 
+# Requests below which nothing is said.
 FEWEST = 20
-"""Requests below which nothing is said."""
 MOST_CORRELATION = 0.85
+# A median must be worth so many independent requests; of fewer than 200, a tenth of them.
 LEAST_INDEPENDENT, LEAST_SHARE = 20, 0.1
-"""A median must be worth so many independent requests; of fewer than 200, a tenth of them."""
 
 
 def dependence(requests: Requests, *, opened: bool, without_gaps: bool) -> dict[str, Dependence]:
     """By metric, how strongly requests depend on their neighbours: where no interval of one run can be trusted.
 
     A queue near saturation remembers longer than any block of one run's requests is long, so an interval that is
-    computed from them is too narrow. It shows in requests that are hardly told from their neighbours, which counts in
+    computed from them is too narrow. It shows in requests that hardly differ from their neighbours, which counts in
     open loop alone: in a closed loop no more requests wait than there are streams, and the blocks see all of them. By
     simulation "strong" is said of 93 to 100 % of M/M/1 queues at 80 % load or more from 400 requests on, and of 0 to
     7 % at 50 % load or below (docs/statistics.md).

@@ -6,7 +6,7 @@ Numbers are read as people write them; JSON is held to a small part of JSON Sche
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -16,17 +16,11 @@ from loadbench.quality.answers import Question
 from loadbench.scenario.files import parse_json
 from loadbench.text import at, nearest, printable, shown
 
+_CASE = ("ignore_case",)
 KINDS: dict[str, tuple[str, ...]] = {
-    "contains": ("ignore_case",),
-    "not_contains": ("ignore_case",),
-    "equals": ("ignore_case",),
-    "regex": ("ignore_case",),
-    "json_schema": (),
-    "number": ("tolerance", "where"),
-    "min_words": (),
-    "max_words": (),
-    "min_characters": (),
-    "max_characters": (),
+    **{"contains": _CASE, "not_contains": _CASE, "equals": _CASE, "regex": _CASE},
+    **{"json_schema": (), "number": ("tolerance", "where")},
+    **{"min_words": (), "max_words": (), "min_characters": (), "max_characters": ()},
 }
 """What can be checked, and what each kind takes beside its value."""
 
@@ -45,32 +39,37 @@ class Check:
 
     def failure(self, text: str) -> str | None:
         """Why an answer fails, in words; None where it passes."""
-        value = self.value
-        ignore_case = bool(self.options.get("ignore_case"))
+        value, ignore_case = self.value, bool(self.options.get("ignore_case"))
+        why, passes = "", False
         match self.kind:
             case "number":
                 return self._number(text)
             case "json_schema":
-                return self._json(text)
+                try:
+                    why = misfit(json_alone(text), value) or ""
+                except ValueError as error:
+                    return f"is not JSON alone: {error}"
+                why, passes = f"its JSON does not fit: {why}", not why
             case "regex":
                 passes = re.search(value, text, re.IGNORECASE if ignore_case else 0) is not None
-                return None if passes else f"nothing in it matches {shown(value)}"
+                why = f"nothing in it matches {shown(value)}"
             case "contains" | "not_contains" | "equals":
-                return self._text(value.casefold(), text.casefold()) if ignore_case else self._text(value, text)
-        bound, _, unit = self.kind.partition("_")
-        length = len(text.split()) if unit == "words" else len(text.strip())
-        if bound == "min" and length < value:
-            return f"has {length} {unit}, at least {value} were asked for"
-        if bound == "max" and length > value:
-            return f"has {length} {unit}, at most {value} were asked for"
-        return None
-
-    def _text(self, value: str, text: str) -> str | None:
-        if self.kind == "equals":
-            return None if value.strip() == text.strip() else f"is not {shown(self.value)}"
-        if self.kind == "contains":
-            return None if value in text else f"does not contain {shown(self.value)}"
-        return f"contains {shown(self.value)}" if value in text else None
+                if ignore_case:
+                    value, text = value.casefold(), text.casefold()
+                if self.kind == "equals":
+                    why, passes = f"is not {shown(self.value)}", value.strip() == text.strip()
+                elif self.kind == "contains":
+                    why, passes = f"does not contain {shown(self.value)}", value in text
+                else:
+                    why, passes = f"contains {shown(self.value)}", value not in text
+            case _:
+                bound, _, unit = self.kind.partition("_")
+                # Blanks around an answer are no answer.
+                length = len(text.split()) if unit == "words" else len(text.strip())
+                least = "at least" if bound == "min" else "at most"
+                why = f"has {length} {unit}, {least} {value} were asked for"
+                passes = length >= value if bound == "min" else length <= value
+        return None if passes else why
 
     def _number(self, text: str) -> str | None:
         stated = numbers(text)
@@ -79,19 +78,12 @@ class Check:
         anywhere = self.options.get("where", "last") == "any"
         # As decimals: 0.1 + 0.2 is 0.3 to whoever wrote the rule.
         value, tolerance = Decimal(str(self.value)), Decimal(str(self.options.get("tolerance", 0)))
-        if any(abs(number - value) <= tolerance for number in (stated if anywhere else stated[-1:])):
-            return None
+        for number in stated if anywhere else stated[-1:]:
+            if abs(number - value) <= tolerance:
+                return None
         if anywhere:
             return f"states no {self.value}"
         return f"its last number is {str(stated[-1])[:40]}, not {self.value}"
-
-    def _json(self, text: str) -> str | None:
-        try:
-            document = json_alone(text)
-        except ValueError as error:
-            return f"is not JSON alone: {error}"
-        why = misfit(document, self.value)
-        return None if why is None else f"its JSON does not fit: {why}"
 
 
 def parse(question: Question) -> tuple[Check, ...]:
@@ -125,11 +117,11 @@ def _check(raw: object) -> Check:
             meant = nearest(key, KINDS[kind]) if KINDS[kind] else ""
             raise ValueError(f"{kind} takes no {shown(key)}{meant}")
     _check_value(kind, raw[kind])
-    tolerance, where, ignore_case = options.get("tolerance", 0), options.get("where"), options.get("ignore_case", False)
+    tolerance, ignore_case = options.get("tolerance", 0), options.get("ignore_case", False)
     if not _is_number(tolerance) or tolerance < 0:
         raise ValueError(f"tolerance is {shown(tolerance)}: must be a number, 0 or more")
-    if "where" in options and where not in ("last", "any"):
-        raise ValueError(f"where is {shown(where)}: write last or any")
+    if options.get("where", "last") not in ("last", "any"):
+        raise ValueError(f"where is {shown(options['where'])}: write last or any")
     if not isinstance(ignore_case, bool):
         raise ValueError(f"ignore_case is {shown(ignore_case)}: write true or false")
     return Check(kind, raw[kind], options)
@@ -149,7 +141,7 @@ def _check_value(kind: str, value: object) -> None:
     elif kind == "regex":
         try:
             re.compile(value)
-        except (re.error, OverflowError, RecursionError) as error:
+        except (re.error, OverflowError, RecursionError) as error:  # a{9999999999}, and brackets a thousand deep
             raise ValueError(f"regex {shown(value)} is not valid: {error}") from None
 
 
@@ -181,7 +173,7 @@ def numbers(text: str) -> list[Decimal]:
     for match in _NUMBER.finditer(text):
         sign, digits, exponent = match.groups(default="")
         before = text[match.start() - 1] if match.start() else " "
-        if before.isalpha() or before == "_":
+        if before.isalpha() or before == "_":  # GPT-4, v2, a_1
             continue
         minus = "-" if sign in ("-", "−") and not (before.isdigit() or before == ")") else ""
         stated += [Decimal(minus + plain + exponent) for plain in _with_point(digits[:LONGEST])]
@@ -203,15 +195,8 @@ def _with_point(digits: str) -> list[str]:
 
 # -- JSON and its schema
 
-TYPES: dict[str, type | tuple[type, ...]] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "number": (int, float),
-    "integer": int,
-    "boolean": bool,
-    "null": type(None),
-}
+TYPES: dict[str, type | tuple[type, ...]] = {"object": dict, "array": list, "string": str, "number": (int, float)}
+TYPES |= {"integer": int, "boolean": bool, "null": type(None)}
 KEYWORDS = ("type", "required", "properties", "additionalProperties", "enum", "items")
 PROSE = ("title", "description")
 """Keywords that constrain nothing."""
@@ -273,38 +258,35 @@ def check_schema(schema: object, keys: Keys = ()) -> None:
         check_schema(schema["items"], (*keys, "items"))
 
 
-def misfit(value: object, schema: Mapping[str, Any]) -> str | None:
+def misfit(value: object, schema: Mapping[str, Any], keys: Keys = ()) -> str | None:
     """The first place where a value is not as its schema says, in words; None where it fits.
 
     >>> schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
     >>> misfit({"n": 12}, schema), misfit({"n": "12"}, schema), misfit({}, schema)
     (None, 'n is "12": must be of type integer', 'it lacks n')
     """
-    return next(_misfits(value, schema, ()), None)
-
-
-def _misfits(value: object, schema: Mapping[str, Any], keys: Keys) -> Iterator[str]:
     place = at(keys) or "it"
-    if "type" in schema:
-        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        if not any(_is(value, name) for name in types):
-            yield f"{place} is {shown(value)}: must be of type {' or '.join(types)}"
-            return
+    types = schema.get("type", [])
+    types = types if isinstance(types, list) else [types]
+    if "type" in schema and not any(_is(value, name) for name in types):
+        return f"{place} is {shown(value)}: must be of type {' or '.join(types)}"
     if "enum" in schema and not any(same(value, one) for one in schema["enum"]):
-        yield f"{place} is {shown(value)}: must be one of {shown(schema['enum'])}"
+        return f"{place} is {shown(value)}: must be one of {shown(schema['enum'])}"
+    why = None
     if isinstance(value, dict):
         properties = schema.get("properties", {})
         for name in schema.get("required", ()):
             if name not in value:
-                yield f"{place} lacks {at((name,))}"
+                return f"{place} lacks {at((name,))}"
         for name, below in value.items():
             if name in properties:
-                yield from _misfits(below, properties[name], (*keys, name))
+                why = why or misfit(below, properties[name], (*keys, name))
             elif not schema.get("additionalProperties", True):
-                yield f"{place} has {at((name,))}, which is not asked for"
+                why = why or f"{place} has {at((name,))}, which is not asked for"
     if isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
-            yield from _misfits(item, schema["items"], (*keys, index))
+            why = why or misfit(item, schema["items"], (*keys, index))
+    return why
 
 
 def _is(value: object, name: str) -> bool:
@@ -322,7 +304,7 @@ def same(one: object, other: object) -> bool:
     (True, False, False)
     """
     if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
+        return one is other  # True == 1 in Python, at any depth
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -236,23 +236,22 @@ class Judge:
         Raises:
             TargetError: The judge cannot be asked at all. What was judged before was given to `done`.
         """
-        rest: Iterator[Case] = iter(cases)
-        failure: TargetError | None = None
+        rest = iter(cases)
+        failures: list[TargetError] = []
 
         async def work(scope: anyio.CancelScope) -> None:
-            nonlocal failure
             try:
                 for case in rest:
                     done(await self.judge(case))
             except TargetError as error:  # as itself, not in a group of errors
-                failure = failure or error
+                failures.append(error)
                 scope.cancel()
 
         async with anyio.create_task_group() as group:
             for _ in range(at_once):
                 group.start_soon(work, group.cancel_scope)
-        if failure is not None:
-            raise failure
+        if failures:
+            raise failures[0]
 
     async def judge(self, case: Case) -> Score:
         """One case: its score, or why there is none.
@@ -267,25 +266,22 @@ class Judge:
             if result.error is not None and result.error != "empty":
                 self._failed_in_a_row += 1
                 if self._failed_in_a_row >= MOST_IN_A_ROW:
-                    raise TargetError(
-                        f"the judge {self.name} at {self.endpoint} failed on {MOST_IN_A_ROW} answers in a row, last "
-                        f"with {result.error} ({result.error_message}): see to it, then score again: what it judged "
-                        "is kept"
-                    )
-                return self._score(case, results, unusable=f"{result.error}: {result.error_message}")
+                    last = f"{result.error} ({result.error_message})"
+                    remedy = "see to it, then score again: what it judged is kept"
+                    text = f"failed on {MOST_IN_A_ROW} answers in a row, last with {last}: {remedy}"
+                    raise TargetError(f"the judge {self.name} at {self.endpoint} {text}")
+                return self._score(case, results, {}, f"{result.error}: {result.error_message}")
             self._failed_in_a_row = 0
             try:
-                scores = read_reply(result.text, case.names)
+                return self._score(case, results, read_reply(result.text, case.names))
             except ValueError as error:
                 why = f"cut off at {result.output_tokens} tokens" if result.finish_reason == "length" else str(error)
-                continue
-            return self._score(case, results, scores=scores)
-        return self._score(case, results, unusable=f"unreadable: {why}")
+        return self._score(case, results, {}, f"unreadable: {why}")
 
     async def _send(self, case: Case, reminder: str | None, results: list[Result]) -> Result:
         """The reply; in words where the server refuses the form, again where it was busy. All end up in `results`."""
         messages = case.messages(reminder)
-        failed = 0
+        failed = 0  # of this case: each starts with its own patience
         while True:
             form = None if self.structured is False else case.response_format()
             result = await self._ask(messages, form)
@@ -296,7 +292,7 @@ class Judge:
                 if plain.status == 200:
                     self.structured = False
                     result = plain
-            if result.error is None:
+            if result.error is None:  # the first whole answer to the form settles that the server takes it
                 self.structured = self.structured is not False
                 return result
             refused = result.error == "http_4xx" and result.status not in _OF_ONE_CASE
@@ -308,12 +304,7 @@ class Judge:
             failed += 1
 
     def _score(
-        self,
-        case: Case,
-        results: Sequence[Result],
-        *,
-        scores: Mapping[str, int] | None = None,
-        unusable: str | None = None,
+        self, case: Case, results: Sequence[Result], scores: Mapping[str, int], unusable: str | None = None
     ) -> Score:
         answer, cost = case.answer, None
         # A request that was refused or lost has nothing that a server would count.
@@ -329,8 +320,8 @@ class Judge:
             method="judge",
             by=self.name,
             at=self._now(),
-            score=None if scores is None else scores[OVERALL],
-            aspects={} if scores is None else {aspect: scores[name] for name, aspect in case.aspects.items()},
+            score=scores.get(OVERALL),
+            aspects={aspect: scores[name] for name, aspect in case.aspects.items()} if scores else {},
             repeat=case.repeat,
             unusable=unusable,
             rubric=case.rubric,

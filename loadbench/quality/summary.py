@@ -11,7 +11,8 @@ import msgspec
 from loadbench.quality import checks
 from loadbench.quality.answers import Answer, Determinism, Scored, determinism
 from loadbench.quality.scores import Agreement, Interval, Method, Rated, Score, agreements, latest, means
-from loadbench.stats import student, wilson
+from loadbench.stats import student
+from loadbench.stats.shares import wilson
 
 SCHEMA = 1
 FILE = "scores.json"
@@ -127,9 +128,10 @@ def summarise(
     rated = means(current)
     method: Method | None = None
     reason = "no method has scores of every model" if rated else "nobody has scored yet"
-    for name in reversed(METHODS):
+    for name in reversed(METHODS):  # the first of them has the last word
         if {model_of[row] for rater, row in rated if rater.startswith(f"{name}:")} == set(run.models):
             method, reason = name, f"every model has scores by {name}"
+    # One rule that is wrong stops it all, with its place: a pass rate without it would be another.
     rules = {name: checks.parse(question) for name, question in run.questions.items()}
     judges = sorted({score.by for score in scores if score.method == "judge"})
     return Summary(
@@ -243,7 +245,7 @@ def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]
     failed: list[Failure] = []
     kinds: dict[str, Passed] = {}
     for answer in checked:
-        passed[answer.row] = 1.0
+        passed[answer.row] = 1.0  # an answer passes whole or not at all
         for check in rules[answer.prompt]:
             tally = kinds.setdefault(check.kind, Passed())
             tally.n += 1

@@ -12,13 +12,15 @@ exports.py junit.py                         formats for machines
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from loadbench.report.document import Document
 
-Render = Callable[[Mapping[str, Any]], str]
+Render = Callable[[Mapping[str, object]], str]
 
 
 def rendered(document: Document, kind: str) -> str:
@@ -28,7 +30,7 @@ def rendered(document: Document, kind: str) -> str:
     return {"text": text.render, "markdown": markdown.render, "html": html.render}[kind](document)
 
 
-def json(record: Mapping[str, Any]) -> str:
+def json(record: Mapping[str, object]) -> str:
     """A record as JSON: sorted keys and one value a line, so that two diff well; NaN becomes null.
 
     >>> print(json({"b": None, "a": 1}), end="")
@@ -45,68 +47,45 @@ def json(record: Mapping[str, Any]) -> str:
     return in_json(orjson.dumps(record, option=options).decode())
 
 
-def _of_run(kind: str) -> Render:
-    def render(summary: Mapping[str, Any]) -> str:
-        from loadbench.report import run
-
-        return rendered(run.document(summary, plots=kind == "html"), kind)
-
-    return render
+def _formats(subject: str, *kinds: str) -> dict[str, Render]:
+    return {kind: partial(_render, subject, kind) for kind in kinds}
 
 
-def _csv(summary: Mapping[str, Any]) -> str:
-    from loadbench.report import exports
-
-    return exports.csv(summary)
-
-
-def _of_comparison(kind: str) -> Render:
-    def render(record: Mapping[str, Any]) -> str:
-        from loadbench.report import comparison
-
-        return rendered(comparison.document(record), kind)
-
-    return render
-
-
-def _of_choice(kind: str) -> Render:
-    def render(record: Mapping[str, Any]) -> str:
-        from loadbench.report import choice
-
-        if kind == "json":
-            return json({**record, "words": choice.in_words(record)})
-        return rendered(choice.document(record), kind)
-
-    return render
+def _render(subject: str, kind: str, record: Mapping[str, object]) -> str:
+    # By name, and when it is rendered: rich and numpy take longer to import than most commands run.
+    module = import_module(f"loadbench.report.{subject}")
+    match kind:
+        case "csv":
+            return str(module.csv(record))
+        case "json":  # of a choice, with its sentences
+            return json({**record, "words": module.in_words(record)})
+        case "html":
+            return rendered(module.document(record, plots=True), kind)
+    return rendered(module.document(record), kind)
 
 
 FORMATS: Mapping[str, Render] = {
-    "text": _of_run("text"),
-    "markdown": _of_run("markdown"),
-    "csv": _csv,
+    **_formats("run", "text", "markdown"),
+    **_formats("exports", "csv"),
     "json": json,
-    "html": _of_run("html"),
+    **_formats("run", "html"),
 }
 """How each format of a run is rendered, from what `metrics.summarise` returns."""
-COMPARISONS: Mapping[str, Render] = {
-    "text": _of_comparison("text"),
-    "markdown": _of_comparison("markdown"),
-    "json": json,
-}
+COMPARISONS: Mapping[str, Render] = {**_formats("comparison", "text", "markdown"), "json": json}
 """The same of what `compare.document` returns."""
-CHOICES: Mapping[str, Render] = {kind: _of_choice(kind) for kind in ("text", "markdown", "json")}
+CHOICES: Mapping[str, Render] = _formats("choice", "text", "markdown", "json")
 """The same of what `select.choose` returns."""
 
 _FILES = {"summary.json": "json", "report.md": "markdown", "summary.csv": "csv", "report.html": "html"}
 
 
-def write(summary: Mapping[str, Any], folder: Path) -> list[Path]:
+def write(summary: Mapping[str, object], folder: Path) -> list[Path]:
     """Writes summary.json, report.md, summary.csv and report.html; each is old or new at every moment, never half.
 
     Raises:
         StoreError: If the folder cannot be written.
     """
-    from loadbench.store import write_atomically
+    from loadbench.store.files import write_atomically
 
     contents = {folder / name: FORMATS[kind](summary).encode() for name, kind in _FILES.items()}
     for path, content in contents.items():

@@ -11,7 +11,7 @@ from loadbench import text as units
 from loadbench.report import document as doc
 from loadbench.report import levels
 from loadbench.report.document import Cell, Column, Columns, Row, Table, Times, table, without_unknown
-from loadbench.report.tables import LEVEL, per_model, whole_run_tokens
+from loadbench.report.tables import CHARS, LEVEL, TOKENS, per_model, whole_run_tokens
 from loadbench.store.summary import (
     Absent,
     Endpoint,
@@ -57,7 +57,7 @@ def endpoints(summary: Summary) -> list[Table]:
         return times.cell(part.ttft_ms if streamed else part.e2e_ms, statistic)
 
     columns: Columns[Endpoint] = [
-        (Column("endpoint", left=True), lambda part: Cell(_address(part.url))),
+        (Column("endpoint", left=True), lambda part: Cell(bare_url(part.url).partition("://")[2].removesuffix("/v1"))),
         (Column("of requests", short="part"), lambda part: doc.share(part.share)),
         (Column("done"), lambda part: doc.count(part.completed)),
         (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
@@ -77,19 +77,25 @@ def endpoints(summary: Summary) -> list[Table]:
     return _by_part("Endpoints", rows, lambda level: level.endpoints, columns, notes)
 
 
-def _address(url: str | None) -> str:
-    return bare_url(url).partition("://")[2].removesuffix("/v1")
-
-
 def workers(summary: Summary) -> list[Table]:
     """A row a level and worker; none of a run whose load one process made."""
     rows = levels.of(summary)
     if not any(level.workers for level in rows):
         return []
     none = WorkerPercentiles()
+
+    def name(part: Worker) -> Cell:
+        host = part.host or ""
+        where = (part.address or host).partition("://")[2] or host
+        lost = ", lost" if part.status == "lost" else ""
+        return Cell(one_line(f"{part.name} {where}", 40).strip() + lost)
+
+    def streams(part: Worker) -> Cell:
+        return doc.figure(part.request_rate_per_s if part.streams is None else part.streams)
+
     columns: Columns[Worker] = [
-        (Column("worker", left=True), lambda part: Cell(_worker(part))),
-        (Column("streams", short="str."), _streams),
+        (Column("worker", left=True), name),
+        (Column("streams", short="str."), streams),
         (Column("done"), lambda part: doc.count(part.completed)),
         (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
         (Column("TTFT p50", "ms"), lambda part: doc.figure((part.ttft_ms or none).p50)),
@@ -104,17 +110,6 @@ def workers(summary: Summary) -> list[Table]:
         "all other tables have the requests of all workers together",
     ]
     return _by_part("Workers", rows, lambda level: level.workers, columns, notes)
-
-
-def _streams(part: Worker) -> Cell:
-    return doc.figure(part.request_rate_per_s if part.streams is None else part.streams)
-
-
-def _worker(part: Worker) -> str:
-    host = part.host or ""
-    where = (part.address or host).partition("://")[2] or host
-    lost = ", lost" if part.status == "lost" else ""
-    return one_line(f"{part.name} {where}", 40).strip() + lost
 
 
 def _by_part(
@@ -237,8 +232,8 @@ def _devices(family: str, rows: Sequence[Level], absent: Sequence[Absent]) -> Ta
         (Column("level", left=True), lambda level: Cell(levels.label(level))),
         (Column(f"{name} p50", times.unit), lambda level: times.cell(levels.lead(level), "p50")),
         (Column(f"{name} p95", times.unit), lambda level: times.cell(levels.lead(level), "p95")),
-        (Column("tokens", "/s"), lambda level: doc.figure(level.output_tokens_per_s)),
-        (Column("chars", "/s"), lambda level: doc.figure(level.characters_per_s)),
+        TOKENS,
+        CHARS,
         (Column("failed"), lambda level: doc.share(level.failure_share)),
         (Column("J", "/1k tokens"), lambda level: doc.figure(level.j_per_1000_tokens)),
         (Column("energy of", left=True), _energy_of),
@@ -366,8 +361,8 @@ def server(summary: Summary) -> list[Table]:
 
     def sampled(level: Level, *names: str) -> float | None:
         """The first of these metrics that the server has: each kind of server has its own name for it."""
-        found = [(level.server_metrics or {}).get(name) for name in names]
-        return next((value for value in found if value is not None), None)
+        values = [(level.server_metrics or {}).get(name) for name in names]
+        return next((value for value in values if value is not None), None)
 
     caches = "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "llamacpp:kv_cache_usage_ratio"
     running = "llamacpp:requests_processing", "vllm:num_requests_running"
@@ -414,7 +409,7 @@ def cold_start(summary: Summary) -> Table | None:
     columns: Columns[Model] = [
         (Column("model", left=True), lambda model: Cell(model.id)),
         (Column("load", "s"), lambda model: Cell("failed") if model.load_error else doc.figure(model.load_s)),
-        (Column("by", left=True), _loader),
+        (Column("by", left=True), lambda x: Cell(_LOADERS.get(x.load_source or "", x.load_source or units.ABSENT))),
         (Column(f"{name} cold", times.unit), lambda model: first(model, cold=True)),
         (Column(f"{name} first", times.unit), lambda model: first(model, cold=False)),
         (Column(f"{name} warm", times.unit), lambda model: answer(model.warm)),
@@ -434,11 +429,6 @@ def cold_start(summary: Summary) -> Table | None:
             notes.append(f"{words} = after {probe.after_s:g} s{pings}")
     notes += [f"{model.id}: {model.load_error}" for model in models if model.load_error]
     return next(iter(without_unknown([table("Cold start", columns, models, notes)])), None)
-
-
-def _loader(model: Model) -> Cell:
-    by = model.load_source
-    return Cell(_LOADERS.get(by, by) if by else units.ABSENT)
 
 
 def memory(summary: Summary) -> Table | None:
@@ -465,8 +455,8 @@ def memory(summary: Summary) -> Table | None:
         notes.append(_WHOLE_DEVICE)
     if any(model.disk_source == "server" for model in models):
         notes.append("on disk: as the server tells")
-    for found in without_unknown([table("Memory and disk", columns, models, notes)]):
+    for shown in without_unknown([table("Memory and disk", columns, models, notes)]):
         # The size that a server lists is among the model's facts; alone it is no table.
-        if any(column.name != "size listed" for column in found.columns[1:]):
-            return found
+        if any(column.name != "size listed" for column in shown.columns[1:]):
+            return shown
     return None

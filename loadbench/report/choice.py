@@ -15,8 +15,8 @@ from loadbench.metrics.checks import titled
 from loadbench.report import document as doc
 from loadbench.report import html, provenance
 from loadbench.report.document import Block, Cell, Column, Finding, Line, Section, Table, Text, Title, tables_of
+from loadbench.report.html import Markup, tag
 from loadbench.report.levels import Record
-from loadbench.report.markup import Markup, tag
 
 MOST_REASONS = 3
 _NOTABLE = 0.02
@@ -33,18 +33,18 @@ def document(record: Record) -> doc.Document:
     ranked = rows(record)
     title = Title("Which model to ship:", str(ranked[0]["name"]) if ranked else "", "loadbench select")
     if not ranked:
-        title = Title("Which model to ship: none meets the needs", program="loadbench select")
+        title = Title("Which model to ship: none meets the requirements", program="loadbench select")
     sources = {bool(row["simulated"]) for row in record["candidates"]}
     if sources == {True}:
         title = replace(title, simulated=provenance.SIMULATED)
     elif True in sources:
-        title = replace(title, simulated="SIMULATED in part: see Doubts for which figures are no model's")
+        title = replace(title, simulated="SIMULATED in part: see Warnings for which figures are no model's")
     blocks: list[Block] = [
         _decision(record),
         _context(record),
         *tables_of(_needs(record), _rank(record), *_figures(record)),
         *_rest(record),
-        doc.Small("", ["How it was reckoned: docs/select.md."]),
+        doc.Small("", ["How it was computed: docs/select.md."]),
     ]
     return doc.Document(title, [Section("choice", "", blocks)])
 
@@ -60,7 +60,7 @@ def _context(record: Record) -> doc.Facts:
     """On what terms the choice was made, and from which runs."""
     starts = sorted(str(run["start"])[:10] for run in record["runs"] if run["start"])
     why = "as asked" if record["load"]["asked"] else "the highest load that all completed"
-    must = "no hard needs were given"
+    must = "no requirements"
     if record["needs"]:
         missing = "not known is not met" if record["missing"] == "out" else "what is not known is let pass"
         must = f"{', '.join(record['needs'])} ({missing})"
@@ -68,7 +68,7 @@ def _context(record: Record) -> doc.Facts:
     counted = [criterion for criterion in record["criteria"] if criterion["share"]]
     counted.sort(key=lambda criterion: -float(criterion["share"]))
     weights = ", ".join(f"{criterion['label']} {units.percent(criterion['share'])}" for criterion in counted)
-    found = [
+    facts = [
         ("status", "proposed by loadbench from measurements"),
         ("candidates", units.listed([str(row["name"]) for row in record["candidates"]], "and")),
         ("load", f"{record['load']['words']}, {why}"),
@@ -79,8 +79,8 @@ def _context(record: Record) -> doc.Facts:
     ]
     for run in record["runs"]:
         began = run["start"] or "at an unknown time"
-        found.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, begun {began}"))
-    return doc.Facts("Context", [(name, text) for name, text in found if text])
+        facts.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, begun {began}"))
+    return doc.Facts("Context", [(name, text) for name, text in facts if text])
 
 
 def _rest(record: Record) -> list[Block]:
@@ -89,10 +89,10 @@ def _rest(record: Record) -> list[Block]:
     for row in left[1:]:
         first = units.share(row["wins"]["both"])
         alternatives.append(f"{row['name']}: score {row['score']:.1f}, first in {first} of the draws")
-    alternatives += [f"Fell out, {line}" for line in fell_out(record)]
+    alternatives += [f"Eliminated: {line}" for line in fell_out(record)]
     if len(record["candidates"]) == 1:
         alternatives.append("None was measured")
-    consequences = ["Nothing can be shipped within the needs: measure other models, or loosen a need"]
+    consequences = ["Nothing can be shipped within the requirements: measure other models, or loosen one"]
     if left:
         winner, gives = left[0], []
         by_name = {figure["name"]: figure for figure in record["figures"]}
@@ -109,7 +109,7 @@ def _rest(record: Record) -> list[Block]:
         Text.of("Alternatives", [f"{line}." for line in alternatives]),
         Text.of("Consequences", [f"{line}." for line in consequences]),
         doc.Findings(
-            "Doubts", [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
+            "Warnings", [Finding(one["severity"], one["severity"], [("", one["text"])]) for one in record["doubts"]]
         ),
     ]
 
@@ -142,7 +142,7 @@ def headline(record: Record) -> str:
     """The recommendation in a sentence, its doubt first where there is a red one."""
     left = rows(record)
     if not left:
-        return "No candidate meets the needs" if record["needs"] else "There is no candidate"
+        return "No candidate meets the requirements" if record["needs"] else "There is no candidate"
     winner = left[0]
     if len(left) == 1:
         alone = "the only candidate" if len(record["candidates"]) == 1 else "the only candidate that is left"
@@ -156,7 +156,7 @@ def headline(record: Record) -> str:
         return choice
     if len(left) > 1:
         choice = f"c{choice[1:]}"
-    return f"No plain recommendation ({', '.join(red)} red, see Doubts); by these figures: {choice}"
+    return f"No plain recommendation ({', '.join(red)} red, see Warnings); by these figures: {choice}"
 
 
 def reasons(record: Record) -> list[str]:
@@ -174,10 +174,10 @@ def reasons(record: Record) -> list[str]:
     gains.sort(key=lambda pair: -abs(pair[0]))
     good = [text for gain, text in gains if gain > 0][:MOST_REASONS]
     bad = [text for gain, text in gains if gain < 0][:MOST_REASONS]
-    found = [f"For it: {'; '.join(good)}" if good else f"Nothing that counts tells it from {second['name']}"]
+    sentences = [f"For it: {'; '.join(good)}" if good else f"Nothing that counts tells it from {second['name']}"]
     if bad:
-        found.append(f"Against it: {'; '.join(bad)}")
-    return found
+        sentences.append(f"Against it: {'; '.join(bad)}")
+    return sentences
 
 
 def _beside(figure: Record, winner: Record, second: Record) -> str:
@@ -198,14 +198,14 @@ def _beside(figure: Record, winner: Record, second: Record) -> str:
 
 
 def robustness(record: Record) -> str:
-    """How often the winner stays; "" where it was held against nobody."""
-    found = record["robustness"]
-    if found is None or len(rows(record)) < 2:
+    """How often the winner stays; "" where it is alone."""
+    robust = record["robustness"]
+    if robust is None or len(rows(record)) < 2:
         return ""
-    wins = {kind: units.share(share) for kind, share in found["winner"].items()}
-    spread = f"±{100 * found['weights_spread']:.0f} %"
+    wins = {kind: units.share(share) for kind, share in robust["winner"].items()}
+    spread = f"±{100 * robust['weights_spread']:.0f} %"
     return (
-        f"It stays first in {wins['figures']} of {units.count(found['draws'])} draws from the figures' intervals, in "
+        f"It stays first in {wins['figures']} of {units.count(robust['draws'])} draws from the figures' intervals, in "
         f"{wins['weights']} of those with each weight changed by up to {spread}, in {wins['both']} of both together"
     )
 
@@ -213,27 +213,27 @@ def robustness(record: Record) -> str:
 def would_change(record: Record) -> list[str]:
     """What would make another win: the least change of a weight, and of the second's figures."""
     changes = record["would_change"]
-    found = []
+    sentences = []
     by_name = {figure["name"]: figure for figure in record["figures"]}
     weight = changes["weight"]
     if weight:
         label = next(one["label"] for one in record["criteria"] if one["name"] == weight["criterion"])
         way = "more than" if weight["needed"] > weight["share"] else "less than"
-        found.append(
+        sentences.append(
             f"{weight['winner']} would win if {label} weighed {way} {units.share(weight['needed'])} "
             f"rather than {units.share(weight['share'])}, the others in proportion"
         )
     elif len(rows(record)) > 1:
-        found.append("No change of a single weight makes another win")
+        sentences.append("No change of a single weight makes another win")
     for one in changes["unknown"]:
         label = by_name[one["figure"]]["label"]
-        found.append(f"{one['name']} would win if its {label}, which is not known, were as good: measure it")
+        sentences.append(f"{one['name']} would win if its {label}, which is not known, were as good: measure it")
     for one in changes["figures"][:2]:
         figure = by_name[one["figure"]]
         better = f" ({one['factor']:.2g} times better)" if one["factor"] and one["factor"] >= 1.05 else ""
         now, needed = value(figure, one["value"]), value(figure, one["needed"])
-        found.append(f"{one['name']} would win if its {figure['label']} were {needed} rather than {now}{better}")
-    return found
+        sentences.append(f"{one['name']} would win if its {figure['label']} were {needed} rather than {now}{better}")
+    return sentences
 
 
 def front(record: Record) -> str:
@@ -255,7 +255,7 @@ def front(record: Record) -> str:
 
 
 def fell_out(record: Record) -> list[str]:
-    found = []
+    sentences = []
     for row in record["candidates"]:
         if row["rank"] is not None:
             continue
@@ -271,8 +271,8 @@ def fell_out(record: Record) -> list[str]:
             elif need["sure"] is None:
                 text += ", not sure: too few requests for an interval"
             missed.append(text)
-        found.append(f"{row['name']}: {'; '.join(missed) or row['out']}")
-    return found
+        sentences.append(f"{row['name']}: {'; '.join(missed) or row['out']}")
+    return sentences
 
 
 def value(figure: Record, number: float | str | None) -> str:
@@ -320,7 +320,7 @@ def _needs(record: Record) -> Table | None:
             cells += [Cell(units.ABSENT)] * len(record["needs"])
         lines.append((*cells, Cell("yes" if row["status"] == "left" else "NO")))
     notes = ("? not sure: the interval holds the bound, or there is none",) if unsure else ()
-    return Table("Needs", columns, tuple(lines), notes)
+    return Table("Requirements", columns, tuple(lines), notes)
 
 
 def _rank(record: Record) -> Table | None:
@@ -431,20 +431,18 @@ def section(record: Record) -> Section | None:
     if len(left) < 2:
         return None
     criteria = [criterion for criterion in record["criteria"] if criterion["figures"]]
-    blocks = [
+    legend = tag("legend", "Weights, in parts: move one and the rank follows")
+    sliders = [
+        tag("fieldset", legend, map(_slider, criteria)),
+        tag("button", "The weights of the report", type="reset"),
+        tag("p", "", id="choice-now", role="status", aria_live="polite"),
+    ]
+    blocks: list[Block] = [
         _decision(record),
         _context(record),
         # Hidden until the script that reads the sliders runs.
-        tag(
-            "form",
-            tag("fieldset", tag("legend", "Weights, in parts: move one and the rank follows"), map(_slider, criteria)),
-            tag("button", "The weights of the report", type="reset"),
-            tag("p", "", id="choice-now", role="status", aria_live="polite"),
-            id="choice-weights",
-            class_="weights",
-            hidden=True,
-        ),
-        _movable_rank(f"Rank at {record['load']['words']}", left, criteria),
+        doc.Html(tag("form", *sliders, id="choice-weights", class_="weights", hidden=True)),
+        doc.Html(_movable_rank(f"Rank at {record['load']['words']}", left, criteria)),
         *tables_of(_needs(record), *_figures(record)),
         *_rest(record),
     ]

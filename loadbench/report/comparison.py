@@ -55,7 +55,7 @@ def document(comparisons: Record) -> doc.Document:
             doc.Facts("", facts(record)),
             doc.Tables(by_level(record)),
             *doc.tables_of(mean),
-            doc.Findings("Doubts", [*doubts(record), *_missing(record)]),
+            doc.Findings("Warnings", [*doubts(record), *_missing(record)]),
         ]
         sections.append(Section("comparison", "", blocks))
     how = Section("how", "", [doc.Small("How it was computed", HOW)])
@@ -163,7 +163,7 @@ def more_runs(verdict: Verdict) -> str:
 
 
 def word(verdict: Verdict) -> str:
-    """The word of a verdict, with what it takes where nobody can tell."""
+    """The word of a verdict, with the runs that it takes where it is undecided."""
     runs = "" if _is_all_or_none(verdict) else more_runs(verdict)
     return f"{verdict['word']} ({runs})" if runs else str(verdict["word"])
 
@@ -194,7 +194,7 @@ def headline(record: Record) -> str:
     base, new = sides(record)
     match record["word"]:
         case "same":
-            # What nobody can tell beside what is the same; records of before have no such field.
+            # What is undecided beside what is the same; older records have no such field.
             names = list(dict.fromkeys(metric(row["metric"]) for row in record.get("open") or ()))
             undecided = f"; open: {_listed(names)}" if names else ""
             return f"{new} is the same as {base} {within}{undecided}"
@@ -212,12 +212,12 @@ def headline(record: Record) -> str:
 def sentences(record: Record) -> list[tuple[str, str]]:
     """What makes the word, a sentence a pair of models: (name of the pair, text). The name is "" of the only pair."""
     pairs = list(dict.fromkeys(_pair_of(row) for row in (*record["decisive"], *record["exceptions"])))
-    found = []
+    texts = []
     for models in pairs:
         decisive = [row for row in record["decisive"] if _pair_of(row) == models]
         exceptions = [row for row in record["exceptions"] if _pair_of(row) == models]
-        found.append((pair(*models) if len(pairs) > 1 else "", _sentence(record, decisive, exceptions)))
-    return found
+        texts.append((pair(*models) if len(pairs) > 1 else "", _sentence(record, decisive, exceptions)))
+    return texts
 
 
 def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[Record]) -> str:
@@ -270,17 +270,17 @@ def _figure(row: Record, verdict: Verdict, several: bool) -> str:
 
 
 def _by_metric(rows: Sequence[tuple[Record, str]], n_levels: int) -> list[str]:
-    """Metrics with what is said of them; the levels are named where it is not said of all: "TTFT p95 at c1 (why)"."""
+    """Metrics with the reason of each; the levels are named where it is not that of all: "TTFT p95 at c1 (why)"."""
     loads_of: dict[tuple[str, str], list[str]] = {}
     for row, why in rows:
         loads_of.setdefault((row["metric"], why), []).append(load(row["load"]))
-    found = []
+    texts = []
     for (name, why), loads in loads_of.items():
         text = metric(name)
         if all(loads) and len(loads) < n_levels:
             text += f" at {' and '.join(loads)}"
-        found.append(f"{text} ({why})" if why else text)
-    return found
+        texts.append(f"{text} ({why})" if why else text)
+    return texts
 
 
 def _of(record: Record, row: Record) -> Verdict:
@@ -305,14 +305,14 @@ def facts(record: Record) -> list[tuple[str, str]]:
     base, new = sides(record)
     of_runs = record["kind"] == "runs"
     if of_runs:
-        found = [("BASE", _side_facts(record["base"])), ("NEW", _side_facts(record["new"]))]
+        rows = [("BASE", _side_facts(record["base"])), ("NEW", _side_facts(record["new"]))]
     else:
-        found = [("BASE", base), ("NEW", new), ("run", _side_facts(record["base"]))]
+        rows = [("BASE", base), ("NEW", new), ("run", _side_facts(record["base"]))]
     terms = f"{units.share(record['margin'])} of a ratio, {100 * record['share_margin']:g} pp (points) of a share"
-    found.append(("margin", terms))
+    rows.append(("margin", terms))
     if record["meant"] and of_runs:
-        found.append(("on purpose", ", ".join(record["meant"])))
-    return found
+        rows.append(("on purpose", ", ".join(record["meant"])))
+    return rows
 
 
 def _side_facts(side: Record) -> str:
@@ -327,7 +327,7 @@ def _side_facts(side: Record) -> str:
 
 
 def doubts(record: Record) -> list[Finding]:
-    """The red ones first; what several levels share is said once, and so are gates that only warn."""
+    """The red ones first; what several levels share is there once, and so are gates that only warn."""
     places: dict[tuple[str, str, str], list[str]] = {}
     warned: dict[str, None] = {}
     several = len({_pair_of(level) for level in record["levels"]}) > 1
@@ -345,13 +345,13 @@ def doubts(record: Record) -> list[Finding]:
                 places.setdefault(("red", gate["code"], text), []).append(at)
             elif gate["severity"] == "warn":
                 warned[titled(gate["code"])] = None
-    found = []
+    findings = []
     for (severity, code, text), where in places.items():
         label = f"{titled(code)} {severity}".strip()
-        found.append(Finding(label, severity, [(levels.joined(where), text)]))
+        findings.append(Finding(label, severity, [(levels.joined(where), text)]))
     if warned:
-        found.append(Finding("warn", "warn", [("", f"the runs' own reports warn too: {', '.join(warned)}")]))
-    return sorted(found, key=lambda one: rank(one.severity))
+        findings.append(Finding("warn", "warn", [("", f"the runs' own reports warn too: {', '.join(warned)}")]))
+    return sorted(findings, key=lambda one: rank(one.severity))
 
 
 def _advised(one: Record) -> str:
@@ -368,15 +368,15 @@ def _side(gate: Record, record: Record) -> str:
 
 
 def _missing(record: Record) -> list[Finding]:
-    found = []
+    findings = []
     for side in ("base", "new"):
         name = str(record[side]["name"]) if record["kind"] == "models" else side.upper()
         by_model: dict[str, list[str]] = {}
         for level in record[f"only_{side}"]:
             by_model.setdefault(str(level["model"]), []).append(load(level["load"]))
         for model, loads in by_model.items():
-            found.append(Finding("", "", [("", f"only {name} has {model} at {', '.join(loads)}")]))
-    return found
+            findings.append(Finding("", "", [("", f"only {name} has {model} at {', '.join(loads)}")]))
+    return findings
 
 
 # -- tables
@@ -462,7 +462,7 @@ def _notes(verdicts: Sequence[AtLevel], *, several: bool) -> list[str]:
 
 
 def _by_level(rows: Sequence[tuple[Record, Verdict, str]]) -> list[str]:
-    """What is said of metrics; the levels are named where it is not the same at all of them."""
+    """Texts about metrics; the levels are named where a text is not the same at all of them."""
     texts: dict[str, set[str]] = {}
     for _, verdict, text in rows:
         texts.setdefault(verdict["metric"], set()).add(text)
@@ -476,9 +476,9 @@ def _by_level(rows: Sequence[tuple[Record, Verdict, str]]) -> list[str]:
 
 
 def _by_text(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """What is said of several subjects once: "TTFT, E2E: paired by prompt"."""
-    found: dict[str, dict[str, None]] = {}
+    """One text of several subjects once: "TTFT, E2E: paired by prompt"."""
+    by_text: dict[str, dict[str, None]] = {}
     for subject, text in rows:
         if text:
-            found.setdefault(text, {})[subject] = None
-    return [f"{', '.join(subjects)}: {text}" for text, subjects in found.items()]
+            by_text.setdefault(text, {})[subject] = None
+    return [f"{', '.join(subjects)}: {text}" for text, subjects in by_text.items()]

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 
 from loadbench import text as units
 from loadbench.report import levels
-from loadbench.report.markup import Markup
 from loadbench.store.summary import Distribution, Interval
 
 Tone = Literal["", "good", "bad", "unsure"]
@@ -29,7 +28,7 @@ columns can be scanned."""
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure: its text, its 95% interval ("205–216") or "", and whether too few requests stand behind it.
+    """One figure: its text, its 95% interval ("205–216") or "", and whether it rests on too few requests.
 
     A cell is doubtful where its mark says that the interval may be too narrow, not that it is missing.
     """
@@ -84,7 +83,7 @@ def cells_of(tables: Iterable[Table], place: int) -> list[Cell]:
 
 
 def notes_of(tables: Iterable[Table]) -> list[str]:
-    """What they note, said once."""
+    """Their notes, each once."""
     return list(dict.fromkeys(note for table in tables for note in table.notes))
 
 
@@ -218,13 +217,10 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """What a document is of.
+    """What a document is of: its text, before a name that somebody else made, and where and when it was measured.
 
-    Attributes:
-        text: Its words; before `name`, if it has one, which somebody else made.
-        about: Where it was measured, beneath the title of a page.
-        simulated: The warning that figures come from the simulator; "" where none do.
-        quiet: Whether a terminal leaves it out, as the first line of the report says it.
+    `simulated` is the warning that figures come from the simulator. A terminal leaves out a quiet title, as the first
+    line of the report says it.
     """
 
     text: str
@@ -238,13 +234,9 @@ class Title:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A sentence, with its full stop.
+    """A sentence with its full stop, after the name of a model; `doubt` says why it may be no basis for a verdict.
 
-    Attributes:
-        name: Of a model or a pair of them, before it.
-        doubt: Why it may be no basis for a verdict.
-        strong: Whether it leads.
-        beneath: Whether it belongs to the line before it.
+    A strong one leads; one beneath belongs to the line before it.
     """
 
     text: str
@@ -286,20 +278,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Tables of one kind, one a model: one heading above them, and their notes said once beneath."""
+    """Tables of one kind, one a model: one heading above them, and their notes beneath, each once."""
 
     tables: Sequence[Table]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Why not to trust figures, or not wholly.
+    """Why not to trust figures, or not wholly: label ("V8 red", or ""), name of the check, texts with their places.
 
-    Attributes:
-        label: Code and severity, as "V8 red"; "" of a mere remark.
-        severity: red (no basis for a verdict), warn or note.
-        texts: Pairs of where ("" for everywhere) and what is wrong there, reason and remedy.
-        name: Of the code, where the label has the code alone.
+    Its severity is red (no basis for a verdict), warn or note; a place "" is everywhere.
     """
 
     label: str
@@ -334,7 +322,14 @@ class Only:
     blocks: Sequence[Block]
 
 
-Block = Title | Text | Small | Facts | Tables | Findings | Plot | Details | Only | Markup
+@dataclass(frozen=True, slots=True)
+class Html:
+    """An element of a page, as `html.tag` builds it; the other formats show none of it."""
+
+    markup: str
+
+
+Block = Title | Text | Small | Facts | Tables | Findings | Plot | Details | Only | Html
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +358,7 @@ class Document:
     title: Title | None
     sections: Sequence[Section]
     verdict_again: bool = False
-    """Whether a terminal repeats the first sentences at the end: the beginning has scrolled away."""
+    """Whether a terminal repeats the first sentences at the end: by then the beginning has scrolled away."""
 
     def blocks(self) -> Iterable[Block]:
         for section in self.sections:

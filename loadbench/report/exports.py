@@ -90,6 +90,29 @@ def rows(summary: Record) -> Iterator[tuple[object, ...]]:
             yield (run, model.get("id"), None, None, None, *row, *own.values())
 
 
+def _of_curve(curve: Record) -> Iterator[_Row]:
+    law = curve.get("usl") or {}
+    for name, unit in (("lambda_per_s", "1/s"), ("sigma", "count"), ("kappa", "count"), ("peak_n", "count")):
+        if law.get(name) is not None:
+            yield "usl", name, law[name], unit, None, *_ends(law.get("ci95") or {}, name)
+    for name, knee in sorted((curve.get("knees") or {}).items()):
+        if knee:
+            yield _single("knees", f"{name} {knee['relation']}", knee["n"], "count")
+    if curve.get("serial") is not None:
+        yield _single("serial", "value", curve["serial"], "flag")
+
+
+def _of_model(model: Record) -> Iterator[_Row]:
+    for figure in FIGURES.values():
+        if figure.of == "model" and figure.path and figure.read(model) is not None:
+            yield _single(figure.path, "value", figure.read(model), _unit(figure))
+    for purpose in ("first", "warm", "idle", "kept_warm"):
+        probe = model.get(purpose) or {}
+        for name, unit in (("ttft_ms", "ms"), ("e2e_ms", "ms"), ("after_s", "s"), ("cold", "flag")):
+            if probe.get(name) is not None and not probe.get("error"):
+                yield _single(f"{purpose}.{name}", "value", probe[name], unit)
+
+
 def _single(metric: str, statistic: str, value: object, unit: str) -> _Row:
     return metric, statistic, int(value) if isinstance(value, bool) else value, unit, None, None, None
 
@@ -103,7 +126,11 @@ def _of_level(level: Record) -> Iterator[_Row]:
     declared = [figure for figure in FIGURES.values() if figure.of == "level" and figure.path]
     for figure in declared:
         if figure.values:
-            yield from _of_distribution(figure.path, level.get(figure.path) or {}, _unit(figure))
+            distribution = level.get(figure.path) or {}
+            for statistic in STATISTICS:
+                if distribution.get(statistic) is not None:
+                    value, ends = distribution[statistic], _ends(distribution.get("ci95") or {}, statistic)
+                    yield figure.path, statistic, value, _unit(figure), distribution.get("n"), *ends
     nested = []
     for figure in declared:
         if figure.source or "." in figure.path:
@@ -135,42 +162,8 @@ def _of_level(level: Record) -> Iterator[_Row]:
             yield "slo", bound["bound"], bound["attainment"], "fraction", bound.get("n"), *_ends(bound, "ci95")
 
 
-def _of_distribution(metric: str, distribution: Record | float, unit: str) -> Iterator[_Row]:
-    if not isinstance(distribution, Mapping):
-        yield _single(metric, "value", distribution, unit)
-        return
-    intervals = distribution.get("ci95") or {}
-    for statistic in STATISTICS:
-        if distribution.get(statistic) is not None:
-            value = distribution[statistic]
-            yield metric, statistic, value, unit, distribution.get("n"), *_ends(intervals, statistic)
-
-
 def _unit(figure: Figure) -> str:
     return _UNITS.get(figure.unit, figure.unit)
-
-
-def _of_curve(curve: Record) -> Iterator[_Row]:
-    law = curve.get("usl") or {}
-    for name, unit in (("lambda_per_s", "1/s"), ("sigma", "count"), ("kappa", "count"), ("peak_n", "count")):
-        if law.get(name) is not None:
-            yield "usl", name, law[name], unit, None, *_ends(law.get("ci95") or {}, name)
-    for name, knee in sorted((curve.get("knees") or {}).items()):
-        if knee:
-            yield _single("knees", f"{name} {knee['relation']}", knee["n"], "count")
-    if curve.get("serial") is not None:
-        yield _single("serial", "value", curve["serial"], "flag")
-
-
-def _of_model(model: Record) -> Iterator[_Row]:
-    for figure in FIGURES.values():
-        if figure.of == "model" and figure.path and figure.read(model) is not None:
-            yield _single(figure.path, "value", figure.read(model), _unit(figure))
-    for purpose in ("first", "warm", "idle", "kept_warm"):
-        probe = model.get(purpose) or {}
-        for name, unit in (("ttft_ms", "ms"), ("e2e_ms", "ms"), ("after_s", "s"), ("cold", "flag")):
-            if probe.get(name) is not None and not probe.get("error"):
-                yield _single(f"{purpose}.{name}", "value", probe[name], unit)
 
 
 # -- a file a level
@@ -202,7 +195,7 @@ def files(
     for name in metrics:
         if name not in HISTOGRAMS:
             raise UsageError(f"--metric {name!r}: there is no such histogram: write one of {', '.join(HISTOGRAMS)}")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     summarised = {level.id: level for level in levels.read(summary).levels}
     for id, data in zip(ids, run.levels, strict=True):
         if names and not _is_named(id, names):
@@ -211,13 +204,13 @@ def files(
         if kind == "hgrm":
             for name, histogram in histograms(data, streamed=levels.is_stream(level)).items():
                 if not metrics or name in metrics:
-                    found[_free(file_name(id, f"{name}.hgrm"), found)] = hgrm(histogram)
+                    texts[_free(file_name(id, f"{name}.hgrm"), texts)] = hgrm(histogram)
         elif (names or not level.closing) and any(error is None for error in data.results.error):
-            found[_free(file_name(id, "vllm.json"), found)] = vllm(data, level, summary)
-    if not found:
+            texts[_free(file_name(id, "vllm.json"), texts)] = vllm(data, level, summary)
+    if not texts:
         what = f" of {' or '.join(metrics)}" if metrics else ""
         raise UsageError(f"{run.path}: nothing{what} was measured there, so there is no {kind} to write")
-    return found
+    return texts
 
 
 def _is_named(level: str, names: Sequence[str]) -> bool:
@@ -329,7 +322,7 @@ def vllm(data: LevelData, level: Level, record: Record) -> str:
     began = re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", level.began or run.start or "")
     rate = level.request_rate_per_s
     constant = rate is not None and scenario.arrivals == "constant"
-    found: dict[str, object] = {
+    keys: dict[str, object] = {
         "date": "{}{}{}-{}{}{}".format(*began.groups()) if began else None,
         "endpoint_type": BACKEND,
         "backend": BACKEND,
@@ -341,7 +334,7 @@ def vllm(data: LevelData, level: Level, record: Record) -> str:
         "burstiness": "inf" if constant else 1.0,
         "max_concurrency": level.concurrency,
     }
-    found |= figures(data, streamed=levels.is_stream(level))
+    keys |= figures(data, streamed=levels.is_stream(level))
     # What readers look for beside the figures, and what speaks against those.
     gpu = (run.environment or EnvironmentFacts()).gpu
     gpus = [name for name in (gpu if isinstance(gpu, list) else [gpu]) if name]
@@ -363,5 +356,5 @@ def vllm(data: LevelData, level: Level, record: Record) -> str:
         "loadbench_doubts": ", ".join(doubts) or None,
         "loadbench_simulated": levels.is_simulated(summary) or None,
     }
-    found |= {name: value for name, value in ours.items() if value is not None}
-    return in_json(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+    keys |= {name: value for name, value in ours.items() if value is not None}
+    return in_json(orjson.dumps(keys, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())

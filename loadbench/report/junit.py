@@ -145,7 +145,7 @@ def _gate(warning: Finding, group: str) -> Case:
 
 def _properties(run: RunFacts, summary: Summary) -> dict[str, str]:
     target, machine = run.target or TargetFacts(), run.environment or EnvironmentFacts()
-    found = {
+    properties = {
         "run": run.name,
         "scenario": (run.scenario or ScenarioFacts()).name,
         "server": target.kind,
@@ -155,18 +155,18 @@ def _properties(run: RunFacts, summary: Summary) -> dict[str, str]:
         "client": ", ".join(filter(None, (machine.cpu, machine.os))),
     }
     for name, version in sorted((run.versions or {}).items()):
-        found[f"{name} version"] = version
-    return {name: value for name, value in found.items() if value}
+        properties[f"{name} version"] = version
+    return {name: value for name, value in properties.items() if value}
 
 
 def _of_model(name: str, summary: Summary) -> dict[str, str]:
-    found: dict[str, str | None] = {"model": name}
+    properties: dict[str, str | None] = {"model": name}
     for model in summary.models:
         if model.id == name:
-            found |= {"quantization": model.quantization, "licence": model.licence}
-            found |= {"device": levels.device(model), "ran": provenance.ran(model)}
+            properties |= {"quantization": model.quantization, "licence": model.licence}
+            properties |= {"device": levels.device(model), "ran": provenance.ran(model)}
             break
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in properties.items() if value}
 
 
 # -- a comparison

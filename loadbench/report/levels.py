@@ -26,6 +26,7 @@ NOTHING = Distribution()
 
 def read(summary: Record | Summary) -> Summary:
     """The summary as structs: the one door through which reports take it."""
+    # Callers hold plain values, since the choice and comparisons of a run are added to them and written as JSON.
     return summary if isinstance(summary, Summary) else msgspec.convert(summary, Summary)
 
 
@@ -49,10 +50,10 @@ def by_model(rows: Iterable[Level]) -> dict[str, list[Level]]:
 
 def warnings(summary: Summary) -> list[tuple[Level | None, Finding]]:
     """The checks that failed, each with its level; None for one about the whole run."""
-    found: list[tuple[Level | None, Finding]] = [(None, warning) for warning in summary.warnings]
+    findings: list[tuple[Level | None, Finding]] = [(None, warning) for warning in summary.warnings]
     for level in of(summary):
-        found += [(level, warning) for warning in level.warnings]
-    return found
+        findings += [(level, warning) for warning in level.warnings]
+    return findings
 
 
 def is_simulated(summary: Summary) -> bool:

@@ -18,7 +18,7 @@ from loadbench.metrics.checks import titled
 from loadbench.report import levels, objectives
 from loadbench.report.document import Cell, Column, Columns, Table, table
 from loadbench.report.levels import Record, by_number
-from loadbench.store import read_bounded, read_info
+from loadbench.store.files import read_bounded, read_info
 from loadbench.store.summary import SEVERITIES, Finding, Level
 from loadbench.text import one_line
 
@@ -35,6 +35,8 @@ class _Threshold(msgspec.Struct):
 
 class _Summary(msgspec.Struct):
     """What is needed of summary.json; the decoder passes over all else."""
+
+    # Not the whole summary: one of another version may lack a field, and its run is to be listed all the same.
 
     levels: Sequence[Level] = ()
     warnings: Sequence[Finding] = ()
@@ -149,6 +151,11 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
         if level["status"] == "complete":
             complete[level["id"]] = True
     models = [str(row["model"]) for row in (*info["levels"], *(info.get("models") or ())) if row.get("model")]
+    status = str(info.get("status") or "unknown")
+    if status == "running":
+        files = [path / name for name in ("run.json", "requests.jsonl", "telemetry.jsonl")]
+        last_s = max(file.stat().st_mtime for file in files if file.exists())
+        status = "running" if now_s - last_s < _QUIET_S else CUT_SHORT
     target = info.get("target") or {}
     capacity: dict[str, float] = {}
     if summary.capacity_concurrency is not None:
@@ -159,7 +166,7 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
         folder=path,
         name=str(info.get("name") or path.name),
         began=info.get("start"),
-        status=_status(path, str(info.get("status") or "unknown"), now_s),
+        status=status,
         models=tuple(dict.fromkeys(models)),
         levels_complete=sum(complete.values()),
         levels=len(complete),
@@ -171,22 +178,14 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
     )
 
 
-def _status(path: Path, status: str, now_s: float) -> str:
-    if status != "running":
-        return status
-    files = [path / name for name in ("run.json", "requests.jsonl", "telemetry.jsonl")]
-    last_s = max(file.stat().st_mtime for file in files if file.exists())
-    return "running" if now_s - last_s < _QUIET_S else CUT_SHORT
-
-
 def _best(rows: Sequence[Level]) -> Best | None:
-    measured = [(row.output_tokens_per_s, row) for row in rows if row.output_tokens_per_s is not None]
-    measured = [(rate, row) for rate, row in measured if not row.closing]
-    if not measured:
-        return None
-    rate, best = max(measured, key=lambda pair: pair[0])
-    ttft = levels.ttft(best)
-    return Best(best.id, best.model, levels.label(best), rate, {"p50": ttft.p50, "p95": ttft.p95})
+    best: Best | None = None
+    for row in rows:
+        rate = row.output_tokens_per_s
+        if rate is not None and not row.closing and (best is None or rate > best.output_tokens_per_s):
+            ttft = levels.ttft(row)
+            best = Best(row.id, row.model, levels.label(row), rate, {"p50": ttft.p50, "p95": ttft.p95})
+    return best
 
 
 def _gates(summary: _Summary) -> Gates | None:
@@ -203,39 +202,38 @@ def _gates(summary: _Summary) -> Gates | None:
 # -- the table
 
 
-def table_of(found: Sequence[Entry], folder: Path) -> Table:
+def table_of(rows: Sequence[Entry], folder: Path) -> Table:
     columns: Columns[Entry] = [
         (Column("began", "(UTC)", left=True), lambda entry: Cell((entry.began or units.ABSENT)[:16].replace("T", " "))),
         (Column("run", left=True), lambda entry: Cell(one_line(entry.folder.relative_to(folder).as_posix()))),
-        (Column("models", left=True), lambda entry: Cell(one_line(_models(entry.models)))),
-        (Column("levels"), lambda entry: Cell(_levels(entry))),
+        (Column("models", left=True), _models),
+        (Column("levels"), _levels),
         (Column("tokens", "/s"), lambda x: Cell(units.figure(x.best.output_tokens_per_s if x.best else None))),
-        (Column("at", left=True), lambda entry: Cell(one_line(_at(entry)))),
+        (Column("at", left=True), _at),
         (Column("TTFT", "p50"), lambda entry: Cell(units.span(entry.best.ttft_ms["p50"] if entry.best else None))),
         (Column("result", left=True), lambda entry: Cell(one_line(", ".join(_results(entry))))),
     ]
-    return table(str(folder), columns, found)
+    return table(str(folder), columns, rows)
 
 
-def _models(models: Sequence[str]) -> str:
-    shown = list(models[:_MOST_MODELS])
-    if len(models) > _MOST_MODELS:
-        shown.append(f"{len(models) - _MOST_MODELS} more")
-    return ", ".join(shown) or units.ABSENT
+def _models(entry: Entry) -> Cell:
+    shown = list(entry.models[:_MOST_MODELS])
+    if len(entry.models) > _MOST_MODELS:
+        shown.append(f"{len(entry.models) - _MOST_MODELS} more")
+    return Cell(one_line(", ".join(shown) or units.ABSENT))
 
 
-def _levels(entry: Entry) -> str:
+def _levels(entry: Entry) -> Cell:
     if entry.status == "broken":
-        return units.ABSENT
-    if entry.levels_complete == entry.levels:
-        return str(entry.levels)
-    return f"{entry.levels_complete}/{entry.levels}"
+        return Cell(units.ABSENT)
+    part = "" if entry.levels_complete == entry.levels else f"{entry.levels_complete}/"
+    return Cell(f"{part}{entry.levels}")
 
 
-def _at(entry: Entry) -> str:
+def _at(entry: Entry) -> Cell:
     if entry.best is None:
-        return units.ABSENT
-    return f"{entry.best.model} {entry.best.load}" if len(entry.models) > 1 else entry.best.load
+        return Cell(units.ABSENT)
+    return Cell(one_line(f"{entry.best.model} {entry.best.load}" if len(entry.models) > 1 else entry.best.load))
 
 
 def _results(entry: Entry) -> Iterable[str]:

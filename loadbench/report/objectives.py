@@ -22,16 +22,16 @@ MET = {True: "yes", False: "NO", None: units.ABSENT}
 
 def lines(summary: Summary) -> list[Line]:
     """What failed, what is unknown, or that all passed; then the answer of a search."""
-    found = []
+    parts = []
     for sentence in threshold_sentences(summary):
         tone: Tone = "bad"
         if sentence.startswith("passed"):
             tone = "good"
         elif sentence.startswith("not "):
             tone = "unsure"
-        found.append(Line(f"{sentence}.", strong=True, tone=tone))
-    found += [Line(f"{sentence}.", strong=True) for sentence in capacity_sentences(summary)]
-    return found
+        parts.append(Line(f"{sentence}.", strong=True, tone=tone))
+    parts += [Line(f"{sentence}.", strong=True) for sentence in capacity_sentences(summary)]
+    return parts
 
 
 def reasons(record: Record | Summary, *, strict: bool) -> list[str]:
@@ -41,16 +41,16 @@ def reasons(record: Record | Summary, *, strict: bool) -> list[str]:
         strict: Whether unknown thresholds and red gates fail it too.
     """
     summary = levels.read(record)
-    found = [in_words(row, summary) for row in summary.thresholds if row.result == "failed"]
+    texts = [in_words(row, summary) for row in summary.thresholds if row.result == "failed"]
     if not strict:
-        return found
-    found += [f"not known: {in_words(row, summary)}" for row in summary.thresholds if row.result == "unknown"]
+        return texts
+    texts += [f"not known: {in_words(row, summary)}" for row in summary.thresholds if row.result == "unknown"]
     red: dict[str, list[str]] = {}
     for level, warning in levels.warnings(summary):
         if warning.severity == "red":
             where = levels.full_label(level, summary) if level else "the whole run"
             red.setdefault(where, []).append(titled(warning.code))
-    return found + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
+    return texts + [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
 
 
 # -- thresholds
@@ -65,22 +65,22 @@ def threshold_sentences(summary: Summary) -> list[str]:
     rows = summary.thresholds
     if not rows:
         return []
-    found = []
+    sentences = []
     failed = [row for row in rows if row.result == "failed"]
     if failed:
-        found.append(f"FAILED: {_grouped(failed, summary)}")
+        sentences.append(f"FAILED: {_grouped(failed, summary)}")
         aborted = [row for row in failed if row.aborted]
-        found += [f"the run ended there: {row.text} aborts it" for row in aborted[:1]]
+        sentences += [f"the run ended there: {row.text} aborts it" for row in aborted[:1]]
     unknown = [row for row in rows if row.result == "unknown"]
     if unknown:
-        found.append(f"not known: {_grouped(unknown, summary)}")
-    if not found:
+        sentences.append(f"not known: {_grouped(unknown, summary)}")
+    if not sentences:
         texts = list(dict.fromkeys(row.text for row in rows))
         n_levels = len({row.level for row in rows})
         none = "it does not fail" if len(texts) == 1 else f"none of {len(texts)} thresholds fails"
         at = f" at any of {n_levels} levels" if n_levels > 1 else ""
-        found.append(f"passed: {none}{at} ({', '.join(texts)})")
-    return found
+        sentences.append(f"passed: {none}{at} ({', '.join(texts)})")
+    return sentences
 
 
 def threshold_table(summary: Summary) -> Table | None:
@@ -214,18 +214,15 @@ def steps(summary: Summary) -> list[Table]:
             if not step.shares:
                 rows.append((*head, blank, Cell(units.ABSENT), Cell(units.ABSENT)))
             for share in step.shares:
-                rows.append((*head, Cell(share.bound), _met_by(share), Cell(units.percent(share.wanted))))
+                met_by = Cell(units.percent(share.share), interval(share.interval, units.percent))
+                if share.share is None:
+                    met_by = Cell(MET[share.attained])
+                rows.append((*head, Cell(share.bound), met_by, Cell(units.percent(share.wanted))))
                 head = (blank, blank, blank)
         if rows:
             notes = tuple(_search_notes(search))
             tables.append(Table("Search for the capacity", columns, tuple(rows), notes, str(search.model)))
     return tables
-
-
-def _met_by(share: ProbeShare) -> Cell:
-    if share.share is None:
-        return Cell(MET[share.attained])
-    return Cell(units.percent(share.share), interval(share.interval, units.percent))
 
 
 def _answer(search: Capacity) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from loadbench import figures
 from loadbench import text as units
 from loadbench.report import levels
 from loadbench.store.schema import EndpointFacts, EnvironmentFacts, ModelFacts, RunFacts, ScenarioFacts, TargetFacts
-from loadbench.store.summary import Absent, Model, Ran, Summary
+from loadbench.store.summary import Model, Ran, Summary
 from loadbench.text import bare_url, one_line
 
 SIMULATED = "SIMULATED: these figures come from loadbench's simulator, not from a model"
@@ -24,10 +24,7 @@ KINDS = {
     "simulator": "simulator",
     "openai": "OpenAI-compatible server",
 }
-CLOCKS = {
-    "kernel": "kernel receive stamps",
-    "user": "user space (stamps are taken when the client gets to read)",
-}
+CLOCKS = {"kernel": "kernel receive stamps", "user": "user space (stamps are taken when the client gets to read)"}
 _SOURCES = {"nvml": "NVML", "rapl": "RAPL"}
 
 
@@ -54,25 +51,23 @@ def date(summary: Summary) -> str:
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """Name and text of each fact, in reading order; facts that nobody recorded are left out."""
     run = levels.facts(summary)
-    found = [("about", one_line(_scenario(run).description or "")), *_targets(run)]
-    # How the server was found, unless the user named it.
-    found.append(("found", "" if run.target_found == "as given" else one_line(run.target_found or "")))
-    found += [("model", _model(model, summary, run)) for model in levels.by_model(levels.of(summary))]
-    found += [("ran", ran(model)) for model in summary.models]
-    found += [("absent", _absent(row)) for row in summary.absent]
-    found += [
-        ("asked for", _workload(run)),
-        ("loads", _loads(summary, run)),
-        ("took", _took(summary)),
-        ("clock", _clock(summary, run)),
+    rows = [*_target(run), *_models(summary, run), ("workload", _workload(run)), *_loads(summary, run)]
+    lengths_s = [level.duration_s for level in levels.of(summary) if level.duration_s is not None]
+    if lengths_s:
+        rows.append(("took", f"{units.span(1000 * sum(lengths_s))} in {units.plural(len(lengths_s), 'level')}"))
+    clock = run.clock or levels.joined(level.clock for level in levels.of(summary) if level.clock)
+    versions = run.versions or {}
+    libraries = [f"{name} {versions[name]}" for name in ("httpx", "python") if name in versions]
+    rows += [
+        ("clock", one_line(CLOCKS.get(clock, clock))),
         ("client", _machine(run.environment or EnvironmentFacts())),
         ("workers", _workers(run)),
-        ("watched", watched(run)),
-        ("not known", unwatched(run)),
+        ("telemetry", watched(run)),
+        ("unavailable", unwatched(run)),
         ("assumed", assumed(run)),
-        ("loadbench", _versions(run)),
+        ("loadbench", one_line(_words([versions.get("loadbench"), *libraries]))),
     ]
-    return [(name, text) for name, text in found if text]
+    return [(name, text) for name, text in rows if text]
 
 
 def _scenario(run: RunFacts) -> ScenarioFacts:
@@ -87,53 +82,76 @@ def _words(parts: Iterable[object], separator: str = ", ") -> str:
 # -- server, models and workload
 
 
-def _targets(run: RunFacts) -> list[tuple[str, str]]:
-    """The server, or each endpoint with its part of the requests."""
+def _target(run: RunFacts) -> Iterator[tuple[str, str]]:
+    """The server, or each endpoint with its part of the requests, and how it was found, unless the user named it."""
+    yield "about", one_line(_scenario(run).description or "")
     target = run.target or TargetFacts()
-    if not run.endpoints:
-        return [("target", _target(run, target, EndpointFacts()))]
-    found: list[tuple[str, str]] = []
-    for endpoint in run.endpoints:
-        found.append(("replica" if found else "target", _target(run, target, endpoint)))
-    parts = ":".join(str(endpoint.weight) for endpoint in run.endpoints)
-    return [*found, ("in turns", f"{parts} of the requests")]
+    for place, endpoint in enumerate(run.endpoints or [EndpointFacts()]):
+        url = endpoint.url or target.base_url or target.url or _scenario(run).endpoint
+        kind = endpoint.kind or target.kind or ""
+        generation = f"{kind[-1]}.x" if kind.startswith("foundry") else None
+        server = _words([KINDS.get(kind, kind), endpoint.version or target.version or generation], " ")
+        where = bare_url(url) if url else ""
+        if where and server:
+            proxied = ", through a proxy" if target.proxied else ""
+            where += f" ({server}{proxied})"
+        yield "replica" if place else "target", where or server
+    if run.endpoints:
+        parts = ":".join(str(endpoint.weight) for endpoint in run.endpoints)
+        yield "in turns", f"{parts} of the requests"
+    if run.target_found != "as given":
+        yield "target", one_line(run.target_found or "")
 
 
-def _target(run: RunFacts, target: TargetFacts, endpoint: EndpointFacts) -> str:
-    url = endpoint.url or target.base_url or target.url or _scenario(run).endpoint
-    kind = endpoint.kind or target.kind or ""
-    generation = f"{kind[-1]}.x" if kind.startswith("foundry") else None
-    server = _words([KINDS.get(kind, kind), endpoint.version or target.version or generation], " ")
-    where = bare_url(url) if url else ""
-    if not where or not server:
-        return where or server
-    proxied = ", through a proxy" if target.proxied else ""
-    return f"{where} ({server}{proxied})"
+def _models(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
+    listed = {model.id: model for model in (run.target or TargetFacts()).models or ()}
+    for name, rows in levels.by_model(levels.of(summary)).items():
+        model = listed.get(name, ModelFacts())
+        devices = levels.joined(level.device for level in rows if level.device) or model.device
+        words = [model.quantization]
+        if model.size_bytes:
+            words.append(units.size(model.size_bytes))
+        if model.context:
+            words.append(f"context {model.context:,}")
+        words.append(f"on {devices}" if devices else "device unknown")
+        yield "model", one_line(f"{name}: {_words([*words, model.execution_provider, model.licence])}")
+    for one in summary.models:
+        yield "ran", ran(one)
+    for row in summary.absent:  # variants that the user named and that are not there
+        what = " ".join(filter(None, (row.device, row.execution_provider)))
+        variant = f" for {what}" if what else ""
+        yield "absent", one_line(f"{row.name}{variant}: {row.reason or 'not there'}")
 
 
-def _model(model: str, summary: Summary, run: RunFacts) -> str:
-    listed = ModelFacts()
-    for one in (run.target or TargetFacts()).models or ():
-        if one.id == model:
-            listed = one
-            break
-    rows = levels.by_model(levels.of(summary))[model]
-    devices = levels.joined(level.device for level in rows if level.device) or listed.device
-    found = [listed.quantization]
-    if listed.size_bytes:
-        found.append(units.size(listed.size_bytes))
-    if listed.context:
-        found.append(f"context {listed.context:,}")
-    found.append(f"on {devices}" if devices else "device unknown")
-    found += [listed.execution_provider, listed.licence]
-    return one_line(f"{model}: {_words(found)}")
+def ran(model: Model) -> str:
+    """What the server ran and answered as, where that is more than its list says of the model; else ""."""
+    actual = model.ran or Ran()
+    differs = False
+    for name in ("id", "device", "execution_provider"):
+        differs = differs or getattr(actual, name) not in (None, getattr(model, name))
+    parts = []
+    if actual.id not in (None, model.id):
+        parts.append(f"as {actual.id}")
+    on = ", ".join(filter(None, (actual.device, actual.execution_provider)))
+    if differs and on:
+        parts.append(f"on {on}")
+        if model.asked_device:
+            parts.append(f"asked for {model.asked_device}")
+    if model.served_as and model.served_as != model.id:
+        parts.append(f"answers say {model.served_as}")
+    return one_line(f"{model.id}: {', '.join(parts)}") if parts else ""
 
 
 def _workload(run: RunFacts) -> str:
-    scenario = run.scenario
-    if scenario is None or scenario == ScenarioFacts():
+    scenario = _scenario(run)
+    if scenario == ScenarioFacts():
         return ""
-    parts = [_prompts(run, scenario)]
+    if run.prompts and run.prompts.count:
+        parts = [_words([units.plural(run.prompts.count, "prompt"), run.prompts.source], " from ")]
+    elif isinstance(scenario.prompts, list):
+        parts = [units.plural(len(scenario.prompts), "prompt")]
+    else:
+        parts = [f"prompts from {one_line(scenario.prompts)}" if scenario.prompts else "built-in prompts"]
     if scenario.shared_prefix:
         parts.append(f"{units.share(scenario.shared_prefix)} of each in common")
     if scenario.distinct_prompts:
@@ -157,41 +175,19 @@ def _workload(run: RunFacts) -> str:
     return _words(parts)
 
 
-def _prompts(run: RunFacts, scenario: ScenarioFacts) -> str:
-    if run.prompts and run.prompts.count:
-        return _words([units.plural(run.prompts.count, "prompt"), run.prompts.source], " from ")
-    if isinstance(scenario.prompts, list):
-        return units.plural(len(scenario.prompts), "prompt")
-    return f"prompts from {one_line(scenario.prompts)}" if scenario.prompts else "built-in prompts"
-
-
-def _loads(summary: Summary, run: RunFacts) -> str:
+def _loads(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
     rows = levels.of(summary)
     closed = levels.joined(str(level.concurrency) for level in rows if level.concurrency)
     opened = levels.joined(f"{level.request_rate_per_s:g}" for level in rows if level.is_open)
-    parts = []
     if closed:
-        parts.append(f"{closed} stream{'' if closed == '1' else 's'} at once (closed loop)")
+        yield "concurrency", f"{closed} (closed loop)"
     if opened:
         arrivals = _scenario(run).arrivals
         pattern = f", {arrivals} arrivals" if arrivals else ""
-        parts.append(f"{opened} requests/s (open loop{pattern})")
-    return _words(parts, "; ")
+        yield "request rate", f"{opened} requests/s (open loop{pattern})"
 
 
-# -- how it went, and where
-
-
-def _took(summary: Summary) -> str:
-    lengths_s = [level.duration_s for level in levels.of(summary) if level.duration_s is not None]
-    if not lengths_s:
-        return ""
-    return f"{units.span(1000 * sum(lengths_s))} in {units.plural(len(lengths_s), 'level')}"
-
-
-def _clock(summary: Summary, run: RunFacts) -> str:
-    clock = run.clock or levels.joined(level.clock for level in levels.of(summary) if level.clock)
-    return one_line(CLOCKS.get(clock, clock))
+# -- machines and telemetry
 
 
 def _machine(machine: EnvironmentFacts) -> str:
@@ -207,12 +203,6 @@ def _machine(machine: EnvironmentFacts) -> str:
     return _words(parts)
 
 
-def _versions(run: RunFacts) -> str:
-    versions = run.versions or {}
-    libraries = [f"{name} {versions[name]}" for name in ("httpx", "python") if name in versions]
-    return one_line(_words([versions.get("loadbench"), *libraries]))
-
-
 def _workers(run: RunFacts) -> str:
     workers = run.spread.workers if run.spread else None
     if not run.spread or not workers:
@@ -224,35 +214,6 @@ def _workers(run: RunFacts) -> str:
     machines = "machine" if hosts == 1 else "machines"
     cluster = one_line(run.spread.kind, 60)
     return f"{len(workers)} workers of the Dask cluster {cluster} on {hosts} {machines} shared each level"
-
-
-def ran(model: Model) -> str:
-    """What the server ran and answered as, where that is more than its list says of the model; else ""."""
-    actual = model.ran or Ran()
-    differs = False
-    for name in ("id", "device", "execution_provider"):
-        differs = differs or getattr(actual, name) not in (None, getattr(model, name))
-    parts = []
-    if actual.id not in (None, model.id):
-        parts.append(f"as {actual.id}")
-    on = ", ".join(filter(None, (actual.device, actual.execution_provider)))
-    if differs and on:
-        parts.append(f"on {on}")
-        if model.asked_device:
-            parts.append(f"asked for {model.asked_device}")
-    if model.served_as and model.served_as != model.id:
-        parts.append(f"answers say {model.served_as}")
-    return one_line(f"{model.id}: {', '.join(parts)}") if parts else ""
-
-
-def _absent(row: Absent) -> str:
-    """A variant that the user named and that is not there."""
-    what = " ".join(filter(None, (row.device, row.execution_provider)))
-    variant = f" for {what}" if what else ""
-    return one_line(f"{row.name}{variant}: {row.reason or 'not there'}")
-
-
-# -- telemetry
 
 
 def watched(run: RunFacts) -> str:
@@ -342,6 +303,6 @@ _ORDER = (
 
 def definitions() -> list[tuple[str, str]]:
     """Heading and meaning of all that a report prints, in the order of reading."""
-    known = {**figures.definitions(), **_OF_THE_REPORT}
-    rest = [name for name in known if name not in _ORDER and name != "absent"]
-    return [known[name] for name in (*_ORDER, *rest, "absent")]
+    entries = {**figures.definitions(), **_OF_THE_REPORT}
+    rest = [name for name in entries if name not in _ORDER and name != "absent"]
+    return [entries[name] for name in (*_ORDER, *rest, "absent")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import UNSET
@@ -10,33 +11,21 @@ from loadbench import text as units
 from loadbench.metrics.checks import NAMES, titled
 from loadbench.report import breakdowns, choice, comparison, levels, objectives, provenance, tables
 from loadbench.report import document as doc
-from loadbench.report.document import (
-    Block,
-    Details,
-    Document,
-    Facts,
-    Finding,
-    Line,
-    Only,
-    Section,
-    Text,
-    Title,
-    tables_of,
-)
+from loadbench.report.document import Block, Details, Finding, Line, Only, Section, Text, tables_of
 from loadbench.report.html import plots as drawn
 from loadbench.report.html import timeline
 from loadbench.report.levels import Record
 from loadbench.store.summary import Curve, Level, Objective, Summary, rank
 
-NOTHING = "No validity gate spoke: nothing was found that makes these figures doubtful."
+NOTHING = "No warnings: no check found anything that makes these figures doubtful."
 STEADY = 1.1
-"""A TTFT or E2E that changes by less than this factor between two levels is said to stay."""
+"""A TTFT or E2E that changes by less than this factor between two levels stays."""
 MORE_THAN_PLANNED = 1.05
 SCALES, WAITS = 0.8, 2.0
-"""Least efficiency, and most growth of the median TTFT (of whole answers E2E), of what is said to scale well."""
+"""Least efficiency, and most growth of the median TTFT (of whole answers E2E), of a model that scales well."""
 
 
-def document(record: Record | Summary, *, plots: bool = False) -> Document:
+def document(record: Record | Summary, *, plots: bool = False) -> doc.Document:
     """The whole report.
 
     Args:
@@ -45,7 +34,7 @@ def document(record: Record | Summary, *, plots: bool = False) -> Document:
     """
     summary = levels.read(record)
     measured = levels.of(summary)
-    blocks: list[Block] = [Text("", lines(summary)), Facts("How it was got", provenance.facts(summary))]
+    blocks: list[Block] = [Text("", lines(summary)), doc.Facts("Run details", provenance.facts(summary))]
     if not measured:
         blocks.append(doc.Small("", ["No level was measured."]))
     blocks += tables_of(
@@ -68,11 +57,13 @@ def document(record: Record | Summary, *, plots: bool = False) -> Document:
     )
     more: list[Block] = [Details(title, inner) for title, inner in details if inner]
     sections.append(Section("more", "More figures", [*more, definitions()]))
-    facts = dict(provenance.facts(summary))
+    facts: dict[str, str] = {}
+    for name, text in provenance.facts(summary):
+        facts.setdefault(name, text)
     about = " · ".join(facts[name] for name in ("target", "client") if name in facts)
     warning = provenance.SIMULATED if levels.is_simulated(summary) else ""
-    title = Title(provenance.title(summary), date=provenance.date(summary), about=about, simulated=warning)
-    return Document(title, sections, verdict_again=bool(measured))
+    title = doc.Title(provenance.title(summary), date=provenance.date(summary), about=about, simulated=warning)
+    return doc.Document(title, sections, verdict_again=bool(measured))
 
 
 def lines(summary: Summary) -> list[Line]:
@@ -81,55 +72,48 @@ def lines(summary: Summary) -> list[Line]:
 
 
 def definitions() -> Block:
-    hint = "What each figure means: report.md in the run folder, section Definitions."
-    return Details("Definitions", [Facts("", provenance.definitions())], hint)
+    hint = "Metric definitions: see report.md in the run folder."
+    return Details("Metric definitions", [doc.Facts("", provenance.definitions())], hint)
 
 
-def _measured(summary: Summary, *, plots: bool) -> Sequence[Section]:
+def _measured(summary: Summary, *, plots: bool) -> list[Section]:
     compared = [] if summary.models_compared is UNSET else comparison.among_models(summary.models_compared)
-    throughput: Sequence[Block] = drawn.throughput(summary) if plots else ()
-    latency: Sequence[Block] = drawn.latency(summary) if plots else ()
-    beside: Sequence[Block] = drawn.side_by_side(summary) if plots else ()
-    lines_between = tables_of(tables.scaling(summary))
-    slowest = tables_of(tables.worst_prompts(summary))
+    between, slowest = tables_of(tables.scaling(summary)), tables_of(tables.worst_prompts(summary))
+    throughput: list[Block] = [
+        # A page has it as the table of its plot.
+        *([Only("markdown", between)] if between else []),
+        *tables_of(tables.knees(summary), tables.law(summary)),
+    ]
+    latency: list[Block] = [*tables_of(tables.gaps(summary), tables.answers(summary), tables.open_loop(summary))]
+    beside = drawn.side_by_side(summary) if plots else []
+    models: list[Block] = [*compared, *beside, *tables_of(*breakdowns.devices(summary))]
+    failures = tables_of(objectives.threshold_table(summary), objectives.slo(summary), tables.errors(summary))
+    costs = tables_of(
+        breakdowns.cold_start(summary),
+        breakdowns.memory(summary),
+        breakdowns.machine(summary),
+        breakdowns.energy(summary),
+        breakdowns.server(summary),
+    )
+    # The other formats have all prompts, to unfold.
+    validity: list[Block] = [Only("text", slowest)] if slowest else []
+    for title, lines, sign in (
+        ("Levels that did not run to their end", _unfinished(summary), "†"),
+        ("Measured again at the end", _closing(summary), "-"),
+    ):
+        if lines:
+            validity.append(Text.of(title, lines, sign))
+    validity.append(doc.Findings("Warnings", gates(summary), NOTHING))
+    if plots:
+        throughput = [*drawn.throughput(summary), *throughput]
+        latency = [*drawn.latency(summary), *latency]
     sections = [
-        Section(
-            "scaling",
-            "Throughput against load",
-            [
-                *throughput,
-                # A page has it as the table of its plot; the other formats below have all prompts to unfold.
-                *([Only("markdown", lines_between)] if lines_between else []),
-                *tables_of(tables.knees(summary), tables.law(summary)),
-            ],
-        ),
-        Section(
-            "latency",
-            "Latency against load",
-            [*latency, *tables_of(tables.gaps(summary), tables.answers(summary), tables.open_loop(summary))],
-        ),
-        Section("models", "Models side by side", [*compared, *beside, *tables_of(*breakdowns.devices(summary))]),
-        Section(
-            "failures",
-            "Failures and objectives",
-            tables_of(objectives.threshold_table(summary), objectives.slo(summary), tables.errors(summary)),
-        ),
-        Section(
-            "costs",
-            "What it cost",
-            tables_of(
-                breakdowns.cold_start(summary),
-                breakdowns.memory(summary),
-                breakdowns.machine(summary),
-                breakdowns.energy(summary),
-                breakdowns.server(summary),
-            ),
-        ),
-        Section(
-            "validity",
-            "Can it be trusted?",
-            [*([Only("text", slowest)] if slowest else []), *_doubts(summary)],
-        ),
+        Section("scaling", "Throughput against load", throughput),
+        Section("latency", "Latency against load", latency),
+        Section("models", "Models side by side", models),
+        Section("failures", "Failures and SLOs", failures),
+        Section("costs", "What it cost", costs),
+        Section("validity", "Can it be trusted?", validity),
     ]
     if plots:
         sections.append(Section("spectra", "Latency, all percentiles", drawn.distributions(summary)))
@@ -137,37 +121,23 @@ def _measured(summary: Summary, *, plots: bool) -> Sequence[Section]:
     return [section for section in sections if section.blocks]
 
 
-# -- doubts
-
-
-def _doubts(summary: Summary) -> list[Block]:
-    blocks: list[Block] = []
-    unfinished = _unfinished(summary)
-    if unfinished:
-        blocks.append(Text.of("Levels that did not run to their end", unfinished, "†"))
-    closing = _closing(summary)
-    if closing:
-        blocks.append(Text.of("Measured again at the end", closing))
-    return [*blocks, doc.Findings("Doubts", gates(summary), NOTHING)]
-
-
 def gates(summary: Summary) -> list[Finding]:
-    """Reds first, then by number; the same words at several levels are said once."""
+    """Reds first, then by number; the same text at several levels is there once."""
     spoke: dict[tuple[str, str], dict[str, list[str]]] = {}
     for level, warning in levels.warnings(summary):
         places = spoke.setdefault((warning.code, warning.severity), {}).setdefault(warning.text, [])
         places.append(levels.full_label(level, summary) if level else "")
-    found = []
+    findings = []
     for code, severity in sorted(spoke, key=lambda gate: (rank(gate[1]), levels.by_number(gate[0])[0])):
         texts = [(levels.joined(places), text) for text, places in spoke[code, severity].items()]
         name = NAMES.get(code, "")
-        found.append(Finding(f"{code} {severity}", severity, texts, "" if name == code else name))
-    return found
+        findings.append(Finding(f"{code} {severity}", severity, texts, "" if name == code else name))
+    return findings
 
 
 def _unfinished(summary: Summary) -> list[str]:
     """One line for each level that did not run to its end: "c8: interrupted after 12 of 80 requests (Ctrl-C)"."""
-    found = []
+    sentences = []
     for level in levels.of(summary):
         if level.is_whole:
             continue
@@ -180,27 +150,24 @@ def _unfinished(summary: Summary) -> list[str]:
             line += f", {level.cancelled:,} of them cancelled"
         if level.reason:
             line += f" ({level.reason})"
-        found.append(line)
-    return found
+        sentences.append(line)
+    return sentences
 
 
 def _closing(summary: Summary) -> list[str]:
     """One line for each level that was measured again at the end: what changed meanwhile."""
-    found = []
+    sentences = []
     several = len(levels.by_model(levels.of(summary))) > 1
     for band in summary.noise:
         ratios = []
-        for name, ratio in (
-            ("tokens/s", band.output_tokens_per_s),
-            ("TTFT p50", band.ttft_p50),
-            ("E2E p50", band.e2e_p50),
-        ):
+        of = {"tokens/s": band.output_tokens_per_s, "TTFT p50": band.ttft_p50, "E2E p50": band.e2e_p50}
+        for name, ratio in of.items():
             if ratio is not UNSET and ratio is not None:
                 ratios.append(f"{name} {ratio:.2f}x")
         level = str(band.level).rpartition("@")[2]
         where = f"{band.model} {level}" if several else level
-        found.append(f"{where}: {', '.join(ratios) or 'no figure'} of the first time; in no table above")
-    return found
+        sentences.append(f"{where}: {', '.join(ratios) or 'no figure'} of the first time; in no table above")
+    return sentences
 
 
 # -- one sentence a model, for those who read nothing else: only figures that exist, hedged where gates are red
@@ -210,7 +177,7 @@ def models(summary: Summary) -> list[Line]:
     """What each model did, and why that may be no basis for a verdict."""
     by_model = levels.by_model(levels.of(summary))
     searched = {str(search.model) for search in summary.capacity or ()}
-    found = []
+    sentences = []
     for model, rows in by_model.items():
         text = _sentence(rows, tables.curve_of(summary, model), with_characters=len(by_model) > 1)
         # A search says for itself what the model carries, from more than the levels' shares alone.
@@ -227,20 +194,32 @@ def models(summary: Summary) -> list[Line]:
             gates.setdefault(levels.joined(places), []).append(titled(code))
         doubts = [f"{levels.joined(codes)} red at {where}" for where, codes in gates.items()]
         doubt = f"Not a basis for a verdict: {'; '.join(doubts)}." if doubts else ""
-        found.append(Line(f"{text}.", name=model, doubt=doubt))
-    return found
+        sentences.append(Line(f"{text}.", name=model, doubt=doubt))
+    return sentences
 
 
 def _sentence(rows: Sequence[Level], curve: Curve | None, *, with_characters: bool) -> str:
     measured = [level for level in rows if level.output_tokens_per_s is not None]
     attempted = sum(level.attempted or 0 for level in rows)
+    if not attempted and not measured:
+        return "not measured"
     if not measured:
-        return _nothing(rows, attempted)
-    # Loops of two kinds share no axis; repeats of a load are told by the first.
+        completed = sum(level.completed or 0 for level in rows)
+        kinds: Counter[str] = Counter()
+        for level in rows:
+            kinds.update(level.errors or {})
+        why = f" (failed: {tables.counts(kinds)})" if kinds else ""
+        return f"throughput not measured; {completed:,} of {units.plural(attempted, 'request')} completed{why}"
+    # Loops of two kinds share no axis; the first repeat stands for the others.
     ordered = levels.by_load(level for level in measured if level.is_open == measured[0].is_open)
     firsts = levels.firsts(ordered)
+    last = firsts[-1]
     if curve and curve.serial and len(firsts) > 1:
-        parts = [_serial(firsts[-1]), _throughput(firsts[-1:], ordered, with_characters), _times(firsts)]
+        waits = f", and wait {last.stretch:.2g} times as long" if last.stretch else ""
+        # Nobody saw the tokens of whole answers: a server that shares itself out looks the same.
+        answers = "answers" if levels.is_stream(last) else "answers as if"
+        serial = f"{answers} one request at a time: {last.concurrency or 0} streams get what one gets{waits}"
+        parts = [serial, _throughput(firsts[-1:], ordered, with_characters), _times(firsts)]
     else:
         parts = [_word(firsts, curve) + _throughput(firsts, ordered, with_characters), _times(firsts)]
     failed, dropped = sum(level.failed or 0 for level in rows), sum(level.dropped or 0 for level in rows)
@@ -251,25 +230,6 @@ def _sentence(rows: Sequence[Level], curve: Curve | None, *, with_characters: bo
         parts.append(f"{dropped:,} of {units.plural(offered, 'request')} dropped")
     parts += [f"{levels.label(level)} {level.status}" for level in rows if not level.is_whole]
     return "; ".join(filter(None, parts))
-
-
-def _nothing(rows: Sequence[Level], attempted: int) -> str:
-    if not attempted:
-        return "not measured"
-    completed = sum(level.completed or 0 for level in rows)
-    kinds: dict[str, int] = {}
-    for level in rows:
-        for kind, n in (level.errors or {}).items():
-            kinds[kind] = kinds.get(kind, 0) + n
-    why = f" (failed: {tables.counts(kinds)})" if kinds else ""
-    return f"throughput not measured; {completed:,} of {units.plural(attempted, 'request')} completed{why}"
-
-
-def _serial(last: Level) -> str:
-    waits = f", and wait {last.stretch:.2g} times as long" if last.stretch else ""
-    # Nobody saw the tokens of whole answers: a server that shares itself out looks the same.
-    answers = "answers" if levels.is_stream(last) else "answers as if"
-    return f"{answers} one request at a time: {last.concurrency or 0} streams get what one gets{waits}"
 
 
 def _word(firsts: Sequence[Level], curve: Curve | None) -> str:
@@ -380,12 +340,17 @@ def carried(rows: Sequence[Level]) -> str:
         if undecided:
             return f"whether it keeps within {levels.joined(undecided)} is not known"
         most = load
-    deciding: list[Level] = []
+    # What speaks against the levels that decide.
+    red, codes = set(), set()
     for decisive in (most, failing):
-        if decisive is not None:
-            deciding += by_load[decisive]
+        for level in [] if decisive is None else by_load[decisive]:
+            codes |= {warning.code for warning in level.warnings}
+            red |= {titled(warning.code) for warning in level.warnings if warning.severity == "red"}
+    hedge = ", by few requests" if "V12" in codes else ""
+    if red:
+        hedge = f", by figures that are in doubt ({', '.join(sorted(red))} red)"
     within = f"within {levels.joined(bound.bound for bound in _bounds(judged))}"
-    beyond, hedge = ", the most that was measured", _hedge(deciding)
+    beyond = ", the most that was measured"
     if failing is not None:
         beyond = f", {failing:g} are too many"
     unit = "user" if most == 1 else "users"
@@ -402,18 +367,7 @@ def carried(rows: Sequence[Level]) -> str:
 
 
 def _bounds(rows: Sequence[Level]) -> list[Objective]:
-    found: list[Objective] = []
+    bounds: list[Objective] = []
     for level in rows:
-        found += level.slo or ()
-    return found
-
-
-def _hedge(deciding: Sequence[Level]) -> str:
-    """What speaks against the levels that decide."""
-    codes: dict[str, set[str]] = {"red": set(), "warn": set(), "note": set()}
-    for level in deciding:
-        for warning in level.warnings:
-            codes[warning.severity].add(warning.code)
-    if codes["red"]:
-        return f", by figures that are in doubt ({', '.join(sorted(map(titled, codes['red'])))} red)"
-    return ", by few requests" if "V12" in codes["warn"] | codes["note"] else ""
+        bounds += level.slo or ()
+    return bounds

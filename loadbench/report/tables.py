@@ -49,7 +49,7 @@ def level_name(level: Level) -> Cell:
     return Cell(levels.label(level) + ("" if level.is_whole else " †"))
 
 
-LEVEL: tuple[Column, Callable[[Level], Cell]] = (Column("level", left=True), level_name)
+LevelColumn = tuple[Column, Callable[[Level], Cell]]
 
 
 def tokens(level: Level) -> Cell:
@@ -60,12 +60,22 @@ def characters(level: Level) -> Cell:
     return doc.figure(level.characters_per_s, level.characters_per_s_ci95)
 
 
+LEVEL: LevelColumn = (Column("level", left=True), level_name)
+DONE: LevelColumn = (Column("done"), lambda level: doc.count(level.completed))
+FAILED: LevelColumn = (Column("failed", short="fail"), lambda level: doc.count(level.failed))
+REQUESTS: LevelColumn = (Column("requests"), lambda level: doc.count(level.completed))
+DONE_PER_S: LevelColumn = (Column("done", "/s"), lambda level: doc.figure(level.requests_per_s))
+IN_FLIGHT: LevelColumn = (Column("in flight", "mean"), lambda level: doc.figure(level.in_flight_mean))
+TOKENS: LevelColumn = (Column("tokens", "/s"), lambda level: doc.figure(level.output_tokens_per_s))
+TOKENS_SURE: LevelColumn = (Column("tokens", "/s"), tokens)
+CHARS: LevelColumn = (Column("chars", "/s"), lambda level: doc.figure(level.characters_per_s))
+CHARS_SURE: LevelColumn = (Column("chars", "/s"), characters)
+EFFICIENCY: LevelColumn = (Column("efficiency", short="eff."), lambda level: Cell(units.percent(level.efficiency)))
+STRETCH: LevelColumn = (Column("stretch"), lambda level: doc.figure(level.stretch))
+
+
 def times_of(
-    name: str,
-    times: Times,
-    read: Callable[[Level], Distribution | None],
-    statistics: Iterable[str],
-    unit: str = "",
+    name: str, times: Times, read: Callable[[Level], Distribution | None], statistics: Iterable[str], unit: str = ""
 ) -> Columns[Level]:
     columns: Columns[Level] = []
     for statistic in statistics:
@@ -141,21 +151,17 @@ def headline(summary: Summary) -> list[Table]:
     estimated = any(map(levels.is_estimated, rows))
     name = "TTFT" if streamed else "E2E"
     leads = list(map(levels.lead, rows))
-    columns: Columns[Level] = [
-        LEVEL,
-        (Column("done"), lambda level: doc.count(level.completed)),
-        (Column("failed", short="fail"), lambda level: doc.count(level.failed)),
-    ]
+    columns: Columns[Level] = [LEVEL, DONE, FAILED]
     if any(level.dropped for level in rows):
         columns.append((Column("dropped", short="drop"), lambda level: doc.count(level.dropped)))
     columns += times_of(name, Times.of(leads), levels.lead, ("p50", "p95", "p99"))
     head = Column("estimated tokens", "/s", short="~tokens") if estimated else Column("tokens", "/s")
     columns.append((head, lambda level: doc.figure(level.output_tokens_per_s)))
-    columns.append((Column("chars", "/s"), lambda level: doc.figure(level.characters_per_s)))
+    columns.append(CHARS)
     if opened:
-        columns.append((Column("done", "/s"), lambda level: doc.figure(level.requests_per_s)))
+        columns.append(DONE_PER_S)
     else:
-        columns.append((Column("efficiency", short="eff."), lambda level: Cell(units.percent(level.efficiency))))
+        columns.append(EFFICIENCY)
     notes = _percentile_notes(leads, ("p50", "p95", "p99"), "requests")
     if not streamed:
         notes.append("answers were asked for whole: no first token, no gaps between tokens")
@@ -193,7 +199,7 @@ def gaps(summary: Summary) -> list[Table]:
         notes.append(
             "ITL = inter-token latency; IET = inter-event time: an arrival does not carry one token at that level"
         )
-    title = "Gaps between events" if name == "IET" else "Gaps between tokens"
+    title = "Inter-event time" if name == "IET" else "Inter-token latency"
     return per_model(title, rows, columns, [*notes, *_tpot_notes(rows)])
 
 
@@ -203,7 +209,7 @@ def answers(summary: Summary) -> list[Table]:
     e2e = [level.e2e_ms for level in rows]
     notes = _percentile_notes(e2e, ("p50", "p95"), "requests", "E2E")
     columns: Columns[Level] = [LEVEL, *times_of("E2E", Times.of(e2e), lambda level: level.e2e_ms, ("p50", "p95"))]
-    columns.append((Column("done", "/s"), lambda level: doc.figure(level.requests_per_s)))
+    columns.append(DONE_PER_S)
     columns.append((Column("tokens in", "p50"), lambda level: doc.count((level.input_tokens or levels.NOTHING).p50)))
     if any(level.cached_share for level in rows):
         columns.append((Column("cached"), lambda level: doc.share(level.cached_share)))
@@ -221,7 +227,7 @@ def answers(summary: Summary) -> list[Table]:
             "retried: requests that repeat a failed one; recovered: those of them that completed; the failed ones stay "
             "failed"
         )
-    return per_model("Whole requests", rows, columns, notes)
+    return per_model("End-to-end", rows, columns, notes)
 
 
 def open_loop(summary: Summary) -> list[Table]:
@@ -233,7 +239,7 @@ def open_loop(summary: Summary) -> list[Table]:
     columns: Columns[Level] = [
         LEVEL,
         (Column("offered"), lambda level: doc.count(level.offered)),
-        (Column("in flight", "mean"), lambda level: doc.figure(level.in_flight_mean)),
+        IN_FLIGHT,
         *times_of("queue", times, lambda level: level.client_queue_ms, ("p50", "p99")),
         *times_of("TTFT", times, lambda level: level.ttft_ms, ("p50", "p95"), "from sent"),
     ]
@@ -248,11 +254,11 @@ def behind(summary: Summary) -> list[Table]:
         LEVEL,
         (Column("level took", "s"), lambda level: doc.figure(level.duration_s)),
         (Column("steady window", "s"), lambda level: doc.figure(level.window_s)),
-        (Column("in flight", "mean"), lambda level: doc.figure(level.in_flight_mean)),
+        IN_FLIGHT,
         (Column("whole run tokens", "/s"), whole_run_tokens),
         (Column("whole run done", "/s"), lambda level: doc.figure((level.whole_run or NO_RATES).requests_per_s)),
         (Column("input tokens", "/s"), lambda level: doc.figure(level.input_tokens_per_s)),
-        (Column("stretch"), lambda level: doc.figure(level.stretch)),
+        STRETCH,
         *times_of("TTFE", Times.of(level.ttfe_ms for level in rows), lambda level: level.ttfe_ms, ["p50"]),
         (Column("TPOT micro", "ms"), lambda level: _tpot(level, doc.figure(level.tpot_micro_ms))),
         (Column("client lag p99", "ms"), lambda level: doc.figure((level.client_lag_ms or levels.NOTHING).p99)),
@@ -331,22 +337,22 @@ def _first_token(level: Level, times: Times) -> Column:
     return Column("TTFT from sent" if level.is_open else "TTFT median", times.unit)
 
 
-def _of_level(level: Level, found: Table) -> Table | None:
-    if not found.rows or levels.is_stream(level):
-        return found if found.rows else None
-    return next(iter(without_unknown([found])), None)
+def _of_level(level: Level, one: Table) -> Table | None:
+    if not one.rows or levels.is_stream(level):
+        return one if one.rows else None
+    return next(iter(without_unknown([one])), None)
 
 
 def worst_prompts(summary: Summary) -> list[Table]:
     """The slowest prompts at each model's highest load that names several."""
-    found = []
+    shown = []
     for rows in levels.by_model(levels.of(summary)).values():
         several = [level for level in rows if len(level.prompts or ()) > 1]
         worst = prompts(max(several, key=levels.load), WORST_PROMPTS) if several else None
         if worst:
             label = worst.title.removeprefix("By prompt, ")
-            found.append(replace(worst, title=f"Slowest prompts ({label})", notes=()))
-    return found
+            shown.append(replace(worst, title=f"Slowest prompts ({label})", notes=()))
+    return shown
 
 
 # -- what more load buys
@@ -383,13 +389,13 @@ def scaling(summary: Summary) -> list[Table]:
     rows = [level for level in levels.of(summary) if level.id in points]
     columns: Columns[Level] = [
         LEVEL,
-        (Column("in flight", "mean"), lambda level: doc.figure(level.in_flight_mean)),
-        (Column("tokens", "/s"), tokens),
+        IN_FLIGHT,
+        TOKENS_SURE,
         (Column("ideal", "/s"), lambda level: doc.figure(points[level.id].ideal_x_per_s)),
         (Column("one by one", "/s"), lambda level: doc.figure(points[level.id].serial_x_per_s)),
-        (Column("efficiency"), lambda level: Cell(units.percent(level.efficiency))),
+        EFFICIENCY,
         (Column("speed-up"), lambda level: doc.figure(level.speedup, level.speedup_ci95)),
-        (Column("stretch"), lambda level: doc.figure(level.stretch)),
+        STRETCH,
     ]
     notes = [
         "ideal = each stream gets what one of the lowest level gets; one by one = all of them together get that",

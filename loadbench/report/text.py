@@ -187,7 +187,7 @@ class _Shape:
 
 
 def _tables(tables: Sequence[Table], console: Console) -> Iterable[RenderableType]:
-    """One table a model, under one another with the same widths; what all their notes say is said once, beneath."""
+    """One table a model, under one another with the same widths; their notes are beneath, each once."""
     if not tables:
         return
     room = _ENDLESS if console.soft_wrap else console.width

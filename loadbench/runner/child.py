@@ -35,8 +35,6 @@ _SETTINGS = re.compile(r"LOADBENCH_|BENCH_|RETRY_(ON_FAIL|BACKOFF)$")
 def run(job: Job, heard: Callable[[dict[str, Any]], None]) -> tuple[int, list[str]]:
     """Carry a job out in a child process; its exit code, and what it said on stderr.
 
-    Args:
-        heard: Called with each event.
     Raises:
         KeyboardInterrupt: As it came, once the run has drained and is on disk; a second one stops it at once.
     """
@@ -88,8 +86,7 @@ def _child(module: str, *words: str) -> machine.Child:
 
 def main() -> int:
     """Carry out the job on standard input; the exit code."""
-    from loadbench.runner import outcome as outcomes
-    from loadbench.runner.measure import measure
+    from loadbench.runner.measure import measure, reported, verdict
     from loadbench.runner.watch import JsonLines
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what this run started ends with it
@@ -99,12 +96,12 @@ def main() -> int:
     outcome = measure(job, view)
     if not outcome.runs:
         return 0
-    summary = outcomes.reported(outcome.folder)
+    summary = reported(outcome.folder)
     view.summary(summary)
-    verdict = outcomes.verdict(outcome, summary)
-    for reason in verdict.reasons:
+    ended = verdict(outcome, summary)
+    for reason in ended.reasons:
         _complain(reason)
-    return verdict.code
+    return ended.code
 
 
 def _complain(text: str) -> None:

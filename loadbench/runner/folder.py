@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from loadbench import prompts, scenario, store, telemetry
+from loadbench import prompts, scenario, telemetry
 from loadbench import server as targets
 from loadbench.client import Parameters
 from loadbench.engine import process
@@ -26,6 +26,7 @@ from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import Duration
 from loadbench.scenario.files import home
 from loadbench.server import Choice, Found, Target, lookup
+from loadbench.store.files import cannot_write, hlog_works, read_info, utc_now, write_atomically
 from loadbench.text import NOT_STORED, not_stored, starred, stored_body, stored_header
 
 PROMPTS = "prompts.json"
@@ -60,7 +61,7 @@ def new(name: str, stack: ExitStack, *, claim: bool) -> Path:
         except FileExistsError:
             pass
         except OSError as error:
-            raise store.cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         if not os.path.lexists(path):
             return path
         path = path.with_name(f"{name}-{number}")
@@ -94,7 +95,7 @@ def info(
         asked.append((one.id, one.messages, *one.turns, *recipe))
     return {
         "name": settings.name,
-        "start": store.utc_now(),
+        "start": utc_now(),
         "command": _command(job.command or sys.argv),
         "versions": telemetry.versions(),
         "scenario": scenario.to_builtins(settings, NOT_STORED),
@@ -112,7 +113,7 @@ def info(
         "environment": telemetry.environment(),
         "clock": clock,
         "event_loop": "uvloop" if process.has_uvloop() else "asyncio",
-        "hlog": store.hlog_works(),
+        "hlog": hlog_works(),
     }
 
 
@@ -148,7 +149,7 @@ def continued(job: Job) -> Job:
     """
     folder = job.resume
     assert folder is not None
-    info = store.read_info(folder)
+    info = read_info(folder)
     wrote = "run" if info.get("capacity") is None else "capacity"
     if wrote != ("run" if job.search is None else "capacity"):
         raise UsageError(f"{folder}: continue it with loadbench {wrote} --resume, which began it")
@@ -197,19 +198,19 @@ def questions(folder: Path, settings: Scenario) -> list[Prompt]:
 def keep_questions(folder: Path, questions: Sequence[Prompt]) -> None:
     """Keep the prompts of a run that begins, or of one that was killed before it could keep them."""
     if not (folder / PROMPTS).exists():
-        store.write_atomically(folder / PROMPTS, prompts.to_json(questions))
+        write_atomically(folder / PROMPTS, prompts.to_json(questions))
 
 
 def began_as(folder: Path) -> str | None:
     """Whether the run measured a server that loadbench started: `simulator`, `embedded`, `sdk`, or None."""
-    how = str(store.read_info(folder).get("target_found") or "")
+    how = str(read_info(folder).get("target_found") or "")
     starts = {"the simulator": "simulator", "the embedded": "embedded", "Foundry Local's own": "sdk"}
     return next((name for words, name in starts.items() if how.startswith(words)), None)
 
 
 def server_of(folder: Path) -> Found | None:
     """Where the run's server was; a Foundry Local service may have moved to another port since."""
-    info = store.read_info(folder)
+    info = read_info(folder)
     server = info.get("target") or {}
     if str(server.get("kind") or "").startswith("foundry") and (found := targets.discover(os.environ, home())):
         return found
@@ -226,7 +227,7 @@ def check_servers(folder: Path, servers: Sequence[Target]) -> None:
     Raises:
         TargetError: If one of them is another one.
     """
-    info = store.read_info(folder)
+    info = read_info(folder)
     began = info.get("endpoints") or [info.get("target") or {}]
     for server, before in zip(servers, began, strict=False):
         kind = before.get("kind")
@@ -239,4 +240,4 @@ def check_servers(folder: Path, servers: Sequence[Target]) -> None:
 
 def complete(folder: Path) -> set[str]:
     """Ids of the levels that need not be done again."""
-    return {level["id"] for level in store.read_info(folder)["levels"] if level["status"] == "complete"}
+    return {level["id"] for level in read_info(folder)["levels"] if level["status"] == "complete"}

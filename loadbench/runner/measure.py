@@ -1,4 +1,4 @@
-"""A job carried out: servers are found or started, the plan is shown, and what it holds is measured."""
+"""A job carried out: servers are found or started, the plan is shown, it is measured, and what came of that."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from functools import cached_property
 from itertools import zip_longest
 from math import ceil
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
-from urllib.parse import urlsplit
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
+import msgspec
 from msgspec import structs
 
-from loadbench import prompts, store
+from loadbench import compare, prompts, report, select, store
 from loadbench import scenario as scenarios
 from loadbench import server as targets
 from loadbench.client import Endpoint, Parameters, Route
 from loadbench.engine import MAX_STREAMS, process
-from loadbench.errors import UsageError
+from loadbench.engine.progress import rounded
+from loadbench.errors import FAILED, INTERRUPTED, UsageError
 from loadbench.prompts import Prompt
 from loadbench.quality import Question, checks
+from loadbench.report import objectives
 from loadbench.runner import capacity, connect, plan
 from loadbench.runner import folder as folders
-from loadbench.runner.capacity import Grid, Search
+from loadbench.runner.capacity import UNDECIDED, Grid, Search
 from loadbench.runner.connect import Location, Reached
 from loadbench.runner.job import Job
-from loadbench.runner.outcome import Outcome, Ran
-from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
+from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule, confirm_load, most
 from loadbench.runner.schedule import Precise, Rounds, until_record, with_aborts
 from loadbench.runner.session import Session, in_turns
 from loadbench.runner.spread import begin_workers, workers_of
-from loadbench.runner.watch import Sided, View, Watch, Watched, named
-from loadbench.scenario import Scenario, Shape
+from loadbench.runner.watch import Facts, Sided, View, Watch, Watched, named
+from loadbench.scenario import Scenario
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
-from loadbench.store import SIDES
+from loadbench.store.files import read_info, write_atomically
+from loadbench.store.folder import SIDES, RunFolder, check_new, sides
+from loadbench.store.summary import Summary
 from loadbench.transport import raise_file_limit
 
-MOST_STREAMS = 1000
-MOST_PER_S = 1000.0  # requests; of both, what is sent to another machine without a question
 _DOZEN = 12  # models that a run takes without a question where the server holds them, or does not say
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -97,7 +98,7 @@ def on_loop(work: Callable[[*Arguments], Awaitable[T]], *arguments: *Arguments) 
 def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
     """Where it all goes, and a job for each target: one without a name, or those of both sides."""
     if job.resume is not None:
-        both = store.sides(job.resume) if job.search is None else []
+        both = sides(job.resume) if job.search is None else []
         if both:
             return job.resume, [(one.name, folders.continued(structs.replace(job, resume=one))) for one in both]
         continued = folders.continued(job)
@@ -110,7 +111,7 @@ def _jobs(job: Job, stack: ExitStack) -> tuple[Path, list[tuple[str, Job]]]:
     root = job.output.folder or folders.new(scenario.name, stack, claim=not job.limits.dry_run)
     if scenario.against is None:
         return root, [("", job)]
-    store.check_new(root)
+    check_new(root)
     base = structs.replace(scenario, against=None, against_model=None)
     new = scenarios.merge(base, endpoint=scenario.against, models=scenario.against_model)
     named_server = structs.replace(job.server, simulate=False)
@@ -147,7 +148,7 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
             if (grid := prepared[0].grid) is not None:
                 largest.append((int(grid.most), 0.0) if grid.by == "concurrency" else (0, float(grid.most)))
             streams, rates = zip(*largest, strict=True)
-            confirm_load([url for one in prepared for url in one.urls], max(streams), max(rates), person)
+            confirm_load([url for one in prepared for url in one.urls], max(streams), max(rates), person.confirm)
         rounds = Rounds()
         sessions = []
         for one in prepared:
@@ -184,7 +185,7 @@ def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str
         questions = prompts.for_scenario(job.scenario, note)
         for one in questions:  # a rule that cannot be read is an error now, not after the run
             checks.parse(Question(one.id, "", checks=one.checks))
-        store.check_new(path)
+        check_new(path)
     else:
         questions = folders.questions(path, job.scenario)
     return Side(name, job, connect.locate(job, stack, note), path, questions)
@@ -217,7 +218,7 @@ class Prepared:
     def spread(self) -> int | str | None:
         """How many processes, or which cluster, share the load; None where this process makes it."""
         job = self.side.job
-        began = None if job.resume is None else store.read_info(self.side.path)
+        began = None if job.resume is None else read_info(self.side.path)
         local = all(targets.is_loopback(url) for url in self.urls if url)
         return workers_of(job.sharing, began, local=local)
 
@@ -266,11 +267,7 @@ class Prepared:
         return found
 
     async def session(self, stack: AsyncExitStack, view: View, rounds: Rounds) -> Session:
-        """Its run, in a folder that is made or opened again; what it needs ends with the stack.
-
-        Args:
-            rounds: Of all runs that take turns with it.
-        """
+        """Its run, in a folder that is made or opened again; what it needs ends with the stack."""
         scenario, server, side, job = self.scenario, self.server, self.side, self.side.job
         parameters = self._parameters()
         key = connect.key(scenario.api_key_env, scenario.api_key_file, side.location.how)
@@ -296,7 +293,7 @@ class Prepared:
         if workers is not None and sampler is not None:
             sampler.workers = workers.pids
         if job.resume is not None:
-            folder = store.RunFolder.reopen(side.path)
+            folder = RunFolder.reopen(side.path)
         else:
             clock = client.transport.clock
             info = folders.info(job, server, side.location.how, self.choice, parameters, side.questions, clock)
@@ -311,7 +308,7 @@ class Prepared:
                 info["capacity"] = capacity.begun(self.models, self.grid, scenario)
             elif scenario.until is not None:
                 info["until"] = until_record(scenario)
-            folder = store.RunFolder.create(side.path, info, answers=job.output.answers)
+            folder = RunFolder.create(side.path, info, answers=job.output.answers)
         folders.keep_questions(side.path, side.questions)
         steps = self.to_come if self.runs == 1 else self.steps  # in turns, what is complete keeps its turn
         if self.grid is not None:
@@ -367,18 +364,14 @@ class Prepared:
                     "weight": weight,
                     "kind": one.server.kind,
                     "version": one.server.version,
-                    "round_trip_ms": None if one.round_trip_ns is None else round(one.round_trip_ns / 1e6, 3),
+                    "round_trip_ms": rounded(one.round_trip_ns, 3, per=1e6),
                 }
             )
         return found
 
 
 async def _prepared(side: Side, stack: AsyncExitStack, view: View, person: Person, *, runs: int) -> Prepared:
-    """Ask the target what it has, and plan.
-
-    Args:
-        runs: How many share the budget of time.
-    """
+    """Ask the target what it has, and plan."""
     job, location, scenario = side.job, side.location, side.job.scenario
     found = await stack.enter_async_context(connect.reached(location, job, view.note))
     others = await connect.replicas(location, job, stack, view.note)
@@ -486,60 +479,95 @@ def _make_room(prepared: Sequence[Prepared]) -> None:
         )
 
 
-def confirm_load(urls: Sequence[str], streams: int, per_s: float, person: Person) -> None:
-    """Ask a person whether such a load is meant, where it is large and goes to another machine.
+# -- what became of it
 
-    Args:
-        urls: Of all servers that get it. Those that are started for the run have none, and are on this machine.
-        streams, per_s: The most at once, and the most requests started in a second, over all levels.
-    Raises:
-        UsageError: It was not confirmed, or nobody can be asked.
-    """
-    hosts = dict.fromkeys(urlsplit(url).hostname or url for url in urls if url and not targets.is_loopback(url))
-    large = []
-    if streams > MOST_STREAMS:
-        large.append(f"{streams:,} streams at once")
-    if per_s > MOST_PER_S:
-        large.append(f"{per_s:,.6g} requests/s")
-    if not hosts or not large:
-        return
-    load = f"up to {' and '.join(large)} on {', '.join(hosts)}"
-    answer = person.confirm(f"This asks for {load}; go on?")
-    if answer is None:
-        raise UsageError(f"{load}: that is much for a server on another machine: if it is meant, add --yes")
-    if not answer:
-        raise UsageError(f"{load}: not confirmed, nothing was sent")
+MEANT = ("model", "device", "execution provider", "server", "server version")
+"""What two targets may differ in: it is what they are compared for."""
 
 
-def most(scenario: Scenario, levels: Sequence[PlannedLevel], questions: Sequence[Prompt]) -> tuple[int, float]:
-    """The most streams at once, and the most requests started in a second, of a plan's levels.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one run left."""
 
-    In open loop as many streams as the scenario allows by its own word may come to be open; a trace's rate is that of
-    its fullest second.
-    """
-    streams, per_s = 0, 0.0
-    for one in levels:
-        level = one.level
-        streams = max(streams, level.concurrency or scenario.max_streams or 0)
-        if level.is_replay:
-            rate_per_s: float = _fullest_second([prompt.at_s for prompt in questions if prompt.at_s is not None])
-        elif level.shape is not None:
-            rate_per_s = Shape.parse(level.shape).peak_per_s
-        else:
-            rate_per_s = level.request_rate_per_s or 0.0
-        per_s = max(per_s, rate_per_s)
-    return streams, per_s
+    name: str  # `base` or `new`; "" of a run alone
+    folder: Path
+    failed: Mapping[str, str]  # models that completed nothing, and why
+    info: Facts  # run.json
 
 
-def _fullest_second(at_s: Sequence[float]) -> int:
-    """How many of the ascending moments lie within one second, at most.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job came to."""
 
-    >>> _fullest_second([0.0, 0.5, 0.9, 1.4, 1.6])
-    3
-    """
-    fullest = first = 0
-    for number, moment in enumerate(at_s):
-        while moment - at_s[first] >= 1:
-            first += 1
-        fullest = max(fullest, number - first + 1)
-    return fullest
+    folder: Path  # where all of it is
+    runs: tuple[Ran, ...]  # one, or those of both sides; none after a dry run
+    interrupted: bool  # whether the user ended it
+    is_search: bool
+
+    @property
+    def goes_on_with(self) -> str:
+        """The command that goes on with it."""
+        return f"loadbench {'capacity' if self.is_search else 'run'} --resume {shlex.quote(str(self.folder))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The exit code of the command, and the reasons for it, a line of stderr each."""
+
+    code: int
+    reasons: tuple[str, ...] = ()
+
+
+def reported(folder: Path) -> dict[str, Any]:
+    """Write the reports, from the folder alone, as `loadbench report` would; the summary."""
+    summary = select.summarise(store.read(folder))
+    report.write(summary, folder)
+    return summary
+
+
+def verdict(outcome: Outcome, summary: Facts, *, strict: bool = False) -> Verdict:
+    """How a run alone ends."""
+    ran = outcome.runs[0]
+    if outcome.interrupted or ran.failed:
+        return Verdict(INTERRUPTED if outcome.interrupted else 1, tuple(failures(ran)))
+    if outcome.is_search:  # which tries again by itself
+        for record in ran.info["capacity"]:
+            low, high = record["bracket"]
+            if record["found"] is None and low is None and (high is not None or record["reason"] == UNDECIDED):
+                return Verdict(FAILED)  # some model does not surely meet the SLO even at the lowest load
+        return Verdict(0)
+    lost = incomplete([summary], outcome)
+    if lost:
+        return Verdict(1, tuple(lost))
+    missed = objectives.reasons(summary, strict=strict)
+    return Verdict(FAILED if missed else 0, tuple(missed))
+
+
+def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The comparison of both sides, written beside their folders; None where there is nothing to compare."""
+    known = {}
+    for one, summary in zip(outcome.runs, summaries, strict=True):
+        known[one.folder] = msgspec.convert(summary, Summary)
+    base, new = (compare.gather([store.read(folder)], folder.name, summaries=known) for folder in known)
+    if not compare.matched(base.sides, new.sides):
+        return None
+    document = compare.document([compare.compare_runs(base, new, compare.Terms(meant=MEANT))])
+    for kind, end in (("markdown", "md"), ("json", "json")):
+        write_atomically(outcome.folder / f"compare.{end}", report.COMPARISONS[kind](document).encode())
+    return document
+
+
+def failures(ran: Ran) -> list[str]:
+    """Which models completed nothing, and why."""
+    name = f"{ran.name} " if ran.name else ""
+    return [f"{name}{model}: {reason}" for model, reason in ran.failed.items()]
+
+
+def incomplete(summaries: Sequence[Facts], outcome: Outcome) -> list[str]:
+    """Which levels lost a part of their load on the way, and how they are measured again; empty where none did."""
+    found = []
+    for summary in summaries:
+        found += [f"{one['id']}: {one['reason']}" for one in summary["levels"] if one.get("status") == "incomplete"]
+    if found:
+        found.append(f"measure them again with: loadbench run --resume {shlex.quote(str(outcome.folder))}")
+    return found

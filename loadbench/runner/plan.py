@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from loadbench import server as targets
 from loadbench.engine import MAX_STREAMS, Limits, Progress
 from loadbench.errors import UsageError
 from loadbench.prompts import Prompt
@@ -158,6 +160,74 @@ def check_thresholds(scenario: Scenario, models: Sequence[str]) -> None:
         if not any(one.is_about(level.id, level.model) for level in planned):
             names = ", ".join(dict.fromkeys(level.id.rpartition("@")[2].partition("#")[0] for level in planned))
             raise UsageError(f"{one.text}: no level is called {one.level}: write one of {names}, or a model's name")
+
+
+# -- whether a load is meant
+
+MOST_STREAMS = 1000
+MOST_PER_S = 1000.0  # requests; of both, what is sent to another machine without a question
+
+
+def confirm_load(urls: Sequence[str], streams: int, per_s: float, confirm: Callable[[str], bool | None]) -> None:
+    """Ask a person whether such a load is meant, where it is large and goes to another machine.
+
+    Args:
+        urls: Of all servers that get it. Those that are started for the run have none, and are on this machine.
+        streams, per_s: The most at once, and the most requests started in a second, over all levels.
+    Raises:
+        UsageError: It was not confirmed, or nobody can be asked.
+    """
+    hosts = dict.fromkeys(urlsplit(url).hostname or url for url in urls if url and not targets.is_loopback(url))
+    large = []
+    if streams > MOST_STREAMS:
+        large.append(f"{streams:,} streams at once")
+    if per_s > MOST_PER_S:
+        large.append(f"{per_s:,.6g} requests/s")
+    if not hosts or not large:
+        return
+    load = f"up to {' and '.join(large)} on {', '.join(hosts)}"
+    answer = confirm(f"This asks for {load}; go on?")
+    if answer is None:
+        raise UsageError(f"{load}: that is much for a server on another machine: if it is meant, add --yes")
+    if not answer:
+        raise UsageError(f"{load}: not confirmed, nothing was sent")
+
+
+def most(scenario: Scenario, levels: Sequence[PlannedLevel], questions: Sequence[Prompt]) -> tuple[int, float]:
+    """The most streams at once, and the most requests started in a second, of a plan's levels.
+
+    In open loop as many streams as the scenario allows by its own word may come to be open; a trace's rate is that of
+    its fullest second.
+    """
+    streams, per_s = 0, 0.0
+    for one in levels:
+        level = one.level
+        streams = max(streams, level.concurrency or scenario.max_streams or 0)
+        if level.is_replay:
+            rate_per_s: float = _fullest_second([prompt.at_s for prompt in questions if prompt.at_s is not None])
+        elif level.shape is not None:
+            rate_per_s = Shape.parse(level.shape).peak_per_s
+        else:
+            rate_per_s = level.request_rate_per_s or 0.0
+        per_s = max(per_s, rate_per_s)
+    return streams, per_s
+
+
+def _fullest_second(at_s: Sequence[float]) -> int:
+    """How many of the ascending moments lie within one second, at most.
+
+    >>> _fullest_second([0.0, 0.5, 0.9, 1.4, 1.6])
+    3
+    """
+    fullest = first = 0
+    for number, moment in enumerate(at_s):
+        while moment - at_s[first] >= 1:
+            first += 1
+        fullest = max(fullest, number - first + 1)
+    return fullest
+
+
+# -- what comes next
 
 
 class Schedule:

@@ -26,6 +26,8 @@ from loadbench.metrics import Requests, gates, level, request
 from loadbench.metrics.slo import OF_REQUESTS, STREAMED, Objectives
 from loadbench.scenario import Level
 from loadbench.scenario.bounds import Bound
+from loadbench.stats.blocks import independent_flags, independent_requests
+from loadbench.stats.shares import flawless, wilson
 from loadbench.store import LevelData
 from loadbench.store.record import Result, Results
 from loadbench.store.schema import ScenarioFacts
@@ -85,7 +87,7 @@ class Rule:
         least_s = 0.0 if rate_per_s is None else _lasts_s(bounds, rate_per_s, confirms=confirms)
 
         def without_a_miss(looks: int) -> int:
-            return max((stats.flawless(share, stats.TAIL / looks) for share in shares if share < 1), default=0)
+            return max((flawless(share, stats.TAIL / looks) for share in shares if share < 1), default=0)
 
         def first(looks: int) -> int:
             if rate_per_s is None:
@@ -183,7 +185,7 @@ def _judged_share(share: float, hits: int, n: int, end: int, worth: float, tail:
         if hits < n:
             return "not met"
         return "met" if n >= end else "undecided"
-    bounds = stats.wilson(hits / n * worth, worth, tail) if n else None
+    bounds = wilson(hits / n * worth, worth, tail) if n else None
     if bounds is None:
         return "undecided"
     if bounds[0] >= share:
@@ -361,7 +363,7 @@ def _judged(rule: Rule, sample: Sample, dropped: int, *, tail: float | None = No
     worth = [float(n)] * len(hits)
     if len(sample):  # requests that were not sent are worth as much as those that were
         for i, flags in enumerate(sample.met.T):
-            worth[i] = stats.independent_flags(flags, tail or rule.tail) * n / len(sample)
+            worth[i] = independent_flags(flags, tail or rule.tail) * n / len(sample)
     verdict: Verdict = rule.judged(hits, n, worth=worth, last=last, tail=tail) if n else "undecided"
     return Looked(verdict, n, hits, tuple(worth))
 
@@ -371,7 +373,7 @@ def independent(sample: Sample) -> int:
 
     Where none missed a bound, nothing else tells that one busy spell would have made hundreds miss it.
     """
-    return max(1, stats.independent_requests(sample.stay_s[~np.isnan(sample.stay_s)], 0.5))
+    return max(1, independent_requests(sample.stay_s[~np.isnan(sample.stay_s)], 0.5))
 
 
 # -- the probe
@@ -458,11 +460,7 @@ class Probe:
         return found
 
     def close(self, facts: Mapping[str, object]) -> Decision:
-        """The decision at the end of the level.
-
-        Args:
-            facts: Its entry in run.json.
-        """
+        """The decision at the end of the level."""
         found = self.decision or self._last(dropped=int(str(facts.get("dropped") or 0)))
         if facts.get("status") == "failed":
             found = replace(found, verdict="not met", reason=str(facts.get("reason")))
@@ -584,7 +582,7 @@ class Probe:
         if share is None or not n:
             return Attainment(bound.text, None, share, None, None)
         hit, of = next(counted)
-        low, high = stats.wilson(hit / n * of, of, self.rule.tail) or (0.0, 1.0)
+        low, high = wilson(hit / n * of, of, self.rule.tail) or (0.0, 1.0)
         attained: bool | None = None
         if share >= 1:
             attained = hit == n

@@ -20,6 +20,7 @@ DEEPEST = 50
 WRITER_WAIT_S = 5.0  # for the first byte of a named pipe: one that nobody writes to would be waited for without end
 _BUFFER_BYTES = 1 << 19
 Keys = tuple[str | int, ...]
+Table = dict[str, Any]  # plain data, as JSON and TOML have it
 
 
 def home() -> Path | None:
@@ -170,7 +171,6 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
     """Plain data from JSON, stricter than the standard library: no NaN, no key twice in one object.
 
     Args:
-        text: One document.
         file: Its name in messages.
         line: Where the document starts, if it is one of several in the file.
         keys: Where it stands in the file, if it is a part of a larger one.
@@ -207,7 +207,7 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
     return data
 
 
-def parse_toml(text: str, where: str) -> dict[str, Any]:
+def parse_toml(text: str, where: str) -> Table:
     """Plain data from TOML.
 
     Raises:

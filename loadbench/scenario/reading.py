@@ -10,12 +10,11 @@ import msgspec
 
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bounds import decoded, encoded
-from loadbench.scenario.files import check, expanded, parse_json, parse_toml, read_text
+from loadbench.scenario.files import Table, check, expanded, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
 
-Table = dict[str, Any]  # plain data, as JSON and TOML have it
 _INSTEAD = (set(LOADS), {"requests", "duration"}, {"prompts", "input_length"}, {"api_key_env", "api_key_file"})
 """Fields of which the command line's one replaces the file's other."""
 _BESIDE = {
@@ -74,7 +73,7 @@ def from_json(data: bytes | str | Table, where: str = "scenario") -> Scenario:
     return _scenario(data, where, Path())
 
 
-def merge(scenario: Scenario, **overrides: Any) -> Scenario:
+def merge(scenario: Scenario, **overrides: object) -> Scenario:
     """The scenario with what the command line or the environment says; None means "not given".
 
     A load replaces the other kind of load, a stop rule the other stop rule, prompts those that are made up, unless both
@@ -147,7 +146,7 @@ def read_models(path: Path) -> dict[str, Table]:
     return data
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return msgspec.to_builtins(value, enc_hook=encoded)
 
 

@@ -6,13 +6,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from loadbench.errors import ScenarioError, UsageError
 from loadbench.scenario.bounds import Bound, Duration, FailIf, Threshold, check_written
+from loadbench.scenario.files import Table
 from loadbench.scenario.loads import TRACE, Length, Level, Load, Pause, Shape, in_turns, names
 from loadbench.scenario.settings import Flag
 from loadbench.text import at, shown
@@ -80,7 +81,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Flag("-m --model", "To measure; repeat it, or a,b.  [default: auto]", "MODEL", reads="list"),
     ] = "auto"
     model_facts: Annotated[
-        dict[str, dict[str, Any]], Meta(description="What models.json says of each model (capabilities, size_mb).")
+        dict[str, Table], Meta(description="What models.json says of each model (capabilities, size_mb).")
     ] = {}
     against: Annotated[
         Text | None,
@@ -245,7 +246,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Flag("--retry-backoff", "Wait before a retry; doubles with each.", "1s", workshop="RETRY_BACKOFF"),
     ] = _after(1)
     extra_body: Annotated[
-        dict[str, Any],
+        Table,
         Meta(description="More keys of each request, as ignore_eos; null takes one out."),
         Flag("--extra-body", "More keys to send, as '{\"ignore_eos\": true}'.", "JSON", reads="text"),
     ] = {}

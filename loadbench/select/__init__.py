@@ -5,11 +5,9 @@
 
 candidates.py  run folders with their scores; each model on each device at each server, over all runs
 needs.py       each candidate's figures at a load, and how sure it is that they meet the needs
-weights.py     what counts and how much
-rank.py        the Pareto front, the rank, how often the winner stays, what would change it
-basis.py       a load, who is left at it, and the rank
+rank.py        what counts and how much, the Pareto front, the rank, how often the winner stays, what would change it
+basis.py       a load, who is left at it, the rank, and what speaks against it
 choice.py      all of it as one record; models.json, for a scenario or a router to read
-doubts.py      what speaks against it
 docs/select.md says why it is reckoned so.
 """
 
@@ -18,7 +16,7 @@ from loadbench.select.basis import Terms
 from loadbench.select.candidates import Candidate, Measured, candidates, read
 from loadbench.select.choice import Record, choose, summarise, summary, updated
 from loadbench.select.needs import COMPARED
-from loadbench.select.weights import NAMES, Policy, policy
+from loadbench.select.rank import NAMES, Policy, policy
 
 __all__ = ["COMPARED", "NAMES", "Candidate", "Measured", "Need", "Policy", "Record", "Terms", "candidates", "choose"]
 __all__ += ["policy", "read", "summarise", "summary", "updated"]

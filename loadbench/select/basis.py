@@ -1,16 +1,33 @@
-"""What a choice rests on: its terms, and at one load the candidates that meet the needs, with figures and rank."""
+"""What a choice rests on: the candidates that meet the needs at one load, their rank, and what speaks against it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from loadbench.compare import Lap, between, differences
+from loadbench.compare.sides import Info
+from loadbench.metrics.checks import titled
 from loadbench.scenario.bounds import Need
 from loadbench.select import rank
 from loadbench.select.candidates import Candidate, load_at
-from loadbench.select.needs import Figure, Figures, Met, figures, licence, met
-from loadbench.select.weights import Policy, criterion_of, policy, shares
+from loadbench.select.needs import (
+    Figure,
+    Figures,
+    Met,
+    declared,
+    figures,
+    is_speed,
+    licence,
+    met,
+    scoring_methods,
+    unit,
+)
+from loadbench.select.rank import CRITERIA, Policy, criterion_of, policy, shares
+from loadbench.store.summary import Finding, Severity
+from loadbench.store.summary import rank as place
+from loadbench.text import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,7 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
     parts = shares(terms.policy.weights, counts)
     grid = rank.grid(names, measured)
     weights = [parts.get(name, 0.0) for name in grid.figures]
+    # Where nothing that counts is known, all are even, in the order of the runs.
     even = (1 / max(1, len(names)),) * len(names)
     scores, wins = [100.0] * len(names), rank.Wins(even, even, even)
     order = list(range(len(names)))
@@ -103,7 +121,7 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
         groups = [first_of_each.index(name) for name in criteria]
         scores = rank.scores(grid.logs, weights).tolist()
         wins = rank.wins(grid, weights, groups, draws=terms.draws, seed=terms.seed)
-        order.sort(key=lambda row: (-scores[row], names[row]))
+        order.sort(key=lambda row: (-scores[row], names[row]))  # by name where even, so that it is the same each time
     return Basis(
         load=load,
         terms=terms,
@@ -121,3 +139,180 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
 
 def falls_out(need: Met, terms: Terms) -> bool:
     return need.outcome == "missed" or (need.outcome == "unknown" and terms.missing == "out")
+
+
+# -- what speaks against it
+
+MEANT = ("model", "device", "execution provider", "server", "server version")
+"""What candidates differ in on purpose."""
+_LISTED = 4
+
+
+def doubts(basis: Basis, *, alone: bool, close: bool) -> list[Finding]:
+    """What speaks against the winner, the worst first.
+
+    Args:
+        alone: There was only one candidate from the start.
+        close: It comes first in too few draws.
+    """
+    winner, *others = basis.ranked
+    found = [
+        *_of_gates(winner, others, basis.load),
+        *_of_runs([winner, *others], basis.load),
+        *_of_answers(winner, others, basis),
+        *_of_needs(winner.name, basis),
+        *_of_figures([winner, *others], basis),
+        *_of_sources([winner, *others], basis),
+    ]
+    if not basis.shares:
+        found.append(_doubt("red", "weights", "", "nothing that has a weight is known: there is no rank"))
+    if not others:
+        which = "there is only one candidate" if alone else "only one candidate is left"
+        found.append(_doubt("warn", "one", "", f"{which}: it was held against nobody"))
+    elif close:
+        share = basis.win(basis.order[0])["both"]
+        text = f"a close call: it comes first in {share:.0%} of the draws"
+        found.append(_doubt("warn", "close", winner.name, text))
+    return sorted(found, key=lambda one: place(one.severity))
+
+
+def _doubt(severity: Severity, code: str, about: str, text: str) -> Finding:
+    """A doubt about a candidate; about all of them where that is ""."""
+    return Finding(severity=severity, code=code, where=about, text=text)
+
+
+def _of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterator[Finding]:
+    """Red gates: of the winner's level they forbid a plain word, of another's its figures may be wrong too."""
+    for one in (winner, *others):
+        # Repeats trip the same gate by other figures: one text each, the others counted.
+        warnings = list(one.warnings)
+        for level in one.levels.get(load, ()):
+            warnings += level.warnings
+        reds: dict[str, dict[str, None]] = {}
+        for warning in warnings:
+            if warning.severity == "red":
+                reds.setdefault(warning.code, {})[warning.text] = None
+        if one is winner:
+            for code, (text, *more) in reds.items():
+                also = f" (and {plural(len(more), 'more time')})" if more else ""
+                yield _doubt("red", code, one.name, f"{titled(code)} red at {load}: {text}{also}")
+        elif reds:
+            text = f"{', '.join(map(titled, reds))} red for {one.name} at {load}: its place is not sure"
+            yield _doubt("warn", ", ".join(reds), one.name, text)
+
+
+def _of_runs(some: Sequence[Candidate], load: str) -> Iterator[Finding]:
+    """Runs that asked for something else, or elsewhere: their figures do not compare (V8)."""
+    first: Lap | None = None
+    seen = set()
+    for one in some:
+        own: Lap | None = None
+        for lap in one.laps(load):
+            # Repeats are held against the candidate's first run, a candidate's first run against the winner's.
+            base = own or first
+            meant = MEANT if own is None else ("model",)
+            own = own or lap
+            first = first or lap
+            if base is None:
+                continue
+            for found in differences(base.info, lap.info, meant):
+                key = found.code, found.what, base.run, lap.run
+                if found.severity == "red" and key not in seen and not _own_additions(found.what, base.info, lap.info):
+                    seen.add(key)
+                    runs = f"{base.run} ({found.base}) and {lap.run} ({found.new})"
+                    text = f"{found.what} differs between the runs {runs}: their figures do not compare"
+                    yield _doubt("red", found.code, "", text)
+
+
+def _own_additions(what: str, base: Info, new: Info) -> bool:
+    """Whether requests differ in nothing but what loadbench adds for a kind of server by itself."""
+    bodies = [(info.get("scenario") or {}).get("extra_body") for info in (base, new)]
+    kinds = [(info.get("target") or {}).get("kind") for info in (base, new)]
+    return what == "extra_body" and bodies[0] == bodies[1] and kinds[0] != kinds[1]
+
+
+def _of_answers(winner: Candidate, others: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
+    """Answers of other lengths, tokens counted in other ways (V5, V6)."""
+    for one in others:
+        # Finish reasons are left out: models that are chosen between end their answers differently.
+        for found in between(winner.sides[basis.load], one.sides[basis.load]):
+            if found.what == "output length":
+                text = f"answers of {winner.name} have {found.base:.3g} tokens, of {one.name} {found.new:.3g}"
+                text = f"{text}: E2E compares lengths too; force the length to compare speed"
+                yield _doubt("warn", "V5", one.name, text)
+            elif found.code == "V6":
+                text = f"tokens of {winner.name} come from {found.base}, of {one.name} from {found.new}"
+                severity: Severity = "warn" if basis.shares.get("output_tokens_per_s") else "note"
+                yield _doubt(severity, "V6", one.name, f"{text}: compare them by characters")
+
+
+def _of_needs(winner: str, basis: Basis) -> Iterator[Finding]:
+    """Needs that the winner meets not surely, or perhaps not; others that fell out not surely."""
+    for name, needs in basis.met.items():
+        for one in needs:
+            why = "its interval holds the bound" if one.sure is False else "too few requests for an interval"
+            if name == winner and one.outcome == "unknown":
+                yield _doubt("warn", "need", name, f"whether {name} meets {one.need} is not known")
+            elif name == winner and one.sure is not True:
+                yield _doubt("warn", "need", name, f"{name} meets {one.need}, but not surely: {why}")
+            elif one.outcome == "missed" and one.sure is not True:
+                yield _doubt("note", "need", name, f"{name} fell out by {one.need}, but not surely: {why}")
+
+
+def _of_figures(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
+    """Figures that count and that no candidate has, that some lack, or that rest on too few requests."""
+    found, parts, weights = basis.figures, basis.shares, basis.terms.policy.weights
+    lost = [one for one in CRITERIA if weights.get(one.name) and not any(parts.get(name) for name in one.figures)]
+    if lost:
+        remedy = "; answers are scored by loadbench score" if "quality" in [one.name for one in lost] else ""
+        text = f"not known of any candidate, its weight is spread over the rest: {_names([one.label for one in lost])}"
+        yield _doubt("warn", "missing", "", text + remedy)
+    for name, share in parts.items():
+        if share:
+            yield from _of_one_figure(name, [one.name for one in some], found[name])
+    energies = {f.source for f in found.get("energy", {}).values()}
+    if len(energies) > 1 and (parts.get("energy") or parts.get("cost")):
+        text = f"energy was told in several ways ({', '.join(sorted(energies))}): it does not compare"
+        yield _doubt("warn", "energy", "", text)
+
+
+def _of_one_figure(name: str, candidates: Sequence[str], figures: Figures) -> Iterator[Finding]:
+    """Candidates that lack a figure that counts, and whose figure has no interval."""
+    title = declared(name).title
+    lacking = [one for one in candidates if one not in figures]
+    if lacking:
+        text = f"{title} of {_names(lacking)} is not known: it counts as half as good as the worst"
+        yield _doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
+    counts = {one: figures[one].n for one in candidates if one in figures and figures[one].low is None}
+    counts = {one: n for one, n in counts.items() if n}  # without requests behind it, it is no statistic
+    if counts:
+        within = "a point" if unit(name) == "points" else "a factor of two"
+        few, many = min(counts.values()), max(counts.values())
+        number = plural(many, "request" if is_speed(name) else "prompt")
+        if few < many:
+            number = f"{few:,} to {number}"
+        text = f"{title} of {_names(list(counts))} rests on {number}, too few for an interval: taken within {within}"
+        yield _doubt("warn", "V12", "" if len(counts) > 1 else next(iter(counts)), text)
+
+
+def _of_sources(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
+    """Where figures come from: the simulator, a process of several models, one measurement."""
+    simulated = [one.name for one in some if one.simulated]
+    if simulated:
+        text = f"simulated, with a declared law: {_names(simulated)}; no figures of a real model"
+        yield _doubt("warn", "simulated", "", text)
+    shared = [one.name for one in some if one.shared]
+    if shared and basis.shares.get("memory"):
+        text = f"several models were loaded in one process: nobody knows whose its memory is ({_names(shared)})"
+        yield _doubt("warn", "memory", "", text)
+    # Others' fives are not a judge's fives.
+    if len(scoring_methods(some)) > 1:
+        yield _doubt("warn", "quality", "", "the runs were scored in different ways: their scores do not compare")
+    if max((len(one.laps(basis.load)) for one in some), default=0) == 1:
+        text = "each was measured once: what changes from run to run is not known; repeat with --repeat 5"
+        yield _doubt("note", "once", "", text)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -13,11 +13,10 @@ import numpy as np
 from loadbench import compare
 from loadbench.errors import StoreError, UsageError
 from loadbench.select import rank
-from loadbench.select.basis import Basis, Terms, basis_of, falls_out
+from loadbench.select.basis import Basis, Terms, basis_of, doubts, falls_out
 from loadbench.select.candidates import Candidate, Measured, candidates, load_words, scores
-from loadbench.select.doubts import doubts
 from loadbench.select.needs import COMPARED, declared, unit
-from loadbench.select.weights import CRITERIA, criterion_of, shares
+from loadbench.select.rank import CRITERIA, criterion_of, shares
 from loadbench.store import Run
 from loadbench.store.summary import Summary, as_mapping
 
@@ -57,6 +56,7 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
         "would_change": {"weight": None, "figures": [], "unknown": []},
         "doubts": [],
     }
+    # Which figures would count if the criterion had a weight: reports show it beside the weights.
     with_any_weight = shares(dict.fromkeys(policy.weights, 1.0), basis.counts)
     for one in CRITERIA:
         record["criteria"].append(
@@ -68,7 +68,7 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
                 "figures": [name for name in one.figures if name in with_any_weight],
             }
         )
-    if not basis.order:
+    if not basis.order:  # all fell out: there is no winner to speak against
         return record
     wins = basis.win(basis.order[0])
     word = "close"

@@ -15,6 +15,8 @@ from loadbench.compare import Lap
 from loadbench.figures import PERCENTILES, Named
 from loadbench.scenario.bounds import Bound, Need
 from loadbench.select.candidates import Candidate, Passed, Rating
+from loadbench.stats.blocks import independent_flags, mean_interval, percentile_interval, rate_interval
+from loadbench.stats.shares import wilson
 from loadbench.store.record import Reals
 from loadbench.store.summary import NOTHING
 
@@ -180,7 +182,7 @@ def of_times(
             values = _times(lap, metric, with_failures)
             if len(values):
                 some.append(_of_run(values, metric, statistic))
-        if len(some) < len(laps):
+        if len(some) < len(laps):  # a mean over some of the runs would be of another thing than that of the others
             continue
         if any(math.isinf(part.value) for part in some):
             lows = [part.low for part in some if part.low is not None]
@@ -211,11 +213,11 @@ def _of_run(values: Reals, metric: str, statistic: str) -> Figure:
     if statistic == "mean":
         value = float(values.mean())
         if metric != "itl" and not math.isinf(value):
-            bounds = stats.mean_interval(values)
+            bounds = mean_interval(values)
     else:
         value = stats.percentile(np.sort(values), PERCENTILES[statistic]) or 0.0
         if metric != "itl":
-            bounds = stats.percentile_interval(values, PERCENTILES[statistic])
+            bounds = percentile_interval(values, PERCENTILES[statistic])
     low, high = bounds or (None, None)
     return Figure(value, low, high, len(values))
 
@@ -232,7 +234,7 @@ def of_rates(candidates: Sequence[Candidate], load: str, metric: str) -> Figures
                 break
             low = high = None
             if flow.slices is not None:
-                bounds = stats.rate_interval(flow.slices, flow.seconds, flow.dependent_s)
+                bounds = rate_interval(flow.slices, flow.seconds, flow.dependent_s)
                 if bounds is not None:
                     # The slices spread what arrives evenly over each request; the rate itself does not.
                     off = flow.per_s - float(flow.slices.sum()) / flow.seconds
@@ -256,8 +258,8 @@ def of_shares(candidates: Sequence[Candidate], load: str, figure: declarations.F
         # Failures come together: so many independent requests is one of these worth.
         flags = [lap.outcomes["failed"].flags for lap in one.laps(load) if "failed" in lap.outcomes]
         counted = sum(map(len, flags))
-        worth = sum(map(stats.independent_flags, flags)) / counted if counted else 1.0
-        low, high = stats.wilson(hit * worth, n * worth) or (None, None)
+        worth = sum(map(independent_flags, flags)) / counted if counted else 1.0
+        low, high = wilson(hit * worth, n * worth) or (None, None)
         return Figure(hit / n, low, high, n, runs)
 
     return _each(candidates, read)
@@ -284,6 +286,7 @@ def _memory(one: Candidate, load: str) -> Figure | None:
             most, source = level.server_memory_peak_bytes + gpu, level.gpu_memory_source if gpu else None
     if not runs:
         return None
+    # A driver that tells no process's share tells the device's, which others may use.
     words = "resident" if source is None else "resident and on the GPU"
     if source == "device":
         words += ", where others may hold some too"

@@ -20,9 +20,11 @@ ORPHAN_CHECK_S = 0.5
 _CALLER = os.getppid()  # as this is imported, which is before a model is loaded
 
 Announce = Callable[[Mapping[str, object]], None]
+Document = dict[str, Any]
+"""JSON from another process, which becomes a record at once."""
 
 
-def main(serve_child: Callable[[dict[str, Any], Announce], None]) -> int:
+def main(serve_child: Callable[[Document, Announce], None]) -> int:
     """Serve by the settings on stdin; the exit code.
 
     The first line on stdout says where it listens, or {"error", "exit_code"}. Whatever else is printed, by a model's

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from loadbench import errors, machine
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
 from loadbench.scenario.files import expanded, home, read_bytes
+from loadbench.serve import Document
 
 if TYPE_CHECKING:
     from loadbench.server.facts import ModelFacts
@@ -330,7 +331,7 @@ class Runtime:
         for reader in self._readers:
             reader.join()
 
-    def _facts(self, row: dict[str, Any]) -> ModelFacts:
+    def _facts(self, row: Document) -> ModelFacts:
         from loadbench.server.facts import ModelFacts, licence_name, whole
         from loadbench.server.foundry import placed, registered
 

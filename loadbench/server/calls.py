@@ -99,7 +99,14 @@ async def call(
         if not again or response.status_code != 429 or math.isinf(pause_s) or now_s() + wait_s >= end_s:
             break
         await asyncio.sleep(wait_s)
-    return _without_secrets(response, Secrets.of(http.headers))
+    # As it would be from a server that repeats no key, in its headers neither.
+    secrets, found, headers = Secrets.of(http.headers), read_json(response.content), response.headers.multi_items()
+    body = response.text if found is None else found
+    clean, clean_headers = secrets.hidden_in(body), [(name, secrets.hidden(value)) for name, value in headers]
+    if clean == body and clean_headers == headers:
+        return response
+    content = clean.encode() if isinstance(clean, str) and found is None else orjson.dumps(clean)
+    return _anew(response, clean_headers, content)
 
 
 async def ask_json(http: httpx.AsyncClient, url: str, *, within_s: float, document: Json | None = None) -> object:
@@ -191,17 +198,6 @@ def _anew(response: httpx.Response, headers: list[tuple[str, str]], content: byt
     # A server may name any of Python's codecs, those of zip, hex and punycode among them: httpx would use it.
     made.encoding = "utf-8"
     return made
-
-
-def _without_secrets(response: httpx.Response, secrets: Secrets) -> httpx.Response:
-    document = read_json(response.content)
-    body = response.text if document is None else document
-    clean, headers = secrets.hidden_in(body), response.headers.multi_items()
-    clean_headers = [(name, secrets.hidden(value)) for name, value in headers]
-    if clean == body and clean_headers == headers:
-        return response
-    content = clean.encode() if isinstance(clean, str) and document is None else orjson.dumps(clean)
-    return _anew(response, clean_headers, content)
 
 
 # -- what an answer says

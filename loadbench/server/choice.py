@@ -1,4 +1,4 @@
-"""Choose models: from the names that a person gives, or from what the server has, for the devices asked for."""
+"""Choose models: from the names that a person gives, or from what the server has, for given devices."""
 
 from __future__ import annotations
 
@@ -74,13 +74,19 @@ class _Variant:
         return Absent(name, self.device, self.execution_provider, reason)
 
     def fitting(self, models: Sequence[ModelFacts], *, alone: bool) -> list[ModelFacts]:
-        """The models for it; on trust, those that do not say what they are for, where no other device was asked for."""
+        """The models for it; on trust, those that do not say what they are for, where only one device is wanted."""
         fitting = list(models)
         if self.device is not None and (not alone or any(facts.device is not None for facts in models)):
             # Of a model that is split over two devices, the first counts.
             fitting = [facts for facts in models if (facts.device or "").upper().partition("+")[0] == self.device]
         if self.execution_provider is not None:
-            fits = [facts for facts in fitting if _has_provider(facts, self.execution_provider)]
+            sought = short_provider(self.execution_provider)
+            fits = []
+            for facts in fitting:
+                # In Foundry's catalog the generic variants for GPUs are WebGPU's.
+                provider = facts.execution_provider or ("webgpu" if "-generic-gpu" in facts.id.lower() else "")
+                if short_provider(provider) == sought:
+                    fits.append(facts)
             if fits or any(facts.execution_provider is not None for facts in models):
                 fitting = fits
         return fitting
@@ -93,9 +99,9 @@ def choose(
     devices: Sequence[str] = (),
     execution_provider: str | None = None,
 ) -> Choice:
-    """The models to measure, each once, in their order and each device in the order asked.
+    """The models to measure, each once, in their order and each device in the order of `devices`.
 
-    Where the server does not say what a model runs on, a single device or provider that was asked is taken on trust.
+    Where the server does not say what a model runs on, a single device or provider is taken on trust.
 
     Args:
         names: Ids, aliases or unambiguous names, upper or lower case; ``auto`` takes the loaded models, else the
@@ -104,7 +110,7 @@ def choose(
         execution_provider: Long or short, e.g. ``cuda``, ``WebGpuExecutionProvider``.
     Raises:
         TargetError: The server has none, or not that one: names the nearest, or those of the names that are there;
-            or none of the models is for what was asked.
+            or none of the models is for these devices.
     """
     vendor = VENDORS[target.kind]
     target = replace(target, models=tuple(vendor.placed(facts) for facts in target.models))
@@ -182,7 +188,7 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
 
 
 def _ready(models: Sequence[ModelFacts], *, lists_catalogue: bool) -> list[ModelFacts]:
-    """Models that can be measured without a download that nobody asked for."""
+    """Models that can be measured without a download."""
     ready = _first_that_any_pass(
         models, lambda facts: facts.loaded, lambda facts: facts.cached, lambda facts: facts.base_url is not None
     )
@@ -245,13 +251,6 @@ def _devices(models: Iterable[ModelFacts]) -> list[str]:
     return sorted({facts.device.lower() for facts in models if facts.device})
 
 
-def _has_provider(facts: ModelFacts, provider: str) -> bool:
-    if facts.execution_provider is not None:
-        return short_provider(facts.execution_provider) == short_provider(provider)
-    # In Foundry's catalog the generic variants for GPUs are WebGPU's.
-    return "-generic-gpu" in facts.id.lower() and short_provider(provider) == "webgpu"
-
-
 # -- what to do where a model is not there
 
 
@@ -281,10 +280,12 @@ def _empty(target: Target) -> str:
 
 
 def _missing(target: Target, names: Sequence[str], present: Sequence[str]) -> str:
-    """What to do about models that are not there; `present` are the others that were asked for."""
+    """What to do about models that are not there; `present` are the other names."""
     *others, last = [repr(name) for name in names]
     sentence = f"{target.base_url} has no model {', '.join(others)}{' or ' if others else ''}{last}"
-    pull = _pull_hint(target, names)
+    hint = "pull {them} with `loadbench models pull {name}`" if target.is_ours else VENDORS[target.kind].pull_hint
+    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
+    pull = hint.format(them=them, name=name)
     if present:
         options = " ".join(f"-m {shlex.quote(name)}" for name in present)
         return f"{sentence}: measure the others with {options}, or {pull}"
@@ -308,9 +309,3 @@ def _load_hint(target: Target, otherwise: str) -> str:
     if target.is_ours:  # it loads by itself what it has
         return "pull one with `loadbench models pull NAME`"
     return VENDORS[target.kind].load_hint or otherwise
-
-
-def _pull_hint(target: Target, names: Sequence[str]) -> str:
-    them, name = ("it", shlex.quote(names[0])) if len(names) == 1 else ("them", "NAME")
-    hint = "pull {them} with `loadbench models pull {name}`" if target.is_ours else VENDORS[target.kind].pull_hint
-    return hint.format(them=them, name=name)

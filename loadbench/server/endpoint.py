@@ -63,7 +63,13 @@ def normalise(endpoint: str) -> str:
         )
     address, _, query = text.partition("#")[0].partition("?")
     query = _checked_query(query, address)
-    scheme, rest = _scheme(address)
+    scheme, rest = "http", address.removeprefix("//")
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", address):
+        scheme, rest = match[1].lower(), address[match.end() :].lstrip("/")
+        if scheme not in ("http", "https"):
+            raise UsageError(
+                f"endpoint {_quoted(address)}: {scheme}:// is not spoken here, only http and https: {_EXAMPLE}"
+            )
     netloc, _, path = rest.replace("\\", "/").partition("/")
     return f"{scheme}://{_authority(netloc, address)}{_base_path(path, address)}{query}"
 
@@ -134,16 +140,6 @@ def prefix(base_url: str) -> str:
 def is_loopback(url: str) -> bool:
     """Whether the server is on this machine."""
     return is_local_name(urlsplit(url).netloc)
-
-
-def _scheme(text: str) -> tuple[str, str]:
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
-    if match is None:
-        return "http", text.removeprefix("//")
-    scheme = match[1].lower()
-    if scheme not in ("http", "https"):
-        raise UsageError(f"endpoint {_quoted(text)}: {scheme}:// is not spoken here, only http and https: {_EXAMPLE}")
-    return scheme, text[len(scheme) + 1 :].lstrip("/")
 
 
 def _authority(netloc: str, text: str) -> str:

@@ -68,7 +68,7 @@ class Vendor:
         no_download, no_delete: What to do instead; `{name}`, `{url}` of the server, `{alias}`.
         has_metrics: It may serve its own figures as Prometheus text at `/metrics`.
         ignore_eos: `ignore_eos: true` makes answers run to max_tokens; other servers ignore or refuse it.
-        min_tokens: `min_tokens` keeps an answer from ending before it has so many.
+        min_tokens: `min_tokens` keeps an answer from ending earlier.
         cache_prompt: `cache_prompt: false` switches the prompt cache off.
         continuous_usage: `stream_options.continuous_usage_stats` puts the count so far into every event.
     """

@@ -23,20 +23,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.stats.estimates import TAIL, Bounds, Estimate, interval, needed, normal, rank, student
+from loadbench.stats import TAIL, Bounds, Estimate, interval, needed, normal, rank, student
 from loadbench.stats.shares import wilson
 
 Reals = NDArray[np.float64]
 
 FEWEST_BLOCKS = 4
+# Values whose dependence can be clear by their ranks.
 FEWEST = 20
-"""Values whose dependence can be clear by their ranks."""
+# The chance at which dependence is clear, of all values and of those beyond a percentile: 5 % together.
 EVIDENCE = 0.025
-"""The chance at which dependence is clear, of all values and of those beyond a percentile: 5 % together."""
+# Flags up to which their runs are counted exactly; of more the normal distribution says the same.
 MOST_COUNTED = 50
-"""Flags up to which their runs are counted exactly; of more the normal distribution says the same."""
+# Equal slices of a window that a rate's variance is taken from: finer ones make its blocks of time too short.
 SLICES = 64
-"""Equal slices of a window that a rate's variance is taken from: finer ones make its blocks of time too short."""
 
 
 def block_length(n: int) -> int:
@@ -291,7 +291,7 @@ def reach(freedom: float, z: float = 1.0) -> float:
     """What a variance of so many degrees of freedom exceeds by chance, once in six times (Wilson & Hilferty 1931).
 
     Args:
-        z: The normal quantile that stands for another chance than one in six.
+        z: The normal quantile, for another chance than one in six.
 
     >>> round(reach(1), 2), round(reach(100), 2)
     (1.95, 1.14)

@@ -47,7 +47,7 @@ class Point:
         r_ms, ttft_ms: Mean E2E; mean TTFT, None of whole answers.
         think_ms: Mean pause of a user between an answer and the next question, 0 where there is none.
         log_half: Half the width of the 95 % interval of ln x_per_s; None where no interval is known.
-        levels: Entries of summary.json that it stands for.
+        levels: Its entries of summary.json.
     """
 
     n: float
@@ -188,10 +188,10 @@ def _law(curve: Sequence[Point]) -> tuple[Law | None, str | None]:
     return Law(**{name: significant(figure, 4) for name, figure in figures.items()}, ci95=ci95), None
 
 
+# A speed-up within these is none.
 MOST_GAIN, LEAST_GAIN = 1.1, 0.8
-"""A speed-up within these is none."""
+# The wait for a first token, over that of a perfect queue, which is this near to it.
 WAIT = (0.7, 1.3)
-"""The wait for a first token, over that of a perfect queue, which is this near to it."""
 
 
 def serial(curve: Sequence[Point]) -> bool | None:
@@ -236,11 +236,11 @@ def _is_beyond(log_gain: float, point: Point, other: Point) -> bool:
     return abs(log_gain) > math.hypot(point.log_half, other.log_half)
 
 
+# Two points have no bend.
 FEWEST_LOADS = 3
-"""Two points have no bend."""
 GAIN, LEAST_STEP = 0.05, 1.5
+# The share of requests that must meet a bound on that statistic.
 _SHARES_MET = {**PERCENTILES, "max": 1.0}
-"""The share of requests that must meet a bound on that statistic."""
 
 _Judged = tuple[Objective, Level]
 _Slack = Callable[[Bound, Objective, Level], float | None]

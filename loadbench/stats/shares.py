@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.stats.estimates import TAIL, normal
+from loadbench.stats import TAIL, normal
 
 
 def wilson(hits: float, n: float, tail: float = TAIL) -> tuple[float, float] | None:
@@ -90,8 +90,8 @@ def _added(a: float, b: float, phi: float) -> float:
     return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
 
 
+# Of the interval's half-width: for probes that stop where they can decide, and for a curve that is not the model's.
 WIDENED = 1.3
-"""Of the interval's half-width: for probes that stop where they can decide, and for a curve that is not the model's."""
 _STEPS = 100
 _CLOSE = 1e-8
 _LONGEST = 3.0

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.stats import Z, normal
 from loadbench.stats.blocks import reach
-from loadbench.stats.estimates import Z, normal
 
 Reals = NDArray[np.float64]
 
 FEWEST_LOADS = 6
+# Root mean square of the residuals of ln X: below the first a law fits, beyond the second it does not; between them
+# the levels' own intervals say whether chance alone is that large.
 FITS, MISFIT = 0.06, 0.1
-"""Root mean square of the residuals of ln X: below the first a law fits, beyond the second it does not; between them
-the levels' own intervals say whether chance alone is that large."""
 SAMPLES = 1000
 SEED = 20070101
+# The chance at which residuals of a law that fits count as a misfit.
 CLEAR = 0.05
-"""The chance by which residuals of a law that fits are told not to be chance."""
 STEPS, HALVINGS = 40, 12
 _FREE = ((0, 1, 2), (0, 1), (0, 2), (0,))
 

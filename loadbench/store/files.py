@@ -25,24 +25,24 @@ from loadbench.store.schema import Part, check_run
 from loadbench.text import printable
 
 SCHEMA = 1
+# Of a file of lines: a longer one is none of ours, and is not read into memory.
 LARGEST_LINE_BYTES = 64 * 1024 * 1024
-"""Of a file of lines: a longer one is none of ours, and is not read into memory."""
 TOO_LONG = b"(a line that is too long)"
+# Of a record in requests.jsonl; the text goes to answers.jsonl.
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name not in ("text", "retry_after_s"))
-"""Of a record in requests.jsonl; the text goes to answers.jsonl."""
-TOLD = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "status")
-"""Fields of a record that hold what a server said: a number that cannot be true is as none."""
+# Fields of a record that hold what a server said: a number that cannot be true is as none.
+SERVER_COUNTS = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "status")
+# Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,
+# and `ttft_from_sent` stands beside it.
 HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag")
-"""Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,
-and `ttft_from_sent` stands beside it."""
 _LEFT = re.compile(r"\.\w+\.(json|md|csv|html)\.\w{8}")
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 _MOST_PASSED_OVER_BYTES = 256 * 1024 * 1024
 _BLOCK_BYTES = 1 << 20
+# Of a call to a network disk whose server was away.
 TRIES = 3
-"""Of a call to a network disk whose server was away."""
+# Open a file itself, neither what a link in its place points to, nor a pipe that would be waited for.
 _PLAIN = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-"""Open a file itself, neither what a link in its place points to, nor a pipe that would be waited for."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -284,7 +284,7 @@ def read_lines(path: Path, most_bytes: int = LARGEST_LINE_BYTES) -> Iterator[tup
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
-def is_told(value: object) -> bool:
+def is_count(value: object) -> bool:
     """Whether a server's count is one: nothing, or a whole number that every JSON reader takes."""
     return value is None or (isinstance(value, int) and 0 <= value <= 2**53)
 
@@ -310,7 +310,7 @@ class Check:
             self._more += 1
 
     def fault(self, name: str) -> str | None:
-        """What is wrong with the lines of a file, in words; None where nothing is, or nobody knows."""
+        """What is wrong with the lines of a file, in words; None where nothing is, or where it is unknown."""
         if self._wanted is None:
             return None
         lines = self._wanted["lines"]

@@ -16,13 +16,13 @@ from loadbench.store.files import (
     FIELDS,
     HISTOGRAMS,
     SCHEMA,
-    TOLD,
+    SERVER_COUNTS,
     cannot_write,
     count_line,
     end_lines,
     hlog_works,
     hold,
-    is_told,
+    is_count,
     left_behind,
     log_tag,
     open_append,
@@ -147,8 +147,8 @@ class RunFolder:
     def add(self, result: Result) -> None:
         """A request ended. It is on disk once `take` was called and its work done."""
         record = {name: getattr(result, name) for name in FIELDS}
-        for name in TOLD:
-            if not is_told(record[name]):
+        for name in SERVER_COUNTS:
+            if not is_count(record[name]):
                 record[name] = None
         self._raw_gaps += len(result.gaps_us)
         if self._raw_gaps > MAX_RAW_GAPS:
@@ -256,8 +256,8 @@ class RunFolder:
         write_atomically(self.path / "run.json", orjson.dumps(self.info, option=orjson.OPT_INDENT_2))
 
 
+# Folders of two runs that were measured in turns, below one.
 SIDES = ("base", "new")
-"""Folders of two runs that were measured in turns, below one."""
 
 
 def sides(root: Path | None) -> list[Path]:

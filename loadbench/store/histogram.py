@@ -37,8 +37,8 @@ _STEPS_BITS = 11
 _HALF_STEPS = 1024
 _BUCKETS = 22
 _COUNTS = (_BUCKETS + 1) * _HALF_STEPS
+# The highest value that has a place of its own, 71 min: whole buckets reach beyond HIGHEST_US.
 TOP_US = (1 << (_STEPS_BITS + _BUCKETS - 1)) - 1
-"""The highest value that has a place of its own, 71 min: whole buckets reach beyond HIGHEST_US."""
 
 _packing = msgspec.msgpack.Decoder(tuple[int, int | None, int | None, str, int, bytes, bytes])
 _LARGEST_BYTES = 1 << 20  # of an inflated histogram: 9 bytes for each slot, and twice as many slots as ours

@@ -9,17 +9,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+# A JSON object, as it is read or written.
 Json = dict[str, Any]
-"""A JSON object, as it is read or written."""
+# One that is looked at alone.
 Facts = Mapping[str, Any]
-"""One that is looked at alone."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Mark = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Gap = Annotated[int, Meta(ge=0, le=2**43)]
@@ -47,12 +47,12 @@ ErrorKind = Literal[
     "local",
     "cancelled",
 ]
+# METRICS.md's closed list. `cancelled` is counted apart from the failures.
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
-"""METRICS.md's closed list. `cancelled` is counted apart from the failures."""
 
 
+# `error_message` of a completed request whose conversation had more turns: what has no text cannot be sent back.
 SPEECHLESS = "the answer has no text: its conversation ended here"
-"""`error_message` of a completed request whose conversation had more turns: what has no text cannot be sent back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +197,8 @@ class Results:
         return builder.results()
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of `Results`.
-
-    Attributes:
-        name: In `Results`.
-        field: Of `Result`.
-        typecode: Of the array that it is gathered in; None where it holds words.
-    """
+class Column(NamedTuple):
+    """A column of `Results`: its name there and in `Result`, and its array's typecode; None where it holds words."""
 
     name: str
     field: str
@@ -251,8 +244,8 @@ def _line_type() -> type[msgspec.Struct]:
 
 
 Line = _line_type()
+# Rows whose gaps are put in order at once.
 ROWS = 50_000
-"""Rows whose gaps are put in order at once."""
 
 
 class ColumnBuilder:

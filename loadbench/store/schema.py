@@ -20,13 +20,13 @@ from loadbench.scenario.files import is_deep
 from loadbench.store.record import Count, Facts, Json, Mark
 from loadbench.store.summary import Absent, Amount, Figure, Ms, Ran, Seconds, Worker
 
+# Attempts of levels in one run.json: each takes some kB while it is read.
 MOST_LEVELS = 20_000
-"""Attempts of levels in one run.json: each takes some kB while it is read."""
+# Objects and lists within each other; readers and writers of JSON differ in how many they take.
 DEEPEST = 60
-"""Objects and lists within each other; readers and writers of JSON differ in how many they take."""
 
+# What servers say of themselves.
 FROM_SERVERS = ("target", "endpoints", "telemetry")
-"""What servers say of themselves."""
 MOST_FORGOTTEN = 1000
 HUGE = 1e18
 
@@ -334,7 +334,7 @@ def check_run(info: Facts) -> None:
 
 
 def forget(info: Facts, sections: Sequence[str]) -> None:
-    """Make null what is a number and none that a run.json may hold: a server said it, and nobody knows the truth.
+    """Make null what is a number and none that a run.json may hold: it came from a server, and the true one is unknown.
 
     Args:
         sections: Keys of it whose values are looked at.

@@ -8,8 +8,8 @@ that is there in some cases alone is unset in the others, and then not written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -18,14 +18,14 @@ from loadbench.store.record import Count, Json
 
 SCHEMA = 1
 Severity = Literal["red", "warn", "note"]
+# What a probe says of the SLO at its load.
 Verdict = Literal["met", "not met", "undecided"]
-"""What a probe says of the SLO at its load."""
+# The worst first: "red" forbids a verdict, "warn" is a doubt to print, "note" a fact that a reader should know.
 SEVERITIES: tuple[Severity, ...] = ("red", "warn", "note")
-"""The worst first: "red" forbids a verdict, "warn" is a doubt to print, "note" a fact that a reader should know."""
+# Both ends; one that too few requests hold is None.
 Interval = Sequence[float | None]
-"""Both ends; one that too few requests hold is None."""
+# A figure that stays as whole as it was written: 4 streams are not 4.0 of them.
 Load = int | float
-"""A figure that stays as whole as it was written: 4 streams are not 4.0 of them."""
 Seconds = Annotated[int, Meta(ge=0, le=10**9)] | Annotated[float, Meta(ge=0, le=1e9)]
 Ms = Annotated[int, Meta(ge=0, le=10**12)] | Annotated[float, Meta(ge=0, le=1e12)]
 Amount = Annotated[int, Meta(ge=0, le=10**18)] | Annotated[float, Meta(ge=0, le=1e18)]
@@ -50,25 +50,9 @@ def significant(value: float | None, digits: int = 6) -> float | None:
     return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 
-class _Graded(Protocol):
-    @property
-    def severity(self) -> str: ...
-
-
-G = TypeVar("G", bound=_Graded)
-
-
 def rank(severity: str) -> int:
-    """The place of a severity, from 0 for the worst; a word that is none stands with the last."""
-    for place, one in enumerate(SEVERITIES):
-        if severity == one:
-            return place
-    return len(SEVERITIES) - 1
-
-
-def worst_first(findings: Iterable[G]) -> list[G]:
-    """In the order of their severity; those of one severity stay in their order."""
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    """The place of a severity, from 0 for the worst; a word that is none counts as the last."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
 
 
 class Finding(Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -109,8 +93,8 @@ class Distribution(Struct, kw_only=True, frozen=True):
         return found
 
 
+# Of a metric that has no meaning.
 NOTHING = Distribution(n=0)
-"""Of a metric that has no meaning."""
 
 
 class Objective(Struct, kw_only=True, frozen=True):
@@ -165,7 +149,7 @@ class Timeline(Struct, kw_only=True, frozen=True):
 
 
 class Course(Struct, kw_only=True, frozen=True):
-    """A level's samples as columns, each as long as `t_s`; None where nobody knows any of it."""
+    """A level's samples as columns, each as long as `t_s`; None where none of it is known."""
 
     t_s: Sequence[float]
     server_memory_bytes: Sequence[float | None] | None
@@ -637,7 +621,7 @@ class Model(Struct, kw_only=True, frozen=True):
 
 
 class Absent(Struct, kw_only=True, frozen=True):
-    """A variant that was asked for and is not there."""
+    """A variant of the scenario that the server does not have."""
 
     name: str | None = None
     device: str | None = None

@@ -242,10 +242,16 @@ class Transport(httpx.AsyncBaseTransport):
     async def _open(self, host: str, port: int) -> Connection:
         loop = asyncio.get_running_loop()
         failure: ExchangeError | None = None
-        for family, address in await _resolve(loop, host, port):
+        try:
+            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise ExchangeError("dns", f"no address for {host}: {error}") from None
+        except OSError as error:  # no file left for the question
+            raise os_error(error, default="dns") from error
+        for family, _, _, _, address in addresses:
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:  # this system may not have IPv6, which a name stands for too
+            except OSError as error:  # this system may not have IPv6, to which a name may resolve too
                 failure = os_error(error, default="local")
                 failure.__cause__ = error
                 continue
@@ -280,18 +286,6 @@ class Transport(httpx.AsyncBaseTransport):
 
 def _origin(url: httpx.URL) -> Origin:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
-
-
-async def _resolve(
-    loop: asyncio.AbstractEventLoop, host: str, port: int
-) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise ExchangeError("dns", f"no address for {host}: {error}") from None
-    except OSError as error:  # no file left for the question
-        raise os_error(error, default="dns") from error
-    return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 
 async def encode(request: httpx.Request) -> bytes:

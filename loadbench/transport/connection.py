@@ -216,7 +216,7 @@ class Connection:
 
     def _parse(self, data: bytes | memoryview) -> None:
         if self._sink is None or self._complete:
-            self.reusable = False  # bytes that nobody asked for: what follows them cannot be trusted
+            self.reusable = False  # bytes that answer no request: what follows them cannot be trusted
             self.lost(None)
             return
         self.heard = True

@@ -89,7 +89,7 @@ def inflater(headers: Headers) -> Callable[[bytes], bytes] | None:
     """What undoes the response's content coding, piece by piece; None where there is none to undo.
 
     Raises:
-        ExchangeError: Of kind protocol, from here for a coding that nobody asked for, from the call for broken data.
+        ExchangeError: Of kind protocol, from here for a coding not accepted, from the call for broken data.
     """
     coding = next((value.lower() for name, value in headers if name.lower() == b"content-encoding"), b"identity")
     if coding in (b"identity", b""):

@@ -106,7 +106,7 @@ class KernelWires:
                     at = now - (wall - stamp)
                     if not -_STEP_NS < now - wall - self._apart_ns < _STEP_NS:
                         at = self._across_step(stamp)
-                    if at < connection.began_ns - _STEP_NS:  # before it was asked for: that is no time
+                    if at < connection.began_ns - _STEP_NS:  # before its request was sent: that is no time
                         self.doubted = True
                         at = now
                     # Never before the last arrival or the request, nor after now.
@@ -124,7 +124,7 @@ class KernelWires:
         """When it arrived, by the clock of all marks, where that and the wall clock are not as far apart as they were.
 
         If they are again, this process was held up between reading the two. Else the wall clock was set, perhaps since
-        the stamp was taken: then nobody knows when that was, and it counts as arrived now.
+        the stamp was taken: then that time is unknown, and it counts as arrived now.
         """
         wall, now = self._wall_ns(), self._now_ns()
         if not -_STEP_NS < now - wall - self._apart_ns < _STEP_NS:
@@ -227,7 +227,7 @@ class UserWire(asyncio.Protocol):
 def kernel_stamps_work(wall_ns: Callable[[], int] = time.time_ns) -> bool:
     """Whether this kernel stamps what a TCP socket receives, by the clock that we read: tried on a loopback connection.
 
-    Under libfaketime, and in some sandboxes, a process has a wall clock of its own: no stamp can be told as an age.
+    Under libfaketime, and in some sandboxes, a process has a wall clock of its own: no stamp can be read as an age.
     """
     if not sys.platform.startswith("linux") or _TIMESPEC.size != 16:
         return False

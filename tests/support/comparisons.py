@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from loadbench import stats
 from loadbench.compare import DEFAULT, MARGIN, SHARE_MARGIN, Flow, Lap, Outcomes, Side, Verdict, judge_levels, means
+from loadbench.stats.blocks import SLICES
 
 SEED = 8
 
@@ -83,7 +83,7 @@ def lap(generator: np.random.Generator, server: Server, centres: Mapping[str, fl
             speed + server.noise * remembering(len(names), server.memory) @ generator.standard_normal(len(names))
         )
 
-    slices = np.exp(-drift + 0.2 * generator.standard_normal(stats.SLICES)) / server.slower
+    slices = np.exp(-drift + 0.2 * generator.standard_normal(SLICES)) / server.slower
     failed = generator.random(len(names)) < server.failing
     return Lap(
         run=began,

@@ -13,7 +13,8 @@ import orjson
 from loadbench import compare, quality, report, select, store
 from loadbench.errors import LoadbenchError
 from loadbench.report import exports
-from loadbench.store import RunFolder
+from loadbench.store.files import read_info
+from loadbench.store.folder import RunFolder
 from loadbench.store.histogram import Histogram
 from loadbench.store.record import Result
 
@@ -35,7 +36,7 @@ def lines(name: str) -> list[dict[str, Any]]:
 
 def make(path: Path) -> Files:
     """Two levels of the example, with the first requests of each, in a folder of its own: its files by name."""
-    info = store.read_info(EXAMPLE)
+    info = read_info(EXAMPLE)
     given = {name: value for name, value in info.items() if name not in ("levels", "models", "probes", "status")}
     given |= {"target_found": "as given", "target": {**info["target"], "base_url": "http://127.0.0.1:1/v1"}}
     rules = [

@@ -21,6 +21,17 @@ def page(name: str) -> tuple[str, set[str]]:
     return text, {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\w+", code)}
 
 
+def fenced(text: str, language: str) -> list[str]:
+    """The blocks of a text that are fenced as that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def broken_links(path: Path) -> list[str]:
+    """Links of a document, or of a notebook, into this project that lead nowhere."""
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text(encoding="utf-8"))
+    return [link for link in links if not (path.parent / link).exists()]
+
+
 def field_names(value: object, is_map: Callable[[Mapping[str, object], str], bool]) -> set[str]:
     """The names of all fields of a record; what a record has by name, as by prompt or metric, has no fields' names."""
     names: set[str] = set()

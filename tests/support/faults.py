@@ -20,7 +20,8 @@ from loadbench.client import Ask, Client, Parameters
 from loadbench.engine import Engine, Limits, Progress, Settings, facts
 from loadbench.metrics import summarise
 from loadbench.scenario import Level, Timeouts
-from loadbench.store import LevelData, RunFolder, read
+from loadbench.store import LevelData, read
+from loadbench.store.folder import RunFolder
 from loadbench.store.record import ErrorKind, Result
 from loadbench.transport import Clock, Transport, kernel_stamps_work
 from tests.support.asking import PROMPT, seconds

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import stats
+from loadbench.stats.blocks import SLICES, independent_gaps, mean_interval, percentile_interval, rate_interval
+from loadbench.stats.shares import newcombe, wilson
 
 Reals = NDArray[np.float64]
 SEED = 20
@@ -96,13 +98,13 @@ def holds(bounds: tuple[float, float] | None, truth: float) -> bool:
 def coverage_of_percentile(law: str, n: int, p: float, trials: int, *, blocks: bool = True) -> float:
     """Share of the trials whose interval holds the true percentile; those without an interval count as misses."""
     truth = LAWS[law].quantile(p)
-    of = stats.percentile_interval if blocks else plain
+    of = percentile_interval if blocks else plain
     return sum(holds(of(row, p), truth) for row in series(law, trials, n)) / trials
 
 
 def coverage_of_mean(law: str, n: int, trials: int) -> float:
     truth = LAWS[law].mean
-    return sum(holds(stats.mean_interval(row), truth) for row in series(law, trials, n)) / trials
+    return sum(holds(mean_interval(row), truth) for row in series(law, trials, n)) / trials
 
 
 def plain(values: Reals, p: float) -> tuple[float, float] | None:
@@ -127,7 +129,7 @@ def closed_loop(generator: np.random.Generator, sigma: float, seconds: float, st
     requests = int((seconds + 12) * 2.5 * math.exp(sigma)) + 20
     tokens = 100.0 * np.exp(sigma * generator.standard_normal((streams, requests)) - sigma * sigma / 2)
     ends = np.cumsum(tokens / (100.0 * np.exp(0.1 * generator.standard_normal((streams, requests)))), axis=1)
-    edges = 5 + np.linspace(0.0, seconds, stats.SLICES + 1)
+    edges = 5 + np.linspace(0.0, seconds, SLICES + 1)
     flowed = np.zeros(len(edges))
     for end, carried in zip(ends, np.cumsum(tokens, axis=1), strict=True):
         flowed += np.interp(edges, np.append(0.0, end), np.append(0.0, carried))
@@ -139,7 +141,7 @@ def coverage_of_rate(sigma: float, seconds: float, trials: int) -> float:
     hits = 0
     for _ in range(trials):
         amounts, truth = closed_loop(generator, sigma, seconds)
-        hits += holds(stats.rate_interval(amounts, seconds, dependent_s=2.0), truth)
+        hits += holds(rate_interval(amounts, seconds, dependent_s=2.0), truth)
     return hits / trials
 
 
@@ -157,7 +159,7 @@ def coverage_of_gaps(n: int, memory: float, p: float, trials: int) -> tuple[floa
         ascending = np.sort(values)
         at = stats.percentile(ascending, p)
         hits = (np.bincount(owner, flags, n).astype(np.int64) for flags in (values < at, values <= at))
-        found = stats.interval(ascending, p, stats.independent_gaps(*hits, sizes))
+        found = stats.interval(ascending, p, independent_gaps(*hits, sizes))
         alone += holds(stats.interval(ascending, p), truth)
         held, none = held + holds(found, truth), none + (found is None)
     return alone / trials, held / trials, none / trials
@@ -169,10 +171,10 @@ def _mass(n: int, p: float) -> Reals:
 
 def exact_coverage_of_share(p: float, n: int) -> float:
     """How often Wilson's interval of n independent requests holds the true share: no simulation."""
-    return float(_mass(n, p)[[holds(stats.wilson(k, n), p) for k in range(n + 1)]].sum())
+    return float(_mass(n, p)[[holds(wilson(k, n), p) for k in range(n + 1)]].sum())
 
 
 def exact_coverage_of_difference(p: float, q: float, n: int) -> float:
     """The same of Newcombe's interval of q - p, of n requests a side."""
-    held = np.array([[holds(stats.newcombe((i, n), (j, n)), q - p) for j in range(n + 1)] for i in range(n + 1)])
+    held = np.array([[holds(newcombe((i, n), (j, n)), q - p) for j in range(n + 1)] for i in range(n + 1)])
     return float(np.outer(_mass(n, p), _mass(n, q))[held].sum())

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ CASES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 def summary_of(case: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((GOLDEN / f"{case}.json").read_text(encoding="utf-8"))
     return found
+
+
+def check_golden(golden: Path, rendered: str) -> None:
+    """Hold a text against a file; LOADBENCH_UPDATE_GOLDEN=1 writes the file first."""
+    if os.environ.get("LOADBENCH_UPDATE_GOLDEN"):
+        golden.write_bytes(rendered.encode())
+
+    assert rendered == golden.read_bytes().decode()
 
 
 def with_levels(summary: dict[str, Any], **changes: Any) -> dict[str, Any]:

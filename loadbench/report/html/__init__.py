@@ -1,6 +1,7 @@
 """A document as one HTML file that asks for nothing and runs no script but its own.
 
-This module is the page around a document: its security policy, and plotly's JavaScript where that is installed.
+This module builds elements and the page around a document: its security policy, and plotly's JavaScript where that is
+installed. Model names, answers and error messages are written by others; here alone they are turned into HTML.
 trace.py has plotly's traces, plots.py and timeline.py the plots of a run, matrix.py several runs in one page; assets/
 our own script and style.
 """
@@ -11,8 +12,10 @@ import base64
 import functools
 import gzip
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.resources import files
 from itertools import groupby
 
@@ -22,7 +25,7 @@ from loadbench import text as units
 from loadbench.errors import how_to_install
 from loadbench.report import document as doc
 from loadbench.report.document import Cell, Column, Section, Table, Trace
-from loadbench.report.markup import Markup, in_script, joined, tag
+from loadbench.text import one_line
 
 HOW = how_to_install("html")
 """How to get the plots."""
@@ -33,6 +36,71 @@ NARROW = "requests may resemble their neighbours: the 95% interval may be too na
 _SEVERITIES = {"red": "red: no basis for a verdict", "warn": "read with care", "note": "for your information"}
 _LEVEL = 6
 """Of compression: the next levels take twice as long for one per cent."""
+MOST_CHARACTERS = 2000
+"""Of one piece of text: an error message may be a whole page."""
+_VOID = {"meta", "link", "br", "hr", "input", "col"}
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+
+
+# -- HTML from Python: one function builds every element, and whatever is no `Markup` becomes text
+
+
+class Markup(str):
+    """A piece of HTML that was built here. Every other string is text."""
+
+    __slots__ = ()
+
+
+Child = str | Iterable["Child"] | None
+"""A child of an element: text, Markup, several of them, or nothing."""
+
+
+def text(value: object) -> Markup:
+    """Text of anyone as HTML: one line, no control or direction characters, nothing that a browser takes for markup.
+
+    >>> text("<img onerror=x> & 'y'")
+    '&lt;img onerror=x&gt; &amp; &#x27;y&#x27;'
+    """
+    return Markup(escape(one_line(value, MOST_CHARACTERS), quote=True))
+
+
+def tag(name: str, /, *children: Child, **attributes: object) -> Markup:
+    """An element. `class_` is class, `aria_label` is aria-label; None and False leave an attribute out, True bares it.
+
+    >>> tag("p", "1 < 2 ", tag("b", "bold"), class_="note", hidden=True, title=None)
+    '<p class="note" hidden>1 &lt; 2 <b>bold</b></p>'
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"an element called {name!r}: only names that stand in the code")
+    words = [name]
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        attribute = key.rstrip("_").replace("_", "-")
+        words.append(attribute if value is True else f'{attribute}="{text(value)}"')
+    begin = f"<{' '.join(words)}>"
+    return Markup(begin if name in _VOID else f"{begin}{joined(children)}</{name}>")
+
+
+def joined(children: Child) -> Markup:
+    """Children one after the other, escaped where they are text. Blanks at the ends of text are kept."""
+    if children is None:
+        return Markup("")
+    if isinstance(children, Markup):
+        return children
+    if isinstance(children, str):
+        blank = (" " if children[:1] == " " else "", " " if children[-1:] == " " else "")
+        return Markup(f"{blank[0]}{text(children)}{blank[1]}" if children.strip() else children[:1])
+    return Markup("".join(joined(child) for child in children))
+
+
+def in_script(json: str) -> Markup:
+    """JSON for a script element: whatever ends that, or begins a comment in it, begins with "<".
+
+    >>> in_script('{"a": "</script><!--"}')
+    '{"a": "\\\\u003c/script>\\\\u003c!--"}'
+    """
+    return Markup(json.replace("<", "\\u003c"))
 
 
 # -- scripts and styles
@@ -54,6 +122,7 @@ def plotly() -> Bundle | None:
     except ImportError:
         return None
     script = get_plotlyjs().encode()
+    # No time of day in it: the same run gives the same page.
     return Bundle(base64.b64encode(gzip.compress(script, _LEVEL, mtime=0)).decode(), _digest(script))
 
 
@@ -186,8 +255,8 @@ def _section(section: Section, plots: _Plots | None) -> Markup:
 
 def render_block(block: doc.Block, name: str = "", plots: _Plots | None = None) -> Markup:
     match block:
-        case Markup():
-            return block
+        case doc.Html(markup):
+            return Markup(markup)
         case doc.Text(title, lines):
             return _titled(title, _text(lines))
         case doc.Facts(title, rows):
@@ -241,7 +310,7 @@ def _finding(finding: doc.Finding) -> Markup:
 
 
 def _tables(tables: Sequence[Table], *, named: bool) -> Markup:
-    """A table a model, then what the tables note, said once. A caption that shows names the model."""
+    """A table a model, then the notes of all of them, once. A caption that shows names the model."""
     notes = doc.notes_of(tables)
     below = tag("ul", [tag("li", note) for note in notes], class_="notes") if notes else None
     return joined([[_table(table, named=named) for table in tables], below])

@@ -12,16 +12,15 @@ from loadbench.report import document as doc
 from loadbench.report import html, levels, provenance, run, tables
 from loadbench.report.breakdowns import device_words
 from loadbench.report.document import Block, Cell, Column, Columns, Document, Plot, Section, interval
-from loadbench.report.html import trace
+from loadbench.report.html import Markup, tag, trace
 from loadbench.report.levels import Record
-from loadbench.report.markup import Markup, tag
 from loadbench.store.schema import EnvironmentFacts
 from loadbench.store.summary import Distribution, Interval, Level, Summary
 from loadbench.text import bare_url, one_line
 
 SHADES = 5
 _FEWEST_RATIO = 1.02
-"""Figures that differ by less are not told apart by shades."""
+"""Figures that differ by less have one shade."""
 Load = tuple[bool, float]
 """Whether it is of an open loop, and the load."""
 
@@ -80,7 +79,7 @@ SHOWN = (
     ),
     MEDIAN,
     TAIL,
-    Figure("Gaps p99", "ms", False, lambda level: _percentile(level.itl_ms or levels.NOTHING, "p99")),
+    Figure("Inter-token latency p99", "ms", False, lambda level: _percentile(level.itl_ms or levels.NOTHING, "p99")),
 )
 
 
@@ -106,8 +105,8 @@ def document(records: Sequence[tuple[str, Record]]) -> Document:
         f"{units.plural(len(runs), 'run')}: {', '.join(counts)}. Stronger shades are better, within each table; "
         "[lo–hi] are 95% intervals, n requests. Compare only what was asked the same."
     )
-    matrix: list[Block] = [tag("p", about)]
-    matrix += [_table(figure, lines, loads) for figure in SHOWN if _figures(figure, lines)]
+    matrix: list[Block] = [doc.Html(tag("p", about))]
+    matrix += [doc.Html(_table(figure, lines, loads)) for figure in SHOWN if _figures(figure, lines)]
     verdicts, doubts, origins, dates = [], [], [], []
     for name, summary in runs:
         verdicts.append(doc.Text(name, run.models(summary)))
@@ -122,7 +121,7 @@ def document(records: Sequence[tuple[str, Record]]) -> Document:
         Section("plots", "Side by side", _plots(lines)),
         Section("verdicts", "Each run in short", verdicts),
         Section("validity", "Can they be trusted?", doubts),
-        Section("origin", "How they were got", origins),
+        Section("origin", "Run details", origins),
         Section("more", "More", [run.definitions()]),
     ]
     when = f"{min(dates)} to {max(dates)}" if len(set(dates)) > 1 else "".join(dates[:1])
@@ -152,7 +151,7 @@ def _figures(figure: Figure, lines: Iterable[Line]) -> list[float]:
 
 
 def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Markup:
-    known = _figures(figure, lines)
+    values = _figures(figure, lines)
     fixed = [name for name in ("device", "host", "run") if any(getattr(line, name) for line in lines)]
     heads = [tag("th", name, scope="col", class_="left") for name in ("model", *fixed)]
     for opened, load in loads:
@@ -161,7 +160,7 @@ def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Mark
     for line in lines:
         cells = [tag("th", line.model, scope="row", class_="left")]
         cells += [tag("td", getattr(line, name), class_="left") for name in fixed]
-        cells += [_shaded(figure, line.levels.get(load), known) for load in loads]
+        cells += [_shaded(figure, line.levels.get(load), values) for load in loads]
         rows.append(tag("tr", cells))
     title = figure.title
     if figure in (MEDIAN, TAIL) and not all(map(levels.is_stream, _every(lines))):
@@ -170,7 +169,7 @@ def _table(figure: Figure, lines: Sequence[Line], loads: Sequence[Load]) -> Mark
     return html.grid(name, tag("caption", name), heads, rows, class_="matrix")
 
 
-def _shaded(figure: Figure, level: Level | None, known: Sequence[float]) -> Markup:
+def _shaded(figure: Figure, level: Level | None, values: Sequence[float]) -> Markup:
     """Shade 0 is for the worst, 4 for the best, on a logarithmic scale."""
     value = Value(None, None, None) if level is None else figure.of(level)
     if value.figure is None:
@@ -178,7 +177,7 @@ def _shaded(figure: Figure, level: Level | None, known: Sequence[float]) -> Mark
     ends = interval(value.ends)
     small = [tag("small", f"[{ends}]")] if ends else []
     small.append(tag("small", f"n {units.count(value.n)}"))
-    low, high = min(known), max(known)
+    low, high = min(values), max(values)
     shade = 0
     if value.figure > 0 and low > 0 and high / low >= _FEWEST_RATIO:
         share = log(value.figure / low) / log(high / low)
@@ -200,8 +199,8 @@ def _plots(lines: Sequence[Line]) -> list[Plot]:
     kind = levels.lead_name(next(iter(closed.values()))[0])
     columns: Columns[Level] = [
         (Column("level", left=True), lambda level: Cell(levels.label(level))),
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("chars", "/s"), tables.characters),
+        tables.REQUESTS,
+        tables.CHARS_SURE,
         (Column(f"{kind} p50", "ms"), lambda level: doc.Times().cell(levels.lead(level), "p50")),
     ]
     characters, waits, same = {}, {}, []

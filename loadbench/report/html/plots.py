@@ -107,20 +107,15 @@ def _law(law: Law, base: float) -> Trace:
 def _throughput_tables(summary: Summary) -> list[Table]:
     """The closed loops' own table, with the number of requests; of open loops throughput alone."""
     rows = levels.of(summary)
-    found = []
+    counted_tables = []
     for between in tables.scaling(summary):
         own = levels.by_model(rows)[str(between.model)]
         requests = {tables.level_name(level).text: doc.count(level.completed) for level in own}
         counted = tuple((row[0], requests[row[0].text], *row[1:]) for row in between.rows)
         columns = (between.columns[0], Column("requests"), *between.columns[1:])
-        found.append(replace(between, columns=columns, rows=counted))
-    columns_of_open: Columns[Level] = [
-        LEVEL,
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("tokens", "/s"), tables.tokens),
-        (Column("done", "/s"), lambda level: doc.figure(level.requests_per_s)),
-    ]
-    return found or doc.without_unknown(per_model("Throughput", rows, columns_of_open))
+        counted_tables.append(replace(between, columns=columns, rows=counted))
+    columns_of_open: Columns[Level] = [LEVEL, tables.REQUESTS, tables.TOKENS_SURE, tables.DONE_PER_S]
+    return counted_tables or doc.without_unknown(per_model("Throughput", rows, columns_of_open))
 
 
 def _efficiency(closed: Sequence[tuple[Curve, list[Level]]], summary: Summary) -> Plot:
@@ -142,8 +137,8 @@ def _efficiency(closed: Sequence[tuple[Curve, list[Level]]], summary: Summary) -
     }
     columns: Columns[Level] = [
         LEVEL,
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("efficiency"), lambda level: Cell(units.percent(level.efficiency))),
+        tables.REQUESTS,
+        tables.EFFICIENCY,
         (Column("speed-up"), lambda level: doc.figure(level.speedup)),
     ]
     same = doc.without_unknown(per_model("Efficiency", levels.of(summary), columns))
@@ -203,7 +198,7 @@ def latency(summary: Summary) -> list[Block]:
             continue
         legend = [Key(statistic, sign, color) for statistic, color, _, sign in _STATISTICS]
         if _bounds(kind, levels.of(summary)):
-            legend.append(Key("bound that was asked for", "dash", "@bad"))
+            legend.append(Key("SLO", "dash", "@bad"))
         if kind.bound != "itl" and any(map(tables.knees_of, tables.curves(summary))):
             legend.append(Key("knees, by the rule that names them", "dot", "@muted"))
         same = _table(kind, summary, ("p50", "p95", "p99"))
@@ -273,7 +268,7 @@ def _against_load(kind: Kind, model: str, rows: list[Level], curve: Curve | None
 
 def _bounds(kind: Kind, rows: Sequence[Level]) -> dict[str, float]:
     """Bounds on this time, in ms, by their words."""
-    found = {}
+    bounds = {}
     for level in rows:
         for objective in level.slo or ():
             try:
@@ -281,8 +276,8 @@ def _bounds(kind: Kind, rows: Sequence[Level]) -> dict[str, float]:
             except LoadbenchError:
                 continue
             if bound.metric == kind.bound:
-                found[objective.bound] = float(bound.value)
-    return found
+                bounds[objective.bound] = float(bound.value)
+    return bounds
 
 
 def _logarithmic(note: Trace) -> Trace:
@@ -311,16 +306,16 @@ def distributions(summary: Summary) -> list[Block]:
     for kind in kinds(summary):
         panels = []
         for model, rows in _groups(summary):
-            found: list[Drawn] = []
+            drawn: list[Drawn] = []
             for level in levels.firsts(rows):
                 spectra = [(level.spectra or {}).get(name) for name in kind.spectra]
                 spectrum = next(filter(None, spectra), None)
                 if spectrum:
-                    found.append((level, spectrum))
-            if len(found) > MOST_LINES:  # the first, the last, and as many between them as can be told apart
-                found = [found[round(i * (len(found) - 1) / (MOST_LINES - 1))] for i in range(MOST_LINES)]
-            if found:
-                panels.append(_spectrum(kind, model, found))
+                    drawn.append((level, spectrum))
+            if len(drawn) > MOST_LINES:  # the first, the last, and as many between them as can be told apart
+                drawn = [drawn[round(i * (len(drawn) - 1) / (MOST_LINES - 1))] for i in range(MOST_LINES)]
+            if drawn:
+                panels.append(_spectrum(kind, model, drawn))
         if panels:
             same = _table(kind, summary, (*_PERCENTILES, "max"))
             legend = [Key("low to high load", "ramp")]
@@ -371,13 +366,13 @@ def _apart(ends: Sequence[tuple[float, float, str]], axis: Trace) -> list[Trace]
             groups[-1].append(i)
         else:
             groups.append([i])
-    found = []
+    notes = []
     for group in groups:
         names = [ends[i][2] for i in sorted(group)]
         text = ", ".join(names) if len(names) <= _MOST_NAMES else f"{names[0]} … {names[-1]}"
         x, y = max(ends[i][0] for i in group), ends[group[0]][1]
-        found.append(trace.note(text, color="@muted", x=x, y=y, xanchor="left", xshift=4))
-    return found
+        notes.append(trace.note(text, color="@muted", x=x, y=y, xanchor="left", xshift=4))
+    return notes
 
 
 # -- models side by side
@@ -434,9 +429,9 @@ def _at_one_load(summary: Summary) -> Plot | None:
     ]
     columns: Columns[Level] = [
         (Column("model", left=True), lambda level: Cell(str(level.model))),
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("chars", "/s"), tables.characters),
-        (Column("tokens", "/s"), tables.tokens),
+        tables.REQUESTS,
+        tables.CHARS_SURE,
+        tables.TOKENS_SURE,
         *times_of(kind, Times.of(map(levels.lead, rows)), levels.lead, ("p50", "p95")),
     ]
     note = f"At {where}, with 95% intervals. Models cut text into tokens differently: characters compare."
@@ -461,8 +456,8 @@ def _characters_against_load(summary: Summary) -> Plot | None:
     layout = {"xaxis": trace.load_axis(every), "yaxis": trace.rate_axis("characters/s")}
     columns: Columns[Level] = [
         (Column("level", left=True), lambda level: Cell(levels.label(level))),
-        (Column("requests"), lambda level: doc.count(level.completed)),
-        (Column("chars", "/s"), tables.characters),
+        tables.REQUESTS,
+        tables.CHARS_SURE,
     ]
     same = per_model("Characters per second", every, columns)
     note = "Characters per second of all streams together, with 95% intervals."

@@ -98,15 +98,15 @@ def _names(placed: Placed) -> list[Trace]:
     """The levels' names over their begins, without those that would cover the one before."""
     begin, last, _ = placed[-1]
     whole = begin + float(last.duration_s or 1.0)
-    found, free = [], -1.0
+    notes, free = [], -1.0
     for begin, level, _ in placed:
         if begin / whole < free:
             continue
         name = levels.label(level) + (" again" if level.closing else "")
         free = begin / whole + 0.012 * (len(name) + 1)
         place = {"x": begin, "xanchor": "left", "yref": "paper", "y": 1, "yshift": 16, "yanchor": "bottom"}
-        found.append(trace.note(name, color="@muted", **place))
-    return found
+        notes.append(trace.note(name, color="@muted", **place))
+    return notes
 
 
 # -- rows

@@ -18,7 +18,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 SIGNS: tuple[Sign, ...] = ("point", "square", "diamond", "triangle", "cross", "x")
 """Of SYMBOLS, in a legend."""
 COLORS = 6
-"""Categories that can be told apart; the sixth model is the last with a colour of its own."""
+"""Categories that a reader can tell apart; the sixth model is the last with a colour of its own."""
 _MOST_TICKS = 7
 _MOST_LOADS = 11
 _TICKS: tuple[Sequence[float], ...] = (
@@ -35,7 +35,7 @@ Points = Sequence["Point | None"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A figure at a place: what hovering says, its interval, and whether too few requests stand behind it."""
+    """A figure at a place: what hovering says, its interval, and whether it rests on too few requests."""
 
     x: float | str
     y: float
@@ -109,7 +109,7 @@ def _rate(level: Level, y: float | None, interval: Interval | None, unit: str) -
 def line(
     points: Points, color: str = "@0", symbol: str = "circle", *, joined: bool = True, across: bool = False
 ) -> Trace:
-    """Points in a line, with error bars where there are intervals; hollow where too few requests stand behind.
+    """Points in a line, with error bars where there are intervals; hollow where they rest on too few requests.
 
     Args:
         across: The figures lie on the x axis.
@@ -180,13 +180,13 @@ def compared(title: str, note: str, lines: Mapping[str, Points], layout: Trace, 
     return Plot(title, note, [Panel("", label, traces, layout)], legend if len(lines) > 1 else [], tables)
 
 
-# -- axes, and what stands beside them
+# -- axes, and what is beside them
 
 
 def load_axis(rows: Sequence[Level]) -> Trace:
     """The axis of loads, logarithmic, with the loads that were measured as its ticks."""
     at = sorted({levels.load(level) for level in rows if levels.load(level) > 0})
-    title = {"text": "requests offered /s" if rows and rows[0].is_open else "streams at once"}
+    title = {"text": "requests offered /s" if rows and rows[0].is_open else "concurrency"}
     if not at:
         return {"title": title}
     least = max((at[-1] / at[0]) ** (1 / _MOST_LOADS), 1.2)
@@ -204,13 +204,13 @@ def value_axis(title: str, traces: Sequence[Trace], more: Iterable[float] = (), 
     Args:
         more: Values to reach beside those of the traces, whose intervals are reached too.
     """
-    found: list[float | None] = [*more]
+    values: list[float | None] = [*more]
     for trace in traces:
-        found += trace[axis]
+        values += trace[axis]
         bars = trace.get(f"error_{axis}") or {"array": [], "arrayminus": []}
-        found += [value + bar for value, bar in zip(trace[axis], bars["array"], strict=False)]
-        found += [value - bar for value, bar in zip(trace[axis], bars["arrayminus"], strict=False)]
-    known = [value for value in found if value is not None and value > 0]
+        values += [value + bar for value, bar in zip(trace[axis], bars["array"], strict=False)]
+        values += [value - bar for value, bar in zip(trace[axis], bars["arrayminus"], strict=False)]
+    known = [value for value in values if value is not None and value > 0]
     whole: Trace = {"title": {"text": title}, "type": "log"}
     if not known:
         return whole

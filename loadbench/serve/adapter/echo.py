@@ -1,4 +1,4 @@
-"""The example: an adapter without a model, which repeats what it is told. Its tokens are words."""
+"""The example: an adapter without a model, which repeats the user's words. Its tokens are words."""
 
 from __future__ import annotations
 

@@ -21,11 +21,10 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
 
 import loadbench
 from loadbench.errors import LoadbenchError
-from loadbench.serve import Announce, adapter, base_url, chat, check_ranges, wait_until
+from loadbench.serve import Announce, Document, adapter, base_url, chat, check_ranges, wait_until
 from loadbench.serve.adapter.model import FAILURES, Generation, Model, described, find
 from loadbench.serve.chat import MAX_BODY_BYTES, Admission, ChatRequest, Refused
 
@@ -392,7 +391,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
             raise Gone from None
 
 
-def serve_child(document: dict[str, Any], announce: Announce) -> None:
+def serve_child(document: Document, announce: Announce) -> None:
     """Load and serve until a signal, or the caller's end."""
     settings = adapter.Settings(**document)
     check_ranges(slots=(settings.slots, 1, 1024), queue=(settings.queue, 0, 65_536), port=(settings.port, 0, 65_535))

@@ -27,7 +27,7 @@ from typing import Any
 
 from loadbench import machine
 from loadbench.errors import LoadbenchError
-from loadbench.serve import Announce, base_url, stop_with_stdin
+from loadbench.serve import Announce, Document, base_url, stop_with_stdin
 from loadbench.serve.simulator.law import FAULTS, Law
 
 __all__ = ["FAULTS", "MODEL", "Law", "Simulator", "reset", "serve", "start", "truth"]
@@ -121,12 +121,12 @@ def serve(
     server.serve()
 
 
-def serve_child(settings: dict[str, Any], announce: Announce) -> None:
+def serve_child(settings: Document, announce: Announce) -> None:
     law = Law.from_builtins(settings.pop("law"))
     serve(lambda server: announce(dataclasses.asdict(server)), law, **settings)
 
 
-def truth(url: str, api_key: str | None = None) -> dict[str, Any]:
+def truth(url: str, api_key: str | None = None) -> Document:
     """What the simulator at `url` (with or without /v1) reports it did; stream.Truth says what the fields mean."""
     return _call(url, "/truth", "GET", api_key)
 
@@ -136,9 +136,9 @@ def reset(url: str, api_key: str | None = None) -> None:
     _call(url, "/truth/reset", "POST", api_key)
 
 
-def _call(url: str, path: str, method: str, api_key: str | None) -> dict[str, Any]:
+def _call(url: str, path: str, method: str, api_key: str | None) -> Document:
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     request = urllib.request.Request(url.rstrip("/").removesuffix("/v1") + path, method=method, headers=headers)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
-        document: dict[str, Any] = json.loads(response.read())
+        document: Document = json.loads(response.read())
     return document

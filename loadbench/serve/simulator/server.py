@@ -121,7 +121,15 @@ class Server:
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._woken.setblocking(False)
-        self._listener = _listen(host, port)
+        self._listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        if sys.platform != "win32":  # there it would let two servers share a port
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if SO_TIMESTAMPNS is not None:
+            # Accepted sockets inherit it, so that even a request that comes with the handshake has its stamp.
+            self._listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self._listener.setblocking(False)
+        self._listener.bind((host, port))
+        self._listener.listen(4096)
         self.port: int = self._listener.getsockname()[1]
         for sock in (self._woken, self._listener):
             self._poller.add(sock)
@@ -306,9 +314,9 @@ class Server:
 
     def _chat(self, connection: Connection, request: Request) -> None:
         try:
-            asked = chat.read(request.body, most_tokens=MOST_TOKENS)
-            if asked.model not in self.models:
-                message = f"The model {asked.model[:200]!r} does not exist; there is {', '.join(self.models)}."
+            parsed = chat.read(request.body, most_tokens=MOST_TOKENS)
+            if parsed.model not in self.models:
+                message = f"The model {parsed.model[:200]!r} does not exist; there is {', '.join(self.models)}."
                 raise Refused(404, message, "model", "model_not_found")
         except Refused as refused:
             self.refuse(connection, refused)
@@ -317,7 +325,7 @@ class Server:
         service.truth.requests += 1
         fault = service.draws.fault()
         if fault is None or not (fault.isdecimal() or fault in ("drop", "hang")):
-            service.begin(connection, asked, request.arrival_ns, fault)
+            service.begin(connection, parsed, request.arrival_ns, fault)
             return
         service.truth.faults[fault] += 1
         if fault == "drop":
@@ -327,17 +335,3 @@ class Server:
         else:
             answered = Refused(int(fault), f"The simulator answers {fault}, as it was asked to.")
             connection.reply(answered.status, answered.body())
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    if sys.platform != "win32":  # there it would let two servers share a port
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if SO_TIMESTAMPNS is not None:
-        # Accepted sockets inherit it, so that even a request that comes with the handshake has its stamp.
-        listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    listener.setblocking(False)
-    listener.bind((host, port))
-    listener.listen(4096)
-    return listener

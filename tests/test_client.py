@@ -1,4 +1,6 @@
-"""Whole answers complete however they are framed; connections are kept, dropped and retried; marks are the truth."""
+"""Whole answers complete however they are framed, every failure has its word, endpoints take turns."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -7,19 +9,27 @@ import itertools
 import socket
 import threading
 import time
+from collections import Counter
+from contextlib import ExitStack
+from math import gcd
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
+from loadbench.client import Ask, Client, Endpoint, Parameters, cycle
 from loadbench.client.recorder import Recorder
-from loadbench.transport import Clock, Transport
+from loadbench.scenario import Timeouts
+from loadbench.store.record import Result
+from loadbench.transport import Clock, Transport, tls_context
 from loadbench.transport.connection import Connection
 from loadbench.transport.exchange import Origin, Patience
 from loadbench.transport.wire import KernelWires
-from tests.support.asking import ask, ask_many, seconds
-from tests.support.faulty_answers import SUCCESSES
-from tests.support.replay import HALF_CLOSE, HOLD, RECEIVE, RESET, Step, serve
-from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event
+from tests.support.asking import PROMPT, ask, ask_many, seconds
+from tests.support.faulty_answers import FAILURES, SUCCESSES, TIMEOUTS
+from tests.support.replay import CERTIFICATE, HALF_CLOSE, HOLD, RECEIVE, RESET, Server, Step, black_hole, nobody, serve
+from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
 CLOCKS: list[Clock] = ["kernel", "user"]
 
@@ -318,3 +328,207 @@ def test_a_request_and_its_connection_leave_no_circle_of_objects(steps: list[Ste
         gc.enable()
 
     assert not left
+
+
+# == every way a request can fail has its word, and nothing that was received is lost
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_has_its_word_and_keeps_what_came(name: str, clock: Clock) -> None:
+    script, kind, says, text = FAILURES[name]
+    with serve(script) as server:
+        result = ask(server.url, clock=clock, timeouts=seconds())
+
+    assert (result.error, result.text) == (kind, text)
+    assert says in (result.error_message or "")
+    assert "\n" not in (result.error_message or "\n")
+
+
+# -- no connection
+
+
+def test_a_port_where_nobody_listens_is_a_connect_failure() -> None:
+    with nobody() as url:
+        result = ask(url)
+
+    assert (result.error, result.sent_ns, result.status) == ("connect", None, None)
+
+
+def test_a_name_that_does_not_exist_is_a_dns_failure() -> None:
+    assert ask("http://no-such-host.invalid").error == "dns"
+
+
+# -- time-outs; the shortest waits that a busy machine still tells apart
+
+
+def test_a_connect_that_hangs_times_out() -> None:
+    with black_hole() as url:
+        result = ask(url, timeouts=seconds(connect=0.05))
+
+    assert result.error == "timeout_connect"
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_silence_times_out_by_what_was_missing(name: str, clock: Clock) -> None:
+    script, timeouts, kind, text = TIMEOUTS[name]
+    with serve(script) as server:
+        url = server.url.replace("http:", "https:") if "TLS" in name else server.url
+        result = ask(url, clock=clock, timeouts=timeouts)
+
+    assert (result.error, result.text) == (kind, text)
+    assert 45e6 < result.end_ns < 5e9
+
+
+# -- TLS
+
+
+def test_a_certificate_that_nobody_vouches_for_is_a_tls_failure() -> None:
+    with serve([RECEIVE, WHOLE], tls=True) as server:
+        result = ask(server.url)
+
+    assert result.error == "tls"
+    assert "certificate" in (result.error_message or "")
+
+
+def test_a_server_without_tls_is_a_tls_failure() -> None:
+    with serve([plain("400 Bad Request")]) as server:
+        result = ask(server.url.replace("http:", "https:"))
+
+    assert result.error == "tls"
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_insecure_accepts_any_certificate(clock: Clock) -> None:
+    with serve([RECEIVE, WHOLE], tls=True) as server:
+        result = ask(server.url, clock=clock, tls=tls_context(insecure=True))
+
+    assert (result.error, result.text) == (None, "AB")
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_stream_cut_under_tls_is_truncated(clock: Clock) -> None:
+    with serve([RECEIVE, HEAD + chunk(event("A"))], tls=True) as server:
+        result = ask(server.url, clock=clock, tls=tls_context(ca_file=str(CERTIFICATE)))
+
+    assert (result.error, result.text) == ("truncated", "A")
+
+
+# -- cancelled
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_cancelled_request_has_its_result_with_what_came(clock: Clock) -> None:
+    written = threading.Event()
+    results: list[Result] = []
+
+    async def run(url: str) -> None:
+        one = client(Endpoint(f"{url}/v1/chat/completions"), clock=clock)
+        task = asyncio.create_task(one.chat(Ask("level", 1, 0, "m", PROMPT, False, 0), 0, results.append))
+        await asyncio.to_thread(written.wait)
+        while not one.text_events_in_flight():  # noqa: ASYNC110 - what the client has read is no event of ours
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await one.transport.aclose()
+
+    with serve([RECEIVE, HEAD + chunk(event("A")), written, HOLD]) as server:
+        asyncio.run(run(server.url))
+
+    [result] = results
+    assert (result.error, result.text) == ("cancelled", "A")
+
+
+# == which endpoint of several a conversation goes to, and how a client gets there
+
+WEIGHTS = st.lists(st.integers(1, 20), min_size=1, max_size=5)
+
+
+@given(WEIGHTS)
+def test_a_round_has_each_endpoint_as_often_as_its_weight(weights: list[int]) -> None:
+    found = Counter(cycle(weights))
+
+    assert [found[place] for place in range(len(weights))] == [weight // gcd(*weights) for weight in weights]
+
+
+@given(WEIGHTS, st.integers(0, 40), st.integers(1, 200))
+def test_no_stretch_of_turns_is_far_from_the_weights(weights: list[int], first: int, turns: int) -> None:
+    round_ = cycle(weights)
+    found = Counter(round_[number % len(round_)] for number in range(first, first + turns))
+
+    assert all(abs(found[at] - turns * part / sum(weights)) < len(weights) for at, part in enumerate(weights))
+
+
+def client(*endpoints: Endpoint, clock: Clock | None = None) -> Client:
+    return Client(
+        Transport(clock=clock, tls=tls_context(ca_file=str(CERTIFICATE))),
+        *endpoints,
+        headers={},
+        parameters=Parameters(max_tokens=8, temperature=0.0, extra_body={}),
+        timeouts=Timeouts(),
+        now_ns=time.perf_counter_ns,
+    )
+
+
+def at(server: Server, weight: int = 1) -> Endpoint:
+    return Endpoint(f"{server.url}/v1/chat/completions", {"own": f"{server.url}/own/v1/chat/completions"}, weight)
+
+
+def asked(one: Client, *asks: Ask) -> list[Result]:
+    """Ask one after the other, and close."""
+    results: list[Result] = []
+
+    async def run() -> None:
+        for turn in asks:
+            await one.chat(turn, 0, results.append)
+        await one.transport.aclose()
+
+    asyncio.run(run())
+    return results
+
+
+def turn(conversation: int, model: str = "m", endpoint: int | None = None) -> Ask:
+    about = ("level", 1, conversation, model, PROMPT)
+    return Ask(*about, warmup=False, due_ns=0, conversation=conversation, endpoint=endpoint)
+
+
+def test_http_and_https_take_turns_and_each_record_says_who_answered() -> None:
+    with serve([RECEIVE, WHOLE] * 4) as plain, serve([RECEIVE, WHOLE] * 4, tls=True) as secure:
+        results = asked(client(at(plain, 3), at(secure)), *map(turn, range(4)))
+
+    assert [(one.endpoint, one.error, one.text) for one in results] == [(at, None, "AB") for at in (0, 0, 1, 0)]
+    assert (len(plain.requests), len(secure.requests)) == (3, 1)
+    assert f"host: {secure.url.partition('://')[2]}".encode() in secure.requests[0].lower()
+
+
+def test_a_model_with_an_address_of_its_own_has_one_on_each_endpoint() -> None:
+    with serve([RECEIVE, WHOLE]) as first, serve([RECEIVE, WHOLE]) as second:
+        asked(client(at(first), at(second)), turn(0, "own"), turn(1, "own"))
+
+    assert [server.requests[0].split()[1] for server in (first, second)] == [b"/own/v1/chat/completions"] * 2
+
+
+def test_a_request_may_name_its_endpoint() -> None:
+    with serve([RECEIVE, WHOLE]) as first, serve([RECEIVE, WHOLE] * 2) as second:
+        results = asked(client(at(first), at(second)), turn(0, endpoint=1), turn(2, endpoint=1))
+
+    assert [one.endpoint for one in results] == [1, 1]
+
+
+def test_connections_are_opened_ahead_to_each_endpoint_in_proportion() -> None:
+    async def run(one: Client) -> None:
+        await one.warm(6)
+        await one.transport.aclose()
+
+    with ExitStack() as stack:
+        servers = [stack.enter_context(serve([HOLD])) for _ in range(2)]
+        asyncio.run(run(client(at(servers[0], 2), at(servers[1]))))
+
+    assert [server.connections for server in servers] == [4, 2]
+
+
+@pytest.mark.parametrize("conversation", [0, 1, 5, 10**12])
+def test_one_endpoint_alone_has_all_turns(conversation: int) -> None:
+    assert client(Endpoint("http://127.0.0.1:1/v1/chat/completions")).endpoint_of(conversation) == 0
