@@ -14,7 +14,7 @@ from loadbench.report import objectives, provenance, tables
 from loadbench.report.document import Block, Cell, Column, Document, Line, Section, Table, Text, Title, Tone, tables_of
 from loadbench.report.levels import Record
 from loadbench.scenario.bounds import Bound
-from loadbench.store.summary import Curve, Distribution, Finding, Level, Summary, worst_first
+from loadbench.store.summary import Curve, Distribution, Finding, Level, Summary, rank
 
 MOST_WARNINGS = 3
 FEW, MANY = 72, 368
@@ -284,7 +284,7 @@ def _warnings(summary: Summary) -> list[Line]:
     worst: dict[str, Finding] = {}
     places: dict[str, list[str]] = {}
     spoken = [(level, finding) for level, finding in reading.warnings(summary) if finding.severity != "note"]
-    for finding in worst_first([finding for _, finding in spoken]):
+    for finding in sorted((finding for _, finding in spoken), key=lambda one: rank(one.severity)):
         worst.setdefault(finding.code, finding)
     for level, finding in spoken:
         if level is not None:
