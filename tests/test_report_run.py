@@ -274,7 +274,7 @@ def test_the_steps_say_how_a_verdict_was_reached() -> None:
     weighed = {**MET, "shares": [{**MET["shares"][0], "worth": 109}]}
     [new] = objectives.steps(levels.read(search([weighed], by="rate")))
 
-    assert "which takes requests as independent" in " ".join(old.notes)
+    assert "at each of 3 looks, 95% for all of them), which takes requests as independent" in " ".join(old.notes)
     assert "wider where requests depend on each other" in " ".join(new.notes)
     assert "at a rate a load is met only once its queue is steady" in " ".join(new.notes)
 
