@@ -29,6 +29,7 @@ def ollama() -> Iterator[Service]:
 def test_a_dozen_models_that_are_not_loaded_are_not_measured_without_a_word(ollama: Service) -> None:
     done = invoked("run", "-e", ollama.url, *DRY)
 
+    assert invoked("run", "-e", ollama.url, "-m", "auto", *DRY).exit_code == 2
     assert done.exit_code == 2
     assert done.stderr == (
         f"loadbench: {ollama.url}/v1 has 12 models, none of them loaded: choose with -m, as -m model0:latest, or take "
@@ -36,49 +37,38 @@ def test_a_dozen_models_that_are_not_loaded_are_not_measured_without_a_word(olla
     )
 
 
-def test_that_is_so_for_auto_too(ollama: Service) -> None:
-    assert invoked("run", "-e", ollama.url, "-m", "auto", *DRY).exit_code == 2
-
-
-def test_all_of_them_are_measured_by_that_word(ollama: Service) -> None:
-    done = invoked("run", "-e", ollama.url, "-m", "all", *DRY)
-
-    assert done.exit_code == 0
-    assert f"models    {', '.join(IDLE)}\n" in done.stderr
-
-
-def test_the_one_that_is_loaded_is_measured_beside_idle_ones(ollama: Service) -> None:
-    ollama.loaded = {IDLE[3]}
-    done = invoked("run", "-e", ollama.url, *DRY)
+@pytest.mark.parametrize(
+    ("words", "names", "loaded", "models"),
+    [
+        (("-m", "all"), IDLE, set(), ", ".join(IDLE)),
+        ((), IDLE, {IDLE[3]}, IDLE[3]),  # beside idle ones
+        ((), ["one:latest"], set(), "one:latest"),
+    ],
+    ids=["all, by that word", "the one that is loaded", "a single one"],
+)
+def test_these_are_measured(words: tuple[str, ...], names: list[str], loaded: set[str], models: str) -> None:
+    with serving("ollama", rows={name: {} for name in names}, loaded=loaded) as service:
+        done = invoked("run", "-e", service.url, *words, *DRY)
 
     assert done.exit_code == 0
-    assert f"models    {IDLE[3]}\n" in done.stderr
-
-
-def test_a_single_one_that_is_not_loaded_is_measured() -> None:
-    with serving("ollama", rows={"one:latest": {}}) as service:
-        done = invoked("run", "-e", service.url, *DRY)
-
-    assert done.exit_code == 0
+    assert f"models    {models}\n" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("typed", "models"),
-    [("2\n", "model1:latest"), ("3, model0:latest\n", "model0:latest, model2:latest"), ("all\n", ", ".join(IDLE))],
+    ("typed", "exit_code", "said"),
+    [
+        ("2\n", 0, "models    model1:latest"),
+        ("3, model0:latest\n", 0, "models    model0:latest, model2:latest"),
+        ("all\n", 0, f"models    {', '.join(IDLE)}"),
+        ("99\n", 2, "99: no such model there: choose with -m"),
+    ],
 )
-def test_a_person_is_asked_which(ollama: Service, typed: str, models: str) -> None:
+def test_a_person_is_asked_which(ollama: Service, typed: str, exit_code: int, said: str) -> None:
     code, screen = on_terminal("run", "-e", ollama.url, *DRY, typed=typed, columns=200)
 
-    assert code == 0
+    assert code == exit_code
     assert "   2  model1:latest" in screen
-    assert models in screen.partition("models    ")[2]
-
-
-def test_an_answer_that_names_none_of_them_ends_it(ollama: Service) -> None:
-    code, screen = on_terminal("run", "-e", ollama.url, *DRY, typed="99\n", columns=200)
-
-    assert code == 2
-    assert "99: no such model there: choose with -m" in screen
+    assert said in screen
 
 
 def chosen(*loaded: bool | None, device: str | None = None) -> Choice:

@@ -63,21 +63,16 @@ def test_two_runs_that_took_turns_are_a_row_each(tmp_path: Path) -> None:
 
 
 def test_a_row_has_the_best_level_of_the_run(tmp_path: Path) -> None:
-    run(tmp_path / "sweep", level("c1", tokens=50.0), level("c4", tokens=120.0), level("c8", tokens=90.0))
+    again = level("c9", tokens=999.0, closing=True)  # the first level measured again is not the best
+    run(tmp_path / "sweep", level("c1", tokens=50.0), level("c4", tokens=120.0), level("c8", tokens=90.0), again)
 
     (row,) = rows(tmp_path)
-    assert (row["levels_complete"], row["levels"], row["models"]) == (3, 3, ["m"])
+    assert (row["levels_complete"], row["levels"], row["models"]) == (4, 4, ["m"])
     assert row["best"] == {
         **{"level": "m@c4", "model": "m", "load": "c4", "output_tokens_per_s": 120.0},
         "ttft_ms": {"p50": 200.0, "p95": 300.0},
     }
     assert "2026-01-12 09:00" in text(tmp_path).stdout
-
-
-def test_the_first_level_measured_again_is_not_the_best(tmp_path: Path) -> None:
-    run(tmp_path / "sweep", level("c1"), level("c9", tokens=999.0, closing=True))
-
-    assert rows(tmp_path)[0]["best"]["level"] == "m@c1"
 
 
 RESULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -108,6 +103,16 @@ def test_gates_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert rows(tmp_path)[0]["gates"] == {"severity": "warn", "codes": ["V1", "V11", "V12"]}
 
 
+def test_a_run_is_listed_without_a_summary_or_its_records_and_a_name_moves_no_cursor(tmp_path: Path) -> None:
+    path = run(tmp_path / "sweep", level(model="a\x1b[31mred"))
+    (path / "requests.jsonl").mkdir()  # reading it would fail
+    shown = text(tmp_path).stdout
+    (path / "summary.json").unlink()
+
+    assert "\x1b" not in shown
+    assert (rows(tmp_path)[0]["status"], rows(tmp_path)[0]["best"]) == ("complete", None)
+
+
 def test_a_run_whose_process_died_is_cut_short_one_that_still_writes_is_running(tmp_path: Path) -> None:
     old, new = (run(tmp_path / name, status="running") for name in ("old", "new"))
     for path in old.iterdir():
@@ -122,12 +127,6 @@ def test_a_level_done_again_counts_once(tmp_path: Path) -> None:
 
     assert (rows(tmp_path)[0]["levels_complete"], rows(tmp_path)[0]["levels"]) == (1, 2)
     assert " 1/2 " in text(tmp_path).stdout
-
-
-def test_a_run_without_a_summary_is_listed(tmp_path: Path) -> None:
-    (run(tmp_path / "sweep", level()) / "summary.json").unlink()
-
-    assert (rows(tmp_path)[0]["status"], rows(tmp_path)[0]["best"]) == ("complete", None)
 
 
 BROKEN: dict[str, tuple[str, bytes]] = {
@@ -166,12 +165,6 @@ def test_folders_that_are_no_runs_are_passed_over_with_a_note(tmp_path: Path) ->
     assert (done.exit_code, done.stderr) == (0, "no runs, passed over: notes\n")
 
 
-def test_records_are_not_read(tmp_path: Path) -> None:
-    (run(tmp_path / "good", level()) / "requests.jsonl").mkdir()  # reading it would fail
-
-    assert rows(tmp_path)[0]["status"] == "complete"
-
-
 def test_the_newest_alone(tmp_path: Path) -> None:
     for day in range(11, 15):
         run(tmp_path / f"r{day}", level(), start=f"2026-01-{day}T09:00:00Z")
@@ -181,12 +174,6 @@ def test_the_newest_alone(tmp_path: Path) -> None:
     assert "r14" in done.stdout
     assert "r13" not in done.stdout
     assert done.stderr == "3 older ones are not shown\n"
-
-
-def test_names_of_others_do_not_reach_the_terminal(tmp_path: Path) -> None:
-    run(tmp_path / "good", level(model="a\x1b[31mred"))
-
-    assert "\x1b" not in text(tmp_path).stdout
 
 
 LONG = ("Meta-Llama-3.1-8B-Instruct", "phi-4-mini-instruct-generic-cpu:5", "qwen2.5-0.5b", "smollm2-135m-instruct")

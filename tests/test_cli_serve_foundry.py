@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -56,10 +56,8 @@ def ids(models: list[ModelFacts], *names: str, devices: list[str] | None = None,
 )
 def test_models_are_named_by_alias_or_id(names: tuple[str, ...], expected: list[str]) -> None:
     assert ids(MODELS, *names) == expected
-
-
-def test_the_only_one_that_is_here_needs_no_name() -> None:
-    assert ids([TINY, PHI_CUDA, QWEN]) == ["tiny-generic-cpu:1"]
+    assert ids([TINY, PHI_CUDA, QWEN]) == ["tiny-generic-cpu:1"], "the only one that is here needs no name"
+    assert ids([PHI_CPU, replace(PHI_CUDA, cached=True), TINY], "phi", devices=["gpu"], ep="cuda") == [PHI_CUDA.id]
 
 
 @pytest.mark.parametrize(
@@ -83,12 +81,6 @@ def test_what_cannot_be_served_says_what_to_do(
 
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-def test_a_provider_chooses_a_variant() -> None:
-    here = [PHI_CPU, ModelFacts("phi-cuda-gpu:2", ("phi",), cached=True, device="GPU"), TINY]
-
-    assert ids(here, "phi", devices=["gpu"], ep="cuda") == ["phi-cuda-gpu:2"]
 
 
 # -- the command, with a runtime that is none
@@ -143,27 +135,24 @@ def test_a_model_that_may_not_fit_is_warned_of_before_it_is_loaded(monkeypatch: 
     assert told.startswith("Warning: huge-generic-cpu:1 needs about ")
 
 
-def test_the_folder_of_the_models_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    caches = install(monkeypatch, FakeRuntime([TINY]))
-    invoke("serve", "foundry", "--cache-dir", tmp_path)
+@pytest.mark.parametrize(
+    ("installed", "error"),
+    [
+        (True, "tiny-generic-cpu:1 cannot be loaded: bad file"),
+        (False, f"Foundry Local's SDK is not installed: {how_to_install('foundry')}"),
+    ],
+)
+def test_what_cannot_start_is_one_line(
+    installed: bool, error: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not installed:
+        monkeypatch.setattr("loadbench.serve.foundry._sdk_version", lambda: None)
+    else:
+        caches = install(monkeypatch, FakeRuntime([TINY], refuses=LoadbenchError(error)))
+    done = invoke("serve", "foundry", "--cache-dir", tmp_path)
 
-    assert caches == [tmp_path]
-
-
-def test_without_the_sdk_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadbench.serve.foundry._sdk_version", lambda: None)
-    done = invoke("serve", "foundry")
-
-    assert done.exit_code == 1
-    assert done.stderr == f"loadbench: Foundry Local's SDK is not installed: {how_to_install('foundry')}\n"
-
-
-def test_a_model_that_does_not_load_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, FakeRuntime([TINY], refuses=LoadbenchError("tiny-generic-cpu:1 cannot be loaded: bad file")))
-    done = invoke("serve", "foundry")
-
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == "loadbench: tiny-generic-cpu:1 cannot be loaded: bad file\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", f"loadbench: {error}\n")
+    assert not installed or caches == [tmp_path]
 
 
 # -- the command, with the real SDK
@@ -233,7 +222,3 @@ def test_a_runtime_that_dies_is_one_line_and_exit_code_1(tmp_path: Path) -> None
 
     assert (serving.process.returncode, rest) == (1, "")
     assert errors == "loadbench: Foundry Local's runtime was ended by SIGKILL as it served\n"
-
-
-def test_help_teaches_by_examples() -> None:
-    assert "  loadbench serve foundry -m phi-4-mini --device gpu " in invoke("serve", "foundry", "--help").output

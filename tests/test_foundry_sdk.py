@@ -271,7 +271,7 @@ MEMORY = "does not fit into memory: unload other models, or take a smaller model
     ("error", "kind", "message"),
     [
         *(
-            (on_load("m", PLACE + text), LoadbenchError, f"m {MEMORY.format(text)}")
+            (on_load("m", plain(PLACE + text)), LoadbenchError, f"m {MEMORY.format(text)}")
             for text in (
                 "std::bad_alloc",
                 "bad allocation",
@@ -282,18 +282,18 @@ MEMORY = "does not fit into memory: unload other models, or take a smaller model
             )
         ),
         (
-            on_load("phi-cuda-gpu:1", PLACE + "model requires CUDAExecutionProvider which is not registered"),
+            on_load("phi-cuda-gpu:1", "model requires CUDAExecutionProvider which is not registered"),
             TargetError,  # concerns this model alone
             "phi-cuda-gpu:1 needs CUDAExecutionProvider, which is not on this machine: install the device's driver and "
             "let the SDK fetch the provider (it needs a network once), or take another variant, as with --device cpu",
         ),
         (
-            on_load("m", PLACE + "Protobuf parsing failed."),
+            on_load("m", "Protobuf parsing failed."),
             LoadbenchError,
             "m cannot be loaded: Protobuf parsing failed.",
         ),
         (
-            on_unload("m", PLACE + "cannot unload: 2 session(s) still using it"),
+            on_unload("m", "cannot unload: 2 session(s) still using it"),
             Busy,
             "m still answers 2 request(s): unload it when they have ended",
         ),

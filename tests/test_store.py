@@ -106,40 +106,27 @@ tokens = st.none() | counts
 texts = st.text(max_size=20)
 
 
+WORDS = ("finish_reason", "error_message")
+BEFORE_THE_END = ("sent_ns", "headers_ns", "first_event_ns", "first_token_ns", "last_token_ns")
+COUNTS = ("first_events", "text_events", "merged_arrivals", "characters", "words")
+
+
 @st.composite
 def anyones(draw: st.DrawFn) -> list[Result]:
     """Results of any shape, in the order they ended."""
+    of_type = dict.fromkeys((*BEFORE_THE_END, "connect_ns"), ns) | dict.fromkeys(COUNTS, counts)
+    of_type |= dict.fromkeys(store.files.SERVER_COUNTS, tokens) | dict.fromkeys(WORDS, st.none() | texts)
+    of_type |= dict.fromkeys(("due_ns", "end_ns"), st.integers(0, 10**15)) | dict.fromkeys(("prompt", "text"), texts)
     build = st.builds(
         Result,
         level=st.just("m@c1"),
         attempt=st.just(1),
         request=st.just(0),
-        prompt=texts,
         warmup=st.booleans(),
-        due_ns=st.integers(0, 10**15),
-        sent_ns=ns,
-        connect_ns=ns,
-        headers_ns=ns,
-        first_event_ns=ns,
-        first_token_ns=ns,
-        last_token_ns=ns,
-        end_ns=st.integers(0, 10**15),
         gaps_us=st.lists(st.integers(0, 2**31 - 1), max_size=5),
-        first_events=counts,
-        text_events=counts,
-        merged_arrivals=counts,
-        first_tokens=tokens,
-        input_tokens=tokens,
-        cached_tokens=tokens,
-        output_tokens=tokens,
-        characters=counts,
-        words=counts,
-        finish_reason=st.none() | texts,
-        status=st.none() | st.integers(100, 599),
         retries=st.integers(0, 1),
         error=st.none() | st.sampled_from(ERROR_KINDS),
-        error_message=st.none() | texts,
-        text=texts,
+        **of_type,
     )
     made = draw(st.lists(build, max_size=6))
     return draw(st.permutations([replace(in_order(one), request=number) for number, one in enumerate(made)]))
@@ -705,7 +692,7 @@ def test_a_record_of_other_types_costs_its_line_alone_and_that_is_told(path: Pat
 
 @pytest.mark.parametrize("value", [2**53 + 1, 2**63, 10**30, 1e400, -1, 1.5])
 def test_counts_that_cannot_be_true_are_as_none_where_they_are_written_and_read(path: Path, value: Any) -> None:
-    lies = dict.fromkeys(store.files.TOLD, value)
+    lies = dict.fromkeys(store.files.SERVER_COUNTS, value)
     true = dict.fromkeys(lies, 200)
     run = read(written(path, [replace(stream(0), **lies), replace(stream(1), **true)]))
     old = "\n".join(json.dumps({**record, **(lies if record["request"] else {})}) for record in lines(path))

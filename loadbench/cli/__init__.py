@@ -1,4 +1,7 @@
-"""The command line: click commands, the only place that prints. A command's module is imported when it is used."""
+"""The command line: click commands, the only place that prints. A command's module is imported when it is used.
+
+What cannot be done is a LoadbenchError from wherever it is found; the top command makes a line and an exit code of it.
+"""
 
 from __future__ import annotations
 

@@ -49,11 +49,7 @@ class Options:
 
     @property
     def cache(self) -> Path:
-        """Where the SDK keeps its models.
-
-        Raises:
-            LoadbenchError: As of `foundry.cache_folder`.
-        """
+        """Where the SDK keeps its models."""
         return connect.cache_folder(self.job.server)
 
 
@@ -69,11 +65,7 @@ def find(options: Options) -> Found | None:
 
 @asynccontextmanager
 async def opened(found: Found, options: Options) -> AsyncIterator[tuple[Target, Http]]:
-    """The server that answers there, which a person is told, and the client for control calls.
-
-    Raises:
-        TargetError: None does.
-    """
+    """The server that answers there, which a person is told, and the client for control calls."""
     scenario, server = options.job.scenario, options.job.server
     for warning in connect.warnings(found.endpoint, scenario.api_key_file, insecure=server.insecure):
         note(warning)
@@ -94,8 +86,6 @@ def sdk(options: Options, why: str = _NO_SERVER) -> Iterator[Runtime]:
 
     Args:
         why: It takes the SDK.
-    Raises:
-        LoadbenchError: It is not installed.
     """
     if reason := foundry.available():
         raise LoadbenchError(f"{why}, and {SDK} is not at hand ({reason}): name a server with -e URL, or install it")
@@ -141,11 +131,7 @@ def on_server_or_sdk(
 
 
 def choose(target: Target, options: Options) -> tuple[list[ModelFacts], bool]:
-    """The models that the names, devices and execution provider mean, and whether all names are there.
-
-    Raises:
-        TargetError: One of the names means none, or several.
-    """
+    """The models that the names, devices and execution provider mean, and whether all names are there."""
     provider = options.job.scenario.execution_provider
     choice = targets.choose(target, options.names, devices=options.devices, execution_provider=provider)
     for one in choice.absent:
@@ -154,7 +140,6 @@ def choose(target: Target, options: Options) -> tuple[list[ModelFacts], bool]:
 
 
 def tell(target: Target, how: str, options: Options) -> None:
-    """Tell people which server a command asks."""
     if not options.as_json:
         note(server_text(target, how))
 
@@ -181,11 +166,7 @@ _MARKS = {True: "yes", False: "no", None: ABSENT}
 
 
 def show(options: Options) -> None:
-    """List the models on stdout.
-
-    Raises:
-        LoadbenchError: There is nothing to list.
-    """
+    """List the models on stdout."""
 
     async def ask(found: Found) -> Target:
         async with opened(found, options) as (target, _):
@@ -243,7 +224,6 @@ def rows(models: Iterable[ModelFacts], *, devices: Sequence[str] = (), cached: b
 
 
 def alias(facts: ModelFacts) -> str:
-    """What people call it."""
     return facts.aliases[0] if facts.aliases else facts.id
 
 
@@ -315,11 +295,7 @@ class Check:
 
 
 def verify(job: Job, *, as_json: bool) -> bool:
-    """Check the models that a job's scenario asks for; whether all is well.
-
-    Raises:
-        LoadbenchError: There is no server.
-    """
+    """Check the models that a job's scenario asks for; whether all is well."""
     checks: list[Check] = []
 
     def done(model: str, check: str, ok: bool, words: str) -> None:

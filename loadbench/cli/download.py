@@ -36,11 +36,7 @@ Fetch = Callable[[Progress], Awaitable[None]]
 
 
 def pull(options: Options) -> bool:
-    """Download the models; whether all are there now.
-
-    Raises:
-        LoadbenchError: Neither server nor SDK downloads models here.
-    """
+    """Download the models; whether all are there now."""
     return on_server_or_sdk(options, "downloads", _to_server, _by_sdk)
 
 
@@ -76,11 +72,7 @@ async def _by_sdk(runtime: Runtime, target: Target, options: Options) -> bool:
 
 
 def check_space(facts: ModelFacts, folder: Path, free: Callable[[Path], int] | None = None) -> None:
-    """Refuse a model that the disk of a folder, which need not be there yet, has no room for.
-
-    Raises:
-        LoadbenchError: It has not.
-    """
+    """Refuse a model that the disk of a folder, which need not be there yet, has no room for."""
     there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
     free_bytes = shutil.disk_usage(there).free if free is None else free(there)
     if facts.size_bytes is not None and facts.size_bytes > free_bytes:
@@ -91,11 +83,7 @@ def check_space(facts: ModelFacts, folder: Path, free: Callable[[Path], int] | N
 
 
 async def by_sdk(runtime: Runtime, model: str, shown: Shown) -> None:
-    """The SDK's download, in a thread, which itself tries again; on Ctrl-C it is told to end, and waited for.
-
-    Raises:
-        LoadbenchError: It failed.
-    """
+    """The SDK's download, in a thread, which itself tries again; on Ctrl-C it is told to end, and waited for."""
     cancelled, ended = threading.Event(), anyio.Event()
 
     def work() -> None:
@@ -120,8 +108,6 @@ async def persist(
 
     Args:
         fetch: Goes on from what is there; raises NotReady where another try may help.
-    Raises:
-        LoadbenchError: Another try would not help, or none did.
     """
     for attempt in range(1, tries + 1):
         try:

@@ -38,11 +38,7 @@ S = TypeVar("S", bound=Struct)
 
 
 def job_of(ctx: click.Context, values: Values) -> Job:
-    """The job of `loadbench run` and `capacity`.
-
-    Raises:
-        UsageError, ScenarioError: Options contradict each other, or are not valid.
-    """
+    """The job of `loadbench run` and `capacity`."""
     words = values["models"] or [os.environ.get("BENCH_MODELS", "")]
     takes_all = [word.strip().lower() for word in words] == ["all"]
     return Job(

@@ -245,7 +245,6 @@ SETTLE_S = 1.0
 
 
 def _load_or_unload(options: Options, change: Callable[[Target, Control, ModelFacts], Awaitable[Report]]) -> int:
-    """Load or unload the models of a running service; the exit code."""
     found = find(options)
     if found is None:
         reason = foundry.available()

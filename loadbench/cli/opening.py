@@ -75,7 +75,6 @@ class Terminal(Person):
         return [word.strip() for word in answer.split(",") if word.strip()]
 
     def confirm(self, question: str) -> bool | None:
-        """Whether that is meant."""
         return click.confirm(question, err=True) if self._answers else None
 
 

@@ -188,11 +188,7 @@ class Stage:
 
     @asynccontextmanager
     async def loaded(self, model: Chosen) -> AsyncIterator[float | None]:
-        """The model in memory: how long its load took, in s; None where nothing was loaded. Left as it was found.
-
-        Raises:
-            TargetError: It does not load.
-        """
+        """The model in memory: how long its load took, in s; None where nothing was loaded. Left as it was found."""
         facts, control = model.facts, self.reached.control
         if facts is None or control is None or facts.loaded is not False:
             yield None
@@ -263,11 +259,7 @@ class Stage:
 
 
 def on_stage(job: Job, ask: Callable[[Stage], Awaitable[bool]]) -> bool:
-    """Ask the server that `loadbench run` would measure; what is started for it ends with this.
-
-    Raises:
-        LoadbenchError: There is none, or nobody answers there.
-    """
+    """Ask the server that `loadbench run` would measure; what is started for it ends with this."""
 
     async def asked(location: Location) -> bool:
         scenario = job.scenario

@@ -109,7 +109,6 @@ class Row:
 
     @property
     def over(self) -> bool:
-        """Whether it is done or left out."""
         return self.state not in ("to come", "present")
 
     def measured(self, progress: Progress, at_s: float, text_events: int, per_s: float) -> None:

@@ -45,7 +45,6 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tables(self) -> bool:
-        """Whether a person reads stdout."""
         return not self.quiet and not self.as_json
 
 

@@ -265,11 +265,7 @@ def _read_sheet(run: Scored, path: Path, by: str) -> SheetResult:
 
 
 async def _judge_all(run: Scored, answers: Sequence[Answer], endpoint: str, options: Options) -> JudgeResult:
-    """Have the answers judged.
-
-    Raises:
-        LoadbenchError: The judge cannot be asked.
-    """
+    """Have the answers judged."""
     for answer in answers:
         question = run.questions.get(answer.prompt)
         if question is None or not question.text.strip():
@@ -299,11 +295,7 @@ async def _judge_all(run: Scored, answers: Sequence[Answer], endpoint: str, opti
 
 @asynccontextmanager
 async def _connect(endpoint: str, options: Options) -> AsyncIterator[Judge]:
-    """The judge, ready to be asked.
-
-    Raises:
-        LoadbenchError: Nobody answers there, or it has no such model.
-    """
+    """The judge, ready to be asked."""
     name, file = options.judge_key_env, options.judge_key_file
     if name is not None and file is not None:
         raise UsageError("--judge-key-env and --judge-key-file are both given: keep one")
@@ -368,7 +360,6 @@ class Progress:
             self._live.start()
 
     def judged(self, score: Score) -> None:
-        """One more case is done."""
         if score.score is not None:
             self.usable += 1
         else:

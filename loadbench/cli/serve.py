@@ -41,8 +41,6 @@ def key_of(host: str, name: str | None, file: str | None) -> str | None:
 
     Args:
         name, file: What holds the key.
-    Raises:
-        UsageError: Both are named, or hold none.
     """
     import secrets
 
@@ -293,11 +291,7 @@ def chosen(
     devices: Sequence[str] = (),
     execution_provider: str | None = None,
 ) -> list[ModelFacts]:
-    """The models to load: those named, else the only one that is on the disk.
-
-    Raises:
-        TargetError: There is none, or no such one, or it is not downloaded, or there are several and none was named.
-    """
+    """The models to load: those named, else the only one that is on the disk."""
     from loadbench import server
     from loadbench.errors import TargetError
 

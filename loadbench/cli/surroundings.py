@@ -41,12 +41,7 @@ def data(document: object, *, indent: bool = False, sort: bool = False) -> str:
 
 
 def write(path: Path, content: str) -> None:
-    """Write a report where the user says: a file whole or not at all, a pipe as it is.
-
-    Raises:
-        UsageError: If its folder is not there.
-        StoreError: If it cannot be written.
-    """
+    """Write a report where the user says: a file whole or not at all, a pipe as it is."""
     from loadbench.errors import StoreError, UsageError
     from loadbench.store.files import write_atomically
 

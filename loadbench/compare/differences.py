@@ -151,6 +151,7 @@ def differences(base: Info, new: Info, meant: Collection[str] = ()) -> list[Diff
         before, after = read(base), read(new)
         if before == after:
             continue
+        # A run of an older loadbench may not say it: no reason to forbid a verdict.
         one_is_silent = what not in _OPTIONAL and (before is None or after is None)
         if one_is_silent or (what in _MACHINE and not both_local):
             severity = "warn"
@@ -195,6 +196,7 @@ def between(base: Side, new: Side) -> list[Difference]:
         )
         found.append(Difference("V5", "output length", round(before, 3), round(after, 3), "red", text))
     ended, ended_new = _finish_shares(base), _finish_shares(new)
+    # Shares, not counts: the sides need not have asked equally often.
     apart = [abs(ended.get(name, 0.0) - ended_new.get(name, 0.0)) for name in ended.keys() | ended_new.keys()]
     if max(apart, default=0.0) > MOST_REASON_SHARE:
         shown = [", ".join(f"{name} {100 * share:.0f} %" for name, share in one.items()) for one in (ended, ended_new)]

@@ -91,7 +91,7 @@ def mean_of(values: Sequence[float]) -> float:
 def _known(values: Sequence[T | None]) -> list[T] | None:
     """The values; None where one of them is not known."""
     known = [value for value in values if value is not None]
-    return known if len(known) == len(values) else None
+    return known if len(known) == len(values) else None  # a mean of some of them would be another figure
 
 
 def _each(base: Side, new: Side, read: Callable[[Lap], T | None]) -> tuple[list[T], list[T]] | None:
@@ -261,7 +261,8 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
             variance = None if doubt is None else doubt.variance
             runs.append(OfRun(float(one.centres.mean()), len(one.logs), doubt, variance, outliers))
     within = None
-    if not again:  # half of the variance that the ratio of two runs has is that of one
+    if not again:
+        # Prompts that were asked once show a run's variance in the ratio of two runs alone: half of it is one's.
         pairs = zip(*prompted, strict=False)  # of three runs against two there are two
         ratios = [_of_ratios(before.centres, after.centres, before, after) for before, after in pairs]
         estimates = _known(ratios)
@@ -287,9 +288,10 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
 
 def _common(metric: str, base: Side, new: Side) -> dict[str, int] | None:
     """Numbers of the prompts that every run of both sides asked; None where the sides asked different ones."""
-    asked = [np.array(lap.prompts, object)[_values(lap, metric) > 0].tolist() for lap in (*base.laps, *new.laps)]
-    common = set(asked[0]).intersection(*asked[1:])
-    for names in asked:
+    of_runs = [np.array(lap.prompts, object)[_values(lap, metric) > 0].tolist() for lap in (*base.laps, *new.laps)]
+    common = set(of_runs[0]).intersection(*of_runs[1:])
+    # A few prompts that a run did not come to are left out; else the sides asked different things.
+    for names in of_runs:
         if sum(name in common for name in names) / max(len(names), 1) < LEAST_COMMON:
             return None
     return {name: number for number, name in enumerate(sorted(common))}
@@ -357,6 +359,7 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
     of_runs = _each(base, new, of_run)
     if of_runs is None:
         return None
+    # A run alone may have too few failures to show that the percentile of its side has no end.
     pooled = [np.concatenate([_column(lap, metric) for lap in side.laps]) for side in (base, new)]
     for values, runs in zip(pooled, of_runs, strict=True):
         # So many requests may have no end that the percentile has none either, or may have none.

@@ -93,6 +93,7 @@ def judge_levels(
                 of_level.append(found)
                 runs.append(_with_repeats(found, base, new))
         judged.append(of_level)
+    # All at once: three runs of one metric alone know too little of how much runs differ.
     doubts = iter(zip(runs, moderated(runs), strict=True))
     verdicts: list[list[Verdict]] = []
     for (base, new), of_level in zip(levels, judged, strict=True):
@@ -117,7 +118,7 @@ def _with_repeats(found: _Judged, base: Side, new: Side) -> Runs | None:
     """
     change = found.at(TAIL)
     runs = None if change is None else change.runs
-    if runs is None or runs.freedom:
+    if runs is None or runs.freedom:  # several runs a side say it themselves
         return runs
     groups: list[tuple[Side, Sequence[Lap]]] = []
     for side in (base, new):
@@ -180,14 +181,14 @@ def _holm(judged: Sequence[_Judged]) -> None:
 def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: tuple[str, str]) -> Verdict:
     change = one.at(one.tail)
     assert change is not None
-    bounds, said, note = change.bounds, one.word(one.tail), change.note
+    bounds, earned, note = change.bounds, one.word(one.tail), change.note
     needed = None
-    if said == "same":
+    if earned == "same":
         # Which way it goes within the margin is said of any of all levels wrongly in 5 % at most.
         sure = one.bounds(one.tail / levels)
         if sure is not None:
-            said = slight(*sure, more_is_better=one.figure.more_is_better, share=one.is_share)
-    elif said == "can't tell" and bounds is not None and _is_finite(change.effect, *bounds):
+            earned = slight(*sure, more_is_better=one.figure.more_is_better, share=one.is_share)
+    elif earned == "can't tell" and bounds is not None and _is_finite(change.effect, *bounds):
         variance = ((bounds[1] - bounds[0]) / 2 / stats.student(change.freedom, one.tail)) ** 2
         if change.freedom == math.inf and not one.is_share:
             variance += 2 * QUIET**2 / min(runs)  # of one run, runs are supposed to differ a little too
@@ -195,8 +196,8 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
     if one.figure.kind in ("typical", "mean") or one.figure.metric == "itl":
         # Their figures are of what completed: that of a side which fails more is no better than it looks.
         for why, good in zip(lost, ("slower", "faster"), strict=True):
-            if why and said not in (good, "can't tell"):
-                said, needed, note = "can't tell", None, why
+            if why and earned not in (good, "can't tell"):
+                earned, needed, note = "can't tell", None, why
     low, high = bounds or (None, None)
     return Verdict(
         metric=one.figure.name,
@@ -206,7 +207,7 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
         ratio=None if one.is_share else _exp(change.effect),
         low=low if one.is_share else _exp(low),
         high=high if one.is_share else _exp(high),
-        word=said,
+        word=earned,
         runs_needed=needed,
         method=change.method,
         n_base=change.n_base,
@@ -280,6 +281,7 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
             continue
         if own is not None and own.freedom:
             at = _doubted(at, own, doubt)
+        # One run a side: only repeats of a level say how much runs differ.
         elif len(each) == len(verdicts) and _of_one_run(verdicts):
             at = _doubted(at, each[0], _shared_by_levels(each, of_each))
         judged.append(_Judged(figure(verdicts[0].metric), at, verdicts[0].margin))
@@ -331,6 +333,7 @@ def _mean_at(verdicts: Sequence[Verdict]) -> At | None:
         intervals.append(v.bounds)
     if n < 2:
         return None
+    # What a level shows of the machine in one run, the next shows too: the mean of each run takes that out.
     # Run by run, where they are pairs and equally many in every level.
     runs: Runs | None = None
     by_run: tuple[float, ...] = ()

@@ -116,6 +116,7 @@ def gather(
             differ.
     """
     measured = sides(runs, slo)
+    # Several runs say themselves how much runs differ.
     if apart is not None and len(runs) == 1:
         for key, side in sides(earlier(runs[0], apart), slo).items():
             if key in measured:
@@ -137,8 +138,8 @@ def gather(
 
 def _gate(one: Finding, run: Run, level: str) -> Gate:
     name = checks.NAMES.get(one.code, one.code)
-    told = {"code": one.code, "severity": one.severity, "text": one.text}
-    return {**told, "name": name, "run": run.path.name, "level": level}
+    gate = {"code": one.code, "severity": one.severity, "text": one.text}
+    return {**gate, "name": name, "run": run.path.name, "level": level}
 
 
 def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
@@ -157,7 +158,7 @@ def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
             info = read_info(file.parent)
         except LoadbenchError:
             continue  # broken, or of a newer loadbench: it says nothing here
-        start = str(info.get("start"))
+        start = str(info.get("start"))  # ISO 8601 in UTC: the order of the texts is that of the times
         if info.get("status") == "complete" and start < began and not differences(run.info, info):
             alike.append((start, file.parent))
     found: list[Run] = []
@@ -203,6 +204,7 @@ def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
     terms = terms or Terms()
     pairs = matched(base.sides, new.sides)
     found: dict[str, Difference] = {}
+    # Each thing once, however many runs it is in: the first run of BASE stands for its side.
     for run in new.runs:
         for difference in differences(base.runs[0].info, run.info, terms.meant):
             found.setdefault(difference.what, difference)
@@ -281,6 +283,7 @@ def _judged(
         by_metric = of_models.setdefault((one.model, other.model), {})
         for verdict in verdicts:
             rows.append(_row(verdict, one.model, other.model, one.load))
+            # What a gate forbids at a level may not come back by the mean over levels.
             if verdict.word != "no verdict":
                 by_metric.setdefault(verdict.metric, []).append(verdict)
         levels.append(
@@ -324,7 +327,7 @@ def _row(verdict: Verdict, base_model: str, new_model: str, load: str | None) ->
 def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Gate]) -> Verdict:
     """The verdict, or why there is none: a red difference, or a red gate of either side."""
     metric = figure(verdict.metric).metric
-    why: dict[str, None] = {}
+    why: dict[str, None] = {}  # in the order they came, each once: repeats trip the same gate
     for one in found:
         if one.severity == "red" and metric not in _SPARED.get(one.code, ()):
             why[f"{one.code} {one.what}"] = None
@@ -392,15 +395,15 @@ def _word(words: Sequence[str]) -> Overall:
     >>> _word(["can't tell"]), _word(["same", "slightly slower"])
     ("can't tell", 'same')
     """
-    said = set(words) - {"no verdict"}
-    if not said:
+    present = set(words) - {"no verdict"}
+    if not present:
         return "no verdict"
-    if said & set(BAD) and said & set(GOOD):
+    if present & set(BAD) and present & set(GOOD):
         return "mixed"
     for word in ("slower", "worse", "faster", "better"):
-        if word in said:
+        if word in present:
             return word
-    return "same" if said & set(WITHIN) else "can't tell"
+    return "same" if present & set(WITHIN) else "can't tell"
 
 
 # -- the models of one run

@@ -133,6 +133,7 @@ def interleaved(base: Side, new: Side) -> bool:
     """
     if base.runs != new.runs:
         return False
+    # The first two runs are a pair, the next two another: A B, B A is one of each side in both.
     order = sorted([(lap.began, 0) for lap in base.laps] + [(lap.began, 1) for lap in new.laps])
     return all(first[1] != second[1] for first, second in zip(order[::2], order[1::2], strict=True))
 
@@ -178,6 +179,7 @@ def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Sid
     names = [{model for model, _ in side} for side in (base, new)]
     if pairs or len(names[0]) != 1 or len(names[1]) != 1:
         return pairs
+    # `compare` of two models by hand: two folders of one model each.
     [other] = names[1]
     return [(side, new[other, load]) for (_, load), side in base.items() if (other, load) in new]
 
@@ -189,6 +191,7 @@ def against(found: Mapping[Key, Side], base: str, new: str) -> list[tuple[Side, 
 
 def load_of(level_id: str | None, model: str | None) -> str:
     """The load as the level's id writes it, whatever the repeat: "c4" of "phi-4-mini@c4#2"."""
+    # A model's name may hold @ and # itself: only the two ends of the id are ours.
     return re.sub(r"#\d+$", "", str(level_id).removeprefix(f"{model}@"))
 
 
@@ -211,6 +214,7 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         "client_queue": requests.client_queue,
     }
     due: dict[str, Reals] = {}
+    # Where all completed, the values are of all that was due, and no second column is kept.
     failed = requests.measured & ~requests.completed & ~requests.cancelled
     if facts.dropped or failed.any():
         due = request.due_times(requests, facts.dropped or 0, opened)
@@ -218,6 +222,7 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
             due.pop("tpot", None)
     has_gaps = streamed and not burst and data.gaps_kept
     sizes = np.diff(results.gap_offsets)
+    # A bound on what the answers do not show is undecided, not missed.
     undecided: Sequence[str] = () if data.gaps_kept else ("itl",)
     if not streamed:
         undecided = WHOLE

@@ -329,6 +329,7 @@ def runs_needed(
     """
     unit = variance * runs
     if freedom < math.inf:
+        # The mean of a variance that is known by few values, over that by many (an inverse chi-squared's).
         unit *= freedom / (freedom - 2) if freedom > 3 else 3.0
 
     def settles(many: int) -> bool:
@@ -341,6 +342,7 @@ def runs_needed(
             settled += estimate.cdf(edge - half) - estimate.cdf(half - edge)
         return settled >= _SETTLED
 
+    # Half as many more each time, then bisection: each look costs a quantile of Student's.
     few, many = runs, runs + 1
     while not settles(many):
         few, many = many, math.ceil(many * 1.5)

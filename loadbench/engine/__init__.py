@@ -45,11 +45,7 @@ class Engine:
     """Runs levels, one after the other, against one client.
 
     Args:
-        client: Sends the requests.
-        prompts: What is asked, see `asks`.
-        settings: How.
         share: Of each level, what this engine makes; limits given to `run` are the whole level's.
-        on_result: Called with each Result as it ends.
         on_tick: Awaited about twice a second while a level runs: flushes records, draws.
         now_ns: The monotonic clock of all marks.
         cpu_s: CPU seconds of this process.
@@ -84,7 +80,6 @@ class Engine:
 
         Args:
             prompts: Those that are to be made up are made up now, those of a trace right before they are due.
-            line: How the server counts the words of these.
         """
         replays = any(prompt.at_s is not None for prompt in prompts)
         self._load.prompts = prompts if replays else [written(prompt, line) for prompt in prompts]

@@ -38,9 +38,6 @@ def constant(rate_per_s: float) -> Iterator[int]:
 def poisson(rate_per_s: float, rng: np.random.Generator) -> Iterator[int]:
     """Due times in ns of independent requests: gaps are exponential with mean 1/r, and so is the time to the first.
 
-    Args:
-        rate_per_s: Mean number of starts in a second.
-        rng: The randomness; the same seed gives the same times.
     Raises:
         ValueError: If the rate is not above 0 and finite.
     """
@@ -70,8 +67,6 @@ def shaped(pieces: Sequence[Piece]) -> Iterator[int]:
 def shaped_poisson(pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[int]:
     """Due times in ns of a Poisson process whose rate changes: one of rate 1, on the time scale of the integral.
 
-    Args:
-        rng: The randomness; the same seed gives the same times.
     Source: time change of a Poisson process, Cinlar 1975, "Introduction to Stochastic Processes", section 4.7.
     """
     return _shaped(pieces, _unit_poisson(rng))

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -30,7 +29,7 @@ from loadbench.scenario.bounds import Bound
 from loadbench.stats import one_sample, student
 from loadbench.stats.scaling import scaling
 from loadbench.store import LevelData, Run
-from loadbench.store.record import SPEECHLESS
+from loadbench.store.record import SPEECHLESS, Json
 from loadbench.store.schema import PromptsFacts, RunFacts, ScenarioFacts, TargetFacts, run_facts
 from loadbench.store.summary import (
     NOTHING,
@@ -49,7 +48,7 @@ from loadbench.store.summary import (
 __all__ = ["Requests", "summarise", "summary"]
 
 
-def summarise(run: Run) -> dict[str, Any]:
+def summarise(run: Run) -> Json:
     """The summary as plain values, for readers that do not take its structs yet."""
     return as_mapping(summary(run))
 
@@ -159,7 +158,7 @@ FEWEST_RUNS = 3
 
 
 def headline(level: Level) -> dict[str, float | None]:
-    """What runs of a level are told apart by: tokens/s, and the median in ms of the latency that says most.
+    """The figures by which runs of a level are compared: tokens/s, and the median in ms of the latency that says most.
 
     That is TTFT, in open loop from `due`; of whole answers E2E.
 

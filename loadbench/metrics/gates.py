@@ -514,7 +514,7 @@ def others(level: Level, scenario: ScenarioFacts) -> Finding | None:
 
 
 def fallback(level: Level, scenario: ScenarioFacts) -> Finding | None:
-    """V15: the device and the execution provider that were asked for are those that ran."""
+    """V15: the device and the execution provider of the request are those that ran."""
     ran = level.ran or Ran()
     model = f" (as {ran.id})" if ran.id else ""
     device, provider = level.asked_device or level.device, scenario.execution_provider

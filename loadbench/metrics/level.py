@@ -66,7 +66,7 @@ def summary(
         data: The level's entry of run.json and its requests, warm-up ones too. `histograms["itl"]` stands in where
             the gaps were not kept request by request.
         bounds: The scenario's SLO.
-        streamed: Whether streams were asked for; whole answers have no first token and no gaps.
+        streamed: Whether answers are streams; whole answers have no first token and no gaps.
         stall_threshold: From how many median gaps on a gap is a stall.
     """
     facts, results = level_facts(data), data.results

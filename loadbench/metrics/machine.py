@@ -6,13 +6,13 @@ another machine nothing is known but what it declares, or has in its own /metric
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 
+from loadbench.store.record import Facts
 from loadbench.store.schema import RunFacts, Sample, ScenarioFacts
 from loadbench.store.summary import Course, Level, rounded, significant
 
@@ -38,7 +38,7 @@ FULL = ("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc", "llamacpp:kv_ca
 # -- samples
 
 
-def typed(samples: Iterable[Mapping[str, Any]]) -> list[Sample]:
+def typed(samples: Iterable[Facts]) -> list[Sample]:
     """Samples as they are read or taken."""
     return [msgspec.convert(sample, Sample) for sample in samples]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
+from loadbench.store.record import Facts, Json
 from loadbench.store.schema import ModelFacts, ModelTurn, ProbeFacts, RunFacts
 from loadbench.store.summary import Level, Model, Probe, Ran
 
@@ -32,7 +32,7 @@ def records(info: RunFacts, levels: Sequence[Level]) -> list[Model]:
     return [_record(model, merged(turns.get(model, [])), info, levels) for model in ids]
 
 
-def what_ran(info: Mapping[str, Any]) -> dict[str, Ran | None]:
+def what_ran(info: Facts) -> dict[str, Ran | None]:
     """By model, what the server ran: see `ran`.
 
     Args:
@@ -79,7 +79,7 @@ def merged(turns: Sequence[ModelTurn]) -> ModelTurn:
     >>> merged([ModelTurn(load_s=2.0, load_error="no"), ModelTurn(name="m")]).load_s
     2.0
     """
-    found: dict[str, Any] = {}
+    found: Json = {}
     for turn in turns:
         for name in turn.__struct_fields__:
             value = getattr(turn, name)

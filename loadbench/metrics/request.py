@@ -33,7 +33,7 @@ class Requests:
         counted: Whether the usage said so.
         first_tokens: k, tokens in the first arrival: the server's count, else tokens * first_events / text_events.
         k_estimated: Whether k rests on that share and events do not carry one token each.
-        streamed: Whether streams were asked for: a whole answer has no first token, ttft to tpot are NaN.
+        streamed: Whether answers are streams: a whole answer has no first token, ttft to tpot are NaN.
     """
 
     measured: Flags
@@ -138,7 +138,7 @@ def burst_share(requests: Requests, results: Results) -> float | None:
     A burst has more than half of its text events in one arrival, as far as is known (the first arrival's events are,
     the others' on average), or all of its text within 5 % of the time from `sent` to the last token while its events
     are less than 1 ms apart on average. Without that last condition a long prompt with a short answer would be one.
-    Whole answers that were asked for are none.
+    Whole answers are none.
     """
     if not requests.streamed:
         return None

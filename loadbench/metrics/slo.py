@@ -8,7 +8,6 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +19,7 @@ from loadbench.metrics.window import SHORTEST_NS, Window
 from loadbench.scenario.bounds import Bound, Threshold
 from loadbench.stats import rank, shares
 from loadbench.stats.blocks import share_interval
-from loadbench.store.record import Flags, Reals, Results
+from loadbench.store.record import Facts, Flags, Reals, Results
 from loadbench.store.summary import (
     Capacity,
     Crossing,
@@ -170,7 +169,7 @@ class Objectives:
 _UNITS: Mapping[str, str] = {"ms": "ms", "share": "share", "bytes": "bytes", "/s": "per_s"}
 
 
-def thresholds(levels: Sequence[Level], written: Sequence[str | Mapping[str, Any]]) -> list[ThresholdRow]:
+def thresholds(levels: Sequence[Level], written: Sequence[str | Facts]) -> list[ThresholdRow]:
     """One row a threshold and level that it is about, in that order.
 
     `result` is "failed" where the condition holds, "passed" where it does not, "unknown" where the figure was not
@@ -319,7 +318,7 @@ def zones(tried: Sequence[Tried]) -> Zones:
     return Zones(meets, misses, tuple(sorted({one.load for one in tried if low < one.load < high})))
 
 
-def capacities(info: Mapping[str, Any]) -> list[Capacity] | None:
+def capacities(info: Facts) -> list[Capacity] | None:
     """A record for each model that was searched, with what follows from its steps; None of any other run.
 
     What follows is computed again, so that records of older runs have it too.

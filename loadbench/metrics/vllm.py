@@ -9,27 +9,24 @@ Source: `calculate_metrics` and `benchmark` in vllm/benchmarks/serve.py (vllm-pr
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from loadbench.metrics.distribution import ascending_gaps
 from loadbench.metrics.request import Requests
 from loadbench.store import LevelData
-from loadbench.store.record import Counts, Reals
+from loadbench.store.record import Json, Reals
 
 PERCENTILES = ("50", "90", "95", "99", "99.9")
 NS_PER_S = 1e9
 
 
-def figures(data: LevelData, *, streamed: bool = True) -> dict[str, Any]:
-    """The keys of a result file that are measured. What nobody measured is left out, where vLLM writes 0."""
+def figures(data: LevelData, *, streamed: bool = True) -> Json:
+    """The keys of a result file that are measured. What was not measured is left out, where vLLM writes 0."""
     results = data.results
     requests = Requests.of(results, streamed=streamed)
     done = requests.population
     measured = np.flatnonzero(requests.measured)
-    found: dict[str, Any] = {
+    found: Json = {
         "num_prompts": len(measured),
         "completed": int(done.sum()),
         "failed": int((requests.measured & ~requests.completed & ~requests.cancelled).sum()),
@@ -41,6 +38,21 @@ def figures(data: LevelData, *, streamed: bool = True) -> dict[str, Any]:
     latency = results.last_token - results.sent
     with np.errstate(divide="ignore", invalid="ignore"):
         tpot = np.where(requests.tokens > 1, (latency - requests.ttft) / (requests.tokens - 1), np.nan)
+    # The second that the most requests touched, and the one with the most arrivals of text.
+    origin = results.sent[done].min()
+    first = np.floor((results.sent[done] - origin) / NS_PER_S).astype(np.int64)
+    last = np.floor((results.sent[done] + latency[done] - origin) / NS_PER_S).astype(np.int64)
+    change = np.zeros(int(last.max()) + 3, np.int64)
+    np.add.at(change, first, 1)
+    np.add.at(change, last + 1, -1)
+    most_tokens = None
+    if data.gaps_kept and streamed:
+        seconds = []
+        for row in np.flatnonzero(done):
+            gaps_us = results.gaps_us[results.gap_offsets[row] : results.gap_offsets[row + 1]]
+            after_us = np.concatenate(([0], np.cumsum(gaps_us)))
+            seconds.append((results.first_token[row] - origin + after_us * 1e3) / NS_PER_S)
+        most_tokens = float(np.bincount(np.floor(np.concatenate(seconds)).astype(np.int64), minlength=1).max())
     found |= {
         "duration": duration_s,
         "total_input_tokens": input_,
@@ -49,7 +61,8 @@ def figures(data: LevelData, *, streamed: bool = True) -> dict[str, Any]:
         "request_goodput": None,
         "output_throughput": None if output is None else output / duration_s,
         "total_token_throughput": None if output is None or input_ is None else (input_ + output) / duration_s,
-        **_peaks(data, requests, latency),
+        "max_concurrent_requests": int(np.cumsum(change).max()),
+        "max_output_tokens_per_s": most_tokens,
         **_times("ttft", requests.ttft[done]),
         **_times("tpot", tpot[done]),
         **_times("e2el", latency[done]),
@@ -69,33 +82,5 @@ def _times(name: str, ns: Reals) -> dict[str, float]:
 
 
 def _total(values: Reals) -> int | None:
-    """The sum, None where one is not known."""
+    """The sum, None where one is unknown."""
     return None if np.isnan(values).any() else int(values.sum())
-
-
-def _peaks(data: LevelData, requests: Requests, latency: Reals) -> dict[str, Any]:
-    """The second with the most arrivals of text, and the one that the most requests touched."""
-    results, done = data.results, requests.population
-    origin = results.sent[done].min()
-    first = np.floor((results.sent[done] - origin) / NS_PER_S).astype(np.int64)
-    last = np.floor((results.sent[done] + latency[done] - origin) / NS_PER_S).astype(np.int64)
-    seconds = int(last.max()) + 2
-    change = np.zeros(seconds + 1, np.int64)
-    np.add.at(change, first, 1)
-    np.add.at(change, last + 1, -1)
-    found: dict[str, Any] = {"max_concurrent_requests": int(np.cumsum(change).max())}
-    if data.gaps_kept and requests.streamed:
-        tokens = np.bincount(_arrival_seconds(data, np.flatnonzero(done), origin), minlength=1)
-        found["max_output_tokens_per_s"] = float(tokens.max())
-    return found
-
-
-def _arrival_seconds(data: LevelData, rows: NDArray[np.intp], origin: float) -> Counts:
-    """In which second since `origin` each arrival of text came."""
-    results = data.results
-    seconds = []
-    for row in rows:
-        begin, end = results.gap_offsets[row], results.gap_offsets[row + 1]
-        after_us = np.concatenate(([0], np.cumsum(results.gaps_us[begin:end])))
-        seconds.append((results.first_token[row] - origin + after_us * 1e3) / NS_PER_S)
-    return np.floor(np.concatenate(seconds)).astype(np.int64) if seconds else np.zeros(0, np.int64)

@@ -390,7 +390,7 @@ def dependence(requests: Requests, *, opened: bool, without_gaps: bool) -> dict[
     """By metric, how strongly requests depend on their neighbours: where no interval of one run can be trusted.
 
     A queue near saturation remembers longer than any block of one run's requests is long, so an interval that is
-    computed from them is too narrow. It shows in requests that are hardly told from their neighbours, which counts in
+    computed from them is too narrow. It shows in requests that hardly differ from their neighbours, which counts in
     open loop alone: in a closed loop no more requests wait than there are streams, and the blocks see all of them. By
     simulation "strong" is said of 93 to 100 % of M/M/1 queues at 80 % load or more from 400 requests on, and of 0 to
     7 % at 50 % load or below (docs/statistics.md).

@@ -235,7 +235,6 @@ def answered(prompt: Prompt, answer: str, turn: int) -> Prompt:
     """The conversation with its answer and the user's next turn.
 
     Args:
-        prompt: As it was asked.
         turn: Number of the turn that is asked now, from 2; the id tells it.
     """
     exchange = ({"role": "assistant", "content": answer}, {"role": "user", "content": prompt.turns[0]})

@@ -73,7 +73,6 @@ def read(path: Path, draw: Draw | None = None, note: Note = lambda _: None) -> l
 
     Args:
         draw: Keeps a sample of a large file; unset, all is kept.
-        note: Told in a line what was not used.
 
     Raises:
         ScenarioError: One line that names the file, the place in it, the value, and what to do.

@@ -47,11 +47,7 @@ def read(
     failed when it was recorded and is left out. Without times, one is due each second.
 
     Args:
-        path: The file.
-        speed: 2 for half the time between them.
         most: Of a longer trace so many requests in a row are taken.
-        seed: Decides which.
-        note: Told in a line what was not taken as it stands.
 
     Raises:
         ScenarioError: One line that names the file, the line, the value, and what to do.

@@ -24,9 +24,6 @@ _INPUTS, _OUTPUTS = 1, 2  # streams of chance of one seed
 def for_scenario(scenario: Scenario, note: Note = lambda _: None) -> list[Prompt]:
     """The scenario's prompts, with its system message, its answer lengths and its number of turns.
 
-    Args:
-        note: Told in a line what of a file was not used, and that a large one gave a sample.
-
     Raises:
         ScenarioError: If they cannot be read, or are conversations of several turns in an open loop.
     """
@@ -99,11 +96,7 @@ def _with_outputs(prompts: list[Prompt], scenario: Scenario) -> list[Prompt]:
 
 
 def written(prompt: Prompt, line: Line = UNKNOWN) -> Prompt:
-    """The prompt with its message, where that is to be made up.
-
-    Args:
-        line: How the server counts the words of it.
-    """
+    """The prompt with its message, where that is to be made up."""
     if prompt.recipe is None:
         return prompt
     text, shared = prompt.recipe.text(line)

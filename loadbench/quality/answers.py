@@ -146,13 +146,13 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     if not isinstance(checks, list):
         raise ScenarioError(f'{where}: {printable(name)}: checks must be a list, as [{{"contains": "Lisbon"}}]')
     # Turns have the names under which the run asked them: the first bare, the others with their number.
-    asked = name
+    turn_name = name
     for number, turn in enumerate(turns, start=2):
-        yield Question(asked, _conversation(messages))
+        yield Question(turn_name, _conversation(messages))
         answer = {"role": "assistant", "content": "(what this model answered)"}
         messages = [*messages, answer, {"role": "user", "content": turn}]
-        asked = f"{name}/{number}"
-    yield Question(asked, _conversation(messages), tuple(dict.fromkeys(expected)), tuple(checks))
+        turn_name = f"{name}/{number}"
+    yield Question(turn_name, _conversation(messages), tuple(dict.fromkeys(expected)), tuple(checks))
 
 
 def _conversation(messages: Sequence[object]) -> str:
@@ -320,6 +320,7 @@ def repeats(run: Scored) -> list[Repeats]:
             prompts += 1
             total += sum(counts)
             modal += max(counts)
+            # Answers are in the order they came: the first two show where it begins to differ.
             if len(group) > 1:
                 differing.append((prompt, len(group), _parting(group[0].text, group[1].text)))
         if prompts:
@@ -348,6 +349,7 @@ def between_runs(one: Scored, other: Scored) -> list[Between]:
                 changed += 1
                 continue
             same += 1
+            # Sets, not counts: how often each was said is chance.
             a, b = {answer.text for answer in here[prompt]}, {answer.text for answer in there[prompt]}
             differing += a != b
             apart += a.isdisjoint(b)

@@ -141,7 +141,7 @@ def _check_value(kind: str, value: object) -> None:
     elif kind == "regex":
         try:
             re.compile(value)
-        except (re.error, OverflowError, RecursionError) as error:
+        except (re.error, OverflowError, RecursionError) as error:  # a{9999999999}, and brackets a thousand deep
             raise ValueError(f"regex {shown(value)} is not valid: {error}") from None
 
 
@@ -173,7 +173,7 @@ def numbers(text: str) -> list[Decimal]:
     for match in _NUMBER.finditer(text):
         sign, digits, exponent = match.groups(default="")
         before = text[match.start() - 1] if match.start() else " "
-        if before.isalpha() or before == "_":
+        if before.isalpha() or before == "_":  # GPT-4, v2, a_1
             continue
         minus = "-" if sign in ("-", "−") and not (before.isdigit() or before == ")") else ""
         stated += [Decimal(minus + plain + exponent) for plain in _with_point(digits[:LONGEST])]
@@ -304,7 +304,7 @@ def same(one: object, other: object) -> bool:
     (True, False, False)
     """
     if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
+        return one is other  # True == 1 in Python, at any depth
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

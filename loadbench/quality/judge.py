@@ -281,7 +281,7 @@ class Judge:
     async def _send(self, case: Case, reminder: str | None, results: list[Result]) -> Result:
         """The reply; in words where the server refuses the form, again where it was busy. All end up in `results`."""
         messages = case.messages(reminder)
-        failed = 0
+        failed = 0  # of this case: each starts with its own patience
         while True:
             form = None if self.structured is False else case.response_format()
             result = await self._ask(messages, form)
@@ -292,7 +292,7 @@ class Judge:
                 if plain.status == 200:
                     self.structured = False
                     result = plain
-            if result.error is None:
+            if result.error is None:  # the first whole answer to the form settles that the server takes it
                 self.structured = self.structured is not False
                 return result
             refused = result.error == "http_4xx" and result.status not in _OF_ONE_CASE

@@ -220,7 +220,7 @@ def _bootstrap(sums: Reals, seed: int) -> Interval | None:
         return None
     drawn = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=SAMPLES)
     kappas = _kappas(drawn @ sums)
-    kappas = kappas[~np.isnan(kappas)]
+    kappas = kappas[~np.isnan(kappas)]  # a sample whose scores are all one and the same has none
     if len(kappas) < 0.95 * SAMPLES:
         return None
     low, high = np.quantile(kappas, [TAIL, 1 - TAIL])

@@ -93,6 +93,7 @@ def render(sheet: Sequence[Line], kind: str) -> bytes:
         answer, question = line.answer, line.question
         cells = (line.shown_as, question.text, "; ".join(question.expected), answer.text)
         writer.writerow((answer.row, _plain(answer.prompt), *map(_plain, cells), "", ""))
+    # Without the mark, Excel takes UTF-8 for the machine's old code page.
     return b"\xef\xbb\xbf" + text.getvalue().encode()
 
 
@@ -137,7 +138,7 @@ def read(path: Path, answers: Sequence[Answer], questions: Mapping[str, Question
         raise UsageError(f"{printable(str(path))}: a sheet ends in .csv or .json")
     text = read_text(path)
     known = {answer.row: answer for answer in answers}
-    filled, seen = Filled(), dict[str, str]()
+    filled, seen = Filled(), dict[str, str]()  # where each answer was scored first
     for place, cells in _rows_of_csv(text, path) if kind == ".csv" else _rows_of_json(text, path):
         try:
             mark = _mark(cells, known, questions)
@@ -159,7 +160,7 @@ def _rows_of_csv(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
     first = text.lstrip("\r\n").split("\n", 1)[0]
     # Spreadsheets of half the world part cells by semicolons.
     delimiter = max(",;\t", key=first.count)
-    limit = csv.field_size_limit(1 << 26)
+    limit = csv.field_size_limit(1 << 26)  # for the process: given back below
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         head = [name.strip().lower() for name in next(rows)]
@@ -203,6 +204,7 @@ def _mark(cells: Mapping[str, object], known: Mapping[str, Answer], questions: M
     if not isinstance(text, str) or _bare(text) not in (_bare(answer.text), _bare(_plain(answer.text))):
         cut = " (spreadsheets cut long cells: use a .json sheet)" if len(answer.text) > LARGEST_CELL else ""
         raise ValueError(f"{row}: the answer is not the one that was given{cut}: score what the model said")
+    # The answer was compared first: a row that was sorted apart from its text is no score of this answer.
     score = whole(cells.get("score"), "score")
     aspects = _aspects(cells.get("aspects"), questions.get(answer.prompt))
     note = cells.get("note")

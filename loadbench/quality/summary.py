@@ -128,9 +128,10 @@ def summarise(
     rated = means(current)
     method: Method | None = None
     reason = "no method has scores of every model" if rated else "nobody has scored yet"
-    for name in reversed(METHODS):
+    for name in reversed(METHODS):  # the first of them has the last word
         if {model_of[row] for rater, row in rated if rater.startswith(f"{name}:")} == set(run.models):
             method, reason = name, f"every model has scores by {name}"
+    # One rule that is wrong stops it all, with its place: a pass rate without it would be another.
     rules = {name: checks.parse(question) for name, question in run.questions.items()}
     judges = sorted({score.by for score in scores if score.method == "judge"})
     return Summary(
@@ -244,7 +245,7 @@ def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]
     failed: list[Failure] = []
     kinds: dict[str, Passed] = {}
     for answer in checked:
-        passed[answer.row] = 1.0
+        passed[answer.row] = 1.0  # an answer passes whole or not at all
         for check in rules[answer.prompt]:
             tally = kinds.setdefault(check.kind, Passed())
             tally.n += 1

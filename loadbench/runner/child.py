@@ -35,8 +35,6 @@ _SETTINGS = re.compile(r"LOADBENCH_|BENCH_|RETRY_(ON_FAIL|BACKOFF)$")
 def run(job: Job, heard: Callable[[dict[str, Any]], None]) -> tuple[int, list[str]]:
     """Carry a job out in a child process; its exit code, and what it said on stderr.
 
-    Args:
-        heard: Called with each event.
     Raises:
         KeyboardInterrupt: As it came, once the run has drained and is on disk; a second one stops it at once.
     """

@@ -53,8 +53,6 @@ class Location:
 def locate(job: Job, stack: ExitStack, note: Note) -> Location:
     """The server to ask: the one that is named, one that is found, or one that is started; it ends with the stack.
 
-    Args:
-        note: Shows a line on what takes a while.
     Raises:
         LoadbenchError: There is none.
     """
@@ -194,8 +192,6 @@ class Reached:
 async def reached(location: Location, job: Job, note: Note) -> AsyncIterator[Reached]:
     """The server at a location; control calls work as long as this is open.
 
-    Args:
-        note: Shows what is waited for.
     Raises:
         TargetError: Nobody answers there.
     """

@@ -266,11 +266,7 @@ class Prepared:
         return found
 
     async def session(self, stack: AsyncExitStack, view: View, rounds: Rounds) -> Session:
-        """Its run, in a folder that is made or opened again; what it needs ends with the stack.
-
-        Args:
-            rounds: Of all runs that take turns with it.
-        """
+        """Its run, in a folder that is made or opened again; what it needs ends with the stack."""
         scenario, server, side, job = self.scenario, self.server, self.side, self.side.job
         parameters = self._parameters()
         key = connect.key(scenario.api_key_env, scenario.api_key_file, side.location.how)
@@ -374,11 +370,7 @@ class Prepared:
 
 
 async def _prepared(side: Side, stack: AsyncExitStack, view: View, person: Person, *, runs: int) -> Prepared:
-    """Ask the target what it has, and plan.
-
-    Args:
-        runs: How many share the budget of time.
-    """
+    """Ask the target what it has, and plan."""
     job, location, scenario = side.job, side.location, side.job.scenario
     found = await stack.enter_async_context(connect.reached(location, job, view.note))
     others = await connect.replicas(location, job, stack, view.note)

@@ -460,11 +460,7 @@ class Probe:
         return found
 
     def close(self, facts: Mapping[str, object]) -> Decision:
-        """The decision at the end of the level.
-
-        Args:
-            facts: Its entry in run.json.
-        """
+        """The decision at the end of the level."""
         found = self.decision or self._last(dropped=int(str(facts.get("dropped") or 0)))
         if facts.get("status") == "failed":
             found = replace(found, verdict="not met", reason=str(facts.get("reason")))

@@ -300,8 +300,6 @@ async def in_turns(runs: Sequence[Session], note: Callable[[str], object]) -> No
 
     So each level of one lies right beside that of the other, and what drifts meanwhile meets both alike.
 
-    Args:
-        note: Shows what the user's first signal does.
     Raises:
         LoadbenchError: If a folder cannot be written any more; what was written stays.
     """

@@ -40,13 +40,7 @@ CUT_S = 3.0
 
 
 class Spread:
-    """Runs levels as `engine.Engine` does, each cut into as many shares as there are workers.
-
-    Args:
-        pool: The workers.
-        route: To the target, for each of them.
-        note: Shows a person a line.
-    """
+    """Runs levels as `engine.Engine` does, each cut into as many shares as there are workers."""
 
     def __init__(
         self,

@@ -173,7 +173,6 @@ class Watch:
         sampler: None takes none, and then nothing is kept.
         scrape: Asks the server for its own metrics.
         local: Whether the server is on this machine; else this machine's GPUs and energy are not the server's.
-        now_s: A monotonic clock.
     """
 
     def __init__(
@@ -279,11 +278,7 @@ BEAT_S = 0.1
 
 
 class Pulse:
-    """Wakes ten times a second, and sees how late.
-
-    Args:
-        now_s: A monotonic clock.
-    """
+    """Wakes ten times a second, and sees how late."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
@@ -312,11 +307,7 @@ SILENT_S = 10.0  # without an answer, before a person reads that it is waited fo
 
 
 def waiting_for(scenario: Scenario, *, begun: bool = False) -> str:
-    """What is waited for, until when.
-
-    Args:
-        begun: Whether the answers in flight have begun, and stand still.
-    """
+    """What is waited for, until when."""
     limits = scenario.timeouts
     if begun:
         return f"no token for {SILENT_S:g} s: answers stand still, which each may for {limits.idle} (timeouts.idle)"
@@ -329,11 +320,7 @@ def waiting_for(scenario: Scenario, *, begun: bool = False) -> str:
 
 
 class Silence:
-    """Looks at a level from time to time; says once of each silence of the server that it lasts.
-
-    Args:
-        now_s: A monotonic clock.
-    """
+    """Looks at a level from time to time; says once of each silence of the server that it lasts."""
 
     def __init__(self, scenario: Scenario, now_s: Callable[[], float] = time.monotonic) -> None:
         self._scenario = scenario
@@ -347,7 +334,6 @@ class Silence:
 
         Args:
             ended, tokens: So far in this level; where one grows the server is not silent.
-            begun: Whether an answer in flight has begun.
         """
         heard = (ended, tokens)
         if heard != self._heard or not in_flight:

@@ -171,7 +171,6 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
     """Plain data from JSON, stricter than the standard library: no NaN, no key twice in one object.
 
     Args:
-        text: One document.
         file: Its name in messages.
         line: Where the document starts, if it is one of several in the file.
         keys: Where it stands in the file, if it is a part of a larger one.

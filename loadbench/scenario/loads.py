@@ -66,7 +66,6 @@ def in_turns(models: Sequence[str], loads: Sequence[Load], *, repeat: int = 1, c
     """Model by model, all loads; each further repeat of it all the other way round, so that a drift cancels out.
 
     Args:
-        models: Each once.
         loads: One that is there twice counts as a further repeat.
         repeat: How often all of it is measured.
         closes: Whether each model ends with its first load once more, where it has several and nothing is repeated.

@@ -111,6 +111,7 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
     parts = shares(terms.policy.weights, counts)
     grid = rank.grid(names, measured)
     weights = [parts.get(name, 0.0) for name in grid.figures]
+    # Where nothing that counts is known, all are even, in the order of the runs.
     even = (1 / max(1, len(names)),) * len(names)
     scores, wins = [100.0] * len(names), rank.Wins(even, even, even)
     order = list(range(len(names)))
@@ -120,7 +121,7 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
         groups = [first_of_each.index(name) for name in criteria]
         scores = rank.scores(grid.logs, weights).tolist()
         wins = rank.wins(grid, weights, groups, draws=terms.draws, seed=terms.seed)
-        order.sort(key=lambda row: (-scores[row], names[row]))
+        order.sort(key=lambda row: (-scores[row], names[row]))  # by name where even, so that it is the same each time
     return Basis(
         load=load,
         terms=terms,
@@ -183,6 +184,7 @@ def _doubt(severity: Severity, code: str, about: str, text: str) -> Finding:
 def _of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Iterator[Finding]:
     """Red gates: of the winner's level they forbid a plain word, of another's its figures may be wrong too."""
     for one in (winner, *others):
+        # Repeats trip the same gate by other figures: one text each, the others counted.
         warnings = list(one.warnings)
         for level in one.levels.get(load, ()):
             warnings += level.warnings
@@ -232,6 +234,7 @@ def _own_additions(what: str, base: Info, new: Info) -> bool:
 def _of_answers(winner: Candidate, others: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
     """Answers of other lengths, tokens counted in other ways (V5, V6)."""
     for one in others:
+        # Finish reasons are left out: models that are chosen between end their answers differently.
         for found in between(winner.sides[basis.load], one.sides[basis.load]):
             if found.what == "output length":
                 text = f"answers of {winner.name} have {found.base:.3g} tokens, of {one.name} {found.new:.3g}"
@@ -302,6 +305,7 @@ def _of_sources(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
     if shared and basis.shares.get("memory"):
         text = f"several models were loaded in one process: nobody knows whose its memory is ({_names(shared)})"
         yield _doubt("warn", "memory", "", text)
+    # Others' fives are not a judge's fives.
     if len(scoring_methods(some)) > 1:
         yield _doubt("warn", "quality", "", "the runs were scored in different ways: their scores do not compare")
     if max((len(one.laps(basis.load)) for one in some), default=0) == 1:

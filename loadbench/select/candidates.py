@@ -178,7 +178,7 @@ def candidates(runs: Sequence[Measured]) -> list[Candidate]:
         resident = [model.id for model in one.summary.models if model.was_loaded is not False]
         here: set[_Key] = set()
         for level in one.summary.levels:
-            if level.closing:
+            if level.closing:  # it repeats the first level, and is no load of its own
                 continue
             model = models.get(str(level.model), Model(id=str(level.model)))
             key = _key(level, model, one.run)
@@ -187,6 +187,7 @@ def candidates(runs: Sequence[Measured]) -> list[Candidate]:
             if key not in here:
                 here.add(key)
                 _add_run(candidate, one, model)
+                # One process held them all, so that its memory is not that of one.
                 if len(resident) > 1 and key.model in resident:
                     shared.add(key)
                 for (name, load), side in measured.items():
@@ -217,6 +218,7 @@ def _add_run(candidate: Candidate, one: Measured, model: Model) -> None:
     facts: dict[str, Any] = {"licence": entry.get("licence")}
     if isinstance(entry.get("size_mb"), int | float):
         facts["told_bytes"] = entry["size_mb"] * 1e6
+    # In this order: the server's own word wins.
     for known in (facts, msgspec.structs.asdict(model)):
         candidate.facts.update({name: fact for name, fact in known.items() if fact is not None})
     candidate.warnings.extend(one.summary.warnings)
@@ -255,6 +257,7 @@ def _short(endpoint: str | None) -> str:
         netloc = urlsplit(endpoint or "").netloc
     except ValueError:  # no file can hold us up
         netloc = ""
+    # An address may hold a user's name and password.
     return plain(netloc).rpartition("@")[2] or "a server of its run"
 
 

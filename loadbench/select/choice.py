@@ -56,6 +56,7 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
         "would_change": {"weight": None, "figures": [], "unknown": []},
         "doubts": [],
     }
+    # Which figures would count if the criterion had a weight: reports show it beside the weights.
     with_any_weight = shares(dict.fromkeys(policy.weights, 1.0), basis.counts)
     for one in CRITERIA:
         record["criteria"].append(
@@ -67,7 +68,7 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
                 "figures": [name for name in one.figures if name in with_any_weight],
             }
         )
-    if not basis.order:
+    if not basis.order:  # all fell out: there is no winner to speak against
         return record
     wins = basis.win(basis.order[0])
     word = "close"

@@ -182,7 +182,7 @@ def of_times(
             values = _times(lap, metric, with_failures)
             if len(values):
                 some.append(_of_run(values, metric, statistic))
-        if len(some) < len(laps):
+        if len(some) < len(laps):  # a mean over some of the runs would be of another thing than that of the others
             continue
         if any(math.isinf(part.value) for part in some):
             lows = [part.low for part in some if part.low is not None]
@@ -286,6 +286,7 @@ def _memory(one: Candidate, load: str) -> Figure | None:
             most, source = level.server_memory_peak_bytes + gpu, level.gpu_memory_source if gpu else None
     if not runs:
         return None
+    # A driver that tells no process's share tells the device's, which others may use.
     words = "resident" if source is None else "resident and on the GPU"
     if source == "device":
         words += ", where others may hold some too"

@@ -76,14 +76,14 @@ class Policy:
     usual: bool = True
 
 
-def policy(data: object = None, given: Sequence[str] = (), where: str = "--weights") -> Policy:
+def policy(data: object = None, changes: Sequence[str] = (), where: str = "--weights") -> Policy:
     """The weights of a file, and those of the command line on top.
 
     A file lists all that counts: what it does not name has no weight. Without one the usual weights hold.
 
     Args:
         data: What the file holds: weights by criterion, and optionally `needs` (a list) and `licences` (a table).
-        given: Each "latency=3".
+        changes: Each "latency=3".
         where: The file's name, for messages.
     Raises:
         UsageError: One line that says what is wrong.
@@ -102,7 +102,7 @@ def policy(data: object = None, given: Sequence[str] = (), where: str = "--weigh
     weights = dict(USUAL) if data is None else dict.fromkeys(NAMES, 0.0)
     for name, value in table.items():
         weights[_criterion(str(name), where)] = _weight(value, f"{where}: {name}")
-    for text in given:
+    for text in changes:
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--weight {shown(text)}: write CRITERION=PARTS, as latency=3")
@@ -115,7 +115,7 @@ def policy(data: object = None, given: Sequence[str] = (), where: str = "--weigh
     known = {str(name).strip().lower(): _weight(value, f"{where}: licences.{name}") for name, value in licences.items()}
     if any(value > 1 for value in known.values()):
         raise UsageError(f"{where}: a licence is worth from 0 to 1")
-    return Policy(weights, known, tuple(needs), usual=data is None and not given)
+    return Policy(weights, known, tuple(needs), usual=data is None and not changes)
 
 
 def _criterion(name: str, where: str) -> str:
@@ -284,6 +284,7 @@ def dominated(names: Sequence[str], figures: Sequence[str], goodness: Reals) -> 
     for i, name in enumerate(names):
         for j, other in enumerate(names):
             mine, theirs = goodness[i], goodness[j]
+            # What was not measured of the other might be worse than this.
             if i == j or bool((np.isnan(theirs) & ~np.isnan(mine)).any()):
                 continue
             both = ~np.isnan(mine) & ~np.isnan(theirs)
@@ -329,6 +330,7 @@ def wins(
     generator = np.random.default_rng(seed)
     weights = np.asarray(shares, dtype=np.float64)
     rows, columns = grid.logs.shape
+    # One draw a candidate for all that comes from speed, one a figure for the rest.
     run = generator.standard_normal((draws, rows, 1))
     own = generator.standard_normal((draws, rows, columns))
     z = np.where(grid.speed, run, own)

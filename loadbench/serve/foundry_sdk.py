@@ -139,7 +139,7 @@ class Sdk:
         if not found.is_cached:
             raise _not_cached(model)
         self.unload(model)
-        with _translated(lambda message: LoadbenchError(f"{model} cannot be removed: {plain(message)}")):
+        with _translated(lambda message: LoadbenchError(f"{model} cannot be removed: {message}")):
             if registered:
                 self._local.unregister_model(model)
             else:
@@ -161,7 +161,7 @@ class Sdk:
         if there is not None and there.is_loaded:
             return _row(there, True)
         with (
-            _translated(lambda message: LoadbenchError(f"{path} cannot be registered: {plain(message)}")),
+            _translated(lambda message: LoadbenchError(f"{path} cannot be registered: {message}")),
             ModelInfoBuilder() as facts,
         ):
             if there is not None:
@@ -197,7 +197,7 @@ class Sdk:
             catalog_urls=[(self._catalogue, None)] if self._catalogue else None,
             disable_nonessential_telemetry=True,
         )
-        with _translated(lambda message: LoadbenchError(f"Foundry Local cannot start: {plain(message)}")):
+        with _translated(lambda message: LoadbenchError(f"Foundry Local cannot start: {message}")):
             FoundryLocalManager.initialize(settings)
         self._providers_sought = False
         assert FoundryLocalManager.instance is not None
@@ -260,7 +260,7 @@ def _translated(error: Callable[[str], LoadbenchError]) -> Iterator[None]:
     try:
         yield
     except FoundryLocalException as failed:
-        raise error(str(failed)) from failed
+        raise error(plain(str(failed))) from failed
 
 
 def _row(model: IModel, registered: bool) -> Row:
@@ -437,31 +437,28 @@ def plain(message: str) -> str:
 
 
 def on_load(model: str, message: str) -> LoadbenchError:
-    text = plain(message)
-    if _MEMORY.search(text):
+    if _MEMORY.search(message):
         return LoadbenchError(
-            f"{model} does not fit into memory: unload other models, or take a smaller model or variant ({text})"
+            f"{model} does not fit into memory: unload other models, or take a smaller model or variant ({message})"
         )
-    if found := _PROVIDER.search(text):
+    if found := _PROVIDER.search(message):
         return TargetError(
             f"{model} needs {found[1]}, which is not on this machine: install the device's driver and let the SDK "
             "fetch the provider (it needs a network once), or take another variant, as with --device cpu"
         )
-    return LoadbenchError(f"{model} cannot be loaded: {text}")
+    return LoadbenchError(f"{model} cannot be loaded: {message}")
 
 
 def on_unload(model: str, message: str) -> LoadbenchError:
-    text = plain(message)
-    if found := _IN_USE.search(text):
+    if found := _IN_USE.search(message):
         return Busy(f"{model} still answers {found[1]} request(s): unload it when they have ended")
-    return LoadbenchError(f"{model} cannot be unloaded: {text}")
+    return LoadbenchError(f"{model} cannot be unloaded: {message}")
 
 
 def on_serve(port: int, message: str) -> LoadbenchError:
-    text = plain(message)
-    if "bind" in text.lower():
+    if "bind" in message.lower():
         return LoadbenchError(f"port {port} of 127.0.0.1 is taken by another program: give another --port")
-    return LoadbenchError(f"Foundry Local's web service cannot start on port {port}: {text}")
+    return LoadbenchError(f"Foundry Local's web service cannot start on port {port}: {message}")
 
 
 def _not_cached(model: str) -> TargetError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -27,20 +27,20 @@ _TASKS = {"llm": "chat-completion", "vlm": "chat-completion", "model": None}
 """What a row's type says; `model` says nothing."""
 _LOAD_FACTOR = 1.2  # the context and the runtime's own buffers take memory beside the weights
 _LICENCE_HEAD = 4000  # characters: a name stands at the start; the texts run to 15,000
-_LICENCES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (r"apache license,?\s+version 2\.0|apache-2\.0", lambda _: "Apache-2.0"),
-    (r"\bmit license\b|permission is hereby granted, free of charge", lambda _: "MIT"),
-    (r"\bllama\s+(\d(?:\.\d)?)\s+community license", lambda found: f"Llama {found[1]} Community"),
-    (r"gemma terms of use", lambda _: "Gemma"),
-    (r"qwen research license", lambda _: "Qwen Research"),
-    (r"(?:tongyi qianwen|qwen) license", lambda _: "Qwen"),
-    (r"deepseek license", lambda _: "DeepSeek"),
-    (r"mistral ai (\w+(?:-\w+)?) licen[cs]e", lambda found: f"Mistral {found[1].title()}"),
-    (r"redistribution and use in source and binary forms", lambda _: "BSD"),
-    (r"gnu affero general public license", lambda _: "AGPL"),
-    (r"gnu general public license", lambda _: "GPL"),
-    (r"attribution-noncommercial 4\.0|cc-by-nc-4\.0", lambda _: "CC-BY-NC-4.0"),
-    (r"attribution 4\.0|cc-by-4\.0", lambda _: "CC-BY-4.0"),
+_LICENCES = (
+    (r"apache license,?\s+version 2\.0|apache-2\.0", "Apache-2.0"),
+    (r"\bmit license\b|permission is hereby granted, free of charge", "MIT"),
+    (r"\bllama\s+(\d(?:\.\d)?)\s+community license", "Llama {} Community"),
+    (r"gemma terms of use", "Gemma"),
+    (r"qwen research license", "Qwen Research"),
+    (r"(?:tongyi qianwen|qwen) license", "Qwen"),
+    (r"deepseek license", "DeepSeek"),
+    (r"mistral ai (\w+(?:-\w+)?) licen[cs]e", "Mistral {}"),
+    (r"redistribution and use in source and binary forms", "BSD"),
+    (r"gnu affero general public license", "AGPL"),
+    (r"gnu general public license", "GPL"),
+    (r"attribution-noncommercial 4\.0|cc-by-nc-4\.0", "CC-BY-NC-4.0"),
+    (r"attribution 4\.0|cc-by-4\.0", "CC-BY-4.0"),
 )
 
 
@@ -177,7 +177,7 @@ def licence_name(text: str | None) -> str | None:
     named = []
     for pattern, name in _LICENCES:
         if match := re.search(pattern, head, re.IGNORECASE):
-            named.append((match.start(), name(match)))
+            named.append((match.start(), name.format(*(group.title() for group in match.groups()))))
     if named:
         return min(named)[1]
     first = next(iter((text or "").strip().splitlines()), "").strip()

@@ -291,7 +291,7 @@ def reach(freedom: float, z: float = 1.0) -> float:
     """What a variance of so many degrees of freedom exceeds by chance, once in six times (Wilson & Hilferty 1931).
 
     Args:
-        z: The normal quantile that stands for another chance than one in six.
+        z: The normal quantile, for another chance than one in six.
 
     >>> round(reach(1), 2), round(reach(100), 2)
     (1.95, 1.14)

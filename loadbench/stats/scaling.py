@@ -47,7 +47,7 @@ class Point:
         r_ms, ttft_ms: Mean E2E; mean TTFT, None of whole answers.
         think_ms: Mean pause of a user between an answer and the next question, 0 where there is none.
         log_half: Half the width of the 95 % interval of ln x_per_s; None where no interval is known.
-        levels: Entries of summary.json that it stands for.
+        levels: Its entries of summary.json.
     """
 
     n: float

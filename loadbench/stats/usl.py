@@ -26,7 +26,7 @@ FEWEST_LOADS = 6
 FITS, MISFIT = 0.06, 0.1
 SAMPLES = 1000
 SEED = 20070101
-# The chance by which residuals of a law that fits are told not to be chance.
+# The chance at which residuals of a law that fits count as a misfit.
 CLEAR = 0.05
 STEPS, HALVINGS = 40, 12
 _FREE = ((0, 1, 2), (0, 1), (0, 2), (0,))

@@ -25,7 +25,7 @@ import msgspec
 import orjson
 
 from loadbench.errors import StoreError
-from loadbench.store.files import HISTOGRAMS, TOLD, Check, hlog_works, is_told, log_tag, read_info, read_lines
+from loadbench.store.files import HISTOGRAMS, SERVER_COUNTS, Check, hlog_works, is_count, log_tag, read_info, read_lines
 from loadbench.store.histogram import Histogram, read_log
 from loadbench.store.record import ColumnBuilder, Json, Line, Results
 from loadbench.store.schema import is_sample
@@ -42,7 +42,7 @@ class LevelData:
         histograms: By metric (ttft, itl, tpot, e2e, client_lag), in us; without entries where no .hlog could be read.
         gaps_kept: Whether `results` holds every gap; else `histograms["itl"]` alone does.
         damage: Why its records or samples are not those that were written, a line each; empty where all is well, and
-            where nobody knows.
+            where the run did not write down what it wrote.
     """
 
     facts: Json
@@ -144,7 +144,7 @@ def _read_requests(path: Path, attempts: Mapping[tuple[str, int], _Attempt]) -> 
         try:
             record = decoder.decode(line)
         except msgspec.ValidationError as error:
-            record = _without_untold(line)
+            record = _without_false_counts(line)
             why = printable(str(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable += 1
@@ -172,13 +172,13 @@ def _read_requests(path: Path, attempts: Mapping[tuple[str, int], _Attempt]) -> 
     return unreadable
 
 
-def _without_untold(line: bytes) -> Any:
+def _without_false_counts(line: bytes) -> Any:
     """A record whose counts of the server's are no such counts, without them; None where that is not all."""
     try:
         found = json.loads(line)
-        for name in TOLD:
+        for name in SERVER_COUNTS:
             count = found.get(name)
-            if isinstance(count, int | float) and not isinstance(count, bool) and not is_told(count):
+            if isinstance(count, int | float) and not isinstance(count, bool) and not is_count(count):
                 found[name] = None
         return msgspec.convert(found, Line)
     except (msgspec.MsgspecError, ValueError, AttributeError, OverflowError, RecursionError):

@@ -31,7 +31,7 @@ TOO_LONG = b"(a line that is too long)"
 # Of a record in requests.jsonl; the text goes to answers.jsonl.
 FIELDS = tuple(field.name for field in dataclasses.fields(Result) if field.name not in ("text", "retry_after_s"))
 # Fields of a record that hold what a server said: a number that cannot be true is as none.
-TOLD = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "status")
+SERVER_COUNTS = ("first_tokens", "input_tokens", "cached_tokens", "output_tokens", "status")
 # Metrics with a log of their own, NAME.hlog. In open loop `ttft` counts from when a request was due, as in reports,
 # and `ttft_from_sent` stands beside it.
 HISTOGRAMS = ("ttft", "ttft_from_sent", "itl", "tpot", "e2e", "client_lag")
@@ -284,7 +284,7 @@ def read_lines(path: Path, most_bytes: int = LARGEST_LINE_BYTES) -> Iterator[tup
         raise StoreError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
-def is_told(value: object) -> bool:
+def is_count(value: object) -> bool:
     """Whether a server's count is one: nothing, or a whole number that every JSON reader takes."""
     return value is None or (isinstance(value, int) and 0 <= value <= 2**53)
 
@@ -310,7 +310,7 @@ class Check:
             self._more += 1
 
     def fault(self, name: str) -> str | None:
-        """What is wrong with the lines of a file, in words; None where nothing is, or nobody knows."""
+        """What is wrong with the lines of a file, in words; None where nothing is, or where it is unknown."""
         if self._wanted is None:
             return None
         lines = self._wanted["lines"]

@@ -16,13 +16,13 @@ from loadbench.store.files import (
     FIELDS,
     HISTOGRAMS,
     SCHEMA,
-    TOLD,
+    SERVER_COUNTS,
     cannot_write,
     count_line,
     end_lines,
     hlog_works,
     hold,
-    is_told,
+    is_count,
     left_behind,
     log_tag,
     open_append,
@@ -147,8 +147,8 @@ class RunFolder:
     def add(self, result: Result) -> None:
         """A request ended. It is on disk once `take` was called and its work done."""
         record = {name: getattr(result, name) for name in FIELDS}
-        for name in TOLD:
-            if not is_told(record[name]):
+        for name in SERVER_COUNTS:
+            if not is_count(record[name]):
                 record[name] = None
         self._raw_gaps += len(result.gaps_us)
         if self._raw_gaps > MAX_RAW_GAPS:

@@ -334,7 +334,7 @@ def check_run(info: Facts) -> None:
 
 
 def forget(info: Facts, sections: Sequence[str]) -> None:
-    """Make null what is a number and none that a run.json may hold: a server said it, and nobody knows the truth.
+    """Make null what is a number and none that a run.json may hold: it came from a server, and the true one is unknown.
 
     Args:
         sections: Keys of it whose values are looked at.

@@ -149,7 +149,7 @@ class Timeline(Struct, kw_only=True, frozen=True):
 
 
 class Course(Struct, kw_only=True, frozen=True):
-    """A level's samples as columns, each as long as `t_s`; None where nobody knows any of it."""
+    """A level's samples as columns, each as long as `t_s`; None where none of it is known."""
 
     t_s: Sequence[float]
     server_memory_bytes: Sequence[float | None] | None
@@ -621,7 +621,7 @@ class Model(Struct, kw_only=True, frozen=True):
 
 
 class Absent(Struct, kw_only=True, frozen=True):
-    """A variant that was asked for and is not there."""
+    """A variant of the scenario that the server does not have."""
 
     name: str | None = None
     device: str | None = None

@@ -108,7 +108,7 @@ def find(spec: str) -> Adapter:
     else:
         points = entry_points(group=GROUP)
         if spec not in points.names:
-            hint = _near(spec, points.names) or _list(points.names)
+            hint = _hint(spec, points.names)
             raise UsageError(f"no adapter is named {spec!r}{hint}; one of your own is written module:Class")
         try:
             adapter = points[spec].load()
@@ -140,28 +140,26 @@ def _attribute(spec: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise LoadbenchError(f"the module {module_name} cannot be imported: {described(error)}") from error
-        files = (path.stem for path in Path(here).glob("*.py"))
-        raise UsageError(
-            f"there is no module {error.name!r}, neither in {here} nor installed{_near(error.name, files)}"
-        ) from None
+        files = difflib.get_close_matches(error.name, [path.stem for path in Path(here).glob("*.py")], n=1)
+        hint = f"; is it {files[0]}?" if files else ""
+        raise UsageError(f"there is no module {error.name!r}, neither in {here} nor installed{hint}") from None
     except FAILURES as error:
         raise LoadbenchError(f"the module {module_name} cannot be imported: {described(error)}") from error
     attribute: object = module
     for word in name.split("."):
         if not hasattr(attribute, word):
             there = [other for other, value in vars(attribute).items() if callable(getattr(value, "generate", None))]
-            raise UsageError(f"the module {module_name} has no {name!r}{_near(word, there) or _list(there)}")
+            raise UsageError(f"the module {module_name} has no {name!r}{_hint(word, there)}")
         attribute = getattr(attribute, word)
     return attribute
 
 
-def _near(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(set(names)), n=1)
-    return f"; is it {close[0]}?" if close else ""
-
-
-def _list(names: Iterable[str]) -> str:
-    return f"; there is {', '.join(sorted(set(names))[:8])}" if names else ""
+def _hint(name: str, names: Iterable[str]) -> str:
+    """The nearest of the names, else the first few."""
+    names = sorted(set(names))
+    if close := difflib.get_close_matches(name, names, n=1):
+        return f"; is it {close[0]}?"
+    return f"; there is {', '.join(names[:8])}" if names else ""
 
 
 def option(text: str) -> tuple[str, object]:
