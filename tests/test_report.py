@@ -119,13 +119,6 @@ def test_an_output_without_our_signs_gets_ascii() -> None:
     assert b"[202-218]" in raw.getvalue()
 
 
-def test_models_under_one_another_share_one_unit() -> None:
-    heads = [line for line in on_terminal(summary_of("closed_loop"), 120).splitlines() if line.startswith("level")]
-
-    assert len(heads) == 6
-    assert [heads[i] for i in (0, 2, 4)] == [heads[i] for i in (1, 3, 5)]
-
-
 def test_a_terminal_shows_the_verdict_again_at_the_end_as_a_report_is_longer_than_a_screen() -> None:
     summary = summary_of("closed_loop")
     first, again = printed(summary, color_system=None, force_terminal=True).split("In short")

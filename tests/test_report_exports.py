@@ -50,10 +50,11 @@ def test_every_column_and_unit_is_described_and_those_of_the_first_version_come_
 def test_each_row_of_a_level_has_the_levels_keys_and_the_device_that_ran() -> None:
     ran = {"id": "m", "device": "CPU", "execution_provider": "CPUExecutionProvider"}
     keys = {"repeat": 2, "closing": True, "status": "complete", "endpoint": "http://a/v1", "device": "GPU", "ran": ran}
+    keys["endpoints"] = [{"url": "http://b/v1", "completed": 1}]
     rows = [row for row in read(with_levels(summary_of("closed_loop"), **keys)) if row["level"]]
 
     found = {tuple(row[name] for name in ("repeat", "closing", "status", "endpoint", "device")) for row in rows}
-    assert found == {("2", "1", "complete", "http://a/v1", "CPU")}
+    assert found == {("2", "1", "complete", url, "CPU") for url in ("http://a/v1", "http://b/v1")}
 
 
 ROWS = [

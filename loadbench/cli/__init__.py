@@ -104,6 +104,7 @@ class Program(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
+        # numpy, anyio and rich take half a second together: `loadbench --help` and `serve simulator` need none of them.
         module = import_module(f"loadbench.cli.{_ELSEWHERE.get(cmd_name, cmd_name)}")
         command: click.Command = getattr(module, cmd_name)
         return command

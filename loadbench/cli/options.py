@@ -84,6 +84,7 @@ class Command(click.Command):
             line = unknown_variables(os.environ, ctx)
             if line is not None:
                 click.echo(line, err=True)
+        # Not by a return to click's groups, which would drop it: their results are for chained commands.
         ctx.exit(super().invoke(ctx) or 0)
 
 

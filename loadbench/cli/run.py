@@ -194,7 +194,7 @@ def view(shown: Shown) -> View:
 def carry_out(job: Job, shown: Shown) -> int:
     """Run it all; the exit code."""
     both = job.scenario.against is not None or bool(sides(job.resume))
-    if both and shown.junit is not None:
+    if both and shown.junit is not None:  # a file of JUnit's has one suite, and there are two runs
         raise UsageError(
             "--junit is for a run of one target: leave it out, or write it of one side by loadbench report"
         )

@@ -462,7 +462,8 @@ def _failed(models: Sequence[ModelScores]) -> Iterator[str]:
 
 
 def _agreement(one: Agreement) -> str:
-    a, b = (f"judge {name[6:]}" if name.startswith("judge:") else name.partition(":")[2] for name in (one.a, one.b))
+    # Scores are by "hand:anna" or "judge:MODEL".
+    a, b = (name.removeprefix("hand:").replace("judge:", "judge ", 1) for name in (one.a, one.b))
     kappa = "kappa is not defined: both gave one and the same score throughout"
     if one.kappa is not None:
         interval = "no interval below 10 prompts"

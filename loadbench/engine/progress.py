@@ -72,6 +72,15 @@ class Progress:
             self.histograms["ttft_from_sent"] = Histogram()
 
 
+def rounded(value: float | None, digits: int, per: float = 1) -> float | None:
+    """A figure for run.json, in units of `per`; one that was not measured stays None.
+
+    >>> rounded(2_345_678, 3, per=1e6), rounded(None, 3)
+    (2.346, None)
+    """
+    return None if value is None else round(value / per, digits)
+
+
 def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
     """What run.json says of a level that is over. Times in ns count from its beginning."""
     lag = progress.histograms["client_lag"]
@@ -102,9 +111,9 @@ def facts(progress: Progress, *, stopped: bool) -> dict[str, Any]:
         "requests_planned": progress.limits.requests,
         "duration_planned_s": progress.limits.duration_s,
         "think_time_s": progress.think_time_s,
-        "round_trip_ms": None if progress.round_trip_ns is None else round(progress.round_trip_ns / 1e6, 3),
+        "round_trip_ms": rounded(progress.round_trip_ns, 3, per=1e6),
         "client_cpu_s": round(progress.client_cpu_s, 3),
-        "client_wait_share": None if progress.client_wait_share is None else round(progress.client_wait_share, 6),
+        "client_wait_share": rounded(progress.client_wait_share, 6),
         "workers": progress.workers,
         "client_lag_us": None
         if lag.percentile(0.5) is None

@@ -22,6 +22,7 @@ from loadbench import scenario as scenarios
 from loadbench import server as targets
 from loadbench.client import Endpoint, Parameters, Route
 from loadbench.engine import MAX_STREAMS, process
+from loadbench.engine.progress import rounded
 from loadbench.errors import FAILED, INTERRUPTED, UsageError
 from loadbench.prompts import Prompt
 from loadbench.quality import Question, checks
@@ -363,7 +364,7 @@ class Prepared:
                     "weight": weight,
                     "kind": one.server.kind,
                     "version": one.server.version,
-                    "round_trip_ms": None if one.round_trip_ns is None else round(one.round_trip_ns / 1e6, 3),
+                    "round_trip_ms": rounded(one.round_trip_ns, 3, per=1e6),
                 }
             )
         return found

@@ -23,6 +23,7 @@ import anyio.to_thread
 
 from loadbench.client import Route
 from loadbench.engine import TICK_S, Progress, Settings, Share
+from loadbench.engine.progress import rounded
 from loadbench.errors import LoadbenchError, UsageError
 from loadbench.prompts import UNKNOWN, Line, Prompt
 from loadbench.runner import pool as pools
@@ -296,7 +297,7 @@ def merge_into(progress: Progress, parts: Sequence[Part]) -> None:
 def worker_figures(part: Part, progress: Progress) -> dict[str, object]:
     """What run.json says of a worker's share."""
     place, report, share, level = part.place, part.last, part.share, progress.level
-    hello, rate_per_s = place.hello, level.request_rate_per_s
+    hello = place.hello
     lasted_s = (report.ended_ns or 0) / 1e9  # 0 of a share that did not end, or did not begin
 
     def ms(name: str) -> dict[str, float | None]:
@@ -314,9 +315,9 @@ def worker_figures(part: Part, progress: Progress) -> dict[str, object]:
         "pid": None if hello is None else hello.pid,
         "status": "complete" if part.lost is None else "lost",
         "reason": part.lost,
-        "lost_s": None if part.lost_ns is None else round(part.lost_ns / 1e9, 3),
+        "lost_s": rounded(part.lost_ns, 3, per=1e9),
         "streams": None if level.concurrency is None else share.part(level.concurrency),
-        "request_rate_per_s": None if rate_per_s is None else round(rate_per_s / share.of, 6),
+        "request_rate_per_s": rounded(level.request_rate_per_s, 6, per=share.of),
         **{name: part.count(name) for name in ("issued", "completed", "failed", "cancelled", "dropped")},
         "unknown": report.issued - report.ended if part.lost else 0,
         "ttft_ms": ms("ttft"),
@@ -324,8 +325,8 @@ def worker_figures(part: Part, progress: Progress) -> dict[str, object]:
         "client_lag_ms": ms("client_lag"),
         "cpu_s": round(report.cpu_s, 3),
         "cpu_share": round(report.cpu_s / lasted_s, 4) if lasted_s > 0 else None,
-        "wait_share": None if report.client_wait_share is None else round(report.client_wait_share, 4),
-        "round_trip_ms": None if report.round_trip_ns is None else round(report.round_trip_ns / 1e6, 3),
+        "wait_share": rounded(report.client_wait_share, 4),
+        "round_trip_ms": rounded(report.round_trip_ns, 3, per=1e6),
         "clock_uncertain_ms": round(part.clock.uncertain_ns / 1e6, 3),
         "wall_clock_offset_ms": round(part.clock.wall_offset_ns / 1e6, 3),
         "late_ms": round(report.late_ns / 1e6, 3),
