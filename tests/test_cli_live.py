@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from loadbench.cli import run
+from loadbench.cli import outcome, run
 from loadbench.cli.lines import Lines
 from loadbench.cli.screen import Screen
 from loadbench.runner.watch import JsonLines, View
@@ -173,11 +173,11 @@ def test_each_reader_gets_the_view_that_suits(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     monkeypatch.setenv("TERM", "xterm")
 
-    assert type(run.view(run.Shown(as_json=as_json, quiet=quiet, no_progress=not progress))) is kind
+    assert type(outcome.view(run.Shown(as_json=as_json, quiet=quiet, no_progress=not progress))) is kind
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
 
-    assert type(run.view(run.Shown())) is Lines
+    assert type(outcome.view(run.Shown())) is Lines

@@ -146,7 +146,7 @@ def test_the_live_view_into_a_full_terminal_ends_no_run(
     def screen(_: object) -> Screen:
         return Screen(Console(file=sys.stderr, force_terminal=True, width=80, height=24))
 
-    monkeypatch.setattr("loadbench.cli.run.view", screen)
+    monkeypatch.setattr("loadbench.cli.outcome.view", screen)
     code, _, _ = into("run", "-e", quick.url, *BRIEF, "-o", tmp_path / "run", err=Full())
 
     assert code == 0

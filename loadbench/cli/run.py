@@ -1,35 +1,18 @@
-"""`loadbench run` and `capacity`: a job carried out, and what came of it in words, tables and an exit code."""
+"""`loadbench run` and `capacity`: their options and help. `outcome.py` carries out what they say."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import msgspec
-from rich.console import Console
 
-from loadbench.cli.compare import unsettled
-from loadbench.cli.job import job_of, part
-from loadbench.cli.lines import Lines
-from loadbench.cli.opening import Terminal
 from loadbench.cli.options import MORE, Command, options, scenario_file
-from loadbench.cli.screen import Screen
-from loadbench.cli.surroundings import say, write
-from loadbench.errors import FAILED, INTERRUPTED, UsageError
-from loadbench.report import brief, comparison, junit, objectives, text
-from loadbench.report import run as run_report
-from loadbench.runner import measure as outcomes
-from loadbench.runner.capacity import Grid
 from loadbench.runner.job import Job, Limits, Output, Search, Server, Sharing
-from loadbench.runner.measure import Outcome, measure
-from loadbench.runner.watch import JsonLines, View
 from loadbench.scenario import Scenario
 from loadbench.scenario.settings import Flag
-from loadbench.store.folder import sides
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +94,7 @@ def run(ctx: click.Context, /, **values: object) -> int:
     else the one server that listens on this machine, else the embedded model. Records, summary and report go to a
     folder in results/.
     """
-    return carry_out(job_of(ctx, values), part(Shown, values))
+    return _carried_out(ctx, values)
 
 
 # -- capacity: a search for the load
@@ -170,91 +153,18 @@ def capacity(ctx: click.Context, /, **values: object) -> int:
     the SLO is met, from where on it is missed, what is undecided between, and an estimate from all probes together.
     All steps go to a run folder, as `loadbench run` writes it.
     """
+    from loadbench.cli.job import part
+    from loadbench.runner.capacity import Grid
+
     if values["resume"] is None:
         grid = Grid.of(part(Search, values))  # refused before anything else
         values["concurrency" if grid.by == "concurrency" else "request_rate"] = [grid.start]
+    return _carried_out(ctx, values)
+
+
+def _carried_out(ctx: click.Context, values: dict[str, Any]) -> int:
+    # Here, since what measures and what reports take over half a second to import, and --help needs neither.
+    from loadbench.cli.job import job_of, part
+    from loadbench.cli.outcome import carry_out
+
     return carry_out(job_of(ctx, values), part(Shown, values))
-
-
-# -- both
-
-
-def view(shown: Shown) -> View:
-    """What a run shows while it goes on: JSON lines, nothing, a live picture on a terminal, else plain lines."""
-    if shown.as_json:
-        return JsonLines(sys.stdout.buffer)
-    if shown.quiet:
-        return View()
-    console = Console(stderr=True)
-    # TERM=dumb is a terminal that cannot move its cursor.
-    if shown.no_progress or not sys.stderr.isatty() or not console.is_interactive:
-        return Lines()
-    return Screen(console)
-
-
-def carry_out(job: Job, shown: Shown) -> int:
-    """Run it all; the exit code."""
-    both = job.scenario.against is not None or bool(sides(job.resume))
-    if both and shown.junit is not None:  # a file of JUnit's has one suite, and there are two runs
-        raise UsageError(
-            "--junit is for a run of one target: leave it out, or write it of one side by loadbench report"
-        )
-    observer = view(shown)
-    outcome = measure(job, observer, Terminal(as_json=shown.as_json))
-    if not outcome.runs:
-        return 0
-    summaries = [outcomes.reported(one.folder) for one in outcome.runs]
-    for summary in summaries:
-        observer.summary(summary)
-    if len(summaries) > 1:
-        return _both(outcome, summaries, observer, shown)
-    if shown.tables:
-        path = outcome.folder
-        compose = run_report.document if shown.full else brief.document
-        text.show(compose(summaries[0]), text.console(sys.stdout))
-        more = "" if shown.full else " --full"
-        click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}{more}")
-    if shown.junit is not None:  # last: where it cannot be written, all else was said
-        write(shown.junit, junit.of_run(summaries[0], strict=shown.strict))
-    verdict = outcomes.verdict(outcome, summaries[0], strict=shown.strict)
-    say(verdict.reasons)
-    _say_how_to_go_on(outcome, shown)
-    return verdict.code
-
-
-def _both(outcome: Outcome, summaries: Sequence[dict[str, Any]], observer: View, shown: Shown) -> int:
-    """What two runs in turns came to, and how they compare; the exit code."""
-    for one in outcome.runs:
-        say(outcomes.failures(one))
-    if outcome.interrupted:
-        _say_how_to_go_on(outcome, shown)
-        return INTERRUPTED
-    document = outcomes.compared(outcome, summaries)
-    if document is None:
-        say(["no level ran to its end on both sides: there is nothing to compare"])
-    else:
-        observer.compared(document)
-        if shown.tables:
-            root = outcome.folder
-            text.show(comparison.document(document), text.console(sys.stdout))
-            click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}")
-    lost = outcomes.incomplete(summaries, outcome)
-    if lost:
-        say(lost)
-        return 1
-    if document is None or any(one.failed for one in outcome.runs):
-        return 1
-    reasons = []
-    for one, summary in zip(outcome.runs, summaries, strict=True):
-        reasons += [f"{one.name}: {reason}" for reason in objectives.reasons(summary, strict=shown.strict)]
-    (record,) = document["comparisons"]
-    if shown.strict and (record["word"] == "no verdict" or unsettled(record)):
-        word = "no verdict" if record["word"] == "no verdict" else "can't tell"
-        reasons.append(f"{word}, and --strict wants one")
-    say(reasons)
-    return FAILED if reasons else 0
-
-
-def _say_how_to_go_on(outcome: Outcome, shown: Shown) -> None:
-    if outcome.interrupted and not shown.quiet:
-        click.echo(f"interrupted; go on with: {outcome.goes_on_with}", err=True)

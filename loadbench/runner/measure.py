@@ -17,7 +17,7 @@ import anyio
 import msgspec
 from msgspec import structs
 
-from loadbench import compare, prompts, report, select, store
+from loadbench import prompts, store
 from loadbench import scenario as scenarios
 from loadbench import server as targets
 from loadbench.client import Endpoint, Parameters, Route
@@ -26,7 +26,6 @@ from loadbench.engine.progress import rounded
 from loadbench.errors import FAILED, INTERRUPTED, UsageError
 from loadbench.prompts import Prompt
 from loadbench.quality import Question, checks
-from loadbench.report import objectives
 from loadbench.runner import capacity, connect, plan
 from loadbench.runner import folder as folders
 from loadbench.runner.capacity import UNDECIDED, Grid, Search
@@ -520,6 +519,9 @@ class Verdict:
 
 def reported(folder: Path) -> dict[str, Any]:
     """Write the reports, from the folder alone, as `loadbench report` would; the summary."""
+    # Here and below: what reads a run takes as long to import as what measures, and is needed once there is a run.
+    from loadbench import report, select
+
     summary = select.summarise(store.read(folder))
     report.write(summary, folder)
     return summary
@@ -527,6 +529,8 @@ def reported(folder: Path) -> dict[str, Any]:
 
 def verdict(outcome: Outcome, summary: Facts, *, strict: bool = False) -> Verdict:
     """How a run alone ends."""
+    from loadbench.report import objectives
+
     ran = outcome.runs[0]
     if outcome.interrupted or ran.failed:
         return Verdict(INTERRUPTED if outcome.interrupted else 1, tuple(failures(ran)))
@@ -545,6 +549,8 @@ def verdict(outcome: Outcome, summary: Facts, *, strict: bool = False) -> Verdic
 
 def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The comparison of both sides, written beside their folders; None where there is nothing to compare."""
+    from loadbench import compare, report
+
     known = {}
     for one, summary in zip(outcome.runs, summaries, strict=True):
         known[one.folder] = msgspec.convert(summary, Summary)
