@@ -13,9 +13,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from loadbench.errors import how_to_install
-from loadbench.report import FORMATS, choice, html, levels, rendered, tables
+from loadbench.report import FORMATS, choice, html, levels, matrix, rendered, tables
 from loadbench.report.document import Tables
-from loadbench.report.html import matrix
 from tests.support.browsers import Opened, opened, skip_or_fail, started
 from tests.support.choosing import GB, candidate, choose
 from tests.support.pages import LOADS, hostile, large, rich

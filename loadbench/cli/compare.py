@@ -14,11 +14,10 @@ from loadbench import compare as comparing
 from loadbench import report, store
 from loadbench.cli.options import FILE, FILE_OF_END, MORE, PATH, Command, Parsed, share, under
 from loadbench.cli.surroundings import note, put, write
-from loadbench.compare import Group, Terms
+from loadbench.compare import MEANT, Group, Terms
 from loadbench.errors import FAILED, UsageError
 from loadbench.report import comparison, text
 from loadbench.report import junit as junit_report
-from loadbench.runner.measure import MEANT
 from loadbench.scenario.bounds import Bound, check_written
 from loadbench.store.folder import sides
 

@@ -14,10 +14,9 @@ from loadbench import select, store
 from loadbench.cli.options import FILE_OF_END, PATH, Command
 from loadbench.cli.surroundings import data, note, put, say, write
 from loadbench.errors import FAILED, StoreError, UsageError
-from loadbench.report import FORMATS, brief, exports, listing, objectives, text
+from loadbench.report import FORMATS, brief, exports, listing, matrix, objectives, text
 from loadbench.report import junit as junit_report
 from loadbench.report import run as run_report
-from loadbench.report.html import matrix
 from loadbench.store import Run
 
 

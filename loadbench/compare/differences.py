@@ -121,6 +121,8 @@ _FACTS: dict[str, tuple[Callable[[Info], Value], Severity]] = {
     "loadbench version": (_at("versions", "loadbench"), "warn"),
 }
 NAMES = tuple(_FACTS)
+MEANT = ("model", "device", "execution provider", "server", "server version")
+"""What two targets, or two candidates of a choice, differ in on purpose: it is what they are compared for."""
 _MACHINE = ("processor", "cores", "power")
 """Of the client's machine: red only where the server of both sides runs on it too."""
 _OPTIONAL = ("endpoints", "system message", "requests", "duration", "warmup")

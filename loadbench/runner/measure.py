@@ -480,9 +480,6 @@ def _make_room(prepared: Sequence[Prepared]) -> None:
 
 # -- what became of it
 
-MEANT = ("model", "device", "execution provider", "server", "server version")
-"""What two targets may differ in: it is what they are compared for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -557,7 +554,7 @@ def compared(outcome: Outcome, summaries: Sequence[dict[str, Any]]) -> dict[str,
     base, new = (compare.gather([store.read(folder)], folder.name, summaries=known) for folder in known)
     if not compare.matched(base.sides, new.sides):
         return None
-    document = compare.document([compare.compare_runs(base, new, compare.Terms(meant=MEANT))])
+    document = compare.document([compare.compare_runs(base, new, compare.Terms(meant=compare.MEANT))])
     for kind, end in (("markdown", "md"), ("json", "json")):
         write_atomically(outcome.folder / f"compare.{end}", report.COMPARISONS[kind](document).encode())
     return document

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loadbench.compare import Lap, between, differences
+from loadbench.compare import MEANT, Lap, between, differences
 from loadbench.compare.sides import Info
 from loadbench.metrics.checks import titled
 from loadbench.scenario.bounds import Need
@@ -143,8 +143,6 @@ def falls_out(need: Met, terms: Terms) -> bool:
 
 # -- what speaks against it
 
-MEANT = ("model", "device", "execution provider", "server", "server version")
-"""What candidates differ in on purpose."""
 _LISTED = 4
 
 
