@@ -65,7 +65,7 @@ def test_each_side_is_an_ordinary_run_folder(quick: Simulator, slow: Simulator) 
     assert json.loads(invoke("compare", "both", "--format", "json").stdout) == json.loads(
         Path("both/compare.json").read_bytes()
     )
-    assert f"in turns with {quick.url}" in " ".join(invoke("report", "both/new").stdout.split())
+    assert f"in turns with {quick.url}" in " ".join(invoke("report", "both/new", "--full").stdout.split())
     assert all(level["interleaved"] for level in record["levels"])
     assert all(level["verdicts"][0]["ratio"] > 1.5 for level in record["levels"])
 

@@ -142,7 +142,7 @@ def test_the_models_of_one_run_are_compared_with_its_first(runs: Path) -> None:
 def test_the_report_of_a_run_holds_its_models_against_each_other(runs: Path) -> None:
     folder(runs / "models", {"m@c1": 1.0, "q@c1": 1.2})
 
-    done = invoke("report", "models")
+    done = invoke("report", "models", "--full")
 
     (record,) = json.loads((runs / "models" / "summary.json").read_bytes())["models_compared"]
     assert (record["new"]["name"], record["word"]) == ("q", "slower")

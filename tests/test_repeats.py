@@ -245,7 +245,20 @@ def test_what_cannot_be_repeated_so_is_refused_in_one_line(words: tuple[str, ...
 
 
 def test_a_run_until_tells_each_round_and_keeps_what_it_found(quick: Simulator, tmp_path: Path) -> None:
-    words = ("-c", "1,2", "-n", "60", "--max-tokens", "4", "--until", "60%", "--repeat", "4", "--no-telemetry")
+    words = (
+        "-c",
+        "1,2",
+        "-n",
+        "60",
+        "--max-tokens",
+        "4",
+        "--until",
+        "60%",
+        "--repeat",
+        "4",
+        "--no-telemetry",
+        "--full",
+    )
     done = invoke("run", "-e", quick.url, *words, "-o", tmp_path / "run")
     info = json.loads((tmp_path / "run" / "run.json").read_bytes())
     summary = json.loads((tmp_path / "run" / "summary.json").read_bytes())

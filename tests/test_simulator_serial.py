@@ -37,7 +37,7 @@ def curve(folder: str) -> dict[str, Any]:
 def test_a_server_of_one_slot_is_called_serial_in_words() -> None:
     said = measured("run", ("-c", "1,4", "-d", "1500ms"), ttft_ms=15, itl_ms=4, slots=1)
 
-    assert "answers one request at a time: 4 streams get what one gets, and wait" in said
+    assert "answers one request at a time: 4 concurrent users get together what one gets alone and wait" in said
     assert curve("run")["serial"] is True
 
 

@@ -33,7 +33,7 @@ def test_a_run_through_a_proxy_measures_with_stock_httpx_and_says_so(
     through_proxy: Callable[..., Ended], tmp_path: Path
 ) -> None:
     with simulator.start(ttft_ms=20, itl_ms=2) as server:
-        done = through_proxy(server.url, tmp_path / "run", "-c", "2", "-n", "6", "--max-tokens", "10")
+        done = through_proxy(server.url, tmp_path / "run", "-c", "2", "-n", "6", "--max-tokens", "10", "--full")
 
     assert done.code == 0, done.err
     summary = json.loads((tmp_path / "run/summary.json").read_bytes())

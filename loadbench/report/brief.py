@@ -10,7 +10,7 @@ from loadbench.errors import UsageError
 from loadbench.figures import FIGURES, STATISTIC_TITLES
 from loadbench.metrics.checks import NAMES
 from loadbench.report import levels as reading
-from loadbench.report import objectives, provenance, tables
+from loadbench.report import objectives, provenance, run, tables
 from loadbench.report.document import Block, Cell, Column, Document, Line, Section, Table, Text, Title, Tone, tables_of
 from loadbench.report.levels import Record
 from loadbench.scenario.bounds import Bound
@@ -33,6 +33,9 @@ def document(record: Record | Summary) -> Document:
     blocks: list[Block] = [Text("", lines)]
     by_model = reading.by_model(reading.of(summary))
     blocks += tables_of(objectives.steps(summary) or [_table(model, rows) for model, rows in by_model.items()])
+    unfinished = [*provenance.absent(summary), *run.unfinished(summary)]
+    if unfinished:
+        blocks.append(Text.of("", unfinished, "†"))
     if found := _warnings(summary):
         blocks.append(Text("", found, sign="!"))
     return Document(title, [Section("brief", "In short", blocks)])

@@ -117,10 +117,16 @@ def _models(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
         yield "model", one_line(f"{name}: {_words([*words, model.execution_provider, model.licence])}")
     for one in summary.models:
         yield "ran", ran(one)
-    for row in summary.absent:  # variants that the user named and that are not there
+    for text in absent(summary):
+        yield "absent", text
+
+
+def absent(summary: Summary) -> Iterator[str]:
+    """Variants that the user named and that are not there, with the reason."""
+    for row in summary.absent:
         what = " ".join(filter(None, (row.device, row.execution_provider)))
         variant = f" for {what}" if what else ""
-        yield "absent", one_line(f"{row.name}{variant}: {row.reason or 'not there'}")
+        yield one_line(f"{row.name}{variant}: {row.reason or 'not there'}")
 
 
 def ran(model: Model) -> str:

@@ -98,7 +98,7 @@ def _measured(summary: Summary, *, plots: bool) -> list[Section]:
     # The other formats have all prompts, to unfold.
     validity: list[Block] = [Only("text", slowest)] if slowest else []
     for title, lines, sign in (
-        ("Levels that did not run to their end", _unfinished(summary), "†"),
+        ("Levels that did not run to their end", unfinished(summary), "†"),
         ("Measured again at the end", _closing(summary), "-"),
     ):
         if lines:
@@ -135,7 +135,7 @@ def gates(summary: Summary) -> list[Finding]:
     return findings
 
 
-def _unfinished(summary: Summary) -> list[str]:
+def unfinished(summary: Summary) -> list[str]:
     """One line for each level that did not run to its end: "c8: interrupted after 12 of 80 requests (Ctrl-C)"."""
     sentences = []
     for level in levels.of(summary):

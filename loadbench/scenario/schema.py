@@ -522,7 +522,9 @@ def _of_requests(scenario: Scenario) -> Iterator[str]:
     for name, text in scenario.headers.items():
         place = at(("headers", name))
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-            yield f"{place}: no valid header name"
+            # Not shown: a key that was pasted without its header's name stands here.
+            yield "headers: no valid header name: write letters, digits and hyphens"
+            continue
         if name.lower() in FRAMING:
             yield f"{place}: loadbench writes this header itself; remove it"
         if not (text.isascii() and text.isprintable()):
