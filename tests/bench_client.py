@@ -44,7 +44,7 @@ SUMMARISED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A figure of MEASURING.md §4: at most so much."""
+    """A budget: a figure that may be at most so much."""
 
     name: str
     figure: float | None

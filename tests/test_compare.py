@@ -282,7 +282,7 @@ def test_the_runs_that_a_verdict_asks_for_are_about_enough() -> None:
 
 @pytest.mark.endurance
 def test_pairing_by_prompt_sees_eight_percent_over_sixty_prompts_where_comparing_the_sides_does_not() -> None:
-    """METRICS.md §5: power 0.80 paired by Student's test, 0.00 unpaired; what blocks cost of it is in the last line."""
+    """Power 0.80 paired by Student's test, 0.00 unpaired; what blocks cost of it is in the last line."""
     base, new = Server(noise=0.15, memory=0.0), Server(noise=0.15, memory=0.0, slower=1.08)
     student = paired = unpaired = 0
     for one, other in comparisons(TRIALS, base, new, prompts=60, times=1):

@@ -1,4 +1,4 @@
-"""Every gate of METRICS.md §7 on runs made to trip it, and on runs just below each of its thresholds.
+"""Every check (docs/checks.md) on runs made to trip it, and on runs just below each of its thresholds.
 
 From requests and samples on, through `metrics.summarise` (V8, and V5 and V6 between sides, through `compare`);
 test_validity.py has the exact borders of the figures themselves.

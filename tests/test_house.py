@@ -167,6 +167,18 @@ def test_every_make_target_that_a_document_names_exists(document: str) -> None:
     assert set(named) <= set(targets)
 
 
+def test_every_document_that_the_code_cites_is_here() -> None:
+    files = [*(ROOT / "loadbench").rglob("*.py"), *(ROOT / "tests").glob("*.py")]
+    cited = {
+        (found, path.name)
+        for path in files
+        for found in re.findall(r"\bdocs/\w+\.md|\b[A-Z]{4,}\.md", path.read_text())
+    }
+
+    assert len(cited) > 20
+    assert {found for found in cited if not (ROOT / found[0]).is_file()} == set()
+
+
 @pytest.mark.system
 def test_help_needs_no_heavy_library() -> None:
     script = (
@@ -179,20 +191,20 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 MOST = {
-    "lines": 53_500,
-    "files": 220,
+    "lines": 48_500,
+    "files": 168,
     "names": 22,
-    "untyped": 420,
-    "comprehensions": 53,
+    "untyped": 130,
+    "comprehensions": 49.5,
     "conditionals": 43,
-    "test_lines": 54_000,
+    "test_lines": 50_000,
 }
 """What the house may come to. It only gets smaller: a feature that is added pays by what it lets go."""
-LEAST_COMMENTS = 20
+LEAST_COMMENTS = 40
 
 
 def test_the_house_does_not_grow(record_property: Callable[[str, object], None]) -> None:
-    """DECISIONS.md 65 has what they are to come to."""
+    """DECISIONS.md 74 has how far they came."""
     found = asdict(house.measure())
     for name, figure in found.items():
         record_property(name, figure)

@@ -110,7 +110,7 @@ def test_intervals_of_gaps_hold_what_they_promise_though_gaps_of_a_request_resem
     sizes = np.full(60, 30)
 
     assert _coverage(sizes, 0.5, p, clustered=True) >= 0.92
-    assert _coverage(sizes, 0.5, p, clustered=False) < 0.7  # what METRICS.md §5 warns of
+    assert _coverage(sizes, 0.5, p, clustered=False) < 0.7  # what docs/statistics.md warns of
 
 
 @pytest.mark.endurance

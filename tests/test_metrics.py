@@ -1,4 +1,4 @@
-"""The figures of a level: METRICS.md §1 to §4, and the defects of §8 that must not come back."""
+"""The figures of a level: docs/metrics.md, and the defects of other tools that must not come back."""
 
 from __future__ import annotations
 

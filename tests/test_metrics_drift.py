@@ -1,4 +1,4 @@
-"""Drift within a level, stalls, a backlog, and the noise band of a run (METRICS.md §7: V2, V10, V11)."""
+"""Drift within a level, stalls, a backlog, and the noise band of a run (V2, V10, V11)."""
 
 from __future__ import annotations
 

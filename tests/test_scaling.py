@@ -130,7 +130,7 @@ def test_efficiency_and_speed_up_have_intervals_from_those_of_both_throughputs()
     assert found == [(None, None), ([0.4756, 0.5256], [1.9024, 2.1026]), (None, None)]
 
 
-# -- knees: one curve, four answers (METRICS.md §6)
+# -- knees: one curve, four answers (docs/statistics.md)
 
 
 def knees(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def test_a_gain_within_the_intervals_is_no_growth() -> None:
     assert saturated(curve, half=0.1) == 2
 
 
-# -- a server that answers one request at a time is called so, and no other is (METRICS.md §4)
+# -- a server that answers one request at a time is called so, and no other is (docs/statistics.md)
 
 FULL = curves.level(8, 190.0, 200 + 4 * ONE_MS, 8 * ONE_MS * 50 / 190)
 WAITING = {"ttft_ms": {"mean": 200 + 3 * ONE_MS}, "in_flight_mean": 4.0}

@@ -1,4 +1,4 @@
-"""The Universal Scalability Law, found again in curves that were made from it (METRICS.md §6)."""
+"""The Universal Scalability Law, found again in curves that were made from it (docs/statistics.md)."""
 
 import re
 from typing import Any
@@ -16,7 +16,7 @@ def test_seven_levels_with_2_percent_of_noise_give_the_law_back() -> None:
     found = [usl.fit(LEVELS, noisy(LAW, seed), samples=1) for seed in range(200)]
 
     lambdas, sigmas, kappas = np.array([(law.lambda_per_s, law.sigma, law.kappa) for law in found]).T
-    # METRICS.md's example gave (50.5, 0.062, 0.00082): that near are two of three fits, and the median is nearer.
+    # One fit gave (50.5, 0.062, 0.00082): that near are two of three fits, and the median is nearer.
     near = (abs(lambdas - 50) <= 0.7) & (abs(sigmas - 0.06) <= 0.004) & (abs(kappas - 0.0008) <= 0.00008)
     assert near.mean() > 0.5
     assert np.median(lambdas) == pytest.approx(50, rel=0.005)

@@ -180,7 +180,7 @@ def test_the_summary_counts_the_failures_of_the_measured_requests(faulty: Measur
     assert faulty.level["completed"] + faulty.level["failed"] == faulty.level["attempted"] == len(measured)
 
 
-# -- METRICS.md §1: the same stream, which tools read so differently
+# -- docs/metrics.md: the same stream, which tools read so differently
 
 
 THREE_STREAMS = [

@@ -1,4 +1,4 @@
-"""The gates of METRICS.md §7, each with cases just below and just above its thresholds."""
+"""The checks (docs/checks.md), each with cases just below and just above its thresholds."""
 
 import re
 from pathlib import Path

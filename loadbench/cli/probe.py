@@ -281,7 +281,7 @@ def on_stage(job: Job, ask: Callable[[Stage], Awaitable[bool]]) -> bool:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """What one request measured, by METRICS.md's formulas: times in ms, None where undefined."""
+    """What one request measured, by docs/metrics.md's formulas: times in ms, None where undefined."""
     request = Requests.of(Results.from_results([result]))
 
     def defined(column: Any, factor: float = 1.0) -> float | None:

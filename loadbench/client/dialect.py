@@ -86,7 +86,7 @@ def looks_streamed(start: int, declared: bytes) -> bool:
 
 
 def status_kind(status: int) -> ErrorKind:
-    """METRICS.md's word for a response that is no 200."""
+    """docs/metrics.md's word for a response that is no 200."""
     if status == 429:
         return "http_429"
     if status >= 500:

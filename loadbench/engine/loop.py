@@ -292,7 +292,7 @@ class LevelRun:
 
 
 def _record(progress: Progress, result: Result, *, streamed: bool) -> None:
-    """A completed request into the level's histograms, in us; METRICS.md §3 has the formulas."""
+    """A completed request into the level's histograms, in us; docs/metrics.md has the formulas."""
     if result.sent_ns is None or result.first_token_ns is None or result.last_token_ns is None:
         return
     histograms = progress.histograms

@@ -1,4 +1,4 @@
-"""A run in, its summary out: every figure that a report prints, as METRICS.md defines it. Pure functions.
+"""A run in, its summary out: every figure that a report prints, as docs/metrics.md defines it. Pure functions.
 
 request.py       the figures of single requests
 distribution.py  a metric over many of them: percentiles, intervals, whole spectra, stalls
@@ -222,7 +222,7 @@ def repeats(levels: Sequence[Level]) -> list[Repeats]:
 def over_runs(values: Sequence[float | None]) -> OverRuns:
     """Over runs: geometric mean with its 95 % interval, the relative half-width of that, spread and variation.
 
-    The run is the unit: Student's interval of the logarithms (METRICS.md §5), given from three runs on. All but `n` are
+    The run is the unit: Student's interval of the logarithms, from three runs on. All but `n` are
     None where a run has no such figure.
 
     >>> found = over_runs([100.0, 102.0, 98.0])

@@ -1,4 +1,4 @@
-"""The gates of METRICS.md §7: what speaks against a level's figures, how badly, and what to do about it.
+"""The checks (docs/checks.md): what speaks against a level's figures, how badly, and what to do about it.
 
 Each gate is a pure function of the level and of the scenario, and returns at most one finding: figure, reason and
 remedy in one sentence. "red" forbids a verdict, "warn" is a doubt that is printed, "note" a fact that a reader should

@@ -1,4 +1,4 @@
-"""The figures of single requests: METRICS.md §3, one column each."""
+"""The figures of single requests: docs/metrics.md, one column each."""
 
 from __future__ import annotations
 

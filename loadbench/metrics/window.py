@@ -1,4 +1,4 @@
-"""The steady window, what flowed in it and when, and whether it flowed evenly (METRICS.md §4; gate V10).
+"""The steady window, what flowed in it and when, and whether it flowed evenly (docs/metrics.md; gate V10).
 
 Amounts spread over each request's time and are summed over slices of a level.
 """

@@ -311,7 +311,7 @@ def _short(text: str, most: int = 70) -> str:
         if cut < most / 3:
             break
         kept = kept[:cut]
-    return units.one_line(kept, 2 * most)
+    return units.one_line(kept)
 
 
 # -- levels

@@ -16,7 +16,7 @@ Record = Mapping[str, Any]
 """A comparison, a choice or a summary as JSON has it."""
 
 REQUESTS_NEEDED = {"p50": 6, "p90": 36, "p95": 72, "p99": 368, "p999": 3688}
-"""Smallest n whose order statistics give a two-sided 95 % interval (METRICS.md §4)."""
+"""Smallest n whose order statistics give a two-sided 95 % interval (docs/statistics.md)."""
 NOTHING = Distribution()
 """Of a metric that nobody measured: unlike 0 values, that prints as "-"."""
 

@@ -304,7 +304,7 @@ def _failed(url: str, error: Exception, connect_s: float, within_s: float) -> Ta
 
 def _unreachable(url: str, error: httpx.TransportError) -> TargetError:
     origin, causes, message = origin_of(url), list(_causes(error)), one_line(str(error))
-    # Our own transport names the kind of failure, in METRICS.md's words; stock httpx leaves it to the chain of causes.
+    # Our own transport names the kind of failure (docs/metrics.md); stock httpx leaves it to the chain of causes.
     kind = getattr(error, "kind", None)
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if tls is not None or kind == "tls":

@@ -1,4 +1,4 @@
-"""Foundry Local: where its service is, its ids and devices, its routes by generation (FOUNDRY.md §2), load and pull."""
+"""Foundry Local (docs/foundry.md): where its service is, its ids and devices, its routes by generation, load, pull."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def _rows(url: str, response: httpx.Response, http: httpx.AsyncClient) -> tuple[
 async def _identify(probe: Probe) -> Target:
     """The server by its `Server` header, its model list, and what its own routes answer, one after the other.
 
-    Source: FOUNDRY.md §2 for Foundry Local's generations; llama.cpp and the simulator name themselves in `Server`;
+    Source: docs/foundry.md for Foundry Local's generations; llama.cpp and the simulator name themselves in `Server`;
     `/api/version` is Ollama's, `/version` vLLM's, `/api/v0/models` LM Studio's own.
     """
     name, _, version = (probe.target.server_header or "").partition("/")

@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals of percentiles, means, shares, rates and ratios (METRICS.md §4, §5).
+"""How sure a figure is: intervals of percentiles, means, shares, rates and ratios (docs/statistics.md).
 
 All intervals are two-sided, at 95 % unless a `tail` says otherwise. A bound that does not exist is None, never a guess.
 docs/statistics.md has each formula in words, its source, and the simulation that checks it.

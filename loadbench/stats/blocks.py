@@ -333,7 +333,7 @@ def independent_gaps(
 ) -> int:
     """How many independent values the gaps of some requests are worth around one percentile.
 
-    Gaps of one request resemble each other; treated as independent their 95 % interval covers 55 % (METRICS.md §5).
+    Gaps of one request resemble each other; taken as independent, their 95 % interval covers 55 %.
     The variance of the share of gaps on one side of the percentile is taken between requests, as for a cluster sample,
     with what a request shares with its neighbours (`mean_variance`): once with the gaps that equal it and once without,
     for where many are equal (a server that writes by a clock) one of the two shares may be 0 or 1 and vary not at all.

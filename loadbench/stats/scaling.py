@@ -1,11 +1,11 @@
-"""What more load buys: each level against the lowest one, and where a curve bends (METRICS.md §4, §6).
+"""What more load buys: each level against the lowest one, and where a curve bends (docs/statistics.md).
 
 A knee is found by four rules with different answers, so each has its name and none is "the" knee: on one curve they may
 say 16, > 32 and 8.4. Each is {"n", "relation"}: "=" at n streams (requests per second in open loop), ">" beyond the
 highest load measured, "<" or "<=" below; None where it cannot be told.
 
 A server that answers one request at a time, whatever it is offered, gives N streams the throughput of one, and each
-request waits for the N-1 before it: TTFT grows by an answer a stream while TPOT looks perfect (METRICS.md §4). A server
+request waits for the N-1 before it: TTFT grows by an answer a stream while TPOT looks perfect. A server
 that shares its processor among streams gains nothing either, but its first tokens come soon and the others slowly:
 that is no queue.
 """

@@ -1,4 +1,4 @@
-"""The run folder (DESIGN.md §4): what a run writes as it goes, and what every report is computed from.
+"""The run folder (results/README.md): what a run writes as it goes, and what every report is computed from.
 
 `requests.jsonl` is the truth, appended as requests end. `run.json` says what was run and which levels are whole; it is
 replaced by rename, so that whoever reads it sees a whole one. A level is either complete or done again.

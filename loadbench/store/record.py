@@ -47,7 +47,7 @@ ErrorKind = Literal[
     "local",
     "cancelled",
 ]
-# METRICS.md's closed list. `cancelled` is counted apart from the failures.
+# The closed list of docs/metrics.md. `cancelled` is counted apart from the failures.
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 
@@ -68,7 +68,7 @@ class Result:
         due_ns: Planned start (open loop) or the time the slot came free (closed loop).
         sent_ns: Just before the first byte was written; on a silent retry, of the second try.
         connect_ns: Duration of connection set-up inside this request; 0 on a warm connection.
-        headers_ns, first_event_ns, first_token_ns, last_token_ns, end_ns: The marks of METRICS.md §2.
+        headers_ns, first_event_ns, first_token_ns, last_token_ns, end_ns: The marks of docs/metrics.md.
         gaps_us: Gaps between successive text arrivals in us; their sum is last_token - first_token, rounded once.
         text_events: Events that carried text (content, reasoning or tool call), of all choices.
         merged_arrivals: Arrivals that carried more than one text event.

@@ -4,7 +4,7 @@ A request carries its sink in ``request.extensions["sink"]`` and its time-outs i
 body is collected, so that any httpx client can use this transport. `StockTransport` puts the same face on stock
 httpx, for proxies.
 
-Source: MEASURING.md's measurements; on the same law stock httpx reports a TTFT a hundred times too long at 512 streams.
+Source: docs/measuring.md; on the same law stock httpx reports a TTFT a hundred times too long at 512 streams.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ GRACE_S = 0.2
 
 
 class ExchangeError(httpx.TransportError):
-    """A request that failed on its way, with METRICS.md's word for how."""
+    """A request that failed on its way, with docs/metrics.md's word for how."""
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
         super().__init__(message)

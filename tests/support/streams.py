@@ -1,4 +1,4 @@
-"""Requests whose timing is known, for the tests of the read half. Times in ms; METRICS.md §1's streams by default."""
+"""Requests whose timing is known, for the tests of the read half. Times in ms; those of docs/metrics.md by default."""
 
 from __future__ import annotations
 
