@@ -138,3 +138,26 @@ def test_several_runs_in_another_format_are_one_line_that_says_what_to_do(folder
 
     assert done.exit_code == 2
     assert done.stderr == "loadbench: 2 runs: several go side by side with --format html alone; else name one\n"
+
+
+def test_the_newest_run_is_reported_where_none_is_named(place: Path, folder: Path) -> None:
+    for name, began in (
+        ("old", "2026-01-01T10:00:00Z"),
+        ("new", "2026-01-03T10:00:00Z"),
+        ("mid", "2026-01-02T10:00:00Z"),
+    ):
+        shutil.copytree(folder, place / "results" / name)  # beside `first`, which began at no known time
+        path = place / "results" / name / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_bytes()), "start": began, "name": name}))
+
+    for words in ((), ("last",)):
+        assert report(*words).stdout.startswith("loadbench  new  2026-01-03 10:00 UTC")
+    (place / "last").mkdir()
+    assert report("last").exit_code == 2  # a folder of that name is what is meant
+
+
+def test_without_any_run_one_line_says_what_to_do(place: Path) -> None:
+    done = report()
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "results: no run is in it yet; `loadbench run` makes one" in done.stderr

@@ -12,7 +12,7 @@ import click
 
 from loadbench import compare as comparing
 from loadbench import report, store
-from loadbench.cli.options import FILE, FILE_OF_END, MORE, PATH, Command, Parsed, share, under
+from loadbench.cli.options import FILE, FILE_OF_END, MORE, RUN, Command, Parsed, or_last, share, under
 from loadbench.cli.surroundings import note, put, write
 from loadbench.compare import MEANT, Group, Terms
 from loadbench.errors import FAILED, UsageError
@@ -71,8 +71,8 @@ _EXPECT_HELP = "What is compared on purpose, as 'server version': no reason agai
 
 
 @click.command(cls=Command, epilog=_EPILOG)
-@click.argument("folders", metavar="BASE [NEW …]", nargs=-1, required=True, type=PATH)
-@_what("--base", type=PATH, metavar="DIR", help="BASE; all folders given are NEW then.")
+@click.argument("folders", metavar="[BASE [NEW …]]", nargs=-1, type=RUN, callback=or_last)
+@_what("--base", type=RUN, metavar="DIR", help="BASE; all folders given are NEW then.")
 @_what("--base-model", metavar="NAME", help="Of models of one run, the one to compare with.  [default: the first]")
 @_what("--expect", "expected", multiple=True, metavar="NAME", help=_EXPECT_HELP)
 @_terms("--margin", type=_MARGIN, default="10%", metavar="10%", help="Ratios within it are the same.  [default: 10%]")
@@ -114,7 +114,8 @@ def compare(
 
     Each folder NEW is held against BASE. Requests are paired by prompt, each metric of each level gets a word by its
     interval against the margin, and all levels together one more. With one folder alone the models of that run are
-    compared with each other; one that `run --against` wrote has both sides in it.
+    compared with each other; one that `run --against` wrote has both sides in it. "last" is the newest run in results/,
+    and is taken where no folder is named.
     """
     for name in expected:
         if name not in comparing.NAMES:

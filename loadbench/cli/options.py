@@ -24,6 +24,28 @@ MORE = "More"
 _NAMES_WIDTH = 25  # in columns; what is longer has its text on the next line
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
+LAST = "last"
+
+
+class _Run(click.Path):
+    """A run folder. The word "last" is the newest one in results/, unless a folder has that name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == LAST and not Path(LAST).exists():
+            from loadbench.report.listing import newest
+
+            return newest()
+        return super().convert(value, param, ctx)
+
+
+RUN = _Run(path_type=Path)
+
+
+def or_last(_: click.Context, __: click.Parameter, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The newest run where no folder is named."""
+    return folders or (RUN.convert(LAST, None, None),)
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -11,7 +11,7 @@ import click
 
 from loadbench import report as reports
 from loadbench import select, store
-from loadbench.cli.options import FILE_OF_END, PATH, Command
+from loadbench.cli.options import FILE_OF_END, PATH, RUN, Command, or_last
 from loadbench.cli.surroundings import data, note, put, say, write
 from loadbench.errors import FAILED, StoreError, UsageError
 from loadbench.report import FORMATS, brief, exports, listing, matrix, objectives, text
@@ -24,7 +24,7 @@ from loadbench.store import Run
     cls=Command,
     epilog="""\b
 Examples:
-  loadbench report results/20260112T090000Z-cpu
+  loadbench report last --full
   loadbench report results/20260112T090000Z-cpu --format markdown > pr.md
   loadbench report results/20260112T090000Z-cpu --format csv -o figures.csv
   loadbench report results/20260112T090000Z-cpu --format html -o cpu.html
@@ -40,7 +40,7 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
 `vllm bench serve --save-result` writes them.
 """,
 )
-@click.argument("folders", metavar="RUN …", nargs=-1, required=True, type=PATH)
+@click.argument("folders", metavar="[RUN …]", nargs=-1, type=RUN, callback=or_last)
 @click.option(
     *("--format", "kind"),
     type=click.Choice([*FORMATS, *exports.FORMATS]),
@@ -71,7 +71,9 @@ def report(
     junit: Path | None,
     strict: bool,
 ) -> int:
-    """Print the report of the run in folder RUN.
+    """Print the report of the run in folder RUN, or of the newest one.
+
+    "last" is the newest run in results/. One screen has the answer, --full all of it.
 
     With --format html, several RUNs make one page, side by side.
 

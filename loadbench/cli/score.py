@@ -23,7 +23,7 @@ from rich.text import Text
 
 from loadbench import quality
 from loadbench import server as servers
-from loadbench.cli.options import CERTIFICATES, DURATION, FILE, HEADER, MORE, PATH, Command, under
+from loadbench.cli.options import CERTIFICATES, DURATION, FILE, HEADER, MORE, RUN, Command, under
 from loadbench.cli.surroundings import data, note
 from loadbench.client import Ask, Client, Parameters
 from loadbench.errors import StoreError, UsageError
@@ -122,9 +122,9 @@ _REPEATS, _REPLY_TOKENS = click.IntRange(1, 100), click.IntRange(min=8)
 
 
 @click.command(cls=Command, epilog=_EPILOG)
-@click.argument("folder", metavar="RUN", type=PATH)
+@click.argument("folder", metavar="RUN", type=RUN)
 @_what("--prompts", type=FILE, metavar="FILE", help="Expected aspects and checks from there, by prompt id.")
-@_what("--against", type=PATH, metavar="RUN2", help="Count the answers that differ from this run's.")
+@_what("--against", type=RUN, metavar="RUN2", help="Count the answers that differ from this run's.")
 @_what("--answers", type=_COUNT, metavar="N", help="To score, per prompt and model.  [default: all]")
 @_hand("--stub", type=FILE, metavar="FILE", help="Write a sheet to fill in: .csv or .json.")
 @_hand("--blind", is_flag=True, help="Letters in place of the models' names.")

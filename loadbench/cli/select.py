@@ -11,7 +11,7 @@ import orjson
 
 from loadbench import report
 from loadbench import select as selecting
-from loadbench.cli.options import FILE, MORE, PATH, Command, under
+from loadbench.cli.options import FILE, MORE, RUN, Command, or_last, under
 from loadbench.cli.surroundings import note, put, write
 from loadbench.errors import FAILED, UsageError
 from loadbench.report import choice, text
@@ -45,7 +45,7 @@ _MISSING_HELP = "Who is not known to meet a need: falls out, or stays with a dou
 
 
 @click.command(cls=Command, epilog=_EPILOG)
-@click.argument("folders", metavar="RUN …", nargs=-1, required=True, type=PATH)
+@click.argument("folders", metavar="[RUN …]", nargs=-1, type=RUN, callback=or_last)
 @_what("--need", "needs", multiple=True, metavar="BOUND", help="Who misses it falls out. May be repeated.")
 @_what("--missing", type=click.Choice(["out", "allow"]), default="out", help=_MISSING_HELP)
 @_what("--weights", type=FILE, metavar="FILE", help="All that counts, TOML or JSON.  [default: the usual]")
@@ -72,7 +72,7 @@ def select(
     write_models: Path | None,
     seed: int,
 ) -> int:
-    """Choose a model from the runs in the folders RUN.
+    """Choose a model from the runs in the folders RUN, or from the newest one ("last").
 
     Every model on every device is a candidate. Who misses a hard need falls out; the others are ranked by weighted
     criteria. How firm the rank is, what would change it and what speaks against it is told with it.

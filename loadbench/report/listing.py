@@ -128,6 +128,18 @@ def entries(folder: Path, *, now_s: float | None = None) -> tuple[list[Entry], l
     return sorted(found, key=lambda entry: (entry.began or "", entry.folder.name), reverse=True), skipped
 
 
+def newest(folder: Path = Path("results")) -> Path:
+    """The run in a folder that began last.
+
+    Raises:
+        UsageError: If there is none that can be read.
+    """
+    found = entries(folder)[0] if folder.is_dir() else []
+    if not found or found[0].error is not None:
+        raise UsageError(f"{folder}: no run is in it yet; `loadbench run` makes one, or name a run's folder")
+    return found[0].folder
+
+
 def _entry(path: Path, now_s: float) -> Entry:
     summary, file = _Summary(), path / "summary.json"
     try:
