@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -156,8 +157,32 @@ def test_the_newest_run_is_reported_where_none_is_named(place: Path, folder: Pat
     assert report("last").exit_code == 2  # a folder of that name is what is meant
 
 
+def test_open_opens_the_page_of_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(click, "launch", opened.append)
+
+    assert report(folder, "--open").exit_code == 0
+    assert opened == [str(folder / "report.html")]
+
+
 def test_without_any_run_one_line_says_what_to_do(place: Path) -> None:
     done = report()
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert "results: no run is in it yet; `loadbench run` makes one" in done.stderr
+
+
+@pytest.mark.system  # click asks bash for its version
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_script(shell: str) -> None:
+    done = CliRunner().invoke(main, ["completion", shell])
+
+    assert done.exit_code == 0, done.output
+    assert f"_LOADBENCH_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_commands_and_options_are_completed() -> None:
+    words = {"_LOADBENCH_COMPLETE": "bash_complete", "COMP_CWORD": "2", "COMP_WORDS": "loadbench report --fu"}
+    done = CliRunner().invoke(main, [], prog_name="loadbench", env=words)
+
+    assert done.stdout.split() == ["plain,--full"]

@@ -25,19 +25,20 @@ from loadbench.text import harmless_lines, starred
 
 COMMANDS = {
     "run": "Measure models at several loads.",
-    "capacity": "Find the highest concurrency, or request rate, that meets an SLO.",
+    "capacity": "Find the highest concurrency or rate that meets an SLO.",
     "report": "Print the report of the run in folder RUN.",
     "results": "The runs in results/, newest first.",
-    "compare": "Compare runs: faster, slower, same, or can't tell.",
+    "compare": "Compare runs: faster, slower, same, can't tell.",
     "score": "Score the answers of the run in folder RUN.",
     "select": "Choose a model from the runs in the folders RUN.",
     "models": "Models: list, pull, load, unload, remove, register, verify.",
     "probe": "One chat per model: does it answer, and how fast?",
     "serve": "Serve a model over HTTP, to measure where there is no server yet.",
     "doctor": "What works here, and what this client can measure.",
+    "completion": "The script that completes commands in a shell.",
 }
 """What --help says of each, in the order a newcomer meets them. Each is in the module of its name."""
-_ELSEWHERE = {"capacity": "run", "results": "report"}
+_ELSEWHERE = {"capacity": "Find the highest concurrency or rate that meets an SLO.", "results": "report"}
 
 
 class Program(Group):

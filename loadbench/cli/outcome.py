@@ -64,6 +64,8 @@ def carry_out(job: Job, shown: Shown) -> int:
         text.show(compose(summaries[0]), text.console(sys.stdout))
         more = "" if shown.full else " --full"
         click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}{more}")
+    if shown.opens:
+        click.launch(str(outcome.folder / "report.html"))
     if shown.junit is not None:  # last: where it cannot be written, all else was said
         write(shown.junit, junit.of_run(summaries[0], strict=shown.strict))
     verdict = outcomes.verdict(outcome, summaries[0], strict=shown.strict)

@@ -55,6 +55,7 @@ by percentile as HdrHistogram's plotters read them; vllm, result files as
     help="Write there, not to stdout; of several files, into this folder.",
 )
 @click.option("--full", is_flag=True, help="Of text: the whole report, not one screen of it.")
+@click.option("--open", "opens", is_flag=True, help="Open report.html in a browser.")
 @click.option("--level", "levels", multiple=True, metavar="ID", help="Of hgrm and vllm: this level, as c4. Repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="M", help="Of hgrm: ttft, itl, tpot, e2e or client_lag.")
 @click.option("--junit", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
@@ -66,6 +67,7 @@ def report(
     kind: str,
     output: Path | None,
     full: bool,
+    opens: bool,
     levels: tuple[str, ...],
     metrics: tuple[str, ...],
     junit: Path | None,
@@ -110,6 +112,8 @@ def report(
         click.echo(folder / "report.html")  # no terminal shows a page
     else:
         put(FORMATS[kind](summary), output)
+    if opens:
+        click.launch(str(folder / "report.html"))
     if junit is not None:
         write(junit, junit_report.of_run(summary, strict=strict))
     reasons = objectives.reasons(summary, strict=True) if strict else []

@@ -23,6 +23,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
     full: Annotated[bool, Flag("--full", "Print the whole report, not one screen of it.", variable=False)] = False
+    opens: Annotated[bool, Flag("--open", "Open report.html in a browser.", variable=False)] = False
     as_json: Annotated[bool, Flag("--json", "JSON lines on stdout, the summary last.", variable=False)] = False
     quiet: Annotated[bool, Flag("-q --quiet", "Print errors alone.", variable=False)] = False
     no_progress: Annotated[bool, Flag("--no-progress", "No live view.", variable=False)] = False
@@ -50,7 +51,7 @@ LAYOUT = {
     "Cold starts, memory, energy": (
         *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts"),
     ),
-    "Output": ("folder", "name", "full", "junit", "as_json", "quiet", "no_progress", "answers"),
+    "Output": ("folder", "name", "full", "opens", "junit", "as_json", "quiet", "no_progress", "answers"),
     MORE: ("stamps",),
 }
 """Where --help lists which setting: headings, and under each the settings in order."""
