@@ -33,12 +33,12 @@ COMMANDS = {
     "select": "Choose a model from the runs in the folders RUN.",
     "models": "Models: list, pull, load, unload, remove, register, verify.",
     "probe": "One chat per model: does it answer, and how fast?",
-    "serve": "Serve a model over HTTP, to measure where there is no server yet.",
+    "serve": "Serve a model over HTTP where there is no server yet.",
     "doctor": "What works here, and what this client can measure.",
     "completion": "The script that completes commands in a shell.",
 }
 """What --help says of each, in the order a newcomer meets them. Each is in the module of its name."""
-_ELSEWHERE = {"capacity": "Find the highest concurrency or rate that meets an SLO.", "results": "report"}
+_ELSEWHERE = {"capacity": "run", "results": "report"}
 
 
 class Program(Group):
