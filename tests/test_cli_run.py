@@ -332,7 +332,6 @@ def test_no_server_and_no_embedded_model_says_how_to_get_one(place: Path, monkey
         ("rnu", "loadbench"),
         ("run --colour", "loadbench run"),
         ("run -o", "loadbench run"),
-        ("report", "loadbench report"),
         ("report . --format pdf", "loadbench report"),
     ],
 )
@@ -475,6 +474,22 @@ def test_variables_say_what_no_flag_says(words: str, variables: dict[str, str], 
     found = planned("--simulate", *words.split(), **variables)["scenario"]
 
     assert {name: found[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("--url", "-e"), ("--base-url", "-e"), ("--users 2", "-c 2"), ("--rate 2", "-r 2"), ("--qps 2", "-r 2")],
+)
+def test_spellings_of_other_tools_are_understood_and_not_listed(quick: Simulator, theirs: str, ours: str) -> None:
+    plans = []
+    for words in (theirs, ours):
+        to = (
+            [*words.split(), quick.url] if words in ("-e", "--url", "--base-url") else [*words.split(), "-e", quick.url]
+        )
+        plans.append(json.loads(run(*to, "--dry-run", "--json").stdout))
+
+    assert plans[0] == plans[1]
+    assert theirs.split()[0] not in re.split(r"[\s,]+", invoke("run", "--help").stdout)
 
 
 def test_without_a_load_it_measures_1_2_4_and_8_streams() -> None:

@@ -50,11 +50,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Headed(click.Option):
-    """An option that --help lists under a heading."""
+    """An option that --help lists under a heading, without the spellings that other tools have taught."""
 
-    def __init__(self, *args: Any, heading: str = MORE, **settings: Any) -> None:
+    def __init__(self, *args: Any, heading: str = MORE, also: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.heading = heading
+        self._listed = list(self.opts)
+        self.opts += also
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        taken, self.opts = self.opts, self._listed
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = taken
 
 
 def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -240,7 +249,8 @@ def _option(setting: Setting, heading: str, narrower: Mapping[str, object]) -> H
             more["type"] = _TYPES[setting.reads]
         case reads:
             more["type"] = _TYPES[reads]
-    return Headed([*flag.names.split(), setting.name], heading=heading, **{**more, **narrower})
+    names = [*flag.names.split(), setting.name]
+    return Headed(names, heading=heading, also=flag.also.split(), **{**more, **narrower})
 
 
 class _Words(click.types.StringParamType):

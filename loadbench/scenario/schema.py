@@ -68,6 +68,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "With or without /v1; repeat it for replicas.  [default: what is found]",
             "URL",
             reads="list",
+            also="--url --base-url",
         ),
     ] = None
     weights: Annotated[
@@ -122,12 +123,14 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     concurrency: Annotated[
         Annotated[list[Streams], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Closed loop: requests in flight, a level each."),
-        Flag("-c --concurrency", "Closed loop: streams at once, a level each.", "1,2,4", reads="whole numbers"),
+        Flag(
+            "-c --concurrency", "Closed loop: streams at once, a level each.", "1,2,4", "whole numbers", also="--users"
+        ),
     ] = None
     request_rate: Annotated[
         Annotated[list[Rate], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Open loop: requests started per second, a level each."),
-        Flag("-r --request-rate", "Open loop: requests/s, a level each.", "0.5,1", reads="numbers"),
+        Flag("-r --request-rate", "Open loop: requests/s, a level each.", "0.5,1", "numbers", also="--rate --qps"),
     ] = None
     shape: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None,

@@ -52,6 +52,7 @@ class Flag:
     variable: bool = True  # whether the environment may set it: --max-tokens by LOADBENCH_MAX_TOKENS
     workshop: str | None = None  # a variable of Foundry Local's workshop that sets it too
     name: str | None = None  # of the option, where a field has several of them
+    also: str = ""  # spellings that other tools have taught; --help lists none of them
 
 
 @dataclass(frozen=True, slots=True)
