@@ -43,10 +43,11 @@ def test_the_lesson_finds_what_was_declared(printed: str) -> None:
     assert medians["large", "4"] > 2 * medians["large", "1"]  # it has two slots
 
 
-def test_the_lesson_chooses_the_quickest(printed: str) -> None:
+def test_the_lesson_ends_with_a_choice_that_says_it_is_simulated(printed: str) -> None:
+    """Which one it is, half a second a level cannot tell on a busy machine; test_cli_select plants a winner."""
     winner = printed.rstrip().splitlines()[-1]
 
-    assert "small" in winner
+    assert re.search(r"'(small|medium|large)'", winner)
     assert "SIMULATED" in printed
 
 

