@@ -50,7 +50,7 @@ def test_each_level_is_measured_of_both_in_turns_and_all_are_compared(quick: Sim
     ]
     assert "[3/8] new simulator@c2" in done.stderr
     assert "BASE" in done.stdout
-    assert "Verdicts" in done.stdout
+    assert "again     loadbench compare both --explain" in done.stdout
     assert json.loads((Path("both") / "compare.json").read_bytes())["comparisons"][0]["new"]["name"] == "new"
     assert (Path("both") / "compare.md").exists()
 

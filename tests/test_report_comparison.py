@@ -32,11 +32,23 @@ def rendered(case: str, width: int = 120) -> str:
 def test_a_comparison_reads_as_its_golden_files_and_fits_any_terminal(case: str) -> None:
     check_golden(FOLDER / f"{case}.80.txt", rendered(case, 80))
     check_golden(FOLDER / f"{case}.120.txt", rendered(case))
+    check_golden(FOLDER / f"{case}.brief.txt", text.render(comparison.brief(document(case))))
     check_golden(FOLDER / f"{case}.md", COMPARISONS["markdown"](document(case)))
     assert COMPARISONS["json"](document(case)) == (FOLDER / f"{case}.json").read_text(encoding="utf-8")
     for width in (60, 80, 100, 200):
         longest = max(rendered(case, width).splitlines(), key=len)
         assert len(longest) <= width, longest
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_screen_has_a_row_a_level_and_three_warnings_at_most(case: str) -> None:
+    record = document(case)
+    lines = text.render(comparison.brief(record)).splitlines()
+    one = text.render(comparison.brief({"comparisons": record["comparisons"][:1]})).splitlines()
+
+    assert len(one) <= 25
+    assert sum(line.startswith("!") for line in one) <= 3 + 1  # the last one counts the others
+    assert max(map(len, lines)) <= 100
 
 
 def test_the_verdict_comes_first() -> None:

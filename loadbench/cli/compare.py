@@ -93,6 +93,7 @@ _EXPECT_HELP = "What is compared on purpose, as 'server version': no reason agai
     default="text",
     help="What to print.  [default: text]",
 )
+@_out("--explain", is_flag=True, help="Print every verdict with its interval, and the method.")
 @_out("-o", "--output", type=FILE, metavar="FILE", help="Write there, not to stdout.")
 @_out("--junit", type=FILE_OF_END, metavar="FILE", help="Write JUnit XML for CI there, too.")
 def compare(
@@ -107,6 +108,7 @@ def compare(
     fail_on: tuple[str, ...],
     strict: bool,
     kind: str,
+    explain: bool,
     output: Path | None,
     junit: Path | None,
 ) -> int:
@@ -142,7 +144,8 @@ def compare(
         records = [_against(group, base, folder, slo, terms) for folder in folders]
     document = comparing.document(records)
     if kind == "text" and output is None:
-        text.show(comparison.document(document), text.console(sys.stdout))
+        compose = comparison.document if explain else comparison.brief
+        text.show(compose(document), text.console(sys.stdout))
     else:
         put(report.COMPARISONS[kind](document), output)
     if fail_on:

@@ -91,8 +91,10 @@ def _both(outcome: Outcome, summaries: Sequence[dict[str, Any]], observer: View,
         observer.compared(document)
         if shown.tables:
             root = outcome.folder
-            text.show(comparison.document(document), text.console(sys.stdout))
-            click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}")
+            compose = comparison.document if shown.full else comparison.brief
+            text.show(compose(document), text.console(sys.stdout))
+            more = "" if shown.full else " --explain"
+            click.echo(f"report    {root / 'compare.md'}\nagain     loadbench compare {shlex.quote(str(root))}{more}")
     lost = outcomes.incomplete(summaries, outcome)
     if lost:
         say(lost)

@@ -27,6 +27,7 @@ BAD, GOOD = ("slower", "worse"), ("faster", "better")
 SLIGHT = ("slightly slower", "slightly worse", "slightly faster", "slightly better")
 """Surely so, but within the margin."""
 MOST_FIGURES = 4
+MOST_WARNINGS = 3
 MOST_RUNS = 1000
 _TONES: dict[str, doc.Tone] = {**dict.fromkeys((*BAD, "mixed"), "bad"), **dict.fromkeys(GOOD, "good")}
 HOW = (
@@ -60,6 +61,65 @@ def document(comparisons: Record) -> doc.Document:
         sections.append(Section("comparison", "", blocks))
     how = Section("how", "", [doc.Small("How it was computed", HOW)])
     return doc.Document(None, [*sections, how])
+
+
+def brief(comparisons: Record) -> doc.Document:
+    """The same on one screen: the verdict, a row a level, the worst warnings; `document` has the method too."""
+    sections = []
+    for record in comparisons["comparisons"]:
+        simulated = record["base"]["simulated"] or record["new"]["simulated"]
+        lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
+        lines += [Line(f"{text}.", name=name, beneath=True) for name, text in sentences(record)]
+        warnings = []
+        for finding in [*doubts(record), *_missing(record)]:
+            where, text = finding.texts[0]
+            at = f" ({where})" if where else ""
+            warnings.append(f"{finding.label or 'note'}{at}: {text}.")
+        if len(warnings) > MOST_WARNINGS:
+            warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more: see --explain."]
+        blocks: list[Block] = [
+            Title("", simulated=provenance.SIMULATED if simulated else "", quiet=True),
+            Text("", lines),
+            doc.Tables(_at_a_glance(record)),
+        ]
+        if warnings:
+            blocks.append(Text.of("", warnings, "!"))
+        sections.append(Section("comparison", "", blocks))
+    return doc.Document(None, sections)
+
+
+def _at_a_glance(record: Record) -> list[Table]:
+    """A row a level, a column a metric, one table a pair of models; the last row is of all levels."""
+    tables = []
+    for models in dict.fromkeys(map(_pair_of, record["levels"])):
+        rows = [(load(level["load"]), level["verdicts"]) for level in record["levels"] if _pair_of(level) == models]
+        means = [mean for mean in record["over_levels"] if _pair_of(mean) == models]
+        if means:
+            rows.append(("all", means))
+        metrics = dict.fromkeys(verdict["metric"] for _, verdicts in rows for verdict in verdicts)
+        columns = [Column("level", left=True), *(Column(metric(name)) for name in metrics)]
+        cells = []
+        for name, verdicts in rows:
+            of_metric = {verdict["metric"]: verdict for verdict in verdicts}
+            cells.append((Cell(name), *(_glance(of_metric.get(key)) for key in metrics)))
+        texts = {cell.text for row in cells for cell in row}
+        notes = ["? = can't tell yet"] if "?" in texts else []
+        if any(text.startswith("(") for text in texts):
+            notes.append("( ) = no verdict may be given on it")
+        tables.append(Table("", tuple(columns), tuple(cells), tuple(notes), pair(*models)))
+    return tables
+
+
+def _glance(verdict: Verdict | None) -> Cell:
+    if verdict is None:
+        return Cell(units.ABSENT)
+    if verdict["word"] == "no verdict":
+        return Cell(f"({change(verdict)})")
+    if _is_all_or_none(verdict):
+        return Cell(units.share(verdict["new"]))
+    if verdict["word"] in ("same", "can't tell"):
+        return Cell("same" if verdict["word"] == "same" else "?")
+    return Cell(f"{change(verdict)} {verdict['word']}")
 
 
 def among_models(records: Sequence[Record]) -> list[Block]:
