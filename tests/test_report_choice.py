@@ -23,6 +23,7 @@ HOSTILE = "<script>alert(1)</script>|`x`\x1b[31m @all #1"
 RENDERED: Mapping[str, Callable[[Any], str]] = {
     "80.txt": lambda record: text.render(choice.document(record), 80),
     "120.txt": lambda record: text.render(choice.document(record), 120),
+    "brief.txt": lambda record: text.render(choice.document(record, short=True)),
     "md": CHOICES["markdown"],
     "json": CHOICES["json"],
 }

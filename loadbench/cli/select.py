@@ -57,6 +57,7 @@ _MISSING_HELP = "Who is not known to meet a need: falls out, or stays with a dou
     default="text",
     help="What to print; markdown is a decision record.  [default: text]",
 )
+@_out("--explain", is_flag=True, help="Print all figures, what would change the choice, and its terms.")
 @_out("-o", "--output", type=FILE, metavar="FILE", help="Write there, not to stdout.")
 @_out("--write-models", type=FILE, metavar="FILE", help="Write models.json, or add the figures to it.")
 @_out("--seed", type=click.IntRange(min=0), default=1, metavar="N", help="Of the draws.  [default: 1]")
@@ -68,6 +69,7 @@ def select(
     weight: tuple[str, ...],
     at: str | None,
     kind: str,
+    explain: bool,
     output: Path | None,
     write_models: Path | None,
     seed: int,
@@ -92,7 +94,7 @@ def select(
         raise UsageError(f"{names}: no level was measured there, so there is nothing to choose from")
     record = selecting.choose(candidates, runs, terms)
     if kind == "text" and output is None:
-        text.show(choice.document(record), text.console(sys.stdout))
+        text.show(choice.document(record, short=not explain), text.console(sys.stdout))
     else:
         put(report.CHOICES[kind](record), output)
     if write_models is not None:

@@ -22,14 +22,19 @@ MOST_REASONS = 3
 _NOTABLE = 0.02
 """As a logarithm: figures nearer than 2 % are alike, and no reason."""
 _SHORT = {"throughput": "through.", "disk footprint": "disk", "energy or cost": "energy", "latency": "latency"}
+MOST_WARNINGS = 3
 NEAR = "of the best candidate in each criterion = 100%; score = their weighted geometric mean"
 HALF_AS_GOOD = "* not known in part or at all: counts as half as good as the worst of the others"
 MOST_PARTS, STEP = 10, 0.5
 """Of a slider, in parts."""
 
 
-def document(record: Record) -> doc.Document:
-    """The whole record, to be signed by whoever decides: its status is "proposed"."""
+def document(record: Record, *, short: bool = False) -> doc.Document:
+    """The whole record, to be signed by whoever decides: its status is "proposed".
+
+    Args:
+        short: On one screen: the decision, the rank, the worst warnings.
+    """
     ranked = rows(record)
     title = Title("Which model to ship:", str(ranked[0]["name"]) if ranked else "", "loadbench select")
     if not ranked:
@@ -39,6 +44,8 @@ def document(record: Record) -> doc.Document:
         title = replace(title, simulated=provenance.SIMULATED)
     elif True in sources:
         title = replace(title, simulated="SIMULATED in part: see Warnings for which figures are no model's")
+    if short:
+        return doc.Document(title, [Section("choice", "", _short(record))])
     blocks: list[Block] = [
         _decision(record),
         _context(record),
@@ -47,6 +54,17 @@ def document(record: Record) -> doc.Document:
         doc.Small("", ["How it was computed: docs/select.md."]),
     ]
     return doc.Document(title, [Section("choice", "", blocks)])
+
+
+def _short(record: Record) -> list[Block]:
+    rank = _rank(record)
+    out = Text.of("", [f"Eliminated: {line}." for line in fell_out(record)])
+    warnings = [f"{one['text']}." for one in record["doubts"] if one["severity"] != "note"]
+    if len(warnings) > MOST_WARNINGS:
+        warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more: see --explain."]
+    blocks: list[Block] = [replace(_decision(record), title="")]
+    blocks += tables_of(rank and replace(rank, notes=rank.notes[:1]))
+    return [*blocks, *(text for text in (out, Text.of("", warnings, "!")) if text.lines)]
 
 
 def _decision(record: Record) -> Text:
