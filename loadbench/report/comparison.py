@@ -103,7 +103,7 @@ def _at_a_glance(record: Record) -> list[Table]:
             of_metric = {verdict["metric"]: verdict for verdict in verdicts}
             cells.append((Cell(name), *(_glance(of_metric.get(key)) for key in metrics)))
         texts = {cell.text for row in cells for cell in row}
-        notes = ["? = can't tell yet"] if "?" in texts else []
+        notes = ["? = can't tell yet"] if any(text.endswith("?") for text in texts) else []
         if any(text.startswith("(") for text in texts):
             notes.append("( ) = no verdict may be given on it")
         tables.append(Table("", tuple(columns), tuple(cells), tuple(notes), pair(*models)))
@@ -117,8 +117,10 @@ def _glance(verdict: Verdict | None) -> Cell:
         return Cell(f"({change(verdict)})")
     if _is_all_or_none(verdict):
         return Cell(units.share(verdict["new"]))
-    if verdict["word"] in ("same", "can't tell"):
-        return Cell("same" if verdict["word"] == "same" else "?")
+    if verdict["word"] == "same":
+        return Cell("same")
+    if verdict["word"] == "can't tell":
+        return Cell(f"{change(verdict)} ?")
     return Cell(f"{change(verdict)} {verdict['word']}")
 
 
