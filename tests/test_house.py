@@ -191,7 +191,7 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 MOST = {
-    "lines": 48_500,
+    "lines": 48_600,
     "files": 169,
     "names": 22,
     "untyped": 130,
