@@ -43,7 +43,9 @@ RUN = _Run(path_type=Path)
 
 def or_last(_: click.Context, __: click.Parameter, folders: tuple[Path, ...]) -> tuple[Path, ...]:
     """The newest run where no folder is named."""
-    return folders or (RUN.convert(LAST, None, None),)
+    from loadbench.report.listing import newest
+
+    return folders or (newest(),)
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -56,6 +56,9 @@ def carry_out(job: Job, shown: Shown) -> int:
     summaries = [outcomes.reported(one.folder) for one in outcome.runs]
     for summary in summaries:
         observer.summary(summary)
+    if shown.opens:
+        for one in outcome.runs:
+            click.launch(str(one.folder / "report.html"))
     if len(summaries) > 1:
         return _both(outcome, summaries, observer, shown)
     if shown.tables:
@@ -64,8 +67,6 @@ def carry_out(job: Job, shown: Shown) -> int:
         text.show(compose(summaries[0]), text.console(sys.stdout))
         more = "" if shown.full else " --full"
         click.echo(f"report    {path / 'report.html'}\nagain     loadbench report {shlex.quote(str(path))}{more}")
-    if shown.opens:
-        click.launch(str(outcome.folder / "report.html"))
     if shown.junit is not None:  # last: where it cannot be written, all else was said
         write(shown.junit, junit.of_run(summaries[0], strict=shown.strict))
     verdict = outcomes.verdict(outcome, summaries[0], strict=shown.strict)

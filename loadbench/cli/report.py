@@ -91,6 +91,8 @@ def report(
         if kind != "html" or junit is not None or strict:
             raise UsageError(f"{len(folders)} runs: several go side by side with --format html alone; else name one")
         _side_by_side(folders, output)
+        if opens and output is not None:
+            click.launch(str(output))
         return 0
     [folder] = folders
     run = store.read(folder)

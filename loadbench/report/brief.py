@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadbench import text as units
 from loadbench.errors import UsageError
-from loadbench.figures import FIGURES, STATISTIC_TITLES
+from loadbench.figures import FIGURES, STATISTIC_TITLES, Figure
 from loadbench.metrics.checks import NAMES
 from loadbench.report import levels as reading
 from loadbench.report import objectives, provenance, run, tables
@@ -17,8 +18,8 @@ from loadbench.scenario.bounds import Bound
 from loadbench.store.summary import Curve, Distribution, Finding, Level, Summary, rank
 
 MOST_WARNINGS = 3
-FEW, MANY = 72, 368
-"""Requests of a level that a p95, and a p99, need for a 95 % interval (docs/statistics.md)."""
+FEW, MANY = reading.REQUESTS_NEEDED["p95"], reading.REQUESTS_NEEDED["p99"]
+"""Requests of a level from which on confidence is fair, and good."""
 
 
 def document(record: Record | Summary) -> Document:
@@ -134,7 +135,7 @@ def _speed(levels: Sequence[Level], curve: Curve | None) -> list[str]:
     loads = _loads(measured)
     if not loads:
         return []
-    first, last = loads[0].levels[0], loads[-1].levels[0]
+    last = loads[-1].levels[0]
     if last.is_open:
         return [f"At {loads[-1].words} it completes {units.figure(last.requests_per_s)}/s."]
     if curve is not None and curve.serial and len(loads) > 1:
@@ -151,7 +152,7 @@ def _speed(levels: Sequence[Level], curve: Curve | None) -> list[str]:
     if len(loads) == 1:
         return [f"Total speed is {tokens} tokens/s at {peak.words}."]
     gain = peak.levels[0].speedup
-    times = f", {gain:.2g} times that of {_loads([first])[0].number}" if gain else ""
+    times = f", {gain:.2g} times that of {loads[0].number}" if gain else ""
     if peak.levels[0] is last:
         return [f"Total speed still grows at {peak.words}: {tokens} tokens/s{times}."]
     return [f"Total speed peaks at {peak.words}: {tokens} tokens/s{times}."]
@@ -176,12 +177,11 @@ def _nothing(levels: Sequence[Level]) -> str:
     attempted = sum(level.attempted or 0 for level in levels)
     if not attempted:
         return "Not measured."
-    kinds: dict[str, int] = {}
+    kinds: Counter[str] = Counter()
     for level in levels:
-        for kind, n in (level.errors or {}).items():
-            kinds[kind] = kinds.get(kind, 0) + n
-    why = ", ".join(f"{kind} {n:,}" for kind, n in sorted(kinds.items(), key=lambda item: -item[1]))
-    return f"None of {units.plural(attempted, 'request')} completed ({why or 'cancelled'})."
+        kinds.update(level.errors or {})
+    why = tables.counts(kinds) if kinds else "cancelled"
+    return f"None of {units.plural(attempted, 'request')} completed ({why})."
 
 
 def _bound(text: str) -> str:
@@ -193,8 +193,11 @@ def _bound(text: str) -> str:
     figure = FIGURES[bound.metric]
     sign = {"<=": "≤", ">=": "≥"}.get(bound.op, bound.op)
     statistic = f"{STATISTIC_TITLES[bound.statistic]} " if bound.statistic else ""
-    unit = {"/s": "per_s"}.get(figure.unit, figure.unit)
-    return f"{statistic}{figure.title or figure.key} {sign} {units.with_unit(bound.value, unit)}"
+    return f"{statistic}{figure.title or figure.key} {sign} {_with_unit(bound.value, figure)}"
+
+
+def _with_unit(value: float | None, figure: Figure) -> str:
+    return units.with_unit(value, "per_s" if figure.unit == "/s" else figure.unit)
 
 
 def _measured(level: Level, text: str) -> str:
@@ -210,12 +213,12 @@ def _measured(level: Level, text: str) -> str:
         if value is None and figure.counts:  # of a folder that an older version wrote
             hits, all_of_them = (getattr(level, name) or 0 for name in figure.counts)
             value = hits / all_of_them if all_of_them else None
-        return f"{title} {units.with_unit(value, {'/s': 'per_s'}.get(figure.unit, figure.unit))}"
+        return f"{title} {_with_unit(value, figure)}"
     over_all = (level.with_failures_ms or {}).get(bound.metric)
     value = figure.read(level, bound.statistic) if over_all is None else over_all.at(bound.statistic)
     if value is None:
         return f"{level.failed or 0:,} of {level.attempted or 0:,} requests failed"
-    return f"{STATISTIC_TITLES[bound.statistic]} {title} {units.with_unit(value, figure.unit)}"
+    return f"{STATISTIC_TITLES[bound.statistic]} {title} {_with_unit(value, figure)}"
 
 
 # -- the table
@@ -304,7 +307,7 @@ def _warnings(summary: Summary) -> list[Line]:
 
 
 def _short(text: str, most: int = 70) -> str:
-    """The first clauses of a finding, as many as a line has room for; at least one with a figure in it."""
+    """The first clauses of a finding, as many as a line has room for."""
     kept = text
     while len(kept) > most:
         cut = max(kept.rfind("; "), kept.rfind(": "))
