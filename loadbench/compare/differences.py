@@ -176,9 +176,9 @@ def _differing(what: str, base: Value, new: Value, severity: Severity, meant: Co
         severity = "note"
     shown = ["unset" if value is None and what in _OPTIONAL else value for value in (base, new)]
     if shown[0] is None:
-        text = f"{what} is not known of BASE, NEW has {shown[1]}"
+        text = f"{what} is unknown for BASE; NEW has {shown[1]}"
     elif shown[1] is None:
-        text = f"{what} is not known of NEW, BASE has {shown[0]}"
+        text = f"{what} is unknown for NEW; BASE has {shown[0]}"
     elif severity == "note":
         text = f"{what} is compared: {shown[0]} against {shown[1]}"
     else:

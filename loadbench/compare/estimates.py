@@ -435,7 +435,7 @@ def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
         method="all runs together, failed requests without end",
         n_base=len(sides[0]),
         n_new=len(sides[1]),
-        note=f"{' and '.join(lost)} failed or were dropped: they have no end",
+        note=f"{' and '.join(lost)} failed or were dropped: they count as infinitely long",
     )
     of_base, of_new = (percentile_interval(values, p, tail) for values in sides)
     if of_base is None or of_new is None or base == new == math.inf:

@@ -244,9 +244,8 @@ def _lost(base: Side, new: Side) -> tuple[str, str]:
             lost += int(np.isinf(lap.due_values["e2e"]).sum()) if lap.due_values else 0
             due += len(lap.due_values["e2e"]) if lap.due_values else len(lap.prompts)
         shares.append(lost / due if due else 0.0)
-    text = (
-        f"{100 * shares[0]:.3g} % of BASE and {100 * shares[1]:.3g} % of NEW failed or were dropped: they have no end"
-    )
+    both = f"{100 * shares[0]:.3g} % of BASE and {100 * shares[1]:.3g} % of NEW failed or were dropped"
+    text = f"{both}: they count as infinitely long"
     if shares[1] > shares[0] + SHARE_MARGIN:
         return text, ""
     return "", text if shares[0] > shares[1] + SHARE_MARGIN else ""

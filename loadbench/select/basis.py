@@ -163,13 +163,13 @@ def doubts(basis: Basis, *, alone: bool, close: bool) -> list[Finding]:
         *_of_sources([winner, *others], basis),
     ]
     if not basis.shares:
-        found.append(_doubt("red", "weights", "", "nothing that has a weight is known: there is no rank"))
+        found.append(_doubt("red", "weights", "", "no figure with a weight is known: there is no rank"))
     if not others:
         which = "there is only one candidate" if alone else "only one candidate is left"
-        found.append(_doubt("warn", "one", "", f"{which}: it was held against nobody"))
+        found.append(_doubt("warn", "one", "", f"{which}: nothing to compare it with"))
     elif close:
         share = basis.win(basis.order[0])["both"]
-        text = f"a close call: it comes first in {share:.0%} of the draws"
+        text = f"a close call: it ranks first in {share:.0%} of the draws"
         found.append(_doubt("warn", "close", winner.name, text))
     return sorted(found, key=lambda one: place(one.severity))
 
@@ -195,7 +195,7 @@ def _of_gates(winner: Candidate, others: Sequence[Candidate], load: str) -> Iter
                 also = f" (and {plural(len(more), 'more time')})" if more else ""
                 yield _doubt("red", code, one.name, f"{titled(code)} red at {load}: {text}{also}")
         elif reds:
-            text = f"{', '.join(map(titled, reds))} red for {one.name} at {load}: its place is not sure"
+            text = f"{', '.join(map(titled, reds))} red for {one.name} at {load}: its rank is not certain"
             yield _doubt("warn", ", ".join(reds), one.name, text)
 
 
@@ -245,16 +245,16 @@ def _of_answers(winner: Candidate, others: Sequence[Candidate], basis: Basis) ->
 
 
 def _of_needs(winner: str, basis: Basis) -> Iterator[Finding]:
-    """Needs that the winner meets not surely, or perhaps not; others that fell out not surely."""
+    """Requirements that the winner may miss, and candidates that may have been eliminated wrongly."""
     for name, needs in basis.met.items():
         for one in needs:
-            why = "its interval holds the bound" if one.sure is False else "too few requests for an interval"
+            why = "its interval includes the bound" if one.sure is False else "too few requests for an interval"
             if name == winner and one.outcome == "unknown":
                 yield _doubt("warn", "need", name, f"whether {name} meets {one.need} is not known")
             elif name == winner and one.sure is not True:
-                yield _doubt("warn", "need", name, f"{name} meets {one.need}, but not surely: {why}")
+                yield _doubt("warn", "need", name, f"{name} meets {one.need}, but not for certain: {why}")
             elif one.outcome == "missed" and one.sure is not True:
-                yield _doubt("note", "need", name, f"{name} fell out by {one.need}, but not surely: {why}")
+                yield _doubt("note", "need", name, f"{name} was eliminated by {one.need}, but not for certain: {why}")
 
 
 def _of_figures(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
@@ -263,14 +263,14 @@ def _of_figures(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
     lost = [one for one in CRITERIA if weights.get(one.name) and not any(parts.get(name) for name in one.figures)]
     if lost:
         remedy = "; answers are scored by loadbench score" if "quality" in [one.name for one in lost] else ""
-        text = f"not known of any candidate, its weight is spread over the rest: {_names([one.label for one in lost])}"
+        text = f"unknown for every candidate, so its weight goes to the rest: {_names([one.label for one in lost])}"
         yield _doubt("warn", "missing", "", text + remedy)
     for name, share in parts.items():
         if share:
             yield from _of_one_figure(name, [one.name for one in some], found[name])
     energies = {f.source for f in found.get("energy", {}).values()}
     if len(energies) > 1 and (parts.get("energy") or parts.get("cost")):
-        text = f"energy was told in several ways ({', '.join(sorted(energies))}): it does not compare"
+        text = f"energy was obtained in several ways ({', '.join(sorted(energies))}): it cannot be compared"
         yield _doubt("warn", "energy", "", text)
 
 
@@ -279,7 +279,7 @@ def _of_one_figure(name: str, candidates: Sequence[str], figures: Figures) -> It
     title = declared(name).title
     lacking = [one for one in candidates if one not in figures]
     if lacking:
-        text = f"{title} of {_names(lacking)} is not known: it counts as half as good as the worst"
+        text = f"{title} of {_names(lacking)} is unknown: it counts as half as good as the worst"
         yield _doubt("warn", "missing", "" if len(lacking) > 1 else lacking[0], text)
     counts = {one: figures[one].n for one in candidates if one in figures and figures[one].low is None}
     counts = {one: n for one, n in counts.items() if n}  # without requests behind it, it is no statistic
@@ -301,13 +301,13 @@ def _of_sources(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
         yield _doubt("warn", "simulated", "", text)
     shared = [one.name for one in some if one.shared]
     if shared and basis.shares.get("memory"):
-        text = f"several models were loaded in one process: nobody knows whose its memory is ({_names(shared)})"
+        text = f"several models were loaded in one process, so memory cannot be told apart ({_names(shared)})"
         yield _doubt("warn", "memory", "", text)
     # Others' fives are not a judge's fives.
     if len(scoring_methods(some)) > 1:
-        yield _doubt("warn", "quality", "", "the runs were scored in different ways: their scores do not compare")
+        yield _doubt("warn", "quality", "", "the runs were scored in different ways: their scores cannot be compared")
     if max((len(one.laps(basis.load)) for one in some), default=0) == 1:
-        text = "each was measured once: what changes from run to run is not known; repeat with --repeat 5"
+        text = "each was measured once, so run-to-run variation is unknown; repeat with --repeat 5"
         yield _doubt("note", "once", "", text)
 
 

@@ -283,12 +283,14 @@ def load_at(some: Sequence[Candidate], name: str | None) -> str:
         return name
     measured = [one for one in some if one.loads]
     if not measured:
-        raise UsageError("no candidate completed a level: there is nothing to choose by; measure them first")
+        raise UsageError("no candidate completed a level: there is nothing to choose between; measure them first")
     for load in ordered:
         if all(load in one.loads for one in measured):
             return load
     has = "; ".join(f"{one.name} has {', '.join(one.loads)}" for one in measured[:6])
-    raise UsageError(f"no load was completed by all candidates: {has}; choose one with --at, who lacks it falls out")
+    raise UsageError(
+        f"no load was completed by all candidates: {has}; choose one with --at; candidates without it are eliminated"
+    )
 
 
 def load_words(load: Load) -> str:

@@ -67,7 +67,7 @@ class Policy:
         weights: Parts by criterion, all of NAMES.
         licences: How good each licence is, from 0 to 1; one that is not named is not known.
         needs: Hard needs of the file, as written.
-        usual: Whether the weights are the usual ones, which nobody here chose.
+        usual: Whether the weights are the defaults.
     """
 
     weights: Mapping[str, float]
