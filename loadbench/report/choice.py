@@ -169,7 +169,7 @@ def headline(record: Record) -> str:
         scores = f"score {winner['score']:.1f} of 100, ahead of {left[1]['name']} ({left[1]['score']:.1f})"
         firm = {"firm": "", "likely": ", likely but not certain", "close": ", but it is a close call"}
         choice = f"Choose {winner['name']}: {scores}{firm[record['robustness']['word']]}"
-    red = list(dict.fromkeys(NAMES.get(doubt["code"], doubt["code"]) for doubt in reds(record)))
+    red = list(dict.fromkeys(NAMES.get(doubt["code"]) or str(doubt["code"]) for doubt in reds(record)))
     if not red:
         return choice
     if len(left) > 1:
