@@ -22,7 +22,7 @@ from loadbench.client import Ask, Client, Endpoint, Parameters, cycle
 from loadbench.client.recorder import Recorder
 from loadbench.scenario import Timeouts
 from loadbench.store.record import Result
-from loadbench.transport import Clock, Transport, tls_context
+from loadbench.transport import Clock, Transport, reader_built, tls_context
 from loadbench.transport.connection import Connection
 from loadbench.transport.exchange import Origin, Patience
 from loadbench.transport.wire import KernelWires
@@ -31,7 +31,7 @@ from tests.support.faulty_answers import FAILURES, SUCCESSES, TIMEOUTS
 from tests.support.replay import CERTIFICATE, HALF_CLOSE, HOLD, RECEIVE, RESET, Server, Step, black_hole, nobody, serve
 from tests.support.wire import DONE, HEAD, LAST, WHOLE, answer, chunk, event, plain
 
-CLOCKS: list[Clock] = ["kernel", "user"]
+CLOCKS: list[Clock] = [*(["thread"] if reader_built() else []), "kernel", "user"]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

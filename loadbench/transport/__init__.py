@@ -34,8 +34,9 @@ from loadbench.transport.exchange import (
     Sink,
     os_error,
 )
+from loadbench.transport.reader import ThreadWires, reader_built
 from loadbench.transport.stock import StockTransport
-from loadbench.transport.wire import KernelWires, UserWire, kernel_stamps_work, raise_file_limit
+from loadbench.transport.wire import KernelWires, UserWire, Wires, kernel_stamps_work, raise_file_limit
 
 __all__ = [
     "Clock",
@@ -47,6 +48,7 @@ __all__ = [
     "Transport",
     "kernel_stamps_work",
     "raise_file_limit",
+    "reader_built",
     "tls_context",
 ]
 
@@ -86,7 +88,8 @@ class Transport(httpx.AsyncBaseTransport):
     """Connections to HTTP/1.x servers, each kept alive for the next request, each stamping its arrivals.
 
     Args:
-        clock: ``kernel`` or ``user`` stamps; None takes kernel stamps where they work.
+        clock: ``thread``, ``kernel`` or ``user``; None takes kernel stamps where they work. The thread leaves TLS
+            to kernel stamps, and everything where it was not built.
         tls: Context for https; made at the first use when None.
         now_ns, wall_ns: The monotonic and the wall clock.
 
@@ -105,7 +108,9 @@ class Transport(httpx.AsyncBaseTransport):
         now_ns: Callable[[], int] = time.perf_counter_ns,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._clock: Clock = clock or ("kernel" if kernel_stamps_work(wall_ns) else "user")
+        if clock is None:
+            clock = "kernel" if kernel_stamps_work(wall_ns) else "user"
+        self._clock: Clock = "kernel" if clock == "thread" and not reader_built() else clock
         self.lags_ns: list[int] = []
         self.round_trip_ns: int | None = None
         self.retries = 0
@@ -115,12 +120,11 @@ class Transport(httpx.AsyncBaseTransport):
         self._reused: set[Origin] = set()  # where a connection has served a second request
         self._died: Counter[Origin] = Counter()  # how often one died instead
         self._patience = Patience()
-        self._wires: KernelWires | None = None
+        self._wires: dict[bool, Wires] = {}  # by whether a thread reads them
 
     @property
     def clock(self) -> Clock:
-        doubted = self._wires is not None and self._wires.doubted
-        return "user" if doubted else self._clock
+        return "user" if any(wires.doubted for wires in self._wires.values()) else self._clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -187,9 +191,8 @@ class Transport(httpx.AsyncBaseTransport):
                 connection, _ = connections.popitem()
                 connection.close()
         self._idle.clear()
-        if self._wires is not None:
-            self._wires.close()
-            self._wires = None
+        while self._wires:
+            self._wires.popitem()[1].close()
 
     # -- connections
 
@@ -224,7 +227,7 @@ class Transport(httpx.AsyncBaseTransport):
         connection: Connection | None = None
         try:
             async with asyncio.timeout(timeouts.connect):
-                connection = await self._open(host, port)
+                connection = await self._open(host, port, threaded=self._clock == "thread" and scheme == "http")
                 if scheme == "https":
                     if self._tls is None:
                         self._tls = tls_context()
@@ -239,7 +242,7 @@ class Transport(httpx.AsyncBaseTransport):
             raise
         return connection
 
-    async def _open(self, host: str, port: int) -> Connection:
+    async def _open(self, host: str, port: int, *, threaded: bool) -> Connection:
         loop = asyncio.get_running_loop()
         failure: ExchangeError | None = None
         try:
@@ -267,10 +270,14 @@ class Transport(httpx.AsyncBaseTransport):
                     raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
                 # The shortest: in the others there is this process's own work too.
                 self.round_trip_ns = took if self.round_trip_ns is None else min(took, self.round_trip_ns)
-                if self._clock == "kernel":
-                    if self._wires is None:
-                        self._wires = KernelWires(loop, self._now_ns, self._wall_ns, self.lags_ns)
-                    self._wires.open(sock, connection)
+                if self._clock != "user":
+                    if threaded not in self._wires:
+                        self._wires[threaded] = (
+                            ThreadWires(loop, self._now_ns, self.lags_ns)
+                            if threaded
+                            else KernelWires(loop, self._now_ns, self._wall_ns, self.lags_ns)
+                        )
+                    self._wires[threaded].open(sock, connection)
                 else:
                     await loop.create_connection(partial(UserWire, connection, self._now_ns), sock=sock)
                 return connection

@@ -23,10 +23,11 @@ MAX_HEADER_BYTES = 256 * 1024
 
 
 class Wire(Protocol):
-    """The socket beneath: it calls `Connection.received` and `Connection.lost`."""
+    """The socket beneath: it calls `Connection.received`, `bodies` and `lost`."""
 
     @property
     def unsent(self) -> bool: ...
+    def begin(self, *, eager: bool) -> None: ...
     def look(self) -> None: ...
     def send(self, data: bytes) -> None: ...
     def close(self) -> None: ...
@@ -115,10 +116,14 @@ class Connection:
             if self._tls is not None:
                 self._tls.write(request)
                 request = self._outgoing.read()
+            # Where bodies do not end as answers do, only who reads each event knows when an answer is over.
+            self.wire.begin(eager=not (patience("usage") and patience("end")))
             self._send(request)
             self._watch()
             await self._waiter
         except BaseException:
+            if not self.closed:
+                self.look()  # what came before a cancellation is part of its record
             self.close()
             raise
         finally:
@@ -214,10 +219,31 @@ class Connection:
             elif done:
                 self._handshake.set_result(None)
 
+    def bodies(self, pieces: list[bytes], times_ns: list[int]) -> None:
+        """Bodies of chunks, cut as the parser would, which is and remains at the boundary between two chunks."""
+        if self._sink is None or self._complete:
+            self._unasked_bytes()
+            return
+        self.heard = True
+        self._bare_bytes = 0
+        try:
+            for data, at_ns in zip(pieces, times_ns, strict=True):
+                self.arrival_ns = at_ns
+                self._sink.body(data, at_ns)
+        except ExchangeError as error:
+            self._fail(error)
+        except Exception as error:  # as of the parser's callbacks
+            self._fail(ExchangeError("protocol", repr(error)))
+        else:
+            self._heed_ending()
+
+    def _unasked_bytes(self) -> None:
+        self.reusable = False  # bytes that answer no request: what follows them cannot be trusted
+        self.lost(None)
+
     def _parse(self, data: bytes | memoryview) -> None:
         if self._sink is None or self._complete:
-            self.reusable = False  # bytes that answer no request: what follows them cannot be trusted
-            self.lost(None)
+            self._unasked_bytes()
             return
         self.heard = True
         self._bare_bytes += len(data)
@@ -238,17 +264,26 @@ class Connection:
             # Headers, trailers, chunk sizes or responses of 1xx without end: the parser would keep them all, or go on.
             if self._bare_bytes > MAX_HEADER_BYTES and not self._complete:
                 self._fail(ExchangeError("protocol", f"headers of more than {MAX_HEADER_BYTES // 1024} KiB"))
-            elif self._sink.ending != self._ending and not self._complete:
-                # The answer is over, or goes on after all: wait for what may follow, then leave the connection.
-                self._ending = self._sink.ending
-                if self._grace is not None:
-                    self._grace.cancel()
-                    self._grace = None
-                if self._ending is not None:
-                    self._grace = self._loop.call_later(self._patience(self._ending), self._leave)
+            else:
+                self._heed_ending()
+
+    def _heed_ending(self) -> None:
+        """The answer is over, or goes on after all: wait for what may follow, then leave the connection."""
+        if self._sink is None or self._sink.ending == self._ending or self._complete:
+            return
+        self._ending = self._sink.ending
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        if self._ending is not None:
+            self._grace = self._loop.call_later(self._patience(self._ending), self._leave)
 
     def _leave(self) -> None:
-        self.left_at = self._ending
+        ending = self._ending
+        self.look()
+        if self._ending != ending:  # something followed
+            return
+        self.left_at = ending
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -315,7 +350,12 @@ class Connection:
         else:
             # The first token may come at any time, and idleness counts from then on.
             wait_s = min((at - now) / 1e9, limits.idle)
-            self._timer = self._loop.call_later(wait_s, self._watch)
+            self._timer = self._loop.call_later(wait_s, self._check)
+
+    def _check(self) -> None:
+        self.look()  # the deadlines depend on what has arrived
+        if self._waiter is not None and not self._waiter.done():
+            self._watch()
 
     def _fail(self, error: ExchangeError) -> None:
         if self._waiter is None:

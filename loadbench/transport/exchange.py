@@ -21,7 +21,8 @@ RETRY_NS = 1_000_000_000
 """Later than this after it was sent, a request died of something else than an old connection."""
 
 Headers = list[tuple[bytes, bytes]]
-Clock = Literal["kernel", "user"]
+Clock = Literal["thread", "kernel", "user"]
+"""Who reads the sockets, and stamps what arrives: a thread of its own by the kernel's stamps, Python by them, Python."""
 Origin = tuple[str, str, int]
 Ending = Literal["usage", "end"]
 """What may still follow an answer that is over: its usage, or the end of the body alone."""

@@ -15,19 +15,19 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from loadbench.transport.connection import Connection
 
 SPARE_FILES = 64
 """For the run folder, the event loop and the libraries, beside one descriptor a stream."""
-_SO_TIMESTAMPNS = 35  # asm-generic/socket.h, "old" 64-bit layout; Python's socket module has no name for it
+SO_TIMESTAMPNS = 35  # asm-generic/socket.h, "old" 64-bit layout; Python's socket module has no name for it
 _TIMESPEC = struct.Struct("qq")
 _READ_BYTES = 65536
-_STEP_NS = 1_000_000
+STEP_NS = 1_000_000
 """Both clocks run at one rate: between them nothing moves by as much but a step, or a pause of ours."""
-_BATCH = 64  # sockets served before the event loop gets its turn
-_TURN_NS = 10_000_000  # or as soon as they took so long: a read of one-byte chunks costs ten times one of tokens
+BATCH = 64  # sockets served before the event loop gets its turn
+TURN_NS = 10_000_000  # or as soon as they took so long: a read of one-byte chunks costs ten times one of tokens
 
 
 class KernelWires:
@@ -52,8 +52,8 @@ class KernelWires:
         loop.add_reader(self._epoll.fileno(), self.look)
 
     def open(self, sock: socket.socket, connection: Connection) -> None:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        connection.wire = _KernelWire(self, sock, connection)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        connection.wire = SocketWire(self, sock, connection)
         self._open[sock.fileno()] = (sock.recvmsg_into, connection)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
@@ -67,17 +67,22 @@ class KernelWires:
             self.loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
 
-    def look(self) -> None:
+    def begin(self, fd: int, *, eager: bool) -> None:
+        """Nothing: each read is handed over at once."""
+
+    def look(self, fd: int = -1) -> None:
         """Read what waits on any socket now, some sockets at a time.
 
         The event loop calls this, and so does every request that begins: hundreds that begin at once would keep the
         loop from reading for tens of ms, and the kernel would merge what arrives meanwhile.
         """
+        if self._epoll.closed:
+            return
         buffers, view = [self._buffer], self._view
         now_ns, wall_ns, late = self._now_ns, self._wall_ns, self._lags.append
         # What was left goes first: epoll would begin with the same sockets each time.
-        ready, self._ready = self._ready or self._epoll.poll(0, _BATCH), []
-        until = now_ns() + _TURN_NS
+        ready, self._ready = self._ready or self._epoll.poll(0, BATCH), []
+        until = now_ns() + TURN_NS
         for i, (fd, _) in enumerate(ready):
             entry = self._open.get(fd)
             if entry is None:  # closed by a callback of this very batch
@@ -104,9 +109,9 @@ class KernelWires:
                 if stamp != connection.stamp:
                     connection.stamp = stamp
                     at = now - (wall - stamp)
-                    if not -_STEP_NS < now - wall - self._apart_ns < _STEP_NS:
+                    if not -STEP_NS < now - wall - self._apart_ns < STEP_NS:
                         at = self._across_step(stamp)
-                    if at < connection.began_ns - _STEP_NS:  # before its request was sent: that is no time
+                    if at < connection.began_ns - STEP_NS:  # before its request was sent: that is no time
                         self.doubted = True
                         at = now
                     # Never before the last arrival or the request, nor after now.
@@ -127,16 +132,31 @@ class KernelWires:
         the stamp was taken: then that time is unknown, and it counts as arrived now.
         """
         wall, now = self._wall_ns(), self._now_ns()
-        if not -_STEP_NS < now - wall - self._apart_ns < _STEP_NS:
+        if not -STEP_NS < now - wall - self._apart_ns < STEP_NS:
             self._apart_ns = now - wall
             return now
         return stamp + self._apart_ns
 
 
-class _KernelWire:
+class Wires(Protocol):
+    """Who reads the sockets of a transport."""
+
+    loop: asyncio.AbstractEventLoop
+    doubted: bool
+
+    def open(self, sock: socket.socket, connection: Connection) -> None: ...
+    def begin(self, fd: int, *, eager: bool) -> None: ...
+    def look(self, fd: int) -> None: ...
+    def forget(self, fd: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class SocketWire:
+    """One socket of ours; `Wires` read it."""
+
     __slots__ = ("_connection", "_pending", "_sock", "_wires")
 
-    def __init__(self, wires: KernelWires, sock: socket.socket, connection: Connection) -> None:
+    def __init__(self, wires: Wires, sock: socket.socket, connection: Connection) -> None:
         self._wires, self._sock, self._connection = wires, sock, connection
         self._pending = b""
 
@@ -144,8 +164,11 @@ class _KernelWire:
     def unsent(self) -> bool:
         return bool(self._pending)
 
+    def begin(self, *, eager: bool) -> None:
+        self._wires.begin(self._sock.fileno(), eager=eager)
+
     def look(self) -> None:
-        self._wires.look()
+        self._wires.look(self._sock.fileno())
 
     def send(self, data: bytes) -> None:
         if self._pending:
@@ -212,6 +235,9 @@ class UserWire(asyncio.Protocol):
     def unsent(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
+    def begin(self, *, eager: bool) -> None:
+        """Nothing: each read is handed over at once."""
+
     def look(self) -> None:
         """Nothing: the event loop reads by itself, when it can."""
 
@@ -237,7 +263,7 @@ def kernel_stamps_work(wall_ns: Callable[[], int] = time.time_ns) -> bool:
             socket.create_connection(server.getsockname()) as near,
             server.accept()[0] as far,
         ):
-            near.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            near.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             near.settimeout(1)
             for _ in range(20):  # the kernel begins to stamp a moment after the first socket asks for it
                 before = wall_ns()
@@ -249,7 +275,7 @@ def kernel_stamps_work(wall_ns: Callable[[], int] = time.time_ns) -> bool:
                         return False
                     seconds, nanoseconds = _TIMESPEC.unpack(stamp)
                     stamp_ns = int(seconds) * 1_000_000_000 + int(nanoseconds)
-                    return before - _STEP_NS <= stamp_ns <= wall_ns() + _STEP_NS
+                    return before - STEP_NS <= stamp_ns <= wall_ns() + STEP_NS
                 time.sleep(0.001)
     except OSError:
         pass

@@ -23,13 +23,14 @@ from loadbench.scenario import Level, Timeouts
 from loadbench.store import LevelData, read
 from loadbench.store.folder import RunFolder
 from loadbench.store.record import ErrorKind, Result
-from loadbench.transport import Clock, Transport, kernel_stamps_work
+from loadbench.transport import Clock, Transport, kernel_stamps_work, reader_built
 from tests.support.asking import PROMPT, seconds
 from tests.support.replay import HOLD, RECEIVE, Step, serve
 from tests.support.wire import WHOLE
 
 Loop = Callable[[], asyncio.AbstractEventLoop] | None
 PATHS: dict[str, tuple[Clock, Loop]] = {
+    **({"reader thread": ("thread", uvloop.new_event_loop)} if reader_built() and kernel_stamps_work() else {}),
     **({"kernel stamps": ("kernel", uvloop.new_event_loop)} if kernel_stamps_work() else {}),
     "user stamps": ("user", uvloop.new_event_loop),
     "user stamps on asyncio": ("user", None),
