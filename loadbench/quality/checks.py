@@ -123,7 +123,8 @@ def _check(raw: object) -> Check:
     del options[kind]
     for key in options:
         if key not in KINDS[kind]:
-            raise ValueError(f"{kind} takes no {shown(key)}{nearest(key, KINDS[kind])}")
+            meant = nearest(key, KINDS[kind]) if KINDS[kind] else ""
+            raise ValueError(f"{kind} takes no {shown(key)}{meant}")
     _check_value(kind, raw[kind])
     tolerance, ignore_case = options.get("tolerance", 0), options.get("ignore_case", False)
     if not _is_number(tolerance) or tolerance < 0:
