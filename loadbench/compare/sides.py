@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loadbench import figures
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.level import level_facts
-from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
+from loadbench.metrics.slo import STREAMED, Objectives, undecided
 from loadbench.metrics.window import Window
 from loadbench.scenario.bounds import Bound
 from loadbench.stats.blocks import SLICES
@@ -70,7 +70,7 @@ class Lap:
         run: Name of the run's folder.
         began: When, ISO 8601.
         prompts: Ids of the prompts of the measured requests that completed, in the order of start.
-        values: By metric, one value in ms for each of those requests; NaN where undefined.
+        values: By metric, one value for each of those requests, of times in ms; NaN where undefined.
         due_values: The same of all requests that were due, infinite where one failed or was dropped; empty where all
             completed.
         gaps_ms: Gaps between tokens of those requests, request after request, flat; None where they do not exist.
@@ -206,13 +206,11 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         return None
     opened = facts.request_rate_per_s is not None
     burst = (request.burst_share(requests, results) or 0.0) > request.BURST
-    values = {
-        "ttft": requests.ttft_from_due if opened else requests.ttft,
-        # Tokens that came in one burst have no time of their own (V13).
-        "tpot": np.full(len(results), np.nan) if burst else requests.tpot,
-        "e2e": requests.e2e,
-        "client_queue": requests.client_queue,
-    }
+    times = {**requests.times(opened), "thinking": requests.thinking}
+    values = {name: column / 1e6 for name, column in times.items()} | requests.rates(results, facts.round_trip_ms)
+    if burst:  # tokens that came in one burst have no time of their own (V13)
+        for name in STREAMED:
+            values.pop(name, None)
     due: dict[str, Reals] = {}
     # Where all completed, the values are of all that was due, and no second column is kept.
     failed = requests.measured & ~requests.completed & ~requests.cancelled
@@ -222,14 +220,9 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
             due.pop("tpot", None)
     has_gaps = streamed and not burst and data.gaps_kept
     sizes = np.diff(results.gap_offsets)
-    # A bound on what the answers do not show is undecided, not missed.
-    undecided: Sequence[str] = () if data.gaps_kept else ("itl",)
-    if not streamed:
-        undecided = WHOLE
-    elif burst:
-        undecided = STREAMED
+    without = undecided(requests, results, gaps_kept=data.gaps_kept, burst=burst)
     bounds = [Bound.parse(text) for text in (slo if slo is not None else scenario.get("slo") or ())]
-    objectives = Objectives(bounds, results, requests, facts.offered, opened, undecided)
+    objectives = Objectives(bounds, results, requests, facts.offered, opened, without)
     sent = np.flatnonzero(requests.measured)
     prompts = [results.prompt[row] for row in sent]
     outcomes = {"failed": Outcomes(failed[sent], prompts)}
@@ -242,7 +235,7 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         run=run.path.name,
         began=facts.began or "",
         prompts=[results.prompt[row] for row in completed],
-        values={name: column[completed] / 1e6 for name, column in values.items()},
+        values={name: column[completed] for name, column in values.items()},
         due_values={name: column / 1e6 for name, column in due.items()},
         gaps_ms=results.gaps_us[np.repeat(requests.population, sizes)] / 1e3 if has_gaps else None,
         gap_sizes=sizes[completed] if has_gaps else None,
@@ -281,7 +274,7 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
     dependent_s = float(np.nanmean(requests.in_flight[requests.population])) / 1e9
     flows = {}
     for one in figures.of("verdict"):
-        if one.values or one.unit == "share":
+        if one.values or one.is_median or one.unit == "share":
             continue
         per_s = objectives.goodput_per_s(steady) if one.key == "goodput" else getattr(rates, one.key)
         if per_s is not None:

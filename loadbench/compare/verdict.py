@@ -60,6 +60,8 @@ def figure(name: str) -> Figure:
     if found is not None and "verdict" in found.figure.doors:
         if found.figure.unit == "share":
             kind = "share"
+        elif found.figure.is_median:
+            kind = "percentile"
         elif not found.figure.values:
             kind = "rate"
         elif found.statistic in PERCENTILES:
@@ -73,7 +75,7 @@ def figure(name: str) -> Figure:
         examples = ", ".join((*times, "ttft_p95", "itl_p99", "e2e_mean", *rates, *shares()))
         raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {examples}")
     one = found.figure
-    p = PERCENTILES[found.statistic or ""] if kind == "percentile" else None
+    p = PERCENTILES["p50" if one.is_median else found.statistic or ""] if kind == "percentile" else None
     return Figure(name=name, metric=one.key, kind=kind, p=p, unit=one.unit, more_is_better=one.more_is_better)
 
 
