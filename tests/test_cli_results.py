@@ -83,7 +83,7 @@ RESULTS: dict[str, tuple[dict[str, Any], str]] = {
     "a threshold failed": ({"thresholds": [{"result": "passed"}, {"result": "failed"}]}, "thresholds failed"),
     "thresholds passed": ({"thresholds": [{"result": "passed"}]}, "thresholds passed"),
     "nobody knows": ({"thresholds": [{"result": "unknown"}]}, "thresholds not known"),
-    "a capacity": ({"capacity_concurrency": 6}, "carries 6 users"),
+    "a capacity": ({"capacity_concurrency": 6}, "serves 6 users"),
     "interrupted": ({"status": "interrupted"}, "interrupted"),
     "simulated": ({"target": {"kind": "simulator"}}, "simulated"),
 }

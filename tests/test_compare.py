@@ -445,7 +445,12 @@ def test_a_percentile_that_has_no_end_is_surely_slower_and_two_such_cannot_be_to
 
     (verdict,), (both,) = judge(whole, quicker, ["ttft_p95"]), judge(half, quicker, ["ttft_p95"])
 
-    assert (verdict.word, verdict.new, verdict.high, "no end" in verdict.note) == ("slower", None, math.inf, True)
+    assert (verdict.word, verdict.new, verdict.high, "infinitely long" in verdict.note) == (
+        "slower",
+        None,
+        math.inf,
+        True,
+    )
     assert (both.word, both.base, both.new, both.runs_needed) == ("can't tell", None, None, None)
 
 

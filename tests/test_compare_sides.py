@@ -302,7 +302,7 @@ def test_what_one_side_does_not_say_is_a_warning(turned: bool) -> None:
     (found,) = differences(*(reversed(sides) if turned else sides))
 
     assert (found.what, found.severity) == ("server version", "warn")
-    assert "not known of " + ("BASE" if turned else "NEW") in found.text
+    assert "is unknown for " + ("BASE" if turned else "NEW") in found.text
     assert "b1" in found.text
 
 

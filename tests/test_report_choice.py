@@ -95,7 +95,7 @@ def test_the_recommendation_names_the_winner_and_why_after_its_doubts() -> None:
     assert choice.headline(clear()).startswith("Choose qwen2.5-1.5b: score ")
     assert choice.reasons(clear())[0].startswith("For it: quality 3.90 of 5 against 2.80 of 5")
     assert choice.headline(doubtful()).startswith(
-        "No plain recommendation (V9 other-load, V8 different-setup red, see Warnings); by these figures: choose "
+        "No clear recommendation (red: other-load, different-setup; see Warnings); by these figures: choose "
     )
 
 
@@ -104,7 +104,7 @@ def test_nobody_left_is_said_with_figures_and_how_sure() -> None:
 
     assert choice.headline(nobody()) == "No candidate meets the requirements"
     assert far.startswith("far: ")
-    assert near.endswith(", not sure: its interval holds the bound")
+    assert near.endswith(", not certain: its interval includes the bound")
     assert "silent: " in silent
 
 

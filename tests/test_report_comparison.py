@@ -91,7 +91,7 @@ def test_a_runs_report_compares_its_models_where_it_has_several() -> None:
     for kind in ("text", "markdown"):
         report = " ".join(FORMATS[kind](summary).split())
         assert comparison.AMONG_MODELS in report
-        assert "q is the same as m within 10%" in report
+        assert "whether q and m are the same within 10%" in report
         assert comparison.AMONG_MODELS not in FORMATS[kind]({**summary, "models_compared": []})
 
 

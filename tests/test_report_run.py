@@ -1,4 +1,4 @@
-"""What a report says of a run in sentences: each model, how many users it carries, thresholds, searches, gates."""
+"""What a report says of a run in sentences: each model, how many users it serves, thresholds, searches, gates."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_reds_come_before_warnings_and_a_gate_is_said_once_with_all_its_levels()
     assert found[1].texts[0][0] == "smollm2-135m c1, qwen2.5-0.5b-instruct-generic-cpu:4 c1"
 
 
-# How many users a model carries
+# How many users a model serves
 
 
 def rows_of(*loads: tuple[float, bool | None], **changes: Any) -> list[Level]:
@@ -149,29 +149,29 @@ def rows_of(*loads: tuple[float, bool | None], **changes: Any) -> list[Level]:
 
 
 CARRIED = [
-    (rows_of((1, True), (4, True), (8, False)), "carries 4 users within ttft_p95=800ms, 8 are too many"),
-    (rows_of((1, True), (4, False)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
-    (rows_of((1, True), (4, True)), "carries 4 users within ttft_p95=800ms, the most that was measured"),
+    (rows_of((1, True), (4, True), (8, False)), "serves 4 users within ttft_p95=800ms, 8 is too many"),
+    (rows_of((1, True), (4, False)), "serves 1 user within ttft_p95=800ms, 4 is too many"),
+    (rows_of((1, True), (4, True)), "serves 4 users within ttft_p95=800ms, the most that was measured"),
     (
         rows_of((1, False), (2, False), (4, False)),
-        "carries none of the levels measured (1, 2 or 4 users) within ttft_p95=800ms",
+        "serves none of the levels measured (1, 2 or 4 users) within ttft_p95=800ms",
     ),
     # a higher load that holds again proves nothing
-    (rows_of((8, True), (4, False), (1, True)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
+    (rows_of((8, True), (4, False), (1, True)), "serves 1 user within ttft_p95=800ms, 4 is too many"),
     # each repeat must hold
-    (rows_of((4, True), (4, False), (1, True)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
+    (rows_of((4, True), (4, False), (1, True)), "serves 1 user within ttft_p95=800ms, 4 is too many"),
     (rows_of((1, None), (4, True)), "whether it keeps within ttft_p95=800ms is not known"),
     # one repeat missed a bound, which of the other is not known
-    (rows_of((1, True), (4, None), (4, False)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
-    (rows_of((1, True), (4, False), (8, None)), "carries 1 user within ttft_p95=800ms, 4 are too many"),
+    (rows_of((1, True), (4, None), (4, False)), "serves 1 user within ttft_p95=800ms, 4 is too many"),
+    (rows_of((1, True), (4, False), (8, None)), "serves 1 user within ttft_p95=800ms, 4 is too many"),
     (
         rows_of((2, True), ran={"device": "GPU"}),
-        "carries 2 users on GPU within ttft_p95=800ms, the most that was measured",
+        "serves 2 users on GPU within ttft_p95=800ms, the most that was measured",
     ),
     # a device that only a name tells was not seen
     (
         rows_of((2, True), device="GPU", device_by_name=True),
-        "carries 2 users within ttft_p95=800ms, the most that was measured",
+        "serves 2 users within ttft_p95=800ms, the most that was measured",
     ),
     ([Level(concurrency=1, slo=[])], ""),
     (rows_of((1, True), status="interrupted"), ""),
@@ -180,21 +180,21 @@ CARRIED = [
             *rows_of((None, True), request_rate_per_s=0.5),
             *rows_of((None, False), request_rate_per_s=2),
         ],
-        "carries 0.5 req/s within ttft_p95=800ms, 2 are too many",
+        "serves 0.5 req/s within ttft_p95=800ms, 2 is too many",
     ),
 ]
 
 
 @pytest.mark.parametrize(("rows", "text"), CARRIED)
-def test_how_many_users_a_model_carries_is_said_in_words(rows: list[Level], text: str) -> None:
+def test_how_many_users_a_model_serves_is_said_in_words(rows: list[Level], text: str) -> None:
     assert run.carried(rows) == text
 
 
 @pytest.mark.parametrize(
     ("place", "code", "severity", "hedge"),
     [
-        (1, "V1", "red", ", by figures that are in doubt (V1 short-window red)"),
-        (1, "V12", "warn", ", by few requests"),
+        (1, "V1", "red", ", by figures in doubt (V1 short-window red)"),
+        (1, "V12", "warn", ", on few requests"),
         (1, "V1", "warn", ""),
         (0, "V1", "red", ""),  # a level that decides nothing
     ],
@@ -207,7 +207,7 @@ def test_doubt_at_the_levels_that_decide_hedges_what_is_carried(
         rows[place], warnings=levels.read({"warnings": [{"code": code, "severity": severity, "text": ""}]}).warnings
     )
 
-    assert run.carried(rows) == f"carries 4 users within ttft_p95=800ms, 8 are too many{hedge}"
+    assert run.carried(rows) == f"serves 4 users within ttft_p95=800ms, 8 is too many{hedge}"
 
 
 # The answer of a search: one in the whole report, with its zones
@@ -261,12 +261,12 @@ def test_each_end_of_a_search_has_its_words(steps: list[Plain], more: Plain, tex
 
 
 def test_a_report_of_a_search_has_one_answer_and_no_second_one_by_the_levels_shares() -> None:
-    """The levels' own shares said "carries 7 users" where the search said 6."""
+    """The levels' own shares said "serves 7 users" where the search said 6."""
     slo = [{"bound": "ttft_p95=1s", "attainment": 0.951, "attained": True, "n": 240}]
     level = {"id": "m@c7", "model": "m", "concurrency": 7, "slo": slo, "output_tokens_per_s": 50.0}
 
-    assert "carries 7 users" in sentence({"levels": [level]})
-    assert "carries" not in sentence({**search(GENTLE), "levels": [level]})
+    assert "serves 7 users" in sentence({"levels": [level]})
+    assert "serves" not in sentence({**search(GENTLE), "levels": [level]})
 
 
 def test_the_steps_say_how_a_verdict_was_reached() -> None:

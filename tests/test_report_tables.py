@@ -244,7 +244,7 @@ def test_a_load_that_failed_says_so_and_why() -> None:
 def test_gpu_memory_of_the_whole_device_is_called_so() -> None:
     [table, *_] = breakdowns.machine(read("devices", gpu_memory_source="device"))
 
-    assert any("all that was used on the device" in note for note in table.notes)
+    assert any("all that was in use on the device" in note for note in table.notes)
 
 
 def test_throttling_and_power_are_columns_where_they_changed_and_notes_where_they_did_not() -> None:
@@ -266,7 +266,7 @@ def test_a_device_that_a_name_alone_tells_is_called_so() -> None:
     [table] = breakdowns.devices(read("devices", device_by_name=True))
 
     assert column(table, "device") == ["GPU by its name, not seen"] * 3 + ["CPU by its name, not seen"] * 2 + ["NPU"]
-    assert "a device told by the model's name alone was not seen" in table.notes[0]
+    assert "a device known only from the model's name was not observed" in table.notes[0]
 
 
 def test_an_absent_variant_is_found_by_the_name_that_the_user_wrote() -> None:

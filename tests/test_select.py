@@ -69,7 +69,7 @@ def test_one_candidate_is_shown_and_said_to_be_alone() -> None:
     record = choose(candidate("only"))
 
     assert (record["winner"], row(record, "only")["rank"]) == ("only", 1)
-    assert doubts(record, "one") == ["there is only one candidate: it was held against nobody"]
+    assert doubts(record, "one") == ["there is only one candidate: nothing to compare it with"]
 
 
 # -- what is not known
@@ -84,7 +84,7 @@ def test_what_is_not_known_never_wins_by_default() -> None:
     assert silent["missing"] == ["memory"]
     assert silent["log_ratios"]["memory"] == pytest.approx(heavy["log_ratios"]["memory"] - math.log(2))
     assert silent["ratios"]["memory"] is None
-    assert doubts(record, "missing")[-1] == "memory of silent is not known: it counts as half as good as the worst"
+    assert doubts(record, "missing")[-1] == "memory of silent is unknown: it counts as half as good as the worst"
 
 
 def test_what_nobody_knows_has_its_weight_spread_and_is_said() -> None:
@@ -156,7 +156,9 @@ def test_energy_that_was_told_in_several_ways_is_doubted() -> None:
     spent = {"j_per_1000_tokens": 40.0, "output_tokens": {"total": 1000}, "characters": 4000}
     some = [candidate(name, level={**spent, "energy_source": name}) for name in ("cpu", "declared")]
 
-    assert doubts(choose(*some), "energy") == ["energy was told in several ways (cpu, declared): it does not compare"]
+    assert doubts(choose(*some), "energy") == [
+        "energy was obtained in several ways (cpu, declared): it cannot be compared"
+    ]
 
 
 def test_memory_is_the_servers_largest_with_what_it_holds_on_the_gpu() -> None:
@@ -327,7 +329,7 @@ def test_scores_of_two_methods_do_not_count() -> None:
     record = choose(one, replace(other, scores=[("judge", other.scores[0][1])]))
 
     assert "quality" not in row(record, "a")["figures"]
-    assert doubts(record, "quality") == ["the runs were scored in different ways: their scores do not compare"]
+    assert doubts(record, "quality") == ["the runs were scored in different ways: their scores cannot be compared"]
 
 
 def test_the_runs_are_named_as_evidence() -> None:

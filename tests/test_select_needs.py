@@ -39,7 +39,7 @@ def test_the_winner_that_meets_a_need_not_surely_is_doubted() -> None:
     value = row(choose(candidate("a")), "a")["figures"]["ttft_p95"]["value"]
     record = choose(candidate("a"), needs=[f"ttft_p95<{value * 1.001:.3f}ms"])
 
-    assert doubts(record, "need")[0].endswith("but not surely: its interval holds the bound")
+    assert doubts(record, "need")[0].endswith("but not for certain: its interval includes the bound")
 
 
 def test_who_falls_out_not_surely_is_told() -> None:
@@ -47,7 +47,7 @@ def test_who_falls_out_not_surely_is_told() -> None:
     record = choose(candidate("a"), candidate("b", ttft=100), needs=[f"ttft_p95<{value * 0.999:.3f}ms"])
 
     assert record["winner"] == "b"
-    assert "a fell out by" in doubts(record, "need")[0]
+    assert "a was eliminated by" in doubts(record, "need")[0]
 
 
 def test_what_is_not_known_does_not_meet_a_need() -> None:
@@ -98,7 +98,7 @@ def test_a_model_that_fails_every_second_request_misses_what_the_others_would_me
 
     need = row(record, "half")["needs"][0]
     assert (record["winner"], need["outcome"], need["sure"]) == ("whole", "missed", True)
-    assert choice.value(need, need["value"]) == "no end, as requests failed"
+    assert choice.value(need, need["value"]) == "unbounded, as requests failed"
 
 
 def test_failures_that_come_together_make_a_need_less_sure() -> None:

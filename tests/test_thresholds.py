@@ -66,7 +66,7 @@ def test_a_row_has_the_interval_of_its_figure() -> None:
         ("ttft_p95 > 1s", {"ttft_ms": {**TIMES, "p95": None}, "completed": 0}, "no request completed"),
         ("itl_p99 > 1s", {"itl_ms": None, "burst_share": 0.9}, "the server sends its answers in bursts"),
         ("itl_p99 > 1s", {"itl_ms": None, "streamed": False}, "answers that are asked for whole have no itl"),
-        ("gpu_memory > 1GB", {}, "nobody could sample it"),
+        ("gpu_memory > 1GB", {}, "it could not be sampled"),
         ("output_tokens_per_s < 1", {"output_tokens_per_s": None}, "the steady window is too short"),
         ("efficiency < 50%", {"efficiency": None}, "no lower load of this model was measured"),
         ("goodput < 1", {}, "no SLO is given, or it could not be judged"),
@@ -184,7 +184,7 @@ def summary(*written: str, **changes: Any) -> dict[str, Any]:
         (
             ["failed > 5%", "gpu_memory > 1GB"],
             "unknown",
-            ["not known: gpu_memory > 1GB at c1, c4 (nobody could sample it)"],
+            ["not known: gpu_memory > 1GB at c1, c4 (it could not be sampled)"],
         ),
         (
             ["ttft_p95 > 2s", "failed > 5%"],
@@ -222,8 +222,8 @@ def test_only_what_failed_fails_a_run_unless_strict() -> None:
 
     assert reported.reasons(found, strict=False) == []
     assert reported.reasons(found, strict=True) == [
-        "not known: gpu_memory > 1GB at c1 (nobody could sample it)",
-        "not known: gpu_memory > 1GB at c4 (nobody could sample it)",
+        "not known: gpu_memory > 1GB at c1 (it could not be sampled)",
+        "not known: gpu_memory > 1GB at c4 (it could not be sampled)",
         "V1 short-window red at c4: no basis for a verdict",
     ]
 

@@ -221,7 +221,7 @@ def unknown(level: Level, scenario: ScenarioFacts) -> Finding | None:
         return None
     named = ", ".join(f"{what} ({n} of {level.attempted} requests)" for what, n in level.unknown.items())
     text = (
-        f"the server sends what loadbench does not know: {named}; text in unknown fields is not counted: "
+        f"the server sends fields that loadbench does not know: {named}; text in unknown fields is not counted: "
         "docs/dialects.md has what is known; please report it"
     )
     return finding("note", "dialect", text)
@@ -355,7 +355,7 @@ def gathered(level: Level, scenario: ScenarioFacts) -> Finding | None:
     often = f", an arrival each {gap_ms:.3g} ms (median)" if gap_ms else ""
     whom = "the server or a proxy between"
     if level.client_wait_share is None and level.late_share is None:
-        whom = "the server, a proxy between, or this client by waiting for a core, which nobody counts here,"
+        whom = "the server, a proxy between, or this client by waiting for a core, which cannot be counted here,"
     text = (
         f"text came {per_arrival:.3g} events at once{often}: {whom} sends several tokens at once (buffering), "
         f"and ITL is the time between such arrivals; {UNBUFFERED}, or measure without the proxy"
@@ -489,7 +489,7 @@ def saturation(level: Level, scenario: ScenarioFacts) -> Finding | None:
         cause = "a queue near saturation remembers longer than the level lasts"
     text = (
         f"requests depend so strongly on their neighbours (by {in_words(strong[0])}{correlation}, the median is worth "
-        f"{_plural(row.independent, 'independent request')}) that {names} have no intervals to be trusted: "
+        f"{_plural(row.independent, 'independent request')}) that {names} have no trustworthy intervals: "
         f"{cause}; lower the load, measure much longer, or repeat the level (--repeat)"
     )
     return finding("warn", "near-saturation", text)

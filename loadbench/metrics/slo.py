@@ -286,7 +286,7 @@ def _missing(bound: Bound, level: Level) -> str:
     if metric in (*STREAMED, "stalls") and (level.burst_share or 0) > BURST:
         return "the server sends its answers in bursts"
     if bound.figure.unit == "bytes":
-        return "nobody could sample it"
+        return "it could not be sampled"
     if metric == "efficiency":
         return "no lower load of this model was measured"
     if metric == "goodput":

@@ -34,7 +34,7 @@ _MOMENTS = {
     "peak": "the largest sample (one a second) of its levels",
     "after_unload": "after its unload",
 }
-_WHOLE_DEVICE = "GPU memory: all that was used on the device, by whomever"
+_WHOLE_DEVICE = "GPU memory: all that was in use on the device, by any process"
 
 
 # -- one level by endpoint, by worker
@@ -241,7 +241,7 @@ def _devices(family: str, rows: Sequence[Level], absent: Sequence[Absent]) -> Ta
     variants = [_together(row.device, row.execution_provider) or str(row.name) for row in absent]
     notes = []
     if any(level.device_by_name for level in rows):
-        notes.append("a device told by the model's name alone was not seen: the rows are no comparison of devices")
+        notes.append("a device known only from the model's name was not observed: these rows do not compare devices")
     notes += [f"absent: {variant}: {row.reason}" for variant, row in zip(variants, absent, strict=True)]
     if levels.any_marked(map(levels.lead, rows)):
         notes.append("* too few requests for an interval")
@@ -345,7 +345,7 @@ def energy(summary: Summary) -> list[Table]:
         notes.append("measured, of whole devices: GPU by NVML, CPU by RAPL; idle power and other programs included")
     if "declared" in sources:
         declared = f"{watts:g} W" if watts else "watts"
-        notes.append(f"declared: {declared} times the time that the level took; nobody measured it")
+        notes.append(f"declared, not measured: {declared} times the duration of the level")
     if price:
         notes.append(f"cost at {price:g} per kWh")
     return without_unknown(per_model("Energy and power", rows, columns, notes))
@@ -460,7 +460,7 @@ def memory(summary: Summary) -> Table | None:
     if any(model.gpu_memory_source == "device" for model in models):
         notes.append(_WHOLE_DEVICE)
     if any(model.disk_source == "server" for model in models):
-        notes.append("on disk: as the server tells")
+        notes.append("on disk: as the server reports")
     for shown in without_unknown([table("Memory and disk", columns, models, notes)]):
         # The size that a server lists is among the model's facts; alone it is no table.
         if any(column.name != "size listed" for column in shown.columns[1:]):

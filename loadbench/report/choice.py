@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from loadbench import text as units
 from loadbench.figures import named
-from loadbench.metrics.checks import titled
+from loadbench.metrics.checks import NAMES
 from loadbench.report import document as doc
 from loadbench.report import html, provenance
 from loadbench.report.document import Block, Cell, Column, Finding, Line, Section, Table, Text, Title, tables_of
@@ -23,8 +23,8 @@ _NOTABLE = 0.02
 """As a logarithm: figures nearer than 2 % are alike, and no reason."""
 _SHORT = {"throughput": "through.", "disk footprint": "disk", "energy or cost": "energy", "latency": "latency"}
 MOST_WARNINGS = 3
-NEAR = "of the best candidate in each criterion = 100%; score = their weighted geometric mean"
-HALF_AS_GOOD = "* not known in part or at all: counts as half as good as the worst of the others"
+NEAR = "the best candidate in each criterion = 100%; score = weighted geometric mean"
+HALF_AS_GOOD = "* unknown, in part or wholly: counts as half as good as the worst of the others"
 MOST_PARTS, STEP = 10, 0.5
 """Of a slider, in parts."""
 
@@ -43,7 +43,7 @@ def document(record: Record, *, short: bool = False) -> doc.Document:
     if sources == {True}:
         title = replace(title, simulated=provenance.SIMULATED)
     elif True in sources:
-        title = replace(title, simulated="SIMULATED in part: see Warnings for which figures are no model's")
+        title = replace(title, simulated="SIMULATED in part: Warnings name the figures that come from no model")
     if short:
         return doc.Document(title, [Section("choice", "", _short(record))])
     blocks: list[Block] = [
@@ -77,12 +77,12 @@ def _decision(record: Record) -> Text:
 def _context(record: Record) -> doc.Facts:
     """On what terms the choice was made, and from which runs."""
     starts = sorted(str(run["start"])[:10] for run in record["runs"] if run["start"])
-    why = "as asked" if record["load"]["asked"] else "the highest load that all completed"
+    why = "as requested" if record["load"]["asked"] else "the highest load that all completed"
     must = "no requirements"
     if record["needs"]:
-        missing = "not known is not met" if record["missing"] == "out" else "what is not known is let pass"
+        missing = "an unknown figure fails" if record["missing"] == "out" else "an unknown figure passes"
         must = f"{', '.join(record['needs'])} ({missing})"
-    chosen = "the usual ones, which nobody here chose" if record["usual_weights"] else "as given"
+    chosen = "the defaults" if record["usual_weights"] else "as given"
     counted = [criterion for criterion in record["criteria"] if criterion["share"]]
     counted.sort(key=lambda criterion: -float(criterion["share"]))
     weights = ", ".join(f"{criterion['label']} {units.percent(criterion['share'])}" for criterion in counted)
@@ -92,12 +92,12 @@ def _context(record: Record) -> doc.Facts:
         ("load", f"{record['load']['words']}, {why}"),
         ("measured", " to ".join(dict.fromkeys((starts[0], starts[-1]))) if starts else "at an unknown time"),
         ("from", ", ".join(dict.fromkeys(str(run["machine"]) for run in record["runs"] if run["machine"]))),
-        ("must meet", must),
+        ("requirements", must),
         ("weights", f"{chosen}: {weights or 'none'}"),
     ]
     for run in record["runs"]:
-        began = run["start"] or "at an unknown time"
-        facts.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, begun {began}"))
+        started = run["start"] or "at an unknown time"
+        facts.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, started {started}"))
     return doc.Facts("Context", [(name, text) for name, text in facts if text])
 
 
@@ -110,7 +110,7 @@ def _rest(record: Record) -> list[Block]:
     alternatives += [f"Eliminated: {line}" for line in fell_out(record)]
     if len(record["candidates"]) == 1:
         alternatives.append("None was measured")
-    consequences = ["Nothing can be shipped within the requirements: measure other models, or loosen one"]
+    consequences = ["No candidate can ship: measure other models, or relax a requirement"]
     if left:
         winner, gives = left[0], []
         by_name = {figure["name"]: figure for figure in record["figures"]}
@@ -121,7 +121,7 @@ def _rest(record: Record) -> list[Block]:
                 gives.append(f"{figure['label']} {value(figure, measured['value'])}{ends}")
         consequences = [f"{winner['name']} gives: {', '.join(gives)}"]
         if winner["licence"]:
-            consequences.append(f"Its licence, as it is listed: {winner['licence']}")
+            consequences.append(f"Licence, as listed: {winner['licence']}")
         consequences += would_change(record)
     return [
         Text.of("Alternatives", [f"{line}." for line in alternatives]),
@@ -164,17 +164,17 @@ def headline(record: Record) -> str:
     winner = left[0]
     if len(left) == 1:
         alone = "the only candidate" if len(record["candidates"]) == 1 else "the only candidate that is left"
-        choice = f"{winner['name']} is {alone}: it was held against nobody"
+        choice = f"{winner['name']} is {alone}: nothing to compare it with"
     else:
-        scores = f"score {winner['score']:.1f} of 100, before {left[1]['name']} with {left[1]['score']:.1f}"
-        firm = {"firm": "", "likely": ", which is likely and not sure", "close": ", but it is a close call"}
+        scores = f"score {winner['score']:.1f} of 100, ahead of {left[1]['name']} ({left[1]['score']:.1f})"
+        firm = {"firm": "", "likely": ", likely but not certain", "close": ", but it is a close call"}
         choice = f"Choose {winner['name']}: {scores}{firm[record['robustness']['word']]}"
-    red = list(dict.fromkeys(titled(doubt["code"]) for doubt in reds(record)))
+    red = list(dict.fromkeys(NAMES.get(doubt["code"]) or str(doubt["code"]) for doubt in reds(record)))
     if not red:
         return choice
     if len(left) > 1:
         choice = f"c{choice[1:]}"
-    return f"No plain recommendation ({', '.join(red)} red, see Warnings); by these figures: {choice}"
+    return f"No clear recommendation (red: {', '.join(red)}; see Warnings); by these figures: {choice}"
 
 
 def reasons(record: Record) -> list[str]:
@@ -192,7 +192,7 @@ def reasons(record: Record) -> list[str]:
     gains.sort(key=lambda pair: -abs(pair[0]))
     good = [text for gain, text in gains if gain > 0][:MOST_REASONS]
     bad = [text for gain, text in gains if gain < 0][:MOST_REASONS]
-    sentences = [f"For it: {'; '.join(good)}" if good else f"Nothing that counts tells it from {second['name']}"]
+    sentences = [f"For it: {'; '.join(good)}" if good else f"Nothing that counts sets it apart from {second['name']}"]
     if bad:
         sentences.append(f"Against it: {'; '.join(bad)}")
     return sentences
@@ -203,14 +203,14 @@ def _beside(figure: Record, winner: Record, second: Record) -> str:
     for row in (winner, second):
         measured = row["figures"].get(name)
         if measured is None:
-            shown.append("not known")
+            shown.append("unknown")
         elif name == "licence":
             shown.append(str(measured["source"]))
         else:
             shown.append(value(figure, measured["value"]))
     text = f"{figure['label']} {shown[0]} against {shown[1]}"
     times = math.exp(abs(winner["log_ratios"][name] - second["log_ratios"][name]))
-    if "not known" in shown or figure["unit"] in ("points", "share", "") or times < 1.05:
+    if "unknown" in shown or figure["unit"] in ("points", "share", "") or times < 1.05:
         return text
     return f"{text} ({times:.2g} times)"
 
@@ -223,8 +223,8 @@ def robustness(record: Record) -> str:
     wins = {kind: units.share(share) for kind, share in robust["winner"].items()}
     spread = f"±{100 * robust['weights_spread']:.0f} %"
     return (
-        f"It stays first in {wins['figures']} of {units.count(robust['draws'])} draws from the figures' intervals, in "
-        f"{wins['weights']} of those with each weight changed by up to {spread}, in {wins['both']} of both together"
+        f"It ranks first in {wins['figures']} of {units.count(robust['draws'])} draws from the figures' intervals, in "
+        f"{wins['weights']} with each weight varied by up to {spread}, and in {wins['both']} with both"
     )
 
 
@@ -242,10 +242,10 @@ def would_change(record: Record) -> list[str]:
             f"rather than {units.share(weight['share'])}, the others in proportion"
         )
     elif len(rows(record)) > 1:
-        sentences.append("No change of a single weight makes another win")
+        sentences.append("No change to a single weight changes the winner")
     for one in changes["unknown"]:
         label = by_name[one["figure"]]["label"]
-        sentences.append(f"{one['name']} would win if its {label}, which is not known, were as good: measure it")
+        sentences.append(f"{one['name']} would win if its {label}, now unknown, were as good: measure it")
     for one in changes["figures"][:2]:
         figure = by_name[one["figure"]]
         better = f" ({one['factor']:.2g} times better)" if one["factor"] and one["factor"] >= 1.05 else ""
@@ -261,14 +261,14 @@ def front(record: Record) -> str:
         return ""
     labels = {figure["name"]: figure["label"] for figure in record["figures"]}
     on = [row["name"] for row in left if not row["dominated_by"]]
-    text = f"All others are beaten by {on[0]}"
+    text = f"{on[0]} beats all others"
     if len(on) > 1:
-        text = f"Nobody beats {units.listed(on, 'and')} in everything"
+        text = f"No candidate beats {units.listed(on, 'and')} on everything"
     for row in left:
         if row["dominated_by"]:
             by = row["dominated_by"][0]
             better = ", ".join(labels.get(name, name) for name in by["better"])
-            text += f"; {row['name']} is beaten by {by['by']} (better: {better}; nowhere worse)"
+            text += f"; {row['name']} is beaten by {by['by']} (better: {better}; worse nowhere)"
     return text
 
 
@@ -283,11 +283,11 @@ def fell_out(record: Record) -> list[str]:
                 continue
             text = f"{need['need']}: {value(need, need['value'])}{value_interval(need, need['low'], need['high'])}"
             if need["outcome"] == "unknown":
-                text = f"{need['need']}: not known"
+                text = f"{need['need']}: unknown"
             elif need["sure"] is False:
-                text += ", not sure: its interval holds the bound"
+                text += ", not certain: its interval includes the bound"
             elif need["sure"] is None:
-                text += ", not sure: too few requests for an interval"
+                text += ", not certain: too few requests for an interval"
             missed.append(text)
         sentences.append(f"{row['name']}: {'; '.join(missed) or row['out']}")
     return sentences
@@ -302,7 +302,7 @@ def value(figure: Record, number: float | str | None) -> str:
     if number is None or isinstance(number, str):
         return number or units.ABSENT
     if math.isinf(number):
-        return "no end, as requests failed"
+        return "unbounded, as requests failed"
     return units.with_unit(float(number), figure["unit"])  # the label says per what
 
 
@@ -331,13 +331,13 @@ def _needs(record: Record) -> Table | None:
             if need["sure"] is not True:
                 text += " ?"
             if need["outcome"] == "unknown":
-                text = "not known"
+                text = "unknown"
             unsure = unsure or "?" in text
             cells.append(Cell(text))
         if not row["needs"]:
             cells += [Cell(units.ABSENT)] * len(record["needs"])
         lines.append((*cells, Cell("yes" if row["status"] == "left" else "NO")))
-    notes = ("? not sure: the interval holds the bound, or there is none",) if unsure else ()
+    notes = ("? not certain: the interval includes the bound, or there is none",) if unsure else ()
     return Table("Requirements", columns, tuple(lines), notes)
 
 
@@ -365,8 +365,8 @@ def _rank(record: Record) -> Table | None:
     notes = [NEAR]
     if any(cell.marked for line in lines for cell in line):
         notes.append(HALF_AS_GOOD)
-    usual = ", the usual weights: your own by --weights or --weight" if record["usual_weights"] else ""
-    notes.append(f"with each criterion its weight{usual}")
+    usual = ": the defaults, yours by --weights or --weight" if record["usual_weights"] else ""
+    notes.append(f"under each criterion its weight{usual}")
     return Table(f"Rank at {record['load']['words']}", tuple(columns), tuple(lines), tuple(notes))
 
 

@@ -31,8 +31,8 @@ MOST_WARNINGS = 3
 MOST_RUNS = 1000
 _TONES: dict[str, doc.Tone] = {**dict.fromkeys((*BAD, "mixed"), "bad"), **dict.fromkeys(GOOD, "good")}
 HOW = (
-    "A verdict is read off the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
-    "or better), wholly within it the same (slightly slower: surely so, but within it), else nobody can tell yet.",
+    "A verdict follows from the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
+    "or better), wholly within it the same (slightly slower: certain, but within it); else it is too early to tell.",
     "Of the verdicts of a level one is wrong in 5% of comparisons at most (Holm over the metrics judged). Metrics "
     "without a statistic are geometric means over prompts, each prompt of the same weight.",
     "With one run a side an interval knows what varies within a run, and of what changes from run to run only what the "
@@ -105,7 +105,7 @@ def _at_a_glance(record: Record) -> list[Table]:
         texts = {cell.text for row in cells for cell in row}
         notes = ["? = can't tell yet"] if any(text.endswith("?") for text in texts) else []
         if any(text.startswith("(") for text in texts):
-            notes.append("( ) = no verdict may be given on it")
+            notes.append("( ) = no verdict: see the warnings")
         tables.append(Table("", tuple(columns), tuple(cells), tuple(notes), pair(*models)))
     return tables
 
@@ -261,11 +261,11 @@ def headline(record: Record) -> str:
             undecided = f"; open: {_listed(names)}" if names else ""
             return f"{new} is the same as {base} {within}{undecided}"
         case "can't tell":
-            return f"can't tell whether {new} is the same as {base} {within}"
+            return f"can't tell yet whether {new} and {base} are the same {within}"
         case "no verdict":
             return f"no verdict on {new} against {base}"
         case "mixed":
-            return f"{new} is better than {base} in some figures or levels and worse in others"
+            return f"{new} is better than {base} on some metrics or levels and worse on others"
     # Where the mean over the levels does not say so.
     everywhere = any(row["word"] == record["word"] for row in record["decisive"])
     return f"{new} is {record['word']} than {base}" + ("" if everywhere else " at some levels")
@@ -412,7 +412,7 @@ def doubts(record: Record) -> list[Finding]:
         label = f"{titled(code)} {severity}".strip()
         findings.append(Finding(label, severity, [(levels.joined(where), text)]))
     if warned:
-        findings.append(Finding("warn", "warn", [("", f"the runs' own reports warn too: {', '.join(warned)}")]))
+        findings.append(Finding("warn", "warn", [("", f"the runs' own reports also warn: {', '.join(warned)}")]))
     return sorted(findings, key=lambda one: rank(one.severity))
 
 

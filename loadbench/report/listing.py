@@ -255,7 +255,7 @@ def _results(entry: Entry) -> Iterable[str]:
     if entry.thresholds is not None:
         yield f"thresholds {'not known' if entry.thresholds == 'unknown' else entry.thresholds}"
     for name, n in (entry.capacity or {}).items():
-        yield f"carries {units.figure(n)} {'users' if name == 'concurrency' else 'requests/s'}"
+        yield f"serves {units.figure(n)} {'users' if name == 'concurrency' else 'requests/s'}"
     if entry.gates is not None and entry.gates.severity != "note":
         yield f"{entry.gates.severity} {levels.joined(map(titled, entry.gates.codes))}"
     elif entry.status == "complete" and entry.best is not None:

@@ -272,7 +272,7 @@ def _search_notes(search: Capacity) -> Iterable[str]:
         if step.reason:
             yield f"{_label(step, search)}: {step.reason}"
     for load in search.contradictions or ():
-        yield f"{_load(load, search)} met the SLO once and not surely another time: not counted as met"
+        yield f"{_load(load, search)} met the SLO once and was undecided another time: not counted as met"
     several = search.looks is not None and search.looks > 1
     looks = f"at each of {search.looks} looks, 95% for all of them" if several else "at one look"
     # Older runs took requests as independent, and have no "worth".

@@ -250,9 +250,9 @@ def unwatched(run: RunFacts) -> str:
     if samples.server_pid is None:
         parts.append("memory and CPU of the server: its process was not found")
     if not samples.gpu_source:
-        parts.append(f"GPU: {samples.gpu_reason or 'not told here'}")
+        parts.append(f"GPU: {samples.gpu_reason or 'unavailable here'}")
     if not samples.cpu_energy_source:
-        parts.append(f"CPU energy: {samples.cpu_energy_reason or 'not told here'}")
+        parts.append(f"CPU energy: {samples.cpu_energy_reason or 'unavailable here'}")
     return one_line("; ".join(parts))
 
 
@@ -287,8 +287,8 @@ _OF_THE_REPORT = {
         "them as fewer (blocks of neighbours, whole requests). Of what changes from run to run they know nothing: "
         "repeat.",
     ),
-    "carries": (
-        "carries",
+    "serves": (
+        "serves",
         "the highest load at which every repeat met every bound, as did every lower load that was measured; "
         "1 user = 1 stream of requests without pauses.",
     ),
@@ -303,7 +303,7 @@ _OF_THE_REPORT = {
 _ORDER = (
     *("ttft", "ttfat", "thinking", "thinking_share", "itl", "tpot", "tokens_per_s_per_user", "prefill_tokens_per_s"),
     *("e2e", "normalised_latency", "output_tokens_per_s", "requests_per_s", "efficiency", "knees", "noise", "stalls"),
-    *("percentile", "attainment", "goodput", "failed", "carries", "cpu_s_per_1000_tokens", "others_cpu_share", "cold"),
+    *("percentile", "attainment", "goodput", "failed", "serves", "cpu_s_per_1000_tokens", "others_cpu_share", "cold"),
 )
 """As a reader meets them; a figure that is not in here comes near the end."""
 

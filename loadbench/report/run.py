@@ -186,7 +186,7 @@ def models(summary: Summary) -> list[Line]:
     sentences = []
     for model, rows in by_model.items():
         text = _sentence(rows, tables.curve_of(summary, model), with_characters=len(by_model) > 1)
-        # A search says for itself what the model carries, from more than the levels' shares alone.
+        # A search says for itself what the model serves, from more than the levels' shares alone.
         load = "" if model in searched else carried(rows)
         if load:
             text += f"; {load}"
@@ -321,11 +321,11 @@ def _peak(firsts: Sequence[Level]) -> Level:
     return max(firsts, key=lambda level: level.output_tokens_per_s or 0.0)
 
 
-# -- how many users a model carries within its objectives
+# -- how many users a model serves within its objectives
 
 
 def carried(rows: Sequence[Level]) -> str:
-    """How much load a model carries within the objectives, of the levels that were measured; "" without objectives.
+    """How much load a model serves within the objectives, of the levels that were measured; "" without objectives.
 
     A load is carried where each of its repeats met every bound, and so did every lower load that was measured.
     """
@@ -352,13 +352,13 @@ def carried(rows: Sequence[Level]) -> str:
         for level in [] if decisive is None else by_load[decisive]:
             codes |= {warning.code for warning in level.warnings}
             red |= {titled(warning.code) for warning in level.warnings if warning.severity == "red"}
-    hedge = ", by few requests" if "V12" in codes else ""
+    hedge = ", on few requests" if "V12" in codes else ""
     if red:
-        hedge = f", by figures that are in doubt ({', '.join(sorted(red))} red)"
+        hedge = f", by figures in doubt ({', '.join(sorted(red))} red)"
     within = f"within {levels.joined(bound.bound for bound in _bounds(judged))}"
     beyond = ", the most that was measured"
     if failing is not None:
-        beyond = f", {failing:g} are too many"
+        beyond = f", {failing:g} is too many"
     unit = "user" if most == 1 else "users"
     if judged[0].is_open:
         unit = "req/s"
@@ -368,8 +368,8 @@ def carried(rows: Sequence[Level]) -> str:
         on = ""
     if most is None:
         loads = units.listed(f"{load:g}" for load in by_load)
-        return f"carries none of the levels measured{on} ({loads} {unit}) {within}{hedge}"
-    return f"carries {most:g} {unit}{on} {within}{beyond}{hedge}"
+        return f"serves none of the levels measured{on} ({loads} {unit}) {within}{hedge}"
+    return f"serves {most:g} {unit}{on} {within}{beyond}{hedge}"
 
 
 def _bounds(rows: Sequence[Level]) -> list[Objective]:

@@ -269,7 +269,7 @@ def answers(summary: Summary) -> list[Table]:
     columns.append((Column("tokens in", "p50"), lambda level: doc.count((level.input_tokens or levels.NOTHING).p50)))
     if any(level.cached_share for level in rows):
         columns.append((Column("cached"), lambda level: doc.share(level.cached_share)))
-        notes.append("cached: share of the input tokens that a prompt cache answered, as the server's usage tells")
+        notes.append("cached: share of the input tokens that a prompt cache answered, by the server's usage")
     columns.append((Column("tokens out", "p50"), lambda level: doc.count((level.output_tokens or levels.NOTHING).p50)))
     finish = Column("finish reasons", left=True, short="finish")
     columns.append((finish, lambda level: Cell(counts(level.finish_reasons))))

@@ -236,15 +236,22 @@ class Watched:
     @cached_property
     def pid(self) -> int | None:
         """As the server says, else of the process that listens on its port."""
-        return self.server.pid or telemetry.find_pid(self.server.base_url) if self.local else None
+        if not self.local:
+            return None
+        return self.server.pid or telemetry.find_pid(self.server.base_url)
 
     @cached_property
     def pids(self) -> list[int]:
         """Of all endpoints' processes; none where one is not known: a part of what they use would be no figure."""
-        found = [self.pid]
-        if self.local:
-            found += [one.pid or telemetry.find_pid(one.base_url) for one in self.others]
-        return [] if None in found else list(dict.fromkeys(pid for pid in found if pid is not None))
+        if self.pid is None:
+            return []
+        found = {self.pid: None}
+        for one in self.others:
+            pid = one.pid or telemetry.find_pid(one.base_url)
+            if pid is None:
+                return []
+            found[pid] = None
+        return list(found)
 
     @contextmanager
     def sampling(self) -> Iterator[telemetry.Sampler]:
@@ -259,16 +266,20 @@ class Watched:
         """What run.json says of the samples; None where none are taken."""
         if sampler is None:
             return None
-        several = {"server_pids": self.pids} if self.others else {}
-        pid = self.pids[0] if self.pids else None
-        return {"interval_s": INTERVAL_S, "local": self.local, "server_pid": pid, **several, **sampler.facts()}
+        server_pid = next(iter(self.pids), None)
+        facts: dict[str, object] = {"interval_s": INTERVAL_S, "local": self.local, "server_pid": server_pid}
+        if self.others:
+            facts["server_pids"] = self.pids
+        return facts | sampler.facts()
 
     def memory_warning(self, facts: ModelFacts) -> str | None:
         """A line where a model that is to be loaded is larger than the memory that is free."""
         if not self.local or facts.loaded is not False:
             return None
-        on_gpu = "GPU" in (facts.device or "")
-        free_bytes = telemetry.gpu_free_memory_bytes() if on_gpu else telemetry.free_memory_bytes()
+        if "GPU" in (facts.device or ""):
+            free_bytes = telemetry.gpu_free_memory_bytes()
+        else:
+            free_bytes = telemetry.free_memory_bytes()
         return targets.free_memory_warning(facts, free_bytes)
 
 

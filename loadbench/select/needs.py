@@ -295,7 +295,7 @@ def _memory(one: Candidate, load: str) -> Figure | None:
 
 def _disk(one: Candidate) -> Figure | None:
     sources = {
-        "disk_bytes": "as the server tells" if one.facts.get("disk_source") == "server" else "of its files",
+        "disk_bytes": "as the server reports" if one.facts.get("disk_source") == "server" else "of its files",
         "size_bytes": "as the server lists it",
         "told_bytes": "as models.json says",
     }

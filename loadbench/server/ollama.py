@@ -18,7 +18,6 @@ from loadbench.server.facts import (
     count,
     field,
     licence_name,
-    merged,
     model_facts,
     model_rows,
     models_of,
@@ -49,20 +48,25 @@ async def recognise(probe: Probe) -> Target | None:
         models = [_placed(facts, in_memory.get(facts.id)) for facts in models]
     first = sorted(models, key=lambda facts: not facts.loaded)[:_MOST_SHOWN]
     async with asyncio.TaskGroup() as group:
-        tasks = {facts.id: group.create_task(_details(http, root, facts.id, within_s)) for facts in first}
-    models = [merged(facts, tasks[facts.id].result()) if facts.id in tasks else facts for facts in models]
-    return replace(probe.target, kind="ollama", version=version, models=tuple(models))
+        tasks = [group.create_task(_details(http, root, facts.id, within_s)) for facts in first]
+    described = with_list(models, [task.result() for task in tasks])
+    return replace(probe.target, kind="ollama", version=version, models=described)
 
 
 async def _details(http: httpx.AsyncClient, root: str, model: str, within_s: float) -> ModelFacts:
     details = await ask_json(http, root + "/api/show", within_s=within_s, document={"model": model})
     model_info, licence = field(details, "model_info"), field(details, "license")
-    contexts = [key for key in model_info if key.endswith(".context_length")] if isinstance(model_info, dict) else []
+    context = None
+    if isinstance(model_info, dict):
+        # By the architecture's name: llama.context_length, qwen2.context_length.
+        context = count(model_info, *(key for key in model_info if key.endswith(".context_length")))
+    if not isinstance(licence, str):
+        licence = None
     return ModelFacts(
         model,
-        context=count(model_info, *contexts),
+        context=context,
         quantization=text(field(details, "details"), "quantization_level"),
-        licence=licence_name(licence) if isinstance(licence, str) else None,
+        licence=licence_name(licence),
         capabilities=words(field(details, "capabilities")),
     )
 
@@ -89,7 +93,9 @@ def device_of_row(row: object) -> str | None:
         return None
     if on_gpu <= 0:
         return "CPU"
-    return "GPU" if on_gpu >= size else "GPU+CPU"
+    if on_gpu >= size:
+        return "GPU"
+    return "GPU+CPU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,10 @@ class OllamaControl:
 
     async def running(self, model: ModelFacts) -> ModelFacts | None:
         document = await ask_json(self.http, self.root + "/api/ps", within_s=vendor.LIST_S)
-        in_memory = next((facts for facts in _in_memory(document) if facts.id == model.id), None)
-        return None if in_memory is None else _placed(model, in_memory)
+        for facts in _in_memory(document):
+            if facts.id == model.id:
+                return _placed(model, facts)
+        return None
 
     async def _generate(self, action: str, model: ModelFacts, keep_alive: int, within_s: float) -> None:
         document = {"model": model.id, "prompt": "", "stream": False, "keep_alive": keep_alive}

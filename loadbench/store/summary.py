@@ -188,7 +188,7 @@ class LengthRow(Struct, kw_only=True, frozen=True):
 
 
 class Ran(Struct, kw_only=True, frozen=True):
-    """What ran: an id, its device and its execution provider, as far as the server tells."""
+    """What ran: an id, its device and its execution provider, as far as the server reports."""
 
     id: str | None = None
     device: str | None = None

@@ -28,12 +28,14 @@ def cores() -> int | None:
 
 def environment() -> Figures:
     """This machine: cpu, cores (ours, and all of them), memory in bytes, GPUs, os, power source; None for unknowns."""
-    cpu = platform.processor() or None
+    cpu = None
     if sys.platform.startswith("linux"):
         for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
             if line.startswith("model name"):
                 cpu = line.partition(":")[2].strip()
                 break
+    # Last, as it starts `uname -p`; on most Linux machines that knows no name.
+    cpu = cpu or platform.processor() or None
     power, _ = _battery()
     return {
         "cpu": cpu,

@@ -46,7 +46,7 @@
     });
     if (!spoken) return;
     now.textContent = whole
-      ? `${order[0].name} leads with ${order[0].score.toFixed(1)}, before ${order[1].name} with ${order[1].score.toFixed(1)}.`
+      ? `${order[0].name} leads with ${order[0].score.toFixed(1)}, ahead of ${order[1].name} (${order[1].score.toFixed(1)}).`
       : "Every weight is 0: nothing counts.";
   }
 
