@@ -106,7 +106,6 @@ class Result:
     last_token_ns: Mark | None
     end_ns: Mark
     gaps_us: list[Gap]
-    first_answer_ns: Mark | None = None
     first_events: Count = 0
     text_events: Count = 0
     merged_arrivals: Count = 0
@@ -116,6 +115,7 @@ class Result:
     output_tokens: Count | None = None
     reasoning_tokens: Count | None = None
     reasoning_characters: Count | None = None
+    first_answer_ns: Mark | None = None
     characters: Count = 0
     words: Count = 0
     finish_reason: str | None = None
