@@ -22,6 +22,7 @@ from loadbench.compare.verdict import (
     WITHIN,
     Verdict,
     figure,
+    rates,
     shares,
     withheld,
 )
@@ -36,9 +37,8 @@ SCHEMA = 1
 MOST_EARLIER = 5
 """Runs before one that are read for how much runs differ: the last ones are of the machine as it is now."""
 _ALL = frozenset(one.key for one in figures.of("verdict"))
-_RATES = frozenset(one.key for one in figures.of("verdict") if not one.values and one.unit != "share")
 _SPARED: Mapping[str, Collection[str]] = {
-    "V1": _ALL - _RATES,
+    "V1": _ALL - set(rates()),
     "V4": shares(),
     "V5": ("ttft", "tpot", "itl", "client_queue", "failed"),
     "V6": _ALL - {"output_tokens_per_s", "input_tokens_per_s", "goodput", "tpot"},
@@ -84,16 +84,19 @@ class Group:
 
     def facts(self) -> Record:
         """What a comparison says of this side."""
-        targets = [run.info.get("target") or {} for run in self.runs]
-        runs = [(str(run.path), run.info.get("start"), len(run.levels)) for run in self.runs]
+        runs, kinds = [], []
+        for run in self.runs:
+            runs.append({"folder": str(run.path), "start": run.info.get("start"), "levels": len(run.levels)})
+            kinds.append((run.info.get("target") or {}).get("kind"))
+        target = self.runs[0].info.get("target") or {}
         return {
             "name": self.name,
-            "runs": [dict(zip(("folder", "start", "levels"), run, strict=True)) for run in runs],
+            "runs": runs,
             "models": self.models,
-            "server": targets[0].get("kind"),
-            "server_version": targets[0].get("version"),
-            "base_url": targets[0].get("base_url"),
-            "simulated": "simulator" in [target.get("kind") for target in targets],
+            "server": kinds[0],
+            "server_version": target.get("version"),
+            "base_url": target.get("base_url"),
+            "simulated": "simulator" in kinds,
         }
 
 
@@ -131,15 +134,19 @@ def gather(
             # The noise band is its model's own, not that of the whole run.
             bands = noise([band for band in summary.noise if band.model == level.model])
             at = gates.setdefault((str(level.model), load_of(level.id, level.model)), [])
-            at += [_gate(one, run, str(level.id)) for one in level.warnings if one.severity != "note"]
-            at += [_gate(one, run, "") for one in (*whole, *bands) if one.severity != "note"]
+            at += _gates(level.warnings, run, str(level.id))
+            at += _gates((*whole, *bands), run, "")
     return Group(name or runs[0].path.name, tuple(runs), measured, gates, slo)
 
 
-def _gate(one: Finding, run: Run, level: str) -> Gate:
-    name = checks.NAMES.get(one.code, one.code)
-    gate = {"code": one.code, "severity": one.severity, "text": one.text}
-    return {**gate, "name": name, "run": run.path.name, "level": level}
+def _gates(findings: Iterable[Finding], run: Run, level: str) -> list[Gate]:
+    gates = []
+    for one in findings:
+        if one.severity != "note":
+            gate = {"code": one.code, "severity": one.severity, "text": one.text}
+            gate |= {"name": checks.NAMES.get(one.code, one.code), "run": run.path.name, "level": level}
+            gates.append(gate)
+    return gates
 
 
 def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
@@ -210,12 +217,15 @@ def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
             found.setdefault(difference.what, difference)
     # Which model ran where is compared level by level, for a run may hold several.
     apart = [one for what, one in found.items() if what not in OF_LEVEL]
-    apart = sorted([*apart, *_among(base, "BASE"), *_among(new, "NEW")], key=lambda one: rank(one.severity))
+    apart += [*_among(base, "BASE"), *_among(new, "NEW")]
+    apart.sort(key=lambda one: rank(one.severity))
     if terms.metrics is None:
-        same = all(one.model == other.model for one, other in pairs)
-        usual = DEFAULT if same else OF_MODELS
-        same_slo = base.slo is not None or all(one.what != "slo" for one in apart)
-        terms = replace(terms, metrics=(*usual, *_attained(pairs, same_slo)))
+        usual: tuple[str, ...] = DEFAULT
+        if any(one.model != other.model for one, other in pairs):
+            usual = OF_MODELS
+        if base.slo is not None or "slo" not in [one.what for one in apart]:
+            usual += _attained(pairs)
+        terms = replace(terms, metrics=usual)
     facts: Record = {"kind": "runs", "base": base.facts(), "new": new.facts()}
     facts |= {"only_base": _rest(base.sides.values(), pairs), "only_new": _rest(new.sides.values(), pairs)}
     return {**facts, **_judged((base, new), pairs, apart, terms)}
@@ -230,25 +240,30 @@ def compare_models(group: Group, base: str, new: str, terms: Terms | None = None
     terms = terms or Terms()
     pairs = against(group.sides, base, new)
     meant = tuple(dict.fromkeys((*terms.meant, *OF_LEVEL)))
-    terms = replace(terms, meant=meant, metrics=terms.metrics or (*OF_MODELS, *_attained(pairs, True)))
+    terms = replace(terms, meant=meant, metrics=terms.metrics or (*OF_MODELS, *_attained(pairs)))
     facts: Record = {"kind": "models"}
     for place, name in (("base", base), ("new", new)):
         facts[place] = {**group.facts(), "name": name, "models": [name]}
-    for place, name in (("only_base", base), ("only_new", new)):
-        facts[place] = _rest((side for side in group.sides.values() if side.model == name), pairs)
+        own = [side for side in group.sides.values() if side.model == name]
+        facts[f"only_{place}"] = _rest(own, pairs)
     return {**facts, **_judged((group, group), pairs, _among(group, group.name), terms)}
 
 
 def _rest(sides: Iterable[Side], pairs: Sequence[tuple[Side, Side]]) -> list[Row]:
     """Levels that the other side has not."""
-    paired = list(itertools.chain.from_iterable(pairs))
-    return [{"model": one.model, "load": one.load} for one in sides if not any(one is side for side in paired)]
+    paired = set(itertools.chain.from_iterable(pairs))
+    return [{"model": one.model, "load": one.load} for one in sides if one not in paired]
 
 
-def _attained(pairs: Sequence[tuple[Side, Side]], same_slo: bool) -> tuple[str, ...]:
-    """Attainment, where both sides were held to the same bounds."""
-    laps = [lap for pair in pairs for side in pair for lap in side.laps]
-    return ("attainment",) if laps and same_slo and all("attainment" in lap.outcomes for lap in laps) else ()
+def _attained(pairs: Sequence[tuple[Side, Side]]) -> tuple[str, ...]:
+    """Attainment, where every run was held to bounds."""
+    for side in itertools.chain.from_iterable(pairs):
+        for lap in side.laps:
+            if "attainment" not in lap.outcomes:
+                return ()
+    if not pairs:
+        return ()
+    return ("attainment",)
 
 
 def _among(group: Group, name: str) -> list[Difference]:
@@ -277,7 +292,8 @@ def _judged(
         own = [*ran(one, other, terms.meant), *between(one, other)]
         gates: list[Gate] = []
         for name, group, side in zip(("base", "new"), groups, (one, other), strict=True):
-            gates += [{**gate, "side": name} for gate in group.gates.get((side.model, side.load), ())]
+            for gate in group.gates.get((side.model, side.load), ()):
+                gates.append({**gate, "side": name})
         gates.sort(key=lambda gate: rank(gate["severity"]))
         verdicts = [_held_back(verdict, [*apart, *own], gates) for verdict in of_level]
         by_metric = of_models.setdefault((one.model, other.model), {})
@@ -294,9 +310,9 @@ def _judged(
                 "runs_base": one.runs,
                 "runs_new": other.runs,
                 "interleaved": one.runs > 1 and interleaved(one, other),
-                "differences": [asdict(difference) for difference in own],
+                "differences": list(map(asdict, own)),
                 "gates": gates,
-                "verdicts": [_plain(verdict) for verdict in verdicts],
+                "verdicts": list(map(_plain, verdicts)),
             }
         )
     over: list[Record] = []
@@ -312,7 +328,7 @@ def _judged(
         "share_margin": terms.share_margin,
         "metrics": metrics,
         "meant": list(terms.meant),
-        "differences": [asdict(difference) for difference in apart],
+        "differences": list(map(asdict, apart)),
         "levels": levels,
         "over_levels": over,
         **overall(rows, mean_rows),
@@ -337,15 +353,20 @@ def _held_back(verdict: Verdict, found: Sequence[Difference], gates: Sequence[Ga
         spared = metric in _SPARED.get(code, ()) or (metric == "failed" and code not in _UNSPARING)
         if gate["severity"] == "red" and not spared:
             why[f"{checks.titled(code)} of {gate['side'].upper()}"] = None
-    return withheld(verdict, f"red: {', '.join(why)}") if why else verdict
+    if not why:
+        return verdict
+    return withheld(verdict, f"red: {', '.join(why)}")
 
 
 def _plain(verdict: Verdict) -> Record:
     plain: Record = {}
     for one in fields(verdict):
-        if one.compare:  # the others are what the mean over levels is made of
-            value = getattr(verdict, one.name)
-            plain[one.name] = significant(value) if isinstance(value, float) else value
+        if not one.compare:
+            continue  # it is what the mean over levels is made of
+        value = getattr(verdict, one.name)
+        if isinstance(value, float):
+            value = significant(value)
+        plain[one.name] = value
     plain["by_run"] = [significant(ratio) for ratio in verdict.by_run]
     return {**plain, "more_is_better": figure(verdict.metric).more_is_better}
 
@@ -403,7 +424,9 @@ def _word(words: Sequence[str]) -> Overall:
     for word in ("slower", "worse", "faster", "better"):
         if word in present:
             return word
-    return "same" if present & set(WITHIN) else "can't tell"
+    if present & set(WITHIN):
+        return "same"
+    return "can't tell"
 
 
 # -- the models of one run

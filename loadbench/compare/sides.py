@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,9 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Si
         own: dict[Key, list[Lap]] = defaultdict(list)
         closing: list[tuple[Key, Lap]] = []
         for data in run.levels:
-            found = lap(run, data, slo) if data.facts.get("status") == "complete" else None
+            if data.facts.get("status") != "complete":
+                continue
+            found = lap(run, data, slo)
             if found is None:
                 continue
             key = found.model, load_of(data.facts.get("id"), found.model)
@@ -167,7 +170,11 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Si
                 own[key][0] = replace(own[key][0], again=again)
         for key, laps in own.items():
             gathered[key] += laps
-    return {key: Side(*key, tuple(sorted(laps, key=lambda one: one.began))) for key, laps in gathered.items()}
+    found_sides = {}
+    for key, laps in gathered.items():
+        laps.sort(key=attrgetter("began"))
+        found_sides[key] = Side(*key, tuple(laps))
+    return found_sides
 
 
 def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Side, Side]]:
@@ -176,11 +183,11 @@ def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Sid
     Where each side has one model and they are called differently, those are matched: that is what is compared.
     """
     pairs = [(side, new[key]) for key, side in base.items() if key in new]
-    names = [{model for model, _ in side} for side in (base, new)]
-    if pairs or len(names[0]) != 1 or len(names[1]) != 1:
+    models_base, models_new = {model for model, _ in base}, {model for model, _ in new}
+    if pairs or len(models_base) != 1 or len(models_new) != 1:
         return pairs
     # `compare` of two models by hand: two folders of one model each.
-    [other] = names[1]
+    [other] = models_new
     return [(side, new[other, load]) for (_, load), side in base.items() if (other, load) in new]
 
 
@@ -207,12 +214,15 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     opened = facts.request_rate_per_s is not None
     burst = (request.burst_share(requests, results) or 0.0) > request.BURST
     values = {
-        "ttft": requests.ttft_from_due if opened else requests.ttft,
-        # Tokens that came in one burst have no time of their own (V13).
-        "tpot": np.full(len(results), np.nan) if burst else requests.tpot,
+        "ttft": requests.ttft,
+        "tpot": requests.tpot,
         "e2e": requests.e2e,
         "client_queue": requests.client_queue,
     }
+    if opened:
+        values["ttft"] = requests.ttft_from_due
+    if burst:  # tokens that came in one burst have no time of their own (V13)
+        values["tpot"] = np.full(len(results), np.nan)
     due: dict[str, Reals] = {}
     # Where all completed, the values are of all that was due, and no second column is kept.
     failed = requests.measured & ~requests.completed & ~requests.cancelled
@@ -220,16 +230,22 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         due = request.due_times(requests, facts.dropped or 0, opened)
         if burst:
             due.pop("tpot", None)
-    has_gaps = streamed and not burst and data.gaps_kept
-    sizes = np.diff(results.gap_offsets)
+    gaps_ms = gap_sizes = None
+    if streamed and not burst and data.gaps_kept:
+        sizes = np.diff(results.gap_offsets)
+        gaps_ms = results.gaps_us[np.repeat(requests.population, sizes)] / 1e3
+        gap_sizes = sizes[completed]
     # A bound on what the answers do not show is undecided, not missed.
-    undecided: Sequence[str] = () if data.gaps_kept else ("itl",)
+    undecided: Sequence[str] = ()
     if not streamed:
         undecided = WHOLE
     elif burst:
         undecided = STREAMED
-    bounds = [Bound.parse(text) for text in (slo if slo is not None else scenario.get("slo") or ())]
-    objectives = Objectives(bounds, results, requests, facts.offered, opened, undecided)
+    elif not data.gaps_kept:
+        undecided = ("itl",)
+    if slo is None:
+        slo = scenario.get("slo") or ()
+    objectives = Objectives(list(map(Bound.parse, slo)), results, requests, facts.offered, opened, undecided)
     sent = np.flatnonzero(requests.measured)
     prompts = [results.prompt[row] for row in sent]
     outcomes = {"failed": Outcomes(failed[sent], prompts)}
@@ -237,6 +253,10 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     if good is not None:
         outcomes["attainment"] = Outcomes(good[sent], prompts, facts.offered)
     tokens = requests.tokens[completed]
+    output_tokens = None
+    if not np.isnan(tokens).all():
+        output_tokens = float(np.nanmean(tokens))
+    reasons = Counter(results.finish_reason[row] or "none" for row in completed)
     ran = models.what_ran(run.info).get(str(facts.model)) or Ran()
     return Lap(
         run=run.path.name,
@@ -244,13 +264,13 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         prompts=[results.prompt[row] for row in completed],
         values={name: column[completed] / 1e6 for name, column in values.items()},
         due_values={name: column / 1e6 for name, column in due.items()},
-        gaps_ms=results.gaps_us[np.repeat(requests.population, sizes)] / 1e3 if has_gaps else None,
-        gap_sizes=sizes[completed] if has_gaps else None,
+        gaps_ms=gaps_ms,
+        gap_sizes=gap_sizes,
         flows=_flows(facts, results, requests, objectives),
         outcomes=outcomes,
-        output_tokens=None if np.isnan(tokens).all() else float(np.nanmean(tokens)),
+        output_tokens=output_tokens,
         token_source=request.token_source(requests),
-        finish_reasons=dict(sorted(Counter(results.finish_reason[row] or "none" for row in completed).items())),
+        finish_reasons=dict(sorted(reasons.items())),
         model=str(facts.model),
         device=ran.device or facts.device,
         execution_provider=ran.execution_provider or facts.execution_provider,
@@ -270,9 +290,11 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
     for start_ns, end_ns in itertools.pairwise(edges.tolist()):
         piece = Window(start_ns, end_ns, steady.by_share)
         done = piece.counts(results.sent, results.last_token)
-        # Of a whole answer nothing is seen to arrive before all of it is there.
-        output = window.arrived(piece, results, requests) if requests.streamed else done
-        read = piece.holds(results.first_token) if requests.streamed else done
+        if requests.streamed:
+            output = window.arrived(piece, results, requests)
+            read = piece.holds(results.first_token).astype(np.float64)
+        else:  # nothing of a whole answer is seen to arrive before all of it is there
+            output = read = done
         slices["output_tokens_per_s"].append(float(np.nansum(output * requests.tokens)))
         slices["characters_per_s"].append(float((output * results.characters).sum()))
         slices["input_tokens_per_s"].append(float(np.nansum(read * results.input_tokens)))
@@ -283,8 +305,13 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
     for one in figures.of("verdict"):
         if one.values or one.unit == "share":
             continue
-        per_s = objectives.goodput_per_s(steady) if one.key == "goodput" else getattr(rates, one.key)
+        if one.key == "goodput":
+            per_s = objectives.goodput_per_s(steady)
+        else:
+            per_s = getattr(rates, one.key)
+        amounts = None
+        if one.key in slices:
+            amounts = np.array(slices[one.key])
         if per_s is not None:
-            amounts = np.array(slices[one.key]) if one.key in slices else None
             flows[one.key] = Flow(per_s, amounts, steady.length_s, dependent_s)
     return flows

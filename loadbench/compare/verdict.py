@@ -64,17 +64,24 @@ def figure(name: str) -> Figure:
             kind = "rate"
         elif found.statistic in PERCENTILES:
             kind = "percentile"
-        elif found.figure.values == "requests" and found.statistic != "max":  # no verdict on the mean of all gaps
-            kind = "typical" if found.statistic is None else "mean"
+        elif found.figure.values == "requests" and found.statistic is None:
+            kind = "typical"
+        elif found.figure.values == "requests" and found.statistic == "mean":  # no verdict on the mean of all gaps
+            kind = "mean"
     if found is None or kind is None:
-        some = figures.of("verdict")
-        times = [one.key for one in some if one.values == "requests"]
-        rates = [one.key for one in some if not one.values and one.unit != "share"]
-        examples = ", ".join((*times, "ttft_p95", "itl_p99", "e2e_mean", *rates, *shares()))
+        times = [one.key for one in figures.of("verdict") if one.values == "requests"]
+        examples = ", ".join((*times, "ttft_p95", "itl_p99", "e2e_mean", *rates(), *shares()))
         raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {examples}")
     one = found.figure
-    p = PERCENTILES[found.statistic or ""] if kind == "percentile" else None
+    p = None
+    if kind == "percentile":
+        p = PERCENTILES[found.statistic or ""]
     return Figure(name=name, metric=one.key, kind=kind, p=p, unit=one.unit, more_is_better=one.more_is_better)
+
+
+def rates() -> tuple[str, ...]:
+    """The rates that a verdict can be about."""
+    return tuple(one.key for one in figures.of("verdict") if not one.values and one.unit != "share")
 
 
 def shares() -> tuple[str, ...]:
@@ -119,7 +126,8 @@ class Runs:
     @property
     def expected(self) -> float:
         """Of one run or pair, if runs differ by no more than they do on a quiet machine."""
-        return (self.within or 0.0) + QUIET**2 * (2 if self.paired else 1)
+        runs = 2 if self.paired else 1
+        return (self.within or 0.0) + runs * QUIET**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +167,9 @@ def moderated(found: Sequence[Runs | None]) -> list[Estimate | None]:
 
 def _doubt(one: Runs, common: _Common | None) -> Estimate | None:
     if common is None or one.within is None:
-        return Estimate(one.effect, one.variance * one.part, one.freedom) if one.freedom else None
+        if not one.freedom:
+            return None
+        return Estimate(one.effect, one.variance * one.part, one.freedom)
     variance = common.scale * one.expected
     if not one.freedom:
         return Estimate(one.effect, max(variance, one.within) * one.part, common.freedom)
@@ -289,10 +299,13 @@ def word(low: float, high: float, edge: float, *, more_is_better: bool, share: b
     >>> word(0.05, 0.2, 0.0953, more_is_better=False), word(0.012, 0.05, 0.01, more_is_better=False, share=True)
     ("can't tell", 'worse')
     """
-    if low > edge or high < -edge:
-        words = GOOD if (low > edge) == more_is_better else BAD
-        return words[share]
-    return "same" if low > -edge and high < edge else "can't tell"
+    if low > -edge and high < edge:
+        return "same"
+    if low <= edge and high >= -edge:
+        return "can't tell"
+    if (low > edge) == more_is_better:
+        return GOOD[share]
+    return BAD[share]
 
 
 def slight(low: float, high: float, *, more_is_better: bool, share: bool = False) -> Word:
@@ -303,10 +316,9 @@ def slight(low: float, high: float, *, more_is_better: bool, share: bool = False
     """
     if low <= 0 <= high:
         return "same"
-    good = (low > 0) == more_is_better
-    if share:
-        return "slightly better" if good else "slightly worse"
-    return "slightly faster" if good else "slightly slower"
+    if (low > 0) == more_is_better:
+        return "slightly better" if share else "slightly faster"
+    return "slightly worse" if share else "slightly slower"
 
 
 def runs_needed(

@@ -46,7 +46,9 @@ def titled(code: str) -> str:
     ('V1 short-window', 'paused', 'V99')
     """
     name = NAMES.get(code, code)
-    return code if name == code else f"{code} {name}"
+    if name == code:
+        return code
+    return f"{code} {name}"
 
 
 def finding(severity: Severity, code: str, text: str) -> Finding:
@@ -68,4 +70,6 @@ def percent(share: float) -> str:
     >>> percent(0.0123), percent(0.5)
     ('1.2 %', '50 %')
     """
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+    if share < 0.1:
+        return f"{100 * share:.2g} %"
+    return f"{100 * share:.0f} %"
