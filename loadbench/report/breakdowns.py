@@ -82,9 +82,6 @@ def endpoints(summary: Summary) -> list[Table]:
 
 def workers(summary: Summary) -> list[Table]:
     """A row a level and worker; none of a run whose load one process made."""
-    rows = levels.of(summary)
-    if not any(level.workers for level in rows):
-        return []
     none = WorkerPercentiles()
 
     def name(part: Worker) -> Cell:
@@ -114,7 +111,7 @@ def workers(summary: Summary) -> list[Table]:
         "lag: what was read late; core: CPU of one core; way: shortest TCP connect; clock: how well the start is known",
         "all other tables have the requests of all workers together",
     ]
-    return _by_part("Workers", rows, lambda level: level.workers, columns, notes)
+    return _by_part("Workers", levels.of(summary), lambda level: level.workers, columns, notes)
 
 
 def _by_part(
@@ -135,9 +132,10 @@ def _by_part(
                 names.append(name)
                 parts.append(part)
                 name = Cell("")
-        plain = table(title, columns, parts, notes, model)
-        named = tuple((name, *row) for name, row in zip(names, plain.rows, strict=True))
-        tables.append(replace(plain, columns=(LEVEL[0], *plain.columns), rows=named))
+        if parts:
+            plain = table(title, columns, parts, notes, model)
+            named = tuple((name, *row) for name, row in zip(names, plain.rows, strict=True))
+            tables.append(replace(plain, columns=(LEVEL[0], *plain.columns), rows=named))
     return tables
 
 
@@ -412,8 +410,13 @@ def cold_start(summary: Summary) -> Table | None:
         return probe.e2e_ms
 
     values_ms: list[float | None] = []
+    idle, kept_warm, was_cold, errors = None, None, False, []
     for model in models:
         values_ms += [ms(model.first), ms(model.warm), ms(model.idle), ms(model.kept_warm)]
+        idle, kept_warm = idle or model.idle, kept_warm or model.kept_warm
+        was_cold = was_cold or bool(model.first and model.first.cold)
+        if model.load_error:
+            errors.append(f"{model.id}: {model.load_error}")
     times = Times.over(values_ms)
 
     def answer(probe: Probe | None) -> Cell:
@@ -437,18 +440,16 @@ def cold_start(summary: Summary) -> Table | None:
         (Column("kept warm", times.unit), lambda model: answer(model.kept_warm)),
     ]
     notes = ["single requests of a few tokens, each with a prompt of its own"]
-    if any(model.first and model.first.cold for model in models):
+    if was_cold:
         notes.append("cold = the first after a load that was seen")
-    idle = next(filter(None, (model.idle for model in models)), None)
-    kept_warm = next(filter(None, (model.kept_warm for model in models)), None)
     for words, probe in (("after idle", idle), ("kept warm", kept_warm)):
         if probe and probe.after_s:
             pings = " of silence"
             if probe.every_s:
                 pings = f" with a one-token request every {probe.every_s:g} s"
             notes.append(f"{words} = after {probe.after_s:g} s{pings}")
-    notes += [f"{model.id}: {model.load_error}" for model in models if model.load_error]
-    return next(iter(without_unknown([table("Cold start", columns, models, notes)])), None)
+    shown = without_unknown([table("Cold start", columns, models, [*notes, *errors])])
+    return next(iter(shown), None)
 
 
 def memory(summary: Summary) -> Table | None:
@@ -477,6 +478,6 @@ def memory(summary: Summary) -> Table | None:
         notes.append("on disk: as the server reports")
     for shown in without_unknown([table("Memory and disk", columns, models, notes)]):
         # The size that a server lists is among the model's facts; alone it is no table.
-        if any(column.name != "size listed" for column in shown.columns[1:]):
+        if len(shown.columns) > 2 or shown.columns[1].name != "size listed":
             return shown
     return None

@@ -63,10 +63,15 @@ def _short(record: Record) -> list[Block]:
     if rank := _rank(record):
         blocks += tables_of(replace(rank, notes=rank.notes[:1]))  # the first says how the score is made
     if eliminated := fell_out(record):
-        blocks.append(Text.of("", [f"Eliminated: {line}." for line in eliminated]))
+        blocks.append(_sentences("", [f"Eliminated: {line}" for line in eliminated]))
     if warnings:
         blocks.append(Text.of("", warnings, "!"))
     return blocks
+
+
+def _sentences(title: str, texts: Sequence[str]) -> Text:
+    """With the full stop that the record's JSON leaves out."""
+    return Text.of(title, [f"{text}." for text in texts])
 
 
 def _decision(record: Record) -> Text:
@@ -129,7 +134,7 @@ def _rest(record: Record) -> list[Block]:
     consequences = ["No candidate can ship: measure other models, or relax a requirement"]
     if left:
         winner, gives = left[0], []
-        by_name = {figure["name"]: figure for figure in record["figures"]}
+        by_name = _by_name(record)
         for name, measured in winner["figures"].items():
             if name in by_name and name != "licence":
                 figure = by_name[name]
@@ -143,8 +148,8 @@ def _rest(record: Record) -> list[Block]:
     for doubt in record["doubts"]:
         findings.append(Finding(doubt["severity"], doubt["severity"], [("", doubt["text"])]))
     return [
-        Text.of("Alternatives", [f"{line}." for line in alternatives]),
-        Text.of("Consequences", [f"{line}." for line in consequences]),
+        _sentences("Alternatives", alternatives),
+        _sentences("Consequences", consequences),
         doc.Findings("Warnings", findings),
     ]
 
@@ -155,6 +160,11 @@ def _rest(record: Record) -> list[Block]:
 def rows(record: Record) -> list[Record]:
     """The candidates that are left, the best first."""
     return [row for row in record["candidates"] if row["rank"] is not None]
+
+
+def _by_name(record: Record) -> dict[str, Record]:
+    """What counts: the figures of the choice."""
+    return {figure["name"]: figure for figure in record["figures"]}
 
 
 def reds(record: Record) -> list[Record]:
@@ -192,8 +202,9 @@ def headline(record: Record) -> str:
     red = list(dict.fromkeys(NAMES.get(doubt["code"]) or str(doubt["code"]) for doubt in reds(record)))
     if not red:
         return choice
-    if len(left) > 1:
+    if len(left) > 1:  # else it begins with a name
         choice = f"c{choice[1:]}"
+    # Before the choice: who reads no further must not take it for one.
     return f"No clear recommendation (red: {', '.join(red)}; see Warnings); by these figures: {choice}"
 
 
@@ -235,6 +246,7 @@ def _beside(figure: Record, winner: Record, second: Record) -> str:
         else:
             shown.append(value(figure, measured["value"]))
     text = f"{figure['label']} {shown[0]} against {shown[1]}"
+    # Of points and shares a ratio says little: 2 % of failures are twice 1 %. The licence has no unit at all.
     times = math.exp(abs(winner["log_ratios"][name] - second["log_ratios"][name]))
     if "unknown" in shown or figure["unit"] in ("points", "share", "") or times < 1.05:
         return text
@@ -258,7 +270,7 @@ def would_change(record: Record) -> list[str]:
     """What would make another win: the least change of a weight, and of the second's figures."""
     changes = record["would_change"]
     sentences = []
-    by_name = {figure["name"]: figure for figure in record["figures"]}
+    by_name = _by_name(record)
     weight = changes["weight"]
     if weight:
         labels = {one["name"]: one["label"] for one in record["criteria"]}
@@ -384,14 +396,14 @@ def _rank(record: Record) -> Table | None:
         label = criterion["label"]
         columns.append(Column(label, units.percent(criterion["share"]), short=_SHORT.get(label, "")))
     columns.append(Column("first in", "of draws", short="first"))
-    shares = {figure["name"]: figure["share"] for figure in record["figures"]}
+    by_name = _by_name(record)
     lines = []
     any_missing = False
     for row in left:
         cells = [Cell(str(row["rank"])), Cell(str(row["name"])), Cell(f"{row['score']:.1f}")]
         for criterion in weighed:
             names = row["log_ratios"].keys() & set(criterion["figures"])
-            log = math.fsum(shares[name] * row["log_ratios"][name] for name in names) / criterion["share"]
+            log = math.fsum(by_name[name]["share"] * row["log_ratios"][name] for name in names) / criterion["share"]
             missing = not names.isdisjoint(row["missing"])
             any_missing = any_missing or missing
             cells.append(Cell(units.percent(math.exp(log)), marked=missing))
@@ -505,7 +517,9 @@ def section(record: Record) -> Section | None:
         *_rest(record),
     ]
     # What the script ranks again: no more than it needs.
-    needed = [{key: one[key] for key in ("name", "label", "weight", "figures")} for one in criteria]
+    needed = []
+    for one in criteria:
+        needed.append({key: one[key] for key in ("name", "label", "weight", "figures")})
     data = {"criteria": needed, "rows": [{"name": row["name"], "logs": row["log_ratios"]} for row in left]}
     script, style = html.asset("choice.js"), html.asset("choice.css")
     return Section("choice", "Which model to ship", blocks, data, script, style)
@@ -537,6 +551,7 @@ def _movable_rank(caption: str, left: Sequence[Record], criteria: Sequence[Recor
         cells = [tag("td", str(row["rank"])), tag("th", str(row["name"]), scope="row", class_="left")]
         cells.append(tag("td", f"{row['score']:.1f}"))
         for criterion in criteria:
+            # Its figures weigh the same: only the weights of criteria move.
             logs = [row["log_ratios"][name] for name in criterion["figures"]]
             share = units.percent(math.exp(math.fsum(logs) / len(logs)))
             if not set(row["missing"]).isdisjoint(criterion["figures"]):

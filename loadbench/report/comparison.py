@@ -102,24 +102,24 @@ def _at_a_glance(record: Record) -> list[Table]:
         for _, verdicts in rows:
             for verdict in verdicts:
                 columns[verdict["metric"]] = Column(metric(verdict["metric"]))
-        words, lines = set(), []
+        signs, lines = set(), []
         for name, verdicts in rows:
-            of_metric = {verdict["metric"]: verdict for verdict in verdicts}
-            words |= {verdict["word"] for verdict in verdicts if not _is_all_or_none(verdict)}
-            lines.append((Cell(name), *(_glance(of_metric.get(key)) for key in columns)))
+            cells = dict.fromkeys(columns, Cell(units.ABSENT))  # not every level has every metric
+            for verdict in verdicts:
+                cell = cells[verdict["metric"]] = _glance(verdict)
+                signs |= {cell.text[0], cell.text[-1]}
+            lines.append((Cell(name), *cells.values()))
         notes = []
-        if "can't tell" in words:
+        if "?" in signs:
             notes.append("? = can't tell yet")
-        if any(cell.text.startswith("(") for line in lines for cell in line):
+        if "(" in signs:
             notes.append("( ) = no verdict: see the warnings")
         head = (Column("level", left=True), *columns.values())
         tables.append(Table("", head, tuple(lines), tuple(notes), pair(*models)))
     return tables
 
 
-def _glance(verdict: Verdict | None) -> Cell:
-    if verdict is None:
-        return Cell(units.ABSENT)
+def _glance(verdict: Verdict) -> Cell:
     if verdict["word"] == "no verdict":
         return Cell(f"({change(verdict)})")
     if _is_all_or_none(verdict):
@@ -283,6 +283,7 @@ def headline(record: Record) -> str:
         case "same":
             # What is undecided beside what is the same; older records have no such field.
             text = f"{new} is the same as {base} {within}"
+            # What is undecided beside what is the same; older records have no such field.
             if names := dict.fromkeys(metric(row["metric"]) for row in record.get("open") or ()):
                 text += f"; open: {_listed(list(names))}"
             return text
@@ -310,8 +311,10 @@ def sentences(record: Record) -> list[tuple[str, str]]:
 
 
 def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[Record]) -> str:
-    models, metrics = set(map(_pair_of, decisive)), {row["metric"] for row in decisive}
-    n_levels = sum(_pair_of(level) in models for level in record["levels"])
+    metrics = {row["metric"] for row in decisive}
+    n_levels = 0
+    for models in _by_pair(decisive):
+        n_levels += len(_by_pair(record["levels"]).get(models, ()))
     changed: dict[str, list[str]] = {}
     same, unsure = [], []
     withheld: dict[str, list[tuple[Record, str]]] = {}

@@ -265,7 +265,7 @@ class Text:
 
     @classmethod
     def of(cls, title: str, lines: Iterable[str], sign: str = "-") -> Text:
-        return cls(title, [Line(line) for line in lines], sign)
+        return cls(title, list(map(Line, lines)), sign)
 
 
 @dataclass(frozen=True, slots=True)

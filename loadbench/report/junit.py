@@ -164,6 +164,10 @@ def _properties(run: RunFacts, summary: Summary) -> dict[str, str]:
     }
     for name, version in sorted((run.versions or {}).items()):
         properties[f"{name} version"] = version
+    return _known(properties)
+
+
+def _known(properties: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in properties.items() if value}
 
 
@@ -174,7 +178,7 @@ def _of_model(name: str, summary: Summary) -> dict[str, str]:
             properties |= {"quantization": model.quantization, "licence": model.licence}
             properties |= {"device": levels.device(model), "ran": provenance.ran(model)}
             break
-    return {key: value for key, value in properties.items() if value}
+    return _known(properties)
 
 
 # -- a comparison

@@ -12,7 +12,7 @@ from loadbench.report import document as doc
 from loadbench.report import levels
 from loadbench.report.document import Cell, Column, Columns, Line, Table, Tone, interval, table
 from loadbench.report.levels import Record
-from loadbench.store.summary import Capacity, Level, Objective, ProbeShare, Step, Summary, ThresholdRow
+from loadbench.store.summary import Capacity, Level, Objective, Step, Summary, ThresholdRow
 
 MOST_NAMED = 5
 RESULTS = {"failed": "FAILED", "unknown": "not known", "passed": "passed"}
@@ -42,21 +42,19 @@ def reasons(record: Record | Summary, *, strict: bool) -> list[str]:
         strict: Whether unknown thresholds and red gates fail it too.
     """
     summary = levels.read(record)
-    failed, unknown = [], []
-    for row in summary.thresholds:
-        if row.result == "failed":
-            failed.append(in_words(row, summary))
-        elif row.result == "unknown":
-            unknown.append(f"not known: {in_words(row, summary)}")
+    texts = [in_words(row, summary) for row in _with_result("failed", summary)]
     if not strict:
-        return failed
+        return texts
+    for row in _with_result("unknown", summary):
+        texts.append(f"not known: {in_words(row, summary)}")
     red: dict[str, list[str]] = {}
     for level, warning in levels.warnings(summary):
         if warning.severity == "red":
             where = levels.full_label(level, summary) if level else "the whole run"
             red.setdefault(where, []).append(titled(warning.code))
-    no_basis = [f"{levels.joined(codes)} red at {where}: no basis for a verdict" for where, codes in red.items()]
-    return failed + unknown + no_basis
+    for where, codes in red.items():
+        texts.append(f"{levels.joined(codes)} red at {where}: no basis for a verdict")
+    return texts
 
 
 # -- thresholds
@@ -70,18 +68,20 @@ def verdict(results: Collection[str]) -> str | None:
     return None
 
 
+def _with_result(result: str, summary: Summary) -> list[ThresholdRow]:
+    return [row for row in summary.thresholds if row.result == result]
+
+
 def threshold_sentences(summary: Summary) -> list[str]:
     rows = summary.thresholds
     if not rows:
         return []
     sentences = []
-    failed = [row for row in rows if row.result == "failed"]
-    if failed:
+    if failed := _with_result("failed", summary):
         sentences.append(f"FAILED: {_grouped(failed, summary)}")
         if aborted := [row.text for row in failed if row.aborted]:
             sentences.append(f"the run ended there: {aborted[0]} aborts it")
-    unknown = [row for row in rows if row.result == "unknown"]
-    if unknown:
+    if unknown := _with_result("unknown", summary):
         sentences.append(f"not known: {_grouped(unknown, summary)}")
     if not sentences:
         texts = list(dict.fromkeys(row.text for row in rows))
@@ -108,8 +108,7 @@ def threshold_table(summary: Summary) -> Table | None:
         (Column("result", left=True), lambda row: Cell(RESULTS[row.result])),
     ]
     notes = ["each level must pass; a threshold says what fails"]
-    unknown = [row for row in rows if row.result == "unknown"]
-    if unknown:
+    if unknown := _with_result("unknown", summary):
         notes.append(f"not known: {_grouped(unknown, summary)}")
     return table("Thresholds", columns, rows, notes)
 
@@ -296,10 +295,9 @@ def _search_notes(search: Capacity) -> Iterable[str]:
     looks = "at one look"
     if search.looks is not None and search.looks > 1:
         looks = f"at each of {search.looks} looks, 95% for all of them"
-    shares: list[ProbeShare] = []
+    weighed = False
     for step in search.steps:
-        shares += step.shares
-    weighed = any(share.worth is not UNSET for share in shares)
+        weighed = weighed or any(share.worth is not UNSET for share in step.shares)
     taken = ", wider where requests depend on each other"
     if not weighed:  # older runs have no "worth"
         taken = ", which takes requests as independent"

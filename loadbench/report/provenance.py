@@ -191,16 +191,19 @@ def _workload(run: RunFacts) -> str:
 
 
 def _loads(summary: Summary, run: RunFacts) -> Iterator[tuple[str, str]]:
-    rows = levels.of(summary)
-    closed = levels.joined(str(level.concurrency) for level in rows if level.concurrency)
-    opened = levels.joined(f"{level.request_rate_per_s:g}" for level in rows if level.is_open)
+    closed, opened = [], []
+    for level in levels.of(summary):
+        if level.concurrency:
+            closed.append(str(level.concurrency))
+        if level.is_open:
+            opened.append(f"{level.request_rate_per_s:g}")
     if closed:
-        yield "concurrency", f"{closed} (closed loop)"
+        yield "concurrency", f"{levels.joined(closed)} (closed loop)"
     if opened:
         pattern = "open loop"
         if arrivals := _scenario(run).arrivals:
             pattern += f", {arrivals} arrivals"
-        yield "request rate", f"{opened} requests/s ({pattern})"
+        yield "request rate", f"{levels.joined(opened)} requests/s ({pattern})"
 
 
 # -- machines and telemetry

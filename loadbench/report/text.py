@@ -358,10 +358,12 @@ def _shapes(tables: Sequence[Table], layout: _Layout) -> list[_Shape]:
     shapes = []
     for i, column in enumerate(tables[0].columns):
         cells = cells_of(tables, i)
-        interval = 0
-        if layout.intervals == "behind":
-            interval = max((cell_len(cell.interval) for cell in cells), default=0)
-        shape = _Shape(0, interval, any(cell.marked for cell in cells))
+        interval, marked = 0, False
+        for cell in cells:
+            marked = marked or cell.marked
+            if layout.intervals == "behind":
+                interval = max(interval, cell_len(cell.interval))
+        shape = _Shape(0, interval, marked)
         lines = _head(column)
         for cell in cells:
             lines += _lines(cell, layout, shape)
