@@ -336,7 +336,7 @@ def energy(summary: Summary) -> list[Table]:
         (Column("energy", "J"), lambda level: doc.figure(level.energy_j)),
         (Column("J", "/1k tokens"), lambda level: doc.figure(level.j_per_1000_tokens)),
         (Column("Wh", "/1k tokens"), lambda level: doc.figure(level.wh_per_1000_tokens)),
-        (Column("cost", "/1k tokens"), lambda level: doc.figure(level.cost_per_1000_tokens)),
+        (Column("cost", "/1M tokens"), lambda level: doc.figure(_cost_per_million(level))),
         (Column("energy of", left=True), _energy_of),
     ]
     # A note of the machine's table says that no level was throttled, or what gave power all the time.
@@ -350,7 +350,7 @@ def energy(summary: Summary) -> list[Table]:
     sources = {level.energy_source for level in rows}
     notes = []
     if any(level.j_per_1000_tokens is not None for level in rows):
-        notes.append("1k tokens = 1,000 output tokens of the level, warm-up included")
+        notes.append("1k, 1M tokens = 1,000 and 1 million output tokens of the level, warm-up included")
     if sources & {"gpu", "cpu", "gpu+cpu"}:
         notes.append("measured, of whole devices: GPU by NVML, CPU by RAPL; idle power and other programs included")
     if "declared" in sources:
@@ -359,6 +359,12 @@ def energy(summary: Summary) -> list[Table]:
     if scenario.price_per_kwh:
         notes.append(f"cost at {scenario.price_per_kwh:g} per kWh")
     return without_unknown(per_model("Energy and power", rows, columns, notes))
+
+
+def _cost_per_million(level: Level) -> float | None:
+    if level.cost_per_million_tokens is None and level.cost_per_1000_tokens is not None:
+        return 1000 * level.cost_per_1000_tokens  # a summary of an earlier version
+    return level.cost_per_million_tokens
 
 
 def _energy_of(level: Level) -> Cell:

@@ -319,7 +319,8 @@ _OF_THE_REPORT = {
 }
 """What the report prints beside figures."""
 _ORDER = (
-    *("ttft", "itl", "tpot", "e2e", "output_tokens_per_s", "requests_per_s", "efficiency", "knees", "noise", "stalls"),
+    *("ttft", "ttfat", "thinking", "thinking_share", "itl", "tpot", "tokens_per_s_per_user", "prefill_tokens_per_s"),
+    *("e2e", "normalised_latency", "output_tokens_per_s", "requests_per_s", "efficiency", "knees", "noise", "stalls"),
     *("percentile", "attainment", "goodput", "failed", "serves", "cpu_s_per_1000_tokens", "others_cpu_share", "cold"),
 )
 """As a reader meets them; a figure that is not in here comes near the end."""

@@ -189,6 +189,9 @@ def _good(figure: Figure) -> Op:
 
 def _figure(name: str, text: str, door: Door) -> tuple[Figure, str | None]:
     name = ALIASES.get(name, name)
+    alias, _, end = name.rpartition("_")
+    if alias in ALIASES and end in STATISTICS:
+        name = f"{ALIASES[alias]}_{end}"
     some = [figure for figure in figures.of(door) if figure.unit != "word"]
     figure = next((one for one in some if name == one.key or name.startswith(f"{one.key}_")), None)
     if figure is None:
@@ -305,7 +308,7 @@ def share(text: str) -> float:
 
 AFTER_S = 10.0  # measured time before which nothing is aborted, unless `after` says otherwise
 MOST_CHARACTERS = 300
-_EARLY_TIMES = ("ttft", "tpot", "e2e", "client_queue")
+_EARLY_TIMES = ("ttft", "ttfat", "tpot", "e2e", "normalised_latency", "client_queue")
 _EARLY_COUNTS = ("failed", "success", "dropped")
 _THRESHOLD = re.compile(r"\s*(?P<head>[^{<>=]*?)\s*(?:\{(?P<level>[^{}]*)\}\s*)?(?P<tail>[<>=].*)", re.DOTALL)
 _ABORT = re.compile(r"(?P<bound>.*?\S)\s+abort(?:\s+after\s+(?P<after>\S.*?))?\s*", re.DOTALL | re.IGNORECASE)

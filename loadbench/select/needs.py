@@ -168,7 +168,7 @@ def _each(candidates: Sequence[Candidate], read: Callable[[Candidate], Figure | 
 def of_times(
     candidates: Sequence[Candidate], load: str, metric: str, statistic: str, *, with_failures: bool = False
 ) -> Figures:
-    """A percentile, the mean or the longest of a time, in ms.
+    """A percentile, the mean or the longest of a time, in ms; of a speed in tokens per second.
 
     Args:
         with_failures: Requests that failed or were dropped count as without end, so that a figure may be infinite.
@@ -394,6 +394,8 @@ def _of_bound(bound: Bound, candidates: Sequence[Candidate], load: str) -> Figur
         return of_times(candidates, load, bound.metric, bound.statistic, with_failures=True)
     if bound.figure.counts is not None:
         return of_shares(candidates, load, bound.figure)
+    if bound.figure.is_median:
+        return of_times(candidates, load, bound.metric, "p50")
     # The goodput of a run is that of its own SLO, which summary.json has counted.
     if bound.figure.unit == "/s" and "verdict" in bound.figure.doors and bound.metric != "goodput":
         return of_rates(candidates, load, bound.metric)
