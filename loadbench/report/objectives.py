@@ -76,6 +76,7 @@ def threshold_sentences(summary: Summary) -> list[str]:
     rows = summary.thresholds
     if not rows:
         return []
+    # What passed is worth a sentence only where nothing else is to be said.
     sentences = []
     if failed := _with_result("failed", summary):
         sentences.append(f"FAILED: {_grouped(failed, summary)}")
@@ -131,7 +132,7 @@ def place(row: ThresholdRow, summary: Summary) -> str:
 
 def value(row: ThresholdRow) -> str:
     if row.value is None and row.result == "failed":
-        return "no end"
+        return "no end"  # of a percentile: so many requests failed that it lies among those
     return units.with_unit(row.value, row.unit)
 
 
@@ -233,7 +234,7 @@ def steps(summary: Summary) -> list[Table]:
                 rows.append((*head, blank, Cell(units.ABSENT), Cell(units.ABSENT)))
             for share in step.shares:
                 met_by = Cell(units.percent(share.share), interval(share.interval, units.percent))
-                if share.share is None:
+                if share.share is None:  # a bound on the whole level, as requests/s: it holds or does not
                     met_by = Cell(MET[share.attained])
                 rows.append((*head, Cell(share.bound), met_by, Cell(units.percent(share.wanted))))
                 head = (blank, blank, blank)
@@ -252,6 +253,7 @@ def _answer(search: Capacity) -> str:
     if search.reason:
         text += f" ({search.reason})"
     estimate, low, high = search.estimate, search.meets, search.misses
+    # Between neighbours there is nothing left to estimate.
     neighbours = search.by == "concurrency" and low is not None and high == low + 1
     if estimate is None or neighbours:
         return text
