@@ -187,7 +187,7 @@ def _against(value: float | UnsetType | None, before: float | UnsetType | None) 
     """A run's value, and that over the first one's.
 
     >>> [cell.text for cell in (*_against(0.0, 4.0), *_against(2.0, 4.0), *_against(None, 4.0))]
-    ['0', '-', '2', '0.50x', '-', '-']
+    ['0', '-', '2.00', '0.50x', '-', '-']
     """
     if value is UNSET:
         value = None

@@ -109,9 +109,7 @@ def _context(record: Record) -> doc.Facts:
             machines.append(str(run["machine"]))
         started = run["start"] or "at an unknown time"
         runs.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, started {started}"))
-    measured = "at an unknown time"
-    if days:
-        measured = " to ".join(sorted({min(days), max(days)}))
+    measured = " to ".join(sorted({min(days), max(days)})) if days else "at an unknown time"
     facts = [
         ("status", "proposed by loadbench from measurements"),
         ("candidates", units.listed([str(row["name"]) for row in record["candidates"]], "and")),
@@ -217,15 +215,15 @@ def reasons(record: Record) -> list[str]:
     if len(left) < 2:
         return []
     winner, second = left[0], left[1]
-    good: list[tuple[float, str]] = []
-    bad: list[tuple[float, str]] = []
+    good: dict[str, float] = {}
+    bad: dict[str, float] = {}
     for figure in record["figures"]:
         name = figure["name"]
         # In logarithms, as the score adds them up: a lead is what this figure carries of the distance.
         lead = winner["log_ratios"].get(name, 0.0) - second["log_ratios"].get(name, 0.0)
         if figure["share"] and abs(lead) >= _NOTABLE:
             side = good if lead > 0 else bad
-            side.append((-abs(figure["share"] * lead), _beside(figure, winner, second)))
+            side[_beside(figure, winner, second)] = -abs(figure["share"] * lead)
     sentences = [f"Nothing that counts sets it apart from {second['name']}"]
     if good:
         sentences = [f"For it: {_largest(good)}"]
@@ -234,9 +232,8 @@ def reasons(record: Record) -> list[str]:
     return sentences
 
 
-def _largest(gains: Sequence[tuple[float, str]]) -> str:
-    texts = [text for _, text in sorted(gains, key=lambda gain: gain[0])]
-    return "; ".join(texts[:MOST_REASONS])
+def _largest(gains: dict[str, float]) -> str:
+    return "; ".join(sorted(gains, key=gains.__getitem__)[:MOST_REASONS])
 
 
 def _beside(figure: Record, winner: Record, second: Record) -> str:
@@ -275,10 +272,8 @@ def would_change(record: Record) -> list[str]:
     changes = record["would_change"]
     sentences = []
     by_name = _by_name(record)
-    weight = changes["weight"]
-    if weight:
-        labels = {one["name"]: one["label"] for one in record["criteria"]}
-        label = labels[weight["criterion"]]
+    if weight := changes["weight"]:
+        label = {one["name"]: one["label"] for one in record["criteria"]}[weight["criterion"]]
         way = "more than" if weight["needed"] > weight["share"] else "less than"
         sentences.append(
             f"{weight['winner']} would win if {label} weighed {way} {units.share(weight['needed'])} "

@@ -424,9 +424,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
 
 def _side_facts(side: Record) -> str:
     folders = [str(run["folder"]) for run in side["runs"]]
-    runs = ", ".join(folders)
-    if len(folders) > 1:
-        runs = f"{len(folders)} runs: {runs}"
+    runs = folders[0] if len(folders) == 1 else f"{len(folders)} runs: {', '.join(folders)}"
     server = (provenance.KINDS.get(side["server"], side["server"]), side["server_version"])
     parts = [runs, " ".join(map(str, filter(None, server)))]
     start = str(side["runs"][0]["start"] or "").replace("T", " ").removesuffix("Z")
@@ -443,9 +441,7 @@ def doubts(record: Record) -> list[Finding]:
     for one in record["differences"]:
         places.setdefault((one["severity"], one["code"], _advised(one)), [])
     for level in record["levels"]:
-        at = load(level["load"])
-        if several:
-            at = f"{level['new_model']} {at}"
+        at = f"{level['new_model']} {load(level['load'])}" if several else load(level["load"])
         for one in level["differences"]:
             if one["what"] == "model" and record["kind"] == "models":
                 continue  # that is the comparison
@@ -517,7 +513,8 @@ def by_level(record: Record) -> list[Table]:
     for models, rows in _by_pair(record["levels"]).items():
         verdicts: list[AtLevel] = []
         for level in rows:
-            verdicts += [(level, verdict) for verdict in level["verdicts"]]
+            for verdict in level["verdicts"]:
+                verdicts.append((level, verdict))
         notes = _notes(verdicts, several=len(rows) > 1)
         tables.append(table("Verdicts", columns, verdicts, notes, pair(*models)))
     return tables

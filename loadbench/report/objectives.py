@@ -164,7 +164,8 @@ def slo(summary: Summary) -> Table | None:
     """Attainment of each bound; None when the run has no SLO."""
     rows: list[tuple[Level, Objective]] = []
     for level in levels.of(summary):
-        rows += [(level, bound) for bound in level.slo or ()]
+        for bound in level.slo or ():
+            rows.append((level, bound))
     if not rows:
         return None
     columns: Columns[tuple[Level, Objective]] = [
@@ -318,9 +319,7 @@ def _load(load: float | None, search: Capacity) -> str:
 
 
 def _label(step: Step, search: Capacity) -> str:
-    name = f"{step.load:g} req/s"
-    if search.by == "concurrency":
-        name = f"c{step.load}"
+    name = f"c{step.load}" if search.by == "concurrency" else f"{step.load:g} req/s"
     if repeat := str(step.level).partition("#")[2]:
         name += f" ({repeat})"
     return name

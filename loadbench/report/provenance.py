@@ -330,5 +330,5 @@ _ORDER = (
 def definitions() -> list[tuple[str, str]]:
     """Heading and meaning of all that a report prints, in the order of reading."""
     entries = {**figures.definitions(), **_OF_THE_REPORT}
-    rest = [name for name in entries if name not in _ORDER and name != "absent"]
-    return [entries[name] for name in (*_ORDER, *rest, "absent")]
+    ordered, absent = list(map(entries.pop, _ORDER)), entries.pop("absent")
+    return [*ordered, *entries.values(), absent]
