@@ -123,17 +123,17 @@ class Measured:
         within: Sequence[float | None] | None = None,
     ) -> None:
         self.of_runs, self.pairs = of_runs, pairs
-        self.logs = [[run.log for run in side] for side in of_runs]
+        self.logs: list[list[float]] = []
+        variances: list[float | None] = []
+        for side in of_runs:
+            self.logs.append([run.log for run in side])
+            known = _known([run.variance for run in side])
+            variances.append(None if known is None else mean_of(known))
         self.effect = mean_of(self.logs[1]) - mean_of(self.logs[0])
         self.by_run: tuple[float, ...] = ()
         if len(self.logs[0]) == len(self.logs[1]) > 1:
             self.by_run = tuple(map(sub, self.logs[1], self.logs[0]))
-        if within is None:
-            within = []
-            for side in of_runs:
-                variances = _known([run.variance for run in side])
-                within.append(None if variances is None else mean_of(variances))
-        self.within = _known(within)
+        self.within = _known(variances if within is None else within)
 
     def change(self, bounds: Bounds | None, method: str, *, runs: Runs | None = None, note: str = "") -> Change:
         low, high = bounds or (None, None)
@@ -310,7 +310,10 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
 
 def _common(metric: str, base: Side, new: Side) -> dict[str, int] | None:
     """Numbers of the prompts that every run of both sides asked; None where the sides asked different ones."""
-    of_runs = [np.array(lap.prompts, object)[_values(lap, metric) > 0].tolist() for lap in (*base.laps, *new.laps)]
+    of_runs = []
+    for lap in (*base.laps, *new.laps):
+        prompts = np.array(lap.prompts, object)
+        of_runs.append(prompts[_values(lap, metric) > 0].tolist())
     common = set(of_runs[0]).intersection(*of_runs[1:])
     # A few prompts that a run did not come to are left out; else the sides asked different things.
     for names in of_runs:
@@ -461,7 +464,7 @@ def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
         n_new=len(sides[1]),
         note=f"{' and '.join(lost)} failed or were dropped: they count as infinitely long",
     )
-    of_base, of_new = (percentile_interval(values, p, tail) for values in sides)
+    of_base, of_new = percentile_interval(sides[0], p, tail), percentile_interval(sides[1], p, tail)
     if of_base is None or of_new is None or base == new == math.inf:
         return change
     (base_low, base_high), (low, high) = of_base, of_new
@@ -558,7 +561,7 @@ def share(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
     both = _paired(sides)
     if both is not None:
         method = "Newcombe, paired by prompt"
-        first, second = (flags.astype(np.float64) for flags in both)
+        first, second = both[0].astype(np.float64), both[1].astype(np.float64)
         spread = math.sqrt(float(first.var() * second.var()))
         # The correlation of the outcomes, at least 0: prompts that fail on one side alone widen nothing.
         if spread > 0:

@@ -389,16 +389,17 @@ def overall(levels: Sequence[Row], means: Sequence[Row]) -> Record:
     'slower'
     """
     over = {_of(mean): mean["word"] for mean in means}
-    decisive, exceptions = [*means], []
+    decisive, exceptions, unsettled = [*means], [], []
+    words: list[str | None] = []
     for one in levels:
         if _of(one) not in over or one["word"] == "no verdict":
             decisive.append(one)
         if one["word"] in (*BAD, *GOOD) and over.get(_of(one), one["word"]) != one["word"]:
             exceptions.append(one)
-    unsettled, words = [], [str(one["word"]) for one in exceptions]
+            words.append(one["word"])
     for one in decisive:
         if one["word"] != "can't tell":
-            words.append(str(one["word"]))
+            words.append(one["word"])
         elif one["metric"] not in shares():
             # Without a single failure it takes thousands of requests to hold a share within a point: nothing to settle.
             unsettled.append(one)
@@ -410,7 +411,7 @@ def _of(one: Row) -> tuple[str | None, ...]:
     return one["base_model"], one["new_model"], one["metric"]
 
 
-def _word(words: Sequence[str]) -> Overall:
+def _word(words: Sequence[str | None]) -> Overall:
     """One word for several: what is worse beyond the margin is never outweighed by what is the same.
 
     >>> _word(["same", "slower", "worse"]), _word(["faster", "slower"]), _word(["same", "can't tell"]), _word([])
@@ -451,5 +452,9 @@ def of_run(run: Run, summary: Summary, terms: Terms | None = None) -> list[Recor
         return []
     group = gather([run], summaries={run.path: summary})
     first, *others = group.models or [""]
-    records = [compare_models(group, first, other, terms) for other in others]
-    return [record for record in records if record["levels"]]
+    records = []
+    for other in others:
+        record = compare_models(group, first, other, terms)
+        if record["levels"]:
+            records.append(record)
+    return records

@@ -123,7 +123,10 @@ def summarise(
         unreadable_scores: Lines of scores.jsonl that are none.
         against: Another run, to tell whether the same was answered.
     """
-    model_of = {answer.row: answer.model for answer in run.answers}
+    model_of, prompts = {}, set()
+    for answer in run.answers:
+        model_of[answer.row] = answer.model
+        prompts.add(answer.prompt)
     # A level that was done again has new answers: scores of the old ones are of nothing in this run.
     current = [score for score in latest(scores) if score.row in model_of]
     rated = means(current)
@@ -144,7 +147,7 @@ def summarise(
         schema=SCHEMA,
         run=run.path.resolve().name,
         answers=len(run.answers),
-        prompts=len({answer.prompt for answer in run.answers}),
+        prompts=len(prompts),
         method=method,
         method_reason=reason,
         models=[_model(model, run, current, rated, rules, method) for model in run.models],
@@ -166,9 +169,15 @@ def _model(
     rules: Mapping[str, Sequence[checks.Check]],
     method: Method | None,
 ) -> ModelScores:
-    answers = [answer for answer in run.answers if answer.model == model]
-    answered = {answer.prompt for answer in answers}
-    asked = dict.fromkeys(answer.prompt for answer in run.answers)
+    answers, requests = [], 0
+    answered: dict[str, bool] = {}  # of all prompts, in the order of the run
+    for answer in run.answers:
+        answered.setdefault(answer.prompt, False)
+        if answer.model == model:
+            answered[answer.prompt] = True
+            answers.append(answer)
+            requests += answer.count
+    unanswered = [prompt for prompt, known in answered.items() if not known]
     by_method: dict[str, MethodScore | None] = {name: _by_method(name, answers, rated) for name in METHODS}
     chosen, score = by_method.get(method or ""), None
     if chosen is not None:
@@ -176,9 +185,9 @@ def _model(
     return ModelScores(
         model=model,
         answers=len(answers),
-        requests=sum(answer.count for answer in answers),
-        prompts=len(answered),
-        unanswered=[prompt for prompt in asked if prompt not in answered],
+        requests=requests,
+        prompts=len(answered) - len(unanswered),
+        unanswered=unanswered,
         score=score,
         by_method=by_method,
         by_aspect=_by_aspect(answers, scores),
@@ -285,7 +294,12 @@ def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]
 def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> JudgeScores:
     """What a judge gave, how much it contradicts itself, and what it cost: every request counts for the cost."""
     rater = f"judge:{name}"
-    asked = [one for one in scores if one.rater == rater]
+    asked, endpoints, requests = [], set(), 0
+    for one in scores:
+        if one.rater == rater:
+            asked.append(one)
+            endpoints.add(one.endpoint)
+            requests += one.tries or 0
     by_row: dict[str, list[int]] = {}
     unusable: Counter[str] = Counter()
     suspects: set[str] = set()
@@ -312,7 +326,7 @@ def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> Judg
             squares += [(value - mean) ** 2 for value in values]
     return JudgeScores(
         by=name,
-        endpoints=sorted(set(filter(None, (one.endpoint for one in asked)))),
+        endpoints=sorted(filter(None, endpoints)),
         rows=len(by_row),
         usable=sum(map(len, by_row.values())),
         unusable=dict(sorted(unusable.items())),
@@ -321,7 +335,7 @@ def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> Judg
         same_share=same / repeated if repeated else None,
         spread_sd=math.sqrt(math.fsum(squares) / freedom) if freedom else None,
         structured=structured,
-        requests=sum(one.tries or 0 for one in asked),
+        requests=requests,
         input_tokens=_total(asked, "input_tokens"),
         output_tokens=_total(asked, "output_tokens"),
         cost=_total(asked, "cost"),

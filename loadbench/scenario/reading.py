@@ -161,7 +161,9 @@ def _scenario(data: object, where: str, folder: Path) -> Scenario:
     if isinstance(data.get("timeouts"), dict):
         _known(data["timeouts"], Timeouts, ("timeouts",), where)
     try:
-        data = data | _files(data, folder) | _extra_body(data)
+        data = data | _files(data, folder)
+        if isinstance(data.get("extra_body"), str):  # as JSON: TOML has no null, which takes a key out
+            data["extra_body"] = parse_json(data["extra_body"], "extra_body")
         return msgspec.convert(data, Scenario, dec_hook=decoded)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{where}: {_line(str(error), data)}") from None
@@ -177,14 +179,6 @@ def _known(data: Table, kind: type[msgspec.Struct], keys: tuple[str, ...], where
             if keys and key in Scenario.__struct_fields__:
                 hint = f": move it above [{keys[0]}]"
             raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{hint}")
-
-
-def _extra_body(data: Table) -> Table:
-    """More keys of the request that are written as JSON: TOML has no null, which takes a key out."""
-    text = data.get("extra_body")
-    if not isinstance(text, str):
-        return {}
-    return {"extra_body": parse_json(text, "extra_body")}
 
 
 def _files(data: Table, folder: Path) -> Table:

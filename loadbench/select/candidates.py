@@ -291,9 +291,8 @@ def load_at(some: Sequence[Candidate], name: str | None) -> str:
     measured = [one for one in some if one.loads]
     if not measured:
         raise UsageError("no candidate completed a level: there is nothing to choose between; measure them first")
-    common = set(ordered).intersection(*(one.loads for one in measured))
     for load in ordered:
-        if load in common:
+        if all(load in one.loads for one in measured):
             return load
     has = "; ".join(f"{one.name} has {', '.join(one.loads)}" for one in measured[:6])
     raise UsageError(

@@ -186,11 +186,11 @@ def of_times(
         if math.inf not in [part.value for part in some]:
             finite[one.name] = some
             continue
-        lows = [part.low for part in some if part.low is not None]
-        low = None
-        if len(lows) == len(some):
-            low = min(lows)
-        endless[one.name] = Figure(math.inf, low, math.inf, n=sum(part.n for part in some), runs=len(some))
+        low, n = math.inf, 0
+        for part in some:
+            low = min(low, -math.inf if part.low is None else part.low)
+            n += part.n
+        endless[one.name] = Figure(math.inf, low if low > -math.inf else None, math.inf, n, len(some))
     return {**combined(finite), **endless}
 
 
@@ -274,8 +274,11 @@ def of_levels(candidates: Sequence[Candidate], load: str, figure: declarations.F
     """A figure of summary.json's levels that has no interval of its own."""
     parts: dict[str, list[Figure]] = {}
     for one in candidates:
-        values = [figure.read(level) for level in one.levels.get(load, ())]
-        parts[one.name] = [Figure(float(value)) for value in values if value is not None]
+        parts[one.name] = []
+        for level in one.levels.get(load, ()):
+            value = figure.read(level)
+            if value is not None:
+                parts[one.name].append(Figure(float(value)))
     return combined(parts)
 
 
