@@ -173,9 +173,7 @@ class Measured:
         first, second = map(len, self.logs)
         if min(first, second) < 2:
             return None
-        units = f"{first} and {second} runs"
-        if self.pairs:
-            units = f"{first} pairs of runs"
+        units = f"{first} pairs of runs" if self.pairs else f"{first} and {second} runs"
         return self.change(None, f"{units}, {of}", runs=self.runs())
 
     def runs(self) -> Runs:
@@ -210,9 +208,7 @@ class Measured:
                 return self.change(None, method, note=short)
             variance = math.fsum(one.variance for one in doubts)
             squares = math.fsum(one.variance**2 / one.freedom for one in doubts)
-            freedom = float(len(doubts))
-            if squares > 0:
-                freedom = variance**2 / squares
+            freedom = variance**2 / squares if squares > 0 else float(len(doubts))
             averages.append(Estimate(mean_of([one.value for one in doubts]), variance / len(doubts) ** 2, freedom))
         base, new = averages
         low, high = stats.difference(base, new, tail)
@@ -385,7 +381,9 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
     if of_runs is None:
         return None
     # A run alone may have too few failures to show that the percentile of its side has no end.
-    pooled = [np.concatenate([_column(lap, metric) for lap in side.laps]) for side in (base, new)]
+    pooled = []
+    for side in (base, new):
+        pooled.append(np.concatenate([_column(lap, metric) for lap in side.laps]))
     for values, runs in zip(pooled, of_runs, strict=True):
         # So many requests may have no end that the percentile has none either, or may have none.
         if np.isinf(values).any():
@@ -488,9 +486,7 @@ def rate(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
         flow = lap.flows.get(figure.metric)
         if flow is None or not flow.per_s > 0:
             return None
-        doubt = None
-        if flow.slices is not None:
-            doubt = rate_variance(flow.slices, flow.seconds, flow.dependent_s)
+        doubt = None if flow.slices is None else rate_variance(flow.slices, flow.seconds, flow.dependent_s)
         return _of_estimate(flow.per_s, len(lap.prompts), doubt)
 
     short = "the steady window is too short for four blocks that are longer than a request"

@@ -218,13 +218,12 @@ def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
         for difference in differences(base.runs[0].info, run.info, terms.meant):
             found.setdefault(difference.what, difference)
     # Which model ran where is compared level by level, for a run may hold several.
-    apart = [one for what, one in found.items() if what not in OF_LEVEL]
-    apart += [*_among(base, "BASE"), *_among(new, "NEW")]
+    for what in OF_LEVEL:
+        found.pop(what, None)
+    apart = [*found.values(), *_among(base, "BASE"), *_among(new, "NEW")]
     apart.sort(key=lambda one: rank(one.severity))
     if terms.metrics is None:
-        usual: tuple[str, ...] = DEFAULT
-        if any(one.model != other.model for one, other in pairs):
-            usual = OF_MODELS
+        usual: tuple[str, ...] = OF_MODELS if any(one.model != other.model for one, other in pairs) else DEFAULT
         if base.slo is not None or "slo" not in [one.what for one in apart]:
             usual += _attained(pairs)
         terms = replace(terms, metrics=usual)

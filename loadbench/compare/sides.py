@@ -245,9 +245,7 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     if good is not None:
         outcomes["attainment"] = Outcomes(good[sent], prompts, facts.offered)
     tokens = requests.tokens[completed]
-    output_tokens = None
-    if not np.isnan(tokens).all():
-        output_tokens = float(np.nanmean(tokens))
+    output_tokens = None if np.isnan(tokens).all() else float(np.nanmean(tokens))
     reasons = Counter(results.finish_reason[row] or "none" for row in completed)
     ran = models.what_ran(run.info).get(str(facts.model)) or Ran()
     return Lap(
@@ -301,9 +299,7 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
             per_s = objectives.goodput_per_s(steady)
         else:
             per_s = getattr(rates, one.key)
-        amounts = None
-        if one.key in slices:
-            amounts = np.array(slices[one.key])
+        amounts = np.array(slices[one.key]) if one.key in slices else None
         if per_s is not None:
             flows[one.key] = Flow(per_s, amounts, steady.length_s, dependent_s)
     return flows

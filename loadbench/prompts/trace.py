@@ -81,9 +81,7 @@ def read(
     began_s = rows[0][0] or 0.0
     prompts = []
     for number, (at_s, recipe, output) in enumerate(rows):
-        after_s = number * EVERY_S
-        if at_s is not None:
-            after_s = at_s - began_s
+        after_s = number * EVERY_S if at_s is None else at_s - began_s
         prompts.append(Prompt(f"t{number + 1}", (), max_tokens=output, recipe=recipe, at_s=after_s / speed))
     return prompts
 
@@ -136,9 +134,7 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
     when = _named(row, WHEN) or MOONCAKE[0]
     asked = _named(row, ASKED) or MOONCAKE[1]
     answered = _named(row, ANSWERED) or MOONCAKE[2]
-    unit_s = _unit_s(when)
-    if when == MOONCAKE[0]:
-        unit_s = 1e-3
+    unit_s = 1e-3 if when == MOONCAKE[0] else _unit_s(when)
     at_s = None
     if row.get(when) is not None:
         at_s = _time(row[when], when, place, unit_s)

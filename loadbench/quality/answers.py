@@ -97,9 +97,7 @@ def read(path: Path, prompts: Path | None = None) -> Scored:
     info = read_info(path)
     answers, unreadable, damage = _answers(path / "answers.jsonl", info["levels"])
     own = path / "prompts.json"
-    questions = {}
-    if own.exists():
-        questions = read_questions(own)
+    questions = read_questions(own) if own.exists() else {}
     if prompts is not None:
         for name, question in read_questions(prompts).items():
             before = questions.get(name)
@@ -282,14 +280,10 @@ class Determinism(msgspec.Struct, frozen=True):
 def determinism(run: Scored, other: Scored | None) -> Determinism:
     """How far a run repeated itself, and another run it."""
     reason = drawn_at_random(run.info)
-    within = against = None
-    if reason is None:
-        within = repeats(run)
+    within = repeats(run) if reason is None else None
     if other is not None:
         why = reason or drawn_at_random(other.info)
-        models = None
-        if why is None:
-            models = between_runs(run, other)
+        models = between_runs(run, other) if why is None else None
         against = Against(other.path.resolve().name, why, settings_apart(run.info, other.info), models)
     return Determinism(reason=reason, within=within, against=against)
 

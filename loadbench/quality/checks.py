@@ -245,9 +245,7 @@ def check_schema(schema: object, keys: Keys = ()) -> None:
     Raises:
         ValueError: With the place in the schema.
     """
-    where = "json_schema"
-    if keys:
-        where = f"json_schema at {at(keys)}"
+    where = f"json_schema at {at(keys)}" if keys else "json_schema"
     if not isinstance(schema, dict):
         raise ValueError(f"{where} is {shown(schema)}: must be an object")
     for key in schema:

@@ -293,9 +293,7 @@ class Judge:
         messages = case.messages(reminder)
         failed = 0  # of this case: each starts with its own patience
         while True:
-            form = None
-            if self.structured is not False:
-                form = case.response_format()
+            form = case.response_format() if self.structured is not False else None
             result = await self._ask(messages, form)
             results.append(result)
             if form is not None and result.status in _REFUSES_FORM and self.structured is None:

@@ -134,9 +134,7 @@ def summarise(
     for rater, row in rated:
         scored.setdefault(rater.partition(":")[0], set()).add(model_of[row])
     method: Method | None = None
-    reason = "no method has scores of every model"
-    if not rated:
-        reason = "nobody has scored yet"
+    reason = "no method has scores of every model" if rated else "nobody has scored yet"
     for name in reversed(METHODS):  # the first of them has the last word
         if scored.get(name, set()) == set(run.models):
             method, reason = name, f"every model has scores by {name}"

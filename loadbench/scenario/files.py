@@ -43,9 +43,7 @@ def expanded(path: str | Path, source: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         who = printable(Path(path).parts[0])
-        why = f"there is no user {who[1:]!r}"
-        if who == "~":
-            why = "there is no home folder here (HOME is not set)"
+        why = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
         raise ScenarioError(f"{source} {printable(str(path))}: {why}: write the path in full") from None
 
 
@@ -184,9 +182,7 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
     Raises:
         ScenarioError: With line and column, or with the place in the data.
     """
-    where = file
-    if line is not None:
-        where = f"{file}, line {line}"
+    where = file if line is None else f"{file}, line {line}"
 
     def constant(name: str) -> None:
         if nan:

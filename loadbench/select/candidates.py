@@ -251,9 +251,7 @@ def _name(key: _Key, keys: Sequence[_Key]) -> str:
     for part, word in (("device", "on"), ("execution_provider", "by"), ("server", "of"), ("endpoint", "at")):
         value = getattr(key, part)
         if len({getattr(other, part) for other in same}) > 1:
-            shown = value or "?"
-            if part == "endpoint":
-                shown = _short(value)
+            shown = _short(value) if part == "endpoint" else value or "?"
             name = f"{name} {word} {shown}"
             same = [other for other in same if getattr(other, part) == value]
     return name

@@ -123,9 +123,7 @@ def combined(parts: Mapping[str, Sequence[Figure]]) -> Figures:
         if has_intervals or k > 1:
             low = significant(math.exp(centre - max(math.sqrt(down) / k, spread)))
             high = significant(math.exp(centre + max(math.sqrt(up) / k, spread)))
-        value = some[0].value
-        if k > 1:
-            value = math.exp(centre)
+        value = math.exp(centre) if k > 1 else some[0].value
         found[name] = Figure(value, low, high, n=sum(part.n for part in some), runs=k)
     return found
 
@@ -400,9 +398,7 @@ def met(need: Need, candidates: Sequence[Candidate], load: str, measured: Mappin
     bound = need.bound
     if bound is None:
         return {one.name: _of_word(need, one) for one in candidates}
-    found = None
-    if bound.statistic is None:
-        found = measured.get(need.name)
+    found = measured.get(need.name) if bound.statistic is None else None
     if found is None:
         found = _of_bound(bound, candidates, load)
     return {one.name: _of_figure(need, bound, found.get(one.name)) for one in candidates}
