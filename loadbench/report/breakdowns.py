@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from loadbench import text as units
 from loadbench.report import document as doc
@@ -49,30 +50,25 @@ def endpoints(summary: Summary) -> list[Table]:
         parts += level.endpoints or ()
     if not parts:
         return []
-    wholes = [part.e2e_ms for part in parts]
     streamed = levels.is_streamed(summary)
-    name, leads = "E2E", wholes
+    name, lead = "E2E", attrgetter("e2e_ms")
     if streamed:
-        name, leads = "TTFT", [part.ttft_ms for part in parts]
-    times, whole = Times.of(leads), Times.of(wholes)
-
-    def lead(part: Endpoint, statistic: str) -> Cell:
-        return times.cell(part.ttft_ms if streamed else part.e2e_ms, statistic)
-
+        name, lead = "TTFT", attrgetter("ttft_ms")
+    times, whole = Times.of(map(lead, parts)), Times.of(part.e2e_ms for part in parts)
     columns: Columns[Endpoint] = [
         (Column("endpoint", left=True), lambda part: Cell(bare_url(part.url).partition("://")[2].removesuffix("/v1"))),
         (Column("of requests", short="part"), lambda part: doc.share(part.share)),
         (Column("done"), lambda part: doc.count(part.completed)),
         (Column("failed", short="fail"), lambda part: doc.count(part.failed)),
-        (Column(f"{name} p50", times.unit), lambda part: lead(part, "p50")),
-        (Column(f"{name} p95", times.unit), lambda part: lead(part, "p95")),
+        (Column(f"{name} p50", times.unit), lambda part: times.cell(lead(part), "p50")),
+        (Column(f"{name} p95", times.unit), lambda part: times.cell(lead(part), "p95")),
     ]
     if streamed:
         columns.append((Column("E2E p50", whole.unit), lambda part: whole.cell(part.e2e_ms, "p50")))
     columns.append((Column("in flight", "mean"), lambda part: doc.figure(part.in_flight_mean)))
     columns.append((Column("tokens", "/s"), lambda part: doc.figure(part.output_tokens_per_s)))
     notes = []
-    if levels.any_marked(leads):
+    if levels.any_marked(map(lead, parts)):
         notes.append("* too few requests of that endpoint for an interval")
     notes.append("all other tables have the requests of all endpoints together")
     if streamed and any(level.is_open for level in rows):
@@ -87,7 +83,7 @@ def workers(summary: Summary) -> list[Table]:
     def name(part: Worker) -> Cell:
         host = part.host or ""
         where = (part.address or host).partition("://")[2] or host
-        text = one_line(f"{part.name} {where}", 40).strip()
+        text = one_line(f"{part.name} {where}", 40).strip()  # a host's name may be longer than the table is wide
         if part.status == "lost":
             text += ", lost"
         return Cell(text)
@@ -132,7 +128,7 @@ def _by_part(
                 names.append(name)
                 parts.append(part)
                 name = Cell("")
-        if parts:
+        if parts:  # a level of one process, or of one endpoint, has none
             plain = table(title, columns, parts, notes, model)
             named = tuple((name, *row) for name, row in zip(names, plain.rows, strict=True))
             tables.append(replace(plain, columns=(LEVEL[0], *plain.columns), rows=named))
@@ -154,7 +150,7 @@ def repeats(summary: Summary) -> list[Table]:
     ]
     until = levels.facts(summary).until
     if until and until.reached is not None:
-        precision = f"{100 * (until.wanted or 0):g}%"
+        precision = f"{100 * (until.wanted or 0):g}%"  # half the interval, as a share of the mean
         if until.reached:
             notes.append(f"every mean is known to {precision}, as --until wanted")
         else:
@@ -176,21 +172,26 @@ def repeats(summary: Summary) -> list[Table]:
         rows: list[tuple[Cell, ...]] = []
         for entry in entries:
             label = Cell(levels.load_label(entry.concurrency, entry.request_rate_per_s))
-            rates = [run.output_tokens_per_s for run in entry.runs]
-            times = [getattr(run, key) for run in entry.runs]
-            for place in range(len(entry.runs)):
-                rows.append((label, Cell(str(place + 1)), *_against(rates, place), *_against(times, place)))
+            for number, run in enumerate(entry.runs, start=1):
+                cells = [label, Cell(str(number))]
+                for name in ("output_tokens_per_s", key):
+                    cells += _against(getattr(run, name), getattr(entry.runs[0], name))
+                rows.append(tuple(cells))
                 label = Cell("")
             rows.append((label, Cell("all"), *_all(entry.figures["output_tokens_per_s"]), *_all(entry.figures[key])))
         tables.append(Table("Run by run", columns, tuple(rows), tuple(notes), model if several else None))
     return tables
 
 
-def _against(values: Sequence[float | UnsetType | None], place: int) -> tuple[Cell, Cell]:
-    """A run's value, and that over the first one's."""
-    # UNSET is false too.
-    value, before = values[place] or None, values[0] or None
-    if value is None or before is None:
+def _against(value: float | UnsetType | None, before: float | UnsetType | None) -> tuple[Cell, Cell]:
+    """A run's value, and that over the first one's.
+
+    >>> [cell.text for cell in (*_against(0.0, 4.0), *_against(2.0, 4.0), *_against(None, 4.0))]
+    ['0', '-', '2.00', '0.50x', '-', '-']
+    """
+    if value is UNSET:
+        value = None
+    if before is UNSET or not value or not before:
         return doc.figure(value), Cell(units.ABSENT)
     return doc.figure(value), Cell(f"{value / before:.2f}x")
 
@@ -304,11 +305,12 @@ def machine(summary: Summary) -> list[Table]:
     notes = ["of the server, at its peak: threads, resident memory; others = neither the server nor this client"]
     if any(level.gpu_memory_source == "device" for level in rows):
         notes.append(_WHOLE_DEVICE)
+    # None is no "no": nobody looked.
     throttled = {level.throttled for level in rows}
     if False in throttled and True not in throttled:
         notes.append("neither CPU nor GPU was throttled")
     power = _power_sources(rows)
-    if len(power) == 1 and "changed" not in power:
+    if len(power) == 1 and "changed" not in power:  # else the table of energy has a column for it
         notes.append(f"power: {power.pop()}")
     return without_unknown(per_model("Machine", rows, columns, notes))
 
@@ -415,6 +417,7 @@ def cold_start(summary: Summary) -> Table | None:
             return probe.ttft_ms
         return probe.e2e_ms
 
+    # Over all models and probes: a column in ms beside one in s would be misread.
     values_ms: list[float | None] = []
     idle, kept_warm, was_cold, errors = None, None, False, []
     for model in models:

@@ -38,6 +38,7 @@ def document(record: Record, *, short: bool = False) -> doc.Document:
     title = Title("Which model to ship: none meets the requirements", program="loadbench select")
     if ranked := rows(record):
         title = Title("Which model to ship:", str(ranked[0]["name"]), "loadbench select")
+    # A simulator may stand in for one candidate while others are real: that is no warning about all of it.
     sources = {bool(row["simulated"]) for row in record["candidates"]}
     if sources == {True}:
         title = replace(title, simulated=provenance.SIMULATED)
@@ -56,6 +57,7 @@ def document(record: Record, *, short: bool = False) -> doc.Document:
 
 
 def _short(record: Record) -> list[Block]:
+    # A note changes no decision: --explain has them.
     warnings = [f"{one['text']}." for one in record["doubts"] if one["severity"] != "note"]
     if len(warnings) > MOST_WARNINGS:
         warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more: see --explain."]
@@ -86,6 +88,7 @@ def _decision(record: Record) -> Text:
 
 def _context(record: Record) -> doc.Facts:
     """On what terms the choice was made, and from which runs."""
+    # One load for all candidates: figures at different loads do not compare.
     load = f"{record['load']['words']}, the highest load that all completed"
     if record["load"]["asked"]:
         load = f"{record['load']['words']}, as requested"
@@ -106,9 +109,7 @@ def _context(record: Record) -> doc.Facts:
             machines.append(str(run["machine"]))
         started = run["start"] or "at an unknown time"
         runs.append(("run", f"{run['folder']}, {run['server'] or 'unknown server'}, started {started}"))
-    measured = "at an unknown time"
-    if days:
-        measured = " to ".join(sorted({min(days), max(days)}))
+    measured = " to ".join(sorted({min(days), max(days)})) if days else "at an unknown time"
     facts = [
         ("status", "proposed by loadbench from measurements"),
         ("candidates", units.listed([str(row["name"]) for row in record["candidates"]], "and")),
@@ -136,7 +137,7 @@ def _rest(record: Record) -> list[Block]:
         winner, gives = left[0], []
         by_name = _by_name(record)
         for name, measured in winner["figures"].items():
-            if name in by_name and name != "licence":
+            if name in by_name and name != "licence":  # that has a sentence of its own
                 figure = by_name[name]
                 ends = value_interval(figure, measured["low"], measured["high"])
                 gives.append(f"{figure['label']} {value(figure, measured['value'])}{ends}")
@@ -214,14 +215,15 @@ def reasons(record: Record) -> list[str]:
     if len(left) < 2:
         return []
     winner, second = left[0], left[1]
-    good: list[tuple[float, str]] = []
-    bad: list[tuple[float, str]] = []
+    good: dict[str, float] = {}
+    bad: dict[str, float] = {}
     for figure in record["figures"]:
         name = figure["name"]
+        # In logarithms, as the score adds them up: a lead is what this figure carries of the distance.
         lead = winner["log_ratios"].get(name, 0.0) - second["log_ratios"].get(name, 0.0)
         if figure["share"] and abs(lead) >= _NOTABLE:
             side = good if lead > 0 else bad
-            side.append((-abs(figure["share"] * lead), _beside(figure, winner, second)))
+            side[_beside(figure, winner, second)] = -abs(figure["share"] * lead)
     sentences = [f"Nothing that counts sets it apart from {second['name']}"]
     if good:
         sentences = [f"For it: {_largest(good)}"]
@@ -230,9 +232,8 @@ def reasons(record: Record) -> list[str]:
     return sentences
 
 
-def _largest(gains: Sequence[tuple[float, str]]) -> str:
-    texts = [text for _, text in sorted(gains, key=lambda gain: gain[0])]
-    return "; ".join(texts[:MOST_REASONS])
+def _largest(gains: dict[str, float]) -> str:
+    return "; ".join(sorted(gains, key=gains.__getitem__)[:MOST_REASONS])
 
 
 def _beside(figure: Record, winner: Record, second: Record) -> str:
@@ -271,10 +272,8 @@ def would_change(record: Record) -> list[str]:
     changes = record["would_change"]
     sentences = []
     by_name = _by_name(record)
-    weight = changes["weight"]
-    if weight:
-        labels = {one["name"]: one["label"] for one in record["criteria"]}
-        label = labels[weight["criterion"]]
+    if weight := changes["weight"]:
+        label = {one["name"]: one["label"] for one in record["criteria"]}[weight["criterion"]]
         way = "more than" if weight["needed"] > weight["share"] else "less than"
         sentences.append(
             f"{weight['winner']} would win if {label} weighed {way} {units.share(weight['needed'])} "
@@ -349,7 +348,7 @@ def value(figure: Record, number: float | str | None) -> str:
 
 def value_interval(figure: Record, low: float | None, high: float | None) -> str:
     """ "[1.2 s to 1.4 s]" behind a figure, "" where it has none."""
-    if low is None or high is None or math.isinf(high):
+    if low is None or high is None or math.isinf(high):  # no end: too many requests failed
         return ""
     return f" [{value(figure, low)} to {value(figure, high)}]"
 
@@ -376,7 +375,7 @@ def _needs(record: Record) -> Table | None:
                 text = "unknown"
             unsure = unsure or "?" in text
             cells.append(Cell(text))
-        if not row["needs"]:
+        if not row["needs"]:  # it was not measured at this load, so that nothing was checked
             cells += [Cell(units.ABSENT)] * len(record["needs"])
         lines.append((*cells, Cell("yes" if row["status"] == "left" else "NO")))
     notes = []
@@ -436,7 +435,7 @@ def _figures(record: Record) -> list[Table]:
         if {"characters_per_s", "output_tokens_per_s"} <= measured:
             notes.append("models cut text into tokens differently: compare them by characters")
         tables.append(_figures_of(f"Speed at {record['load']['words']}", everyone, speed, notes))
-    if any(row["licence"] for row in everyone):
+    if any(row["licence"] for row in everyone):  # no figure has it: its weight may be 0
         others.append("licence")
     if others:
         notes = []
@@ -453,7 +452,7 @@ def _figures_of(title: str, everyone: Sequence[Record], names: Sequence[str], no
     for name in names:
         if name == "licence":
             columns.append(Column(name, left=True))
-        elif (one := named(name)) is None:
+        elif (one := named(name)) is None:  # of a choice alone: memory, disk, rules, quality
             columns.append(Column(name))
         else:
             head, unit = one.figure.column
@@ -474,6 +473,7 @@ def _cell(name: str, measured: Record | None) -> Cell:
     if measured is None:
         return Cell(units.ABSENT)
     ends = doc.interval((measured["low"], measured["high"]), lambda end: _number(name, end))
+    # Without an n it is no statistic of requests, as the size of a file: no interval is missing.
     return Cell(_number(name, measured["value"]), ends, marked=bool(measured["n"]) and not ends)
 
 
@@ -481,9 +481,7 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return units.ABSENT
     match name:
-        case "memory" | "disk" if value >= 1e8:
-            return units.count(value / 1e6)
-        case "memory" | "disk":
+        case "memory" | "disk":  # in MB
             return units.figure(value / 1e6)
         case "rules":
             return units.share(value)
@@ -535,7 +533,7 @@ def _slider(criterion: Record) -> Markup:
         min="0",
         max=f"{MOST_PARTS}",
         step=f"{STEP}",
-        value=f"{min(float(criterion['weight']), float(MOST_PARTS)):g}",
+        value=f"{min(float(criterion['weight']), float(MOST_PARTS)):g}",  # --weight may name more
     )
     share = tag("output", units.percent(criterion["share"]), for_=name)
     return tag("div", tag("label", criterion["label"], for_=name), slider, share)
@@ -557,7 +555,7 @@ def _movable_rank(caption: str, left: Sequence[Record], criteria: Sequence[Recor
             if not set(row["missing"]).isdisjoint(criterion["figures"]):
                 share += "*"
             cells.append(tag("td", share))
-        lines.append(tag("tr", cells, data_row=str(i)))
+        lines.append(tag("tr", cells, data_row=str(i)))  # by this number the script finds what it moves
     table = html.grid(caption, tag("caption", caption), heads, lines, id="choice-rank")
     notes = [NEAR]
     if any(row["missing"] for row in left):

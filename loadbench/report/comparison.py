@@ -28,7 +28,7 @@ SLIGHT = ("slightly slower", "slightly worse", "slightly faster", "slightly bett
 """Surely so, but within the margin."""
 MOST_FIGURES = 4
 MOST_WARNINGS = 3
-MOST_RUNS = 1000
+MOST_RUNS = 1000  # nobody makes more to see a difference so small: "over 1,000" says so
 _TONES: dict[str, doc.Tone] = {**dict.fromkeys((*BAD, "mixed"), "bad"), **dict.fromkeys(GOOD, "good")}
 HOW = (
     "A verdict follows from the interval of NEW / BASE: wholly beyond the margin it is slower or faster (shares: worse "
@@ -64,6 +64,7 @@ def _head(record: Record) -> tuple[Title, Text]:
     """The verdict in sentences, beneath a word on simulated figures."""
     title = Title("", quiet=True)
     if record["base"]["simulated"] or record["new"]["simulated"]:
+        # One side is enough: a real server against a simulated one compares nothing.
         title = replace(title, simulated=provenance.SIMULATED)
     lines = [Line(f"{headline(record)}.", strong=True, tone=_TONES.get(record["word"], ""))]
     for name, text in sentences(record):
@@ -120,6 +121,7 @@ def _at_a_glance(record: Record) -> list[Table]:
 
 
 def _glance(verdict: Verdict) -> Cell:
+    # First: without a verdict not even "all of them succeeded" may stand there as if it were one.
     if verdict["word"] == "no verdict":
         return Cell(f"({change(verdict)})")
     if _is_all_or_none(verdict):
@@ -141,6 +143,7 @@ def among_models(records: Sequence[Record]) -> list[Block]:
     for record in records:
         text = ": ".join([headline(record), *(text for _, text in sentences(record))])
         for doubt in doubts(record):
+            # In the sentence, as a model that answers nothing is quick: nobody should read that without this.
             if doubt.severity == "red" and doubt.label.startswith(_OF_ANSWERS):
                 text += f". Mind: {doubt.texts[0][1]}"
         lines.append(f"{text}.")
@@ -180,7 +183,7 @@ def load(name: str | None) -> str:
     """
     if name is None:
         return ""
-    if name.startswith("r") and name[1:2].isdigit():
+    if name.startswith("r") and name[1:2].isdigit():  # not `replay`
         return f"{name[1:]} req/s"
     return name
 
@@ -210,7 +213,7 @@ def _signed(value: float) -> str:
         return f"{value:+,.0f}"
     text = f"{value:+.1f}"
     if text in ("+0.0", "-0.0"):
-        return "0.0"
+        return "0.0"  # a sign would tell a direction that nobody can see
     return text
 
 
@@ -330,6 +333,7 @@ def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[R
                 withheld.setdefault(verdict["note"], []).append((row, ""))
             case kind:
                 changed.setdefault(kind, []).append(_figure(row, verdict, several=n_levels > 1))
+    # What is certain comes first, and the bad before the good; what is unknown comes last.
     parts = []
     for kind in (*BAD, *GOOD, *SLIGHT):
         if kind in changed:
@@ -343,6 +347,7 @@ def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[R
         for row, _ in rows:
             of_load.setdefault(load(row["load"]), set()).add(row["metric"])
         on = ""
+        # Of all metrics at some loads, the loads say it in fewer words.
         if len(rows) < len(decisive):
             on = f" on {_listed(_by_metric(rows, n_levels))}"
             if all(names == metrics for names in of_load.values()):
@@ -419,9 +424,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
 
 def _side_facts(side: Record) -> str:
     folders = [str(run["folder"]) for run in side["runs"]]
-    runs = ", ".join(folders)
-    if len(folders) > 1:
-        runs = f"{len(folders)} runs: {runs}"
+    runs = folders[0] if len(folders) == 1 else f"{len(folders)} runs: {', '.join(folders)}"
     server = (provenance.KINDS.get(side["server"], side["server"]), side["server_version"])
     parts = [runs, " ".join(map(str, filter(None, server)))]
     start = str(side["runs"][0]["start"] or "").replace("T", " ").removesuffix("Z")
@@ -438,9 +441,7 @@ def doubts(record: Record) -> list[Finding]:
     for one in record["differences"]:
         places.setdefault((one["severity"], one["code"], _advised(one)), [])
     for level in record["levels"]:
-        at = load(level["load"])
-        if several:
-            at = f"{level['new_model']} {at}"
+        at = f"{level['new_model']} {load(level['load'])}" if several else load(level["load"])
         for one in level["differences"]:
             if one["what"] == "model" and record["kind"] == "models":
                 continue  # that is the comparison
@@ -450,7 +451,7 @@ def doubts(record: Record) -> list[Finding]:
                 text = f"{_side(gate, record)}: {gate['text']}"
                 places.setdefault(("red", gate["code"], text), []).append(at)
             elif gate["severity"] == "warn":
-                warned[titled(gate["code"])] = None
+                warned[titled(gate["code"])] = None  # its text is in the run's own report
     findings = []
     for (severity, code, text), where in places.items():
         label = f"{titled(code)} {severity}".strip()
@@ -512,7 +513,8 @@ def by_level(record: Record) -> list[Table]:
     for models, rows in _by_pair(record["levels"]).items():
         verdicts: list[AtLevel] = []
         for level in rows:
-            verdicts += [(level, verdict) for verdict in level["verdicts"]]
+            for verdict in level["verdicts"]:
+                verdicts.append((level, verdict))
         notes = _notes(verdicts, several=len(rows) > 1)
         tables.append(table("Verdicts", columns, verdicts, notes, pair(*models)))
     return tables
@@ -532,7 +534,7 @@ def over_levels(record: Record) -> Table | None:
         (Column("runs"), lambda mean: _both(mean, "runs")),
     ]
     if len(_by_pair(means)) == 1:
-        del columns[0]
+        del columns[0]  # the headline names them
     notes = _by_text((metric(mean["metric"]), mean["method"]) for mean in means)
     return table("Over all levels", columns, means, notes)
 
@@ -566,6 +568,7 @@ def _notes(verdicts: Sequence[AtLevel], *, several: bool) -> list[str]:
         base, new = verdict["outliers_base"] or 0, verdict["outliers_new"] or 0
         if base or new:
             outliers.append(f"{name} {base} / {new}")
+        # Of equal shares the test has nothing to tell: p = 1.
         if verdict["p_value"] is not None and verdict["base"] != verdict["new"]:
             p_values.append(f"{name}: on the same prompts, McNemar's p = {verdict['p_value']:.2g}")
         if verdict["low"] is not None:

@@ -104,6 +104,7 @@ def without_unknown(tables: Sequence[Table], fixed: int = 1) -> list[Table]:
         return []
     kept = list(range(len(tables[0].columns)))
     for place in kept[fixed:]:
+        # Of all models at once: their tables stand beneath one another, with the same columns.
         if all(cell.text == units.ABSENT for cell in cells_of(tables, place)):
             kept.remove(place)
     if len(kept) == fixed:
@@ -147,6 +148,7 @@ class Times:
     @classmethod
     def over(cls, values_ms: Iterable[float | None]) -> Times:
         known = [value for value in values_ms if value is not None]
+        # Neither 12,345.6 ms nor 0.0012 s: in seconds only where the smallest has digits left there.
         if known and max(known) >= SECONDS_FROM_MS and min(known) >= MILLISECONDS_TO_MS:
             return cls("s", 1000.0)
         return cls()

@@ -172,6 +172,7 @@ def _read(path: Path, info: Record, summary: _Summary, now_s: float) -> Entry:
     if status == "running":
         files = [path / name for name in ("run.json", "requests.jsonl", "telemetry.jsonl")]
         last_s = max(file.stat().st_mtime for file in files if file.exists())
+        # One that lives writes requests or samples all the time; one that was killed wrote down no end.
         if now_s - last_s >= _QUIET_S:
             status = CUT_SHORT
     target = info.get("target") or {}
@@ -210,7 +211,7 @@ def _gates(summary: _Summary) -> Gates | None:
     warnings: list[Finding] = list(summary.warnings)
     for level in summary.levels:
         warnings += level.warnings
-    for severity in SEVERITIES:
+    for severity in SEVERITIES:  # the worst first
         codes = {warning.code for warning in warnings if warning.severity == severity}
         if codes:
             return Gates(severity, sorted(codes, key=by_number))

@@ -76,6 +76,7 @@ def threshold_sentences(summary: Summary) -> list[str]:
     rows = summary.thresholds
     if not rows:
         return []
+    # What passed is worth a sentence only where nothing else is to be said.
     sentences = []
     if failed := _with_result("failed", summary):
         sentences.append(f"FAILED: {_grouped(failed, summary)}")
@@ -131,7 +132,7 @@ def place(row: ThresholdRow, summary: Summary) -> str:
 
 def value(row: ThresholdRow) -> str:
     if row.value is None and row.result == "failed":
-        return "no end"
+        return "no end"  # of a percentile: so many requests failed that it lies among those
     return units.with_unit(row.value, row.unit)
 
 
@@ -163,7 +164,8 @@ def slo(summary: Summary) -> Table | None:
     """Attainment of each bound; None when the run has no SLO."""
     rows: list[tuple[Level, Objective]] = []
     for level in levels.of(summary):
-        rows += [(level, bound) for bound in level.slo or ()]
+        for bound in level.slo or ():
+            rows.append((level, bound))
     if not rows:
         return None
     columns: Columns[tuple[Level, Objective]] = [
@@ -233,7 +235,7 @@ def steps(summary: Summary) -> list[Table]:
                 rows.append((*head, blank, Cell(units.ABSENT), Cell(units.ABSENT)))
             for share in step.shares:
                 met_by = Cell(units.percent(share.share), interval(share.interval, units.percent))
-                if share.share is None:
+                if share.share is None:  # a bound on the whole level, as requests/s: it holds or does not
                     met_by = Cell(MET[share.attained])
                 rows.append((*head, Cell(share.bound), met_by, Cell(units.percent(share.wanted))))
                 head = (blank, blank, blank)
@@ -252,6 +254,7 @@ def _answer(search: Capacity) -> str:
     if search.reason:
         text += f" ({search.reason})"
     estimate, low, high = search.estimate, search.meets, search.misses
+    # Between neighbours there is nothing left to estimate.
     neighbours = search.by == "concurrency" and low is not None and high == low + 1
     if estimate is None or neighbours:
         return text
@@ -316,9 +319,7 @@ def _load(load: float | None, search: Capacity) -> str:
 
 
 def _label(step: Step, search: Capacity) -> str:
-    name = f"{step.load:g} req/s"
-    if search.by == "concurrency":
-        name = f"c{step.load}"
+    name = f"c{step.load}" if search.by == "concurrency" else f"{step.load:g} req/s"
     if repeat := str(step.level).partition("#")[2]:
         name += f" ({repeat})"
     return name

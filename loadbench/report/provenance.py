@@ -86,6 +86,7 @@ def _target(run: RunFacts) -> Iterator[tuple[str, str]]:
     """The server, or each endpoint with its part of the requests, and how it was found, unless the user named it."""
     yield "about", one_line(_scenario(run).description or "")
     target = run.target or TargetFacts()
+    # A run against one endpoint has no list of them: the target is it.
     for place, endpoint in enumerate(run.endpoints or [EndpointFacts()]):
         url = endpoint.url or target.base_url or target.url or _scenario(run).endpoint
         kind = endpoint.kind or target.kind or ""
@@ -139,7 +140,7 @@ def ran(model: Model) -> str:
     actual = model.ran or Ran()
     differs = False
     for name in ("id", "device", "execution_provider"):
-        differs = differs or getattr(actual, name) not in (None, getattr(model, name))
+        differs = differs or getattr(actual, name) not in (None, getattr(model, name))  # None: it does not say
     parts = []
     if actual.id not in (None, model.id):
         parts.append(f"as {actual.id}")
@@ -157,7 +158,7 @@ def ran(model: Model) -> str:
 
 def _workload(run: RunFacts) -> str:
     scenario = _scenario(run)
-    if scenario == ScenarioFacts():
+    if scenario == ScenarioFacts():  # a folder without run.json's scenario
         return ""
     if run.prompts and run.prompts.count:
         parts = [_words([units.plural(run.prompts.count, "prompt"), run.prompts.source], " from ")]
@@ -240,7 +241,7 @@ def watched(run: RunFacts) -> str:
     samples = run.telemetry
     if not samples or samples.local is False:
         return ""
-    parts = ["this machine"]
+    parts = ["this machine"]  # of another one nothing is sampled
     pids = samples.server_pids or []
     if not pids and samples.server_pid is not None:  # of one endpoint
         pids = [samples.server_pid]
@@ -329,5 +330,5 @@ _ORDER = (
 def definitions() -> list[tuple[str, str]]:
     """Heading and meaning of all that a report prints, in the order of reading."""
     entries = {**figures.definitions(), **_OF_THE_REPORT}
-    rest = [name for name in entries if name not in _ORDER and name != "absent"]
-    return [entries[name] for name in (*_ORDER, *rest, "absent")]
+    ordered, absent = list(map(entries.pop, _ORDER)), entries.pop("absent")
+    return [*ordered, *entries.values(), absent]

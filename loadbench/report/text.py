@@ -53,7 +53,7 @@ def show(document: doc.Document, console: Console) -> None:
         parts += _title(document.title)
     for block in document.blocks():
         parts += _block(block, console)
-    if document.verdict_again and console.is_terminal:
+    if document.verdict_again and console.is_terminal:  # a file is read from its beginning
         first = next(block for block in document.blocks() if isinstance(block, doc.Text))
         parts += _block(replace(first, title="In short"), console)
     for part in parts:
@@ -124,7 +124,7 @@ def _block(block: doc.Block, console: Console) -> Iterable[RenderableType]:
         case doc.Tables(tables):
             yield from _tables(tables, console)
         case doc.Findings(title, findings) if findings:
-            yield Group(Words(title, style="bold"), *map(_finding, findings))
+            yield Group(Words(title, style="bold"), *map(_finding, findings))  # without any, no heading either
         case doc.Small(_, lines):
             yield Group(*(Words(line, style="dim") for line in lines))
         case doc.Details(hint=hint) if hint:
@@ -210,6 +210,7 @@ def _tables(tables: Sequence[Table], console: Console) -> Iterable[RenderableTyp
         layout = _layout(some, room)
         shapes = _shapes(some, layout)
         widths = _widths(some, layout, shapes, room)
+        # Left out, not lost: a reader of a narrow terminal is told where they are.
         if layout.intervals == "nowhere" and _have_intervals(some):
             notes = list(dict.fromkeys([*notes, "95% intervals are in report.md"]))
         for table in some:
@@ -248,6 +249,7 @@ def _side_by_side(tables: Sequence[Table], room: int) -> Iterable[Sequence[Table
     groups: list[list[int]] = [[0]]
     for i in range(1, len(widths)):
         group = [*groups[-1], i]
+        # One column beside the name goes into each, fits or not: else it would never end.
         if layout.needs([widths[at] for at in group]) <= room or len(groups[-1]) == 1:
             groups[-1] = group
         else:
@@ -295,6 +297,7 @@ def _widths(tables: Sequence[Table], layout: _Layout, shapes: Sequence[_Shape], 
     widths = [shape.width for shape in shapes]
     if sum(widths) <= room:
         return widths
+    # Words stay whole while that is possible at all.
     widths = _least(tables, shapes, broken=False)
     if sum(widths) > room:
         widths = _least(tables, shapes, broken=True)

@@ -133,7 +133,7 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
         prepared = [await _prepared(side, stack, view, person, runs=len(sides)) for side in sides]
         opening = Opening(root, prepared)
         if len(prepared) > 1:
-            base, new = (one.models for one in prepared)
+            base, new = prepared[0].models, prepared[1].models
             if not set(base) & set(new) and not len(base) == len(new) == 1:  # one model is compared with one
                 raise UsageError(
                     f"no model in common: the base has {', '.join(base)}, the other {', '.join(new)}: name one with "
