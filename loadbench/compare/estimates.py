@@ -203,13 +203,16 @@ class Measured:
         """Welch's interval where each run knows the doubt of its own logarithm; `short` says why one does not."""
         averages = []
         for side in self.of_runs:
-            doubts = _known([run.doubt for run in side])
-            if doubts is None:
-                return self.change(None, method, note=short)
-            variance = math.fsum(one.variance for one in doubts)
-            squares = math.fsum(one.variance**2 / one.freedom for one in doubts)
-            freedom = variance**2 / squares if squares > 0 else float(len(doubts))
-            averages.append(Estimate(mean_of([one.value for one in doubts]), variance / len(doubts) ** 2, freedom))
+            values, variances, squares = [], [], []
+            for run in side:
+                if run.doubt is None:
+                    return self.change(None, method, note=short)
+                values.append(run.doubt.value)
+                variances.append(run.doubt.variance)
+                squares.append(run.doubt.variance**2 / run.doubt.freedom)
+            variance, sum_of_squares = math.fsum(variances), math.fsum(squares)
+            freedom = variance**2 / sum_of_squares if sum_of_squares > 0 else float(len(side))
+            averages.append(Estimate(mean_of(values), variance / len(side) ** 2, freedom))
         base, new = averages
         low, high = stats.difference(base, new, tail)
         # The doubts are of means that blocks of requests have, which need not be the figure itself.

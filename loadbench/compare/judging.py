@@ -279,11 +279,12 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
     differ, as a closing level shows it, they count as rising and falling together. None of shares, of several metrics,
     of fewer than two levels, or without intervals.
     """
-    rows = [_mean_at(verdicts) for verdicts in metrics]
     # What the mean of each metric says of how much runs differ, and each of its levels.
-    of_means: list[Runs | None] = []
+    rows, of_means = [], []
     of_levels: list[list[Runs]] = []
-    for verdicts, at in zip(metrics, rows, strict=True):
+    for verdicts in metrics:
+        at = _mean_at(verdicts)
+        rows.append(at)
         of_means.append(None if at is None else at(TAIL).runs)
         of_levels.append([v.runs for v in verdicts if v.bounds is not None and v.runs is not None])
     # All are moderated together, and come back in the same order.

@@ -185,12 +185,14 @@ def _doubt(one: Runs, common: _Common | None) -> Estimate | None:
 def _common(known: Sequence[Runs]) -> _Common | None:
     if not known:
         return None
-    freedoms = [one.freedom for one in known]
-    ratios = np.array([one.variance / one.expected for one in known])
-    scale = float(ratios.mean())
+    freedoms, found = [], []
     by_size: dict[int, list[tuple[float, ...]]] = {}
     for one in known:
+        freedoms.append(one.freedom)
+        found.append(one.variance / one.expected)
         by_size.setdefault(len(one.residuals), []).append(one.residuals)
+    ratios = np.array(found)
+    scale = float(ratios.mean())
     # The sum over all pairs of metrics of the squared correlation of their residuals; those of other runs count as 1.
     shared = 0.0
     for same in by_size.values():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Prompt, Recipe
+from loadbench.scenario.files import is_list
 from loadbench.scenario.items import items
 from loadbench.text import printable, shown
 
@@ -143,7 +144,7 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
         return None
     output = _whole(row.get(answered), answered, place)
     blocks = row.get("hash_ids") or []
-    if not isinstance(blocks, list) or not all(isinstance(one, int) for one in blocks):
+    if not is_list(blocks, int):
         raise ScenarioError(f"{place}: hash_ids is {shown(blocks)}: must be a list of whole numbers")
     # Full blocks by their ids, the last as long as is left; what no id covers is the request's own.
     pieces, left = [], tokens

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import ScenarioError, UsageError
+from loadbench.scenario.files import is_list
 from loadbench.scenario.items import items, name_of
 from loadbench.store.files import Check, read_info, read_lines
 from loadbench.text import printable
@@ -144,7 +145,7 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     if isinstance(item.get("system"), str):
         messages = [{"role": "system", "content": item["system"]}, *messages]
     expected, checks = item.get("expected") or [], item.get("checks") or []
-    if not isinstance(expected, list) or not all(isinstance(aspect, str) and aspect.strip() for aspect in expected):
+    if not is_list(expected, str) or not all(map(str.strip, expected)):
         raise ScenarioError(f"{where}: {printable(name)}: expected must be a list of texts")
     if not isinstance(checks, list):
         raise ScenarioError(f'{where}: {printable(name)}: checks must be a list, as [{{"contains": "Lisbon"}}]')
@@ -281,6 +282,7 @@ def determinism(run: Scored, other: Scored | None) -> Determinism:
     """How far a run repeated itself, and another run it."""
     reason = drawn_at_random(run.info)
     within = repeats(run) if reason is None else None
+    against = None
     if other is not None:
         why = reason or drawn_at_random(other.info)
         models = between_runs(run, other) if why is None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 import msgspec
@@ -167,16 +167,18 @@ def _model(
     rules: Mapping[str, Sequence[checks.Check]],
     method: Method | None,
 ) -> ModelScores:
-    answers, requests = [], 0
+    answers, rows, requests = [], set(), 0
     answered: dict[str, bool] = {}  # of all prompts, in the order of the run
     for answer in run.answers:
         answered.setdefault(answer.prompt, False)
         if answer.model == model:
             answered[answer.prompt] = True
             answers.append(answer)
+            rows.add(answer.row)
             requests += answer.count
     unanswered = [prompt for prompt, known in answered.items() if not known]
-    by_method: dict[str, MethodScore | None] = {name: _by_method(name, answers, rated) for name in METHODS}
+    of_model = {key: score for key, score in rated.items() if key[1] in rows}
+    by_method: dict[str, MethodScore | None] = {name: _by_method(name, answers, of_model) for name in METHODS}
     chosen, score = by_method.get(method or ""), None
     if chosen is not None:
         score = Mean(mean=chosen.mean, ci95=chosen.ci95, n=chosen.n)
@@ -188,17 +190,16 @@ def _model(
         unanswered=unanswered,
         score=score,
         by_method=by_method,
-        by_aspect=_by_aspect(answers, scores),
+        by_aspect=_by_aspect(rows, scores),
         checks=_rules(answers, rules),
     )
 
 
 def _by_method(method: Method, answers: Sequence[Answer], rated: Rated) -> MethodScore | None:
-    rows = {answer.row for answer in answers}
     by_row: dict[str, list[float]] = {}
     raters = set()
     for (rater, row), value in sorted(rated.items()):
-        if row in rows and rater.startswith(f"{method}:"):
+        if rater.startswith(f"{method}:"):
             by_row.setdefault(row, []).append(value)
             raters.add(rater.partition(":")[2])
     if not by_row:
@@ -242,9 +243,8 @@ def mean_over_prompts(values: Sequence[float]) -> tuple[float, Interval | None]:
     return mean, (max(1.0, mean - half), min(5.0, mean + half))
 
 
-def _by_aspect(answers: Sequence[Answer], scores: Sequence[Score]) -> list[AspectMean]:
+def _by_aspect(rows: Collection[str], scores: Sequence[Score]) -> list[AspectMean]:
     """Each expected aspect's mean, by method: what a model leaves out."""
-    rows = {answer.row for answer in answers}
     by_aspect: dict[tuple[str, str, str], list[int]] = {}
     for score in scores:
         if score.row not in rows:

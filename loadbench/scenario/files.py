@@ -10,7 +10,7 @@ import re
 import select
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 from loadbench.errors import ScenarioError
 from loadbench.text import at, printable, shown
@@ -19,6 +19,7 @@ LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
 WRITER_WAIT_S = 5.0  # for the first byte of a named pipe: one that nobody writes to would be waited for without end
 _BUFFER_BYTES = 1 << 19
+Kind = TypeVar("Kind")
 Keys = tuple[str | int, ...]
 Table = dict[str, Any]  # plain data, as JSON and TOML have it
 
@@ -250,6 +251,15 @@ def check(data: object, where: str, keys: Keys = ()) -> None:
             raise ScenarioError(f"{where}: {at(keys) or 'it'} {problem}")
         if len(keys) > DEEPEST:
             raise ScenarioError(f"{where}: {at(keys[:3])}: nested deeper than {DEEPEST} levels")
+
+
+def is_list(value: object, kind: type[Kind]) -> TypeGuard[list[Kind]]:
+    """Whether it is a list of such values, or an empty one.
+
+    >>> is_list(["a", "b"], str), is_list(["a", 1], str), is_list("ab", str)
+    (True, False, False)
+    """
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
 
 
 def is_deep(value: object, most: int) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bounds import decoded, encoded
-from loadbench.scenario.files import Table, check, expanded, parse_json, parse_toml, read_text
+from loadbench.scenario.files import Table, check, expanded, is_list, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
@@ -140,7 +140,7 @@ def read_models(path: Path) -> dict[str, Table]:
         if not name.strip() or not isinstance(facts, dict):
             raise ScenarioError(f'{where}: {at((name,))} is {shown(facts)}: must be a table, as {{"size_mb": 3600}}')
         capabilities = facts.get("capabilities", [])
-        if not isinstance(capabilities, list) or not all(isinstance(c, str) for c in capabilities):
+        if not is_list(capabilities, str):
             raise ScenarioError(
                 f"{where}: {at((name, 'capabilities'))} is {shown(capabilities)}: must be a list of texts"
             )

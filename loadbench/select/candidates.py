@@ -176,8 +176,11 @@ def candidates(runs: Sequence[Measured]) -> list[Candidate]:
     shared: set[_Key] = set()
     for one in runs:
         measured = sides([one.run])
-        models = {model.id: model for model in one.summary.models}
-        resident = [model.id for model in one.summary.models if model.was_loaded is not False]
+        models, resident = {}, []
+        for model in one.summary.models:
+            models[str(model.id)] = model
+            if model.was_loaded is not False:
+                resident.append(model.id)
         here: set[_Key] = set()
         for level in one.summary.levels:
             if level.closing:  # it repeats the first level, and is no load of its own

@@ -20,6 +20,7 @@ from operator import itemgetter, mul
 import numpy as np
 
 from loadbench.errors import UsageError
+from loadbench.scenario.files import is_list
 from loadbench.select.needs import Figure, declared, is_speed, points
 from loadbench.store.record import Flags, Reals
 from loadbench.text import nearest, shown
@@ -96,7 +97,7 @@ def policy(data: object = None, changes: Sequence[str] = (), where: str = "--wei
         raise UsageError(f'{where}: must be a table of weights, as {{"latency": 3, "quality": 2}}')
     table = dict(data or {})
     needs, licences = table.pop("needs", []), table.pop("licences", table.pop("licenses", {}))
-    if not isinstance(needs, list) or not all(isinstance(need, str) for need in needs):
+    if not is_list(needs, str):
         raise UsageError(f'{where}: needs is {shown(needs)}: must be a list of texts, as ["ttft_p95<1s"]')
     if not isinstance(licences, Mapping):
         raise UsageError(f'{where}: licences is {shown(licences)}: must be a table, as {{"mit": 1}}')
