@@ -38,6 +38,17 @@ _KINDS = {
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "array": list, "object": dict, "null": type(None)}
 
 
+def shipped() -> dict[str, Path]:
+    """The scenario files that come with loadbench, by their names: those of the wheel, or of the clone it runs from.
+
+    >>> "quickstart" in shipped()
+    True
+    """
+    inside = Path(__file__).with_name("shipped")
+    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "scenarios"
+    return {path.stem: path for path in sorted(folder.rglob("*.toml"))}
+
+
 def read(path: Path) -> Scenario:
     """Read and check a scenario file, TOML or JSON by its ending; paths in it are relative to its folder.
 
