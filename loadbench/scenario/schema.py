@@ -357,9 +357,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def _loads(self) -> list[Load]:
         if self.trace is not None:
-            speed = ""
-            if self.trace_speed != 1:
-                speed = f" x{self.trace_speed:g}"
+            speed = f" x{self.trace_speed:g}" if self.trace_speed != 1 else ""
             file = self.trace.replace("\\", "/").rpartition("/")[2]
             return [Load(f"trace{speed.replace(' ', '-')}", rate_per_s=1.0, shape=f"{TRACE}{file}{speed}")]
         loads = []
