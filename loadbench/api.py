@@ -33,7 +33,8 @@ from loadbench.text import plural
 
 if TYPE_CHECKING:
     import pandas
-    import plotly.graph_objects
+
+    from loadbench.report.html.plots import Figure
 
 __all__ = ["Finding", "Run", "catalogue", "choose", "compare_models", "probe", "read", "run"]
 
@@ -314,7 +315,7 @@ class Run:
 
         return html.fragment(brief.document(self.summary))
 
-    def plot(self) -> plotly.graph_objects.Figure:
+    def plot(self) -> Figure:
         """Tokens/s and TTFT against load, a line a model, with 95% intervals; yours to restyle.
 
         Raises:

@@ -20,7 +20,7 @@ from loadbench.scenario.bounds import Bound
 from loadbench.store.summary import Curve, Distribution, Law, Level, Spectrum, Summary
 
 if TYPE_CHECKING:
-    import plotly.graph_objects
+    from plotly.graph_objects import Figure as Figure
 
 MOST_LINES = 6
 """Levels in a plot of percentiles: the table beneath has them all."""
@@ -44,7 +44,7 @@ _PERCENTILES = {"p50": 2.0, "p90": 10.0, "p95": 20.0, "p99": 100.0, "p999": 1000
 # -- a figure for notebooks
 
 
-def overview(record: levels.Record) -> plotly.graph_objects.Figure:
+def overview(record: levels.Record) -> Figure:
     """Throughput and median TTFT against load side by side, a colour a model, each with its 95% interval.
 
     Raises:
