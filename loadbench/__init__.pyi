@@ -74,5 +74,6 @@ def run(
     keep_warm: str | float | None = ...,
     max_failed: float | None = ...,
     price_per_kwh: float | None = ...,
+    price_per_hour: float | None = ...,
     declared_watts: float | None = ...,
 ) -> Run: ...
