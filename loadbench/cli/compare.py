@@ -119,6 +119,8 @@ def compare(
     compared with each other; one that `run --against` wrote has both sides in it. "last" is the newest run in results/,
     and is taken where no folder is named.
     """
+    if explain and kind != "text":
+        raise UsageError(f"--explain is for --format text; {kind} always has every verdict: leave it out")
     for name in expected:
         if name not in comparing.NAMES:
             known = ", ".join(comparing.NAMES)
