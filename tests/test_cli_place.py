@@ -101,7 +101,7 @@ def world(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     install(monkeypatch, runtime)
     monkeypatch.setattr(simulator, "start", simulated)
     monkeypatch.setattr(llama, "available", lambda: None)
-    monkeypatch.setattr(llama, "fetch_model", lambda note: gguf)
+    monkeypatch.setattr(llama, "fetch_model", lambda note, *, fetching: gguf)
     monkeypatch.setattr(llama, "start", embedded)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         service = f"http://127.0.0.1:{listening.getsockname()[1]}"
