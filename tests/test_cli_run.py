@@ -654,6 +654,9 @@ ADDED = {
     *("client_wait_share", "late_share", "held_share", "first_together_share", "events_per_arrival"),
     *("tokens_per_arrival", "server_kind", "share_ci95", "with_failures_ms", "dependence", "efficiency_ci95"),
     *("speedup_ci95", "goodput_per_s_ci95", "tpot_micro_ms_ci95", "undercounted", "unknown"),
+    *("tokens_per_s_per_user", "tokens_per_s_per_user_ci95", "prefill_tokens_per_s", "prefill_tokens_per_s_ci95"),
+    *("ttfat_ms", "thinking_ms", "thinking_share", "thinking_share_source", "reasoned", "only_reasoned"),
+    *("normalised_latency_ms", "cost_per_million_tokens"),
 }
 """What the reports print beside; a field that is new goes here, one that is gone breaks someone's program."""
 

@@ -29,6 +29,7 @@ def level(users: int, attained: bool | None = True, *, ttft_p95: float = 400.0, 
         "output_tokens_per_s": 20.0 * users,
         "ttft_ms": times(ttft_p95),
         "tpot_ms": times(20.0),
+        "tokens_per_s_per_user": 100.0,
         "slo": [Objective(bound="ttft_p95=800ms", attained=attained)],
     }
     return Level(**{**given, **known})

@@ -411,7 +411,7 @@ def test_a_disk_that_fills_up_is_one_line_and_costs_only_what_did_not_fit(
 ) -> None:
     run = RunFolder.create(path, {})
     run.begin(LEVEL)
-    full_disk(1500)  # two records and a half
+    full_disk(1600)  # two records and a half
     for number in range(5):
         run.add(stream(number))
 

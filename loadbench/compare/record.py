@@ -40,8 +40,10 @@ _ALL = frozenset(one.key for one in figures.of("verdict"))
 _SPARED: Mapping[str, Collection[str]] = {
     "V1": _ALL - set(rates()),
     "V4": shares(),
-    "V5": ("ttft", "tpot", "itl", "client_queue", "failed"),
-    "V6": _ALL - {"output_tokens_per_s", "input_tokens_per_s", "goodput", "tpot"},
+    "V5": ("ttft", "tpot", "itl", "client_queue", "failed", "tokens_per_s_per_user", "prefill_tokens_per_s"),
+    "V6": _ALL
+    - {"output_tokens_per_s", "input_tokens_per_s", "goodput", "tpot"}
+    - {"tokens_per_s_per_user", "normalised_latency"},
 }
 """Metrics that a red gate leaves a verdict: a short window makes rates accidental and nothing else, failures are no
 reason not to say that more fail, other lengths none not to compare first tokens, two counts of tokens none not to

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from loadbench import figures
 from loadbench.metrics import Requests, models, request, window
 from loadbench.metrics.level import level_facts
-from loadbench.metrics.slo import STREAMED, WHOLE, Objectives
+from loadbench.metrics.slo import STREAMED, Objectives, undecided
 from loadbench.metrics.window import Window
 from loadbench.scenario.bounds import Bound
 from loadbench.stats.blocks import SLICES
@@ -71,7 +71,7 @@ class Lap:
         run: Name of the run's folder.
         began: When, ISO 8601.
         prompts: Ids of the prompts of the measured requests that completed, in the order of start.
-        values: By metric, one value in ms for each of those requests; NaN where undefined.
+        values: By metric, one value for each of those requests, of times in ms; NaN where undefined.
         due_values: The same of all requests that were due, infinite where one failed or was dropped; empty where all
             completed.
         gaps_ms: Gaps between tokens of those requests, request after request, flat; None where they do not exist.
@@ -213,16 +213,11 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         return None
     opened = facts.request_rate_per_s is not None
     burst = (request.burst_share(requests, results) or 0.0) > request.BURST
-    values = {
-        "ttft": requests.ttft,
-        "tpot": requests.tpot,
-        "e2e": requests.e2e,
-        "client_queue": requests.client_queue,
-    }
-    if opened:
-        values["ttft"] = requests.ttft_from_due
+    times = {**requests.times(opened), "thinking": requests.thinking}
+    values = {name: column / 1e6 for name, column in times.items()} | requests.rates(results, facts.round_trip_ms)
     if burst:  # tokens that came in one burst have no time of their own (V13)
-        values["tpot"] = np.full(len(results), np.nan)
+        for name in STREAMED:
+            values.pop(name, None)
     due: dict[str, Reals] = {}
     # Where all completed, the values are of all that was due, and no second column is kept.
     failed = requests.measured & ~requests.completed & ~requests.cancelled
@@ -235,17 +230,10 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         sizes = np.diff(results.gap_offsets)
         gaps_ms = results.gaps_us[np.repeat(requests.population, sizes)] / 1e3
         gap_sizes = sizes[completed]
-    # A bound on what the answers do not show is undecided, not missed.
-    undecided: Sequence[str] = ()
-    if not streamed:
-        undecided = WHOLE
-    elif burst:
-        undecided = STREAMED
-    elif not data.gaps_kept:
-        undecided = ("itl",)
+    without = undecided(requests, results, gaps_kept=data.gaps_kept, burst=burst)
     if slo is None:
         slo = scenario.get("slo") or ()
-    objectives = Objectives(list(map(Bound.parse, slo)), results, requests, facts.offered, opened, undecided)
+    objectives = Objectives(list(map(Bound.parse, slo)), results, requests, facts.offered, opened, without)
     sent = np.flatnonzero(requests.measured)
     prompts = [results.prompt[row] for row in sent]
     outcomes = {"failed": Outcomes(failed[sent], prompts)}
@@ -262,7 +250,7 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
         run=run.path.name,
         began=facts.began or "",
         prompts=[results.prompt[row] for row in completed],
-        values={name: column[completed] / 1e6 for name, column in values.items()},
+        values={name: column[completed] for name, column in values.items()},
         due_values={name: column / 1e6 for name, column in due.items()},
         gaps_ms=gaps_ms,
         gap_sizes=gap_sizes,
@@ -303,7 +291,7 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
     dependent_s = float(np.nanmean(requests.in_flight[requests.population])) / 1e9
     flows = {}
     for one in figures.of("verdict"):
-        if one.values or one.unit == "share":
+        if one.values or one.is_median or one.unit == "share":
             continue
         if one.key == "goodput":
             per_s = objectives.goodput_per_s(steady)

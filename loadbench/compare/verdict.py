@@ -60,6 +60,8 @@ def figure(name: str) -> Figure:
     if found is not None and "verdict" in found.figure.doors:
         if found.figure.unit == "share":
             kind = "share"
+        elif found.figure.is_median:
+            kind = "percentile"
         elif not found.figure.values:
             kind = "rate"
         elif found.statistic in PERCENTILES:
@@ -69,19 +71,20 @@ def figure(name: str) -> Figure:
         elif found.figure.values == "requests" and found.statistic == "mean":  # no verdict on the mean of all gaps
             kind = "mean"
     if found is None or kind is None:
-        times = [one.key for one in figures.of("verdict") if one.values == "requests"]
-        examples = ", ".join((*times, "ttft_p95", "itl_p99", "e2e_mean", *rates(), *shares()))
+        of_requests = [one.key for one in figures.of("verdict") if one.values == "requests" or one.is_median]
+        examples = ", ".join((*of_requests, "ttft_p95", "itl_p99", "e2e_mean", *rates(), *shares()))
         raise UsageError(f"no verdict on {name!r}: write a metric with or without a statistic, as {examples}")
     one = found.figure
     p = None
     if kind == "percentile":
-        p = PERCENTILES[found.statistic or ""]
+        p = PERCENTILES["p50" if one.is_median else found.statistic or ""]
     return Figure(name=name, metric=one.key, kind=kind, p=p, unit=one.unit, more_is_better=one.more_is_better)
 
 
 def rates() -> tuple[str, ...]:
-    """The rates that a verdict can be about."""
-    return tuple(one.key for one in figures.of("verdict") if not one.values and one.unit != "share")
+    """The rates in the steady window that a verdict can be about."""
+    singles = [one for one in figures.of("verdict") if not one.values and not one.is_median]
+    return tuple(one.key for one in singles if one.unit != "share")
 
 
 def shares() -> tuple[str, ...]:

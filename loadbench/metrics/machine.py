@@ -264,7 +264,9 @@ def add_energy(level: Level, samples: Sequence[Sample], gpus: Sequence[int], sce
     level.j_per_1000_tokens = significant(per_1000_j)
     level.wh_per_1000_tokens = significant(per_1000_wh)
     if scenario.price_per_kwh:
-        level.cost_per_1000_tokens = significant(per_1000_wh / WH_PER_KWH * scenario.price_per_kwh)
+        cost = per_1000_wh / WH_PER_KWH * scenario.price_per_kwh
+        level.cost_per_1000_tokens = significant(cost)
+        level.cost_per_million_tokens = significant(1000 * cost)
 
 
 def measured_energy(samples: Sequence[Sample], gpus: Sequence[int]) -> tuple[float | None, str | None]:

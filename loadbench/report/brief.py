@@ -118,12 +118,12 @@ def _served(levels: Sequence[Level]) -> list[str]:
 def _unjudged(levels: Sequence[Level]) -> list[str]:
     loads = _loads([level for level in levels if level.completed])
     first, last = loads[0].levels[0], loads[-1].levels[0]
-    speed, wait = _per_user(first), reading.lead(first).p50
+    speed, wait = first.tokens_per_s_per_user, reading.lead(first).p50
     if first.is_open or speed is None or wait is None:
         return []
     one = "One user gets" if first.load == 1 else f"Each of {loads[0].words} gets"
     text = f"{one} {units.figure(speed)} tokens/s after {units.span(wait)}"
-    after, later = _per_user(last), reading.lead(last).p50
+    after, later = last.tokens_per_s_per_user, reading.lead(last).p50
     if first is last or after is None or later is None:
         return [f"{text}."]
     return [f"{text}; with {loads[-1].words} each gets {units.figure(after)}, after {units.span(later)}."]
@@ -227,6 +227,8 @@ def _measured(level: Level, text: str) -> str:
 def _table(model: str, rows: Sequence[Level]) -> Table:
     """A row a level: what it did for all users together, and for one of them."""
     streamed = any(map(reading.is_stream, rows))
+    # Where a model reasons, users wait beyond the first token for the answer.
+    reasons = streamed and any(level.reasoned for level in rows)
     # Gaps between tokens mean nothing where an arrival carries several.
     spaced = all(reading.gap_name(level) == "ITL" for level in rows if level.completed)
     columns = [
@@ -234,6 +236,7 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
         Column("done", "/s"),
         Column("tokens", "/s"),
         *([Column("per user", "tok/s"), Column("TTFT p50", "ms"), Column("TTFT p95", "ms")] if streamed else []),
+        *([Column("TTFAT p95", "ms")] if reasons else []),
         *([Column("ITL p95" if spaced else "TPOT p95", "ms")] if streamed else []),
         Column("E2E p95", "ms"),
         Column("failed"),
@@ -249,8 +252,10 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
             Cell(units.figure(level.output_tokens_per_s)),
         ]
         if streamed:
-            row += [Cell(units.figure(_per_user(level)))]
+            row += [Cell(units.figure(level.tokens_per_s_per_user))]
             row += [_time(reading.ttft(level), "p50"), _time(reading.ttft(level), "p95")]
+            if reasons:
+                row += [_time(level.ttfat_ms, "p95")]
             row += [_time(level.itl_ms if spaced else level.tpot_ms, "p95")]
         row += [_time(level.e2e_ms, "p95"), Cell(units.share(level.failure_share))]
         if judged:
@@ -327,9 +332,3 @@ def _loads(levels: Sequence[Level]) -> list[Load]:
         if level.is_open == levels[0].is_open:
             by_load.setdefault(level.load or 0, []).append(level)
     return [Load(by_load[load]) for load in sorted(by_load)]
-
-
-def _per_user(level: Level) -> float | None:
-    """Tokens per second that one user sees once its answer flows: 1 / TPOT at the median."""
-    tpot = level.tpot_ms.p50 if level.tpot_ms else None
-    return 1000 / tpot if tpot else None

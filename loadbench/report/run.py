@@ -84,7 +84,8 @@ def _measured(summary: Summary, *, plots: bool) -> list[Section]:
         *([Only("markdown", between)] if between else []),
         *tables_of(tables.knees(summary), tables.law(summary)),
     ]
-    latency: list[Block] = [*tables_of(tables.gaps(summary), tables.answers(summary), tables.open_loop(summary))]
+    times = [tables.thinking(summary), tables.gaps(summary), tables.prefill(summary)]
+    latency: list[Block] = [*tables_of(*times, tables.answers(summary), tables.open_loop(summary))]
     beside = drawn.side_by_side(summary) if plots else []
     models: list[Block] = [*compared, *beside, *tables_of(*breakdowns.devices(summary))]
     failures = tables_of(objectives.threshold_table(summary), objectives.slo(summary), tables.errors(summary))

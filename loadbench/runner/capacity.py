@@ -295,9 +295,7 @@ class Search(Schedule):
         load = following(tried, grid)
         if load is None or record["model"] in self._given_up:
             return None
-        left_s = math.inf
-        if self._turn_ends_s is not None:
-            left_s = self._turn_ends_s - self.now_s()
+        left_s = math.inf if self._turn_ends_s is None else self._turn_ends_s - self.now_s()
         if left_s < SHORTEST_S:
             self._give_up(record, BUDGET)
             return None
@@ -312,9 +310,7 @@ class Search(Schedule):
             longest_s = max(float(scenario.duration), LATE * rule.warmed_up_s)
         self._cut = left_s < longest_s
         longest_s = min(left_s, longest_s)
-        duration_s = None
-        if math.isfinite(longest_s):
-            duration_s = longest_s
+        duration_s = longest_s if math.isfinite(longest_s) else None
         limits = Limits(
             requests=rule.sizes[-1],
             duration_s=duration_s,

@@ -155,9 +155,7 @@ def continued(job: Job) -> Job:
     folder = job.resume
     assert folder is not None
     info = read_info(folder)
-    command = "run"
-    if info.get("capacity") is not None:
-        command = "capacity"
+    command = "run" if info.get("capacity") is None else "capacity"
     if (command == "capacity") != (job.search is not None):
         raise UsageError(f"{folder}: continue it with loadbench {command} --resume, which began it")
     if not isinstance(info.get("scenario"), dict):

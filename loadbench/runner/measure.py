@@ -40,6 +40,7 @@ from loadbench.scenario import Scenario
 from loadbench.scenario.bounds import Duration
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
+from loadbench.server.vendor import Vendor
 from loadbench.store.files import read_info, write_atomically
 from loadbench.store.folder import SIDES, RunFolder, check_new, sides
 from loadbench.store.summary import Summary
@@ -133,7 +134,7 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
         prepared = [await _prepared(side, stack, view, person, runs=len(sides)) for side in sides]
         opening = Opening(root, prepared)
         if len(prepared) > 1:
-            base, new = (one.models for one in prepared)
+            base, new = prepared[0].models, prepared[1].models
             if not set(base) & set(new) and not len(base) == len(new) == 1:  # one model is compared with one
                 raise UsageError(
                     f"no model in common: the base has {', '.join(base)}, the other {', '.join(new)}: name one with "
@@ -162,9 +163,7 @@ async def _measured(root: Path, sides: Sequence[Side], view: View, person: Perso
         rounds = Rounds()
         sessions = []
         for one in prepared:
-            seen = view
-            if one.side.name:
-                seen = Sided(view, one.side.name)
+            seen = Sided(view, one.side.name) if one.side.name else view
             sessions.append(await one.session(stack, seen, rounds))
         if len(sessions) > 1:
             for one, session, other in zip(prepared, sessions, reversed(prepared), strict=True):
@@ -302,7 +301,7 @@ class Prepared:
         )
         client = route.open()
         stack.push_async_callback(client.transport.aclose)
-        watched = Watched(server, tuple(one.server for one in self.others))
+        watched = Watched(server, tuple(self.servers[1:]))
         sampler = stack.enter_context(watched.sampling()) if job.output.telemetry else None
         spread, drive = None, None
         if self.spread is not None:
@@ -366,18 +365,21 @@ class Prepared:
         )
 
     @property
+    def _vendors(self) -> list[Vendor]:
+        return [targets.VENDORS[one.kind] for one in self.servers]
+
+    @property
     def _ignores_eos(self) -> bool:
-        return all(targets.VENDORS[one.kind].ignore_eos for one in self.servers)
+        return all(one.ignore_eos for one in self._vendors)
 
     def _parameters(self) -> Parameters:
         """What each request carries; llama.cpp's prompt cache is off unless the scenario says otherwise."""
         scenario, body = self.scenario, {}
-        vendors = [targets.VENDORS[one.kind] for one in self.servers]
-        if all(one.cache_prompt for one in vendors):
+        if all(one.cache_prompt for one in self._vendors):
             body["cache_prompt"] = False
         if scenario.output_exact and self._ignores_eos:
             body["ignore_eos"] = True
-        min_tokens = scenario.output_exact and all(one.min_tokens for one in vendors)
+        min_tokens = scenario.output_exact and all(one.min_tokens for one in self._vendors)
         return Parameters(
             scenario.max_tokens, scenario.temperature, body | scenario.extra_body, scenario.stream, min_tokens
         )

@@ -45,7 +45,7 @@ STEADY_S, CONFIRM_S, LONGEST_S = 20.0, 60.0, 300.0
 bound may lengthen it to."""
 WANDERS = 4.0  # times that a queue at its limit takes on average to wander across the bound: by then 99 of 100 have
 EARLIEST = 10  # requests after which a rate may first be said to be missed
-_OF_QUEUES = ("ttft", "e2e", "client_queue")
+_OF_QUEUES = ("ttft", "ttfat", "e2e", "client_queue")
 
 
 def wanted(bound: Bound) -> float | None:

@@ -252,12 +252,7 @@ class Trial:
     def take(self, requests: Requests) -> None:
         """Some measured requests have ended."""
         bound = self.threshold.bound
-        times = {
-            "ttft": requests.ttft_from_due if self.opened else requests.ttft,
-            "tpot": requests.tpot,
-            "e2e": requests.e2e,
-            "client_queue": requests.client_queue,
-        }.get(bound.metric)
+        times = requests.times(self.opened).get(bound.metric)
         if times is not None:
             self._hits += int(np.count_nonzero(compare(times[requests.completed] / NS_PER_MS, bound)))
 

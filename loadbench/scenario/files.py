@@ -43,8 +43,10 @@ def expanded(path: str | Path, source: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         who = printable(Path(path).parts[0])
-        whose = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
-        raise ScenarioError(f"{source} {printable(str(path))}: {whose}: write the path in full") from None
+        why = f"there is no user {who[1:]!r}"
+        if who == "~":
+            why = "there is no home folder here (HOME is not set)"
+        raise ScenarioError(f"{source} {printable(str(path))}: {why}: write the path in full") from None
 
 
 def open_file(path: Path, *, pipes: bool = False) -> BinaryIO:
@@ -99,8 +101,10 @@ def check_regular(mode: int) -> None:
     """
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISFIFO(mode):
+        raise OSError(errno.EINVAL, "A pipe, not a file")
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"A {'pipe' if stat.S_ISFIFO(mode) else 'device'}, not a file")
+        raise OSError(errno.EINVAL, "A device, not a file")
 
 
 def _has_writer(descriptor: int) -> bool:
@@ -163,8 +167,9 @@ def _sibling(path: Path) -> str:
         names = [p.name for p in path.parent.iterdir()]
     except (OSError, ValueError):
         return ""
-    close = get_close_matches(path.name, names, n=1)
-    return f"; did you mean {printable(str(path.with_name(close[0])))}?" if close else ""
+    for name in get_close_matches(path.name, names, n=1):
+        return f"; did you mean {printable(str(path.with_name(name)))}?"
+    return ""
 
 
 def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = (), nan: bool = False) -> Any:
@@ -179,7 +184,9 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
     Raises:
         ScenarioError: With line and column, or with the place in the data.
     """
-    where = file if line is None else f"{file}, line {line}"
+    where = file
+    if line is not None:
+        where = f"{file}, line {line}"
 
     def constant(name: str) -> None:
         if nan:
@@ -218,9 +225,10 @@ def parse_toml(text: str, where: str) -> Table:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = re.fullmatch(r"(?s)(.*) \(at (.*)\)", str(error))
-        what, place = (found[1], found[2]) if found else (str(error), "")
-        raise ScenarioError(f"{where}{', ' if place else ''}{place}: not valid TOML: {printable(what)}") from None
+        what = str(error)
+        if found := re.fullmatch(r"(?s)(.*) \(at (.*)\)", what):
+            what, where = found[1], f"{where}, {found[2]}"
+        raise ScenarioError(f"{where}: not valid TOML: {printable(what)}") from None
     except RecursionError:
         raise ScenarioError(f"{where}: nested deeper than {DEEPEST} levels") from None
     except ValueError:
@@ -278,13 +286,16 @@ def _problem(value: object) -> str | None:
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return None if -(2**63) <= value < 2**63 else f"is {shown(value)}: too large a number"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"is {value}: must be a finite number"
-    if isinstance(value, str):
+        if not -(2**63) <= value < 2**63:
+            return f"is {shown(value)}: too large a number"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return f"is {value}: must be a finite number"
+    elif isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
             return f"is {shown(value)}: holds half a character (a lone surrogate)"
-        return None
-    return f"is a {type(value).__name__}: JSON has no such type; put it in quotes"
+    else:
+        return f"is a {type(value).__name__}: JSON has no such type; put it in quotes"
+    return None

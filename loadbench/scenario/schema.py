@@ -329,7 +329,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def endpoints(self) -> list[str]:
         """`endpoint` as a list, as written; empty where none is named."""
-        return [self.endpoint] if isinstance(self.endpoint, str) else self.endpoint or []
+        return _listed(self.endpoint)
 
     @property
     def bounds(self) -> list[Bound]:
@@ -357,26 +357,33 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def _loads(self) -> list[Load]:
         if self.trace is not None:
-            speed = "" if self.trace_speed == 1 else f" x{self.trace_speed:g}"
+            speed = ""
+            if self.trace_speed != 1:
+                speed = f" x{self.trace_speed:g}"
             file = self.trace.replace("\\", "/").rpartition("/")[2]
             return [Load(f"trace{speed.replace(' ', '-')}", rate_per_s=1.0, shape=f"{TRACE}{file}{speed}")]
+        loads = []
         shapes = self.shapes
-        shaped = [
-            Load(name, rate_per_s=one.mean_per_s, shape=one.text)
-            for name, one in zip(names(shapes), shapes, strict=True)
-        ]
-        rates = [Load(f"r{int(r) if r == int(r) else r}", rate_per_s=r) for r in self.request_rate or ()]
-        return shaped + rates + [Load(f"c{c}", concurrency=c) for c in self.concurrency or ()]
+        for name, shape in zip(names(shapes), shapes, strict=True):
+            loads.append(Load(name, rate_per_s=shape.mean_per_s, shape=shape.text))
+        for rate in self.request_rate or ():
+            number = int(rate) if rate == int(rate) else rate  # r1, not r1.0
+            loads.append(Load(f"r{number}", rate_per_s=rate))
+        for concurrency in self.concurrency or ():
+            loads.append(Load(f"c{concurrency}", concurrency=concurrency))
+        return loads
 
     @property
     def repeats(self) -> int:
         """How often each level is measured, at most."""
-        return MOST_REPEATS if self.until is not None and self.repeat == 1 else self.repeat
+        if self.until is not None and self.repeat == 1:
+            return MOST_REPEATS
+        return self.repeat
 
     @property
     def shapes_written(self) -> list[str]:
         """`shape` as a list."""
-        return [self.shape] if isinstance(self.shape, str) else self.shape or []
+        return _listed(self.shape)
 
     @property
     def shapes(self) -> list[Shape]:
@@ -386,16 +393,19 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def pause(self) -> Pause | None:
         """`think_time`, parsed."""
-        return None if self.think_time is None else Pause.parse(self.think_time)
+        if self.think_time is None:
+            return None
+        return Pause.parse(self.think_time)
 
     @property
     def lengths(self) -> tuple[Length | None, Length | None]:
         """`input_length` and `output_length`, parsed."""
-        asked, answered = self.input_length, self.output_length
-        return (
-            None if asked is None else Length.parse(asked),
-            None if answered is None else Length.parse(answered, unit="tokens"),
-        )
+        asked = answered = None
+        if self.input_length is not None:
+            asked = Length.parse(self.input_length)
+        if self.output_length is not None:
+            answered = Length.parse(self.output_length, unit="tokens")
+        return asked, answered
 
     def requests_for(self, level: Level) -> int | None:
         """Measured requests of a level; None when only `duration` ends it.
@@ -441,6 +451,13 @@ def _unread(place: str, read: Callable[[], object]) -> Iterator[str]:
         yield f"{place}: {error}"
 
 
+def _listed(written: str | list[str] | None) -> list[str]:
+    """What may be written as one text or as a list."""
+    if isinstance(written, str):
+        return [written]
+    return written or []
+
+
 def _of_loads(scenario: Scenario) -> Iterator[str]:
     if not re.fullmatch(r"\w[\w.-]{0,63}", scenario.name):
         yield f"name is {shown(scenario.name)}: use up to 64 letters, digits, dots, - and _, no spaces"
@@ -453,11 +470,12 @@ def _of_loads(scenario: Scenario) -> Iterator[str]:
     if scenario.trace is None and scenario.trace_speed != 1:
         yield f"trace_speed is {scenario.trace_speed:g}: give a trace to replay, or leave it out"
     if scenario.until is not None:
-        loads = getattr(scenario, given[0]) if given else None
         if 1 < scenario.repeat < LEAST_REPEATS:
             yield f"until takes 3 runs, repeat is {scenario.repeat}: leave repeat out, or raise it"
-        if isinstance(loads, list) and len(set(loads)) < len(loads):
-            yield f"until repeats each load: name none twice in {given[0]}"
+        for name in given[:1]:
+            loads = getattr(scenario, name)
+            if isinstance(loads, list) and len(set(loads)) < len(loads):
+                yield f"until repeats each load: name none twice in {name}"
     if scenario.think_time is not None:
         if given and given != ["concurrency"]:
             yield f"think_time and {given[0]} are both given: users pause in a closed loop (concurrency)"
@@ -488,16 +506,17 @@ def _of_servers(scenario: Scenario) -> Iterator[str]:
         yield 'models is "": write "auto", a list of names, or the path of a models.json'
     if scenario.against_model is not None and scenario.against is None:
         yield "against_model names a model of against: give both"
-    models = scenario.models if isinstance(scenario.models, list) else []
+    models = _listed(scenario.models)
     for index, model in enumerate(models):
         if model in models[:index]:
             yield f"{at(('models', index))} is {shown(model)} again: name each model once"
 
 
 def _of_workload(scenario: Scenario) -> Iterator[str]:
-    for index, text in enumerate(scenario.prompts if isinstance(scenario.prompts, list) else ()):
-        if not text.strip():
-            yield f"{at(('prompts', index))} is {shown(text)}: a prompt must hold text"
+    if isinstance(scenario.prompts, list):
+        for index, text in enumerate(scenario.prompts):
+            if not text.strip():
+                yield f"{at(('prompts', index))} is {shown(text)}: a prompt must hold text"
     if scenario.trace is not None:
         for name in ("prompts", "input_length"):
             if getattr(scenario, name) is not None:

@@ -167,9 +167,7 @@ def _max_tokens(fields: Mapping[str, object], most: int | None) -> int | None:
     # JSON's true is an int of Python's.
     if isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1 and (most is None or limit <= most):
         return limit
-    bounds = "of 1 or more"
-    if most is not None:
-        bounds = f"from 1 to {most:,}"
+    bounds = "of 1 or more" if most is None else f"from 1 to {most:,}"
     raise Refused(400, f"{name!r} is {repr(limit)[:200]}: it must be a whole number {bounds}.", name)
 
 

@@ -232,9 +232,7 @@ class Sdk:
                 "network, or register a model of your own: loadbench models register FOLDER"
             )
         # The list has the newest versions; others are looked up by their id, at the cost of a request.
-        older = None
-        if ":" in model:
-            older = self._runtime.catalog.get_model_variant(model)
+        older = self._runtime.catalog.get_model_variant(model) if ":" in model else None
         if older is None:
             raise unknown(model, known)
         return False, older

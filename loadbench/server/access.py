@@ -131,9 +131,7 @@ def open_http(
     tls: ssl.SSLContext | bool = False
     if base_url.startswith("https:"):
         tls = tls_context(ca_file=ca_file, insecure=not verify)
-    proxy = None
-    if transport is None:
-        proxy = proxy_of(base_url)
+    proxy = proxy_of(base_url) if transport is None else None
     return httpx.AsyncClient(
         headers={"User-Agent": USER_AGENT, **request_headers(headers, key)},
         params=query(base_url),

@@ -123,9 +123,7 @@ async def ask_json(http: httpx.AsyncClient, url: str, *, within_s: float, docume
 
     For what is good to know and never needed.
     """
-    method = "GET"
-    if document is not None:
-        method = "POST"
+    method = "GET" if document is None else "POST"
     try:
         response = await call(http, method, url, within_s=within_s, document=document)
     except TargetError:

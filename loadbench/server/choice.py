@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from loadbench.server.foundry import short_provider, stem_of_id, version_of_id, 
 from loadbench.server.lookup import VENDORS
 from loadbench.server.vendor import Reading
 
-_NO_CHAT = ("embed", "speech", "transcri", "rerank")
+_NO_CHAT = re.compile("embed|speech|transcri|rerank")
 _SHOWN = 5
 _CLOSE = 0.6  # difflib's own: below it, words are offered that share no more than a few letters
 
@@ -78,7 +79,7 @@ class _Variant:
     def fitting(self, models: Sequence[ModelFacts], *, alone: bool) -> list[ModelFacts]:
         """The models for it; on trust, those that do not say what they are for, where only one device is wanted."""
         fitting = list(models)
-        if self.device is not None and (not alone or any(facts.device is not None for facts in models)):
+        if self.device is not None and (not alone or _devices(models)):
             # Of a model that is split over two devices, the first counts.
             fitting = [facts for facts in models if (facts.device or "").upper().partition("+")[0] == self.device]
         if self.execution_provider is not None:
@@ -174,7 +175,7 @@ def _automatic(target: Target, variants: Sequence[_Variant]) -> Choice:
         raise TargetError(f"{target.unlisted}, so its models are not known: name one with -m MODEL")
     if not target.models:
         raise TargetError(_empty(target))
-    chatting = [facts for facts in target.models if not any(word in (facts.task or "") for word in _NO_CHAT)]
+    chatting = [facts for facts in target.models if not _NO_CHAT.search(facts.task or "")]
     alone = len(variants) == 1
     chosen: list[Chosen] = []
     absent: list[Absent] = []

@@ -393,9 +393,7 @@ class FoundryControl:
 
     async def running(self, model: ModelFacts) -> ModelFacts | None:
         """The model if it is loaded, else the one other variant of it that is."""
-        route = "/models/loaded"
-        if self.kind == "foundry0":
-            route = "/openai/loadedmodels"
+        route = "/openai/loadedmodels" if self.kind == "foundry0" else "/models/loaded"
         loaded = models_of(await ask_json(self.http, self._root(model) + route, within_s=vendor.LIST_S)) or ()
         stem = stem_of_id(model.id).lower()
         others = []
@@ -433,9 +431,7 @@ class FoundryControl:
         accept(await self._answer(action, model, route), self.http, action=action, model=model.id)
 
     async def _answer(self, action: str, model: ModelFacts, route: str) -> httpx.Response:
-        within_s = vendor.UNLOAD_S
-        if action == "load":
-            within_s = vendor.LOAD_S
+        within_s = vendor.LOAD_S if action == "load" else vendor.UNLOAD_S
         url = self._root(model) + route
         return await ask(self.http, "GET", url, action=action, model=model.id, within_s=within_s)
 

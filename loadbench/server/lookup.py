@@ -275,9 +275,7 @@ def _llama(target: Target, props: object) -> Target:
     for facts in target.models:
         quantization = facts.quantization
         if quantization is None:  # what a GGUF file's name says: SmolLM2-135M-Instruct-Q4_1.gguf
-            file = facts.id
-            if path is not None:
-                file = path
+            file = facts.id if path is None else path
             file = file.replace("\\", "/").rpartition("/")[2]
             if sizes := _QUANTIZATION.findall(file):
                 quantization = sizes[-1].upper()
@@ -365,9 +363,7 @@ async def _look(url: str, how: str | None) -> Seen | None:
             writer.close()
         except (OSError, TimeoutError):
             return None
-    within_s = _GLANCE_S
-    if how:
-        within_s = LOOK_S
+    within_s = LOOK_S if how else _GLANCE_S
     try:
         async with open_http(url) as http:
             server = await find(url, http=http, within_s=within_s)

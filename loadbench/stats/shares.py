@@ -34,7 +34,12 @@ def wilson(hits: float, n: float, tail: float = TAIL) -> tuple[float, float] | N
     middle = share + z**2 / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
-    return 0.0 if hits == 0 else low, 1.0 if hits == n else high
+    # Exactly so by the formula; only rounding would say 1e-17.
+    if hits == 0:
+        low = 0.0
+    if hits == n:
+        high = 1.0
+    return low, high
 
 
 def flawless(share: float, tail: float = TAIL) -> int:

@@ -56,7 +56,7 @@ class Usl:
     def peak_n(self) -> float | None:
         """Streams with the most throughput, sqrt((1-sigma)/kappa); None where that lies beyond what was measured."""
         n = float(_peak(np.array([self.sigma]), np.array([self.kappa]))[0])
-        return n if n <= self.measured_to else None
+        return _within(n, self.measured_to)
 
     def x_per_s(self, n: float) -> float | None:
         """Throughput at n in flight; None beyond what was measured: the law is no crystal ball.
@@ -216,4 +216,6 @@ def _ends(values: Reals) -> tuple[float, float]:
 
 
 def _within(n: float, measured_to: float) -> float | None:
-    return n if n <= measured_to else None
+    if n > measured_to:
+        return None
+    return n
