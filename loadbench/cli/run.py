@@ -92,7 +92,7 @@ Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario,
 then default.
 """
 _METRICS = """\b
-Metrics of --slo and --fail-if: ttft, itl, tpot, e2e with p50, p90, p95, p99,
+Metrics of bounds: ttft, itl, tpot, e2e with p50, p90, p95, p99,
 mean or max, as ttft_p95=800ms; failed<1%, tokens_per_s>40, goodput>2.
 """
 _RUN_EPILOG = f"""{_METRICS}
@@ -146,19 +146,21 @@ def _search_layout() -> dict[str, Sequence[str]]:
     return layout
 
 
-_CAPACITY_EPILOG = """\b
+_SEARCHED_OFTEN = (*_SEARCH, "endpoint", "models", "api_key_env", "max_tokens", "prompts", "folder", "full", "opens")
+_CAPACITY_EXAMPLES = """\b
 Examples:
   loadbench capacity --slo ttft_p95=800ms --slo itl_p99=100ms
   loadbench capacity -e http://gpu-box:8000 --slo ttft_p95=2s --budget 20m
   loadbench capacity --slo e2e_p95=10s --by rate --from 0.5
   loadbench capacity scenarios/chat.toml --slo success=99% --max 64
-
-\b
+"""
+_CAPACITY_DETAILS = """\b
 A share is met where its interval says so: 95 % takes 109 requests without a
 miss, 99 % takes 568. By rate a probe takes 27 s at least, and 80 s to confirm
 the answer: queues take time. What is neither surely met nor surely missed is
 undecided. --budget ends with a bracket, as 8 to 16.
-
+"""
+_CAPACITY_EPILOG = f"""{_METRICS}
 \b
 Exit: 0 found, or a bracket where the budget ended; 1 target or machine
 unusable; 2 arguments or files; 3 not even the lowest load surely meets the
@@ -166,7 +168,13 @@ SLO; 130 interrupted.
 """
 
 
-@click.command(cls=Command, params=options(_search_layout(), _STRUCTS, _NARROWER), epilog=_CAPACITY_EPILOG)
+@click.command(
+    cls=Command,
+    params=options(_search_layout(), _STRUCTS, _NARROWER, _SEARCHED_OFTEN),
+    examples=_CAPACITY_EXAMPLES,
+    details=_CAPACITY_DETAILS,
+    epilog=_CAPACITY_EPILOG,
+)
 @click.argument("scenario_file", metavar="[SCENARIO]", required=False, callback=scenario_file)
 @click.pass_context
 def capacity(ctx: click.Context, /, **values: object) -> int:

