@@ -167,6 +167,13 @@ def test_the_table_has_the_speed_of_one_user_and_whether_the_slo_is_met() -> Non
     ]
 
 
+def test_where_a_model_reasons_the_table_says_when_its_answer_begins() -> None:
+    reasoned = level(1, reasoned=400, ttfat_ms=times(3000.0))
+
+    assert "TTFAT p95" in " ".join(page(Summary(levels=[reasoned])))
+    assert "TTFAT" not in " ".join(page(Summary(levels=[level(1, reasoned=0, ttfat_ms=times(3000.0))])))
+
+
 def test_where_arrivals_carry_several_tokens_tpot_stands_for_their_gaps() -> None:
     spaced = level(1, itl_ms=times(20.0), itl_name="inter-token")
     burst = level(1, itl_ms=times(80.0), itl_name="inter-event")

@@ -228,9 +228,17 @@ def prefill(summary: Summary) -> list[Table]:
         )
         if any(level.cached_share for level in rows):
             notes.append("input that the server took from its cache is not counted as prefilled")
+        scenario = levels.facts(summary).scenario
+        if not (scenario and scenario.distinct_prompts) and any(map(_may_be_cached, rows)):
+            notes.append("prompts repeat, and the server does not say what it caches: see --distinct-prompts")
     metrics = [level.normalised_latency_ms for level in rows]
     notes += _percentile_notes(metrics, ("p50", "p95"), "requests", "E2E/token")
     return without_unknown(per_model("Prefill and decode", rows, columns, notes))
+
+
+def _may_be_cached(level: Level) -> bool:
+    prompts = len(level.prompts or ()) + (level.prompts_left_out or 0)
+    return level.cached_share is None and 0 < prompts < (level.completed or 0)
 
 
 def thinking(summary: Summary) -> list[Table]:
