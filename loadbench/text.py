@@ -266,7 +266,9 @@ def stored_body(body: Any, instead: str = NOT_STORED) -> Any:
     if isinstance(body, Mapping):
         stored = {}
         for name, value in body.items():
-            stored[name] = instead if _is_secret(name, value) else stored_body(value, instead)
+            stored[name] = stored_body(value, instead)
+            if isinstance(value, str) and _BODY_NAMES.fullmatch(name):
+                stored[name] = instead
         return stored
     if isinstance(body, list | tuple):
         return [stored_body(value, instead) for value in body]
@@ -278,10 +280,6 @@ def stored_body(body: Any, instead: str = NOT_STORED) -> Any:
 def not_stored(body: Mapping[str, Any]) -> list[str]:
     """The keys of a request's body as run.json has it whose values must be given again."""
     return [name for name, value in body.items() if _lacks(value)]
-
-
-def _is_secret(name: str, value: object) -> bool:
-    return isinstance(value, str) and _BODY_NAMES.fullmatch(name) is not None
 
 
 def _lacks(value: object) -> bool:

@@ -145,7 +145,7 @@ WRONG = {
     ),
     "a scenario of another kind": Wrong(
         "s.yaml",
-        ("s.yaml", "ends in .toml or .json", "write it in TOML, as those in scenarios/"),
+        ("s.yaml", "ends in .toml or .json", "write it in TOML"),
         files={"s.yaml": "x"},
     ),
     "a scenario without its ending": Wrong(

@@ -152,7 +152,6 @@ def _print(check: Check, console: Console) -> None:
 EXTRAS = {
     "foundry": "foundry-local-sdk",
     "llama": "xllamacpp",
-    "html": "plotly",
     "cluster": "distributed",
     "gpu": "nvidia-ml-py",
 }

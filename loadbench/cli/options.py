@@ -476,8 +476,9 @@ _TYPES: dict[str, click.ParamType[Any]] = {
 
 
 def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """A callback for a scenario file: whether its ending is that of one, and what may have been meant where not."""
+    """A callback for a scenario: a file of that ending, else the name of one that comes with loadbench."""
     from loadbench.errors import UsageError
+    from loadbench.scenario import shipped
     from loadbench.text import printable
 
     if value is None:
@@ -485,9 +486,11 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     path = Path(value)
     if path.suffix.lower() in (".toml", ".json"):
         return path
-    near = [place for place in (Path(f"{value}.toml"), Path("scenarios", f"{value}.toml")) if place.is_file()]
-    if near:
-        advice = f"did you mean {printable(str(near[0]))}?"
+    ready = shipped()
+    if value in ready and not path.exists():
+        return ready[value]
+    if Path(f"{value}.toml").is_file():
+        advice = f"did you mean {printable(value)}.toml?"
     elif "://" in value:
         advice = "give a server's address with -e"
     elif path.suffix.lower() in (".jsonl", ".txt"):
@@ -495,7 +498,7 @@ def scenario_file(ctx: click.Context, param: click.Parameter, value: str | None)
     elif (path / "run.json").is_file():
         advice = "go on with a run's folder by --resume, or print it with `loadbench report`"
     elif path.is_file():
-        advice = "write it in TOML, as those in scenarios/ are"
+        advice = "write it in TOML"
     else:
-        advice = "give its whole name; a model is named with -m"
+        advice = f"give its whole name, or one of {', '.join(ready)}; a model is named with -m"
     raise UsageError(f"{printable(value)}: a scenario file ends in .toml or .json: {advice}")

@@ -218,8 +218,7 @@ def between(base: Side, new: Side) -> list[Difference]:
         against = f"{_in_words(ended)} against {_in_words(ended_new)}"
         text = f"answers ended differently, {against}: read the answers before their times"
         found.append(Difference("V5", "finish reasons", ended, ended_new, "warn", text))
-    sources = set(filter(None, (lap.token_source for lap in base.laps)))
-    sources_new = set(filter(None, (lap.token_source for lap in new.laps)))
+    sources, sources_new = _sources(base), _sources(new)
     either = sources | sources_new
     if len(either) > 1 or "mixed" in either:
         text = (
@@ -229,6 +228,10 @@ def between(base: Side, new: Side) -> list[Difference]:
         )
         found.append(Difference("V6", "token source", _of_levels(sources), _of_levels(sources_new), "red", text))
     return found
+
+
+def _sources(side: Side) -> set[str]:
+    return {lap.token_source for lap in side.laps if lap.token_source}
 
 
 def _length(side: Side) -> float | None:

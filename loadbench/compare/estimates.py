@@ -123,17 +123,17 @@ class Measured:
         within: Sequence[float | None] | None = None,
     ) -> None:
         self.of_runs, self.pairs = of_runs, pairs
-        self.logs = [[run.log for run in side] for side in of_runs]
+        self.logs: list[list[float]] = []
+        variances: list[float | None] = []
+        for side in of_runs:
+            self.logs.append([run.log for run in side])
+            known = _known([run.variance for run in side])
+            variances.append(None if known is None else mean_of(known))
         self.effect = mean_of(self.logs[1]) - mean_of(self.logs[0])
         self.by_run: tuple[float, ...] = ()
         if len(self.logs[0]) == len(self.logs[1]) > 1:
             self.by_run = tuple(map(sub, self.logs[1], self.logs[0]))
-        if within is None:
-            within = []
-            for side in of_runs:
-                variances = _known([run.variance for run in side])
-                within.append(None if variances is None else mean_of(variances))
-        self.within = _known(within)
+        self.within = _known(variances if within is None else within)
 
     def change(self, bounds: Bounds | None, method: str, *, runs: Runs | None = None, note: str = "") -> Change:
         low, high = bounds or (None, None)
@@ -173,9 +173,7 @@ class Measured:
         first, second = map(len, self.logs)
         if min(first, second) < 2:
             return None
-        units = f"{first} and {second} runs"
-        if self.pairs:
-            units = f"{first} pairs of runs"
+        units = f"{first} pairs of runs" if self.pairs else f"{first} and {second} runs"
         return self.change(None, f"{units}, {of}", runs=self.runs())
 
     def runs(self) -> Runs:
@@ -205,15 +203,16 @@ class Measured:
         """Welch's interval where each run knows the doubt of its own logarithm; `short` says why one does not."""
         averages = []
         for side in self.of_runs:
-            doubts = _known([run.doubt for run in side])
-            if doubts is None:
-                return self.change(None, method, note=short)
-            variance = math.fsum(one.variance for one in doubts)
-            squares = math.fsum(one.variance**2 / one.freedom for one in doubts)
-            freedom = float(len(doubts))
-            if squares > 0:
-                freedom = variance**2 / squares
-            averages.append(Estimate(mean_of([one.value for one in doubts]), variance / len(doubts) ** 2, freedom))
+            values, variances, squares = [], [], []
+            for run in side:
+                if run.doubt is None:
+                    return self.change(None, method, note=short)
+                values.append(run.doubt.value)
+                variances.append(run.doubt.variance)
+                squares.append(run.doubt.variance**2 / run.doubt.freedom)
+            variance, sum_of_squares = math.fsum(variances), math.fsum(squares)
+            freedom = variance**2 / sum_of_squares if sum_of_squares > 0 else float(len(side))
+            averages.append(Estimate(mean_of(values), variance / len(side) ** 2, freedom))
         base, new = averages
         low, high = stats.difference(base, new, tail)
         # The doubts are of means that blocks of requests have, which need not be the figure itself.
@@ -310,7 +309,10 @@ def typical(figure: Figure, base: Side, new: Side, tail: float) -> Change | None
 
 def _common(metric: str, base: Side, new: Side) -> dict[str, int] | None:
     """Numbers of the prompts that every run of both sides asked; None where the sides asked different ones."""
-    of_runs = [np.array(lap.prompts, object)[_values(lap, metric) > 0].tolist() for lap in (*base.laps, *new.laps)]
+    of_runs = []
+    for lap in (*base.laps, *new.laps):
+        prompts = np.array(lap.prompts, object)
+        of_runs.append(prompts[_values(lap, metric) > 0].tolist())
     common = set(of_runs[0]).intersection(*of_runs[1:])
     # A few prompts that a run did not come to are left out; else the sides asked different things.
     for names in of_runs:
@@ -382,7 +384,9 @@ def percentile(figure: Figure, base: Side, new: Side, tail: float) -> Change | N
     if of_runs is None:
         return None
     # A run alone may have too few failures to show that the percentile of its side has no end.
-    pooled = [np.concatenate([_column(lap, metric) for lap in side.laps]) for side in (base, new)]
+    pooled = []
+    for side in (base, new):
+        pooled.append(np.concatenate([_column(lap, metric) for lap in side.laps]))
     for values, runs in zip(pooled, of_runs, strict=True):
         # So many requests may have no end that the percentile has none either, or may have none.
         if np.isinf(values).any():
@@ -461,7 +465,7 @@ def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
         n_new=len(sides[1]),
         note=f"{' and '.join(lost)} failed or were dropped: they count as infinitely long",
     )
-    of_base, of_new = (percentile_interval(values, p, tail) for values in sides)
+    of_base, of_new = percentile_interval(sides[0], p, tail), percentile_interval(sides[1], p, tail)
     if of_base is None or of_new is None or base == new == math.inf:
         return change
     (base_low, base_high), (low, high) = of_base, of_new
@@ -485,9 +489,7 @@ def rate(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
         flow = lap.flows.get(figure.metric)
         if flow is None or not flow.per_s > 0:
             return None
-        doubt = None
-        if flow.slices is not None:
-            doubt = rate_variance(flow.slices, flow.seconds, flow.dependent_s)
+        doubt = None if flow.slices is None else rate_variance(flow.slices, flow.seconds, flow.dependent_s)
         return _of_estimate(flow.per_s, len(lap.prompts), doubt)
 
     short = "the steady window is too short for four blocks that are longer than a request"
@@ -558,7 +560,7 @@ def share(figure: Figure, base: Side, new: Side, tail: float) -> Change | None:
     both = _paired(sides)
     if both is not None:
         method = "Newcombe, paired by prompt"
-        first, second = (flags.astype(np.float64) for flags in both)
+        first, second = both[0].astype(np.float64), both[1].astype(np.float64)
         spread = math.sqrt(float(first.var() * second.var()))
         # The correlation of the outcomes, at least 0: prompts that fail on one side alone widen nothing.
         if spread > 0:

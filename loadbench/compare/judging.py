@@ -279,11 +279,12 @@ def means(metrics: Sequence[Sequence[Verdict]]) -> list[Verdict | None]:
     differ, as a closing level shows it, they count as rising and falling together. None of shares, of several metrics,
     of fewer than two levels, or without intervals.
     """
-    rows = [_mean_at(verdicts) for verdicts in metrics]
     # What the mean of each metric says of how much runs differ, and each of its levels.
-    of_means: list[Runs | None] = []
+    rows, of_means = [], []
     of_levels: list[list[Runs]] = []
-    for verdicts, at in zip(metrics, rows, strict=True):
+    for verdicts in metrics:
+        at = _mean_at(verdicts)
+        rows.append(at)
         of_means.append(None if at is None else at(TAIL).runs)
         of_levels.append([v.runs for v in verdicts if v.bounds is not None and v.runs is not None])
     # All are moderated together, and come back in the same order.
@@ -360,23 +361,22 @@ def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
     # Run by run, where they are pairs and equally many in every level.
     runs: Runs | None = None
     by_run: tuple[float, ...] = ()
-    of_levels = [v.runs for v in verdicts if v.runs is not None and v.paired]
-    if len(of_levels) == n and len({one.freedom for one in of_levels}) == 1:
-        residuals = zip(*(one.residuals for one in of_levels), strict=True)
-        means = tuple(map(mean_of, residuals))
+    of_levels, residuals, within = [], [], []
+    for v in verdicts:
+        if v.runs is not None and v.paired:
+            of_levels.append(v.runs)
+            residuals.append(v.runs.residuals)
+            if v.runs.within is not None:
+                within.append(v.runs.within)
+    if len(of_levels) == n and len(set(map(len, residuals))) == 1:
+        means = tuple(map(mean_of, zip(*residuals, strict=True)))
         of_all = mean_of([one.effect for one in of_levels])
-        runs = replace(of_levels[0], effect=of_all, within=None, residuals=means)
-        within = [one.within for one in of_levels if one.within is not None]
-        if len(within) == n:
-            runs = replace(runs, within=math.fsum(within) / n**2)
+        mean_within = math.fsum(within) / n**2 if len(within) == n else None
+        runs = replace(of_levels[0], effect=of_all, within=mean_within, residuals=means)
         by_run = tuple(of_all + residual for residual in means)
 
     def at(tail: float) -> Change:
-        known = []
-        for each in intervals:
-            bounds = each(tail)
-            if bounds is not None:
-                known.append(bounds)
+        known = list(filter(None, (each(tail) for each in intervals)))
         low = high = None
         if runs is not None:
             how = ", run by run"

@@ -218,13 +218,12 @@ def compare_runs(base: Group, new: Group, terms: Terms | None = None) -> Record:
         for difference in differences(base.runs[0].info, run.info, terms.meant):
             found.setdefault(difference.what, difference)
     # Which model ran where is compared level by level, for a run may hold several.
-    apart = [one for what, one in found.items() if what not in OF_LEVEL]
-    apart += [*_among(base, "BASE"), *_among(new, "NEW")]
+    for what in OF_LEVEL:
+        found.pop(what, None)
+    apart = [*found.values(), *_among(base, "BASE"), *_among(new, "NEW")]
     apart.sort(key=lambda one: rank(one.severity))
     if terms.metrics is None:
-        usual: tuple[str, ...] = DEFAULT
-        if any(one.model != other.model for one, other in pairs):
-            usual = OF_MODELS
+        usual: tuple[str, ...] = OF_MODELS if any(one.model != other.model for one, other in pairs) else DEFAULT
         if base.slo is not None or "slo" not in [one.what for one in apart]:
             usual += _attained(pairs)
         terms = replace(terms, metrics=usual)
@@ -389,16 +388,17 @@ def overall(levels: Sequence[Row], means: Sequence[Row]) -> Record:
     'slower'
     """
     over = {_of(mean): mean["word"] for mean in means}
-    decisive, exceptions = [*means], []
+    decisive, exceptions, unsettled = [*means], [], []
+    words: list[str | None] = []
     for one in levels:
         if _of(one) not in over or one["word"] == "no verdict":
             decisive.append(one)
         if one["word"] in (*BAD, *GOOD) and over.get(_of(one), one["word"]) != one["word"]:
             exceptions.append(one)
-    unsettled, words = [], [str(one["word"]) for one in exceptions]
+            words.append(one["word"])
     for one in decisive:
         if one["word"] != "can't tell":
-            words.append(str(one["word"]))
+            words.append(one["word"])
         elif one["metric"] not in shares():
             # Without a single failure it takes thousands of requests to hold a share within a point: nothing to settle.
             unsettled.append(one)
@@ -410,7 +410,7 @@ def _of(one: Row) -> tuple[str | None, ...]:
     return one["base_model"], one["new_model"], one["metric"]
 
 
-def _word(words: Sequence[str]) -> Overall:
+def _word(words: Sequence[str | None]) -> Overall:
     """One word for several: what is worse beyond the margin is never outweighed by what is the same.
 
     >>> _word(["same", "slower", "worse"]), _word(["faster", "slower"]), _word(["same", "can't tell"]), _word([])
@@ -451,5 +451,9 @@ def of_run(run: Run, summary: Summary, terms: Terms | None = None) -> list[Recor
         return []
     group = gather([run], summaries={run.path: summary})
     first, *others = group.models or [""]
-    records = [compare_models(group, first, other, terms) for other in others]
-    return [record for record in records if record["levels"]]
+    records = []
+    for other in others:
+        record = compare_models(group, first, other, terms)
+        if record["levels"]:
+            records.append(record)
+    return records

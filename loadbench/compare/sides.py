@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from operator import attrgetter, ne
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,8 @@ def interleaved(base: Side, new: Side) -> bool:
         return False
     # The first two runs are a pair, the next two another: A B, B A is one of each side in both.
     order = sorted([(lap.began, 0) for lap in base.laps] + [(lap.began, 1) for lap in new.laps])
-    return all(first[1] != second[1] for first, second in zip(order[::2], order[1::2], strict=True))
+    sides = [side for _, side in order]
+    return all(map(ne, sides[::2], sides[1::2]))
 
 
 def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Side]:
@@ -182,13 +183,16 @@ def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Sid
 
     Where each side has one model and they are called differently, those are matched: that is what is compared.
     """
-    pairs = [(side, new[key]) for key, side in base.items() if key in new]
     models_base, models_new = {model for model, _ in base}, {model for model, _ in new}
-    if pairs or len(models_base) != 1 or len(models_new) != 1:
-        return pairs
-    # `compare` of two models by hand: two folders of one model each.
-    [other] = models_new
-    return [(side, new[other, load]) for (_, load), side in base.items() if (other, load) in new]
+    renamed = None
+    if len(models_base) == len(models_new) == 1:  # `compare` of two models by hand: two folders of one model each
+        [renamed] = models_new
+    pairs = []
+    for (model, load), side in base.items():
+        key = (renamed or model, load)
+        if key in new:
+            pairs.append((side, new[key]))
+    return pairs
 
 
 def against(found: Mapping[Key, Side], base: str, new: str) -> list[tuple[Side, Side]]:
@@ -241,9 +245,7 @@ def lap(run: Run, data: LevelData, slo: Sequence[str] | None = None) -> Lap | No
     if good is not None:
         outcomes["attainment"] = Outcomes(good[sent], prompts, facts.offered)
     tokens = requests.tokens[completed]
-    output_tokens = None
-    if not np.isnan(tokens).all():
-        output_tokens = float(np.nanmean(tokens))
+    output_tokens = None if np.isnan(tokens).all() else float(np.nanmean(tokens))
     reasons = Counter(results.finish_reason[row] or "none" for row in completed)
     ran = models.what_ran(run.info).get(str(facts.model)) or Ran()
     return Lap(
@@ -297,9 +299,7 @@ def _flows(facts: LevelFacts, results: Results, requests: Requests, objectives: 
             per_s = objectives.goodput_per_s(steady)
         else:
             per_s = getattr(rates, one.key)
-        amounts = None
-        if one.key in slices:
-            amounts = np.array(slices[one.key])
+        amounts = np.array(slices[one.key]) if one.key in slices else None
         if per_s is not None:
             flows[one.key] = Flow(per_s, amounts, steady.length_s, dependent_s)
     return flows

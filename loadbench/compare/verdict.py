@@ -83,8 +83,11 @@ def figure(name: str) -> Figure:
 
 def rates() -> tuple[str, ...]:
     """The rates in the steady window that a verdict can be about."""
-    singles = [one for one in figures.of("verdict") if not one.values and not one.is_median]
-    return tuple(one.key for one in singles if one.unit != "share")
+    found = []
+    for one in figures.of("verdict"):
+        if not one.values and not one.is_median and one.unit != "share":
+            found.append(one.key)
+    return tuple(found)
 
 
 def shares() -> tuple[str, ...]:
@@ -160,11 +163,10 @@ def moderated(found: Sequence[Runs | None]) -> list[Estimate | None]:
     """
     doubts: list[Estimate | None] = [None] * len(found)
     for paired in (True, False):  # a pair's variance is that of two runs: they have nothing in common
-        same = [one for one in found if one is not None and one.paired is paired]
-        common = _common([one for one in same if one.freedom and one.within is not None])
-        for place, one in enumerate(found):
-            if one is not None and one.paired is paired:
-                doubts[place] = _doubt(one, common)
+        same = {place: one for place, one in enumerate(found) if one is not None and one.paired is paired}
+        common = _common([one for one in same.values() if one.freedom and one.within is not None])
+        for place, one in same.items():
+            doubts[place] = _doubt(one, common)
     return doubts
 
 
@@ -183,13 +185,18 @@ def _doubt(one: Runs, common: _Common | None) -> Estimate | None:
 def _common(known: Sequence[Runs]) -> _Common | None:
     if not known:
         return None
-    freedoms = [one.freedom for one in known]
-    ratios = np.array([one.variance / one.expected for one in known])
+    freedoms, found = [], []
+    by_size: dict[int, list[tuple[float, ...]]] = {}
+    for one in known:
+        freedoms.append(one.freedom)
+        found.append(one.variance / one.expected)
+        by_size.setdefault(len(one.residuals), []).append(one.residuals)
+    ratios = np.array(found)
     scale = float(ratios.mean())
     # The sum over all pairs of metrics of the squared correlation of their residuals; those of other runs count as 1.
     shared = 0.0
-    for size in {len(one.residuals) for one in known}:
-        rows = np.array([one.residuals for one in known if len(one.residuals) == size])
+    for same in by_size.values():
+        rows = np.array(same)
         lengths = np.sqrt(np.square(rows).sum(axis=1))
         unit = rows / np.where(lengths > 0, lengths, 1.0)[:, np.newaxis]
         squares = np.square(unit @ unit.T)

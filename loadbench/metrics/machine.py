@@ -70,6 +70,11 @@ def of_gpu(samples: Sequence[Sample], index: int, name: str) -> list[float | Non
     return found
 
 
+def of_gpus(samples: Sequence[Sample], gpus: Sequence[int], name: str) -> list[list[float | None]]:
+    """A figure of each of several GPUs."""
+    return [of_gpu(samples, index, name) for index in gpus]
+
+
 def _figure(part: object, name: str) -> float | None:
     figure = getattr(part, name, None)
     if figure is None:
@@ -157,8 +162,8 @@ def add_figures(level: Level, samples: Sequence[Sample], info: RunFacts) -> None
         cores = info.environment.machine_cores or info.environment.cores
     level.others_cpu_share = others_cpu_share(samples, cores)
     temperatures = known(column(samples, "machine", "temperature_c"))
-    for index in gpus:
-        temperatures += known(of_gpu(samples, index, "temperature_c"))
+    for degrees in of_gpus(samples, gpus, "temperature_c"):
+        temperatures += known(degrees)
     level.temperature_c_max = rounded(max(temperatures, default=None), 1)
     level.cpu_mhz_mean = significant(mean(column(within(samples), "machine", "cpu_mhz")))
     level.throttled = throttled(samples, gpus)
@@ -186,14 +191,14 @@ def _add_server(level: Level, samples: Sequence[Sample], gpus: Sequence[int]) ->
         if cpu.from_start and level.output_tokens_spent:
             level.cpu_s_per_1000_tokens = significant(1000 * cpu.amount / level.output_tokens_spent)
     for source, name in (("server", "server_memory_bytes"), ("device", "memory_used_bytes")):
-        columns = [of_gpu(samples, index, name) for index in gpus]
         # A moment at which no GPU reports is no zero.
-        sums = [sum(known(moment)) for moment in zip(*columns, strict=True) if known(moment)]
-        if sums:
-            level.gpu_memory_peak_bytes, level.gpu_memory_source = round(max(sums)), source
+        moments = filter(None, map(known, zip(*of_gpus(samples, gpus, name), strict=True)))
+        most = max(map(sum, moments), default=None)
+        if most is not None:
+            level.gpu_memory_peak_bytes, level.gpu_memory_source = round(most), source
             break
     # Drivers say how busy the last second was: the sample before the level speaks of another time.
-    means = [mean(of_gpu(samples[1:], index, "utilisation")) for index in gpus]
+    means = list(map(mean, of_gpus(samples[1:], gpus, "utilisation")))
     level.gpu_utilisation_mean = significant(mean(means))
 
 
@@ -234,9 +239,9 @@ def throttled(samples: Sequence[Sample], gpus: Sequence[int]) -> bool | None:
     """Whether the CPU's count of throttle events rose or a GPU was throttled; None where neither is known."""
     counts = known(column(samples, "machine", "throttled"))
     flags: list[float] = []
-    for index in gpus:
-        # The sample before the level speaks of another time, and is taken where it is the only one.
-        flags += known(of_gpu(samples[1:] or samples, index, "throttled"))
+    # The sample before the level speaks of another time, and is taken where it is the only one.
+    for of_one in of_gpus(samples[1:] or samples, gpus, "throttled"):
+        flags += known(of_one)
     if len(counts) < 2 and not flags:
         return None
     return any(flags) or (len(counts) > 1 and counts[-1] > counts[0])
@@ -246,35 +251,40 @@ def throttled(samples: Sequence[Sample], gpus: Sequence[int]) -> bool | None:
 
 
 def add_energy(level: Level, samples: Sequence[Sample], gpus: Sequence[int], scenario: ScenarioFacts) -> None:
-    """Fill in `energy_j`, its source, and what 1,000 output tokens of the level took.
+    """Fill in `energy_j`, its source, and what the output tokens of the level took and cost.
 
     Args:
         samples: Of the level, without what is not the server's machine's.
         gpus: Indices of the GPUs that count.
-        scenario: `declared_watts` stands in where nothing was measured, `price_per_kwh` gives the cost.
+        scenario: `declared_watts` stands in where nothing was measured, `price_per_kwh` and `price_per_hour` give the
+            cost: that of the energy, of the machine's time, or of both.
     """
     joules, source = measured_energy(samples, gpus)
     if joules is None and scenario.declared_watts and level.duration_s:
         joules, source = scenario.declared_watts * level.duration_s, "declared"
     level.energy_j, level.energy_source = significant(joules), source
-    if joules is None or not level.output_tokens_spent:
+    if not level.output_tokens_spent:
         return
-    per_1000_j = 1000 * joules / level.output_tokens_spent
-    per_1000_wh = per_1000_j / J_PER_WH
-    level.j_per_1000_tokens = significant(per_1000_j)
-    level.wh_per_1000_tokens = significant(per_1000_wh)
-    if scenario.price_per_kwh:
-        cost = per_1000_wh / WH_PER_KWH * scenario.price_per_kwh
+    thousands = level.output_tokens_spent / 1000
+    cost = 0.0
+    if scenario.price_per_hour and level.duration_s:
+        cost += scenario.price_per_hour * level.duration_s / 3600 / thousands
+    if joules is not None:
+        per_1000_wh = joules / J_PER_WH / thousands
+        level.j_per_1000_tokens = significant(joules / thousands)
+        level.wh_per_1000_tokens = significant(per_1000_wh)
+        cost += per_1000_wh / WH_PER_KWH * (scenario.price_per_kwh or 0.0)
+    if cost:
         level.cost_per_1000_tokens = significant(cost)
         level.cost_per_million_tokens = significant(1000 * cost)
 
 
 def measured_energy(samples: Sequence[Sample], gpus: Sequence[int]) -> tuple[float | None, str | None]:
     """Joules of the whole devices over the level, and what they are of: "gpu", "cpu" or "gpu+cpu"."""
-    of_gpus = [_gpu_joules(samples, index) for index in gpus]
+    joules = [_gpu_joules(samples, index) for index in gpus]
     parts: dict[str, float] = {}
-    if gpus and None not in of_gpus:  # the sum of some is the energy of none
-        parts["gpu"] = sum(known(of_gpus))
+    if gpus and None not in joules:  # the sum of some is the energy of none
+        parts["gpu"] = sum(known(joules))
     cpu = growth(samples, [sample.cpu_energy_j for sample in samples])
     if cpu is not None and cpu.from_start and cpu.to_end:
         parts["cpu"] = cpu.amount
@@ -345,14 +355,14 @@ def _course(samples: Sequence[Sample], gpus: Sequence[int]) -> Course | None:
     if kept[-1] is not samples[-1]:
         kept.append(samples[-1])
     # Watts of the GPUs that count and of the CPU, whichever are known of the whole course.
-    of_gpus = _over_gpus(kept, gpus, "power_w")
+    of_all = _over_gpus(kept, gpus, "power_w")
     of_cpu = _per_s(kept, [sample.cpu_energy_j for sample in kept])
     columns: dict[str, list[float | None] | None] = {}
     for name, values in (
         ("server_memory_bytes", column(kept, "server", "memory_bytes")),
         ("server_cores", _per_s(kept, column(kept, "server", "cpu_s"))),
         ("gpu_utilisation", _over_gpus(kept, gpus, "utilisation", mean=True)),
-        ("power_w", _sums(list(filter(known, (of_gpus, of_cpu))))),
+        ("power_w", _sums(list(filter(known, (of_all, of_cpu))))),
     ):
         columns[name] = values if known(values) else None
     if not any(columns.values()):
@@ -375,8 +385,7 @@ def _per_s(samples: Sequence[Sample], values: Column) -> list[float | None]:
 
 def _over_gpus(samples: Sequence[Sample], gpus: Sequence[int], name: str, *, mean: bool = False) -> list[float | None]:
     """The sum or mean over the GPUs that count; None where it is unknown of one of them."""
-    columns = [of_gpu(samples, index, name) for index in gpus]
-    return _sums(columns, divisor=len(columns) if mean else 1)
+    return _sums(of_gpus(samples, gpus, name), divisor=len(gpus) if mean else 1)
 
 
 def _sums(columns: Sequence[Column], divisor: int = 1) -> list[float | None]:

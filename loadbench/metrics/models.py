@@ -16,8 +16,8 @@ _TOGETHER = {"load_source": "load_s", "disk_source": "disk_bytes"}
 # Fields of the last turn alone: a load that failed once may succeed later.
 _OF_LAST = ("load_error", "was_loaded")
 _VARIANT = re.compile(r"-(cpu|gpu|npu)(?::\d+)?$", re.IGNORECASE)
-_OF_TURN = tuple(name for name in ModelTurn.__struct_fields__ if name in Model.__struct_fields__)
-_OF_LIST = tuple(name for name in ModelFacts.__struct_fields__ if name in Model.__struct_fields__)
+_OF_TURN = set(ModelTurn.__struct_fields__).intersection(Model.__struct_fields__)
+_OF_LIST = set(ModelFacts.__struct_fields__).intersection(Model.__struct_fields__)
 
 
 def records(info: RunFacts, levels: Sequence[Level]) -> list[Model]:

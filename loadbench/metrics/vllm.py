@@ -81,7 +81,8 @@ def _times(name: str, ns: Reals) -> dict[str, float]:
     if not len(known):
         return {}
     found = {"mean": known.mean(), "median": np.median(known), "std": known.std()}
-    found |= {f"p{p}": np.percentile(known, float(p)) for p in PERCENTILES}
+    for p in PERCENTILES:
+        found[f"p{p}"] = np.percentile(known, float(p))
     return {f"{statistic}_{name}_ms": float(value) for statistic, value in found.items()}
 
 

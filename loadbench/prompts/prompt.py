@@ -95,9 +95,7 @@ class Recipe:
             ValueError: If it is nothing of the kind.
         """
         unit, *words = text.split()
-        shared = 0
-        if "|" in words:
-            shared = words.index("|")
+        shared = words.index("|") if "|" in words else 0
         pieces = []
         for word in words:
             if word != "|":

@@ -21,7 +21,7 @@ import orjson
 from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Message, Prompt, Recipe, Rule, texts_of, with_system
 from loadbench.prompts.trace import has_lengths, of_lengths
-from loadbench.scenario.files import check
+from loadbench.scenario.files import check, is_list
 from loadbench.scenario.items import LONGEST_NAME, PROMPTS, SPEAKER, Item, ending, items, name_of
 from loadbench.text import at, nearest, printable, shown
 
@@ -451,7 +451,7 @@ def _turns_in(entry: object, number: int, *, alternate: bool) -> Iterator[tuple[
     """Who says what in an entry of a conversation: one turn, or a question with its answer."""
     if isinstance(entry, str) and alternate:
         yield "assistant" if number % 2 else "user", entry
-    elif isinstance(entry, list) and all(isinstance(one, str) for one in entry):
+    elif is_list(entry, str):
         yield from zip(("user", "assistant"), entry, strict=False)
     elif isinstance(entry, dict):
         for key in SPEAKER:
@@ -480,7 +480,7 @@ def _said(entry: Row) -> str | None:
 def _texts(value: object, place: str, remarks: _Remarks) -> _Asked:
     """The user's turns, as texts."""
     value = _parsed(value)
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+    if value and is_list(value, dict):
         if any(map(_speaker, value)):
             return _conversation(value, place, remarks)
         value = list(map(_said, value))
@@ -622,7 +622,7 @@ def _expected(value: object) -> tuple[str, ...]:
 
 
 def _checks(value: object) -> tuple[Rule, ...]:
-    if isinstance(value, list) and all(isinstance(check, dict) for check in value):
+    if is_list(value, dict):
         return tuple(value)
     if value is not None:
         raise ValueError(f'.checks is {shown(value)}: must be a list, as [{{"contains": "Lisbon"}}]')

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from loadbench.errors import ScenarioError
 from loadbench.prompts.prompt import Prompt, Recipe
+from loadbench.scenario.files import is_list
 from loadbench.scenario.items import items
 from loadbench.text import printable, shown
 
@@ -81,9 +82,7 @@ def read(
     began_s = rows[0][0] or 0.0
     prompts = []
     for number, (at_s, recipe, output) in enumerate(rows):
-        after_s = number * EVERY_S
-        if at_s is not None:
-            after_s = at_s - began_s
+        after_s = number * EVERY_S if at_s is None else at_s - began_s
         prompts.append(Prompt(f"t{number + 1}", (), max_tokens=output, recipe=recipe, at_s=after_s / speed))
     return prompts
 
@@ -136,9 +135,7 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
     when = _named(row, WHEN) or MOONCAKE[0]
     asked = _named(row, ASKED) or MOONCAKE[1]
     answered = _named(row, ANSWERED) or MOONCAKE[2]
-    unit_s = _unit_s(when)
-    if when == MOONCAKE[0]:
-        unit_s = 1e-3
+    unit_s = 1e-3 if when == MOONCAKE[0] else _unit_s(when)
     at_s = None
     if row.get(when) is not None:
         at_s = _time(row[when], when, place, unit_s)
@@ -147,7 +144,7 @@ def of_lengths(row: object, place: str, own: str) -> Row | None:
         return None
     output = _whole(row.get(answered), answered, place)
     blocks = row.get("hash_ids") or []
-    if not isinstance(blocks, list) or not all(isinstance(one, int) for one in blocks):
+    if not is_list(blocks, int):
         raise ScenarioError(f"{place}: hash_ids is {shown(blocks)}: must be a list of whole numbers")
     # Full blocks by their ids, the last as long as is left; what no id covers is the request's own.
     pieces, left = [], tokens

@@ -115,8 +115,11 @@ def written(prompt: Prompt, line: Line = UNKNOWN) -> Prompt:
 
 def longest_in_tokens(prompts: Iterable[Prompt]) -> int | None:
     """Tokens of the longest prompt that is to have so many; None where none is."""
-    recipes = [one.recipe for one in prompts if one.recipe is not None]
-    return max((recipe.length for recipe in recipes if recipe.unit == "tokens"), default=None)
+    longest = None
+    for one in prompts:
+        if one.recipe is not None and one.recipe.unit == "tokens":
+            longest = max(longest or 0, one.recipe.length)
+    return longest
 
 
 def calibration(words: int, number: int, others: Sequence[Prompt]) -> Prompt:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import ScenarioError, UsageError
+from loadbench.scenario.files import is_list
 from loadbench.scenario.items import items, name_of
 from loadbench.store.files import Check, read_info, read_lines
 from loadbench.text import printable
@@ -97,9 +98,7 @@ def read(path: Path, prompts: Path | None = None) -> Scored:
     info = read_info(path)
     answers, unreadable, damage = _answers(path / "answers.jsonl", info["levels"])
     own = path / "prompts.json"
-    questions = {}
-    if own.exists():
-        questions = read_questions(own)
+    questions = read_questions(own) if own.exists() else {}
     if prompts is not None:
         for name, question in read_questions(prompts).items():
             before = questions.get(name)
@@ -146,7 +145,7 @@ def _questions(item: object, default: str, where: str) -> Iterator[Question]:
     if isinstance(item.get("system"), str):
         messages = [{"role": "system", "content": item["system"]}, *messages]
     expected, checks = item.get("expected") or [], item.get("checks") or []
-    if not isinstance(expected, list) or not all(isinstance(aspect, str) and aspect.strip() for aspect in expected):
+    if not is_list(expected, str) or not all(map(str.strip, expected)):
         raise ScenarioError(f"{where}: {printable(name)}: expected must be a list of texts")
     if not isinstance(checks, list):
         raise ScenarioError(f'{where}: {printable(name)}: checks must be a list, as [{{"contains": "Lisbon"}}]')
@@ -282,14 +281,11 @@ class Determinism(msgspec.Struct, frozen=True):
 def determinism(run: Scored, other: Scored | None) -> Determinism:
     """How far a run repeated itself, and another run it."""
     reason = drawn_at_random(run.info)
-    within = against = None
-    if reason is None:
-        within = repeats(run)
+    within = repeats(run) if reason is None else None
+    against = None
     if other is not None:
         why = reason or drawn_at_random(other.info)
-        models = None
-        if why is None:
-            models = between_runs(run, other)
+        models = between_runs(run, other) if why is None else None
         against = Against(other.path.resolve().name, why, settings_apart(run.info, other.info), models)
     return Determinism(reason=reason, within=within, against=against)
 

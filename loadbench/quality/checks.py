@@ -13,7 +13,7 @@ from typing import Any
 
 from loadbench.errors import ScenarioError
 from loadbench.quality.answers import Question
-from loadbench.scenario.files import parse_json
+from loadbench.scenario.files import is_list, parse_json
 from loadbench.text import at, nearest, printable, shown
 
 _CASE = ("ignore_case",)
@@ -245,9 +245,7 @@ def check_schema(schema: object, keys: Keys = ()) -> None:
     Raises:
         ValueError: With the place in the schema.
     """
-    where = "json_schema"
-    if keys:
-        where = f"json_schema at {at(keys)}"
+    where = f"json_schema at {at(keys)}" if keys else "json_schema"
     if not isinstance(schema, dict):
         raise ValueError(f"{where} is {shown(schema)}: must be an object")
     for key in schema:
@@ -257,7 +255,7 @@ def check_schema(schema: object, keys: Keys = ()) -> None:
         if not isinstance(name, str) or name not in TYPES:
             raise ValueError(f"{where} has the type {shown(name)}: use one of {', '.join(TYPES)}")
     required = schema.get("required", [])
-    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+    if not is_list(required, str):
         raise ValueError(f"{where} has required {shown(required)}: must be a list of names")
     if not isinstance(schema.get("enum", []), list):
         raise ValueError(f"{where} has enum {shown(schema['enum'])}: must be a list of values")

@@ -293,9 +293,7 @@ class Judge:
         messages = case.messages(reminder)
         failed = 0  # of this case: each starts with its own patience
         while True:
-            form = None
-            if self.structured is not False:
-                form = case.response_format()
+            form = case.response_format() if self.structured is not False else None
             result = await self._ask(messages, form)
             results.append(result)
             if form is not None and result.status in _REFUSES_FORM and self.structured is None:
@@ -319,10 +317,13 @@ class Judge:
         self, case: Case, results: Sequence[Result], scores: Mapping[str, int], unusable: str | None = None
     ) -> Score:
         answer, cost = case.answer, None
-        # A request that was refused or lost has nothing that a server would count.
-        counted = [one for one in results if one.error is None or (one.input_tokens, one.output_tokens) != (None, None)]
-        read = _total([one.input_tokens for one in counted])
-        written = _total([one.output_tokens for one in counted])
+        inputs, outputs = [], []
+        for one in results:
+            # A request that was refused or lost has nothing that a server would count.
+            if one.error is None or (one.input_tokens, one.output_tokens) != (None, None):
+                inputs.append(one.input_tokens)
+                outputs.append(one.output_tokens)
+        read, written = _total(inputs), _total(outputs)
         if self._prices is not None and read is not None and written is not None:
             cost = (read * self._prices.input + written * self._prices.output) / 1e6
         aspects = {}

@@ -212,9 +212,7 @@ def agreement(a: str, b: str, values: Rated, answers: Sequence[Answer], seed: in
     by_prompt = np.zeros((len(numbers), 6))
     np.add.at(by_prompt, prompts, _sums(x, y))
     kappa = weighted_kappa(x.tolist(), y.tolist())
-    interval = None
-    if kappa is not None:
-        interval = _bootstrap(by_prompt, seed)
+    interval = None if kappa is None else _bootstrap(by_prompt, seed)
     same, difference = float((x == y).mean()), float((y - x).mean())
     return Agreement(a, b, len(pairs), len(by_prompt), kappa, interval, same, difference)
 

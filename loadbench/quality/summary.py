@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 import msgspec
@@ -123,7 +123,10 @@ def summarise(
         unreadable_scores: Lines of scores.jsonl that are none.
         against: Another run, to tell whether the same was answered.
     """
-    model_of = {answer.row: answer.model for answer in run.answers}
+    model_of, prompts = {}, set()
+    for answer in run.answers:
+        model_of[answer.row] = answer.model
+        prompts.add(answer.prompt)
     # A level that was done again has new answers: scores of the old ones are of nothing in this run.
     current = [score for score in latest(scores) if score.row in model_of]
     rated = means(current)
@@ -131,9 +134,7 @@ def summarise(
     for rater, row in rated:
         scored.setdefault(rater.partition(":")[0], set()).add(model_of[row])
     method: Method | None = None
-    reason = "no method has scores of every model"
-    if not rated:
-        reason = "nobody has scored yet"
+    reason = "no method has scores of every model" if rated else "nobody has scored yet"
     for name in reversed(METHODS):  # the first of them has the last word
         if scored.get(name, set()) == set(run.models):
             method, reason = name, f"every model has scores by {name}"
@@ -144,7 +145,7 @@ def summarise(
         schema=SCHEMA,
         run=run.path.resolve().name,
         answers=len(run.answers),
-        prompts=len({answer.prompt for answer in run.answers}),
+        prompts=len(prompts),
         method=method,
         method_reason=reason,
         models=[_model(model, run, current, rated, rules, method) for model in run.models],
@@ -166,32 +167,39 @@ def _model(
     rules: Mapping[str, Sequence[checks.Check]],
     method: Method | None,
 ) -> ModelScores:
-    answers = [answer for answer in run.answers if answer.model == model]
-    answered = {answer.prompt for answer in answers}
-    asked = dict.fromkeys(answer.prompt for answer in run.answers)
-    by_method: dict[str, MethodScore | None] = {name: _by_method(name, answers, rated) for name in METHODS}
+    answers, rows, requests = [], set(), 0
+    answered: dict[str, bool] = {}  # of all prompts, in the order of the run
+    for answer in run.answers:
+        answered.setdefault(answer.prompt, False)
+        if answer.model == model:
+            answered[answer.prompt] = True
+            answers.append(answer)
+            rows.add(answer.row)
+            requests += answer.count
+    unanswered = [prompt for prompt, known in answered.items() if not known]
+    of_model = {key: score for key, score in rated.items() if key[1] in rows}
+    by_method: dict[str, MethodScore | None] = {name: _by_method(name, answers, of_model) for name in METHODS}
     chosen, score = by_method.get(method or ""), None
     if chosen is not None:
         score = Mean(mean=chosen.mean, ci95=chosen.ci95, n=chosen.n)
     return ModelScores(
         model=model,
         answers=len(answers),
-        requests=sum(answer.count for answer in answers),
-        prompts=len(answered),
-        unanswered=[prompt for prompt in asked if prompt not in answered],
+        requests=requests,
+        prompts=len(answered) - len(unanswered),
+        unanswered=unanswered,
         score=score,
         by_method=by_method,
-        by_aspect=_by_aspect(answers, scores),
+        by_aspect=_by_aspect(rows, scores),
         checks=_rules(answers, rules),
     )
 
 
 def _by_method(method: Method, answers: Sequence[Answer], rated: Rated) -> MethodScore | None:
-    rows = {answer.row for answer in answers}
     by_row: dict[str, list[float]] = {}
     raters = set()
     for (rater, row), value in sorted(rated.items()):
-        if row in rows and rater.startswith(f"{method}:"):
+        if rater.startswith(f"{method}:"):
             by_row.setdefault(row, []).append(value)
             raters.add(rater.partition(":")[2])
     if not by_row:
@@ -235,9 +243,8 @@ def mean_over_prompts(values: Sequence[float]) -> tuple[float, Interval | None]:
     return mean, (max(1.0, mean - half), min(5.0, mean + half))
 
 
-def _by_aspect(answers: Sequence[Answer], scores: Sequence[Score]) -> list[AspectMean]:
+def _by_aspect(rows: Collection[str], scores: Sequence[Score]) -> list[AspectMean]:
     """Each expected aspect's mean, by method: what a model leaves out."""
-    rows = {answer.row for answer in answers}
     by_aspect: dict[tuple[str, str, str], list[int]] = {}
     for score in scores:
         if score.row not in rows:
@@ -285,7 +292,12 @@ def _rules(answers: Sequence[Answer], rules: Mapping[str, Sequence[checks.Check]
 def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> JudgeScores:
     """What a judge gave, how much it contradicts itself, and what it cost: every request counts for the cost."""
     rater = f"judge:{name}"
-    asked = [one for one in scores if one.rater == rater]
+    asked, endpoints, requests = [], set(), 0
+    for one in scores:
+        if one.rater == rater:
+            asked.append(one)
+            endpoints.add(one.endpoint)
+            requests += one.tries or 0
     by_row: dict[str, list[int]] = {}
     unusable: Counter[str] = Counter()
     suspects: set[str] = set()
@@ -312,7 +324,7 @@ def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> Judg
             squares += [(value - mean) ** 2 for value in values]
     return JudgeScores(
         by=name,
-        endpoints=sorted(set(filter(None, (one.endpoint for one in asked)))),
+        endpoints=sorted(filter(None, endpoints)),
         rows=len(by_row),
         usable=sum(map(len, by_row.values())),
         unusable=dict(sorted(unusable.items())),
@@ -321,7 +333,7 @@ def _judge(name: str, scores: Sequence[Score], current: Sequence[Score]) -> Judg
         same_share=same / repeated if repeated else None,
         spread_sd=math.sqrt(math.fsum(squares) / freedom) if freedom else None,
         structured=structured,
-        requests=sum(one.tries or 0 for one in asked),
+        requests=requests,
         input_tokens=_total(asked, "input_tokens"),
         output_tokens=_total(asked, "output_tokens"),
         cost=_total(asked, "cost"),

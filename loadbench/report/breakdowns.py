@@ -351,7 +351,7 @@ def energy(summary: Summary) -> list[Table]:
     scenario = levels.facts(summary).scenario or ScenarioFacts()
     sources = {level.energy_source for level in rows}
     notes = []
-    if any(level.j_per_1000_tokens is not None for level in rows):
+    if any(level.j_per_1000_tokens is not None or level.cost_per_1000_tokens is not None for level in rows):
         notes.append("1k, 1M tokens = 1,000 and 1 million output tokens of the level, warm-up included")
     if sources & {"gpu", "cpu", "gpu+cpu"}:
         notes.append("measured, of whole devices: GPU by NVML, CPU by RAPL; idle power and other programs included")
@@ -360,6 +360,8 @@ def energy(summary: Summary) -> list[Table]:
         notes.append(f"declared, not measured: {declared} times the duration of the level")
     if scenario.price_per_kwh:
         notes.append(f"cost at {scenario.price_per_kwh:g} per kWh")
+    if scenario.price_per_hour:
+        notes.append(f"cost at {scenario.price_per_hour:g} per hour of the machine, for the duration of the level")
     return without_unknown(per_model("Energy and power", rows, columns, notes))
 
 

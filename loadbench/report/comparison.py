@@ -304,20 +304,18 @@ def headline(record: Record) -> str:
 
 def sentences(record: Record) -> list[tuple[str, str]]:
     """What makes the word, a sentence a pair of models: (name of the pair, text). The name is "" of the only pair."""
-    decisive, exceptions = _by_pair(record["decisive"]), _by_pair(record["exceptions"])
+    decisive, exceptions, of_pair = map(_by_pair, (record["decisive"], record["exceptions"], record["levels"]))
     pairs = decisive | exceptions
     texts = []
     for models in pairs:
         name = pair(*models) if len(pairs) > 1 else ""
-        texts.append((name, _sentence(record, decisive.get(models, []), exceptions.get(models, []))))
+        n_levels = len(of_pair.get(models, ()))
+        texts.append((name, _sentence(record, decisive.get(models, ()), exceptions.get(models, ()), n_levels)))
     return texts
 
 
-def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[Record]) -> str:
+def _sentence(record: Record, decisive: Sequence[Record], exceptions: Sequence[Record], n_levels: int) -> str:
     metrics = {row["metric"] for row in decisive}
-    n_levels = 0
-    for models in _by_pair(decisive):
-        n_levels += len(_by_pair(record["levels"]).get(models, ()))
     changed: dict[str, list[str]] = {}
     same, unsure = [], []
     withheld: dict[str, list[tuple[Record, str]]] = {}

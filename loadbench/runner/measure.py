@@ -389,8 +389,9 @@ class Prepared:
         found = []
         for one, weight in zip([self.reached, *self.others], weights, strict=True):
             server, round_trip_ms = one.server, rounded(one.round_trip_ns, 3, per=1e6)
-            facts = {"url": server.base_url, "weight": weight, "kind": server.kind, "version": server.version}
-            found.append({**facts, "round_trip_ms": round_trip_ms})
+            facts: dict[str, object] = {"url": server.base_url, "weight": weight, "kind": server.kind}
+            facts |= {"version": server.version, "round_trip_ms": round_trip_ms}
+            found.append(facts)
         return found
 
 

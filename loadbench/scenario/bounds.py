@@ -279,9 +279,7 @@ def _value(figure: Figure, written: str, text: str, door: Door) -> float:
             must_be = "{} is no size: write 4GB or 500MB"
         raise UsageError(f"{shown(text)}: {must_be.format(shown(written))}")
     if figure.unit == "share" and number > 1:
-        hint = ""
-        if suffix == "" and number <= 100:
-            hint = f": write {written}%"
+        hint = f": write {written}%" if suffix == "" and number <= 100 else ""
         raise UsageError(f"{shown(text)}: a share is at most 1 or 100%{hint}")
     return number
 
@@ -371,9 +369,7 @@ class Threshold(msgspec.Struct, frozen=True):
         found = _THRESHOLD.fullmatch(condition)
         if not found:
             raise UsageError(f"{shown(text)} {_NOT_A_BOUND['threshold']}")
-        unrestricted = condition
-        if found["level"] is not None:
-            unrestricted = f"{found['head']} {found['tail']}"
+        unrestricted = condition if found["level"] is None else f"{found['head']} {found['tail']}"
         bound = Bound.parse(unrestricted, "threshold")
         if found["tail"].startswith("="):
             turned = f"{found['head']} {_TURNED[bound.op]} {found['tail'][1:].strip()}"

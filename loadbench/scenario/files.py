@@ -10,7 +10,7 @@ import re
 import select
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 from loadbench.errors import ScenarioError
 from loadbench.text import at, printable, shown
@@ -19,6 +19,7 @@ LARGEST_BYTES = 64 * 1024 * 1024
 DEEPEST = 50
 WRITER_WAIT_S = 5.0  # for the first byte of a named pipe: one that nobody writes to would be waited for without end
 _BUFFER_BYTES = 1 << 19
+Kind = TypeVar("Kind")
 Keys = tuple[str | int, ...]
 Table = dict[str, Any]  # plain data, as JSON and TOML have it
 
@@ -43,9 +44,7 @@ def expanded(path: str | Path, source: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         who = printable(Path(path).parts[0])
-        why = f"there is no user {who[1:]!r}"
-        if who == "~":
-            why = "there is no home folder here (HOME is not set)"
+        why = "there is no home folder here (HOME is not set)" if who == "~" else f"there is no user {who[1:]!r}"
         raise ScenarioError(f"{source} {printable(str(path))}: {why}: write the path in full") from None
 
 
@@ -184,9 +183,7 @@ def parse_json(text: str, file: str, line: int | None = None, *, keys: Keys = ()
     Raises:
         ScenarioError: With line and column, or with the place in the data.
     """
-    where = file
-    if line is not None:
-        where = f"{file}, line {line}"
+    where = file if line is None else f"{file}, line {line}"
 
     def constant(name: str) -> None:
         if nan:
@@ -254,6 +251,15 @@ def check(data: object, where: str, keys: Keys = ()) -> None:
             raise ScenarioError(f"{where}: {at(keys) or 'it'} {problem}")
         if len(keys) > DEEPEST:
             raise ScenarioError(f"{where}: {at(keys[:3])}: nested deeper than {DEEPEST} levels")
+
+
+def is_list(value: object, kind: type[Kind]) -> TypeGuard[list[Kind]]:
+    """Whether it is a list of such values, or an empty one.
+
+    >>> is_list(["a", "b"], str), is_list(["a", 1], str), is_list("ab", str)
+    (True, False, False)
+    """
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
 
 
 def is_deep(value: object, most: int) -> bool:

@@ -191,7 +191,11 @@ def _values(source: Source) -> Iterator[Item]:
             raise ScenarioError(f"{source.where}: must be a list of prompts, not {shown(data)}")
         for key in WHOLE:
             found = data.get(key)
-            if isinstance(found, list) and _holds_items(key, found):
+            if not isinstance(found, list):
+                continue
+            leading: object = next(iter(found), {})
+            # A list of turns, each with its speaker, is one conversation.
+            if key == WHOLE[0] or (isinstance(leading, dict) and leading.keys().isdisjoint(SPEAKER)):
                 for number, value in enumerate(found, start=1):
                     yield Item(number, source.where, json.dumps(value))
                 return
@@ -202,13 +206,6 @@ def _values(source: Source) -> Iterator[Item]:
     while source.peek():
         number, line = number + 1, source.line()
         yield Item(number, source.where, source.value(), line)
-
-
-def _holds_items(key: str, found: list[object]) -> bool:
-    """Whether a list is that of all items, not the turns of one conversation."""
-    if key == WHOLE[0] or not found:
-        return True
-    return isinstance(found[0], dict) and found[0].keys().isdisjoint(SPEAKER)
 
 
 class Source:

@@ -38,8 +38,8 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def load_facts(self) -> dict[str, int | float | str | None]:
         """What run.json says of the load, by the names of its fields."""
-        names = ("concurrency", "request_rate_per_s", "repeat", "shape")
-        return {name: getattr(self, name) for name in names}
+        rate = {"concurrency": self.concurrency, "request_rate_per_s": self.request_rate_per_s}
+        return {**rate, "repeat": self.repeat, "shape": self.shape}
 
     @property
     def is_replay(self) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from loadbench.errors import ScenarioError
 from loadbench.scenario.bounds import decoded, encoded
-from loadbench.scenario.files import Table, check, expanded, parse_json, parse_toml, read_text
+from loadbench.scenario.files import Table, check, expanded, is_list, parse_json, parse_toml, read_text
 from loadbench.scenario.items import PROMPTS, TRACES, ending
 from loadbench.scenario.schema import LOADS, Scenario, Timeouts
 from loadbench.text import STARS, at, nearest, printable, shown, stored_body, stored_header
@@ -36,6 +36,17 @@ _KINDS = {
     "null": "null",
 }
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "array": list, "object": dict, "null": type(None)}
+
+
+def shipped() -> dict[str, Path]:
+    """The scenario files that come with loadbench, by their names: those of the wheel, or of the clone it runs from.
+
+    >>> "quickstart" in shipped()
+    True
+    """
+    inside = Path(__file__).with_name("shipped")
+    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "scenarios"
+    return {path.stem: path for path in sorted(folder.rglob("*.toml"))}
 
 
 def read(path: Path) -> Scenario:
@@ -140,7 +151,7 @@ def read_models(path: Path) -> dict[str, Table]:
         if not name.strip() or not isinstance(facts, dict):
             raise ScenarioError(f'{where}: {at((name,))} is {shown(facts)}: must be a table, as {{"size_mb": 3600}}')
         capabilities = facts.get("capabilities", [])
-        if not isinstance(capabilities, list) or not all(isinstance(c, str) for c in capabilities):
+        if not is_list(capabilities, str):
             raise ScenarioError(
                 f"{where}: {at((name, 'capabilities'))} is {shown(capabilities)}: must be a list of texts"
             )
@@ -161,7 +172,9 @@ def _scenario(data: object, where: str, folder: Path) -> Scenario:
     if isinstance(data.get("timeouts"), dict):
         _known(data["timeouts"], Timeouts, ("timeouts",), where)
     try:
-        data = data | _files(data, folder) | _extra_body(data)
+        data = data | _files(data, folder)
+        if isinstance(data.get("extra_body"), str):  # as JSON: TOML has no null, which takes a key out
+            data["extra_body"] = parse_json(data["extra_body"], "extra_body")
         return msgspec.convert(data, Scenario, dec_hook=decoded)
     except msgspec.ValidationError as error:
         raise ScenarioError(f"{where}: {_line(str(error), data)}") from None
@@ -177,14 +190,6 @@ def _known(data: Table, kind: type[msgspec.Struct], keys: tuple[str, ...], where
             if keys and key in Scenario.__struct_fields__:
                 hint = f": move it above [{keys[0]}]"
             raise ScenarioError(f"{where}: unknown key {at((*keys, key))}{hint}")
-
-
-def _extra_body(data: Table) -> Table:
-    """More keys of the request that are written as JSON: TOML has no null, which takes a key out."""
-    text = data.get("extra_body")
-    if not isinstance(text, str):
-        return {}
-    return {"extra_body": parse_json(text, "extra_body")}
 
 
 def _files(data: Table, folder: Path) -> Table:

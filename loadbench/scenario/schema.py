@@ -319,6 +319,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Of electricity, in your currency."),
         Flag("--price-per-kwh", "Of electricity, in your currency.", "PRICE"),
     ] = None
+    price_per_hour: Annotated[
+        Positive | None,
+        Meta(description="Of the machine, as it is rented, in your currency."),
+        Flag("--price-per-hour", "Of the machine, as rented, in your currency.", "PRICE"),
+    ] = None
     declared_watts: Annotated[
         Positive | None,
         Meta(description="What the server draws under load, where it cannot be measured."),
@@ -367,9 +372,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def _loads(self) -> list[Load]:
         if self.trace is not None:
-            speed = ""
-            if self.trace_speed != 1:
-                speed = f" x{self.trace_speed:g}"
+            speed = f" x{self.trace_speed:g}" if self.trace_speed != 1 else ""
             file = self.trace.replace("\\", "/").rpartition("/")[2]
             return [Load(f"trace{speed.replace(' ', '-')}", rate_per_s=1.0, shape=f"{TRACE}{file}{speed}")]
         loads = []

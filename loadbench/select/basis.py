@@ -98,18 +98,20 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
     there = [one for one in some if load in one.sides]
     worth = terms.policy.licences
     licences: Figures = {}
+    by_candidate: dict[str, list[Met]] = {}
     for one in there:
+        by_candidate[one.name] = []
         word = licence(one)
         if word is not None and word in worth:
             licences[one.name] = Figure(worth[word], source=word)
     measured = {**figures(there, load), "licence": licences}
-    by_candidate: dict[str, list[Met]] = {one.name: [] for one in there}
-    left = list(there)
+    out = set()
     for need in terms.needs:
         for name, found in met(need, there, load, measured).items():
             by_candidate[name].append(found)
             if falls_out(found, terms):
-                left = [one for one in left if one.name != name]
+                out.add(name)
+    left = [one for one in there if one.name not in out]
     names = [one.name for one in left]
     counts = {figure: len(values.keys() & set(names)) for figure, values in measured.items()}
     parts = shares(terms.policy.weights, counts)
@@ -169,9 +171,7 @@ def doubts(basis: Basis, *, alone: bool, close: bool) -> list[Finding]:
     if not basis.shares:
         found.append(_doubt("red", "weights", "", "no figure with a weight is known: there is no rank"))
     if not others:
-        which = "only one candidate is left"
-        if alone:
-            which = "there is only one candidate"
+        which = "there is only one candidate" if alone else "only one candidate is left"
         found.append(_doubt("warn", "one", "", f"{which}: nothing to compare it with"))
     elif close:
         share = basis.win(basis.order[0])["both"]
@@ -216,9 +216,7 @@ def _of_runs(some: Sequence[Candidate], load: str) -> Iterator[Finding]:
         for lap in one.laps(load):
             # Repeats are held against the candidate's first run, a candidate's first run against the winner's.
             base = own or first
-            meant: tuple[str, ...] = ("model",)
-            if own is None:
-                meant = MEANT
+            meant: tuple[str, ...] = MEANT if own is None else ("model",)
             own = own or lap
             first = first or lap
             if base is None:
@@ -253,9 +251,7 @@ def _of_answers(winner: Candidate, others: Sequence[Candidate], basis: Basis) ->
                 yield _doubt("warn", "V5", one.name, text)
             elif found.code == "V6":
                 text = f"tokens of {winner.name} come from {found.base}, of {one.name} from {found.new}"
-                severity: Severity = "note"
-                if basis.shares.get("output_tokens_per_s"):
-                    severity = "warn"
+                severity: Severity = "warn" if basis.shares.get("output_tokens_per_s") else "note"
                 yield _doubt(severity, "V6", one.name, f"{text}: compare them by characters")
 
 
@@ -263,9 +259,7 @@ def _of_needs(winner: str, basis: Basis) -> Iterator[Finding]:
     """Requirements that the winner may miss, and candidates that may have been eliminated wrongly."""
     for name, needs in basis.met.items():
         for one in needs:
-            why = "too few requests for an interval"
-            if one.sure is False:
-                why = "its interval includes the bound"
+            why = "its interval includes the bound" if one.sure is False else "too few requests for an interval"
             if name == winner and one.outcome == "unknown":
                 yield _doubt("warn", "need", name, f"whether {name} meets {one.need} is not known")
             elif name == winner and one.sure is not True:
@@ -323,18 +317,22 @@ def _of_one_figure(name: str, candidates: Sequence[str], figures: Figures) -> It
 
 def _of_sources(some: Sequence[Candidate], basis: Basis) -> Iterator[Finding]:
     """Where figures come from: the simulator, a process of several models, one measurement."""
-    simulated = [one.name for one in some if one.simulated]
+    simulated, shared, most = [], [], 0
+    for one in some:
+        most = max(most, len(one.laps(basis.load)))
+        if one.simulated:
+            simulated.append(one.name)
+        if one.shared:
+            shared.append(one.name)
     if simulated:
         text = f"simulated, with a declared law: {_names(simulated)}; no figures of a real model"
         yield _doubt("warn", "simulated", "", text)
-    shared = [one.name for one in some if one.shared]
     if shared and basis.shares.get("memory"):
         text = f"several models were loaded in one process, so memory cannot be told apart ({_names(shared)})"
         yield _doubt("warn", "memory", "", text)
     # Others' fives are not a judge's fives.
     if len(scoring_methods(some)) > 1:
         yield _doubt("warn", "quality", "", "the runs were scored in different ways: their scores cannot be compared")
-    most = max((len(one.laps(basis.load)) for one in some), default=0)
     if most == 1:
         text = "each was measured once, so run-to-run variation is unknown; repeat with --repeat 5"
         yield _doubt("note", "once", "", text)

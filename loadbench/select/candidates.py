@@ -176,8 +176,11 @@ def candidates(runs: Sequence[Measured]) -> list[Candidate]:
     shared: set[_Key] = set()
     for one in runs:
         measured = sides([one.run])
-        models = {model.id: model for model in one.summary.models}
-        resident = [model.id for model in one.summary.models if model.was_loaded is not False]
+        models, resident = {}, []
+        for model in one.summary.models:
+            models[str(model.id)] = model
+            if model.was_loaded is not False:
+                resident.append(model.id)
         here: set[_Key] = set()
         for level in one.summary.levels:
             if level.closing:  # it repeats the first level, and is no load of its own
@@ -251,9 +254,7 @@ def _name(key: _Key, keys: Sequence[_Key]) -> str:
     for part, word in (("device", "on"), ("execution_provider", "by"), ("server", "of"), ("endpoint", "at")):
         value = getattr(key, part)
         if len({getattr(other, part) for other in same}) > 1:
-            shown = value or "?"
-            if part == "endpoint":
-                shown = _short(value)
+            shown = _short(value) if part == "endpoint" else value or "?"
             name = f"{name} {word} {shown}"
             same = [other for other in same if getattr(other, part) == value]
     return name
@@ -291,9 +292,8 @@ def load_at(some: Sequence[Candidate], name: str | None) -> str:
     measured = [one for one in some if one.loads]
     if not measured:
         raise UsageError("no candidate completed a level: there is nothing to choose between; measure them first")
-    common = set(ordered).intersection(*(one.loads for one in measured))
     for load in ordered:
-        if load in common:
+        if all(load in one.loads for one in measured):
             return load
     has = "; ".join(f"{one.name} has {', '.join(one.loads)}" for one in measured[:6])
     raise UsageError(

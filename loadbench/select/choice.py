@@ -133,8 +133,9 @@ def _place(rows: Mapping[str, Record], basis: Basis) -> None:
     """What the rank says of each row that is left."""
     grid = basis.grid
     # Tokens do not compare between models: they decide nothing of who beats whom in everything.
-    columns = [k for k, name in enumerate(grid.figures) if name != "output_tokens_per_s"]
-    front = rank.dominated(grid.names, [grid.figures[k] for k in columns], grid.logs[:, columns])
+    names = [name for name in grid.figures if name != "output_tokens_per_s"]
+    columns = list(map(grid.figures.index, names))
+    front = rank.dominated(grid.names, names, grid.logs[:, columns])
     logs = rank.ratios(grid.logs)
     for place, i in enumerate(basis.order, start=1):
         missing = []
@@ -272,10 +273,13 @@ def updated(known: Mapping[str, Record], record: Record, facts: Mapping[str, Rec
 
 def _key(row: Record, rows: Sequence[Record], found: Record) -> str:
     """Its name in the file. Not one that several models answer to: variants of an alias go under their ids."""
-    models = {str(other["model"]) for other in rows}
+    answering: dict[str, set[str]] = {}
+    for other in rows:
+        answering.setdefault(str(other["model"]), set()).add(other["model"])
+        for name in other["names"]:
+            answering.setdefault(name, set()).add(other["model"])
     for name in row["names"]:
-        answering = {other["model"] for other in rows if name in other["names"]}
-        if name in found and len(answering) == 1 and (name == row["model"] or name not in models):
+        if name in found and answering[name] == {row["model"]}:
             return str(name)
     return str(row["model"])
 

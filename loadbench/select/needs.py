@@ -123,9 +123,7 @@ def combined(parts: Mapping[str, Sequence[Figure]]) -> Figures:
         if has_intervals or k > 1:
             low = significant(math.exp(centre - max(math.sqrt(down) / k, spread)))
             high = significant(math.exp(centre + max(math.sqrt(up) / k, spread)))
-        value = some[0].value
-        if k > 1:
-            value = math.exp(centre)
+        value = math.exp(centre) if k > 1 else some[0].value
         found[name] = Figure(value, low, high, n=sum(part.n for part in some), runs=k)
     return found
 
@@ -186,11 +184,11 @@ def of_times(
         if math.inf not in [part.value for part in some]:
             finite[one.name] = some
             continue
-        lows = [part.low for part in some if part.low is not None]
-        low = None
-        if len(lows) == len(some):
-            low = min(lows)
-        endless[one.name] = Figure(math.inf, low, math.inf, n=sum(part.n for part in some), runs=len(some))
+        low, n = math.inf, 0
+        for part in some:
+            low = min(low, -math.inf if part.low is None else part.low)
+            n += part.n
+        endless[one.name] = Figure(math.inf, low if low > -math.inf else None, math.inf, n, len(some))
     return {**combined(finite), **endless}
 
 
@@ -274,8 +272,11 @@ def of_levels(candidates: Sequence[Candidate], load: str, figure: declarations.F
     """A figure of summary.json's levels that has no interval of its own."""
     parts: dict[str, list[Figure]] = {}
     for one in candidates:
-        values = [figure.read(level) for level in one.levels.get(load, ())]
-        parts[one.name] = [Figure(float(value)) for value in values if value is not None]
+        parts[one.name] = []
+        for level in one.levels.get(load, ()):
+            value = figure.read(level)
+            if value is not None:
+                parts[one.name].append(Figure(float(value)))
     return combined(parts)
 
 
@@ -323,7 +324,7 @@ def _per_characters(candidates: Sequence[Candidate], load: str, per_tokens: str)
             spent, tokens = getattr(level, per_tokens), (level.output_tokens or NOTHING).total
             if spent and tokens and level.characters:
                 parts.setdefault(one.name, []).append(Figure(spent * tokens / level.characters))
-                sources[one.name] = str(level.energy_source)
+                sources[one.name] = level.energy_source or "price per hour"
     return {name: replace(figure, source=sources[name]) for name, figure in combined(parts).items()}
 
 
@@ -397,9 +398,7 @@ def met(need: Need, candidates: Sequence[Candidate], load: str, measured: Mappin
     bound = need.bound
     if bound is None:
         return {one.name: _of_word(need, one) for one in candidates}
-    found = None
-    if bound.statistic is None:
-        found = measured.get(need.name)
+    found = measured.get(need.name) if bound.statistic is None else None
     if found is None:
         found = _of_bound(bound, candidates, load)
     return {one.name: _of_figure(need, bound, found.get(one.name)) for one in candidates}

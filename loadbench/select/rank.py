@@ -20,6 +20,7 @@ from operator import itemgetter, mul
 import numpy as np
 
 from loadbench.errors import UsageError
+from loadbench.scenario.files import is_list
 from loadbench.select.needs import Figure, declared, is_speed, points
 from loadbench.store.record import Flags, Reals
 from loadbench.text import nearest, shown
@@ -55,8 +56,8 @@ CRITERIA = (
 )
 """Tokens per second are shown and do not count unless somebody weighs them: models cut the same text into more or fewer
 of them. A licence is a need before it is a matter of degree."""
-NAMES = tuple(one.name for one in CRITERIA)
 USUAL: Mapping[str, float] = {one.name: one.weight for one in CRITERIA}
+NAMES = tuple(USUAL)
 _SAME = {"license": "licence", "energy": "cost", "ttft": "latency", "speed": "latency"}
 
 
@@ -96,13 +97,11 @@ def policy(data: object = None, changes: Sequence[str] = (), where: str = "--wei
         raise UsageError(f'{where}: must be a table of weights, as {{"latency": 3, "quality": 2}}')
     table = dict(data or {})
     needs, licences = table.pop("needs", []), table.pop("licences", table.pop("licenses", {}))
-    if not isinstance(needs, list) or not all(isinstance(need, str) for need in needs):
+    if not is_list(needs, str):
         raise UsageError(f'{where}: needs is {shown(needs)}: must be a list of texts, as ["ttft_p95<1s"]')
     if not isinstance(licences, Mapping):
         raise UsageError(f'{where}: licences is {shown(licences)}: must be a table, as {{"mit": 1}}')
-    weights = dict.fromkeys(NAMES, 0.0)
-    if data is None:
-        weights = dict(USUAL)
+    weights = dict(USUAL) if data is None else dict.fromkeys(NAMES, 0.0)
     for name, value in table.items():
         weights[_criterion(str(name), where)] = _weight(value, f"{where}: {name}")
     for text in changes:
@@ -209,7 +208,7 @@ def grid(names: Sequence[str], found: Mapping[str, Mapping[str, Figure]]) -> Gri
             one = found[figure].get(name)
             if one is None:
                 continue
-            value, low, high = (goodness(figure, end) for end in (one.value, one.low, one.high))
+            value, low, high = goodness(figure, one.value), goodness(figure, one.low), goodness(figure, one.high)
             if value is None:
                 continue
             logs[i, k] = value
@@ -349,9 +348,9 @@ def wins(
         factors = factors[:, list(groups)]
     other = weights * factors
     other = other / other.sum(axis=1, keepdims=True)
-    fixed = np.broadcast_to(filled(grid.logs), drawn.shape)
     again = filled(drawn)
-    by_weights, by_both = (np.einsum("drc,dc->dr", logs, other) for logs in (fixed, again))
+    by_weights = np.einsum("rc,dc->dr", filled(grid.logs), other)
+    by_both = np.einsum("drc,dc->dr", again, other)
     return Wins(_first(again @ weights), _first(by_weights), _first(by_both))
 
 

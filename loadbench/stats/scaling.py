@@ -71,9 +71,7 @@ def _points(members: Sequence[Level]) -> list[Point]:
     for n, same in sorted(by_load.items()):
         halves = [_log_half_of(level) for level in same]
         sure = [half for half in halves if half is not None]
-        log_half = None
-        if len(sure) == len(halves):
-            log_half = math.sqrt(sum(half**2 for half in sure)) / len(sure)
+        log_half = math.sqrt(sum(half**2 for half in sure)) / len(sure) if len(sure) == len(halves) else None
         point = Point(
             n=n,
             in_flight=_mean([level.in_flight_mean for level in same]) or n,

@@ -127,7 +127,7 @@ def crossing(
     >>> crossing([4, 6, 8, 12], [436, 430, 400, 200], [436, 436, 436, 300], 0.95)
     Crossing(load=7.44, low=6.57, high=8.1)
     """
-    x, good, of = (np.array(values, dtype=np.float64) for values in (np.log(loads), hits, n))
+    x, good, of = np.log(loads), np.array(hits, dtype=np.float64), np.array(n, dtype=np.float64)
     if len(set(loads)) < 2 or not 0 < wanted < 1:
         return None
     middle = float(x.mean())
@@ -146,7 +146,8 @@ def crossing(
     inside = linear * linear - square * constant
     if not (square > 0 and inside >= 0):
         return Crossing(_short(middle + (target - a) / b), None, None)
-    low, high = (middle + (-linear + side * math.sqrt(inside)) / square for side in (-1, 1))
+    root = math.sqrt(inside)
+    low, high = middle + (-linear - root) / square, middle + (-linear + root) / square
     return Crossing(_short(middle + (target - a) / b), _short(low), _short(high))
 
 

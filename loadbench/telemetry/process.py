@@ -201,9 +201,7 @@ def find_pid(base_url: str) -> int | None:
     port = parts.port
     if not port:
         port = 443 if parts.scheme == "https" else 80
-    own = {host}
-    if host.endswith("localhost"):
-        own = {"127.0.0.1", "::1"}
+    own = {"127.0.0.1", "::1"} if host.endswith("localhost") else {host}
     listeners = _listeners()
     # An address of its own wins over "all addresses".
     for addresses in (own, _ANY):

@@ -22,13 +22,10 @@ from itertools import groupby
 import orjson
 
 from loadbench import text as units
-from loadbench.errors import how_to_install
 from loadbench.report import document as doc
 from loadbench.report.document import Cell, Column, Section, Table, Trace
 from loadbench.text import one_line
 
-HOW = how_to_install("html")
-"""How to get the plots."""
 MOST_PANELS = 6
 """Plots of one kind that are open; more unfold on a click."""
 FEW = "too few requests for a 95% interval"
@@ -229,8 +226,9 @@ def _header(title: doc.Title) -> Markup:
 def _without_plots(library: Bundle | None) -> Markup:
     if library is None:
         words = "The tables below hold every figure; the plots need plotly, which is not installed. To get them: "
-        how = [tag("code", part) if i % 2 else part for i, part in enumerate(HOW.split("`"))]
-        return tag("p", words, how, ", then ", tag("code", "loadbench report RUN"), class_="hint")
+        return tag(
+            "p", words, tag("code", "pip install plotly"), ", then ", tag("code", "loadbench report RUN"), class_="hint"
+        )
     words = "Plots need JavaScript. The same figures are in the tables beneath them."
     return Markup(f"<noscript>{tag('p', words, class_='hint')}</noscript>")
 
