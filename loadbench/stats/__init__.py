@@ -67,7 +67,7 @@ def student(freedom: float, tail: float = TAIL) -> float:
 @lru_cache(maxsize=4096)
 def _whole(freedom: int, tail: float) -> float:
     low, high = 0.0, math.pi / 2
-    for _ in range(60):
+    for _ in range(60):  # halved so often, the interval is below a float's last digit
         middle = (low + high) / 2
         if _within(middle, freedom) < 1 - 2 * tail:
             low = middle
@@ -296,5 +296,6 @@ def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     if not len(values):
         return np.zeros(0, dtype=np.bool_)
     away = np.abs(values - np.median(values))
+    # What makes either deviation the standard deviation, were the values normal.
     scale = float(np.median(away)) / 0.6745 or float(away.mean()) * 1.253314
     return (away > OUTLIER_Z * scale) & (scale > 0)
