@@ -348,6 +348,7 @@ def _shared_by_levels(runs: Sequence[Runs], doubts: Sequence[Estimate | None]) -
 def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
     """The mean over levels, with its interval at a tail; None where a level has no ratio with an interval."""
     n, logs, intervals = len(verdicts), [], []
+    n_base = n_new = 0
     for v in verdicts:
         if v.bounds is None or v.low is None or v.metric != verdicts[0].metric:
             return None
@@ -355,6 +356,8 @@ def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
             return None
         logs.append(math.log(v.ratio))
         intervals.append(v.bounds)
+        n_base += v.n_base
+        n_new += v.n_new
     if n < 2:
         return None
     # What a level shows of the machine in one run, the next shows too: the mean of each run takes that out.
@@ -395,8 +398,8 @@ def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
             low=low,
             high=high,
             method=f"geometric mean of {n} levels{how}",
-            n_base=sum(v.n_base for v in verdicts),
-            n_new=sum(v.n_new for v in verdicts),
+            n_base=n_base,
+            n_new=n_new,
             by_run=by_run,
             paired=bool(by_run),
             runs=runs,

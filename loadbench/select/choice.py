@@ -180,7 +180,7 @@ def _declared(name: str, parts: Mapping[str, float]) -> Record:
 
 
 def _would_change(basis: Basis) -> Record:
-    grid, weights = basis.grid, basis.weights()
+    grid, weights = basis.grid, basis.weights
     ratios, first, second = rank.ratios(grid.logs), basis.order[0], basis.order[1]
     weight = rank.other_weight(grid.names, grid.figures, ratios, weights, first)
     name = grid.names[second]
