@@ -49,9 +49,7 @@ class _Judged:
 
     @property
     def edge(self) -> float:
-        if self.is_share:
-            return self.margin
-        return math.log1p(self.margin)
+        return self.margin if self.is_share else math.log1p(self.margin)
 
     def bounds(self, tail: float) -> Bounds | None:
         change = self.at(tail)
@@ -241,9 +239,7 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
 
 
 def _exp(log: float | None) -> float | None:
-    if log is None:
-        return None
-    return math.exp(log)
+    return None if log is None else math.exp(log)
 
 
 def _lost(base: Side, new: Side) -> tuple[str, str]:

@@ -185,6 +185,4 @@ def _slow(rows: Sequence[Endpoint]) -> str | None:
 
 
 def _ms(time: float) -> str:
-    if time >= 1000:
-        return f"{time:,.0f} ms"
-    return f"{time:.3g} ms"
+    return f"{time:,.0f} ms" if time >= 1000 else f"{time:.3g} ms"

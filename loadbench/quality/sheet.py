@@ -104,9 +104,7 @@ def render(sheet: Sequence[Line], kind: str) -> bytes:
 
 def _plain(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: answers are anybody's text."""
-    if cell.startswith(_FORMULA):
-        return f"'{cell}"
-    return cell
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 @dataclass(frozen=True, slots=True)

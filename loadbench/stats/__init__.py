@@ -179,9 +179,7 @@ def percentile(ascending: NDArray[np.number], p: float) -> float | None:
     >>> percentile(np.array([1.0, 2.0, 39.06]), 0.95)
     39.06
     """
-    if not len(ascending):
-        return None
-    return float(ascending[rank(p, len(ascending)) - 1])
+    return float(ascending[rank(p, len(ascending)) - 1]) if len(ascending) else None
 
 
 def needed(p: float, tail: float = TAIL) -> int:

@@ -216,6 +216,4 @@ def _ends(values: Reals) -> tuple[float, float]:
 
 
 def _within(n: float, measured_to: float) -> float | None:
-    if n > measured_to:
-        return None
-    return n
+    return n if n <= measured_to else None
