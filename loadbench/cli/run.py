@@ -49,7 +49,7 @@ LAYOUT = {
     ),
     "Plan": ("slo", "fail_if", "strict", "yes", "dry_run", "budget", "resume"),
     "Cold starts, memory, energy": (
-        *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts"),
+        *("cold", "idle_gap", "keep_warm", "telemetry", "price_per_kwh", "declared_watts", "price_per_hour"),
     ),
     "Output": ("folder", "name", "full", "opens", "junit", "as_json", "quiet", "no_progress", "answers"),
     MORE: ("stamps",),

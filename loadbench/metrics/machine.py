@@ -249,25 +249,30 @@ def throttled(samples: Sequence[Sample], gpus: Sequence[int]) -> bool | None:
 
 
 def add_energy(level: Level, samples: Sequence[Sample], gpus: Sequence[int], scenario: ScenarioFacts) -> None:
-    """Fill in `energy_j`, its source, and what 1,000 output tokens of the level took.
+    """Fill in `energy_j`, its source, and what the output tokens of the level took and cost.
 
     Args:
         samples: Of the level, without what is not the server's machine's.
         gpus: Indices of the GPUs that count.
-        scenario: `declared_watts` stands in where nothing was measured, `price_per_kwh` gives the cost.
+        scenario: `declared_watts` stands in where nothing was measured, `price_per_kwh` and `price_per_hour` give the
+            cost: that of the energy, of the machine's time, or of both.
     """
     joules, source = measured_energy(samples, gpus)
     if joules is None and scenario.declared_watts and level.duration_s:
         joules, source = scenario.declared_watts * level.duration_s, "declared"
     level.energy_j, level.energy_source = significant(joules), source
-    if joules is None or not level.output_tokens_spent:
+    if not level.output_tokens_spent:
         return
-    per_1000_j = 1000 * joules / level.output_tokens_spent
-    per_1000_wh = per_1000_j / J_PER_WH
-    level.j_per_1000_tokens = significant(per_1000_j)
-    level.wh_per_1000_tokens = significant(per_1000_wh)
-    if scenario.price_per_kwh:
-        cost = per_1000_wh / WH_PER_KWH * scenario.price_per_kwh
+    thousands = level.output_tokens_spent / 1000
+    cost = 0.0
+    if scenario.price_per_hour and level.duration_s:
+        cost += scenario.price_per_hour * level.duration_s / 3600 / thousands
+    if joules is not None:
+        per_1000_wh = joules / J_PER_WH / thousands
+        level.j_per_1000_tokens = significant(joules / thousands)
+        level.wh_per_1000_tokens = significant(per_1000_wh)
+        cost += per_1000_wh / WH_PER_KWH * (scenario.price_per_kwh or 0.0)
+    if cost:
         level.cost_per_1000_tokens = significant(cost)
         level.cost_per_million_tokens = significant(1000 * cost)
 

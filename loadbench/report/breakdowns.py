@@ -213,11 +213,11 @@ def devices(summary: Summary) -> list[Table]:
         families.setdefault(_family(level, summary), []).append(level)
     tables = []
     for family, rows in families.items():
-        names: set[str | None] = {family}
-        for level in rows:
-            names |= {model.name for model in summary.models if model.id == level.model}
+        ids = {level.model for level in rows}
+        # The user may have asked for it by another name than its alias.
+        names = {family} | {model.name for model in summary.models if model.id in ids}
         absent = [row for row in summary.absent if row.name in names]
-        if len({level.model for level in rows}) > 1 or absent:
+        if len(ids) > 1 or absent:
             tables += without_unknown([_devices(family, rows, absent)], fixed=2)
     return tables
 
@@ -351,7 +351,7 @@ def energy(summary: Summary) -> list[Table]:
     scenario = levels.facts(summary).scenario or ScenarioFacts()
     sources = {level.energy_source for level in rows}
     notes = []
-    if any(level.j_per_1000_tokens is not None for level in rows):
+    if any(level.j_per_1000_tokens is not None or level.cost_per_1000_tokens is not None for level in rows):
         notes.append("1k, 1M tokens = 1,000 and 1 million output tokens of the level, warm-up included")
     if sources & {"gpu", "cpu", "gpu+cpu"}:
         notes.append("measured, of whole devices: GPU by NVML, CPU by RAPL; idle power and other programs included")
@@ -360,6 +360,8 @@ def energy(summary: Summary) -> list[Table]:
         notes.append(f"declared, not measured: {declared} times the duration of the level")
     if scenario.price_per_kwh:
         notes.append(f"cost at {scenario.price_per_kwh:g} per kWh")
+    if scenario.price_per_hour:
+        notes.append(f"cost at {scenario.price_per_hour:g} per hour of the machine, for the duration of the level")
     return without_unknown(per_model("Energy and power", rows, columns, notes))
 
 

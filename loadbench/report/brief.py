@@ -236,7 +236,7 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
         Column("done", "/s"),
         Column("tokens", "/s"),
         *([Column("per user", "tok/s"), Column("TTFT p50", "ms"), Column("TTFT p95", "ms")] if streamed else []),
-        *([Column("TTFAT p95", "ms")] if reasons else []),
+        *([Column("TTFAT", "p95 ms")] if reasons else []),
         *([Column("ITL p95" if spaced else "TPOT p95", "ms")] if streamed else []),
         Column("E2E p95", "ms"),
         Column("failed"),

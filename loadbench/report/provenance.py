@@ -282,6 +282,8 @@ def assumed(run: RunFacts) -> str:
         parts.append(f"{scenario.declared_watts:g} W under load where nothing was measured (--watts)")
     if scenario.price_per_kwh:
         parts.append(f"a price of {scenario.price_per_kwh:g} per kWh")
+    if scenario.price_per_hour:
+        parts.append(f"a price of {scenario.price_per_hour:g} per hour of the machine")
     return "; ".join(parts)
 
 

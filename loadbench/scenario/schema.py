@@ -309,6 +309,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Of electricity, in your currency."),
         Flag("--price-per-kwh", "Of electricity, in your currency.", "PRICE"),
     ] = None
+    price_per_hour: Annotated[
+        Positive | None,
+        Meta(description="Of the machine, as it is rented, in your currency."),
+        Flag("--price-per-hour", "Of the machine, as rented, in your currency.", "PRICE"),
+    ] = None
     declared_watts: Annotated[
         Positive | None,
         Meta(description="What the server draws under load, where it cannot be measured."),

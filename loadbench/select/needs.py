@@ -322,7 +322,7 @@ def _per_characters(candidates: Sequence[Candidate], load: str, per_tokens: str)
             spent, tokens = getattr(level, per_tokens), (level.output_tokens or NOTHING).total
             if spent and tokens and level.characters:
                 parts.setdefault(one.name, []).append(Figure(spent * tokens / level.characters))
-                sources[one.name] = str(level.energy_source)
+                sources[one.name] = level.energy_source or "price per hour"
     return {name: replace(figure, source=sources[name]) for name, figure in combined(parts).items()}
 
 
