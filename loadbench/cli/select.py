@@ -76,9 +76,11 @@ def select(
 ) -> int:
     """Choose a model from the runs in the folders RUN, or from the newest one ("last").
 
-    Every model on every device is a candidate. Who misses a hard need falls out; the others are ranked by weighted
-    criteria. How firm the rank is, what would change it and what speaks against it is told with it.
+    Every model on every device is a candidate. Models that miss a requirement are eliminated; the others are ranked by
+    weighted criteria. The result says how firm the rank is, and what would change it.
     """
+    if explain and kind != "text":
+        raise UsageError(f"--explain is for --format text; {kind} always has every figure: leave it out")
     policy = _policy(weights, weight)
     terms = selecting.Terms(
         policy=policy,

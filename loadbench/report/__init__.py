@@ -55,8 +55,8 @@ def _render(subject: str, kind: str, record: Mapping[str, object]) -> str:
     # By name, and when it is rendered: rich and numpy take longer to import than most commands run.
     module = import_module(f"loadbench.report.{subject}")
     match kind:
-        case "csv":
-            return str(module.csv(record))
+        case "csv" | "llama-bench":
+            return str(getattr(module, kind.replace("-", "_"))(record))
         case "json":  # of a choice, with its sentences
             return json({**record, "words": module.in_words(record)})
         case "html":
@@ -66,7 +66,7 @@ def _render(subject: str, kind: str, record: Mapping[str, object]) -> str:
 
 FORMATS: Mapping[str, Render] = {
     **_formats("run", "text", "markdown"),
-    **_formats("exports", "csv"),
+    **_formats("exports", "csv", "llama-bench"),
     "json": json,
     **_formats("run", "html"),
 }

@@ -213,11 +213,11 @@ def devices(summary: Summary) -> list[Table]:
         families.setdefault(_family(level, summary), []).append(level)
     tables = []
     for family, rows in families.items():
-        names: set[str | None] = {family}
-        for level in rows:
-            names |= {model.name for model in summary.models if model.id == level.model}
+        ids = {level.model for level in rows}
+        # The user may have asked for it by another name than its alias.
+        names = {family} | {model.name for model in summary.models if model.id in ids}
         absent = [row for row in summary.absent if row.name in names]
-        if len({level.model for level in rows}) > 1 or absent:
+        if len(ids) > 1 or absent:
             tables += without_unknown([_devices(family, rows, absent)], fixed=2)
     return tables
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadbench import text as units
 from loadbench.errors import UsageError
@@ -12,7 +12,20 @@ from loadbench.figures import FIGURES, STATISTIC_TITLES, Figure
 from loadbench.metrics.checks import NAMES
 from loadbench.report import levels as reading
 from loadbench.report import objectives, provenance, run, tables
-from loadbench.report.document import Block, Cell, Column, Document, Line, Section, Table, Text, Title, Tone, tables_of
+from loadbench.report.document import (
+    Block,
+    Cell,
+    Column,
+    Document,
+    Facts,
+    Line,
+    Section,
+    Table,
+    Text,
+    Title,
+    Tone,
+    tables_of,
+)
 from loadbench.report.levels import Record
 from loadbench.scenario.bounds import Bound
 from loadbench.store.summary import Curve, Distribution, Finding, Level, Summary, rank
@@ -40,6 +53,17 @@ def document(record: Record | Summary) -> Document:
     if found := _warnings(summary):
         blocks.append(Text("", found, sign="!"))
     return Document(title, [Section("brief", "In short", blocks)])
+
+
+def pasted(record: Record | Summary) -> Document:
+    """The same to paste in an issue: with what was measured, on which machine, and the command."""
+    summary = reading.read(record)
+    short = document(summary)
+    facts = [(name, text) for name, text in provenance.facts(summary) if name in ("target", "model", "client")]
+    if command := reading.facts(summary).command:
+        facts.append(("command", shlex.join(command)))
+    # One command's line is long, and the reader came for the table.
+    return replace(short, sections=[*short.sections, Section("facts", "", [Facts("", facts)])])
 
 
 # -- in words
@@ -177,11 +201,7 @@ def _nothing(levels: Sequence[Level]) -> str:
     attempted = sum(level.attempted or 0 for level in levels)
     if not attempted:
         return "Not measured."
-    kinds: Counter[str] = Counter()
-    for level in levels:
-        kinds.update(level.errors or {})
-    why = tables.counts(kinds) if kinds else "cancelled"
-    return f"None of {units.plural(attempted, 'request')} completed ({why})."
+    return f"None of {units.plural(attempted, 'request')} completed ({tables.failures(levels) or 'cancelled'})."
 
 
 def _bound(text: str) -> str:

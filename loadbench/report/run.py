@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import UNSET
@@ -206,10 +205,8 @@ def _sentence(rows: Sequence[Level], curve: Curve | None, *, with_characters: bo
         return "not measured"
     if not measured:
         completed = sum(level.completed or 0 for level in rows)
-        kinds: Counter[str] = Counter()
-        for level in rows:
-            kinds.update(level.errors or {})
-        why = f" (failed: {tables.counts(kinds)})" if kinds else ""
+        failures = tables.failures(rows)
+        why = f" (failed: {failures})" if failures else ""
         return f"throughput not measured; {completed:,} of {units.plural(attempted, 'request')} completed{why}"
     # Loops of two kinds share no axis; the first repeat stands for the others.
     ordered = levels.by_load(level for level in measured if level.is_open == measured[0].is_open)

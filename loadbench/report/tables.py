@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -141,6 +142,14 @@ def counts(by_name: Mapping[str, int] | None) -> str:
 
 
 # -- tables, one a model
+
+
+def failures(rows: Iterable[Level]) -> str:
+    """Why requests of these levels failed, with how many; "" where none did."""
+    kinds: Counter[str] = Counter()
+    for level in rows:
+        kinds.update(level.errors or {})
+    return counts(kinds) if kinds else ""
 
 
 def headline(summary: Summary) -> list[Table]:

@@ -301,11 +301,18 @@ def _widths(tables: Sequence[Table], layout: _Layout, shapes: Sequence[_Shape], 
     widths = _least(tables, shapes, broken=False)
     if sum(widths) > room:
         widths = _least(tables, shapes, broken=True)
-    may_fold = [i for i in range(len(shapes)) if _folds(tables[0], i)]
-    while sum(widths) > room and (wide := [i for i in may_fold if widths[i] > 1]):
-        widths[max(wide, key=lambda i: widths[i])] -= 1
-    while sum(widths) < room and (narrow := [i for i in may_fold if widths[i] < shapes[i].width]):
-        widths[max(narrow, key=lambda i: shapes[i].width / widths[i])] += 1
+    # A column without a word has no width to give or take.
+    may_fold = [i for i in range(len(shapes)) if _folds(tables[0], i) and widths[i] > 0]
+    while may_fold and sum(widths) > room:
+        widest = max(may_fold, key=lambda i: widths[i])
+        if widths[widest] == 1:
+            break
+        widths[widest] -= 1
+    while may_fold and sum(widths) < room:
+        tallest = max(may_fold, key=lambda i: shapes[i].width / widths[i])
+        if widths[tallest] == shapes[tallest].width:
+            break
+        widths[tallest] += 1
     return widths
 
 

@@ -324,7 +324,7 @@ def worker_figures(part: Part, progress: Progress) -> dict[str, object]:
     if report.ended_ns:  # else it did not end, or did not begin
         cpu_share = round(report.cpu_s / (report.ended_ns / 1e9), 4)
     status, unknown = "complete", 0
-    if part.lost:
+    if part.lost is not None:
         status, unknown = "lost", report.issued - report.ended
     return {
         "name": place.name,

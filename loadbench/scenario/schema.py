@@ -406,9 +406,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def pause(self) -> Pause | None:
         """`think_time`, parsed."""
-        if self.think_time is None:
-            return None
-        return Pause.parse(self.think_time)
+        return None if self.think_time is None else Pause.parse(self.think_time)
 
     @property
     def lengths(self) -> tuple[Length | None, Length | None]:
@@ -466,9 +464,7 @@ def _unread(place: str, read: Callable[[], object]) -> Iterator[str]:
 
 def _listed(written: str | list[str] | None) -> list[str]:
     """What may be written as one text or as a list."""
-    if isinstance(written, str):
-        return [written]
-    return written or []
+    return [written] if isinstance(written, str) else written or []
 
 
 def _of_loads(scenario: Scenario) -> Iterator[str]:

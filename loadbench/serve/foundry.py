@@ -229,6 +229,7 @@ class Runtime:
         self._ready = Question(0, "start")
         self._questions = {0: self._ready}
         self._over, self._last_line = False, ""
+        # A pipe that nobody reads fills up, and its writer blocks: the child would hang.
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_log, self._read)]
         for reader in self._readers:
             reader.start()
@@ -417,7 +418,7 @@ class Runtime:
                     self._note(answer.note)
                 elif (question := self._questions.get(answer.id)) is not None:
                     question.answers.put(answer)
-        finally:
+        finally:  # whoever waits for an answer gets one, whatever became of the child
             self._over = True
             for question in list(self._questions.values()):
                 question.answers.put(_ENDED)

@@ -369,17 +369,17 @@ def _refusal(error: httpx.TransportError, causes: list[BaseException]) -> str:
 
 
 def _tls_error(origin: str, error: ssl.SSLError | None, message: str) -> TargetError:
-    is_untrusted = "certificate" in message.lower()
-    reason = message
+    why = message if "certificate" in message.lower() else ""
     if isinstance(error, ssl.SSLCertVerificationError):
-        is_untrusted, reason = True, one_line(error.verify_message)
-    elif error is not None and not is_untrusted:
-        reason = error.reason or message
-    if is_untrusted:
+        why = one_line(error.verify_message)
+    if why:
         return TargetError(
-            f"the TLS certificate of {origin} is not trusted ({reason}): "
+            f"the TLS certificate of {origin} is not trusted ({why}): "
             "name its issuer with --ca-file FILE, or skip the check with --insecure"
         )
+    reason = message
+    if error is not None and error.reason:
+        reason = error.reason
     if any(sign in reason for sign in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")):
         return TargetError(f"{origin} does not speak TLS: write http:// instead of https://")
     return TargetError(

@@ -201,6 +201,24 @@ def render(document: doc.Document) -> str:
     return f"<!doctype html>\n{whole}\n"
 
 
+_FRAGMENT = """.loadbench-run table { border-collapse: collapse; color: inherit; }
+.loadbench-run ul { padding-left: 1.2em; }
+.loadbench-run th, .loadbench-run td { padding: .2em .7em; text-align: right; white-space: nowrap; }
+.loadbench-run .unseen { display: none; } .loadbench-run .unit, .loadbench-run .notes { opacity: .7; }"""
+"""No colours: a notebook has its own, light or dark."""
+
+
+def fragment(document: doc.Document) -> str:
+    """A document for a notebook's output: no script, and readable without its style, which GitHub takes out."""
+    assert document.title is not None
+    title = ", ".join(filter(None, (document.title.text, document.title.date)))
+    parts = [Markup(f"<style>{_FRAGMENT}</style>"), tag("p", tag("strong", title))]
+    if document.title.simulated:
+        parts.append(tag("p", tag("strong", document.title.simulated)))
+    parts += [render_block(block) for block in document.blocks()]
+    return str(tag("div", parts, class_="loadbench-run"))
+
+
 def _policy(digests: Iterable[str]) -> str:
     """Nothing is loaded, and of scripts only these run: what somebody put into a name would not, even unescaped."""
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import log10
+from typing import TYPE_CHECKING
 
 from loadbench import text as units
 from loadbench.errors import LoadbenchError
@@ -16,6 +18,9 @@ from loadbench.report.html import trace
 from loadbench.report.tables import LEVEL, per_model, times_of
 from loadbench.scenario.bounds import Bound
 from loadbench.store.summary import Curve, Distribution, Law, Level, Spectrum, Summary
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Figure
 
 MOST_LINES = 6
 """Levels in a plot of percentiles: the table beneath has them all."""
@@ -34,6 +39,45 @@ _LONGEST_NAME = 34
 """Of a plot with a model a line."""
 _PERCENTILES = {"p50": 2.0, "p90": 10.0, "p95": 20.0, "p99": 100.0, "p999": 1000.0}
 """Where each is on the axis: one request in so many is slower."""
+
+
+# -- a figure for notebooks
+
+
+def overview(record: levels.Record) -> Figure:
+    """Throughput and median TTFT against load side by side, a colour a model, each with its 95% interval.
+
+    Raises:
+        LoadbenchError: If plotly is not installed, or nothing was measured.
+    """
+    try:
+        from plotly.subplots import make_subplots
+    except ImportError:
+        raise LoadbenchError("plot needs plotly, which is not installed: pip install plotly") from None
+    from loadbench.report.html import asset
+
+    summary = levels.read(record)
+    rows = [level for level in levels.firsts(levels.by_load(levels.of(summary))) if level.completed]
+    if not rows:
+        raise LoadbenchError("nothing to plot: no request completed")
+    colors = re.findall(r"--c\d: (#\w+)", asset("page.css"))[: trace.COLORS]
+    figure = make_subplots(cols=2, subplot_titles=("Throughput", "Time to first token"))
+    for i, (model, own) in enumerate(levels.by_model(rows).items()):
+        tokens = list(map(trace.tokens, own))
+        waits = [trace.percentile(level, levels.ttft(level), "p50", "TTFT") for level in own]
+        for col, points in enumerate((tokens, waits), 1):
+            line = trace.line(points, colors[i % len(colors)], trace.SYMBOLS[i % len(trace.SYMBOLS)])
+            line["text"] = [text.replace("\n", "<br>") for text in line["text"]]
+            figure.add_trace(line | {"name": trace.words(model), "showlegend": col == 1}, row=1, col=col)
+    ground, faint = "rgba(0,0,0,0)", "rgba(127,127,127,.25)"  # it lies on a light notebook or a dark one
+    figure.update_xaxes(trace.load_axis(rows) | {"gridcolor": faint})
+    figure.update_yaxes(gridcolor=faint, zerolinecolor=faint, rangemode="tozero")
+    figure.update_yaxes(title_text="tokens/s", col=1)
+    figure.update_yaxes(title_text="p50, ms", col=2)
+    figure.update_layout(paper_bgcolor=ground, plot_bgcolor=ground, font_color="#808a94", height=360)
+    if levels.is_simulated(summary):
+        figure.update_layout(title_text="SIMULATED")
+    return figure
 
 
 # -- throughput and efficiency
