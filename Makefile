@@ -7,7 +7,7 @@
 #   make setup UV=                  pip although uv is installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo unit test check endurance audit check-lowest bench-client soak lock clean
+.PHONY: help setup browser fuzz model bench bench-cpu bench-gpu bench-npu bench-remote endpoint stress demo unit test check endurance audit check-lowest bench-client soak guide lock clean
 
 #   make test JOBS=0                one process, to debug in
 
@@ -181,6 +181,10 @@ bench-client: $(DEV) ## what the client itself costs: CPU per token, lag, stream
 
 soak: $(DEV) ## half an hour against a server that fails in every way: does memory grow, is a record missing?
 	$(PY) tests/soak.py $(ARGS)
+
+guide: $(DEV) browser ## write anew what README.md and docs/ show of the program: reports, options, pictures
+	$(PY) -m tests.guide $(ARGS)
+	$(PY) -m tests.dialect_page
 
 lock: ## write requirements-dev.lock again after a change of dependencies (newer versions: ARGS=--upgrade)
 	@[ -n "$(UV)" ] || { echo "lock: needs uv" >&2; exit 1; }

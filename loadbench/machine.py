@@ -230,7 +230,7 @@ def program(name: str, environ: Mapping[str, str]) -> str | None:
     Relative entries of PATH are left out, and so is the working folder, where Windows looks first.
     """
     folders = list(filter(os.path.isabs, environ.get("PATH", "").split(os.pathsep)))
-    if not folders:  # `which` would take the system's own
+    if not folders:
         return None
     found = shutil.which(name, path=os.pathsep.join(folders))
     if found is None or not os.path.isabs(found):

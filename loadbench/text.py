@@ -341,9 +341,7 @@ def count(value: float | None) -> str:
     >>> count(12345), count(None)
     ('12,345', '-')
     """
-    if value is None:
-        return ABSENT
-    return f"{value:,.0f}"
+    return ABSENT if value is None else f"{value:,.0f}"
 
 
 def span(ms: float | None) -> str:
@@ -415,9 +413,7 @@ def plural(n: int, noun: str) -> str:
     >>> plural(1, "stream"), plural(1200, "request")
     ('1 stream', '1,200 requests')
     """
-    if n == 1:
-        return f"1 {noun}"
-    return f"{n:,} {noun}s"
+    return f"1 {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def listed(words: Iterable[str], last: str = "or") -> str:

@@ -103,6 +103,7 @@ def delta(**fields: object) -> bytes:
     return chunk({"delta": fields})
 
 
+STOP = {"finish_reason": "stop"}
 NDJSON = b'{"message": {"role": "assistant", "%s": "%s"}, "done": false}\n'
 NDJSON_END = b'{"message": {"role": "assistant", "content": ""}, "done_reason": "stop", "done": true}\n'
 
@@ -126,6 +127,15 @@ NDJSON_END = b'{"message": {"role": "assistant", "content": ""}, "done_reason": 
         ([event("<think>"), event("hm"), event("</think>"), event("A")], 10, 0),
         # A last message that repeats it all.
         ([delta(reasoning="hm"), event("A"), chunk({"message": {"reasoning": "hm", "content": "A"}})], 20, 2),
+        (
+            [
+                delta(reasoning="h"),
+                delta(reasoning="m"),
+                chunk({"message": {"reasoning": "hm so", "content": "A"}, **STOP}),
+            ],
+            30,
+            5,
+        ),
         ([NDJSON % (b"thinking", b"hm"), NDJSON % (b"thinking", b"so"), NDJSON % (b"content", b"A")], 30, 4),
         ([b'data: {"choices": [{"text": "A"}]}\n\n', b'data: {"choices": [{"text": "B"}]}\n\n'], 10, 0),
     ],

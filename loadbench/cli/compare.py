@@ -35,8 +35,8 @@ A folder that holds several run folders is one side of as many runs: with
 five runs a side the verdict knows what changes from run to run.
 Words: faster, slower, same, can't tell (about k more runs); of shares better
 and worse; slightly slower is sure, but within the margin. A red gate, or
-sides that differ in more than what is compared (V8), leave the figures and
-take the verdict away.
+sides that differ in more than what is compared (different-setup), leave
+the figures and take the verdict away.
 
 \b
 Exit: 0 whatever the verdict, unless --fail-on or --strict; 2 arguments or

@@ -287,7 +287,7 @@ async def servers(ports: Iterable[int] | None = None, *, home: Path | None = Non
     except LoadbenchError as error:
         checks.append(Check("server", "warn", str(error), "mend or unset the variable"))
         found = None
-    for seen in await lookup.look(lookup.PORTS if ports is None else ports, found):
+    for seen in await lookup.look(lookup.PORTS if ports is None else ports, found, os.environ):
         if seen.server is not None:
             checks.append(_answers(seen.server, seen.how))
         else:

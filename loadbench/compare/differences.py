@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from loadbench.compare.sides import Info, Lap, Side
 from loadbench.metrics import models
+from loadbench.metrics.machine import mean
 from loadbench.store.summary import Severity, rank
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -236,10 +237,7 @@ def _sources(side: Side) -> set[str]:
 
 def _length(side: Side) -> float | None:
     """Output tokens of an answer, the mean over the runs that counted them."""
-    counted = [lap.output_tokens for lap in side.laps if lap.output_tokens is not None]
-    if not counted:
-        return None
-    return sum(counted) / len(counted)
+    return mean([lap.output_tokens for lap in side.laps])
 
 
 def _finish_shares(side: Side) -> dict[str, float]:

@@ -49,9 +49,7 @@ class _Judged:
 
     @property
     def edge(self) -> float:
-        if self.is_share:
-            return self.margin
-        return math.log1p(self.margin)
+        return self.margin if self.is_share else math.log1p(self.margin)
 
     def bounds(self, tail: float) -> Bounds | None:
         change = self.at(tail)
@@ -241,9 +239,7 @@ def _worded(one: _Judged, runs: tuple[int, int], unit: str, levels: int, lost: t
 
 
 def _exp(log: float | None) -> float | None:
-    if log is None:
-        return None
-    return math.exp(log)
+    return None if log is None else math.exp(log)
 
 
 def _lost(base: Side, new: Side) -> tuple[str, str]:
@@ -348,6 +344,7 @@ def _shared_by_levels(runs: Sequence[Runs], doubts: Sequence[Estimate | None]) -
 def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
     """The mean over levels, with its interval at a tail; None where a level has no ratio with an interval."""
     n, logs, intervals = len(verdicts), [], []
+    n_base = n_new = 0
     for v in verdicts:
         if v.bounds is None or v.low is None or v.metric != verdicts[0].metric:
             return None
@@ -355,6 +352,8 @@ def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
             return None
         logs.append(math.log(v.ratio))
         intervals.append(v.bounds)
+        n_base += v.n_base
+        n_new += v.n_new
     if n < 2:
         return None
     # What a level shows of the machine in one run, the next shows too: the mean of each run takes that out.
@@ -395,8 +394,8 @@ def _mean_at(verdicts: Sequence[Verdict]) -> Callable[[float], Change] | None:
             low=low,
             high=high,
             method=f"geometric mean of {n} levels{how}",
-            n_base=sum(v.n_base for v in verdicts),
-            n_new=sum(v.n_new for v in verdicts),
+            n_base=n_base,
+            n_new=n_new,
             by_run=by_run,
             paired=bool(by_run),
             runs=runs,

@@ -136,8 +136,8 @@ def interleaved(base: Side, new: Side) -> bool:
         return False
     # The first two runs are a pair, the next two another: A B, B A is one of each side in both.
     order = sorted([(lap.began, 0) for lap in base.laps] + [(lap.began, 1) for lap in new.laps])
-    sides = [side for _, side in order]
-    return all(map(ne, sides[::2], sides[1::2]))
+    turns = [side for _, side in order]
+    return all(map(ne, turns[::2], turns[1::2]))
 
 
 def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Side]:
@@ -171,11 +171,9 @@ def sides(runs: Sequence[Run], slo: Sequence[str] | None = None) -> dict[Key, Si
                 own[key][0] = replace(own[key][0], again=again)
         for key, laps in own.items():
             gathered[key] += laps
-    found_sides = {}
-    for key, laps in gathered.items():
+    for laps in gathered.values():
         laps.sort(key=attrgetter("began"))
-        found_sides[key] = Side(*key, tuple(laps))
-    return found_sides
+    return {key: Side(*key, tuple(laps)) for key, laps in gathered.items()}
 
 
 def matched(base: Mapping[Key, Side], new: Mapping[Key, Side]) -> list[tuple[Side, Side]]:

@@ -309,13 +309,12 @@ def word(low: float, high: float, edge: float, *, more_is_better: bool, share: b
     >>> word(0.05, 0.2, 0.0953, more_is_better=False), word(0.012, 0.05, 0.01, more_is_better=False, share=True)
     ("can't tell", 'worse')
     """
+    if low > edge or high < -edge:
+        words = GOOD if (low > edge) == more_is_better else BAD
+        return words[share]
     if low > -edge and high < edge:
         return "same"
-    if low <= edge and high >= -edge:
-        return "can't tell"
-    if (low > edge) == more_is_better:
-        return GOOD[share]
-    return BAD[share]
+    return "can't tell"
 
 
 def slight(low: float, high: float, *, more_is_better: bool, share: bool = False) -> Word:

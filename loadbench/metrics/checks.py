@@ -70,6 +70,4 @@ def percent(share: float) -> str:
     >>> percent(0.0123), percent(0.5)
     ('1.2 %', '50 %')
     """
-    if share < 0.1:
-        return f"{100 * share:.2g} %"
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"

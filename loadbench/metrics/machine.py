@@ -133,9 +133,7 @@ def growth(samples: Sequence[Sample], values: Column) -> Growth | None:
 
 def within(samples: Sequence[Sample]) -> Sequence[Sample]:
     """The samples taken while the level ran: all but the one before it and the one after it, where there are more."""
-    if len(samples) > 2:
-        return samples[1:-1]
-    return samples
+    return samples[1:-1] if len(samples) > 2 else samples
 
 
 # -- a level's figures

@@ -169,11 +169,10 @@ def _failing(rows: Sequence[Endpoint]) -> str | None:
 
 def _slow(rows: Sequence[Endpoint]) -> str | None:
     """By TTFT's median, of whole answers E2E's."""
-    name, columns = "TTFT", [row.ttft_ms or NOTHING for row in rows]
-    if not any(times.n for times in columns):
-        name, columns = "E2E", [row.e2e_ms or NOTHING for row in rows]
+    name = "TTFT" if any((row.ttft_ms or NOTHING).n for row in rows) else "E2E"
     known = []
-    for row, times in zip(rows, columns, strict=True):
+    for row in rows:
+        times = (row.ttft_ms if name == "TTFT" else row.e2e_ms) or NOTHING
         low, high = times.ci95.get("p50") or (None, None)
         if times.p50 is not None and low is not None and high is not None:
             known.append((row.url, times.p50, low, high))
@@ -186,6 +185,4 @@ def _slow(rows: Sequence[Endpoint]) -> str | None:
 
 
 def _ms(time: float) -> str:
-    if time >= 1000:
-        return f"{time:,.0f} ms"
-    return f"{time:.3g} ms"
+    return f"{time:,.0f} ms" if time >= 1000 else f"{time:.3g} ms"

@@ -73,6 +73,7 @@ def figures(data: LevelData, *, streamed: bool = True) -> Json:
         found["total_token_throughput"] = (input_ + output) / duration_s
     if data.gaps_kept and streamed:
         found |= _times("itl", ascending_gaps(results, done).astype(np.float64) * 1e3)
+    # vLLM too writes a goodput of null where none was asked for.
     return {name: value for name, value in found.items() if value is not None or name == "request_goodput"}
 
 
@@ -80,6 +81,7 @@ def _times(name: str, ns: Reals) -> dict[str, float]:
     known = ns[~np.isnan(ns)] / 1e6
     if not len(known):
         return {}
+    # The deviation of these values themselves, as numpy's default has it and vLLM takes it.
     found = {"mean": known.mean(), "median": np.median(known), "std": known.std()}
     for p in PERCENTILES:
         found[f"p{p}"] = np.percentile(known, float(p))

@@ -193,9 +193,7 @@ def _of_table(row: Mapping[str, str], names: tuple[str, str, str], place: str, o
 
 
 def _unit_s(name: str) -> float:
-    if name.lower().endswith("ms"):
-        return 1e-3
-    return 1.0
+    return 1e-3 if name.lower().endswith("ms") else 1.0
 
 
 def _time(value: object, name: str, place: str, unit_s: float) -> float:

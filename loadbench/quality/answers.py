@@ -81,6 +81,7 @@ def row_id(prompt: str, model: str, text: str) -> str:
     >>> row_id("capital", "phi", "Lisbon.")
     'rf4f533673391'
     """
+    # No name holds a NUL: no two answers run together into the same bytes.
     whole = "\0".join((model, prompt, text)).encode()
     return f"r{hashlib.blake2b(whole, digest_size=6).hexdigest()}"
 
@@ -211,6 +212,7 @@ def _answers(path: Path, levels: Sequence[Json]) -> tuple[tuple[Answer, ...], in
         check = checks.get((one.level, one.attempt))
         if check is not None:
             check.feed(line)
+            # The same text is one answer, however often it came: nobody scores it twice.
             counts[one.prompt, one.model, one.text] += 1
     if not counts:
         raise UsageError(f"{path.parent}: holds no answers to score: no level that counts has any")

@@ -195,6 +195,7 @@ def _with_point(digits: str) -> list[str]:
     """Digits with dots and commas, as numbers with a decimal point."""
     if _PLAIN.fullmatch(digits):
         return [digits]
+    # 1,234 might be a list of two: a reader takes it for a thousand.
     if _THOUSANDS.fullmatch(digits):
         return [digits.replace(",", "")]
     if _EUROPEAN.fullmatch(digits):

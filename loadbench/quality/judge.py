@@ -170,6 +170,7 @@ def read_reply(reply: str, names: Sequence[str]) -> dict[str, int]:
         if name not in value:
             raise ValueError(f"{name} is missing")
         score = value[name]
+        # In Python true is a number; in JSON it is no score.
         if isinstance(score, bool) or not isinstance(score, int) or not 1 <= score <= 5:
             raise ValueError(f"{name} is {shown(score)}: not a whole number from 1 to 5")
     for name in value:
@@ -244,7 +245,7 @@ class Judge:
         Raises:
             TargetError: The judge cannot be asked at all. What was judged before was given to `done`.
         """
-        rest = iter(cases)
+        rest = iter(cases)  # one for all workers: each takes the next case as soon as it is free
         failures: list[TargetError] = []
 
         async def work(scope: anyio.CancelScope) -> None:

@@ -88,7 +88,7 @@ def append(folder: Path, scores: Sequence[Score]) -> None:
         end_lines(path)  # a process that was killed may have left half a line
         with open_append(path) as file:
             write_all(file, msgspec.json.Encoder().encode_lines(scores))
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # a judge's score was paid for: it outlives a crash of the machine
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}; what was written before stays") from error
 

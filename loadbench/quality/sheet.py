@@ -104,9 +104,7 @@ def render(sheet: Sequence[Line], kind: str) -> bytes:
 
 def _plain(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: answers are anybody's text."""
-    if cell.startswith(_FORMULA):
-        return f"'{cell}"
-    return cell
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ def _rows_of_csv(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
         for name in ("row", "answer", "score"):
             if name not in head:
                 raise UsageError(f"{where}: has no column {name}: keep the columns of the sheet that --stub wrote")
-        for number, row in enumerate(rows, start=2):
+        for number, row in enumerate(rows, start=2):  # as a spreadsheet counts: the head is row 1
             if "".join(row).strip():
                 yield f"row {number}", dict(zip(head, row, strict=False))
     except csv.Error as error:

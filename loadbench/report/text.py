@@ -301,7 +301,8 @@ def _widths(tables: Sequence[Table], layout: _Layout, shapes: Sequence[_Shape], 
     widths = _least(tables, shapes, broken=False)
     if sum(widths) > room:
         widths = _least(tables, shapes, broken=True)
-    may_fold = [i for i in range(len(shapes)) if _folds(tables[0], i)]
+    # A column without a word has no width to give or take.
+    may_fold = [i for i in range(len(shapes)) if _folds(tables[0], i) and widths[i] > 0]
     while may_fold and sum(widths) > room:
         widest = max(may_fold, key=lambda i: widths[i])
         if widths[widest] == 1:

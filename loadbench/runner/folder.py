@@ -225,13 +225,18 @@ def server_of(folder: Path) -> Found | None:
     """Where the run's server was; a Foundry Local service may have moved to another port since."""
     info = read_info(folder)
     server = info.get("target") or {}
-    if str(server.get("kind") or "").startswith("foundry") and (found := targets.discover(os.environ, home())):
-        return found
+    if str(server.get("kind") or "").startswith("foundry"):
+        found = targets.discover(os.environ, home())
+        if found is not None and found.how != targets.OPENAI:
+            return found
     url = server.get("base_url")
     if not url:
         return None
-    if info.get("target_found") == lookup.HOW:
+    how = info.get("target_found")
+    if how == lookup.HOW:
         return Found(url, lookup.HOW)  # such a server got no API_KEY, nor does it now
+    if how == targets.OPENAI and targets.named_by(targets.OPENAI, os.environ) == url:
+        return Found(url, targets.OPENAI)  # and so OPENAI_API_KEY is its key
     return Found(url, "as the run began")
 
 

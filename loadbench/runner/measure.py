@@ -30,13 +30,14 @@ from loadbench.runner import capacity, connect, plan
 from loadbench.runner import folder as folders
 from loadbench.runner.capacity import UNDECIDED, Grid, Search
 from loadbench.runner.connect import Location, Reached
-from loadbench.runner.job import Job
+from loadbench.runner.job import FIRST_LOOK_S, Job
 from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule, confirm_load, most
 from loadbench.runner.schedule import Precise, Rounds, until_record, with_aborts
 from loadbench.runner.session import Session, in_turns
 from loadbench.runner.spread import begin_workers, workers_of
 from loadbench.runner.watch import Facts, Sided, View, Watch, Watched, named
 from loadbench.scenario import Scenario
+from loadbench.scenario.bounds import Duration
 from loadbench.server import Choice, Target
 from loadbench.server.choice import some
 from loadbench.server.vendor import Vendor
@@ -76,12 +77,12 @@ def measure(job: Job, view: View, person: Person | None = None) -> Outcome:
     """
     process.share_the_interpreter()
     with ExitStack() as stack:
+        stack.callback(view.close)
         root, jobs = _jobs(job, stack)
         sides = []
         for name, one in jobs:
             path = root / name  # "" adds nothing: a run alone is the folder itself
-            sides.append(_side(name, one, path, stack, view.note))
-        stack.callback(view.close)
+            sides.append(_side(name, one, path, stack, view))
         sessions = on_loop(_measured, root, sides, view, person or Person())
     runs = []
     for side, session in zip(sides, sessions, strict=False):  # a dry run has no sessions
@@ -189,16 +190,16 @@ class Side:
     questions: list[Prompt]  # the prompts; of a run that is continued those that it began with
 
 
-def _side(name: str, job: Job, path: Path, stack: ExitStack, note: Callable[[str], None]) -> Side:
+def _side(name: str, job: Job, path: Path, stack: ExitStack, view: View) -> Side:
     """Check what can be checked before a server is there, and find or start it; it ends with the stack."""
     if job.resume is None:
-        questions = prompts.for_scenario(job.scenario, note)
+        questions = prompts.for_scenario(job.scenario, view.note)
         for one in questions:  # a rule that cannot be read is an error now, not after the run
             checks.parse(Question(one.id, "", checks=one.checks))
         check_new(path)
     else:
         questions = folders.questions(path, job.scenario)
-    return Side(name, job, connect.locate(job, stack, note), path, questions)
+    return Side(name, job, connect.locate(job, stack, view.note, view.fetching), path, questions)
 
 
 @dataclass(frozen=True)
@@ -410,6 +411,10 @@ async def _prepared(side: Side, stack: AsyncExitStack, view: View, person: Perso
         grid = Grid.of(job.search)
         return Prepared(side, found, server, choice, Plan((), (), ""), set(), grid, runs, others)
     names = [chosen.id for chosen in choice.chosen]
+    if job.limits.first_look:
+        limits = structs.replace(job.limits, budget=Duration(FIRST_LOOK_S * len(names)))
+        job = structs.replace(job, limits=limits)
+        side = replace(side, job=job)
     budget_s = job.budget_s
     if budget_s is not None:
         budget_s /= runs

@@ -21,7 +21,7 @@ from loadbench.client import Client
 from loadbench.engine import Engine, Progress, Settings
 from loadbench.errors import LoadbenchError
 from loadbench.prompts import DEFAULT, UNKNOWN, Line, Prompt, longest_in_tokens
-from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule
+from loadbench.runner.plan import Fixed, Plan, PlannedLevel, Schedule, by_an_answer
 from loadbench.runner.turn import Control, Origin, Turn
 from loadbench.runner.watch import Pulse, Silence, View, Watch
 from loadbench.scenario import Level, Scenario
@@ -178,7 +178,13 @@ class Session:
         error = await self._turn.begin()
         if error is not None:
             self.failed[model] = error
-        elif longest_in_tokens(self.prompts) is not None and self._engine is not None:
+            return
+        if self.plan.assumption:
+            to_come = [one for one in self.plan.levels if one.level.model == model and one.level.id not in self._whole]
+            expected = by_an_answer(to_come, self.folder.info["probes"][-1], self.scenario.max_tokens)
+            if expected:
+                self.view.expects(expected)
+        if longest_in_tokens(self.prompts) is not None and self._engine is not None:
             salt = time.time_ns() if self.scenario.distinct_prompts else None
             self._engine.asks(self.prompts, await self._turn.calibrate(self.prompts, salt=salt))
 

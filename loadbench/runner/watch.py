@@ -39,7 +39,9 @@ class View:
 
     def opening(self, facts: Facts, lines: Sequence[str], plan: Plan) -> None: ...
     def note(self, text: str) -> None: ...
+    def fetching(self, what: str, done_bytes: int, whole_bytes: int) -> None: ...
     def probed(self, probe: Facts) -> None: ...
+    def expects(self, levels: Sequence[PlannedLevel]) -> None: ...
     def began(self, progress: Progress, planned: PlannedLevel) -> None: ...
     def tick(self, progress: Progress, text_events: int) -> None: ...
     def sampled(self, sample: Facts) -> None: ...
@@ -70,8 +72,15 @@ class JsonLines(View):
     def note(self, text: str) -> None:
         self._write("note", text=text)
 
+    def fetching(self, what: str, done_bytes: int, whole_bytes: int) -> None:
+        self._write("fetching", what=what, done_bytes=done_bytes, whole_bytes=whole_bytes)
+
     def probed(self, probe: Facts) -> None:
         self._write("probe", **probe)
+
+    def expects(self, levels: Sequence[PlannedLevel]) -> None:
+        shortest_s, longest_s = expected_s(levels)
+        self._write("estimate", model=levels[0].level.model, shortest_s=shortest_s, longest_s=longest_s)
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         self._write("level_began", level=progress.level.id, attempt=progress.attempt)
@@ -108,6 +117,11 @@ class JsonLines(View):
         self._write("compared", **document)
 
 
+def expected_s(levels: Sequence[PlannedLevel]) -> tuple[float, float]:
+    """How long they take together: if throughput grows with every stream, and if it does not."""
+    return sum(one.shortest_s for one in levels), sum(one.longest_s for one in levels)
+
+
 def named(level: Level, side: str) -> Level:
     """The level as a view shows it: `base m@c4`."""
     return structs.replace(level, id=f"{side} {level.id}", model=f"{side} {level.model}")
@@ -125,6 +139,9 @@ class Sided(View):
 
     def probed(self, probe: Facts) -> None:
         self._view.probed({**probe, "model": f"{self._side} {probe['model']}"})
+
+    def expects(self, levels: Sequence[PlannedLevel]) -> None:
+        self._view.expects([replace(one, level=named(one.level, self._side)) for one in levels])
 
     def began(self, progress: Progress, planned: PlannedLevel) -> None:
         level = named(planned.level, self._side)

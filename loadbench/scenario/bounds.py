@@ -156,9 +156,7 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def name(self) -> str:
         """The figure with its statistic: "ttft_p95"."""
-        if self.statistic is None:
-            return self.metric
-        return f"{self.metric}_{self.statistic}"
+        return self.metric if self.statistic is None else f"{self.metric}_{self.statistic}"
 
     def holds(self, value: float) -> bool:
         """Whether a figure, in the bound's unit, meets it."""
@@ -191,9 +189,7 @@ def check_written(bound: Bound, *, holds: bool = True) -> None:
 
 
 def _good(figure: Figure) -> Op:
-    if figure.more_is_better:
-        return ">="
-    return "<="
+    return ">=" if figure.more_is_better else "<="
 
 
 def _figure(name: str, text: str, door: Door) -> tuple[Figure, str | None]:
@@ -489,6 +485,4 @@ class Need:
     @property
     def unit(self) -> str:
         """Of the limit; "" of words."""
-        if self.bound is None:
-            return ""
-        return self.bound.figure.unit
+        return "" if self.bound is None else self.bound.figure.unit

@@ -79,7 +79,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     models: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)],
         Meta(description='"auto", a list of model names, or the path of a models.json beside this file.'),
-        Flag("-m --model", "To measure; repeat it, or a,b.  [default: auto]", "MODEL", reads="list"),
+        Flag("-m --model", "Model to measure; repeat it, or a,b.  [default: what is loaded]", "MODEL", reads="list"),
     ] = "auto"
     model_facts: Annotated[
         dict[str, Table], Meta(description="What models.json says of each model (capabilities, size_mb).")
@@ -98,7 +98,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str | Annotated[list[str], Meta(min_length=1)] | None,
         Meta(description="A list of texts, or the path of a .json, .jsonl, .csv, .tsv or .txt; unset: built-in ones."),
         Flag("--prompt", "Ask this.", "TEXT", "texts", workshop="BENCH_PROMPT", name="texts"),
-        Flag("--prompts", "Ask these: .json, .jsonl, .csv, .txt …", "FILE"),
+        Flag("--prompts", "Ask these: .json, .jsonl, .csv, .txt …  [default: built in]", "FILE"),
     ] = None
     system: Annotated[
         Text | None,
@@ -108,7 +108,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_tokens: Annotated[
         Count,
         Meta(description="Most tokens of an answer."),
-        Flag("--max-tokens", "Most tokens of an answer.", "N", workshop="BENCH_MAX_TOKENS"),
+        Flag("--max-tokens", "Most tokens of an answer.  [default: 128]", "N", workshop="BENCH_MAX_TOKENS"),
     ] = 128
     temperature: Annotated[
         float,
@@ -124,13 +124,23 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[list[Streams], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Closed loop: requests in flight, a level each."),
         Flag(
-            "-c --concurrency", "Closed loop: streams at once, a level each.", "1,2,4", "whole numbers", also="--users"
+            "-c --concurrency",
+            "Requests in flight, a level each.  [default: 1,2,4,8]",
+            "1,2,4",
+            "whole numbers",
+            also="--users",
         ),
     ] = None
     request_rate: Annotated[
         Annotated[list[Rate], Meta(min_length=1, max_length=1000)] | None,
         Meta(description="Open loop: requests started per second, a level each."),
-        Flag("-r --request-rate", "Open loop: requests/s, a level each.", "0.5,1", "numbers", also="--rate --qps"),
+        Flag(
+            "-r --request-rate",
+            "Instead: requests started per second, a level each.",
+            "0.5,1",
+            "numbers",
+            also="--rate --qps",
+        ),
     ] = None
     shape: Annotated[
         str | Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None,
@@ -190,12 +200,12 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     slo: Annotated[
         list[str],
         Meta(max_length=100, description='Bounds, as "ttft_p95=800ms" or "failed<1%".'),
-        Flag("--slo", "As ttft_p95=500ms; repeat for several.", "BOUND", reads="list"),
+        Flag("--slo", "What users need, as ttft_p95=800ms; repeat it.", "BOUND", reads="list"),
     ] = []
     fail_if: Annotated[
         list[str | FailIf],
         Meta(max_length=100, description='What fails the run, as "ttft_p95 > 800ms"; exit code 3.'),
-        Flag("--fail-if", "Exit 3 then, as 'ttft_p95 > 800ms' (see below).", "'M > X'", reads="list"),
+        Flag("--fail-if", "Exit with 3 where it holds, as 'ttft_p95 > 800ms'.", "'M > X'", reads="list"),
     ] = []
     turns: Annotated[
         Count | None,
@@ -396,9 +406,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def pause(self) -> Pause | None:
         """`think_time`, parsed."""
-        if self.think_time is None:
-            return None
-        return Pause.parse(self.think_time)
+        return None if self.think_time is None else Pause.parse(self.think_time)
 
     @property
     def lengths(self) -> tuple[Length | None, Length | None]:
@@ -456,9 +464,7 @@ def _unread(place: str, read: Callable[[], object]) -> Iterator[str]:
 
 def _listed(written: str | list[str] | None) -> list[str]:
     """What may be written as one text or as a list."""
-    if isinstance(written, str):
-        return [written]
-    return written or []
+    return [written] if isinstance(written, str) else written or []
 
 
 def _of_loads(scenario: Scenario) -> Iterator[str]:

@@ -62,6 +62,7 @@ class Basis:
         grid: Their figures as logarithms.
         counts: By figure, how many of them have it.
         shares: By figure, its share of the whole.
+        weights: The shares of the grid's figures, in its order.
         order: Rows, the best first.
         scores: By row.
         wins: How often each row wins.
@@ -75,6 +76,7 @@ class Basis:
     grid: rank.Grid
     counts: Mapping[str, int]
     shares: Mapping[str, float]
+    weights: Sequence[float]
     order: Sequence[int]
     scores: Sequence[float]
     wins: rank.Wins
@@ -83,10 +85,6 @@ class Basis:
     def ranked(self) -> list[Candidate]:
         """The candidates that are left, the best first."""
         return [self.left[row] for row in self.order]
-
-    def weights(self) -> list[float]:
-        """Shares of the grid's figures, in its order."""
-        return [self.shares.get(name, 0.0) for name in self.grid.figures]
 
     def win(self, row: int) -> dict[str, float]:
         wins = self.wins
@@ -137,6 +135,7 @@ def basis_of(some: Sequence[Candidate], terms: Terms) -> Basis:
         grid=grid,
         counts=counts,
         shares=parts,
+        weights=weights,
         order=order,
         scores=scores,
         wins=wins,

@@ -37,8 +37,8 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
         UsageError: No load is common to them, or none of them completed the one of the terms.
     """
     basis = basis_of(some, terms or Terms())
-    rows = {one.name: _row(one, basis) for one in some}
-    _place(rows, basis)
+    rows = [_row(one, basis) for one in some]
+    _place({row["name"]: row for row in rows}, basis)
     load = next(one.loads[basis.load] for one in some if basis.load in one.loads)
     policy = basis.terms.policy
     record: Record = {
@@ -50,7 +50,7 @@ def choose(some: Sequence[Candidate], runs: Sequence[Measured], terms: Terms | N
         "criteria": [],
         "usual_weights": policy.usual,
         "figures": [_declared(name, basis.shares) for name in COMPARED if basis.figures.get(name)],
-        "candidates": sorted(rows.values(), key=lambda row: (row["rank"] is None, row["rank"] or 0)),
+        "candidates": sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0)),
         "winner": None,
         "robustness": None,
         "would_change": {"weight": None, "figures": [], "unknown": []},
@@ -180,7 +180,7 @@ def _declared(name: str, parts: Mapping[str, float]) -> Record:
 
 
 def _would_change(basis: Basis) -> Record:
-    grid, weights = basis.grid, basis.weights()
+    grid, weights = basis.grid, basis.weights
     ratios, first, second = rank.ratios(grid.logs), basis.order[0], basis.order[1]
     weight = rank.other_weight(grid.names, grid.figures, ratios, weights, first)
     name = grid.names[second]

@@ -184,11 +184,9 @@ def of_times(
         if math.inf not in [part.value for part in some]:
             finite[one.name] = some
             continue
-        low, n = math.inf, 0
-        for part in some:
-            low = min(low, -math.inf if part.low is None else part.low)
-            n += part.n
-        endless[one.name] = Figure(math.inf, low if low > -math.inf else None, math.inf, n, len(some))
+        lows = [part.low for part in some if part.low is not None]
+        low = min(lows) if len(lows) == len(some) else None
+        endless[one.name] = Figure(math.inf, low, math.inf, n=sum(part.n for part in some), runs=len(some))
     return {**combined(finite), **endless}
 
 

@@ -37,6 +37,9 @@ from loadbench.server.facts import (
 from loadbench.server.vendor import Pace, Probe, Progress, Vendor, accept, ask, refusal
 
 VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
+OPENAI = "OPENAI_BASE_URL"
+VARIABLES = (VARIABLE, OPENAI)
+"""Variables that name the server to measure, the first one first."""
 TTL_S = 86_400
 """How long generation 0 keeps an idle model: its SDK's ten minutes would end within a long run."""
 CATALOG_S = 20.0
@@ -79,20 +82,19 @@ class Found:
 def discover(environ: Mapping[str, str], home: Path | None) -> Found | None:
     """The endpoint of the environment, or of a Foundry Local service that runs on this machine.
 
-    In order: `FOUNDRY_LOCAL_ENDPOINT`, the file that its service leaves in the home folder, and what the `foundry`
-    command says. Blocks: some microseconds, and at worst the seconds that the command takes, where it is installed.
+    In order: `FOUNDRY_LOCAL_ENDPOINT`, `OPENAI_BASE_URL`, the file that its service leaves in the home folder, and what
+    the `foundry` command says. Blocks: some microseconds, and at worst the seconds that the command takes, where it is
+    installed.
 
     Args:
         home: The user's home folder; None where there is none.
     Raises:
         UsageError: The variable holds no URL; it names the variable.
     """
-    value = environ.get(VARIABLE, "").strip()
-    if value:
-        try:
-            return Found(normalise(value), VARIABLE)
-        except UsageError as error:
-            raise UsageError(f"{VARIABLE}: {error}") from error
+    for variable in VARIABLES:
+        url = named_by(variable, environ)
+        if url is not None:
+            return Found(url, variable)
     if home is not None:
         with contextlib.suppress(OSError, UnicodeError):
             daemon = read_bytes(home / ".foundry" / "daemon.json").decode("utf-8-sig")
@@ -107,6 +109,21 @@ def discover(environ: Mapping[str, str], home: Path | None) -> Found | None:
     # Older commands know no `server`: "... is running on http://127.0.0.1:52009/openai/status".
     status = _output([command, "service", "status"], environ)
     return _first_open(_URL.findall(status), "`foundry service status`")
+
+
+def named_by(variable: str, environ: Mapping[str, str]) -> str | None:
+    """The base URL that a variable holds; None where it is not set.
+
+    Raises:
+        UsageError: It holds no URL.
+    """
+    value = environ.get(variable, "").strip()
+    if not value:
+        return None
+    try:
+        return normalise(value)
+    except UsageError as error:
+        raise UsageError(f"{variable}: {error}") from error
 
 
 def _first_open(urls: list[str], how: str) -> Found | None:

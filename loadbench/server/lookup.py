@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import httpx
@@ -331,8 +332,10 @@ class Seen:
         return " ".join(filter(None, (self.server.kind, self.server.version)))
 
 
-async def look(ports: Iterable[int], found: foundry.Found | None = None) -> list[Seen]:
-    """The servers on these ports of this machine, after the one that was found otherwise.
+async def look(
+    ports: Iterable[int], found: foundry.Found | None = None, environ: Mapping[str, str] = MappingProxyType({})
+) -> list[Seen]:
+    """The servers on these ports of this machine and where OLLAMA_HOST says, after the one that was found otherwise.
 
     Takes no longer than the slowest of them; where nothing listens, that is at once.
     """
@@ -341,6 +344,9 @@ async def look(ports: Iterable[int], found: foundry.Found | None = None) -> list
         places[found.endpoint] = found.how
     for port in ports:
         places.setdefault(f"http://127.0.0.1:{port}/v1", None)
+    ollamas = ollama.host(environ)
+    if ollamas is not None:
+        places.setdefault(ollamas.replace("//localhost:", "//127.0.0.1:"), None)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_look(url, how)) for url, how in places.items()]
     results = [task.result() for task in tasks]

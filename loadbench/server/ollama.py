@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -30,6 +32,37 @@ from loadbench.server.vendor import Pace, Probe, Progress, Vendor, change, refus
 KEEP_ALIVE = -1
 """For as long as the server runs: its own five minutes would end within an idle gap."""
 _MOST_SHOWN = 20  # models asked one by one; those loaded first
+VARIABLE = "OLLAMA_HOST"
+
+
+def host(environ: Mapping[str, str]) -> str | None:
+    """Where Ollama's own variable says that its server is; None where it is not set, or not read.
+
+    Its forms: host, host:port, a URL; without a port 11434, or that of the scheme that is written. A server that
+    listens on all addresses is asked on this machine's.
+
+    >>> [host({"OLLAMA_HOST": text}) for text in ("gpu-box", "0.0.0.0:8080", "https://gpu-box/a", "")]
+    ['http://gpu-box:11434/v1', 'http://127.0.0.1:8080/v1', 'https://gpu-box:443/a/v1', None]
+    """
+    value = environ.get(VARIABLE, "").strip().strip("\"'")
+    if not value:
+        return None
+    scheme, has_scheme, rest = value.rpartition("://")
+    try:
+        parts = urlsplit(f"{scheme or 'http'}://{rest}")
+        port = parts.port
+    except ValueError:
+        return None
+    if port is None:
+        port = 11434
+        if has_scheme:
+            port = 443 if scheme == "https" else 80
+    name = parts.hostname or "127.0.0.1"
+    if name in ("0.0.0.0", "::"):
+        name = "127.0.0.1"
+    if ":" in name:
+        name = f"[{name}]"
+    return f"{parts.scheme}://{name}:{port}{parts.path.rstrip('/')}/v1"
 
 
 async def recognise(probe: Probe) -> Target | None:

@@ -67,7 +67,7 @@ def student(freedom: float, tail: float = TAIL) -> float:
 @lru_cache(maxsize=4096)
 def _whole(freedom: int, tail: float) -> float:
     low, high = 0.0, math.pi / 2
-    for _ in range(60):
+    for _ in range(60):  # halved so often, the interval is below a float's last digit
         middle = (low + high) / 2
         if _within(middle, freedom) < 1 - 2 * tail:
             low = middle
@@ -179,9 +179,7 @@ def percentile(ascending: NDArray[np.number], p: float) -> float | None:
     >>> percentile(np.array([1.0, 2.0, 39.06]), 0.95)
     39.06
     """
-    if not len(ascending):
-        return None
-    return float(ascending[rank(p, len(ascending)) - 1])
+    return float(ascending[rank(p, len(ascending)) - 1]) if len(ascending) else None
 
 
 def needed(p: float, tail: float = TAIL) -> int:
@@ -296,5 +294,6 @@ def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     if not len(values):
         return np.zeros(0, dtype=np.bool_)
     away = np.abs(values - np.median(values))
+    # What makes either deviation the standard deviation, were the values normal.
     scale = float(np.median(away)) / 0.6745 or float(away.mean()) * 1.253314
     return (away > OUTLIER_Z * scale) & (scale > 0)

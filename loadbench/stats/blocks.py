@@ -273,6 +273,8 @@ def _by_blocks(values: NDArray[np.number], length: int) -> Estimate:
     n, mean = len(values), float(values.mean())
     sums = np.concatenate(([0.0], np.cumsum(values - mean)))
     blocks = (sums[length:] - sums[:-length]) / length
+    # Divided so that it is unbiased for independent values. Blocks that overlap are worth half as many again as those
+    # side by side.
     variance = length * float(np.square(blocks).sum()) / ((n - length) * (n - length + 1))
     return Estimate(mean, variance, min(1.5 * (n / length - 1), n - 1))
 
@@ -288,6 +290,7 @@ def _by_memory(values: NDArray[np.number]) -> Estimate:
     if not squares > 0:
         return Estimate(mean, 0.0, n - 1)
     memory = float((away[1:] * away[:-1]).sum()) / squares
+    # Of so few values it comes out too small by about that much (Kendall 1954).
     memory = min(max(0.0, memory + (1 + 3 * memory) / n), 1 - 1 / n)
     longer = (1 + memory) / (1 - memory)
     freedom = 2 / (2 * longer / n + 4 / ((1 - memory**2) * n))

@@ -313,7 +313,7 @@ def doubling(curve: Sequence[Point]) -> Knee | None:
             break
         reached = upper.n
         gain = (upper.x_per_s / lower.x_per_s) ** (1 / math.log2(upper.n / lower.n)) - 1
-        if gain < GAIN - 1e-9:
+        if gain < GAIN - 1e-9:  # exactly 5 % is a gain, whatever rounding makes of it
             return Knee(n=upper.n, relation="=", from_n=lower.n, gain=round(gain, 4))
     if reached is None:
         return None

@@ -160,11 +160,12 @@ def _firth(
     for _ in range(_STEPS):
         shares = 1 / (1 + np.exp(-np.clip(design @ beta, -_CERTAIN, _CERTAIN)))
         weights = n * shares * (1 - shares)
+        # The last term keeps it invertible where every share is next to 0 or 1.
         covariance = np.linalg.inv(design.T @ (design * weights[:, None]) + 1e-9 * np.eye(2))
         leverage = weights * np.einsum("ij,jk,ik->i", design, covariance, design)
         step = covariance @ (design.T @ (hits - n * shares + leverage * (0.5 - shares)))
         longest = float(np.abs(step).max())
-        beta = beta + step * min(1.0, _LONGEST / max(longest, _CLOSE))
+        beta = beta + step * min(1.0, _LONGEST / max(longest, _CLOSE))  # far away, a whole step overshoots
         if longest < _CLOSE:
             return beta, covariance, shares
     return None

@@ -138,7 +138,7 @@ def fits(law: Usl, n: Sequence[float], x_per_s: Sequence[float], log_halves: Seq
 
 def _solve(basis: Reals, y: Reals) -> Reals:
     """The best allowed (a, b, c) for each row of y = ln(X/N)."""
-    scale = basis.max(axis=0)
+    scale = basis.max(axis=0)  # the last column grows as N squared: unscaled, the first would lose its digits
     best = np.zeros((len(y), 3))
     least = np.full(len(y), np.inf)
     for free in _FREE:
@@ -216,6 +216,4 @@ def _ends(values: Reals) -> tuple[float, float]:
 
 
 def _within(n: float, measured_to: float) -> float | None:
-    if n > measured_to:
-        return None
-    return n
+    return n if n <= measured_to else None

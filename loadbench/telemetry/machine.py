@@ -23,9 +23,7 @@ _SENSORS = {"coretemp", "k10temp", "zenpower", "x86_pkg_temp", "soc_thermal", "s
 
 def cores() -> int | None:
     """How many this process may use; None where the system does not tell."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def environment() -> Figures:
