@@ -50,7 +50,10 @@ FALSELY = {"reasoning_tokens": 0}
         ([replace(plain(), reasoning_tokens=16)], {"thinking_share": 0.5, "thinking_ms": None, "reasoned": 1}),
         # Records of versions before the mark.
         ([stream()], {"ttfat_ms": None, "thinking_ms": None, "thinking_share": None, "reasoned": None}),
-        ([replace(stream(), reasoning_tokens=8)], {"ttfat_ms": None, "thinking_share": 0.25, "only_reasoned": 0}),
+        (
+            [replace(stream(), reasoning_tokens=8)],
+            {"ttfat_ms": None, "thinking_share": 0.25, "reasoned": 1, "only_reasoned": None},
+        ),
     ],
 )
 def test_a_level_says_when_the_answer_began(results: list[Result], expected: dict[str, Any]) -> None:
@@ -156,6 +159,15 @@ def test_slos_can_be_about_them(
     [row] = summed(results, scenario={"slo": [bound]}, round_trip_ms=0.0)["slo"]
 
     assert (row["attainment"], row["attained"]) == (attainment, attained)
+
+
+def test_where_all_completed_and_one_only_reasoned_other_times_stay_as_they_are() -> None:
+    level = summed(MIXED)
+
+    assert level["with_failures_ms"]["itl"] == level["itl_ms"]
+    assert level["with_failures_ms"]["e2e"] == level["e2e_ms"]
+    assert level["with_failures_ms"]["ttfat"]["p95"] is None
+    assert summed(MIXED[:3])["with_failures_ms"] is None
 
 
 def test_a_request_that_only_reasoned_fails_a_threshold_on_the_first_answer() -> None:

@@ -35,6 +35,9 @@ def level(users: int, attained: bool | None = True, *, ttft_p95: float = 400.0, 
     return Level(**{**given, **known})
 
 
+UNANSWERED = Objective(bound="ttfat_p95=5s", attained=False)
+
+
 def page(summary: Any, width: int = 100) -> list[str]:
     return text.render(brief.document(summary), width).splitlines()
 
@@ -76,6 +79,11 @@ SLO = "your SLO (p95 TTFT ≤ 800 ms)"
         (
             [level(1, False, failed=30, with_failures_ms={"ttft": Distribution(n=400)})],
             f"Misses {SLO} at 1 concurrent user already: 30 of 400 requests failed.",
+        ),
+        # So does an answer that never got beyond its reasoning.
+        (
+            [level(1, only_reasoned=30, with_failures_ms={"ttfat": Distribution(n=400)}, slo=[UNANSWERED])],
+            "Misses your SLO (p95 TTFAT ≤ 5.00 s) at 1 concurrent user already: 30 of 400 requests only reasoned.",
         ),
         (
             [level(1, slo=None), level(4, slo=None, ttft_p95=1000.0)],

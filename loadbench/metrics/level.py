@@ -86,8 +86,8 @@ def summary(
     _add_counts(level, results, requests)
     _add_times(level, data, facts, requests, strong, without_gaps=without_gaps)
     _add_thinking(level, results, requests, strong)
-    level.with_failures_ms = _with_failures(level, data, requests, strong, without_gaps=without_gaps)
     _add_gaps(level, data, requests, stall_threshold, without_gaps=without_gaps)
+    level.with_failures_ms = _with_failures(level, data, requests, strong, without_gaps=without_gaps)
     arrivals = _arrivals(data, requests)
     _add_tokens(level, results, requests, arrivals)
     without = undecided(requests, results, gaps_kept=data.gaps_kept, burst=burst)
@@ -157,7 +157,9 @@ def _with_failures(
             continue
         if not (name == "tpot" and without_gaps):
             found[name] = distribution(values, saturated=_RESTS_ON.get(name, name) in strong)
-    if not without_gaps and data.gaps_kept:
+    if not missing:
+        found["itl"] = level.itl_ms
+    elif not without_gaps and data.gaps_kept:
         # A request that failed counts for as many gaps as one that completed has.
         ascending = ascending_gaps(data.results, requests.population).astype(np.float64)
         each = max(1, round(len(ascending) / max(1, level.completed or 0)))
@@ -224,6 +226,7 @@ def _add_thinking(level: Level, results: Results, requests: Requests, strong: Se
         level.ttfat_ms = distribution(ttfat, saturated="ttft" in strong)
     if is_marked or counted.any():
         level.reasoned = int((shown | (counted & (tokens > 0))).sum())
+    if is_marked:
         level.only_reasoned = int((population & requests.unanswered).sum())
     if shown.any() and requests.streamed:
         level.thinking_ms = distribution(requests.thinking[population], saturated="ttft" in strong)

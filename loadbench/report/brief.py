@@ -236,6 +236,8 @@ def _measured(level: Level, text: str) -> str:
         return f"{title} {_with_unit(value, figure)}"
     over_all = (level.with_failures_ms or {}).get(bound.metric)
     value = figure.read(level, bound.statistic) if over_all is None else over_all.at(bound.statistic)
+    if value is None and bound.metric == "ttfat" and not level.failed:
+        return f"{level.only_reasoned or 0:,} of {level.attempted or 0:,} requests only reasoned"
     if value is None:
         return f"{level.failed or 0:,} of {level.attempted or 0:,} requests failed"
     return f"{STATISTIC_TITLES[bound.statistic]} {title} {_with_unit(value, figure)}"
