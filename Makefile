@@ -46,9 +46,9 @@ setup: $(DEV) model ## build .venv with everything (uv if installed, else pip) a
 .venv/base:    WHAT := llama
 .venv/foundry: WHAT := llama,foundry,gpu
 $(DEV):        WHAT := $(EXTRAS),dev
-.venv/base:    SIZE := 70 MB to download, 310 MB on disk; the embedded model, fetched when it is used, another 93 MB
-.venv/foundry: SIZE := 115 MB to download, 590 MB on disk, Foundry Local's SDK included
-$(DEV):        SIZE := 220 MB to download, 900 MB on disk, the development tools included
+.venv/base:    SIZE := 70 MB to download, $(if $(UV),240,310) MB on disk; the embedded model, fetched when it is used, another 93 MB
+.venv/foundry: SIZE := 115 MB to download, about 400 MB on disk, Foundry Local's SDK included
+$(DEV):        SIZE := 220 MB to download, up to 900 MB on disk, the development tools included
 
 .venv/base .venv/foundry $(DEV): pyproject.toml $(if $(LOCKED),requirements-dev.lock)
 	@set -e; \

@@ -174,7 +174,7 @@ def test_a_request_that_only_reasoned_fails_a_threshold_on_the_first_answer() ->
     [judged] = thresholds([summed(MIXED)], ["ttfat_p95 > 5s"])
 
     assert (judged["result"], judged["value"]) == ("failed", None)
-    assert judged["reason"] == "1 only reasoned of 4 requests: they never ended"
+    assert judged["reason"] == "1 only reasoned of 4 requests: they never answered"
 
 
 @pytest.mark.parametrize(

@@ -176,12 +176,13 @@ def test_the_table_has_the_speed_of_one_user_and_whether_the_slo_is_met() -> Non
 
 
 def test_where_a_model_reasons_the_table_says_when_its_answer_begins() -> None:
-    reasoned = level(1, reasoned=400, ttfat_ms=times(3000.0))
+    reasoned = level(1, reasoned=400, only_reasoned=30, ttfat_ms=times(3000.0))
 
     lines = page(Summary(levels=[reasoned]), 80)
     [row] = [line for line in lines if line.split()[:1] == ["1"]]
 
     assert "TTFAT" in " ".join(lines)
+    assert "  30 requests ended with reasoning alone and are in no TTFAT" in lines
     assert row.endswith("met")  # one table still, not a second one with what had no room
     assert "TTFAT" not in " ".join(page(Summary(levels=[level(1, reasoned=0, ttfat_ms=times(3000.0))])))
 

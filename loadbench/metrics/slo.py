@@ -220,11 +220,12 @@ def _threshold_row(one: Threshold, level: Level) -> ThresholdRow:
     elif one.bound.holds(value):
         result = "failed"
         if value == math.inf:
-            endless = [(level.failed, "failed"), (level.dropped, "were dropped")]
+            endless, never = [(level.failed, "failed"), (level.dropped, "were dropped")], "ended"
             if one.bound.metric == "ttfat":
                 endless.append((level.only_reasoned, "only reasoned"))
+                never = "answered"
             counts = [f"{count} {word}" for count, word in endless if count]
-            reason = f"{' and '.join(counts)} of {level.offered or level.attempted} requests: they never ended"
+            reason = f"{' and '.join(counts)} of {level.offered or level.attempted} requests: they never {never}"
     elif level.is_whole:
         result = "passed"
     else:

@@ -286,6 +286,9 @@ def _table(model: str, rows: Sequence[Level]) -> Table:
     notes = []
     if any(cell.marked for row in cells for cell in row):
         notes.append("* too few requests for a 95% interval")
+    silent = sum(level.only_reasoned or 0 for level in rows)
+    if reasons and silent:
+        notes.append(f"{units.plural(silent, 'request')} ended with reasoning alone and are in no TTFAT")
     return Table("", tuple(columns), tuple(cells), tuple(notes), model)
 
 
