@@ -131,8 +131,8 @@ _DECLARED = (
         doors=("slo", "threshold", "need", "verdict"),
         path="ttfat_ms",
         values="requests",
-        meaning="time to first answer token: first event with text that is no reasoning, counted as TTFT is. A request "
-        "that ended with reasoning alone has none, and meets no SLO on it.",
+        meaning="time to first answer token: first event with text that is not reasoning, counted as TTFT is. A "
+        "request that ended with reasoning alone has none, and meets no SLO on it.",
     ),
     Figure(
         key="thinking",

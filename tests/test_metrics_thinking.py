@@ -1,4 +1,4 @@
-"""metrics: when the answer began, what was reasoned before, and the speeds of prefill, of one user and of a token."""
+"""metrics: when the answer began, what was thought before it, and the speeds of prefill, of a user and of a token."""
 
 from __future__ import annotations
 

@@ -335,7 +335,7 @@ def test_what_ran_is_told_where_it_is_not_what_was_listed(ran: Plain | None, ser
     assert provenance.ran(msgspec.convert(model, Model)) == text
 
 
-# -- prefill, and what was reasoned
+# -- prefill, and what the model thought
 
 MEDIANS = dict.fromkeys(("ttft_median_ms", "e2e_median_ms", "e2e_worst_ms", "output_tokens_median", "outliers"))
 PROMPTS = [{"prompt": f"p{n}", "n": 5, **MEDIANS} for n in range(12)]

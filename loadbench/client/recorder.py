@@ -43,7 +43,7 @@ class Recorder:
     headers_ns: int | None = None
     first_event_ns: int | None = None
     first_token_ns: int | None = None
-    first_answer_ns: int | None = None  # of text that is no reasoning
+    first_answer_ns: int | None = None  # of text that is not reasoning
     last_token_ns: int | None = None
     status: int | None = None
     retry_after_s: float | None = None

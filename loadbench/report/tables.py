@@ -263,7 +263,7 @@ def thinking(summary: Summary) -> list[Table]:
         (Column("no answer"), lambda level: doc.count(level.only_reasoned)),
     ]
     notes = [
-        "TTFAT = time to first answer token, the first that is no reasoning; thinking = from the first token to it"
+        "TTFAT = time to first answer token, the first that is not reasoning; thinking = from the first token to it"
     ]
     sources = {level.thinking_share_source for level in rows}
     if "usage" in sources:

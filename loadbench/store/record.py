@@ -70,7 +70,7 @@ class Result:
         connect_ns: Duration of connection set-up inside this request; 0 on a warm connection.
         headers_ns, first_event_ns, first_token_ns, last_token_ns, end_ns: The marks of docs/metrics.md.
         gaps_us: Gaps between successive text arrivals in us; their sum is last_token - first_token, rounded once.
-        first_answer_ns: The first event with text that is no reasoning; None where only reasoning came, and in records
+        first_answer_ns: The first event with text that is not reasoning; None where only reasoning came, and in records
             of versions before it was marked.
         text_events: Events that carried text (content, reasoning or tool call), of all choices.
         merged_arrivals: Arrivals that carried more than one text event.

@@ -69,7 +69,7 @@ class Truth:
         prompt_tokens, cached_tokens: Of the requests that reached a slot.
         connections: Accepted.
         blocked: Writes the kernel would not take at once, since the client read too slowly; their times are too early.
-        ttft, ttfat, gap, e2e, queue, late: First text event - arrival; the first that is no reasoning - arrival; text
+        ttft, ttfat, gap, e2e, queue, late: First text event - arrival; the first that is not reasoning - arrival; text
             event - text event before; last text event - arrival; slot - arrival; text event - its due time. Streams
             only; a burst has no gaps.
     """
@@ -300,7 +300,7 @@ class Stream:
     _per_event: int = field(init=False)
     _events: int = field(init=False)
     _half_way: int = field(init=False)
-    _answer: int = field(init=False)  # the first event that is no reasoning
+    _answer: int = field(init=False)  # the first event that is not reasoning
     _usage: bool = field(init=False)
     _continuous: bool = field(init=False)
     _chunks: answer.Events = field(init=False)
