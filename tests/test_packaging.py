@@ -37,6 +37,10 @@ def test_a_name_that_no_scenario_has_is_answered_with_those_there_are() -> None:
     assert ", ".join(scenario.shipped()) in done.stderr
 
 
+def test_the_help_names_the_scenarios_that_come_with_loadbench() -> None:
+    assert f"{', '.join(scenario.shipped())}." in invoke("run", "--help-all").stdout
+
+
 def test_a_hint_of_an_installed_wheel_names_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "__file__", str(tmp_path / "loadbench" / "errors.py"))
 

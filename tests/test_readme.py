@@ -103,7 +103,8 @@ def test_the_files_that_results_describes_are_those_of_a_run(
 
 def examples() -> Iterator[tuple[str, str]]:
     for path, command in COMMANDS.items():
-        for line in typed(command.epilog or ""):
+        parts = (getattr(command, "examples", ""), command.epilog or "", getattr(command, "details", ""))
+        for line in typed("\n".join(parts)):
             yield " ".join(path), line
 
 

@@ -68,7 +68,7 @@ Examples:
   loadbench run -e http://localhost:11434 -m llama3.2 -c 1,4,16 -d 30s \\
                 --slo ttft_p95=800ms
   loadbench run -r 0.5,1,2 -d 2m        open loop: requests per second
-  loadbench run --budget 5m scenarios/sweep.toml
+  loadbench run quickstart --budget 5m  a scenario that comes with loadbench
 """
 _RUN_DETAILS = """\b
 More examples:
@@ -76,8 +76,8 @@ More examples:
   loadbench run --shape "ramp 1..8 over 2m" --input-length "words 200"
   loadbench run -e http://old:8080 --against http://new:8080 --repeat 5
   loadbench run --fail-if "ttft_p95>800ms" --junit loadbench.xml     for CI
-  loadbench run scenarios/summarizer.toml -m auto      the models at hand
-  loadbench run scenarios/sweep.toml --budget 5m --dry-run
+  loadbench run summarizer -m auto                 the models at hand
+  loadbench run sweep --budget 5m --dry-run
   loadbench run --resume results/20261122T101500Z-sweep
 
 \b
@@ -86,6 +86,10 @@ Lengths: words, characters or tokens; then 200, normal MEAN DEVIATION,
 uniform LOW HIGH or lognormal MEAN DEVIATION.
 Thresholds say what fails: "failed > 10% abort after 10s" ends the run as soon
 as that is sure, "ttft_p95{c8} > 1s" is about one level.
+
+\b
+SCENARIO: a .toml or .json file, or one that comes with loadbench:
+cpu, gpu, npu, remote, quickstart, stress, summarizer, sweep.
 
 \b
 Settings: flag, then environment (LOADBENCH_*, then BENCH_*), then scenario,
