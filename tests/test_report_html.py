@@ -103,6 +103,34 @@ def test_every_plot_is_drawn_without_a_word_in_the_console_or_a_request(
     assert [url for url in found.asked if not url.startswith(("data:", "blob:"))] == [(pages / f"{name}.html").as_uri()]
 
 
+def test_the_answer_four_tiles_and_two_plots_are_seen_without_scrolling(seen: Opened) -> None:
+    seen.page.set_viewport_size({"width": 1400, "height": 900})
+    boxes = seen.page.locator("#answer .tile, #answer .plot").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().bottom + window.scrollY)"
+    )
+
+    assert len(boxes) == 6
+    assert max(boxes) < 900
+    assert seen.page.locator("#answer .tile span").all_text_contents()[0] == "users within your SLO"
+
+
+def test_a_link_unfolds_its_section_and_the_percentile_is_switched(browser: Browser, pages: Path) -> None:
+    with opened(browser, pages / "rich.html") as found:
+        page = found.page
+        page.wait_for_selector("#answer .plot[data-state=drawn]")
+        folded = page.locator("#latency > details").get_attribute("open")
+        page.locator("nav a[href='#latency']").click()
+        page.wait_for_selector("#latency > details[open]")
+        wait = "document.querySelectorAll('#answer .plot')[1].data[0].y"
+        before = page.evaluate(wait)
+        page.locator("#answer .updatemenu-button", has_text="p50").click()
+        after = page.evaluate(wait)
+
+    assert folded is None
+    assert all(median < tail for median, tail in zip(after, before, strict=True))
+    assert found.said == []
+
+
 def test_plots_show_what_was_measured_and_hovering_tells_interval_and_n(seen: Opened) -> None:
     rows = [level for level in rich()["levels"] if level["model"] == "batch-1b" and not level.get("closing")]
     drawn = seen.page.evaluate("document.querySelector('#scaling .plot').data.map((trace) => trace.y)")
@@ -166,16 +194,16 @@ def test_text_stands_out_from_its_ground_in_both_themes(seen: Opened, dark: Open
 
 def test_the_theme_follows_the_system_and_the_button_changes_page_and_plots(dark: Opened) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    ticks = "getComputedStyle(document.querySelector('#scaling .xtick text')).fill"
-    dark.page.locator("#scaling .plot").first.scroll_into_view_if_needed()
-    dark.page.wait_for_selector("#scaling .plot[data-state=drawn]")
+    ticks = "getComputedStyle(document.querySelector('#answer .xtick text')).fill"
+    dark.page.locator("#answer .plot").first.scroll_into_view_if_needed()
+    dark.page.wait_for_selector("#answer .plot[data-state=drawn]")
     before = dark.page.evaluate(ground), dark.page.evaluate(ticks)
 
     dark.page.keyboard.press("Tab")
     dark.page.keyboard.press("Tab")
     assert dark.page.evaluate("document.activeElement.id") == "theme", "reached by the keyboard"
     dark.page.keyboard.press("Enter")
-    expect(dark.page.locator("#scaling .xtick text").first).not_to_have_css("fill", before[1])
+    expect(dark.page.locator("#answer .xtick text").first).not_to_have_css("fill", before[1])
 
     assert before[0] == "rgb(16, 21, 26)"
     assert dark.page.evaluate(ground) == "rgb(246, 247, 248)"
@@ -217,7 +245,9 @@ def test_paper_has_every_plot_whole_in_light_colours_and_the_run_details_unfolde
     assert cut == []
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert unfolded.count() == 1
+    assert page.locator("details.section:not([open])").count() == 0
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.section:not([open])").count() > 3
     assert unfolded.count() == 0
 
 
@@ -259,7 +289,7 @@ def test_thirty_models_at_twelve_loads_are_drawn_and_stay_below_10_mb(browser: B
     file.write_text(FORMATS["html"](large(30)), encoding="utf-8")
     with opened(browser, file) as found:
         found.page.locator("#scaling .plot").first.scroll_into_view_if_needed()
-        found.page.wait_for_selector("#scaling .plot[data-state=drawn]")
+        found.page.wait_for_selector("#answer .plot[data-state=drawn]")
 
         assert found.page.locator("#verdict tbody tr").count() == 30 * len(LOADS)
         assert found.said == []

@@ -60,7 +60,7 @@ def _render(subject: str, kind: str, record: Mapping[str, object]) -> str:
         case "json":  # of a choice, with its sentences
             return json({**record, "words": module.in_words(record)})
         case "html":
-            return rendered(module.document(record, plots=True), kind)
+            return rendered(module.document(record), kind)
     return rendered(module.document(record), kind)
 
 
@@ -68,7 +68,7 @@ FORMATS: Mapping[str, Render] = {
     **_formats("run", "text", "markdown"),
     **_formats("exports", "csv", "llama-bench"),
     "json": json,
-    **_formats("run", "html"),
+    **_formats("page", "html"),
 }
 """How each format of a run is rendered, from what `metrics.summarise` returns."""
 COMPARISONS: Mapping[str, Render] = {**_formats("comparison", "text", "markdown"), "json": json}

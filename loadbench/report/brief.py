@@ -40,11 +40,8 @@ def document(record: Record | Summary) -> Document:
     summary = reading.read(record)
     warning = provenance.SIMULATED if reading.is_simulated(summary) else ""
     title = Title(provenance.title(summary), date=provenance.date(summary), simulated=warning)
-    # A search has its answer from all probes together, and its table has the loads in the order they were tried.
-    lines = objectives.lines(summary)
-    if not summary.capacity:
-        lines += answer(summary)
-    blocks: list[Block] = [Text("", lines)]
+    # A search's table has the loads in the order they were tried.
+    blocks: list[Block] = [Text("", answers(summary))]
     by_model = reading.by_model(reading.of(summary))
     blocks += tables_of(objectives.steps(summary) or [_table(model, rows) for model, rows in by_model.items()])
     unfinished = [*provenance.absent(summary), *run.unfinished(summary)]
@@ -53,6 +50,14 @@ def document(record: Record | Summary) -> Document:
     if found := _warnings(summary):
         blocks.append(Text("", found, sign="!"))
     return Document(title, [Section("brief", "In short", blocks)])
+
+
+def answers(summary: Summary) -> list[Line]:
+    """What a reader came for, in sentences; a search has its answer from all probes together."""
+    lines = objectives.lines(summary)
+    if not summary.capacity:
+        lines += answer(summary)
+    return lines
 
 
 def pasted(record: Record | Summary) -> Document:
@@ -117,9 +122,14 @@ class Load:
         return ""
 
 
+def judged(levels: Sequence[Level]) -> list[Load]:
+    """The loads that the SLO is judged at, the lowest first."""
+    return _loads([level for level in levels if level.slo and level.is_whole])
+
+
 def _served(levels: Sequence[Level]) -> list[str]:
     """How much load is served within the SLO, or without one what a user gets."""
-    loads = _loads([level for level in levels if level.slo and level.is_whole])
+    loads = judged(levels)
     if not loads:
         return _unjudged(levels)
     bounds = loads[0].levels[0].slo or ()

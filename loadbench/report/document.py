@@ -351,6 +351,7 @@ class Section:
         data: What `script` reads, as JSON: `loadbench.data("<id>")` in the browser.
         script: JavaScript that runs once the page is there. It must build no HTML of data: text goes by `textContent`.
         style: CSS of this section.
+        folded: Of one that unfolds on a click, whether it is folded at first; None of one that is always open.
     """
 
     id: str
@@ -359,6 +360,7 @@ class Section:
     data: Mapping[str, object] = field(default_factory=dict)
     script: str = ""
     style: str = ""
+    folded: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

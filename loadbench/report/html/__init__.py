@@ -263,7 +263,11 @@ def _section(section: Section, plots: _Plots | None) -> Markup:
         made = [render_block(section.blocks[place], f"{section.id}-{place}", plots) for place in places]
         parts.append(tag("div", made, class_="pair") if small and len(made) > 1 else joined(made))
     name = f"{section.id}-title"
-    return tag("section", tag("h2", section.title, id=name), parts, id=section.id, aria_labelledby=name)
+    heading = tag("h2", section.title, id=name)
+    if section.folded is not None:
+        parts = [tag("details", tag("summary", heading), parts, class_="section", open=not section.folded)]
+        heading = Markup("")
+    return tag("section", heading, parts, id=section.id, aria_labelledby=name)
 
 
 # -- blocks

@@ -268,6 +268,16 @@ def _table(kind: Kind, summary: Summary, statistics: Iterable[str]) -> list[Tabl
     return doc.without_unknown(per_model(f"{kind.name} against load", rows, columns, notes))
 
 
+def slo_lines(kind: Kind, rows: Sequence[Level]) -> tuple[list[Trace], list[Trace]]:
+    """Lines across at the bounds of the SLO on a time, and their names."""
+    shapes, notes = [], []
+    for text, ms in _bounds(kind, rows).items():
+        across: Trace = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": ms, "y1": ms}
+        shapes.append(across | {"line": {"color": "@bad", "width": 1.5, "dash": "dash"}})
+        notes.append(trace.note(text, color="@bad", xref="paper", x=0, xanchor="left", y=ms, yanchor="bottom"))
+    return shapes, notes
+
+
 def _against_load(kind: Kind, model: str, rows: list[Level], curve: Curve | None) -> Panel | None:
     traces, ends = [], []
     first = levels.firsts(rows)
@@ -285,11 +295,7 @@ def _against_load(kind: Kind, model: str, rows: list[Level], curve: Curve | None
     if not traces:
         return None
     bounds = _bounds(kind, rows)
-    shapes, notes = [], []
-    for text, ms in bounds.items():
-        across: Trace = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": ms, "y1": ms}
-        shapes.append(across | {"line": {"color": "@bad", "width": 1.5, "dash": "dash"}})
-        notes.append(trace.note(text, color="@bad", xref="paper", x=0, xanchor="left", y=ms, yanchor="bottom"))
+    shapes, notes = slo_lines(kind, rows)
     # Lines down where a rule says that the curve bends, within what was measured; names of one place in one.
     names: dict[float, list[str]] = {}
     knees = tables.knees_of(curve) if curve and kind.bound != "itl" else {}
