@@ -198,7 +198,7 @@ def simulator(
 ) -> None:
     """A server without a model, whose timing and faults are declared.
 
-    It answers as fast as it is told to, so a harness can be checked against the truth: GET /truth says what it really
+    It answers at the speed you set, so a harness can be checked against the truth: GET /truth says what it really
     did. Its numbers say nothing about any model.
     """
     from dataclasses import asdict

@@ -444,7 +444,7 @@ def _bounds(lap: Lap, metric: str, p: float, tail: float) -> Bounds | None:
 
 
 def _endless(sides: Sequence[Reals], p: float, tail: float) -> Change:
-    """Where so many requests of a run failed or were dropped that the percentile has no end: all its runs together.
+    """Where too many requests of a run failed or were dropped for the percentile to have an end: all its runs together.
 
     The interval is that from one side's lower bound to the other's upper one, for no variance is known of what has no
     end. Where neither side has an end, nobody can tell.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -109,6 +109,7 @@ def gather(
     slo: Sequence[str] | None = None,
     summaries: Mapping[Path, Summary] | None = None,
     apart: Collection[Path] | None = None,
+    read: Callable[[Path], Run] = store.read,
 ) -> Group:
     """One side from its runs.
 
@@ -119,11 +120,12 @@ def gather(
         summaries: By run folder, what `metrics.summary` returned of it, where that is at hand.
         apart: Folders of the other side. Where they are named and there is one run, `earlier` runs say how much runs
             differ.
+        read: Reads those, which both sides may share.
     """
     measured = sides(runs, slo)
     # Several runs say themselves how much runs differ.
     if apart is not None and len(runs) == 1:
-        for key, side in sides(earlier(runs[0], apart), slo).items():
+        for key, side in sides(earlier(runs[0], apart, read), slo).items():
             if key in measured:
                 measured[key] = replace(measured[key], earlier=side.laps)
     gates: dict[Key, list[Gate]] = {}
@@ -151,7 +153,7 @@ def _gates(findings: Iterable[Finding], run: Run, level: str) -> list[Gate]:
     return gates
 
 
-def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
+def earlier(run: Run, apart: Collection[Path] = (), read: Callable[[Path], Run] = store.read) -> list[Run]:
     """Runs of the same folder that began before this one and did the same on the same machine; the last ones.
 
     Args:
@@ -173,7 +175,7 @@ def earlier(run: Run, apart: Collection[Path] = ()) -> list[Run]:
     found: list[Run] = []
     for _, path in sorted(alike)[-MOST_EARLIER:]:
         try:
-            found.append(store.read(path))
+            found.append(read(path))
         except LoadbenchError:
             continue
     return found

@@ -354,7 +354,7 @@ def runs_needed(
         unit *= freedom / (freedom - 2) if freedom > 3 else 3.0
 
     def settles(many: int) -> bool:
-        """Whether the interval of so many runs lies on one side of the edges often enough."""
+        """Whether the interval of this many runs lies on one side of the edges often enough."""
         spread = math.sqrt(unit / many)
         half = student(freedom * many / runs, tail) * spread
         estimate = NormalDist(effect, spread or 1e-12)

@@ -140,7 +140,7 @@ def _with_failures(
 ) -> Mapping[str, Distribution | None] | None:
     """Times in ms of all requests that were due, those that failed or were dropped taken as without end.
 
-    What a threshold or a requirement is held against: the requests that completed say nothing of those that did not.
+    What thresholds and requirements are judged by: completed requests say nothing of the others.
     A request that we cancelled is left out. A percentile without end is None. Its intervals end there too.
 
     Returns:

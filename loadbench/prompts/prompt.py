@@ -18,7 +18,7 @@ Message = dict[str, Any]
 """As the chat API takes them: `{"role": "user", "content": "..."}`; servers know more keys than loadbench."""
 Rule = dict[str, Any]  # what an answer must pass, as the file has it: `{"contains": "Lisbon"}`. Scoring reads it
 
-# -- texts that are made up: words by a key, so many that a text has the length that was wanted
+# -- texts that are made up: words by a key, as many as the requested length takes
 
 # Short and common, so that most tokenisers take each for one token.
 _TEXT = (

@@ -49,7 +49,7 @@ def read(
     failed when it was recorded and is left out. Without times, one is due each second.
 
     Args:
-        most: Of a longer trace so many requests in a row are taken.
+        most: Of a longer trace this many requests in a row are taken.
 
     Raises:
         ScenarioError: One line that names the file, the line, the value, and what to do.

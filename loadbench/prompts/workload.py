@@ -123,6 +123,6 @@ def longest_in_tokens(prompts: Iterable[Prompt]) -> int | None:
 
 
 def calibration(words: int, number: int, others: Sequence[Prompt]) -> Prompt:
-    """A prompt of so many words, whose tokens the server is to count, with the system message that the others have."""
+    """A prompt of this many words, for the server to count its tokens, with the system message of the others."""
     messages = others[0].messages if others else ()
     return Prompt("calibration", messages, max_tokens=1, recipe=Recipe("words", ((f"calibration{number}", words),)))

@@ -20,7 +20,7 @@ from loadbench.quality.scores import Score
 from loadbench.store.record import Result
 from loadbench.text import shown
 
-# -- what the judge is told
+# -- the prompt of the judge
 
 OVERALL = "overall"
 SYSTEM = """\
@@ -219,7 +219,7 @@ class Judge:
     Args:
         name: The judge model's.
         now: UTC as text, for the records.
-        sleep: Waits so many seconds.
+        sleep: Waits, in seconds.
     Attributes:
         structured: Whether the server takes a JSON schema; None before the first request.
     """

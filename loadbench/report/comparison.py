@@ -229,7 +229,7 @@ def interval(verdict: Verdict) -> str:
 
 
 def more_runs(verdict: Verdict) -> str:
-    """About how many more runs a side it takes, in words; "" where nobody knows.
+    """About how many more runs a side it takes, in words; "" where unknown.
 
     >>> more_runs({"runs_needed": 6, "runs_base": 1, "runs_new": 2})
     'about 5 more runs'

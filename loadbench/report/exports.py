@@ -382,7 +382,7 @@ def ticks(histogram: Histogram) -> Iterator[tuple[int, float, int]]:
 
 
 def _fixed(value: float, decimals: int) -> str:
-    """With so many decimals, halves rounded up as Java does: Python rounds the binary value, halves to even.
+    """With this many decimals, halves rounded up as Java does: Python rounds the binary value, halves to even.
 
     >>> _fixed(2.625, 2), f"{2.625:.2f}"
     ('2.63', '2.62')

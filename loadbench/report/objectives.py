@@ -132,7 +132,7 @@ def place(row: ThresholdRow, summary: Summary) -> str:
 
 def value(row: ThresholdRow) -> str:
     if row.value is None and row.result == "failed":
-        return "no end"  # of a percentile: so many requests failed that it lies among those
+        return "no end"  # of a percentile: enough requests failed that it lies among those
     return units.with_unit(row.value, row.unit)
 
 

@@ -210,7 +210,7 @@ def _tables(tables: Sequence[Table], console: Console) -> Iterable[RenderableTyp
         layout = _layout(some, room)
         shapes = _shapes(some, layout)
         widths = _widths(some, layout, shapes, room)
-        # Left out, not lost: a reader of a narrow terminal is told where they are.
+        # Left out, not lost: a line says where they are.
         if layout.intervals == "nowhere" and _have_intervals(some):
             notes = list(dict.fromkeys([*notes, "95% intervals are in report.md"]))
         for table in some:

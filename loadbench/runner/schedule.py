@@ -286,7 +286,7 @@ class Trial:
 
 
 def chance(hits: int, n: int, share: float) -> float:
-    """How likely at least so many of n are, each with this chance: the exact binomial tail.
+    """The chance of at least this many of n, each with this chance: the exact binomial tail.
 
     1 where there are not even as many as expected, which is no evidence for more.
 

@@ -140,7 +140,7 @@ class Spread:
         await self._all(parts, progress, go)
 
     def _ending(self, progress: Progress) -> str:
-        """What a share is told with each call: `stop` where no further request is to start."""
+        """The reply to each call of a share: `stop` where no further request may start."""
         return "stop" if self._stopping or progress.enough else ""
 
     async def _ready(self, part: Part, parts: Sequence[Part], progress: Progress) -> None:

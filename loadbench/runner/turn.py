@@ -63,11 +63,11 @@ class Turn:
     control: Control | None  # None where the server offers no loading
     watch: Watch
     view: View
-    sleep: Callable[[float], Awaitable[bool]]  # waits so many seconds; False where the user ended the run meanwhile
+    sleep: Callable[[float], Awaitable[bool]]  # waits, in seconds; False where the user ended the run meanwhile
     probes: list[dict[str, object]]  # the list in run.json that takes each probe
     origin: Origin
     salt: int  # makes the prefixes differ from those of other runs
-    pause: Callable[[float], Awaitable[None]] = anyio.sleep  # lets so many seconds pass
+    pause: Callable[[float], Awaitable[None]] = anyio.sleep  # waits, in seconds
     record: dict[str, Any] = field(default_factory=dict)  # what run.json says of this model; filled as it goes
     limited: bool = False  # the server refused already to be asked so often
     _unloads: bool = False  # this run loaded what was not loaded before
@@ -307,7 +307,7 @@ class Turn:
         Where the server counts nothing a word counts as a token, and a note says so.
 
         Args:
-            prompts: Those that are to have so many tokens.
+            prompts: Those that must have this many tokens.
             salt: Where each request is to have a prefix of its own: it is counted too.
         """
         top = min(max(longest_in_tokens(prompts) or 0, 16), MOST_WORDS)

@@ -300,7 +300,7 @@ class Watched:
         return targets.free_memory_warning(facts, free_bytes)
 
 
-# -- what stands still
+# -- stalls
 
 BEAT_S = 0.1
 

@@ -27,7 +27,7 @@ Positive = Annotated[float, Meta(gt=0, le=1_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Device = Literal["cpu", "gpu", "npu"]
 MOST_REPEATS = 20  # of a level that is repeated until its figures are known well enough
-LEAST_REPEATS = 3  # "Well enough" takes so many at least
+LEAST_REPEATS = 3  # "Well enough" takes this many at least
 
 
 def _after(seconds: float) -> Duration:
@@ -312,7 +312,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_failed: Annotated[
         Share | None,
         Meta(description="Leave out a model's higher loads once this share of a level's requests failed."),
-        Flag("--max-failed", "Skip higher loads once so many requests fail.", "20%", reads="share"),
+        Flag("--max-failed", "Skip higher loads above this share of failures.", "20%", reads="share"),
     ] = None
     price_per_kwh: Annotated[
         Positive | None,

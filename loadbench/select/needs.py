@@ -245,7 +245,7 @@ def of_rates(candidates: Sequence[Candidate], load: str, metric: str) -> Figures
 
 
 def of_shares(candidates: Sequence[Candidate], load: str, figure: declarations.Figure) -> Figures:
-    """A share of requests, as those that failed of those that were sent, over all runs."""
+    """A share of requests, as failed of sent, over all runs."""
     hits, of = figure.counts or ("", "")
 
     def read(one: Candidate) -> Figure | None:
@@ -258,7 +258,7 @@ def of_shares(candidates: Sequence[Candidate], load: str, figure: declarations.F
         flags = [lap.outcomes["failed"].flags for lap in one.laps(load) if "failed" in lap.outcomes]
         counted, worth = sum(map(len, flags)), 1.0
         if counted:
-            # Failures come together: so many independent requests is one of these worth.
+            # Failures come together: one request is worth this many independent ones.
             worth = sum(map(independent_flags, flags)) / counted
         low, high = wilson(hit * worth, n * worth) or (None, None)
         return Figure(hit / n, low, high, n, runs)

@@ -389,7 +389,7 @@ class OtherFigure:
 
 @dataclass(frozen=True, slots=True)
 class Unmeasured:
-    """A candidate that would win if a figure of it that nobody knows were as good as the winner's."""
+    """A candidate that would win if an unknown figure of it were as good as the winner's."""
 
     name: str
     figure: str

@@ -298,7 +298,7 @@ def _by_memory(values: NDArray[np.number]) -> Estimate:
 
 
 def reach(freedom: float, z: float = 1.0) -> float:
-    """What a variance of so many degrees of freedom exceeds by chance, once in six times (Wilson & Hilferty 1931).
+    """What a variance with these degrees of freedom exceeds by chance, once in six times (Wilson & Hilferty 1931).
 
     Args:
         z: The normal quantile, for another chance than one in six.
@@ -310,7 +310,7 @@ def reach(freedom: float, z: float = 1.0) -> float:
 
 
 def _together(flags: NDArray[np.bool_]) -> float:
-    """The chance that so many flags, put into any order, come in so few runs of neighbours.
+    """The chance that these flags, in random order, form this few runs of neighbours or fewer.
 
     Source: Wald & Wolfowitz 1940 (the runs of one kind are hypergeometric).
     """

@@ -42,7 +42,7 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
 
 
 def significant(value: float | None, digits: int = 6) -> float | None:
-    """A plain float of so many significant digits, for what may be small: one answer in 20 minutes is 0.000833333/s.
+    """A plain float of this many significant digits, for what may be small: one answer in 20 minutes is 0.000833333/s.
 
     >>> significant(1 / 1200), significant(48_000.1234), significant(0.0), significant(float("inf"))
     (0.000833333, 48000.1, 0.0, None)

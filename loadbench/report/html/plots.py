@@ -38,7 +38,7 @@ _LINE_PX, _EDGES_PX = 26, 90
 _LONGEST_NAME = 34
 """Of a plot with a model a line."""
 _PERCENTILES = {"p50": 2.0, "p90": 10.0, "p95": 20.0, "p99": 100.0, "p999": 1000.0}
-"""Where each is on the axis: one request in so many is slower."""
+"""Where each is on the axis: one request in this many is slower."""
 
 
 # -- a figure for notebooks
@@ -341,7 +341,7 @@ Drawn = tuple[Level, Spectrum]
 
 def distributions(summary: Summary) -> list[Block]:
     how = (
-        "Read a point as: so many per cent took at most so long. To the right each step is a tenth of what is left, "
+        "Read a point as: y per cent took at most x. To the right each step is a tenth of what is left, "
         "so that the slowest can be told apart; a line ends at the slowest of all. Circles are percentiles with their "
         f"95% intervals, hollow where too few requests hold one. Of more than {MOST_LINES} loads some are drawn; the "
         "tables have all."
