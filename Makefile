@@ -31,7 +31,7 @@ PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # What .venv holds so far, a file each: `bench` needs the packages that measure, the device targets Foundry Local's SDK
 # too, and the tests everything. A larger one that is there serves a target that needs less.
 DEV     := .venv/$(if $(LOCKED),locked,dev)
-LARGER  := $(if $(LOCKED),$(DEV),$(wildcard .venv/locked .venv/dev))
+LARGER  := $(if $(LOCKED),$(DEV),$(wildcard .venv/dev))
 FOUNDRY := $(firstword $(LARGER) .venv/foundry)
 BASE    := $(firstword $(LARGER) $(wildcard .venv/foundry) .venv/base)
 

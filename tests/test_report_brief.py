@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from loadbench.report import brief, text
+from loadbench.report import brief, html, rendered, text
 from loadbench.store.summary import Curve, CurveRow, Distribution, Finding, Level, Objective, Summary, decode
+from tests.support.summaries import CASES, summary_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -219,3 +220,16 @@ def test_a_search_answers_by_all_its_probes() -> None:
 
     assert "capacity 2 streams within ttft_p95=800ms" in text
     assert "c3 not met 30" in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_kind_of_run_fits_an_issue_and_a_notebook(case: str) -> None:
+    summary = summary_of(case)
+
+    pasted = rendered(brief.pasted(summary), "markdown")
+    shown = html.fragment(brief.document(summary))
+
+    assert len(pasted.splitlines()) <= 50
+    assert ("- **command**: `loadbench run" in pasted) == ("command" in summary["run"])
+    assert [word for word in ("<script", " style=", "http://") if word in shown] == []
+    assert ("SIMULATED" in pasted, "SIMULATED" in shown) == ((case == "simulated"),) * 2

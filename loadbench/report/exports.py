@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import chain
 
 import orjson
 
@@ -218,11 +219,14 @@ def llama_bench(record: Record) -> str:
     run = levels.facts(summary)
     target = run.target or TargetFacts()
     listed = {model.id: model for model in target.models or ()}
-    for level in levels.firsts(levels.by_load(levels.of(summary))):
-        if level.is_open:
-            continue
+    closed = [level for level in levels.firsts(levels.by_load(levels.of(summary))) if not level.is_open]
+    for level in chain.from_iterable(levels.by_model(closed).values()):
         facts = listed.get(level.model)
-        size = f"{facts.size_bytes / 2**30:.2f} GiB" if facts and facts.size_bytes else ""
+        size = ""
+        if facts and facts.size_bytes:
+            size = f"{facts.size_bytes / 2**30:.2f} GiB"
+            if facts.size_bytes < 2**30:
+                size = f"{facts.size_bytes / 2**20:.2f} MiB"
         backend = levels.provider(level) or levels.device(level) or (facts.device if facts else None) or ""
         load = "" if level.concurrency == 1 else f" @ c{level.concurrency}"
         for kind, length, speed, ends in (
