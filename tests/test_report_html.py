@@ -131,6 +131,33 @@ def test_a_link_unfolds_its_section_and_the_percentile_is_switched(browser: Brow
     assert found.said == []
 
 
+def test_another_slo_is_tried_in_the_page_and_the_run_s_own_gives_the_report_s_shares(
+    browser: Browser, pages: Path
+) -> None:
+    own = {}
+    for level in rich()["levels"]:
+        for objective in level.get("slo") or ():
+            if objective["bound"].startswith("ttft_p95") and not level.get("closing"):
+                own.setdefault((level["model"], level["concurrency"]), (objective["bound"], objective["attainment"]))
+    with opened(browser, pages / "rich.html") as found:
+        page = found.page
+        page.locator("nav a[href='#what-if']").click()
+        page.wait_for_selector("#what-if > details[open]")
+        data = page.evaluate("loadbench.data('what-if')")
+        start = data["ranges"]["ttft"]["start"]
+        judged = page.evaluate(f"loadbench.judged({{ttft: {start}, e2e: 1e9}}, 0.95)")
+        before = page.locator("#whatif-now").text_content()
+        page.locator("#whatif-ttft").fill("0")  # less than any request took
+        after = page.locator("#whatif-now").text_content()
+
+    assert own
+    for row in judged:
+        assert row["shares"][0] == own[row["model"], row["load"]][1]
+    assert before != after
+    assert "not even the lowest load" in after
+    assert found.said == []
+
+
 def test_plots_show_what_was_measured_and_hovering_tells_interval_and_n(seen: Opened) -> None:
     rows = [level for level in rich()["levels"] if level["model"] == "batch-1b" and not level.get("closing")]
     drawn = seen.page.evaluate("document.querySelector('#scaling .plot').data.map((trace) => trace.y)")
@@ -268,7 +295,7 @@ def test_hostile_names_errors_and_prompts_stay_text(tabs: Callable[[str], Opened
 
     assert page.evaluate("window.hurt") is None
     assert page.locator("img:not(.plot img), main b b, [onerror]").count() == 0
-    assert page.locator("script").count() == 3, "the data, the page's own and plotly's"
+    assert page.locator("script").count() == 4, "the data, the page's own, plotly's, and that of what-if"
     assert '<img src=x onerror="window.hurt=1"></script>' in (page.locator("#verdict").text_content() or "")
     assert "<b>bold</b>" in (page.locator("#failures").text_content() or "")
 

@@ -10,7 +10,7 @@ from loadbench import text as units
 from loadbench.report import brief, levels, run, tables
 from loadbench.report import document as doc
 from loadbench.report.document import Block, Column, Html, Key, Panel, Plot, Section, Text, Trace
-from loadbench.report.html import Markup, plots, tag, trace
+from loadbench.report.html import Markup, plots, tag, trace, whatif
 from loadbench.report.levels import Record
 from loadbench.store.summary import Level, Summary
 
@@ -34,6 +34,9 @@ def document(record: Record | Summary) -> doc.Document:
     if frontier := _frontier(groups):
         sections.append(Section("frontier", "Speed for one, speed for all", frontier))
     sections.append(replace(verdict, title="All levels"))
+    tried = whatif.section(summary, [(group.name, group.levels) for group in groups])
+    if tried is not None:
+        sections.append(tried)
     reds = any(finding.severity == "red" for _, finding in levels.warnings(summary))
     for section in others:
         if section.id == "choice" or (section.id == "validity" and reds):
