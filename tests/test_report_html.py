@@ -333,6 +333,21 @@ def test_a_matrix_names_model_device_host_and_run_with_n_and_interval_in_each_ce
     assert cells[0].split("\n") == ["210", "[202–218]", "n 60"]
 
 
+def test_the_shades_of_a_matrix_rank_the_models_at_each_load(tabs: Callable[[str], Opened]) -> None:
+    table = tabs("runs").page.locator("table.matrix").first
+    for load in ("c1", "c8"):
+        place = table.locator("thead th").all_text_contents().index(load)
+        shades = {}
+        for row in table.locator("tbody tr").all():
+            cell = row.locator("th, td").nth(place)
+            shades[float(str(cell.evaluate("one => one.firstChild.textContent")).replace(",", ""))] = str(
+                cell.get_attribute("class")
+            )
+
+        assert shades[max(shades)] == "shade4"
+        assert shades[min(shades)] == "shade0"
+
+
 def test_a_table_reads_as_its_golden_file() -> None:
     block = Tables(tables.headline(levels.read(summary_of("tiny"))))
 
